@@ -1,0 +1,40 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help run test test-peers check fix bench
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
+
+$(BIN)/bytebrew: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,check]'
+	@touch $@ $(BIN)/bytebrew
+
+run: $(BIN)/bytebrew ## Set up and start the engine on http://127.0.0.1:8443
+	@exec $(BIN)/bytebrew serve
+
+test: $(VENV)/.dev ## Set up and run the tests
+	$(BIN)/pytest -m "not peers"
+
+test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this sets up under .cache/
+	tests/peers/setup.sh
+	$(BIN)/pytest -m peers
+
+check: $(VENV)/.dev ## Report what lint, format and types find; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: $(VENV)/.dev ## Mend what lint and format can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## Measure the engine against a bare pass-through, as ratios in one run
+	$(BIN)/python -m tests.bench

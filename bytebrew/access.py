@@ -1,0 +1,46 @@
+"""From a bearer token to an Actor who may do what the route does."""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from bytebrew.api import ANYONE, Route
+from bytebrew.auth import Actor
+from bytebrew.errors import Unauthorized
+from bytebrew.store import tokens
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+
+_TOKEN = re.compile(r"bb_[0-9a-f]{64}")
+
+
+async def require(engine: "Engine", route: Route, headers: Mapping[str, str]) -> Actor:
+    """The caller of a route, who has its scope; raises Unauthorized or Forbidden."""
+    if route.scope is None:
+        return ANYONE
+    actor = await authenticate(engine, headers)
+    actor.check_scope(route.scope)
+    return actor
+
+
+async def authenticate(engine: "Engine", headers: Mapping[str, str]) -> Actor:
+    """The actor of the Authorization header."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized("Send a token in the header Authorization: Bearer <token>", missing=True)
+    if token.startswith("bb_"):
+        if not _TOKEN.fullmatch(token):
+            raise Unauthorized
+        found = await engine.db.read(tokens.actor, token)
+        if found is None:
+            raise Unauthorized
+        actor, stale = found
+        if stale:
+            await engine.db.write(tokens.touch, token)
+        return actor
+    user = await engine.auth_mode.authenticate(token)
+    if user is None:
+        raise Unauthorized
+    return user

@@ -1,0 +1,70 @@
+"""Routes: the one table from which the server, the tests and the API document are made."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from bytebrew.auth import Actor
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+
+Body = TypeVar("Body")
+ANYONE = Actor(subject="anyone", name="anyone", kind="user", scopes=frozenset())
+"""The actor of a request to a public route."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Request(Generic[Body]):
+    """One request after authentication; `body` is the route's body struct, or None where it has none.
+
+    Header names are lower case. `client` is the address of the peer that connected.
+    """
+
+    engine: "Engine"
+    actor: Actor
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Body
+    client: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Reply:
+    """An answer with a status or headers of its own; `body` is bytes as they are, or a value to encode as JSON."""
+
+    body: Any = None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Stream:
+    """An answer of Server-Sent Events; closing `frames` must free all that it holds."""
+
+    frames: AsyncGenerator[bytes, None]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Route:
+    """A path with a method, the scope that it needs (None: public), and the types of its body and answer.
+
+    `run` answers a value for JSON, None for an empty 204, a Reply or a Stream. `aliases` are further names of the
+    body's fields.
+    """
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    path: str
+    scope: str | None
+    run: Callable[[Request[Any]], Awaitable[Any]]
+    summary: str
+    body: Any = None
+    answer: Any = None
+    status: int = 200
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+
+Guard = Callable[[Request[Any], Route], Awaitable[None]]
+"""A check after authentication and before the work; it raises to refuse."""

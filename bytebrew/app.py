@@ -1,0 +1,251 @@
+"""From an engine to an ASGI application: routes, one error shape, headers, streams."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, MutableMapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import anyio
+import msgspec
+from starlette.routing import Route as PathRoute
+from starlette.routing import Router
+from starlette.types import Message, Receive, Scope, Send
+
+from bytebrew.access import require
+from bytebrew.api import Reply, Request, Route, Stream
+from bytebrew.errors import (
+    Detail,
+    Draining,
+    EngineError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
+from bytebrew.events import ErrorEvent
+from bytebrew.ids import new_id
+from bytebrew.logs import trace_id
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+
+log = logging.getLogger(__name__)
+
+BODY_SECONDS = 15.0
+SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"strict-origin-when-cross-origin"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+STREAM_HEADERS = {
+    "content-type": "text/event-stream",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
+_INTERNAL = {"error": "internal_error", "message": "The engine failed; its log has the trace"}
+
+
+class Application:
+    """The whole of the HTTP side: gives each request an id, answers every failure in one shape."""
+
+    def __init__(self, engine: "Engine", routes: Iterable[Route]) -> None:
+        by_path: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            methods = by_path.setdefault(route.path, {})
+            if route.method in methods:
+                raise ValueError(f"{route.method} {route.path} is routed twice")
+            methods[route.method] = route
+        paths = [PathRoute(path, endpoint=Endpoint(engine, methods)) for path, methods in by_path.items()]
+        self._router = Router(paths, redirect_slashes=False, default=_no_such_path)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        request_id = new_id("req")
+        trace_id.set(request_id)
+        begun = False
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal begun, status
+            if message["type"] == "http.response.start":
+                begun = True
+                status = message["status"]
+                message["headers"] = _complete(scope, message["headers"], request_id)
+            await send(message)
+
+        try:
+            await self._router(scope, receive, send_with_headers)
+        except EngineError as error:
+            await _answer(send_with_headers, error.status, error.body(), error.headers)
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            if begun:
+                raise
+            await _answer(send_with_headers, 500, _INTERNAL, {})
+        log.debug("%s %s %d", scope["method"], scope["path"], status)
+
+
+class Endpoint:
+    """One path: authenticates, runs the guards, decodes, runs the route and encodes."""
+
+    def __init__(self, engine: "Engine", methods: Mapping[str, Route]) -> None:
+        self._engine = engine
+        self._methods = methods
+        self._decoders = {
+            method: msgspec.json.Decoder(route.body)
+            for method, route in methods.items()
+            if route.body is not None and not route.aliases
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope["method"]
+        route = self._methods.get("GET" if method == "HEAD" else method)
+        if route is None:
+            allowed = ", ".join(sorted(self._methods))
+            raise MethodNotAllowed(f"{scope['path']} knows {allowed}", headers={"Allow": allowed})
+        engine = self._engine
+        if engine.runner.draining and route.scope is not None:
+            raise Draining
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        actor = await require(engine, route, headers)
+        request: Request[Any] = Request(
+            engine=engine,
+            actor=actor,
+            path=scope["path_params"],
+            query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
+            headers=headers,
+            body=None,
+            client=scope["client"][0] if scope.get("client") else "",
+        )
+        for guard in engine.guards:
+            await guard(request, route)
+        if route.body is not None:
+            raw = await _read(receive, headers, engine.settings.core.max_body_bytes)
+            request.body = self._decode(route, raw, headers)
+        answer = await route.run(request)
+        if isinstance(answer, Stream):
+            await _stream(answer, receive, send)
+        elif isinstance(answer, Reply):
+            await _answer(send, answer.status, answer.body, answer.headers)
+        else:
+            await _answer(send, 204 if answer is None else route.status, answer, {})
+
+    def _decode(self, route: Route, raw: bytes, headers: Mapping[str, str]) -> Any:
+        kind = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if kind != "application/json" and not kind.endswith("+json"):
+            raise UnsupportedMediaType("Send the body with Content-Type: application/json")
+        try:
+            if not route.aliases:
+                return self._decoders[route.method].decode(raw or b"{}")
+            fields = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
+            return msgspec.convert(_canonical(fields, route.aliases), route.body)
+        except msgspec.ValidationError as error:
+            raise _invalid(error) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidRequest(f"The body is not JSON: {error}", details=[Detail("$", str(error))]) from error
+        except RecursionError as error:
+            raise InvalidRequest("The body is nested too deeply", details=[Detail("$", "too deep")]) from error
+
+
+def _canonical(fields: dict[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    for alias, name in aliases.items():
+        if alias not in fields:
+            continue
+        if name in fields and fields[name] != fields[alias]:
+            details = [Detail(f"$.{alias}", f"is another name of {name}")]
+            raise InvalidRequest(f"{alias} and {name} are one field; send one of them", details=details)
+        fields[name] = fields.pop(alias)
+    return fields
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
+    words, _, at = str(error).partition(" - at `")
+    path = at.removesuffix("`") or "$"
+    if words.startswith(("Object contains unknown field `", "Object missing required field `")):
+        path = f"{path}.{words.split('`')[1]}"
+    return InvalidRequest(f"{path}: {words}", details=[Detail(path, words)])
+
+
+async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
+    too_large = PayloadTooLarge(f"The body is larger than {limit} bytes")
+    declared = headers.get("content-length", "")
+    if declared.isdecimal() and len(declared) < 19 and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise InvalidRequest("The client left before its body was whole")
+                body += message.get("body", b"")
+                if len(body) > limit:
+                    raise too_large
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError as error:
+        raise RequestTimeout(f"The body did not arrive within {BODY_SECONDS:g} s") from error
+
+
+async def _answer(send: Send, status: int, body: Any, headers: Mapping[str, str]) -> None:
+    raw = b"" if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
+    lines = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    if raw and not any(name == b"content-type" for name, _ in lines):
+        lines.append((b"content-type", b"application/json"))
+    if status != 204:
+        lines.append((b"content-length", str(len(raw)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": lines})
+    await send({"type": "http.response.body", "body": raw})
+
+
+async def _stream(stream: Stream, receive: Receive, send: Send) -> None:
+    """Sends frames until they end or the client leaves, and says nothing after that."""
+    lines = [(name.encode(), value.encode()) for name, value in (STREAM_HEADERS | stream.headers).items()]
+    async with aclosing(stream.frames) as frames, anyio.create_task_group() as group:
+        await send({"type": "http.response.start", "status": 200, "headers": lines})
+        await send({"type": "http.response.body", "body": b": ok\n\n", "more_body": True})
+        group.start_soon(_until_gone, receive, group.cancel_scope)
+        try:
+            async for chunk in frames:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except EngineError as error:
+            await _last_words(send, ErrorEvent(code=error.code, message=error.message))
+        except Exception:
+            log.exception("a stream failed")
+            await _last_words(send, ErrorEvent(code=_INTERNAL["error"], message=_INTERNAL["message"]))
+        group.cancel_scope.cancel()
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _last_words(send: Send, event: ErrorEvent) -> None:
+    body = b"event: %s\ndata: %s\n\n" % (event.name.encode(), event.data())
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def _complete(scope: Scope, headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    lines = list(headers)
+    given = {name for name, _ in lines}
+    lines += [line for line in SECURITY if line[0] not in given]
+    lines.append((b"x-request-id", request_id.encode()))
+    if scope["scheme"] == "https" or (b"x-forwarded-proto", b"https") in scope["headers"]:
+        lines.append((b"strict-transport-security", b"max-age=31536000"))
+    return lines
+
+
+async def _no_such_path(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    if scope["type"] != "http":
+        return
+    raise NotFound(f"There is nothing at {scope['path'][:500]}; the API begins at /api/v1")

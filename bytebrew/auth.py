@@ -1,0 +1,98 @@
+"""Who is calling and what they may do: actors, scopes, auth modes, and the form of API tokens."""
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+from msgspec import Struct
+
+from bytebrew.errors import Forbidden
+
+SCOPES: dict[str, int] = {
+    "chat": 1,
+    "tasks": 2,
+    "agents:read": 4,
+    "config": 8,
+    "admin": 16,
+    "agents:write": 32,
+    "models:read": 64,
+    "models:write": 128,
+    "mcp:read": 256,
+    "mcp:write": 512,
+    "schemas:read": 4096,
+    "schemas:write": 8192,
+    "approvals": 16384,
+}
+"""Every scope and its bit in a `scopes_mask`."""
+
+_ALIASES: dict[str, frozenset[str]] = {
+    **{noun: frozenset({f"{noun}:read"}) for noun in ("agents", "models", "mcp", "schemas")},
+    "api": frozenset({"chat", "tasks", *(scope for scope in SCOPES if scope.endswith(":read"))}),
+}
+
+
+class Actor(Struct, frozen=True, kw_only=True):
+    """The caller of one request.
+
+    `subject` owns sessions and tasks and is unique over all kinds of credentials; `schemas` limits a chat token to some
+    schemas, None being no limit.
+    """
+
+    subject: str
+    name: str
+    kind: Literal["user", "token"]
+    scopes: frozenset[str]
+    schemas: tuple[str, ...] | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the scope `admin`, which covers every other, is among the actor's."""
+        return "admin" in self.scopes
+
+    def check_scope(self, scope: str) -> None:
+        """Raises Forbidden unless the actor has the scope."""
+        if scope not in self.scopes and not self.is_admin:
+            raise Forbidden(f"Token does not have '{scope}' scope")
+
+    def check_schema(self, schema: str) -> None:
+        """Raises Forbidden where a token is bound to other schemas."""
+        if self.schemas is not None and schema not in self.schemas:
+            raise Forbidden(f"Token is not valid for schema '{schema}'")
+
+
+class AuthMode:
+    """A way to turn a bearer token that is no API token into an Actor; one is chosen by BYTEBREW_AUTH_MODE."""
+
+    name: ClassVar[str]
+
+    async def authenticate(self, token: str) -> Actor | None:
+        """The actor, or None for a token of another kind; raises Unauthorized for one of ours that is bad."""
+        raise NotImplementedError
+
+
+def parse_scopes(names: Iterable[str], mask: int = 0) -> frozenset[str]:
+    """Scopes from names, their aliases and a bit mask; ValueError names the first that is unknown."""
+    scopes: set[str] = set()
+    for name in names:
+        if name not in SCOPES and name not in _ALIASES:
+            raise ValueError(f"'{name}' is not a scope; the scopes are {', '.join(SCOPES)}")
+        scopes |= _ALIASES.get(name, {name})
+    if mask & ~sum(SCOPES.values()):
+        raise ValueError(f"{mask} has bits that stand for no scope")
+    return frozenset(scopes | {scope for scope, bit in SCOPES.items() if mask & bit})
+
+
+def scopes_mask(scopes: Iterable[str]) -> int:
+    """The bits of the scopes."""
+    return sum(SCOPES[scope] for scope in scopes)
+
+
+def new_token() -> str:
+    """An API token: `bb_` and 64 hex digits from the system's random source."""
+    return f"bb_{secrets.token_hex(32)}"
+
+
+def token_hash(token: str) -> str:
+    """The only form in which a token is stored: SHA-256 in hex."""
+    return hashlib.sha256(token.encode()).hexdigest()

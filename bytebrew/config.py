@@ -1,0 +1,188 @@
+"""What an operator configures: models, agents, schemas, and the rules of their fields."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+Name = Annotated[
+    str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,254}\Z", description="lower-case letters, digits, dots, dashes")
+]
+SchemaName = Annotated[
+    str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z", description="a DNS label (RFC 1123)")
+]
+Text = Annotated[str, Meta(max_length=200_000)]
+Title = Annotated[str, Meta(max_length=1000)]
+Url = Annotated[str, Meta(max_length=2000, pattern=r"^(https?://[^\s/]\S*)?\Z", description="an http or https URL")]
+Secret = Annotated[str, Meta(max_length=8000)]
+Names = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=255)], ...], Meta(max_length=500)]
+Temperature = Annotated[float, Meta(ge=0, le=2)]
+TopP = Annotated[float, Meta(ge=0, le=1)]
+MaxTokens = Annotated[int, Meta(ge=1, le=10_000_000)]
+StopSequences = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...], Meta(max_length=16)]
+MaxSteps = Annotated[int, Meta(ge=1, le=500, description="model calls in one turn")]
+MaxContext = Annotated[int, Meta(ge=1_000, le=200_000, description="tokens of context")]
+MaxDuration = Annotated[int, Meta(ge=1, le=86_400, description="seconds for one turn")]
+Lifecycle = Literal["persistent", "spawn"]
+ToolExecution = Literal["sequential", "parallel"]
+
+
+class NewModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model to create; `is_default` makes it the model of agents that name none."""
+
+    name: Name
+    type: Annotated[str, Meta(min_length=1, max_length=64)]
+    model_name: Annotated[str, Meta(min_length=1, max_length=255)]
+    base_url: Url = ""
+    api_key: Secret = ""
+    api_version: Annotated[str, Meta(max_length=64)] = ""
+    is_default: bool = False
+
+
+class ModelPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Changes to a model: what is left out stays, and so does the key when `api_key` is empty."""
+
+    name: Name | UnsetType = UNSET
+    type: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType = UNSET
+    model_name: Annotated[str, Meta(min_length=1, max_length=255)] | UnsetType = UNSET
+    base_url: Url | UnsetType = UNSET
+    api_key: Secret | UnsetType = UNSET
+    api_version: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
+    is_default: bool | UnsetType = UNSET
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """A configured LLM; its key is kept sealed and never leaves the engine."""
+
+    id: int
+    name: str
+    type: str
+    base_url: str
+    model_name: str
+    api_version: str
+    has_api_key: bool
+    is_default: bool
+    created_at: str
+    updated_at: str
+
+
+class NewAgent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An agent to create; without `model` it uses the default model."""
+
+    name: Name
+    description: Text = ""
+    model: Name | None = None
+    system: Text = ""
+    lifecycle: Lifecycle = "persistent"
+    tool_execution: ToolExecution = "sequential"
+    max_steps: MaxSteps = 50
+    max_context_size: MaxContext = 16_000
+    max_turn_duration: MaxDuration = 120
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    max_tokens: MaxTokens | None = None
+    stop_sequences: StopSequences = ()
+    tools: Names = ()
+    confirm_before: Names = ()
+    can_spawn: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
+    mcp_servers: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
+
+
+class AgentPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Changes to an agent; what is left out stays."""
+
+    name: Name | UnsetType = UNSET
+    description: Text | UnsetType = UNSET
+    model: Name | UnsetType | None = UNSET
+    system: Text | UnsetType = UNSET
+    lifecycle: Lifecycle | UnsetType = UNSET
+    tool_execution: ToolExecution | UnsetType = UNSET
+    max_steps: MaxSteps | UnsetType = UNSET
+    max_context_size: MaxContext | UnsetType = UNSET
+    max_turn_duration: MaxDuration | UnsetType = UNSET
+    temperature: Temperature | UnsetType | None = UNSET
+    top_p: TopP | UnsetType | None = UNSET
+    max_tokens: MaxTokens | UnsetType | None = UNSET
+    stop_sequences: StopSequences | UnsetType = UNSET
+    tools: Names | UnsetType = UNSET
+    confirm_before: Names | UnsetType = UNSET
+    can_spawn: Annotated[tuple[Name, ...], Meta(max_length=100)] | UnsetType = UNSET
+    mcp_servers: Annotated[tuple[Name, ...], Meta(max_length=100)] | UnsetType = UNSET
+
+
+class Agent(Struct, frozen=True, kw_only=True):
+    """An agent as it runs; `model` is the name of its own model or of the default one."""
+
+    id: str
+    name: str
+    description: str
+    model: str | None
+    system: str
+    lifecycle: Lifecycle
+    tool_execution: ToolExecution
+    max_steps: int
+    max_context_size: int
+    max_turn_duration: int
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int | None
+    stop_sequences: tuple[str, ...]
+    tools: tuple[str, ...]
+    confirm_before: tuple[str, ...]
+    can_spawn: tuple[str, ...]
+    mcp_servers: tuple[str, ...]
+    created_at: str
+    updated_at: str
+
+
+class NewRelation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A delegation between two agents of a schema, by name or id."""
+
+    source: Annotated[str, Meta(min_length=1, max_length=255)]
+    target: Annotated[str, Meta(min_length=1, max_length=255)]
+    config: dict[str, Any] = {}
+
+
+class Relation(Struct, frozen=True, kw_only=True):
+    """A delegation between two agents of a schema, by name."""
+
+    id: str
+    schema_id: str
+    source: str
+    target: str
+    config: dict[str, Any]
+
+
+class NewSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A schema to create; `entry_agent` is an agent's name or id."""
+
+    name: SchemaName
+    description: Text = ""
+    entry_agent: str = ""
+    chat_enabled: bool = False
+    relations: Annotated[tuple[NewRelation, ...], Meta(max_length=500)] = ()
+
+
+class SchemaPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Changes to a schema; what is left out stays, `relations` replaces all of them."""
+
+    name: SchemaName | UnsetType = UNSET
+    description: Text | UnsetType = UNSET
+    entry_agent: str | UnsetType = UNSET
+    chat_enabled: bool | UnsetType = UNSET
+    relations: Annotated[tuple[NewRelation, ...], Meta(max_length=500)] | UnsetType = UNSET
+
+
+class Schema(Struct, frozen=True, kw_only=True):
+    """The public face of an entry agent; `agents` are the entry agent and both ends of every relation."""
+
+    id: str
+    name: str
+    description: str
+    entry_agent: str
+    entry_agent_name: str
+    agents: tuple[str, ...]
+    agents_count: int
+    relations: tuple[Relation, ...]
+    chat_enabled: bool
+    chat_last_fired_at: str | None
+    created_at: str

@@ -1,0 +1,208 @@
+"""The one SQLite file: a writer that commits for everyone at once, and readers beside it."""
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import aiosqlite
+
+from bytebrew.errors import BootError
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Work = Callable[Concatenate[sqlite3.Connection, P], T]
+BUSY_SECONDS = 5.0
+READERS = 2
+
+
+class RowSource(Protocol):
+    """Rows that wait for the next transaction, such as the journal's."""
+
+    def take(self) -> tuple[str, list[tuple[Any, ...]]]:
+        """The statement and the rows for it, which are no longer waiting."""
+
+    def settled(self, refused: Sequence[tuple[Any, ...]], error: Exception | None) -> None:
+        """What was taken is committed but for `refused`; with an error, none of it is."""
+
+
+class _Connection(aiosqlite.Connection):
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs a whole piece of work in the connection's thread: one hop, however many statements."""
+        result: T = await self._execute(work, self._conn)  # type: ignore[no-untyped-call]
+        return result
+
+
+class Database:
+    """Work is a plain function of a `sqlite3.Connection`; it runs in the database's thread, in one hop."""
+
+    def __init__(self, path: Path, synchronous: str = "normal") -> None:
+        self.path = path
+        self._synchronous = synchronous
+        self._works: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
+        self._source: RowSource | None = None
+        self._wake = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Database":
+        if not self.path.exists():
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._writer = await _open(self.path, self._synchronous)
+        self._readers = [await _open(self.path, self._synchronous, read_only=True) for _ in range(READERS)]
+        self._next_reader = cycle(self._readers)
+        self._writing = asyncio.create_task(self._write_forever(), name="database writer")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.write(lambda conn: None)  # all that was asked for before this is committed
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait([self._writing])
+        for connection in (*self._readers, self._writer):
+            await connection.close()
+
+    def source(self, source: RowSource) -> None:
+        """Takes the rows of this source into every transaction from now on."""
+        self._source = source
+
+    def wake(self) -> None:
+        """Tells the writer that the source has rows."""
+        self._wake.set()
+
+    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of work on a consistent view of what is committed; it cannot write."""
+        return await next(self._next_reader).run(partial(_reading, work, args, kwargs))
+
+    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of work once it is committed; an exception in it undoes it alone.
+
+        What is asked for without an await in between lands in one transaction, in that order, and so do the rows that
+        wait in the source. It is committed even if the caller is cancelled meanwhile.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._works.append((lambda conn: work(conn, *args, **kwargs), done))
+        self._wake.set()
+        return await done
+
+    async def _write_forever(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            works, self._works = self._works, []
+            sql, rows = self._source.take() if self._source else ("", [])
+            error = None
+            try:
+                outcomes, refused = await self._writer.run(partial(_transact, [work for work, _ in works], sql, rows))
+            except sqlite3.Error as failure:
+                log.error("a transaction of %d works and %d rows failed: %s", len(works), len(rows), failure)
+                outcomes, refused, error = [failure] * len(works), rows, failure
+            if self._source and rows:
+                self._source.settled(refused, error)
+            for (_, done), outcome in zip(works, outcomes, strict=True):
+                if done.done():
+                    continue
+                if isinstance(outcome, BaseException):
+                    done.set_exception(outcome)
+                else:
+                    done.set_result(outcome)
+
+
+def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False) -> sqlite3.Connection:
+    """A plain connection with the pragmas that every user of the file needs."""
+    conn = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=256)
+    conn.row_factory = sqlite3.Row
+    conn.execute("pragma auto_vacuum = incremental")
+    conn.execute("pragma journal_mode = wal")
+    conn.execute(f"pragma synchronous = {synchronous}")
+    conn.execute("pragma foreign_keys = on")
+    if read_only:
+        conn.execute("pragma query_only = on")
+    return conn
+
+
+def backup(source: Path, target: Path) -> None:
+    """Copies a database that may be in use to a new file of its own; BootError where that cannot be."""
+    if not source.exists():
+        raise BootError(f"there is no database at {source}; set BYTEBREW_DATA_DIR to the engine's data folder")
+    try:
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        with closing(sqlite3.connect(source, timeout=60)) as from_, closing(sqlite3.connect(target)) as to:
+            from_.backup(to)
+            to.execute("pragma journal_mode = delete")  # one file, without a log beside it
+    except (OSError, sqlite3.Error) as error:
+        raise BootError(f"cannot write the backup {target}: {error}") from error
+
+
+async def _open(path: Path, synchronous: str, *, read_only: bool = False) -> _Connection:
+    try:
+        connection = _Connection(partial(connect, path, synchronous, read_only=read_only), 64)
+        await connection
+    except sqlite3.Error as error:
+        raise BootError(f"{path} cannot be opened: {error}") from error
+    return connection
+
+
+def _reading(work: Callable[..., T], args: Sequence[Any], kwargs: dict[str, Any], conn: sqlite3.Connection) -> T:
+    conn.execute("begin")
+    try:
+        return work(conn, *args, **kwargs)
+    finally:
+        conn.execute("rollback")
+
+
+def _transact(
+    works: Sequence[Callable[[sqlite3.Connection], Any]],
+    sql: str,
+    rows: Sequence[tuple[Any, ...]],
+    conn: sqlite3.Connection,
+) -> tuple[list[Any], Sequence[tuple[Any, ...]]]:
+    _begin(conn)
+    try:
+        outcomes = [_apart(conn, work) for work in works]
+        refused: Sequence[tuple[Any, ...]] = ()
+        if rows and isinstance(_apart(conn, lambda conn: conn.executemany(sql, rows)), sqlite3.IntegrityError):
+            refused = [row for row in rows if isinstance(_apart(conn, partial(_insert, sql, row)), Exception)]
+        conn.execute("commit")
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("rollback")
+        raise
+    return outcomes, refused
+
+
+def _apart(conn: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> Any:
+    """The result, or the exception with all that the work did undone; a fault of the file itself is raised."""
+    conn.execute("savepoint work")
+    try:
+        outcome = work(conn)
+    except Exception as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        conn.execute("rollback to work")
+        outcome = error
+    conn.execute("release work")
+    return outcome
+
+
+def _insert(sql: str, row: tuple[Any, ...], conn: sqlite3.Connection) -> None:
+    conn.execute(sql, row)
+
+
+def _begin(conn: sqlite3.Connection) -> None:
+    while True:
+        try:
+            conn.execute("begin immediate")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            log.warning("another process has been writing to the database for %g s; waiting on", BUSY_SECONDS)
+        else:
+            return

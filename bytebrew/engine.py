@@ -1,0 +1,185 @@
+"""The composition root: settings, plugins, registries, database and runner, wired and nothing more."""
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+import msgspec
+from msgspec import Struct
+
+from bytebrew import migrations, settings
+from bytebrew.api import Guard, Route
+from bytebrew.auth import AuthMode
+from bytebrew.config import NewAgent, NewModel, NewSchema
+from bytebrew.db import Database, connect
+from bytebrew.errors import BootError, SettingsError
+from bytebrew.hookspecs import OBSERVING, Migration
+from bytebrew.http import Http
+from bytebrew.journal import Journal
+from bytebrew.plugins import Plugins, Registry
+from bytebrew.providers import Provider
+from bytebrew.runner import Runner
+from bytebrew.secrets import Secrets
+from bytebrew.settings import Core, Settings
+from bytebrew.store import agents, models, schemas, tokens
+from bytebrew.tools import Tool, Toolset
+
+log = logging.getLogger(__name__)
+
+
+class Offer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a plugin offers to an engine that has no configuration yet."""
+
+    models: tuple[NewModel, ...] = ()
+    agents: tuple[NewAgent, ...] = ()
+    schemas: tuple[NewSchema, ...] = ()
+
+
+class Engine:
+    """A built engine; `async with` opens its database, starts its plugins and takes up its turns."""
+
+    def __init__(
+        self, environment: Mapping[str, str], extra: Iterable[tuple[str, object]] = (), *, http: Http | None = None
+    ) -> None:
+        early = settings.read(environment, [Core], whole=False).core
+        self.plugins = Plugins()
+        self.plugins.load(early.disabled_plugins, early.plugins_dir, extra)
+        self.tables: list[type[Struct]] = [Core]
+        self.plugins.declare("register_settings", lambda _, table: self.tables.append(table))
+        self.settings: Settings = settings.read(environment, self.tables)
+        self.started = time.monotonic()
+        data = self.settings.core.data_dir
+        self.data_dir = data
+        self._make_private(data)
+        self._make_private(data / "keys")
+        self.secrets = Secrets.load(data / "keys" / "secrets.key")
+        self.db = Database(data / "bytebrew.db", self.settings.core.db_synchronous)
+        self.journal = Journal(self.db)
+        self.http = http or Http(self.settings.core)
+        self.runner = Runner(self)
+        self._declare()
+        self._stack = AsyncExitStack()
+
+    def _declare(self) -> None:
+        plugins, core = self.plugins, self.settings.core
+        self.providers: Registry[Provider] = Registry("provider")
+        self.tools: Registry[Tool] = Registry("tool")
+        self.auth_modes: Registry[AuthMode] = Registry("auth mode")
+        self.toolsets: list[Toolset] = []
+        self.guards: list[Guard] = []
+        self.routes: list[Route] = []
+        self._migrations: dict[str, list[Migration]] = {}
+        self._observers = {hook: plugins.implementations(hook) for hook in OBSERVING}
+        for hook, registry, key in (
+            ("register_providers", self.providers, "type"),
+            ("register_tools", self.tools, "name"),
+            ("register_auth_modes", self.auth_modes, "name"),
+        ):
+            plugins.declare(hook, _adding(registry, key), settings=self.settings)
+        if not self.providers:
+            raise BootError("no plugin registers an LLM provider; is the package installed with its metadata?")
+        if core.auth_mode not in self.auth_modes:
+            known = ", ".join(sorted(self.auth_modes)) or "none"
+            raise SettingsError(f"BYTEBREW_AUTH_MODE: no plugin registers the mode '{core.auth_mode}'; known: {known}")
+        self.auth_mode = self.auth_modes[core.auth_mode]
+        plugins.declare("register_toolsets", lambda _, one: self.toolsets.append(one), engine=self)
+        plugins.declare("register_guards", lambda _, one: self.guards.append(one), engine=self)
+        plugins.declare("register_routes", lambda _, one: self.routes.append(one), engine=self)
+        plugins.declare("register_migrations", lambda name, one: self._migrations.setdefault(name, []).append(one))
+
+    async def __aenter__(self) -> "Engine":
+        async with AsyncExitStack() as stack:
+            lock = (self.data_dir / "engine.lock").open("a")
+            stack.callback(lock.close)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise BootError(f"another engine runs on the data folder {self.data_dir}; stop it first") from error
+            self.migrate()
+            stack.push_async_callback(self.http.aclose)
+            await stack.enter_async_context(self.db)
+            if token := self.settings.core.bootstrap_admin_token:
+                await self._bootstrap(token)
+            for name, startup in self._observers["startup"]:
+                try:
+                    await startup(engine=self)
+                except BootError:
+                    raise
+                except Exception as error:
+                    raise BootError(f"plugin {name} failed in startup: {error}") from error
+            stack.push_async_callback(self.notify, "shutdown", engine=self)
+            group = await stack.enter_async_context(anyio.create_task_group())
+            await self.runner.run(group)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.drain(0)
+        await self._stack.aclose()
+
+    async def drain(self, seconds: float) -> None:
+        """Takes no more work and brings what runs to an end, or after the seconds to a record."""
+        self.runner.draining = True
+        self.journal.close_open_ends()
+        await self.runner.drain(seconds)
+
+    def migrate(self) -> None:
+        """Brings the tables of the core and of every plugin up to date."""
+        if not (path := self.db.path).exists():
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        conn = connect(path)
+        try:
+            migrations.migrate(conn, "core", migrations.CORE)
+            for name, steps in self._migrations.items():
+                migrations.migrate(conn, name, steps)
+        finally:
+            conn.close()
+
+    async def notify(self, hook: str, **given: Any) -> None:
+        """Tells every observer, in order; one that fails is logged with its plugin's name."""
+        for name, observer in self._observers[hook]:
+            try:
+                await observer(**given)
+            except Exception:
+                log.exception("plugin %s failed in %s", name, hook)
+
+    async def offer(self, config: Mapping[str, Any]) -> bool:
+        """Stores models, agents and schemas if the engine never had any; whether it did.
+
+        `config` has the lists `models`, `agents` and `schemas` with the fields of their POST bodies.
+        """
+        offer = msgspec.convert(config, Offer)
+
+        def store(conn: Any) -> bool:
+            if models.ever(conn) or agents.count(conn):
+                return False
+            for model in offer.models:
+                models.create(conn, model, self.secrets)
+            for agent in offer.agents:
+                agents.create(conn, agent)
+            for schema in offer.schemas:
+                schemas.create(conn, schema)
+            return True
+
+        return await self.db.write(store)
+
+    async def _bootstrap(self, token: str) -> None:
+        if not await self.db.write(tokens.bootstrap, token):
+            log.info("the token bootstrap-admin exists; BYTEBREW_BOOTSTRAP_ADMIN_TOKEN does not replace it")
+
+    @staticmethod
+    def _make_private(folder: Any) -> None:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+        except OSError as error:
+            raise SettingsError(f"BYTEBREW_DATA_DIR: {folder} cannot be used: {error.strerror}") from error
+
+
+def _adding(registry: Any, key: str) -> Any:
+    return lambda owner, thing: registry.add(owner, getattr(thing, key, ""), thing)

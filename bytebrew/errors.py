@@ -1,0 +1,174 @@
+"""What can go wrong, each with the status and the code that a client sees."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from msgspec import Struct
+
+
+class Detail(Struct, frozen=True):
+    """One fault in a request: a JSON path such as `$.max_steps`, and what is wrong there."""
+
+    path: str
+    message: str
+
+
+class EngineError(Exception):
+    """A failure with a place in the API: `{"error": code, "message": ...}` under `status`."""
+
+    status: ClassVar[int] = 500
+    code: str = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        details: Sequence[Detail] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).code
+        self.details = tuple(details)
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, object]:
+        """The JSON body of the one error shape."""
+        body: dict[str, object] = {"error": self.code, "message": self.message}
+        return {**body, "details": self.details} if self.details else body
+
+
+class InvalidRequest(EngineError):
+    """The request is malformed or breaks a rule of its fields."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class Unauthorized(EngineError):
+    """No credential, or one that is not valid (RFC 6750 section 3)."""
+
+    status = 401
+    code = "unauthorized"
+
+    def __init__(self, message: str = "Invalid or expired API token", *, missing: bool = False) -> None:
+        challenge = 'Bearer realm="bytebrew"' + ("" if missing else ', error="invalid_token"')
+        super().__init__(message, headers={"WWW-Authenticate": challenge})
+
+
+class Forbidden(EngineError):
+    """The credential is good and does not allow this."""
+
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(EngineError):
+    """No such thing, or one that the caller may not know of."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(EngineError):
+    """The path exists; the method does not."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class RequestTimeout(EngineError):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class Conflict(EngineError):
+    """The name is taken, the thing is in use, or the state does not allow it."""
+
+    status = 409
+    code = "conflict"
+
+
+class PayloadTooLarge(EngineError):
+    """The body is over its limit."""
+
+    status = 413
+    code = "payload_too_large"
+
+
+class UnsupportedMediaType(EngineError):
+    """The body's content type is not the one that the route reads."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class Unprocessable(EngineError):
+    """Well formed, and it cannot mean what it says."""
+
+    status = 422
+    code = "unprocessable"
+
+
+class Draining(EngineError):
+    """The engine is shutting down and takes no new work."""
+
+    status = 503
+    code = "draining"
+
+    def __init__(self) -> None:
+        super().__init__("The engine is shutting down; try again in a moment", headers={"Retry-After": "5"})
+
+
+class ProviderError(EngineError):
+    """The model's vendor failed or refused, in the vendor's own words.
+
+    `code` is one of model_auth, model_rate_limited, model_overloaded, model_context_too_long, model_bad_request,
+    model_unavailable, model_timeout, model_error. `retry_after` is in seconds, where the vendor named a wait.
+    `retry` says whether the same request may succeed later.
+    """
+
+    status = 502
+    code = "model_error"
+
+    def __init__(
+        self, message: str, *, code: str = "model_error", retry: bool = False, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.retry = retry
+        self.retry_after = retry_after
+
+
+class TurnError(EngineError):
+    """A turn that cannot go on."""
+
+    code = "turn_failed"
+
+
+class TurnTimeout(TurnError):
+    """The turn ran longer than its agent's max_turn_duration."""
+
+    status = 504
+    code = "turn_timeout"
+
+
+class TurnInterrupted(TurnError):
+    """The engine stopped in the middle of the turn."""
+
+    status = 503
+    code = "interrupted"
+
+
+class ToolError(Exception):
+    """Raised by a tool to tell the model what went wrong, so that it can try something else."""
+
+
+class BootError(Exception):
+    """The engine cannot start; the message says what to change."""
+
+
+class SettingsError(BootError):
+    """Settings that do not fit; every one of them is named (exit code 2)."""

@@ -1,0 +1,87 @@
+"""What a client sees: one Struct for each event of a stream."""
+
+from typing import Any, ClassVar, Literal
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.json import Encoder
+
+from bytebrew.messages import Usage
+
+_encode = Encoder().encode
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """An entry of a session's journal; `name` is its SSE event type.
+
+    `agent` and `parent_call_id` are there only on a sub-agent's events in its parent's stream.
+    """
+
+    name: ClassVar[str]
+    agent: str | UnsetType = UNSET
+    parent_call_id: str | UnsetType = UNSET
+
+    def data(self) -> bytes:
+        """The event's JSON, on one line."""
+        return _encode(self)
+
+
+class Thinking(Event, frozen=True):
+    """A piece of the model's reasoning, to be joined to those before it."""
+
+    name = "thinking"
+    content: str
+
+
+class MessageDelta(Event, frozen=True):
+    """A piece of the answer, to be joined to those before it."""
+
+    name = "message_delta"
+    content: str
+
+
+class MessageDone(Event, frozen=True):
+    """The whole answer: all the turn's deltas joined."""
+
+    name = "message"
+    content: str
+    role: Literal["assistant"] = "assistant"
+
+
+class ToolStarted(Event, frozen=True):
+    """A tool is about to run with these arguments."""
+
+    name = "tool_call"
+    tool: str
+    input: dict[str, Any]
+    call_id: str
+
+
+class ToolFinished(Event, frozen=True):
+    """A tool's result, or what went wrong with it."""
+
+    name = "tool_result"
+    tool: str
+    output: str
+    call_id: str
+    has_error: bool = False
+
+
+class ErrorEvent(Event, frozen=True):
+    """The last event of a failed turn."""
+
+    name = "error"
+    code: str
+    message: str
+
+
+class Done(Event, frozen=True):
+    """The last event of a turn that ended well or was cancelled."""
+
+    name = "done"
+    session_id: str
+    turn_id: str
+    usage: Usage
+    status: Literal["completed", "cancelled"] = "completed"
+
+
+LAST = frozenset({ErrorEvent.name, Done.name})

@@ -1,0 +1,102 @@
+"""The whole plugin contract: every hook and its exact arguments."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pluggy
+from msgspec import Struct
+
+from bytebrew.api import Guard, Route
+from bytebrew.auth import AuthMode
+from bytebrew.messages import ToolCall
+from bytebrew.providers import Provider
+from bytebrew.settings import Settings
+from bytebrew.tools import Outcome, Tool, Toolset
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+    from bytebrew.runner import Turn
+
+hookspec = pluggy.HookspecMarker("bytebrew")
+hookimpl = pluggy.HookimplMarker("bytebrew")
+
+
+class Migration(NamedTuple):
+    """SQL that takes a plugin's own tables one version up; numbers begin at 1 and have no gaps."""
+
+    number: int
+    sql: str
+
+
+@hookspec
+def register_settings(register: Callable[[type[Struct]], None]) -> None:
+    """Registers a table of BYTEBREW_* variables: a frozen Struct with a default and a description for each field."""
+
+
+@hookspec
+def register_providers(register: Callable[[Provider], None], settings: Settings) -> None:
+    """Registers LLM providers, each under its `type`."""
+
+
+@hookspec
+def register_tools(register: Callable[[Tool], None], settings: Settings) -> None:
+    """Registers tools that any agent may name."""
+
+
+@hookspec
+def register_toolsets(register: Callable[[Toolset], None], engine: "Engine") -> None:
+    """Registers sources of tools that depend on the agent."""
+
+
+@hookspec
+def register_auth_modes(register: Callable[[AuthMode], None], settings: Settings) -> None:
+    """Registers ways to turn a bearer token into an Actor; BYTEBREW_AUTH_MODE chooses one."""
+
+
+@hookspec
+def register_migrations(register: Callable[[Migration], None]) -> None:
+    """Registers the SQL of the plugin's own tables, in order."""
+
+
+@hookspec
+def register_routes(register: Callable[[Route], None], engine: "Engine") -> None:
+    """Registers HTTP routes, each with the scope that it needs."""
+
+
+@hookspec
+def register_guards(register: Callable[[Guard], None], engine: "Engine") -> None:
+    """Registers checks that run after authentication and before the work."""
+
+
+@hookspec
+def register_commands(cli: Any) -> None:
+    """Adds subcommands to the command line, a click Group."""
+
+
+@hookspec
+async def turn_started(turn: "Turn") -> None:
+    """A turn has begun to run."""
+
+
+@hookspec
+async def tool_finished(turn: "Turn", call: ToolCall, result: Outcome) -> None:
+    """A tool call has ended, well or not."""
+
+
+@hookspec
+async def turn_finished(turn: "Turn") -> None:
+    """A turn has ended, and its last event is committed."""
+
+
+@hookspec
+async def startup(engine: "Engine") -> None:
+    """The database is migrated and nothing is served yet."""
+
+
+@hookspec
+async def shutdown(engine: "Engine") -> None:
+    """No more requests come and the database is still open."""
+
+
+OBSERVING: Sequence[str] = ("turn_started", "tool_finished", "turn_finished", "startup", "shutdown")
+"""The hooks that are async functions; all others are not."""

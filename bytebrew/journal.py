@@ -1,0 +1,230 @@
+"""The durable event log of each session: append, read from any number, follow."""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
+
+from bytebrew.db import Database
+from bytebrew.errors import Draining, NotFound
+from bytebrew.events import Event
+from bytebrew.sse import frame
+
+INSERT = "insert into events (session_id, n, type, data) values (?, ?, ?, ?)"
+HEARTBEAT_SECONDS = 15.0
+TAIL_EVENTS = 256
+TAIL_BYTES = 128 * 1024
+"""What a log keeps in memory of committed events; followers further behind read the file, a page at a time."""
+
+
+class Stretch(Protocol):
+    """How far a follower goes: from `first` to `last`, each None as long as it is not known."""
+
+    first: int | None
+    last: int | None
+
+
+@dataclass(slots=True)
+class OpenStretch:
+    """From an event on, without an end."""
+
+    first: int | None
+    last: int | None = None
+
+
+class Log:
+    """The live end of one session's journal; it exists while somebody writes or follows."""
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        self.last = 0
+        self.committed = 0
+        self.error: Exception | None = None
+        self._loaded = False
+        self._loading = asyncio.Lock()
+        self._frames: deque[bytes] = deque()
+        self._bytes = 0
+        self._waiters: list[asyncio.Future[bool]] = []
+
+    async def load(self, db: Database) -> None:
+        """Learns where the journal ends; once is enough, for afterwards only this object appends."""
+        if self._loaded:
+            return
+        async with self._loading:
+            if not self._loaded:
+                self.last = self.committed = await db.read(last_number, self.session_id)
+                self._loaded = True
+
+    def add(self, event: Event) -> tuple[str, int, str, bytes]:
+        """The event's row, under the next number."""
+        self.last += 1
+        data = event.data()
+        framed = frame(self.last, event.name, data)
+        self._frames.append(framed)
+        self._bytes += len(framed)
+        return (self.session_id, self.last, event.name, data)
+
+    def commit(self, number: int) -> None:
+        """Everything up to the number is in the file: tells those who wait."""
+        self.committed = number
+        kept = len(self._frames) - (self.last - number)
+        while kept > 1 and (kept > TAIL_EVENTS or self._bytes > TAIL_BYTES):
+            self._bytes -= len(self._frames.popleft())
+            kept -= 1
+        self.notify()
+
+    def fail(self, error: Exception) -> None:
+        """What is not in the file never will be; every further use raises."""
+        self.error = error
+        self.notify()
+
+    def notify(self) -> None:
+        """Wakes all who wait, so that they look again."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(True)
+
+    def between(self, after: int, through: int) -> bytes | None:
+        """The frames after one number and through another, or None where memory does not reach back so far."""
+        first = self.last - len(self._frames) + 1
+        if after + 1 < first:
+            return None
+        start, end = after + 1 - first, through + 1 - first
+        return self._frames[start] if end - start == 1 else b"".join([self._frames[i] for i in range(start, end)])
+
+    async def changed(self, seconds: float = 0) -> bool:
+        """Waits until notified; False once the seconds (0: for ever) have passed without that."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiters.append(waiter)
+        timer = loop.call_later(seconds, _give_up, waiter) if seconds else None
+        try:
+            return await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+
+def _give_up(waiter: "asyncio.Future[bool]") -> None:
+    if not waiter.done():
+        waiter.set_result(False)
+
+
+class Journal:
+    """The logs of all sessions; their waiting events share each transaction."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._logs: WeakValueDictionary[str, Log] = WeakValueDictionary()
+        self._waiting: list[tuple[Any, ...]] = []
+        self._writers: dict[str, Log] = {}
+        self._taken: dict[str, tuple[Log, int]] = {}
+        self._closing = False
+        db.source(self)
+
+    async def log(self, session_id: str) -> Log:
+        """The session's log; hold on to it for as long as you append or follow."""
+        log = self._logs.get(session_id)
+        if log is None or log.error is not None:
+            log = self._logs[session_id] = Log(session_id)
+        await log.load(self._db)
+        return log
+
+    def append(self, log: Log, event: Event) -> int:
+        """Numbers the event and puts it before the writer; it is sent to nobody before it is committed."""
+        if log.error is not None:
+            raise log.error
+        if not self._waiting:
+            self._db.wake()
+        self._waiting.append(log.add(event))
+        self._writers[log.session_id] = log
+        return log.last
+
+    async def flush(self, log: Log, backlog: int = 0) -> None:
+        """Waits until no more than `backlog` of the log's events are uncommitted."""
+        while log.last - log.committed > backlog:
+            if log.error is not None:
+                raise log.error
+            await log.changed()
+
+    def take(self) -> tuple[str, list[tuple[Any, ...]]]:
+        """The rows that wait, for the database's writer."""
+        rows, self._waiting = self._waiting, []
+        self._taken = {session_id: (log, log.last) for session_id, log in self._writers.items()}
+        self._writers = {}
+        return INSERT, rows
+
+    def settled(self, refused: Sequence[tuple[Any, ...]], error: Exception | None) -> None:
+        """The writer's word on what it took: tells every follower."""
+        lost = {row[0] for row in refused}
+        taken, self._taken = self._taken, {}
+        for session_id, (log, number) in taken.items():
+            if session_id in lost:
+                log.fail(error or NotFound("The session was deleted"))
+            else:
+                log.commit(number)
+
+    async def follow(self, log: Log, stretch: Stretch) -> AsyncGenerator[bytes, None]:
+        """The stretch's frames, those in the file first, then live; a comment where nothing comes for 15 s.
+
+        Holds one page of the file at most, however slow its client. Raises NotFound once the session is deleted.
+        """
+        at = -1
+        while stretch.last is None or at < stretch.last:
+            if at < 0 and stretch.first is not None:
+                at = stretch.first - 1
+            if 0 <= at < log.committed:
+                reached = log.committed if stretch.last is None else min(log.committed, stretch.last)
+                chunk = log.between(at, reached)
+                if chunk is None:
+                    rows = await self._db.read(read_events, log.session_id, at, reached)
+                    if not rows:
+                        raise NotFound("The session was deleted")
+                    chunk = b"".join([frame(n, name, data) for n, name, data in rows])
+                    reached = rows[-1][0]
+                at = reached
+                yield chunk
+            elif log.error is not None:
+                raise log.error
+            elif self._closing and isinstance(stretch, OpenStretch):
+                return
+            elif self._closing and stretch.first is None:
+                raise Draining
+            elif not await log.changed(HEARTBEAT_SECONDS):
+                yield b": ping\n\n"
+
+    def close_open_ends(self) -> None:
+        """Ends every follower that has no end of its own."""
+        self._closing = True
+        for log in list(self._logs.values()):
+            log.notify()
+
+    def forget(self, session_id: str) -> None:
+        """Ends every follower of a session that was deleted."""
+        if session_id in self._logs:
+            self._logs[session_id].fail(NotFound("The session was deleted"))
+
+
+def last_number(conn: sqlite3.Connection, session_id: str) -> int:
+    """The number of the session's newest event, 0 where there is none."""
+    row = conn.execute("select max(n) from events where session_id = ?", (session_id,)).fetchone()
+    return row[0] or 0
+
+
+def read_events(
+    conn: sqlite3.Connection, session_id: str, after: int, through: int, limit: int = 500
+) -> list[tuple[int, str, bytes]]:
+    """Events after one number and through another: `limit` at most, and 256 KB and one event at most."""
+    found: list[tuple[int, str, bytes]] = []
+    size = 0
+    sql = "select n, type, data from events where session_id = ? and n > ? and n <= ? order by n limit ?"
+    for n, name, data in conn.execute(sql, (session_id, after, through, limit)):
+        found.append((n, name, data))
+        size += len(data)
+        if size > 256 * 1024:
+            break
+    return found

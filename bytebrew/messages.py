@@ -1,0 +1,88 @@
+"""What a model sees: messages, tool calls, and one request to a provider."""
+
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+Role = Literal["user", "assistant", "tool"]
+StopReason = Literal["end", "tool_calls", "max_tokens", "stop_sequence", "refusal"]
+
+
+class ToolCall(Struct, frozen=True):
+    """A model's wish to run a tool.
+
+    `input` holds the arguments with their JSON types. Where the model's text was no JSON object, `input` is empty and
+    `malformed` holds that text: the turn tells the model so. An empty `call_id` is filled in by the turn.
+    """
+
+    tool: str
+    input: dict[str, Any]
+    call_id: str = ""
+    malformed: str | None = None
+
+
+class Message(Struct, frozen=True, omit_defaults=True):
+    """One entry of a conversation; `vendor` is what a provider wants back unchanged, such as a thinking signature."""
+
+    role: Role
+    content: str = ""
+    thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+    tool: str = ""
+    has_error: bool = False
+    vendor: dict[str, Any] = field(default_factory=dict)
+
+
+class ToolSpec(Struct, frozen=True):
+    """A tool as a model is told of it; `input_schema` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+
+
+class ModelRequest(Struct, frozen=True, kw_only=True):
+    """One call of a model: where, what, and how; None leaves a choice to the vendor."""
+
+    model_name: str
+    base_url: str
+    api_key: str = ""
+    api_version: str = ""
+    system: str = ""
+    messages: tuple[Message, ...] = ()
+    tools: tuple[ToolSpec, ...] = ()
+    tool_choice: Literal["auto", "required", "none"] = "auto"
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop_sequences: tuple[str, ...] = ()
+
+
+class Usage(Struct, frozen=True):
+    """Tokens of one or more model calls; `cached_tokens` are part of the input, `thinking_tokens` of the output."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    thinking_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.thinking_tokens + other.thinking_tokens,
+        )
+
+
+class Stop(Struct, frozen=True):
+    """The end of a model's answer and why it ended; `vendor` is kept with the message."""
+
+    reason: StopReason = "end"
+    vendor: dict[str, Any] = field(default_factory=dict)
+
+
+def estimate_tokens(text: str) -> int:
+    """Four characters to a token, rounded up."""
+    return (len(text) + 3) // 4

@@ -1,0 +1,195 @@
+"""Numbered SQL for the core's tables, forward only."""
+
+import sqlite3
+from collections.abc import Iterable
+
+from bytebrew.errors import BootError
+from bytebrew.times import now
+
+_CONFIG = """
+create table models (
+  id integer primary key autoincrement,
+  name text not null unique,
+  type text not null,
+  model_name text not null,
+  base_url text not null,
+  api_version text not null,
+  sealed_key blob not null,
+  is_default integer not null,
+  created_at text not null,
+  updated_at text not null
+) strict;
+create unique index models_default on models (is_default) where is_default = 1;
+
+create table agents (
+  id text primary key,
+  name text not null unique,
+  description text not null,
+  model text,
+  system text not null,
+  lifecycle text not null,
+  tool_execution text not null,
+  max_steps integer not null,
+  max_context_size integer not null,
+  max_turn_duration integer not null,
+  temperature real,
+  top_p real,
+  max_tokens integer,
+  stop_sequences text not null,
+  tools text not null,
+  confirm_before text not null,
+  can_spawn text not null,
+  mcp_servers text not null,
+  created_at text not null,
+  updated_at text not null
+) strict, without rowid;
+create index agents_model on agents (model);
+
+create table schemas (
+  id text primary key,
+  name text not null unique,
+  description text not null,
+  entry_agent_id text not null references agents (id),
+  chat_enabled integer not null,
+  chat_last_fired_at text,
+  created_at text not null,
+  updated_at text not null
+) strict, without rowid;
+create index schemas_entry_agent on schemas (entry_agent_id);
+
+create table agent_relations (
+  id text primary key,
+  schema_id text not null references schemas (id) on delete cascade,
+  source_id text not null references agents (id),
+  target_id text not null references agents (id),
+  config text not null,
+  unique (schema_id, source_id, target_id)
+) strict, without rowid;
+create index agent_relations_source on agent_relations (source_id);
+create index agent_relations_target on agent_relations (target_id);
+
+create table tokens (
+  id text primary key,
+  name text not null,
+  hash text not null unique,
+  scopes text not null,
+  schemas text,
+  created_at text not null,
+  expires_at text,
+  last_used_at text,
+  revoked_at text
+) strict, without rowid;
+create unique index tokens_name on tokens (name) where revoked_at is null;
+"""
+
+_SESSIONS = """
+create table sessions (
+  id text primary key,
+  schema text not null,
+  agent text not null,
+  owner text not null,
+  user_sub text not null,
+  title text not null,
+  created_at text not null,
+  updated_at text not null
+) strict, without rowid;
+create index sessions_recent on sessions (created_at, id);
+create index sessions_owner on sessions (owner, created_at, id);
+create index sessions_agent on sessions (agent, created_at, id);
+
+create table turns (
+  seq integer primary key autoincrement,
+  id text not null unique,
+  session_id text not null references sessions (id) on delete cascade,
+  message text not null,
+  status text not null,
+  first_event integer,
+  last_event integer,
+  input_tokens integer not null default 0,
+  output_tokens integer not null default 0,
+  cached_tokens integer not null default 0,
+  thinking_tokens integer not null default 0,
+  created_at text not null,
+  started_at text,
+  finished_at text
+) strict;
+create index turns_session on turns (session_id, seq);
+create index turns_open on turns (seq) where status in ('queued', 'running');
+
+create table messages (
+  session_id text not null references sessions (id) on delete cascade,
+  n integer not null,
+  turn_id text not null,
+  body text not null,
+  tokens integer not null,
+  created_at text not null,
+  primary key (session_id, n)
+) strict, without rowid;
+
+create table summaries (
+  session_id text primary key references sessions (id) on delete cascade,
+  through_n integer not null,
+  content text not null,
+  created_at text not null
+) strict, without rowid;
+
+create table tool_calls (
+  turn_id text not null references turns (id) on delete cascade,
+  call_id text not null,
+  tool text not null,
+  input text not null,
+  output text,
+  status text not null,
+  started_at text not null,
+  finished_at text,
+  primary key (turn_id, call_id)
+) strict, without rowid;
+
+create table events (
+  session_id text not null references sessions (id) on delete cascade,
+  n integer not null,
+  type text not null,
+  data blob not null,
+  primary key (session_id, n)
+) strict, without rowid;
+"""
+
+CORE = ((1, _CONFIG), (2, _SESSIONS))
+
+
+def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:
+    """Takes the tables of one owner (`core` or a plugin) up to its newest number, each step in a transaction."""
+    conn.execute(
+        "create table if not exists migrations (owner text not null, number integer not null, applied_at text not null,"
+        " primary key (owner, number)) strict, without rowid"
+    )
+    reached = conn.execute("select coalesce(max(number), 0) from migrations where owner = ?", (owner,)).fetchone()[0]
+    newest = 0
+    for expected, (number, sql) in enumerate(migrations, 1):
+        if number != expected:
+            raise BootError(f"the migrations of {owner} go from {newest} to {number}; number them 1, 2, 3 without gaps")
+        newest = number
+        if number <= reached:
+            continue
+        conn.execute("begin immediate")
+        try:
+            for statement in _statements(sql):
+                conn.execute(statement)
+            conn.execute("insert into migrations values (?, ?, ?)", (owner, number, now()))
+            conn.execute("commit")
+        except sqlite3.Error as error:
+            conn.execute("rollback")
+            raise BootError(f"migration {number} of {owner} failed: {error}") from error
+    if reached > newest:
+        raise BootError(f"the database is newer than this {owner}: it has migration {reached}, known is {newest}")
+
+
+def _statements(sql: str) -> Iterable[str]:
+    statement = ""
+    for line in sql.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip():
+        yield statement

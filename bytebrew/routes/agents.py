@@ -1,0 +1,119 @@
+"""Agents."""
+
+import sqlite3
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from bytebrew.api import Request, Route
+from bytebrew.config import Agent, AgentPatch, NewAgent
+from bytebrew.store import agents
+
+
+class AgentRow(Struct, frozen=True, kw_only=True):
+    """An agent in the list."""
+
+    id: str
+    name: str
+    description: str
+    model: str | None
+    lifecycle: str
+    tools_count: int
+    has_knowledge: bool
+
+
+class AgentDetail(Agent, frozen=True, kw_only=True):
+    """An agent with all its fields; `warnings` say what it names and the engine does not have yet."""
+
+    system_prompt: str
+    tools_count: int
+    has_knowledge: bool
+    warnings: tuple[str, ...]
+
+
+def _detail(conn: sqlite3.Connection, agent: Agent) -> AgentDetail:
+    return AgentDetail(
+        **asdict(agent),
+        system_prompt=agent.system,
+        tools_count=len(agent.tools),
+        has_knowledge=False,
+        warnings=tuple(agents.missing(conn, agent)),
+    )
+
+
+async def list_agents(request: Request[None]) -> list[AgentRow]:
+    """Every agent by name."""
+    return [
+        AgentRow(
+            id=agent.id,
+            name=agent.name,
+            description=agent.description,
+            model=agent.model,
+            lifecycle=agent.lifecycle,
+            tools_count=len(agent.tools),
+            has_knowledge=False,
+        )
+        for agent in await request.engine.db.read(agents.list_all)
+    ]
+
+
+async def get_agent(request: Request[None]) -> AgentDetail:
+    """One agent."""
+    return await request.engine.db.read(lambda conn: _detail(conn, agents.get(conn, request.path["name"])))
+
+
+async def create_agent(request: Request[NewAgent]) -> AgentDetail:
+    """A new agent."""
+    return await request.engine.db.write(lambda conn: _detail(conn, agents.create(conn, request.body)))
+
+
+async def update_agent(request: Request[AgentPatch]) -> AgentDetail:
+    """The agent with the fields that were sent."""
+    name = request.path["name"]
+    return await request.engine.db.write(lambda conn: _detail(conn, agents.update(conn, name, request.body)))
+
+
+async def delete_agent(request: Request[None]) -> None:
+    """Removes an agent that nothing uses."""
+    await request.engine.db.write(agents.delete, request.path["name"])
+
+
+_ALIASES = {"system_prompt": "system", "model_id": "model"}
+_PATH = "/api/v1/agents/{name}"
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/v1/agents",
+        scope="agents:read",
+        run=list_agents,
+        summary="List agents",
+        answer=list[AgentRow],
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/agents",
+        scope="agents:write",
+        run=create_agent,
+        summary="Create an agent",
+        body=NewAgent,
+        aliases=_ALIASES,
+        answer=AgentDetail,
+        status=201,
+    ),
+    Route(method="GET", path=_PATH, scope="agents:read", run=get_agent, summary="Get an agent", answer=AgentDetail),
+    *(
+        Route(
+            method=method,
+            path=_PATH,
+            scope="agents:write",
+            run=update_agent,
+            summary="Update an agent",
+            body=AgentPatch,
+            aliases=_ALIASES,
+            answer=AgentDetail,
+        )
+        for method in ("PUT", "PATCH")
+    ),
+    Route(method="DELETE", path=_PATH, scope="agents:write", run=delete_agent, summary="Delete an agent", status=204),
+)

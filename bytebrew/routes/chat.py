@@ -1,0 +1,118 @@
+"""Chat with a schema: a stream of events, or one JSON answer."""
+
+import sqlite3
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bytebrew.api import Reply, Request, Route, Stream
+from bytebrew.errors import Forbidden
+from bytebrew.ids import is_uuid, new_id, new_uuid
+from bytebrew.messages import Usage
+from bytebrew.runner import OnBusy, Turn
+from bytebrew.store import schemas, turns
+
+
+class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A message to a schema; without `session_id` it begins a session.
+
+    `on_busy` says what to do while the session answers another message. `user_sub` is kept with a new session.
+    """
+
+    message: Annotated[str, Meta(min_length=1)]
+    session_id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    stream: bool = True
+    on_busy: OnBusy = "queue"
+    user_sub: Annotated[str, Meta(max_length=255)] = ""
+
+
+class CallRecord(Struct, frozen=True, kw_only=True):
+    """A tool call of the turn."""
+
+    tool: str
+    input: dict[str, Any]
+    output: str
+    call_id: str
+    has_error: bool
+
+
+class ChatAnswer(Struct, frozen=True, kw_only=True):
+    """The whole of a turn, for `stream: false`."""
+
+    session_id: str
+    turn_id: str
+    message: str
+    tool_calls: list[CallRecord]
+    usage: Usage
+    status: Literal["completed", "cancelled"]
+
+
+async def chat(request: Request[ChatRequest]) -> Stream | Reply:
+    """Sends a message and answers with the turn's events; the turn goes on if the client leaves."""
+    engine, body = request.engine, request.body
+    entrance = await engine.db.read(schemas.entrance, request.path["name"])
+    request.actor.check_schema(entrance.schema)
+    if not entrance.chat_enabled:
+        words = f"Chat is off for schema '{entrance.schema}'; turn on its chat_enabled"
+        raise Forbidden(words, code="chat_disabled")
+    new = turns.NewTurn(
+        id=new_id("turn"),
+        session_id=body.session_id or new_uuid(),
+        schema=entrance.schema,
+        agent=entrance.agent.name,
+        actor=request.actor,
+        user_sub=body.user_sub,
+        message=body.message,
+        fresh=body.session_id is None or is_uuid(body.session_id),
+    )
+    turn = engine.runner.turn(new, entrance)
+    await engine.runner.submit(turn, body.on_busy)
+    headers = {"x-session-id": turn.session_id, "x-turn-id": turn.id}
+    if body.stream:
+        return Stream(frames=engine.journal.follow(turn.log, turn), headers=headers)
+    await turn.ended.wait()
+    return await _whole(request, turn, headers)
+
+
+async def _whole(request: Request[ChatRequest], turn: Turn, headers: dict[str, str]) -> Reply:
+    calls = await request.engine.db.read(_calls, turn.id)
+    if turn.failure is not None:
+        error = {"error": turn.failure.code, "message": turn.failure.message}
+        body = {**error, "session_id": turn.session_id, "turn_id": turn.id}
+        return Reply(status=turn.failure.status, body=body, headers=headers)
+    answer = ChatAnswer(
+        session_id=turn.session_id,
+        turn_id=turn.id,
+        message="".join(turn.text),
+        tool_calls=calls,
+        usage=turn.usage,
+        status="cancelled" if turn.status == "cancelled" else "completed",
+    )
+    return Reply(body=answer, headers=headers)
+
+
+def _calls(conn: sqlite3.Connection, turn_id: str) -> list[CallRecord]:
+    return [
+        CallRecord(
+            tool=row["tool"],
+            input=msgspec.json.decode(row["input"]),
+            output=row["output"] or "",
+            call_id=row["call_id"],
+            has_error=row["status"] == "failed",
+        )
+        for row in turns.tool_calls(conn, turn_id)
+    ]
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/api/v1/schemas/{name}/chat",
+        scope="chat",
+        run=chat,
+        summary="Chat with a schema",
+        body=ChatRequest,
+        answer=ChatAnswer,
+    ),
+)

@@ -1,0 +1,235 @@
+"""Sessions: pages, one with its messages, its events, cancel, delete."""
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Annotated
+
+from msgspec import Meta, Raw, Struct
+from msgspec.structs import asdict
+
+from bytebrew.api import Reply, Request, Route, Stream
+from bytebrew.auth import Actor
+from bytebrew.errors import Detail, InvalidRequest
+from bytebrew.journal import OpenStretch, last_number, read_events
+from bytebrew.messages import Usage
+from bytebrew.store import messages, sessions
+from bytebrew.store.sessions import Session
+from bytebrew.times import parse_time, rfc3339
+
+NEWEST = 1000
+"""Messages that a session's own answer carries; `/messages` pages through all of them."""
+
+
+class SessionPage(Struct, frozen=True, kw_only=True):
+    """A page of sessions; `data` holds the same rows, `next` is the `after` of the page behind."""
+
+    sessions: list[Session]
+    data: list[Session]
+    total: int
+    page: int
+    per_page: int
+    total_pages: int
+    next: str | None
+
+
+class SessionDetail(Session, frozen=True, kw_only=True):
+    """A session with its newest thousand messages and the tokens of all its turns."""
+
+    usage: Usage
+    messages: list[messages.Entry]
+
+
+class SessionPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A session's new title."""
+
+    title: Annotated[str, Meta(max_length=1000)]
+
+
+class EventEntry(Struct, frozen=True):
+    """One event as a JSON page shows it."""
+
+    id: int
+    event: str
+    data: Raw
+
+
+class EventPage(Struct, frozen=True, kw_only=True):
+    """A page of events; `last` is the number of the session's newest, so there are more while the page ends before."""
+
+    events: list[EventEntry]
+    last: int
+
+
+async def list_sessions(request: Request[None]) -> SessionPage:
+    """The caller's sessions, newest first; an admin sees all."""
+    query = request.query
+    per_page = _positive(query.get("limit") or query.get("per_page"), 20, 100)
+    page = _positive(query.get("page"), 1, 10**9)
+    wanted = sessions.Filter(
+        agent=query.get("agent") or query.get("agent_name", ""),
+        schema=query.get("schema", ""),
+        user_sub=query.get("user_sub", ""),
+        status=query.get("status", ""),
+        since=_moment(query, "from"),
+        until=_moment(query, "to"),
+        after=query.get("after", ""),
+    )
+    found = await request.engine.db.read(sessions.page, request.actor, wanted, (page - 1) * per_page, per_page)
+    return SessionPage(
+        sessions=found.sessions,
+        data=found.sessions,
+        total=found.total,
+        page=page,
+        per_page=per_page,
+        total_pages=-(-found.total // per_page),
+        next=found.next,
+    )
+
+
+def _with_messages(conn: sqlite3.Connection, session_id: str, actor: Actor) -> SessionDetail:
+    session = sessions.get(conn, session_id, actor)
+    newest = messages.entries(conn, session_id, max(0, session.message_count - NEWEST))
+    return SessionDetail(**asdict(session), usage=sessions.usage(conn, session_id), messages=newest)
+
+
+async def get_session(request: Request[None]) -> SessionDetail:
+    """One session with its messages."""
+    return await request.engine.db.read(_with_messages, request.path["id"], request.actor)
+
+
+def _messages(conn: sqlite3.Connection, session_id: str, actor: Actor, after: int, limit: int) -> list[messages.Entry]:
+    sessions.check_owner(actor, sessions.owner(conn, session_id), session_id)
+    return messages.entries(conn, session_id, after, limit)
+
+
+async def list_messages(request: Request[None]) -> list[messages.Entry]:
+    """A session's messages, oldest first, from the one after `after`."""
+    after, limit = _number(request.query, "after", 0), _positive(request.query.get("limit"), 100, 1000)
+    return await request.engine.db.read(_messages, request.path["id"], request.actor, after, limit)
+
+
+async def rename_session(request: Request[SessionPatch]) -> Session:
+    """The session under another title."""
+    return await request.engine.db.write(sessions.rename, request.path["id"], request.actor, request.body.title)
+
+
+async def delete_session(request: Request[None]) -> None:
+    """Cancels what runs in a session and removes it with all that belongs to it."""
+    engine, session_id = request.engine, request.path["id"]
+    await engine.db.read(sessions.get, session_id, request.actor)
+    await engine.runner.stop_session(session_id)
+    await engine.db.write(sessions.delete, session_id, request.actor)
+    engine.journal.forget(session_id)
+
+
+async def cancel_turn(request: Request[None]) -> None:
+    """Stops the turn that is running; its stream ends with `done`."""
+    session_id = request.path["id"]
+    await request.engine.db.read(sessions.get, session_id, request.actor)
+    request.engine.runner.cancel(session_id)
+
+
+def _events(conn: sqlite3.Connection, session_id: str, after: int, limit: int) -> EventPage:
+    last = last_number(conn, session_id)
+    rows = read_events(conn, session_id, after, last, limit)
+    return EventPage(events=[EventEntry(n, name, Raw(data)) for n, name, data in rows], last=last)
+
+
+async def follow_events(request: Request[None]) -> Stream | Reply:
+    """A session's events after `Last-Event-ID` or `after`, then those to come; `follow=false` gives a JSON page."""
+    engine, session_id = request.engine, request.path["id"]
+    owner = await engine.db.read(sessions.owner, session_id)
+    sessions.check_owner(request.actor, owner, session_id)
+    if "last-event-id" in request.headers:
+        after = _number(request.headers, "last-event-id", 0)
+    else:
+        after = _number(request.query, "after", 0)
+    if request.query.get("follow", "true").lower() in ("false", "0", "no"):
+        limit = _positive(request.query.get("limit"), 500, 500)
+        return Reply(body=await engine.db.read(_events, session_id, after, limit))
+    log = await engine.journal.log(session_id)
+    return Stream(frames=engine.journal.follow(log, OpenStretch(after + 1)), headers={"x-session-id": session_id})
+
+
+def _positive(text: str | None, default: int, most: int) -> int:
+    """A number between 1 and the most; the default for anything that is no such number."""
+    if text is None or not text.isascii() or not text.isdecimal() or len(text) > 12 or int(text) < 1:
+        return default
+    return min(int(text), most)
+
+
+def _number(source: Mapping[str, str], name: str, default: int) -> int:
+    text = source.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdecimal() or len(text) > 15:
+        raise InvalidRequest(
+            f"{name} is the number of an event, such as 17", details=[Detail(f"$.{name}", "no number")]
+        )
+    return int(text)
+
+
+def _moment(query: Mapping[str, str], name: str) -> str:
+    text = query.get(name)
+    if not text:
+        return ""
+    try:
+        moment = parse_time(f"{text}T00:00:00Z" if len(text) == 10 else text)
+    except (ValueError, OverflowError) as error:
+        words = "write 2026-03-01 or 2026-03-01T09:00:00Z"
+        raise InvalidRequest(
+            f"{name}: '{text[:40]}' is not a time; {words}", details=[Detail(f"$.{name}", words)]
+        ) from error
+    return rfc3339(moment)
+
+
+_ONE = "/api/v1/sessions/{id}"
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/v1/sessions",
+        scope="chat",
+        run=list_sessions,
+        summary="List sessions",
+        answer=SessionPage,
+    ),
+    Route(method="GET", path=_ONE, scope="chat", run=get_session, summary="Get a session", answer=SessionDetail),
+    *(
+        Route(
+            method=method,
+            path=_ONE,
+            scope="chat",
+            run=rename_session,
+            summary="Rename a session",
+            body=SessionPatch,
+            answer=Session,
+        )
+        for method in ("PUT", "PATCH")
+    ),
+    Route(method="DELETE", path=_ONE, scope="chat", run=delete_session, summary="Delete a session", status=204),
+    Route(
+        method="GET",
+        path=f"{_ONE}/messages",
+        scope="chat",
+        run=list_messages,
+        summary="List a session's messages",
+        answer=list[messages.Entry],
+    ),
+    Route(
+        method="GET",
+        path=f"{_ONE}/events",
+        scope="chat",
+        run=follow_events,
+        summary="Follow a session's events",
+        answer=EventPage,
+    ),
+    Route(
+        method="POST",
+        path=f"{_ONE}/cancel",
+        scope="chat",
+        run=cancel_turn,
+        summary="Cancel the running turn",
+        status=204,
+    ),
+)

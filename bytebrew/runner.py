@@ -1,0 +1,293 @@
+"""Starts, queues, cancels and recovers turns; a turn does not belong to an HTTP request."""
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio
+from anyio.abc import TaskGroup
+from msgspec.structs import replace
+
+from bytebrew.auth import Actor
+from bytebrew.config import Agent
+from bytebrew.errors import Conflict, Draining, EngineError, TurnError, TurnInterrupted, TurnTimeout, Unprocessable
+from bytebrew.events import Done, ErrorEvent, Event
+from bytebrew.journal import Log
+from bytebrew.messages import Message, ModelRequest, Usage
+from bytebrew.providers import Provider
+from bytebrew.store import schemas, sessions, turns
+from bytebrew.turn import run_turn
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+
+log = logging.getLogger(__name__)
+
+OnBusy = Literal["queue", "interrupt", "reject"]
+INTERRUPTED = "The engine was stopped in the middle of this turn; send the message again"
+
+
+class BoundModel:
+    """A model with its provider and its opened key; `request` fills in the rest of a call."""
+
+    __slots__ = ("_base", "provider")
+
+    def __init__(self, provider: Provider, base: ModelRequest) -> None:
+        self.provider = provider
+        self._base = base
+
+    def request(self, **rest: Any) -> ModelRequest:
+        """A request to this model."""
+        return replace(self._base, **rest)
+
+
+class Turn:
+    """One user message on its way to done; `first` and `last` are the numbers of its events once they are known."""
+
+    def __init__(self, engine: "Engine", new: turns.NewTurn, agent: Agent, model: BoundModel) -> None:
+        self.engine = engine
+        self.new = new
+        self.id = new.id
+        self.session_id = new.session_id
+        self.subject = new.actor.subject
+        self.message = new.message
+        self.agent = agent
+        self.model = model
+        self.continues = True
+        self.first: int | None = None
+        self.last: int | None = None
+        self.usage = Usage()
+        self.text: list[str] = []
+        self.partial: list[str] = []
+        self.unsaved: list[Message] = []
+        self.call_ids: set[str] = set()
+        self.status = "queued"
+        self.log: Log
+        self.admitted = anyio.Event()
+        self.refused = False
+        self.ended = anyio.Event()
+        self.failure: EngineError | None = None
+        self.cancelled_for: Literal["cancelled", "interrupted"] | None = None
+        self.scope = anyio.CancelScope()
+
+    def append(self, event: Event) -> int:
+        """Puts an event into the session's journal."""
+        return self.engine.journal.append(self.log, event)
+
+    def cancel(self, reason: Literal["cancelled", "interrupted"]) -> None:
+        """Stops the turn at its next await; it still records its end."""
+        if self.cancelled_for is None:
+            self.cancelled_for = reason
+            self.scope.cancel()
+
+
+class Lane:
+    """The turns of one session: one runs, the rest wait in order."""
+
+    def __init__(self, first: Turn) -> None:
+        self.owner = first.subject
+        self.current = first
+        self.waiting: deque[Turn] = deque()
+        self.empty = anyio.Event()
+
+
+class Runner:
+    """Runs turns, one at a time in each session."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._lanes: dict[str, Lane] = {}
+        self._group: TaskGroup | None = None
+        self.draining = False
+
+    async def run(self, group: TaskGroup) -> None:
+        """Takes the task group in which turns run, and ends or goes on with what a stopped engine left."""
+        self._group = group
+        for left in await self._engine.db.read(turns.left_open):
+            await self._recover(left)
+
+    def turn(self, new: turns.NewTurn, entrance: schemas.Entrance) -> Turn:
+        """A turn of the schema's entry agent; Unprocessable where its model cannot be called."""
+        target = entrance.model
+        if target is None:
+            name = entrance.agent.model
+            wanted = f"a model '{name}', which does not exist" if name else "a model, and there is none"
+            words = f"Agent '{entrance.agent.name}' needs {wanted}; create it with POST /api/v1/models"
+            raise Unprocessable(words, code="model_missing")
+        provider = self._engine.providers.get(target.type)
+        if provider is None:
+            words = f"Model '{target.name}' is of type '{target.type}', for which no plugin is loaded"
+            raise Unprocessable(words, code="provider_missing")
+        base = ModelRequest(
+            model_name=target.model_name,
+            base_url=(target.base_url or provider.base_url).rstrip("/"),
+            api_key=self._engine.secrets.open(target.sealed_key),
+            api_version=target.api_version,
+        )
+        return Turn(self._engine, new, entrance.agent, BoundModel(provider, base))
+
+    async def submit(self, turn: Turn, on_busy: OnBusy = "queue") -> None:
+        """Stores a turn and sees to it that it runs; raises Conflict where a busy session was not wanted."""
+        if self._group is None or self.draining:
+            raise Draining
+        lane = self._lanes.get(turn.session_id)
+        idle = lane is None
+        if lane is None:
+            lane = self._lanes[turn.session_id] = Lane(turn)
+        else:
+            self._make_way(lane, turn, on_busy)
+        with anyio.CancelScope(shield=True):
+            try:
+                turn.log = await self._engine.journal.log(turn.session_id)
+                if idle:
+                    self._begin(turn)
+                await self._engine.db.write(turns.admit, turn.new, turn.first)
+            except BaseException:
+                turn.refused = True
+                raise
+            finally:
+                turn.admitted.set()
+                if idle:
+                    self._group.start_soon(self._drive, turn.session_id, lane)
+
+    def cancel(self, session_id: str) -> None:
+        """Cancels the turn of the session that is running; those that wait go on."""
+        if lane := self._lanes.get(session_id):
+            lane.current.cancel("cancelled")
+
+    async def stop_session(self, session_id: str) -> None:
+        """Cancels all turns of a session and waits for their end."""
+        while lane := self._lanes.get(session_id):
+            for turn in (lane.current, *lane.waiting):
+                turn.cancel("cancelled")
+            await lane.empty.wait()
+
+    async def drain(self, seconds: float) -> None:
+        """Takes no more turns, lets those that run come to an end, and stops the rest at a record."""
+        self.draining = True
+        with anyio.move_on_after(seconds):
+            for lane in list(self._lanes.values()):
+                await lane.empty.wait()
+        for lane in list(self._lanes.values()):
+            lane.current.cancel("interrupted")
+            await lane.empty.wait()
+
+    def _make_way(self, lane: Lane, turn: Turn, on_busy: OnBusy) -> None:
+        sessions.check_owner(turn.new.actor, lane.owner, turn.session_id)
+        if on_busy == "reject":
+            raise Conflict("The session is busy with another message; wait for it or use on_busy", code="session_busy")
+        if on_busy == "interrupt":
+            lane.waiting.appendleft(turn)
+            lane.current.cancel("cancelled")
+        else:
+            lane.waiting.append(turn)
+
+    def _begin(self, turn: Turn) -> None:
+        turn.first = turn.log.last + 1
+        turn.continues = turn.log.last > 0
+        turn.status = "running"
+
+    async def _drive(self, session_id: str, lane: Lane) -> None:
+        try:
+            while True:
+                await lane.current.admitted.wait()
+                if not lane.current.refused:
+                    await self._run(lane.current)
+                if not lane.waiting or self.draining:
+                    return
+                lane.current = lane.waiting.popleft()
+        finally:
+            del self._lanes[session_id]
+            lane.empty.set()
+
+    async def _run(self, turn: Turn) -> None:
+        engine = self._engine
+        try:
+            if turn.status == "queued":
+                self._begin(turn)
+                await engine.db.write(turns.start, turn.new, turn.first or 0)
+            turn.log.notify()
+            await engine.notify("turn_started", turn=turn)
+            end = await self._outcome(turn)
+            await self._finish(turn, end)
+            await engine.notify("turn_finished", turn=turn)
+        except Exception as error:
+            log.exception("turn %s could not be recorded", turn.id)
+            turn.log.fail(error)
+        finally:
+            turn.ended.set()
+
+    async def _outcome(self, turn: Turn) -> Event:
+        """Runs the turn; its last event says how it ended."""
+        seconds = turn.agent.max_turn_duration
+        try:
+            with turn.scope:
+                with anyio.fail_after(seconds):
+                    await run_turn(turn)
+                turn.status = "completed"
+                return Done(session_id=turn.session_id, turn_id=turn.id, usage=turn.usage)
+            if turn.cancelled_for == "cancelled":
+                turn.status = "cancelled"
+                return Done(session_id=turn.session_id, turn_id=turn.id, usage=turn.usage, status="cancelled")
+            turn.failure = TurnInterrupted(INTERRUPTED)
+        except EngineError as error:
+            turn.failure = error
+        except TimeoutError:
+            turn.failure = TurnTimeout(f"The turn took longer than {seconds} s; raise the agent's max_turn_duration")
+        except Exception:
+            log.exception("turn %s failed", turn.id)
+            turn.failure = TurnError(f"The engine failed; its log has the trace of {turn.id}", code="internal_error")
+        turn.status = "failed"
+        return ErrorEvent(code=turn.failure.code, message=turn.failure.message)
+
+    async def _finish(self, turn: Turn, end: Event) -> None:
+        if turn.partial:
+            turn.unsaved.append(Message("assistant", "".join(turn.partial)))
+        with anyio.CancelScope(shield=True):
+            turn.last = turn.append(end)
+            await self._engine.db.write(
+                turns.finish,
+                turn.id,
+                turn.session_id,
+                turn.status,
+                turn.first or 0,
+                turn.last,
+                turn.usage,
+                turn.unsaved,
+            )
+
+    async def _recover(self, left: turns.OpenTurn) -> None:
+        """Ends a turn that was running; queues again one that was waiting."""
+        actor = Actor(subject=left.owner, name=left.owner, kind="user", scopes=frozenset())
+        new = turns.NewTurn(
+            id=left.id,
+            session_id=left.session_id,
+            schema=left.schema,
+            agent=left.agent,
+            actor=actor,
+            user_sub="",
+            message=left.message,
+            fresh=False,
+        )
+        if left.status == "running":
+            end: Event = ErrorEvent(code=TurnInterrupted.code, message=INTERRUPTED)
+        else:
+            try:
+                turn = self.turn(new, await self._engine.db.read(schemas.entrance, left.schema))
+            except EngineError as error:
+                end = ErrorEvent(code=error.code, message=error.message)
+            else:
+                await self._requeue(turn)
+                return
+        session_log = await self._engine.journal.log(left.session_id)
+        last = self._engine.journal.append(session_log, end)
+        await self._engine.db.write(turns.close, left.id, last)
+
+    async def _requeue(self, turn: Turn) -> None:
+        turn.log = await self._engine.journal.log(turn.session_id)
+        turn.admitted.set()
+        if lane := self._lanes.get(turn.session_id):
+            lane.waiting.append(turn)
+        elif self._group:
+            lane = self._lanes[turn.session_id] = Lane(turn)
+            self._group.start_soon(self._drive, turn.session_id, lane)

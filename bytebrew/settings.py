@@ -1,0 +1,137 @@
+"""The settings of the process: one table of names, defaults and help, read from BYTEBREW_* variables."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bytebrew.errors import SettingsError
+from bytebrew.times import Duration
+
+PREFIX = "BYTEBREW_"
+ALIASES = {"ENGINE_HOST": "BYTEBREW_HOST", "ENGINE_PORT": "BYTEBREW_PORT", "DATA_DIR": "BYTEBREW_DATA_DIR"}
+
+Table = TypeVar("Table", bound=Struct)
+
+
+def _help(text: str) -> Meta:
+    return Meta(description=text)
+
+
+class Core(Struct, frozen=True, kw_only=True):
+    """The core's own settings; the field `host` is read from BYTEBREW_HOST."""
+
+    host: Annotated[str, _help("address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535), _help("port to listen on; 0 takes a free one")] = 8443
+    data_dir: Annotated[Path, _help("folder of everything that the engine writes")] = Path("data")
+    auth_mode: Annotated[str, _help("how JWTs are checked: the name of an auth mode")] = "local"
+    bootstrap_admin_token: Annotated[
+        str, Meta(pattern="^(bb_[0-9a-f]{64})?$"), _help("an admin token made at boot: bb_ and 64 hex digits")
+    ] = ""
+    db_synchronous: Annotated[
+        Literal["normal", "full"], _help("normal survives a killed process, full survives power loss")
+    ] = "normal"
+    disabled_plugins: Annotated[tuple[str, ...], _help("plugins to leave out, by name, separated by commas")] = ()
+    plugins_dir: Annotated[Path | None, _help("folder of more plugins, filled by pip install --target")] = None
+    drain_seconds: Annotated[Duration, _help("how long SIGTERM waits for running turns")] = Duration(20)
+    max_body_bytes: Annotated[int, Meta(ge=1024), _help("largest JSON body of a request")] = 1024 * 1024
+    tool_timeout: Annotated[Duration, _help("longest run of a tool that names no limit of its own")] = Duration(60)
+    tool_output_bytes: Annotated[int, Meta(ge=256), _help("longest tool result that a model is given")] = 65536
+    provider_connect_timeout: Annotated[Duration, _help("longest wait for a connection to a vendor")] = Duration(10)
+    provider_first_byte_timeout: Annotated[Duration, _help("longest wait for a vendor's first byte")] = Duration(120)
+    provider_silence_timeout: Annotated[Duration, _help("longest silence in a vendor's stream")] = Duration(60)
+    provider_retries: Annotated[int, Meta(ge=0, le=10), _help("further tries before a model's first token")] = 3
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _help("least severe record to log")] = "info"
+    log_format: Annotated[Literal["text", "json"], _help("form of a log line")] = "text"
+
+
+class Row(NamedTuple):
+    """A line of the table that --help and the README print."""
+
+    variable: str
+    default: str
+    help: str
+
+
+class Settings:
+    """Values by table: `settings.core` and, for a plugin, `settings.of(ItsTable)`."""
+
+    def __init__(self, tables: Mapping[type[Struct], Struct]) -> None:
+        self._tables = dict(tables)
+        self.core = self.of(Core)
+
+    def of(self, table: type[Table]) -> Table:
+        """The values of a table that was registered."""
+        return cast(Table, self._tables[table])
+
+
+def rows(tables: Iterable[type[Struct]]) -> list[Row]:
+    """Every setting of the tables."""
+    found = []
+    for table in tables:
+        for field in msgspec.structs.fields(table):
+            value = field.default
+            default = ",".join(value) if isinstance(value, tuple) else "" if value is None else _plain(value)
+            help_text = next(
+                note.description for note in get_args(field.type) if isinstance(note, Meta) and note.description
+            )
+            found.append(Row(PREFIX + field.name.upper(), default, help_text))
+    return found
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}s" if isinstance(value, Duration) else str(value)
+
+
+def read(environment: Mapping[str, str], tables: Iterable[type[Struct]], *, whole: bool = True) -> Settings:
+    """The settings out of the environment; SettingsError names every variable that is unknown or does not fit.
+
+    With `whole=False` other BYTEBREW_* variables may belong to tables that are not known yet.
+    """
+    tables = list(tables)
+    given = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
+    for alias, name in ALIASES.items():
+        if alias in environment:
+            given.setdefault(name, environment[alias])
+    known = {row.variable for row in rows(tables)}
+    faults = [_unknown(name, known) for name in sorted(set(given) - known)] if whole else []
+    values: dict[type[Struct], Struct] = {}
+    for table in tables:
+        fields: dict[str, Any] = {}
+        for field in msgspec.structs.fields(table):
+            text = given.get(PREFIX + field.name.upper())
+            if text is None or text == "":
+                continue
+            try:
+                fields[field.name] = _convert(text, field.type)
+            except (ValueError, msgspec.ValidationError) as error:
+                faults.append(f"{PREFIX}{field.name.upper()}: {error}")
+        values[table] = table(**fields)
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return Settings(values)
+
+
+def _convert(text: str, kind: Any) -> Any:
+    wanted = msgspec.inspect.type_info(kind)
+    while isinstance(wanted, msgspec.inspect.Metadata):
+        wanted = wanted.type
+    listed = isinstance(wanted, msgspec.inspect.VarTupleType)
+    value = [part.strip() for part in text.split(",") if part.strip()] if listed else text
+    return msgspec.convert(value, kind, strict=False, dec_hook=_decode)
+
+
+def _decode(kind: type, text: Any) -> Any:
+    if kind is Duration:
+        return Duration.parse(str(text))
+    if issubclass(kind, Path):
+        return Path(text)
+    raise TypeError(f"a setting cannot be of type {kind.__name__}")
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "")

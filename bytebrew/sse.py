@@ -1,0 +1,73 @@
+"""Server-Sent Events in both directions (WHATWG HTML, section 9.2)."""
+
+import re
+from typing import NamedTuple
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+class ServerSentEvent(NamedTuple):
+    """One dispatched event; `event` is `message` where the stream names none."""
+
+    event: str
+    data: str
+    id: str
+
+
+def frame(number: int, event: str, data: bytes) -> bytes:
+    """The bytes of one event; `data` is JSON on one line."""
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, event.encode(), data)
+
+
+class Parser:
+    """Turns the bytes of a stream, however they are cut, into events.
+
+    Lines end at CR, LF or CRLF and nowhere else. Raises ValueError for a line or an event longer than `limit` bytes.
+    """
+
+    def __init__(self, limit: int = 8 * 1024 * 1024) -> None:
+        self._limit = limit
+        self._rest = b""
+        self._event = ""
+        self._id = ""
+        self._data: list[bytes] = []
+        self._size = 0
+        self._first = True
+
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
+        """The events that this chunk completes."""
+        text = self._rest + chunk
+        if self._first and text.startswith(b"\xef\xbb\xbf"):
+            text = text[3:]
+        elif self._first and b"\xef\xbb\xbf".startswith(text):
+            self._rest = text
+            return []
+        self._first = False
+        held = text.endswith(b"\r")  # the LF of a CRLF may come in the next chunk
+        lines = _LINE_END.split(text[:-1] if held else text)
+        self._rest = lines.pop() + (b"\r" if held else b"")
+        if len(self._rest) > self._limit:
+            raise ValueError(f"a line of the event stream is longer than {self._limit} bytes")
+        events: list[ServerSentEvent] = []
+        for line in lines:
+            self._line(line, events)
+        return events
+
+    def _line(self, line: bytes, events: list[ServerSentEvent]) -> None:
+        if not line:
+            if self._data:
+                data = b"\n".join(self._data).decode("utf-8", "replace")
+                events.append(ServerSentEvent(self._event or "message", data, self._id))
+            self._event, self._data, self._size = "", [], 0
+            return
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            self._size += len(value)
+            if self._size > self._limit:
+                raise ValueError(f"an event of the stream is longer than {self._limit} bytes")
+            self._data.append(value)
+        elif field == b"event":
+            self._event = value.decode("utf-8", "replace")
+        elif field == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")

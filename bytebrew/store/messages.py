@@ -1,0 +1,179 @@
+"""Messages of a session, and the stretch of them that fits into a model's context."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+import msgspec
+from msgspec import Struct
+
+from bytebrew.messages import Message, estimate_tokens
+from bytebrew.times import now
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Message).decode
+
+
+class Window(Struct, frozen=True):
+    """The newest whole turns that fit, the summary of what came before, and whether turns lie in between."""
+
+    summary: str
+    messages: list[Message]
+    first_n: int
+    gap: bool
+
+
+class Chunk(Struct, frozen=True):
+    """The oldest messages that no summary covers yet."""
+
+    summary: str
+    messages: list[Message]
+    through_n: int
+
+
+class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message as clients read it."""
+
+    id: str
+    role: str
+    content: str
+    created_at: str
+    thinking: str = ""
+    tool_calls: tuple[dict[str, object], ...] = ()
+    tool: str = ""
+    call_id: str = ""
+    has_error: bool = False
+
+
+def tokens(message: Message) -> int:
+    """An estimate of what the message takes in a context."""
+    return (
+        4
+        + estimate_tokens(message.content)
+        + sum(8 + estimate_tokens(msgspec.json.encode(call.input).decode()) for call in message.tool_calls)
+    )
+
+
+def append(conn: sqlite3.Connection, session_id: str, turn_id: str, new: Sequence[Message]) -> None:
+    """Adds messages at the session's end."""
+    if not new:
+        return
+    last = conn.execute("select coalesce(max(n), 0) from messages where session_id = ?", (session_id,)).fetchone()[0]
+    moment = now()
+    conn.executemany(
+        "insert into messages values (?, ?, ?, ?, ?, ?)",
+        [
+            (session_id, n, turn_id, _encode(message).decode(), tokens(message), moment)
+            for n, message in enumerate(new, last + 1)
+        ],
+    )
+
+
+def entries(conn: sqlite3.Connection, session_id: str, after: int = 0, limit: int = -1) -> list[Entry]:
+    """The session's messages, oldest first, from the one after a number."""
+    sql = "select n, body, created_at from messages where session_id = ? and n > ? order by n limit ?"
+    found = []
+    for n, body, created_at in conn.execute(sql, (session_id, after, limit)):
+        message = _decode(body)
+        calls: tuple[dict[str, object], ...] = tuple(
+            {"tool": call.tool, "input": call.input, "call_id": call.call_id} for call in message.tool_calls
+        )
+        found.append(
+            Entry(
+                id=str(n),
+                role=message.role,
+                content=message.content,
+                created_at=created_at,
+                thinking=message.thinking,
+                tool_calls=calls,
+                tool=message.tool,
+                call_id=message.call_id,
+                has_error=message.has_error,
+            )
+        )
+    return found
+
+
+def window(conn: sqlite3.Connection, session_id: str, turn_id: str, budget: int) -> Window:
+    """The newest whole turns before the given one, within the budget of tokens.
+
+    Where not all that the summary leaves out fits, only half the budget is filled, so that a summary is made seldom.
+    """
+    covered, summary = _summary(conn, session_id)
+    rows = conn.execute(
+        "select n, turn_id, body, tokens from messages where session_id = ? and n > ? order by n desc",
+        (session_id, covered),
+    )
+    turns: list[tuple[int, int, list[Message]]] = []
+    total = 0
+    for key, group in groupby(rows, key=lambda row: row["turn_id"]):
+        if key == turn_id:
+            continue
+        turn = list(group)
+        total += sum(row["tokens"] for row in turn)
+        if total > budget:
+            return _half(turns, summary, budget)
+        turns.append((turn[-1]["n"], total, [_decode(row["body"]) for row in reversed(turn)]))
+    return Window(summary, _joined(turns), turns[-1][0] if turns else covered + 1, False)
+
+
+def _half(turns: Sequence[tuple[int, int, list[Message]]], summary: str, budget: int) -> Window:
+    kept = [turn for turn in turns if turn[1] <= budget // 2]
+    return Window(summary, _joined(kept), kept[-1][0] if kept else 2**62, True)
+
+
+def _joined(turns: Sequence[tuple[int, int, list[Message]]]) -> list[Message]:
+    return [message for _, _, turn in reversed(turns) for message in turn]
+
+
+def oldest_uncovered(
+    conn: sqlite3.Connection, session_id: str, turn_id: str, before_n: int, budget: int
+) -> Chunk | None:
+    """The oldest whole turns before a number that no summary covers, one at least, within the budget of tokens."""
+    covered, summary = _summary(conn, session_id)
+    rows = conn.execute(
+        "select n, turn_id, body, tokens from messages where session_id = ? and n > ? and n < ? order by n",
+        (session_id, covered, before_n),
+    )
+    found: list[Message] = []
+    total, through = 0, covered
+    for key, group in groupby(rows, key=lambda row: row["turn_id"]):
+        turn = list(group)
+        total += sum(row["tokens"] for row in turn)
+        if key == turn_id or (found and total > budget):
+            break
+        found += [_decode(row["body"]) for row in turn]
+        through = turn[-1]["n"]
+    return Chunk(summary, found, through) if found else None
+
+
+def summarise(conn: sqlite3.Connection, session_id: str, through_n: int, content: str) -> None:
+    """Stores the summary of everything up to a number."""
+    conn.execute(
+        """insert into summaries values (?, ?, ?, ?) on conflict (session_id) do update set
+        through_n = excluded.through_n, content = excluded.content, created_at = excluded.created_at""",
+        (session_id, through_n, content, now()),
+    )
+
+
+def _summary(conn: sqlite3.Connection, session_id: str) -> tuple[int, str]:
+    row = conn.execute("select through_n, content from summaries where session_id = ?", (session_id,)).fetchone()
+    return (row["through_n"], row["content"]) if row else (0, "")
+
+
+def paired(messages: Iterable[Message]) -> list[Message]:
+    """The messages with each tool call followed by its result; a call without one gets a result that says so."""
+    found: list[Message] = []
+    open_calls: dict[str, int] = {}
+    for message in messages:
+        if message.role == "tool":
+            if message.call_id in open_calls:
+                found[open_calls.pop(message.call_id)] = message
+            continue
+        open_calls.clear()
+        found.append(message)
+        for call in message.tool_calls:
+            open_calls[call.call_id] = len(found)
+            words = "The call was interrupted; whether it took effect is not known"
+            found.append(Message("tool", words, call_id=call.call_id, tool=call.tool, has_error=True))
+    return found

@@ -1,0 +1,123 @@
+"""Models: rows, and the one that is the default."""
+
+import sqlite3
+
+from msgspec import UNSET, Struct
+from msgspec.structs import asdict
+
+from bytebrew.config import Model, ModelPatch, NewModel
+from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
+from bytebrew.secrets import Secrets
+from bytebrew.times import now
+
+_SELECT = """select id, name, type, base_url, model_name, api_version, length(sealed_key) > 0 as has_api_key,
+  is_default, created_at, updated_at from models"""
+
+
+class Target(Struct, frozen=True, kw_only=True):
+    """What it takes to call a model; `sealed_key` is opened just before."""
+
+    name: str
+    type: str
+    base_url: str
+    model_name: str
+    api_version: str
+    sealed_key: bytes
+
+
+def _model(row: sqlite3.Row) -> Model:
+    return Model(**{**dict(row), "has_api_key": bool(row["has_api_key"]), "is_default": bool(row["is_default"])})
+
+
+def list_all(conn: sqlite3.Connection) -> list[Model]:
+    """Every model, oldest first."""
+    return [_model(row) for row in conn.execute(f"{_SELECT} order by id")]
+
+
+def ever(conn: sqlite3.Connection) -> bool:
+    """Whether there has been a model in this file, even one that was deleted since."""
+    return conn.execute("select 1 from sqlite_sequence where name = 'models'").fetchone() is not None
+
+
+def get(conn: sqlite3.Connection, key: str) -> Model:
+    """A model by name, or else by id; NotFound otherwise."""
+    row = conn.execute(f"{_SELECT} where name = ?", (key,)).fetchone()
+    if row is None and key.isascii() and key.isdecimal() and len(key) < 19:
+        row = conn.execute(f"{_SELECT} where id = ?", (int(key),)).fetchone()
+    if row is None:
+        raise NotFound(f"There is no model '{key[:255]}'")
+    return _model(row)
+
+
+def target(conn: sqlite3.Connection, name: str) -> Target | None:
+    """What it takes to call the model of this name."""
+    sql = "select name, type, base_url, model_name, api_version, sealed_key from models where name = ?"
+    row = conn.execute(sql, (name,)).fetchone()
+    return Target(**dict(row)) if row else None
+
+
+def create(conn: sqlite3.Connection, new: NewModel, secrets: Secrets) -> Model:
+    """The model, now stored; the first of all becomes the default."""
+    if conn.execute("select 1 from models where name = ?", (new.name,)).fetchone():
+        raise Conflict(f"There is a model '{new.name}' already; change it with PUT /api/v1/models/{new.name}")
+    first = conn.execute("select 1 from models limit 1").fetchone() is None
+    moment = now()
+    conn.execute(
+        """insert into models
+        (name, type, model_name, base_url, api_version, sealed_key, is_default, created_at, updated_at)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        (
+            new.name,
+            new.type,
+            new.model_name,
+            new.base_url,
+            new.api_version,
+            secrets.seal(new.api_key),
+            first,
+            moment,
+            moment,
+        ),
+    )
+    if new.is_default:
+        _make_default(conn, new.name)
+    return get(conn, new.name)
+
+
+def update(conn: sqlite3.Connection, key: str, patch: ModelPatch, secrets: Secrets) -> Model:
+    """The model with the patch merged in; an empty key keeps the one that is stored."""
+    model = get(conn, key)
+    changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
+    if changes.pop("name", model.name) != model.name:
+        raise InvalidRequest("A model's name is fixed", details=[Detail("$.name", "create another model instead")])
+    default = changes.pop("is_default", model.is_default)
+    if model.is_default and not default:
+        raise InvalidRequest("One model is the default", details=[Detail("$.is_default", "make another the default")])
+    if secret := changes.pop("api_key", ""):
+        changes["sealed_key"] = secrets.seal(secret)
+    changes["updated_at"] = now()
+    assignments = ", ".join(f"{name} = ?" for name in changes)
+    conn.execute(f"update models set {assignments} where id = ?", (*changes.values(), model.id))
+    if default and not model.is_default:
+        _make_default(conn, model.name)
+    return get(conn, model.name)
+
+
+def delete(conn: sqlite3.Connection, key: str) -> None:
+    """Removes a model that no agent uses; Conflict lists those that do."""
+    model = get(conn, key)
+    users = [
+        row["name"] for row in conn.execute("select name from agents where model = ? order by name", (model.name,))
+    ]
+    if model.is_default:
+        users += [row["name"] for row in conn.execute("select name from agents where model is null order by name")]
+    if users:
+        details = [Detail("$.agents", name) for name in users]
+        raise Conflict(f"Model '{model.name}' is used by {len(users)} agents: {', '.join(users[:10])}", details=details)
+    conn.execute("delete from models where id = ?", (model.id,))
+    if model.is_default:
+        conn.execute("update models set is_default = 1 where id = (select min(id) from models)")
+
+
+def _make_default(conn: sqlite3.Connection, name: str) -> None:
+    conn.execute("update models set is_default = 0 where is_default = 1")
+    conn.execute("update models set is_default = 1 where name = ?", (name,))

@@ -1,0 +1,203 @@
+"""Schemas and the relations between their agents."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from bytebrew.config import Agent, NewRelation, NewSchema, Relation, Schema, SchemaPatch
+from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
+from bytebrew.ids import new_uuid
+from bytebrew.store import agents, models
+from bytebrew.times import now
+
+_SELECT = """select s.id, s.name, s.description, a.name as entry_agent, s.chat_enabled, s.chat_last_fired_at,
+  s.created_at from schemas s join agents a on a.id = s.entry_agent_id"""
+_RELATIONS = """select r.id, r.schema_id, source.name as source, target.name as target, r.config from agent_relations r
+  join agents source on source.id = r.source_id join agents target on target.id = r.target_id"""
+
+
+class Entrance(Struct, frozen=True, kw_only=True):
+    """What a chat needs to begin: the schema's name, whether it may, its entry agent and that agent's model."""
+
+    schema: str
+    chat_enabled: bool
+    agent: Agent
+    model: models.Target | None
+
+
+def _relation(row: sqlite3.Row) -> Relation:
+    return Relation(**{**dict(row), "config": msgspec.json.decode(row["config"])})
+
+
+def _schema(row: sqlite3.Row, relations: Sequence[Relation]) -> Schema:
+    entry = row["entry_agent"]
+    members = tuple(
+        dict.fromkeys([entry, *(end for relation in relations for end in (relation.source, relation.target))])
+    )
+    return Schema(
+        **{**dict(row), "chat_enabled": bool(row["chat_enabled"])},
+        entry_agent_name=entry,
+        agents=members,
+        agents_count=len(members),
+        relations=tuple(relations),
+    )
+
+
+def list_all(conn: sqlite3.Connection) -> list[Schema]:
+    """Every schema by name."""
+    by_schema: dict[str, list[Relation]] = {}
+    for row in conn.execute(f"{_RELATIONS} order by source, target"):
+        by_schema.setdefault(row["schema_id"], []).append(_relation(row))
+    return [_schema(row, by_schema.get(row["id"], [])) for row in conn.execute(f"{_SELECT} order by s.name")]
+
+
+def _row(conn: sqlite3.Connection, key: str) -> sqlite3.Row:
+    for column in ("name", "id"):
+        row: sqlite3.Row | None = conn.execute(f"{_SELECT} where s.{column} = ?", (key,)).fetchone()
+        if row is not None:
+            return row
+    raise NotFound(f"There is no schema '{key[:255]}'")
+
+
+def get(conn: sqlite3.Connection, key: str) -> Schema:
+    """A schema by name, or else by id; NotFound otherwise."""
+    row = _row(conn, key)
+    return _schema(row, relations(conn, row["id"]))
+
+
+def entrance(conn: sqlite3.Connection, key: str) -> Entrance:
+    """What a chat with this schema needs to begin; NotFound where there is no such schema."""
+    row = _row(conn, key)
+    agent = agents.get(conn, row["entry_agent"])
+    model = models.target(conn, agent.model) if agent.model else None
+    return Entrance(schema=row["name"], chat_enabled=bool(row["chat_enabled"]), agent=agent, model=model)
+
+
+def create(conn: sqlite3.Connection, new: NewSchema) -> Schema:
+    """The schema with its relations, now stored; without an entry agent the first relation's source is it."""
+    if conn.execute("select 1 from schemas where name = ?", (new.name,)).fetchone():
+        raise Conflict(f"There is a schema '{new.name}' already; change it with PUT /api/v1/schemas/{new.name}")
+    entry = new.entry_agent or (new.relations[0].source if new.relations else "")
+    if not entry:
+        details = [Detail("$.entry_agent", "name the agent that answers")]
+        raise InvalidRequest("A schema needs an entry agent", details=details)
+    schema_id, moment = new_uuid(), now()
+    conn.execute(
+        "insert into schemas values (?, ?, ?, ?, ?, null, ?, ?)",
+        (
+            schema_id,
+            new.name,
+            new.description,
+            _agent_id(conn, entry, "$.entry_agent"),
+            new.chat_enabled,
+            moment,
+            moment,
+        ),
+    )
+    _relate(conn, schema_id, new.relations)
+    return get(conn, new.name)
+
+
+def update(conn: sqlite3.Connection, key: str, patch: SchemaPatch) -> Schema:
+    """The schema with the patch merged in; its name is fixed."""
+    row = _row(conn, key)
+    if patch.name is not UNSET and patch.name != row["name"]:
+        raise InvalidRequest("A schema's name is fixed", details=[Detail("$.name", "create another schema instead")])
+    changes: dict[str, Any] = {"updated_at": now()}
+    if patch.description is not UNSET:
+        changes["description"] = patch.description
+    if patch.chat_enabled is not UNSET:
+        changes["chat_enabled"] = patch.chat_enabled
+    if patch.entry_agent is not UNSET:
+        changes["entry_agent_id"] = _agent_id(conn, patch.entry_agent, "$.entry_agent")
+    assignments = ", ".join(f"{name} = ?" for name in changes)
+    conn.execute(f"update schemas set {assignments} where id = ?", (*changes.values(), row["id"]))
+    if patch.relations is not UNSET:
+        conn.execute("delete from agent_relations where schema_id = ?", (row["id"],))
+        _relate(conn, row["id"], patch.relations)
+    return get(conn, row["name"])
+
+
+def delete(conn: sqlite3.Connection, key: str) -> None:
+    """Removes a schema and its relations; its sessions stay."""
+    conn.execute("delete from schemas where id = ?", (_row(conn, key)["id"],))
+
+
+def relations(conn: sqlite3.Connection, key: str) -> list[Relation]:
+    """The relations of a schema by name or id."""
+    schema_id = _row(conn, key)["id"]
+    rows = conn.execute(f"{_RELATIONS} where r.schema_id = ? order by source, target", (schema_id,))
+    return [_relation(row) for row in rows]
+
+
+def get_relation(conn: sqlite3.Connection, key: str, relation_id: str) -> Relation:
+    """One relation of a schema; NotFound otherwise."""
+    for relation in relations(conn, key):
+        if relation.id == relation_id:
+            return relation
+    raise NotFound(f"There is no relation '{relation_id[:255]}' in schema '{key[:255]}'")
+
+
+def add_relation(conn: sqlite3.Connection, key: str, new: NewRelation) -> Relation:
+    """The relation, now stored."""
+    [relation_id] = _relate(conn, _row(conn, key)["id"], [new])
+    return get_relation(conn, key, relation_id)
+
+
+def replace_relation(conn: sqlite3.Connection, key: str, relation_id: str, new: NewRelation) -> Relation:
+    """The relation with other ends or another config; its id stays."""
+    old = get_relation(conn, key, relation_id)
+    conn.execute("delete from agent_relations where id = ?", (old.id,))
+    _relate(conn, old.schema_id, [new], relation_id)
+    return get_relation(conn, key, relation_id)
+
+
+def remove_relation(conn: sqlite3.Connection, key: str, relation_id: str) -> None:
+    """Removes one relation of a schema."""
+    conn.execute("delete from agent_relations where id = ?", (get_relation(conn, key, relation_id).id,))
+
+
+def fired(conn: sqlite3.Connection, name: str, moment: str) -> None:
+    """Notes that a chat with the schema began."""
+    conn.execute("update schemas set chat_last_fired_at = ? where name = ?", (moment, name))
+
+
+def _agent_id(conn: sqlite3.Connection, key: str, path: str) -> str:
+    agent = agents.find(conn, key)
+    if agent is None:
+        raise Unprocessable(f"There is no agent '{key[:255]}'", details=[Detail(path, "no such agent")])
+    return agent.id
+
+
+def _relate(
+    conn: sqlite3.Connection, schema_id: str, new: Iterable[NewRelation], relation_id: str | None = None
+) -> list[str]:
+    made = []
+    for relation in new:
+        source = _agent_id(conn, relation.source, "$.source")
+        target = _agent_id(conn, relation.target, "$.target")
+        pair = f"{relation.source} -> {relation.target}"
+        if conn.execute(
+            "select 1 from agent_relations where schema_id = ? and source_id = ? and target_id = ?",
+            (schema_id, source, target),
+        ).fetchone():
+            raise Conflict(f"The schema has the relation {pair} already")
+        if source == target or _reaches(conn, schema_id, target, source):
+            raise InvalidRequest(f"The relation {pair} closes a circle", details=[Detail("$.target", "leads back")])
+        made.append(relation_id or new_uuid())
+        config = msgspec.json.encode(relation.config).decode()
+        conn.execute(
+            "insert into agent_relations values (?, ?, ?, ?, ?)", (made[-1], schema_id, source, target, config)
+        )
+    return made
+
+
+def _reaches(conn: sqlite3.Connection, schema_id: str, start: str, goal: str) -> bool:
+    sql = """with recursive reached (id) as (
+        select ? union select r.target_id from agent_relations r join reached on reached.id = r.source_id
+        where r.schema_id = ?)
+      select 1 from reached where id = ?"""
+    return conn.execute(sql, (start, schema_id, goal)).fetchone() is not None

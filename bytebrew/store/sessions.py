@@ -1,0 +1,133 @@
+"""Sessions: rows, pages, and whose they are."""
+
+import sqlite3
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from bytebrew.auth import Actor
+from bytebrew.errors import NotFound
+from bytebrew.messages import Usage
+from bytebrew.times import now
+
+Status = Literal["active", "completed", "failed", "cancelled"]
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """A conversation; its status is that of its last turn."""
+
+    id: str
+    agent: str
+    schema: str
+    title: str
+    status: Status
+    user_sub: str
+    created_at: str
+    updated_at: str
+    message_count: int
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """Some sessions, newest first, and how many there are; `next` continues after the last of them."""
+
+    sessions: list[Session]
+    total: int
+    next: str | None
+
+
+class Filter(Struct, frozen=True, kw_only=True):
+    """Which sessions to list; an empty field does not narrow. `after` is the last session of the page before."""
+
+    agent: str = ""
+    schema: str = ""
+    user_sub: str = ""
+    status: str = ""
+    since: str = ""
+    until: str = ""
+    after: str = ""
+
+
+_STATUS = """coalesce((select case t.status when 'queued' then 'active' when 'running' then 'active' else t.status end
+  from turns t where t.session_id = s.id order by t.seq desc limit 1), 'completed')"""
+_SELECT = f"""select s.id, s.agent, s.schema, s.title, {_STATUS} as status, s.user_sub, s.created_at, s.updated_at,
+  coalesce((select max(m.n) from messages m where m.session_id = s.id), 0) as message_count from sessions s"""
+
+
+def check_owner(actor: Actor, owner: str | None, session_id: str) -> None:
+    """Raises NotFound unless there is an owner and the actor is it or an admin."""
+    if owner is None or (owner != actor.subject and not actor.is_admin):
+        raise NotFound(f"There is no session '{session_id[:255]}'")
+
+
+def owner(conn: sqlite3.Connection, session_id: str) -> str | None:
+    """The subject that owns the session."""
+    row = conn.execute("select owner from sessions where id = ?", (session_id,)).fetchone()
+    return row["owner"] if row else None
+
+
+def get(conn: sqlite3.Connection, session_id: str, actor: Actor) -> Session:
+    """A session that the actor may see; NotFound otherwise."""
+    check_owner(actor, owner(conn, session_id), session_id)
+    return Session(**dict(conn.execute(f"{_SELECT} where s.id = ?", (session_id,)).fetchone()))
+
+
+def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> Page:
+    """The sessions that the actor may see."""
+    where, values = _where(actor, wanted)
+    total = conn.execute(f"select count(*) from sessions s where {where}", values).fetchone()[0]
+    if wanted.after:
+        row = conn.execute("select created_at, id from sessions where id = ?", (wanted.after,)).fetchone()
+        if row is None:
+            raise NotFound(f"There is no session '{wanted.after[:255]}' to continue after")
+        where += " and (s.created_at, s.id) < (:at, :id)"
+        values |= {"at": row["created_at"], "id": row["id"]}
+    rows = conn.execute(
+        f"{_SELECT} where {where} order by s.created_at desc, s.id desc limit :limit offset :offset",
+        {**values, "limit": limit + 1, "offset": offset},
+    ).fetchall()
+    found = [Session(**dict(row)) for row in rows[:limit]]
+    return Page(sessions=found, total=total, next=found[-1].id if len(rows) > limit else None)
+
+
+def rename(conn: sqlite3.Connection, session_id: str, actor: Actor, title: str) -> Session:
+    """The session under another title."""
+    check_owner(actor, owner(conn, session_id), session_id)
+    conn.execute("update sessions set title = ?, updated_at = ? where id = ?", (title, now(), session_id))
+    return get(conn, session_id, actor)
+
+
+def delete(conn: sqlite3.Connection, session_id: str, actor: Actor) -> None:
+    """Removes a session with all that belongs to it."""
+    check_owner(actor, owner(conn, session_id), session_id)
+    conn.execute("delete from sessions where id = ?", (session_id,))
+
+
+def usage(conn: sqlite3.Connection, session_id: str) -> Usage:
+    """The tokens of all the session's turns."""
+    row = conn.execute(
+        """select coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0), coalesce(sum(cached_tokens), 0),
+        coalesce(sum(thinking_tokens), 0) from turns where session_id = ?""",
+        (session_id,),
+    ).fetchone()
+    return Usage(*row)
+
+
+def _where(actor: Actor, wanted: Filter) -> tuple[str, dict[str, Any]]:
+    parts, values = ["1"], {}
+    if not actor.is_admin:
+        parts.append("s.owner = :owner")
+        values["owner"] = actor.subject
+    for name in ("agent", "schema", "user_sub"):
+        if value := getattr(wanted, name):
+            parts.append(f"s.{name} = :{name}")
+            values[name] = value
+    if wanted.status:
+        parts.append(f"{_STATUS} = :status")
+        values["status"] = wanted.status
+    if wanted.since:
+        parts.append("s.created_at >= :since")
+        values["since"] = wanted.since
+    if wanted.until:
+        parts.append("s.created_at < :until")
+        values["until"] = wanted.until
+    return " and ".join(parts), values

@@ -1,0 +1,128 @@
+"""API tokens: rows with the hash, never the token."""
+
+import sqlite3
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bytebrew.auth import Actor, new_token, parse_scopes, scopes_mask, token_hash
+from bytebrew.config import SchemaName
+from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
+from bytebrew.ids import new_uuid
+from bytebrew.times import now, parse_time, rfc3339
+
+
+class NewToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A token to create; `scopes` and `scopes_mask` add up, `schemas` bind a chat token to some schemas."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=255)]
+    scopes: Annotated[tuple[str, ...], Meta(max_length=50)] = ()
+    scopes_mask: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+    schemas: Annotated[tuple[SchemaName, ...], Meta(max_length=500)] | None = None
+    expires_at: Annotated[str, Meta(max_length=40)] | None = None
+
+
+class Token(Struct, frozen=True, kw_only=True):
+    """A token as it is listed."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    scopes_mask: int
+    schemas: tuple[str, ...] | None
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None
+
+
+class CreatedToken(Token, frozen=True, kw_only=True):
+    """A new token; `token` is shown this once."""
+
+    token: str
+
+
+_SELECT = "select id, name, scopes, schemas, created_at, expires_at, last_used_at from tokens"
+
+
+def _token(row: sqlite3.Row) -> Token:
+    scopes = tuple(row["scopes"].split())
+    values = {**dict(row), "scopes": scopes, "scopes_mask": scopes_mask(scopes)}
+    return Token(**{**values, "schemas": tuple(msgspec.json.decode(row["schemas"])) if row["schemas"] else None})
+
+
+def list_all(conn: sqlite3.Connection) -> list[Token]:
+    """Every token that is not revoked, newest first."""
+    return [_token(row) for row in conn.execute(f"{_SELECT} where revoked_at is null order by created_at desc, id")]
+
+
+def create(conn: sqlite3.Connection, new: NewToken, token: str | None = None) -> CreatedToken:
+    """A token with its secret, which is known from here on to its holder alone."""
+    try:
+        scopes = parse_scopes(new.scopes, new.scopes_mask)
+    except ValueError as error:
+        raise InvalidRequest(str(error), details=[Detail("$.scopes", str(error))]) from error
+    if not scopes:
+        raise InvalidRequest("A token needs a scope", details=[Detail("$.scopes", "name at least one")])
+    expires_at = _expiry(new.expires_at)
+    if conn.execute("select 1 from tokens where name = ? and revoked_at is null", (new.name,)).fetchone():
+        raise Conflict(f"There is a token '{new.name}' already; revoke it first or take another name")
+    token = token or new_token()
+    token_id = new_uuid()
+    schemas = None if new.schemas is None else msgspec.json.encode(new.schemas).decode()
+    conn.execute(
+        "insert into tokens (id, name, hash, scopes, schemas, created_at, expires_at) values (?, ?, ?, ?, ?, ?, ?)",
+        (token_id, new.name, token_hash(token), " ".join(sorted(scopes)), schemas, now(), expires_at),
+    )
+    row = conn.execute(f"{_SELECT} where id = ?", (token_id,)).fetchone()
+    return CreatedToken(**msgspec.structs.asdict(_token(row)), token=token)
+
+
+def revoke(conn: sqlite3.Connection, key: str) -> None:
+    """Ends a token by id or name; NotFound where none is live."""
+    sql = "update tokens set revoked_at = ? where (id = ? or name = ?) and revoked_at is null"
+    if conn.execute(sql, (now(), key, key)).rowcount == 0:
+        raise NotFound(f"There is no token '{key[:255]}'")
+
+
+def bootstrap(conn: sqlite3.Connection, token: str) -> bool:
+    """Stores the operator's first admin token, once: a later value does not replace it, nor undo its revocation."""
+    if conn.execute("select 1 from tokens where name = 'bootstrap-admin'").fetchone():
+        return False
+    create(conn, NewToken(name="bootstrap-admin", scopes=("admin",)), token)
+    return True
+
+
+def actor(conn: sqlite3.Connection, token: str) -> tuple[Actor, bool] | None:
+    """The actor of a live token, and whether its `last_used_at` is a minute old or more."""
+    row = conn.execute(f"{_SELECT} where hash = ? and revoked_at is null", (token_hash(token),)).fetchone()
+    moment = datetime.now(UTC)
+    if row is None or (row["expires_at"] and parse_time(row["expires_at"]) <= moment):
+        return None
+    found = _token(row)
+    who = Actor(
+        subject=f"token:{found.id}",
+        name=found.name,
+        kind="token",
+        scopes=frozenset(found.scopes),
+        schemas=found.schemas,
+    )
+    used = row["last_used_at"]
+    return who, used is None or (moment - parse_time(used)).total_seconds() >= 60
+
+
+def touch(conn: sqlite3.Connection, token: str) -> None:
+    """Notes that the token is in use."""
+    conn.execute("update tokens set last_used_at = ? where hash = ?", (now(), token_hash(token)))
+
+
+def _expiry(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        moment = parse_time(text)
+    except (ValueError, OverflowError) as error:
+        words = "write a time like 2027-01-31T00:00:00Z"
+        raise InvalidRequest(f"'{text}' is not a time", details=[Detail("$.expires_at", words)]) from error
+    return rfc3339(moment)

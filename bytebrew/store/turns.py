@@ -1,0 +1,142 @@
+"""Turns and their tool calls: each change of state is one function."""
+
+import sqlite3
+
+import msgspec
+from msgspec import Struct
+
+from bytebrew.auth import Actor
+from bytebrew.errors import Conflict, NotFound
+from bytebrew.messages import Message, ToolCall, Usage
+from bytebrew.store import messages, schemas, sessions
+from bytebrew.times import now
+
+
+class NewTurn(Struct, frozen=True, kw_only=True):
+    """A turn that was asked for; `fresh` allows it to begin a session under its id."""
+
+    id: str
+    session_id: str
+    schema: str
+    agent: str
+    actor: Actor
+    user_sub: str
+    message: str
+    fresh: bool
+
+
+class OpenTurn(Struct, frozen=True, kw_only=True):
+    """A turn that a stopped engine left behind."""
+
+    id: str
+    session_id: str
+    schema: str
+    agent: str
+    owner: str
+    message: str
+    status: str
+
+
+def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> None:
+    """Stores a turn, and its session if that is new; with the number of its first event it is running at once."""
+    moment = now()
+    row = conn.execute("select owner, schema from sessions where id = ?", (new.session_id,)).fetchone()
+    if row is None:
+        if not new.fresh:
+            raise NotFound(
+                f"There is no session '{new.session_id[:255]}'; leave session_id out to start one, or send a new UUID"
+            )
+        title = " ".join(new.message.split())[:80]
+        conn.execute(
+            "insert into sessions values (?, ?, ?, ?, ?, ?, ?, ?)",
+            (new.session_id, new.schema, new.agent, new.actor.subject, new.user_sub, title, moment, moment),
+        )
+    else:
+        sessions.check_owner(new.actor, row["owner"], new.session_id)
+        if row["schema"] != new.schema:
+            raise Conflict(f"Session '{new.session_id}' belongs to schema '{row['schema']}'; chat with that one")
+    conn.execute(
+        "insert into turns (id, session_id, message, status, created_at) values (?, ?, ?, 'queued', ?)",
+        (new.id, new.session_id, new.message, moment),
+    )
+    if first_event is not None:
+        start(conn, new, first_event)
+
+
+def start(conn: sqlite3.Connection, new: NewTurn, first_event: int) -> None:
+    """Marks a turn as running and takes its message into the session."""
+    moment = now()
+    conn.execute(
+        "update turns set status = 'running', first_event = ?, started_at = ? where id = ?",
+        (first_event, moment, new.id),
+    )
+    conn.execute("update sessions set updated_at = ? where id = ?", (moment, new.session_id))
+    messages.append(conn, new.session_id, new.id, [Message("user", new.message)])
+    schemas.fired(conn, new.schema, moment)
+
+
+def finish(
+    conn: sqlite3.Connection,
+    turn_id: str,
+    session_id: str,
+    status: str,
+    first_event: int,
+    last_event: int,
+    usage: Usage,
+    unsaved: list[Message],
+) -> None:
+    """Marks a turn as ended and takes its last messages into the session."""
+    messages.append(conn, session_id, turn_id, unsaved)
+    moment = now()
+    conn.execute(
+        """update turns set status = ?, first_event = ?, last_event = ?, input_tokens = ?, output_tokens = ?,
+        cached_tokens = ?, thinking_tokens = ?, finished_at = ? where id = ?""",
+        (status, first_event, last_event, *msgspec.structs.astuple(usage), moment, turn_id),
+    )
+    conn.execute("update sessions set updated_at = ? where id = ?", (moment, session_id))
+
+
+def close(conn: sqlite3.Connection, turn_id: str, last_event: int) -> None:
+    """Marks a turn that a stopped engine left as failed."""
+    conn.execute(
+        """update turns set status = 'failed', first_event = coalesce(first_event, ?1), last_event = ?1,
+        finished_at = ?2 where id = ?3""",
+        (last_event, now(), turn_id),
+    )
+
+
+def left_open(conn: sqlite3.Connection) -> list[OpenTurn]:
+    """The turns that were queued or running when the engine stopped, oldest first."""
+    rows = conn.execute(
+        """select t.id, t.session_id, s.schema, s.agent, s.owner, t.message, t.status from turns t
+        join sessions s on s.id = t.session_id where t.status in ('queued', 'running') order by t.seq"""
+    )
+    return [OpenTurn(**dict(row)) for row in rows]
+
+
+def tools_started(
+    conn: sqlite3.Connection, turn_id: str, session_id: str, unsaved: list[Message], calls: list[ToolCall]
+) -> None:
+    """Records that tool calls are about to run, with the messages that asked for them."""
+    messages.append(conn, session_id, turn_id, unsaved)
+    moment = now()
+    conn.executemany(
+        "insert into tool_calls (turn_id, call_id, tool, input, status, started_at) values (?, ?, ?, ?, 'started', ?)",
+        [(turn_id, call.call_id, call.tool, msgspec.json.encode(call.input).decode(), moment) for call in calls],
+    )
+
+
+def tool_finished(conn: sqlite3.Connection, turn_id: str, session_id: str, result: Message) -> None:
+    """Records the result of a tool call."""
+    status = "failed" if result.has_error else "completed"
+    conn.execute(
+        "update tool_calls set output = ?, status = ?, finished_at = ? where turn_id = ? and call_id = ?",
+        (result.content, status, now(), turn_id, result.call_id),
+    )
+    messages.append(conn, session_id, turn_id, [result])
+
+
+def tool_calls(conn: sqlite3.Connection, turn_id: str) -> list[sqlite3.Row]:
+    """The records of a turn's tool calls, in the order in which they began."""
+    sql = "select call_id, tool, input, output, status from tool_calls where turn_id = ? order by started_at, call_id"
+    return conn.execute(sql, (turn_id,)).fetchall()

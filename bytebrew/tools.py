@@ -1,0 +1,161 @@
+"""Tools: what an author writes, and how one call of a tool runs."""
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, get_type_hints, overload
+
+import anyio
+import msgspec
+from msgspec import Struct
+
+from bytebrew.config import Agent
+from bytebrew.errors import ToolError
+from bytebrew.messages import ToolCall, ToolSpec
+
+log = logging.getLogger(__name__)
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """What a tool is told of the call that it serves; `subject` is whom the turn is for."""
+
+    call_id: str
+    session_id: str
+    turn_id: str
+    agent: str
+    subject: str
+
+
+class Tool:
+    """Something that a model may run.
+
+    `timeout` is in seconds, None being the engine's own limit. `idempotent` says that a call whose outcome is unknown
+    after a crash may simply run again.
+    """
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+    timeout: float | None = None
+    idempotent: bool = False
+
+    async def run(self, call: Call, input: dict[str, Any]) -> Any:
+        """The result: text as it is, anything else as JSON. Raises ToolError to tell the model what went wrong."""
+        raise NotImplementedError
+
+    def spec(self) -> ToolSpec:
+        """The tool as a model is told of it."""
+        return ToolSpec(self.name, self.description, self.input_schema)
+
+
+class Toolset:
+    """A source of tools that depend on the agent."""
+
+    async def tools(self, agent: Agent) -> Sequence[Tool]:
+        """The tools that this agent has from here."""
+        raise NotImplementedError
+
+
+class FunctionTool(Tool):
+    """A typed async function as a tool; its arguments are checked against its signature."""
+
+    def __init__(self, function: Callable[..., Awaitable[Any]], *, timeout: float | None, idempotent: bool) -> None:
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function.__qualname__} must be an async function to be a tool")
+        hints = get_type_hints(function, include_extras=True)
+        parameters = inspect.signature(function).parameters.values()
+        fields: list[Any] = []
+        for parameter in parameters:
+            if parameter.name not in hints:
+                raise TypeError(f"{function.__qualname__}: annotate the parameter '{parameter.name}'")
+            if hints[parameter.name] is Call:
+                continue
+            default = () if parameter.default is parameter.empty else (parameter.default,)
+            fields.append((parameter.name, hints[parameter.name], *default))
+        self.name = function.__name__
+        self.description = inspect.getdoc(function) or ""
+        self.timeout = timeout
+        self.idempotent = idempotent
+        self._function = function
+        self._call_parameter = next((p.name for p in parameters if hints[p.name] is Call), None)
+        self._arguments = msgspec.defstruct(function.__name__, fields, kw_only=True, forbid_unknown_fields=True)
+        self.input_schema = _schema(self._arguments)
+
+    async def run(self, call: Call, input: dict[str, Any]) -> Any:
+        try:
+            arguments = msgspec.convert(input, self._arguments, strict=False)
+        except msgspec.ValidationError as error:
+            raise ToolError(f"The arguments do not fit: {error}") from error
+        given = {name: getattr(arguments, name) for name in self._arguments.__struct_fields__}
+        if self._call_parameter is not None:
+            given[self._call_parameter] = call
+        return await self._function(**given)
+
+
+@overload
+def tool(function: Callable[..., Awaitable[Any]]) -> FunctionTool: ...
+
+
+@overload
+def tool(
+    *, timeout: float | None = None, idempotent: bool = False
+) -> Callable[[Callable[..., Awaitable[Any]]], FunctionTool]: ...
+
+
+def tool(
+    function: Callable[..., Awaitable[Any]] | None = None, *, timeout: float | None = None, idempotent: bool = False
+) -> FunctionTool | Callable[[Callable[..., Awaitable[Any]]], FunctionTool]:
+    """Makes a tool of a typed async function.
+
+    Its name, docstring and annotated parameters are what the model is told; a parameter of type Call is filled by the
+    engine. Use it bare or as `@tool(timeout=5, idempotent=True)`.
+    """
+
+    def make(function: Callable[..., Awaitable[Any]]) -> FunctionTool:
+        return FunctionTool(function, timeout=timeout, idempotent=idempotent)
+
+    return make if function is None else make(function)
+
+
+def _schema(kind: type[Struct]) -> dict[str, Any]:
+    whole = msgspec.json.schema(kind)
+    definitions = whole["$defs"]
+    schema: dict[str, Any] = definitions.pop(kind.__name__)
+    schema.pop("title", None)
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
+class Outcome(NamedTuple):
+    """What the model is told of a call."""
+
+    output: str
+    has_error: bool
+
+
+async def run_tool(tool: Tool | None, wanted: ToolCall, call: Call, *, seconds: float, limit: int) -> Outcome:
+    """Runs one call to its outcome, whatever happens in it; `limit` is in bytes, `seconds` the engine's own limit."""
+    if tool is None:
+        return Outcome(f"There is no tool named '{wanted.tool}'", True)
+    if wanted.malformed is not None:
+        return Outcome(f"The arguments are not a JSON object: {wanted.malformed[:200]}", True)
+    if tool.timeout is not None:
+        seconds = tool.timeout
+    try:
+        with anyio.fail_after(seconds):
+            result = await tool.run(call, wanted.input)
+        text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
+    except ToolError as error:
+        return Outcome(_cap(str(error), limit), True)
+    except TimeoutError:
+        return Outcome(f"'{wanted.tool}' did not finish within {seconds:g} s", True)
+    except Exception:
+        log.exception("tool %s failed", wanted.tool)
+        return Outcome(f"'{wanted.tool}' failed because of a fault of its own", True)
+    return Outcome(_cap(text, limit), False)
+
+
+def _cap(text: str, limit: int) -> str:
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= limit:
+        return raw.decode()
+    return f"{raw[:limit].decode('utf-8', 'ignore')}\n[cut: {limit} of {len(raw)} bytes]"

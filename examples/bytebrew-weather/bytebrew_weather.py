@@ -1,0 +1,57 @@
+"""A provider that answers every question with a forecast; it shows all that a provider plugin needs."""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from bytebrew import (
+    Capabilities,
+    Http,
+    MessageDelta,
+    ModelRequest,
+    Provider,
+    ProviderError,
+    ProviderEvent,
+    Settings,
+    Stop,
+    Thinking,
+    Usage,
+    hookimpl,
+)
+
+
+class Weather(Struct, frozen=True, kw_only=True):
+    """The plugin's settings; the field is read from BYTEBREW_WEATHER_MOOD."""
+
+    weather_mood: Annotated[str, Meta(description="the weather of every forecast")] = "sunny"
+
+
+class WeatherProvider(Provider):
+    """A provider has a type, says what it can do, and streams an answer."""
+
+    type = "weather"
+    capabilities = Capabilities(tools=False, thinking=True)
+
+    def __init__(self, mood: str) -> None:
+        self._mood = mood
+
+    async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
+        asked = request.messages[-1].content
+        if not asked.strip():
+            raise ProviderError("Ask for a place", code="model_bad_request")
+        yield Thinking(content="Looking out of the window.")
+        for word in ("It", "is", self._mood, "in", f"{asked.split()[-1].strip('?!.')}."):
+            yield MessageDelta(content=f"{word} ")
+        yield Usage(input_tokens=len(asked) // 4, output_tokens=5)
+        yield Stop()
+
+
+@hookimpl
+def register_settings(register: Any) -> None:
+    register(Weather)
+
+
+@hookimpl
+def register_providers(register: Any, settings: Settings) -> None:
+    register(WeatherProvider(settings.of(Weather).weather_mood))

@@ -1,0 +1,100 @@
+"""External auth mode: JWTs of another issuer, checked with its Ed25519 public keys."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import Meta, Struct
+
+import bytebrew
+from bytebrew import Actor, AuthMode, PublicKeys, Settings, SettingsError, Unauthorized, hookimpl
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+
+class External(Struct, frozen=True, kw_only=True):
+    """The settings of the external mode."""
+
+    jwt_public_key_path: Annotated[
+        Path | None, Meta(description="file of the issuer's public keys: hex lines, PEM blocks, a JWK or a JWK set")
+    ] = None
+    jwt_issuer: Annotated[str, Meta(description="the iss that a JWT must have, if any")] = ""
+    jwt_audience: Annotated[str, Meta(description="the aud that a JWT must have, if any")] = ""
+    external_default_scopes: Annotated[
+        tuple[str, ...], Meta(description="scopes of a JWT that has no scope or scopes claim")
+    ] = ("chat",)
+
+
+class ExternalMode(AuthMode):
+    """Checks JWTs with the keys in a file; a changed file is read again, so keys rotate without a restart."""
+
+    name = "external"
+
+    def __init__(self, settings: External) -> None:
+        self._settings = settings
+        self._keys: PublicKeys = {}
+        self._read_at = 0
+
+    def load(self) -> None:
+        """Reads the key file; SettingsError says what is wrong with it."""
+        path = self._settings.jwt_public_key_path
+        if path is None:
+            raise SettingsError("BYTEBREW_JWT_PUBLIC_KEY_PATH: the external auth mode needs the issuer's public key")
+        try:
+            self._read_at = path.stat().st_mtime_ns
+            self._keys = bytebrew.read_public_keys(path.read_text())
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"BYTEBREW_JWT_PUBLIC_KEY_PATH: {path} holds no Ed25519 public key: {error}") from error
+
+    async def authenticate(self, token: str) -> Actor | None:
+        """The user in the token's `sub`, with the scopes of its claim."""
+        self._follow_file()
+        settings = self._settings
+        try:
+            claims = bytebrew.verify(token, self._keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+        except bytebrew.BadToken as error:
+            raise Unauthorized(f"Invalid or expired token: {error}") from error
+        subject = claims.get("sub")
+        if not isinstance(subject, str) or not 0 < len(subject) <= 255:
+            raise Unauthorized("Invalid token: its sub is missing or too long")
+        return Actor(subject=f"user:{subject}", name=subject, kind="user", scopes=self._scopes(claims))
+
+    def _scopes(self, claims: dict[str, Any]) -> frozenset[str]:
+        claim = claims.get("scope", claims.get("scopes"))
+        if claim is None:
+            names: Any = self._settings.external_default_scopes
+        else:
+            names = claim.split() if isinstance(claim, str) else claim
+        if not isinstance(names, list | tuple):
+            raise Unauthorized("Invalid token: its scopes are no list")
+        # an issuer's token may carry scopes of other services: what is not ours gives nothing
+        return frozenset(name for name in names if isinstance(name, str) and name in bytebrew.SCOPES)
+
+    def _follow_file(self) -> None:
+        path = self._settings.jwt_public_key_path
+        assert path is not None
+        try:
+            changed = path.stat().st_mtime_ns != self._read_at
+        except OSError:
+            return  # the keys that were read last stay in force while the file is being replaced
+        if changed:
+            self.load()
+
+
+@hookimpl
+def register_settings(register: Any) -> None:
+    register(External)
+
+
+@hookimpl
+def register_auth_modes(register: Any, settings: Settings) -> None:
+    unknown = [name for name in settings.of(External).external_default_scopes if name not in bytebrew.SCOPES]
+    if unknown:
+        raise SettingsError(f"BYTEBREW_EXTERNAL_DEFAULT_SCOPES: no such scope: {', '.join(unknown)}")
+    register(ExternalMode(settings.of(External)))
+
+
+@hookimpl
+async def startup(engine: "Engine") -> None:
+    if isinstance(engine.auth_mode, ExternalMode):
+        engine.auth_mode.load()

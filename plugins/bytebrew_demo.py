@@ -1,0 +1,121 @@
+"""A model without a key or a network, for the first conversation: it thinks, streams and calls tools."""
+
+import json
+import re
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import bytebrew
+from bytebrew import (
+    Capabilities,
+    Http,
+    Message,
+    MessageDelta,
+    ModelRequest,
+    Provider,
+    ProviderEvent,
+    Stop,
+    Thinking,
+    ToolCall,
+    ToolError,
+    ToolSpec,
+    Usage,
+    hookimpl,
+)
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+SYSTEM = "You are the demo agent of a ByteBrew engine."
+
+
+class DemoProvider(Provider):
+    """Answers the same words to the same message.
+
+    A message that names one of the agent's tools calls it, with the JSON object in the message as its arguments.
+    """
+
+    type = "demo"
+    capabilities = Capabilities(thinking=True)
+
+    async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
+        asked = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
+        results = _results(request.messages)
+        named = [tool for tool in request.tools if tool.name in asked]
+        yield Thinking(content=f"The user wrote {len(asked)} characters. ")
+        spent = sum(len(message.content) for message in request.messages) // 4
+        if named and not results:
+            yield Thinking(content=f"They want {named[0].name}.")
+            yield ToolCall(named[0].name, _arguments(asked, named[0]))
+            yield Usage(input_tokens=spent, output_tokens=8)
+            yield Stop("tool_calls")
+            return
+        yield Thinking(content="I answer at once.")
+        text = _answer(asked, results, request.tools)
+        for piece in re.findall(r"\S+\s*", text):
+            yield MessageDelta(content=piece)
+        yield Usage(input_tokens=spent, output_tokens=len(text) // 4, thinking_tokens=8)
+        yield Stop()
+
+
+def _results(messages: tuple[Message, ...]) -> list[Message]:
+    """The tool results since the last user message."""
+    found: list[Message] = []
+    for message in reversed(messages):
+        if message.role == "user":
+            break
+        if message.role == "tool":
+            found.insert(0, message)
+    return found
+
+
+def _arguments(asked: str, tool: ToolSpec) -> dict[str, Any]:
+    start = asked.find("{")
+    if start < 0:
+        return {}
+    try:
+        value, _ = json.JSONDecoder().raw_decode(asked[start:])
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _answer(asked: str, results: list[Message], tools: tuple[ToolSpec, ...]) -> str:
+    if results:
+        return " ".join(f"{result.tool} says: {result.content}" for result in results)
+    words = f"You said: {asked.strip()} "
+    if tools:
+        words += f"I can also call {', '.join(tool.name for tool in tools)}: write its name in your message. "
+    return words + "I am the demo model; create a model with POST /api/v1/models to talk to a real one."
+
+
+@bytebrew.tool(idempotent=True)
+async def current_time(timezone: str = "UTC") -> str:
+    """The date and time in a time zone of the IANA database, such as Europe/Berlin."""
+    try:
+        return datetime.now(ZoneInfo(timezone)).isoformat(timespec="seconds")
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ToolError(f"'{timezone}' is not a time zone; try Europe/Berlin") from error
+
+
+@hookimpl
+def register_providers(register: Any) -> None:
+    register(DemoProvider())
+
+
+@hookimpl
+def register_tools(register: Any) -> None:
+    register(current_time)
+
+
+@hookimpl
+async def startup(engine: "Engine") -> None:
+    await engine.offer(
+        {
+            "models": [{"name": "demo", "type": "demo", "model_name": "demo"}],
+            "agents": [{"name": "demo", "model": "demo", "system": SYSTEM, "tools": ["current_time"]}],
+            "schemas": [{"name": "demo", "entry_agent": "demo", "chat_enabled": True, "description": "Try me"}],
+        }
+    )
