@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
-from msgspec import Struct
+import msgspec
 
 from bytebrew import db, logs, server, settings
 from bytebrew.doctor import examine
@@ -24,17 +24,18 @@ from bytebrew.store import schemas, tokens
 
 def main() -> None:
     """The console script: what goes wrong is told in words; exit code 2 is for bad settings, 1 for the rest."""
+    os.umask(0o077)  # what the engine writes is its owner's alone
     try:
         plugins = _plugins()
         plugins.commands(cli)
         cli.main(prog_name="bytebrew", standalone_mode=False, obj=plugins)
     except click.ClickException as error:
-        click.echo(f"bytebrew: {error.format_message()}", err=True)
+        error.show()
         sys.exit(error.exit_code)
     except SettingsError as error:
         click.echo(f"bytebrew: {error}", err=True)
         sys.exit(2)
-    except (BootError, EngineError) as error:
+    except (BootError, EngineError, OSError, sqlite3.Error) as error:
         click.echo(f"bytebrew: {error}", err=True)
         sys.exit(1)
     except click.Abort:
@@ -53,13 +54,11 @@ class WithSettings(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The settings table."""
-        tables: list[type[Struct]] = [Core]
-        (ctx.obj or _plugins()).declare("register_settings", lambda _, table: tables.append(table))
         with formatter.section("Settings, from the environment"):
             formatter.write_dl(
                 [
                     (row.variable, f"{row.help} [{row.default}]" if row.default else row.help)
-                    for row in settings.rows(tables)
+                    for row in settings.rows(ctx.obj.tables())
                 ]
             )
 
@@ -80,11 +79,11 @@ def serve(host: str | None, port: str | None, data: str | None) -> None:
     environment = {**os.environ, **{name: value for name, value in flags.items() if value is not None}}
     engine = Engine(environment)
     logs.start(engine.settings.core.log_level, engine.settings.core.log_format)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=_new_loop()) as runner:
         runner.run(_serve(engine))
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:
@@ -150,7 +149,11 @@ def token() -> None:
 @click.option("--expires", help="Time at which it expires, such as 2027-01-31T00:00:00Z.")
 def create_token(name: str, scopes: tuple[str, ...], bound: tuple[str, ...], expires: str | None) -> None:
     """Create a token and print it, this once."""
-    new = tokens.NewToken(name=name, scopes=scopes, schemas=bound or None, expires_at=expires)
+    given = {"name": name, "scopes": scopes, "schemas": bound or None, "expires_at": expires}
+    try:
+        new = msgspec.convert(given, tokens.NewToken)
+    except msgspec.ValidationError as error:
+        raise click.UsageError(str(error)) from error
     with _database() as conn:
         click.echo(tokens.create(conn, new).token)
 
@@ -174,8 +177,7 @@ def revoke_token(key: str) -> None:
 @contextmanager
 def _database() -> Iterator[sqlite3.Connection]:
     engine = Engine(os.environ)
-    if not engine.db.path.exists():
-        engine.migrate()
+    engine.migrate()
     with closing(db.connect(engine.db.path)) as conn:
         conn.execute("begin immediate")
         yield conn
@@ -184,9 +186,10 @@ def _database() -> Iterator[sqlite3.Connection]:
 
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def backup(file: Path) -> None:
+@click.pass_obj
+def backup(plugins: Plugins, file: Path) -> None:
     """Copy the database to FILE while the engine runs; the folder keys/ is yours to keep beside it."""
-    db.backup(settings.read(os.environ, [Core], whole=False).core.data_dir / "bytebrew.db", file)
+    db.backup(settings.read(os.environ, plugins.tables()).core.data_dir / "bytebrew.db", file)
     click.echo(f"wrote {file}; stored credentials open only with keys/secrets.key, which is not in it", err=True)
 
 
@@ -194,7 +197,7 @@ def backup(file: Path) -> None:
 @click.pass_obj
 def doctor(plugins: Plugins) -> None:
     """Check keys, file rights, the database's integrity, plugins and the port."""
-    findings = examine(settings.read(os.environ, [Core], whole=False).core, plugins)
+    findings = examine(settings.read(os.environ, plugins.tables()).core, plugins)
     for finding in findings:
         click.echo(f"{'ok ' if finding.fine else 'BAD'} {finding.what}: {finding.words}")
     if not all(finding.fine for finding in findings):

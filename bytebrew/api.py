@@ -18,7 +18,8 @@ ANYONE = Actor(subject="anyone", name="anyone", kind="user", scopes=frozenset())
 class Request(Generic[Body]):
     """One request after authentication; `body` is the route's body struct, or None where it has none.
 
-    Header names are lower case. `client` is the address of the peer that connected.
+    Header names are lower case; a header that came twice is joined with commas (RFC 9110 section 5.3). `client` is the
+    address of the peer that connected.
     """
 
     engine: "Engine"
@@ -28,6 +29,7 @@ class Request(Generic[Body]):
     headers: Mapping[str, str]
     body: Body
     client: str
+    http_version: str = "1.1"
 
 
 @dataclass(slots=True, kw_only=True)

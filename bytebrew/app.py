@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BODY_SECONDS = 15.0
+MAX_DEPTH = 100
+"""Brackets within brackets of a JSON body: what is taken in must fit into an answer, where msgspec stops near 1000."""
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"strict-origin-when-cross-origin"),
@@ -64,6 +69,10 @@ class Application:
         self._router = Router(paths, redirect_slashes=False, default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            error = NotFound("Nothing here speaks WebSocket; chats and events are streams of Server-Sent Events")
+            await _answer(_rejecting(send), error.status, error.body(), {})
+            return
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
@@ -113,7 +122,7 @@ class Endpoint:
         engine = self._engine
         if engine.runner.draining and route.scope is not None:
             raise Draining
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _joined(scope["headers"])
         actor = await require(engine, route, headers)
         request: Request[Any] = Request(
             engine=engine,
@@ -123,6 +132,7 @@ class Endpoint:
             headers=headers,
             body=None,
             client=scope["client"][0] if scope.get("client") else "",
+            http_version=scope["http_version"],
         )
         for guard in engine.guards:
             await guard(request, route)
@@ -130,7 +140,10 @@ class Endpoint:
             raw = await _read(receive, headers, engine.settings.core.max_body_bytes)
             request.body = self._decode(route, raw, headers)
         answer = await route.run(request)
-        if isinstance(answer, Stream):
+        if isinstance(answer, Stream) and method == "HEAD":
+            await answer.frames.aclose()
+            await _answer(send, 200, None, STREAM_HEADERS | answer.headers)
+        elif isinstance(answer, Stream):
             await _stream(answer, receive, send)
         elif isinstance(answer, Reply):
             await _answer(send, answer.status, answer.body, answer.headers)
@@ -141,6 +154,9 @@ class Endpoint:
         kind = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
             raise UnsupportedMediaType("Send the body with Content-Type: application/json")
+        if _depth(raw) > MAX_DEPTH:
+            words = f"The body is nested deeper than {MAX_DEPTH} levels"
+            raise InvalidRequest(words, details=[Detail("$", "too deep")])
         try:
             if not route.aliases:
                 return self._decoders[route.method].decode(raw or b"{}")
@@ -150,8 +166,24 @@ class Endpoint:
             raise _invalid(error) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidRequest(f"The body is not JSON: {error}", details=[Detail("$", str(error))]) from error
-        except RecursionError as error:
-            raise InvalidRequest("The body is nested too deeply", details=[Detail("$", "too deep")]) from error
+
+
+def _joined(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in lines:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _depth(raw: bytes) -> int:
+    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+        return 0
+    depth = deepest = 0
+    for mark in _STRINGS.sub(b"", raw).translate(None, _NO_BRACKETS):
+        depth += 1 if mark in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _canonical(fields: dict[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
@@ -170,6 +202,7 @@ def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
     path = at.removesuffix("`") or "$"
     if words.startswith(("Object contains unknown field `", "Object missing required field `")):
         path = f"{path}.{words.split('`')[1]}"
+    path, words = path[:300], words[:300]  # either may quote the client
     return InvalidRequest(f"{path}: {words}", details=[Detail(path, words)])
 
 
@@ -203,6 +236,15 @@ async def _answer(send: Send, status: int, body: Any, headers: Mapping[str, str]
         lines.append((b"content-length", str(len(raw)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": lines})
     await send({"type": "http.response.body", "body": raw})
+
+
+def _rejecting(send: Send) -> Send:
+    """Sends an HTTP answer instead of opening a WebSocket (ASGI's Websocket Denial Response)."""
+
+    async def rejection(message: Message) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    return rejection
 
 
 async def _stream(stream: Stream, receive: Receive, send: Send) -> None:

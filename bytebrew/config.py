@@ -180,6 +180,7 @@ class Schema(Struct, frozen=True, kw_only=True):
     description: str
     entry_agent: str
     entry_agent_name: str
+    entry_agent_id: str
     agents: tuple[str, ...]
     agents_count: int
     relations: tuple[Relation, ...]

@@ -6,12 +6,14 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_origin
 
 import aiosqlite
+import msgspec
+from msgspec import Struct
 
 from bytebrew.errors import BootError
 
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
 Work = Callable[Concatenate[sqlite3.Connection, P], T]
 BUSY_SECONDS = 5.0
 READERS = 2
@@ -62,10 +65,12 @@ class Database:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self.write(lambda conn: None)  # all that was asked for before this is committed
+        barrier = asyncio.create_task(self.write(lambda conn: None))  # all that was asked for before it is committed
         if self._writing is not None:
+            await asyncio.wait([barrier, self._writing], return_when=asyncio.FIRST_COMPLETED)
             self._writing.cancel()
-            await asyncio.wait([self._writing])
+            barrier.cancel()
+            await asyncio.wait([barrier, self._writing])
         for connection in (*self._readers, self._writer):
             await connection.close()
 
@@ -126,6 +131,20 @@ def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False)
     if read_only:
         conn.execute("pragma query_only = on")
     return conn
+
+
+def struct_of(row: sqlite3.Row, kind: type[S]) -> S:
+    """A row as a struct of the same names; its lists and objects are stored as JSON text."""
+    values = dict(row)
+    for name in _json_fields(kind):
+        if values[name] is not None:
+            values[name] = msgspec.json.decode(values[name])
+    return msgspec.convert(values, kind, strict=False)
+
+
+@cache
+def _json_fields(kind: type[Struct]) -> tuple[str, ...]:
+    return tuple(field.name for field in msgspec.structs.fields(kind) if get_origin(field.type) in (tuple, list, dict))
 
 
 def backup(source: Path, target: Path) -> None:

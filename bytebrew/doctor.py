@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from bytebrew.errors import BootError
+from bytebrew.errors import BootError, EngineError
 from bytebrew.plugins import Plugins
 from bytebrew.secrets import Secrets
 from bytebrew.settings import Core
@@ -62,9 +62,9 @@ def _database(data: Path) -> Iterator[Finding]:
     except sqlite3.Error as error:
         yield Finding("database", False, f"{path} cannot be read ({error}); restore it from a backup")
         return
-    whole = faults == ["ok"] and not orphans
-    words = f"{path} is whole" if whole else f"{path} is damaged ({faults[0]}); restore it from a backup"
-    yield Finding("database", whole, words)
+    fault = faults[0] if faults != ["ok"] else f"{len(orphans)} rows point at nothing" if orphans else ""
+    words = f"{path} is damaged ({fault}); restore it from a backup" if fault else f"{path} is whole"
+    yield Finding("database", not fault, words)
     yield _keys(data / "keys" / "secrets.key", sealed)
 
 
@@ -76,6 +76,6 @@ def _keys(path: Path, sealed: list[bytes]) -> Finding:
         secrets = Secrets.load(path)
         for blob in sealed:
             secrets.open(blob)
-    except BootError as error:
+    except (BootError, EngineError) as error:
         return Finding("keys", False, str(error))
     return Finding("keys", True, f"{path} opens all {len(sealed)} stored credentials")

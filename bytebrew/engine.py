@@ -3,9 +3,10 @@
 import fcntl
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from typing import Any
 
 import anyio
@@ -49,9 +50,7 @@ class Engine:
         early = settings.read(environment, [Core], whole=False).core
         self.plugins = Plugins()
         self.plugins.load(early.disabled_plugins, early.plugins_dir, extra)
-        self.tables: list[type[Struct]] = [Core]
-        self.plugins.declare("register_settings", lambda _, table: self.tables.append(table))
-        self.settings: Settings = settings.read(environment, self.tables)
+        self.settings: Settings = settings.read(environment, self.plugins.tables())
         self.started = time.monotonic()
         data = self.settings.core.data_dir
         self.data_dir = data
@@ -94,8 +93,8 @@ class Engine:
 
     async def __aenter__(self) -> "Engine":
         async with AsyncExitStack() as stack:
-            lock = (self.data_dir / "engine.lock").open("a")
-            stack.callback(lock.close)
+            lock = os.open(self.data_dir / "engine.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            stack.callback(os.close, lock)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -132,13 +131,13 @@ class Engine:
         """Brings the tables of the core and of every plugin up to date."""
         if not (path := self.db.path).exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        conn = connect(path)
         try:
-            migrations.migrate(conn, "core", migrations.CORE)
-            for name, steps in self._migrations.items():
-                migrations.migrate(conn, name, steps)
-        finally:
-            conn.close()
+            with closing(connect(path)) as conn:
+                migrations.migrate(conn, "core", migrations.CORE)
+                for name, steps in self._migrations.items():
+                    migrations.migrate(conn, name, steps)
+        except sqlite3.Error as error:
+            raise BootError(f"{path} cannot be opened: {error}") from error
 
     async def notify(self, hook: str, **given: Any) -> None:
         """Tells every observer, in order; one that fails is logged with its plugin's name."""

@@ -1,6 +1,6 @@
 """The whole plugin contract: every hook and its exact arguments."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
@@ -98,5 +98,17 @@ async def shutdown(engine: "Engine") -> None:
     """No more requests come and the database is still open."""
 
 
-OBSERVING: Sequence[str] = ("turn_started", "tool_finished", "turn_finished", "startup", "shutdown")
+DECLARING: Mapping[str, type] = {
+    "register_settings": type,
+    "register_providers": Provider,
+    "register_tools": Tool,
+    "register_toolsets": Toolset,
+    "register_auth_modes": AuthMode,
+    "register_migrations": Migration,
+    "register_routes": Route,
+    "register_guards": Callable,  # type: ignore[dict-item]
+}
+"""The hooks with a `register` callback, and what it takes."""
+
+OBSERVING = ("turn_started", "tool_finished", "turn_finished", "startup", "shutdown")
 """The hooks that are async functions; all others are not."""

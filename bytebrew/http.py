@@ -1,25 +1,33 @@
 """The one place that makes an HTTP client: transport, pools, time limits, and a vendor's stream of events."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from aiohttp import ClientResponseError
 from httpx_aiohttp import AiohttpTransport
+from msgspec.json import encode
 
 from bytebrew.errors import ProviderError
 from bytebrew.settings import Core
 from bytebrew.sse import Parser, ServerSentEvent
 
 MAX_ERROR_BYTES = 65536
+ERROR_BODY_SECONDS = 5.0
+DRAIN_SECONDS = 0.05
 
 
 class UpstreamError(Exception):
-    """A vendor's answer with a status of 400 or more; `body` is its beginning, `retry_after` in seconds."""
+    """A vendor's answer that is no answer; `body` is its beginning, `retry_after` in seconds.
+
+    `status` is 400 or more, or less where JSON or a page came in place of a stream of events.
+    """
 
     def __init__(self, status: int, body: bytes, retry_after: float | None) -> None:
         super().__init__(f"HTTP {status}")
@@ -61,52 +69,97 @@ class Http:
     async def stream(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """A request whose answer comes in pieces; leaving the block closes the connection.
+        """A request whose answer comes in pieces; leaving the block frees the connection.
 
-        Raises UpstreamError for a refusal and ProviderError (model_unavailable, model_timeout) where the vendor cannot
-        be reached, does not begin in time, or falls silent.
+        Raises UpstreamError for a refusal and ProviderError (model_unavailable, model_timeout, model_bad_request) where
+        the vendor cannot be reached, does not begin in time, breaks off, falls silent, or sends elsewhere.
         """
-        client = self.client(url)
-        try:
-            request = client.build_request(method, url, headers=dict(headers or {}), json=json)
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise ProviderError(
-                f"{url!r} is not a URL that can be called: {error}", code="model_bad_request"
-            ) from error
-        try:
-            async with asyncio.timeout(self._settings.provider_first_byte_timeout):
-                response = await client.send(request, stream=True)
-        except TimeoutError as error:
-            wait = self._settings.provider_first_byte_timeout
-            raise ProviderError(f"No answer within {wait:g} s", code="model_timeout", retry=True) from error
-        except httpx.TransportError as error:
-            raise _unreachable(error, url) from error
-        try:
-            if response.status_code >= 400:
-                raise UpstreamError(response.status_code, await _beginning(response), _retry_after(response.headers))
-            yield _chunks(response)
-        except httpx.TransportError as error:
-            raise _broken(error) from error
-        finally:
-            await response.aclose()
+        async with self._answer(method, url, headers or {}, json) as (_, chunks):
+            yield chunks
 
     @asynccontextmanager
     async def stream_events(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
     ) -> AsyncIterator[AsyncIterator[ServerSentEvent]]:
         """`stream`, read as Server-Sent Events."""
-        async with self.stream(
-            method, url, headers={"Accept": "text/event-stream"} | dict(headers or {}), json=json
-        ) as chunks:
-            yield _events(chunks)
+        accept = {"Accept": "text/event-stream"}
+        async with self._answer(method, url, accept | dict(headers or {}), json) as (response, chunks):
+            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind in ("application/json", "text/html"):
+                raise UpstreamError(response.status_code, await _beginning(chunks), None)
+            async with aclosing(_events(chunks)) as events:
+                yield events
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, url: str, headers: Mapping[str, str], json: Any
+    ) -> AsyncIterator[tuple[httpx.Response, AsyncGenerator[bytes, None]]]:
+        until = asyncio.get_running_loop().time() + self._settings.provider_first_byte_timeout
+        response = await self._send(method, url, headers, json, until)
+        chunks = self._chunks(response, until)
+        try:
+            if response.is_redirect:
+                where = response.headers.get("location", "nowhere")
+                words = f"{_origin(url)} redirects to {where}; the base URL must be the final one"
+                raise ProviderError(words, code="model_bad_request")
+            if response.is_error:
+                raise UpstreamError(response.status_code, await _beginning(chunks), _retry_after(response.headers))
+            yield response, chunks
+            await _drain(chunks)
+        finally:
+            await chunks.aclose()
+            await response.aclose()
+
+    async def _send(self, method: str, url: str, headers: Mapping[str, str], json: Any, until: float) -> httpx.Response:
+        body = None if json is None else encode(json)
+        if body is not None:
+            headers = {"Content-Type": "application/json", **headers}
+        try:
+            client = self.client(url)
+            timeout = httpx.Timeout(None, connect=self._settings.provider_connect_timeout)
+            request = client.build_request(method, url, headers=headers, content=body, timeout=timeout)
+            async with asyncio.timeout_at(until):
+                return await client.send(request, stream=True)
+        except TimeoutError as error:
+            raise self._late() from error
+        except httpx.RequestError as error:
+            words = f"Cannot reach {_origin(url)}: {_words(error)}"
+            raise ProviderError(words, code="model_unavailable", retry=True) from error
+        except ClientResponseError as error:  # of a head that is not HTTP; the transport lets it through
+            words = f"{_origin(url)} does not speak HTTP: {' '.join(error.message.split())}"
+            raise ProviderError(words, code="model_unavailable", retry=True) from error
+        except (httpx.InvalidURL, ValueError) as error:
+            shown = re.sub("//[^/]*@", "//***@", url)
+            raise ProviderError(f"{shown!r} cannot be called: {error}", code="model_bad_request") from error
+
+    async def _chunks(self, response: httpx.Response, until: float) -> AsyncGenerator[bytes, None]:
+        """The body: its first piece comes before `until`, each further one before the silence is too long."""
+        now, silence = asyncio.get_running_loop().time, self._settings.provider_silence_timeout
+        pieces = response.aiter_bytes()
+        begun = False
+        while True:
+            try:
+                async with asyncio.timeout_at(until):
+                    piece = await anext(pieces, b"")
+            except TimeoutError as error:
+                if not begun:
+                    raise self._late() from error
+                words = f"The vendor's stream fell silent for {silence:g} s"
+                raise ProviderError(words, code="model_timeout", retry=True) from error
+            except httpx.RequestError as error:
+                words = f"The vendor's stream broke off: {_words(error)}"
+                raise ProviderError(words, code="model_unavailable", retry=True) from error
+            if not piece:
+                return
+            yield piece
+            begun, until = True, now() + silence
+
+    def _late(self) -> ProviderError:
+        wait = self._settings.provider_first_byte_timeout
+        return ProviderError(f"No answer within {wait:g} s", code="model_timeout", retry=True)
 
 
-async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
-    async for chunk in response.aiter_bytes():
-        yield chunk
-
-
-async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[ServerSentEvent]:
+async def _events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent, None]:
     parser = Parser()
     async for chunk in chunks:
         try:
@@ -117,13 +170,24 @@ async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[ServerSentEvent
             yield event
 
 
-async def _beginning(response: httpx.Response) -> bytes:
+async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
+    """The beginning of a body that explains a refusal, or as much of it as comes."""
     body = b""
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) >= MAX_ERROR_BYTES:
-            break
+    with suppress(ProviderError, TimeoutError):
+        async with asyncio.timeout(ERROR_BODY_SECONDS):
+            async for chunk in chunks:
+                body += chunk
+                if len(body) >= MAX_ERROR_BYTES:
+                    break
     return body[:MAX_ERROR_BYTES]
+
+
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
+    """Waits a moment for the end of a body, for only then can the connection be used again."""
+    with suppress(ProviderError, TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for _ in chunks:
+                pass
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
@@ -135,20 +199,13 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         pass
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
-def _unreachable(error: httpx.TransportError, url: str) -> ProviderError:
-    origin = urlsplit(url)
-    where = f"{origin.scheme}://{origin.hostname}" + (f":{origin.port}" if origin.port else "")
-    return ProviderError(f"Cannot reach {where}: {_words(error)}", code="model_unavailable", retry=True)
-
-
-def _broken(error: httpx.TransportError) -> ProviderError:
-    if isinstance(error, httpx.ReadTimeout):
-        return ProviderError("The vendor's stream fell silent", code="model_timeout", retry=True)
-    return ProviderError(f"The vendor's stream broke off: {_words(error)}", code="model_unavailable", retry=True)
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _words(error: Exception) -> str:

@@ -60,8 +60,8 @@ class Log:
 
     def add(self, event: Event) -> tuple[str, int, str, bytes]:
         """The event's row, under the next number."""
-        self.last += 1
         data = event.data()
+        self.last += 1
         framed = frame(self.last, event.name, data)
         self._frames.append(framed)
         self._bytes += len(framed)

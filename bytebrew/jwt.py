@@ -19,8 +19,8 @@ PublicKeys = dict[str, VerifyKey]
 _PEM = re.compile(r"-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----")
 _SPKI = bytes.fromhex("302a300506032b6570032100")
 
-MAX_LENGTH = 16384
-"""Characters of the longest token that is looked at."""
+MAX_LENGTH = 8192
+"""Characters of the longest token that is looked at; the whole head of an HTTP/1.1 request may have twice as many."""
 
 
 class BadToken(ValueError):
@@ -87,6 +87,8 @@ def read_public_keys(text: str) -> PublicKeys:
         return _read_jwks(text)
     blocks = _PEM.findall(text)
     raw = [base64.b64decode(re.sub(r"\s", "", block), validate=True) for block in blocks]
+    if text.count("-----BEGIN ") != len(blocks):
+        raise ValueError("it holds a PEM block that is no PUBLIC KEY")
     if blocks:
         if any(len(der) != 44 or not der.startswith(_SPKI) for der in raw):
             raise ValueError("a PEM block holds no Ed25519 public key")
@@ -118,9 +120,9 @@ def _check_times(claims: Mapping[str, Any], now: float, leeway: float) -> None:
             continue
         if isinstance(moment, bool) or not isinstance(moment, int | float):
             raise BadToken(f"its {name} is missing or no number")
-        if name == "exp" and now >= moment + leeway:
+        if name == "exp" and moment <= now - leeway:
             raise BadToken("it has expired")
-        if name == "nbf" and now < moment - leeway:
+        if name == "nbf" and moment > now + leeway:
             raise BadToken("it is not valid yet")
 
 

@@ -15,9 +15,11 @@ trace_id: ContextVar[str] = ContextVar("trace_id", default="-")
 _SECRETS = re.compile(
     r"bb_[0-9a-f]{64}"  # API tokens
     r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]+"  # JWTs
-    r"|(?<=Bearer )\S+"
-    r"|\b(?:sk|xai|gsk|AIza)[-_]?[A-Za-z0-9_-]{16,}"  # vendors' keys
+    r"|(?i:(?<=bearer ))\S+"
+    r"|\b(?:(?:sk|xai|gsk|hf|pplx)[-_]|AIza)[A-Za-z0-9_-]{16,}"  # vendors' keys
 )
+_BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+"""What ends a line, steers a terminal, or is no text at all."""
 
 
 def redact(text: str) -> str:
@@ -44,9 +46,9 @@ class Line(logging.Formatter):
         if record.exc_info:
             values["exception"] = redact(self.formatException(record.exc_info))
         if self._json:
+            values = {name: value.encode("utf-8", "backslashreplace").decode() for name, value in values.items()}
             return msgspec.json.encode(values).decode()
-        text = " ".join(values.values())
-        return text.replace("\r", "\\r").replace("\n", "\\n")
+        return _BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode(), " ".join(values.values()))
 
 
 def start(level: str, form: str) -> None:

@@ -1,5 +1,6 @@
 """Numbered SQL for the core's tables, forward only."""
 
+import re
 import sqlite3
 from collections.abc import Iterable
 
@@ -186,8 +187,8 @@ def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int
 
 def _statements(sql: str) -> Iterable[str]:
     statement = ""
-    for line in sql.splitlines(keepends=True):
-        statement += line
+    for piece in re.split(r"(?<=;)", sql):
+        statement += piece
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""

@@ -1,23 +1,26 @@
 """Plugins: found through entry points, blocked by name, loaded, and asked for what they declare."""
 
 import difflib
-import importlib.metadata
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pluggy
 from msgspec import Struct
 
 from bytebrew import hookspecs
 from bytebrew.errors import BootError, SettingsError
+from bytebrew.settings import Core, Row, rows
 
 T = TypeVar("T")
 
 GROUP = "bytebrew"
+HANDED_IN = "handed in"
+CORE = "core"
 
 
 class Plugin(Struct, frozen=True, kw_only=True):
@@ -30,37 +33,75 @@ class Plugin(Struct, frozen=True, kw_only=True):
     state: str
 
 
+class Source(NamedTuple):
+    """Where a plugin comes from."""
+
+    distribution: str
+    version: str
+    plugin: object
+
+    def load(self) -> object:
+        """The plugin: a module or an object with hooks."""
+        return self.plugin.load() if isinstance(self.plugin, EntryPoint) else self.plugin
+
+
 class Plugins:
     """The loaded plugins and those that were left out."""
 
     def __init__(self) -> None:
-        self._manager = pluggy.PluginManager("bytebrew")
-        self._manager.add_hookspecs(hookspecs)
-        self._distributions: dict[str, tuple[str, str]] = {}
-        self._left_out: list[str] = []
+        self._pluggy = pluggy.PluginManager("bytebrew")
+        self._pluggy.add_hookspecs(hookspecs)
+        self._sources: dict[str, Source] = {}
 
     def list_all(self) -> list[Plugin]:
         """Every plugin by name."""
-        rows = []
-        for name, (distribution, version) in sorted(self._distributions.items()):
-            callers = self._manager.get_hookcallers(self._manager.get_plugin(name)) or []
+        found = []
+        for name, (distribution, version, _) in sorted(self._sources.items()):
+            loaded = self._pluggy.get_plugin(name)
+            callers = (self._pluggy.get_hookcallers(loaded) or []) if loaded else []
             hooks = tuple(sorted(caller.name for caller in callers))
-            state = "disabled" if name in self._left_out else "loaded"
-            rows.append(Plugin(name=name, distribution=distribution, version=version, hooks=hooks, state=state))
-        return rows
+            state = "loaded" if loaded else "disabled"
+            found.append(Plugin(name=name, distribution=distribution, version=version, hooks=hooks, state=state))
+        return found
 
     def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
-        """Who implements a hook, by name and in order of loading, as functions of the hook's keyword arguments."""
-        return [
-            (one.plugin_name, _by_name(one.function, one.argnames))
-            for one in getattr(self._manager.hook, hook).get_hookimpls()
-        ]
+        """Who implements a hook, by name and in order, as functions of the hook's keyword arguments.
+
+        The order is that of the plugins' names, after those with `tryfirst` and before those with `trylast`.
+        """
+        found = getattr(self._pluggy.hook, hook).get_hookimpls()
+        found.sort(key=lambda one: one.trylast - one.tryfirst)
+        return [(one.plugin_name, _by_name(one.function, one.argnames)) for one in found]
 
     def declare(self, hook: str, take: Callable[[str, Any], None], **given: Any) -> None:
         """Runs a declaring hook; `take` receives the plugin's name with each thing that it registers."""
+        kind = hookspecs.DECLARING[hook]
+
+        def registering(name: str) -> Callable[[Any], None]:
+            def register(thing: Any) -> None:
+                if not isinstance(thing, kind):
+                    raise TypeError(f"it registers {thing!r}, which is no {kind.__name__}")
+                take(name, thing)
+
+            return register
+
         for name, implementation in self.implementations(hook):
             with self._blamed(name, hook):
-                implementation(register=lambda thing, name=name: take(name, thing), **given)
+                implementation(register=registering(name), **given)
+
+    def tables(self) -> list[type[Struct]]:
+        """The settings tables of the core and of every plugin; no variable is in two of them."""
+        found: list[type[Struct]] = []
+        variables: Registry[Row] = Registry("setting")
+
+        def take(owner: str, table: type[Struct]) -> None:
+            for row in rows([table]):
+                variables.add(owner, row.variable, row)
+            found.append(table)
+
+        take(CORE, Core)
+        self.declare("register_settings", take)
+        return found
 
     def commands(self, cli: Any) -> None:
         """Lets every plugin add its subcommands."""
@@ -70,35 +111,37 @@ class Plugins:
 
     def load(self, disabled: Sequence[str], folder: Path | None, extra: Iterable[tuple[str, object]] = ()) -> None:
         """Loads every plugin that is installed, lies in the folder or is handed in, but for the disabled ones."""
-        points = {point.name: point for point in _entry_points(folder)}
-        for name, point in sorted(points.items()):
-            dist = point.dist
-            self._distributions[name] = (dist.name, dist.version) if dist else ("unknown", "0")
-        handed = dict(extra)
-        for name in handed:
-            self._distributions[name] = ("handed in", "0")
-        unknown = [name for name in disabled if name not in self._distributions]
+        for name, source in (*_installed(folder), *_handed_in(extra)):
+            if name == CORE:
+                raise BootError(f"a plugin cannot be named {CORE}: rename that of {source.distribution}")
+            first = self._sources.setdefault(name, source)
+            if first is not source and (first.distribution != source.distribution or source.distribution == HANDED_IN):
+                raise BootError(f"two plugins are named {name}: of {first.distribution} and of {source.distribution}")
+        unknown = [name for name in disabled if name not in self._sources]
         if unknown:
-            near = [match for name in unknown for match in difflib.get_close_matches(name, self._distributions, 1)]
-            hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(sorted(self._distributions))}"
+            near = [match for name in unknown for match in difflib.get_close_matches(name, self._sources, 1)]
+            hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(sorted(self._sources))}"
             raise SettingsError(f"BYTEBREW_DISABLED_PLUGINS names no plugin: {', '.join(unknown)}; {hint}")
-        self._left_out = [name for name in self._distributions if name in disabled]
-        for name in sorted(self._distributions):
-            if name in self._left_out:
-                continue
-            with self._blamed(name, "its module"):
-                self._register(name, handed[name] if name in handed else points[name].load())
+        for name in sorted(self._sources):
+            if name not in disabled:
+                with self._blamed(name, "its module"):
+                    self._register(name, self._sources[name].load())
 
     def _register(self, name: str, plugin: object) -> None:
-        self._manager.register(plugin, name)
-        self._manager.check_pending()
-        for caller in self._manager.get_hookcallers(plugin) or []:
-            for one in caller.get_hookimpls():
-                observing = caller.name in hookspecs.OBSERVING
-                if one.plugin is plugin and inspect.iscoroutinefunction(one.function) is not observing:
-                    raise TypeError(f"{caller.name} must {'' if observing else 'not '}be an async function")
-        if not self._manager.get_hookcallers(plugin):
+        self._pluggy.register(plugin, name)
+        self._pluggy.check_pending()
+        callers = self._pluggy.get_hookcallers(plugin) or []
+        if not callers:
             raise TypeError("it implements no hook: mark its functions with @bytebrew.hookimpl")
+        for caller in callers:
+            observing = caller.name in hookspecs.OBSERVING
+            for one in caller.get_hookimpls():
+                if one.plugin is not plugin:
+                    continue
+                if one.wrapper or one.hookwrapper:
+                    raise TypeError(f"{caller.name} is a hook wrapper, which nothing here runs")
+                if inspect.iscoroutinefunction(one.function) is not observing:
+                    raise TypeError(f"{caller.name} must {'' if observing else 'not '}be an async function")
 
     @contextmanager
     def _blamed(self, name: str, where: str) -> Iterator[None]:
@@ -107,9 +150,9 @@ class Plugins:
         except BootError:
             raise
         except Exception as error:
-            distribution, version = self._distributions[name]
-            words = f"plugin {name} (of {distribution} {version}) failed in {where}: {type(error).__name__}: {error}"
-            raise BootError(words) from error
+            distribution, version, _ = self._sources[name]
+            words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise BootError(f"plugin {name} (of {distribution} {version}) failed in {where}: {words}") from error
 
 
 class Registry(dict[str, T], Generic[T]):
@@ -134,8 +177,15 @@ def _by_name(function: Callable[..., Any], names: Sequence[str]) -> Callable[...
     return lambda **given: function(**{name: given[name] for name in names})
 
 
-def _entry_points(folder: Path | None) -> Iterator[importlib.metadata.EntryPoint]:
-    yield from importlib.metadata.entry_points(group=GROUP)
+def _handed_in(plugins: Iterable[tuple[str, object]]) -> Iterator[tuple[str, Source]]:
+    for name, plugin in plugins:
+        yield name, Source(HANDED_IN, "0", plugin)
+
+
+def _installed(folder: Path | None) -> Iterator[tuple[str, Source]]:
+    """Every entry point; a distribution that is found in several places counts where Python imports it from."""
+    for point in entry_points(group=GROUP):
+        yield point.name, _source(point)
     if folder is None:
         return
     if not folder.is_dir():
@@ -144,5 +194,11 @@ def _entry_points(folder: Path | None) -> Iterator[importlib.metadata.EntryPoint
         )
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
-    for distribution in importlib.metadata.distributions(path=[str(folder)]):
-        yield from distribution.entry_points.select(group=GROUP)
+    for found in distributions(path=[str(folder)]):
+        for point in found.entry_points.select(group=GROUP):
+            yield point.name, _source(point)
+
+
+def _source(point: EntryPoint) -> Source:
+    dist = point.dist
+    return Source(dist.name, dist.version, point) if dist else Source("unknown", "0", point)

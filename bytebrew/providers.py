@@ -82,12 +82,14 @@ async def stream_answer(
 def refusal(error: UpstreamError, words: str = "") -> ProviderError:
     """The ProviderError for an HTTP status; `words` are the vendor's, or else the body's beginning."""
     status = error.status
+    text = " ".join((words or error.body.decode("utf-8", "replace")).split())[:1000]
+    if status < 400:
+        return ProviderError(f"The vendor sent this in place of a stream of events: {text}")
     code = {401: "model_auth", 403: "model_auth", 408: "model_timeout", 429: "model_rate_limited"}.get(status)
     if code is None:
         code = (
             "model_bad_request" if status < 500 else "model_overloaded" if status in (503, 529) else "model_unavailable"
         )
-    text = words or " ".join(error.body.decode("utf-8", "replace").split())[:500]
     return ProviderError(
         f"HTTP {status}: {text}" if text else f"HTTP {status}",
         code=code,

@@ -85,7 +85,7 @@ class Lane:
     """The turns of one session: one runs, the rest wait in order."""
 
     def __init__(self, first: Turn) -> None:
-        self.owner = first.subject
+        self.owner = first.new.owner
         self.current = first
         self.waiting: deque[Turn] = deque()
         self.empty = anyio.Event()
@@ -121,7 +121,7 @@ class Runner:
         base = ModelRequest(
             model_name=target.model_name,
             base_url=(target.base_url or provider.base_url).rstrip("/"),
-            api_key=self._engine.secrets.open(target.sealed_key),
+            api_key=self._engine.secrets.open(target.sealed_key) if target.sealed_key else "",
             api_version=target.api_version,
         )
         return Turn(self._engine, new, entrance.agent, BoundModel(provider, base))
@@ -265,6 +265,7 @@ class Runner:
             schema=left.schema,
             agent=left.agent,
             actor=actor,
+            owner=left.owner,
             user_sub="",
             message=left.message,
             fresh=False,

@@ -1,19 +1,20 @@
 """Sealing of stored credentials with a key file that lies beside the database."""
 
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 from nacl.utils import random
 
-from bytebrew.errors import BootError
+from bytebrew.errors import BootError, Unprocessable
 
 
 def write_private(path: Path, content: bytes) -> None:
     """Creates a file that its owner alone may read (0600), whole or not at all; FileExistsError if it is there."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -21,7 +22,7 @@ def write_private(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.link(part, path)
     finally:
-        part.unlink()
+        Path(part).unlink()
 
 
 class Secrets:
@@ -33,10 +34,13 @@ class Secrets:
     @classmethod
     def load(cls, path: Path) -> "Secrets":
         """The key in the file, made on first use."""
-        if not path.exists():
-            write_private(path, random(SecretBox.KEY_SIZE).hex().encode() + b"\n")
         try:
+            if not path.exists():
+                with suppress(FileExistsError):  # another process was first: its key is the one
+                    write_private(path, random(SecretBox.KEY_SIZE).hex().encode() + b"\n")
             return cls(bytes.fromhex(path.read_text().strip()))
+        except OSError as error:
+            raise BootError(f"{path} cannot be used: {error.strerror}") from error
         except ValueError as error:
             raise BootError(f"{path} does not hold a key of 64 hex digits; restore it from your backup") from error
 
@@ -45,8 +49,9 @@ class Secrets:
         return bytes(self._box.encrypt(text.encode())) if text else b""
 
     def open(self, sealed: bytes) -> str:
-        """The credential; BootError where it was sealed with another key."""
+        """The credential; Unprocessable where it was sealed with another key."""
         try:
             return self._box.decrypt(sealed).decode() if sealed else ""
         except CryptoError as error:
-            raise BootError("a stored credential was sealed with another key; restore keys/secrets.key") from error
+            words = "A stored credential was sealed with another key; restore keys/secrets.key or set it anew"
+            raise Unprocessable(words, code="credential_sealed") from error

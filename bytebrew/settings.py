@@ -1,7 +1,7 @@
 """The settings of the process: one table of names, defaults and help, read from BYTEBREW_* variables."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast, get_args
 
@@ -29,7 +29,7 @@ class Core(Struct, frozen=True, kw_only=True):
     data_dir: Annotated[Path, _help("folder of everything that the engine writes")] = Path("data")
     auth_mode: Annotated[str, _help("how JWTs are checked: the name of an auth mode")] = "local"
     bootstrap_admin_token: Annotated[
-        str, Meta(pattern="^(bb_[0-9a-f]{64})?$"), _help("an admin token made at boot: bb_ and 64 hex digits")
+        str, Meta(pattern=r"^(bb_[0-9a-f]{64})?\Z"), _help("an admin token made at boot: bb_ and 64 hex digits")
     ] = ""
     db_synchronous: Annotated[
         Literal["normal", "full"], _help("normal survives a killed process, full survives power loss")
@@ -69,16 +69,16 @@ class Settings:
 
 
 def rows(tables: Iterable[type[Struct]]) -> list[Row]:
-    """Every setting of the tables."""
+    """Every setting of the tables; TypeError for a field without a default or a description."""
     found = []
     for table in tables:
         for field in msgspec.structs.fields(table):
+            notes = [note.description for note in get_args(field.type) if isinstance(note, Meta) and note.description]
             value = field.default
+            if value is msgspec.NODEFAULT or not notes:
+                raise TypeError(f"{table.__name__}.{field.name} needs a default and a Meta(description=...)")
             default = ",".join(value) if isinstance(value, tuple) else "" if value is None else _plain(value)
-            help_text = next(
-                note.description for note in get_args(field.type) if isinstance(note, Meta) and note.description
-            )
-            found.append(Row(PREFIX + field.name.upper(), default, help_text))
+            found.append(Row(PREFIX + field.name.upper(), default, notes[0]))
     return found
 
 
@@ -89,28 +89,30 @@ def _plain(value: object) -> str:
 def read(environment: Mapping[str, str], tables: Iterable[type[Struct]], *, whole: bool = True) -> Settings:
     """The settings out of the environment; SettingsError names every variable that is unknown or does not fit.
 
-    With `whole=False` other BYTEBREW_* variables may belong to tables that are not known yet.
+    With `whole=False` other BYTEBREW_* variables may belong to tables that are not known yet, and what does not fit
+    keeps its default: the whole reading that follows will name it.
     """
     tables = list(tables)
-    given = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
+    sources = {name: name for name in environment if name.startswith(PREFIX)}
     for alias, name in ALIASES.items():
         if alias in environment:
-            given.setdefault(name, environment[alias])
-    known = {row.variable for row in rows(tables)}
-    faults = [_unknown(name, known) for name in sorted(set(given) - known)] if whole else []
+            sources.setdefault(name, alias)
+    known = sorted(row.variable for row in rows(tables))
+    faults = [_unknown(name, known) for name in sorted(sources) if name not in known]
     values: dict[type[Struct], Struct] = {}
     for table in tables:
         fields: dict[str, Any] = {}
         for field in msgspec.structs.fields(table):
-            text = given.get(PREFIX + field.name.upper())
-            if text is None or text == "":
+            variable = PREFIX + field.name.upper()
+            source = sources.get(variable, variable)
+            if not (text := environment.get(source)):
                 continue
             try:
                 fields[field.name] = _convert(text, field.type)
             except (ValueError, msgspec.ValidationError) as error:
-                faults.append(f"{PREFIX}{field.name.upper()}: {error}")
+                faults.append(f"{source}: {error}")
         values[table] = table(**fields)
-    if faults:
+    if faults and whole:
         raise SettingsError("\n".join(faults))
     return Settings(values)
 
@@ -132,6 +134,6 @@ def _decode(kind: type, text: Any) -> Any:
     raise TypeError(f"a setting cannot be of type {kind.__name__}")
 
 
-def _unknown(name: str, known: set[str]) -> str:
+def _unknown(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, 1)
     return f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "")

@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
+_BOM = b"\xef\xbb\xbf"
 
 
 class ServerSentEvent(NamedTuple):
@@ -32,20 +33,26 @@ class Parser:
         self._id = ""
         self._data: list[bytes] = []
         self._size = 0
-        self._first = True
+        self._begun = False
+        self._after_cr = False
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """The events that this chunk completes."""
-        text = self._rest + chunk
-        if self._first and text.startswith(b"\xef\xbb\xbf"):
-            text = text[3:]
-        elif self._first and b"\xef\xbb\xbf".startswith(text):
-            self._rest = text
+        if not self._begun:
+            chunk, self._rest = self._rest + chunk, b""
+            if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+                self._rest = chunk
+                return []
+            self._begun = True
+            chunk = chunk.removeprefix(_BOM)
+        if not chunk:
             return []
-        self._first = False
-        held = text.endswith(b"\r")  # the LF of a CRLF may come in the next chunk
-        lines = _LINE_END.split(text[:-1] if held else text)
-        self._rest = lines.pop() + (b"\r" if held else b"")
+        if self._after_cr:
+            chunk = chunk.removeprefix(b"\n")  # the other half of a CRLF
+        self._after_cr = chunk.endswith(b"\r")
+        lines = _LINE_END.split(chunk)
+        lines[0] = self._rest + lines[0]
+        self._rest = lines.pop()
         if len(self._rest) > self._limit:
             raise ValueError(f"a line of the event stream is longer than {self._limit} bytes")
         events: list[ServerSentEvent] = []
@@ -63,9 +70,9 @@ class Parser:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
-            self._size += len(value)
-            if self._size > self._limit:
+            if self._size + len(value) > self._limit:
                 raise ValueError(f"an event of the stream is longer than {self._limit} bytes")
+            self._size += len(value) + 1
             self._data.append(value)
         elif field == b"event":
             self._event = value.decode("utf-8", "replace")

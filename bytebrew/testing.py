@@ -62,9 +62,9 @@ class ScriptedProvider(Provider):
             raise
 
 
-def plugin(**hooks: Any) -> tuple[str, object]:
+def plugin(name: str = "in_test", /, **hooks: Any) -> tuple[str, object]:
     """A plugin made of hook functions, to be handed to `engine`."""
-    return "in_test", SimpleNamespace(**{name: hookimpl(function) for name, function in hooks.items()})
+    return name, SimpleNamespace(**{name: hookimpl(function) for name, function in hooks.items()})
 
 
 def providing(*providers: Provider) -> tuple[str, object]:
@@ -74,7 +74,7 @@ def providing(*providers: Provider) -> tuple[str, object]:
         for provider in providers:
             register(provider)
 
-    return plugin(register_providers=register_providers)
+    return plugin("providing", register_providers=register_providers)
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_PART = re.compile(r"(\d{1,12}(?:\.\d+)?)(ms|s|m|h|d)")
 
 
 class Duration(float):
@@ -13,7 +13,7 @@ class Duration(float):
     @classmethod
     def parse(cls, text: str) -> "Duration":
         """Raises ValueError for anything but the forms above."""
-        if re.fullmatch(r"\d+(\.\d+)?", text):
+        if re.fullmatch(r"\d{1,12}(\.\d+)?", text):
             return cls(float(text))
         parts = _PART.findall(text)
         if not parts or "".join(number + unit for number, unit in parts) != text:
@@ -32,7 +32,7 @@ def uptime(seconds: float) -> str:
 
 def rfc3339(moment: datetime) -> str:
     """UTC with a `Z` and microseconds: of one width, so that text order is time order."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def now() -> str:

@@ -120,7 +120,7 @@ def tool(
 def _schema(kind: type[Struct]) -> dict[str, Any]:
     whole = msgspec.json.schema(kind)
     definitions = whole["$defs"]
-    schema: dict[str, Any] = definitions.pop(kind.__name__)
+    schema: dict[str, Any] = definitions.pop(whole["$ref"].rpartition("/")[2])
     schema.pop("title", None)
     return {**schema, "$defs": definitions} if definitions else schema
 
@@ -141,13 +141,13 @@ async def run_tool(tool: Tool | None, wanted: ToolCall, call: Call, *, seconds: 
     if tool.timeout is not None:
         seconds = tool.timeout
     try:
-        with anyio.fail_after(seconds):
+        with anyio.move_on_after(seconds) as scope:
             result = await tool.run(call, wanted.input)
+        if scope.cancelled_caught:
+            return Outcome(f"'{wanted.tool}' did not finish within {seconds:g} s", True)
         text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
     except ToolError as error:
         return Outcome(_cap(str(error), limit), True)
-    except TimeoutError:
-        return Outcome(f"'{wanted.tool}' did not finish within {seconds:g} s", True)
     except Exception:
         log.exception("tool %s failed", wanted.tool)
         return Outcome(f"'{wanted.tool}' failed because of a fault of its own", True)

@@ -1,5 +1,6 @@
 """External auth mode: JWTs of another issuer, checked with its Ed25519 public keys."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,8 @@ from bytebrew import Actor, AuthMode, PublicKeys, Settings, SettingsError, Unaut
 
 if TYPE_CHECKING:
     from bytebrew import Engine
+
+log = logging.getLogger(__name__)
 
 
 class External(Struct, frozen=True, kw_only=True):
@@ -33,7 +36,7 @@ class ExternalMode(AuthMode):
     def __init__(self, settings: External) -> None:
         self._settings = settings
         self._keys: PublicKeys = {}
-        self._read_at = 0
+        self._seen = (0, 0, 0)
 
     def load(self) -> None:
         """Reads the key file; SettingsError says what is wrong with it."""
@@ -41,7 +44,7 @@ class ExternalMode(AuthMode):
         if path is None:
             raise SettingsError("BYTEBREW_JWT_PUBLIC_KEY_PATH: the external auth mode needs the issuer's public key")
         try:
-            self._read_at = path.stat().st_mtime_ns
+            self._seen = _version(path)
             self._keys = bytebrew.read_public_keys(path.read_text())
         except (OSError, ValueError) as error:
             raise SettingsError(f"BYTEBREW_JWT_PUBLIC_KEY_PATH: {path} holds no Ed25519 public key: {error}") from error
@@ -74,11 +77,18 @@ class ExternalMode(AuthMode):
         path = self._settings.jwt_public_key_path
         assert path is not None
         try:
-            changed = path.stat().st_mtime_ns != self._read_at
+            if _version(path) != self._seen:
+                self.load()
         except OSError:
             return  # the keys that were read last stay in force while the file is being replaced
-        if changed:
-            self.load()
+        except SettingsError as error:
+            log.error("the keys that were read last stay in force: %s", error)
+
+
+def _version(path: Path) -> tuple[int, int, int]:
+    """What tells a file from the one that lay there before, though its time may be the same."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 @hookimpl

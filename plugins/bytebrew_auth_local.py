@@ -4,6 +4,7 @@ import ipaddress
 import secrets
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from bytebrew import Engine
 
 SUBJECT = "local-admin"
-FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+FORWARDED = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
+LONGEST = 366 * 86400
+"""Seconds of the longest local session."""
 
 
 class Local(Struct, frozen=True, kw_only=True):
@@ -30,7 +33,7 @@ class Local(Struct, frozen=True, kw_only=True):
         tuple[str, ...], Meta(description="networks (CIDR) besides loopback that may open a local session")
     ] = ()
     local_session_secret: Annotated[
-        str, Meta(description="a secret that opening a local session then takes, as its bearer token")
+        str, Meta(min_length=16, description="a secret that opening a local session then takes, as its bearer token")
     ] = ""
     jwt_keys_dir: Annotated[Path | None, Meta(description="folder of the local key pair; <data>/keys if empty")] = None
 
@@ -83,15 +86,18 @@ def check_fences(request: Request[None], settings: Local, core: Core) -> None:
     headers = request.headers
     host = headers.get("host", "")
     origin = headers.get("origin")
-    if (origin is not None and urlsplit(origin).netloc != host) or headers.get("sec-fetch-site") == "cross-site":
+    foreign = origin is not None and origin.partition("://")[2] != host
+    if foreign or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise Forbidden("A page of another origin may not open a local session", code="foreign_origin")
     if settings.local_session_secret:
         given = headers.get("authorization", "").partition(" ")[2]
-        if not secrets.compare_digest(given.encode(), settings.local_session_secret.encode()):
+        if not secrets.compare_digest(given.encode("latin-1"), settings.local_session_secret.encode()):
             words = "Send the value of BYTEBREW_LOCAL_SESSION_SECRET as Authorization: Bearer <secret>"
             raise Forbidden(words, code="secret_required")
         return
-    if any(name in headers for name in FORWARDED):
+    # nginx passes requests on as HTTP/1.0 by default and names nobody; an HTTP/2 upgrade tunnels through many proxies
+    named = any(name in FORWARDED or name.startswith("x-forwarded-") for name in headers)
+    if named or request.http_version != "1.1":
         words = "A proxy passed this on; set BYTEBREW_LOCAL_SESSION_SECRET to open local sessions through one"
         raise Forbidden(words, code="forwarded")
     networks = [ipaddress.ip_network(text, strict=False) for text in settings.local_session_from]
@@ -99,7 +105,8 @@ def check_fences(request: Request[None], settings: Local, core: Core) -> None:
         words = f"{request.client} may not open a local session; add its network to BYTEBREW_LOCAL_SESSION_FROM"
         raise Forbidden(words, code="foreign_address")
     if not _known_host(host, core.host):
-        raise Forbidden("The Host header names another site than this engine", code="foreign_host")
+        words = "The Host header may be a foreign site's; call the engine by its IP address or as localhost"
+        raise Forbidden(words, code="foreign_host")
 
 
 async def open_session(request: Request[None]) -> Reply:
@@ -156,6 +163,8 @@ async def startup(engine: "Engine") -> None:
             ipaddress.ip_network(text, strict=False)
     except ValueError as error:
         raise bytebrew.SettingsError(f"BYTEBREW_LOCAL_SESSION_FROM: {error}") from error
+    if not 1 <= local.local_session_ttl <= LONGEST:
+        raise bytebrew.SettingsError("BYTEBREW_LOCAL_SESSION_TTL: choose between 1s and 366d")
     if not _is_loopback(core.host) and not local.local_session_from and not local.local_session_secret:
         raise bytebrew.SettingsError(
             f"BYTEBREW_HOST: on {core.host} anyone who reaches the port could become admin; "
@@ -176,7 +185,8 @@ def _load_key(folder: Path) -> SigningKey:
     private, public = folder / "jwt_ed25519.priv", folder / "jwt_ed25519.pub"
     if not private.exists():
         key = SigningKey.generate()
-        bytebrew.write_private(private, (bytes(key) + bytes(key.verify_key)).hex().encode() + b"\n")
+        with suppress(FileExistsError):  # another process was first: its pair is the one
+            bytebrew.write_private(private, (bytes(key) + bytes(key.verify_key)).hex().encode() + b"\n")
     try:
         raw = bytes.fromhex(private.read_text().strip())
         key = SigningKey(raw[:32])

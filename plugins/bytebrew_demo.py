@@ -1,11 +1,12 @@
 """A model without a key or a network, for the first conversation: it thinks, streams and calls tools."""
 
-import json
 import re
 from collections.abc import AsyncGenerator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
+
+import msgspec
 
 import bytebrew
 from bytebrew import (
@@ -48,7 +49,7 @@ class DemoProvider(Provider):
         spent = sum(len(message.content) for message in request.messages) // 4
         if named and not results:
             yield Thinking(content=f"They want {named[0].name}.")
-            yield ToolCall(named[0].name, _arguments(asked, named[0]))
+            yield ToolCall(named[0].name, _arguments(asked))
             yield Usage(input_tokens=spent, output_tokens=8)
             yield Stop("tool_calls")
             return
@@ -71,15 +72,12 @@ def _results(messages: tuple[Message, ...]) -> list[Message]:
     return found
 
 
-def _arguments(asked: str, tool: ToolSpec) -> dict[str, Any]:
-    start = asked.find("{")
-    if start < 0:
-        return {}
+def _arguments(asked: str) -> dict[str, Any]:
+    """The JSON object in the message, from its first brace to its last."""
     try:
-        value, _ = json.JSONDecoder().raw_decode(asked[start:])
-    except ValueError:
+        return msgspec.json.decode(asked[asked.find("{") : asked.rfind("}") + 1], type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeEncodeError):
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _answer(asked: str, results: list[Message], tools: tuple[ToolSpec, ...]) -> str:
@@ -95,9 +93,10 @@ def _answer(asked: str, results: list[Message], tools: tuple[ToolSpec, ...]) -> 
 async def current_time(timezone: str = "UTC") -> str:
     """The date and time in a time zone of the IANA database, such as Europe/Berlin."""
     try:
-        return datetime.now(ZoneInfo(timezone)).isoformat(timespec="seconds")
-    except (ZoneInfoNotFoundError, ValueError) as error:
+        zone = UTC if timezone == "UTC" else ZoneInfo(timezone)
+    except (KeyError, ValueError, OSError) as error:  # unknown, malformed, a folder of zones
         raise ToolError(f"'{timezone}' is not a time zone; try Europe/Berlin") from error
+    return datetime.now(zone).isoformat(timespec="seconds")
 
 
 @hookimpl

@@ -11,7 +11,7 @@ from bytebrew.errors import Forbidden
 from bytebrew.ids import is_uuid, new_id, new_uuid
 from bytebrew.messages import Usage
 from bytebrew.runner import OnBusy, Turn
-from bytebrew.store import schemas, turns
+from bytebrew.store import schemas, sessions, turns
 
 
 class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,17 +51,20 @@ class ChatAnswer(Struct, frozen=True, kw_only=True):
 async def chat(request: Request[ChatRequest]) -> Stream | Reply:
     """Sends a message and answers with the turn's events; the turn goes on if the client leaves."""
     engine, body = request.engine, request.body
-    entrance = await engine.db.read(schemas.entrance, request.path["name"])
+    entrance, owner = await engine.db.read(_entrance, request.path["name"], body.session_id)
     request.actor.check_schema(entrance.schema)
     if not entrance.chat_enabled:
         words = f"Chat is off for schema '{entrance.schema}'; turn on its chat_enabled"
         raise Forbidden(words, code="chat_disabled")
+    if owner is not None:
+        sessions.check_owner(request.actor, owner, body.session_id or "")
     new = turns.NewTurn(
         id=new_id("turn"),
         session_id=body.session_id or new_uuid(),
         schema=entrance.schema,
         agent=entrance.agent.name,
         actor=request.actor,
+        owner=owner or request.actor.subject,
         user_sub=body.user_sub,
         message=body.message,
         fresh=body.session_id is None or is_uuid(body.session_id),
@@ -73,6 +76,10 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
         return Stream(frames=engine.journal.follow(turn.log, turn), headers=headers)
     await turn.ended.wait()
     return await _whole(request, turn, headers)
+
+
+def _entrance(conn: sqlite3.Connection, schema: str, session_id: str | None) -> tuple[schemas.Entrance, str | None]:
+    return schemas.entrance(conn, schema), sessions.owner(conn, session_id) if session_id else None
 
 
 async def _whole(request: Request[ChatRequest], turn: Turn, headers: dict[str, str]) -> Reply:

@@ -8,6 +8,7 @@ from msgspec import UNSET
 from msgspec.structs import asdict
 
 from bytebrew.config import Agent, AgentPatch, NewAgent
+from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.ids import new_uuid
 from bytebrew.times import now
@@ -18,17 +19,9 @@ SELECT = """select id, name, description, coalesce(model, (select name from mode
   stop_sequences, tools, confirm_before, can_spawn, mcp_servers, created_at, updated_at from agents"""
 
 
-def agent_of(row: sqlite3.Row) -> Agent:
-    """The agent in a row of SELECT."""
-    values = dict(row)
-    for name in _LISTS:
-        values[name] = tuple(msgspec.json.decode(values[name]))
-    return Agent(**values)
-
-
 def list_all(conn: sqlite3.Connection) -> list[Agent]:
     """Every agent by name."""
-    return [agent_of(row) for row in conn.execute(f"{SELECT} order by name")]
+    return [struct_of(row, Agent) for row in conn.execute(f"{SELECT} order by name")]
 
 
 def count(conn: sqlite3.Connection) -> int:
@@ -42,7 +35,7 @@ def find(conn: sqlite3.Connection, key: str) -> Agent | None:
     for column in ("name", "id"):
         row = conn.execute(f"{SELECT} where {column} = ?", (key,)).fetchone()
         if row is not None:
-            return agent_of(row)
+            return struct_of(row, Agent)
     return None
 
 

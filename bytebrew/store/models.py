@@ -6,12 +6,16 @@ from msgspec import UNSET, Struct
 from msgspec.structs import asdict
 
 from bytebrew.config import Model, ModelPatch, NewModel
+from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.secrets import Secrets
 from bytebrew.times import now
 
 _SELECT = """select id, name, type, base_url, model_name, api_version, length(sealed_key) > 0 as has_api_key,
   is_default, created_at, updated_at from models"""
+
+
+TARGET = "select name, type, base_url, model_name, api_version, sealed_key from models"
 
 
 class Target(Struct, frozen=True, kw_only=True):
@@ -25,13 +29,9 @@ class Target(Struct, frozen=True, kw_only=True):
     sealed_key: bytes
 
 
-def _model(row: sqlite3.Row) -> Model:
-    return Model(**{**dict(row), "has_api_key": bool(row["has_api_key"]), "is_default": bool(row["is_default"])})
-
-
 def list_all(conn: sqlite3.Connection) -> list[Model]:
     """Every model, oldest first."""
-    return [_model(row) for row in conn.execute(f"{_SELECT} order by id")]
+    return [struct_of(row, Model) for row in conn.execute(f"{_SELECT} order by id")]
 
 
 def ever(conn: sqlite3.Connection) -> bool:
@@ -46,14 +46,7 @@ def get(conn: sqlite3.Connection, key: str) -> Model:
         row = conn.execute(f"{_SELECT} where id = ?", (int(key),)).fetchone()
     if row is None:
         raise NotFound(f"There is no model '{key[:255]}'")
-    return _model(row)
-
-
-def target(conn: sqlite3.Connection, name: str) -> Target | None:
-    """What it takes to call the model of this name."""
-    sql = "select name, type, base_url, model_name, api_version, sealed_key from models where name = ?"
-    row = conn.execute(sql, (name,)).fetchone()
-    return Target(**dict(row)) if row else None
+    return struct_of(row, Model)
 
 
 def create(conn: sqlite3.Connection, new: NewModel, secrets: Secrets) -> Model:

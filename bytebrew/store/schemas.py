@@ -8,13 +8,14 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from bytebrew.config import Agent, NewRelation, NewSchema, Relation, Schema, SchemaPatch
+from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
 from bytebrew.ids import new_uuid
 from bytebrew.store import agents, models
 from bytebrew.times import now
 
-_SELECT = """select s.id, s.name, s.description, a.name as entry_agent, s.chat_enabled, s.chat_last_fired_at,
-  s.created_at from schemas s join agents a on a.id = s.entry_agent_id"""
+_SELECT = """select s.id, s.name, s.description, s.entry_agent_id, a.name as entry_agent, s.chat_enabled,
+  s.chat_last_fired_at, s.created_at from schemas s join agents a on a.id = s.entry_agent_id"""
 _RELATIONS = """select r.id, r.schema_id, source.name as source, target.name as target, r.config from agent_relations r
   join agents source on source.id = r.source_id join agents target on target.id = r.target_id"""
 
@@ -26,10 +27,6 @@ class Entrance(Struct, frozen=True, kw_only=True):
     chat_enabled: bool
     agent: Agent
     model: models.Target | None
-
-
-def _relation(row: sqlite3.Row) -> Relation:
-    return Relation(**{**dict(row), "config": msgspec.json.decode(row["config"])})
 
 
 def _schema(row: sqlite3.Row, relations: Sequence[Relation]) -> Schema:
@@ -50,7 +47,7 @@ def list_all(conn: sqlite3.Connection) -> list[Schema]:
     """Every schema by name."""
     by_schema: dict[str, list[Relation]] = {}
     for row in conn.execute(f"{_RELATIONS} order by source, target"):
-        by_schema.setdefault(row["schema_id"], []).append(_relation(row))
+        by_schema.setdefault(row["schema_id"], []).append(struct_of(row, Relation))
     return [_schema(row, by_schema.get(row["id"], [])) for row in conn.execute(f"{_SELECT} order by s.name")]
 
 
@@ -71,9 +68,14 @@ def get(conn: sqlite3.Connection, key: str) -> Schema:
 def entrance(conn: sqlite3.Connection, key: str) -> Entrance:
     """What a chat with this schema needs to begin; NotFound where there is no such schema."""
     row = _row(conn, key)
-    agent = agents.get(conn, row["entry_agent"])
-    model = models.target(conn, agent.model) if agent.model else None
-    return Entrance(schema=row["name"], chat_enabled=bool(row["chat_enabled"]), agent=agent, model=model)
+    agent = struct_of(conn.execute(f"{agents.SELECT} where id = ?", (row["entry_agent_id"],)).fetchone(), Agent)
+    model = conn.execute(f"{models.TARGET} where name = ?", (agent.model,)).fetchone()
+    return Entrance(
+        schema=row["name"],
+        chat_enabled=bool(row["chat_enabled"]),
+        agent=agent,
+        model=struct_of(model, models.Target) if model else None,
+    )
 
 
 def create(conn: sqlite3.Connection, new: NewSchema) -> Schema:
@@ -130,7 +132,7 @@ def relations(conn: sqlite3.Connection, key: str) -> list[Relation]:
     """The relations of a schema by name or id."""
     schema_id = _row(conn, key)["id"]
     rows = conn.execute(f"{_RELATIONS} where r.schema_id = ? order by source, target", (schema_id,))
-    return [_relation(row) for row in rows]
+    return [struct_of(row, Relation) for row in rows]
 
 
 def get_relation(conn: sqlite3.Connection, key: str, relation_id: str) -> Relation:

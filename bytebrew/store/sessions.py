@@ -76,9 +76,8 @@ def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, li
     where, values = _where(actor, wanted)
     total = conn.execute(f"select count(*) from sessions s where {where}", values).fetchone()[0]
     if wanted.after:
+        check_owner(actor, owner(conn, wanted.after), wanted.after)
         row = conn.execute("select created_at, id from sessions where id = ?", (wanted.after,)).fetchone()
-        if row is None:
-            raise NotFound(f"There is no session '{wanted.after[:255]}' to continue after")
         where += " and (s.created_at, s.id) < (:at, :id)"
         values |= {"at": row["created_at"], "id": row["id"]}
     rows = conn.execute(

@@ -65,6 +65,9 @@ def create(conn: sqlite3.Connection, new: NewToken, token: str | None = None) ->
         raise InvalidRequest(str(error), details=[Detail("$.scopes", str(error))]) from error
     if not scopes:
         raise InvalidRequest("A token needs a scope", details=[Detail("$.scopes", "name at least one")])
+    if "admin" in scopes and new.schemas is not None:
+        words = "the scope admin covers every schema"
+        raise InvalidRequest("An admin token cannot be bound to schemas", details=[Detail("$.schemas", words)])
     expires_at = _expiry(new.expires_at)
     if conn.execute("select 1 from tokens where name = ? and revoked_at is null", (new.name,)).fetchone():
         raise Conflict(f"There is a token '{new.name}' already; revoke it first or take another name")

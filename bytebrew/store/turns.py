@@ -13,13 +13,14 @@ from bytebrew.times import now
 
 
 class NewTurn(Struct, frozen=True, kw_only=True):
-    """A turn that was asked for; `fresh` allows it to begin a session under its id."""
+    """A turn that was asked for; `fresh` allows it to begin a session under its id, which is then its `owner`'s."""
 
     id: str
     session_id: str
     schema: str
     agent: str
     actor: Actor
+    owner: str
     user_sub: str
     message: str
     fresh: bool
@@ -49,7 +50,7 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
         title = " ".join(new.message.split())[:80]
         conn.execute(
             "insert into sessions values (?, ?, ?, ?, ?, ?, ?, ?)",
-            (new.session_id, new.schema, new.agent, new.actor.subject, new.user_sub, title, moment, moment),
+            (new.session_id, new.schema, new.agent, new.owner, new.user_sub, title, moment, moment),
         )
     else:
         sessions.check_owner(new.actor, row["owner"], new.session_id)

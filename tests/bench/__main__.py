@@ -1,0 +1,88 @@
+"""Measures the engine against a bare pass-through, side by side, and prints a table."""
+
+import argparse
+import importlib.metadata
+import platform
+import signal
+import sys
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.bench import measures
+from tests.bench.data import configure, copied, multiply
+from tests.bench.measures import Effort
+from tests.bench.servers import LOAD_CORE, SERVER_CORE, running, running_engine
+
+
+def distributions(name: str) -> set[str]:
+    """The names of a distribution and of all that it needs at run time, as they are installed."""
+    found: set[str] = set()
+    wanted = [Requirement(name)]
+    while wanted:
+        requirement = wanted.pop()
+        found.add(canonicalize_name(requirement.name))
+        for line in importlib.metadata.requires(requirement.name) or ():
+            needed = Requirement(line)
+            extras = requirement.extras or {""}
+            met = needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras)
+            if met and (needed.extras or canonicalize_name(needed.name) not in found):
+                wanted.append(needed)
+    return found
+
+
+def run(folder: Path, effort: Effort) -> Iterable[object]:
+    """The lines of the table, as they are measured."""
+    errors = folder / "errors.log"
+    with ExitStack() as stack:
+        vendor = stack.enter_context(running("tests.bench.double", core=LOAD_CORE, errors=errors))
+        url = f"http://127.0.0.1:{vendor.port}/v1/chat/completions"
+        floor = stack.enter_context(running("tests.bench.floor", url, core=SERVER_CORE, errors=errors))
+        fresh = folder / "fresh"
+        with running_engine(fresh) as engine:
+            session_id = configure(engine, vendor)
+        yield from measures.footprint(copied(fresh, "rest"), len(distributions("bytebrew")), effort)
+        with running_engine(copied(fresh, "floor")) as engine:
+            yield from measures.paced(floor, engine, effort)
+            yield from measures.first_delta(floor, engine, effort)
+            yield from measures.burst(floor, engine, effort)
+        brief = effort._replace(seconds=effort.seconds / 2)  # or the empty file would not stay so
+        full = copied(fresh, "full")
+        multiply(full, session_id, 20_000, 1)
+        with running_engine(copied(fresh, "empty")) as empty, running_engine(full) as engine:
+            yield from measures.big_file(empty, engine, brief)
+        old = copied(fresh, "old")
+        short, long = multiply(old, session_id, 4, 10), multiply(old, session_id, 4, 1000)
+        with running_engine(old) as engine:
+            yield from measures.long_session(engine, short, long, brief)
+
+
+def main() -> None:
+    """Ends all its servers, also on Ctrl-C and SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    effort = Effort(2, 1, 50) if parser.parse_args().quick else Effort(5, 2, 200)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # SIGINT ends the loop in order
+    where = f"ByteBrew {importlib.metadata.version('bytebrew')}, Python {platform.python_version()}"
+    if SERVER_CORE is None:
+        where += "; one core alone, so the load and the double share it with the servers"
+    else:
+        where += f"; servers on core {SERVER_CORE}, load and double on core {LOAD_CORE}"
+    print(f"{where}; medians of {effort.rounds} rounds")
+    with tempfile.TemporaryDirectory(prefix="bytebrew-bench-") as folder:
+        try:
+            for line in run(Path(folder), effort):
+                print(line, flush=True)
+        except KeyboardInterrupt:
+            sys.exit("stopped")
+        except Exception:
+            print((Path(folder) / "errors.log").read_text()[-4000:], file=sys.stderr)
+            raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Data folders for the engine: one that is configured, and copies with years of use in them."""
+
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+
+from bytebrew import db
+from bytebrew.ids import new_id, new_uuid
+from bytebrew.testing import ADMIN
+from tests.bench.servers import Server
+
+CONTEXT = 4000
+MESSAGE = "Tell me about words. " * 67
+"""About a tenth of CONTEXT with its answer, so that ten turns of it do not fit."""
+
+
+def configure(engine: Server, vendor: Server) -> str:
+    """Schemas `burst` and `paced` on the double's models of these names; the id of a session with one turn."""
+    url = f"http://127.0.0.1:{engine.port}/api/v1"
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30) as api:
+
+        def post(path: str, **body: object) -> httpx.Response:
+            answer = api.post(path, json=body)
+            if answer.is_error:
+                raise SystemExit(f"the engine refuses {path}: {answer.text}")
+            return answer
+
+        base_url = f"http://127.0.0.1:{vendor.port}/v1"
+        for name in ("burst", "paced"):
+            post("/models", name=name, type="openai_compatible", model_name=name, base_url=base_url, api_key="sk-bench")
+            post("/agents", name=name, model=name, system="You talk about words.", max_context_size=CONTEXT)
+            post("/schemas", name=name, entry_agent=name, chat_enabled=True)
+        session_id: str = post("/schemas/burst/chat", message=MESSAGE, stream=False).json()["session_id"]
+        return session_id
+
+
+def copied(folder: Path, name: str) -> Path:
+    """A copy of a data folder beside it."""
+    shutil.copytree(folder, folder.parent / name)
+    return folder.parent / name
+
+
+def multiply(data: Path, session_id: str, sessions: int, turns: int) -> Sequence[str]:
+    """Copies a session of one turn so many times, each with so many turns like its own; the new sessions' ids."""
+    ids = sorted(new_uuid() for _ in range(sessions))
+    with closing(db.connect(data / "bytebrew.db")) as conn:
+        conn.execute("begin")
+        conn.execute("create temp table copy (session_id text, turn_id text, turn integer)")
+        conn.executemany(
+            "insert into copy values (?, ?, ?)",
+            ((one, new_id("turn"), turn) for one in ids for turn in range(turns)),
+        )
+        events, messages = (
+            conn.execute(f"select max(n) from {table} where session_id = ?", (session_id,)).fetchone()[0]
+            for table in ("events", "messages")
+        )
+        theirs = {"session_id": "copy.session_id", "turn_id": "copy.turn_id"}
+        shift = {name: f"old.{name} + copy.turn * {events}" for name in ("first_event", "last_event")}
+        _copy(conn, "sessions", "id", session_id, {"id": "copy.session_id"}, "copy.turn = 0")
+        _copy(conn, "turns", "session_id", session_id, theirs | shift | {"seq": "null", "id": "copy.turn_id"})
+        _copy(conn, "messages", "session_id", session_id, theirs | {"n": f"old.n + copy.turn * {messages}"})
+        _copy(conn, "events", "session_id", session_id, theirs | {"n": f"old.n + copy.turn * {events}"})
+        conn.execute("commit")
+    return ids
+
+
+def _copy(conn: sqlite3.Connection, table: str, key: str, old: str, new: dict[str, str], which: str = "true") -> None:
+    columns = [row["name"] for row in conn.execute(f"pragma table_info({table})")]
+    values = ", ".join(new.get(name, f"old.{name}") for name in columns)
+    # cross join: SQLite then goes through the copies in their order, and the tables grow at their ends
+    conn.execute(
+        f"insert into {table} select {values} from copy cross join {table} old where old.{key} = ? and {which}", (old,)
+    )

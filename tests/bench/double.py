@@ -1,0 +1,78 @@
+"""A double of a vendor that speaks the OpenAI chat completions wire, fast enough never to be what is measured.
+
+The model `paced` waits 20 ms before each delta, any other gives its whole answer at once.
+"""
+
+import asyncio
+from typing import cast
+
+import msgspec
+import uvloop
+
+DELTAS = 50
+GAP = 0.02
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def _event(*choices: dict[str, object], **rest: object) -> bytes:
+    body = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "double", "choices": choices}
+    return _chunk(b"data: %s\n\n" % msgspec.json.encode(body | rest))
+
+
+FIRST = _event({"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None})
+PIECES = [
+    _event({"index": 0, "delta": {"content": f" word{n:02}"}, "finish_reason": None}) for n in range(1, DELTAS + 1)
+]
+LAST = (
+    _event({"index": 0, "delta": {}, "finish_reason": "stop"})
+    + _event(usage={"prompt_tokens": 20, "completion_tokens": DELTAS, "total_tokens": 20 + DELTAS})
+    + _chunk(b"data: [DONE]\n\n")
+    + b"0\r\n\r\n"
+)
+WHOLE = HEAD + FIRST + b"".join(PIECES) + LAST
+
+
+class Vendor(asyncio.Protocol):
+    """A keep-alive connection; its client sends one request at a time, with a Content-Length."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        if not end or len(body) < int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]):
+            return
+        self._received = b""
+        if b'"paced"' in body:
+            self._transport.write(HEAD + FIRST)
+            self._started = self._loop.time()
+            self._loop.call_at(self._started + GAP, self._pace, 0)
+        else:
+            self._transport.write(WHOLE)
+
+    def _pace(self, n: int) -> None:
+        if self._transport.is_closing():
+            return
+        self._transport.write(PIECES[n] if n < DELTAS - 1 else PIECES[n] + LAST)
+        if n < DELTAS - 1:
+            self._loop.call_at(self._started + (n + 2) * GAP, self._pace, n + 1)
+
+
+async def main() -> None:
+    """Serves on a free port, which is printed."""
+    server = await asyncio.get_running_loop().create_server(Vendor, "127.0.0.1", 0, backlog=1024)
+    print(f"ready at http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,138 @@
+"""The load: many clients on keep-alive connections, cheap enough never to be what is measured."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple, cast
+
+from tests.bench.double import DELTAS
+
+END = b"\r\n0\r\n\r\n"
+LONGEST = 60
+"""Seconds after which a measurement is given up: a turn hangs."""
+
+
+class Wire(NamedTuple):
+    """How a server is asked for a turn, and how the deltas and the end of its answer look."""
+
+    port: int
+    request: bytes
+    delta: bytes
+    end: bytes
+
+
+class Turn(NamedTuple):
+    """Seconds from the request to the first delta and to the last byte."""
+
+    first: float
+    total: float
+
+
+class Client(asyncio.Protocol):
+    """A keep-alive connection with one turn at a time."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    async def turn(self) -> Turn:
+        """One turn; raises ValueError unless it comes whole and well."""
+        self._received: list[bytes] = []
+        self._first = 0.0
+        self._whole: asyncio.Future[float] = self._loop.create_future()
+        started = time.perf_counter()
+        self.transport.write(self._wire.request)
+        ended = await self._whole
+        self._check(b"".join(self._received))
+        return Turn(self._first - started, ended - started)
+
+    def data_received(self, data: bytes) -> None:
+        self._received.append(data)
+        if not self._first and self._wire.delta in data:
+            self._first = time.perf_counter()
+        if data.endswith(END) or (len(data) < len(END) and b"".join(self._received[-len(END) :]).endswith(END)):
+            self._whole.set_result(time.perf_counter())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if hasattr(self, "_whole") and not self._whole.done():
+            self._whole.set_exception(error or ConnectionResetError("the server hung up"))
+
+    def _check(self, answer: bytes) -> None:
+        head, _, chunks = answer.partition(b"\r\n\r\n")
+        body = b""
+        while chunks:
+            size, _, rest = chunks.partition(b"\r\n")
+            length = int(size, 16)
+            body += rest[:length]
+            chunks = rest[length + 2 :]
+        if not head.startswith(b"HTTP/1.1 200") or body.count(self._wire.delta) != DELTAS or self._wire.end not in body:
+            raise ValueError(f"a turn failed: {(head + body)[-600:].decode('utf-8', 'replace')}")
+
+
+@asynccontextmanager
+async def _connected(wires: Sequence[Wire]) -> AsyncIterator[list[Client]]:
+    loop = asyncio.get_running_loop()
+    clients: list[Client] = []
+    try:
+        for wire in wires:
+            _, client = await loop.create_connection(lambda wire=wire: Client(wire), "127.0.0.1", wire.port)  # type: ignore[misc]
+            clients.append(client)
+        async with asyncio.timeout(LONGEST):
+            yield clients
+    finally:
+        for client in clients:
+            client.transport.close()
+
+
+async def turn_after_turn(wires: Sequence[Wire], seconds: float) -> tuple[list[Turn], float]:
+    """The turns of one client a wire, each one after the other for so many seconds, and how long it really took."""
+    async with _connected(wires) as clients:
+        started = time.perf_counter()
+
+        async def run(client: Client) -> list[Turn]:
+            turns = [await client.turn()]
+            while time.perf_counter() - started < seconds:
+                turns.append(await client.turn())
+            return turns
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run(client)) for client in clients]
+        return [turn for task in tasks for turn in task.result()], time.perf_counter() - started
+
+
+async def in_turns(wires: Sequence[Wire], count: int) -> list[list[Turn]]:
+    """So many turns on each wire, one at a time and in turns, so that noise meets all alike."""
+    async with _connected(wires) as clients:
+        found: list[list[Turn]] = [[] for _ in wires]
+        for _ in range(count):
+            for client, turns in zip(clients, found, strict=True):
+                turns.append(await client.turn())
+        return found
+
+
+async def side_by_side(
+    wire: Wire, clients: int, apart: float, turns: int, watch: Callable[[], None]
+) -> list[Turn | BaseException]:
+    """So many turns of each client, who begin some seconds apart; calls `watch` ten times a second meanwhile."""
+    async with _connected([wire] * clients) as connected:
+
+        async def run(client: Client, wait: float) -> list[Turn | BaseException]:
+            await asyncio.sleep(wait)
+            found: list[Turn | BaseException] = []
+            try:
+                while len(found) < turns:
+                    found.append(await client.turn())
+            except (OSError, ValueError) as error:
+                found += [error] * (turns - len(found))
+            return found
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run(client, n * apart)) for n, client in enumerate(connected)]
+            while not all(task.done() for task in tasks):
+                watch()
+                await asyncio.wait(tasks, timeout=0.1)
+        return [turn for task in tasks for turn in task.result()]

@@ -1,0 +1,209 @@
+"""What is measured, and on what."""
+
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import msgspec
+import uvloop
+
+from bytebrew.testing import ADMIN
+from tests.bench import load
+from tests.bench.double import DELTAS, GAP
+from tests.bench.figures import Heading, Line, Target, percentile
+from tests.bench.load import Turn, Wire
+from tests.bench.servers import Server, running_engine
+
+CLIENTS = 20
+STREAMS = 200
+IDEAL = DELTAS * GAP
+ASKED = "Tell me about words."
+
+
+class Effort(NamedTuple):
+    """How many rounds a figure is the median of, how long one lasts, and how many turns the lone client takes."""
+
+    rounds: int
+    seconds: float
+    turns: int
+
+
+class Side(NamedTuple):
+    """One of the two things that are compared: a server, and the wire of each client."""
+
+    server: Server
+    wires: Sequence[Wire]
+
+
+class Rate(NamedTuple):
+    """How a server does under clients that never pause."""
+
+    per_second: float
+    cpu_ms: float
+    p50_ms: float
+    p99_ms: float
+
+
+class Flow(NamedTuple):
+    """How a server carries slow streams; memory in KB and CPU in microseconds, for a stream and for a delta."""
+
+    errors: int
+    p50: float
+    p99: float
+    cpu_us: float
+    memory: float
+
+
+def floor_wire(floor: Server, model: str) -> Wire:
+    """A turn through the floor: the vendor's own request and answer."""
+    body = {"model": model, "stream": True, "messages": [{"role": "user", "content": ASKED}]}
+    return Wire(floor.port, _post("/", body), b'"delta":{"content":', b"data: [DONE]")
+
+
+def engine_wire(engine: Server, schema: str, session_id: str | None = None) -> Wire:
+    """A turn through the engine: of a new session, unless one is named."""
+    body = {"message": ASKED} | ({"session_id": session_id} if session_id else {})
+    request = _post(f"/api/v1/schemas/{schema}/chat", body, f"Authorization: Bearer {ADMIN}\r\n")
+    return Wire(engine.port, request, b"event: message_delta\n", b"event: done\n")
+
+
+def _post(path: str, body: object, header: str = "") -> bytes:
+    raw = msgspec.json.encode(body)
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{header}"
+    return f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw
+
+
+def rates(base: Side, engine: Side, effort: Effort) -> list[Rate]:
+    """The medians of both sides over rounds in which they take turns."""
+    rounds: list[list[Rate]] = [[], []]
+    for _ in range(effort.rounds):
+        for side, found in zip((base, engine), rounds, strict=True):
+            before = side.server.cpu_seconds
+            turns, seconds = uvloop.run(load.turn_after_turn(side.wires, effort.seconds))
+            spent = side.server.cpu_seconds - before
+            totals = [turn.total * 1000 for turn in turns]
+            found.append(
+                Rate(len(turns) / seconds, spent * 1000 / len(turns), percentile(totals, 50), percentile(totals, 99))
+            )
+    return [Rate(*map(median, zip(*found, strict=True))) for found in rounds]
+
+
+def burst(floor: Server, engine: Server, effort: Effort) -> Iterator[object]:
+    """New sessions from clients that never pause."""
+    yield Heading(f"{CLIENTS} clients, {DELTAS} deltas at once")
+    base, ours = rates(
+        Side(floor, [floor_wire(floor, "burst")] * CLIENTS),
+        Side(engine, [engine_wire(engine, "burst")] * CLIENTS),
+        effort,
+    )
+    yield Line(
+        "turns/s", base.per_second, ours.per_second, Target("ratio >= 0.45", ours.per_second >= 0.45 * base.per_second)
+    )
+    yield Line("CPU ms a turn", base.cpu_ms, ours.cpu_ms)
+    yield Line("p50 ms of a turn", base.p50_ms, ours.p50_ms)
+    yield Line("p99 ms of a turn", base.p99_ms, ours.p99_ms)
+
+
+def first_delta(floor: Server, engine: Server, effort: Effort) -> Iterator[object]:
+    """How long one client alone waits for the first word."""
+    yield Heading(f"One client alone, {effort.turns} turns")
+    wires = [floor_wire(floor, "burst"), engine_wire(engine, "burst")]
+    base, ours = (
+        median(turn.first * 1000 for turn in turns) for turns in uvloop.run(load.in_turns(wires, effort.turns))
+    )
+    yield Line("ms to the first delta", base, ours, Target("floor + 3 ms", ours <= base + 3))
+    yield Line("  of that above the floor", None, ours - base)
+
+
+def paced(floor: Server, engine: Server, effort: Effort) -> Iterator[object]:
+    """Many slow streams; to be measured before other load, whose memory would hide what a stream takes."""
+    yield Heading(f"{STREAMS} streams, {GAP * 1000:.0f} ms between deltas")
+    sides = [(floor, floor_wire(floor, "paced")), (engine, engine_wire(engine, "paced"))]
+    for _, wire in sides:  # what is loaded once and kept is no part of a stream
+        uvloop.run(load.turn_after_turn([wire] * 2, 0))
+    flows: list[list[Flow]] = [[], []]
+    rushes: list[list[Flow]] = [[], []]
+    for _ in range(effort.rounds):
+        for (server, wire), flow, rush in zip(sides, flows, rushes, strict=True):
+            flow.append(_flow(server, wire, IDEAL / STREAMS, 2))
+            rush.append(_flow(server, wire, 0, 1))
+    base, ours = map(_over, flows)
+    yield Line("errors", base.errors, ours.errors, Target("none", not ours.errors))
+    yield Line(f"p50 s of a turn (ideal {IDEAL:g})", base.p50, ours.p50)
+    yield Line("p99 s of a turn", base.p99, ours.p99, Target("within 15 % of the ideal", ours.p99 <= 1.15 * IDEAL))
+    yield Line("CPU us a delta", base.cpu_us, ours.cpu_us, Target("ratio <= 2", ours.cpu_us <= 2 * base.cpu_us))
+    yield Line("KB of memory a stream", base.memory, ours.memory, Target("< 60", ours.memory < 60))
+    base, ours = map(_over, rushes)
+    yield Line("all begun in one instant: errors", base.errors, ours.errors, Target("none", not ours.errors))
+    yield Line("all begun in one instant: p99 s", base.p99, ours.p99)
+
+
+def _flow(server: Server, wire: Wire, apart: float, turns: int) -> Flow:
+    idle, before, seen = server.rss_kb, server.cpu_seconds, [0.0]
+    found = uvloop.run(load.side_by_side(wire, STREAMS, apart, turns, lambda: seen.append(server.rss_kb)))
+    spent = server.cpu_seconds - before
+    totals = [turn.total for turn in found if isinstance(turn, Turn)]
+    faults = [fault for fault in found if isinstance(fault, BaseException)]
+    if faults:
+        print(f"one of {len(faults)} faults: {faults[0]!r}", file=sys.stderr)
+    return Flow(
+        len(faults),
+        percentile(totals, 50) if totals else float("inf"),
+        percentile(totals, 99) if totals else float("inf"),
+        spent * 1_000_000 / len(found) / DELTAS,
+        (max(seen) - idle) / STREAMS,
+    )
+
+
+def _over(flows: Sequence[Flow]) -> Flow:
+    """All errors, the medians, and the memory of the first round, for later ones reuse it."""
+    return Flow(
+        sum(flow.errors for flow in flows),
+        median(flow.p50 for flow in flows),
+        median(flow.p99 for flow in flows),
+        median(flow.cpu_us for flow in flows),
+        flows[0].memory,
+    )
+
+
+def big_file(empty: Server, full: Server, effort: Effort) -> Iterator[object]:
+    """New sessions in a file that holds nothing, and in one with a long past."""
+    yield Heading("20,000 sessions, 1,000,000 events", "none", "as many")
+    wires = [[engine_wire(server, "burst")] * CLIENTS for server in (empty, full)]
+    yield from _past(*rates(Side(empty, wires[0]), Side(full, wires[1]), effort))
+
+
+def long_session(engine: Server, short: Sequence[str], long: Sequence[str], effort: Effort) -> Iterator[object]:
+    """Sessions beyond their agent's context; the first turn of each, which makes the summary, is not measured."""
+    yield Heading("Earlier messages in the session", "20", "2,000")
+    wires = [[engine_wire(engine, "burst", one) for one in ids] for ids in (short, long)]
+    for some in wires:
+        uvloop.run(load.turn_after_turn(some, 0))
+    yield from _past(*rates(Side(engine, wires[0]), Side(engine, wires[1]), effort))
+
+
+def _past(without: Rate, with_it: Rate) -> Iterator[object]:
+    kept = with_it.per_second >= 0.9 * without.per_second
+    yield Line("turns/s", without.per_second, with_it.per_second, Target("ratio >= 0.9", kept))
+    yield Line("CPU ms a turn", without.cpu_ms, with_it.cpu_ms)
+    yield Line("p99 ms of a turn", without.p99_ms, with_it.p99_ms)
+
+
+def footprint(data: Path, distributions: int, effort: Effort) -> Iterator[object]:
+    """What the engine takes before it has done anything."""
+    yield Heading("At rest", "")
+    seconds, memory = [], []
+    for _ in range(effort.rounds):
+        started = time.perf_counter()
+        with running_engine(data) as engine:
+            with urllib.request.urlopen(f"http://127.0.0.1:{engine.port}/api/v1/health", timeout=10) as answer:
+                assert answer.status == 200
+            seconds.append(time.perf_counter() - started)
+            memory.append(engine.rss_kb / 1024)
+    yield Line("s from spawn to a healthy answer", None, median(seconds), Target("< 1.5", median(seconds) < 1.5))
+    yield Line("MB of memory", None, median(memory), Target("< 75", median(memory) < 75))
+    yield Line("run-time distributions", None, distributions, Target("<= 35", distributions <= 35))

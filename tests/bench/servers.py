@@ -1,0 +1,79 @@
+"""Servers as processes of their own: started on a core, measured from /proc, and ended whatever happens."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from bytebrew.testing import ADMIN
+
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE, LOAD_CORE = (CORES[0], CORES[1]) if len(CORES) > 1 else (None, None)
+"""Where the servers under test run, and where the load and the double do; None where there is but one core."""
+
+
+class Server:
+    """A running server, and what it has used so far."""
+
+    def __init__(self, pid: int, port: int) -> None:
+        self.port = port
+        self._proc = Path(f"/proc/{pid}")
+
+    @property
+    def cpu_seconds(self) -> float:
+        """User and system time of all its threads (proc(5), fields 14 and 15 of stat)."""
+        fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def rss_kb(self) -> float:
+        """Memory that is resident now."""
+        return int((self._proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
+
+
+@contextmanager
+def running(*command: str, core: int | None, errors: Path, **environment: str) -> Iterator[Server]:
+    """A Python module that prints a line ending in its URL once it listens; gone afterwards."""
+    pin = None if core is None else partial(os.sched_setaffinity, 0, {core})
+    # its own session, so that Ctrl-C reaches the bench alone, which then ends its servers in order
+    with (
+        errors.open("ab") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env={name: value for name, value in os.environ.items() if not name.startswith("BYTEBREW_")} | environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+            preexec_fn=pin,
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            ready = re.search(r"http://127\.0\.0\.1:(\d+)$", process.stdout.readline().strip())
+            if ready is None:
+                raise SystemExit(f"{' '.join(command)} did not start:\n{errors.read_text()[-2000:]}")
+            yield Server(process.pid, int(ready[1]))
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            finally:
+                process.kill()
+
+
+@contextmanager
+def running_engine(data: Path) -> Iterator[Server]:
+    """`bytebrew serve` on a data folder, with the test kit's admin token."""
+    settings = {
+        "BYTEBREW_PORT": "0",
+        "BYTEBREW_DATA_DIR": str(data),
+        "BYTEBREW_BOOTSTRAP_ADMIN_TOKEN": ADMIN,
+        "BYTEBREW_DRAIN_SECONDS": "0",
+    }
+    with running("bytebrew", "serve", core=SERVER_CORE, errors=data.parent / "errors.log", **settings) as server:
+        yield server

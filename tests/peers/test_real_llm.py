@@ -1,0 +1,197 @@
+"""A real model behind a real server of the OpenAI wire: what happens is asserted, what the model says never."""
+
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import httpx
+import msgspec
+import pytest
+from bytebrew_chat_completions import OpenAICompatible
+from msgspec import Struct
+
+from bytebrew import Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage, tool
+from bytebrew.sse import ServerSentEvent
+from bytebrew.testing import chat, engine, events_of, names, plugin, providing, served_engine
+
+pytestmark = pytest.mark.peers
+
+PYTHON = Path(__file__).parents[2] / ".cache/peers/llm/bin/python"
+LONG = 1500
+"""Tokens that take the model many seconds."""
+
+
+@pytest.fixture(scope="module")
+def llm() -> Iterator[str]:
+    """The URL of llama.cpp's server with a small model."""
+    assert PYTHON.exists(), "run tests/peers/setup.sh first"
+    with subprocess.Popen(
+        [PYTHON, Path(__file__).with_name("real_llm_server.py")],
+        env=os.environ | {"PORT": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            ready = process.stdout.readline().split()
+            assert ready and ready[0] == "listening", "the model's server did not start"
+            yield ready[1]
+        finally:
+            process.kill()
+
+
+@asynccontextmanager
+async def talking(
+    llm: str, *plugins: tuple[str, object], type: str = "openai_compatible", **agent: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an engine whose schema `talk` has an agent on the real model, deterministic but for its settings."""
+    async with served_engine(*plugins) as (_, client):
+        for path, body in (
+            ("models", {"type": type, "model_name": "smollm2", "base_url": f"{llm}/v1"}),
+            ("agents", {"model": "talk", "temperature": 0, "max_tokens": 60, "max_steps": 3} | agent),
+            ("schemas", {"entry_agent": "talk", "chat_enabled": True}),
+        ):
+            answer = await client.post(f"/api/v1/{path}", json={"name": "talk", **body})
+            assert answer.status_code == 201, answer.text
+        yield client
+
+
+def data(events: list[ServerSentEvent], name: str) -> list[dict[str, Any]]:
+    """What the events of a name carry."""
+    return [msgspec.json.decode(event.data) for event in events if event.event == name]
+
+
+async def test_the_deltas_of_a_streamed_answer_make_up_its_message(llm: str) -> None:
+    async with talking(llm) as client:
+        events = await chat(client, "talk", "Count from one to twenty.")
+    deltas = [delta["content"] for delta in data(events, "message_delta")]
+    assert names(events) == ["message_delta", "message", "done"]
+    assert len(deltas) > 5
+    assert data(events, "message")[0]["content"] == "".join(deltas)
+    usage = data(events, "done")[0]["usage"]
+    assert usage["input_tokens"] > 0
+    assert usage["output_tokens"] >= len(deltas)
+
+
+class Forecast(Struct, forbid_unknown_fields=True):
+    """The arguments of the tool `forecast`."""
+
+    city: Literal["Paris", "Rome", "Oslo"]
+    days: int
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "enum": ["Paris", "Rome", "Oslo"]}, "days": {"type": "integer"}},
+    "required": ["city", "days"],
+}
+
+
+async def test_a_tool_call_that_is_required_comes_with_arguments_that_fit_the_schema(llm: str) -> None:
+    request = ModelRequest(
+        model_name="smollm2",
+        base_url=f"{llm}/v1",
+        messages=(Message("user", "What will the weather be in Rome for the next 3 days?"),),
+        tools=(ToolSpec("forecast", "The weather of the coming days in a city.", SCHEMA),),
+        tool_choice="required",
+        temperature=0,
+        max_tokens=200,
+    )
+    async with engine() as running:
+        provider = running.providers["openai_compatible"]
+        events = [event async for event in provider.stream(request, running.http)]
+    call, usage, stop = events
+    assert isinstance(call, ToolCall)
+    assert call.tool == "forecast"
+    assert call.malformed is None
+    msgspec.convert(call.input, Forecast)
+    assert isinstance(usage, Usage)
+    assert usage.output_tokens > 0
+    assert stop == Stop("tool_calls")
+
+
+class Forcing(OpenAICompatible):
+    """Requires a tool call until there is a result, and an answer in words from then on."""
+
+    type = "forcing"
+
+    def body(self, request: ModelRequest) -> dict[str, Any]:
+        choice = "none" if request.messages[-1].role == "tool" else "required"
+        return super().body(request) | {"tool_choice": choice}
+
+
+@tool
+async def forecast(city: Literal["Paris", "Rome", "Oslo"], days: int) -> str:
+    """The weather of the coming days in a city."""
+    return f"{city}: rain on day {days}"
+
+
+def with_forecast() -> tuple[str, object]:
+    def register_tools(register: Any) -> None:
+        register(forecast)
+
+    return plugin(register_tools=register_tools)
+
+
+async def test_the_model_is_given_the_result_of_the_tool_that_it_called(llm: str) -> None:
+    asked = "What will the weather be in Rome for the next 3 days?"
+    async with talking(
+        llm, providing(Forcing()), with_forecast(), type="forcing", tools=["forecast"], max_tokens=200
+    ) as client:
+        events = await chat(client, "talk", asked)
+    assert names(events) == ["tool_call", "tool_result", "message_delta", "message", "done"]
+    call, result = data(events, "tool_call")[0], data(events, "tool_result")[0]
+    arguments = msgspec.convert(call["input"], Forecast)
+    assert result["call_id"] == call["call_id"]
+    assert result["output"] == f"{arguments.city}: rain on day {arguments.days}"
+
+
+async def test_whatever_the_model_makes_of_a_tool_on_offer_every_call_has_its_result(llm: str) -> None:
+    async with talking(llm, with_forecast(), tools=["forecast"]) as client:
+        events = await chat(client, "talk", "Say hello.")
+    called, answered = ([call["call_id"] for call in data(events, name)] for name in ("tool_call", "tool_result"))
+    assert called == answered
+    assert events[-1].event == "done" or data(events, "error")[0]["code"] == "max_steps_reached"
+
+
+async def slots(model: httpx.AsyncClient) -> list[dict[str, Any]]:
+    """What llama.cpp says of each of its slots: whether it generates, and how much in its latest request."""
+    found: list[dict[str, Any]] = (await model.get("/slots")).json()
+    return found
+
+
+async def generating(model: httpx.AsyncClient) -> bool:
+    return any(slot["is_processing"] for slot in await slots(model))
+
+
+async def test_cancelling_a_turn_stops_the_model_and_the_session_goes_on(llm: str) -> None:
+    async with talking(llm, max_tokens=LONG) as client, httpx.AsyncClient(base_url=llm) as model:
+        events: list[ServerSentEvent] = []
+        body = {"message": "Write a very long story about the sea, in ten chapters."}
+        async with client.stream("POST", "/api/v1/schemas/talk/chat", json=body) as response:
+            session_id = response.headers["x-session-id"]
+            async for event in events_of(response):
+                events.append(event)
+                if len(data(events, "message_delta")) == 3 and event.event == "message_delta":
+                    assert await generating(model)
+                    assert (await client.post(f"/api/v1/sessions/{session_id}/cancel")).status_code == 204
+        assert names(events) == ["message_delta", "done"]
+        assert data(events, "done")[0]["status"] == "cancelled"
+
+        with anyio.fail_after(10):
+            while await generating(model):
+                await anyio.sleep(0.05)
+        decoded = [slot["next_token"][0]["n_decoded"] for slot in await slots(model) if "next_token" in slot]
+        assert max(decoded) < LONG
+
+        await client.patch("/api/v1/agents/talk", json={"max_tokens": 20})
+        goes_on = await chat(client, "talk", "Who are you?", session_id=session_id)
+        begins = await chat(client, "talk", "Who are you?")
+    assert names(goes_on) == names(begins) == ["message_delta", "message", "done"]
+    seen, alone = (data(events, "done")[0]["usage"]["input_tokens"] for events in (goes_on, begins))
+    assert seen > alone

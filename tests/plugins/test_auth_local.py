@@ -1,0 +1,539 @@
+"""The local auth mode: who is handed an admin session, and with which key."""
+
+import asyncio
+import os
+import socket
+import stat
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import bytebrew_auth_local as auth_local
+import httpx
+import msgspec
+import pytest
+from h2.connection import H2Connection
+from h2.events import DataReceived
+from nacl.signing import SigningKey
+
+from bytebrew import server
+from bytebrew.api import ANYONE, Request
+from bytebrew.engine import Engine
+from bytebrew.errors import BootError, Forbidden, SettingsError
+from bytebrew.jwt import sign, verify
+from bytebrew.settings import Core
+from bytebrew.testing import ADMIN, engine, served_engine
+from tests.commands import run
+from tests.forged import forgeries, fresh, jws
+from tests.processes import serving
+from tests.tables import check_refusal
+
+SESSION = "/api/v1/auth/local-session"
+SECRET = "open sesame, please"
+CLAIMS = {"sub": "local-admin", "tenant_id": ""}
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for the module's engine."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Engine, httpx.AsyncClient]]:
+    """An engine in its default mode, and a client without a credential."""
+    async with served_engine(data=tmp_path_factory.mktemp("local")) as (running, client):
+        del client.headers["authorization"]
+        yield running, client
+
+
+def key_of(data: Path) -> SigningKey:
+    return SigningKey(bytes.fromhex((data / "keys/jwt_ed25519.priv").read_text())[:32])
+
+
+async def may(client: httpx.AsyncClient, credential: str) -> bool:
+    """Whether the credential is an admin's."""
+    response = await client.get("/api/v1/auth/tokens", headers={"authorization": f"Bearer {credential}"})
+    assert response.status_code in (200, 401)
+    return response.status_code == 200
+
+
+async def opened(client: httpx.AsyncClient) -> str:
+    response = await client.post(SESSION)
+    assert response.status_code == 200, response.text
+    token: str = response.json()["access_token"]
+    return token
+
+
+# The session itself.
+
+
+async def test_a_session_is_an_admins_for_an_hour(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    running, client = served
+    response = await client.post(SESSION)
+    body = response.json()
+    assert body.keys() == {"access_token", "expires_at", "token_type"}
+    assert body["token_type"] == "Bearer"
+    assert response.headers["cache-control"] == "no-store"
+    claims = verify(body["access_token"], {"": key_of(running.data_dir).verify_key})
+    assert claims == {**CLAIMS, "iat": claims["iat"], "exp": claims["iat"] + 3600}
+    assert abs(claims["iat"] - time.time()) < 30
+    assert datetime.fromisoformat(body["expires_at"]).timestamp() == claims["exp"]
+    assert body["expires_at"].endswith("Z")
+    assert await may(client, body["access_token"])
+
+
+async def test_a_session_ends_after_its_ttl_and_cannot_be_refreshed_then() -> None:
+    async with served_engine(settings={"BYTEBREW_LOCAL_SESSION_TTL": "1s"}) as (_, client):
+        token = await opened(client)
+        assert await may(client, token)
+        while await may(client, token):
+            await asyncio.sleep(0.05)
+        refused = await client.post(f"{SESSION}/refresh", headers={"authorization": f"Bearer {token}"})
+        assert refused.status_code == 401
+        assert check_refusal(refused)["error"] == "unauthorized"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90m", 5400), ("12h", 43200), ("1h30m", 5400), ("366d", 366 * 86400)])
+async def test_the_ttl_is_a_setting(text: str, seconds: int) -> None:
+    async with served_engine(settings={"BYTEBREW_LOCAL_SESSION_TTL": text}) as (running, client):
+        claims = verify(await opened(client), {"": key_of(running.data_dir).verify_key})
+        assert claims["exp"] - claims["iat"] == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "0.5s", "367d", "999999999999d"])
+async def test_a_ttl_that_makes_no_sense_stops_the_boot(text: str) -> None:
+    with pytest.raises(SettingsError, match="BYTEBREW_LOCAL_SESSION_TTL"):
+        async with engine(settings={"BYTEBREW_LOCAL_SESSION_TTL": text}):
+            pass
+
+
+async def test_a_live_session_is_refreshed(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    running, client = served
+    key = key_of(running.data_dir)
+    old = sign({**CLAIMS, "iat": 1, "exp": int(time.time()) + 5}, key)
+    response = await client.post(f"{SESSION}/refresh", headers={"authorization": f"Bearer {old}"})
+    body = response.json()
+    assert body.keys() == {"access_token", "expires_at", "token_type"}
+    claims = verify(body["access_token"], {"": key.verify_key})
+    assert claims == {**CLAIMS, "iat": claims["iat"], "exp": claims["iat"] + 3600}
+    assert await may(client, body["access_token"])
+
+
+async def test_nothing_but_a_live_session_is_refreshed(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    running, client = served
+    key = key_of(running.data_dir)
+    others = [sign(fresh({"sub": sub}), key) for sub in ("ada", "", "local-admin ")]
+    for token in (*forgeries(CLAIMS, key).values(), *others, sign(fresh({}), key), ADMIN):
+        refused = await client.post(f"{SESSION}/refresh", headers={"authorization": f"Bearer {token}"})
+        assert refused.status_code == 401
+        assert "www-authenticate" in refused.headers
+        check_refusal(refused)
+        assert token == ADMIN or not await may(client, token)
+    assert (await client.post(f"{SESSION}/refresh")).status_code == 401
+
+
+async def test_an_expired_session_has_no_leeway(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    running, client = served
+    assert not await may(client, sign({**CLAIMS, "exp": time.time() - 1}, key_of(running.data_dir)))
+
+
+# The fences around it.
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"host": "localhost"},
+        {"host": "localhost:9"},
+        {"host": "app.localhost:8443"},
+        {"host": "127.0.0.1"},
+        {"host": "[::1]:8443"},
+        {"host": "localhost:8443", "origin": "http://localhost:8443", "sec-fetch-site": "same-origin"},
+        {"sec-fetch-site": "none"},
+    ],
+)
+async def test_the_operators_own_machine_may_open_a_session(
+    served: tuple[Engine, httpx.AsyncClient], headers: dict[str, str]
+) -> None:
+    assert (await served[1].post(SESSION, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"origin": "https://evil.example"}, "foreign_origin"),
+        ({"origin": "null"}, "foreign_origin"),
+        ({"origin": ""}, "foreign_origin"),
+        ({"origin": "http://["}, "foreign_origin"),
+        ({"origin": "file://"}, "foreign_origin"),
+        ({"host": "localhost:8443", "origin": "http://localhost:3000"}, "foreign_origin"),
+        ({"host": "localhost:8443", "origin": "http://localhost"}, "foreign_origin"),
+        ({"host": "localhost:8443", "origin": "http://localhost:8443.evil.example"}, "foreign_origin"),
+        ({"host": "localhost:8443", "origin": "http://evil.example?http://localhost:8443"}, "foreign_origin"),
+        ({"sec-fetch-site": "cross-site"}, "foreign_origin"),
+        ({"sec-fetch-site": "same-site"}, "foreign_origin"),
+        ({"host": "evil.example"}, "foreign_host"),
+        ({"host": "evil.example:8443", "origin": "http://evil.example:8443"}, "foreign_host"),  # after DNS rebinding
+        ({"host": "localhost.evil.example"}, "foreign_host"),
+        ({"host": "127.0.0.1.evil.example"}, "foreign_host"),
+        ({"host": "evillocalhost"}, "foreign_host"),
+        ({"host": "[::1"}, "foreign_host"),
+        ({"host": "\u00ff"}, "foreign_host"),
+        ({"host": "", "origin": "null"}, "foreign_host"),
+        ({"forwarded": "for=192.0.2.60"}, "forwarded"),
+        ({"via": "1.1 proxy"}, "forwarded"),
+        ({"x-forwarded-for": "127.0.0.1"}, "forwarded"),
+        ({"x-forwarded-for": ""}, "forwarded"),
+        ({"x-forwarded-proto": "https"}, "forwarded"),
+        ({"x-forwarded-host": "localhost"}, "forwarded"),
+        ({"x-real-ip": "127.0.0.1"}, "forwarded"),
+        ({"cf-connecting-ip": "127.0.0.1"}, "forwarded"),
+        ({"true-client-ip": "127.0.0.1"}, "forwarded"),
+    ],
+)
+async def test_who_may_be_a_stranger_is_refused(
+    served: tuple[Engine, httpx.AsyncClient], headers: dict[str, str], code: str
+) -> None:
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    refused = await served[1].post(SESSION, headers=raw)
+    assert refused.status_code == 403
+    assert check_refusal(refused)["error"] == code
+
+
+async def test_one_good_origin_does_not_hide_a_bad_one(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    good, bad = ("origin", "http://localhost:1"), ("origin", "https://evil.example")
+    for headers in ([good, bad], [bad, good]):
+        refused = await served[1].post(SESSION, headers=[("host", "localhost:1"), *headers])
+        assert refused.status_code == 403
+
+
+async def test_a_proxy_that_names_nobody_is_refused_by_its_version_of_http(
+    served: tuple[Engine, httpx.AsyncClient],
+) -> None:
+    """HTTP/1.0 is what nginx speaks by default to those behind it."""
+    port = served[1].base_url.port
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"POST {SESSION} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert b'"forwarded"' in answer
+
+
+async def test_a_tunnel_of_http_2_is_refused(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    """An upgrade to HTTP/2 passes through many proxies, and what comes after it they do not see."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served[1].base_url.port)
+    tunnel = H2Connection()
+    settings = tunnel.initiate_upgrade_connection() or b""
+    writer.write(
+        b"GET /api/v1/health HTTP/1.1\r\nHost: agents.example\r\nX-Forwarded-For: 203.0.113.7\r\n"
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: %s\r\n\r\n" % settings
+    )
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    inside = [(":method", "POST"), (":scheme", "http"), (":authority", "localhost"), (":path", SESSION)]
+    tunnel.send_headers(3, inside, end_stream=True)
+    writer.write(tunnel.data_to_send())
+    answer = b""
+    while b"}" not in answer:
+        for event in tunnel.receive_data(await reader.read(65536)):
+            if isinstance(event, DataReceived) and event.stream_id == 3:
+                answer += event.data
+    writer.close()
+    assert msgspec.json.decode(answer)["error"] == "forwarded"
+
+
+def request_from(running: Engine, client: str, **headers: str) -> Request[None]:
+    return Request(
+        engine=running,
+        actor=ANYONE,
+        path={},
+        query={},
+        headers={"host": "127.0.0.1:8443", **headers},
+        body=None,
+        client=client,
+    )
+
+
+def fenced(request: Request[None], host: str = "127.0.0.1", **local: Any) -> str:
+    """The code of the refusal, or nothing."""
+    try:
+        auth_local.check_fences(request, auth_local.Local(**local), Core(host=host))
+    except Forbidden as error:
+        return error.code
+    return ""
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"])
+def test_loopback_is_the_operators(served: tuple[Engine, httpx.AsyncClient], address: str) -> None:
+    assert fenced(request_from(served[0], address)) == ""
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.5",
+        "172.17.0.1",
+        "192.168.1.1",
+        "203.0.113.7",
+        "0.0.0.0",
+        "::",
+        "::ffff:10.0.0.5",
+        "2001:db8::1",
+        "fe80::1%eth0",
+        "",
+        "localhost",
+        "127.0.0.1, 10.0.0.5",
+    ],
+)
+def test_every_other_address_is_foreign(served: tuple[Engine, httpx.AsyncClient], address: str) -> None:
+    assert fenced(request_from(served[0], address)) == "foreign_address"
+
+
+@pytest.mark.parametrize(
+    ("address", "code"),
+    [
+        ("10.1.2.3", ""),
+        ("::ffff:10.1.2.3", ""),
+        ("2001:db8::5", ""),
+        ("198.51.100.7", ""),
+        ("127.0.0.1", ""),
+        ("11.0.0.1", "foreign_address"),
+        ("198.51.100.8", "foreign_address"),
+        ("2001:db9::5", "foreign_address"),
+    ],
+)
+def test_an_allowed_network_is_let_in(served: tuple[Engine, httpx.AsyncClient], address: str, code: str) -> None:
+    allowed = ("10.0.0.0/8", "2001:db8::/32", "198.51.100.7")
+    assert fenced(request_from(served[0], address), local_session_from=allowed) == code
+
+
+def test_an_allowed_network_does_not_open_the_other_fences(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    allowed = ("10.0.0.0/8",)
+    for headers, code in (
+        ({"origin": "https://evil.example"}, "foreign_origin"),
+        ({"host": "evil.example"}, "foreign_host"),
+        ({"x-forwarded-for": "10.0.0.5"}, "forwarded"),
+    ):
+        assert fenced(request_from(served[0], "10.0.0.5", **headers), local_session_from=allowed) == code
+
+
+def test_the_name_that_the_engine_listens_on_is_its_own(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    request = request_from(served[0], "10.0.0.5", host="engine.lan:8443")
+    allowed = ("10.0.0.0/8",)
+    assert fenced(request, host="engine.lan", local_session_from=allowed) == ""
+    assert fenced(request, host="0.0.0.0", local_session_from=allowed) == "foreign_host"
+
+
+def own_address() -> str:
+    """This machine's address on a network, if it has one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            return ""
+        address: str = probe.getsockname()[0]
+    return "" if address.startswith("127.") else address
+
+
+def test_a_caller_from_the_network_is_refused_and_one_that_is_allowed_is_not(tmp_path: Path) -> None:
+    address = own_address()
+    if not address:
+        pytest.skip("this machine has no address but loopback")
+    for allowed, status in (("198.51.100.0/24", 403), (f"198.51.100.0/24, {address}/32", 200)):
+        settings = {"BYTEBREW_HOST": "0.0.0.0", "BYTEBREW_LOCAL_SESSION_FROM": allowed}
+        with serving(tmp_path, settings) as process:
+            port = httpx.URL(process.url).port
+            assert httpx.post(f"http://{address}:{port}{SESSION}").status_code == status
+            assert httpx.post(f"http://127.0.0.1:{port}{SESSION}").status_code == 200
+
+
+async def test_loopback_of_ipv6_is_the_operators(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    try:
+        sock = server.listen("::1", 0)
+    except BootError:
+        pytest.skip("this machine has no IPv6")
+    url = f"http://[::1]:{sock.getsockname()[1]}"
+    stop = asyncio.Event()
+    async with engine() as running:
+        serving_it = asyncio.create_task(server.serve(running, sock, stop))
+        async with httpx.AsyncClient(base_url=url) as client:
+            assert await may(client, await opened(client))
+        stop.set()
+        await serving_it
+
+
+# With a secret.
+
+
+async def test_where_a_secret_is_set_nothing_opens_without_it() -> None:
+    async with served_engine(settings={"BYTEBREW_LOCAL_SESSION_SECRET": SECRET}) as (_, client):
+        del client.headers["authorization"]
+        assert (await client.post(SESSION)).status_code == 403
+        for given in (
+            SECRET,
+            f"Bearer {SECRET[:-1]}",
+            f"Bearer {SECRET}!",
+            "Bearer x",
+            "Bearer \u00ff",
+            f"Bearer {ADMIN}",
+        ):
+            refused = await client.post(SESSION, headers={b"authorization": given.encode("latin-1")})
+            assert refused.status_code == 403
+            assert check_refusal(refused)["error"] == "secret_required"
+            assert SECRET not in refused.text
+        with_it = {"authorization": f"Bearer {SECRET}"}
+        through_a_proxy = {**with_it, "x-forwarded-for": "203.0.113.7", "host": "agents.example"}
+        assert (await client.post(SESSION, headers=with_it)).status_code == 200
+        opened_there = await client.post(SESSION, headers=through_a_proxy)
+        assert await may(client, opened_there.json()["access_token"])
+        foreign = await client.post(SESSION, headers={**with_it, "origin": "https://evil.example"})
+        assert check_refusal(foreign)["error"] == "foreign_origin"
+
+
+def test_a_secret_opens_from_anywhere(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    with_it = request_from(served[0], "203.0.113.7", authorization=f"Bearer {SECRET}")
+    assert fenced(with_it, local_session_secret=SECRET) == ""
+    assert fenced(request_from(served[0], "127.0.0.1"), local_session_secret=SECRET) == "secret_required"
+
+
+async def test_a_secret_may_be_in_any_script() -> None:
+    secret = "Öffne dich, Sesam!"
+    async with served_engine(settings={"BYTEBREW_LOCAL_SESSION_SECRET": secret}) as (_, client):
+        response = await client.post(SESSION, headers={b"authorization": b"Bearer " + secret.encode()})
+        assert response.status_code == 200
+
+
+# Starting.
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "engine.lan"])
+def test_an_open_address_without_a_fence_stops_the_boot(tmp_path: Path, host: str) -> None:
+    stopped = run("serve", "--host", host, "--port", "0", "--data", str(tmp_path))
+    assert stopped.returncode == 2
+    assert stopped.stdout == ""
+    for name in ("BYTEBREW_HOST", "BYTEBREW_LOCAL_SESSION_SECRET", "BYTEBREW_LOCAL_SESSION_FROM", "BYTEBREW_AUTH_MODE"):
+        assert name in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("BYTEBREW_LOCAL_SESSION_FROM", "10.0.0.0/33"), ("BYTEBREW_LOCAL_SESSION_SECRET", "hunter2")]
+)
+def test_a_fence_that_is_none_stops_the_boot(tmp_path: Path, name: str, value: str) -> None:
+    """A secret may be guessed as fast as the engine answers, so it may not be short."""
+    stopped = run("serve", "--port", "0", "--data", str(tmp_path), settings={name: value})
+    assert stopped.returncode == 2
+    assert name in stopped.stderr
+    assert "hunter2" not in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost"])
+async def test_a_loopback_address_needs_no_fence(host: str) -> None:
+    async with engine(settings={"BYTEBREW_HOST": host}):
+        pass
+
+
+# The key pair.
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_a_key_pair_is_made_at_the_first_boot(tmp_path: Path) -> None:
+    async with engine(data=tmp_path / "data"):
+        keys = tmp_path / "data" / "keys"
+        assert mode_of(keys) == 0o700
+        assert mode_of(keys / "jwt_ed25519.priv") == 0o600
+        private, public = (keys / "jwt_ed25519.priv").read_text(), (keys / "jwt_ed25519.pub").read_text()
+    assert len(private) == 129
+    assert private == private.lower()
+    assert private.endswith(public)
+    assert len(public) == 65
+    key = SigningKey(bytes.fromhex(private[:64]))
+    assert bytes(key.verify_key).hex() + "\n" == public
+    assert sorted(path.name for path in keys.iterdir()) == ["jwt_ed25519.priv", "jwt_ed25519.pub", "secrets.key"]
+
+
+async def test_the_private_key_is_private_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        async with engine(data=tmp_path / "data", settings={"BYTEBREW_JWT_KEYS_DIR": str(tmp_path / "elsewhere")}):
+            pass
+    finally:
+        os.umask(before)
+    assert mode_of(tmp_path / "elsewhere") == 0o700
+    assert mode_of(tmp_path / "elsewhere" / "jwt_ed25519.priv") == 0o600
+    assert mode_of(tmp_path / "data" / "keys" / "secrets.key") == 0o600
+    assert not (tmp_path / "data" / "keys" / "jwt_ed25519.priv").exists()
+
+
+async def test_a_session_outlives_a_restart_and_dies_with_its_key(tmp_path: Path) -> None:
+    async with served_engine(data=tmp_path) as (_, client):
+        token = await opened(client)
+    (tmp_path / "keys" / "jwt_ed25519.pub").unlink()
+    async with served_engine(data=tmp_path) as (_, client):
+        assert await may(client, token)
+        assert (tmp_path / "keys" / "jwt_ed25519.pub").exists()
+    for path in (tmp_path / "keys").glob("jwt_*"):
+        path.unlink()
+    async with served_engine(data=tmp_path) as (_, client):
+        assert not await may(client, token)
+        assert await may(client, ADMIN)
+
+
+KEY = SigningKey(bytes(32))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n",
+        b"hello\n",
+        b"\xff\xfe",
+        bytes(KEY).hex().encode(),
+        (bytes(KEY) + bytes(32)).hex().encode(),
+        (bytes(KEY) + bytes(KEY.verify_key)).hex().encode()[:-1],
+        (bytes(KEY) + bytes(KEY.verify_key) + b"x").hex().encode(),
+    ],
+)
+async def test_a_damaged_key_stops_the_boot_and_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "jwt_ed25519.priv").write_bytes(content)
+    with pytest.raises(BootError, match=r"jwt_ed25519\.priv .*restore or remove it"):
+        async with engine(data=tmp_path):
+            pass
+    assert (tmp_path / "keys" / "jwt_ed25519.priv").read_bytes() == content
+
+
+def test_a_damaged_key_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "jwt_ed25519.priv").write_text("00" * 64)
+    stopped = run("serve", "--port", "0", "--data", str(tmp_path))
+    assert stopped.returncode == 1
+    assert "jwt_ed25519.priv holds no Ed25519 key pair" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+
+async def test_a_key_pair_that_was_brought_along_is_used(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    pair = (bytes(KEY) + bytes(KEY.verify_key)).hex()
+    (tmp_path / "keys" / "jwt_ed25519.priv").write_text(f"{pair.upper()}\r\n")
+    async with served_engine(data=tmp_path) as (_, client):
+        assert await may(client, sign(fresh(CLAIMS), KEY))
+    assert (tmp_path / "keys" / "jwt_ed25519.pub").read_text() == bytes(KEY.verify_key).hex() + "\n"
+
+
+async def test_a_token_of_the_original_is_a_session_too(tmp_path: Path) -> None:
+    """Its sessions have these four claims and a header with alg alone."""
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "jwt_ed25519.priv").write_text((bytes(KEY) + bytes(KEY.verify_key)).hex())
+    claims = msgspec.json.encode({"tenant_id": "", "sub": "local-admin", "exp": int(time.time()) + 60, "iat": 1})
+    async with served_engine(data=tmp_path) as (_, client):
+        assert await may(client, jws({"alg": "EdDSA"}, msgspec.Raw(claims), KEY))

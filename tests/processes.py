@@ -1,0 +1,103 @@
+"""Real engines in processes of their own, and a plugin folder with a model that takes its time."""
+
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bytebrew.testing import ADMIN
+
+from .commands import BYTEBREW, environment
+
+SLOW = '''
+"""A provider whose deltas come one by one; the message says how many."""
+import asyncio
+from bytebrew import MessageDelta, Provider, Stop, Thinking, ToolCall, Usage, hookimpl, tool
+
+@tool
+async def add(a: int, b: int) -> int:
+    """The sum of two numbers."""
+    return a + b
+
+class Slow(Provider):
+    type = "slow"
+
+    async def stream(self, request, http):
+        count = int(request.messages[-1].content) if request.messages[-1].role == "user" else 10
+        yield Thinking(content="counting ")
+        for n in range(count):
+            await asyncio.sleep(0.002)
+            yield MessageDelta(content=f"delta {n} \\u00fc\\u2028 ")
+        if request.tools and request.messages[-1].role == "user":
+            yield ToolCall("add", {"a": 1, "b": 2})
+        yield Usage(1, count)
+        yield Stop()
+
+@hookimpl
+def register_providers(register):
+    register(Slow())
+
+@hookimpl
+def register_tools(register):
+    register(add)
+'''
+
+
+def plugins_folder(folder: Path) -> Path:
+    """The folder, filled as pip install --target would with a plugin `slow`."""
+    info = folder / "slow-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "slow_provider.py").write_text(SLOW)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: slow\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[bytebrew]\nslow = slow_provider\n")
+    return folder
+
+
+class Process:
+    """A running `bytebrew serve`; once it has stopped, `output` and `errors` are what it wrote after the ready line."""
+
+    def __init__(
+        self, data: Path, settings: Mapping[str, str] | None = None, command: Sequence[str] = BYTEBREW
+    ) -> None:
+        given = {
+            "BYTEBREW_DATA_DIR": str(data),
+            "BYTEBREW_PORT": "0",
+            "BYTEBREW_BOOTSTRAP_ADMIN_TOKEN": ADMIN,
+            **(settings or {}),
+        }
+        self.process = subprocess.Popen(
+            [*command, "serve"], env=environment(given), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        self.output = self.errors = ""
+        assert self.process.stdout is not None
+        ready = self.process.stdout.readline().decode()
+        if " is ready at " not in ready:
+            _, errors = self.process.communicate()
+            raise AssertionError(f"the engine did not start: {ready}{errors.decode()}")
+        self.url = ready.rsplit(" ", 1)[1].strip()
+
+    def kill(self) -> None:
+        """SIGKILL: no word of farewell."""
+        self.process.kill()
+        self.process.communicate()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        output, errors = self.process.communicate(timeout=30)
+        self.output, self.errors = output.decode(), errors.decode()
+        return self.process.returncode
+
+
+@contextmanager
+def serving(
+    data: Path, settings: Mapping[str, str] | None = None, command: Sequence[str] = BYTEBREW
+) -> Iterator[Process]:
+    """A process that is gone afterwards, whatever happens."""
+    process = Process(data, settings, command)
+    try:
+        yield process
+    finally:
+        if process.process.poll() is None:
+            process.kill()

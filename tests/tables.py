@@ -1,0 +1,93 @@
+"""The route table as tests use it: every route with a path, a body that fits, and the shape of every refusal."""
+
+import re
+from typing import Any
+
+import httpx
+import msgspec
+from msgspec import inspect
+
+from bytebrew.api import Route
+from bytebrew.auth import SCOPES
+from bytebrew.engine import Engine
+from bytebrew.routes import CORE
+from bytebrew.store import tokens
+
+
+def table(engine: Engine) -> list[Route]:
+    """Every route that the engine serves."""
+    return [*CORE, *engine.routes]
+
+
+def path_of(route: Route, key: str = "nothing") -> str:
+    """The route's path with every parameter filled in."""
+    return re.sub(r"\{\w+(:\w+)?\}", key, route.path)
+
+
+def label(route: Route) -> str:
+    """How a failure names the route."""
+    return f"{route.method} {route.path}"
+
+
+def has_struct(route: Route) -> bool:
+    """Whether the route's body is a struct that is read from JSON."""
+    return isinstance(route.body, type) and issubclass(route.body, msgspec.Struct)
+
+
+def sample(kind: Any) -> Any:
+    """A value of a type, as JSON would carry it; structs with what they require and no more."""
+    return _sample(inspect.type_info(kind))
+
+
+def _sample(kind: inspect.Type) -> Any:
+    match kind:
+        case inspect.Metadata():
+            return _sample(kind.type)
+        case inspect.StructType():
+            return {field.encode_name: _sample(field.type) for field in kind.fields if field.required}
+        case inspect.StrType():
+            return "a" * max(kind.min_length or 0, 1)
+        case inspect.BoolType():
+            return True
+        case inspect.IntType() | inspect.FloatType():
+            return kind.ge or 1
+        case inspect.LiteralType():
+            return kind.values[0]
+        case inspect.VarTupleType() | inspect.ListType():
+            return [_sample(kind.item_type)] * (kind.min_length or 0)
+        case inspect.DictType():
+            return {}
+        case inspect.UnionType():
+            return _sample(next(one for one in kind.types if not isinstance(one, inspect.NoneType)))
+        case inspect.AnyType():
+            return "anything"
+    raise AssertionError(f"no sample for {kind}; add one")
+
+
+async def token_with(engine: Engine, *scopes: str, **fields: Any) -> tokens.CreatedToken:
+    """A new API token; its name is that of its scopes unless it is given."""
+    fields.setdefault("name", " ".join(scopes))
+    return await engine.db.write(tokens.create, tokens.NewToken(scopes=scopes, **fields))
+
+
+def all_but(*scopes: str) -> tuple[str, ...]:
+    """Every scope besides these and `admin`."""
+    return tuple(scope for scope in SCOPES if scope not in (*scopes, "admin"))
+
+
+def check_refusal(response: httpx.Response, where: str = "") -> dict[str, Any]:
+    """The body of a refusal, which has the one error shape; `where` is told if it has not."""
+    said = f"{where} -> {response.status_code} {response.text[:500]}"
+    assert 400 <= response.status_code < 500 or response.status_code == 503, said
+    assert response.headers["content-type"] == "application/json", said
+    body: dict[str, Any] = response.json()
+    assert body.keys() - {"details"} == {"error", "message"}, said
+    assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", body["error"]), said
+    assert isinstance(body["message"], str), said
+    assert 0 < len(body["message"]) <= 2000, said
+    assert not body["message"].endswith("."), said
+    for detail in body.get("details", [{"path": "$", "message": "none"}]):
+        assert detail.keys() == {"path", "message"}, said
+        assert detail["path"].startswith("$"), said
+        assert detail["message"], said
+    return body

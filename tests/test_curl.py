@@ -1,0 +1,157 @@
+"""The API reference's curl commands, as they stand but for host, names and token, against a real engine."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bytebrew.testing import ADMIN
+from tests.processes import serving
+
+
+class Shell:
+    """Runs a curl command of the reference in bash, against this engine and with this token."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __call__(self, command: str) -> str:
+        command = command.replace("http://localhost:8443", self._url)
+        command = re.sub(r"bb_your(_api)?_token", ADMIN, command)
+        return subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True, timeout=20).stdout
+
+    def json(self, command: str) -> Any:
+        return json.loads(self(command))
+
+
+@pytest.fixture(scope="module")
+def sh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    with serving(tmp_path_factory.mktemp("data") / "engine") as process:
+        yield Shell(process.url)
+
+
+def test_local_session(sh: Shell) -> None:
+    answer = sh.json("curl -X POST http://localhost:8443/api/v1/auth/local-session")
+    assert set(answer) >= {"access_token", "expires_at"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", answer["expires_at"])
+    listed = sh.json(f'curl http://localhost:8443/api/v1/agents -H "Authorization: Bearer {answer["access_token"]}"')
+    assert isinstance(listed, list)
+
+
+def test_agents(sh: Shell) -> None:
+    created = sh.json("""curl -X POST http://localhost:8443/api/v1/agents \\
+      -H "Authorization: Bearer bb_your_token" \\
+      -H "Content-Type: application/json" \\
+      -d '{ "name": "my-agent", "system": "You are a helpful assistant.", "model": "glm-5",
+            "tools": ["knowledge_search"], "can_spawn": ["researcher"], "lifecycle": "persistent",
+            "max_steps": 50 }'""")
+    assert created["name"] == "my-agent"
+    assert created["warnings"] == ["There is no model 'glm-5' yet", "can_spawn: there is no agent 'researcher' yet"]
+    listed = sh.json('curl http://localhost:8443/api/v1/agents \\\n -H "Authorization: Bearer bb_your_token"')
+    [row] = [row for row in listed if row["name"] == "my-agent"]
+    assert {name: row[name] for name in ("name", "model", "lifecycle", "tools_count", "has_knowledge")} == {
+        "name": "my-agent",
+        "model": "glm-5",
+        "lifecycle": "persistent",
+        "tools_count": 1,
+        "has_knowledge": False,
+    }
+    one = sh.json('curl http://localhost:8443/api/v1/agents/my-agent -H "Authorization: Bearer bb_your_token"')
+    assert {
+        name: one[name]
+        for name in (
+            "name",
+            "model",
+            "lifecycle",
+            "tools",
+            "mcp_servers",
+            "can_spawn",
+            "max_steps",
+            "max_context_size",
+        )
+    } == {
+        "name": "my-agent",
+        "model": "glm-5",
+        "lifecycle": "persistent",
+        "tools": ["knowledge_search"],
+        "mcp_servers": [],
+        "can_spawn": ["researcher"],
+        "max_steps": 50,
+        "max_context_size": 16000,
+    }
+    updated = sh.json("""curl -X PUT http://localhost:8443/api/v1/agents/my-agent \\
+      -H "Authorization: Bearer bb_your_token" -H "Content-Type: application/json" \\
+      -d '{"system": "Updated prompt.", "max_steps": 100}'""")
+    assert (updated["system"], updated["max_steps"], updated["tools"]) == ("Updated prompt.", 100, ["knowledge_search"])
+    deleted = sh(
+        'curl -X DELETE http://localhost:8443/api/v1/agents/my-agent -H "Authorization: Bearer bb_your_token"'
+        ' -s -o /dev/null -w "%{http_code}"'
+    )
+    assert deleted == "204"
+
+
+def test_models(sh: Shell) -> None:
+    created = sh.json("""curl -X POST http://localhost:8443/api/v1/models \\
+      -H "Authorization: Bearer bb_your_token" -H "Content-Type: application/json" \\
+      -d '{ "name": "my-model", "type": "openai_compatible", "model_name": "llama3.2",
+            "base_url": "http://localhost:11434", "api_key": "ollama" }'""")
+    listed = sh.json('curl http://localhost:8443/api/v1/models \\\n -H "Authorization: Bearer bb_your_token"')
+    [row] = [row for row in listed if row["name"] == "my-model"]
+    assert isinstance(row.pop("id"), int)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", row.pop("created_at"))
+    assert row == {
+        "name": "my-model",
+        "type": "openai_compatible",
+        "base_url": "http://localhost:11434",
+        "model_name": "llama3.2",
+        "has_api_key": True,
+        "api_version": "",
+        "is_default": False,
+        "updated_at": row["updated_at"],
+    }
+    assert "ollama" not in json.dumps({**created, "base_url": ""})
+    updated = sh.json("""curl -X PUT http://localhost:8443/api/v1/models/my-model \\
+      -H "Authorization: Bearer bb_your_token" -H "Content-Type: application/json" \\
+      -d '{"api_key": "new-key", "model_name": "qwen3:70b"}'""")
+    assert (updated["model_name"], updated["base_url"]) == ("qwen3:70b", "http://localhost:11434")
+    deleted = sh(
+        'curl -X DELETE http://localhost:8443/api/v1/models/my-model -H "Authorization: Bearer bb_your_token"'
+        ' -s -o /dev/null -w "%{http_code}"'
+    )
+    assert deleted == "204"
+
+
+def test_chat_continue_and_sessions(sh: Shell) -> None:
+    stream = sh("""curl -N http://localhost:8443/api/v1/schemas/demo/chat \\
+      -H "Authorization: Bearer bb_your_token" -H "Content-Type: application/json" \\
+      -d '{"message": "What laptops do you have under $1000?"}'""")
+    frames = [frame.splitlines() for frame in stream.split("\n\n") if frame and not frame.startswith(":")]
+    types = [frame[1].removeprefix("event: ") for frame in frames]
+    assert [frame[0] for frame in frames] == [f"id: {n}" for n in range(1, len(frames) + 1)]
+    assert types[-2:] == ["message", "done"]
+    assert "message_delta" in types
+    session_id = json.loads(frames[-1][2].removeprefix("data: "))["session_id"]
+    again = sh(f"""curl -N http://localhost:8443/api/v1/schemas/demo/chat \\
+      -H "Authorization: Bearer bb_your_token" -H "Content-Type: application/json" \\
+      -d '{{"message": "Tell me more about the ProBook 450", "session_id": "{session_id}"}}'""")
+    assert f"id: {len(frames) + 1}\n" in again
+    assert session_id in again
+    page = sh.json(
+        'curl "http://localhost:8443/api/v1/sessions?agent=demo&limit=10" \\\n -H "Authorization: Bearer bb_your_token"'
+    )
+    [row] = page["sessions"]
+    assert (row["id"], row["agent"], row["message_count"]) == (session_id, "demo", 4)
+    one = sh.json(f'curl http://localhost:8443/api/v1/sessions/{session_id} -H "Authorization: Bearer bb_your_token"')
+    assert [message["role"] for message in one["messages"]] == ["user", "assistant"] * 2
+    sh(f'curl -X DELETE http://localhost:8443/api/v1/sessions/{session_id} -H "Authorization: Bearer bb_your_token"')
+    assert sh.json('curl http://localhost:8443/api/v1/sessions -H "Authorization: Bearer bb_your_token"')["total"] == 0
+
+
+def test_health(sh: Shell) -> None:
+    answer = sh.json("curl http://localhost:8443/api/v1/health")
+    assert set(answer) == {"status", "version", "agents_count", "uptime"}
+    assert (answer["status"], answer["version"], answer["agents_count"]) == ("ok", "1.0.0", 1)
+    assert re.fullmatch(r"(\d+h)?(\d+m)?\d+s", answer["uptime"])

@@ -1,0 +1,152 @@
+"""The database: group commit, isolation of failures, readers."""
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bytebrew.db import Database, backup, connect
+from bytebrew.errors import BootError
+
+
+@pytest.fixture
+async def db(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database(tmp_path / "test.db") as opened:
+        await opened.write(lambda conn: conn.execute("create table t (n integer primary key) strict"))
+        yield opened
+
+
+def insert(conn: sqlite3.Connection, n: int) -> int:
+    conn.execute("insert into t values (?)", (n,))
+    return n
+
+
+def count(conn: sqlite3.Connection) -> int:
+    found: int = conn.execute("select count(*) from t").fetchone()[0]
+    return found
+
+
+def pragma(conn: sqlite3.Connection, name: str) -> object:
+    return conn.execute(f"pragma {name}").fetchone()[0]
+
+
+async def test_writes_of_many_callers_share_a_commit(db: Database) -> None:
+    statements: list[str] = []
+    await db.write(lambda conn: conn.set_trace_callback(statements.append))
+    assert await asyncio.gather(*(db.write(insert, n) for n in range(100))) == list(range(100))
+    await db.write(lambda conn: conn.set_trace_callback(None))
+    assert sum(statement.lower() == "commit" for statement in statements) <= 3
+    assert await db.read(count) == 100
+
+
+async def test_a_work_that_fails_is_undone_alone(db: Database) -> None:
+    def broken(conn: sqlite3.Connection) -> None:
+        insert(conn, 50)
+        raise KeyError("no")
+
+    results = await asyncio.gather(
+        db.write(insert, 1), db.write(broken), db.write(insert, 1), db.write(insert, 2), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [int, KeyError, sqlite3.IntegrityError, int]
+    assert await db.read(count) == 2
+
+
+async def test_a_cancelled_caller_does_not_undo_its_write(db: Database) -> None:
+    writing = asyncio.create_task(db.write(insert, 1))
+    await asyncio.sleep(0)
+    writing.cancel()
+    await db.write(insert, 2)
+    assert await db.read(count) == 2
+
+
+async def test_a_reader_sees_what_is_committed_and_cannot_write(db: Database) -> None:
+    def slow(conn: sqlite3.Connection) -> None:
+        insert(conn, 1)
+        time.sleep(0.1)
+
+    writing = asyncio.create_task(db.write(slow))
+    await asyncio.sleep(0.03)
+    assert await db.read(count) == 0
+    await writing
+    assert await db.read(count) == 1
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await db.read(insert, 2)
+    assert await db.read(count) == 1
+
+
+async def test_a_read_sees_one_state_throughout(db: Database) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def twice(conn: sqlite3.Connection) -> tuple[int, int]:
+        first = count(conn)
+        begun.set()
+        go_on.wait(5)
+        return first, count(conn)
+
+    reading = asyncio.create_task(db.read(twice))
+    await asyncio.to_thread(begun.wait)
+    await db.write(insert, 1)
+    go_on.set()
+    assert await reading == (0, 0)
+
+
+async def test_another_process_that_holds_the_lock_is_waited_for(
+    db: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await db.write(lambda conn: conn.execute("pragma busy_timeout = 50").fetchall())
+    other = connect(db.path)
+    other.execute("begin immediate")
+    writing = asyncio.create_task(db.write(insert, 1))
+    await asyncio.sleep(0.3)
+    assert not writing.done()
+    other.execute("rollback")
+    other.close()
+    assert await writing == 1
+    assert "another process" in caplog.text
+
+
+async def test_what_was_asked_for_before_the_end_is_committed(tmp_path: Path) -> None:
+    async with Database(tmp_path / "end.db") as db:
+        await db.write(lambda conn: conn.execute("create table t (n integer primary key) strict"))
+        tasks = [asyncio.create_task(db.write(insert, n)) for n in range(20)]
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    with sqlite3.connect(tmp_path / "end.db") as conn:
+        assert count(conn) == 20
+    conn.close()
+
+
+async def test_the_file_has_the_promised_pragmas(tmp_path: Path) -> None:
+    for level, number in (("normal", 1), ("full", 2)):
+        async with Database(tmp_path / f"{level}.db", level) as db:
+            pragmas = ("journal_mode", "synchronous", "foreign_keys", "auto_vacuum")
+            found = [await db.write(pragma, name) for name in pragmas]
+            assert found == ["wal", number, 1, 2]
+
+
+async def test_a_backup_is_whole_while_writes_go_on(db: Database, tmp_path: Path) -> None:
+    stop = False
+
+    async def write() -> int:
+        n = 0
+        while not stop:
+            await asyncio.gather(*(db.write(insert, n + i) for i in range(50)))
+            n += 50
+        return n
+
+    writing = asyncio.create_task(write())
+    await asyncio.sleep(0.05)
+    await asyncio.to_thread(backup, db.path, tmp_path / "copy.db")
+    stop = True
+    written = await writing
+    copy = sqlite3.connect(tmp_path / "copy.db")
+    assert copy.execute("pragma integrity_check").fetchone() == ("ok",)
+    assert 0 < count(copy) <= written
+    copy.close()
+    assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(BootError, match="exists"):
+        backup(db.path, tmp_path / "copy.db")

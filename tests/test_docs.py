@@ -1,0 +1,89 @@
+"""The page for plugin authors is complete, exact, and runs."""
+
+import inspect
+import logging
+import re
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import bytebrew
+from bytebrew import hookspecs, testing
+
+HERE = Path(__file__).parent.parent / "plugins"
+PAGE = (HERE / "README.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+WHOLE, *PARTS, TEST = BLOCKS
+HOOKS = {
+    name: f"{name}({', '.join(inspect.signature(hook).parameters)})"
+    for name, hook in vars(hookspecs).items()
+    if hasattr(hook, "bytebrew_spec")
+}
+
+
+def module_of(*sources: str) -> ModuleType:
+    """The sources, one after another, as a module."""
+    module = ModuleType("bytebrew_dice")
+    for source in sources:
+        exec(compile(source, "plugins/README.md", "exec"), vars(module))
+    return module
+
+
+def test_every_hook_has_a_heading_with_its_exact_arguments_and_there_is_no_other() -> None:
+    assert re.findall(r"^### `(.+)`$", PAGE, re.MULTILINE) == list(HOOKS.values())
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_has_an_example_that_takes_those_arguments(hook: str) -> None:
+    section = PAGE.partition(f"### `{HOOKS[hook]}`")[2].partition("\n## ")[0].partition("\n### ")[0]
+    prefix = "async def" if hook in hookspecs.OBSERVING else "def"
+    assert f"@hookimpl\n{prefix} {HOOKS[hook]}:" in section
+
+
+@pytest.mark.parametrize("name", bytebrew.__all__)
+def test_everything_that_the_front_exports_is_on_the_page(name: str) -> None:
+    assert re.search(rf"\b{name}\b", PAGE)
+
+
+async def test_the_first_example_is_a_whole_plugin() -> None:
+    async with testing.engine(("dice", module_of(WHOLE))) as engine:
+        assert [plugin.hooks for plugin in engine.plugins.list_all() if plugin.name == "dice"] == [("register_tools",)]
+        assert "roll" in engine.tools
+
+
+async def test_the_parts_are_a_plugin_with_every_hook_and_the_test_on_the_page_passes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dice = module_of(*PARTS)
+    monkeypatch.setitem(sys.modules, "bytebrew_dice", dice)
+    caplog.set_level(logging.INFO)
+    await vars(module_of(TEST))["test_the_model_may_roll"]()
+    own = [record for record in caplog.records if record.name == "bytebrew_dice"]
+    assert [record.levelname for record in own] == ["INFO"] * 3
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_what_the_parts_declare_does_what_the_page_says() -> None:
+    dice = ("dice", module_of(*PARTS))
+    settings = {"BYTEBREW_DICE_SIDES": "8", "BYTEBREW_AUTH_MODE": "guests", "BYTEBREW_DISABLED_PLUGINS": "demo"}
+    async with testing.served_engine(dice, settings=settings) as (engine, client):
+        assert [set(plugin.hooks) for plugin in engine.plugins.list_all() if plugin.name == "dice"] == [set(HOOKS)]
+        assert engine.settings.of(vars(dice[1])["Dice"]).dice_sides == 8
+        client.headers["authorization"] = "Bearer guest-anna"
+        events = await testing.chat(client, "casino", "Roll!")
+        assert "You asked 'Roll!'; I rolled a 4." in events[-2].data
+        assert (await client.get("/api/v1/dice")).status_code == 403
+        loaded = await client.get("/api/v1/sessions", headers={"x-loaded-die": "yes"})
+        assert loaded.json() == {"error": "forbidden", "message": "No loaded dice here"}
+        client.headers["authorization"] = "Bearer stranger"
+        assert (await client.get("/api/v1/sessions")).status_code == 401
+
+
+def test_the_distribution_on_the_page_is_one_and_its_links_lead_somewhere() -> None:
+    toml = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    assert [tomllib.loads(text)["project"]["entry-points"]["bytebrew"] for text in toml] == [{"dice": "bytebrew_dice"}]
+    for link in re.findall(r"\]\((\.\./[^)]+)\)", PAGE):
+        assert (HERE / link).resolve().exists(), link

@@ -1,0 +1,277 @@
+"""Every hook, once, in a real engine."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from msgspec import Meta, Struct
+
+from bytebrew import (
+    Actor,
+    Agent,
+    AuthMode,
+    Forbidden,
+    MessageDelta,
+    Migration,
+    Outcome,
+    Request,
+    Route,
+    Settings,
+    Tool,
+    ToolCall,
+    Toolset,
+    hookspecs,
+    tool,
+)
+from bytebrew.engine import Engine
+from bytebrew.runner import Turn
+from bytebrew.testing import (
+    ScriptedProvider,
+    chat,
+    engine,
+    names,
+    plugin,
+    providing,
+    scripted_schema,
+    served_engine,
+)
+
+from .commands import install, run
+
+
+class Pond(Struct, frozen=True, kw_only=True):
+    """Settings of a plugin."""
+
+    pond_depth: Annotated[int, Meta(description="how deep it is")] = 3
+
+
+@tool
+async def quack(times: int = 1) -> str:
+    """Quacks."""
+    return "quack" * times
+
+
+def test_every_hook_has_a_test_of_its_name() -> None:
+    hooks = {name for name, hook in vars(hookspecs).items() if hasattr(hook, "bytebrew_spec")}
+    tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert hooks
+    assert hooks <= tests
+    assert set(hookspecs.DECLARING) | set(hookspecs.OBSERVING) | {"register_commands"} == hooks
+
+
+async def test_register_settings() -> None:
+    duck = plugin(register_settings=lambda register: register(Pond))
+    async with engine(duck) as shallow, engine(duck, settings={"BYTEBREW_POND_DEPTH": "7"}) as deep:
+        assert (shallow.settings.of(Pond).pond_depth, deep.settings.of(Pond).pond_depth) == (3, 7)
+
+
+async def test_register_providers() -> None:
+    seen: list[Settings] = []
+
+    def register_providers(register: Any, settings: Settings) -> None:
+        seen.append(settings)
+        register(ScriptedProvider([MessageDelta(content="hello")]))
+
+    async with served_engine(plugin(register_providers=register_providers)) as (running, client):
+        await scripted_schema(running)
+        assert names(await chat(client, "test", "hi")) == ["message_delta", "message", "done"]
+        assert seen == [running.settings]
+
+
+async def test_register_tools() -> None:
+    provider = ScriptedProvider([ToolCall("quack", {"times": 2})], [MessageDelta(content="so it does")])
+    duck = plugin(register_tools=lambda register, settings: register(quack))
+    async with served_engine(duck, providing(provider)) as (running, client):
+        await scripted_schema(running, tools=("quack",))
+        events = await chat(client, "test", "Make it quack")
+    assert [spec.name for spec in provider.requests[0].tools] == ["quack"]
+    assert '"output":"quackquack"' in next(event.data for event in events if event.event == "tool_result")
+
+
+async def test_register_toolsets() -> None:
+    class Ducks(Toolset):
+        async def tools(self, agent: Agent) -> Sequence[Tool]:
+            return [quack] if agent.name == "duck" else []
+
+    provider = ScriptedProvider([MessageDelta(content="quack")])
+    duck = plugin(register_toolsets=lambda register, engine: register(Ducks()))
+    async with served_engine(duck, providing(provider)) as (running, client):
+        await scripted_schema(running, "duck")
+        await scripted_schema(running, "goose")
+        await chat(client, "duck", "Who are you?")
+        await chat(client, "goose", "Who are you?")
+    assert [[spec.name for spec in request.tools] for request in provider.requests] == [["quack"], []]
+
+
+async def test_register_auth_modes() -> None:
+    class Feathers(AuthMode):
+        name = "feathers"
+
+        async def authenticate(self, token: str) -> Actor | None:
+            if token != "duck":
+                return None
+            return Actor(subject="user:duck", name="duck", kind="user", scopes=frozenset({"models:read"}))
+
+    duck = plugin(register_auth_modes=lambda register, settings: register(Feathers()))
+    async with served_engine(duck, settings={"BYTEBREW_AUTH_MODE": "feathers"}) as (_, client):
+        for token, path, status in (
+            ("duck", "models", 200),
+            ("duck", "agents", 403),
+            ("goose", "models", 401),
+        ):
+            answer = await client.get(f"/api/v1/{path}", headers={"authorization": f"Bearer {token}"})
+            assert answer.status_code == status, (token, path)
+
+
+async def test_register_migrations() -> None:
+    def register_migrations(register: Any) -> None:
+        register(Migration(1, "create table pond (depth integer) strict;"))
+        register(Migration(2, "insert into pond values (3);"))
+
+    async with engine(plugin(register_migrations=register_migrations)) as running:
+        assert await running.db.read(lambda conn: conn.execute("select depth from pond").fetchone()[0]) == 3
+
+
+async def test_register_routes() -> None:
+    class Bread(Struct, forbid_unknown_fields=True):
+        """What is thrown into the pond."""
+
+        crumbs: int
+
+    async def feed(request: Request[Bread]) -> dict[str, Any]:
+        return {"eaten": request.body.crumbs, "by": request.path["name"], "from": request.actor.name}
+
+    def register_routes(register: Any, engine: Engine) -> None:
+        path = "/api/v1/ducks/{name}"
+        register(Route(method="POST", path=path, scope="config", run=feed, summary="Feed a duck", body=Bread))
+
+    async with served_engine(plugin(register_routes=register_routes)) as (_, client):
+        answer = await client.post("/api/v1/ducks/daisy", json={"crumbs": 5})
+        assert answer.json() == {"eaten": 5, "by": "daisy", "from": "bootstrap-admin"}
+        assert (await client.post("/api/v1/ducks/daisy", json={"stones": 5})).status_code == 400
+        assert (await client.post("/api/v1/ducks/daisy", headers={"authorization": ""})).status_code == 401
+        assert (await client.get("/api/v1/ducks/daisy")).status_code == 405
+
+
+async def test_register_guards() -> None:
+    async def closed(request: Request[Any], route: Route) -> None:
+        if route.method == "POST" and request.actor.is_admin:
+            raise Forbidden("The pond is frozen", code="frozen")
+
+    async with served_engine(plugin(register_guards=lambda register, engine: register(closed))) as (_, client):
+        answer = await client.post("/api/v1/models", content=b"not even JSON")
+        assert (answer.status_code, answer.json()["error"]) == (403, "frozen")
+        assert (await client.get("/api/v1/models")).status_code == 200
+        assert (await client.post("/api/v1/models", headers={"authorization": ""})).status_code == 401
+
+
+def test_register_commands(tmp_path: Path) -> None:
+    source = """
+from bytebrew import hookimpl
+@hookimpl
+def register_commands(cli):
+    @cli.command("quack")
+    def quack():
+        "Quack once."
+        print("quack!")
+"""
+    install(tmp_path, "duck", source)
+    settings = {"BYTEBREW_PLUGINS_DIR": str(tmp_path)}
+    assert run("quack", settings=settings).stdout == "quack!\n"
+    assert "Quack once." in run("--help", settings=settings).stdout
+
+
+async def test_turn_started() -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    async def turn_started(turn: Turn) -> None:
+        seen.append((turn.message, turn.agent.name, turn.status))
+
+    provider = ScriptedProvider([MessageDelta(content="hello")])
+    async with served_engine(plugin(turn_started=turn_started), providing(provider)) as (running, client):
+        await scripted_schema(running)
+        await chat(client, "test", "hi")
+    assert seen == [("hi", "test", "running")]
+
+
+async def test_tool_finished() -> None:
+    seen: list[tuple[str, ToolCall, Outcome]] = []
+
+    async def tool_finished(turn: Turn, call: ToolCall, result: Outcome) -> None:
+        seen.append((turn.session_id, call, result))
+
+    provider = ScriptedProvider([ToolCall("quack", {}, "c1"), ToolCall("moo", {}, "c2")], [MessageDelta(content="ok")])
+    duck = plugin(register_tools=lambda register: register(quack), tool_finished=tool_finished)
+    async with served_engine(duck, providing(provider)) as (running, client):
+        await scripted_schema(running, tools=("quack",))
+        events = await chat(client, "test", "Make it quack and moo")
+    assert [(call.call_id, result) for _, call, result in seen] == [
+        ("c1", Outcome("quack", False)),
+        ("c2", Outcome("There is no tool named 'moo'", True)),
+    ]
+    assert seen[0][0] in events[-1].data
+
+
+async def test_turn_finished() -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    async def turn_finished(turn: Turn) -> None:
+        sql = "select type from events where session_id = ? order by n desc"
+        newest = await turn.engine.db.read(lambda conn: conn.execute(sql, (turn.session_id,)).fetchone()[0])
+        seen.append((turn.status, turn.failure.code if turn.failure else "", newest))
+
+    provider = ScriptedProvider([MessageDelta(content="hello")], [ValueError("broken")])
+    async with served_engine(plugin(turn_finished=turn_finished), providing(provider)) as (running, client):
+        await scripted_schema(running)
+        await chat(client, "test", "hi")
+        await chat(client, "test", "hi")
+    assert seen == [("completed", "", "done"), ("failed", "internal_error", "error")]
+
+
+async def test_startup() -> None:
+    seen: list[int] = []
+
+    async def startup(engine: Engine) -> None:
+        await engine.offer({"models": [{"name": "duck", "type": "demo", "model_name": "demo"}]})
+        seen.append(await engine.db.read(lambda conn: conn.execute("select count(*) from models").fetchone()[0]))
+
+    settings = {"BYTEBREW_DISABLED_PLUGINS": "demo"}
+    provider = providing(ScriptedProvider([]))
+    async with served_engine(plugin(startup=startup), provider, settings=settings) as (_, client):
+        assert seen == [1]
+        assert [model["name"] for model in (await client.get("/api/v1/models")).json()] == ["duck"]
+
+
+async def test_shutdown(tmp_path: Path) -> None:
+    async def shutdown(engine: Engine) -> None:
+        assert engine.runner.draining
+        await engine.db.write(lambda conn: conn.execute("create table goodbye (word text)").rowcount)
+
+    async with engine(plugin(shutdown=shutdown), data=tmp_path):
+        pass
+    async with engine(data=tmp_path) as running:
+        assert await running.db.read(lambda conn: conn.execute("select count(*) from goodbye").fetchone()[0]) == 0
+
+
+@pytest.mark.parametrize("hook", ["turn_started", "tool_finished", "turn_finished", "shutdown"])
+async def test_an_observer_that_fails_is_logged_with_its_plugin_and_breaks_nothing(
+    hook: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken() -> None:
+        raise ValueError("the duck is ill")
+
+    seen: list[str] = []
+
+    async def well() -> None:
+        seen.append(hook)
+
+    provider = ScriptedProvider([ToolCall("quack", {})], [MessageDelta(content="all is well")])
+    duck = plugin("duck", **{hook: broken}, register_tools=lambda register: register(quack))
+    goose = plugin("goose", **{hook: well})
+    async with served_engine(duck, goose, providing(provider)) as (running, client):
+        await scripted_schema(running, tools=("quack",))
+        events = await chat(client, "test", "hi")
+    assert events[-1].event == "done"
+    assert seen == [hook]
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == [f"plugin duck failed in {hook}"]

@@ -1,0 +1,104 @@
+"""Log lines: one for each record, in text or JSON, without a secret in it."""
+
+import json
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from bytebrew.auth import new_token
+from bytebrew.jwt import SigningKey, sign
+from bytebrew.logs import Line, redact, trace_id
+
+JWT = sign({"sub": "x", "exp": 1}, SigningKey.generate())
+SECRETS = (
+    new_token(),
+    JWT,
+    "sk-proj-0123456789abcdefghij",
+    "sk-ant-api03-0123456789_-abcdef",
+    "xai-0123456789abcdefghij",
+    "gsk_0123456789abcdefghij",
+    "AIzaSyA0123456789_abcdefghij",
+)
+
+
+def failing(words: str) -> logging.LogRecord:
+    try:
+        raise ValueError(words)
+    except ValueError:
+        return logging.LogRecord("bytebrew.test", logging.ERROR, __file__, 1, "it %s", ("broke",), sys.exc_info())
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("around", ["{}", "key={} was refused", '{{"api_key": "{}"}}', "https://vendor/v1?key={}&x=1"])
+def test_what_looks_like_a_credential_is_blotted_out(secret: str, around: str) -> None:
+    told = redact(around.format(secret))
+    assert secret not in told
+    assert secret[-10:] not in told
+    assert "***" in told
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_what_follows_bearer_is_blotted_out_whatever_it_is(scheme: str) -> None:
+    assert redact(f"Authorization: {scheme} hunter2") == f"Authorization: {scheme} ***"
+
+
+@pytest.mark.parametrize(
+    "text", ["skeleton_of_a_long_identifier", "task-force-seventeen-is-here", "turn_0123456789abcdef01234567"]
+)
+def test_ordinary_words_stay(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_record_is_one_line_even_with_a_trace(form: str) -> None:
+    line = Line(form).format(failing("first\nsecond\r\nthird"))
+    assert len(line.splitlines()) == 1
+    assert "Traceback" in line
+    assert "second" in line
+    assert "it broke" in line
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_trace_gives_no_secret_away(form: str) -> None:
+    line = Line(form).format(failing(f"cannot use {SECRETS[0]} nor {JWT}"))
+    assert SECRETS[0] not in line
+    assert JWT not in line
+
+
+def test_json_carries_the_fields_and_the_trace_id() -> None:
+    token = trace_id.set("req_1")
+    try:
+        told = json.loads(Line("json").format(failing("x")))
+    finally:
+        trace_id.reset(token)
+    assert {name: told[name] for name in ("level", "logger", "trace", "message")} == {
+        "level": "error",
+        "logger": "bytebrew.test",
+        "trace": "req_1",
+        "message": "it broke",
+    }
+    assert told["exception"].splitlines()[-1] == "ValueError: x"
+    assert told["time"].endswith("Z")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_a_client_sends_cannot_forge_a_line_or_steer_a_terminal(form: str) -> None:
+    hostile = "a\n2026-01-01 info forged\x1b[2Jb\u2028c\x85d\ud800e"
+    record = logging.LogRecord("x", logging.INFO, __file__, 1, "%s", (hostile,), None)
+    line = Line(form).format(record)
+    assert len(line.encode().split(b"\n")) == 1
+    assert "\x1b" not in line
+
+
+def test_records_of_every_logger_go_to_standard_error_at_the_level_that_was_asked_for() -> None:
+    program = """
+import logging, bytebrew.logs
+bytebrew.logs.start("warning", "json")
+logging.getLogger("any").info("quiet")
+logging.getLogger("any").warning("loud")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    assert [json.loads(line)["message"] for line in done.stderr.splitlines()] == ["loud"]

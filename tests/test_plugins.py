@@ -1,0 +1,311 @@
+"""Finding, blocking and refusing plugins: who is at fault is always named."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+import pytest
+from msgspec import Meta, Struct
+
+from bytebrew import Actor, AuthMode, Provider, hookimpl, tool
+from bytebrew.engine import Engine
+from bytebrew.errors import BootError, SettingsError
+from bytebrew.plugins import Plugins
+from bytebrew.testing import ScriptedProvider, engine, plugin, providing
+
+from .commands import install, run
+
+PROVIDER = """
+from bytebrew import Provider, hookimpl
+
+class Lake(Provider):
+    type = "lake"
+
+@hookimpl
+def register_providers(register):
+    register(Lake())
+"""
+
+
+@pytest.fixture(autouse=True)
+def imports_end_with_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin folder stays on this process's path for one test only."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@tool
+async def swim() -> str:
+    """Swims."""
+    return "splash"
+
+
+class Pond(Struct, frozen=True, kw_only=True):
+    """Settings of a plugin."""
+
+    pond_depth: Annotated[int, Meta(description="how deep it is")] = 3
+
+
+class Feathers(AuthMode):
+    """Lets nobody in."""
+
+    name = "feathers"
+
+    async def authenticate(self, token: str) -> Actor | None:
+        return None
+
+
+def build(folder: Path, *plugins: tuple[str, object], **settings: str) -> Engine:
+    """A built engine, not started."""
+    named = {f"BYTEBREW_{name.upper()}": value for name, value in settings.items()}
+    return Engine({"BYTEBREW_DATA_DIR": str(folder), **named}, plugins)
+
+
+def registering(hook: str, *things: Any) -> dict[str, Any]:
+    def declare(register: Any) -> None:
+        for thing in things:
+            register(thing)
+
+    return {hook: declare}
+
+
+def test_a_plugin_is_left_out_by_its_name(tmp_path: Path) -> None:
+    duck = plugin("duck", **registering("register_tools", swim))
+    assert "swim" in build(tmp_path, duck).tools
+    built = build(tmp_path, duck, disabled_plugins="duck, demo")
+    assert "swim" not in built.tools
+    assert "demo" not in built.providers
+    assert [one.name for one in built.plugins.list_all() if one.state == "disabled"] == ["demo", "duck"]
+
+
+def test_a_name_that_no_plugin_has_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"BYTEBREW_DISABLED_PLUGINS names no plugin: dmeo; did you mean demo\?"):
+        build(tmp_path, disabled_plugins="auth_external,dmeo")
+    with pytest.raises(SettingsError, match=r"names no plugin: xyzzy; known are .*auth_local, .*demo"):
+        build(tmp_path, disabled_plugins="xyzzy")
+
+
+def test_a_misspelt_hook_stops_the_boot(tmp_path: Path) -> None:
+    install(tmp_path / "more", "lake", PROVIDER.replace("register_providers", "register_provider"))
+    done = run("plugins", settings={"BYTEBREW_PLUGINS_DIR": str(tmp_path / "more")})
+    assert done.returncode == 1
+    assert "plugin lake (of some-lake 1.0) failed in its module" in done.stderr
+    assert "unknown hook 'register_provider'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_module_that_cannot_be_imported_stops_the_boot(tmp_path: Path) -> None:
+    install(tmp_path / "more", "sand", "import nowhere_to_be_found")
+    with pytest.raises(BootError, match=r"plugin sand \(of some-sand 1\.0\) .*No module named 'nowhere_to_be_found'"):
+        build(tmp_path, plugins_dir=str(tmp_path / "more"))
+
+
+@pytest.mark.parametrize("hook", ["register_providers", "turn_started"])
+def test_an_argument_that_a_hook_does_not_have_stops_the_boot(hook: str, tmp_path: Path) -> None:
+    async def observe(duck: Any) -> None: ...
+    def declare(register: Any, duck: Any) -> None: ...
+
+    with pytest.raises(BootError, match=rf"plugin duck \(of handed in 0\) .*{hook}.*'duck'"):
+        build(tmp_path, plugin("duck", **{hook: observe if hook == "turn_started" else declare}))
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "register_settings",
+        "register_providers",
+        "register_tools",
+        "register_toolsets",
+        "register_auth_modes",
+        "register_migrations",
+        "register_routes",
+        "register_guards",
+    ],
+)
+def test_a_declaring_hook_that_raises_or_brings_another_thing_stops_the_boot(hook: str, tmp_path: Path) -> None:
+    def fails(register: Any) -> None:
+        raise ZeroDivisionError("no depth")
+
+    with pytest.raises(BootError, match=rf"plugin duck \(of handed in 0\) failed in {hook}: ZeroDivisionError: no"):
+        build(tmp_path, plugin("duck", **{hook: fails}))
+    with pytest.raises(
+        BootError, match=rf"plugin duck \(of handed in 0\) failed in {hook}: TypeError: it registers 42"
+    ):
+        build(tmp_path, plugin("duck", **registering(hook, 42)))
+
+
+def test_a_class_in_the_place_of_its_instance_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BootError, match=r"plugin duck .* which is no Provider"):
+        build(tmp_path, plugin("duck", **registering("register_providers", ScriptedProvider)))
+
+
+def test_a_command_that_cannot_be_added_is_told(tmp_path: Path) -> None:
+    source = "from bytebrew import hookimpl\n@hookimpl\ndef register_commands(cli):\n    raise ValueError('no')\n"
+    install(tmp_path, "duck", source)
+    done = run("--version", settings={"BYTEBREW_PLUGINS_DIR": str(tmp_path)})
+    assert done.returncode == 1
+    assert "plugin duck (of some-duck 1.0) failed in register_commands: ValueError: no" in done.stderr
+
+
+@pytest.mark.parametrize("hook", ["startup", "shutdown", "turn_started", "turn_finished", "tool_finished"])
+def test_an_observer_that_is_not_async_stops_the_boot(hook: str, tmp_path: Path) -> None:
+    with pytest.raises(BootError, match=rf"plugin duck .* {hook} must be an async function"):
+        build(tmp_path, plugin("duck", **{hook: lambda: None}))
+
+
+def test_a_declaring_hook_that_is_async_stops_the_boot(tmp_path: Path) -> None:
+    async def register_tools(register: Any) -> None:
+        register(swim)
+
+    with pytest.raises(BootError, match=r"plugin duck .* register_tools must not be an async function"):
+        build(tmp_path, plugin("duck", register_tools=register_tools))
+
+
+def test_a_hook_wrapper_which_would_never_run_stops_the_boot(tmp_path: Path) -> None:
+    @hookimpl(wrapper=True)
+    def register_tools(register: Any) -> Any:
+        yield
+
+    with pytest.raises(BootError, match=r"plugin duck .* register_tools is a hook wrapper"):
+        build(tmp_path, ("duck", SimpleNamespace(register_tools=register_tools)))
+
+
+def test_a_plugin_without_hooks_stops_the_boot(tmp_path: Path) -> None:
+    with pytest.raises(
+        BootError, match=r"plugin duck .* implements no hook: mark its functions with @bytebrew\.hookimpl"
+    ):
+        build(tmp_path, ("duck", SimpleNamespace(register_tools=lambda register: register(swim))))
+
+
+@pytest.mark.parametrize(
+    ("hook", "thing", "words"),
+    [
+        ("register_providers", ScriptedProvider(), "the provider 'scripted'"),
+        ("register_tools", swim, "the tool 'swim'"),
+        ("register_auth_modes", Feathers(), "the auth mode 'feathers'"),
+        ("register_settings", Pond, "the setting 'BYTEBREW_POND_DEPTH'"),
+    ],
+)
+def test_two_plugins_that_register_one_name_are_both_named(
+    hook: str, thing: object, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BootError, match=f"plugins duck and goose both register {words}"):
+        build(tmp_path, plugin("goose", **registering(hook, thing)), plugin("duck", **registering(hook, thing)))
+
+
+def test_a_setting_of_the_core_is_not_a_plugins_to_take(tmp_path: Path) -> None:
+    class Mine(Struct):
+        port: Annotated[str, Meta(description="mine")] = ""
+
+    with pytest.raises(BootError, match="plugins core and duck both register the setting 'BYTEBREW_PORT'"):
+        build(tmp_path, plugin("duck", **registering("register_settings", Mine)))
+
+
+def test_a_settings_table_without_defaults_or_descriptions_is_refused(tmp_path: Path) -> None:
+    class Bare(Struct):
+        pond_depth: int = 3
+
+    class Required(Struct):
+        pond_depth: Annotated[int, Meta(description="how deep it is")]
+
+    for table in (Bare, Required):
+        with pytest.raises(BootError, match=r"plugin duck .*pond_depth needs a default and a Meta\(description"):
+            build(tmp_path, plugin("duck", **registering("register_settings", table)))
+
+
+def test_a_thing_without_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BootError, match="plugin duck registers a provider without a name"):
+        build(tmp_path, plugin("duck", **registering("register_providers", Provider())))
+
+
+def test_two_plugins_of_one_name_are_refused_with_their_distributions(tmp_path: Path) -> None:
+    install(tmp_path / "more", "demo", PROVIDER, distribution="evil-twin")
+    with pytest.raises(BootError, match="two plugins are named demo: of bytebrew and of evil-twin"):
+        build(tmp_path, plugins_dir=str(tmp_path / "more"))
+
+
+def test_two_plugins_of_one_name_cannot_be_handed_in(tmp_path: Path) -> None:
+    with pytest.raises(BootError, match="two plugins are named duck"):
+        build(tmp_path, *[plugin("duck", **registering("register_tools", swim))] * 2)
+
+
+def test_an_engine_without_any_provider_does_not_start(tmp_path: Path) -> None:
+    every = ",".join(one.name for one in build(tmp_path).plugins.list_all() if "register_providers" in one.hooks)
+    done = run("serve", settings={"BYTEBREW_DATA_DIR": str(tmp_path), "BYTEBREW_DISABLED_PLUGINS": every})
+    assert done.returncode == 1
+    assert "no plugin registers an LLM provider" in done.stderr
+
+
+@pytest.mark.parametrize("settings", [{"auth_mode": "feathers"}, {"disabled_plugins": "auth_local"}])
+def test_an_auth_mode_that_no_plugin_registers_is_refused(settings: dict[str, str], tmp_path: Path) -> None:
+    mode = settings.get("auth_mode", "local")
+    with pytest.raises(SettingsError, match=f"BYTEBREW_AUTH_MODE: no plugin registers the mode '{mode}'; known: "):
+        build(tmp_path, **settings)
+
+
+async def test_a_plugin_that_fails_in_startup_stops_the_boot() -> None:
+    async def startup() -> None:
+        raise OSError("the pond is dry")
+
+    with pytest.raises(BootError, match="plugin duck failed in startup: the pond is dry"):
+        async with engine(plugin("duck", startup=startup)):
+            pass
+
+
+def test_plugins_run_in_the_order_of_their_names_unless_they_ask_to_be_first_or_last(tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    def noting(name: str, **options: Any) -> tuple[str, object]:
+        def register_tools(register: Any) -> None:
+            ran.append(name)
+
+        return name, SimpleNamespace(register_tools=hookimpl(**options)(register_tools))
+
+    ducks = (noting("c", tryfirst=True), noting("b"), noting("a", trylast=True), noting("d"))
+    build(tmp_path, *ducks, disabled_plugins="demo")
+    assert ran == ["c", "b", "d", "a"]
+
+
+def test_an_object_or_a_module_is_a_plugin(tmp_path: Path) -> None:
+    class Vendor:
+        @hookimpl
+        def register_tools(self, register: Any) -> None:
+            register(swim)
+
+    assert "swim" in build(tmp_path, ("duck", Vendor())).tools
+
+
+def test_plugins_of_a_folder_are_found_however_often_one_looks(tmp_path: Path) -> None:
+    install(tmp_path / "more", "lake", PROVIDER, version="2.1")
+    for _ in range(2):  # the folder is on sys.path the second time
+        plugins = Plugins()
+        plugins.load((), tmp_path / "more")
+        assert [(one.name, one.distribution, one.version) for one in plugins.list_all() if one.name == "lake"] == [
+            ("lake", "some-lake", "2.1")
+        ]
+    with pytest.raises(SettingsError, match=r"BYTEBREW_PLUGINS_DIR: .* is no folder; fill it with pip install"):
+        Plugins().load((), tmp_path / "less")
+
+
+def test_the_command_lists_name_version_distribution_state_and_hooks(tmp_path: Path) -> None:
+    install(tmp_path, "lake", PROVIDER, version="2.1")
+    settings = {"BYTEBREW_PLUGINS_DIR": str(tmp_path), "BYTEBREW_DISABLED_PLUGINS": "demo"}
+    done = run("plugins", settings=settings)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {row[0]: row[1:] for row in (line.split(maxsplit=4) for line in done.stdout.splitlines())}
+    assert rows["lake"] == ["2.1", "some-lake", "loaded", "register_providers"]
+    assert rows["demo"] == ["1.0.0", "bytebrew", "disabled", "-"]
+    assert rows["auth_local"][3].split(", ") == [
+        "register_auth_modes",
+        "register_routes",
+        "register_settings",
+        "startup",
+    ]
+    assert list(rows) == sorted(rows)
+
+
+async def test_providing_and_plugin_can_be_handed_in_together() -> None:
+    duck = plugin(**registering("register_tools", swim))
+    async with engine(duck, providing(ScriptedProvider())) as running:
+        assert "swim" in running.tools
+        assert "scripted" in running.providers

@@ -1,0 +1,60 @@
+"""The README's commands work as they stand, and its tables say what is so."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bytebrew.engine import Engine
+from bytebrew.settings import rows
+from bytebrew.testing import ADMIN
+from tests.processes import serving
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_command_of_the_tour_works_as_it_stands(tmp_path: Path) -> None:
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) >= 6
+    with serving(tmp_path / "data") as engine:
+        script = "set -euo pipefail\n" + "\necho; echo ----\n".join(blocks)
+        done = subprocess.run(
+            ["bash", "-c", script.replace("http://localhost:8443", engine.url)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 0, done.stderr
+    session, stream, answer, events, made, token = (part.strip() for part in done.stdout.split("----"))
+    assert session == ""
+    assert "event: tool_call" in stream
+    assert "event: done" in stream
+    assert '"message":"You said: Hello' in answer
+    assert events.startswith('{"events":[{"id":4,')
+    assert made.count('"created_at"') == 3
+    assert '"error"' not in made
+    assert re.search(r'"token":"bb_[0-9a-f]{64}"', token)
+
+
+def test_the_settings_table_is_the_codes(tmp_path: Path) -> None:
+    settings = rows(Engine({"BYTEBREW_DATA_DIR": str(tmp_path)}).plugins.tables())
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    lines += [f"| `{row.variable}` | {f'`{row.default}`' if row.default else ''} | {row.help} |" for row in settings]
+    assert "<!-- settings -->\n" + "\n".join(lines) + "\n<!-- /settings -->" in README
+
+
+@pytest.mark.parametrize("client", ["chat.py", "chat.mjs"])
+def test_the_clients_of_the_examples_print_the_answer(client: str, tmp_path: Path) -> None:
+    if client.endswith(".mjs") and shutil.which("node") is None:
+        pytest.skip("node is not on this machine")
+    program = ["node"] if client.endswith(".mjs") else [sys.executable]
+    with serving(tmp_path / "data") as engine:
+        said = [] if client.endswith(".py") else ["Hello there"]
+        command = [*program, str(ROOT / "examples/clients" / client), engine.url, ADMIN, "demo", *said]
+        done = subprocess.run(command, input="Hello there\n", capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("You said: Hello there ")

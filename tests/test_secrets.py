@@ -1,0 +1,216 @@
+"""Credentials at rest: sealed, and nowhere in clear."""
+
+import base64
+import multiprocessing
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bytebrew.errors import BootError, Unprocessable
+from bytebrew.secrets import Secrets, write_private
+from bytebrew.testing import ADMIN, ScriptedProvider, providing, served_engine
+from tests.commands import run
+from tests.processes import serving
+from tests.tables import check_refusal
+
+KEY = bytes(range(32))
+BOX = Secrets(KEY)
+
+
+@given(st.text())
+def test_what_was_sealed_opens(text: str) -> None:
+    assert BOX.open(BOX.seal(text)) == text
+
+
+@given(st.text(alphabet=st.characters(codec="ascii"), min_size=8))
+def test_sealed_is_neither_clear_nor_the_same_twice(text: str) -> None:
+    sealed = BOX.seal(text)
+    assert text.encode() not in sealed
+    assert sealed != BOX.seal(text)
+
+
+def test_empty_stays_empty() -> None:
+    assert BOX.seal("") == b""
+    assert BOX.open(b"") == ""
+
+
+@given(st.integers(0, 54), st.integers(1, 255))
+def test_a_changed_byte_is_noticed(at: int, change: int) -> None:
+    sealed = bytearray(BOX.seal("a vendor's key!"))
+    sealed[at] ^= change
+    with pytest.raises(Unprocessable):
+        BOX.open(bytes(sealed))
+
+
+@pytest.mark.parametrize("sealed", [b"x", bytes(24), bytes(40), BOX.seal("key")[:-1], Secrets(bytes(32)).seal("key")])
+def test_what_another_key_sealed_does_not_open_and_says_what_to_do(sealed: bytes) -> None:
+    with pytest.raises(Unprocessable, match=r"keys/secrets\.key"):
+        BOX.open(sealed)
+
+
+def test_the_key_is_made_once_and_is_private(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.key"
+    before = os.umask(0)
+    try:
+        sealed = Secrets.load(path).seal("key")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(bytes.fromhex(path.read_text().strip())) == 32
+    assert Secrets.load(path).open(sealed) == "key"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\xff", b"00" * 31, b"00" * 33, b"0" * 63])
+def test_a_damaged_key_stops_the_boot_and_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "secrets.key"
+    path.write_bytes(content)
+    with pytest.raises(BootError, match=r"secrets\.key .*restore it from your backup"):
+        Secrets.load(path)
+    assert path.read_bytes() == content
+
+
+def test_a_key_that_cannot_be_read_stops_the_boot(tmp_path: Path) -> None:
+    with pytest.raises(BootError, match="cannot be used"):
+        Secrets.load(tmp_path)
+    with pytest.raises(BootError, match="cannot be used"):
+        Secrets.load(tmp_path / "nowhere" / "secrets.key")
+
+
+def test_a_private_file_replaces_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    write_private(path, b"first")
+    with pytest.raises(FileExistsError):
+        write_private(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_does_not_stop_the_next(tmp_path: Path) -> None:
+    """In a container the next process has the same number."""
+    (tmp_path / f".secrets.key.{os.getpid()}").write_bytes(b"half")
+    assert Secrets.load(tmp_path / "secrets.key")
+
+
+def seal_in(folder: Path, start: Any, sealed: Any) -> None:
+    start.wait()
+    sealed.put(Secrets.load(folder / "secrets.key").seal("key"))
+
+
+def test_processes_that_begin_at_once_agree_on_one_key(tmp_path: Path) -> None:
+    """As `bytebrew serve` and `bytebrew token create` do in a deployment's script."""
+    spawn = multiprocessing.get_context("fork")
+    start, sealed = spawn.Event(), spawn.SimpleQueue()
+    processes = [spawn.Process(target=seal_in, args=(tmp_path, start, sealed)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    start.set()
+    box = [sealed.get() for _ in processes]
+    for process in processes:
+        process.join()
+    assert [Secrets.load(tmp_path / "secrets.key").open(one) for one in box] == ["key"] * 8
+
+
+# In a running engine.
+
+VENDOR_KEY = "vendor/key+of=no.known-form~0123456789"
+NEXT_KEY = "another/key+of=no.known-form~9876543210"
+SESSION_SECRET = "Xyzzy, said the operator"
+
+
+def spellings(secret: str) -> Iterator[bytes]:
+    """The secret as it may lie in a file or a log."""
+    raw = secret.encode()
+    yield raw
+    yield raw.hex().encode()
+    yield base64.b64encode(raw).rstrip(b"=")
+    yield base64.urlsafe_b64encode(raw).rstrip(b"=")
+    yield raw[: len(raw) // 2]
+
+
+def test_no_secret_leaves_a_running_engine(tmp_path: Path) -> None:
+    data, copy = tmp_path / "data", tmp_path / "copy.db"
+    settings = {"BYTEBREW_LOG_LEVEL": "debug", "BYTEBREW_LOCAL_SESSION_SECRET": SESSION_SECRET}
+    secrets = [VENDOR_KEY, NEXT_KEY, SESSION_SECRET, ADMIN]
+    places: list[bytes] = []
+    with serving(data, settings) as process, httpx.Client(base_url=f"{process.url}/api/v1") as client:
+
+        def ask(method: str, path: str, body: Any = None, bearer: str = ADMIN, **headers: str) -> httpx.Response:
+            headers = {"authorization": f"Bearer {bearer}", **headers}
+            response = client.request(method, path, json=body, headers=headers)
+            places.append(response.content + repr(response.headers).encode())
+            return response
+
+        model = {"name": "m", "type": "openai_compatible", "model_name": "x", "base_url": "http://127.0.0.1:9"}
+        assert ask("POST", "/models", {**model, "api_key": VENDOR_KEY}).status_code == 201
+        assert ask("PUT", "/models/m", {"api_key": NEXT_KEY}).json()["has_api_key"]
+        for name, key in (("m", VENDOR_KEY), ("n", {"sk": VENDOR_KEY}), ("n", [VENDOR_KEY]), ("n", VENDOR_KEY * 1000)):
+            assert ask("POST", "/models", {**model, "name": name, "api_key": key}).status_code in (400, 409)
+        ask("POST", "/agents", {"name": "a", "model": "m", "max_steps": 1})
+        ask("POST", "/schemas", {"name": "s", "entry_agent": "a", "chat_enabled": True})
+        brought = {"X-Model-Provider": "openai_compatible", "X-Model-API-Key": VENDOR_KEY, "X-Model-Name": "x"}
+        for headers in ({}, brought):  # nobody is there to answer
+            assert ask("POST", "/schemas/s/chat", {"message": "Hi", "stream": False}, **headers).status_code >= 400
+
+        def once(path: str, bearer: str, body: Any = None) -> dict[str, str]:
+            found = client.post(path, json=body, headers={"authorization": f"Bearer {bearer}"}).json()
+            assert isinstance(found, dict)
+            return found
+
+        secrets.append(once("/auth/tokens", ADMIN, {"name": "t", "scopes": ["chat"]})["token"])
+        secrets.append(once("/auth/local-session", SESSION_SECRET)["access_token"])
+        for secret in secrets:
+            for bearer in (secret, f"{secret}x"):
+                ask("GET", "/sessions", bearer=bearer)
+                ask("DELETE", "/nowhere", bearer=bearer)
+            ask("POST", "/auth/local-session", bearer=f"{secret}x")
+            ask("POST", "/auth/local-session/refresh", bearer=f"{secret}x")
+        for path in ("models", "models/m", "agents/a", "auth/tokens", "sessions", "config/export", "settings", "audit"):
+            ask("GET", f"/{path}")
+        backup = run("backup", str(copy), settings={"BYTEBREW_DATA_DIR": str(data)})
+        assert backup.returncode == 0
+        process.process.terminate()
+        out, log = process.process.communicate(timeout=30)
+    assert b"/api/v1/models" in log  # it does speak of what was asked
+    places += [out, log, copy.read_bytes(), backup.stdout.encode(), backup.stderr.encode()]
+    places += [path.read_bytes() for path in data.rglob("*") if path.is_file()]
+    for secret in secrets:
+        for spelling in spellings(secret):
+            assert not [place for place in places if spelling in place]
+
+
+async def test_a_sealed_key_reaches_its_vendor_and_nobody_else(tmp_path: Path) -> None:
+    provider = ScriptedProvider([])
+    async with served_engine(providing(provider), data=tmp_path) as (_, client):
+        model = {"name": "m", "type": "scripted", "model_name": "x", "api_key": VENDOR_KEY}
+        assert VENDOR_KEY not in (await client.post("/api/v1/models", json=model)).text
+        await client.post("/api/v1/agents", json={"name": "a", "model": "m"})
+        await client.post("/api/v1/schemas", json={"name": "s", "entry_agent": "a", "chat_enabled": True})
+        for change, sent in (({}, VENDOR_KEY), ({"api_key": ""}, VENDOR_KEY), ({"api_key": NEXT_KEY}, NEXT_KEY)):
+            await client.put("/api/v1/models/m", json=change)
+            answer = await client.post("/api/v1/schemas/s/chat", json={"message": "Hi", "stream": False})
+            assert provider.requests[-1].api_key == sent
+            assert sent not in answer.text
+
+
+async def test_a_database_without_its_key_says_so_where_the_credential_is_needed(tmp_path: Path) -> None:
+    """As after a restore of the database alone."""
+    body = {"message": "Hi", "stream": False}
+    async with served_engine(providing(ScriptedProvider([])), data=tmp_path) as (_, client):
+        await client.post("/api/v1/models", json={"name": "m", "type": "scripted", "model_name": "x", "api_key": "k"})
+        await client.post("/api/v1/agents", json={"name": "a", "model": "m"})
+        await client.post("/api/v1/schemas", json={"name": "s", "entry_agent": "a", "chat_enabled": True})
+    (tmp_path / "keys" / "secrets.key").unlink()
+    async with served_engine(providing(ScriptedProvider([])), data=tmp_path) as (_, client):
+        refused = await client.post("/api/v1/schemas/s/chat", json=body)
+        assert refused.status_code == 422
+        assert check_refusal(refused)["error"] == "credential_sealed"
+        assert (await client.put("/api/v1/models/m", json={"api_key": "anew"})).status_code == 200
+        assert (await client.post("/api/v1/schemas/s/chat", json=body)).status_code == 200

@@ -1,0 +1,314 @@
+"""The agent loop: steps, tools, limits, and what the model is shown."""
+
+import json
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from bytebrew.errors import ProviderError, ToolError
+from bytebrew.events import MessageDelta, Thinking
+from bytebrew.messages import ModelRequest, Stop, ToolCall, Usage
+from bytebrew.testing import ScriptedProvider, chat, names, plugin, providing, scripted_schema, served_engine
+from bytebrew.tools import Call, tool
+
+
+def say(text: str) -> list[MessageDelta]:
+    return [MessageDelta(content=text)]
+
+
+@tool
+async def double(n: int) -> int:
+    """Twice the number."""
+    return 2 * n
+
+
+@tool
+async def fail() -> str:
+    """Fails."""
+    raise ToolError("the printer is on fire")
+
+
+@tool
+async def whoami(call: Call) -> dict[str, str]:
+    """What the tool is told of its call."""
+    return {"agent": call.agent, "session": call.session_id, "turn": call.turn_id, "subject": call.subject}
+
+
+@tool(timeout=0.02)
+async def sleepy() -> str:
+    """Sleeps too long."""
+    await anyio.sleep(10)
+    return "never"
+
+
+def tools(*given: Any) -> tuple[str, object]:
+    def register_tools(register: Any) -> None:
+        for one in given:
+            register(one)
+
+    return "tools", plugin(register_tools=register_tools)[1]
+
+
+def datas(events: list[Any], name: str) -> list[dict[str, Any]]:
+    return [json.loads(event.data) for event in events if event.event == name]
+
+
+async def test_the_model_is_shown_the_message_and_each_result_behind_its_call() -> None:
+    provider = ScriptedProvider([*say("let me see "), ToolCall("double", {"n": 21}, "c1")], say("42"))
+    async with served_engine(providing(provider), tools(double)) as (engine, client):
+        await scripted_schema(engine, tools=("double",), system="Be brief.", temperature=0.5, stop_sequences=("END",))
+        events = await chat(client, "test", "double 21")
+    first, second = provider.requests
+    assert first.system.startswith("Be brief.")
+    assert "data from outside" in first.system
+    assert (first.temperature, first.stop_sequences) == (0.5, ("END",))
+    assert [spec.name for spec in first.tools] == ["double"]
+    assert [message.role for message in second.messages] == ["user", "assistant", "tool"]
+    assert second.messages[2].content == "42"
+    assert second.messages[2].call_id == second.messages[1].tool_calls[0].call_id == "c1"
+    assert datas(events, "message") == [{"content": "let me see 42", "role": "assistant"}]
+    assert datas(events, "tool_call") == [{"tool": "double", "input": {"n": 21}, "call_id": "c1"}]
+    assert datas(events, "tool_result") == [{"tool": "double", "output": "42", "call_id": "c1", "has_error": False}]
+
+
+async def test_a_call_that_cannot_run_is_told_to_the_model_and_not_raised() -> None:
+    calls = [
+        ToolCall("nothing", {}),
+        ToolCall("double", {"n": "many"}),
+        ToolCall("double", {}, malformed="{n:"),
+        ToolCall("fail", {}),
+        ToolCall("sleepy", {}),
+    ]
+    provider = ScriptedProvider(calls, say("sorry"))
+    async with served_engine(providing(provider), tools(double, fail, sleepy)) as (engine, client):
+        await scripted_schema(engine, tools=("double", "fail", "sleepy"))
+        events = await chat(client, "test", "go")
+    results = datas(events, "tool_result")
+    assert [result["has_error"] for result in results] == [True] * 5
+    for result, words in zip(
+        results, ("no tool named 'nothing'", "$.n", "not a JSON object", "printer is on fire", "0.02 s"), strict=True
+    ):
+        assert words in result["output"]
+    assert len({result["call_id"] for result in results}) == 5
+    assert names(events)[-1] == "done"
+
+
+async def test_a_tool_that_the_agent_does_not_list_does_not_run() -> None:
+    provider = ScriptedProvider([ToolCall("double", {"n": 1})], say("ok"))
+    async with served_engine(providing(provider), tools(double)) as (engine, client):
+        await scripted_schema(engine)
+        events = await chat(client, "test", "go")
+    assert "no tool named" in datas(events, "tool_result")[0]["output"]
+
+
+async def test_a_tool_that_needs_a_yes_does_not_run_without_one() -> None:
+    provider = ScriptedProvider([ToolCall("double", {"n": 1})], say("ok"))
+    async with served_engine(providing(provider), tools(double)) as (engine, client):
+        await scripted_schema(engine, tools=("double",), confirm_before=("double",))
+        events = await chat(client, "test", "go")
+    [result] = datas(events, "tool_result")
+    assert result["has_error"]
+    assert "approval" in result["output"]
+
+
+async def test_a_tool_is_told_whom_it_serves() -> None:
+    provider = ScriptedProvider([ToolCall("whoami", {})], say("ok"))
+    async with served_engine(providing(provider), tools(whoami)) as (engine, client):
+        await scripted_schema(engine, tools=("whoami",))
+        events = await chat(client, "test", "go")
+    told = json.loads(datas(events, "tool_result")[0]["output"])
+    [done] = datas(events, "done")
+    assert (told["agent"], told["session"], told["turn"]) == ("test", done["session_id"], done["turn_id"])
+    assert told["subject"].startswith("token:")
+
+
+@pytest.mark.parametrize(("mode", "order"), [("sequential", ["slow", "quick"]), ("parallel", ["quick", "slow"])])
+async def test_calls_of_one_step_run_as_the_agent_says(mode: str, order: list[str]) -> None:
+    quick_done = anyio.Event()
+
+    @tool
+    async def slow() -> str:
+        """Waits for the other one where they run side by side."""
+        with anyio.move_on_after(30 if mode == "parallel" else 0.01):
+            await quick_done.wait()
+        return "slow"
+
+    @tool
+    async def quick() -> str:
+        """Is quick."""
+        quick_done.set()
+        return "quick"
+
+    provider = ScriptedProvider([ToolCall("slow", {}), ToolCall("quick", {})], say("ok"))
+    async with served_engine(providing(provider), tools(slow, quick)) as (engine, client):
+        await scripted_schema(engine, tools=("slow", "quick"), tool_execution=mode)
+        events = await chat(client, "test", "go")
+    assert [call["tool"] for call in datas(events, "tool_call")] == ["slow", "quick"]
+    assert [result["tool"] for result in datas(events, "tool_result")] == order
+    assert [message.content for message in provider.requests[1].messages[2:]] == ["slow", "quick"]
+
+
+async def test_repeated_call_ids_of_a_vendor_are_told_apart() -> None:
+    provider = ScriptedProvider([ToolCall("double", {"n": 1}, "0")], [ToolCall("double", {"n": 2}, "0")], say("ok"))
+    async with served_engine(providing(provider), tools(double)) as (engine, client):
+        await scripted_schema(engine, tools=("double",))
+        events = await chat(client, "test", "go")
+    assert len({call["call_id"] for call in datas(events, "tool_call")}) == 2
+    assert [result["output"] for result in datas(events, "tool_result")] == ["2", "4"]
+
+
+async def test_a_turn_ends_at_max_steps_with_an_error() -> None:
+    provider = ScriptedProvider([ToolCall("double", {"n": 1})])
+    async with served_engine(providing(provider), tools(double)) as (engine, client):
+        await scripted_schema(engine, tools=("double",), max_steps=3)
+        events = await chat(client, "test", "go")
+    assert len(provider.requests) == 3
+    assert names(events) == [*["tool_call", "tool_result"] * 3, "error"]
+    assert datas(events, "error")[0]["code"] == "max_steps_reached"
+
+
+async def test_a_turn_ends_at_max_turn_duration_with_an_error() -> None:
+    provider = ScriptedProvider([*say("half "), 30.0, *say("never")])
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine, max_turn_duration=1)
+        events = await chat(client, "test", "go")
+        assert provider.cancelled == 1
+        answer = await client.post("/api/v1/schemas/test/chat", json={"message": "go", "stream": False})
+    assert names(events) == ["message_delta", "error"]
+    assert datas(events, "error")[0]["code"] == "turn_timeout"
+    assert answer.status_code == 504
+    assert answer.json()["error"] == "turn_timeout"
+
+
+async def test_a_vendors_failure_is_the_last_event_in_the_vendors_words() -> None:
+    failure = ProviderError("HTTP 401: no such key", code="model_auth")
+    async with served_engine(providing(ScriptedProvider([*say("x"), failure]))) as (engine, client):
+        await scripted_schema(engine)
+        events = await chat(client, "test", "go")
+        answer = await client.post("/api/v1/schemas/test/chat", json={"message": "go", "stream": False})
+    assert names(events) == ["message_delta", "error"]
+    assert datas(events, "error") == [{"code": "model_auth", "message": "HTTP 401: no such key"}]
+    assert answer.status_code == 502
+    assert answer.json()["message"] == "HTTP 401: no such key"
+
+
+async def test_a_failure_of_ours_is_logged_with_a_trace_and_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async with served_engine(providing(ScriptedProvider([RuntimeError("secret detail")]))) as (engine, client):
+        await scripted_schema(engine)
+        events = await chat(client, "test", "go")
+    [error] = datas(events, "error")
+    assert error["code"] == "internal_error"
+    assert "secret detail" not in error["message"]
+    assert "RuntimeError: secret detail" in caplog.text
+
+
+async def test_an_answer_that_was_cut_before_its_first_word_says_so() -> None:
+    provider = ScriptedProvider([Thinking(content="long"), Stop("max_tokens")])
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine)
+        events = await chat(client, "test", "go")
+    assert datas(events, "error")[0]["code"] == "model_max_tokens"
+
+
+async def test_tokens_add_up_over_the_steps_of_a_turn_and_the_turns_of_a_session() -> None:
+    provider = ScriptedProvider([ToolCall("double", {"n": 1}), Usage(10, 1, 5, 0)], [*say("ok"), Usage(20, 2, 0, 1)])
+    async with served_engine(providing(provider), tools(double)) as (engine, client):
+        await scripted_schema(engine, tools=("double",))
+        events = await chat(client, "test", "go")
+        [done] = datas(events, "done")
+        await chat(client, "test", "again", session_id=done["session_id"])
+        session = (await client.get(f"/api/v1/sessions/{done['session_id']}")).json()
+    assert done["usage"] == {"input_tokens": 30, "output_tokens": 3, "cached_tokens": 5, "thinking_tokens": 1}
+    assert session["usage"] == {"input_tokens": 50, "output_tokens": 5, "cached_tokens": 5, "thinking_tokens": 2}
+
+
+async def test_what_a_vendor_wants_back_is_shown_to_it_again() -> None:
+    signed = Stop("tool_calls", vendor={"signature": "s1"})
+    provider = ScriptedProvider([Thinking(content="deep"), ToolCall("double", {"n": 1}), signed], say("ok"))
+    async with served_engine(providing(provider), tools(double)) as (engine, client):
+        await scripted_schema(engine, tools=("double",))
+        events = await chat(client, "test", "go")
+        await chat(client, "test", "on", session_id=datas(events, "done")[0]["session_id"])
+    for request in provider.requests[1:]:
+        assert request.messages[1].vendor == {"signature": "s1"}
+        assert request.messages[1].thinking == "deep"
+
+
+async def converse(client: httpx.AsyncClient, count: int, session_id: str | None = None) -> str:
+    for n in range(count):
+        given = {"session_id": session_id} if session_id else {}
+        events = await chat(client, "test", f"question {n} " + "x" * 400, **given)
+        session_id = datas(events, "done")[0]["session_id"]
+    assert session_id is not None
+    return session_id
+
+
+def size(request: ModelRequest) -> int:
+    return sum(len(message.content) for message in request.messages) + len(request.system)
+
+
+class Summariser(ScriptedProvider):
+    """Answers at length, and sums up when that is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(say("answer " + "y" * 400))
+        self.summaries: list[ModelRequest] = []
+
+    def stream(self, request: ModelRequest, http: Any) -> Any:
+        if request.system.startswith("Summarise"):
+            self.summaries.append(request)
+            return ScriptedProvider(say(f"SUMMARY {len(self.summaries)}")).stream(request, http)
+        return super().stream(request, http)
+
+
+async def test_a_long_session_stays_within_the_context_and_its_beginning_is_summarised_once() -> None:
+    provider = Summariser()
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine, max_context_size=1000)
+        session_id = await converse(client, 12)
+        assert provider.summaries
+        made = len(provider.summaries)
+        assert made < 12
+        last = provider.requests[-1]
+        assert f"SUMMARY {made}" in last.system
+        assert all(size(request) <= 4 * 1100 for request in provider.requests)
+        await engine.db.read(lambda conn: conn.execute("select 1 from summaries").fetchone()[0])
+        messages = (await client.get(f"/api/v1/sessions/{session_id}")).json()["messages"]
+    assert len(messages) == 24
+    asked = "\n".join(request.messages[0].content for request in provider.summaries)
+    assert "question 0 " in asked
+    covered = [n for n in range(12) if f"user: question {n} " in asked]
+    shown = [n for n in range(12) if any(f"question {n} " in message.content for message in last.messages)]
+    assert covered + shown == list(range(12))
+
+
+async def test_the_context_never_begins_in_the_middle_of_a_turn() -> None:
+    provider = Summariser()
+    async with served_engine(providing(provider), tools(double)) as (engine, client):
+        await scripted_schema(engine, max_context_size=1000, tools=("double",))
+        provider.answers = [[ToolCall("double", {"n": n})] if n % 2 == 0 else say("z" * 300) for n in range(40)]
+        await converse(client, 15)
+    for request in provider.requests:
+        assert request.messages[0].role == "user"
+        for before, message in zip(request.messages, request.messages[1:], strict=False):
+            if message.role == "tool":
+                assert message.call_id in {call.call_id for call in before.tool_calls}
+
+
+async def test_old_tool_results_of_a_turn_make_room_for_new_ones() -> None:
+    @tool
+    async def big(n: int) -> str:
+        """A long text."""
+        return f"{n}" * 2000
+
+    provider = ScriptedProvider(*([ToolCall("big", {"n": n})] for n in range(5)), say("ok"))
+    async with served_engine(providing(provider), tools(big)) as (engine, client):
+        await scripted_schema(engine, tools=("big",), max_context_size=1200)
+        events = await chat(client, "test", "go")
+    assert names(events)[-1] == "done"
+    results = [message.content for message in provider.requests[-1].messages if message.role == "tool"]
+    assert results[-1] == "4" * 2000
+    assert results[0] == "[left out to fit the context: 2000 characters]"
+    assert size(provider.requests[-1]) <= 4 * 1400
