@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import cache, partial
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_origin
 
@@ -31,7 +31,7 @@ class RowSource(Protocol):
     """Rows that wait for the next transaction, such as the journal's."""
 
     def take(self) -> tuple[str, list[tuple[Any, ...]]]:
-        """The statement and the rows for it, which are no longer waiting."""
+        """The beginning of an insert, up to its values, and the rows for it, which are no longer waiting."""
 
     def settled(self, refused: Sequence[tuple[Any, ...]], error: Exception | None) -> None:
         """What was taken is committed but for `refused`; with an error, none of it is."""
@@ -124,12 +124,16 @@ def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False)
     """A plain connection with the pragmas that every user of the file needs."""
     conn = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=256)
     conn.row_factory = sqlite3.Row
-    conn.execute("pragma auto_vacuum = incremental")
-    conn.execute("pragma journal_mode = wal")
-    conn.execute(f"pragma synchronous = {synchronous}")
-    conn.execute("pragma foreign_keys = on")
-    if read_only:
-        conn.execute("pragma query_only = on")
+    try:
+        conn.execute("pragma auto_vacuum = incremental")
+        conn.execute("pragma journal_mode = wal")
+        conn.execute(f"pragma synchronous = {synchronous}")
+        conn.execute("pragma foreign_keys = on")
+        if read_only:
+            conn.execute("pragma query_only = on")
+    except sqlite3.Error:
+        conn.close()
+        raise
     return conn
 
 
@@ -183,12 +187,21 @@ def _transact(
     rows: Sequence[tuple[Any, ...]],
     conn: sqlite3.Connection,
 ) -> tuple[list[Any], Sequence[tuple[Any, ...]]]:
+    """Everything together; where something in it fails, everything again, each apart."""
     _begin(conn)
+    refused: Sequence[tuple[Any, ...]] = ()
     try:
-        outcomes = [_apart(conn, work) for work in works]
-        refused: Sequence[tuple[Any, ...]] = ()
-        if rows and isinstance(_apart(conn, lambda conn: conn.executemany(sql, rows)), sqlite3.IntegrityError):
-            refused = [row for row in rows if isinstance(_apart(conn, partial(_insert, sql, row)), Exception)]
+        try:
+            outcomes = [work(conn) for work in works]
+            _insert(sql, rows, conn)
+        except sqlite3.OperationalError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever it is, it is somebody's outcome the second time
+            conn.execute("rollback")
+            _begin(conn)
+            outcomes = [_apart(conn, work) for work in works]
+            if isinstance(_apart(conn, partial(_insert, sql, rows)), Exception):
+                refused = [row for row in rows if isinstance(_apart(conn, partial(_insert, sql, [row])), Exception)]
         conn.execute("commit")
     except BaseException:
         if conn.in_transaction:
@@ -202,17 +215,28 @@ def _apart(conn: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) 
     conn.execute("savepoint work")
     try:
         outcome = work(conn)
-    except Exception as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise
+    except sqlite3.OperationalError:
+        raise
+    except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
         conn.execute("rollback to work")
         outcome = error
     conn.execute("release work")
     return outcome
 
 
-def _insert(sql: str, row: tuple[Any, ...], conn: sqlite3.Connection) -> None:
-    conn.execute(sql, row)
+def _insert(sql: str, rows: Sequence[tuple[Any, ...]], conn: sqlite3.Connection) -> None:
+    """Inserts rows many to a statement: each statement is a time at which the loop's thread may take the GIL."""
+    at = 0
+    for size in (64, 8, 1):
+        while len(rows) - at >= size:
+            conn.execute(_values(sql, len(rows[0]), size), [*chain.from_iterable(rows[at : at + size])])
+            at += size
+
+
+@cache
+def _values(sql: str, columns: int, rows: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return f"{sql} values {', '.join([row] * rows)}"
 
 
 def _begin(conn: sqlite3.Connection) -> None:

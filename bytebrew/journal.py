@@ -13,7 +13,7 @@ from bytebrew.errors import Draining, NotFound
 from bytebrew.events import Event
 from bytebrew.sse import frame
 
-INSERT = "insert into events (session_id, n, type, data) values (?, ?, ?, ?)"
+INSERT = "insert into events (session_id, n, type, data)"
 HEARTBEAT_SECONDS = 15.0
 TAIL_EVENTS = 256
 TAIL_BYTES = 128 * 1024
@@ -49,9 +49,10 @@ class Log:
         self._bytes = 0
         self._waiters: list[asyncio.Future[bool]] = []
 
-    async def load(self, db: Database) -> None:
+    async def load(self, db: Database, new: bool) -> None:
         """Learns where the journal ends; once is enough, for afterwards only this object appends."""
-        if self._loaded:
+        if self._loaded or new:
+            self._loaded = True
             return
         async with self._loading:
             if not self._loaded:
@@ -126,12 +127,12 @@ class Journal:
         self._closing = False
         db.source(self)
 
-    async def log(self, session_id: str) -> Log:
-        """The session's log; hold on to it for as long as you append or follow."""
+    async def log(self, session_id: str, *, new: bool = False) -> Log:
+        """The session's log; hold on to it for as long as you append or follow. A `new` session has no events yet."""
         log = self._logs.get(session_id)
         if log is None or log.error is not None:
             log = self._logs[session_id] = Log(session_id)
-        await log.load(self._db)
+        await log.load(self._db, new)
         return log
 
     def append(self, log: Log, event: Event) -> int:

@@ -138,7 +138,7 @@ class Runner:
             self._make_way(lane, turn, on_busy)
         with anyio.CancelScope(shield=True):
             try:
-                turn.log = await self._engine.journal.log(turn.session_id)
+                turn.log = await self._engine.journal.log(turn.session_id, new=turn.new.begins)
                 if idle:
                     self._begin(turn)
                 await self._engine.db.write(turns.admit, turn.new, turn.first)
@@ -250,7 +250,6 @@ class Runner:
                 turn.id,
                 turn.session_id,
                 turn.status,
-                turn.first or 0,
                 turn.last,
                 turn.usage,
                 turn.unsaved,
@@ -269,6 +268,7 @@ class Runner:
             user_sub="",
             message=left.message,
             fresh=False,
+            begins=False,
         )
         if left.status == "running":
             end: Event = ErrorEvent(code=TurnInterrupted.code, message=INTERRUPTED)

@@ -68,6 +68,7 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
         user_sub=body.user_sub,
         message=body.message,
         fresh=body.session_id is None or is_uuid(body.session_id),
+        begins=body.session_id is None,
     )
     turn = engine.runner.turn(new, entrance)
     await engine.runner.submit(turn, body.on_busy)

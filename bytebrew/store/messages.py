@@ -56,16 +56,11 @@ def tokens(message: Message) -> int:
 
 def append(conn: sqlite3.Connection, session_id: str, turn_id: str, new: Sequence[Message]) -> None:
     """Adds messages at the session's end."""
-    if not new:
-        return
-    last = conn.execute("select coalesce(max(n), 0) from messages where session_id = ?", (session_id,)).fetchone()[0]
     moment = now()
     conn.executemany(
-        "insert into messages values (?, ?, ?, ?, ?, ?)",
-        [
-            (session_id, n, turn_id, _encode(message).decode(), tokens(message), moment)
-            for n, message in enumerate(new, last + 1)
-        ],
+        """insert into messages select ?1, coalesce(max(n), 0) + 1, ?2, ?3, ?4, ?5 from messages
+        where session_id = ?1""",
+        [(session_id, turn_id, _encode(message).decode(), tokens(message), moment) for message in new],
     )
 
 

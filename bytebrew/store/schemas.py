@@ -162,11 +162,6 @@ def remove_relation(conn: sqlite3.Connection, key: str, relation_id: str) -> Non
     conn.execute("delete from agent_relations where id = ?", (get_relation(conn, key, relation_id).id,))
 
 
-def fired(conn: sqlite3.Connection, name: str, moment: str) -> None:
-    """Notes that a chat with the schema began."""
-    conn.execute("update schemas set chat_last_fired_at = ? where name = ?", (moment, name))
-
-
 def _agent_id(conn: sqlite3.Connection, key: str, path: str) -> str:
     agent = agents.find(conn, key)
     if agent is None:

@@ -8,12 +8,16 @@ from msgspec import Struct
 from bytebrew.auth import Actor
 from bytebrew.errors import Conflict, NotFound
 from bytebrew.messages import Message, ToolCall, Usage
-from bytebrew.store import messages, schemas, sessions
+from bytebrew.store import messages, sessions
 from bytebrew.times import now
 
 
 class NewTurn(Struct, frozen=True, kw_only=True):
-    """A turn that was asked for; `fresh` allows it to begin a session under its id, which is then its `owner`'s."""
+    """A turn that was asked for.
+
+    `fresh` allows it to begin a session under its id, which is then its `owner`'s; `begins` says that the id was made
+    for this turn.
+    """
 
     id: str
     session_id: str
@@ -24,6 +28,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     user_sub: str
     message: str
     fresh: bool
+    begins: bool
 
 
 class OpenTurn(Struct, frozen=True, kw_only=True):
@@ -56,24 +61,32 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
         sessions.check_owner(new.actor, row["owner"], new.session_id)
         if row["schema"] != new.schema:
             raise Conflict(f"Session '{new.session_id}' belongs to schema '{row['schema']}'; chat with that one")
+        conn.execute("update sessions set updated_at = ? where id = ?", (moment, new.session_id))
     conn.execute(
-        "insert into turns (id, session_id, message, status, created_at) values (?, ?, ?, 'queued', ?)",
-        (new.id, new.session_id, new.message, moment),
+        """insert into turns (id, session_id, message, status, first_event, created_at, started_at)
+        values (?, ?, ?, ?, ?, ?, ?)""",
+        (
+            new.id,
+            new.session_id,
+            new.message,
+            "queued" if first_event is None else "running",
+            first_event,
+            moment,
+            None if first_event is None else moment,
+        ),
     )
     if first_event is not None:
-        start(conn, new, first_event)
+        messages.append(conn, new.session_id, new.id, [Message("user", new.message)])
+    conn.execute("update schemas set chat_last_fired_at = ? where name = ?", (moment, new.schema))
 
 
 def start(conn: sqlite3.Connection, new: NewTurn, first_event: int) -> None:
-    """Marks a turn as running and takes its message into the session."""
-    moment = now()
+    """Marks a queued turn as running and takes its message into the session."""
     conn.execute(
         "update turns set status = 'running', first_event = ?, started_at = ? where id = ?",
-        (first_event, moment, new.id),
+        (first_event, now(), new.id),
     )
-    conn.execute("update sessions set updated_at = ? where id = ?", (moment, new.session_id))
     messages.append(conn, new.session_id, new.id, [Message("user", new.message)])
-    schemas.fired(conn, new.schema, moment)
 
 
 def finish(
@@ -81,20 +94,17 @@ def finish(
     turn_id: str,
     session_id: str,
     status: str,
-    first_event: int,
     last_event: int,
     usage: Usage,
     unsaved: list[Message],
 ) -> None:
     """Marks a turn as ended and takes its last messages into the session."""
     messages.append(conn, session_id, turn_id, unsaved)
-    moment = now()
     conn.execute(
-        """update turns set status = ?, first_event = ?, last_event = ?, input_tokens = ?, output_tokens = ?,
-        cached_tokens = ?, thinking_tokens = ?, finished_at = ? where id = ?""",
-        (status, first_event, last_event, *msgspec.structs.astuple(usage), moment, turn_id),
+        """update turns set status = ?, last_event = ?, input_tokens = ?, output_tokens = ?, cached_tokens = ?,
+        thinking_tokens = ?, finished_at = ? where id = ?""",
+        (status, last_event, *msgspec.structs.astuple(usage), now(), turn_id),
     )
-    conn.execute("update sessions set updated_at = ? where id = ?", (moment, session_id))
 
 
 def close(conn: sqlite3.Connection, turn_id: str, last_event: int) -> None:
