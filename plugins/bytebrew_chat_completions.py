@@ -239,7 +239,7 @@ class _Calls:
         function = piece.function or _Function()
         call = self._of(piece, bool(function.name))
         if call is None:
-            call = _Call(len(self._calls) if piece.index is None else piece.index)
+            call = _Call(piece.index or 0)
             self._calls.append(call)
         call.id = call.id or piece.id or ""
         call.name = call.name or function.name or ""

@@ -31,7 +31,7 @@ def test_a_stream_holds_the_same_events_however_it_is_cut(
     text = "\ufeff" if bom else ""
     for name, values, number, end in events:
         values = [f"data: {value}" for value in values]
-        text += end.join([": note", f"event: {name}", *values, f"id:{number and ' ' + number}", "other", "", ""])
+        text += end.join([f"event: {name}", ": note", *values, f"id:{number and ' ' + number}", "other", "", ""])
     raw = text.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=30)))
     chunks = [raw[start:end] for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
@@ -59,6 +59,12 @@ def test_what_frame_writes_the_parser_reads(events: list[tuple[str, Any]]) -> No
     raw = b"".join(frame(n, name, msgspec.json.encode(value)) for n, (name, value) in enumerate(events, 1))
     read = [(event.id, event.event, msgspec.json.decode(event.data)) for event in parsed(raw)]
     assert read == [(str(n), name, value) for n, (name, value) in enumerate(events, 1)]
+
+
+def test_a_piece_of_nothing_changes_nothing() -> None:
+    assert parsed(b"", b"\xef", b"", b"\xbb\xbfdata: a\r", b"", b"\ndata: b\n\n") == [
+        ServerSentEvent("message", "a\nb", "")
+    ]
 
 
 @given(st.binary(max_size=200), st.integers(1, 7))

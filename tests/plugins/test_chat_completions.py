@@ -207,7 +207,14 @@ async def test_the_pieces_of_several_calls_may_come_mixed(case: tuple[list[Any],
             [piece(0, "a", "f", '{"x":'), piece(0, "a", "f", "1}"), piece(1, "b", "g"), piece(1, "b", "g")],
             id="id and name in every piece",
         ),
-        pytest.param([piece(0, "a", "f", '{"x":1}'), piece(0, "b", "g", "{}")], id="one index for all"),
+        pytest.param(
+            [piece(None, "a", "f", '{"x":1}'), piece(None, "b", "g", "{"), piece(None, "other", None, "}")],
+            id="no index and new ids on the way",
+        ),
+        pytest.param(
+            [piece(0, "a", "f", '{"x":'), piece(0, "", None, "1}"), piece(0, "b", "g", "{"), piece(0, "", None, "}")],
+            id="one index for all",
+        ),
         pytest.param(
             [piece(0, "a", "f", '{"x":'), piece(0, "other", None, "1}"), piece(1, "b", "g")], id="new ids on the way"
         ),
@@ -286,11 +293,8 @@ async def test_reasoning_under_both_its_names_is_told_once() -> None:
 
 async def test_the_last_usage_counts() -> None:
     first, last = {"prompt_tokens": 5, "completion_tokens": 1}, {"prompt_tokens": 5, "completion_tokens": 2}
-    assert await answered(delta(content="a") | {"usage": first}, delta("stop") | {"usage": last}) == [
-        text("a"),
-        Usage(5, 2),
-        Stop(),
-    ]
+    chunks = [delta(content="a") | {"usage": first}, delta("stop") | {"usage": last}, delta() | {"usage": None}]
+    assert await answered(*chunks) == [text("a"), Usage(5, 2), Stop()]
 
 
 async def test_usage_of_nulls_is_zero() -> None:
@@ -347,6 +351,12 @@ async def test_an_error_in_the_middle_is_in_the_vendors_words(error: Any, words:
     failure = raised.value
     assert found == [text("a")]
     assert (failure.message, failure.code, failure.retry) == (words, code, retry)
+
+
+async def test_a_vendors_words_are_bounded() -> None:
+    with pytest.raises(ProviderError) as raised:
+        await answered({"error": {"message": "x" * 10_000}})
+    assert len(raised.value.message) == 1000
 
 
 async def test_the_finish_reason_error_is_a_failure() -> None:
