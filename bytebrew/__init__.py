@@ -24,11 +24,11 @@ from bytebrew.hookspecs import Migration, hookimpl
 from bytebrew.http import Http, UpstreamError
 from bytebrew.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
 from bytebrew.messages import Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
+from bytebrew.notation import Duration
 from bytebrew.providers import Capabilities, Provider, ProviderEvent, refusal
 from bytebrew.secrets import write_private
 from bytebrew.settings import Core, Settings
 from bytebrew.sse import ServerSentEvent
-from bytebrew.times import Duration
 from bytebrew.tools import Call, Outcome, Tool, Toolset, tool
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bytebrew.api import ANYONE, Route
 from bytebrew.auth import Actor
-from bytebrew.errors import Unauthorized
+from bytebrew.errors import Forbidden, Unauthorized
 from bytebrew.store import tokens
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ async def require(engine: "Engine", route: Route, headers: Mapping[str, str]) ->
     if route.scope is None:
         return ANYONE
     actor = await authenticate(engine, headers)
-    actor.check_scope(route.scope)
+    check_scope(actor, route.scope)
     return actor
 
 
@@ -44,3 +44,15 @@ async def authenticate(engine: "Engine", headers: Mapping[str, str]) -> Actor:
     if user is None:
         raise Unauthorized
     return user
+
+
+def check_scope(actor: Actor, scope: str) -> None:
+    """Raises Forbidden unless the actor has the scope or is an admin."""
+    if scope not in actor.scopes and "admin" not in actor.scopes:
+        raise Forbidden(f"Token does not have '{scope}' scope")
+
+
+def check_schema(actor: Actor, schema: str) -> None:
+    """Raises Forbidden where a token is bound to other schemas."""
+    if actor.schemas is not None and schema not in actor.schemas:
+        raise Forbidden(f"Token is not valid for schema '{schema}'")

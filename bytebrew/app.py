@@ -28,8 +28,8 @@ from bytebrew.errors import (
     UnsupportedMediaType,
 )
 from bytebrew.events import ErrorEvent
-from bytebrew.ids import new_id
 from bytebrew.logs import trace_id
+from bytebrew.notation import new_id
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -207,10 +207,9 @@ def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
 
 
 async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
-    too_large = PayloadTooLarge(f"The body is larger than {limit} bytes")
     declared = headers.get("content-length", "")
     if declared.isdecimal() and len(declared) < 19 and int(declared) > limit:
-        raise too_large
+        raise PayloadTooLarge(f"The body is larger than {limit} bytes")
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -220,7 +219,7 @@ async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> byt
                     raise InvalidRequest("The client left before its body was whole")
                 body += message.get("body", b"")
                 if len(body) > limit:
-                    raise too_large
+                    raise PayloadTooLarge(f"The body is larger than {limit} bytes")
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError as error:

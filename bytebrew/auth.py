@@ -1,13 +1,9 @@
-"""Who is calling and what they may do: actors, scopes, auth modes, and the form of API tokens."""
+"""Who is calling and what they may do: actors, scopes, and auth modes."""
 
-import hashlib
-import secrets
 from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 from msgspec import Struct
-
-from bytebrew.errors import Forbidden
 
 SCOPES: dict[str, int] = {
     "chat": 1,
@@ -50,16 +46,6 @@ class Actor(Struct, frozen=True, kw_only=True):
         """Whether the scope `admin`, which covers every other, is among the actor's."""
         return "admin" in self.scopes
 
-    def check_scope(self, scope: str) -> None:
-        """Raises Forbidden unless the actor has the scope."""
-        if scope not in self.scopes and not self.is_admin:
-            raise Forbidden(f"Token does not have '{scope}' scope")
-
-    def check_schema(self, schema: str) -> None:
-        """Raises Forbidden where a token is bound to other schemas."""
-        if self.schemas is not None and schema not in self.schemas:
-            raise Forbidden(f"Token is not valid for schema '{schema}'")
-
 
 class AuthMode:
     """A way to turn a bearer token that is no API token into an Actor; one is chosen by BYTEBREW_AUTH_MODE."""
@@ -86,13 +72,3 @@ def parse_scopes(names: Iterable[str], mask: int = 0) -> frozenset[str]:
 def scopes_mask(scopes: Iterable[str]) -> int:
     """The bits of the scopes."""
     return sum(SCOPES[scope] for scope in scopes)
-
-
-def new_token() -> str:
-    """An API token: `bb_` and 64 hex digits from the system's random source."""
-    return f"bb_{secrets.token_hex(32)}"
-
-
-def token_hash(token: str) -> str:
-    """The only form in which a token is stored: SHA-256 in hex."""
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -85,3 +85,8 @@ class Done(Event, frozen=True):
 
 
 LAST = frozenset({ErrorEvent.name, Done.name})
+
+
+def frame(number: int, event: str, data: bytes) -> bytes:
+    """The bytes of one event; `data` is JSON on one line."""
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, event.encode(), data)

@@ -10,8 +10,7 @@ from weakref import WeakValueDictionary
 
 from bytebrew.db import Database
 from bytebrew.errors import Draining, NotFound
-from bytebrew.events import Event
-from bytebrew.sse import frame
+from bytebrew.events import Event, frame
 
 INSERT = "insert into events (session_id, n, type, data)"
 HEARTBEAT_SECONDS = 15.0

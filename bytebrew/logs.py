@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 import msgspec
 
-from bytebrew.times import now
+from bytebrew.notation import now
 
 trace_id: ContextVar[str] = ContextVar("trace_id", default="-")
 """The request or turn that a record belongs to."""

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from bytebrew.errors import BootError
-from bytebrew.times import now
+from bytebrew.notation import now
 
 _CONFIG = """
 create table models (

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bytebrew.errors import SettingsError
-from bytebrew.times import Duration
+from bytebrew.notation import Duration
 
 PREFIX = "BYTEBREW_"
 ALIASES = {"ENGINE_HOST": "BYTEBREW_HOST", "ENGINE_PORT": "BYTEBREW_PORT", "DATA_DIR": "BYTEBREW_DATA_DIR"}

@@ -1,4 +1,4 @@
-"""Server-Sent Events in both directions (WHATWG HTML, section 9.2)."""
+"""Reads a stream of Server-Sent Events (WHATWG HTML, section 9.2)."""
 
 import re
 from typing import NamedTuple
@@ -13,11 +13,6 @@ class ServerSentEvent(NamedTuple):
     event: str
     data: str
     id: str
-
-
-def frame(number: int, event: str, data: bytes) -> bytes:
-    """The bytes of one event; `data` is JSON on one line."""
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, event.encode(), data)
 
 
 class Parser:

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from bytebrew.errors import TurnError
 from bytebrew.events import MessageDelta, MessageDone, Thinking, ToolFinished, ToolStarted
 from bytebrew.history import recall
-from bytebrew.ids import new_id
 from bytebrew.messages import Message, ModelRequest, Stop, ToolCall, Usage
+from bytebrew.notation import new_id
 from bytebrew.providers import stream_answer
 from bytebrew.store import messages, turns
 from bytebrew.tools import Call, Outcome, Tool, run_tool

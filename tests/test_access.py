@@ -14,12 +14,13 @@ import pytest
 from nacl.signing import SigningKey
 
 from bytebrew.api import Route
-from bytebrew.auth import SCOPES, new_token
+from bytebrew.auth import SCOPES
 from bytebrew.engine import Engine
 from bytebrew.events import MessageDelta
 from bytebrew.jwt import sign
 from bytebrew.sse import ServerSentEvent
 from bytebrew.store import tokens
+from bytebrew.store.tokens import new_token
 from bytebrew.testing import (
     ADMIN,
     ScriptedProvider,

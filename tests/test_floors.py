@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    "errors settings messages events times ids sse config logs",
+    "errors settings messages events notation sse config logs",
     "hookspecs providers tools confirmations auth jwt secrets http api",
     "db migrations journal store",
     "plugins turn runner tasks config_file history",

@@ -14,10 +14,10 @@ from bytebrew import journal as journal_module
 from bytebrew.db import Database, connect
 from bytebrew.errors import NotFound
 from bytebrew.events import Done, ErrorEvent, Event, MessageDelta, ToolStarted
-from bytebrew.ids import new_uuid
 from bytebrew.journal import Journal, Log, OpenStretch, last_number, read_events
 from bytebrew.messages import Usage
 from bytebrew.migrations import CORE, migrate
+from bytebrew.notation import new_uuid
 from bytebrew.sse import Parser
 
 

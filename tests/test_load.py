@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from bytebrew.events import MessageDelta
-from bytebrew.ids import new_uuid
+from bytebrew.notation import new_uuid
 from bytebrew.testing import ScriptedProvider, chat, providing, scripted_schema, served_engine
 
 SECONDS = float(os.environ.get("LOAD_SECONDS", "10"))

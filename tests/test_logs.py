@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from bytebrew.auth import new_token
 from bytebrew.jwt import SigningKey, sign
 from bytebrew.logs import Line, redact, trace_id
+from bytebrew.store.tokens import new_token
 
 JWT = sign({"sub": "x", "exp": 1}, SigningKey.generate())
 SECRETS = (

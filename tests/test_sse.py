@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bytebrew.sse import Parser, ServerSentEvent, frame
+from bytebrew.events import frame
+from bytebrew.sse import Parser, ServerSentEvent
 
 ENDS = ("\n", "\r", "\r\n")
 LINES = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]), max_size=20)

@@ -12,8 +12,8 @@ import httpx
 import msgspec
 
 from bytebrew.http import Http
+from bytebrew.notation import Duration
 from bytebrew.settings import Core
-from bytebrew.times import Duration
 
 
 class Act(Enum):

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from bytebrew.access import check_schema
 from bytebrew.api import Reply, Request, Route, Stream
 from bytebrew.errors import Forbidden
-from bytebrew.ids import is_uuid, new_id, new_uuid
 from bytebrew.messages import Usage
+from bytebrew.notation import is_uuid, new_id, new_uuid
 from bytebrew.runner import OnBusy, Turn
 from bytebrew.store import schemas, sessions, turns
 
@@ -52,7 +53,7 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
     """Sends a message and answers with the turn's events; the turn goes on if the client leaves."""
     engine, body = request.engine, request.body
     entrance, owner = await engine.db.read(_entrance, request.path["name"], body.session_id)
-    request.actor.check_schema(entrance.schema)
+    check_schema(request.actor, entrance.schema)
     if not entrance.chat_enabled:
         words = f"Chat is off for schema '{entrance.schema}'; turn on its chat_enabled"
         raise Forbidden(words, code="chat_disabled")

@@ -6,8 +6,8 @@ import time
 from msgspec import Struct
 
 from bytebrew.api import Reply, Request, Route
+from bytebrew.notation import uptime
 from bytebrew.store import agents
-from bytebrew.times import uptime
 
 
 class Health(Struct, frozen=True, kw_only=True):

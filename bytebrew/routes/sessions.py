@@ -12,9 +12,9 @@ from bytebrew.auth import Actor
 from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.journal import OpenStretch, last_number, read_events
 from bytebrew.messages import Usage
+from bytebrew.notation import parse_time, rfc3339
 from bytebrew.store import messages, sessions
 from bytebrew.store.sessions import Session
-from bytebrew.times import parse_time, rfc3339
 
 NEWEST = 1000
 """Messages that a session's own answer carries; `/messages` pages through all of them."""

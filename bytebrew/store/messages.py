@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from bytebrew.messages import Message, estimate_tokens
-from bytebrew.times import now
+from bytebrew.notation import now
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Message).decode

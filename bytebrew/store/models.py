@@ -8,8 +8,8 @@ from msgspec.structs import asdict
 from bytebrew.config import Model, ModelPatch, NewModel
 from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
+from bytebrew.notation import now
 from bytebrew.secrets import Secrets
-from bytebrew.times import now
 
 _SELECT = """select id, name, type, base_url, model_name, api_version, length(sealed_key) > 0 as has_api_key,
   is_default, created_at, updated_at from models"""

@@ -10,9 +10,8 @@ from msgspec import UNSET, Struct
 from bytebrew.config import Agent, NewRelation, NewSchema, Relation, Schema, SchemaPatch
 from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
-from bytebrew.ids import new_uuid
+from bytebrew.notation import new_uuid, now
 from bytebrew.store import agents, models
-from bytebrew.times import now
 
 _SELECT = """select s.id, s.name, s.description, s.entry_agent_id, a.name as entry_agent, s.chat_enabled,
   s.chat_last_fired_at, s.created_at from schemas s join agents a on a.id = s.entry_agent_id"""

@@ -8,7 +8,7 @@ from msgspec import Struct
 from bytebrew.auth import Actor
 from bytebrew.errors import NotFound
 from bytebrew.messages import Usage
-from bytebrew.times import now
+from bytebrew.notation import now
 
 Status = Literal["active", "completed", "failed", "cancelled"]
 

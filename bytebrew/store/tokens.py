@@ -1,5 +1,7 @@
 """API tokens: rows with the hash, never the token."""
 
+import hashlib
+import secrets
 import sqlite3
 from datetime import UTC, datetime
 from typing import Annotated
@@ -7,11 +9,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from bytebrew.auth import Actor, new_token, parse_scopes, scopes_mask, token_hash
+from bytebrew.auth import Actor, parse_scopes, scopes_mask
 from bytebrew.config import SchemaName
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
-from bytebrew.ids import new_uuid
-from bytebrew.times import now, parse_time, rfc3339
+from bytebrew.notation import new_uuid, now, parse_time, rfc3339
 
 
 class NewToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,13 +104,12 @@ def actor(conn: sqlite3.Connection, token: str) -> tuple[Actor, bool] | None:
     moment = datetime.now(UTC)
     if row is None or (row["expires_at"] and parse_time(row["expires_at"]) <= moment):
         return None
-    found = _token(row)
     who = Actor(
-        subject=f"token:{found.id}",
-        name=found.name,
+        subject=f"token:{row['id']}",
+        name=row["name"],
         kind="token",
-        scopes=frozenset(found.scopes),
-        schemas=found.schemas,
+        scopes=frozenset(row["scopes"].split()),
+        schemas=tuple(msgspec.json.decode(row["schemas"])) if row["schemas"] else None,
     )
     used = row["last_used_at"]
     return who, used is None or (moment - parse_time(used)).total_seconds() >= 60
@@ -129,3 +129,13 @@ def _expiry(text: str | None) -> str | None:
         words = "write a time like 2027-01-31T00:00:00Z"
         raise InvalidRequest(f"'{text}' is not a time", details=[Detail("$.expires_at", words)]) from error
     return rfc3339(moment)
+
+
+def new_token() -> str:
+    """An API token: `bb_` and 64 hex digits from the system's random source."""
+    return f"bb_{secrets.token_hex(32)}"
+
+
+def token_hash(token: str) -> str:
+    """The only form in which a token is stored: SHA-256 in hex."""
+    return hashlib.sha256(token.encode()).hexdigest()

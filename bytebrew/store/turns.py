@@ -8,8 +8,8 @@ from msgspec import Struct
 from bytebrew.auth import Actor
 from bytebrew.errors import Conflict, NotFound
 from bytebrew.messages import Message, ToolCall, Usage
+from bytebrew.notation import now
 from bytebrew.store import messages, sessions
-from bytebrew.times import now
 
 
 class NewTurn(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from bytebrew import db
-from bytebrew.ids import new_id, new_uuid
+from bytebrew.notation import new_id, new_uuid
 from bytebrew.testing import ADMIN
 from tests.bench.servers import Server
 

@@ -1,10 +1,34 @@
-"""Times and durations as they are written outside: RFC 3339 in UTC, and Go's duration text."""
+"""How things are written outside: identifiers, times in RFC 3339 and UTC, durations in Go's text."""
 
 import re
+import secrets
+import time
+import uuid
 from datetime import UTC, datetime
 
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d{1,12}(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+def new_uuid() -> str:
+    """A UUID of version 7 (RFC 9562): in order of time, so that what is written together lies together in the file."""
+    value = _milliseconds() << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
+    return str(uuid.UUID(int=value))
+
+
+def new_id(prefix: str) -> str:
+    """`prefix_` and 24 hex digits, 12 of the time in milliseconds and 12 random ones."""
+    return f"{prefix}_{_milliseconds():012x}{secrets.token_hex(6)}"
+
+
+def _milliseconds() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def is_uuid(text: str) -> bool:
+    """Whether the text is a UUID in its canonical form."""
+    return _UUID.fullmatch(text) is not None
 
 
 class Duration(float):
