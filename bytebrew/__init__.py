@@ -23,7 +23,7 @@ from bytebrew.events import Event, MessageDelta, Thinking
 from bytebrew.hookspecs import Migration, hookimpl
 from bytebrew.http import Http, UpstreamError
 from bytebrew.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
-from bytebrew.messages import Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
+from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
 from bytebrew.notation import Duration
 from bytebrew.providers import Capabilities, Provider, ProviderEvent, refusal
 from bytebrew.secrets import write_private
@@ -40,6 +40,7 @@ __all__ = [
     "SCOPES",
     "Actor",
     "Agent",
+    "Attachment",
     "AuthMode",
     "BadToken",
     "BootError",

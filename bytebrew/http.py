@@ -19,6 +19,7 @@ from bytebrew.settings import Core
 from bytebrew.sse import Parser, ServerSentEvent
 
 MAX_ERROR_BYTES = 65536
+MAX_BODY_BYTES = 64 * 1024 * 1024
 ERROR_BODY_SECONDS = 5.0
 DRAIN_SECONDS = 0.05
 
@@ -89,6 +90,18 @@ class Http:
                 raise UpstreamError(response.status_code, await _beginning(chunks), None)
             async with aclosing(_events(chunks)) as events:
                 yield events
+
+    async def fetch(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
+    ) -> bytes:
+        """The whole body of an answer of at most 64 MiB; raises as `stream`."""
+        async with self._answer(method, url, headers or {}, json) as (_, chunks):
+            body = bytearray()
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise ProviderError(f"The vendor's answer is longer than {MAX_BODY_BYTES} bytes")
+            return bytes(body)
 
     @asynccontextmanager
     async def _answer(

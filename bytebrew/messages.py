@@ -21,6 +21,15 @@ class ToolCall(Struct, frozen=True):
     malformed: str | None = None
 
 
+class Attachment(Struct, frozen=True, omit_defaults=True):
+    """An image or a file of a user's message: its bytes in base64, or the URL at which the vendor finds it."""
+
+    media_type: str
+    data: str = ""
+    url: str = ""
+    name: str = ""
+
+
 class Message(Struct, frozen=True, omit_defaults=True):
     """One entry of a conversation; `vendor` is what a provider wants back unchanged, such as a thinking signature."""
 
@@ -31,6 +40,7 @@ class Message(Struct, frozen=True, omit_defaults=True):
     call_id: str = ""
     tool: str = ""
     has_error: bool = False
+    attachments: tuple[Attachment, ...] = ()
     vendor: dict[str, Any] = field(default_factory=dict)
 
 

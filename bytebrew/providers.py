@@ -1,7 +1,7 @@
 """Providers: what an author writes, and how a model's answer is streamed with retries."""
 
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import ClassVar
 
@@ -20,12 +20,13 @@ LONGEST_WAIT = 60.0
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
-    """What a vendor's API can carry."""
+    """What a vendor's API can carry; `vision` is images, `documents` PDF files in a user's message."""
 
     tools: bool = True
     parallel_tools: bool = True
     thinking: bool = False
     vision: bool = False
+    documents: bool = False
     embeddings: bool = False
     system_role: bool = True
 
@@ -33,11 +34,14 @@ class Capabilities(Struct, frozen=True, kw_only=True):
 class Provider:
     """A vendor's API: turns a ModelRequest into the vendor's words and the answer into events.
 
-    `base_url` is used where a model names none.
+    `base_url` is used where a model names none; `aliases` are other names of the type that are read; `needs` are the
+    fields that a model of this type must have, of `base_url`, `api_key` and `api_version`.
     """
 
     type: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
     base_url: ClassVar[str] = ""
+    needs: ClassVar[frozenset[str]] = frozenset()
     capabilities: ClassVar[Capabilities] = Capabilities()
 
     def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
@@ -47,6 +51,10 @@ class Provider:
         connection.
         """
         raise NotImplementedError
+
+    async def embed(self, texts: Sequence[str], request: ModelRequest, http: Http) -> list[list[float]]:
+        """A vector for each text, in order; only the request's model, address and key count. Raises as `stream`."""
+        raise ProviderError(f"{self.type} makes no embeddings", code="model_bad_request")
 
 
 async def stream_answer(
