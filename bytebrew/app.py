@@ -8,7 +8,6 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-import anyio
 import msgspec
 from starlette.routing import Route as PathRoute
 from starlette.routing import Router
@@ -208,7 +207,7 @@ def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
 
 async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
     declared = headers.get("content-length", "")
-    if declared.isdecimal() and len(declared) < 19 and int(declared) > limit:
+    if declared.isdecimal() and int(declared[:19]) > limit:
         raise PayloadTooLarge(f"The body is larger than {limit} bytes")
     body = bytearray()
     try:
@@ -249,26 +248,35 @@ def _rejecting(send: Send) -> Send:
 async def _stream(stream: Stream, receive: Receive, send: Send) -> None:
     """Sends frames until they end or the client leaves, and says nothing after that."""
     lines = [(name.encode(), value.encode()) for name, value in (STREAM_HEADERS | stream.headers).items()]
-    async with aclosing(stream.frames) as frames, anyio.create_task_group() as group:
-        await send({"type": "http.response.start", "status": 200, "headers": lines})
-        await send({"type": "http.response.body", "body": b": ok\n\n", "more_body": True})
-        group.start_soon(_until_gone, receive, group.cancel_scope)
-        try:
-            async for chunk in frames:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except EngineError as error:
-            await _last_words(send, ErrorEvent(code=error.code, message=error.message))
-        except Exception:
-            log.exception("a stream failed")
-            await _last_words(send, ErrorEvent(code=_INTERNAL["error"], message=_INTERNAL["message"]))
-        group.cancel_scope.cancel()
+    presence = asyncio.timeout(None)
+    watch = None
+    try:
+        async with presence, aclosing(stream.frames) as frames:
+            await send({"type": "http.response.start", "status": 200, "headers": lines})
+            await send({"type": "http.response.body", "body": b": ok\n\n", "more_body": True})
+            watch = asyncio.create_task(_until_gone(receive, presence))
+            try:
+                async for chunk in frames:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            except EngineError as error:
+                await _last_words(send, ErrorEvent(code=error.code, message=error.message))
+            except Exception:
+                log.exception("a stream failed")
+                await _last_words(send, ErrorEvent(code=_INTERNAL["error"], message=_INTERNAL["message"]))
+    except TimeoutError:
+        if not presence.expired():
+            raise
+    finally:
+        if watch is not None:
+            watch.cancel()
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+async def _until_gone(receive: Receive, presence: asyncio.Timeout) -> None:
+    """Ends the client's presence once it has left; lighter than a task group, and there is one for each stream."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    scope.cancel()
+    presence.reschedule(asyncio.get_running_loop().time())
 
 
 async def _last_words(send: Send, event: ErrorEvent) -> None:

@@ -1,5 +1,6 @@
 """Starts, queues, cancels and recovers turns; a turn does not belong to an HTTP request."""
 
+import asyncio
 import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
@@ -63,9 +64,8 @@ class Turn:
         self.call_ids: set[str] = set()
         self.status = "queued"
         self.log: Log
-        self.admitted = anyio.Event()
-        self.refused = False
-        self.ended = anyio.Event()
+        self.admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.recorded = False
         self.failure: EngineError | None = None
         self.cancelled_for: Literal["cancelled", "interrupted"] | None = None
         self.scope = anyio.CancelScope()
@@ -73,6 +73,11 @@ class Turn:
     def append(self, event: Event) -> int:
         """Puts an event into the session's journal."""
         return self.engine.journal.append(self.log, event)
+
+    async def end(self) -> None:
+        """Returns once the turn has ended and its end is in the file."""
+        while not self.recorded:
+            await self.log.changed()
 
     def cancel(self, reason: Literal["cancelled", "interrupted"]) -> None:
         """Stops the turn at its next await; it still records its end."""
@@ -137,16 +142,15 @@ class Runner:
         else:
             self._make_way(lane, turn, on_busy)
         with anyio.CancelScope(shield=True):
+            admitted = False
             try:
                 turn.log = await self._engine.journal.log(turn.session_id, new=turn.new.begins)
                 if idle:
                     self._begin(turn)
                 await self._engine.db.write(turns.admit, turn.new, turn.first)
-            except BaseException:
-                turn.refused = True
-                raise
+                admitted = True
             finally:
-                turn.admitted.set()
+                turn.admitted.set_result(admitted)
                 if idle:
                     self._group.start_soon(self._drive, turn.session_id, lane)
 
@@ -190,8 +194,7 @@ class Runner:
     async def _drive(self, session_id: str, lane: Lane) -> None:
         try:
             while True:
-                await lane.current.admitted.wait()
-                if not lane.current.refused:
+                if await lane.current.admitted:
                     await self._run(lane.current)
                 if not lane.waiting or self.draining:
                     return
@@ -215,25 +218,28 @@ class Runner:
             log.exception("turn %s could not be recorded", turn.id)
             turn.log.fail(error)
         finally:
-            turn.ended.set()
+            turn.recorded = True
+            turn.log.notify()
 
     async def _outcome(self, turn: Turn) -> Event:
         """Runs the turn; its last event says how it ended."""
         seconds = turn.agent.max_turn_duration
         try:
             with turn.scope:
-                with anyio.fail_after(seconds):
-                    await run_turn(turn)
+                turn.scope.deadline = anyio.current_time() + seconds
+                await run_turn(turn)
                 turn.status = "completed"
                 return Done(session_id=turn.session_id, turn_id=turn.id, usage=turn.usage)
             if turn.cancelled_for == "cancelled":
                 turn.status = "cancelled"
                 return Done(session_id=turn.session_id, turn_id=turn.id, usage=turn.usage, status="cancelled")
-            turn.failure = TurnInterrupted(INTERRUPTED)
+            if turn.cancelled_for == "interrupted":
+                turn.failure = TurnInterrupted(INTERRUPTED)
+            else:
+                words = f"The turn took longer than {seconds} s; raise the agent's max_turn_duration"
+                turn.failure = TurnTimeout(words)
         except EngineError as error:
             turn.failure = error
-        except TimeoutError:
-            turn.failure = TurnTimeout(f"The turn took longer than {seconds} s; raise the agent's max_turn_duration")
         except Exception:
             log.exception("turn %s failed", turn.id)
             turn.failure = TurnError(f"The engine failed; its log has the trace of {turn.id}", code="internal_error")
@@ -286,7 +292,7 @@ class Runner:
 
     async def _requeue(self, turn: Turn) -> None:
         turn.log = await self._engine.journal.log(turn.session_id)
-        turn.admitted.set()
+        turn.admitted.set_result(True)
         if lane := self._lanes.get(turn.session_id):
             lane.waiting.append(turn)
         elif self._group:

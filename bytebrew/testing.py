@@ -13,6 +13,7 @@ import httpx
 
 from bytebrew import server
 from bytebrew.config import NewAgent, NewModel, NewSchema
+from bytebrew.conformance import CHECKS, Check, provider_conformance
 from bytebrew.engine import Engine
 from bytebrew.hookspecs import hookimpl
 from bytebrew.http import Http
@@ -20,6 +21,27 @@ from bytebrew.messages import ModelRequest, Stop
 from bytebrew.providers import Capabilities, Provider, ProviderEvent
 from bytebrew.sse import Parser, ServerSentEvent
 from bytebrew.store import agents, models, schemas
+from bytebrew.trial import THOUGHTS, WORDS, Wire
+
+__all__ = [
+    "ADMIN",
+    "CHECKS",
+    "THOUGHTS",
+    "WORDS",
+    "Check",
+    "ScriptedProvider",
+    "Step",
+    "Wire",
+    "chat",
+    "engine",
+    "events_of",
+    "names",
+    "plugin",
+    "provider_conformance",
+    "providing",
+    "scripted_schema",
+    "served_engine",
+]
 
 ADMIN = "bb_" + "a" * 64
 """The admin token of every engine that this kit makes."""

@@ -76,7 +76,7 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
     headers = {"x-session-id": turn.session_id, "x-turn-id": turn.id}
     if body.stream:
         return Stream(frames=engine.journal.follow(turn.log, turn), headers=headers)
-    await turn.ended.wait()
+    await turn.end()
     return await _whole(request, turn, headers)
 
 
