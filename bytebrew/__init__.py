@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from bytebrew.api import ANYONE, Guard, Reply, Request, Route, Stream
 from bytebrew.auth import SCOPES, Actor, AuthMode
+from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.config import Agent
 from bytebrew.errors import (
     BootError,
@@ -29,7 +30,7 @@ from bytebrew.providers import Capabilities, Provider, ProviderEvent, refusal
 from bytebrew.secrets import write_private
 from bytebrew.settings import Core, Settings
 from bytebrew.sse import ServerSentEvent
-from bytebrew.tools import Call, Outcome, Tool, Toolset, tool
+from bytebrew.tools import Call, Outcome, Result, Risk, Tool, Toolset, tool
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine as Engine
@@ -46,6 +47,9 @@ __all__ = [
     "BootError",
     "Call",
     "Capabilities",
+    "CatalogEntry",
+    "CatalogModel",
+    "CatalogProvider",
     "Conflict",
     "Core",
     "Detail",
@@ -68,6 +72,8 @@ __all__ = [
     "PublicKeys",
     "Reply",
     "Request",
+    "Result",
+    "Risk",
     "Route",
     "ServerSentEvent",
     "Settings",

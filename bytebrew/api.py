@@ -2,9 +2,12 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from bytebrew.auth import Actor
+from bytebrew.errors import Detail, InvalidRequest
+from bytebrew.notation import parse_time, rfc3339
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -54,7 +57,7 @@ class Route:
     """A path with a method, the scope that it needs (None: public), and the types of its body and answer.
 
     `run` answers a value for JSON, None for an empty 204, a Reply or a Stream. `aliases` are further names of the
-    body's fields.
+    body's fields. With `upload` the body may be as large as BYTEBREW_MAX_UPLOAD_BYTES says.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -66,6 +69,21 @@ class Route:
     answer: Any = None
     status: int = 200
     aliases: Mapping[str, str] = field(default_factory=dict)
+    upload: bool = False
+
+
+def moment(query: Mapping[str, str], name: str, *, last: bool = False) -> str:
+    """A time of the query string in RFC 3339, or "" where it is left out; with `last` a bare date is its end."""
+    text = query.get(name)
+    if not text:
+        return ""
+    try:
+        found = parse_time(f"{text}T00:00:00Z" if len(text) == 10 else text)
+        return rfc3339(found + timedelta(days=1) if last and len(text) == 10 else found)
+    except (ValueError, OverflowError) as error:
+        words = "write 2026-03-01 or 2026-03-01T09:00:00Z"
+        details = [Detail(f"$.{name}", words)]
+        raise InvalidRequest(f"{name}: '{text[:40]}' is not a time; {words}", details=details) from error
 
 
 Guard = Callable[[Request[Any], Route], Awaitable[None]]

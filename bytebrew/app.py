@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Iterable, Mapping, MutableMapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -59,7 +59,7 @@ class Application:
 
     def __init__(self, engine: "Engine", routes: Iterable[Route]) -> None:
         by_path: dict[str, dict[str, Route]] = {}
-        for route in routes:
+        for route in sorted(routes, key=lambda route: "{" in route.path):  # a name is no other route's parameter
             methods = by_path.setdefault(route.path, {})
             if route.method in methods:
                 raise ValueError(f"{route.method} {route.path} is routed twice")
@@ -77,6 +77,8 @@ class Application:
             return
         request_id = new_id("req")
         trace_id.set(request_id)
+        if scope["http_version"] == "2":
+            receive, send = _body_first(receive, send)
         begun = False
         status = 0
 
@@ -136,7 +138,9 @@ class Endpoint:
         for guard in engine.guards:
             await guard(request, route)
         if route.body is not None:
-            raw = await _read(receive, headers, engine.settings.core.max_body_bytes)
+            core = engine.settings.core
+            limit = core.max_upload_bytes if route.upload else core.max_body_bytes
+            raw = await _read(receive, headers, limit)
             request.body = self._decode(route, raw, headers)
         answer = await route.run(request)
         if isinstance(answer, Stream) and method == "HEAD":
@@ -223,6 +227,29 @@ async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> byt
                     return bytes(body)
     except TimeoutError as error:
         raise RequestTimeout(f"The body did not arrive within {BODY_SECONDS:g} s") from error
+
+
+def _body_first(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Sends no answer before the body has come: hypercorn ends an HTTP/2 connection whose answered stream has data."""
+    whole = False
+
+    async def receive_noting() -> Message:
+        nonlocal whole
+        message = await receive()
+        whole = not message.get("more_body", False)
+        return message
+
+    async def send_after(message: Message) -> None:
+        nonlocal whole
+        if not whole:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BODY_SECONDS):
+                    while not whole:
+                        await receive_noting()
+            whole = True
+        await send(message)
+
+    return receive_noting, send_after
 
 
 async def _answer(send: Send, status: int, body: Any, headers: Mapping[str, str]) -> None:

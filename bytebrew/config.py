@@ -24,10 +24,17 @@ MaxContext = Annotated[int, Meta(ge=1_000, le=200_000, description="tokens of co
 MaxDuration = Annotated[int, Meta(ge=1, le=86_400, description="seconds for one turn")]
 Lifecycle = Literal["persistent", "spawn"]
 ToolExecution = Literal["sequential", "parallel"]
+ModelKind = Literal["chat", "embedding"]
+Dimensions = Annotated[int, Meta(ge=1, le=65536)]
+Dollars = Annotated[float, Meta(ge=0, le=1_000_000, description="US dollars for a million tokens")]
+Fallback = Annotated[tuple[Name, ...], Meta(max_length=10)]
 
 
 class NewModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model to create; `is_default` makes it the model of agents that name none."""
+    """A model to create; `is_default` makes it the model of agents that name none.
+
+    `fallback` names models that answer in its place while it cannot; prices that are left out are the catalog's.
+    """
 
     name: Name
     type: Annotated[str, Meta(min_length=1, max_length=64)]
@@ -35,6 +42,11 @@ class NewModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     base_url: Url = ""
     api_key: Secret = ""
     api_version: Annotated[str, Meta(max_length=64)] = ""
+    kind: ModelKind = "chat"
+    embedding_dim: Dimensions | None = None
+    pricing_input: Dollars | None = None
+    pricing_output: Dollars | None = None
+    fallback: Fallback = ()
     is_default: bool = False
 
 
@@ -47,6 +59,11 @@ class ModelPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     base_url: Url | UnsetType = UNSET
     api_key: Secret | UnsetType = UNSET
     api_version: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
+    kind: ModelKind | UnsetType = UNSET
+    embedding_dim: Dimensions | UnsetType | None = UNSET
+    pricing_input: Dollars | UnsetType | None = UNSET
+    pricing_output: Dollars | UnsetType | None = UNSET
+    fallback: Fallback | UnsetType = UNSET
     is_default: bool | UnsetType = UNSET
 
 
@@ -59,6 +76,11 @@ class Model(Struct, frozen=True, kw_only=True):
     base_url: str
     model_name: str
     api_version: str
+    kind: ModelKind
+    embedding_dim: int | None
+    pricing_input: float | None
+    pricing_output: float | None
+    fallback: tuple[str, ...]
     has_api_key: bool
     is_default: bool
     created_at: str

@@ -13,17 +13,19 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from bytebrew import migrations, settings
+from bytebrew import byok, migrations, settings
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
+from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.config import NewAgent, NewModel, NewSchema
 from bytebrew.db import Database, connect
 from bytebrew.errors import BootError, SettingsError
 from bytebrew.hookspecs import OBSERVING, Migration
 from bytebrew.http import Http
 from bytebrew.journal import Journal
+from bytebrew.options import Options
 from bytebrew.plugins import Plugins, Registry
-from bytebrew.providers import Provider
+from bytebrew.providers import Models, Price, Provider
 from bytebrew.runner import Runner
 from bytebrew.secrets import Secrets
 from bytebrew.settings import Core, Settings
@@ -62,6 +64,13 @@ class Engine:
         self.http = http or Http(self.settings.core)
         self.runner = Runner(self)
         self._declare()
+        prices = {
+            one.id: Price(input=one.pricing_input, output=one.pricing_output, cached=one.pricing_cached)
+            for one in self.catalog.values()
+        }
+        retries = self.settings.core.provider_retries
+        self.options = Options([byok.ANY_BASE_URL, *map(byok.option, self.providers.values())])
+        self.models = Models(self.providers, self.secrets, prices, self.http, retries)
         self._stack = AsyncExitStack()
 
     def _declare(self) -> None:
@@ -73,6 +82,8 @@ class Engine:
         self.guards: list[Guard] = []
         self.routes: list[Route] = []
         self._migrations: dict[str, list[Migration]] = {}
+        self.catalog: Registry[CatalogModel] = Registry("catalog model")
+        self.vendors: Registry[CatalogProvider] = Registry("catalog provider")
         self._observers = {hook: plugins.implementations(hook) for hook in OBSERVING}
         for hook, registry, key in (
             ("register_providers", self.providers, "type"),
@@ -80,6 +91,7 @@ class Engine:
             ("register_auth_modes", self.auth_modes, "name"),
         ):
             plugins.declare(hook, _adding(registry, key), settings=self.settings)
+        plugins.declare("register_catalog", self._enter)
         if not self.providers:
             raise BootError("no plugin registers an LLM provider; is the package installed with its metadata?")
         if core.auth_mode not in self.auth_modes:
@@ -90,6 +102,14 @@ class Engine:
         plugins.declare("register_guards", lambda _, one: self.guards.append(one), engine=self)
         plugins.declare("register_routes", lambda _, one: self.routes.append(one), engine=self)
         plugins.declare("register_migrations", lambda name, one: self._migrations.setdefault(name, []).append(one))
+
+    def _enter(self, owner: str, entry: CatalogEntry) -> None:
+        if isinstance(entry, CatalogModel):
+            self.catalog.add(owner, entry.id, entry)
+        elif isinstance(entry, CatalogProvider):
+            self.vendors.add(owner, entry.id, entry)
+        else:
+            raise TypeError(f"it registers {entry!r}, which is no CatalogModel and no CatalogProvider")
 
     async def __aenter__(self) -> "Engine":
         async with AsyncExitStack() as stack:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from bytebrew.events import MessageDelta
-from bytebrew.messages import Message, ModelRequest, ToolSpec, Usage, estimate_tokens
-from bytebrew.providers import stream_answer
+from bytebrew.messages import Message, ModelRequest, ToolSpec
+from bytebrew.providers import Spent
 from bytebrew.store import messages
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ class History(NamedTuple):
 async def recall(turn: "Turn", tools: tuple[ToolSpec, ...]) -> History:
     """The history within the agent's max_context_size; summarises older turns, once, where it does not fit."""
     db, agent = turn.engine.db, turn.agent
-    fixed = estimate_tokens(agent.system) + estimate_tokens(turn.message)
-    fixed += sum(estimate_tokens(msgspec.json.encode(tool).decode()) for tool in tools)
+    fixed = messages.estimate_tokens(agent.system) + messages.estimate_tokens(turn.new.message)
+    fixed += sum(messages.estimate_tokens(msgspec.json.encode(tool).decode()) for tool in tools)
     budget = max(agent.max_context_size - fixed, agent.max_context_size // 4)
     window = await db.read(messages.window, turn.session_id, turn.id, budget)
     summary = window.summary
@@ -53,15 +53,12 @@ async def _summarise(turn: "Turn", earlier: str, older: list[Message], budget: i
         parts.append(f"{message.role}: {message.content}{calls}")
     text = "\n\n".join(parts)[-4 * budget :]
     asked = Message("user", text)
-    request: ModelRequest = turn.model.request(system=_SUMMARISE, messages=(asked,))
+    request = ModelRequest(model_name="", base_url="", system=_SUMMARISE, messages=(asked,))
     summary: list[str] = []
-    answer = stream_answer(
-        turn.model.provider, request, turn.engine.http, retries=turn.engine.settings.core.provider_retries
-    )
-    async with aclosing(answer) as events:
+    async with aclosing(turn.engine.models.answer(turn.model, request)) as events:
         async for event in events:
             if isinstance(event, MessageDelta):
                 summary.append(event.content)
-            elif isinstance(event, Usage):
-                turn.usage += event
+            elif isinstance(event, Spent):
+                turn.spend(event)
     return "".join(summary).strip()[: max(2000, budget)]

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
+from bytebrew.catalog import CatalogEntry
 from bytebrew.messages import ToolCall
 from bytebrew.providers import Provider
 from bytebrew.settings import Settings
@@ -36,6 +37,11 @@ def register_settings(register: Callable[[type[Struct]], None]) -> None:
 @hookspec
 def register_providers(register: Callable[[Provider], None], settings: Settings) -> None:
     """Registers LLM providers, each under its `type`."""
+
+
+@hookspec
+def register_catalog(register: Callable[[CatalogEntry], None]) -> None:
+    """Registers known models and vendors, each under its id."""
 
 
 @hookspec
@@ -101,6 +107,7 @@ async def shutdown(engine: "Engine") -> None:
 DECLARING: Mapping[str, type] = {
     "register_settings": type,
     "register_providers": Provider,
+    "register_catalog": CatalogEntry,
     "register_tools": Tool,
     "register_toolsets": Toolset,
     "register_auth_modes": AuthMode,

@@ -70,20 +70,16 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
 
 
 class Usage(Struct, frozen=True):
-    """Tokens of one or more model calls; `cached_tokens` are part of the input, `thinking_tokens` of the output."""
+    """Tokens of one or more model calls; `cached_tokens` are part of the input, `thinking_tokens` of the output.
+
+    `cost_usd` is of the calls whose price is known, and None where no price is; a provider leaves it so.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     thinking_tokens: int = 0
-
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.thinking_tokens + other.thinking_tokens,
-        )
+    cost_usd: float | None = None
 
 
 class Stop(Struct, frozen=True):
@@ -91,8 +87,3 @@ class Stop(Struct, frozen=True):
 
     reason: StopReason = "end"
     vendor: dict[str, Any] = field(default_factory=dict)
-
-
-def estimate_tokens(text: str) -> int:
-    """Four characters to a token, rounded up."""
-    return (len(text) + 3) // 4

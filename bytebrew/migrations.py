@@ -15,6 +15,11 @@ create table models (
   model_name text not null,
   base_url text not null,
   api_version text not null,
+  kind text not null,
+  embedding_dim integer,
+  pricing_input real,
+  pricing_output real,
+  fallback text not null,
   sealed_key blob not null,
   is_default integer not null,
   created_at text not null,
@@ -81,6 +86,12 @@ create table tokens (
   revoked_at text
 ) strict, without rowid;
 create unique index tokens_name on tokens (name) where revoked_at is null;
+
+create table settings (
+  key text primary key,
+  value text not null,
+  updated_at text not null
+) strict, without rowid;
 """
 
 _SESSIONS = """
@@ -103,6 +114,8 @@ create table turns (
   id text not null unique,
   session_id text not null references sessions (id) on delete cascade,
   message text not null,
+  attachments text not null,
+  own_key integer not null,
   status text not null,
   first_event integer,
   last_event integer,
@@ -110,6 +123,7 @@ create table turns (
   output_tokens integer not null default 0,
   cached_tokens integer not null default 0,
   thinking_tokens integer not null default 0,
+  cost_usd real,
   created_at text not null,
   started_at text,
   finished_at text
@@ -126,6 +140,22 @@ create table messages (
   created_at text not null,
   primary key (session_id, n)
 ) strict, without rowid;
+
+create table usage (
+  id integer primary key,
+  turn_id text not null,
+  schema text not null,
+  agent text not null,
+  model text not null,
+  subject text not null,
+  input_tokens integer not null,
+  output_tokens integer not null,
+  cached_tokens integer not null,
+  thinking_tokens integer not null,
+  cost_usd real,
+  created_at text not null
+) strict;
+create index usage_time on usage (created_at);
 
 create table summaries (
   session_id text primary key references sessions (id) on delete cascade,

@@ -1,17 +1,24 @@
-"""Providers: what an author writes, and how a model's answer is streamed with retries."""
+"""Providers: what an author writes, and how a model is called: retries, fallback, price, verification."""
 
+import logging
 import random
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import anyio
 from msgspec import Struct
+from msgspec.structs import replace
 
-from bytebrew.errors import ProviderError
+from bytebrew.breaker import Breaker
+from bytebrew.errors import ProviderError, Unprocessable
 from bytebrew.events import MessageDelta, Thinking
 from bytebrew.http import Http, UpstreamError
-from bytebrew.messages import ModelRequest, Stop, ToolCall, Usage
+from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
+from bytebrew.secrets import Secrets
+
+log = logging.getLogger(__name__)
 
 ProviderEvent = Thinking | MessageDelta | ToolCall | Usage | Stop
 
@@ -29,6 +36,10 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     documents: bool = False
     embeddings: bool = False
     system_role: bool = True
+
+    def carries(self, attachment: Attachment) -> bool:
+        """Whether a message to this vendor may bring it along."""
+        return self.vision if attachment.media_type.startswith("image/") else self.documents
 
 
 class Provider:
@@ -55,6 +66,11 @@ class Provider:
     async def embed(self, texts: Sequence[str], request: ModelRequest, http: Http) -> list[list[float]]:
         """A vector for each text, in order; only the request's model, address and key count. Raises as `stream`."""
         raise ProviderError(f"{self.type} makes no embeddings", code="model_bad_request")
+
+
+def named(providers: Mapping[str, Provider], name: str) -> Provider | None:
+    """The provider of a type, or of one of its aliases."""
+    return providers.get(name) or next((one for one in providers.values() if name in one.aliases), None)
 
 
 async def stream_answer(
@@ -111,3 +127,211 @@ def _without_key(error: ProviderError, key: str) -> ProviderError:
         return error
     message = error.message.replace(key, "***")
     return ProviderError(message, code=error.code, retry=error.retry, retry_after=error.retry_after)
+
+
+class Price(Struct, frozen=True, kw_only=True):
+    """US dollars for a million tokens; cached input costs as much as other input unless it has a price of its own."""
+
+    input: float
+    output: float
+    cached: float | None = None
+
+    def of(self, usage: Usage) -> float:
+        """What some tokens cost."""
+        cached = self.input if self.cached is None else self.cached
+        fresh = usage.input_tokens - usage.cached_tokens
+        return (fresh * self.input + usage.cached_tokens * cached + usage.output_tokens * self.output) / 1_000_000
+
+
+class Target(Struct, frozen=True, kw_only=True):
+    """What it takes to call a model; `sealed_key` is opened just before."""
+
+    name: str
+    type: str
+    model_name: str
+    base_url: str = ""
+    api_version: str = ""
+    sealed_key: bytes = b""
+    pricing_input: float | None = None
+    pricing_output: float | None = None
+    fallback: tuple[str, ...] = ()
+
+
+class BoundModel(Struct, frozen=True, kw_only=True):
+    """A model with its provider and its opened key, and those that may take its place."""
+
+    name: str
+    provider: Provider
+    base: ModelRequest
+    price: Price | None = None
+    fallback: "tuple[BoundModel, ...]" = ()
+
+    def request(self, asked: ModelRequest) -> ModelRequest:
+        """What is asked, put to this model."""
+        base = self.base
+        return replace(
+            asked,
+            model_name=base.model_name,
+            base_url=base.base_url,
+            api_key=base.api_key,
+            api_version=base.api_version,
+        )
+
+
+class Spent(Struct, frozen=True):
+    """The tokens of one call, under the name of the model that answered."""
+
+    model: str
+    usage: Usage
+
+
+class Verification(Struct, frozen=True, kw_only=True):
+    """What became of a ping and of a question that wants a tool; `response_time_ms` is the ping's."""
+
+    connectivity: Literal["ok", "error"]
+    tool_calling: Literal["supported", "not_detected", "skipped"]
+    response_time_ms: int
+    model_name: str
+    provider: str
+    error: str | None
+
+
+ELSEWHERE = frozenset({"model_rate_limited", "model_overloaded", "model_unavailable", "model_timeout"})
+"""The errors after which another model may answer: those that say nothing against the request or the key."""
+_BROKEN = ELSEWHERE - {"model_rate_limited"}
+_CALCULATOR = ToolSpec(
+    "calculator",
+    "Evaluates an arithmetic expression",
+    {"type": "object", "properties": {"expression": {"type": "string"}}, "required": ["expression"]},
+)
+
+
+class Models:
+    """Makes stored models callable, and calls them; knows which of them fail."""
+
+    def __init__(
+        self, providers: Mapping[str, Provider], secrets: Secrets, prices: Mapping[str, Price], http: Http, retries: int
+    ) -> None:
+        self._providers = providers
+        self._secrets = secrets
+        self._prices = prices
+        self._http = http
+        self._retries = retries
+        self.breakers: dict[str, Breaker] = {}
+
+    def bind(self, target: Target, fallback: Sequence[Target] = (), *, key: str = "") -> BoundModel:
+        """The target with its provider, and its own key unless another is given; Unprocessable without a plugin."""
+        provider = self._providers.get(target.type)
+        if provider is None:
+            words = f"Model '{target.name}' is of type '{target.type}', for which no plugin is loaded"
+            raise Unprocessable(words, code="provider_missing")
+        price = self._prices.get(target.model_name)
+        if target.pricing_input is not None and target.pricing_output is not None:
+            price = Price(input=target.pricing_input, output=target.pricing_output)
+        base = ModelRequest(
+            model_name=target.model_name,
+            base_url=(target.base_url or provider.base_url).rstrip("/"),
+            api_key=key or (self._secrets.open(target.sealed_key) if target.sealed_key else ""),
+            api_version=target.api_version,
+        )
+        others = tuple(self.bind(other) for other in fallback)
+        return BoundModel(name=target.name, provider=provider, base=base, price=price, fallback=others)
+
+    async def answer(
+        self, model: BoundModel, asked: ModelRequest
+    ) -> AsyncGenerator[Thinking | MessageDelta | ToolCall | Spent | Stop, None]:
+        """The model's events, or those of the first of its fallbacks that answers where it cannot."""
+        failure: ProviderError | None = None
+        for candidate in (model, *model.fallback):
+            if candidate is not model and not _carried(candidate, asked.messages):
+                continue
+            begun = False
+            try:
+                async with aclosing(self._call(candidate, asked)) as events:
+                    async for event in events:
+                        begun = True
+                        yield event
+                return
+            except ProviderError as error:
+                failure = failure or error
+                if begun or error.code not in ELSEWHERE:
+                    raise
+                if model.fallback:
+                    log.warning("model %s failed before its first token: %s", candidate.name, error)
+        if failure is not None:
+            raise failure
+
+    async def _call(
+        self, model: BoundModel, asked: ModelRequest
+    ) -> AsyncGenerator[Thinking | MessageDelta | ToolCall | Spent | Stop, None]:
+        breaker = self.breakers.get(model.name)
+        if breaker is not None and not breaker.allows():
+            words = f"Model '{model.name}' has failed {breaker.failure_count} times; it is tried again within a minute"
+            raise ProviderError(words, code="model_unavailable")
+        ended = False
+        try:
+            events = stream_answer(model.provider, model.request(asked), self._http, retries=self._retries)
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, Usage):
+                        cost = model.price.of(event) if model.price else None
+                        yield Spent(model.name, replace(event, cost_usd=cost))
+                    else:
+                        yield event
+            ended = True
+            if breaker is not None:
+                breaker.succeeded()
+        except ProviderError as error:
+            if error.code in _BROKEN:
+                ended = True
+                self.breakers.setdefault(model.name, Breaker(5, 60, 30)).failed()
+            raise
+        finally:
+            if not ended and breaker is not None:
+                breaker.released()
+
+    async def verify(self, model: BoundModel, *, embeds: bool = False, seconds: float = 30) -> Verification:
+        """Pings a model and asks it for a tool call, within the seconds; never raises what the vendor did."""
+        started = time.monotonic()
+        tool_calling: Literal["supported", "not_detected", "skipped"] = "skipped"
+        took, error = None, None
+        try:
+            with anyio.fail_after(seconds):
+                if embeds:
+                    await model.provider.embed(["ping"], model.base, self._http)
+                else:
+                    await self._asked(model, "Reply with the word pong.")
+                took = time.monotonic() - started
+                if not embeds and model.provider.capabilities.tools:
+                    tool_calling = "not_detected"
+                    if await self._asked(model, "What is 1234 * 5678? Use the calculator.", _CALCULATOR):
+                        tool_calling = "supported"
+        except TimeoutError:
+            error = f"No answer within {seconds:g} s"
+        except (ProviderError, UpstreamError) as failure:
+            error = failure.message if isinstance(failure, ProviderError) else refusal(failure).message
+            if model.base.api_key:
+                error = error.replace(model.base.api_key, "***")
+        if took is None:
+            error = f"connectivity check failed: {error}"
+        return Verification(
+            connectivity="error" if took is None else "ok",
+            tool_calling=tool_calling,
+            response_time_ms=round(1000 * (time.monotonic() - started if took is None else took)),
+            model_name=model.base.model_name,
+            provider=model.provider.type,
+            error=error,
+        )
+
+    async def _asked(self, model: BoundModel, words: str, *tools: ToolSpec) -> bool:
+        """Whether the model calls a tool."""
+        asked = model.request(ModelRequest(model_name="", base_url="", messages=(Message("user", words),), tools=tools))
+        called = False
+        async with aclosing(stream_answer(model.provider, asked, self._http, retries=0)) as events:
+            async for event in events:
+                called = called or type(event) is ToolCall
+        return called
+
+
+def _carried(model: BoundModel, messages: Sequence[Message]) -> bool:
+    return all(model.provider.capabilities.carries(one) for message in messages for one in message.attachments)

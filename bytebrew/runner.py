@@ -3,19 +3,28 @@
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 from anyio.abc import TaskGroup
-from msgspec.structs import replace
 
 from bytebrew.auth import Actor
 from bytebrew.config import Agent
-from bytebrew.errors import Conflict, Draining, EngineError, TurnError, TurnInterrupted, TurnTimeout, Unprocessable
+from bytebrew.errors import (
+    Conflict,
+    Detail,
+    Draining,
+    EngineError,
+    InvalidRequest,
+    TurnError,
+    TurnInterrupted,
+    TurnTimeout,
+    Unprocessable,
+)
 from bytebrew.events import Done, ErrorEvent, Event
 from bytebrew.journal import Log
-from bytebrew.messages import Message, ModelRequest, Usage
-from bytebrew.providers import Provider
+from bytebrew.messages import Message, Usage
+from bytebrew.providers import BoundModel, Spent
 from bytebrew.store import schemas, sessions, turns
 from bytebrew.turn import run_turn
 
@@ -25,21 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OnBusy = Literal["queue", "interrupt", "reject"]
+LOST_KEY = "The key that came with this message was in memory alone and is gone; send the message again"
 INTERRUPTED = "The engine was stopped in the middle of this turn; send the message again"
-
-
-class BoundModel:
-    """A model with its provider and its opened key; `request` fills in the rest of a call."""
-
-    __slots__ = ("_base", "provider")
-
-    def __init__(self, provider: Provider, base: ModelRequest) -> None:
-        self.provider = provider
-        self._base = base
-
-    def request(self, **rest: Any) -> ModelRequest:
-        """A request to this model."""
-        return replace(self._base, **rest)
 
 
 class Turn:
@@ -51,7 +47,6 @@ class Turn:
         self.id = new.id
         self.session_id = new.session_id
         self.subject = new.actor.subject
-        self.message = new.message
         self.agent = agent
         self.model = model
         self.continues = True
@@ -60,7 +55,7 @@ class Turn:
         self.usage = Usage()
         self.text: list[str] = []
         self.partial: list[str] = []
-        self.unsaved: list[Message] = []
+        self.unsaved = self._nothing()
         self.call_ids: set[str] = set()
         self.status = "queued"
         self.log: Log
@@ -69,6 +64,19 @@ class Turn:
         self.failure: EngineError | None = None
         self.cancelled_for: Literal["cancelled", "interrupted"] | None = None
         self.scope = anyio.CancelScope()
+
+    def spend(self, spent: Spent) -> None:
+        """Counts a model call, to be recorded with what it led to."""
+        self.usage = _sum(self.usage, spent.usage)
+        self.unsaved.spent.append(spent)
+
+    def take_unsaved(self) -> turns.Unsaved:
+        """What is to be recorded, which is then no longer unsaved."""
+        unsaved, self.unsaved = self.unsaved, self._nothing()
+        return unsaved
+
+    def _nothing(self) -> turns.Unsaved:
+        return turns.Unsaved(self.agent.name, self.subject, self.new.schema)
 
     def append(self, event: Event) -> int:
         """Puts an event into the session's journal."""
@@ -111,25 +119,24 @@ class Runner:
         for left in await self._engine.db.read(turns.left_open):
             await self._recover(left)
 
-    def turn(self, new: turns.NewTurn, entrance: schemas.Entrance) -> Turn:
-        """A turn of the schema's entry agent; Unprocessable where its model cannot be called."""
-        target = entrance.model
-        if target is None:
+    def turn(self, new: turns.NewTurn, entrance: schemas.Entrance, model: BoundModel | None = None) -> Turn:
+        """A turn of the schema's entry agent, with its own model or the one given.
+
+        Unprocessable where its model cannot be called, InvalidRequest where that cannot see an attachment.
+        """
+        if model is None and not entrance.targets:
             name = entrance.agent.model
             wanted = f"a model '{name}', which does not exist" if name else "a model, and there is none"
             words = f"Agent '{entrance.agent.name}' needs {wanted}; create it with POST /api/v1/models"
             raise Unprocessable(words, code="model_missing")
-        provider = self._engine.providers.get(target.type)
-        if provider is None:
-            words = f"Model '{target.name}' is of type '{target.type}', for which no plugin is loaded"
-            raise Unprocessable(words, code="provider_missing")
-        base = ModelRequest(
-            model_name=target.model_name,
-            base_url=(target.base_url or provider.base_url).rstrip("/"),
-            api_key=self._engine.secrets.open(target.sealed_key) if target.sealed_key else "",
-            api_version=target.api_version,
-        )
-        return Turn(self._engine, new, entrance.agent, BoundModel(provider, base))
+        if model is None:
+            model = self._engine.models.bind(entrance.targets[0], entrance.targets[1:])
+        for n, one in enumerate(new.attachments):
+            if not model.provider.capabilities.carries(one):
+                fault = f"models of type '{model.provider.type}' take no {one.media_type}"
+                details = [Detail(f"$.attachments[{n}]", fault)]
+                raise InvalidRequest(f"Model '{model.name}' cannot see the attachment: {fault}", details=details)
+        return Turn(self._engine, new, entrance.agent, model)
 
     async def submit(self, turn: Turn, on_busy: OnBusy = "queue") -> None:
         """Stores a turn and sees to it that it runs; raises Conflict where a busy session was not wanted."""
@@ -248,7 +255,7 @@ class Runner:
 
     async def _finish(self, turn: Turn, end: Event) -> None:
         if turn.partial:
-            turn.unsaved.append(Message("assistant", "".join(turn.partial)))
+            turn.unsaved.messages.append(Message("assistant", "".join(turn.partial)))
         with anyio.CancelScope(shield=True):
             turn.last = turn.append(end)
             await self._engine.db.write(
@@ -258,7 +265,7 @@ class Runner:
                 turn.status,
                 turn.last,
                 turn.usage,
-                turn.unsaved,
+                turn.take_unsaved(),
             )
 
     async def _recover(self, left: turns.OpenTurn) -> None:
@@ -273,11 +280,14 @@ class Runner:
             owner=left.owner,
             user_sub="",
             message=left.message,
+            attachments=left.attachments,
             fresh=False,
             begins=False,
         )
         if left.status == "running":
             end: Event = ErrorEvent(code=TurnInterrupted.code, message=INTERRUPTED)
+        elif left.own_key:
+            end = ErrorEvent(code="credential_lost", message=LOST_KEY)
         else:
             try:
                 turn = self.turn(new, await self._engine.db.read(schemas.entrance, left.schema))
@@ -298,3 +308,13 @@ class Runner:
         elif self._group:
             lane = self._lanes[turn.session_id] = Lane(turn)
             self._group.start_soon(self._drive, turn.session_id, lane)
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        one.input_tokens + other.input_tokens,
+        one.output_tokens + other.output_tokens,
+        one.cached_tokens + other.cached_tokens,
+        one.thinking_tokens + other.thinking_tokens,
+        one.cost_usd if other.cost_usd is None else other.cost_usd + (one.cost_usd or 0.0),
+    )

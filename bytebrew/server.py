@@ -4,7 +4,9 @@ import asyncio
 import logging
 import socket
 
-from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
 from bytebrew.app import Application
@@ -18,31 +20,56 @@ log = logging.getLogger(__name__)
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; BootError where the address is taken or not ours."""
     try:
-        return socket.create_server((host, port), family=_family(host), backlog=1024)
+        sock = socket.create_server((host, port), family=_family(host), backlog=1024)
     except OSError as error:
         raise BootError(f"cannot listen on {host}:{port}: {error.strerror}; choose another BYTEBREW_PORT") from error
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it; asyncio leaves it off
+    return sock
 
 
 async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> None:
     """Answers requests on the socket until `stop` is set, then drains and returns."""
     config = Config()
-    config.bind = [f"fd://{sock.detach()}"]
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn")
     config.keep_alive_timeout = 75
     config.keep_alive_max_requests = 100_000
     config.h2_max_concurrent_streams = 1000
-    config.graceful_timeout = 2
-    config.backlog = 1024
+    application = ASGIWrapper(Application(engine, (*CORE, *engine.routes)))  # type: ignore[arg-type]
+    context = WorkerContext(None)
+    loop = asyncio.get_running_loop()
+    connections: set[asyncio.Task[None]] = set()
 
-    async def drained() -> None:
-        await stop.wait()
-        log.info("draining for up to %g s", engine.settings.core.drain_seconds)
-        await engine.drain(engine.settings.core.drain_seconds)
+    def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = loop.create_task(_Connection(application, loop, config, context, {}, reader, writer).run())
+        connections.add(connection)
+        connection.add_done_callback(connections.discard)
 
-    application = Application(engine, (*CORE, *engine.routes))
-    await hypercorn_serve(application, config, shutdown_trigger=drained)  # type: ignore[arg-type]
+    server = await asyncio.start_server(connect, sock=sock, backlog=1024)
+    await stop.wait()
+    seconds = engine.settings.core.drain_seconds
+    log.info("draining for up to %g s", seconds)
+    await engine.drain(seconds)
+    await context.terminated.set()
+    server.close()
+    if connections:
+        await asyncio.wait(connections, timeout=2)
+    for connection in connections:
+        connection.cancel()
+    await asyncio.gather(*connections, return_exceptions=True)
+
+
+class _Connection(TCPServer):
+    """A connection that ends when its client leaves; hypercorn's own waits out the keep-alive time, socket and all."""
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
+
+    async def _idle_timeout(self) -> None:
+        if not self.reader.at_eof() and not self.writer.is_closing():
+            await super()._idle_timeout()
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -38,6 +38,7 @@ class Core(Struct, frozen=True, kw_only=True):
     plugins_dir: Annotated[Path | None, _help("folder of more plugins, filled by pip install --target")] = None
     drain_seconds: Annotated[Duration, _help("how long SIGTERM waits for running turns")] = Duration(20)
     max_body_bytes: Annotated[int, Meta(ge=1024), _help("largest JSON body of a request")] = 1024 * 1024
+    max_upload_bytes: Annotated[int, Meta(ge=1024), _help("largest body that carries files")] = 50 * 1024 * 1024
     tool_timeout: Annotated[Duration, _help("longest run of a tool that names no limit of its own")] = Duration(60)
     tool_output_bytes: Annotated[int, Meta(ge=256), _help("longest tool result that a model is given")] = 65536
     provider_connect_timeout: Annotated[Duration, _help("longest wait for a connection to a vendor")] = Duration(10)

@@ -13,7 +13,7 @@ import httpx
 
 from bytebrew import server
 from bytebrew.config import NewAgent, NewModel, NewSchema
-from bytebrew.conformance import CHECKS, Check, provider_conformance
+from bytebrew.conformance import CHECKS, THOUGHTS, WORDS, Check, Wire, provider_conformance
 from bytebrew.engine import Engine
 from bytebrew.hookspecs import hookimpl
 from bytebrew.http import Http
@@ -21,7 +21,6 @@ from bytebrew.messages import ModelRequest, Stop
 from bytebrew.providers import Capabilities, Provider, ProviderEvent
 from bytebrew.sse import Parser, ServerSentEvent
 from bytebrew.store import agents, models, schemas
-from bytebrew.trial import THOUGHTS, WORDS, Wire
 
 __all__ = [
     "ADMIN",

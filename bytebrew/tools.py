@@ -2,8 +2,8 @@
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, get_type_hints, overload
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, get_type_hints, overload
 
 import anyio
 import msgspec
@@ -11,26 +11,41 @@ from msgspec import Struct
 
 from bytebrew.config import Agent
 from bytebrew.errors import ToolError
-from bytebrew.messages import ToolCall, ToolSpec
+from bytebrew.messages import Attachment, ToolCall, ToolSpec
 
 log = logging.getLogger(__name__)
 
+Risk = Literal["safe", "caution", "dangerous"]
+
 
 class Call(Struct, frozen=True, kw_only=True):
-    """What a tool is told of the call that it serves; `subject` is whom the turn is for."""
+    """What a tool is told of the call that it serves; `subject` is whom the turn is for.
+
+    `headers` are those of the chat request, in lower case and in memory alone: a tool passes on what its operator named.
+    """
 
     call_id: str
     session_id: str
     turn_id: str
+    schema: str
     agent: str
     subject: str
+    headers: Mapping[str, str] = {}
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """A tool's result with what models that can see are shown of it."""
+
+    text: str
+    attachments: tuple[Attachment, ...] = ()
 
 
 class Tool:
     """Something that a model may run.
 
     `timeout` is in seconds, None being the engine's own limit. `idempotent` says that a call whose outcome is unknown
-    after a crash may simply run again.
+    after a crash may simply run again, `confirm` that a person is asked before every call. `risk` and `source` are what
+    operators are told of it.
     """
 
     name: str
@@ -38,9 +53,15 @@ class Tool:
     input_schema: dict[str, Any]
     timeout: float | None = None
     idempotent: bool = False
+    confirm: bool = False
+    risk: Risk = "safe"
+    source: str = "built-in"
 
     async def run(self, call: Call, input: dict[str, Any]) -> Any:
-        """The result: text as it is, anything else as JSON. Raises ToolError to tell the model what went wrong."""
+        """The result: text or a Result as it is, anything else as JSON.
+
+        Raises ToolError to tell the model what went wrong.
+        """
         raise NotImplementedError
 
     def spec(self) -> ToolSpec:
@@ -49,7 +70,17 @@ class Tool:
 
 
 class Toolset:
-    """A source of tools that depend on the agent."""
+    """A source of tools that depend on the agent.
+
+    `lists` are those of the agent's lists (`tools`, `can_spawn`, `mcp_servers`) that name this source's tools: where
+    all of them are empty it is not asked; `tools` counts only while it names something that no plugin registers.
+    """
+
+    lists: ClassVar[tuple[str, ...]] = ()
+
+    async def all(self) -> Sequence[Tool]:
+        """Every tool from here, for people to look at."""
+        return ()
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         """The tools that this agent has from here."""

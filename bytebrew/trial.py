@@ -6,7 +6,6 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from bytebrew.errors import ProviderError
 from bytebrew.events import MessageDelta
@@ -21,11 +20,7 @@ WORDS = "Grüße, 世界 🎉!"
 THOUGHTS = "I think – therefore…"
 """What every answer that thinks has thought first."""
 
-KEY, MODEL = "sk-conformance-0123456789abcdef", "conformance-model-1"
-SYSTEM, QUESTION = "Be brief – kurz.", "How is the weather in 京都?"
 CITIES, RESULTS = ["Zürich", "北京"], ["föhn in the south", "雪 in the north"]
-CITY = {"type": "string", "description": "a city's own name"}
-WEATHER = ToolSpec("weather", "Tells the weather.", {"type": "object", "properties": {"city": CITY}})
 
 
 class Wire(Struct, frozen=True, kw_only=True):
@@ -210,15 +205,25 @@ class Trial(NamedTuple):
 
 
 def asking(url: str, *further: Message) -> ModelRequest:
-    messages = (Message("user", QUESTION), *further)
-    asked = ModelRequest(model_name=MODEL, base_url=url, system=SYSTEM, messages=messages, tools=(WEATHER,))
-    return replace(asked, api_key=KEY, api_version="2024-10-21")
+    """The request that is made of every provider, and its further messages."""
+    schema = {"type": "object", "properties": {"city": {"type": "string", "description": "a city's own name"}}}
+    return ModelRequest(
+        model_name="conformance-model-1",
+        base_url=url,
+        api_key="sk-conformance-0123456789abcdef",
+        api_version="2024-10-21",
+        system="Be brief – kurz.",
+        messages=(Message("user", "Will it rain in 京都?"), *further),
+        tools=(ToolSpec("weather", "Asks for the forecast of a city.", schema),),
+    )
 
 
 def require(condition: object, words: str) -> None:
+    """Raises AssertionError with the words unless the condition holds."""
     if not condition:
         raise AssertionError(words)
 
 
 def expect(what: str, expected: object, told: object) -> None:
+    """Requires that the provider told what was expected."""
     require(expected == told, f"expected {expected!r} {what}, the provider told {told!r}")

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from bytebrew.errors import TurnError
 from bytebrew.events import MessageDelta, MessageDone, Thinking, ToolFinished, ToolStarted
 from bytebrew.history import recall
-from bytebrew.messages import Message, ModelRequest, Stop, ToolCall, Usage
+from bytebrew.messages import Message, ModelRequest, Stop, ToolCall
 from bytebrew.notation import new_id
-from bytebrew.providers import stream_answer
+from bytebrew.providers import Spent
 from bytebrew.store import messages, turns
 from bytebrew.tools import Call, Outcome, Tool, run_tool
 
@@ -42,9 +42,14 @@ async def run_turn(turn: "Turn") -> None:
         )
         if part
     )
-    shown = [*(history.messages if history else ()), Message("user", turn.message)]
+    shown = [
+        *(history.messages if history else ()),
+        Message("user", turn.new.message, attachments=turn.new.attachments),
+    ]
     for _ in range(turn.agent.max_steps):
-        request = turn.model.request(
+        asked = ModelRequest(
+            model_name="",
+            base_url="",
             system=system,
             messages=tuple(_fit(shown, turn.agent.max_context_size)),
             tools=specs,
@@ -53,7 +58,7 @@ async def run_turn(turn: "Turn") -> None:
             max_tokens=turn.agent.max_tokens,
             stop_sequences=turn.agent.stop_sequences,
         )
-        answer = await _step(turn, request)
+        answer = await _step(turn, asked)
         shown.append(answer)
         if not answer.tool_calls:
             turn.append(MessageDone(content="".join(turn.text)))
@@ -87,15 +92,13 @@ async def _tools(turn: "Turn") -> dict[str, Tool]:
     return found
 
 
-async def _step(turn: "Turn", request: ModelRequest) -> Message:
+async def _step(turn: "Turn", asked: ModelRequest) -> Message:
     """One model call: its deltas go to the journal as they come, the whole is the assistant's message."""
-    engine = turn.engine
     thinking: list[str] = []
     calls: list[ToolCall] = []
     stop = Stop()
-    retries = engine.settings.core.provider_retries
     turn.partial.clear()
-    async with aclosing(stream_answer(turn.model.provider, request, engine.http, retries=retries)) as events:
+    async with aclosing(turn.engine.models.answer(turn.model, asked)) as events:
         async for event in events:
             if isinstance(event, MessageDelta):
                 turn.partial.append(event.content)
@@ -106,8 +109,8 @@ async def _step(turn: "Turn", request: ModelRequest) -> Message:
                 await _tell(turn, event)
             elif isinstance(event, ToolCall):
                 calls.append(_numbered(turn, event))
-            elif isinstance(event, Usage):
-                turn.usage += event
+            elif isinstance(event, Spent):
+                turn.spend(event)
             else:
                 stop = event
     content = "".join(turn.partial)
@@ -115,7 +118,7 @@ async def _step(turn: "Turn", request: ModelRequest) -> Message:
         raise TurnError(_CUT[stop.reason], code=f"model_{stop.reason}")
     answer = Message("assistant", content, thinking="".join(thinking), tool_calls=tuple(calls), vendor=stop.vendor)
     turn.partial.clear()
-    turn.unsaved.append(answer)
+    turn.unsaved.messages.append(answer)
     return answer
 
 
@@ -154,8 +157,7 @@ async def _run_tools(turn: "Turn", tools: dict[str, Tool], calls: tuple[ToolCall
 async def _started(turn: "Turn", calls: list[ToolCall]) -> None:
     for call in calls:
         turn.append(ToolStarted(tool=call.tool, input=call.input, call_id=call.call_id))
-    unsaved, turn.unsaved = turn.unsaved, []
-    await turn.engine.db.write(turns.tools_started, turn.id, turn.session_id, unsaved, calls)
+    await turn.engine.db.write(turns.tools_started, turn.id, turn.session_id, turn.take_unsaved(), calls)
 
 
 async def _run(turn: "Turn", tools: dict[str, Tool], wanted: ToolCall) -> Message:

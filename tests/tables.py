@@ -1,6 +1,7 @@
 """The route table as tests use it: every route with a path, a body that fits, and the shape of every refusal."""
 
 import re
+import tempfile
 from typing import Any
 
 import httpx
@@ -17,6 +18,12 @@ from bytebrew.store import tokens
 def table(engine: Engine) -> list[Route]:
     """Every route that the engine serves."""
     return [*CORE, *engine.routes]
+
+
+def installed() -> list[Route]:
+    """Every route that an engine with the installed plugins would serve, to name tests after before one runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        return table(Engine({"BYTEBREW_DATA_DIR": folder}))
 
 
 def path_of(route: Route, key: str = "nothing") -> str:

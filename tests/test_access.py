@@ -165,6 +165,16 @@ async def test_every_guarded_route_refuses_a_token_without_its_scope(served: Ser
                 assert check_refusal(response) == {"error": "forbidden", "message": words}
 
 
+async def test_every_guarded_route_refuses_a_users_jwt_without_its_scope(served: Served) -> None:
+    """The local mode knows no user but its admin."""
+    status = {"local": 401, "external": 403}[served.engine.settings.core.auth_mode]
+    for route in served.guarded:
+        claims = fresh({"sub": "ada", "scope": " ".join(all_but(str(route.scope)))})
+        response = await served.ask(route, f"Bearer {sign(claims, served.key)}")
+        assert response.status_code == status, label(route)
+        check_refusal(response)
+
+
 async def test_a_token_with_just_the_scope_may(served: Served) -> None:
     for scope in {str(route.scope) for route in served.guarded}:
         just = await token_with(served.engine, scope, name=f"just {scope}")

@@ -9,14 +9,16 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from bytebrew_chat_completions import openai_compatible
 
 import bytebrew
 from bytebrew import hookspecs, testing
+from tests.test_conformance import WIRE
 
 HERE = Path(__file__).parent.parent / "plugins"
 PAGE = (HERE / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-WHOLE, *PARTS, TEST = BLOCKS
+WHOLE, *PARTS, TEST, CONFORMANCE = BLOCKS
 HOOKS = {
     name: f"{name}({', '.join(inspect.signature(hook).parameters)})"
     for name, hook in vars(hookspecs).items()
@@ -24,9 +26,10 @@ HOOKS = {
 }
 
 
-def module_of(*sources: str) -> ModuleType:
-    """The sources, one after another, as a module."""
+def module_of(*sources: str, file: Path = HERE / "bytebrew_dice.py") -> ModuleType:
+    """The sources, one after another, as a module that is in the file."""
     module = ModuleType("bytebrew_dice")
+    module.__file__ = str(file)
     for source in sources:
         exec(compile(source, "plugins/README.md", "exec"), vars(module))
     return module
@@ -80,6 +83,22 @@ async def test_what_the_parts_declare_does_what_the_page_says() -> None:
         assert loaded.json() == {"error": "forbidden", "message": "No loaded dice here"}
         client.headers["authorization"] = "Bearer stranger"
         assert (await client.get("/api/v1/sessions")).status_code == 401
+
+
+async def test_the_conformance_test_on_the_page_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    acme = ModuleType("bytebrew_acme")
+    vars(acme)["acme"] = openai_compatible
+    monkeypatch.setitem(sys.modules, "bytebrew_acme", acme)
+    folder = tmp_path / "wire"
+    folder.mkdir()
+    for name in ("text", "tools", "thinking", "broken_arguments", "error"):
+        (folder / f"{name}.sse").write_bytes(getattr(WIRE, name))
+    for status, body in WIRE.refusals.items():
+        (folder / f"{status}.json").write_bytes(body)
+    (folder / "too_long.json").write_bytes(WIRE.too_long[1])
+    page = vars(module_of(CONFORMANCE, file=tmp_path / "test_acme.py"))
+    await page["test_conforms"](testing.CHECKS[0])
+    await testing.provider_conformance(page["acme"], page["WIRE"])
 
 
 def test_the_distribution_on_the_page_is_one_and_its_links_lead_somewhere() -> None:

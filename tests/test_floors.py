@@ -9,12 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    "errors settings messages events notation sse config logs",
+    "errors settings messages events notation sse config logs breaker catalog options",
     "hookspecs providers tools confirmations auth jwt secrets http api",
     "db migrations journal store",
     "plugins turn runner tasks config_file history",
-    "access openapi routes",
-    "engine app __main__ testing server doctor",
+    "access openapi routes byok",
+    "engine app __main__ testing conformance trial server doctor",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 THIRD_PARTY = {

@@ -186,7 +186,7 @@ async def test_turn_started() -> None:
     seen: list[tuple[str, str, str]] = []
 
     async def turn_started(turn: Turn) -> None:
-        seen.append((turn.message, turn.agent.name, turn.status))
+        seen.append((turn.new.message, turn.agent.name, turn.status))
 
     provider = ScriptedProvider([MessageDelta(content="hello")])
     async with served_engine(plugin(turn_started=turn_started), providing(provider)) as (running, client):

@@ -1,7 +1,7 @@
 """The core's routes, one file for each heading of the API reference."""
 
 from bytebrew.api import Route
-from bytebrew.routes import agents, chat, health, models, schemas, sessions, tokens
+from bytebrew.routes import agents, chat, health, models, schemas, sessions, settings, tokens, usage
 
 CORE: tuple[Route, ...] = (
     *health.ROUTES,
@@ -11,4 +11,6 @@ CORE: tuple[Route, ...] = (
     *models.ROUTES,
     *schemas.ROUTES,
     *sessions.ROUTES,
+    *settings.ROUTES,
+    *usage.ROUTES,
 )

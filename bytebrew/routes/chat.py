@@ -1,27 +1,41 @@
 """Chat with a schema: a stream of events, or one JSON answer."""
 
 import sqlite3
+from base64 import b64encode
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from bytebrew import byok
 from bytebrew.access import check_schema
 from bytebrew.api import Reply, Request, Route, Stream
-from bytebrew.errors import Forbidden
-from bytebrew.messages import Usage
+from bytebrew.config import Url
+from bytebrew.errors import Detail, Forbidden, InvalidRequest
+from bytebrew.messages import Attachment, Usage
 from bytebrew.notation import is_uuid, new_id, new_uuid
 from bytebrew.runner import OnBusy, Turn
 from bytebrew.store import schemas, sessions, turns
 
 
+class NewAttachment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An image or a file: `data` in base64, or a `url` that the vendor fetches."""
+
+    media_type: Annotated[str, Meta(pattern=r"^[a-z]+/[a-z0-9][a-z0-9.+-]{0,99}\Z")]
+    data: bytes | None = None
+    url: Annotated[Url, Meta(min_length=1)] | None = None
+    name: Annotated[str, Meta(max_length=255)] = ""
+
+
 class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A message to a schema; without `session_id` it begins a session.
 
-    `on_busy` says what to do while the session answers another message. `user_sub` is kept with a new session.
+    `attachments` are images and files for models that see them. `on_busy` says what to do while the session answers
+    another message. `user_sub` is kept with a new session.
     """
 
-    message: Annotated[str, Meta(min_length=1)]
+    message: Annotated[str, Meta(min_length=1, max_length=1_000_000)]
+    attachments: Annotated[tuple[NewAttachment, ...], Meta(max_length=20)] = ()
     session_id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     stream: bool = True
     on_busy: OnBusy = "queue"
@@ -59,6 +73,7 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
         raise Forbidden(words, code="chat_disabled")
     if owner is not None:
         sessions.check_owner(request.actor, owner, body.session_id or "")
+    own_model = await byok.own_model(request) if byok.PROVIDER in request.headers else None
     new = turns.NewTurn(
         id=new_id("turn"),
         session_id=body.session_id or new_uuid(),
@@ -68,16 +83,29 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
         owner=owner or request.actor.subject,
         user_sub=body.user_sub,
         message=body.message,
+        attachments=_attachments(body),
+        own_key=own_model is not None,
         fresh=body.session_id is None or is_uuid(body.session_id),
         begins=body.session_id is None,
     )
-    turn = engine.runner.turn(new, entrance)
+    turn = engine.runner.turn(new, entrance, own_model)
     await engine.runner.submit(turn, body.on_busy)
     headers = {"x-session-id": turn.session_id, "x-turn-id": turn.id}
     if body.stream:
         return Stream(frames=engine.journal.follow(turn.log, turn), headers=headers)
     await turn.end()
     return await _whole(request, turn, headers)
+
+
+def _attachments(body: ChatRequest) -> tuple[Attachment, ...]:
+    found = []
+    for n, one in enumerate(body.attachments):
+        if (one.data is None) is (one.url is None):
+            details = [Detail(f"$.attachments[{n}]", "send either data or url")]
+            raise InvalidRequest("An attachment has either data or a url", details=details)
+        data = b64encode(one.data).decode() if one.data else ""
+        found.append(Attachment(media_type=one.media_type, data=data, url=one.url or "", name=one.name))
+    return tuple(found)
 
 
 def _entrance(conn: sqlite3.Connection, schema: str, session_id: str | None) -> tuple[schemas.Entrance, str | None]:
@@ -122,6 +150,7 @@ ROUTES = (
         run=chat,
         summary="Chat with a schema",
         body=ChatRequest,
+        upload=True,
         answer=ChatAnswer,
     ),
 )

@@ -1,22 +1,53 @@
-"""Models."""
+"""Models and their verification."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from bytebrew.api import Request, Route
 from bytebrew.config import Model, ModelPatch, NewModel
 from bytebrew.errors import Detail, InvalidRequest
+from bytebrew.providers import Provider, Target, Verification, named
 from bytebrew.store import models
 
+Body = TypeVar("Body", NewModel, ModelPatch)
 
-def _check_type(request: Request[NewModel] | Request[ModelPatch]) -> None:
-    known = request.engine.providers
+
+def _typed(request: Request[Body]) -> Body:
+    """The body with the type under its own name, where it came under an alias."""
     wanted = request.body.type
-    if isinstance(wanted, str) and wanted not in known:
+    if not isinstance(wanted, str):
+        return request.body
+    known = request.engine.providers
+    provider = named(known, wanted)
+    if provider is None:
         details = [Detail("$.type", f"known types: {', '.join(sorted(known))}")]
         raise InvalidRequest(f"'{wanted}' is not a model type; known are {', '.join(sorted(known))}", details=details)
+    return replace(request.body, type=provider.type)
+
+
+def _complete(
+    conn: sqlite3.Connection, providers: dict[str, Provider], store: Callable[..., Model], *args: Any
+) -> Model:
+    """Stores a model, unless it then lacks what its provider needs."""
+    model = store(conn, *args)
+    has = {"base_url": model.base_url, "api_key": model.has_api_key, "api_version": model.api_version}
+    needs = providers[model.type].needs if model.type in providers else frozenset()
+    if lacks := sorted(name for name in needs if not has[name]):
+        details = [Detail(f"$.{name}", "is missing") for name in lacks]
+        raise InvalidRequest(f"A model of type '{model.type}' needs {' and '.join(lacks)}", details=details)
+    return model
 
 
 async def list_models(request: Request[None]) -> list[Model]:
-    """Every model, oldest first."""
-    return await request.engine.db.read(models.list_all)
+    """Every model, oldest first; `kind` narrows to chat or embedding models."""
+    kind = request.query.get("kind", "")
+    if kind not in ("", "chat", "embedding"):
+        details = [Detail("$.kind", "chat or embedding")]
+        raise InvalidRequest("kind is chat or embedding", details=details)
+    return await request.engine.db.read(models.list_all, kind)
 
 
 async def get_model(request: Request[None]) -> Model:
@@ -26,19 +57,32 @@ async def get_model(request: Request[None]) -> Model:
 
 async def create_model(request: Request[NewModel]) -> Model:
     """A new model; its key is sealed."""
-    _check_type(request)
-    return await request.engine.db.write(models.create, request.body, request.engine.secrets)
+    engine = request.engine
+    return await engine.db.write(_complete, engine.providers, models.create, _typed(request), engine.secrets)
 
 
 async def update_model(request: Request[ModelPatch]) -> Model:
     """The model with the fields that were sent; an empty key keeps the old one."""
-    _check_type(request)
-    return await request.engine.db.write(models.update, request.path["name"], request.body, request.engine.secrets)
+    engine, name = request.engine, request.path["name"]
+    model = await engine.db.write(_complete, engine.providers, models.update, name, _typed(request), engine.secrets)
+    engine.models.breakers.pop(model.name, None)
+    return model
 
 
 async def delete_model(request: Request[None]) -> None:
     """Removes a model that no agent uses."""
     await request.engine.db.write(models.delete, request.path["name"])
+
+
+async def verify_model(request: Request[None]) -> Verification:
+    """Pings a model, and asks it for a tool call; what its vendor says is in the answer, not in the status."""
+    model, target = await request.engine.db.read(_to_verify, request.path["name"])
+    bound = request.engine.models.bind(target)
+    return await request.engine.models.verify(bound, embeds=model.kind == "embedding")
+
+
+def _to_verify(conn: sqlite3.Connection, key: str) -> tuple[Model, Target]:
+    return models.get(conn, key), models.target(conn, key)
 
 
 _PATH = "/api/v1/models/{name}"
@@ -76,4 +120,12 @@ ROUTES = (
         for method in ("PUT", "PATCH")
     ),
     Route(method="DELETE", path=_PATH, scope="models:write", run=delete_model, summary="Delete a model", status=204),
+    Route(
+        method="POST",
+        path=f"{_PATH}/verify",
+        scope="models:write",
+        run=verify_model,
+        summary="Verify a model",
+        answer=Verification,
+    ),
 )

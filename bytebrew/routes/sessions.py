@@ -7,12 +7,11 @@ from typing import Annotated
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import asdict
 
-from bytebrew.api import Reply, Request, Route, Stream
+from bytebrew.api import Reply, Request, Route, Stream, moment
 from bytebrew.auth import Actor
 from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.journal import OpenStretch, last_number, read_events
 from bytebrew.messages import Usage
-from bytebrew.notation import parse_time, rfc3339
 from bytebrew.store import messages, sessions
 from bytebrew.store.sessions import Session
 
@@ -70,8 +69,8 @@ async def list_sessions(request: Request[None]) -> SessionPage:
         schema=query.get("schema", ""),
         user_sub=query.get("user_sub", ""),
         status=query.get("status", ""),
-        since=_moment(query, "from"),
-        until=_moment(query, "to"),
+        since=moment(query, "from"),
+        until=moment(query, "to", last=True),
         after=query.get("after", ""),
     )
     found = await request.engine.db.read(sessions.page, request.actor, wanted, (page - 1) * per_page, per_page)
@@ -167,20 +166,6 @@ def _number(source: Mapping[str, str], name: str, default: int) -> int:
             f"{name} is the number of an event, such as 17", details=[Detail(f"$.{name}", "no number")]
         )
     return int(text)
-
-
-def _moment(query: Mapping[str, str], name: str) -> str:
-    text = query.get(name)
-    if not text:
-        return ""
-    try:
-        moment = parse_time(f"{text}T00:00:00Z" if len(text) == 10 else text)
-    except (ValueError, OverflowError) as error:
-        words = "write 2026-03-01 or 2026-03-01T09:00:00Z"
-        raise InvalidRequest(
-            f"{name}: '{text[:40]}' is not a time; {words}", details=[Detail(f"$.{name}", words)]
-        ) from error
-    return rfc3339(moment)
 
 
 _ONE = "/api/v1/sessions/{id}"

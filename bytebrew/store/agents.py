@@ -63,6 +63,7 @@ def create(conn: sqlite3.Connection, new: NewAgent) -> Agent:
     """The agent, now stored."""
     if conn.execute("select 1 from agents where name = ?", (new.name,)).fetchone():
         raise Conflict(f"There is an agent '{new.name}' already; change it with PUT /api/v1/agents/{new.name}")
+    _check_model(conn, new.model)
     moment = now()
     values = {"id": new_uuid(), **_columns(asdict(new)), "created_at": moment, "updated_at": moment}
     conn.execute(
@@ -77,6 +78,7 @@ def update(conn: sqlite3.Connection, key: str, patch: AgentPatch) -> Agent:
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     if changes.pop("name", agent.name) != agent.name:
         raise InvalidRequest("An agent's name is fixed", details=[Detail("$.name", "create another agent instead")])
+    _check_model(conn, changes.get("model"))
     changes = {**_columns(changes), "updated_at": now()}
     assignments = ", ".join(f"{name} = ?" for name in changes)
     conn.execute(f"update agents set {assignments} where id = ?", (*changes.values(), agent.id))
@@ -102,6 +104,13 @@ def delete(conn: sqlite3.Connection, key: str) -> None:
         users = ", ".join(detail.message for detail in details[:10])
         raise Conflict(f"Agent '{agent.name}' is used by {users}", details=details)
     conn.execute("delete from agents where id = ?", (agent.id,))
+
+
+def _check_model(conn: sqlite3.Connection, name: str | None) -> None:
+    row = conn.execute("select kind from models where name = ?", (name,)).fetchone()
+    if row is not None and row["kind"] != "chat":
+        details = [Detail("$.model", f"is of kind {row['kind']}")]
+        raise InvalidRequest(f"Model '{name}' makes embeddings and cannot chat; name another", details=details)
 
 
 def _columns(values: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from itertools import groupby
 import msgspec
 from msgspec import Struct
 
-from bytebrew.messages import Message, estimate_tokens
+from bytebrew.messages import Message
 from bytebrew.notation import now
 
 _encode = msgspec.json.Encoder().encode
@@ -43,6 +43,12 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool: str = ""
     call_id: str = ""
     has_error: bool = False
+    attachments: tuple[dict[str, str], ...] = ()
+
+
+def estimate_tokens(text: str) -> int:
+    """Four characters to a token, rounded up."""
+    return (len(text) + 3) // 4
 
 
 def tokens(message: Message) -> int:
@@ -50,6 +56,7 @@ def tokens(message: Message) -> int:
     return (
         4
         + estimate_tokens(message.content)
+        + sum(1000 + len(one.data) // 64 for one in message.attachments)
         + sum(8 + estimate_tokens(msgspec.json.encode(call.input).decode()) for call in message.tool_calls)
     )
 
@@ -84,6 +91,9 @@ def entries(conn: sqlite3.Connection, session_id: str, after: int = 0, limit: in
                 tool=message.tool,
                 call_id=message.call_id,
                 has_error=message.has_error,
+                attachments=tuple(
+                    {"media_type": one.media_type, "name": one.name, "url": one.url} for one in message.attachments
+                ),
             )
         )
     return found

@@ -1,37 +1,28 @@
 """Models: rows, and the one that is the default."""
 
 import sqlite3
+from collections.abc import Sequence
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET
+from msgspec.json import encode
 from msgspec.structs import asdict
 
 from bytebrew.config import Model, ModelPatch, NewModel
 from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.notation import now
+from bytebrew.providers import Target
 from bytebrew.secrets import Secrets
 
-_SELECT = """select id, name, type, base_url, model_name, api_version, length(sealed_key) > 0 as has_api_key,
-  is_default, created_at, updated_at from models"""
+_SELECT = """select id, name, type, base_url, model_name, api_version, kind, embedding_dim, pricing_input,
+  pricing_output, fallback, length(sealed_key) > 0 as has_api_key, is_default, created_at, updated_at from models"""
+TARGET = """select name, type, base_url, model_name, api_version, sealed_key, pricing_input, pricing_output, fallback
+  from models"""
 
 
-TARGET = "select name, type, base_url, model_name, api_version, sealed_key from models"
-
-
-class Target(Struct, frozen=True, kw_only=True):
-    """What it takes to call a model; `sealed_key` is opened just before."""
-
-    name: str
-    type: str
-    base_url: str
-    model_name: str
-    api_version: str
-    sealed_key: bytes
-
-
-def list_all(conn: sqlite3.Connection) -> list[Model]:
-    """Every model, oldest first."""
-    return [struct_of(row, Model) for row in conn.execute(f"{_SELECT} order by id")]
+def list_all(conn: sqlite3.Connection, kind: str = "") -> list[Model]:
+    """Every model, or every one of a kind, oldest first."""
+    return [struct_of(row, Model) for row in conn.execute(f"{_SELECT} where ? in ('', kind) order by id", (kind,))]
 
 
 def ever(conn: sqlite3.Connection) -> bool:
@@ -49,27 +40,25 @@ def get(conn: sqlite3.Connection, key: str) -> Model:
     return struct_of(row, Model)
 
 
+def target(conn: sqlite3.Connection, key: str) -> Target:
+    """What it takes to call a model, by its name or id; NotFound otherwise."""
+    return struct_of(conn.execute(f"{TARGET} where id = ?", (get(conn, key).id,)).fetchone(), Target)
+
+
 def create(conn: sqlite3.Connection, new: NewModel, secrets: Secrets) -> Model:
     """The model, now stored; the first of all becomes the default."""
     if conn.execute("select 1 from models where name = ?", (new.name,)).fetchone():
         raise Conflict(f"There is a model '{new.name}' already; change it with PUT /api/v1/models/{new.name}")
-    first = conn.execute("select 1 from models limit 1").fetchone() is None
-    moment = now()
+    _check_default(new.is_default, new.kind)
+    _check_fallback(conn, new.name, new.fallback)
+    first = new.kind == "chat" and conn.execute("select 1 from models where kind = 'chat'").fetchone() is None
+    values = asdict(new)
+    values["sealed_key"] = secrets.seal(values.pop("api_key"))
+    values["fallback"] = encode(new.fallback).decode()
+    values |= {"is_default": first, "created_at": now()}
+    values["updated_at"] = values["created_at"]
     conn.execute(
-        """insert into models
-        (name, type, model_name, base_url, api_version, sealed_key, is_default, created_at, updated_at)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-        (
-            new.name,
-            new.type,
-            new.model_name,
-            new.base_url,
-            new.api_version,
-            secrets.seal(new.api_key),
-            first,
-            moment,
-            moment,
-        ),
+        f"insert into models ({', '.join(values)}) values ({', '.join('?' * len(values))})", tuple(values.values())
     )
     if new.is_default:
         _make_default(conn, new.name)
@@ -82,7 +71,13 @@ def update(conn: sqlite3.Connection, key: str, patch: ModelPatch, secrets: Secre
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     if changes.pop("name", model.name) != model.name:
         raise InvalidRequest("A model's name is fixed", details=[Detail("$.name", "create another model instead")])
+    if changes.get("kind", model.kind) != model.kind:
+        raise InvalidRequest("A model's kind is fixed", details=[Detail("$.kind", "create another model instead")])
     default = changes.pop("is_default", model.is_default)
+    _check_default(default, model.kind)
+    if "fallback" in changes:
+        _check_fallback(conn, model.name, changes["fallback"])
+        changes["fallback"] = encode(changes["fallback"]).decode()
     if model.is_default and not default:
         raise InvalidRequest("One model is the default", details=[Detail("$.is_default", "make another the default")])
     if secret := changes.pop("api_key", ""):
@@ -106,9 +101,32 @@ def delete(conn: sqlite3.Connection, key: str) -> None:
     if users:
         details = [Detail("$.agents", name) for name in users]
         raise Conflict(f"Model '{model.name}' is used by {len(users)} agents: {', '.join(users[:10])}", details=details)
+    sql = "select m.name from models m, json_each(m.fallback) j where j.value = ? order by m.name"
+    if leaning := [row["name"] for row in conn.execute(sql, (model.name,))]:
+        details = [Detail("$.models", name) for name in leaning]
+        raise Conflict(f"Model '{model.name}' is the fallback of {', '.join(leaning[:10])}", details=details)
     conn.execute("delete from models where id = ?", (model.id,))
     if model.is_default:
-        conn.execute("update models set is_default = 1 where id = (select min(id) from models)")
+        conn.execute("update models set is_default = 1 where id = (select min(id) from models where kind = 'chat')")
+
+
+def _check_default(wanted: bool, kind: str) -> None:
+    if wanted and kind != "chat":
+        raise InvalidRequest("The default model answers chats", details=[Detail("$.is_default", f"is of kind {kind}")])
+
+
+def _check_fallback(conn: sqlite3.Connection, name: str, fallback: Sequence[str]) -> None:
+    for n, other in enumerate(fallback):
+        row = conn.execute("select kind from models where name = ?", (other,)).fetchone()
+        if other == name:
+            fault = "is the model itself"
+        elif row is None:
+            fault = "does not exist"
+        elif row["kind"] != "chat":
+            fault = f"is of kind {row['kind']}"
+        else:
+            continue
+        raise InvalidRequest(f"fallback: '{other}' {fault}", details=[Detail(f"$.fallback[{n}]", fault)])
 
 
 def _make_default(conn: sqlite3.Connection, name: str) -> None:

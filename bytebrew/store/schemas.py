@@ -11,6 +11,7 @@ from bytebrew.config import Agent, NewRelation, NewSchema, Relation, Schema, Sch
 from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
 from bytebrew.notation import new_uuid, now
+from bytebrew.providers import Target
 from bytebrew.store import agents, models
 
 _SELECT = """select s.id, s.name, s.description, s.entry_agent_id, a.name as entry_agent, s.chat_enabled,
@@ -20,12 +21,15 @@ _RELATIONS = """select r.id, r.schema_id, source.name as source, target.name as 
 
 
 class Entrance(Struct, frozen=True, kw_only=True):
-    """What a chat needs to begin: the schema's name, whether it may, its entry agent and that agent's model."""
+    """What a chat needs to begin: the schema's name, whether it may, its entry agent and that agent's models.
+
+    The first of `targets` is the agent's own model, the rest may take its place.
+    """
 
     schema: str
     chat_enabled: bool
     agent: Agent
-    model: models.Target | None
+    targets: tuple[Target, ...]
 
 
 def _schema(row: sqlite3.Row, relations: Sequence[Relation]) -> Schema:
@@ -68,12 +72,15 @@ def entrance(conn: sqlite3.Connection, key: str) -> Entrance:
     """What a chat with this schema needs to begin; NotFound where there is no such schema."""
     row = _row(conn, key)
     agent = struct_of(conn.execute(f"{agents.SELECT} where id = ?", (row["entry_agent_id"],)).fetchone(), Agent)
-    model = conn.execute(f"{models.TARGET} where name = ?", (agent.model,)).fetchone()
+    by_name = f"{models.TARGET} where name = ?"
+    targets = [struct_of(row, Target) for row in conn.execute(by_name, (agent.model,))]
+    for name in targets[0].fallback if targets else ():
+        targets += [struct_of(row, Target) for row in conn.execute(by_name, (name,))]
     return Entrance(
         schema=row["name"],
         chat_enabled=bool(row["chat_enabled"]),
         agent=agent,
-        model=struct_of(model, models.Target) if model else None,
+        targets=tuple(targets),
     )
 
 

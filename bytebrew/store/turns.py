@@ -3,20 +3,23 @@
 import sqlite3
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
+from msgspec.structs import astuple
 
 from bytebrew.auth import Actor
+from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, NotFound
-from bytebrew.messages import Message, ToolCall, Usage
+from bytebrew.messages import Attachment, Message, ToolCall, Usage
 from bytebrew.notation import now
+from bytebrew.providers import Spent
 from bytebrew.store import messages, sessions
 
 
 class NewTurn(Struct, frozen=True, kw_only=True):
     """A turn that was asked for.
 
-    `fresh` allows it to begin a session under its id, which is then its `owner`'s; `begins` says that the id was made
-    for this turn.
+    `own_key`: its caller's key calls the model, and is in memory alone. `fresh` lets the turn begin a session under
+    its id, which is then its `owner`'s; `begins` says that the id was made for this turn.
     """
 
     id: str
@@ -27,6 +30,8 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     owner: str
     user_sub: str
     message: str
+    attachments: tuple[Attachment, ...] = ()
+    own_key: bool = False
     fresh: bool
     begins: bool
 
@@ -40,7 +45,19 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     agent: str
     owner: str
     message: str
+    attachments: tuple[Attachment, ...]
+    own_key: bool
     status: str
+
+
+class Unsaved(Struct, frozen=True):
+    """What a turn has come by since its last record: messages, and the calls of models that are to be paid."""
+
+    agent: str
+    subject: str
+    schema: str
+    messages: list[Message] = field(default_factory=list)
+    spent: list[Spent] = field(default_factory=list)
 
 
 def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> None:
@@ -63,12 +80,15 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
             raise Conflict(f"Session '{new.session_id}' belongs to schema '{row['schema']}'; chat with that one")
         conn.execute("update sessions set updated_at = ? where id = ?", (moment, new.session_id))
     conn.execute(
-        """insert into turns (id, session_id, message, status, first_event, created_at, started_at)
-        values (?, ?, ?, ?, ?, ?, ?)""",
+        """insert into turns
+        (id, session_id, message, attachments, own_key, status, first_event, created_at, started_at)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             new.id,
             new.session_id,
             new.message,
+            msgspec.json.encode(new.attachments).decode() if new.attachments else "[]",
+            new.own_key,
             "queued" if first_event is None else "running",
             first_event,
             moment,
@@ -76,7 +96,7 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
         ),
     )
     if first_event is not None:
-        messages.append(conn, new.session_id, new.id, [Message("user", new.message)])
+        messages.append(conn, new.session_id, new.id, [Message("user", new.message, attachments=new.attachments)])
     conn.execute("update schemas set chat_last_fired_at = ? where name = ?", (moment, new.schema))
 
 
@@ -86,7 +106,7 @@ def start(conn: sqlite3.Connection, new: NewTurn, first_event: int) -> None:
         "update turns set status = 'running', first_event = ?, started_at = ? where id = ?",
         (first_event, now(), new.id),
     )
-    messages.append(conn, new.session_id, new.id, [Message("user", new.message)])
+    messages.append(conn, new.session_id, new.id, [Message("user", new.message, attachments=new.attachments)])
 
 
 def finish(
@@ -96,14 +116,26 @@ def finish(
     status: str,
     last_event: int,
     usage: Usage,
-    unsaved: list[Message],
+    unsaved: Unsaved,
 ) -> None:
     """Marks a turn as ended and takes its last messages into the session."""
-    messages.append(conn, session_id, turn_id, unsaved)
+    _save(conn, turn_id, session_id, unsaved)
     conn.execute(
         """update turns set status = ?, last_event = ?, input_tokens = ?, output_tokens = ?, cached_tokens = ?,
-        thinking_tokens = ?, finished_at = ? where id = ?""",
-        (status, last_event, *msgspec.structs.astuple(usage), now(), turn_id),
+        thinking_tokens = ?, cost_usd = ?, finished_at = ? where id = ?""",
+        (status, last_event, *astuple(usage), now(), turn_id),
+    )
+
+
+def _save(conn: sqlite3.Connection, turn_id: str, session_id: str, unsaved: Unsaved) -> None:
+    messages.append(conn, session_id, turn_id, unsaved.messages)
+    moment = now()
+    conn.executemany(
+        "insert into usage values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (turn_id, unsaved.schema, unsaved.agent, one.model, unsaved.subject, *astuple(one.usage), moment)
+            for one in unsaved.spent
+        ],
     )
 
 
@@ -119,17 +151,18 @@ def close(conn: sqlite3.Connection, turn_id: str, last_event: int) -> None:
 def left_open(conn: sqlite3.Connection) -> list[OpenTurn]:
     """The turns that were queued or running when the engine stopped, oldest first."""
     rows = conn.execute(
-        """select t.id, t.session_id, s.schema, s.agent, s.owner, t.message, t.status from turns t
+        """select t.id, t.session_id, s.schema, s.agent, s.owner, t.message, t.attachments, t.own_key, t.status
+        from turns t
         join sessions s on s.id = t.session_id where t.status in ('queued', 'running') order by t.seq"""
     )
-    return [OpenTurn(**dict(row)) for row in rows]
+    return [struct_of(row, OpenTurn) for row in rows]
 
 
 def tools_started(
-    conn: sqlite3.Connection, turn_id: str, session_id: str, unsaved: list[Message], calls: list[ToolCall]
+    conn: sqlite3.Connection, turn_id: str, session_id: str, unsaved: Unsaved, calls: list[ToolCall]
 ) -> None:
     """Records that tool calls are about to run, with the messages that asked for them."""
-    messages.append(conn, session_id, turn_id, unsaved)
+    _save(conn, turn_id, session_id, unsaved)
     moment = now()
     conn.executemany(
         "insert into tool_calls (turn_id, call_id, tool, input, status, started_at) values (?, ?, ?, ?, 'started', ?)",

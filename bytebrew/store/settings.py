@@ -1,0 +1,36 @@
+"""Settings that were changed while the engine ran: JSON values by key."""
+
+import sqlite3
+from typing import Any
+
+import msgspec
+
+from bytebrew.notation import now
+
+
+def changed(conn: sqlite3.Connection) -> dict[str, tuple[Any, str]]:
+    """Every value that is not a default, and since when."""
+    rows = conn.execute("select key, value, updated_at from settings order by key")
+    return {row["key"]: (msgspec.json.decode(row["value"]), row["updated_at"]) for row in rows}
+
+
+def value(conn: sqlite3.Connection, key: str, default: Any = None) -> Any:
+    """The value of one key."""
+    row = conn.execute("select value from settings where key = ?", (key,)).fetchone()
+    return msgspec.json.decode(row["value"]) if row else default
+
+
+def put(conn: sqlite3.Connection, key: str, value: Any) -> str:
+    """Stores a value; answers when."""
+    moment = now()
+    conn.execute(
+        """insert into settings values (?, ?, ?) on conflict (key) do update set
+        value = excluded.value, updated_at = excluded.updated_at""",
+        (key, msgspec.json.encode(value).decode(), moment),
+    )
+    return moment
+
+
+def reset(conn: sqlite3.Connection, key: str) -> None:
+    """Takes a key back to its default."""
+    conn.execute("delete from settings where key = ?", (key,))

@@ -1,0 +1,369 @@
+"""The Anthropic Messages API, natively: its thinking goes back unchanged, and what is asked again is cached."""
+
+import re
+from base64 import b64decode
+from collections.abc import AsyncGenerator, Callable
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+from msgspec.json import encode
+
+from bytebrew import (
+    Attachment,
+    Capabilities,
+    Http,
+    Message,
+    MessageDelta,
+    ModelRequest,
+    Provider,
+    ProviderError,
+    ProviderEvent,
+    Stop,
+    Thinking,
+    ToolCall,
+    UpstreamError,
+    Usage,
+    hookimpl,
+    refusal,
+)
+
+_MAX_TOKENS = 32_000
+"""What every model since Claude 4 can write at the least; the vendor wants a limit in each request."""
+_CHOICES = {"auto": "auto", "required": "any", "none": "none"}
+_STOPS: dict[str, Any] = {
+    "tool_use": "tool_calls",
+    "max_tokens": "max_tokens",
+    "model_context_window_exceeded": "max_tokens",
+    "stop_sequence": "stop_sequence",
+    "refusal": "refusal",
+}
+_STATUS = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "conflict_error": 409,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""The HTTP status that an error in the middle of a stream would have had."""
+_TOO_LONG = re.compile(r"(prompt|input) is too long|context (length|window|size|limit)", re.IGNORECASE)
+_SAMPLED = re.compile(r"claude-(instant|[1-3]\b|4-|(opus|sonnet|haiku)-4(?!-[7-9]\b))")
+"""The Claude models that take a temperature; those after 4.6 refuse every request that has one."""
+_THINKING = ("thinking", "redacted_thinking")
+
+
+class _Tokens(Struct):
+    thinking_tokens: int | None = None
+
+
+class _Usage(Struct):
+    input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    output_tokens: int | None = None
+    output_tokens_details: _Tokens | None = None
+
+    def update(self, later: "_Usage") -> None:
+        for name in self.__struct_fields__:
+            if (value := getattr(later, name)) is not None:
+                setattr(self, name, value)
+
+    def tokens(self) -> Usage:
+        cached = self.cache_read_input_tokens or 0
+        return Usage(
+            (self.input_tokens or 0) + (self.cache_creation_input_tokens or 0) + cached,
+            self.output_tokens or 0,
+            cached,
+            (self.output_tokens_details and self.output_tokens_details.thinking_tokens) or 0,
+        )
+
+
+class _Piece(Struct):
+    """The beginning of a content block, more of it, or of the message."""
+
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: Any = None
+    partial_json: str | None = None
+    stop_reason: str | None = None
+
+
+class _Begun(Struct):
+    usage: _Usage | None = None
+
+
+class _Fault(Struct):
+    type: str | None = None
+    message: str | None = None
+
+
+class _Event(Struct):
+    type: str = ""
+    index: int = 0
+    message: _Begun | None = None
+    content_block: _Piece | None = None
+    delta: _Piece | None = None
+    usage: _Usage | None = None
+    error: _Fault | None = None
+
+
+class _Refusal(Struct):
+    error: _Fault
+
+
+_event: Callable[[str], _Event] = msgspec.json.Decoder(_Event).decode
+
+
+class Anthropic(Provider):
+    """Anthropic, or any server that speaks its Messages API; a base URL may end in /v1 or not."""
+
+    type = "anthropic"
+    base_url = "https://api.anthropic.com"
+    capabilities = Capabilities(thinking=True, vision=True, documents=True)
+
+    async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
+        url = f"{request.base_url.removesuffix('/v1')}/v1/messages"
+        headers = {"anthropic-version": "2023-06-01"} | ({"x-api-key": request.api_key} if request.api_key else {})
+        body, prefix = _asked(request)
+        blocks: dict[int, _Block] = {}
+        usage = _Usage()
+        reason = ""
+        try:
+            async with http.stream_events("POST", url, headers=headers, json=body) as events:
+                async for event in events:
+                    said = _read(event.data)
+                    if said.type == "message_stop":
+                        break
+                    if counted := said.usage or (said.message and said.message.usage):
+                        usage.update(counted)
+                    if said.content_block:
+                        blocks[said.index] = _Block(said.content_block)
+                    if (piece := said.content_block or said.delta) is None:
+                        continue
+                    reason = piece.stop_reason or reason
+                    if block := blocks.get(said.index):
+                        block.add(piece)
+                    if piece.thinking:
+                        yield Thinking(content=piece.thinking)
+                    if piece.text:
+                        yield MessageDelta(content=piece.text)
+        except UpstreamError as error:
+            raise _refused(error) from error
+        if not reason:
+            raise ProviderError("The answer ended early, without a stop_reason", code="model_unavailable", retry=True)
+        answer = [blocks[index] for index in sorted(blocks)]
+        calls = [block.call() for block in answer if block.start.type == "tool_use"]
+        for call in calls:
+            yield call
+        yield usage.tokens()
+        stop = _STOPS.get(reason, "end")
+        yield Stop("tool_calls" if calls and stop == "end" else stop, _kept(answer, prefix))
+
+
+# The answer
+
+
+class _Block(Struct):
+    """A content block, put together from its pieces."""
+
+    start: _Piece
+    pieces: list[str] = field(default_factory=list)
+    signature: str = ""
+
+    def add(self, piece: _Piece) -> None:
+        if text := piece.text or piece.thinking or piece.partial_json:
+            self.pieces.append(text)
+        self.signature = piece.signature or self.signature
+
+    def call(self) -> ToolCall:
+        name, call_id, text = self.start.name or "", self.start.id or "", "".join(self.pieces)
+        try:
+            value = msgspec.json.decode(text) if text.strip() else self.start.input or {}
+        except msgspec.DecodeError:
+            value = None
+        if isinstance(value, dict):
+            return ToolCall(name, value, call_id)
+        return ToolCall(name, {}, call_id, malformed=text)
+
+    def sent_back(self) -> list[dict[str, Any]]:
+        """The block as it goes back; the message itself has the calls, so that only their places are kept here."""
+        kind, text = self.start.type, "".join(self.pieces)
+        if kind == "thinking":
+            return [{"type": kind, "thinking": text, "signature": self.signature}]
+        if kind == "redacted_thinking":
+            return [{"type": kind, "data": self.start.data or ""}]
+        if kind == "tool_use":
+            return [{"type": kind}]
+        return _text(text) if kind == "text" else []
+
+
+def _kept(answer: list[_Block], prefix: str) -> dict[str, Any]:
+    """What `_asked` needs to send thinking back in its place; nothing where there is no thinking."""
+    blocks = [kept for block in answer for kept in block.sent_back()]
+    while blocks and blocks[-1]["type"] in _THINKING:  # the vendor refuses an answer that ends in thinking
+        blocks.pop()
+    thought = any(block["type"] in _THINKING for block in blocks)
+    return {"anthropic": {"prefix": prefix, "blocks": blocks}} if thought else {}
+
+
+def _read(data: str) -> _Event:
+    try:
+        event = _event(data)
+    except msgspec.DecodeError as error:
+        words = f"The vendor sent an event that cannot be read ({error}): {data[:200]}"
+        raise ProviderError(words) from error
+    if event.type == "error" or event.error:
+        raise _broken_off(event.error or _Fault())
+    return event
+
+
+# The request
+
+
+def _asked(request: ModelRequest) -> tuple[dict[str, Any], str]:
+    """The request in the vendor's words, and a digest of all that comes before its answer.
+
+    Newer models refuse thinking when anything before it is no longer what it was
+    (https://platform.claude.com/docs/en/build-with-claude/preserved-thinking), as after a long tool result was left
+    out: thinking goes back only behind what it was thought about.
+    """
+    system = _text(request.system)
+    tools = [
+        {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
+        for tool in request.tools
+    ]
+    before = sha256(encode((system, tools)))
+    turns: list[dict[str, Any]] = []
+    for message in request.messages:
+        role = "assistant" if message.role == "assistant" else "user"
+        blocks = _content(message)
+        if message.vendor.get("anthropic", {}).get("prefix") != before.hexdigest():
+            blocks = [block for block in blocks if block["type"] not in _THINKING]
+        before.update(encode((role, blocks)))
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += blocks
+        elif blocks:
+            turns.append({"role": role, "content": blocks})
+    # The cache holds the tools, the system and the messages, in this order, up to each mark.
+    for part in (system or tools, turns[-1]["content"] if turns else []):
+        if part:
+            part[-1] = {**part[-1], "cache_control": {"type": "ephemeral"}}
+    sampled = "claude" not in request.model_name or _SAMPLED.search(request.model_name)
+    options = {
+        "system": system or None,
+        "tools": tools or None,
+        "tool_choice": {"type": _CHOICES[request.tool_choice]} if tools else None,
+        "temperature": request.temperature if sampled else None,
+        "top_p": request.top_p if sampled and request.temperature is None else None,  # Claude 4 refuses both at once
+        "stop_sequences": request.stop_sequences or None,
+    }
+    body = {
+        "model": request.model_name,
+        "max_tokens": request.max_tokens or _MAX_TOKENS,
+        "messages": turns,
+        "stream": True,
+        **{name: value for name, value in options.items() if value is not None},
+    }
+    return body, before.hexdigest()
+
+
+def _content(message: Message) -> list[dict[str, Any]]:
+    if message.role == "tool":
+        return [_result(message)]
+    if message.role == "user":
+        return [*map(_attached, message.attachments), *_text(message.content)]
+    uses = [
+        {"type": "tool_use", "id": _id(call.call_id), "name": call.tool, "input": call.input}
+        for call in message.tool_calls
+    ]
+    if not (kept := message.vendor.get("anthropic")):
+        return [*_text(message.content), *uses]
+    next_use = iter(uses)
+    return [next(next_use) if block["type"] == "tool_use" else block for block in kept["blocks"]]
+
+
+def _result(message: Message) -> dict[str, Any]:
+    result: dict[str, Any] = {"type": "tool_result", "tool_use_id": _id(message.call_id)}
+    if message.content.strip():
+        result["content"] = message.content
+    if message.has_error:  # which the vendor refuses without words
+        result = {"content": "The tool failed"} | result | {"is_error": True}
+    return result
+
+
+def _text(text: str) -> list[dict[str, Any]]:
+    """A text block, or none, for the vendor refuses one of blanks."""
+    return [{"type": "text", "text": text}] if text.strip() else []
+
+
+def _id(call_id: str) -> str:
+    """The id of a call, which another vendor may have given, in the letters that this one takes."""
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", call_id)
+
+
+def _attached(attachment: Attachment) -> dict[str, Any]:
+    media_type, data, url = attachment.media_type, attachment.data, attachment.url
+    source = {"type": "url", "url": url} if url else {"type": "base64", "media_type": media_type, "data": data}
+    if media_type.startswith("image/"):
+        return {"type": "image", "source": source}
+    if media_type.startswith("text/") and not url:
+        try:
+            text = b64decode(data).decode("utf-8", "replace")
+        except ValueError as error:
+            words = f"The attachment '{attachment.name}' is not base64: {error}"
+            raise ProviderError(words, code="model_bad_request") from error
+        source = {"type": "text", "media_type": "text/plain", "data": text}
+    elif media_type != "application/pdf":
+        place = " at a URL" if url else ""
+        words = f"anthropic reads images, PDF files and texts in the message, not {media_type}{place}"
+        raise ProviderError(words, code="model_bad_request")
+    return {"type": "document", "source": source} | ({"title": attachment.name} if attachment.name else {})
+
+
+# What went wrong
+
+
+def _refused(error: UpstreamError) -> ProviderError:
+    try:
+        fault = msgspec.json.decode(error.body, type=_Refusal).error
+    except msgspec.DecodeError:
+        fault = _Fault()
+    if error.status < 400 and fault.message:
+        return _broken_off(fault)
+    return _refined(refusal(error, fault.message or ""), fault)
+
+
+def _broken_off(fault: _Fault) -> ProviderError:
+    words = (fault.message or "")[:1000] or "The vendor broke its answer off with an error"
+    status = _STATUS.get(fault.type or "")
+    if status is None:
+        return _refined(ProviderError(words), fault)
+    like = refusal(UpstreamError(status, b"", None))
+    return _refined(ProviderError(words, code=like.code, retry=like.retry), fault)
+
+
+def _refined(failure: ProviderError, fault: _Fault) -> ProviderError:
+    if fault.type == "timeout_error":
+        failure.code = "model_timeout"
+    elif fault.type == "request_too_large" or (
+        failure.code in ("model_bad_request", "model_error") and _TOO_LONG.search(fault.message or "")
+    ):
+        failure.code = "model_context_too_long"
+    return failure
+
+
+@hookimpl
+def register_providers(register: Any) -> None:
+    register(Anthropic())

@@ -1,0 +1,211 @@
+"""What goes out over the OpenAI wire and the events that come of what comes back."""
+
+from base64 import b64decode
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+from msgspec import Struct
+
+from bytebrew import (
+    Attachment,
+    Capabilities,
+    Http,
+    Message,
+    MessageDelta,
+    ModelRequest,
+    Provider,
+    ProviderError,
+    ProviderEvent,
+    Stop,
+    Thinking,
+    ToolSpec,
+    UpstreamError,
+    hookimpl,
+)
+
+from .chunks import Calls, Counts, joined, read
+from .faults import refused
+
+
+class _Vector(Struct):
+    embedding: list[float]
+    index: int = 0
+
+
+class _Vectors(Struct):
+    data: list[_Vector]
+
+
+class ChatCompletions(Provider):
+    """A vendor that speaks the OpenAI wire, and the plugin that registers it.
+
+    A vendor states its `type` and `base_url`, and overrides what it does otherwise. `stops` says what its finish
+    reasons mean, `failures` which of them are failures, by code; `thought_field` is where it wants thinking back, and
+    `limit_field` where the token limit.
+    """
+
+    capabilities = Capabilities(thinking=True)
+    stops: ClassVar[dict[str, Any]] = {
+        "tool_calls": "tool_calls",
+        "function_call": "tool_calls",
+        "length": "max_tokens",
+        "content_filter": "refusal",
+    }
+    failures: ClassVar[dict[str, str]] = {"error": "model_error"}
+    thought_field: ClassVar[str] = ""
+    limit_field: ClassVar[str] = "max_tokens"
+    asks_for_usage: ClassVar[bool] = True
+
+    @hookimpl
+    def register_providers(self, register: Any) -> None:
+        register(self)
+
+    def url(self, request: ModelRequest, path: str) -> str:
+        """Where a request goes; `path` is `chat/completions` or `embeddings`."""
+        return f"{request.base_url}/{path}"
+
+    def headers(self, request: ModelRequest) -> dict[str, str]:
+        """How the vendor knows who asks."""
+        return {"Authorization": f"Bearer {request.api_key}"} if request.api_key else {}
+
+    def body(self, request: ModelRequest) -> dict[str, Any]:
+        """The request in the vendor's words."""
+        system = [{"role": "system", "content": request.system}] if request.system else []
+        options = {
+            "stream_options": {"include_usage": True} if self.asks_for_usage else None,
+            "tools": [_function(tool) for tool in request.tools] or None,
+            "tool_choice": request.tool_choice if request.tools else None,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            self.limit_field: request.max_tokens,
+            "stop": request.stop_sequences or None,
+        }
+        return {
+            "model": request.model_name,
+            "messages": system + [self.message(message) for message in request.messages],
+            "stream": True,
+            **{name: value for name, value in options.items() if value is not None},
+        }
+
+    def message(self, message: Message) -> dict[str, Any]:
+        """One entry of the conversation in the vendor's words."""
+        if message.role == "tool":
+            return {"role": "tool", "tool_call_id": self.call_id(message.call_id), "content": message.content}
+        if message.attachments:
+            words = [{"type": "text", "text": message.content}] if message.content else []
+            return {"role": message.role, "content": words + [self.part(file) for file in message.attachments]}
+        told: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.tool_calls:
+            told["content"] = message.content or None
+            told["tool_calls"] = [
+                {
+                    "id": self.call_id(call.call_id),
+                    "type": "function",
+                    "function": {"name": call.tool, "arguments": msgspec.json.encode(call.input).decode()},
+                }
+                for call in message.tool_calls
+            ]
+        if self.thought_field and message.thinking:
+            told[self.thought_field] = message.thinking
+        return told
+
+    def call_id(self, call_id: str) -> str:
+        """A tool call's id in the form that the vendor takes."""
+        return call_id
+
+    def part(self, file: Attachment) -> dict[str, Any]:
+        """An image, a PDF file or a text of a user's message; raises ProviderError for what is not taken."""
+        if file.media_type.startswith("image/") and self.capabilities.vision:
+            return {"type": "image_url", "image_url": {"url": address(file)}}
+        if file.media_type == "application/pdf" and self.capabilities.documents:
+            return self.document(file)
+        if file.media_type.startswith("text/") and file.data:
+            return {"type": "text", "text": b64decode(file.data).decode("utf-8", "replace")}
+        raise self.unreadable(file)
+
+    def document(self, file: Attachment) -> dict[str, Any]:
+        """A PDF file in the vendor's words."""
+        if file.url:  # https://platform.openai.com/docs/guides/pdf-files: this API takes the bytes only
+            raise self.unreadable(file)
+        return {"type": "file", "file": {"filename": file.name or "document.pdf", "file_data": address(file)}}
+
+    def unreadable(self, file: Attachment) -> ProviderError:
+        """The failure for an attachment that the vendor does not take."""
+        how = "by its URL" if file.url else "attached"
+        return ProviderError(f"{self.type} takes no {file.media_type} {how}", code="model_bad_request")
+
+    async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
+        calls = Calls()
+        details: list[dict[str, Any]] = []
+        counts: Counts | None = None
+        reason = ""
+        try:
+            async with http.stream_events(
+                "POST",
+                self.url(request, "chat/completions"),
+                headers=self.headers(request),
+                json=self.body(request),
+            ) as events:
+                async for event in events:
+                    if event.data == "[DONE]":
+                        break
+                    chunk = read(event.data)
+                    counts = chunk.usage or counts
+                    if not chunk.choices:
+                        continue
+                    choice = chunk.choices[0]
+                    reason = choice.finish_reason or reason
+                    if (delta := choice.delta) is None:
+                        continue
+                    thought, text = delta.said()
+                    if thought:
+                        yield Thinking(content=thought)
+                    if text:
+                        yield MessageDelta(content=text)
+                    details += delta.reasoning_details or ()
+                    for piece in delta.tool_calls or ():
+                        calls.add(piece)
+        except UpstreamError as error:
+            raise refused(error) from error
+        if not reason:
+            raise ProviderError("The answer ended early, without a finish_reason", code="model_unavailable", retry=True)
+        if code := self.failures.get(reason):
+            words = f"The vendor ended its answer with the finish_reason '{reason}'"
+            raise ProviderError(words, code=code, retry=code != "model_error")
+        found = list(calls.whole())
+        for call in found:
+            yield call
+        if counts:
+            yield counts.usage()
+        stop = self.stops.get(reason, "end")
+        kept = {"reasoning_details": joined(details)} if details else {}
+        yield Stop("tool_calls" if found and stop == "end" else stop, kept)
+
+    async def embed(self, texts: Sequence[str], request: ModelRequest, http: Http) -> list[list[float]]:
+        if not self.capabilities.embeddings:
+            return await super().embed(texts, request, http)
+        try:
+            answer = await http.fetch(
+                "POST",
+                self.url(request, "embeddings"),
+                headers=self.headers(request),
+                json={"model": request.model_name, "input": texts},
+            )
+            vectors = msgspec.json.decode(answer, type=_Vectors).data
+        except UpstreamError as error:
+            raise refused(error) from error
+        except msgspec.DecodeError as error:
+            raise ProviderError(f"The vendor sent embeddings that cannot be read ({error})") from error
+        if len(vectors) != len(texts):
+            raise ProviderError(f"The vendor sent {len(vectors)} embeddings for {len(texts)} texts")
+        return [vector.embedding for vector in sorted(vectors, key=lambda vector: vector.index)]
+
+
+def _function(tool: ToolSpec) -> dict[str, Any]:
+    about = {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
+    return {"type": "function", "function": about}
+
+
+def address(file: Attachment) -> str:
+    return file.url or f"data:{file.media_type};base64,{file.data}"

@@ -1,0 +1,355 @@
+"""Google's Gemini API: streamed answers with tools, thoughts and their signatures, and embeddings."""
+
+import re
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from bytebrew import (
+    Attachment,
+    Capabilities,
+    Http,
+    Message,
+    MessageDelta,
+    ModelRequest,
+    Provider,
+    ProviderError,
+    ProviderEvent,
+    Stop,
+    Thinking,
+    ToolCall,
+    ToolSpec,
+    UpstreamError,
+    Usage,
+    hookimpl,
+    refusal,
+)
+
+_STOPS: dict[str, Any] = {
+    "MAX_TOKENS": "max_tokens",
+    "SAFETY": "refusal",
+    "RECITATION": "refusal",
+    "LANGUAGE": "refusal",
+    "BLOCKLIST": "refusal",
+    "PROHIBITED_CONTENT": "refusal",
+    "SPII": "refusal",
+    "MODEL_ARMOR": "refusal",
+    "IMAGE_SAFETY": "refusal",
+    "IMAGE_PROHIBITED_CONTENT": "refusal",
+}
+_FAILURES = {
+    "MALFORMED_FUNCTION_CALL": True,
+    "MALFORMED_RESPONSE": True,
+    "UNEXPECTED_TOOL_CALL": True,
+    "OTHER": True,
+    "TOO_MANY_TOOL_CALLS": False,
+    "MISSING_THOUGHT_SIGNATURE": False,
+}
+"""The reasons of an answer that came to nothing, and whether the same request may do better."""
+_MODES = {"auto": "AUTO", "required": "ANY", "none": "NONE"}
+_TOO_LONG = re.compile(r"exceeds the maximum number of tokens|context is too long", re.IGNORECASE)
+# A model that does not think unless told to refuses a request for its thoughts: 2.0, lite, images, speech.
+_THINKS = re.compile(r"gemini-(2\.5-(flash|pro)|[3-9]|(flash|pro)-latest)(?!.*(lite|image|tts|audio|live))")
+# From Gemini 3 on, calls must be signed; another model's are let through under this word (docs/thought-signatures).
+_SIGNS = re.compile(r"gemini-(?![12])")
+_UNSIGNED = {"thoughtSignature": "skip_thought_signature_validator"}
+_BATCH = 100  # the most texts that one batchEmbedContents takes
+
+
+class _Called(Struct):
+    name: str = ""
+    args: Any = None
+    id: str = ""
+
+    def whole(self) -> ToolCall:
+        if self.args is None or isinstance(self.args, dict):
+            return ToolCall(self.name, self.args or {}, self.id)
+        text = self.args if isinstance(self.args, str) else msgspec.json.encode(self.args).decode()
+        return ToolCall(self.name, {}, self.id, malformed=text)
+
+
+class _Part(Struct, rename="camel"):
+    text: str | None = None
+    thought: bool | None = None
+    thought_signature: str | None = None
+    function_call: _Called | None = None
+
+
+class _Content(Struct):
+    parts: list[_Part] | None = None
+
+
+class _Candidate(Struct, rename="camel"):
+    content: _Content | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+
+
+class _Feedback(Struct, rename="camel"):
+    block_reason: str | None = None
+
+
+class _Usage(Struct, rename="camel"):
+    prompt_token_count: int | None = None
+    candidates_token_count: int | None = None
+    thoughts_token_count: int | None = None
+    cached_content_token_count: int | None = None
+
+    def tokens(self) -> Usage:
+        thoughts = self.thoughts_token_count or 0
+        return Usage(
+            self.prompt_token_count or 0,
+            (self.candidates_token_count or 0) + thoughts,  # candidates are counted without their thoughts
+            self.cached_content_token_count or 0,
+            thoughts,
+        )
+
+
+class _Violation(Struct, rename="camel"):
+    quota_id: str = ""
+
+
+class _Detail(Struct, rename="camel"):
+    reason: str = ""
+    retry_delay: str = ""
+    violations: list[_Violation] = []
+
+
+class _Error(Struct):
+    code: int = 500
+    message: str = ""
+    details: list[_Detail] = []
+
+
+class _Refusal(Struct):
+    error: _Error
+
+
+class _Chunk(Struct, rename="camel"):
+    candidates: list[_Candidate] | None = None
+    prompt_feedback: _Feedback | None = None
+    usage_metadata: _Usage | None = None
+    error: _Error | None = None
+
+
+class _Embedding(Struct):
+    values: list[float]
+
+
+class _Embeddings(Struct):
+    embeddings: list[_Embedding] = []
+
+
+_chunk: Callable[[str], _Chunk] = msgspec.json.Decoder(_Chunk).decode
+_refusal: Callable[[bytes], _Refusal | list[_Refusal]] = msgspec.json.Decoder(_Refusal | list[_Refusal]).decode
+_embeddings: Callable[[bytes], _Embeddings] = msgspec.json.Decoder(_Embeddings).decode
+
+
+class Google(Provider):
+    """The Gemini API with a key, as Google AI Studio gives it out."""
+
+    type = "google"
+    base_url = "https://generativelanguage.googleapis.com/v1beta"
+    needs = frozenset({"api_key"})
+    capabilities = Capabilities(thinking=True, vision=True, documents=True, embeddings=True)
+
+    async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
+        url = f"{request.base_url}/{_model(request)}:streamGenerateContent?alt=sse"
+        calls: list[ToolCall] = []
+        parts: list[dict[str, Any]] = []
+        usage: _Usage | None = None
+        reason = words = ""
+        try:
+            async with http.stream_events("POST", url, headers=_headers(request), json=_body(request)) as events:
+                async for event in events:
+                    chunk = _read(event.data)
+                    usage = chunk.usage_metadata or usage
+                    if chunk.prompt_feedback and chunk.prompt_feedback.block_reason:
+                        reason = "SAFETY"
+                    if not chunk.candidates:
+                        continue
+                    candidate = chunk.candidates[0]
+                    reason = candidate.finish_reason or reason
+                    words = candidate.finish_message or words
+                    for part in (candidate.content and candidate.content.parts) or ():
+                        _keep(parts, part)
+                        if part.function_call:
+                            calls.append(part.function_call.whole())
+                        elif part.text:
+                            yield Thinking(content=part.text) if part.thought else MessageDelta(content=part.text)
+        except UpstreamError as error:
+            raise _refused(error) from error
+        if not reason:
+            raise ProviderError("The answer ended early, without a finishReason", code="model_unavailable", retry=True)
+        if reason in _FAILURES:
+            told = f"The vendor ended its answer with the finishReason {reason}: {words}".removesuffix(": ")
+            raise ProviderError(told[:1000], retry=_FAILURES[reason])
+        for call in calls:
+            yield call
+        if usage:
+            yield usage.tokens()
+        stop = _STOPS.get(reason, "end")
+        signed = any("thoughtSignature" in part for part in parts)
+        yield Stop("tool_calls" if calls and stop == "end" else stop, {"gemini": parts} if signed else {})
+
+    async def embed(self, texts: Sequence[str], request: ModelRequest, http: Http) -> list[list[float]]:
+        model = _model(request)
+        asked = [{"model": model, "content": {"parts": [{"text": text}]}} for text in texts]
+        found: list[list[float]] = []
+        for at in range(0, len(asked), _BATCH):
+            batch = {"requests": asked[at : at + _BATCH]}
+            url = f"{request.base_url}/{model}:batchEmbedContents"
+            try:
+                answer = _embeddings(await http.fetch("POST", url, headers=_headers(request), json=batch))
+            except UpstreamError as error:
+                raise _refused(error) from error
+            except msgspec.DecodeError as error:
+                raise ProviderError(f"The vendor sent embeddings that cannot be read: {error}") from error
+            found += [embedding.values for embedding in answer.embeddings]
+        if len(found) != len(texts):
+            raise ProviderError(f"The vendor sent {len(found)} embeddings for {len(texts)} texts")
+        return found
+
+
+google = Google()
+
+
+@hookimpl
+def register_providers(register: Any) -> None:
+    register(google)
+
+
+def _model(request: ModelRequest) -> str:
+    """The model's resource name, which a user may have copied whole."""
+    return request.model_name if "/" in request.model_name else f"models/{request.model_name}"
+
+
+def _headers(request: ModelRequest) -> dict[str, str]:
+    return {"x-goog-api-key": request.api_key} if request.api_key else {}
+
+
+def _body(request: ModelRequest) -> dict[str, Any]:
+    config = {
+        "temperature": request.temperature,
+        "topP": request.top_p,
+        "maxOutputTokens": request.max_tokens,
+        "stopSequences": request.stop_sequences or None,
+        "thinkingConfig": {"includeThoughts": True} if _THINKS.search(request.model_name) else None,
+    }
+    given = {name: value for name, value in config.items() if value is not None}
+    fields = {
+        "systemInstruction": {"parts": [{"text": request.system}]} if request.system else None,
+        "tools": [{"functionDeclarations": [_function(tool) for tool in request.tools]}] if request.tools else None,
+        "toolConfig": {"functionCallingConfig": {"mode": _MODES[request.tool_choice]}} if request.tools else None,
+        "generationConfig": given or None,
+    }
+    return {
+        "contents": _contents(request.messages, bool(_SIGNS.search(request.model_name))),
+        **{name: value for name, value in fields.items() if value is not None},
+    }
+
+
+def _function(tool: ToolSpec) -> dict[str, Any]:
+    return {"name": tool.name, "description": tool.description, "parametersJsonSchema": tool.input_schema}
+
+
+def _contents(messages: Iterable[Message], signs: bool) -> list[dict[str, Any]]:
+    """The conversation, with the results of one step's calls side by side."""
+    contents: list[dict[str, Any]] = []
+    for role, run in groupby(messages, key=lambda message: message.role):
+        if role == "tool":
+            contents.append({"role": "user", "parts": [_result(message) for message in run]})
+        elif role == "user":
+            contents += [{"role": "user", "parts": _asked(message)} for message in run]
+        else:
+            answers = [_answered(message, signs) for message in run]
+            contents += [{"role": "model", "parts": parts} for parts in answers if parts]
+    return contents
+
+
+def _asked(message: Message) -> list[dict[str, Any]]:
+    parts = [_attached(attachment) for attachment in message.attachments]
+    return [*parts, {"text": message.content}] if message.content or not parts else parts
+
+
+def _attached(attachment: Attachment) -> dict[str, Any]:
+    if attachment.url:
+        return {"fileData": {"mimeType": attachment.media_type, "fileUri": attachment.url}}
+    return {"inlineData": {"mimeType": attachment.media_type, "data": attachment.data}}
+
+
+def _result(message: Message) -> dict[str, Any]:
+    response = {"error" if message.has_error else "output": message.content}
+    return {"functionResponse": {"id": message.call_id, "name": message.tool, "response": response}}
+
+
+def _answered(message: Message, signs: bool) -> list[dict[str, Any]]:
+    """The parts of the model's answer; those that came signed go back as they came."""
+    calls: list[dict[str, Any]] = [
+        {"functionCall": {"id": call.call_id, "name": call.tool, "args": call.input}} for call in message.tool_calls
+    ]
+    if kept := message.vendor.get("gemini"):
+        left = iter(calls)
+        return [part | next(left) if "functionCall" in part else part for part in kept]
+    if calls and signs:
+        calls[0] |= _UNSIGNED
+    return ([{"text": message.content}] if message.content else []) + calls
+
+
+def _keep(parts: list[dict[str, Any]], part: _Part) -> None:
+    """Adds a part as it goes back: unsigned text joined, a call as its place alone, a thought only if it is signed."""
+    signature = {"thoughtSignature": part.thought_signature} if part.thought_signature else {}
+    if part.function_call:
+        parts.append({"functionCall": None, **signature})
+    elif signature:
+        parts.append({"text": part.text or "", **({"thought": True} if part.thought else {}), **signature})
+    elif part.text and not part.thought:
+        if parts and parts[-1].keys() == {"text"}:
+            parts[-1]["text"] += part.text
+        else:
+            parts.append({"text": part.text})
+
+
+def _read(data: str) -> _Chunk:
+    try:
+        chunk = _chunk(data)
+    except msgspec.DecodeError as error:
+        words = f"The vendor sent a chunk that cannot be read ({error}): {data[:200]}"
+        raise ProviderError(words) from error
+    if chunk.error:
+        raise _broken_off(chunk.error)
+    return chunk
+
+
+def _refused(error: UpstreamError) -> ProviderError:
+    try:
+        said = _refusal(error.body)
+        fault = (said[0] if isinstance(said, list) else said).error
+    except (msgspec.DecodeError, IndexError):
+        return refusal(error)
+    return _broken_off(fault) if error.status < 400 else _refined(refusal(error, fault.message), fault)
+
+
+def _broken_off(fault: _Error) -> ProviderError:
+    like = refusal(UpstreamError(max(fault.code, 400), b"", None))
+    words = fault.message[:1000] or "The vendor broke its answer off with an error"
+    return _refined(ProviderError(words, code=like.code, retry=like.retry), fault)
+
+
+def _refined(failure: ProviderError, fault: _Error) -> ProviderError:
+    """The failure with what the details tell; a quota of the day does not come back within a turn."""
+    if any(detail.reason == "API_KEY_INVALID" for detail in fault.details):
+        failure.code = "model_auth"
+    elif failure.code == "model_bad_request" and _TOO_LONG.search(fault.message):
+        failure.code = "model_context_too_long"
+    elif fault.code == 504:
+        failure.code = "model_timeout"
+    for detail in fault.details:
+        if delay := re.fullmatch(r"(\d+(\.\d+)?)s", detail.retry_delay):
+            failure.retry_after = float(delay[1])
+        if any("PerDay" in violation.quota_id for violation in detail.violations):
+            failure.retry = False
+    return failure

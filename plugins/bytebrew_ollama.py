@@ -1,0 +1,254 @@
+"""Ollama by its native API, on this machine, on another, or at ollama.com."""
+
+from base64 import b64decode
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from bytebrew import (
+    Capabilities,
+    Http,
+    Message,
+    MessageDelta,
+    ModelRequest,
+    Provider,
+    ProviderError,
+    ProviderEvent,
+    Stop,
+    Thinking,
+    ToolCall,
+    ToolSpec,
+    UpstreamError,
+    Usage,
+    hookimpl,
+    refusal,
+)
+
+MAX_LINE_BYTES = 8 * 1024 * 1024
+
+
+class _Function(Struct):
+    name: str = ""
+    arguments: Any = None
+
+
+class _Call(Struct):
+    function: _Function
+    id: str = ""
+
+    def whole(self) -> ToolCall:
+        name, arguments = self.function.name, self.function.arguments
+        if arguments is None:
+            arguments = {}
+        if isinstance(arguments, dict):
+            return ToolCall(name, arguments, self.id)
+        return ToolCall(name, {}, self.id, malformed=_text(arguments))
+
+
+class _Answer(Struct):
+    content: str | None = None
+    thinking: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Line(Struct):
+    message: _Answer | None = None
+    done: bool = False
+    done_reason: str | None = None
+    prompt_eval_count: int | None = None
+    eval_count: int | None = None
+    error: Any = None
+
+
+class _Vectors(Struct):
+    embeddings: list[list[float]]
+
+
+_line: Callable[[bytes], _Line] = msgspec.json.Decoder(_Line).decode
+
+
+class Ollama(Provider):
+    """Ollama, and the plugin that registers it; a base URL may end in `/api` or `/v1`."""
+
+    # https://docs.ollama.com/api/chat
+    type = "ollama"
+    base_url = "http://localhost:11434"
+    capabilities = Capabilities(thinking=True, vision=True, embeddings=True)
+
+    @hookimpl
+    def register_providers(self, register: Any) -> None:
+        register(self)
+
+    async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
+        called = False
+        last: _Line | None = None
+        try:
+            async with (
+                http.stream("POST", _url(request, "chat"), headers=_headers(request), json=_body(request)) as pieces,
+                aclosing(_lines(pieces)) as lines,
+            ):
+                async for line in lines:
+                    if message := line.message:
+                        if message.thinking:
+                            yield Thinking(content=message.thinking)
+                        if message.content:
+                            yield MessageDelta(content=message.content)
+                        for call in message.tool_calls or ():
+                            called = True
+                            yield call.whole()
+                    if line.done:
+                        last = line
+                        break
+        except UpstreamError as error:
+            raise _refused(error, request) from error
+        if last is None:
+            raise ProviderError("The answer ended early, without a last line", code="model_unavailable", retry=True)
+        if last.done_reason in ("load", "unload"):
+            words = f"Ollama did no more than {last.done_reason} the model"
+            raise ProviderError(words, code="model_unavailable", retry=True)
+        if last.prompt_eval_count is not None or last.eval_count is not None:
+            yield Usage(last.prompt_eval_count or 0, last.eval_count or 0)
+        if last.done_reason == "length":
+            yield Stop("max_tokens")
+        else:
+            yield Stop("tool_calls" if called else "end")
+
+    async def embed(self, texts: Sequence[str], request: ModelRequest, http: Http) -> list[list[float]]:
+        asked = {"model": request.model_name, "input": texts}
+        try:
+            answer = await http.fetch("POST", _url(request, "embed"), headers=_headers(request), json=asked)
+            vectors = msgspec.json.decode(answer, type=_Vectors).embeddings
+        except UpstreamError as error:
+            raise _refused(error, request) from error
+        except msgspec.DecodeError as error:
+            raise ProviderError(f"Ollama sent embeddings that cannot be read ({error})") from error
+        if len(vectors) != len(texts):
+            raise ProviderError(f"Ollama sent {len(vectors)} embeddings for {len(texts)} texts")
+        return vectors
+
+
+def _url(request: ModelRequest, path: str) -> str:
+    origin = request.base_url.removesuffix("/api").removesuffix("/v1")
+    return f"{origin}/api/{path}"
+
+
+def _headers(request: ModelRequest) -> dict[str, str]:
+    return {"Authorization": f"Bearer {request.api_key}"} if request.api_key else {}
+
+
+def _body(request: ModelRequest) -> dict[str, Any]:
+    """The request in Ollama's words; whether to think is left to it, and it knows no choice of tools but none."""
+    tools = () if request.tool_choice == "none" else request.tools
+    options = {
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "num_predict": request.max_tokens,
+        "stop": request.stop_sequences or None,
+    }
+    fields = {
+        "tools": [{"type": "function", "function": _function(tool)} for tool in tools],
+        "options": {name: value for name, value in options.items() if value is not None},
+    }
+    system = [{"role": "system", "content": request.system}] if request.system else []
+    return {
+        "model": request.model_name,
+        "messages": system + [_message(message) for message in request.messages],
+        "stream": True,
+        **{name: value for name, value in fields.items() if value},
+    }
+
+
+def _message(message: Message) -> dict[str, Any]:
+    # The ids are in https://github.com/ollama/ollama/blob/main/api/types.go; servers that are older pass over them.
+    if message.role == "tool":
+        return {
+            "role": "tool",
+            "tool_name": message.tool,
+            "tool_call_id": message.call_id,
+            "content": message.content,
+        }
+    texts, images = _attached(message)
+    calls = [
+        {"id": call.call_id, "function": {"name": call.tool, "arguments": call.input}} for call in message.tool_calls
+    ]
+    fields = {"thinking": message.thinking, "images": images, "tool_calls": calls}
+    content = "\n\n".join([message.content, *texts] if message.content else texts)
+    return {"role": message.role, "content": content, **{name: value for name, value in fields.items() if value}}
+
+
+def _attached(message: Message) -> tuple[list[str], list[str]]:
+    """The texts among a message's attachments, and the images in base64, for it fetches no URLs."""
+    texts, images = [], []
+    for file in message.attachments:
+        if file.media_type.startswith("image/") and file.data:
+            images.append(file.data)
+        elif file.media_type.startswith("text/") and file.data:
+            texts.append(b64decode(file.data).decode("utf-8", "replace"))
+        else:
+            how = "by its URL" if file.url else "attached"
+            raise ProviderError(f"ollama takes no {file.media_type} {how}", code="model_bad_request")
+    return texts, images
+
+
+def _function(tool: ToolSpec) -> dict[str, Any]:
+    return {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
+
+
+async def _lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[_Line, None]:
+    """The lines of a stream of JSON, however its bytes are cut; a line ends at a line feed and nowhere else."""
+    rest = b""
+    async for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        if max(map(len, [*lines, rest])) > MAX_LINE_BYTES:
+            raise ProviderError(f"Ollama sent a line that is longer than {MAX_LINE_BYTES} bytes")
+        for line in lines:
+            if line.strip():
+                yield _read(line)
+    if rest.endswith(b"}"):  # a last line without its line feed; any other rest was cut off
+        yield _read(rest)
+
+
+def _read(line: bytes) -> _Line:
+    try:
+        read = _line(line)
+    except msgspec.DecodeError as error:
+        words = f"Ollama sent a line that cannot be read ({error}): {line[:200].decode('utf-8', 'replace')}"
+        raise ProviderError(words) from error
+    if read.error:
+        # https://docs.ollama.com/api/errors: had it come first, its status would have been 500
+        like = refusal(UpstreamError(500, b"", None))
+        raise _refined(ProviderError(_text(read.error)[:1000], code=like.code, retry=like.retry))
+    return read
+
+
+def _refused(error: UpstreamError, request: ModelRequest) -> ProviderError:
+    try:
+        said = msgspec.json.decode(error.body)
+    except msgspec.DecodeError:
+        said = None
+    words = _text(said["error"]) if isinstance(said, dict) and said.get("error") else ""
+    if isinstance(said, dict) and said.get("signin_url"):
+        words += f"; run `ollama signin` where Ollama runs, or open {said['signin_url']}"
+    if error.status == 404 and "not found" in words:
+        # https://docs.ollama.com/api/pull: pulls of one model share their progress, which only a pull is told
+        words += (
+            f". Run `ollama pull {request.model_name}` where Ollama runs: it fetches the model, or shows how far a pull"
+            " that is under way has come"
+        )
+    return _refined(refusal(error, words))
+
+
+def _refined(failure: ProviderError) -> ProviderError:
+    if "context length" in failure.message or "context size" in failure.message:
+        failure.code, failure.retry = "model_context_too_long", False
+    return failure
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+ollama = Ollama()
