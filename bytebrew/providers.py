@@ -123,10 +123,19 @@ def refusal(error: UpstreamError, words: str = "") -> ProviderError:
 
 
 def _without_key(error: ProviderError, key: str) -> ProviderError:
-    if not key or key not in error.message:
+    message = masked(error.message, key)
+    if message == error.message:
         return error
-    message = error.message.replace(key, "***")
     return ProviderError(message, code=error.code, retry=error.retry, retry_after=error.retry_after)
+
+
+def masked(text: str, key: str) -> str:
+    """The text without the key, and without what a cut has left of it at the text's end."""
+    if not key:
+        return text
+    text = text.replace(key, "***")
+    rest = next((n for n in range(min(len(key), len(text)), 5, -1) if text.endswith(key[:n])), 0)
+    return f"{text[:-rest]}***" if rest else text
 
 
 class Price(Struct, frozen=True, kw_only=True):
@@ -309,9 +318,8 @@ class Models:
         except TimeoutError:
             error = f"No answer within {seconds:g} s"
         except (ProviderError, UpstreamError) as failure:
-            error = failure.message if isinstance(failure, ProviderError) else refusal(failure).message
-            if model.base.api_key:
-                error = error.replace(model.base.api_key, "***")
+            words = failure.message if isinstance(failure, ProviderError) else refusal(failure).message
+            error = masked(words, model.base.api_key)
         if took is None:
             error = f"connectivity check failed: {error}"
         return Verification(

@@ -21,7 +21,8 @@ Risk = Literal["safe", "caution", "dangerous"]
 class Call(Struct, frozen=True, kw_only=True):
     """What a tool is told of the call that it serves; `subject` is whom the turn is for.
 
-    `headers` are those of the chat request, in lower case and in memory alone: a tool passes on what its operator named.
+    `headers` are those of the chat request, in lower case and in memory alone: of them a tool passes on what its
+    operator has named.
     """
 
     call_id: str

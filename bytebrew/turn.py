@@ -166,6 +166,7 @@ async def _run(turn: "Turn", tools: dict[str, Tool], wanted: ToolCall) -> Messag
         call_id=wanted.call_id,
         session_id=turn.session_id,
         turn_id=turn.id,
+        schema=turn.new.schema,
         agent=turn.agent.name,
         subject=turn.subject,
     )
