@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from bytebrew.api import ANYONE, Guard, Reply, Request, Route, Stream
 from bytebrew.auth import SCOPES, Actor, AuthMode
+from bytebrew.breaker import Breaker
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
-from bytebrew.config import Agent
+from bytebrew.config import Agent, Name, Url
 from bytebrew.errors import (
     BootError,
     Conflict,
@@ -22,15 +23,15 @@ from bytebrew.errors import (
 )
 from bytebrew.events import Event, MessageDelta, Thinking
 from bytebrew.hookspecs import Migration, hookimpl
-from bytebrew.http import Http, UpstreamError
+from bytebrew.http import Answer, Exchange, Http, UpstreamError
 from bytebrew.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
-from bytebrew.notation import Duration
-from bytebrew.providers import Capabilities, Provider, ProviderEvent, refusal
+from bytebrew.notation import Duration, new_uuid, now
+from bytebrew.providers import Capabilities, Provider, ProviderEvent, masked, refusal
 from bytebrew.secrets import write_private
 from bytebrew.settings import Core, Settings
 from bytebrew.sse import ServerSentEvent
-from bytebrew.tools import Call, Outcome, Result, Risk, Tool, Toolset, tool
+from bytebrew.tools import Call, Outcome, Result, Risk, SpawnLimits, Tool, Toolset, tool
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine as Engine
@@ -41,10 +42,12 @@ __all__ = [
     "SCOPES",
     "Actor",
     "Agent",
+    "Answer",
     "Attachment",
     "AuthMode",
     "BadToken",
     "BootError",
+    "Breaker",
     "Call",
     "Capabilities",
     "CatalogEntry",
@@ -56,6 +59,7 @@ __all__ = [
     "Duration",
     "EngineError",
     "Event",
+    "Exchange",
     "Forbidden",
     "Guard",
     "Http",
@@ -64,6 +68,7 @@ __all__ = [
     "MessageDelta",
     "Migration",
     "ModelRequest",
+    "Name",
     "NotFound",
     "Outcome",
     "Provider",
@@ -79,6 +84,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "SigningKey",
+    "SpawnLimits",
     "Stop",
     "Stream",
     "Thinking",
@@ -90,8 +96,12 @@ __all__ = [
     "Unauthorized",
     "Unprocessable",
     "UpstreamError",
+    "Url",
     "Usage",
     "hookimpl",
+    "masked",
+    "new_uuid",
+    "now",
     "read_public_keys",
     "refusal",
     "sign",

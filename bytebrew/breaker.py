@@ -9,7 +9,7 @@ from typing import Literal
 class Breaker:
     """Opens at so many failures within some seconds; after a wait, one caller may try.
 
-    A caller that `allows` let through must end in `succeeded`, `failed` or `released`.
+    A caller that `allows` let through ends in `succeeded` or `failed`; the one that tries, else in `released`.
     """
 
     def __init__(
@@ -63,5 +63,5 @@ class Breaker:
         self._probing = False
 
     def released(self) -> None:
-        """Ends an attempt that says nothing either way."""
+        """Ends the attempt of the one that tries, where it says nothing either way."""
         self._probing = False

@@ -12,6 +12,8 @@ from bytebrew.providers import BoundModel, Provider, Target, named
 from bytebrew.store import settings
 
 PROVIDER, KEY, MODEL, BASE_URL = "x-model-provider", "x-model-api-key", "x-model-name", "x-model-base-url"
+HEADERS = frozenset({PROVIDER, KEY, MODEL, BASE_URL})
+"""Each of them alone says that the caller means to bring a model of its own."""
 ANY_BASE_URL = Option(
     key="byok.base_url",
     type=bool,

@@ -9,7 +9,7 @@ from contextlib import closing
 from functools import cache, partial
 from itertools import chain, cycle
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_origin
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_args, get_origin
 
 import aiosqlite
 import msgspec
@@ -148,7 +148,11 @@ def struct_of(row: sqlite3.Row, kind: type[S]) -> S:
 
 @cache
 def _json_fields(kind: type[Struct]) -> tuple[str, ...]:
-    return tuple(field.name for field in msgspec.structs.fields(kind) if get_origin(field.type) in (tuple, list, dict))
+    return tuple(
+        field.name
+        for field in msgspec.structs.fields(kind)
+        if any(get_origin(part) in (tuple, list, dict) for part in (field.type, *get_args(field.type)))
+    )
 
 
 def backup(source: Path, target: Path) -> None:

@@ -17,7 +17,8 @@ from bytebrew import byok, migrations, settings
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
-from bytebrew.config import NewAgent, NewModel, NewSchema
+from bytebrew.config import Agent, NewAgent, NewModel, NewSchema
+from bytebrew.confirmations import Confirmations
 from bytebrew.db import Database, connect
 from bytebrew.errors import BootError, SettingsError
 from bytebrew.hookspecs import OBSERVING, Migration
@@ -26,11 +27,14 @@ from bytebrew.journal import Journal
 from bytebrew.options import Options
 from bytebrew.plugins import Plugins, Registry
 from bytebrew.providers import Models, Price, Provider
+from bytebrew.recovery import recover
+from bytebrew.results import ReadResult
 from bytebrew.runner import Runner
 from bytebrew.secrets import Secrets
 from bytebrew.settings import Core, Settings
+from bytebrew.spawning import spawn
 from bytebrew.store import agents, models, schemas, tokens
-from bytebrew.tools import Tool, Toolset
+from bytebrew.tools import Call, SpawnLimits, Tool, Toolset
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +67,8 @@ class Engine:
         self.journal = Journal(self.db)
         self.http = http or Http(self.settings.core)
         self.runner = Runner(self)
+        self.confirmations = Confirmations(self)
+        self.read_result = ReadResult(self.db)
         self._declare()
         prices = {
             one.id: Price(input=one.pricing_input, output=one.pricing_output, cached=one.pricing_cached)
@@ -133,7 +139,7 @@ class Engine:
                     raise BootError(f"plugin {name} failed in startup: {error}") from error
             stack.push_async_callback(self.notify, "shutdown", engine=self)
             group = await stack.enter_async_context(anyio.create_task_group())
-            await self.runner.run(group)
+            await self.runner.run(group, await recover(self))
             self._stack = stack.pop_all()
         return self
 
@@ -166,6 +172,14 @@ class Engine:
                 await observer(**given)
             except Exception:
                 log.exception("plugin %s failed in %s", name, hook)
+
+    async def agents(self) -> list[Agent]:
+        """Every agent by name."""
+        return await self.db.read(agents.list_all)
+
+    async def spawn(self, call: Call, agent: str, message: str, limits: SpawnLimits) -> str:
+        """Runs an agent within a tool call and answers with its last word; see `spawning.spawn`."""
+        return await spawn(self, call, agent, message, limits)
 
     async def offer(self, config: Mapping[str, Any]) -> bool:
         """Stores models, agents and schemas if the engine never had any; whether it did.

@@ -92,6 +92,13 @@ class Conflict(EngineError):
     code = "conflict"
 
 
+class Gone(EngineError):
+    """It was there, and its time is over."""
+
+    status = 410
+    code = "gone"
+
+
 class PayloadTooLarge(EngineError):
     """The body is over its limit."""
 
@@ -119,8 +126,8 @@ class Draining(EngineError):
     status = 503
     code = "draining"
 
-    def __init__(self) -> None:
-        super().__init__("The engine is shutting down; try again in a moment", headers={"Retry-After": "5"})
+    def __init__(self, message: str = "The engine is shutting down; try again in a moment") -> None:
+        super().__init__(message, headers={"Retry-After": "5"})
 
 
 class ProviderError(EngineError):
@@ -156,7 +163,7 @@ class TurnTimeout(TurnError):
 
 
 class TurnInterrupted(TurnError):
-    """The engine stopped in the middle of the turn."""
+    """The engine stopped in the middle of the turn, which cannot go on."""
 
     status = 503
     code = "interrupted"

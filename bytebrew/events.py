@@ -66,6 +66,22 @@ class ToolFinished(Event, frozen=True):
     has_error: bool = False
 
 
+class ConfirmationAsked(Event, frozen=True):
+    """A person is asked about a tool call; `call_id` is what an answer names, `tool_call_id` the call itself.
+
+    `args_digest` is SHA-256 in hex over the tool's name and its arguments.
+    """
+
+    name = "confirmation"
+    call_id: str
+    tool_call_id: str
+    tool: str
+    input: dict[str, Any]
+    args_digest: str
+    kind: Literal["confirm", "unknown_outcome"]
+    expires_at: str | None
+
+
 class ErrorEvent(Event, frozen=True):
     """The last event of a failed turn."""
 

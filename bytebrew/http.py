@@ -1,16 +1,21 @@
-"""The one place that makes an HTTP client: transport, pools, time limits, and a vendor's stream of events."""
+"""The one place that makes an HTTP client: transport, pools, time limits, address policy, a vendor's events."""
 
 import asyncio
+import errno
 import re
+import socket
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from time import time
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
-from aiohttp import ClientResponseError
+from aiohttp import ClientResponseError, ClientSession, DummyCookieJar, TCPConnector
 from httpx_aiohttp import AiohttpTransport
 from msgspec.json import encode
 
@@ -22,6 +27,10 @@ MAX_ERROR_BYTES = 65536
 MAX_BODY_BYTES = 64 * 1024 * 1024
 ERROR_BODY_SECONDS = 5.0
 DRAIN_SECONDS = 0.05
+_GLOBAL_UNICAST = ip_network("2000::/3")
+_NAT64 = ip_network("64:ff9b::/96")
+_SPECIAL = [ip_network(one) for one in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "2002::/16")]
+"""Azure's metadata, Oracle's among the protocol assignments, and both ends of 6to4: no private addresses to Python."""
 
 
 class UpstreamError(Exception):
@@ -37,6 +46,27 @@ class UpstreamError(Exception):
         self.retry_after = retry_after
 
 
+class Answer(NamedTuple):
+    """An answer as it comes; names of headers are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+    def events(self) -> AsyncGenerator[ServerSentEvent, None]:
+        """The body, read as Server-Sent Events."""
+        return _events(self.chunks)
+
+
+class Exchange(NamedTuple):
+    """A whole answer; names of headers are lower case, `cut` says that the body went on."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    cut: bool
+
+
 class Http:
     """Clients by origin, each with a pool of its own, and the requests that providers make."""
 
@@ -46,19 +76,23 @@ class Http:
         self._clients: dict[str, httpx.AsyncClient] = {}
 
     def client(self, url: str) -> httpx.AsyncClient:
-        """The client of the URL's origin; it follows no redirects."""
+        """The client of the URL's origin; it follows no redirects and keeps no cookies."""
         parts = urlsplit(url)
-        origin = f"{parts.scheme}://{parts.netloc}"
-        client = self._clients.get(origin)
+        return self._named(f"{parts.scheme}://{parts.netloc}")
+
+    def _named(self, name: str, *, public_only: bool = False) -> httpx.AsyncClient:
+        client = self._clients.get(name)
         if client is None:
-            limits = httpx.Limits(max_connections=4096, max_keepalive_connections=256, keepalive_expiry=30)
-            transport = self._transport or AiohttpTransport(limits=limits)
             timeout = httpx.Timeout(
                 self._settings.provider_silence_timeout,
                 connect=self._settings.provider_connect_timeout,
                 pool=None,
             )
-            client = self._clients[origin] = httpx.AsyncClient(transport=transport, timeout=timeout)
+            client = self._clients[name] = httpx.AsyncClient(
+                transport=self._transport or _transport(public_only),
+                timeout=timeout,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # one client serves many people
+            )
         return client
 
     async def aclose(self) -> None:
@@ -104,12 +138,46 @@ class Http:
             return bytes(body)
 
     @asynccontextmanager
+    async def request(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
+    ) -> AsyncIterator[Answer]:
+        """`stream` with the answer's status and headers, and no limit but the caller's on how long it is silent."""
+        async with self._answer(method, url, headers or {}, json, patient=True) as (response, chunks):
+            given = {name.lower(): value for name, value in response.headers.items()}
+            yield Answer(response.status_code, given, chunks)
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        public_only: bool = False,
+        limit: int = MAX_BODY_BYTES,
+    ) -> Exchange:
+        """One exchange as it went, be it a refusal or a redirect; the body ends at `limit` bytes, however packed.
+
+        With `public_only` only public addresses are connected to, whatever the host is called and resolves to. Only the
+        caller limits the time that it takes. Raises ProviderError as `stream` does.
+        """
+        client = self._named("public" if public_only else "any", public_only=public_only)
+        response = await self._send(method, url, {**(headers or {}), "Accept-Encoding": "gzip"}, json, None, client)
+        chunks = self._chunks(response.aiter_raw(), None)
+        try:
+            body, cut = await _unpacked(chunks, response.headers.get("content-encoding", "").strip().lower(), limit)
+            return Exchange(response.status_code, dict(response.headers), body, cut)
+        finally:
+            await chunks.aclose()
+            await response.aclose()
+
+    @asynccontextmanager
     async def _answer(
-        self, method: str, url: str, headers: Mapping[str, str], json: Any
+        self, method: str, url: str, headers: Mapping[str, str], json: Any, *, patient: bool = False
     ) -> AsyncIterator[tuple[httpx.Response, AsyncGenerator[bytes, None]]]:
-        until = asyncio.get_running_loop().time() + self._settings.provider_first_byte_timeout
+        until = None if patient else asyncio.get_running_loop().time() + self._settings.provider_first_byte_timeout
         response = await self._send(method, url, headers, json, until)
-        chunks = self._chunks(response, until)
+        chunks = self._chunks(response.aiter_bytes(), until)
         try:
             if response.is_redirect:
                 where = response.headers.get("location", "nowhere")
@@ -123,32 +191,42 @@ class Http:
             await chunks.aclose()
             await response.aclose()
 
-    async def _send(self, method: str, url: str, headers: Mapping[str, str], json: Any, until: float) -> httpx.Response:
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        json: Any,
+        until: float | None,
+        client: httpx.AsyncClient | None = None,
+    ) -> httpx.Response:
         body = None if json is None else encode(json)
         if body is not None:
             headers = {"Content-Type": "application/json", **headers}
         try:
-            client = self.client(url)
+            client = client or self.client(url)
             timeout = httpx.Timeout(None, connect=self._settings.provider_connect_timeout)
             request = client.build_request(method, url, headers=headers, content=body, timeout=timeout)
             async with asyncio.timeout_at(until):
                 return await client.send(request, stream=True)
         except TimeoutError as error:
             raise self._late() from error
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as error:
+            shown = re.sub("//[^/]*@", "//***@", url)
+            raise ProviderError(f"{shown!r} cannot be called: {error}", code="model_bad_request") from error
         except httpx.RequestError as error:
             words = f"Cannot reach {_origin(url)}: {_words(error)}"
             raise ProviderError(words, code="model_unavailable", retry=True) from error
         except ClientResponseError as error:  # of a head that is not HTTP; the transport lets it through
             words = f"{_origin(url)} does not speak HTTP: {' '.join(error.message.split())}"
             raise ProviderError(words, code="model_unavailable", retry=True) from error
-        except (httpx.InvalidURL, ValueError) as error:
-            shown = re.sub("//[^/]*@", "//***@", url)
-            raise ProviderError(f"{shown!r} cannot be called: {error}", code="model_bad_request") from error
 
-    async def _chunks(self, response: httpx.Response, until: float) -> AsyncGenerator[bytes, None]:
-        """The body: its first piece comes before `until`, each further one before the silence is too long."""
+    async def _chunks(self, pieces: AsyncIterator[bytes], until: float | None) -> AsyncGenerator[bytes, None]:
+        """The body: its first piece comes before `until`, each further one before the silence is too long.
+
+        Without an `until` it is waited for as long as it takes.
+        """
         now, silence = asyncio.get_running_loop().time, self._settings.provider_silence_timeout
-        pieces = response.aiter_bytes()
         begun = False
         while True:
             try:
@@ -165,11 +243,62 @@ class Http:
             if not piece:
                 return
             yield piece
-            begun, until = True, now() + silence
+            begun, until = True, None if until is None else now() + silence
 
     def _late(self) -> ProviderError:
         wait = self._settings.provider_first_byte_timeout
         return ProviderError(f"No answer within {wait:g} s", code="model_timeout", retry=True)
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is the internet's: not loopback, private, link-local, multicast, metadata or reserved.
+
+    An IPv6 address that stands for an IPv4 one (RFC 4291 section 2.5.5.2, RFC 6052) is judged as that one.
+    """
+    one = ip_address(address.partition("%")[0])
+    if isinstance(one, IPv6Address):
+        if inner := one.ipv4_mapped or (IPv4Address(int(one) & 0xFFFFFFFF) if one in _NAT64 else None):
+            return is_public(str(inner))
+        if one not in _GLOBAL_UNICAST:
+            return False
+    return one.is_global and not (one.is_multicast or one.is_reserved or any(one in special for special in _SPECIAL))
+
+
+def _transport(public_only: bool) -> AiohttpTransport:
+    trust = httpx.create_ssl_context()
+    sockets = _public_socket if public_only else None
+
+    def session() -> ClientSession:
+        connector = TCPConnector(limit=4096, keepalive_timeout=30, ssl=trust, socket_factory=sockets)
+        return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
+
+    return AiohttpTransport(verify=trust, client=session)
+
+
+def _public_socket(where: tuple[Any, ...]) -> socket.socket:
+    """A socket for an address that is about to be connected to: no name, spelling or DNS answer gets past it."""
+    family, kind, protocol, _, address = where
+    if not is_public(address[0]):
+        raise PermissionError(errno.EACCES, f"{address[0]} is no public address")
+    return socket.socket(family, kind, protocol)
+
+
+async def _unpacked(chunks: AsyncIterator[bytes], encoding: str, limit: int) -> tuple[bytes, bool]:
+    """A body and whether it was longer; of one that is packed no more than the limit is ever unpacked."""
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        raise ProviderError(f"The answer is encoded as {encoding[:40]}, which was not asked for")
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16) if "gzip" in encoding else None
+    body = bytearray()
+    try:
+        async for chunk in chunks:
+            body += unpacker.decompress(chunk, limit + 1 - len(body)) if unpacker else chunk
+            if len(body) > limit:
+                return bytes(body[:limit]), True
+    except zlib.error as error:
+        raise ProviderError(f"The answer is no gzip: {error}") from error
+    if unpacker and body and not unpacker.eof:
+        raise ProviderError("The answer's gzip breaks off")
+    return bytes(body), False
 
 
 async def _events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent, None]:

@@ -56,5 +56,5 @@ def start(level: str, form: str) -> None:
     target = logging.StreamHandler(sys.stderr)
     target.setFormatter(Line(form))
     logging.basicConfig(level=level.upper(), handlers=[target], force=True)
-    for name in ("hypercorn", "httpx", "aiosqlite", "asyncio"):
+    for name in ("hypercorn", "hpack", "httpx", "aiosqlite", "asyncio"):
         logging.getLogger(name).setLevel("WARNING")

@@ -102,12 +102,14 @@ create table sessions (
   owner text not null,
   user_sub text not null,
   title text not null,
+  parent_id text references sessions (id) on delete cascade,
   created_at text not null,
   updated_at text not null
 ) strict, without rowid;
-create index sessions_recent on sessions (created_at, id);
-create index sessions_owner on sessions (owner, created_at, id);
-create index sessions_agent on sessions (agent, created_at, id);
+create index sessions_recent on sessions (created_at, id) where parent_id is null;
+create index sessions_owner on sessions (owner, created_at, id) where parent_id is null;
+create index sessions_agent on sessions (agent, created_at, id) where parent_id is null;
+create index sessions_parent on sessions (parent_id, agent) where parent_id is not null;
 
 create table turns (
   seq integer primary key autoincrement,
@@ -116,6 +118,12 @@ create table turns (
   message text not null,
   attachments text not null,
   own_key integer not null,
+  subagents integer not null,
+  parent_turn_id text,
+  parent_call_id text,
+  root_turn_id text not null,
+  lineage text not null,
+  resumes integer not null default 0,
   status text not null,
   first_event integer,
   last_event integer,
@@ -130,6 +138,8 @@ create table turns (
 ) strict;
 create index turns_session on turns (session_id, seq);
 create index turns_open on turns (seq) where status in ('queued', 'running');
+create unique index turns_parent on turns (parent_turn_id, parent_call_id) where parent_turn_id is not null;
+create index turns_root on turns (root_turn_id) where parent_turn_id is not null;
 
 create table messages (
   session_id text not null references sessions (id) on delete cascade,
@@ -171,10 +181,43 @@ create table tool_calls (
   input text not null,
   output text,
   status text not null,
-  started_at text not null,
+  asked_at text not null,
+  started_at text,
   finished_at text,
   primary key (turn_id, call_id)
 ) strict, without rowid;
+
+create table confirmations (
+  id text primary key,
+  session_id text not null references sessions (id) on delete cascade,
+  turn_id text not null references turns (id) on delete cascade,
+  call_id text not null,
+  kind text not null,
+  agent text not null,
+  tool text not null,
+  input text not null,
+  args_digest text not null,
+  status text not null,
+  verdict text,
+  edited text,
+  reason text not null default '',
+  answered_by text,
+  answered_at text,
+  created_at text not null,
+  expires_at text,
+  unique (turn_id, call_id, kind)
+) strict, without rowid;
+create index confirmations_pending on confirmations (created_at, id) where status = 'pending';
+create index confirmations_session on confirmations (session_id, created_at);
+
+create table results (
+  turn_id text not null references turns (id) on delete cascade,
+  call_id text not null,
+  session_id text not null,
+  output text not null,
+  primary key (turn_id, call_id)
+) strict, without rowid;
+create index results_session on results (session_id, call_id);
 
 create table events (
   session_id text not null references sessions (id) on delete cascade,

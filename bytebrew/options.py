@@ -32,7 +32,7 @@ class Options:
         return iter(self._options.values())
 
     def named(self, key: str) -> Option:
-        """The option of this key; NotFound names the nearest where there is none."""
+        """The option of this key; NotFound where there is none."""
         if key.startswith(CUSTOM) and len(key) <= 255:
             return Option(key=key, type=Any, default=None, help="the operator's own")
         if key not in self._options:

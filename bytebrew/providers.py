@@ -173,6 +173,7 @@ class BoundModel(Struct, frozen=True, kw_only=True):
     provider: Provider
     base: ModelRequest
     price: Price | None = None
+    own_key: bool = False
     fallback: "tuple[BoundModel, ...]" = ()
 
     def request(self, asked: ModelRequest) -> ModelRequest:
@@ -244,7 +245,9 @@ class Models:
             api_version=target.api_version,
         )
         others = tuple(self.bind(other) for other in fallback)
-        return BoundModel(name=target.name, provider=provider, base=base, price=price, fallback=others)
+        return BoundModel(
+            name=target.name, provider=provider, base=base, price=price, own_key=bool(key), fallback=others
+        )
 
     async def answer(
         self, model: BoundModel, asked: ModelRequest
@@ -273,11 +276,11 @@ class Models:
     async def _call(
         self, model: BoundModel, asked: ModelRequest
     ) -> AsyncGenerator[Thinking | MessageDelta | ToolCall | Spent | Stop, None]:
-        breaker = self.breakers.get(model.name)
+        breaker = None if model.own_key else self.breakers.get(model.name)  # nobody's failures are held against a key
+        tries = breaker is not None and breaker.state == "half_open"
         if breaker is not None and not breaker.allows():
             words = f"Model '{model.name}' has failed {breaker.failure_count} times; it is tried again within a minute"
             raise ProviderError(words, code="model_unavailable")
-        ended = False
         try:
             events = stream_answer(model.provider, model.request(asked), self._http, retries=self._retries)
             async with aclosing(events):
@@ -287,16 +290,16 @@ class Models:
                         yield Spent(model.name, replace(event, cost_usd=cost))
                     else:
                         yield event
-            ended = True
             if breaker is not None:
                 breaker.succeeded()
+                tries = False
         except ProviderError as error:
-            if error.code in _BROKEN:
-                ended = True
+            if error.code in _BROKEN and not model.own_key:
                 self.breakers.setdefault(model.name, Breaker(5, 60, 30)).failed()
+                tries = False
             raise
         finally:
-            if not ended and breaker is not None:
+            if breaker is not None and tries:
                 breaker.released()
 
     async def verify(self, model: BoundModel, *, embeds: bool = False, seconds: float = 30) -> Verification:

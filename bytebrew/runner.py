@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
+import math
 from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import anyio
 from anyio.abc import TaskGroup
+from msgspec.structs import replace
 
-from bytebrew.auth import Actor
 from bytebrew.config import Agent
 from bytebrew.errors import (
     Conflict,
@@ -17,11 +20,10 @@ from bytebrew.errors import (
     EngineError,
     InvalidRequest,
     TurnError,
-    TurnInterrupted,
     TurnTimeout,
     Unprocessable,
 )
-from bytebrew.events import Done, ErrorEvent, Event
+from bytebrew.events import ConfirmationAsked, Done, ErrorEvent, Event
 from bytebrew.journal import Log
 from bytebrew.messages import Message, Usage
 from bytebrew.providers import BoundModel, Spent
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OnBusy = Literal["queue", "interrupt", "reject"]
-LOST_KEY = "The key that came with this message was in memory alone and is gone; send the message again"
-INTERRUPTED = "The engine was stopped in the middle of this turn; send the message again"
 
 
 class Turn:
@@ -49,12 +49,17 @@ class Turn:
         self.subject = new.actor.subject
         self.agent = agent
         self.model = model
+        self.headers: Mapping[str, str] = {}
+        self.parent: Turn | None = None
         self.continues = True
         self.first: int | None = None
         self.last: int | None = None
         self.usage = Usage()
         self.text: list[str] = []
         self.partial: list[str] = []
+        self.past: turns.Past | None = None
+        self.heard = ""
+        self.cut = False
         self.unsaved = self._nothing()
         self.call_ids: set[str] = set()
         self.status = "queued"
@@ -62,13 +67,26 @@ class Turn:
         self.admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.recorded = False
         self.failure: EngineError | None = None
-        self.cancelled_for: Literal["cancelled", "interrupted"] | None = None
+        self.cancelled_for: Literal["cancelled", "stopped"] | None = None
         self.scope = anyio.CancelScope()
+        self.holds = 0
+        self._left = math.inf
 
     def spend(self, spent: Spent) -> None:
         """Counts a model call, to be recorded with what it led to."""
-        self.usage = _sum(self.usage, spent.usage)
+        self.add(spent.usage)
         self.unsaved.spent.append(spent)
+
+    def add(self, usage: Usage) -> None:
+        """Counts tokens, of a call of its own or of an agent that it has spawned."""
+        one, costs = self.usage, (self.usage.cost_usd, usage.cost_usd)
+        self.usage = Usage(
+            one.input_tokens + usage.input_tokens,
+            one.output_tokens + usage.output_tokens,
+            one.cached_tokens + usage.cached_tokens,
+            one.thinking_tokens + usage.thinking_tokens,
+            None if costs == (None, None) else sum(cost or 0.0 for cost in costs),
+        )
 
     def take_unsaved(self) -> turns.Unsaved:
         """What is to be recorded, which is then no longer unsaved."""
@@ -78,17 +96,49 @@ class Turn:
     def _nothing(self) -> turns.Unsaved:
         return turns.Unsaved(self.agent.name, self.subject, self.new.schema)
 
+    @property
+    def root(self) -> "Turn":
+        """The turn of a person's message, far above perhaps."""
+        return self if self.parent is None else self.parent.root
+
     def append(self, event: Event) -> int:
-        """Puts an event into the session's journal."""
+        """Puts an event into the session's journal, and into the root's where its client wants or needs it."""
+        above, shared = self.new.parent, self.new.subagents or type(event) is ConfirmationAsked
+        if above and shared and self.root is not self and type(event) not in (Done, ErrorEvent):
+            copy = replace(event, agent=self.agent.name, parent_call_id=above.call_id)
+            self.engine.journal.append(self.root.log, copy)
         return self.engine.journal.append(self.log, event)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Stops the clock of the turn and of all above it: a person may take their time."""
+        self.hold(1)
+        try:
+            yield
+        finally:
+            self.hold(-1)
+
+    def start_clock(self, seconds: float) -> None:
+        """From now on the turn has so many seconds, not counting those in which it waits for a person."""
+        self._left = seconds
+        self.scope.deadline = math.inf if self.holds else anyio.current_time() + seconds
+
+    def hold(self, change: int) -> None:
+        """Counts what waits for a person, here and above."""
+        if self.scope.deadline != math.inf:
+            self._left = self.scope.deadline - anyio.current_time()
+        self.holds += change
+        self.scope.deadline = math.inf if self.holds else anyio.current_time() + self._left
+        if self.parent is not None:
+            self.parent.hold(change)
 
     async def end(self) -> None:
         """Returns once the turn has ended and its end is in the file."""
         while not self.recorded:
             await self.log.changed()
 
-    def cancel(self, reason: Literal["cancelled", "interrupted"]) -> None:
-        """Stops the turn at its next await; it still records its end."""
+    def cancel(self, reason: Literal["cancelled", "stopped"]) -> None:
+        """Ends the turn at its next await; a stopped one records no end and goes on at the next start."""
         if self.cancelled_for is None:
             self.cancelled_for = reason
             self.scope.cancel()
@@ -111,13 +161,21 @@ class Runner:
         self._engine = engine
         self._lanes: dict[str, Lane] = {}
         self._group: TaskGroup | None = None
+        self.turns: dict[str, Turn] = {}
         self.draining = False
 
-    async def run(self, group: TaskGroup) -> None:
-        """Takes the task group in which turns run, and ends or goes on with what a stopped engine left."""
+    async def run(self, group: TaskGroup, recovered: Sequence[Turn] = ()) -> None:
+        """Takes the task group in which turns run, and goes on with those that a stopped engine left."""
         self._group = group
-        for left in await self._engine.db.read(turns.left_open):
-            await self._recover(left)
+        for turn in recovered:
+            turn.admitted.set_result(True)
+            self.turns[turn.id] = turn
+            if lane := self._lanes.get(turn.session_id):
+                lane.waiting.append(turn)
+            else:
+                self._lanes[turn.session_id] = Lane(turn)
+        for session_id, lane in self._lanes.items():
+            group.start_soon(self._drive, session_id, lane)
 
     def turn(self, new: turns.NewTurn, entrance: schemas.Entrance, model: BoundModel | None = None) -> Turn:
         """A turn of the schema's entry agent, with its own model or the one given.
@@ -148,6 +206,7 @@ class Runner:
             lane = self._lanes[turn.session_id] = Lane(turn)
         else:
             self._make_way(lane, turn, on_busy)
+        self.turns[turn.id] = turn
         with anyio.CancelScope(shield=True):
             admitted = False
             try:
@@ -157,6 +216,8 @@ class Runner:
                 await self._engine.db.write(turns.admit, turn.new, turn.first)
                 admitted = True
             finally:
+                if not admitted:
+                    del self.turns[turn.id]
                 turn.admitted.set_result(admitted)
                 if idle:
                     self._group.start_soon(self._drive, turn.session_id, lane)
@@ -174,13 +235,20 @@ class Runner:
             await lane.empty.wait()
 
     async def drain(self, seconds: float) -> None:
-        """Takes no more turns, lets those that run come to an end, and stops the rest at a record."""
+        """Takes no more turns, lets those that run come to an end, and stops the rest, to go on at the next start.
+
+        Those that wait for a person are stopped at once.
+        """
         self.draining = True
+        for turn in list(self.turns.values()):
+            if turn.holds:
+                turn.cancel("stopped")
         with anyio.move_on_after(seconds):
             for lane in list(self._lanes.values()):
                 await lane.empty.wait()
         for lane in list(self._lanes.values()):
-            lane.current.cancel("interrupted")
+            lane.current.cancel("stopped")
+        for lane in list(self._lanes.values()):
             await lane.empty.wait()
 
     def _make_way(self, lane: Lane, turn: Turn, on_busy: OnBusy) -> None:
@@ -219,6 +287,10 @@ class Runner:
             turn.log.notify()
             await engine.notify("turn_started", turn=turn)
             end = await self._outcome(turn)
+            if end is None:
+                turn.failure = Draining("The engine is stopping; this turn goes on when it is back")
+                turn.log.fail(turn.failure)
+                return
             await self._finish(turn, end)
             await engine.notify("turn_finished", turn=turn)
         except Exception as error:
@@ -226,25 +298,25 @@ class Runner:
             turn.log.fail(error)
         finally:
             turn.recorded = True
+            self.turns.pop(turn.id, None)
             turn.log.notify()
 
-    async def _outcome(self, turn: Turn) -> Event:
-        """Runs the turn; its last event says how it ended."""
+    async def _outcome(self, turn: Turn) -> Event | None:
+        """Runs the turn; its last event says how it ended. None: it was stopped, and is to go on at the next start."""
         seconds = turn.agent.max_turn_duration
         try:
             with turn.scope:
-                turn.scope.deadline = anyio.current_time() + seconds
+                turn.start_clock(seconds)
                 await run_turn(turn)
                 turn.status = "completed"
                 return Done(session_id=turn.session_id, turn_id=turn.id, usage=turn.usage)
             if turn.cancelled_for == "cancelled":
                 turn.status = "cancelled"
                 return Done(session_id=turn.session_id, turn_id=turn.id, usage=turn.usage, status="cancelled")
-            if turn.cancelled_for == "interrupted":
-                turn.failure = TurnInterrupted(INTERRUPTED)
-            else:
-                words = f"The turn took longer than {seconds} s; raise the agent's max_turn_duration"
-                turn.failure = TurnTimeout(words)
+            if turn.cancelled_for == "stopped":
+                return None
+            words = f"The turn took longer than {seconds} s; raise the agent's max_turn_duration"
+            turn.failure = TurnTimeout(words)
         except EngineError as error:
             turn.failure = error
         except Exception:
@@ -267,54 +339,3 @@ class Runner:
                 turn.usage,
                 turn.take_unsaved(),
             )
-
-    async def _recover(self, left: turns.OpenTurn) -> None:
-        """Ends a turn that was running; queues again one that was waiting."""
-        actor = Actor(subject=left.owner, name=left.owner, kind="user", scopes=frozenset())
-        new = turns.NewTurn(
-            id=left.id,
-            session_id=left.session_id,
-            schema=left.schema,
-            agent=left.agent,
-            actor=actor,
-            owner=left.owner,
-            user_sub="",
-            message=left.message,
-            attachments=left.attachments,
-            fresh=False,
-            begins=False,
-        )
-        if left.status == "running":
-            end: Event = ErrorEvent(code=TurnInterrupted.code, message=INTERRUPTED)
-        elif left.own_key:
-            end = ErrorEvent(code="credential_lost", message=LOST_KEY)
-        else:
-            try:
-                turn = self.turn(new, await self._engine.db.read(schemas.entrance, left.schema))
-            except EngineError as error:
-                end = ErrorEvent(code=error.code, message=error.message)
-            else:
-                await self._requeue(turn)
-                return
-        session_log = await self._engine.journal.log(left.session_id)
-        last = self._engine.journal.append(session_log, end)
-        await self._engine.db.write(turns.close, left.id, last)
-
-    async def _requeue(self, turn: Turn) -> None:
-        turn.log = await self._engine.journal.log(turn.session_id)
-        turn.admitted.set_result(True)
-        if lane := self._lanes.get(turn.session_id):
-            lane.waiting.append(turn)
-        elif self._group:
-            lane = self._lanes[turn.session_id] = Lane(turn)
-            self._group.start_soon(self._drive, turn.session_id, lane)
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        one.input_tokens + other.input_tokens,
-        one.output_tokens + other.output_tokens,
-        one.cached_tokens + other.cached_tokens,
-        one.thinking_tokens + other.thinking_tokens,
-        one.cost_usd if other.cost_usd is None else other.cost_usd + (one.cost_usd or 0.0),
-    )

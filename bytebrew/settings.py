@@ -41,6 +41,9 @@ class Core(Struct, frozen=True, kw_only=True):
     max_upload_bytes: Annotated[int, Meta(ge=1024), _help("largest body that carries files")] = 50 * 1024 * 1024
     tool_timeout: Annotated[Duration, _help("longest run of a tool that names no limit of its own")] = Duration(60)
     tool_output_bytes: Annotated[int, Meta(ge=256), _help("longest tool result that a model is given")] = 65536
+    confirmation_ttl: Annotated[Duration, _help("how long a person may take to answer; 0 for as long as they like")] = (
+        Duration(0)
+    )
     provider_connect_timeout: Annotated[Duration, _help("longest wait for a connection to a vendor")] = Duration(10)
     provider_first_byte_timeout: Annotated[Duration, _help("longest wait for a vendor's first byte")] = Duration(120)
     provider_silence_timeout: Annotated[Duration, _help("longest silence in a vendor's stream")] = Duration(60)

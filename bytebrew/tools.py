@@ -15,6 +15,8 @@ from bytebrew.messages import Attachment, ToolCall, ToolSpec
 
 log = logging.getLogger(__name__)
 
+MOST_KEPT = 8 * 1024 * 1024
+"""Bytes that are kept of a tool's output."""
 Risk = Literal["safe", "caution", "dangerous"]
 
 
@@ -39,6 +41,14 @@ class Result(Struct, frozen=True, kw_only=True):
 
     text: str
     attachments: tuple[Attachment, ...] = ()
+
+
+class SpawnLimits(Struct, frozen=True, kw_only=True):
+    """How many levels below the root a turn may lie, and how many a turn may spawn, itself and with all below it."""
+
+    depth: int
+    children: int
+    total: int
 
 
 class Tool:
@@ -111,7 +121,7 @@ class FunctionTool(Tool):
         self._function = function
         self._call_parameter = next((p.name for p in parameters if hints[p.name] is Call), None)
         self._arguments = msgspec.defstruct(function.__name__, fields, kw_only=True, forbid_unknown_fields=True)
-        self.input_schema = _schema(self._arguments)
+        self.input_schema = input_schema(self._arguments)
 
     async def run(self, call: Call, input: dict[str, Any]) -> Any:
         try:
@@ -149,7 +159,8 @@ def tool(
     return make if function is None else make(function)
 
 
-def _schema(kind: type[Struct]) -> dict[str, Any]:
+def input_schema(kind: type[Struct]) -> dict[str, Any]:
+    """The JSON Schema of a struct of arguments."""
     whole = msgspec.json.schema(kind)
     definitions = whole["$defs"]
     schema: dict[str, Any] = definitions.pop(whole["$ref"].rpartition("/")[2])
@@ -158,10 +169,12 @@ def _schema(kind: type[Struct]) -> dict[str, Any]:
 
 
 class Outcome(NamedTuple):
-    """What the model is told of a call."""
+    """What the model is told of a call; `whole` is the output where that is only its beginning."""
 
     output: str
     has_error: bool
+    whole: str | None = None
+    attachments: tuple[Attachment, ...] = ()
 
 
 async def run_tool(tool: Tool | None, wanted: ToolCall, call: Call, *, seconds: float, limit: int) -> Outcome:
@@ -172,22 +185,29 @@ async def run_tool(tool: Tool | None, wanted: ToolCall, call: Call, *, seconds: 
         return Outcome(f"The arguments are not a JSON object: {wanted.malformed[:200]}", True)
     if tool.timeout is not None:
         seconds = tool.timeout
+    attachments: tuple[Attachment, ...] = ()
     try:
         with anyio.move_on_after(seconds) as scope:
             result = await tool.run(call, wanted.input)
         if scope.cancelled_caught:
             return Outcome(f"'{wanted.tool}' did not finish within {seconds:g} s", True)
-        text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
+        if isinstance(result, Result):
+            text, attachments = result.text, result.attachments
+        else:
+            text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
     except ToolError as error:
-        return Outcome(_cap(str(error), limit), True)
+        return _capped(str(error), True, limit, call.call_id)
     except Exception:
         log.exception("tool %s failed", wanted.tool)
         return Outcome(f"'{wanted.tool}' failed because of a fault of its own", True)
-    return Outcome(_cap(text, limit), False)
+    return _capped(text, False, limit, call.call_id)._replace(attachments=attachments)
 
 
-def _cap(text: str, limit: int) -> str:
+def _capped(text: str, has_error: bool, limit: int, call_id: str) -> Outcome:
     raw = text.encode("utf-8", "replace")
     if len(raw) <= limit:
-        return raw.decode()
-    return f"{raw[:limit].decode('utf-8', 'ignore')}\n[cut: {limit} of {len(raw)} bytes]"
+        return Outcome(raw.decode(), has_error)
+    shown = raw[:limit].decode("utf-8", "ignore")
+    whole = raw[:MOST_KEPT].decode("utf-8", "ignore")
+    rest = f"[cut: {len(shown)} of {len(whole)} characters; go on with read_result, call_id {call_id}]"
+    return Outcome(f"{shown}\n{rest}", has_error, whole)

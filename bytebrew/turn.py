@@ -1,19 +1,24 @@
 """The agent loop: one turn, from a user's message to the model's last word."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import aclosing
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import anyio
+from msgspec.json import encode
 from msgspec.structs import replace
 
 from bytebrew.errors import TurnError
 from bytebrew.events import MessageDelta, MessageDone, Thinking, ToolFinished, ToolStarted
 from bytebrew.history import recall
-from bytebrew.messages import Message, ModelRequest, Stop, ToolCall
+from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall
 from bytebrew.notation import new_id
 from bytebrew.providers import Spent
-from bytebrew.store import messages, turns
+from bytebrew.store import confirmations, messages, turns
+from bytebrew.store.confirmations import Confirmation, Kind
+from bytebrew.store.turns import Past
 from bytebrew.tools import Call, Outcome, Tool, run_tool
 
 if TYPE_CHECKING:
@@ -46,13 +51,18 @@ async def run_turn(turn: "Turn") -> None:
         *(history.messages if history else ()),
         Message("user", turn.new.message, attachments=turn.new.attachments),
     ]
-    for _ in range(turn.agent.max_steps):
+    shown = [_visible(turn, message) for message in shown]
+    steps = turn.agent.max_steps
+    if turn.past is not None:
+        shown += await _taken_up(turn, tools, turn.past)
+        steps -= sum(message.role == "assistant" for message in turn.past.messages)
+    for _ in range(steps):
         asked = ModelRequest(
             model_name="",
             base_url="",
             system=system,
             messages=tuple(_fit(shown, turn.agent.max_context_size)),
-            tools=specs,
+            tools=(*specs, turn.engine.read_result.spec()) if turn.cut else specs,
             temperature=turn.agent.temperature,
             top_p=turn.agent.top_p,
             max_tokens=turn.agent.max_tokens,
@@ -70,6 +80,24 @@ async def run_turn(turn: "Turn") -> None:
     )
 
 
+async def _taken_up(turn: "Turn", tools: dict[str, Tool], past: Past) -> list[Message]:
+    """The turn's messages so far, once the calls that a stopped engine has left open have ended."""
+    done = {message.call_id for message in past.messages if message.role == "tool"}
+    turn.call_ids |= {call.call_id for message in past.messages for call in message.tool_calls}
+    last = next((message for message in reversed(past.messages) if message.role == "assistant"), None)
+    left = tuple(call for call in last.tool_calls if call.call_id not in done) if last else ()
+    results = await _run_tools(turn, tools, left, past.calls) if left else []
+    return [*past.messages, *results]
+
+
+def _visible(turn: "Turn", message: Message) -> Message:
+    """The message without attachments that the model cannot see, which the session has from another model's time."""
+    carries = turn.model.provider.capabilities.carries
+    if all(map(carries, message.attachments)):
+        return message
+    return replace(message, attachments=tuple(filter(carries, message.attachments)))
+
+
 def _fit(shown: list[Message], limit: int) -> list[Message]:
     """The messages with the longest-standing tool results emptied until the rest fits; the newest step stays whole."""
     excess = sum(messages.tokens(message) for message in shown) - limit
@@ -85,10 +113,18 @@ def _fit(shown: list[Message], limit: int) -> list[Message]:
 
 
 async def _tools(turn: "Turn") -> dict[str, Tool]:
-    engine = turn.engine
-    found = {name: engine.tools[name] for name in turn.agent.tools if name in engine.tools}
+    """The tools that the agent names and those of the sources that its lists speak of; the first of a name counts."""
+    engine, agent = turn.engine, turn.agent
+    found = {name: engine.tools[name] for name in agent.tools if name in engine.tools}
+    lists = {
+        "tools": len(found) < len(agent.tools),
+        "can_spawn": bool(agent.can_spawn),
+        "mcp_servers": bool(agent.mcp_servers),
+    }
     for toolset in engine.toolsets:
-        found |= {tool.name: tool for tool in await toolset.tools(turn.agent)}
+        if toolset.lists and not any(lists[name] for name in toolset.lists):
+            continue
+        found = {tool.name: tool for tool in await toolset.tools(agent)} | found
     return found
 
 
@@ -102,8 +138,9 @@ async def _step(turn: "Turn", asked: ModelRequest) -> Message:
         async for event in events:
             if isinstance(event, MessageDelta):
                 turn.partial.append(event.content)
-                turn.text.append(event.content)
-                await _tell(turn, event)
+                if new := _unheard(turn, event.content):
+                    turn.text.append(new)
+                    await _tell(turn, event if new == event.content else MessageDelta(content=new))
             elif isinstance(event, Thinking):
                 thinking.append(event.content)
                 await _tell(turn, event)
@@ -122,6 +159,23 @@ async def _step(turn: "Turn", asked: ModelRequest) -> Message:
     return answer
 
 
+def _unheard(turn: "Turn", piece: str) -> str:
+    """What of a piece is new to those who heard the beginning of this answer before the engine stopped.
+
+    An answer that takes another course than the one they heard is told whole, in a paragraph of its own.
+    """
+    heard = turn.heard
+    if not heard:
+        return piece
+    if heard.startswith(piece):
+        turn.heard = heard[len(piece) :]
+        return ""
+    turn.heard = ""
+    if piece.startswith(heard):
+        return piece[len(heard) :]
+    return "\n\n" + "".join(turn.partial)
+
+
 async def _tell(turn: "Turn", delta: MessageDelta | Thinking) -> None:
     if turn.append(delta) - turn.log.committed > BACKLOG:
         await turn.engine.journal.flush(turn.log, BACKLOG // 2)
@@ -135,55 +189,126 @@ def _numbered(turn: "Turn", call: ToolCall) -> ToolCall:
     return replace(call, call_id=call_id)
 
 
-async def _run_tools(turn: "Turn", tools: dict[str, Tool], calls: tuple[ToolCall, ...]) -> list[Message]:
+async def _run_tools(
+    turn: "Turn", tools: dict[str, Tool], calls: tuple[ToolCall, ...], states: Mapping[str, str] = MappingProxyType({})
+) -> list[Message]:
+    """The results of the calls, in their order; `states` are of those that a stopped engine had begun."""
+    results: dict[str, Message] = {}
+    seen: list[Attachment] = []
+
+    async def run(call: ToolCall, state: str | None) -> None:
+        results[call.call_id], attachments = await _run(turn, tools, call, state)
+        seen.extend(attachments)
+
     if turn.agent.tool_execution == "sequential" or len(calls) == 1:
-        results = []
         for call in calls:
-            await _started(turn, [call])
-            results.append(await _run(turn, tools, call))
-        return results
-    await _started(turn, list(calls))
-    finished: dict[str, Message] = {}
-
-    async def run(call: ToolCall) -> None:
-        finished[call.call_id] = await _run(turn, tools, call)
-
-    async with anyio.create_task_group() as group:
-        for call in calls:
-            group.start_soon(run, call)
-    return [finished[call.call_id] for call in calls]
+            if call.call_id not in states:
+                await _asked(turn, tools, [call])
+            await run(call, states.get(call.call_id))
+    else:
+        await _asked(turn, tools, [call for call in calls if call.call_id not in states])
+        async with anyio.create_task_group() as group:
+            for call in calls:
+                group.start_soon(run, call, states.get(call.call_id))
+    return [results[call.call_id] for call in calls] + _shown(turn, seen)
 
 
-async def _started(turn: "Turn", calls: list[ToolCall]) -> None:
+async def _asked(turn: "Turn", tools: dict[str, Tool], calls: list[ToolCall]) -> None:
+    """Tells of calls and records them, together with the questions about those that a person must approve."""
+    asking = turn.engine.confirmations
+    questions = {call.call_id: asking.question(turn, call, "confirm") for call in calls if _gated(turn, tools, call)}
     for call in calls:
         turn.append(ToolStarted(tool=call.tool, input=call.input, call_id=call.call_id))
-    await turn.engine.db.write(turns.tools_started, turn.id, turn.session_id, turn.take_unsaved(), calls)
+    for question in questions.values():
+        asking.announce(turn, question)
+    unsaved = turn.take_unsaved()
+    await turn.engine.db.write(turns.tools_asked, turn.id, turn.session_id, unsaved, calls, questions)
 
 
-async def _run(turn: "Turn", tools: dict[str, Tool], wanted: ToolCall) -> Message:
-    settings = turn.engine.settings.core
-    call = Call(
-        call_id=wanted.call_id,
-        session_id=turn.session_id,
-        turn_id=turn.id,
-        schema=turn.new.schema,
-        agent=turn.agent.name,
-        subject=turn.subject,
-    )
-    if wanted.tool in turn.agent.confirm_before:
-        outcome = Outcome(f"'{wanted.tool}' needs a person's approval, which nobody has given", True)
-    else:
-        outcome = await run_tool(
-            tools.get(wanted.tool),
-            wanted,
-            call,
-            seconds=settings.tool_timeout,
-            limit=settings.tool_output_bytes,
+def _gated(turn: "Turn", tools: dict[str, Tool], call: ToolCall) -> bool:
+    tool = tools.get(call.tool)
+    return call.tool in turn.agent.confirm_before or (tool is not None and tool.confirm)
+
+
+async def _run(
+    turn: "Turn", tools: dict[str, Tool], wanted: ToolCall, state: str | None
+) -> tuple[Message, tuple[Attachment, ...]]:
+    """One call to its recorded end; `state` says how far it came before the engine stopped."""
+    engine, settings = turn.engine, turn.engine.settings.core
+    tool = tools.get(wanted.tool)
+    if turn.cut and wanted.tool == engine.read_result.name:
+        tool = engine.read_result
+    outcome: Outcome | None = None
+    note = ""
+    if state == "started":
+        if tool is None or not tool.idempotent:
+            outcome = await _unknown(turn, wanted)
+    elif _gated(turn, tools, wanted):
+        settled = await engine.confirmations.settled(turn, await _question(turn, wanted, "confirm"))
+        if settled.edited is not None:
+            wanted = replace(wanted, input=settled.edited, malformed=None)
+            note = f"[A person changed the arguments to {encode(settled.edited).decode()}]\n"
+        if settled.verdict != "approve":
+            outcome = _refused(settled)
+        elif not await engine.db.write(turns.tool_approved, turn.id, wanted, settled.id):
+            outcome = Outcome("The approval of this call was used before", True)
+    if outcome is None:
+        call = Call(
+            call_id=wanted.call_id,
+            session_id=turn.session_id,
+            turn_id=turn.id,
+            schema=turn.new.schema,
+            agent=turn.agent.name,
+            subject=turn.subject,
+            headers=turn.headers,
         )
-    result = Message("tool", outcome.output, call_id=wanted.call_id, tool=wanted.tool, has_error=outcome.has_error)
-    turn.append(
-        ToolFinished(tool=wanted.tool, output=outcome.output, call_id=wanted.call_id, has_error=outcome.has_error)
-    )
-    await turn.engine.db.write(turns.tool_finished, turn.id, turn.session_id, result)
-    await turn.engine.notify("tool_finished", turn=turn, call=wanted, result=outcome)
-    return result
+        outcome = await run_tool(tool, wanted, call, seconds=settings.tool_timeout, limit=settings.tool_output_bytes)
+    output = note + outcome.output
+    turn.cut = turn.cut or outcome.whole is not None
+    result = Message("tool", output, call_id=wanted.call_id, tool=wanted.tool, has_error=outcome.has_error)
+    turn.append(ToolFinished(tool=wanted.tool, output=output, call_id=wanted.call_id, has_error=outcome.has_error))
+    await engine.db.write(turns.tool_finished, turn.id, turn.session_id, result, outcome.whole)
+    await engine.notify("tool_finished", turn=turn, call=wanted, result=outcome)
+    return result, outcome.attachments
+
+
+def _refused(settled: Confirmation) -> Outcome:
+    if settled.status == "expired":
+        return Outcome("Nobody answered in time whether this call may run, so it did not", True)
+    reason = f": {settled.reason}" if settled.reason else ""
+    return Outcome(f"A person refused this call{reason}", True)
+
+
+async def _unknown(turn: "Turn", wanted: ToolCall) -> Outcome | None:
+    """What a person says of a call whose end a stopped engine has not seen; None: run it again."""
+    engine = turn.engine
+    settled = await engine.confirmations.settled(turn, await _question(turn, wanted, "unknown_outcome"))
+    if settled.verdict == "retry":
+        if await engine.db.write(turns.tool_approved, turn.id, wanted, settled.id):
+            return None
+        return Outcome("The call was interrupted twice; whether it took effect is not known", True)
+    reason = f": {settled.reason}" if settled.reason else ""
+    if settled.verdict == "mark_done":
+        return Outcome(f"The engine was stopped during this call; a person says that it took effect{reason}", False)
+    return Outcome(f"The engine was stopped during this call; a person says that it failed{reason}", True)
+
+
+async def _question(turn: "Turn", call: ToolCall, kind: Kind) -> Confirmation:
+    """The question about a call, asked now unless it has been."""
+    engine = turn.engine
+    asked = await engine.db.read(confirmations.of_call, turn.id, call.call_id, kind)
+    if asked is None:
+        asked = engine.confirmations.question(turn, call, kind)
+        engine.confirmations.announce(turn, asked)
+        await engine.db.write(confirmations.ask, asked)
+    return asked
+
+
+def _shown(turn: "Turn", attachments: list[Attachment]) -> list[Message]:
+    """A message that shows what tools brought to look at, for models that can: few vendors take it within a result."""
+    found = tuple(one for one in attachments if turn.model.provider.capabilities.carries(one))
+    if not found:
+        return []
+    message = Message("user", "[Shown by the tools above]", attachments=found)
+    turn.unsaved.messages.append(message)
+    return [message]

@@ -15,7 +15,7 @@ SLOW = '''
 import asyncio
 from bytebrew import MessageDelta, Provider, Stop, Thinking, ToolCall, Usage, hookimpl, tool
 
-@tool
+@tool(idempotent=True)
 async def add(a: int, b: int) -> int:
     """The sum of two numbers."""
     return a + b

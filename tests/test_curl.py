@@ -96,23 +96,20 @@ def test_agents(sh: Shell) -> None:
 def test_models(sh: Shell) -> None:
     created = sh.json("""curl -X POST http://localhost:8443/api/v1/models \\
       -H "Authorization: Bearer bb_your_token" -H "Content-Type: application/json" \\
-      -d '{ "name": "my-model", "type": "openai_compatible", "model_name": "llama3.2",
+      -d '{ "name": "my-model", "type": "ollama", "model_name": "llama3.2",
             "base_url": "http://localhost:11434", "api_key": "ollama" }'""")
     listed = sh.json('curl http://localhost:8443/api/v1/models \\\n -H "Authorization: Bearer bb_your_token"')
     [row] = [row for row in listed if row["name"] == "my-model"]
     assert isinstance(row.pop("id"), int)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", row.pop("created_at"))
-    assert row == {
+    assert {name: row[name] for name in ("name", "type", "base_url", "model_name", "has_api_key")} == {
         "name": "my-model",
-        "type": "openai_compatible",
+        "type": "ollama",
         "base_url": "http://localhost:11434",
         "model_name": "llama3.2",
         "has_api_key": True,
-        "api_version": "",
-        "is_default": False,
-        "updated_at": row["updated_at"],
     }
-    assert "ollama" not in json.dumps({**created, "base_url": ""})
+    assert "api_key" not in created
     updated = sh.json("""curl -X PUT http://localhost:8443/api/v1/models/my-model \\
       -H "Authorization: Bearer bb_your_token" -H "Content-Type: application/json" \\
       -d '{"api_key": "new-key", "model_name": "qwen3:70b"}'""")
@@ -122,6 +119,44 @@ def test_models(sh: Shell) -> None:
         ' -s -o /dev/null -w "%{http_code}"'
     )
     assert deleted == "204"
+
+
+def test_verify(sh: Shell) -> None:
+    answer = sh.json(
+        'curl -X POST http://localhost:8443/api/v1/models/demo/verify -H "Authorization: Bearer bb_your_token"'
+    )
+    assert isinstance(answer.pop("response_time_ms"), int)
+    assert answer == {
+        "connectivity": "ok",
+        "tool_calling": "supported",
+        "model_name": "demo",
+        "provider": "demo",
+        "error": None,
+    }
+
+
+def test_own_key(sh: Shell) -> None:
+    own = """curl -N http://localhost:8443/api/v1/schemas/demo/chat \\
+      -H "Authorization: Bearer bb_your_token" \\
+      -H "Content-Type: application/json" \\
+      -H "X-Model-Provider: demo" \\
+      -H "X-Model-API-Key: sk-ant-user-provided-key" \\
+      -H "X-Model-Name: claude-sonnet-4-20250514" \\
+      -d '{"message": "Hello"}'"""
+    assert sh.json(own)["error"] == "byok_disabled"
+    sh("""curl -X PUT http://localhost:8443/api/v1/settings/byok.demo -H "Authorization: Bearer bb_your_token" \\
+      -H "Content-Type: application/json" -d '{"value": true}'""")
+    stream = sh(own)
+    assert "event: done" in stream
+    session_id = json.loads(stream.rpartition("data: ")[2])["session_id"]
+    sh(f'curl -X DELETE http://localhost:8443/api/v1/sessions/{session_id} -H "Authorization: Bearer bb_your_token"')
+
+
+def test_registry(sh: Shell) -> None:
+    known = sh.json('curl "http://localhost:8443/api/v1/models/registry?provider=anthropic&tier=1"')
+    assert [model["id"] for model in known] == ["claude-opus-4-6", "claude-sonnet-4-6"]
+    vendors = sh.json("curl http://localhost:8443/api/v1/models/registry/providers")
+    assert {"id": "ollama", "display_name": "Ollama", "auth_type": "none", "website": "https://ollama.com"} in vendors
 
 
 def test_chat_continue_and_sessions(sh: Shell) -> None:

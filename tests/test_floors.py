@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = (
     "errors settings messages events notation sse config logs breaker catalog options",
-    "hookspecs providers tools confirmations auth jwt secrets http api",
+    "hookspecs providers tools auth jwt secrets http api",
     "db migrations journal store",
-    "plugins turn runner tasks config_file history",
+    "plugins turn runner tasks config_file history confirmations recovery results spawning",
     "access openapi routes byok",
     "engine app __main__ testing conformance trial server doctor",
 )

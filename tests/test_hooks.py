@@ -1,5 +1,6 @@
 """Every hook, once, in a real engine."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,8 @@ from bytebrew import (
     Actor,
     Agent,
     AuthMode,
+    CatalogModel,
+    CatalogProvider,
     Forbidden,
     MessageDelta,
     Migration,
@@ -21,6 +24,7 @@ from bytebrew import (
     Tool,
     ToolCall,
     Toolset,
+    Usage,
     hookspecs,
     tool,
 )
@@ -77,6 +81,38 @@ async def test_register_providers() -> None:
         await scripted_schema(running)
         assert names(await chat(client, "test", "hi")) == ["message_delta", "message", "done"]
         assert seen == [running.settings]
+
+
+async def test_register_catalog() -> None:
+    def register_catalog(register: Any) -> None:
+        register(CatalogProvider(id="pond", display_name="Pond", auth_type="none", website=""))
+        register(
+            CatalogModel(
+                id="script",
+                display_name="Duck",
+                provider="pond",
+                tier=3,
+                context_window=100,
+                max_output=10,
+                supports_tools=False,
+                supports_vision=False,
+                pricing_input=1,
+                pricing_output=2,
+                pricing_cached=0.5,
+                description="Quacks",
+                recommended_for=("utility",),
+            )
+        )
+
+    provider = ScriptedProvider([MessageDelta(content="quack"), Usage(3, 2, 2)])
+    async with served_engine(plugin(register_catalog=register_catalog), providing(provider)) as (running, client):
+        await scripted_schema(running)
+        registry = "/api/v1/models/registry"
+        [known] = (await client.get(f"{registry}?provider=pond")).json()
+        assert (known["id"], known["pricing_cached"]) == ("script", 0.5)
+        assert "pond" in [vendor["id"] for vendor in (await client.get(f"{registry}/providers")).json()]
+        done = json.loads((await chat(client, "test", "hi"))[-1].data)
+    assert done["usage"]["cost_usd"] == 6e-6  # one fresh token for 1, two cached for 0.5 each, two of output for 2 each
 
 
 async def test_register_tools() -> None:

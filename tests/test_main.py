@@ -222,7 +222,7 @@ def test_a_stream_that_only_follows_does_not_hold_up_the_end(number: int, tmp_pa
         assert time.monotonic() - asked < 5
 
 
-@pytest.mark.parametrize(("drain", "last"), [("20", "event: done"), ("0", '"code":"interrupted"')])
+@pytest.mark.parametrize(("drain", "last"), [("20", "event: done"), ("0", '"code":"draining"')])
 def test_a_turn_that_runs_is_waited_for_as_long_as_drain_seconds_say(drain: str, last: str, tmp_path: Path) -> None:
     install(tmp_path / "plugins", "sleeper", SLEEPER)
     settings = {"BYTEBREW_PLUGINS_DIR": str(tmp_path / "plugins"), "BYTEBREW_DRAIN_SECONDS": drain}

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pytest
 from msgspec import Meta, Struct
 
-from bytebrew import Actor, AuthMode, Provider, hookimpl, tool
+from bytebrew import Actor, AuthMode, CatalogProvider, Provider, hookimpl, tool
 from bytebrew.engine import Engine
 from bytebrew.errors import BootError, SettingsError
 from bytebrew.plugins import Plugins
@@ -44,6 +44,9 @@ class Pond(Struct, frozen=True, kw_only=True):
     """Settings of a plugin."""
 
     pond_depth: Annotated[int, Meta(description="how deep it is")] = 3
+
+
+PERCH = CatalogProvider(id="perch", display_name="Perch", auth_type="none", website="")
 
 
 class Feathers(AuthMode):
@@ -114,6 +117,7 @@ def test_an_argument_that_a_hook_does_not_have_stops_the_boot(hook: str, tmp_pat
     [
         "register_settings",
         "register_providers",
+        "register_catalog",
         "register_tools",
         "register_toolsets",
         "register_auth_modes",
@@ -181,6 +185,7 @@ def test_a_plugin_without_hooks_stops_the_boot(tmp_path: Path) -> None:
     ("hook", "thing", "words"),
     [
         ("register_providers", ScriptedProvider(), "the provider 'scripted'"),
+        ("register_catalog", PERCH, "the catalog provider 'perch'"),
         ("register_tools", swim, "the tool 'swim'"),
         ("register_auth_modes", Feathers(), "the auth mode 'feathers'"),
         ("register_settings", Pond, "the setting 'BYTEBREW_POND_DEPTH'"),

@@ -11,6 +11,7 @@ import httpx
 
 from bytebrew.engine import Engine
 from bytebrew.events import MessageDelta
+from bytebrew.journal import read_events
 from bytebrew.messages import Usage
 from bytebrew.store import turns
 from bytebrew.testing import (
@@ -162,7 +163,7 @@ async def test_followers_of_one_session_get_the_same_bytes() -> None:
         assert len({await follower for follower in followers}) == 1
 
 
-async def test_a_turn_that_outlasts_the_drain_ends_with_interrupted_and_one_that_does_not_with_done() -> None:
+async def test_a_turn_that_outlasts_the_drain_is_left_for_the_next_start_and_one_that_does_not_is_done() -> None:
     gate = asyncio.Event()
     provider = ScriptedProvider([say("quick"), gate], [say("slow"), 60.0])
     async with served_engine(providing(provider)) as (running, client):
@@ -184,7 +185,7 @@ async def test_a_turn_that_outlasts_the_drain_ends_with_interrupted_and_one_that
         rows = await running.db.read(
             lambda conn: conn.execute("select status from turns where session_id = ?", (slow_session,)).fetchall()
         )
-    assert [row["status"] for row in rows] == ["failed"]
+    assert [row["status"] for row in rows] == ["running"]
 
 
 async def test_a_follower_of_an_idle_session_does_not_hold_up_the_drain() -> None:
@@ -198,7 +199,7 @@ async def test_a_follower_of_an_idle_session_does_not_hold_up_the_drain() -> Non
 
 
 async def test_a_message_that_waits_at_the_drain_is_kept_and_answered_after_the_restart(tmp_path: Path) -> None:
-    provider = ScriptedProvider([say("one"), 60.0], [say("two")])
+    provider = ScriptedProvider([say("one"), 60.0], [say("one")], [say("two")])
     async with served_engine(providing(provider), data=tmp_path) as (running, client):
         await scripted_schema(running)
         session_id, first = await begin(client, "1")
@@ -211,6 +212,9 @@ async def test_a_message_that_waits_at_the_drain_is_kept_and_answered_after_the_
         assert (last.event, json.loads(last.data)["code"]) == ("error", "draining")
     async with engine(providing(provider), data=tmp_path) as running:
         messages = await answered(running, session_id, 4)
+        log = await running.journal.log(session_id)
+        events = await running.db.read(read_events, session_id, 0, log.last)
+    assert [name for _, name, _ in events] == ["message_delta", "message", "done"] * 2
     assert [message["content"] for message in messages] == ["1", "one", "2", "two"]
 
 

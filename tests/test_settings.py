@@ -38,6 +38,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "plugins_dir": ("/srv/plugins", Path("/srv/plugins")),
     "drain_seconds": ("1m30s", Duration(90)),
     "max_body_bytes": ("2048", 2048),
+    "max_upload_bytes": ("4096", 4096),
     "tool_timeout": ("250ms", Duration(0.25)),
     "tool_output_bytes": ("1024", 1024),
     "provider_connect_timeout": ("5", Duration(5)),
@@ -53,6 +54,7 @@ BAD = {
     "db_synchronous": ("off", "FULL"),
     "drain_seconds": ("soon", "-1s"),
     "max_body_bytes": ("1023", "1MB"),
+    "max_upload_bytes": ("1023", "50MB"),
     "tool_output_bytes": ("1",),
     "provider_retries": ("11", "-1", "many"),
     "log_level": ("loud",),
@@ -189,6 +191,13 @@ async def test_max_body_bytes_limits_a_body() -> None:
     async with served_engine(settings={"BYTEBREW_MAX_BODY_BYTES": "1024"}) as (_, client):
         for size, status in ((1024, 400), (1025, 413)):
             assert (await client.post("/api/v1/models", content=b" " * size)).status_code == status
+
+
+async def test_max_upload_bytes_limits_a_body_that_may_carry_files_instead() -> None:
+    settings = {"BYTEBREW_MAX_BODY_BYTES": "1024", "BYTEBREW_MAX_UPLOAD_BYTES": "2048"}
+    async with served_engine(settings=settings) as (_, client):
+        for size, status in ((2048, 400), (2049, 413)):
+            assert (await client.post("/api/v1/schemas/demo/chat", content=b" " * size)).status_code == status
 
 
 @tool

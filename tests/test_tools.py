@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from bytebrew import Call, Outcome, Tool, ToolCall, ToolError, tool
 from bytebrew.tools import run_tool
 
-CALL = Call(call_id="call_1", session_id="session", turn_id="turn_1", agent="agent", subject="user:me")
+CALL = Call(call_id="call_1", session_id="session", turn_id="turn_1", schema="shop", agent="agent", subject="user:me")
 
 
 class Place(Struct):
@@ -162,7 +162,8 @@ def test_a_long_result_is_cut_between_characters(text: str, limit: int) -> None:
         assert outcome.output == text
     else:
         kept, _, mark = outcome.output.rpartition("\n")
-        assert mark == f"[cut: {limit} of {size} bytes]"
+        assert mark == f"[cut: {len(kept)} of {len(text)} characters; go on with read_result, call_id call_1]"
+        assert outcome.whole == text
         assert text.startswith(kept)
         assert limit - 3 <= len(kept.encode()) <= limit
 
@@ -173,7 +174,8 @@ async def test_what_a_tool_raises_to_tell_the_model_is_told_and_cut_too() -> Non
         """Never does it."""
         raise ToolError("try the other door " * 10)
 
-    assert await run(refuse, {}, limit=9) == Outcome("try the o\n[cut: 9 of 190 bytes]", True)
+    told = "try the o\n[cut: 9 of 190 characters; go on with read_result, call_id call_1]"
+    assert await run(refuse, {}, limit=9) == Outcome(told, True, "try the other door " * 10)
 
 
 @pytest.mark.parametrize("failure", [KeyError("password=hunter2"), TimeoutError("read timed out")])

@@ -1,7 +1,7 @@
 """The core's routes, one file for each heading of the API reference."""
 
 from bytebrew.api import Route
-from bytebrew.routes import agents, chat, health, models, schemas, sessions, settings, tokens, usage
+from bytebrew.routes import agents, approvals, chat, health, models, schemas, sessions, settings, tokens, tools, usage
 
 CORE: tuple[Route, ...] = (
     *health.ROUTES,
@@ -11,6 +11,8 @@ CORE: tuple[Route, ...] = (
     *models.ROUTES,
     *schemas.ROUTES,
     *sessions.ROUTES,
+    *approvals.ROUTES,
+    *tools.ROUTES,
     *settings.ROUTES,
     *usage.ROUTES,
 )

@@ -18,6 +18,10 @@ from bytebrew.runner import OnBusy, Turn
 from bytebrew.store import schemas, sessions, turns
 
 
+PRIVATE = byok.HEADERS | {"authorization", "cookie"}
+"""Headers that no tool is shown: they are meant for the engine alone."""
+
+
 class NewAttachment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An image or a file: `data` in base64, or a `url` that the vendor fetches."""
 
@@ -31,7 +35,8 @@ class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """A message to a schema; without `session_id` it begins a session.
 
     `attachments` are images and files for models that see them. `on_busy` says what to do while the session answers
-    another message. `user_sub` is kept with a new session.
+    another message. With `subagents` the stream carries the events of spawned agents too. `headers` are added to the
+    request's own for the tools that pass some on. `user_sub` is kept with a new session.
     """
 
     message: Annotated[str, Meta(min_length=1, max_length=1_000_000)]
@@ -39,6 +44,8 @@ class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     session_id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     stream: bool = True
     on_busy: OnBusy = "queue"
+    subagents: bool = False
+    headers: Annotated[dict[str, Annotated[str, Meta(max_length=8000)]], Meta(max_length=50)] = {}
     user_sub: Annotated[str, Meta(max_length=255)] = ""
 
 
@@ -73,7 +80,7 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
         raise Forbidden(words, code="chat_disabled")
     if owner is not None:
         sessions.check_owner(request.actor, owner, body.session_id or "")
-    own_model = await byok.own_model(request) if byok.PROVIDER in request.headers else None
+    own_model = None if byok.HEADERS.isdisjoint(request.headers) else await byok.own_model(request)
     new = turns.NewTurn(
         id=new_id("turn"),
         session_id=body.session_id or new_uuid(),
@@ -85,10 +92,13 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
         message=body.message,
         attachments=_attachments(body),
         own_key=own_model is not None,
+        subagents=body.subagents,
         fresh=body.session_id is None or is_uuid(body.session_id),
         begins=body.session_id is None,
     )
     turn = engine.runner.turn(new, entrance, own_model)
+    given = {**request.headers, **{name.lower(): value for name, value in body.headers.items()}}
+    turn.headers = {name: value for name, value in given.items() if name not in PRIVATE}
     await engine.runner.submit(turn, body.on_busy)
     headers = {"x-session-id": turn.session_id, "x-turn-id": turn.id}
     if body.stream:
@@ -100,7 +110,7 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
 def _attachments(body: ChatRequest) -> tuple[Attachment, ...]:
     found = []
     for n, one in enumerate(body.attachments):
-        if (one.data is None) is (one.url is None):
+        if bool(one.data) is bool(one.url):
             details = [Detail(f"$.attachments[{n}]", "send either data or url")]
             raise InvalidRequest("An attachment has either data or a url", details=details)
         data = b64encode(one.data).decode() if one.data else ""

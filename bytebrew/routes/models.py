@@ -41,6 +41,14 @@ def _complete(
     return model
 
 
+async def _stored(request: Request[Any], store: Callable[..., Model], *names: str) -> Model:
+    """The model as it is now in the file; what an earlier one of its name failed at counts no more."""
+    engine = request.engine
+    model = await engine.db.write(_complete, engine.providers, store, *names, _typed(request), engine.secrets)
+    engine.models.breakers.pop(model.name, None)
+    return model
+
+
 async def list_models(request: Request[None]) -> list[Model]:
     """Every model, oldest first; `kind` narrows to chat or embedding models."""
     kind = request.query.get("kind", "")
@@ -57,16 +65,12 @@ async def get_model(request: Request[None]) -> Model:
 
 async def create_model(request: Request[NewModel]) -> Model:
     """A new model; its key is sealed."""
-    engine = request.engine
-    return await engine.db.write(_complete, engine.providers, models.create, _typed(request), engine.secrets)
+    return await _stored(request, models.create)
 
 
 async def update_model(request: Request[ModelPatch]) -> Model:
     """The model with the fields that were sent; an empty key keeps the old one."""
-    engine, name = request.engine, request.path["name"]
-    model = await engine.db.write(_complete, engine.providers, models.update, name, _typed(request), engine.secrets)
-    engine.models.breakers.pop(model.name, None)
-    return model
+    return await _stored(request, models.update, request.path["name"])
 
 
 async def delete_model(request: Request[None]) -> None:

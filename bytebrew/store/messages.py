@@ -99,6 +99,18 @@ def entries(conn: sqlite3.Connection, session_id: str, after: int = 0, limit: in
     return found
 
 
+def of_turn(conn: sqlite3.Connection, session_id: str, turn_id: str) -> list[Message]:
+    """The messages of one turn, which are the session's newest or near them, oldest first."""
+    found: list[Message] = []
+    rows = conn.execute("select turn_id, body from messages where session_id = ? order by n desc", (session_id,))
+    for row in rows:
+        if row["turn_id"] == turn_id:
+            found.append(_decode(row["body"]))
+        elif found:
+            break
+    return found[::-1]
+
+
 def window(conn: sqlite3.Connection, session_id: str, turn_id: str, budget: int) -> Window:
     """The newest whole turns before the given one, within the budget of tokens.
 

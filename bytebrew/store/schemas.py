@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from bytebrew.config import Agent, NewRelation, NewSchema, Relation, Schema, SchemaPatch
 from bytebrew.db import struct_of
@@ -71,17 +72,35 @@ def get(conn: sqlite3.Connection, key: str) -> Schema:
 def entrance(conn: sqlite3.Connection, key: str) -> Entrance:
     """What a chat with this schema needs to begin; NotFound where there is no such schema."""
     row = _row(conn, key)
-    agent = struct_of(conn.execute(f"{agents.SELECT} where id = ?", (row["entry_agent_id"],)).fetchone(), Agent)
+    return _entrance(conn, row, conn.execute(f"{agents.SELECT} where id = ?", (row["entry_agent_id"],)).fetchone())
+
+
+def member(conn: sqlite3.Connection, key: str, agent: str) -> Entrance:
+    """The same for an agent that another one spawns; NotFound where the schema or the agent does not exist."""
+    row = conn.execute(f"{agents.SELECT} where name = ?", (agent,)).fetchone()
+    if row is None:
+        raise NotFound(f"There is no agent '{agent[:255]}'")
+    return _entrance(conn, _row(conn, key), row)
+
+
+def _entrance(conn: sqlite3.Connection, row: sqlite3.Row, agent_row: sqlite3.Row) -> Entrance:
+    agent = struct_of(agent_row, Agent)
     by_name = f"{models.TARGET} where name = ?"
-    targets = [struct_of(row, Target) for row in conn.execute(by_name, (agent.model,))]
+    targets = [struct_of(one, Target) for one in conn.execute(by_name, (agent.model,))]
     for name in targets[0].fallback if targets else ():
-        targets += [struct_of(row, Target) for row in conn.execute(by_name, (name,))]
-    return Entrance(
-        schema=row["name"],
-        chat_enabled=bool(row["chat_enabled"]),
-        agent=agent,
-        targets=tuple(targets),
-    )
+        targets += [struct_of(one, Target) for one in conn.execute(by_name, (name,))]
+    if agent.can_spawn:
+        agent = replace(agent, can_spawn=_narrowed(conn, row["id"], agent))
+    return Entrance(schema=row["name"], chat_enabled=bool(row["chat_enabled"]), agent=agent, targets=tuple(targets))
+
+
+def _narrowed(conn: sqlite3.Connection, schema_id: str, agent: Agent) -> tuple[str, ...]:
+    """Whom the agent may spawn in this schema: of its own list, where the schema has relations, those that it names."""
+    related = conn.execute(f"{_RELATIONS} where r.schema_id = ?", (schema_id,)).fetchall()
+    if not related:
+        return agent.can_spawn
+    named = {row["target"] for row in related if row["source"] == agent.name}
+    return tuple(name for name in agent.can_spawn if name in named)
 
 
 def create(conn: sqlite3.Connection, new: NewSchema) -> Schema:

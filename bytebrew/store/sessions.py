@@ -65,6 +65,13 @@ def owner(conn: sqlite3.Connection, session_id: str) -> str | None:
     return row["owner"] if row else None
 
 
+def within(conn: sqlite3.Connection, session_id: str, agent: str) -> str | None:
+    """The session of a persistent agent within the session that spawns it."""
+    sql = "select id from sessions where parent_id = ? and agent = ? order by created_at limit 1"
+    row = conn.execute(sql, (session_id, agent)).fetchone()
+    return row["id"] if row else None
+
+
 def get(conn: sqlite3.Connection, session_id: str, actor: Actor) -> Session:
     """A session that the actor may see; NotFound otherwise."""
     check_owner(actor, owner(conn, session_id), session_id)
@@ -112,7 +119,7 @@ def usage(conn: sqlite3.Connection, session_id: str) -> Usage:
 
 
 def _where(actor: Actor, wanted: Filter) -> tuple[str, dict[str, Any]]:
-    parts, values = ["1"], {}
+    parts, values = ["s.parent_id is null"], {}
     if not actor.is_admin:
         parts.append("s.owner = :owner")
         values["owner"] = actor.subject

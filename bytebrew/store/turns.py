@@ -1,6 +1,7 @@
 """Turns and their tool calls: each change of state is one function."""
 
 import sqlite3
+from collections.abc import Mapping
 
 import msgspec
 from msgspec import Struct, field
@@ -8,18 +9,31 @@ from msgspec.structs import astuple
 
 from bytebrew.auth import Actor
 from bytebrew.db import struct_of
-from bytebrew.errors import Conflict, NotFound
+from bytebrew.errors import Conflict, NotFound, Unprocessable
 from bytebrew.messages import Attachment, Message, ToolCall, Usage
 from bytebrew.notation import now
 from bytebrew.providers import Spent
-from bytebrew.store import messages, sessions
+from bytebrew.store import confirmations, messages, sessions
+from bytebrew.store.confirmations import Confirmation
+from bytebrew.tools import SpawnLimits
+
+
+class Parent(Struct, frozen=True, kw_only=True):
+    """The tool call that spawned a turn; `root_turn_id` is the turn of a person's message, far above perhaps."""
+
+    turn_id: str
+    call_id: str
+    session_id: str
+    root_turn_id: str
 
 
 class NewTurn(Struct, frozen=True, kw_only=True):
     """A turn that was asked for.
 
     `own_key`: its caller's key calls the model, and is in memory alone. `fresh` lets the turn begin a session under
-    its id, which is then its `owner`'s; `begins` says that the id was made for this turn.
+    its id, which is then its `owner`'s; `begins` says that the id was made for this turn. With `subagents` its stream
+    carries the events of the agents that it spawns. `parent` is there on a spawned agent's turn, whose session lies
+    within the parent's; `lineage` are the agents above it, the root first.
     """
 
     id: str
@@ -32,6 +46,10 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     message: str
     attachments: tuple[Attachment, ...] = ()
     own_key: bool = False
+    subagents: bool = False
+    parent: Parent | None = None
+    lineage: tuple[str, ...] = ()
+    limits: SpawnLimits | None = None
     fresh: bool
     begins: bool
 
@@ -47,6 +65,14 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     message: str
     attachments: tuple[Attachment, ...]
     own_key: bool
+    subagents: bool
+    parent_turn_id: str | None
+    parent_call_id: str | None
+    parent_session_id: str | None
+    root_turn_id: str
+    lineage: tuple[str, ...]
+    first_event: int | None
+    resumes: int
     status: str
 
 
@@ -60,9 +86,41 @@ class Unsaved(Struct, frozen=True):
     spent: list[Spent] = field(default_factory=list)
 
 
+class Past(Struct, frozen=True):
+    """What a turn had done when the engine stopped.
+
+    `messages` follow the user's own; `said` are all its deltas, `partial` what of them no message holds yet; `calls`
+    are the states of its tool calls.
+    """
+
+    messages: list[Message]
+    said: list[str]
+    partial: str
+    calls: dict[str, str]
+    usage: Usage
+
+
+class Spawned(Struct, frozen=True):
+    """A turn that a tool call has spawned, as it stands in the file."""
+
+    id: str
+    session_id: str
+    status: str
+    usage: Usage
+
+
+_CLOSE_QUESTIONS = "update confirmations set status = 'cancelled' where turn_id = ? and status = 'pending'"
+_COUNTS = ", ".join(Usage.__struct_fields__)
+_SUM = ", ".join(
+    f"sum({name})" if name == "cost_usd" else f"coalesce(sum({name}), 0)" for name in Usage.__struct_fields__
+)
+
+
 def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> None:
     """Stores a turn, and its session if that is new; with the number of its first event it is running at once."""
     moment = now()
+    if new.parent and new.limits:
+        _check_limits(conn, new, new.parent, new.limits)
     row = conn.execute("select owner, schema from sessions where id = ?", (new.session_id,)).fetchone()
     if row is None:
         if not new.fresh:
@@ -70,9 +128,10 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
                 f"There is no session '{new.session_id[:255]}'; leave session_id out to start one, or send a new UUID"
             )
         title = " ".join(new.message.split())[:80]
+        above = new.parent.session_id if new.parent else None
         conn.execute(
-            "insert into sessions values (?, ?, ?, ?, ?, ?, ?, ?)",
-            (new.session_id, new.schema, new.agent, new.owner, new.user_sub, title, moment, moment),
+            "insert into sessions values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (new.session_id, new.schema, new.agent, new.owner, new.user_sub, title, above, moment, moment),
         )
     else:
         sessions.check_owner(new.actor, row["owner"], new.session_id)
@@ -80,15 +139,20 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
             raise Conflict(f"Session '{new.session_id}' belongs to schema '{row['schema']}'; chat with that one")
         conn.execute("update sessions set updated_at = ? where id = ?", (moment, new.session_id))
     conn.execute(
-        """insert into turns
-        (id, session_id, message, attachments, own_key, status, first_event, created_at, started_at)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        """insert into turns (id, session_id, message, attachments, own_key, subagents, parent_turn_id, parent_call_id,
+        root_turn_id, lineage, status, first_event, created_at, started_at)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             new.id,
             new.session_id,
             new.message,
             msgspec.json.encode(new.attachments).decode() if new.attachments else "[]",
             new.own_key,
+            new.subagents,
+            new.parent.turn_id if new.parent else None,
+            new.parent.call_id if new.parent else None,
+            new.parent.root_turn_id if new.parent else new.id,
+            msgspec.json.encode(new.lineage).decode() if new.lineage else "[]",
             "queued" if first_event is None else "running",
             first_event,
             moment,
@@ -98,6 +162,17 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
     if first_event is not None:
         messages.append(conn, new.session_id, new.id, [Message("user", new.message, attachments=new.attachments)])
     conn.execute("update schemas set chat_last_fired_at = ? where name = ?", (moment, new.schema))
+
+
+def _check_limits(conn: sqlite3.Connection, new: NewTurn, parent: Parent, limits: SpawnLimits) -> None:
+    total, children = spawned_in(conn, parent.root_turn_id, parent.turn_id)
+    for what, count, most in (
+        ("levels of agents", len(new.lineage), limits.depth),
+        ("agents spawned by one turn", children + 1, limits.children),
+        ("agents spawned for one message", total + 1, limits.total),
+    ):
+        if count > most:
+            raise Unprocessable(f"{most} {what} are the limit", code="spawn_limit")
 
 
 def start(conn: sqlite3.Connection, new: NewTurn, first_event: int) -> None:
@@ -118,7 +193,8 @@ def finish(
     usage: Usage,
     unsaved: Unsaved,
 ) -> None:
-    """Marks a turn as ended and takes its last messages into the session."""
+    """Marks a turn as ended, with its questions, and takes its last messages into the session."""
+    conn.execute(_CLOSE_QUESTIONS, (turn_id,))
     _save(conn, turn_id, session_id, unsaved)
     conn.execute(
         """update turns set status = ?, last_event = ?, input_tokens = ?, output_tokens = ?, cached_tokens = ?,
@@ -140,7 +216,8 @@ def _save(conn: sqlite3.Connection, turn_id: str, session_id: str, unsaved: Unsa
 
 
 def close(conn: sqlite3.Connection, turn_id: str, last_event: int) -> None:
-    """Marks a turn that a stopped engine left as failed."""
+    """Marks a turn that a stopped engine left and that cannot go on as failed."""
+    conn.execute(_CLOSE_QUESTIONS, (turn_id,))
     conn.execute(
         """update turns set status = 'failed', first_event = coalesce(first_event, ?1), last_event = ?1,
         finished_at = ?2 where id = ?3""",
@@ -149,38 +226,152 @@ def close(conn: sqlite3.Connection, turn_id: str, last_event: int) -> None:
 
 
 def left_open(conn: sqlite3.Connection) -> list[OpenTurn]:
-    """The turns that were queued or running when the engine stopped, oldest first."""
+    """The turns that were queued or running when the engine stopped: the most deeply spawned first, then the oldest."""
     rows = conn.execute(
-        """select t.id, t.session_id, s.schema, s.agent, s.owner, t.message, t.attachments, t.own_key, t.status
-        from turns t
-        join sessions s on s.id = t.session_id where t.status in ('queued', 'running') order by t.seq"""
+        """select t.id, t.session_id, s.schema, s.agent, s.owner, t.message, t.attachments, t.own_key, t.subagents,
+        t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id, t.root_turn_id, t.lineage, t.first_event,
+        t.resumes, t.status
+        from turns t join sessions s on s.id = t.session_id where t.status in ('queued', 'running')
+        order by json_array_length(t.lineage) desc, t.seq"""
     )
     return [struct_of(row, OpenTurn) for row in rows]
 
 
-def tools_started(
-    conn: sqlite3.Connection, turn_id: str, session_id: str, unsaved: Unsaved, calls: list[ToolCall]
-) -> None:
-    """Records that tool calls are about to run, with the messages that asked for them."""
-    _save(conn, turn_id, session_id, unsaved)
-    moment = now()
-    conn.executemany(
-        "insert into tool_calls (turn_id, call_id, tool, input, status, started_at) values (?, ?, ?, ?, 'started', ?)",
-        [(turn_id, call.call_id, call.tool, msgspec.json.encode(call.input).decode(), moment) for call in calls],
+def resume(conn: sqlite3.Connection, turn_id: str) -> Past:
+    """What a turn had done when the engine stopped; counts how often it was taken up since it last got on."""
+    conn.execute("update turns set resumes = resumes + 1 where id = ?", (turn_id,))
+    row = conn.execute("select session_id, first_event from turns where id = ?", (turn_id,)).fetchone()
+    said: list[str] = []
+    partial: list[str] = []
+    sql = "select type, data from events where session_id = ? and n >= ? and type in ('message_delta', 'tool_call')"
+    for kind, data in conn.execute(f"{sql} order by n", (row["session_id"], row["first_event"])):
+        if kind == "tool_call":
+            partial.clear()
+            continue
+        event = msgspec.json.decode(data)
+        if "agent" not in event:
+            said.append(event["content"])
+            partial.append(event["content"])
+    states = conn.execute("select call_id, status from tool_calls where turn_id = ?", (turn_id,))
+    return Past(
+        messages.of_turn(conn, row["session_id"], turn_id)[1:],
+        said,
+        "".join(partial),
+        {state["call_id"]: state["status"] for state in states},
+        _spent(conn, turn_id),
     )
 
 
-def tool_finished(conn: sqlite3.Connection, turn_id: str, session_id: str, result: Message) -> None:
-    """Records the result of a tool call."""
+def _spent(conn: sqlite3.Connection, turn_id: str) -> Usage:
+    """The tokens of a turn so far, with those of its spawned turns whose call has ended."""
+    row = conn.execute(
+        f"""select {_SUM} from (
+          select {_COUNTS} from usage where turn_id = ?1
+          union all select {_COUNTS} from turns t where t.parent_turn_id = ?1 and exists (
+            select 1 from tool_calls c where c.turn_id = ?1 and c.call_id = t.parent_call_id
+            and c.finished_at is not null))""",
+        (turn_id,),
+    ).fetchone()
+    return Usage(*row)
+
+
+def tools_asked(
+    conn: sqlite3.Connection,
+    turn_id: str,
+    session_id: str,
+    unsaved: Unsaved,
+    calls: list[ToolCall],
+    questions: Mapping[str, Confirmation],
+) -> None:
+    """Records tool calls with the messages that asked for them: those without a question are about to run."""
+    _save(conn, turn_id, session_id, unsaved)
+    moment = now()
+    conn.executemany(
+        """insert into tool_calls (turn_id, call_id, tool, input, status, asked_at, started_at)
+        values (?, ?, ?, ?, ?, ?, ?)""",
+        [
+            (
+                turn_id,
+                call.call_id,
+                call.tool,
+                msgspec.json.encode(call.input).decode(),
+                "asked" if call.call_id in questions else "started",
+                moment,
+                None if call.call_id in questions else moment,
+            )
+            for call in calls
+        ],
+    )
+    for question in questions.values():
+        confirmations.ask(conn, question)
+    conn.execute("update turns set resumes = 0 where id = ? and resumes > 0", (turn_id,))
+
+
+def tool_approved(conn: sqlite3.Connection, turn_id: str, call: ToolCall, confirmation_id: str) -> bool:
+    """Spends an approval and records that its call is about to run, both or neither; False where it is spent."""
+    if not confirmations.spend(conn, confirmation_id):
+        return False
+    conn.execute(
+        "update tool_calls set status = 'started', started_at = ?, input = ? where turn_id = ? and call_id = ?",
+        (now(), msgspec.json.encode(call.input).decode(), turn_id, call.call_id),
+    )
+    return True
+
+
+def tool_finished(
+    conn: sqlite3.Connection, turn_id: str, session_id: str, result: Message, whole: str | None = None
+) -> None:
+    """Records the result of a tool call; `whole` is the output where the model was given only its beginning."""
     status = "failed" if result.has_error else "completed"
     conn.execute(
         "update tool_calls set output = ?, status = ?, finished_at = ? where turn_id = ? and call_id = ?",
         (result.content, status, now(), turn_id, result.call_id),
     )
+    if whole is not None:
+        conn.execute("insert or replace into results values (?, ?, ?, ?)", (turn_id, result.call_id, session_id, whole))
     messages.append(conn, session_id, turn_id, [result])
+    conn.execute("update turns set resumes = 0 where id = ? and resumes > 0", (turn_id,))
+
+
+def whole_result(conn: sqlite3.Connection, session_id: str, call_id: str) -> str | None:
+    """The whole output of a call of the session that was too long for the model."""
+    row = conn.execute(
+        "select output from results where session_id = ? and call_id = ?", (session_id, call_id)
+    ).fetchone()
+    return row["output"] if row else None
+
+
+def has_results(conn: sqlite3.Connection, session_id: str) -> bool:
+    """Whether an output of the session was too long for the model."""
+    return conn.execute("select 1 from results where session_id = ? limit 1", (session_id,)).fetchone() is not None
 
 
 def tool_calls(conn: sqlite3.Connection, turn_id: str) -> list[sqlite3.Row]:
     """The records of a turn's tool calls, in the order in which they began."""
-    sql = "select call_id, tool, input, output, status from tool_calls where turn_id = ? order by started_at, call_id"
+    sql = "select call_id, tool, input, output, status from tool_calls where turn_id = ? order by asked_at, call_id"
     return conn.execute(sql, (turn_id,)).fetchall()
+
+
+def spawned(conn: sqlite3.Connection, turn_id: str, call_id: str) -> Spawned | None:
+    """The turn that a tool call has spawned."""
+    row = conn.execute(
+        f"""select id, session_id, status, {_COUNTS} from turns where parent_turn_id = ? and parent_call_id = ?""",
+        (turn_id, call_id),
+    ).fetchone()
+    if row is None:
+        return None
+    counts = [row[name] for name in Usage.__struct_fields__]
+    return Spawned(row["id"], row["session_id"], row["status"], Usage(*counts))
+
+
+def spawned_in(conn: sqlite3.Connection, root_turn_id: str, turn_id: str) -> tuple[int, int]:
+    """How many turns were spawned below a root, and by one turn itself."""
+    sql = "select count(*), count(*) filter (where parent_turn_id = ?) from turns where root_turn_id = ? and id <> ?"
+    row = conn.execute(sql, (turn_id, root_turn_id, root_turn_id)).fetchone()
+    return row[0], row[1]
+
+
+def last_word(conn: sqlite3.Connection, session_id: str, turn_id: str) -> str:
+    """The last thing that the agent said in a turn."""
+    said = [one.content for one in messages.of_turn(conn, session_id, turn_id) if one.role == "assistant"]
+    return said[-1] if said else ""

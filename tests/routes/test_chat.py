@@ -1,8 +1,20 @@
 """Chat over a real socket."""
 
+import asyncio
+from base64 import b64decode, b64encode
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
 from bytebrew.events import MessageDelta, Thinking
-from bytebrew.messages import ToolCall, Usage
+from bytebrew.messages import Attachment, ToolCall, Usage
+from bytebrew.notation import new_uuid
+from bytebrew.providers import Capabilities
 from bytebrew.testing import ScriptedProvider, chat, names, providing, scripted_schema, served_engine
+from tests.tables import check_refusal
+from tests.upstream import data, streamed, upstream
 
 
 async def test_a_turn_with_a_tool_call_streams_its_events_in_order() -> None:
@@ -83,3 +95,158 @@ async def test_a_model_that_is_missing_is_said_before_the_stream_begins() -> Non
         answer = await client.post("/api/v1/schemas/s/chat", json={"message": "hi"})
     assert (answer.status_code, answer.json()["error"]) == (422, "model_missing")
     assert "later" in answer.json()["message"]
+
+
+# Attachments
+
+URL = "/api/v1/schemas/test/chat"
+PNG = b64encode(bytes(range(256)) * 3).decode()
+IMAGE = {"media_type": "image/png", "data": PNG, "name": "dots.png"}
+HELLO = streamed(data({"choices": [{"delta": {"content": "Dots"}, "finish_reason": "stop"}]}, "[DONE]"))
+
+
+class Seeing(ScriptedProvider):
+    """A vendor whose models see images."""
+
+    capabilities = Capabilities(vision=True)
+
+
+async def schema_on(client: httpx.AsyncClient, base_url: str) -> None:
+    """A schema `test` whose model speaks the OpenAI wire at the address."""
+    new = {"name": "test", "type": "openai_compatible", "model_name": "gpt", "base_url": base_url}
+    await client.post("/api/v1/models", json=new)
+    await client.post("/api/v1/agents", json={"name": "test", "model": "test"})
+    await client.post("/api/v1/schemas", json={"name": "test", "entry_agent": "test", "chat_enabled": True})
+
+
+async def send(client: httpx.AsyncClient, *attachments: object, **body: Any) -> httpx.Response:
+    return await client.post(URL, json={"message": "Look", "attachments": attachments, "stream": False, **body})
+
+
+async def test_an_image_reaches_the_vendor_as_its_data_or_its_url_and_again_in_the_next_turn() -> None:
+    async with upstream(HELLO) as vendor, served_engine() as (_, client):
+        await schema_on(client, vendor.url)
+        url = "https://images.test/dots.png"
+        answer = await send(client, IMAGE, {"media_type": "image/png", "url": url})
+        assert answer.json()["message"] == "Dots"
+        await send(client, session_id=answer.json()["session_id"])
+    first, second = (request.json["messages"] for request in vendor.requests)
+    seen = {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": "Look"},
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
+            {"type": "image_url", "image_url": {"url": url}},
+        ],
+    }
+    assert first == [seen]
+    assert second == [seen, {"role": "assistant", "content": "Dots"}, {"role": "user", "content": "Look"}]
+
+
+async def test_a_message_shows_what_is_attached_without_its_data() -> None:
+    async with served_engine(providing(Seeing([MessageDelta(content="Dots")]))) as (running, client):
+        await scripted_schema(running)
+        linked = {"media_type": "image/png", "url": "https://images.test/dots.png"}
+        session_id = (await send(client, IMAGE, linked)).json()["session_id"]
+        session = await client.get(f"/api/v1/sessions/{session_id}")
+        messages = await client.get(f"/api/v1/sessions/{session_id}/messages")
+    assert session.json()["messages"] == messages.json()
+    asked, answered = messages.json()
+    assert asked["attachments"] == [
+        {"media_type": "image/png", "name": "dots.png", "url": ""},
+        {"media_type": "image/png", "name": "", "url": "https://images.test/dots.png"},
+    ]
+    assert "attachments" not in answered
+    assert PNG not in session.text + messages.text
+
+
+@pytest.mark.parametrize(
+    ("attachment", "path"),
+    [
+        ({"media_type": "image/png"}, "$.attachments[1]"),
+        ({"media_type": "image/png", "data": ""}, "$.attachments[1]"),
+        ({"media_type": "image/png", "data": PNG, "url": "https://a.test"}, "$.attachments[1]"),
+        ({"media_type": "image/png", "data": "no base64!"}, "$.attachments[1].data"),
+        ({"media_type": "image/png", "data": PNG[:-2]}, "$.attachments[1].data"),
+        ({"media_type": "image/png", "url": ""}, "$.attachments[1].url"),
+        ({"media_type": "image/png", "url": "file:///etc/passwd"}, "$.attachments[1].url"),
+        ({"media_type": "picture", "data": PNG}, "$.attachments[1].media_type"),
+        ({"media_type": "image/png\n", "data": PNG}, "$.attachments[1].media_type"),
+        ({"data": PNG}, "$.attachments[1].media_type"),
+        ({"media_type": "image/png", "data": PNG, "size": 1}, "$.attachments[1].size"),
+        ({"media_type": "application/pdf", "data": PNG}, "$.attachments[1]"),
+    ],
+)
+async def test_an_attachment_that_is_none_or_is_not_seen_is_a_400(attachment: dict[str, Any], path: str) -> None:
+    provider = Seeing([MessageDelta(content="Dots")])
+    async with served_engine(providing(provider)) as (running, client):
+        await scripted_schema(running)
+        answer = await send(client, IMAGE, attachment)
+        assert answer.status_code == 400
+        assert check_refusal(answer)["details"][0]["path"] == path
+        assert (await client.get("/api/v1/sessions")).json()["total"] == 0
+    assert provider.requests == []
+
+
+async def test_twenty_attachments_are_taken_and_no_more() -> None:
+    async with served_engine(providing(Seeing([MessageDelta(content="Dots")]))) as (running, client):
+        await scripted_schema(running)
+        assert (await send(client, *[IMAGE] * 20)).status_code == 200
+        answer = await send(client, *[IMAGE] * 21)
+    assert (answer.status_code, check_refusal(answer)["details"][0]["path"]) == (400, "$.attachments")
+
+
+async def test_a_model_that_sees_nothing_says_so_before_the_stream_begins() -> None:
+    async with served_engine() as (_, client):
+        body = {"message": "Look", "attachments": [IMAGE]}
+        answer = await client.post("/api/v1/schemas/demo/chat", json=body)
+    assert answer.status_code == 400
+    said = check_refusal(answer)
+    assert said["message"] == "Model 'demo' cannot see the attachment: models of type 'demo' take no image/png"
+    assert said["details"][0]["path"] == "$.attachments[0]"
+
+
+async def test_what_is_attached_may_be_larger_than_other_bodies_up_to_a_limit_of_its_own() -> None:
+    settings = {"BYTEBREW_MAX_BODY_BYTES": "1024", "BYTEBREW_MAX_UPLOAD_BYTES": "100000"}
+    provider = Seeing([MessageDelta(content="Dots")])
+    async with served_engine(providing(provider), settings=settings) as (running, client):
+        await scripted_schema(running)
+        large = {"media_type": "image/png", "data": b64encode(bytes(70_000)).decode()}
+        assert (await send(client, large)).status_code == 200
+        answer = await send(client, large, large)
+        assert (answer.status_code, check_refusal(answer)["error"]) == (413, "payload_too_large")
+    assert b64decode(provider.requests[0].messages[0].attachments[0].data) == bytes(70_000)
+
+
+async def test_a_message_that_waits_keeps_its_attachments_even_over_a_restart(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    provider = Seeing([gate, MessageDelta(content="one")], [MessageDelta(content="two")])
+    session_id = new_uuid()
+    async with served_engine(providing(provider), data=tmp_path) as (running, client):
+        await scripted_schema(running)
+        body = {"message": "Look", "attachments": [IMAGE], "session_id": session_id}
+        async with client.stream("POST", URL, json=body), client.stream("POST", URL, json=body):
+            pass
+    async with served_engine(providing(provider), data=tmp_path) as (running, client):
+        while (await client.get(f"/api/v1/sessions/{session_id}")).json()["status"] != "completed":
+            await asyncio.sleep(0.01)
+    expected = (Attachment("image/png", PNG, name="dots.png"),)
+    assert len(provider.requests) >= 2
+    assert {request.messages[-1].attachments for request in provider.requests} == {expected}
+
+
+async def test_a_waiting_message_keeps_its_attachments() -> None:
+    gate = asyncio.Event()
+    provider = Seeing([gate, MessageDelta(content="one")], [MessageDelta(content="two")])
+    session_id = new_uuid()
+    async with served_engine(providing(provider)) as (running, client):
+        await scripted_schema(running)
+        body = {"message": "Look", "session_id": session_id}
+        async with (
+            client.stream("POST", URL, json=body) as first,
+            client.stream("POST", URL, json={**body, "attachments": [IMAGE]}) as second,
+        ):
+            gate.set()
+            await first.aread()
+            assert "event: done" in (await second.aread()).decode()
+    assert provider.requests[1].messages[-1].attachments == (Attachment("image/png", PNG, name="dots.png"),)

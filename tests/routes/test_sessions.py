@@ -63,6 +63,7 @@ async def test_a_session_shows_its_messages_and_tokens() -> None:
         session = (await client.get(f"{URL}/{session_id}")).json()
     assert (session["agent"], session["schema"], session["status"]) == ("demo", "demo", "completed")
     assert (session["message_count"], session["usage"]["output_tokens"] > 0) == (4, True)
+    assert session["usage"]["cost_usd"] is None
     assert [message["role"] for message in session["messages"]] == ["user", "assistant", "tool", "assistant"]
     call, result = session["messages"][1]["tool_calls"][0], session["messages"][2]
     assert (call["tool"], call["call_id"]) == ("current_time", result["call_id"])
@@ -113,7 +114,7 @@ async def test_lists_are_read_by_an_index() -> None:
             ("owner = 'x'", "sessions_owner"),
             ("agent = 'x'", "sessions_agent"),
         ):
-            sql = f"explain query plan select id from sessions where {where} order by created_at desc, id desc limit 20"
+            sql = f"explain query plan select id from sessions s where s.parent_id is null and {where} order by created_at desc, id desc limit 20"
             plan = await engine.db.read(details, sql)
             assert index in plan[0], json.dumps(plan)
             assert not any("TEMP B-TREE" in step for step in plan)

@@ -1,0 +1,128 @@
+"""Questions put to a person about a tool call: asking, waiting, answering."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from bytebrew.auth import Actor
+from bytebrew.errors import Conflict, Gone, InvalidRequest, NotFound
+from bytebrew.events import ConfirmationAsked
+from bytebrew.messages import ToolCall
+from bytebrew.notation import new_id, now, parse_time, rfc3339
+from bytebrew.store import confirmations
+from bytebrew.store.confirmations import Confirmation, Kind, Verdict
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+    from bytebrew.runner import Turn
+
+_YES = frozenset({"approve", "approved", "yes", "ok", "confirm"})
+_OUTCOMES: dict[str, Verdict] = {"retry": "retry", "mark_done": "mark_done", "fail": "fail"}
+
+
+def verdict(kind: Kind, word: str) -> Verdict:
+    """What an answer means: whatever is no known yes is a no."""
+    word = word.strip().lower()
+    if kind == "unknown_outcome":
+        return _OUTCOMES.get(word, "fail")
+    return "approve" if word in _YES else "reject"
+
+
+class Confirmations:
+    """The questions that wait for an answer."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._answered: dict[str, anyio.Event] = {}
+
+    def question(self, turn: "Turn", call: ToolCall, kind: Kind) -> Confirmation:
+        """A question about a call, not yet asked."""
+        seconds = self._engine.settings.core.confirmation_ttl
+        return Confirmation(
+            id=new_id("conf"),
+            session_id=turn.root.session_id,
+            turn_id=turn.id,
+            call_id=call.call_id,
+            kind=kind,
+            agent=turn.agent.name,
+            tool=call.tool,
+            input=call.input,
+            args_digest=confirmations.digest(call.tool, call.input),
+            status="pending",
+            verdict=None,
+            edited=None,
+            reason="",
+            answered_by=None,
+            answered_at=None,
+            created_at=now(),
+            expires_at=rfc3339(datetime.now(UTC) + timedelta(seconds=seconds)) if seconds else None,
+        )
+
+    def announce(self, turn: "Turn", asked: Confirmation) -> None:
+        """Puts a question into the streams of the turn and of the person's own turn; store it without an await."""
+        turn.append(
+            ConfirmationAsked(
+                call_id=asked.id,
+                tool_call_id=asked.call_id,
+                tool=asked.tool,
+                input=asked.input,
+                args_digest=asked.args_digest,
+                kind=asked.kind,
+                expires_at=asked.expires_at,
+            )
+        )
+
+    async def settled(self, turn: "Turn", asked: Confirmation) -> Confirmation:
+        """The question once it is answered or has expired; the turn's time limit stands still meanwhile."""
+        db = self._engine.db
+        answered = self._answered.setdefault(asked.id, anyio.Event())
+        try:
+            with turn.waiting():
+                while True:
+                    found = await db.read(confirmations.find, asked.id)
+                    if found is None:
+                        raise NotFound("The question was deleted with its session")
+                    if found.status != "pending":
+                        return found
+                    with anyio.move_on_after(_seconds_until(found.expires_at)) as limit:
+                        await answered.wait()
+                    if limit.cancelled_caught:
+                        await db.write(confirmations.expire, asked.id)
+        finally:
+            self._answered.pop(asked.id, None)
+
+    async def answer(
+        self,
+        actor: Actor,
+        key: str,
+        words: tuple[str, ...],
+        *,
+        session_id: str | None = None,
+        input: dict[str, Any] | None = None,
+        reason: str = "",
+    ) -> Confirmation:
+        """Takes an answer to a question, by its id or within a session that of its call.
+
+        The same answer again is the same; Conflict for another one, Gone once the question is over, NotFound otherwise.
+        """
+        asked = await self._engine.db.read(confirmations.find, key, session_id)
+        if asked is None:
+            raise NotFound(f"There is no question '{key[:255]}'")
+        wanted = verdict(asked.kind, words[0])
+        if input is not None and wanted != "approve":
+            raise InvalidRequest("Only an approval takes edited arguments")
+        reason = reason or (words[1] if len(words) > 1 else "")
+        await self._engine.db.write(confirmations.answer, asked.id, wanted, input, reason, actor.subject)
+        found = await self._engine.db.read(confirmations.find, asked.id)
+        if found is None or found.status in ("expired", "cancelled"):
+            raise Gone(f"The question '{asked.id}' is over: nobody waits for its answer")
+        if (found.verdict, found.edited) != (wanted, input):
+            raise Conflict(f"The question '{asked.id}' was answered with {found.verdict}", code="already_answered")
+        if asked.id in self._answered:
+            self._answered[asked.id].set()
+        return found
+
+
+def _seconds_until(moment: str | None) -> float:
+    return float("inf") if moment is None else (parse_time(moment) - datetime.now(UTC)).total_seconds()

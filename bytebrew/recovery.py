@@ -1,0 +1,80 @@
+"""Taking up the turns that a stopped engine left."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from bytebrew.auth import Actor
+from bytebrew.errors import EngineError, TurnInterrupted
+from bytebrew.events import ErrorEvent
+from bytebrew.runner import Turn
+from bytebrew.store import schemas, turns
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+
+log = logging.getLogger(__name__)
+
+MOST_RESUMES = 20
+"""Times that a turn is taken up without getting on: a turn that stops the engine must not do so for ever."""
+_LOST_KEY = "The key that came with this message was in memory alone and is gone; send the message again"
+_HOPELESS = f"The engine was stopped {MOST_RESUMES} times in the middle of this step; send the message again"
+
+
+async def recover(engine: "Engine") -> list[Turn]:
+    """The turns to go on with, those of spawned agents tied to their parents; the rest is ended with an error."""
+    found: list[Turn] = []
+    for left in await engine.db.read(turns.left_open):
+        try:
+            found.append(await _turn(engine, left))
+        except EngineError as error:
+            log.warning("turn %s cannot go on: %s", left.id, error)
+            journal = await engine.journal.log(left.session_id)
+            last = engine.journal.append(journal, ErrorEvent(code=error.code, message=error.message))
+            await engine.db.write(turns.close, left.id, last)
+    by_id = {turn.id: turn for turn in found}
+    for turn in found:
+        if turn.new.parent is not None:
+            turn.parent = by_id.get(turn.new.parent.turn_id)
+    return found
+
+
+async def _turn(engine: "Engine", left: turns.OpenTurn) -> Turn:
+    if left.own_key:
+        raise TurnInterrupted(_LOST_KEY, code="credential_lost")
+    if left.resumes >= MOST_RESUMES:
+        raise TurnInterrupted(_HOPELESS)
+    parent = None
+    if left.parent_turn_id and left.parent_call_id and left.parent_session_id:
+        parent = turns.Parent(
+            turn_id=left.parent_turn_id,
+            call_id=left.parent_call_id,
+            session_id=left.parent_session_id,
+            root_turn_id=left.root_turn_id,
+        )
+        entrance = await engine.db.read(schemas.member, left.schema, left.agent)
+    else:
+        entrance = await engine.db.read(schemas.entrance, left.schema)
+    new = turns.NewTurn(
+        id=left.id,
+        session_id=left.session_id,
+        schema=left.schema,
+        agent=entrance.agent.name,
+        actor=Actor(subject=left.owner, name=left.owner, kind="user", scopes=frozenset()),
+        owner=left.owner,
+        user_sub="",
+        message=left.message,
+        attachments=left.attachments,
+        subagents=left.subagents,
+        parent=parent,
+        lineage=left.lineage,
+        fresh=False,
+        begins=False,
+    )
+    turn = engine.runner.turn(new, entrance)
+    turn.log = await engine.journal.log(left.session_id)
+    if left.status == "running":
+        turn.status, turn.first = "running", left.first_event
+        turn.past = await engine.db.write(turns.resume, left.id)
+        turn.text, turn.heard, turn.usage = list(turn.past.said), turn.past.partial, turn.past.usage
+        turn.continues = left.first_event != 1
+    return turn

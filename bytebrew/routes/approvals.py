@@ -1,0 +1,110 @@
+"""Approvals: the questions that wait for a person, and their answers."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from bytebrew.api import Request, Route
+from bytebrew.errors import Detail, InvalidRequest
+from bytebrew.store import confirmations, sessions
+from bytebrew.store.confirmations import Confirmation
+
+_STATES = ("pending", "approved", "rejected", "spent", "expired", "cancelled")
+Answers = Annotated[tuple[Annotated[str, Meta(max_length=10_000)], ...], Meta(min_length=1, max_length=2)]
+
+
+class Answer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An answer: a word, such as approve or reject, and a reason behind it or in its own field.
+
+    `input` are arguments that take the place of those that were asked about. To a question of kind unknown_outcome the
+    words are retry, mark_done and fail.
+    """
+
+    answers: Answers
+    input: dict[str, Any] | None = None
+    reason: Annotated[str, Meta(max_length=10_000)] = ""
+
+
+class SessionAnswer(Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An answer within a session; `call_id` is the question's id, or that of the tool call."""
+
+    call_id: Annotated[str, Meta(min_length=1, max_length=255)]
+
+
+class Answered(Struct, frozen=True, kw_only=True):
+    """What an answer was taken for."""
+
+    call_id: str
+    approved: bool
+    confirmation: Confirmation
+    status: str = "ok"
+
+
+class Inbox(Struct, frozen=True, kw_only=True):
+    """Questions, oldest first; `next` continues after the last of them."""
+
+    data: list[Confirmation]
+    next: str | None
+
+
+async def respond(request: Request[SessionAnswer]) -> Answered:
+    """Answers a question of a session."""
+    session_id, body = request.path["id"], request.body
+    owner = await request.engine.db.read(sessions.owner, session_id)
+    sessions.check_owner(request.actor, owner, session_id)
+    return await _answer(request, body.call_id, body, session_id)
+
+
+async def answer_approval(request: Request[Answer]) -> Answered:
+    """Answers a question from the inbox."""
+    return await _answer(request, request.path["id"], request.body, None)
+
+
+async def _answer(request: Request[Any], key: str, body: Answer, session_id: str | None) -> Answered:
+    found = await request.engine.confirmations.answer(
+        request.actor, key, body.answers, session_id=session_id, input=body.input, reason=body.reason
+    )
+    return Answered(call_id=found.id, approved=found.status in ("approved", "spent"), confirmation=found)
+
+
+async def list_approvals(request: Request[None]) -> Inbox:
+    """Questions of a `status` (pending unless it says otherwise), at most `limit`, from the one `after` an id."""
+    query = request.query
+    status = query.get("status", "pending")
+    if status not in _STATES:
+        words = f"one of {', '.join(_STATES)}"
+        raise InvalidRequest(f"status is {words}", details=[Detail("$.status", words)])
+    text = query.get("limit", "50")
+    limit = min(int(text), 200) if text.isascii() and text.isdecimal() and 0 < len(text) < 9 and int(text) else 50
+    found = await request.engine.db.read(confirmations.page, status, query.get("after", ""), limit + 1)
+    return Inbox(data=found[:limit], next=found[limit - 1].id if len(found) > limit else None)
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/api/v1/sessions/{id}/respond",
+        scope="chat",
+        run=respond,
+        summary="Answer a question of a session",
+        body=SessionAnswer,
+        answer=Answered,
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/approvals",
+        scope="approvals",
+        run=list_approvals,
+        summary="List questions",
+        answer=Inbox,
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/approvals/{id}/respond",
+        scope="approvals",
+        run=answer_approval,
+        summary="Answer a question",
+        body=Answer,
+        answer=Answered,
+    ),
+)

@@ -1,0 +1,121 @@
+"""Confirmations: questions put to a person about one tool call, and their answers."""
+
+import hashlib
+import sqlite3
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from bytebrew.db import struct_of
+from bytebrew.notation import now
+
+Kind = Literal["confirm", "unknown_outcome"]
+Status = Literal["pending", "approved", "rejected", "spent", "expired", "cancelled"]
+Verdict = Literal["approve", "reject", "retry", "mark_done", "fail"]
+
+
+class Confirmation(Struct, frozen=True, kw_only=True):
+    """A question and what became of it.
+
+    `session_id` is the session that a person sees, also where a sub-agent asks. `input` are the arguments that were
+    asked about, `edited` those that a person put in their place. `spent` is an approval whose call has begun.
+    """
+
+    id: str
+    session_id: str
+    turn_id: str
+    call_id: str
+    kind: Kind
+    agent: str
+    tool: str
+    input: dict[str, Any]
+    args_digest: str
+    status: Status
+    verdict: Verdict | None
+    edited: dict[str, Any] | None
+    reason: str
+    answered_by: str | None
+    answered_at: str | None
+    created_at: str
+    expires_at: str | None
+
+
+_SELECT = """select id, session_id, turn_id, call_id, kind, agent, tool, input, args_digest, status, verdict, edited,
+  reason, answered_by, answered_at, created_at, expires_at from confirmations"""
+
+
+def digest(tool: str, input: dict[str, Any]) -> str:
+    """SHA-256 in hex over the tool's name and its arguments in canonical JSON."""
+    return hashlib.sha256(msgspec.json.encode([tool, input], order="deterministic")).hexdigest()
+
+
+def ask(conn: sqlite3.Connection, new: Confirmation) -> None:
+    """Stores a question."""
+    values = msgspec.structs.asdict(new)
+    values["input"] = msgspec.json.encode(new.input).decode()
+    conn.execute(
+        f"insert into confirmations ({', '.join(values)}) values ({', '.join('?' * len(values))})",
+        tuple(values.values()),
+    )
+
+
+def of_call(conn: sqlite3.Connection, turn_id: str, call_id: str, kind: Kind) -> Confirmation | None:
+    """The question of this kind about a call."""
+    sql = f"{_SELECT} where turn_id = ? and call_id = ? and kind = ?"
+    row = conn.execute(sql, (turn_id, call_id, kind)).fetchone()
+    return struct_of(row, Confirmation) if row else None
+
+
+def find(conn: sqlite3.Connection, key: str, session_id: str | None = None) -> Confirmation | None:
+    """A question by its id; within a session by the id of its tool call too, the newest first."""
+    row = conn.execute(f"{_SELECT} where id = ? and coalesce(?, session_id) = session_id", (key, session_id)).fetchone()
+    if row is None and session_id is not None:
+        sql = f"{_SELECT} where session_id = ? and call_id = ? order by created_at desc limit 1"
+        row = conn.execute(sql, (session_id, key)).fetchone()
+    return struct_of(row, Confirmation) if row else None
+
+
+def answer(
+    conn: sqlite3.Connection,
+    confirmation_id: str,
+    verdict: Verdict,
+    edited: dict[str, Any] | None,
+    reason: str,
+    by: str,
+) -> None:
+    """Stores the answer to a question that is pending."""
+    conn.execute(
+        """update confirmations set status = ?, verdict = ?, edited = ?, reason = ?, answered_by = ?, answered_at = ?
+        where id = ? and status = 'pending'""",
+        (
+            "rejected" if verdict in ("reject", "fail") else "approved",
+            verdict,
+            None if edited is None else msgspec.json.encode(edited).decode(),
+            reason,
+            by,
+            now(),
+            confirmation_id,
+        ),
+    )
+
+
+def expire(conn: sqlite3.Connection, confirmation_id: str) -> None:
+    """Ends a question to which nobody has given an answer in time."""
+    conn.execute("update confirmations set status = 'expired' where id = ? and status = 'pending'", (confirmation_id,))
+
+
+def spend(conn: sqlite3.Connection, confirmation_id: str) -> bool:
+    """Uses an approval up; False where it is none, or has been used before."""
+    sql = "update confirmations set status = 'spent' where id = ? and status = 'approved'"
+    return conn.execute(sql, (confirmation_id,)).rowcount == 1
+
+
+def page(conn: sqlite3.Connection, status: str, after: str, limit: int) -> list[Confirmation]:
+    """Questions of a status, oldest first, from the one after an id."""
+    rows = conn.execute(
+        f"""{_SELECT} where status = ?1 and (created_at, id) >
+        (coalesce((select created_at from confirmations where id = ?2), ''), ?2) order by created_at, id limit ?3""",
+        (status, after, limit),
+    )
+    return [struct_of(row, Confirmation) for row in rows]

@@ -1,0 +1,50 @@
+"""Declarative HTTP tools: an operator writes a request down, a model fills in its parameters."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bytebrew import Agent, Tool, Toolset, hookimpl
+
+from . import store
+from .declared import DeclaredTool
+from .routes import ROUTES
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+
+class HttpTools(Toolset):
+    """The HTTP tools of the database; a plugin's tool of the same name goes first."""
+
+    lists = ("tools",)
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+
+    async def all(self) -> Sequence[Tool]:
+        return [self._declared(one) for one in await self._engine.db.read(store.list_all)]
+
+    async def tools(self, agent: Agent) -> Sequence[Tool]:
+        wanted = [name for name in agent.tools if name not in self._engine.tools]
+        return [self._declared(one) for one in await self._engine.db.read(store.named, wanted)] if wanted else ()
+
+    def _declared(self, stored: store.Stored) -> Tool:
+        return DeclaredTool(stored, self._engine.http, self._engine.secrets.open, os.environ)
+
+
+@hookimpl
+def register_migrations(register: Any) -> None:
+    for migration in store.MIGRATIONS:
+        register(migration)
+
+
+@hookimpl
+def register_toolsets(register: Any, engine: "Engine") -> None:
+    register(HttpTools(engine))
+
+
+@hookimpl
+def register_routes(register: Any) -> None:
+    for route in ROUTES:
+        register(route)

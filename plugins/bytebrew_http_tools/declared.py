@@ -1,0 +1,179 @@
+"""A declared tool as an agent calls it: the request, its redirects, and what the model is told of the answer."""
+
+import re
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urljoin
+
+import msgspec
+from msgspec import Raw
+from msgspec.structs import asdict, replace
+
+from bytebrew import Call, EngineError, Exchange, Http, ProviderError, Risk, Tool, ToolError, masked
+
+from .arguments import checked, schema_of
+from .definition import CREDENTIAL, Auth, Definition, parameters_of, unplaced
+from .store import Stored
+from .template import URL, expanded, filled, header, host_is_written_out, plain, url_of
+
+MAX_REDIRECTS = 5
+MAX_BYTES = 1024 * 1024
+_RISKS: Mapping[str, Risk] = {"GET": "safe", "HEAD": "safe", "DELETE": "dangerous"}
+_TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml|yaml|javascript|x-ndjson|x-www-form-urlencoded)|")
+_CHARSET = re.compile(r"utf-?(8|16|32)|us-ascii|iso-8859-\d+|windows-125\d|shift_jis|euc-\w+|gb\w+|big5|koi8-[ru]")
+
+
+class DeclaredTool(Tool):
+    """One HTTP tool with the environment filled in."""
+
+    source = "http"
+
+    def __init__(
+        self, stored: Stored, http: Http, unseal: Callable[[bytes], str], environment: Mapping[str, str]
+    ) -> None:
+        self._definition = one = _loaded(stored.definition, environment)
+        self._sealed, self._unseal = stored.sealed, unseal
+        self._http, self._environment = http, environment
+        self._parameters = parameters_of(one)
+        more = {name: f"{{{{{name}}}}}" for name in unplaced(one)}
+        in_query = one.method in ("GET", "HEAD")
+        self._params: Mapping[str, Any] = {**one.params, **more} if in_query else one.params
+        self._body = one.body if in_query or not more else (one.body or {}) | more
+        self.name, self.description = one.name, one.description
+        self.input_schema = schema_of(self._parameters)
+        self.timeout, self.confirm = one.timeout, one.confirmation_required
+        self.idempotent = in_query if one.idempotent is None else one.idempotent
+        self.risk = one.risk or _RISKS.get(one.method, "caution")
+
+    async def run(self, call: Call, input: dict[str, Any]) -> str:
+        return self.output(await self.exchange(call.headers, input))
+
+    async def exchange(self, given: Mapping[str, str], input: Mapping[str, Any]) -> Exchange:
+        """The answer to a call, after its redirects; `given` are the headers of which some are passed on."""
+        one = self._definition
+        arguments = checked(input, self._parameters)
+        method, url = str(one.method), url_of(one.url, self._params, arguments)
+        headers, body = self._headers(given, arguments), filled(self._body, arguments)
+        trusted = _origin(url) if host_is_written_out(one.url) else ""
+        for _ in range(MAX_REDIRECTS + 1):
+            public_only = not one.allow_private and _origin(url) != trusted
+            answer = await self._ask(method, url, headers, body, public_only)
+            location = answer.headers.get("location")
+            if answer.status not in (301, 302, 303, 307, 308) or not location:
+                return answer
+            if answer.status == 303 or (answer.status in (301, 302) and method == "POST"):
+                method, body = "HEAD" if method == "HEAD" else "GET", None
+            before, url = _origin(url), _target(url, location)
+            if _origin(url) != before:
+                headers, trusted = {}, ""  # an operator's header may be a credential as well as auth is
+                if body is not None:
+                    raise ToolError(f"The tool redirects to {_origin(url)}; a body is sent to the host of its url only")
+        raise ToolError(f"The tool redirects more than {MAX_REDIRECTS} times")
+
+    def output(self, answer: Exchange) -> str:
+        """What the model is told; ToolError for a status of 400 or more."""
+        text = self._masked(_text(answer))
+        if answer.status >= 400:
+            raise ToolError(f"HTTP {answer.status}: {text}")
+        if not answer.body:
+            return f"HTTP {answer.status}"
+        if self._definition.response_pointer:
+            if answer.cut:
+                raise ToolError(f"The answer is longer than {MAX_BYTES} bytes and cannot be read as JSON")
+            return _pointed(text, self._definition.response_pointer)
+        return f"{text}\n[cut: the answer is longer than {MAX_BYTES} bytes]" if answer.cut else text
+
+    async def _ask(self, method: str, url: str, headers: Mapping[str, str], body: Any, public_only: bool) -> Exchange:
+        try:
+            return await self._http.ask(
+                method, url, headers=headers, json=body, public_only=public_only, limit=MAX_BYTES
+            )
+        except ProviderError as error:
+            bad = error.code == "model_bad_request"  # its words have the whole URL
+            words = f"A request to {_origin(url)} cannot be made of these arguments" if bad else error.message
+            raise ToolError(self._masked(words)) from error
+
+    def _headers(self, given: Mapping[str, str], arguments: Mapping[str, Any]) -> dict[str, str]:
+        one = self._definition
+        headers = {name.lower(): given[name.lower()] for name in one.forward_headers if name.lower() in given}
+        own = filled(one.headers, arguments)
+        headers |= {name.lower(): plain(value) for name, value in own.items() if value is not None}
+        if one.auth is not None:
+            headers |= _authorization(one.auth, self._credential(one.auth))
+        return {name: header(name, value) for name, value in headers.items()}
+
+    def _masked(self, text: str) -> str:
+        """The text without the credential, as it was stored and as it was sent."""
+        if auth := self._definition.auth:
+            credential = self._credential(auth)
+            for value in (credential, *_authorization(auth, credential).values()):
+                text = masked(text, value.rpartition(" ")[2])
+        return text
+
+    def _credential(self, auth: Auth) -> str:
+        try:
+            sealed = self._unseal(self._sealed)
+        except EngineError as error:
+            raise ToolError(error.message) from error
+        return str(expanded(sealed, self._environment) or getattr(auth, CREDENTIAL[auth.type]))
+
+
+def _loaded(definition: Definition, environment: Mapping[str, str]) -> Definition:
+    values = asdict(definition)
+    texts = expanded({name: values[name] for name in ("url", "params", "body", "headers")}, environment)
+    auth = definition.auth and Auth(**expanded(asdict(definition.auth), environment))
+    return replace(definition, auth=auth, **texts)
+
+
+def _authorization(auth: Auth, credential: str) -> dict[str, str]:
+    if auth.type == "header":
+        return {auth.name.lower(): credential}
+    if auth.type == "bearer":
+        return {"authorization": f"Bearer {credential}"}
+    return {"authorization": f"Basic {b64encode(f'{auth.username}:{credential}'.encode()).decode()}"}
+
+
+def _origin(url: str) -> str:
+    parts = URL.fullmatch(url)
+    return f"{parts['scheme']}://{parts['authority']}".lower() if parts else ""
+
+
+def _target(url: str, location: str) -> str:
+    try:
+        target = urljoin(url, location).partition("#")[0]
+    except ValueError:
+        target = ""
+    parts = URL.fullmatch(target)
+    if parts is None or "@" in parts["authority"]:
+        raise ToolError("The tool redirects to what is no http or https URL")
+    return target
+
+
+def _text(answer: Exchange) -> str:
+    kind, _, rest = answer.headers.get("content-type", "").lower().partition(";")
+    if not _TEXT.fullmatch(kind.strip()):
+        more = " or more" if answer.cut else ""
+        return f"[an answer of type {kind.strip()[:100]}, {len(answer.body)} bytes{more}, that is no text]"
+    charset = rest.partition("charset=")[2].strip(" \"'")
+    return answer.body.decode(charset if _CHARSET.fullmatch(charset) else "utf-8", "replace")
+
+
+def _pointed(text: str, pointer: str) -> str:
+    """The part of a JSON text that a JSON Pointer (RFC 6901) names: its own text, or what a string says."""
+    raw: bytes | Raw = text.encode()
+    try:
+        for token in pointer[1:].split("/"):
+            key = token.replace("~1", "/").replace("~0", "~")
+            within = msgspec.json.decode(raw, type=dict[str, Raw] | list[Raw])
+            raw = within[key] if isinstance(within, dict) else within[_index(key)]
+        part = bytes(raw)
+        return msgspec.json.decode(part, type=str) if part.startswith(b'"') else part.decode()
+    except (msgspec.DecodeError, LookupError, RecursionError) as error:
+        raise ToolError(f"The answer has nothing at {pointer}: {text[:1000]}") from error
+
+
+def _index(key: str) -> int:
+    if not re.fullmatch(r"0|[1-9][0-9]{0,9}", key):
+        raise LookupError(key)
+    return int(key)

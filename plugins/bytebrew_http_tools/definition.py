@@ -1,0 +1,253 @@
+"""What an operator writes down of an HTTP tool, in either dialect, and the rules that it keeps."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import asdict, replace
+
+from bytebrew import Detail, InvalidRequest, Risk
+
+from .arguments import Parameter, fitting
+from .template import PARAMETER, URL, VARIABLE, names, texts
+
+ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z", description="letters, digits, _ and -")]
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+Text = Annotated[str, Meta(max_length=20_000)]
+Short = Annotated[str, Meta(max_length=2000)]
+Credential = Annotated[str, Meta(max_length=8000)]
+Scalar = str | int | float | bool
+Parameters = Annotated[dict[str, Parameter], Meta(max_length=100)]
+Headers = Annotated[dict[str, Short], Meta(max_length=100)]
+Seconds = Annotated[float, Meta(ge=0.1, le=3600, description="seconds for one call")]
+
+CREDENTIAL = {"bearer": "token", "basic": "password", "header": "value"}
+"""The field of each kind of auth that is kept sealed, unless it is a `${VAR}`."""
+_FIELDS = {"bearer": ("token",), "basic": ("username", "password"), "header": ("name", "value")}
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_OURS = {
+    *("accept-encoding", "connection", "content-length", "expect", "host", "keep-alive", "te", "trailer"),
+    *("transfer-encoding", "upgrade", "proxy-authorization", "proxy-connection"),
+}
+_TELLING = re.compile(
+    r"(?i)authorization|cookie|(api|access|auth|private|secret)[-_]?(key|token)|client[-_]?secret|password"
+)
+
+
+class NamedParameter(Parameter, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A parameter in a list."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How the engine makes itself known: bearer with `token` or `token_env`, basic, or a header of any name."""
+
+    type: Literal["bearer", "basic", "header"]
+    token: Credential = ""
+    token_env: Annotated[str, Meta(max_length=255)] = ""
+    username: Short = ""
+    password: Credential = ""
+    name: Annotated[str, Meta(max_length=100)] = ""
+    value: Credential = ""
+
+
+class Definition(Struct, frozen=True, kw_only=True):
+    """An HTTP tool in its one stored form.
+
+    Parameters that stand nowhere in the request go into the query of GET and HEAD and into the JSON body of the others.
+    `risk` and `idempotent` are those of the method unless they are given.
+    """
+
+    name: str
+    method: Method = "GET"
+    url: str = ""
+    description: str = ""
+    params: dict[str, Scalar] = {}
+    body: dict[str, Any] | None = None
+    headers: dict[str, str] = {}
+    auth: Auth | None = None
+    parameters: dict[str, Parameter] = {}
+    forward_headers: tuple[str, ...] = ()
+    response_pointer: str = ""
+    timeout: float = 30
+    idempotent: bool | None = None
+    confirmation_required: bool = False
+    allow_private: bool = False
+    risk: Risk | None = None
+
+
+class HttpTool(Definition, frozen=True, kw_only=True):
+    """An HTTP tool as it is answered; its credential is kept sealed and never leaves the engine."""
+
+    type: Literal["http"] = "http"
+    has_credential: bool
+    created_at: str
+    updated_at: str
+
+
+class HttpToolPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Changes to an HTTP tool: what is left out stays, and so does the credential when it is empty.
+
+    `endpoint` is `url` or "METHOD url", and `params` may be a list of parameters.
+    """
+
+    name: ToolName | UnsetType = UNSET
+    type: Literal["http"] | UnsetType = UNSET
+    method: Method | UnsetType = UNSET
+    url: Annotated[str, Meta(max_length=4000, pattern=r"^(https?://|\$\{)[^\x00-\x1f]+\Z")] | UnsetType = UNSET
+    endpoint: Annotated[str, Meta(max_length=4000)] | UnsetType = UNSET
+    description: Text | UnsetType = UNSET
+    params: dict[str, Scalar] | tuple[NamedParameter, ...] | UnsetType = UNSET
+    body: dict[str, Any] | UnsetType | None = UNSET
+    headers: Headers | UnsetType = UNSET
+    auth: Auth | UnsetType | None = UNSET
+    parameters: Parameters | UnsetType = UNSET
+    forward_headers: Annotated[tuple[str, ...], Meta(max_length=100)] | UnsetType = UNSET
+    response_pointer: Annotated[str, Meta(max_length=1000, pattern=r"^(/|\Z)")] | UnsetType = UNSET
+    timeout: Seconds | UnsetType = UNSET
+    idempotent: bool | UnsetType | None = UNSET
+    confirmation_required: bool | UnsetType = UNSET
+    allow_private: bool | UnsetType = UNSET
+    risk: Risk | UnsetType | None = UNSET
+
+
+class NewHttpTool(HttpToolPatch, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An HTTP tool to create."""
+
+    name: ToolName
+
+
+def merged(old: Definition, patch: HttpToolPatch) -> tuple[Definition, str | None]:
+    """The tool with the patch in it and the credential to seal, None where the stored one stays.
+
+    Raises InvalidRequest with every fault that it has.
+    """
+    changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
+    if changes.pop("name", old.name) != old.name:
+        raise InvalidRequest("A tool's name is fixed", details=[Detail("$.name", "create another tool instead")])
+    changes.pop("type", None)
+    if isinstance(listed := changes.get("params"), tuple):
+        changes["params"] = {}
+        changes["parameters"] = changes.get("parameters", {}) | {
+            one.name: Parameter(**{key: value for key, value in asdict(one).items() if key != "name"}) for one in listed
+        }
+    if endpoint := changes.pop("endpoint", ""):
+        first, _, rest = endpoint.strip().partition(" ")
+        method, changes["url"] = (first.upper(), rest.strip()) if rest else ("", first)
+        if method and changes.setdefault("method", method) != method:
+            raise InvalidRequest(
+                f"method: {changes['method']} is not the endpoint's",
+                details=[Detail("$.method", f"the endpoint says {method}")],
+            )
+    auth, credential = _auth(changes.get("auth", UNSET), old)
+    new = replace(old, **changes | {"auth": auth})
+    if faults := list(_faults(new, credential or "")):
+        raise InvalidRequest(f"{faults[0].path}: {faults[0].message}", details=faults)
+    return new, credential
+
+
+def _auth(given: Auth | UnsetType | None, old: Definition) -> tuple[Auth | None, str | None]:
+    if given is UNSET or isinstance(given, UnsetType):
+        return old.auth, None
+    if given is None:
+        return None, ""
+    if given.token_env:
+        if not VARIABLE.fullmatch(f"${{{given.token_env}}}"):
+            raise _bad("$.auth.token_env", "is no name of a variable")
+        given = replace(given, token=f"${{{given.token_env}}}", token_env="")
+    for field in ("token", "username", "password", "name", "value"):
+        if getattr(given, field) and field not in _FIELDS[given.type]:
+            raise _bad(f"$.auth.{field}", f"does not belong to {given.type}")
+    if given.type == "header" and not _is_name(given.name):
+        raise _bad("$.auth.name", "is no name of a header that a tool may send")
+    if given.type == "basic" and (not given.username or ":" in given.username):
+        raise _bad("$.auth.username", "is missing or holds a colon (RFC 7617)")
+    field = CREDENTIAL[given.type]
+    secret = getattr(given, field)
+    if not secret and old.auth is not None and old.auth.type == given.type:
+        return replace(given, **{field: getattr(old.auth, field)}), None
+    if not secret and given.type != "basic":
+        raise _bad(f"$.auth.{field}", "is missing")
+    if VARIABLE.fullmatch(secret) and ":-" not in secret:
+        return given, ""
+    return replace(given, **{field: ""}), secret
+
+
+def _faults(new: Definition, credential: str) -> Iterator[Detail]:
+    match = URL.fullmatch(new.url)
+    if not new.url:
+        yield Detail("$.url", "is missing")
+    elif not match and not new.url.startswith("${"):
+        yield Detail("$.url", "begins with http://, https:// or a ${VAR} that does")
+    if match and "@" in match["authority"]:
+        yield Detail("$.url", "holds a credential; put it into auth")
+    if "{{" in PARAMETER.sub("", new.url):
+        yield Detail("$.url", "has a {{ that begins no {{name}}")
+    if new.body is not None and new.method in ("GET", "HEAD"):
+        yield Detail("$.body", f"{new.method} has no body")
+    for name, value in new.headers.items():
+        if not _is_name(name):
+            yield Detail(f"$.headers.{name[:100]}", "is no header that a tool may send")
+        if any(ord(letter) < 32 or ord(letter) > 126 for letter in value):
+            yield Detail(f"$.headers.{name[:100]}", "holds more than printable ASCII")
+    for n, name in enumerate(new.forward_headers):
+        if not _is_name(name):
+            yield Detail(f"$.forward_headers[{n}]", "is no header that may be passed on")
+    yield from _in_the_open("headers", new.headers)
+    yield from _in_the_open("params", new.params)
+    yield from _in_the_open("url", dict(parse_qsl(match["query"] or "")) if match else {})
+    for name, parameter in new.parameters.items():
+        yield from _parameter_faults(name, parameter)
+    for text in texts([credential, asdict(new), asdict(new.auth) if new.auth else None]):
+        for variable, _ in VARIABLE.findall(text):
+            if variable.startswith("BYTEBREW_"):
+                yield Detail("$", f"{variable} is the engine's own and no tool's")
+
+
+def _parameter_faults(name: str, parameter: Parameter) -> Iterator[Detail]:
+    path = f"$.parameters.{name[:100]}"
+    if not PARAMETER.fullmatch(f"{{{{{name}}}}}"):
+        yield Detail(path, "is no name: letters, digits, _ and -, 64 at most, no digit first")
+    values = [(f"{path}.enum[{n}]", value) for n, value in enumerate(parameter.enum)]
+    if parameter.default is not UNSET:
+        values.append((f"{path}.default", parameter.default))
+    for where, value in values:
+        try:
+            fitting(value, parameter, whole=where.endswith(".default"))
+        except ValueError as error:
+            yield Detail(where, str(error))
+
+
+def _in_the_open(field: str, pairs: Mapping[str, Any]) -> Iterator[Detail]:
+    for name, value in pairs.items():
+        if isinstance(value, str) and value and _TELLING.search(name) and "${" not in value and "{{" not in value:
+            yield Detail(f"$.{field}.{name[:100]}", "looks like a credential; put it into auth or into a ${VAR}")
+
+
+def _is_name(name: str) -> bool:
+    return _TOKEN.fullmatch(name) is not None and name.lower() not in _OURS
+
+
+def _bad(path: str, words: str) -> InvalidRequest:
+    return InvalidRequest(f"{path}: {words}", details=[Detail(path, words)])
+
+
+def parameters_of(definition: Definition) -> dict[str, Parameter]:
+    """Every parameter of the tool; one that only stands in the request is a required string."""
+    placed = names([definition.url, definition.params, definition.headers, definition.body])
+    return definition.parameters | {name: Parameter() for name in placed if name not in definition.parameters}
+
+
+def unplaced(definition: Definition) -> list[str]:
+    """The parameters that stand nowhere in the request."""
+    placed = names([definition.url, definition.params, definition.headers, definition.body])
+    return [name for name in definition.parameters if name not in placed]
+
+
+def encoded(definition: Definition) -> str:
+    """The stored form."""
+    return msgspec.json.encode(definition).decode()

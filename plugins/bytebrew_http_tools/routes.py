@@ -1,0 +1,96 @@
+"""HTTP tools over REST, and a trial of one."""
+
+import asyncio
+import os
+import time
+from typing import Any
+
+from msgspec import Struct
+
+from bytebrew import Conflict, Detail, Request, Route, ToolError
+
+from . import store
+from .declared import DeclaredTool
+from .definition import HttpTool, HttpToolPatch, NewHttpTool
+
+
+class Trial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Arguments to run a tool with."""
+
+    arguments: dict[str, Any] = {}
+
+
+class TrialResult(Struct, frozen=True, kw_only=True):
+    """What a model would be told; `status` is the HTTP status, null where no answer came."""
+
+    status: int | None
+    output: str
+    has_error: bool
+    duration_ms: int
+
+
+async def list_tools(request: Request[None]) -> list[HttpTool]:
+    """Every HTTP tool by name."""
+    return [store.shown(one) for one in await request.engine.db.read(store.list_all)]
+
+
+async def get_tool(request: Request[None]) -> HttpTool:
+    """One HTTP tool."""
+    return store.shown(await request.engine.db.read(store.get, request.path["name"]))
+
+
+async def create_tool(request: Request[NewHttpTool]) -> HttpTool:
+    """A new HTTP tool; its credential is sealed."""
+    engine, name = request.engine, request.body.name
+    if name in engine.tools:
+        raise Conflict(f"'{name}' is a built-in tool; choose another name", details=[Detail("$.name", "is taken")])
+    return store.shown(await engine.db.write(store.create, request.body, engine.secrets.seal))
+
+
+async def update_tool(request: Request[HttpToolPatch]) -> HttpTool:
+    """The HTTP tool with the fields that were sent; an empty credential keeps the old one."""
+    engine = request.engine
+    return store.shown(await engine.db.write(store.update, request.path["name"], request.body, engine.secrets.seal))
+
+
+async def delete_tool(request: Request[None]) -> None:
+    """Removes an HTTP tool that no agent names."""
+    await request.engine.db.write(store.delete, request.path["name"])
+
+
+async def try_tool(request: Request[Trial]) -> TrialResult:
+    """Runs an HTTP tool once, without asking anyone; what becomes of it is in the answer, not in the status."""
+    engine = request.engine
+    stored = await engine.db.read(store.get, request.path["name"])
+    tool = DeclaredTool(stored, engine.http, engine.secrets.open, os.environ)
+    headers = {name: value for name, value in request.headers.items() if name != "authorization"}  # an operator's own
+    began, status = time.monotonic(), None
+    try:
+        async with asyncio.timeout(tool.timeout):
+            answer = await tool.exchange(headers, request.body.arguments)
+        status = answer.status
+        output, has_error = tool.output(answer), False
+    except TimeoutError:
+        output, has_error = f"'{tool.name}' did not finish within {tool.timeout:g} s", True
+    except ToolError as error:
+        output, has_error = str(error), True
+    duration = round((time.monotonic() - began) * 1000)
+    return TrialResult(status=status, output=output, has_error=has_error, duration_ms=duration)
+
+
+_ALL, _ONE = "/api/v1/tools", "/api/v1/tools/{name}"
+
+
+def _route(method: Any, path: str, run: Any, summary: str, **more: Any) -> Route:
+    return Route(method=method, path=path, scope="config", run=run, summary=summary, **more)
+
+
+ROUTES = (
+    _route("GET", _ALL, list_tools, "List HTTP tools", answer=list[HttpTool]),
+    _route("POST", _ALL, create_tool, "Create an HTTP tool", body=NewHttpTool, answer=HttpTool, status=201),
+    _route("GET", _ONE, get_tool, "Get an HTTP tool", answer=HttpTool),
+    _route("PUT", _ONE, update_tool, "Update an HTTP tool", body=HttpToolPatch, answer=HttpTool),
+    _route("PATCH", _ONE, update_tool, "Update an HTTP tool", body=HttpToolPatch, answer=HttpTool),
+    _route("DELETE", _ONE, delete_tool, "Delete an HTTP tool", status=204),
+    _route("POST", f"{_ONE}/test", try_tool, "Run an HTTP tool once", body=Trial, answer=TrialResult),
+)

@@ -1,0 +1,108 @@
+"""HTTP tools in the database, each with its credential sealed beside it."""
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import asdict
+
+from bytebrew import Conflict, Detail, Migration, NotFound, now
+
+from .definition import CREDENTIAL, Definition, HttpTool, HttpToolPatch, NewHttpTool, encoded, merged
+
+Seal = Callable[[str], bytes]
+
+MIGRATIONS = (
+    Migration(
+        1,
+        """
+create table http_tools (
+  name text primary key,
+  definition text not null,
+  sealed_credential blob not null,
+  created_at text not null,
+  updated_at text not null
+) strict;
+""",
+    ),
+)
+
+
+class Stored(NamedTuple):
+    """A tool as the file has it."""
+
+    definition: Definition
+    sealed: bytes
+    created_at: str
+    updated_at: str
+
+
+def list_all(conn: sqlite3.Connection) -> list[Stored]:
+    """Every tool by name."""
+    return [_stored(row) for row in conn.execute("select * from http_tools order by name")]
+
+
+def named(conn: sqlite3.Connection, names: Iterable[str]) -> list[Stored]:
+    """Those of the names that are HTTP tools."""
+    sql = "select * from http_tools where name in (select value from json_each(?))"
+    wanted = msgspec.json.encode(list(names)).decode()
+    return [_stored(row) for row in conn.execute(sql, (wanted,))]
+
+
+def get(conn: sqlite3.Connection, name: str) -> Stored:
+    """A tool; NotFound otherwise."""
+    row = conn.execute("select * from http_tools where name = ?", (name,)).fetchone()
+    if row is None:
+        raise NotFound(f"There is no HTTP tool '{name[:255]}'")
+    return _stored(row)
+
+
+def create(conn: sqlite3.Connection, new: NewHttpTool, seal: Seal) -> Stored:
+    """The tool, now stored; Conflict where the name is taken."""
+    if conn.execute("select 1 from http_tools where name = ?", (new.name,)).fetchone():
+        raise Conflict(f"There is a tool '{new.name}' already; change it with PUT /api/v1/tools/{new.name}")
+    definition, credential = merged(Definition(name=new.name), new)
+    moment = now()
+    conn.execute(
+        "insert into http_tools (name, definition, sealed_credential, created_at, updated_at) values (?, ?, ?, ?, ?)",
+        (new.name, encoded(definition), seal(credential or ""), moment, moment),
+    )
+    return get(conn, new.name)
+
+
+def update(conn: sqlite3.Connection, name: str, patch: HttpToolPatch, seal: Seal) -> Stored:
+    """The tool with the patch merged in."""
+    stored = get(conn, name)
+    definition, credential = merged(stored.definition, patch)
+    sealed = stored.sealed if credential is None else seal(credential)
+    conn.execute(
+        "update http_tools set definition = ?, sealed_credential = ?, updated_at = ? where name = ?",
+        (encoded(definition), sealed, now(), name),
+    )
+    return get(conn, name)
+
+
+def delete(conn: sqlite3.Connection, name: str) -> None:
+    """Removes a tool that no agent names; Conflict lists those that do."""
+    get(conn, name)
+    sql = "select distinct a.name from agents a, json_each(a.tools) j where j.value = ? order by a.name"
+    if users := [row["name"] for row in conn.execute(sql, (name,))]:
+        details = [Detail("$.agents", user) for user in users]
+        raise Conflict(f"Tool '{name}' is used by {len(users)} agents: {', '.join(users[:10])}", details=details)
+    conn.execute("delete from http_tools where name = ?", (name,))
+
+
+def shown(stored: Stored) -> HttpTool:
+    """The tool without its credential."""
+    definition = stored.definition
+    auth = definition.auth
+    has = bool(stored.sealed) or (auth is not None and bool(getattr(auth, CREDENTIAL[auth.type])))
+    return HttpTool(
+        **asdict(definition), has_credential=has, created_at=stored.created_at, updated_at=stored.updated_at
+    )
+
+
+def _stored(row: sqlite3.Row) -> Stored:
+    definition = msgspec.json.decode(row["definition"], type=Definition)
+    return Stored(definition, row["sealed_credential"], row["created_at"], row["updated_at"])

@@ -1,0 +1,150 @@
+"""Templates: `${VAR}` is filled from the environment, `{{param}}` from a call, each value in its own place."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import msgspec
+from msgspec import UNSET
+
+from bytebrew import ToolError
+
+log = logging.getLogger(__name__)
+
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]{0,254})(?::-([^{}]*))?\}")
+PARAMETER = re.compile(r"\{\{ *([A-Za-z_][A-Za-z0-9_-]{0,63}) *\}\}")
+URL = re.compile(
+    r"(?P<scheme>https?)://(?P<authority>[^/?#\\\x00-\x1f]+)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#.*)?",
+    re.IGNORECASE,
+)
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text of a JSON value, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from texts(inner)
+
+
+def names(value: Any) -> dict[str, None]:
+    """The names of the parameters in a JSON value, in order."""
+    return dict.fromkeys(name for text in texts(value) for name in PARAMETER.findall(text))
+
+
+def expanded(value: Any, environment: Mapping[str, str]) -> Any:
+    """A JSON value with `${VAR}` and `${VAR:-default}` in its texts filled in; what is not set is empty, and logged."""
+
+    def fill(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        if not environment.get(name) and default is None:
+            log.warning("an HTTP tool needs the environment variable %s, which is not set", name)
+        return environment.get(name) or default or ""
+
+    return _mapped(value, lambda text: VARIABLE.sub(fill, text), str)
+
+
+def filled(value: Any, arguments: Mapping[str, Any]) -> Any:
+    """A JSON value with its parameters filled in.
+
+    A text that is one parameter becomes its value, of whatever type, and is left out where there is none.
+    """
+
+    def fill(text: str) -> Any:
+        whole = PARAMETER.fullmatch(text)
+        return arguments.get(whole[1], UNSET) if whole else written(text, arguments, str)
+
+    return _mapped(value, fill, lambda key: written(key, arguments, str))
+
+
+def written(text: str, arguments: Mapping[str, Any], encode: Callable[[str], str]) -> str:
+    """A text with its parameters filled in, each written as `encode` does; ToolError where one is missing."""
+
+    def fill(match: re.Match[str]) -> str:
+        value = arguments.get(match[1], UNSET)
+        if value is UNSET:
+            raise ToolError(f"The argument '{match[1]}' is missing")
+        return encode(plain(value))
+
+    return PARAMETER.sub(fill, text)
+
+
+def plain(value: Any) -> str:
+    """Text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def url_of(template: str, params: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
+    """The URL of a call: no value leaves the segment, the query value or the host that it stands in."""
+    parts = URL.fullmatch(template)
+    if parts is None or "@" in parts["authority"]:
+        raise ToolError("The tool's url is no http or https URL without a credential; is a ${VAR} in it not set?")
+    segments = [_segment(segment, arguments) for segment in parts["path"].split("/")]
+    query = [written(parts["query"], arguments, _quoted)] if parts["query"] else []
+    pairs = [
+        (name, plain(one))
+        for name, value in filled(params, arguments).items()
+        for one in (value if isinstance(value, list) else [value])
+        if one is not None
+    ]
+    query += [urlencode(pairs, quote_via=quote, safe="")] if pairs else []
+    authority = written(parts["authority"], arguments, _host)
+    return f"{parts['scheme'].lower()}://{authority}{'/'.join(segments)}" + (f"?{'&'.join(query)}" if query else "")
+
+
+def host_is_written_out(template: str) -> bool:
+    """Whether the host is the operator's own, and no argument's."""
+    parts = URL.fullmatch(template)
+    return parts is not None and not PARAMETER.search(parts["authority"])
+
+
+def header(name: str, value: str) -> str:
+    """A value that is one header line; ToolError otherwise."""
+    if any(ord(letter) < 32 or ord(letter) > 126 for letter in value):
+        raise ToolError(f"The header {name} takes printable ASCII only")
+    return value.strip()
+
+
+def _segment(template: str, arguments: Mapping[str, Any]) -> str:
+    segment = written(template, arguments, _quoted)
+    if segment in ("", ".", "..") and segment != template:  # it would name another resource (RFC 3986 section 5.2.4)
+        name = PARAMETER.findall(template)[0]
+        raise ToolError(f"The argument '{name}' cannot be {segment!r}: it is a part of a path")
+    return segment
+
+
+def _quoted(value: str) -> str:
+    return quote(value, safe="")
+
+
+def _host(value: str) -> str:
+    if not _HOST.fullmatch(value):
+        raise ToolError(f"{value[:100]!r} is no host")
+    return value
+
+
+def _mapped(value: Any, change: Callable[[str], Any], rename: Callable[[str], str]) -> Any:
+    """A JSON value with every text changed and every key renamed; what becomes UNSET is left out."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list | tuple):
+        return [one for one in (_mapped(inner, change, rename) for inner in value) if one is not UNSET]
+    if not isinstance(value, dict):
+        return value
+    changed: dict[str, Any] = {}
+    for key, inner in value.items():
+        one = _mapped(inner, change, rename)
+        if one is UNSET:
+            continue
+        if (name := rename(key)) in changed:
+            raise ToolError(f"Two fields would be called '{name[:100]}'")
+        changed[name] = one
+    return changed

@@ -1,0 +1,169 @@
+"""MCP servers as an operator configures them, and the settings of the process."""
+
+from typing import Annotated, Any, Literal
+
+from bytebrew import Duration, Name, Url
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+Type = Literal["stdio", "http", "streamable-http", "sse"]
+AuthType = Literal["none", "api_key", "bearer", "forward_headers"]
+Pin = Literal["off", "warn", "block"]
+State = Literal["connected", "connecting", "error", "disconnected", "disabled"]
+Word = Annotated[str, Meta(max_length=4000, pattern=r"^[^\x00]*\Z")]
+Words = Annotated[tuple[Word, ...], Meta(max_length=200)]
+Token = Annotated[str, Meta(max_length=200, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")]
+"""The name of a header (RFC 9110 section 5.1)."""
+Headers = Annotated[tuple[Token, ...], Meta(max_length=50)]
+Line = Annotated[str, Meta(max_length=8000, pattern=r"^[^\x00\r\n]*\Z")]
+Variable = Annotated[str, Meta(max_length=200, pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")]
+Variables = Annotated[dict[Variable, Annotated[str, Meta(max_length=8000, pattern=r"^[^\x00]*\Z")]], Meta(max_length=100)]
+HeaderLines = Annotated[dict[Token, Line], Meta(max_length=50)]
+ToolNames = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=255)], ...], Meta(max_length=500)]
+ByAgent = Annotated[dict[Name, ToolNames], Meta(max_length=500)]
+
+MASK = "***"
+"""Stands for a stored value; sent back, it keeps that value."""
+
+
+class Mcp(Struct, frozen=True, kw_only=True):
+    """The plugin's settings."""
+
+    mcp_stdio: Annotated[
+        Literal["off", "admin", "on"],
+        Meta(description="who may set up MCP servers that are commands: nobody, callers with the scope admin, or all"),
+    ] = "admin"
+    mcp_stdio_memory_mb: Annotated[int, Meta(ge=0, description="most memory of such a command in MiB; 0: any")] = 2048
+    mcp_stdio_cpu: Annotated[Duration, Meta(description="most CPU time of such a command; 0: any")] = Duration(3600)
+    mcp_connect_timeout: Annotated[Duration, Meta(description="longest wait for an MCP server to begin")] = Duration(30)
+    mcp_probe_timeout: Annotated[
+        Duration, Meta(description="wait for an MCP command to answer in the newest version before an older one")
+    ] = Duration(3)
+    mcp_call_timeout: Annotated[
+        Duration, Meta(description="longest wait for an MCP tool, counted anew from each progress that it reports")
+    ] = Duration(30)
+    mcp_call_max: Annotated[Duration, Meta(description="longest run of an MCP tool that reports progress")] = Duration(600)
+
+
+class NewServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An MCP server to create; without `type` one with a `command` is stdio, one with a `url` streamable HTTP.
+
+    `allow_tools` are those that agents get, all if it is null, `deny_tools` those that they do not; `agent_tools`
+    narrows further, by agent. All three hold the server's own names. `auth_key_env` names a variable of `env` in place
+    of `auth_key`.
+    """
+
+    name: Name
+    type: Type | None = None
+    command: Word = ""
+    args: Words = ()
+    url: Url = ""
+    env: Variables = {}
+    headers: HeaderLines = {}
+    forward_headers: Headers = ()
+    auth_type: AuthType = "none"
+    auth_header: Token = "X-API-Key"
+    auth_key: Line = ""
+    auth_key_env: Annotated[str, Meta(max_length=200)] = ""
+    pin: Pin = "block"
+    allow_tools: ToolNames | None = None
+    deny_tools: ToolNames = ()
+    agent_tools: ByAgent = {}
+    enabled: bool = True
+
+
+class ServerPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Changes to an MCP server: what is left out stays, and so do an empty key and a value of `***`."""
+
+    name: Name | UnsetType = UNSET
+    type: Type | UnsetType = UNSET
+    command: Word | UnsetType = UNSET
+    args: Words | UnsetType = UNSET
+    url: Url | UnsetType = UNSET
+    env: Variables | UnsetType = UNSET
+    headers: HeaderLines | UnsetType = UNSET
+    forward_headers: Headers | UnsetType = UNSET
+    auth_type: AuthType | UnsetType = UNSET
+    auth_header: Token | UnsetType = UNSET
+    auth_key: Line | UnsetType = UNSET
+    auth_key_env: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
+    pin: Pin | UnsetType = UNSET
+    allow_tools: ToolNames | UnsetType | None = UNSET
+    deny_tools: ToolNames | UnsetType = UNSET
+    agent_tools: ByAgent | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+
+
+ALIASES = {"env_vars": "env", "auth_token": "auth_key", "auth_token_env": "auth_key_env"}
+
+
+class ServerRow(Struct, frozen=True, kw_only=True):
+    """An MCP server as it is stored: `env` and `headers` by name, each value sealed, in base64."""
+
+    id: str
+    name: str
+    type: Type
+    command: str
+    args: tuple[str, ...]
+    url: str
+    env: dict[str, str]
+    headers: dict[str, str]
+    forward_headers: tuple[str, ...]
+    auth_type: AuthType
+    auth_header: str
+    sealed_key: str
+    auth_key_env: str
+    pin: Pin
+    allow_tools: tuple[str, ...] | None
+    deny_tools: tuple[str, ...]
+    agent_tools: dict[str, tuple[str, ...]]
+    enabled: bool
+    created_at: str
+    updated_at: str
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """How a server is at this moment."""
+
+    status: State
+    status_message: str = ""
+    tools_count: int = 0
+    connected_at: str | None = None
+    protocol_version: str | None = None
+
+
+class ShownTool(Struct, frozen=True, kw_only=True):
+    """A tool as its server defines it; a withheld one has changed since it was first seen."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+    state: Literal["available", "changed", "withheld"]
+
+
+class Server(Struct, frozen=True, kw_only=True):
+    """An MCP server with its state, its tools and the agents that name it; its secrets are masked."""
+
+    id: str
+    name: str
+    type: Type
+    command: str
+    args: tuple[str, ...]
+    url: str
+    env: dict[str, str]
+    env_vars: dict[str, str]
+    headers: dict[str, str]
+    forward_headers: tuple[str, ...]
+    auth_type: AuthType
+    auth_header: str
+    has_auth_key: bool
+    auth_key_env: str
+    pin: Pin
+    allow_tools: tuple[str, ...] | None
+    deny_tools: tuple[str, ...]
+    agent_tools: dict[str, tuple[str, ...]]
+    enabled: bool
+    status: Status
+    tools: tuple[ShownTool, ...]
+    agents: tuple[str, ...]
+    created_at: str
+    updated_at: str

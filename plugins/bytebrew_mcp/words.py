@@ -1,0 +1,71 @@
+"""JSON-RPC 2.0 as MCP speaks it: messages, the versions of the protocol, and what can go wrong."""
+
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from typing import Any, Protocol
+
+import msgspec
+
+Message = dict[str, Any]
+Receive = Callable[[Message], None]
+
+MODERN = "2026-07-28"
+LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
+"""The versions that begin with `initialize`, newest first; those of MODERN say everything in each request."""
+CLIENT = {"name": "bytebrew", "version": version("bytebrew")}
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+METHOD_NOT_FOUND = -32601
+UNSUPPORTED_VERSION = -32022
+MODERN_ERRORS = (-32020, -32021, UNSUPPORTED_VERSION)
+
+
+class Lost(Exception):
+    """The server cannot be reached, or is gone; the message says why."""
+
+
+class SessionEnded(Lost):
+    """The server no longer knows the session, and has done nothing with the request."""
+
+
+class Refused(Exception):
+    """The server's JSON-RPC error."""
+
+    def __init__(self, code: int, message: str, data: Any = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.data = data
+
+
+class Channel(Protocol):
+    """A way to and from a server; `async with` opens and closes it."""
+
+    async def __aenter__(self) -> "Channel": ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def read(self, receive: Receive, version: Callable[[], str]) -> None:
+        """Hands in what the server sends of its own accord, until it is lost; `version` is "" before it is agreed."""
+
+    async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
+        """Sends a message; a channel with an answer to each hands that in before it returns."""
+
+
+def decode(raw: bytes | str) -> Iterator[Message]:
+    """The messages of a line or body, which may be a batch; ValueError where it is none."""
+    try:
+        value = msgspec.json.decode(raw)
+    except RecursionError as error:
+        raise ValueError("a message is nested too deeply") from error
+    for one in value if isinstance(value, list) else [value]:
+        if not isinstance(one, dict):
+            raise ValueError("a message is not a JSON object")
+        yield one
+
+
+def refusal(error: Any) -> Refused:
+    """The exception that a message's `error` stands for."""
+    if not isinstance(error, dict):
+        return Refused(0, "an error without words")
+    code = error.get("code")
+    return Refused(code if isinstance(code, int) else 0, str(error.get("message") or "no words")[:2000], error.get("data"))

@@ -1,0 +1,217 @@
+"""An HTTP tool goes where its operator sent it, and nowhere private that a value, a redirect or DNS would send it."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import pytest
+
+from bytebrew import ToolError
+from tests.plugins.test_http_tools import CALL, declared, text
+from tests.upstream import Step, client, head, refused, upstream
+
+REAL = socket.getaddrinfo
+ODD_FORMS = ["2130706433", "017700000001", "0x7f000001", "127.1", "0177.0.0.1", "0x7f.1", "127.0.0.1.", "LOCALHOST"]
+"""Further spellings of 127.0.0.1 that inet_aton or a resolver takes."""
+PRIVATE = [
+    *("127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", *ODD_FORMS),
+    *("rebind.test", "rebind6.test", "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "224.0.0.1"),
+    *("169.254.169.254", "[::ffff:169.254.169.254]", "[fe80::1]", "[fd00:ec2::254]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]"),
+]  # fmt: skip
+REFUSED = "no public address|cannot be made"
+
+
+class Listening(NamedTuple):
+    """A socket on every address of this machine, IPv4 and IPv6, and whoever connected to it."""
+
+    port: int
+    met: list[Any]
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[Listening]:
+    sock = socket.socket(socket.AF_INET6)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.bind(("::", 0))
+    met: list[Any] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.append(writer.get_extra_info("peername")[0])
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"".join(step for step in text("inside") if isinstance(step, bytes)))
+        writer.close()
+
+    server = await asyncio.start_server(answer, sock=sock)
+    async with server:
+        yield Listening(sock.getsockname()[1], met)
+
+
+@pytest.fixture(autouse=True)
+def lookups(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names ending in .test mean this machine, as an attacker's DNS would have it; the rest is looked up for real."""
+    asked: list[str] = []
+
+    def look_up(host: Any, *args: Any, **kwargs: Any) -> Any:
+        asked.append(host)
+        known = {"rebind.test": "127.0.0.1", "rebind6.test": "::1"}
+        return REAL(known.get(host, host), *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return asked
+
+
+def elsewhere(location: str, status: int = 302) -> list[Step]:
+    return [head(status, location=location, content_length=0)]
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+async def test_a_host_from_a_parameter_is_not_private(host: str) -> None:
+    async with listening() as inside, client() as http:
+        tool = declared(http, url=f"http://{{{{host}}}}:{inside.port}/latest/meta-data")
+        with pytest.raises(ToolError, match=REFUSED):
+            await tool.run(CALL, {"host": host})
+        assert inside.met == []
+
+
+@pytest.mark.parametrize("template", ["http://127.0.0.{{x}}:%d/", "http://127.0.0.1:{{x}}/", "http://{{x}}"])
+async def test_a_part_of_the_host_from_a_parameter_is_a_host_from_a_parameter(template: str) -> None:
+    async with listening() as inside, client() as http:
+        url = template % inside.port if "%d" in template else template
+        value = "1" if "%d" in template else str(inside.port) if "127" in template else f"127.0.0.1:{inside.port}"
+        with pytest.raises(ToolError, match="127.0.0.1 is no public address"):
+            await declared(http, url=url).run(CALL, {"x": value})
+        assert inside.met == []
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+async def test_a_redirect_does_not_lead_to_a_private_address(host: str) -> None:
+    async with listening() as inside, client() as http:
+        async with upstream(elsewhere(f"http://{host}:{inside.port}/")) as double:
+            with pytest.raises(ToolError, match=REFUSED):
+                await declared(http, url=double.url).run(CALL, {})
+        assert inside.met == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "localhost", "rebind.test"])
+async def test_the_same_address_written_out_by_the_operator_works(host: str) -> None:
+    async with listening() as inside, client() as http:
+        assert await declared(http, url=f"http://{host}:{inside.port}/{{{{x}}}}").run(CALL, {"x": "a"}) == "inside"
+        assert await declared(http, {"ERP": f"http://{host}:{inside.port}"}, url="${ERP}/x").run(CALL, {}) == "inside"
+        assert len(inside.met) == 2
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "rebind.test"])
+async def test_a_tool_that_may_goes_to_private_addresses(host: str) -> None:
+    async with listening() as inside, client() as http:
+        tool = declared(http, url=f"http://{{{{host}}}}:{inside.port}/", allow_private=True)
+        assert await tool.run(CALL, {"host": host}) == "inside"
+        async with upstream(elsewhere(f"http://{host}:{inside.port}/")) as double:
+            assert await declared(http, url=double.url, allow_private=True).run(CALL, {}) == "inside"
+
+
+async def test_the_address_that_was_looked_up_is_the_one_that_is_judged(lookups: list[str]) -> None:
+    async with listening() as inside, client() as http:
+        with pytest.raises(ToolError, match="127.0.0.1 is no public address"):
+            await declared(http, url="http://{{host}}/").run(CALL, {"host": f"rebind.test:{inside.port}"})
+    assert lookups.count("rebind.test") == 1
+
+
+async def test_a_name_keeps_its_host_header() -> None:
+    async with upstream(text("ok")) as double, client() as http:
+        port = double.url.rpartition(":")[2]
+        await declared(http, url=f"http://rebind.test:{port}/").run(CALL, {})
+    assert double.requests[0].headers["host"] == f"rebind.test:{port}"
+
+
+async def test_a_connection_that_the_operator_made_serves_no_other_tool() -> None:
+    async with upstream(text("ok")) as double, client() as http:
+        port = double.url.rpartition(":")[2]
+        await declared(http, url=double.url).run(CALL, {})
+        with pytest.raises(ToolError, match="no public address"):
+            await declared(http, url="http://{{host}}/").run(CALL, {"host": f"127.0.0.1:{port}"})
+    assert len(double.requests) == 1
+
+
+# Redirects.
+
+SECRETS: dict[str, Any] = {
+    "auth": {"type": "header", "name": "X-Key", "value": "s3cr3t"},
+    "headers": {"X-Own": "own"},
+    "forward_headers": ["X-Org-Id", "Cookie"],
+}
+TOLD = {"x-key", "x-own", "x-org-id", "cookie"}
+
+
+async def test_a_redirect_on_the_same_host_keeps_what_is_sent() -> None:
+    async with upstream(elsewhere("/there?x=1", 307), text("ok")) as double, client() as http:
+        tool = declared(http, method="POST", url=f"{double.url}/here", body={"a": 1}, **SECRETS)
+        assert await tool.run(CALL, {}) == "ok"
+    first, second = double.requests
+    assert (second.method, second.path, second.json) == ("POST", "/there?x=1", {"a": 1})
+    assert TOLD <= first.headers.keys()
+    assert TOLD <= second.headers.keys()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_to_another_host_takes_no_credentials_and_no_headers_along(status: int) -> None:
+    async with upstream(text("ok")) as other, client() as http:
+        async with upstream(elsewhere(f"{other.url}/there", status), text("no")) as double:
+            tool = declared(http, url=double.url, allow_private=True, **SECRETS)
+            assert await tool.run(CALL, {}) == "ok"
+    assert TOLD <= double.requests[0].headers.keys()
+    assert not TOLD & other.requests[0].headers.keys()
+
+
+async def test_nothing_comes_back_after_a_visit_elsewhere() -> None:
+    async with upstream(elsewhere("/")) as other, client() as http:
+        async with upstream(elsewhere(other.url), text("ok")) as double:
+            other._answers[0] = elsewhere(double.url)
+            assert await declared(http, url=double.url, allow_private=True, **SECRETS).run(CALL, {}) == "ok"
+    assert TOLD <= double.requests[0].headers.keys()
+    assert not TOLD & double.requests[1].headers.keys()
+
+
+@pytest.mark.parametrize(("status", "method"), [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST"), (308, "POST")])
+async def test_a_redirected_post_stays_one_where_the_status_says_so(status: int, method: str) -> None:
+    async with upstream(elsewhere("/there", status), text("ok")) as double, client() as http:
+        assert await declared(http, method="POST", url=double.url, body={"a": 1}).run(CALL, {}) == "ok"
+    assert (double.requests[1].method, bool(double.requests[1].body)) == (method, method == "POST")
+
+
+async def test_a_body_does_not_go_to_another_host() -> None:
+    async with upstream(text("ok")) as other, upstream(elsewhere(other.url, 307)) as double, client() as http:
+        with pytest.raises(ToolError, match="a body is sent to the host of its url only"):
+            await declared(http, method="POST", url=double.url, body={"a": 1}, allow_private=True).run(CALL, {})
+    assert other.connections == 0
+
+
+async def test_five_redirects_are_followed_and_no_more() -> None:
+    async with upstream(*[elsewhere("/")] * 5, text("ok")) as double, client() as http:
+        assert await declared(http, url=double.url).run(CALL, {}) == "ok"
+    async with upstream(elsewhere("/")) as double, client() as http:
+        with pytest.raises(ToolError, match="more than 5 times"):
+            await declared(http, url=double.url).run(CALL, {})
+    assert len(double.requests) == 6
+
+
+@pytest.mark.parametrize(
+    "location", ["file:///etc/passwd", "ftp://h/x", "http://u:p@h/", "http://[::1", "//", "http:///x"]
+)
+async def test_a_redirect_leads_to_http_only(location: str) -> None:
+    async with upstream(elsewhere(location)) as double, client() as http:
+        with pytest.raises(ToolError, match="no http or https URL"):
+            await declared(http, url=double.url).run(CALL, {})
+
+
+async def test_a_redirect_without_a_target_is_an_answer() -> None:
+    async with upstream(refused(302, {"see": "there"})) as double, client() as http:
+        assert await declared(http, url=double.url).run(CALL, {}) == '{"see":"there"}'
+
+
+async def test_a_cookie_of_one_call_is_not_sent_with_the_next() -> None:
+    async with upstream(text("ok", set_cookie="session=ada; Path=/")) as double, client() as http:
+        for _ in range(2):
+            await declared(http, url=double.url).run(CALL, {})
+    assert "cookie" not in double.requests[1].headers

@@ -1,0 +1,101 @@
+"""Settings over REST."""
+
+from typing import Any
+
+import pytest
+
+from bytebrew.testing import served_engine
+from tests.tables import all_but, check_refusal, token_with
+
+URL = "/api/v1/settings"
+
+
+async def test_every_setting_is_listed_with_its_default_its_help_and_what_was_changed() -> None:
+    async with served_engine() as (running, client):
+        before = (await client.get(URL)).json()
+        assert {row["key"] for row in before} == {"byok.base_url", *(f"byok.{type_}" for type_ in running.providers)}
+        for row in before:
+            assert set(row) == {"key", "value", "default", "help", "updated_at"}
+            assert (row["value"], row["default"], row["updated_at"]) == (False, False, None)
+            assert row["help"].startswith("whether callers ")
+        put = (await client.put(f"{URL}/byok.demo", json={"value": True})).json()
+        assert (put["value"], put["default"]) == (True, False)
+        assert put["updated_at"].endswith("Z")
+        after = (await client.get(URL)).json()
+        assert after == [put if row["key"] == "byok.demo" else row for row in before]
+        assert (await client.get(f"{URL}/byok.demo")).json() == put
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"), [(True, True), (False, False), ("true", True), ("false", False), ("1", True), ("0", False)]
+)
+async def test_a_value_comes_typed_or_as_the_text_of_one(value: object, stored: bool) -> None:
+    async with served_engine() as (_, client):
+        answer = await client.put(f"{URL}/byok.demo", json={"value": value, "description": "as some clients send"})
+        assert (answer.status_code, answer.json()["value"]) == (200, stored)
+        assert (await client.get(f"{URL}/byok.demo")).json()["value"] is stored
+
+
+@pytest.mark.parametrize("value", ["yes please", 2, None, [True], {"on": True}])
+async def test_a_value_that_does_not_fit_is_refused_and_changes_nothing(value: object) -> None:
+    async with served_engine() as (_, client):
+        answer = await client.put(f"{URL}/byok.demo", json={"value": value})
+        assert answer.status_code == 400
+        said = check_refusal(answer)
+        assert said["message"].startswith("byok.demo: ")
+        assert said["details"][0]["path"] == "$.value"
+        assert (await client.get(f"{URL}/byok.demo")).json()["updated_at"] is None
+
+
+async def test_a_body_without_a_value_or_with_more_is_refused() -> None:
+    async with served_engine() as (_, client):
+        for body, path in (({}, "$.value"), ({"value": True, "scope": "x"}, "$.scope")):
+            answer = await client.put(f"{URL}/byok.demo", json=body)
+            assert (answer.status_code, check_refusal(answer)["details"][0]["path"]) == (400, path)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+@pytest.mark.parametrize("key", ["byok.oracle", "byok", "colour", "a" * 5000])
+async def test_an_unknown_key_is_a_404(method: str, key: str) -> None:
+    async with served_engine() as (_, client):
+        answer = await client.request(method, f"{URL}/{key}", json={"value": True} if method == "PUT" else None)
+    assert answer.status_code == 404
+    assert "GET /api/v1/settings lists them" in check_refusal(answer)["message"]
+
+
+@pytest.mark.parametrize("value", [20, "20", None, 0.5, ["a", {"b": None}], {"percent": 20, "who": "Zoë"}])
+async def test_keys_of_the_operators_own_hold_any_value(value: Any) -> None:
+    url = f"{URL}/custom.max_discount"
+    async with served_engine() as (_, client):
+        assert (await client.get(url)).json()["value"] is None
+        assert (await client.put(url, json={"value": value})).json()["value"] == value
+        [row] = [row for row in (await client.get(URL)).json() if row["key"] == "custom.max_discount"]
+        assert row["value"] == value
+        assert (await client.get(url)).json() == row
+        assert (await client.delete(url)).status_code == 204
+        assert "custom.max_discount" not in (await client.get(URL)).text
+
+
+async def test_a_value_has_its_length() -> None:
+    async with served_engine() as (_, client):
+        for length, status in ((65_534, 200), (65_535, 400)):  # with its quotation marks
+            answer = await client.put(f"{URL}/custom.long", json={"value": "x" * length})
+            assert answer.status_code == status
+
+
+async def test_delete_takes_a_setting_back_to_its_default_however_often() -> None:
+    async with served_engine() as (_, client):
+        await client.put(f"{URL}/byok.demo", json={"value": True})
+        for _ in range(2):
+            answer = await client.delete(f"{URL}/byok.demo")
+            assert (answer.status_code, answer.content) == (204, b"")
+            found = (await client.get(f"{URL}/byok.demo")).json()
+            assert (found["value"], found["updated_at"]) == (False, None)
+
+
+async def test_settings_are_an_admins_alone() -> None:
+    async with served_engine() as (running, client):
+        token = (await token_with(running, *all_but(), name="all but admin")).token
+        for method, path in (("GET", ""), ("GET", "/byok.demo"), ("PUT", "/byok.demo"), ("DELETE", "/byok.demo")):
+            answer = await client.request(method, URL + path, headers={"authorization": f"Bearer {token}"})
+            assert (answer.status_code, check_refusal(answer)["error"]) == (403, "forbidden")
