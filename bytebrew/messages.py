@@ -40,6 +40,7 @@ class Message(Struct, frozen=True, omit_defaults=True):
     call_id: str = ""
     tool: str = ""
     has_error: bool = False
+    ends_turn: bool = False
     attachments: tuple[Attachment, ...] = ()
     vendor: dict[str, Any] = field(default_factory=dict)
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from bytebrew.config import Agent
 from bytebrew.errors import ToolError
+from bytebrew.events import Event
 from bytebrew.messages import Attachment, ToolCall, ToolSpec
 
 log = logging.getLogger(__name__)
@@ -37,10 +38,16 @@ class Call(Struct, frozen=True, kw_only=True):
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """A tool's result with what models that can see are shown of it."""
+    """A tool's result with what else comes of it.
+
+    `attachments` are shown to models that can see them, `events` to the client; with `ends_turn` the model is not
+    called again: its text so far is the answer.
+    """
 
     text: str
     attachments: tuple[Attachment, ...] = ()
+    events: tuple[Event, ...] = ()
+    ends_turn: bool = False
 
 
 class SpawnLimits(Struct, frozen=True, kw_only=True):
@@ -83,8 +90,9 @@ class Tool:
 class Toolset:
     """A source of tools that depend on the agent.
 
-    `lists` are those of the agent's lists (`tools`, `can_spawn`, `mcp_servers`) that name this source's tools: where
-    all of them are empty it is not asked; `tools` counts only while it names something that no plugin registers.
+    `lists` are those of the agent's lists (`tools`, `can_spawn`, `mcp_servers`, `capabilities`) that name this source's
+    tools: where all of them are empty it is not asked; `tools` counts only while it names something that no plugin
+    registers.
     """
 
     lists: ClassVar[tuple[str, ...]] = ()
@@ -175,6 +183,8 @@ class Outcome(NamedTuple):
     has_error: bool
     whole: str | None = None
     attachments: tuple[Attachment, ...] = ()
+    events: tuple[Event, ...] = ()
+    ends_turn: bool = False
 
 
 async def run_tool(tool: Tool | None, wanted: ToolCall, call: Call, *, seconds: float, limit: int) -> Outcome:
@@ -185,14 +195,14 @@ async def run_tool(tool: Tool | None, wanted: ToolCall, call: Call, *, seconds: 
         return Outcome(f"The arguments are not a JSON object: {wanted.malformed[:200]}", True)
     if tool.timeout is not None:
         seconds = tool.timeout
-    attachments: tuple[Attachment, ...] = ()
+    more: Result | None = None
     try:
         with anyio.move_on_after(seconds) as scope:
             result = await tool.run(call, wanted.input)
         if scope.cancelled_caught:
             return Outcome(f"'{wanted.tool}' did not finish within {seconds:g} s", True)
         if isinstance(result, Result):
-            text, attachments = result.text, result.attachments
+            text, more = result.text, result
         else:
             text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
     except ToolError as error:
@@ -200,7 +210,10 @@ async def run_tool(tool: Tool | None, wanted: ToolCall, call: Call, *, seconds: 
     except Exception:
         log.exception("tool %s failed", wanted.tool)
         return Outcome(f"'{wanted.tool}' failed because of a fault of its own", True)
-    return _capped(text, False, limit, call.call_id)._replace(attachments=attachments)
+    outcome = _capped(text, False, limit, call.call_id)
+    if more is None:
+        return outcome
+    return outcome._replace(attachments=more.attachments, events=more.events, ends_turn=more.ends_turn)
 
 
 def _capped(text: str, has_error: bool, limit: int, call_id: str) -> Outcome:

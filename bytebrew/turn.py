@@ -47,21 +47,21 @@ async def run_turn(turn: "Turn") -> None:
         )
         if part
     )
-    shown = [
+    earlier = [
         *(history.messages if history else ()),
         Message("user", turn.new.message, attachments=turn.new.attachments),
     ]
-    shown = [_visible(turn, message) for message in shown]
-    steps = turn.agent.max_steps
-    if turn.past is not None:
-        shown += await _taken_up(turn, tools, turn.past)
-        steps -= sum(message.role == "assistant" for message in turn.past.messages)
-    for _ in range(steps):
+    earlier = [_visible(turn, message) for message in earlier]
+    own = await _taken_up(turn, tools, turn.past) if turn.past is not None else []
+    while not _ended(own):
+        if sum(message.role == "assistant" for message in own) == turn.agent.max_steps:
+            words = f"The agent took {turn.agent.max_steps} steps without an end"
+            raise TurnError(f"{words}; raise its max_steps or give it less to do", code="max_steps_reached")
         asked = ModelRequest(
             model_name="",
             base_url="",
             system=system,
-            messages=tuple(_fit(shown, turn.agent.max_context_size)),
+            messages=tuple(_fit([*earlier, *own], turn.agent.max_context_size)),
             tools=(*specs, turn.engine.read_result.spec()) if turn.cut else specs,
             temperature=turn.agent.temperature,
             top_p=turn.agent.top_p,
@@ -69,15 +69,15 @@ async def run_turn(turn: "Turn") -> None:
             stop_sequences=turn.agent.stop_sequences,
         )
         answer = await _step(turn, asked)
-        shown.append(answer)
-        if not answer.tool_calls:
-            turn.append(MessageDone(content="".join(turn.text)))
-            return
-        shown += await _run_tools(turn, tools, answer.tool_calls)
-    raise TurnError(
-        f"The agent took {turn.agent.max_steps} steps without an end; raise its max_steps or give it less to do",
-        code="max_steps_reached",
-    )
+        own.append(answer)
+        own += await _run_tools(turn, tools, answer.tool_calls)
+    turn.append(MessageDone(content="".join(turn.text)))
+
+
+def _ended(own: list[Message]) -> bool:
+    """Whether the model has had its last word: it asked for no tool, or for one that ends the turn."""
+    last = next((message for message in reversed(own) if message.role == "assistant"), None)
+    return last is not None and (not last.tool_calls or any(message.ends_turn for message in own))
 
 
 async def _taken_up(turn: "Turn", tools: dict[str, Tool], past: Past) -> list[Message]:
@@ -200,7 +200,7 @@ async def _run_tools(
         results[call.call_id], attachments = await _run(turn, tools, call, state)
         seen.extend(attachments)
 
-    if turn.agent.tool_execution == "sequential" or len(calls) == 1:
+    if turn.agent.tool_execution == "sequential" or len(calls) < 2:
         for call in calls:
             if call.call_id not in states:
                 await _asked(turn, tools, [call])
@@ -265,7 +265,16 @@ async def _run(
         outcome = await run_tool(tool, wanted, call, seconds=settings.tool_timeout, limit=settings.tool_output_bytes)
     output = note + outcome.output
     turn.cut = turn.cut or outcome.whole is not None
-    result = Message("tool", output, call_id=wanted.call_id, tool=wanted.tool, has_error=outcome.has_error)
+    result = Message(
+        "tool",
+        output,
+        call_id=wanted.call_id,
+        tool=wanted.tool,
+        has_error=outcome.has_error,
+        ends_turn=outcome.ends_turn,
+    )
+    for event in outcome.events:
+        turn.append(event)
     turn.append(ToolFinished(tool=wanted.tool, output=output, call_id=wanted.call_id, has_error=outcome.has_error))
     await engine.db.write(turns.tool_finished, turn.id, turn.session_id, result, outcome.whole)
     await engine.notify("tool_finished", turn=turn, call=wanted, result=outcome)

@@ -17,7 +17,6 @@ from bytebrew.notation import is_uuid, new_id, new_uuid
 from bytebrew.runner import OnBusy, Turn
 from bytebrew.store import schemas, sessions, turns
 
-
 PRIVATE = byok.HEADERS | {"authorization", "cookie"}
 """Headers that no tool is shown: they are meant for the engine alone."""
 

@@ -114,7 +114,8 @@ async def test_lists_are_read_by_an_index() -> None:
             ("owner = 'x'", "sessions_owner"),
             ("agent = 'x'", "sessions_agent"),
         ):
-            sql = f"explain query plan select id from sessions s where s.parent_id is null and {where} order by created_at desc, id desc limit 20"
+            wanted = f"select id from sessions s where s.parent_id is null and {where}"
+            sql = f"explain query plan {wanted} order by created_at desc, id desc limit 20"
             plan = await engine.db.read(details, sql)
             assert index in plan[0], json.dumps(plan)
             assert not any("TEMP B-TREE" in step for step in plan)
