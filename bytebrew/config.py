@@ -156,6 +156,25 @@ class Agent(Struct, frozen=True, kw_only=True):
     updated_at: str
 
 
+class NewTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A task to create; `blocked_by` are tasks that must be completed first.
+
+    A `background` task is taken by the engine's workers, an `interactive` one by whoever starts it by hand. With
+    `require_approval` it is a draft until it is approved. `schema` is whose memory and delegations count.
+    """
+
+    agent: Name
+    title: Annotated[str, Meta(min_length=1, max_length=256)]
+    description: Annotated[str, Meta(max_length=8192)] = ""
+    schema: Annotated[str, Meta(max_length=63)] = ""
+    mode: Literal["background", "interactive"] = "background"
+    priority: Literal[0, 1, 2] = 0
+    acceptance_criteria: Annotated[tuple[Annotated[str, Meta(max_length=512)], ...], Meta(max_length=64)] = ()
+    blocked_by: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=32)] = ()
+    parent_task_id: Annotated[str, Meta(max_length=64)] | None = None
+    require_approval: bool = False
+
+
 class NewRelation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A delegation between two agents of a schema, by name or id."""
 

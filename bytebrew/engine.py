@@ -34,6 +34,7 @@ from bytebrew.secrets import Secrets
 from bytebrew.settings import Core, Settings
 from bytebrew.spawning import spawn
 from bytebrew.store import agents, models, schemas, tokens
+from bytebrew.tasks import Tasks
 from bytebrew.tools import Call, SpawnLimits, Tool, Toolset
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Engine:
         self.http = http or Http(self.settings.core)
         self.runner = Runner(self)
         self.confirmations = Confirmations(self)
+        self.tasks = Tasks(self)
         self.read_result = ReadResult(self.db)
         self._declare()
         prices = {
@@ -140,6 +142,7 @@ class Engine:
             stack.push_async_callback(self.notify, "shutdown", engine=self)
             group = await stack.enter_async_context(anyio.create_task_group())
             await self.runner.run(group, await recover(self))
+            await self.tasks.run(group)
             self._stack = stack.pop_all()
         return self
 
@@ -150,6 +153,7 @@ class Engine:
     async def drain(self, seconds: float) -> None:
         """Takes no more work and brings what runs to an end, or after the seconds to a record."""
         self.runner.draining = True
+        self.tasks.wake()
         self.journal.close_open_ends()
         await self.runner.drain(seconds)
 

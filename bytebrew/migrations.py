@@ -119,6 +119,7 @@ create table turns (
   attachments text not null,
   own_key integer not null,
   subagents integer not null,
+  time_limit real,
   parent_turn_id text,
   parent_call_id text,
   root_turn_id text not null,
@@ -228,7 +229,41 @@ create table events (
 ) strict, without rowid;
 """
 
-CORE = ((1, _CONFIG), (2, _SESSIONS))
+_TASKS = """
+create table tasks (
+  seq integer primary key autoincrement,
+  id text not null unique,
+  owner text not null,
+  title text not null,
+  description text not null,
+  agent text not null,
+  schema text not null,
+  status text not null,
+  source text not null,
+  mode text not null,
+  priority integer not null,
+  acceptance_criteria text not null,
+  blocked_by text not null,
+  parent_task_id text references tasks (id) on delete cascade,
+  session_id text not null,
+  turn_id text,
+  result text,
+  error text,
+  attempts integer not null default 0,
+  not_before text,
+  created_at text not null,
+  approved_at text,
+  started_at text,
+  completed_at text
+) strict;
+create index tasks_owner on tasks (owner, seq);
+create index tasks_parent on tasks (parent_task_id, seq) where parent_task_id is not null;
+create index tasks_session on tasks (session_id);
+create index tasks_waiting on tasks (priority, seq) where status in ('pending', 'approved');
+create index tasks_running on tasks (agent) where status = 'in_progress';
+"""
+
+CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS))
 
 
 def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:

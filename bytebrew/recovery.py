@@ -17,25 +17,25 @@ log = logging.getLogger(__name__)
 MOST_RESUMES = 20
 """Times that a turn is taken up without getting on: a turn that stops the engine must not do so for ever."""
 _LOST_KEY = "The key that came with this message was in memory alone and is gone; send the message again"
+_ORPHANED = "The turn that spawned this agent has ended"
 _HOPELESS = f"The engine was stopped {MOST_RESUMES} times in the middle of this step; send the message again"
 
 
 async def recover(engine: "Engine") -> list[Turn]:
     """The turns to go on with, those of spawned agents tied to their parents; the rest is ended with an error."""
-    found: list[Turn] = []
+    found: dict[str, Turn] = {}
     for left in await engine.db.read(turns.left_open):
         try:
-            found.append(await _turn(engine, left))
+            if left.parent_turn_id is not None and left.parent_turn_id not in found:
+                raise TurnInterrupted(_ORPHANED)
+            turn = found[left.id] = await _turn(engine, left)
+            turn.parent = found.get(left.parent_turn_id or "")
         except EngineError as error:
             log.warning("turn %s cannot go on: %s", left.id, error)
             journal = await engine.journal.log(left.session_id)
             last = engine.journal.append(journal, ErrorEvent(code=error.code, message=error.message))
             await engine.db.write(turns.close, left.id, last)
-    by_id = {turn.id: turn for turn in found}
-    for turn in found:
-        if turn.new.parent is not None:
-            turn.parent = by_id.get(turn.new.parent.turn_id)
-    return found
+    return list(found.values())
 
 
 async def _turn(engine: "Engine", left: turns.OpenTurn) -> Turn:
@@ -52,6 +52,8 @@ async def _turn(engine: "Engine", left: turns.OpenTurn) -> Turn:
             root_turn_id=left.root_turn_id,
         )
         entrance = await engine.db.read(schemas.member, left.schema, left.agent)
+    elif not left.schema:
+        entrance = await engine.db.read(schemas.member, "", left.agent)
     else:
         entrance = await engine.db.read(schemas.entrance, left.schema)
     new = turns.NewTurn(
@@ -65,6 +67,7 @@ async def _turn(engine: "Engine", left: turns.OpenTurn) -> Turn:
         message=left.message,
         attachments=left.attachments,
         subagents=left.subagents,
+        time_limit=left.time_limit,
         parent=parent,
         lineage=left.lineage,
         fresh=False,

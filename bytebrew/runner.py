@@ -129,6 +129,8 @@ class Turn:
             self._left = self.scope.deadline - anyio.current_time()
         self.holds += change
         self.scope.deadline = math.inf if self.holds else anyio.current_time() + self._left
+        if self.holds and self.engine.runner.draining:
+            self.cancel("stopped")
         if self.parent is not None:
             self.parent.hold(change)
 
@@ -303,7 +305,7 @@ class Runner:
 
     async def _outcome(self, turn: Turn) -> Event | None:
         """Runs the turn; its last event says how it ended. None: it was stopped, and is to go on at the next start."""
-        seconds = turn.agent.max_turn_duration
+        seconds = turn.new.time_limit or turn.agent.max_turn_duration
         try:
             with turn.scope:
                 turn.start_clock(seconds)
@@ -315,7 +317,7 @@ class Runner:
                 return Done(session_id=turn.session_id, turn_id=turn.id, usage=turn.usage, status="cancelled")
             if turn.cancelled_for == "stopped":
                 return None
-            words = f"The turn took longer than {seconds} s; raise the agent's max_turn_duration"
+            words = f"The turn took longer than {seconds:g} s; raise the agent's max_turn_duration"
             turn.failure = TurnTimeout(words)
         except EngineError as error:
             turn.failure = error
@@ -326,8 +328,8 @@ class Runner:
         return ErrorEvent(code=turn.failure.code, message=turn.failure.message)
 
     async def _finish(self, turn: Turn, end: Event) -> None:
-        if turn.partial:
-            turn.unsaved.messages.append(Message("assistant", "".join(turn.partial)))
+        if said := "".join(turn.partial) + turn.heard:
+            turn.unsaved.messages.append(Message("assistant", said))
         with anyio.CancelScope(shield=True):
             turn.last = turn.append(end)
             await self._engine.db.write(

@@ -44,6 +44,10 @@ class Core(Struct, frozen=True, kw_only=True):
     confirmation_ttl: Annotated[Duration, _help("how long a person may take to answer; 0 for as long as they like")] = (
         Duration(0)
     )
+    task_workers: Annotated[int, Meta(ge=0, le=1000), _help("tasks that run at a time")] = 4
+    tasks_per_agent: Annotated[int, Meta(ge=0), _help("tasks that run at a time for one agent; 0 for no limit")] = 0
+    task_timeout: Annotated[Duration, _help("longest run of a task, not counting waits for a person")] = Duration(1800)
+    task_retries: Annotated[int, Meta(ge=0, le=100), _help("further attempts at a task after a passing failure")] = 2
     provider_connect_timeout: Annotated[Duration, _help("longest wait for a connection to a vendor")] = Duration(10)
     provider_first_byte_timeout: Annotated[Duration, _help("longest wait for a vendor's first byte")] = Duration(120)
     provider_silence_timeout: Annotated[Duration, _help("longest silence in a vendor's stream")] = Duration(60)

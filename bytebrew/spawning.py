@@ -1,13 +1,14 @@
 """Sub-agents: an agent's turn within a tool call of another agent's."""
 
 from typing import TYPE_CHECKING
+from uuid import UUID, uuid5
 
 import anyio
 
 from bytebrew.errors import ToolError, Unprocessable
 from bytebrew.notation import new_id, new_uuid
 from bytebrew.runner import Turn
-from bytebrew.store import schemas, sessions, turns
+from bytebrew.store import schemas, turns
 from bytebrew.tools import Call, SpawnLimits
 
 if TYPE_CHECKING:
@@ -19,44 +20,36 @@ async def spawn(engine: "Engine", call: Call, agent: str, message: str, limits: 
 
     Raises ToolError where the agent fails, and EngineError where it cannot begin: in a circle, or beyond the limits.
     """
-    db, parent = engine.db, engine.runner.turns[call.turn_id]
-    found = await db.read(turns.spawned, call.turn_id, call.call_id)
-    child = engine.runner.turns.get(found.id) if found else None
-    if found is None:
-        child = await _child(engine, parent, call, agent, message, limits)
-        await engine.runner.submit(child)
-    if child is not None:
-        if child.parent is None:
-            child.parent = parent
-            parent.hold(child.holds)
-        try:
-            await child.end()
-        except anyio.get_cancelled_exc_class():
-            child.cancel(parent.cancelled_for or "cancelled")
-            with anyio.CancelScope(shield=True):
-                await child.end()
-            raise
-        found = turns.Spawned(child.id, child.session_id, child.status, child.usage)
-    assert found is not None
-    parent.add(found.usage)
-    if found.status == "completed":
-        return await db.read(turns.last_word, found.session_id, found.id)
+    parent = engine.runner.turns[call.turn_id]
+    child = next((turn for turn in engine.runner.turns.values() if _serves(turn, call)), None)
+    ended = None if child else await engine.db.read(turns.spawned, call.turn_id, call.call_id)
+    if ended is not None:
+        parent.add(ended.usage)
+    else:
+        child = child or await _begun(engine, parent, call, agent, message, limits)
+        ended = await _ended(child, parent)
+    if ended.status == "completed":
+        return await engine.db.read(turns.last_word, ended.session_id, ended.id)
     why = f": {child.failure.message}" if child and child.failure else ""
-    raise ToolError(f"Agent '{agent}' ended as {found.status}{why}")
+    raise ToolError(f"Agent '{agent}' ended as {ended.status}{why}")
 
 
-async def _child(engine: "Engine", parent: Turn, call: Call, agent: str, message: str, limits: SpawnLimits) -> Turn:
+def _serves(turn: Turn, call: Call) -> bool:
+    above = turn.new.parent
+    return above is not None and (above.turn_id, above.call_id) == (call.turn_id, call.call_id)
+
+
+async def _begun(engine: "Engine", parent: Turn, call: Call, agent: str, message: str, limits: SpawnLimits) -> Turn:
     above = parent.new
     lineage = (*above.lineage, parent.agent.name)
     if agent in lineage:
         raise Unprocessable(f"Spawn circle: {' -> '.join((*lineage, agent))}", code="spawn_circle")
     entrance = await engine.db.read(schemas.member, above.schema, agent)
-    kept = None
-    if entrance.agent.lifecycle == "persistent":
-        kept = await engine.db.read(sessions.within, parent.session_id, agent)
+    kept = entrance.agent.lifecycle == "persistent"
     new = turns.NewTurn(
         id=new_id("turn"),
-        session_id=kept or new_uuid(),
+        # calls that run side by side must agree on the one session before any of them has stored it
+        session_id=str(uuid5(UUID(parent.session_id), agent)) if kept else new_uuid(),
         schema=above.schema,
         agent=agent,
         actor=above.actor,
@@ -74,8 +67,23 @@ async def _child(engine: "Engine", parent: Turn, call: Call, agent: str, message
         lineage=lineage,
         limits=limits,
         fresh=True,
-        begins=kept is None,
+        begins=not kept,
     )
     child = engine.runner.turn(new, entrance, parent.model if above.own_key else None)
     child.parent, child.headers = parent, parent.headers
+    await engine.runner.submit(child)
     return child
+
+
+async def _ended(child: Turn, parent: Turn) -> turns.Spawned:
+    """How the child has ended: with its parent, if that does not outlast it."""
+    try:
+        await child.end()
+    except anyio.get_cancelled_exc_class():
+        child.cancel(parent.cancelled_for or "cancelled")
+        with anyio.CancelScope(shield=True):
+            await child.end()
+        raise
+    finally:
+        parent.add(child.usage)
+    return turns.Spawned(child.id, child.session_id, child.status, child.usage)

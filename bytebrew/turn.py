@@ -36,6 +36,8 @@ _CUT = {"max_tokens": "The answer reached the model's token limit", "refusal": "
 async def run_turn(turn: "Turn") -> None:
     """Calls the model and the tools it asks for, in turn, until it asks for none; raises EngineError otherwise."""
     tools = await _tools(turn)
+    if turn.continues or turn.past is not None:
+        turn.cut = await turn.engine.db.read(turns.has_results, turn.session_id)
     specs = tuple(tool.spec() for tool in tools.values())
     history = await recall(turn, specs) if turn.continues else None
     system = "\n\n".join(
@@ -87,7 +89,7 @@ async def _taken_up(turn: "Turn", tools: dict[str, Tool], past: Past) -> list[Me
     last = next((message for message in reversed(past.messages) if message.role == "assistant"), None)
     left = tuple(call for call in last.tool_calls if call.call_id not in done) if last else ()
     results = await _run_tools(turn, tools, left, past.calls) if left else []
-    return [*past.messages, *results]
+    return [_visible(turn, message) for message in messages.paired([*past.messages, *results])]
 
 
 def _visible(turn: "Turn", message: Message) -> Message:
@@ -151,6 +153,11 @@ async def _step(turn: "Turn", asked: ModelRequest) -> Message:
             else:
                 stop = event
     content = "".join(turn.partial)
+    if turn.heard:
+        turn.heard = ""
+        if content:
+            turn.text.append(f"\n\n{content}")
+            await _tell(turn, MessageDelta(content=turn.text[-1]))
     if not content and not calls and stop.reason in _CUT:
         raise TurnError(_CUT[stop.reason], code=f"model_{stop.reason}")
     answer = Message("assistant", content, thinking="".join(thinking), tool_calls=tuple(calls), vendor=stop.vendor)
@@ -238,16 +245,20 @@ async def _run(
     tool = tools.get(wanted.tool)
     if turn.cut and wanted.tool == engine.read_result.name:
         tool = engine.read_result
+    settled: Confirmation | None = None
     outcome: Outcome | None = None
     note = ""
     if state == "started":
+        settled = await engine.db.read(confirmations.of_call, turn.id, wanted.call_id, "confirm")
+    elif state == "asked" or _gated(turn, tools, wanted):
+        settled = await engine.confirmations.settled(turn, await _question(turn, wanted, "confirm"))
+    if settled is not None and settled.edited is not None:
+        wanted = replace(wanted, input=settled.edited, malformed=None)
+        note = f"[A person changed the arguments to {encode(settled.edited).decode()}]\n"
+    if state == "started":
         if tool is None or not tool.idempotent:
             outcome = await _unknown(turn, wanted)
-    elif _gated(turn, tools, wanted):
-        settled = await engine.confirmations.settled(turn, await _question(turn, wanted, "confirm"))
-        if settled.edited is not None:
-            wanted = replace(wanted, input=settled.edited, malformed=None)
-            note = f"[A person changed the arguments to {encode(settled.edited).decode()}]\n"
+    elif settled is not None:
         if settled.verdict != "approve":
             outcome = _refused(settled)
         elif not await engine.db.write(turns.tool_approved, turn.id, wanted, settled.id):
@@ -296,6 +307,8 @@ async def _unknown(turn: "Turn", wanted: ToolCall) -> Outcome | None:
         if await engine.db.write(turns.tool_approved, turn.id, wanted, settled.id):
             return None
         return Outcome("The call was interrupted twice; whether it took effect is not known", True)
+    if settled.status == "expired":
+        return Outcome("The engine was stopped during this call; nobody said in time whether it took effect", True)
     reason = f": {settled.reason}" if settled.reason else ""
     if settled.verdict == "mark_done":
         return Outcome(f"The engine was stopped during this call; a person says that it took effect{reason}", False)

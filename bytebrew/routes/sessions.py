@@ -136,9 +136,15 @@ def _events(conn: sqlite3.Connection, session_id: str, after: int, limit: int) -
 
 async def follow_events(request: Request[None]) -> Stream | Reply:
     """A session's events after `Last-Event-ID` or `after`, then those to come; `follow=false` gives a JSON page."""
-    engine, session_id = request.engine, request.path["id"]
-    owner = await engine.db.read(sessions.owner, session_id)
+    session_id = request.path["id"]
+    owner = await request.engine.db.read(sessions.owner, session_id)
     sessions.check_owner(request.actor, owner, session_id)
+    return await follow(request, session_id)
+
+
+async def follow(request: Request[None], session_id: str) -> Stream | Reply:
+    """The events of a session that the caller may see, in the form that the request asks for."""
+    engine = request.engine
     if "last-event-id" in request.headers:
         after = _number(request.headers, "last-event-id", 0)
     else:

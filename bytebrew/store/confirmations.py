@@ -76,6 +76,12 @@ def find(conn: sqlite3.Connection, key: str, session_id: str | None = None) -> C
     return struct_of(row, Confirmation) if row else None
 
 
+def of_session(conn: sqlite3.Connection, session_id: str) -> list[Confirmation]:
+    """The questions of a session that wait, oldest first."""
+    sql = f"{_SELECT} where session_id = ? and status = 'pending' order by created_at, id"
+    return [struct_of(row, Confirmation) for row in conn.execute(sql, (session_id,))]
+
+
 def answer(
     conn: sqlite3.Connection,
     confirmation_id: str,
@@ -84,7 +90,12 @@ def answer(
     reason: str,
     by: str,
 ) -> None:
-    """Stores the answer to a question that is pending."""
+    """Stores the answer to a question that is pending; one that comes too late ends it."""
+    moment = now()
+    conn.execute(
+        "update confirmations set status = 'expired' where id = ? and status = 'pending' and expires_at <= ?",
+        (confirmation_id, moment),
+    )
     conn.execute(
         """update confirmations set status = ?, verdict = ?, edited = ?, reason = ?, answered_by = ?, answered_at = ?
         where id = ? and status = 'pending'""",
@@ -94,7 +105,7 @@ def answer(
             None if edited is None else msgspec.json.encode(edited).decode(),
             reason,
             by,
-            now(),
+            moment,
             confirmation_id,
         ),
     )

@@ -76,19 +76,21 @@ def entrance(conn: sqlite3.Connection, key: str) -> Entrance:
 
 
 def member(conn: sqlite3.Connection, key: str, agent: str) -> Entrance:
-    """The same for an agent that another one spawns; NotFound where the schema or the agent does not exist."""
+    """The same for any agent, in a schema or (with an empty key) in none; NotFound where one of them does not exist."""
     row = conn.execute(f"{agents.SELECT} where name = ?", (agent,)).fetchone()
     if row is None:
         raise NotFound(f"There is no agent '{agent[:255]}'")
-    return _entrance(conn, _row(conn, key), row)
+    return _entrance(conn, _row(conn, key) if key else None, row)
 
 
-def _entrance(conn: sqlite3.Connection, row: sqlite3.Row, agent_row: sqlite3.Row) -> Entrance:
+def _entrance(conn: sqlite3.Connection, row: sqlite3.Row | None, agent_row: sqlite3.Row) -> Entrance:
     agent = struct_of(agent_row, Agent)
     by_name = f"{models.TARGET} where name = ?"
     targets = [struct_of(one, Target) for one in conn.execute(by_name, (agent.model,))]
     for name in targets[0].fallback if targets else ():
         targets += [struct_of(one, Target) for one in conn.execute(by_name, (name,))]
+    if row is None:
+        return Entrance(schema="", chat_enabled=False, agent=agent, targets=tuple(targets))
     if agent.can_spawn:
         agent = replace(agent, can_spawn=_narrowed(conn, row["id"], agent))
     return Entrance(schema=row["name"], chat_enabled=bool(row["chat_enabled"]), agent=agent, targets=tuple(targets))

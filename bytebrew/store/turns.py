@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct, field
@@ -47,6 +48,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     attachments: tuple[Attachment, ...] = ()
     own_key: bool = False
     subagents: bool = False
+    time_limit: float | None = None
     parent: Parent | None = None
     lineage: tuple[str, ...] = ()
     limits: SpawnLimits | None = None
@@ -66,6 +68,7 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     attachments: tuple[Attachment, ...]
     own_key: bool
     subagents: bool
+    time_limit: float | None
     parent_turn_id: str | None
     parent_call_id: str | None
     parent_session_id: str | None
@@ -139,9 +142,9 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
             raise Conflict(f"Session '{new.session_id}' belongs to schema '{row['schema']}'; chat with that one")
         conn.execute("update sessions set updated_at = ? where id = ?", (moment, new.session_id))
     conn.execute(
-        """insert into turns (id, session_id, message, attachments, own_key, subagents, parent_turn_id, parent_call_id,
-        root_turn_id, lineage, status, first_event, created_at, started_at)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        """insert into turns (id, session_id, message, attachments, own_key, subagents, time_limit,
+        parent_turn_id, parent_call_id, root_turn_id, lineage, status, first_event, created_at, started_at)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             new.id,
             new.session_id,
@@ -149,6 +152,7 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
             msgspec.json.encode(new.attachments).decode() if new.attachments else "[]",
             new.own_key,
             new.subagents,
+            new.time_limit,
             new.parent.turn_id if new.parent else None,
             new.parent.call_id if new.parent else None,
             new.parent.root_turn_id if new.parent else new.id,
@@ -226,13 +230,19 @@ def close(conn: sqlite3.Connection, turn_id: str, last_event: int) -> None:
 
 
 def left_open(conn: sqlite3.Connection) -> list[OpenTurn]:
-    """The turns that were queued or running when the engine stopped: the most deeply spawned first, then the oldest."""
+    """The turns that were queued or running when the engine stopped: those above first, and the running ones.
+
+    How often one was taken up does not count while it waits for a person or for an agent that it has spawned.
+    """
     rows = conn.execute(
         """select t.id, t.session_id, s.schema, s.agent, s.owner, t.message, t.attachments, t.own_key, t.subagents,
-        t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id, t.root_turn_id, t.lineage, t.first_event,
-        t.resumes, t.status
+        t.time_limit, t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id, t.root_turn_id, t.lineage,
+        t.first_event, t.status, case when
+          exists (select 1 from confirmations c where c.turn_id = t.id and c.status = 'pending')
+          or exists (select 1 from turns o where o.parent_turn_id = t.id and o.status in ('queued', 'running'))
+        then 0 else t.resumes end as resumes
         from turns t join sessions s on s.id = t.session_id where t.status in ('queued', 'running')
-        order by json_array_length(t.lineage) desc, t.seq"""
+        order by json_array_length(t.lineage), t.status = 'queued', t.seq"""
     )
     return [struct_of(row, OpenTurn) for row in rows]
 
@@ -375,3 +385,29 @@ def last_word(conn: sqlite3.Connection, session_id: str, turn_id: str) -> str:
     """The last thing that the agent said in a turn."""
     said = [one.content for one in messages.of_turn(conn, session_id, turn_id) if one.role == "assistant"]
     return said[-1] if said else ""
+
+
+def exist(conn: sqlite3.Connection, session_id: str) -> bool:
+    """Whether the session has had a turn."""
+    return conn.execute("select 1 from turns where session_id = ? limit 1", (session_id,)).fetchone() is not None
+
+
+class Ending(NamedTuple):
+    """How a turn has ended: its answer, or the words and the code of its error."""
+
+    status: str
+    words: str
+    code: str
+
+
+def outcome(conn: sqlite3.Connection, turn_id: str) -> Ending | None:
+    """How a turn has ended; None while it has not."""
+    row = conn.execute("select session_id, status, last_event from turns where id = ?", (turn_id,)).fetchone()
+    if row is None or row["status"] in ("queued", "running"):
+        return None
+    if row["status"] != "failed":
+        return Ending(row["status"], last_word(conn, row["session_id"], turn_id), "")
+    sql = "select data from events where session_id = ? and n = ?"
+    event = conn.execute(sql, (row["session_id"], row["last_event"])).fetchone()
+    fault = msgspec.json.decode(event["data"]) if event else {"message": "It failed", "code": "turn_failed"}
+    return Ending("failed", fault["message"], fault["code"])

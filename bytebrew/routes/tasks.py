@@ -1,0 +1,195 @@
+"""Tasks: create, list, watch, steer."""
+
+from typing import Annotated, Any, get_args
+
+from msgspec import Meta, Struct
+
+from bytebrew.api import Reply, Request, Route, Stream
+from bytebrew.config import NewTask
+from bytebrew.errors import Conflict, Detail, InvalidRequest
+from bytebrew.routes.approvals import Answer, Answered
+from bytebrew.routes.sessions import EventPage, follow
+from bytebrew.store import confirmations, tasks
+from bytebrew.store.tasks import Filter, Priority, Status, Task
+
+
+class TaskPage(Struct, frozen=True, kw_only=True):
+    """A page of tasks, newest first; `tasks` and `data` hold the same rows."""
+
+    tasks: list[Task]
+    data: list[Task]
+    total: int
+    page: int
+    per_page: int
+    total_pages: int
+
+
+class CreatedTask(Task, frozen=True, kw_only=True):
+    """A new task; `task_id` is another name of its id."""
+
+    task_id: str
+
+
+class Result(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a task has come to."""
+
+    result: Annotated[str, Meta(max_length=1_000_000)] = ""
+
+
+class Reason(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a task has failed."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=10_000)]
+
+
+class NewPriority(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How urgent a task is: 0 normal, 1 high, 2 critical."""
+
+    priority: Priority
+
+
+class Input(Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An answer to what a task asks; without `call_id` to the one question that waits."""
+
+    call_id: Annotated[str, Meta(max_length=255)] = ""
+
+
+async def create_task(request: Request[NewTask]) -> CreatedTask:
+    """A new task, which starts as soon as a worker is free."""
+    task = await request.engine.tasks.create(request.body, request.actor)
+    return CreatedTask(**{name: getattr(task, name) for name in Task.__struct_fields__}, task_id=task.id)
+
+
+async def list_tasks(request: Request[None]) -> TaskPage:
+    """Tasks of a `status`, `agent` or `source`, newest first, by `page` and `per_page`."""
+    query = request.query
+    status = query.get("status", "")
+    if status and status not in get_args(Status):
+        known = f"one of {', '.join(get_args(Status))}"
+        raise InvalidRequest(f"status is {known}", details=[Detail("$.status", known)])
+    page, per_page = _positive(query.get("page"), 1, 1_000_000), _positive(query.get("per_page"), 100, 500)
+    wanted = Filter(
+        status=status,
+        agent=query.get("agent", query.get("agent_name", "")),
+        source=query.get("source", ""),
+        session_id=query.get("session_id", ""),
+    )
+    found, total = await request.engine.db.read(tasks.page, request.actor, wanted, (page - 1) * per_page, per_page)
+    return TaskPage(
+        tasks=found, data=found, total=total, page=page, per_page=per_page, total_pages=-(-total // per_page)
+    )
+
+
+def _positive(text: str | None, default: int, most: int) -> int:
+    if text is None or not text.isascii() or not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        return default
+    return min(int(text), most)
+
+
+async def get_task(request: Request[None]) -> Task:
+    """One task."""
+    return await request.engine.db.read(tasks.get, request.path["id"], request.actor)
+
+
+async def update_task(request: Request[tasks.TaskPatch]) -> Task:
+    """The task with the fields that were sent."""
+    task = await request.engine.db.write(tasks.update, request.path["id"], request.actor, request.body)
+    request.engine.tasks.wake()
+    return task
+
+
+async def cancel_task(request: Request[None]) -> None:
+    """Cancels a task and all below it."""
+    await request.engine.tasks.cancel(request.path["id"], request.actor, request.query.get("reason", ""))
+
+
+async def list_subtasks(request: Request[None]) -> list[Task]:
+    """The tasks right below one."""
+    task = await request.engine.db.read(tasks.get, request.path["id"], request.actor)
+    return await request.engine.db.read(tasks.subtasks, task.id)
+
+
+async def approve_task(request: Request[None]) -> Task:
+    """Lets a draft be worked on."""
+    return await request.engine.tasks.move(request.path["id"], request.actor, "approved")
+
+
+async def start_task(request: Request[None]) -> Task:
+    """Marks a task as being worked on, by somebody else than the workers."""
+    return await request.engine.tasks.move(request.path["id"], request.actor, "in_progress")
+
+
+async def complete_task(request: Request[Result]) -> Task:
+    """Marks a task as completed."""
+    words = request.body.result
+    return await request.engine.tasks.move(request.path["id"], request.actor, "completed", words)
+
+
+async def fail_task(request: Request[Reason]) -> Task:
+    """Marks a task as failed."""
+    return await request.engine.tasks.move(request.path["id"], request.actor, "failed", request.body.reason)
+
+
+async def set_priority(request: Request[NewPriority]) -> Task:
+    """Makes a task more or less urgent."""
+    patch = tasks.TaskPatch(priority=request.body.priority)
+    return await request.engine.db.write(tasks.update, request.path["id"], request.actor, patch)
+
+
+async def give_input(request: Request[Input]) -> Answered:
+    """Answers the question that a task waits with."""
+    engine, body = request.engine, request.body
+    task = await engine.db.read(tasks.get, request.path["id"], request.actor)
+    key = body.call_id
+    if not key:
+        waiting = await engine.db.read(confirmations.of_session, task.session_id)
+        if len(waiting) != 1:
+            raise Conflict(
+                f"{len(waiting)} questions of this task wait; name one by call_id", code="no_single_question"
+            )
+        key = waiting[0].id
+    found = await engine.confirmations.answer(
+        request.actor, key, body.answers, session_id=task.session_id, input=body.input, reason=body.reason
+    )
+    return Answered(call_id=found.id, approved=found.status in ("approved", "spent"), confirmation=found)
+
+
+async def follow_task(request: Request[None]) -> Stream | Reply:
+    """The events of a task's session, as GET /sessions/{id}/events gives them."""
+    task = await request.engine.db.read(tasks.get, request.path["id"], request.actor)
+    return await follow(request, task.session_id)
+
+
+_ONE = "/api/v1/tasks/{id}"
+
+
+def _route(method: Any, path: str, run: Any, summary: str, answer: Any, body: Any = None, status: int = 200) -> Route:
+    return Route(
+        method=method,
+        path=path,
+        scope="tasks",
+        run=run,
+        summary=summary,
+        body=body,
+        answer=answer,
+        status=status,
+        aliases={"agent_name": "agent"} if body is NewTask else {},
+    )
+
+
+ROUTES = (
+    _route("POST", "/api/v1/tasks", create_task, "Create a task", CreatedTask, NewTask, 201),
+    _route("GET", "/api/v1/tasks", list_tasks, "List tasks", TaskPage),
+    _route("GET", _ONE, get_task, "Get a task", Task),
+    _route("PUT", _ONE, update_task, "Change a task", Task, tasks.TaskPatch),
+    _route("PATCH", _ONE, update_task, "Change a task", Task, tasks.TaskPatch),
+    _route("DELETE", _ONE, cancel_task, "Cancel a task", None, status=204),
+    _route("GET", f"{_ONE}/subtasks", list_subtasks, "List subtasks", list[Task]),
+    _route("GET", f"{_ONE}/events", follow_task, "Follow a task's events", EventPage),
+    _route("POST", f"{_ONE}/approve", approve_task, "Approve a task", Task),
+    _route("POST", f"{_ONE}/start", start_task, "Start a task by hand", Task),
+    _route("POST", f"{_ONE}/complete", complete_task, "Complete a task", Task, Result),
+    _route("POST", f"{_ONE}/fail", fail_task, "Fail a task", Task, Reason),
+    _route("POST", f"{_ONE}/priority", set_priority, "Set a task's priority", Task, NewPriority),
+    _route("POST", f"{_ONE}/input", give_input, "Answer a task's question", Answered, Input),
+)
