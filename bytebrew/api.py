@@ -21,6 +21,9 @@ ANYONE = Actor(subject="anyone", name="anyone", kind="user", scopes=frozenset())
 class Request(Generic[Body]):
     """One request after authentication; `body` is the route's body struct, or None where it has none.
 
+    Where the route takes its body as a stream, `body` is an async iterator of its pieces as they come; it raises
+    PayloadTooLarge, RequestTimeout or InvalidRequest where they stop fitting or coming.
+
     Header names are lower case; a header that came twice is joined with commas (RFC 9110 section 5.3). `client` is the
     address of the peer that connected.
     """
@@ -57,7 +60,8 @@ class Route:
     """A path with a method, the scope that it needs (None: public), and the types of its body and answer.
 
     `run` answers a value for JSON, None for an empty 204, a Reply or a Stream. `aliases` are further names of the
-    body's fields. With `upload` the body may be as large as BYTEBREW_MAX_UPLOAD_BYTES says.
+    body's fields. With `upload` the body may be as large as BYTEBREW_MAX_UPLOAD_BYTES says; with `stream_body` too, and
+    it is not read before `run` asks for it: the route decodes it and checks its content type.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -70,6 +74,7 @@ class Route:
     status: int = 200
     aliases: Mapping[str, str] = field(default_factory=dict)
     upload: bool = False
+    stream_body: bool = False
 
 
 def moment(query: Mapping[str, str], name: str, *, last: bool = False) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, MutableMapping
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BODY_SECONDS = 15.0
+"""The longest time for a whole body, or between the pieces of one that is a stream."""
+STREAM_SECONDS = 900.0
 MAX_DEPTH = 100
 """Brackets within brackets of a JSON body: what is taken in must fit into an answer, where msgspec stops near 1000."""
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
@@ -137,12 +139,17 @@ class Endpoint:
         )
         for guard in engine.guards:
             await guard(request, route)
+        core = engine.settings.core
         if route.body is not None:
-            core = engine.settings.core
             limit = core.max_upload_bytes if route.upload else core.max_body_bytes
             raw = await _read(receive, headers, limit)
             request.body = self._decode(route, raw, headers)
-        answer = await route.run(request)
+        if route.stream_body:
+            _check_declared(headers, core.max_upload_bytes)
+            async with aclosing(_pieces(receive, core.max_upload_bytes)) as request.body:
+                answer = await route.run(request)
+        else:
+            answer = await route.run(request)
         if isinstance(answer, Stream) and method == "HEAD":
             await answer.frames.aclose()
             await _answer(send, 200, None, STREAM_HEADERS | answer.headers)
@@ -209,10 +216,14 @@ def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
     return InvalidRequest(f"{path}: {words}", details=[Detail(path, words)])
 
 
-async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
+def _check_declared(headers: Mapping[str, str], limit: int) -> None:
     declared = headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:19]) > limit:
         raise PayloadTooLarge(f"The body is larger than {limit} bytes")
+
+
+async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
+    _check_declared(headers, limit)
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -227,6 +238,26 @@ async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> byt
                     return bytes(body)
     except TimeoutError as error:
         raise RequestTimeout(f"The body did not arrive within {BODY_SECONDS:g} s") from error
+
+
+async def _pieces(receive: Receive, limit: int) -> AsyncGenerator[bytes, None]:
+    """The body as it comes, for as long as it keeps coming."""
+    loop = asyncio.get_running_loop()
+    until, size, more = loop.time() + STREAM_SECONDS, 0, True
+    while more:
+        try:
+            async with asyncio.timeout_at(min(until, loop.time() + BODY_SECONDS)):
+                message = await receive()
+        except TimeoutError as error:
+            raise RequestTimeout(f"The body fell silent for {BODY_SECONDS:g} s or took {STREAM_SECONDS:g} s") from error
+        if message["type"] == "http.disconnect":
+            raise InvalidRequest("The client left before its body was whole")
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
+            raise PayloadTooLarge(f"The body is larger than {limit} bytes")
+        more = message.get("more_body", False)
+        yield piece
 
 
 def _body_first(receive: Receive, send: Send) -> tuple[Receive, Send]:

@@ -31,10 +31,14 @@ def _typed(request: Request[Body]) -> Body:
 def _complete(
     conn: sqlite3.Connection, providers: dict[str, Provider], store: Callable[..., Model], *args: Any
 ) -> Model:
-    """Stores a model, unless it then lacks what its provider needs."""
+    """Stores a model, unless it then lacks what its provider needs, or the provider what its kind needs."""
     model = store(conn, *args)
     has = {"base_url": model.base_url, "api_key": model.has_api_key, "api_version": model.api_version}
-    needs = providers[model.type].needs if model.type in providers else frozenset()
+    provider = providers.get(model.type)
+    if provider and model.kind == "embedding" and not provider.capabilities.embeddings:
+        details = [Detail("$.kind", f"models of type '{model.type}' do not embed")]
+        raise InvalidRequest(f"Models of type '{model.type}' make no embeddings", details=details)
+    needs = provider.needs if provider else frozenset()
     if lacks := sorted(name for name in needs if not has[name]):
         details = [Detail(f"$.{name}", "is missing") for name in lacks]
         raise InvalidRequest(f"A model of type '{model.type}' needs {' and '.join(lacks)}", details=details)

@@ -136,7 +136,7 @@ async def test_a_vendor_with_an_address_of_its_own_needs_a_key_alone(type_: str)
 
 async def test_models_are_listed_by_kind() -> None:
     async with served_engine() as (_, client):
-        made = await client.post(URL, json={**NEW, "kind": "embedding", "embedding_dim": 768})
+        made = await client.post(URL, json={**NEW, "type": "ollama", "kind": "embedding", "embedding_dim": 768})
         assert (made.json()["kind"], made.json()["embedding_dim"]) == ("embedding", 768)
         for query, names in (
             ("", ["demo", "m"]),
@@ -151,12 +151,19 @@ async def test_models_are_listed_by_kind() -> None:
 
 async def test_an_embedding_model_is_neither_an_agents_nor_the_default_nor_a_fallback() -> None:
     async with served_engine() as (_, client):
-        await client.post(URL, json={**NEW, "kind": "embedding"})
+        refused = await client.post(URL, json={**NEW, "kind": "embedding"})
+        assert (refused.status_code, check_refusal(refused)["details"][0]["path"]) == (400, "$.kind")
+        await client.post(URL, json={**NEW, "type": "ollama", "kind": "embedding"})
         for method, path, body, where in (
             ("POST", "/api/v1/agents", {"name": "a", "model": "m"}, "$.model"),
             ("PATCH", "/api/v1/agents/demo", {"model": "m"}, "$.model"),
             ("PATCH", f"{URL}/m", {"is_default": True}, "$.is_default"),
-            ("POST", URL, {**NEW, "name": "n", "kind": "embedding", "is_default": True}, "$.is_default"),
+            (
+                "POST",
+                URL,
+                {**NEW, "name": "n", "type": "ollama", "kind": "embedding", "is_default": True},
+                "$.is_default",
+            ),
             ("PATCH", f"{URL}/demo", {"fallback": ["m"]}, "$.fallback[0]"),
         ):
             answer = await client.request(method, path, json=body)
