@@ -6,7 +6,7 @@ from bytebrew.api import ANYONE, Guard, Reply, Request, Route, Stream
 from bytebrew.auth import SCOPES, Actor, AuthMode
 from bytebrew.breaker import Breaker
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
-from bytebrew.config import Agent, Name, Url
+from bytebrew.config import Agent, Capability, KnowledgeConfig, MemoryConfig, Name, Url
 from bytebrew.errors import (
     BootError,
     Conflict,
@@ -22,12 +22,12 @@ from bytebrew.errors import (
     Unprocessable,
 )
 from bytebrew.events import Event, MessageDelta, Thinking
-from bytebrew.hookspecs import Migration, hookimpl
+from bytebrew.hookspecs import Migration, Sample, hookimpl
 from bytebrew.http import Answer, Exchange, Http, UpstreamError
 from bytebrew.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
 from bytebrew.notation import Duration, new_uuid, now
-from bytebrew.providers import Capabilities, Provider, ProviderEvent, masked, refusal
+from bytebrew.providers import Capabilities, Provider, ProviderEvent, Target, masked, refusal
 from bytebrew.secrets import write_private
 from bytebrew.settings import Core, Settings
 from bytebrew.sse import ServerSentEvent
@@ -50,6 +50,7 @@ __all__ = [
     "Breaker",
     "Call",
     "Capabilities",
+    "Capability",
     "CatalogEntry",
     "CatalogModel",
     "CatalogProvider",
@@ -64,6 +65,8 @@ __all__ = [
     "Guard",
     "Http",
     "InvalidRequest",
+    "KnowledgeConfig",
+    "MemoryConfig",
     "Message",
     "MessageDelta",
     "Migration",
@@ -80,6 +83,7 @@ __all__ = [
     "Result",
     "Risk",
     "Route",
+    "Sample",
     "ServerSentEvent",
     "Settings",
     "SettingsError",
@@ -87,6 +91,7 @@ __all__ = [
     "SpawnLimits",
     "Stop",
     "Stream",
+    "Target",
     "Thinking",
     "Tool",
     "ToolCall",

@@ -61,7 +61,8 @@ class Route:
 
     `run` answers a value for JSON, None for an empty 204, a Reply or a Stream. `aliases` are further names of the
     body's fields. With `upload` the body may be as large as BYTEBREW_MAX_UPLOAD_BYTES says; with `stream_body` too, and
-    it is not read before `run` asks for it: the route decodes it and checks its content type.
+    it is not read before `run` asks for it: the route decodes it and checks its content type. `query` says what the
+    parameters of the query string are, `streams` that the answer may be a stream of Server-Sent Events.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -74,6 +75,8 @@ class Route:
     status: int = 200
     aliases: Mapping[str, str] = field(default_factory=dict)
     upload: bool = False
+    query: Mapping[str, str] = field(default_factory=dict)
+    streams: bool = False
     stream_body: bool = False
 
 

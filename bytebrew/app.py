@@ -13,6 +13,7 @@ from starlette.routing import Route as PathRoute
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
+from bytebrew import cors
 from bytebrew.access import require
 from bytebrew.api import Reply, Request, Route, Stream
 from bytebrew.errors import (
@@ -68,6 +69,7 @@ class Application:
             methods[route.method] = route
         paths = [PathRoute(path, endpoint=Endpoint(engine, methods)) for path, methods in by_path.items()]
         self._router = Router(paths, redirect_slashes=False, default=_no_such_path)
+        self._origins = engine.settings.core.cors_origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -83,13 +85,21 @@ class Application:
             receive, send = _body_first(receive, send)
         begun = False
         status = 0
+        shared: list[tuple[bytes, bytes]] = []
+        if self._origins:
+            asked = _joined(scope["headers"])
+            if scope["method"] == "OPTIONS" and (lines := cors.preflight(asked, self._origins)) is not None:
+                await send({"type": "http.response.start", "status": 204, "headers": lines})
+                await send({"type": "http.response.body", "body": b""})
+                return
+            shared = cors.headers(asked.get("origin", ""), self._origins)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal begun, status
             if message["type"] == "http.response.start":
                 begun = True
                 status = message["status"]
-                message["headers"] = _complete(scope, message["headers"], request_id)
+                message["headers"] = _complete(scope, message["headers"], request_id) + shared
             await send(message)
 
         try:

@@ -24,6 +24,7 @@ MaxContext = Annotated[int, Meta(ge=1_000, le=200_000, description="tokens of co
 MaxDuration = Annotated[int, Meta(ge=1, le=86_400, description="seconds for one turn")]
 Lifecycle = Literal["persistent", "spawn"]
 ToolExecution = Literal["sequential", "parallel"]
+CapabilityType = Literal["memory", "knowledge"]
 ModelKind = Literal["chat", "embedding"]
 Dimensions = Annotated[int, Meta(ge=1, le=65536)]
 Dollars = Annotated[float, Meta(ge=0, le=1_000_000, description="US dollars for a million tokens")]
@@ -131,6 +132,52 @@ class AgentPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mcp_servers: Annotated[tuple[Name, ...], Meta(max_length=100)] | UnsetType = UNSET
 
 
+class MemoryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an agent remembers people: the oldest of more than `max_entries` make way.
+
+    What nobody has stored again for `retention_days` is forgotten. With `embedding_model`, the name of a model of kind
+    embedding, what is like a query is found too, not only what has its words.
+    """
+
+    max_entries: Annotated[int, Meta(ge=1, le=10_000, description="memories of one person")] = 1000
+    retention_days: Annotated[int, Meta(ge=1, le=3650)] | None = None
+    embedding_model: Name | None = None
+
+
+class KnowledgeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an agent searches its knowledge: how many results, and how like the query they are at least."""
+
+    top_k: Annotated[int, Meta(ge=1, le=20, description="results of a search that names no limit")] = 5
+    similarity_threshold: Annotated[float, Meta(ge=0, le=1, description="of vectors, where there are some")] | None = (
+        None
+    )
+
+
+class NewCapability(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A capability to give to an agent; what `config` leaves out is the default of its type."""
+
+    type: CapabilityType
+    config: dict[str, Any] = {}
+    enabled: bool = True
+
+
+class CapabilityPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Changes to a capability; what is left out stays, within `config` too."""
+
+    type: CapabilityType | UnsetType = UNSET
+    config: dict[str, Any] | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+
+
+class Capability(Struct, frozen=True, kw_only=True):
+    """Something that an agent can do beside its tools; `config` has the fields of MemoryConfig or KnowledgeConfig."""
+
+    id: str
+    type: CapabilityType
+    config: dict[str, Any]
+    enabled: bool
+
+
 class Agent(Struct, frozen=True, kw_only=True):
     """An agent as it runs; `model` is the name of its own model or of the default one."""
 
@@ -154,6 +201,11 @@ class Agent(Struct, frozen=True, kw_only=True):
     mcp_servers: tuple[str, ...]
     created_at: str
     updated_at: str
+    capabilities: tuple[Capability, ...] = ()
+
+    def capability(self, type: CapabilityType) -> Capability | None:
+        """Its capability of a type, if that is enabled."""
+        return next((one for one in self.capabilities if one.type == type and one.enabled), None)
 
 
 class NewTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -130,6 +130,16 @@ class Draining(EngineError):
         super().__init__(message, headers={"Retry-After": "5"})
 
 
+class StorageError(EngineError):
+    """The database does not take or give what it should: the disk is full or fails, or the file is damaged."""
+
+    status = 503
+    code = "storage"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"Retry-After": "5"})
+
+
 class ProviderError(EngineError):
     """The model's vendor failed or refused, in the vendor's own words.
 

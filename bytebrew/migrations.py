@@ -51,6 +51,15 @@ create table agents (
 ) strict, without rowid;
 create index agents_model on agents (model);
 
+create table agent_capabilities (
+  id text primary key,
+  agent_id text not null references agents (id) on delete cascade,
+  type text not null,
+  config text not null,
+  enabled integer not null,
+  unique (agent_id, type)
+) strict, without rowid;
+
 create table schemas (
   id text primary key,
   name text not null unique,

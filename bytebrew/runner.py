@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import anyio
 from anyio.abc import TaskGroup
@@ -19,6 +20,7 @@ from bytebrew.errors import (
     Draining,
     EngineError,
     InvalidRequest,
+    StorageError,
     TurnError,
     TurnTimeout,
     Unprocessable,
@@ -35,7 +37,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+RETRY_SECONDS = 0.5
 OnBusy = Literal["queue", "interrupt", "reject"]
+
+
+class Asked(NamedTuple):
+    """A model call that has ended, well or not: the model that answered, and how long it took."""
+
+    model: BoundModel
+    seconds: float
 
 
 class Turn:
@@ -66,11 +76,26 @@ class Turn:
         self.log: Log
         self.admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.recorded = False
+        self.unrecordable: StorageError | None = None
         self.failure: EngineError | None = None
         self.cancelled_for: Literal["cancelled", "stopped"] | None = None
         self.scope = anyio.CancelScope()
         self.holds = 0
         self._left = math.inf
+        self.began = time.monotonic()
+        self.told: float | None = None
+        self.asked: list[Asked] = []
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Times a model call, whatever becomes of it."""
+        began, earlier = time.monotonic(), len(self.unsaved.spent)
+        try:
+            yield
+        finally:
+            paid = {spent.model for spent in self.unsaved.spent[earlier:]}
+            answered = next((one for one in self.model.fallback if one.name in paid), self.model)
+            self.asked.append(Asked(answered, time.monotonic() - began))
 
     def spend(self, spent: Spent) -> None:
         """Counts a model call, to be recorded with what it led to."""
@@ -134,9 +159,14 @@ class Turn:
         if self.parent is not None:
             self.parent.hold(change)
 
-    async def end(self) -> None:
-        """Returns once the turn has ended and its end is in the file."""
+    async def end(self, *, patient: bool = True) -> None:
+        """Returns once the turn has ended and its end is in the file.
+
+        Who is not patient gets a StorageError as soon as the file does not take it.
+        """
         while not self.recorded:
+            if self.unrecordable is not None and not patient:
+                raise self.unrecordable
             await self.log.changed()
 
     def cancel(self, reason: Literal["cancelled", "stopped"]) -> None:
@@ -232,6 +262,8 @@ class Runner:
     async def stop_session(self, session_id: str) -> None:
         """Cancels all turns of a session and waits for their end."""
         while lane := self._lanes.get(session_id):
+            if lane.current.unrecordable is not None:
+                raise lane.current.unrecordable
             for turn in (lane.current, *lane.waiting):
                 turn.cancel("cancelled")
             await lane.empty.wait()
@@ -267,6 +299,7 @@ class Runner:
         turn.first = turn.log.last + 1
         turn.continues = turn.log.last > 0
         turn.status = "running"
+        turn.began = time.monotonic()
 
     async def _drive(self, session_id: str, lane: Lane) -> None:
         try:
@@ -295,6 +328,9 @@ class Runner:
                 return
             await self._finish(turn, end)
             await engine.notify("turn_finished", turn=turn)
+        except StorageError as error:
+            log.error("turn %s cannot be recorded: %s", turn.id, error)
+            await self._fail_later(turn, error)
         except Exception as error:
             log.exception("turn %s could not be recorded", turn.id)
             turn.log.fail(error)
@@ -302,6 +338,22 @@ class Runner:
             turn.recorded = True
             self.turns.pop(turn.id, None)
             turn.log.notify()
+
+    async def _fail_later(self, turn: Turn, error: StorageError) -> None:
+        """Ends a turn that the file did not take as soon as it takes that; a stopped engine leaves it to the next start."""
+        turn.status, turn.failure, turn.unrecordable = "failed", error, error
+        turn.log.fail(error)
+        while not self.draining:
+            await anyio.sleep(RETRY_SECONDS)
+            with suppress(StorageError):
+                journal, broken = self._engine.journal, turn.log
+                fresh = await journal.log(turn.session_id)
+                last = journal.append(fresh, ErrorEvent(code=error.code, message=error.message))
+                await self._engine.db.write(turns.close, turn.id, last)
+                turn.log, turn.last = fresh, last
+                broken.notify()
+                await self._engine.notify("turn_finished", turn=turn)
+                return
 
     async def _outcome(self, turn: Turn) -> Event | None:
         """Runs the turn; its last event says how it ended. None: it was stopped, and is to go on at the next start."""

@@ -12,7 +12,7 @@ from hypercorn.config import Config
 from bytebrew.app import Application
 from bytebrew.engine import Engine
 from bytebrew.errors import BootError
-from bytebrew.routes import CORE
+from bytebrew.routes import every
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     config.keep_alive_timeout = 75
     config.keep_alive_max_requests = 100_000
     config.h2_max_concurrent_streams = 1000
-    application = ASGIWrapper(Application(engine, (*CORE, *engine.routes)))  # type: ignore[arg-type]
+    application = ASGIWrapper(Application(engine, every(engine)))  # type: ignore[arg-type]
     context = WorkerContext(None)
     loop = asyncio.get_running_loop()
     connections: set[asyncio.Task[None]] = set()

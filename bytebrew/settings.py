@@ -37,6 +37,7 @@ class Core(Struct, frozen=True, kw_only=True):
     disabled_plugins: Annotated[tuple[str, ...], _help("plugins to leave out, by name, separated by commas")] = ()
     plugins_dir: Annotated[Path | None, _help("folder of more plugins, filled by pip install --target")] = None
     drain_seconds: Annotated[Duration, _help("how long SIGTERM waits for running turns")] = Duration(20)
+    cors_origins: Annotated[tuple[str, ...], _help("origins whose pages may call, such as https://app.example")] = ()
     max_body_bytes: Annotated[int, Meta(ge=1024), _help("largest JSON body of a request")] = 1024 * 1024
     max_upload_bytes: Annotated[int, Meta(ge=1024), _help("largest body that carries files")] = 50 * 1024 * 1024
     tool_timeout: Annotated[Duration, _help("longest run of a tool that names no limit of its own")] = Duration(60)

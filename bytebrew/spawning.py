@@ -22,16 +22,20 @@ async def spawn(engine: "Engine", call: Call, agent: str, message: str, limits: 
     """
     parent = engine.runner.turns[call.turn_id]
     child = next((turn for turn in engine.runner.turns.values() if _serves(turn, call)), None)
-    ended = None if child else await engine.db.read(turns.spawned, call.turn_id, call.call_id)
-    if ended is not None:
-        parent.add(ended.usage)
+    earlier = None if child else await engine.db.read(turns.spawned, call.turn_id, call.call_id)
+    if earlier is not None:
+        turn_id = earlier.id
+        parent.add(earlier.usage)
     else:
         child = child or await _begun(engine, parent, call, agent, message, limits)
-        ended = await _ended(child, parent)
-    if ended.status == "completed":
-        return await engine.db.read(turns.last_word, ended.session_id, ended.id)
-    why = f": {child.failure.message}" if child and child.failure else ""
-    raise ToolError(f"Agent '{agent}' ended as {ended.status}{why}")
+        turn_id = child.id
+        await _ended(child, parent)
+    end = await engine.db.read(turns.outcome, turn_id)
+    if end is None:
+        raise ToolError(f"Agent '{agent}' was deleted before it had an answer")
+    if end.status != "completed":
+        raise ToolError(f"Agent '{agent}' ended as {end.status}: {end.words or 'it has said nothing'}")
+    return end.words
 
 
 def _serves(turn: Turn, call: Call) -> bool:
@@ -75,8 +79,8 @@ async def _begun(engine: "Engine", parent: Turn, call: Call, agent: str, message
     return child
 
 
-async def _ended(child: Turn, parent: Turn) -> turns.Spawned:
-    """How the child has ended: with its parent, if that does not outlast it."""
+async def _ended(child: Turn, parent: Turn) -> None:
+    """Waits for the child's end, which comes at the latest with its parent's."""
     try:
         await child.end()
     except anyio.get_cancelled_exc_class():
@@ -86,4 +90,3 @@ async def _ended(child: Turn, parent: Turn) -> turns.Spawned:
         raise
     finally:
         parent.add(child.usage)
-    return turns.Spawned(child.id, child.session_id, child.status, child.usage)

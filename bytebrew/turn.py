@@ -1,6 +1,7 @@
 """The agent loop: one turn, from a user's message to the model's last word."""
 
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from types import MappingProxyType
@@ -70,7 +71,8 @@ async def run_turn(turn: "Turn") -> None:
             max_tokens=turn.agent.max_tokens,
             stop_sequences=turn.agent.stop_sequences,
         )
-        answer = await _step(turn, asked)
+        with turn.asking():
+            answer = await _step(turn, asked)
         own.append(answer)
         own += await _run_tools(turn, tools, answer.tool_calls)
     turn.append(MessageDone(content="".join(turn.text)))
@@ -122,6 +124,7 @@ async def _tools(turn: "Turn") -> dict[str, Tool]:
         "tools": len(found) < len(agent.tools),
         "can_spawn": bool(agent.can_spawn),
         "mcp_servers": bool(agent.mcp_servers),
+        "capabilities": any(one.enabled for one in agent.capabilities),
     }
     for toolset in engine.toolsets:
         if toolset.lists and not any(lists[name] for name in toolset.lists):
@@ -184,6 +187,8 @@ def _unheard(turn: "Turn", piece: str) -> str:
 
 
 async def _tell(turn: "Turn", delta: MessageDelta | Thinking) -> None:
+    if turn.told is None:
+        turn.told = time.monotonic()
     if turn.append(delta) - turn.log.committed > BACKLOG:
         await turn.engine.journal.flush(turn.log, BACKLOG // 2)
 

@@ -141,9 +141,26 @@ def register_catalog(register: Any) -> None:
 
 @hookimpl
 def register_routes(register: Any) -> None:
-    for path, run, summary, answer in (
-        ("", list_models, "List known models", list[CatalogModel]),
-        ("/providers", list_providers, "List known vendors", list[CatalogProvider]),
-    ):
-        url = f"/api/v1/models/registry{path}"
-        register(Route(method="GET", path=url, scope=None, run=run, summary=summary, answer=answer))
+    url = "/api/v1/models/registry"
+    narrowing = {"provider": "of this vendor", "tier": "1, 2 or 3", "supports_tools": "true or false"}
+    register(
+        Route(
+            method="GET",
+            path=url,
+            scope=None,
+            run=list_models,
+            summary="List known models",
+            answer=list[CatalogModel],
+            query=narrowing,
+        )
+    )
+    register(
+        Route(
+            method="GET",
+            path=f"{url}/providers",
+            scope=None,
+            run=list_providers,
+            summary="List known vendors",
+            answer=list[CatalogProvider],
+        )
+    )

@@ -11,13 +11,13 @@ from msgspec import inspect
 from bytebrew.api import Route
 from bytebrew.auth import SCOPES
 from bytebrew.engine import Engine
-from bytebrew.routes import CORE
+from bytebrew.routes import every
 from bytebrew.store import tokens
 
 
 def table(engine: Engine) -> list[Route]:
     """Every route that the engine serves."""
-    return [*CORE, *engine.routes]
+    return list(every(engine))
 
 
 def installed() -> list[Route]:

@@ -13,7 +13,7 @@ FLOORS = (
     "hookspecs providers tools auth jwt secrets http api",
     "db migrations journal store",
     "plugins turn runner tasks config_file history confirmations recovery results spawning",
-    "access openapi routes byok",
+    "access openapi routes byok cors",
     "engine app __main__ testing conformance trial server doctor",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}

@@ -1,9 +1,14 @@
 """The core's routes, one file for each heading of the API reference."""
 
+import importlib.metadata
+from typing import TYPE_CHECKING
+
+from bytebrew import openapi
 from bytebrew.api import Route
 from bytebrew.routes import (
     agents,
     approvals,
+    capabilities,
     chat,
     health,
     models,
@@ -16,11 +21,15 @@ from bytebrew.routes import (
     usage,
 )
 
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+
 CORE: tuple[Route, ...] = (
     *health.ROUTES,
     *tokens.ROUTES,
     *chat.ROUTES,
     *agents.ROUTES,
+    *capabilities.ROUTES,
     *models.ROUTES,
     *schemas.ROUTES,
     *sessions.ROUTES,
@@ -30,3 +39,9 @@ CORE: tuple[Route, ...] = (
     *settings.ROUTES,
     *usage.ROUTES,
 )
+
+
+def every(engine: "Engine") -> tuple[Route, ...]:
+    """All that an engine serves: the core's routes, the plugins', and those that describe them."""
+    routes = (*CORE, *engine.routes)
+    return (*routes, *openapi.routes(routes, importlib.metadata.version("bytebrew")))

@@ -36,7 +36,7 @@ def _detail(conn: sqlite3.Connection, agent: Agent) -> AgentDetail:
         **asdict(agent),
         system_prompt=agent.system,
         tools_count=len(agent.tools),
-        has_knowledge=False,
+        has_knowledge=agent.capability("knowledge") is not None,
         warnings=tuple(agents.missing(conn, agent)),
     )
 
@@ -51,7 +51,7 @@ async def list_agents(request: Request[None]) -> list[AgentRow]:
             model=agent.model,
             lifecycle=agent.lifecycle,
             tools_count=len(agent.tools),
-            has_knowledge=False,
+            has_knowledge=agent.capability("knowledge") is not None,
         )
         for agent in await request.engine.db.read(agents.list_all)
     ]

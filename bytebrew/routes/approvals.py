@@ -96,6 +96,11 @@ ROUTES = (
         scope="approvals",
         run=list_approvals,
         summary="List questions",
+        query={
+            "status": "pending, approved, rejected, spent, expired or cancelled",
+            "after": "the last id before",
+            "limit": "rows, 200 at most",
+        },
         answer=Inbox,
     ),
     Route(

@@ -15,7 +15,7 @@ from bytebrew.errors import Detail, Forbidden, InvalidRequest
 from bytebrew.messages import Attachment, Usage
 from bytebrew.notation import is_uuid, new_id, new_uuid
 from bytebrew.runner import OnBusy, Turn
-from bytebrew.store import schemas, sessions, turns
+from bytebrew.store import forms, schemas, sessions, turns
 
 PRIVATE = byok.HEADERS | {"authorization", "cookie"}
 """Headers that no tool is shown: they are meant for the engine alone."""
@@ -30,15 +30,21 @@ class NewAttachment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     name: Annotated[str, Meta(max_length=255)] = ""
 
 
+class FormAnswer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Answers to the last form of the session, by the ids of its questions: a text, a value, or a list of values."""
+
+    form: dict[str, Any]
+
+
 class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A message to a schema; without `session_id` it begins a session.
 
-    `attachments` are images and files for models that see them. `on_busy` says what to do while the session answers
+    The message is a text or the answers to a form. `attachments` are images and files for models that see them. `on_busy` says what to do while the session answers
     another message. With `subagents` the stream carries the events of spawned agents too. `headers` are added to the
     request's own for the tools that pass some on. `user_sub` is kept with a new session.
     """
 
-    message: Annotated[str, Meta(min_length=1, max_length=1_000_000)]
+    message: Annotated[str, Meta(min_length=1, max_length=1_000_000)] | FormAnswer
     attachments: Annotated[tuple[NewAttachment, ...], Meta(max_length=20)] = ()
     session_id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     stream: bool = True
@@ -79,6 +85,10 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
         raise Forbidden(words, code="chat_disabled")
     if owner is not None:
         sessions.check_owner(request.actor, owner, body.session_id or "")
+    message = body.message
+    if isinstance(message, FormAnswer):
+        form = await engine.db.read(forms.last, body.session_id or "")
+        message = forms.answered(form, message.form)
     own_model = None if byok.HEADERS.isdisjoint(request.headers) else await byok.own_model(request)
     new = turns.NewTurn(
         id=new_id("turn"),
@@ -88,7 +98,7 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
         actor=request.actor,
         owner=owner or request.actor.subject,
         user_sub=body.user_sub,
-        message=body.message,
+        message=message,
         attachments=_attachments(body),
         own_key=own_model is not None,
         subagents=body.subagents,
@@ -160,6 +170,7 @@ ROUTES = (
         summary="Chat with a schema",
         body=ChatRequest,
         upload=True,
+        streams=True,
         answer=ChatAnswer,
     ),
 )

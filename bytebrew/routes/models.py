@@ -102,6 +102,7 @@ ROUTES = (
         scope="models:read",
         run=list_models,
         summary="List models",
+        query={"kind": "chat or embedding"},
         answer=list[Model],
     ),
     Route(

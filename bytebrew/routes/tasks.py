@@ -1,5 +1,7 @@
 """Tasks: create, list, watch, steer."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, get_args
 
 from msgspec import Meta, Struct
@@ -161,9 +163,27 @@ async def follow_task(request: Request[None]) -> Stream | Reply:
 
 
 _ONE = "/api/v1/tasks/{id}"
+_LIST = {
+    "status": "tasks of this status",
+    "agent": "of this agent",
+    "source": "api, agent, dashboard, schedule or webhook",
+    "session_id": "of this session",
+    "page": "from 1",
+    "per_page": "rows, 500 at most",
+}
+_EVENTS = {"after": "the number of the last event before", "follow": "false for a JSON page", "limit": "rows of a page"}
 
 
-def _route(method: Any, path: str, run: Any, summary: str, answer: Any, body: Any = None, status: int = 200) -> Route:
+def _route(
+    method: Any,
+    path: str,
+    run: Any,
+    summary: str,
+    answer: Any,
+    body: Any = None,
+    status: int = 200,
+    query: Mapping[str, str] = MappingProxyType({}),
+) -> Route:
     return Route(
         method=method,
         path=path,
@@ -174,18 +194,20 @@ def _route(method: Any, path: str, run: Any, summary: str, answer: Any, body: An
         answer=answer,
         status=status,
         aliases={"agent_name": "agent"} if body is NewTask else {},
+        query=query,
+        streams=run is follow_task,
     )
 
 
 ROUTES = (
     _route("POST", "/api/v1/tasks", create_task, "Create a task", CreatedTask, NewTask, 201),
-    _route("GET", "/api/v1/tasks", list_tasks, "List tasks", TaskPage),
+    _route("GET", "/api/v1/tasks", list_tasks, "List tasks", TaskPage, query=_LIST),
     _route("GET", _ONE, get_task, "Get a task", Task),
     _route("PUT", _ONE, update_task, "Change a task", Task, tasks.TaskPatch),
     _route("PATCH", _ONE, update_task, "Change a task", Task, tasks.TaskPatch),
-    _route("DELETE", _ONE, cancel_task, "Cancel a task", None, status=204),
+    _route("DELETE", _ONE, cancel_task, "Cancel a task", None, status=204, query={"reason": "why"}),
     _route("GET", f"{_ONE}/subtasks", list_subtasks, "List subtasks", list[Task]),
-    _route("GET", f"{_ONE}/events", follow_task, "Follow a task's events", EventPage),
+    _route("GET", f"{_ONE}/events", follow_task, "Follow a task's events", EventPage, query=_EVENTS),
     _route("POST", f"{_ONE}/approve", approve_task, "Approve a task", Task),
     _route("POST", f"{_ONE}/start", start_task, "Start a task by hand", Task),
     _route("POST", f"{_ONE}/complete", complete_task, "Complete a task", Task, Result),

@@ -40,6 +40,7 @@ ROUTES = (
         scope="admin",
         run=get_usage,
         summary="Report tokens and cost",
+        query={"group_by": "agent, model, schema, token or day", "from": "at this time or later", "to": "before"},
         answer=Report,
     ),
 )

@@ -15,7 +15,9 @@ from bytebrew.notation import new_uuid, now
 _LISTS = ("stop_sequences", "tools", "confirm_before", "can_spawn", "mcp_servers")
 SELECT = """select id, name, description, coalesce(model, (select name from models where is_default = 1)) as model,
   system, lifecycle, tool_execution, max_steps, max_context_size, max_turn_duration, temperature, top_p, max_tokens,
-  stop_sequences, tools, confirm_before, can_spawn, mcp_servers, created_at, updated_at from agents"""
+  stop_sequences, tools, confirm_before, can_spawn, mcp_servers, created_at, updated_at,
+  (select json_group_array(json_object('id', c.id, 'type', c.type, 'config', json(c.config), 'enabled', c.enabled))
+    from agent_capabilities c where c.agent_id = agents.id) as capabilities from agents"""
 
 
 def list_all(conn: sqlite3.Connection) -> list[Agent]:
@@ -56,6 +58,10 @@ def missing(conn: sqlite3.Connection, agent: Agent) -> list[str]:
     for name in agent.can_spawn:
         if not conn.execute("select 1 from agents where name = ?", (name,)).fetchone():
             lacks.append(f"can_spawn: there is no agent '{name}' yet")
+    for one in agent.capabilities:
+        embedder = one.config.get("embedding_model")
+        if embedder and not conn.execute("select 1 from models where name = ?", (embedder,)).fetchone():
+            lacks.append(f"capabilities: there is no model '{embedder}' yet, so its {one.type} goes by words alone")
     return lacks
 
 

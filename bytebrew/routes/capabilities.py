@@ -1,0 +1,71 @@
+"""Capabilities of agents: memory and knowledge, each switched on by itself."""
+
+from bytebrew.api import Request, Route
+from bytebrew.config import Capability, CapabilityPatch, NewCapability
+from bytebrew.store import capabilities
+
+
+async def list_capabilities(request: Request[None]) -> list[Capability]:
+    """Every capability of an agent."""
+    return await request.engine.db.read(capabilities.list_all, request.path["name"])
+
+
+async def create_capability(request: Request[NewCapability]) -> Capability:
+    """A new capability of an agent; its next message can use it."""
+    return await request.engine.db.write(capabilities.create, request.path["name"], request.body)
+
+
+async def update_capability(request: Request[CapabilityPatch]) -> None:
+    """Changes the fields of a capability that were sent."""
+    path = request.path
+    await request.engine.db.write(capabilities.update, path["name"], path["id"], request.body)
+
+
+async def delete_capability(request: Request[None]) -> None:
+    """Takes a capability from an agent; what it has stored stays."""
+    await request.engine.db.write(capabilities.delete, request.path["name"], request.path["id"])
+
+
+_ALL = "/api/v1/agents/{name}/capabilities"
+_ONE = f"{_ALL}/{{id}}"
+
+ROUTES = (
+    Route(
+        method="GET",
+        path=_ALL,
+        scope="agents:read",
+        run=list_capabilities,
+        summary="List an agent's capabilities",
+        answer=list[Capability],
+    ),
+    Route(
+        method="POST",
+        path=_ALL,
+        scope="agents:write",
+        run=create_capability,
+        summary="Give an agent a capability",
+        body=NewCapability,
+        answer=Capability,
+        status=201,
+    ),
+    *(
+        Route(
+            method=method,
+            path=_ONE,
+            scope="agents:write",
+            run=update_capability,
+            summary="Update a capability",
+            body=CapabilityPatch,
+            status=204,
+        )
+        for method in ("PUT", "PATCH")
+    ),
+    Route(
+        method="DELETE",
+        path=_ONE,
+        scope="agents:write",
+        run=delete_capability,
+        summary="Take a capability from an agent",
+        status=204,
+    ),
+)

@@ -1,0 +1,78 @@
+"""Capabilities of agents: rows, and the fields of each type's config."""
+
+import sqlite3
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from bytebrew.config import Capability, CapabilityPatch, CapabilityType, KnowledgeConfig, MemoryConfig, NewCapability
+from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
+from bytebrew.notation import new_uuid
+from bytebrew.store import agents
+
+_CONFIGS: dict[CapabilityType, type[Struct]] = {"memory": MemoryConfig, "knowledge": KnowledgeConfig}
+
+
+def list_all(conn: sqlite3.Connection, agent: str) -> list[Capability]:
+    """Every capability of an agent by name or id, enabled or not."""
+    return list(agents.get(conn, agent).capabilities)
+
+
+def create(conn: sqlite3.Connection, agent: str, new: NewCapability) -> Capability:
+    """The capability, now stored; Conflict where the agent has one of its type."""
+    owner = agents.get(conn, agent)
+    if any(one.type == new.type for one in owner.capabilities):
+        words = f"Agent '{owner.name}' has the capability '{new.type}' already"
+        raise Conflict(f"{words}; change it with PUT /api/v1/agents/{owner.name}/capabilities/{new.type}")
+    config = _checked(conn, new.type, new.config)
+    made = Capability(id=new_uuid(), type=new.type, config=config, enabled=new.enabled)
+    conn.execute(
+        "insert into agent_capabilities (id, agent_id, type, config, enabled) values (?, ?, ?, ?, ?)",
+        (made.id, owner.id, made.type, msgspec.json.encode(config).decode(), made.enabled),
+    )
+    return made
+
+
+def update(conn: sqlite3.Connection, agent: str, key: str, patch: CapabilityPatch) -> None:
+    """Merges the patch into a capability by id or type."""
+    one = _get(conn, agent, key)
+    if patch.type not in (UNSET, one.type):
+        raise InvalidRequest("A capability's type is fixed", details=[Detail("$.type", "create another instead")])
+    config = one.config if patch.config is UNSET else _checked(conn, one.type, {**one.config, **patch.config})
+    enabled = one.enabled if patch.enabled is UNSET else patch.enabled
+    conn.execute(
+        "update agent_capabilities set config = ?, enabled = ? where id = ?",
+        (msgspec.json.encode(config).decode(), enabled, one.id),
+    )
+
+
+def delete(conn: sqlite3.Connection, agent: str, key: str) -> None:
+    """Takes a capability by id or type from an agent."""
+    conn.execute("delete from agent_capabilities where id = ?", (_get(conn, agent, key).id,))
+
+
+def _get(conn: sqlite3.Connection, agent: str, key: str) -> Capability:
+    for one in list_all(conn, agent):
+        if key in (one.id, one.type):
+            return one
+    raise NotFound(f"Agent '{agent[:255]}' has no capability '{key[:255]}'")
+
+
+def _checked(conn: sqlite3.Connection, type: CapabilityType, config: dict[str, Any]) -> dict[str, Any]:
+    """The config with all its fields."""
+    try:
+        found = msgspec.convert(config, _CONFIGS[type])
+    except msgspec.ValidationError as error:
+        words, _, at = str(error).partition(" - at `$")
+        path = f"$.config{at.removesuffix('`')}"
+        if words.startswith("Object contains unknown field `"):
+            path = f"{path}.{words.split('`')[1]}"
+        raise InvalidRequest(f"{path[:300]}: {words[:300]}", details=[Detail(path[:300], words[:300])]) from error
+    if isinstance(found, MemoryConfig):
+        row = conn.execute("select kind from models where name = ?", (found.embedding_model,)).fetchone()
+        if row is not None and row["kind"] != "embedding":
+            details = [Detail("$.config.embedding_model", f"is of kind {row['kind']}")]
+            raise InvalidRequest(f"Model '{found.embedding_model}' makes no embeddings; name another", details=details)
+    whole: dict[str, Any] = msgspec.to_builtins(found)
+    return whole

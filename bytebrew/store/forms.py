@@ -1,0 +1,87 @@
+"""Forms that a session has shown, and whether an answer fits."""
+
+import sqlite3
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from bytebrew.errors import Detail, Unprocessable
+
+MOST_TEXT = 10_000
+
+
+class Option(Struct, frozen=True):
+    """One choice."""
+
+    label: str
+    value: str
+
+
+class Question(Struct, frozen=True):
+    """One field of a form; `default` stands for an answer that is left out."""
+
+    id: str
+    label: str
+    type: Literal["text", "select", "multiselect"]
+    options: tuple[Option, ...] = ()
+    default: str | tuple[str, ...] | None = None
+
+
+class Form(Struct, frozen=True):
+    """A form as the event `structured_output` has brought it to the client."""
+
+    questions: tuple[Question, ...]
+    title: str = ""
+
+
+def last(conn: sqlite3.Connection, session_id: str) -> Form:
+    """The newest form of the session; Unprocessable where none was shown."""
+    row = conn.execute(
+        """select data from events where session_id = ? and type = 'structured_output'
+        and json_extract(data, '$.output_type') = 'form' order by n desc limit 1""",
+        (session_id,),
+    ).fetchone()
+    if row is None:
+        details = [Detail("$.message.form", "the session has shown no form")]
+        raise Unprocessable("There is no form to answer; send the message as text", details=details)
+    return msgspec.json.decode(row["data"], type=Form)
+
+
+def answered(form: Form, answers: dict[str, Any]) -> str:
+    """The answers as a message that a model can read; Unprocessable with a detail for each that does not fit."""
+    faults = {name: "is no question of the form" for name in answers.keys() - {one.id for one in form.questions}}
+    lines = [f"Answers to the form '{form.title}':" if form.title else "Answers to the form:"]
+    for question in form.questions:
+        answer = answers.get(question.id, question.default)
+        if fault := _fault(question, answer):
+            faults[question.id] = fault
+        else:
+            lines.append(f"{question.label} ({question.id}): {_told(question, answer)}")
+    if faults:
+        details = [Detail(f"$.message.form.{name}"[:300], fault) for name, fault in sorted(faults.items())]
+        raise Unprocessable(f"The answers do not fit the form: {details[0].path} {details[0].message}", details=details)
+    return "\n".join(lines)
+
+
+def _fault(question: Question, answer: Any) -> str:
+    if answer is None:
+        return "is not answered"
+    if question.type == "text":
+        fits = isinstance(answer, str) and len(answer) <= MOST_TEXT
+        return "" if fits else f"send a text of at most {MOST_TEXT} characters"
+    values = [option.value for option in question.options]
+    known = f"of {', '.join(values)}"
+    if question.type == "select":
+        return "" if answer in values else f"send one {known}"
+    chosen = isinstance(answer, list | tuple) and all(one in values for one in answer)
+    return "" if chosen and len(set(answer)) == len(answer) else f"send a list {known}"
+
+
+def _told(question: Question, answer: Any) -> str:
+    if question.type == "text":
+        return str(answer)
+    labels = {option.value: option.label for option in question.options}
+    chosen = [answer] if isinstance(answer, str) else answer
+    told = [one if labels[one] == one else f"{one} ({labels[one]})" for one in chosen]
+    return ", ".join(told) or "none of them"
