@@ -14,6 +14,7 @@ from bytebrew.api import Reply, Request, Route
 from bytebrew.errors import Detail
 
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")  # as Starlette writes them, with a converter or without
+_NO_NAME = re.compile(r"\W+")
 _TEMPLATE = "#/components/schemas/{name}"
 EVENTS: tuple[type[events.Event], ...] = (
     events.Thinking,
@@ -87,7 +88,7 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
         }
     answer: dict[str, Any] = {"description": route.summary}
     operation: dict[str, Any] = {
-        "operationId": f"{route.method.lower()}_{route.run.__name__}",
+        "operationId": f"{route.method.lower()}_{_NO_NAME.sub('_', route.path.removeprefix('/api/v1/')).strip('_')}",
         "summary": route.summary,
         "description": (route.run.__doc__ or "").strip(),
         "tags": [route.path.removeprefix("/api/v1/").partition("/")[0]],

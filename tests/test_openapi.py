@@ -1,0 +1,106 @@
+"""The OpenAPI document is valid, complete, and true; its page needs nothing else."""
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from bytebrew import events
+from bytebrew.openapi import EVENTS
+from bytebrew.testing import engine, served_engine
+from tests.tables import table
+
+URL = "/api/v1/openapi.json"
+
+
+async def document() -> dict[str, Any]:
+    async with served_engine() as (_, client):
+        del client.headers["Authorization"]
+        answer = await client.get(URL)
+        assert answer.status_code == 200
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+async def test_the_document_is_valid_openapi_3_1() -> None:
+    OpenAPIV31SpecValidator(await document()).validate()
+
+
+async def test_every_route_is_in_it_with_its_scope_and_every_operation_has_an_id_of_its_own() -> None:
+    found = await document()
+    async with engine() as running:
+        routes = table(running)
+    ids = []
+    for route in routes:
+        path = re.sub(r"\{(\w+)(:\w+)?\}", r"{\1}", route.path)
+        operation = found["paths"][path][route.method.lower()]
+        assert operation.get("x-scope") == route.scope
+        assert ("security" in operation) is (route.scope is not None)
+        assert operation["summary"]
+        assert operation["description"]
+        assert str(route.status) in operation["responses"]
+        assert ("requestBody" in operation) is (route.body is not None)
+        ids.append(operation["operationId"])
+    assert sum(len(methods) for methods in found["paths"].values()) == len(routes)
+    assert len(set(ids)) == len(ids)
+
+
+async def test_every_event_is_described_where_a_chat_streams() -> None:
+    chat = (await document())["paths"]["/api/v1/schemas/{name}/chat"]["post"]
+    stream = chat["responses"]["200"]["content"]["text/event-stream"]
+    kinds = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)}
+    assert set(stream["x-events"]) == {kind.name for kind in kinds - {events.Event}} == {kind.name for kind in EVENTS}
+
+
+async def test_an_answer_is_what_the_document_says() -> None:
+    found = await document()
+    schema = found["paths"]["/api/v1/health"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    health = found["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    async with served_engine() as (_, client):
+        answer = (await client.get("/api/v1/health")).json()
+    assert set(health["required"]) <= set(answer) <= set(health["properties"])
+
+
+async def test_the_page_needs_no_script_and_no_other_host() -> None:
+    async with served_engine() as (_, client):
+        page = await client.get("/docs")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+    assert "<script" not in page.text
+    assert not re.search(r"(src|href)=['\"](https?:)?//", page.text)
+    for path in msgspec.json.decode(msgspec.json.encode(await document()))["paths"]:
+        assert path in page.text
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [("https://app.example", True), ("https://app.example.evil", False), ("http://app.example", False), ("null", False)],
+)
+async def test_a_page_of_an_allowed_origin_alone_may_read_answers(origin: str, allowed: bool) -> None:
+    async with served_engine(settings={"BYTEBREW_CORS_ORIGINS": "https://app.example"}) as (_, client):
+        plain = await client.get("/api/v1/health", headers={"Origin": origin})
+        refused = await client.get("/api/v1/agents", headers={"Origin": origin, "Authorization": "Bearer x"})
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        wanted = {**asked, "Access-Control-Request-Headers": "authorization, x-org-id"}
+        preflight = await client.options("/api/v1/schemas/demo/chat", headers=wanted)
+    for answer in (plain, refused, preflight):
+        assert (answer.headers.get("access-control-allow-origin") == origin) is allowed
+        assert ("access-control-allow-origin" in answer.headers) is allowed
+        assert answer.headers["vary"] == "Origin"
+    assert refused.status_code == 401
+    assert preflight.status_code == 204
+    if allowed:
+        assert "x-org-id" in preflight.headers["access-control-allow-headers"]
+        assert "Authorization" in preflight.headers["access-control-allow-headers"]
+        assert "X-Session-Id" in plain.headers["access-control-expose-headers"]
+
+
+async def test_without_a_list_no_origin_is_allowed_and_options_is_a_method_like_others() -> None:
+    async with served_engine() as (_, client):
+        asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
+        answer = await client.options("/api/v1/agents", headers=asked)
+        plain = await client.get("/api/v1/health", headers={"Origin": "https://app.example"})
+    assert answer.status_code == 405
+    assert not any(name.startswith("access-control") for name in (*answer.headers, *plain.headers))
