@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from bytebrew.api import ANYONE, Guard, Reply, Request, Route, Stream
+from bytebrew.api import ANYONE, Guard, Reply, Request, Route, Stream, moment
 from bytebrew.auth import SCOPES, Actor, AuthMode
 from bytebrew.breaker import Breaker
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
@@ -20,18 +20,21 @@ from bytebrew.errors import (
     ToolError,
     Unauthorized,
     Unprocessable,
+    UnsupportedMediaType,
 )
 from bytebrew.events import Event, MessageDelta, Thinking
 from bytebrew.hookspecs import Migration, Sample, hookimpl
 from bytebrew.http import Answer, Exchange, Http, UpstreamError
 from bytebrew.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
-from bytebrew.notation import Duration, new_uuid, now
+from bytebrew.notation import Duration, new_uuid, now, uptime
 from bytebrew.providers import Capabilities, Provider, ProviderEvent, Target, masked, refusal
 from bytebrew.secrets import write_private
+from bytebrew.sections import ConfigSection
 from bytebrew.settings import Core, Settings
 from bytebrew.sse import ServerSentEvent
 from bytebrew.tools import Call, Outcome, Result, Risk, SpawnLimits, Tool, Toolset, tool
+from bytebrew.variables import resolved
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine as Engine
@@ -54,6 +57,7 @@ __all__ = [
     "CatalogEntry",
     "CatalogModel",
     "CatalogProvider",
+    "ConfigSection",
     "Conflict",
     "Core",
     "Detail",
@@ -100,17 +104,21 @@ __all__ = [
     "Toolset",
     "Unauthorized",
     "Unprocessable",
+    "UnsupportedMediaType",
     "UpstreamError",
     "Url",
     "Usage",
     "hookimpl",
     "masked",
+    "moment",
     "new_uuid",
     "now",
     "read_public_keys",
     "refusal",
+    "resolved",
     "sign",
     "tool",
+    "uptime",
     "verify",
     "write_private",
 ]

@@ -13,10 +13,14 @@ from pathlib import Path
 import click
 import msgspec
 
-from bytebrew import db, logs, server, settings
+from bytebrew import config_file, db, logs, retention, server, settings
+from bytebrew.checking import parse
+from bytebrew.config_file import lines
 from bytebrew.doctor import examine
+from bytebrew.documents import InvalidConfig, Problem
 from bytebrew.engine import Engine
 from bytebrew.errors import BootError, EngineError, SettingsError
+from bytebrew.http import Http
 from bytebrew.plugins import Plugins
 from bytebrew.settings import Core
 from bytebrew.store import schemas, tokens
@@ -73,9 +77,10 @@ def cli() -> None:
 @click.option("--host", help="Address to listen on (BYTEBREW_HOST).")
 @click.option("--port", help="Port to listen on (BYTEBREW_PORT).")
 @click.option("--data", help="Folder of everything that the engine writes (BYTEBREW_DATA_DIR).")
-def serve(host: str | None, port: str | None, data: str | None) -> None:
+@click.option("--config", help="Configuration file to take in (BYTEBREW_CONFIG).")
+def serve(host: str | None, port: str | None, data: str | None, config: str | None) -> None:
     """Run the engine until SIGTERM or Ctrl-C."""
-    flags = {"BYTEBREW_HOST": host, "BYTEBREW_PORT": port, "BYTEBREW_DATA_DIR": data}
+    flags = {"BYTEBREW_HOST": host, "BYTEBREW_PORT": port, "BYTEBREW_DATA_DIR": data, "BYTEBREW_CONFIG": config}
     environment = {**os.environ, **{name: value for name, value in flags.items() if value is not None}}
     engine = Engine(environment)
     logs.start(engine.settings.core.log_level, engine.settings.core.log_format)
@@ -175,13 +180,125 @@ def revoke_token(key: str) -> None:
 
 
 @contextmanager
-def _database() -> Iterator[sqlite3.Connection]:
+def _opened() -> Iterator[tuple[Engine, sqlite3.Connection]]:
     engine = Engine(os.environ)
     engine.migrate()
     with closing(db.connect(engine.db.path)) as conn:
         conn.execute("begin immediate")
-        yield conn
+        yield engine, conn
         conn.execute("commit")
+
+
+@contextmanager
+def _database() -> Iterator[sqlite3.Connection]:
+    with _opened() as (_, conn):
+        yield conn
+
+
+@cli.group("config")
+def configuration() -> None:
+    """Export, import, compare and check the configuration: the data folder's, or with --url a running engine's."""
+
+
+_URL = click.option("--url", help="Base URL of a running engine; its token is BYTEBREW_TOKEN.")
+_FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+_REPLACE = click.option("--replace", is_flag=True, help="What the file's sections leave out goes.")
+
+
+@configuration.command("export")
+@_URL
+@click.option("--output", type=click.Path(path_type=Path), help="File to write instead of standard output.")
+def export_config(url: str | None, output: Path | None) -> None:
+    """Print the configuration as YAML, every credential as ${VAR}."""
+    if url:
+        text = asyncio.run(_asked(url, "GET", "export")).decode()
+    else:
+        with _opened() as (engine, conn):
+            text = config_file.text_of(config_file.export(conn, engine)[0])
+    if output:
+        output.write_text(text)
+    else:
+        click.echo(text, nl=False)
+
+
+@configuration.command("import")
+@_URL
+@_REPLACE
+@_FILE
+def import_config(url: str | None, replace: bool, file: Path) -> None:
+    """Merge FILE into the configuration, all of it or nothing; `config/reload` tells an engine that runs."""
+    _tell(_plan(file, url, replace=replace, dry_run=False))
+
+
+@configuration.command("diff")
+@_URL
+@_REPLACE
+@_FILE
+def diff_config(url: str | None, replace: bool, file: Path) -> None:
+    """Print what an import of FILE would change, and change nothing."""
+    _tell(_plan(file, url, replace=replace, dry_run=True))
+
+
+@configuration.command("validate")
+@_URL
+@_FILE
+def validate_config(url: str | None, file: Path) -> None:
+    """Check FILE and name every problem with its line and column."""
+    plan = _plan(file, url, replace=False, dry_run=True)
+    click.echo(f"{file} is valid: {', '.join(f'{count} {key}' for key, count in plan.imported.items() if count)}")
+
+
+def _plan(file: Path, url: str | None, *, replace: bool, dry_run: bool) -> config_file.Plan:
+    """What an import does; every problem on a line of its own where it cannot be."""
+    raw = file.read_bytes()
+    try:
+        if url:
+            query = f"import?mode={'replace' if replace else 'merge'}&dry_run={str(dry_run).lower()}"
+            answer = msgspec.json.decode(asyncio.run(_asked(url, "POST", query, raw)))
+            ending = "_imported"
+            counts = {key.removesuffix(ending): count for key, count in answer.items() if key.endswith(ending)}
+            plan = msgspec.convert({**answer, "imported": counts}, config_file.Plan)
+        else:
+            with _opened() as (engine, conn):
+                parsed = parse(raw, engine.sections)
+                plan = config_file.apply(conn, engine, parsed, replace=replace, dry_run=dry_run)
+    except InvalidConfig as error:
+        raise click.ClickException("\n".join(["nothing was changed", *lines(file, error.details)])) from error
+    for line in lines(file, plan.warnings):
+        click.echo(f"warning: {line}", err=True)
+    return plan
+
+
+def _tell(plan: config_file.Plan) -> None:
+    signs = {"create": "+", "update": "~", "delete": "-"}
+    for change in plan.changes:
+        if change.action in signs:
+            click.echo(f"{signs[change.action]} {change.section} {change.name}")
+        for one in change.fields:
+            before, after = (msgspec.json.encode(value).decode() for value in (one.before, one.after))
+            click.echo(f"    {one.field or 'value'}: {before} -> {after}")
+    click.echo(f"{sum(change.action in signs for change in plan.changes)} changes", err=True)
+
+
+async def _asked(url: str, method: str, path: str, body: bytes | None = None) -> bytes:
+    """The body of a running engine's answer; what it refuses is told in its words."""
+    core = settings.read(os.environ, [Core], whole=False).core
+    http = Http(core)
+    try:
+        headers = {"Authorization": f"Bearer {core.token}", "Content-Type": "application/x-yaml"}
+        client = http.client(url)
+        answer = await client.request(method, f"{url.rstrip('/')}/api/v1/config/{path}", content=body, headers=headers)
+        raw = await answer.aread()
+    except OSError as error:
+        raise BootError(f"{url} cannot be reached: {error}") from error
+    finally:
+        await http.aclose()
+    if answer.is_success:
+        return raw
+    refusal = msgspec.json.decode(raw) if answer.headers.get("content-type") == "application/json" else {}
+    if any("line" in detail for detail in refusal.get("details", ())):
+        raise InvalidConfig([msgspec.convert(detail, Problem) for detail in refusal["details"]])
+    raise BootError(f"{url} answered {answer.status_code}: {refusal.get('message', 'it is no ByteBrew engine')}")
 
 
 @cli.command()
@@ -191,6 +308,17 @@ def backup(plugins: Plugins, file: Path) -> None:
     """Copy the database to FILE while the engine runs; the folder keys/ is yours to keep beside it."""
     db.backup(settings.read(os.environ, plugins.tables()).core.data_dir / "bytebrew.db", file)
     click.echo(f"wrote {file}; stored credentials open only with keys/secrets.key, which is not in it", err=True)
+
+
+@cli.command()
+def gc() -> None:
+    """Clear away what is due by the retention.* settings and give the space back, whether the engine runs or not."""
+    engine = Engine(os.environ)
+    engine.migrate()
+    with closing(db.connect(engine.db.path)) as conn:
+        swept = retention.sweep(conn)
+    click.echo(f"deleted {swept.sessions} sessions and {swept.keys} idempotency keys")
+    click.echo(f"{engine.db.path} had {swept.before} bytes and has {swept.after}")
 
 
 @cli.command()

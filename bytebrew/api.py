@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from msgspec import Struct
+
 from bytebrew.auth import Actor
 from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.notation import parse_time, rfc3339
@@ -15,6 +17,21 @@ if TYPE_CHECKING:
 Body = TypeVar("Body")
 ANYONE = Actor(subject="anyone", name="anyone", kind="user", scopes=frozenset())
 """The actor of a request to a public route."""
+
+
+class Key(Struct, frozen=True, kw_only=True):
+    """The Idempotency-Key of a request: whose it is and for what, and `digest` of all that was asked.
+
+    `status` is that of the answer if all goes well; `turn_id` is the turn that the key has already begun.
+    """
+
+    subject: str
+    method: str
+    path: str
+    text: str
+    digest: bytes
+    status: int
+    turn_id: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,6 +53,7 @@ class Request(Generic[Body]):
     body: Body
     client: str
     http_version: str = "1.1"
+    key: Key | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,7 +67,10 @@ class Reply:
 
 @dataclass(slots=True, kw_only=True)
 class Stream:
-    """An answer of Server-Sent Events; closing `frames` must free all that it holds."""
+    """An answer that comes in pieces: Server-Sent Events, unless `headers` name another content-type.
+
+    Closing `frames` must free all that it holds. Where it fails, the last event says so; another content breaks off.
+    """
 
     frames: AsyncGenerator[bytes, None]
     headers: dict[str, str] = field(default_factory=dict)
@@ -62,7 +83,8 @@ class Route:
     `run` answers a value for JSON, None for an empty 204, a Reply or a Stream. `aliases` are further names of the
     body's fields. With `upload` the body may be as large as BYTEBREW_MAX_UPLOAD_BYTES says; with `stream_body` too, and
     it is not read before `run` asks for it: the route decodes it and checks its content type. `query` says what the
-    parameters of the query string are, `streams` that the answer may be a stream of Server-Sent Events.
+    parameters of the query string are, `streams` that the answer may be a stream of Server-Sent Events. An `idempotent`
+    route heeds the header Idempotency-Key.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -78,6 +100,7 @@ class Route:
     query: Mapping[str, str] = field(default_factory=dict)
     streams: bool = False
     stream_body: bool = False
+    idempotent: bool = False
 
 
 def moment(query: Mapping[str, str], name: str, *, last: bool = False) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -28,6 +28,7 @@ from bytebrew.errors import (
     UnsupportedMediaType,
 )
 from bytebrew.events import ErrorEvent
+from bytebrew.idempotency import HEADER, Keys
 from bytebrew.logs import trace_id
 from bytebrew.notation import new_id
 
@@ -120,6 +121,7 @@ class Endpoint:
     def __init__(self, engine: "Engine", methods: Mapping[str, Route]) -> None:
         self._engine = engine
         self._methods = methods
+        self._keys = Keys()
         self._decoders = {
             method: msgspec.json.Decoder(route.body)
             for method, route in methods.items()
@@ -150,14 +152,19 @@ class Endpoint:
         for guard in engine.guards:
             await guard(request, route)
         core = engine.settings.core
+        raw = b""
         if route.body is not None:
             limit = core.max_upload_bytes if route.upload else core.max_body_bytes
             raw = await _read(receive, headers, limit)
             request.body = self._decode(route, raw, headers)
         if route.stream_body:
-            _check_declared(headers, core.max_upload_bytes)
-            async with aclosing(_pieces(receive, core.max_upload_bytes)) as request.body:
+            request.body = body = _Body(receive, headers, core.max_upload_bytes)
+            try:
                 answer = await route.run(request)
+            finally:
+                await body.rest()
+        elif route.idempotent and HEADER in headers:
+            answer = await self._keys.answer(request, route, scope["path"], scope["query_string"], raw)
         else:
             answer = await route.run(request)
         if isinstance(answer, Stream) and method == "HEAD":
@@ -250,24 +257,47 @@ async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> byt
         raise RequestTimeout(f"The body did not arrive within {BODY_SECONDS:g} s") from error
 
 
-async def _pieces(receive: Receive, limit: int) -> AsyncGenerator[bytes, None]:
-    """The body as it comes, for as long as it keeps coming."""
-    loop = asyncio.get_running_loop()
-    until, size, more = loop.time() + STREAM_SECONDS, 0, True
-    while more:
+class _Body:
+    """A body as it comes, for as long as it keeps coming."""
+
+    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int) -> None:
+        self._receive, self._headers, self._limit = receive, headers, limit
+        self._until = asyncio.get_running_loop().time() + STREAM_SECONDS
+        self._size = 0
+        self._more = True
+
+    def __aiter__(self) -> "_Body":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._more:
+            raise StopAsyncIteration
+        _check_declared(self._headers, self._limit)
         try:
-            async with asyncio.timeout_at(min(until, loop.time() + BODY_SECONDS)):
-                message = await receive()
+            async with asyncio.timeout_at(min(self._until, asyncio.get_running_loop().time() + BODY_SECONDS)):
+                piece = await self._next()
         except TimeoutError as error:
+            self._more = False
             raise RequestTimeout(f"The body fell silent for {BODY_SECONDS:g} s or took {STREAM_SECONDS:g} s") from error
+        self._size += len(piece)
+        if self._size > self._limit:
+            raise PayloadTooLarge(f"The body is larger than {self._limit} bytes")
+        return piece
+
+    async def rest(self) -> None:
+        """Takes in what is still to come: a client in the middle of it would not hear the answer."""
+        with suppress(TimeoutError, InvalidRequest):
+            async with asyncio.timeout(BODY_SECONDS):
+                while self._more:
+                    await self._next()
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        self._more = message.get("more_body", False)
         if message["type"] == "http.disconnect":
             raise InvalidRequest("The client left before its body was whole")
-        piece = message.get("body", b"")
-        size += len(piece)
-        if size > limit:
-            raise PayloadTooLarge(f"The body is larger than {limit} bytes")
-        more = message.get("more_body", False)
-        yield piece
+        body: bytes = message.get("body", b"")
+        return body
 
 
 def _body_first(receive: Receive, send: Send) -> tuple[Receive, Send]:
@@ -315,22 +345,25 @@ def _rejecting(send: Send) -> Send:
 
 async def _stream(stream: Stream, receive: Receive, send: Send) -> None:
     """Sends frames until they end or the client leaves, and says nothing after that."""
-    lines = [(name.encode(), value.encode()) for name, value in (STREAM_HEADERS | stream.headers).items()]
+    headers = STREAM_HEADERS | stream.headers
+    events = headers["content-type"] == STREAM_HEADERS["content-type"]
+    lines = [(name.encode(), value.encode()) for name, value in headers.items()]
     presence = asyncio.timeout(None)
     watch = None
     try:
         async with presence, aclosing(stream.frames) as frames:
             await send({"type": "http.response.start", "status": 200, "headers": lines})
-            await send({"type": "http.response.body", "body": b": ok\n\n", "more_body": True})
+            if events:
+                await send({"type": "http.response.body", "body": b": ok\n\n", "more_body": True})
             watch = asyncio.create_task(_until_gone(receive, presence))
             try:
                 async for chunk in frames:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             except EngineError as error:
-                await _last_words(send, ErrorEvent(code=error.code, message=error.message))
+                await _last_words(send, events, ErrorEvent(code=error.code, message=error.message))
             except Exception:
                 log.exception("a stream failed")
-                await _last_words(send, ErrorEvent(code=_INTERNAL["error"], message=_INTERNAL["message"]))
+                await _last_words(send, events, ErrorEvent(code=_INTERNAL["error"], message=_INTERNAL["message"]))
     except TimeoutError:
         if not presence.expired():
             raise
@@ -347,8 +380,11 @@ async def _until_gone(receive: Receive, presence: asyncio.Timeout) -> None:
     presence.reschedule(asyncio.get_running_loop().time())
 
 
-async def _last_words(send: Send, event: ErrorEvent) -> None:
-    body = b"event: %s\ndata: %s\n\n" % (event.name.encode(), event.data())
+async def _last_words(send: Send, events: bool, event: ErrorEvent) -> None:
+    """Tells followers of events what went wrong; another content breaks off, so that nobody takes it for whole."""
+    if not events:
+        raise RuntimeError(event.message)
+    body = b"event: %s\ndata: %s\n\n" % (event.name.encode(), msgspec.json.encode(event))
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 

@@ -15,7 +15,7 @@ import aiosqlite
 import msgspec
 from msgspec import Struct
 
-from bytebrew.errors import BootError
+from bytebrew.errors import BootError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,19 @@ T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
 Work = Callable[Concatenate[sqlite3.Connection, P], T]
 BUSY_SECONDS = 5.0
+WAL_BYTES = 64 * 1024 * 1024
+"""What the log beside the file is cut back to after a burst."""
+_DAMAGED = "The database is damaged: run bytebrew doctor, and restore a backup"
+_DISK = "The disk does not do what the database asks of it: see to the disk of the data folder"
+_READ_ONLY = "The database cannot be written: see to the rights of the data folder and how its disk is mounted"
+_FAULTS = {
+    sqlite3.SQLITE_FULL: "The disk is full, so nothing can be stored: free some space on it",
+    sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    sqlite3.SQLITE_IOERR: _DISK,
+    sqlite3.SQLITE_CANTOPEN: _DISK,
+}
 READERS = 2
 
 
@@ -34,7 +47,7 @@ class RowSource(Protocol):
         """The beginning of an insert, up to its values, and the rows for it, which are no longer waiting."""
 
     def settled(self, refused: Sequence[tuple[Any, ...]], error: Exception | None) -> None:
-        """What was taken is committed but for `refused`; with an error, none of it is."""
+        """What was taken is committed but for `refused`; an error says what the file lacks to take those."""
 
 
 class _Connection(aiosqlite.Connection):
@@ -54,6 +67,8 @@ class Database:
         self._source: RowSource | None = None
         self._wake = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
+        self.fault: StorageError | None = None
+        self.commits = self.committed_works = self.committed_rows = 0
 
     async def __aenter__(self) -> "Database":
         if not self.path.exists():
@@ -83,19 +98,34 @@ class Database:
         self._wake.set()
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of work on a consistent view of what is committed; it cannot write."""
-        return await next(self._next_reader).run(partial(_reading, work, args, kwargs))
+        """The result of work on a consistent view of what is committed; it cannot write.
+
+        Raises StorageError where the file cannot be read.
+        """
+        try:
+            return await next(self._next_reader).run(partial(_reading, work, args, kwargs))
+        except sqlite3.DatabaseError as error:
+            if _code(error) == sqlite3.SQLITE_READONLY:  # the work's own fault, for it tried to write
+                raise
+            if (told := self._told(error)) is error:
+                raise
+            raise told from error
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of work once it is committed; an exception in it undoes it alone.
 
         What is asked for without an await in between lands in one transaction, in that order, and so do the rows that
-        wait in the source. It is committed even if the caller is cancelled meanwhile.
+        wait in the source. It is committed even if the caller is cancelled meanwhile. Raises StorageError where the
+        file does not take it; the next write tries anew.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._works.append((lambda conn: work(conn, *args, **kwargs), done))
         self._wake.set()
         return await done
+
+    async def checkpoint(self) -> None:
+        """Takes what is in the log over into the file, which is then as long as it needs to be; waits for nobody."""
+        await self._writer.run(lambda conn: conn.execute("pragma wal_checkpoint(passive)").fetchall())
 
     async def _write_forever(self) -> None:
         while True:
@@ -103,21 +133,41 @@ class Database:
             self._wake.clear()
             works, self._works = self._works, []
             sql, rows = self._source.take() if self._source else ("", [])
-            error = None
+            error: Exception | None = None
+            changes = self._writer.total_changes if self.fault else 0
             try:
                 outcomes, refused = await self._writer.run(partial(_transact, [work for work, _ in works], sql, rows))
             except sqlite3.Error as failure:
-                log.error("a transaction of %d works and %d rows failed: %s", len(works), len(rows), failure)
-                outcomes, refused, error = [failure] * len(works), rows, failure
+                level = logging.DEBUG if self.fault else logging.ERROR  # once for each time that it begins
+                log.log(level, "a transaction of %d works and %d rows failed: %s", len(works), len(rows), failure)
+                error = self._told(failure)
+                outcomes, refused = [error] * len(works), [(row, error) for row in rows]
+            else:
+                if self.fault and not self.fault.lasting and self._writer.total_changes > changes:
+                    self.fault = None
+                error = next((told for _, one in refused if isinstance(told := self._told(one), StorageError)), None)
+                self.commits += 1
+                self.committed_works += len(works)
+                self.committed_rows += len(rows) - len(refused)
             if self._source and rows:
-                self._source.settled(refused, error)
+                self._source.settled([row for row, _ in refused], error)
             for (_, done), outcome in zip(works, outcomes, strict=True):
                 if done.done():
                     continue
                 if isinstance(outcome, BaseException):
-                    done.set_exception(outcome)
+                    done.set_exception(self._told(outcome) if isinstance(outcome, sqlite3.Error) else outcome)
                 else:
                     done.set_result(outcome)
+
+    def _told(self, error: Exception) -> Exception:
+        """The error in words where it is the file's fault, which is then remembered until a write succeeds."""
+        if (words := _FAULTS.get(_code(error))) is None:
+            return error
+        told = StorageError(words, lasting=words is _DAMAGED)
+        told.__cause__ = error
+        if self.fault is None or not self.fault.lasting:
+            self.fault = told
+        return told
 
 
 def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False) -> sqlite3.Connection:
@@ -127,6 +177,7 @@ def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False)
     try:
         conn.execute("pragma auto_vacuum = incremental")
         conn.execute("pragma journal_mode = wal")
+        conn.execute(f"pragma journal_size_limit = {WAL_BYTES}")
         conn.execute(f"pragma synchronous = {synchronous}")
         conn.execute("pragma foreign_keys = on")
         if read_only:
@@ -190,10 +241,10 @@ def _transact(
     sql: str,
     rows: Sequence[tuple[Any, ...]],
     conn: sqlite3.Connection,
-) -> tuple[list[Any], Sequence[tuple[Any, ...]]]:
+) -> tuple[list[Any], Sequence[tuple[tuple[Any, ...], Exception]]]:
     """Everything together; where something in it fails, everything again, each apart."""
     _begin(conn)
-    refused: Sequence[tuple[Any, ...]] = ()
+    refused: Sequence[tuple[tuple[Any, ...], Exception]] = ()
     try:
         try:
             outcomes = [work(conn) for work in works]
@@ -205,7 +256,8 @@ def _transact(
             _begin(conn)
             outcomes = [_apart(conn, work) for work in works]
             if isinstance(_apart(conn, partial(_insert, sql, rows)), Exception):
-                refused = [row for row in rows if isinstance(_apart(conn, partial(_insert, sql, [row])), Exception)]
+                each = [(row, _apart(conn, partial(_insert, sql, [row]))) for row in rows]
+                refused = [(row, error) for row, error in each if isinstance(error, Exception)]
         conn.execute("commit")
     except BaseException:
         if conn.in_transaction:
@@ -241,6 +293,10 @@ def _insert(sql: str, rows: Sequence[tuple[Any, ...]], conn: sqlite3.Connection)
 def _values(sql: str, columns: int, rows: int) -> str:
     row = f"({', '.join('?' * columns)})"
     return f"{sql} values {', '.join([row] * rows)}"
+
+
+def _code(error: Exception) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _begin(conn: sqlite3.Connection) -> None:

@@ -13,29 +13,33 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from bytebrew import byok, migrations, settings
+from bytebrew import byok, migrations, retention, settings
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.config import Agent, NewAgent, NewModel, NewSchema
+from bytebrew.config_file import load
 from bytebrew.confirmations import Confirmations
+from bytebrew.core_sections import SECTIONS
 from bytebrew.db import Database, connect
 from bytebrew.errors import BootError, SettingsError
-from bytebrew.hookspecs import OBSERVING, Migration
+from bytebrew.hookspecs import OBSERVING, Migration, Sample
 from bytebrew.http import Http
 from bytebrew.journal import Journal
 from bytebrew.options import Options
-from bytebrew.plugins import Plugins, Registry
+from bytebrew.plugins import CORE, Plugins, Registry
 from bytebrew.providers import Models, Price, Provider
 from bytebrew.recovery import recover
 from bytebrew.results import ReadResult
 from bytebrew.runner import Runner
 from bytebrew.secrets import Secrets
+from bytebrew.sections import ConfigSection
 from bytebrew.settings import Core, Settings
 from bytebrew.spawning import spawn
 from bytebrew.store import agents, models, schemas, tokens
 from bytebrew.tasks import Tasks
 from bytebrew.tools import Call, SpawnLimits, Tool, Toolset
+from bytebrew.variables import Credentials
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +81,10 @@ class Engine:
             for one in self.catalog.values()
         }
         retries = self.settings.core.provider_retries
-        self.options = Options([byok.ANY_BASE_URL, *map(byok.option, self.providers.values())])
-        self.models = Models(self.providers, self.secrets, prices, self.http, retries)
+        self.options = Options([*retention.OPTIONS, byok.ANY_BASE_URL, *map(byok.option, self.providers.values())])
+        credentials = Credentials.load(data / "keys" / "secrets.key")
+        self.models = Models(self.providers, credentials, prices, self.http, retries)
+        self._clearing: anyio.CancelScope
         self._stack = AsyncExitStack()
 
     def _declare(self) -> None:
@@ -109,6 +115,10 @@ class Engine:
         plugins.declare("register_toolsets", lambda _, one: self.toolsets.append(one), engine=self)
         plugins.declare("register_guards", lambda _, one: self.guards.append(one), engine=self)
         plugins.declare("register_routes", lambda _, one: self.routes.append(one), engine=self)
+        self.sections: Registry[ConfigSection] = Registry("config section")
+        for section in SECTIONS:
+            self.sections.add(CORE, section.key, section)
+        plugins.declare("register_config_sections", _adding(self.sections, "key"))
         plugins.declare("register_migrations", lambda name, one: self._migrations.setdefault(name, []).append(one))
 
     def _enter(self, owner: str, entry: CatalogEntry) -> None:
@@ -132,6 +142,8 @@ class Engine:
             await stack.enter_async_context(self.db)
             if token := self.settings.core.bootstrap_admin_token:
                 await self._bootstrap(token)
+            if self.settings.core.config is not None:
+                await load(self, self.settings.core.config)
             for name, startup in self._observers["startup"]:
                 try:
                     await startup(engine=self)
@@ -143,6 +155,8 @@ class Engine:
             group = await stack.enter_async_context(anyio.create_task_group())
             await self.runner.run(group, await recover(self))
             await self.tasks.run(group)
+            self._clearing = anyio.CancelScope()
+            group.start_soon(retention.keep, self, self._clearing)
             self._stack = stack.pop_all()
         return self
 
@@ -153,6 +167,7 @@ class Engine:
     async def drain(self, seconds: float) -> None:
         """Takes no more work and brings what runs to an end, or after the seconds to a record."""
         self.runner.draining = True
+        self._clearing.cancel()
         self.tasks.wake()
         self.journal.close_open_ends()
         await self.runner.drain(seconds)
@@ -176,6 +191,16 @@ class Engine:
                 await observer(**given)
             except Exception:
                 log.exception("plugin %s failed in %s", name, hook)
+
+    def samples(self) -> list[Sample]:
+        """What every plugin tells at a scrape of /metrics; one that fails is logged with its name."""
+        found: list[Sample] = []
+        for name, collect in self.plugins.implementations("collect_metrics"):
+            try:
+                found += list(collect(engine=self))
+            except Exception:
+                log.exception("plugin %s failed in collect_metrics", name)
+        return found
 
     async def agents(self) -> list[Agent]:
         """Every agent by name."""

@@ -131,13 +131,17 @@ class Draining(EngineError):
 
 
 class StorageError(EngineError):
-    """The database does not take or give what it should: the disk is full or fails, or the file is damaged."""
+    """The database does not take or give what it should: the disk is full or fails, or the file is damaged.
+
+    A `lasting` fault does not pass while the engine runs.
+    """
 
     status = 503
     code = "storage"
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, lasting: bool = False) -> None:
         super().__init__(message, headers={"Retry-After": "5"})
+        self.lasting = lasting
 
 
 class ProviderError(EngineError):

@@ -3,11 +3,9 @@
 from typing import Any, ClassVar, Literal
 
 from msgspec import UNSET, Struct, UnsetType
-from msgspec.json import Encoder
 
 from bytebrew.messages import Usage
 
-_encode = Encoder().encode
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -19,10 +17,6 @@ class Event(Struct, frozen=True, kw_only=True):
     name: ClassVar[str]
     agent: str | UnsetType = UNSET
     parent_call_id: str | UnsetType = UNSET
-
-    def data(self) -> bytes:
-        """The event's JSON, on one line."""
-        return _encode(self)
 
 
 class Thinking(Event, frozen=True):
@@ -101,8 +95,3 @@ class Done(Event, frozen=True):
 
 
 LAST = frozenset({ErrorEvent.name, Done.name})
-
-
-def frame(number: int, event: str, data: bytes) -> bytes:
-    """The bytes of one event; `data` is JSON on one line."""
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, event.encode(), data)

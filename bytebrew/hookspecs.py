@@ -1,7 +1,8 @@
 """The whole plugin contract: every hook and its exact arguments."""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pluggy
 from msgspec import Struct
@@ -11,6 +12,7 @@ from bytebrew.auth import AuthMode
 from bytebrew.catalog import CatalogEntry
 from bytebrew.messages import ToolCall
 from bytebrew.providers import Provider
+from bytebrew.sections import ConfigSection
 from bytebrew.settings import Settings
 from bytebrew.tools import Outcome, Tool, Toolset
 
@@ -27,6 +29,16 @@ class Migration(NamedTuple):
 
     number: int
     sql: str
+
+
+class Sample(NamedTuple):
+    """A figure for /metrics: `name` is whole, with the unit and a counter's `_total`; its labels have few values."""
+
+    name: str
+    value: float
+    labels: Mapping[str, str] = MappingProxyType({})
+    kind: Literal["counter", "gauge"] = "gauge"
+    help: str = ""
 
 
 @hookspec
@@ -75,8 +87,18 @@ def register_guards(register: Callable[[Guard], None], engine: "Engine") -> None
 
 
 @hookspec
+def register_config_sections(register: Callable[[ConfigSection], None]) -> None:
+    """Registers top-level keys of the configuration file, each under its `key`."""
+
+
+@hookspec
 def register_commands(cli: Any) -> None:
     """Adds subcommands to the command line, a click Group."""
+
+
+@hookspec
+def collect_metrics(engine: "Engine") -> Iterable[Sample]:
+    """Answers what the plugin has to tell at a scrape of /metrics, out of memory: nothing may be waited for."""
 
 
 @hookspec
@@ -114,6 +136,7 @@ DECLARING: Mapping[str, type] = {
     "register_migrations": Migration,
     "register_routes": Route,
     "register_guards": Callable,  # type: ignore[dict-item]
+    "register_config_sections": ConfigSection,
 }
 """The hooks with a `register` callback, and what it takes."""
 

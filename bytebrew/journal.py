@@ -2,21 +2,32 @@
 
 import asyncio
 import sqlite3
+import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from bytebrew.db import Database
 from bytebrew.errors import Draining, NotFound
-from bytebrew.events import Event, frame
+from bytebrew.events import Event
 
 INSERT = "insert into events (session_id, n, type, data)"
 HEARTBEAT_SECONDS = 15.0
 TAIL_EVENTS = 256
 TAIL_BYTES = 128 * 1024
 """What a log keeps in memory of committed events; followers further behind read the file, a page at a time."""
+PACKED = "packed"
+"""The type of a row that holds many events in a row, under the number of the last of them."""
+_PACK_EVENTS, _PACK_BYTES = 256, 256 * 1024
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(list[tuple[int, str, bytes]]).decode
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Stretch(Protocol):
@@ -60,7 +71,7 @@ class Log:
 
     def add(self, event: Event) -> tuple[str, int, str, bytes]:
         """The event's row, under the next number."""
-        data = event.data()
+        data = _encode(event)
         self.last += 1
         framed = frame(self.last, event.name, data)
         self._frames.append(framed)
@@ -222,9 +233,37 @@ def read_events(
     found: list[tuple[int, str, bytes]] = []
     size = 0
     sql = "select n, type, data from events where session_id = ? and n > ? and n <= ? order by n limit ?"
-    for n, name, data in conn.execute(sql, (session_id, after, through, limit)):
+    for row in conn.execute(sql, (session_id, after, through, limit)):
+        for n, name, data in _unpack(zlib.decompress(row["data"])) if row["type"] == PACKED else (row,):
+            if n > after:
+                found.append((n, name, data))
+                size += len(data)
+            if size > 256 * 1024 or len(found) == limit:
+                return found
+    return found
+
+
+def pack(conn: sqlite3.Connection, session_id: str, first: int, last: int) -> int:
+    """Packs the next events of a stretch that grows no more, a few hundred at most, into one row; how many there were.
+
+    What is read afterwards is the same, byte for byte.
+    """
+    found: list[tuple[int, str, bytes]] = []
+    size = 0
+    sql = "select n, type, data from events where session_id = ? and n between ? and ? and type <> ? order by n limit ?"
+    for n, name, data in conn.execute(sql, (session_id, first, last, PACKED, _PACK_EVENTS)):
         found.append((n, name, data))
         size += len(data)
-        if size > 256 * 1024:
+        if size > _PACK_BYTES:
             break
-    return found
+    if found:
+        begin, end = found[0][0], found[-1][0]
+        conn.execute("delete from events where session_id = ? and n between ? and ?", (session_id, begin, end))
+        packed = zlib.compress(_pack(found))
+        conn.execute(f"{INSERT} values (?, ?, ?, ?)", (session_id, end, PACKED, packed))
+    return len(found)
+
+
+def frame(number: int, event: str, data: bytes) -> bytes:
+    """The bytes of one event; `data` is JSON on one line."""
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, event.encode(), data)

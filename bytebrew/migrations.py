@@ -135,8 +135,10 @@ create table turns (
   lineage text not null,
   resumes integer not null default 0,
   status text not null,
+  failure integer,
   first_event integer,
   last_event integer,
+  packed integer not null default 0,
   input_tokens integer not null default 0,
   output_tokens integer not null default 0,
   cached_tokens integer not null default 0,
@@ -147,9 +149,24 @@ create table turns (
   finished_at text
 ) strict;
 create index turns_session on turns (session_id, seq);
+create index turns_unpacked on turns (finished_at) where packed = 0 and finished_at is not null;
 create index turns_open on turns (seq) where status in ('queued', 'running');
 create unique index turns_parent on turns (parent_turn_id, parent_call_id) where parent_turn_id is not null;
 create index turns_root on turns (root_turn_id) where parent_turn_id is not null;
+
+create table idempotency (
+  subject text not null,
+  method text not null,
+  path text not null,
+  key text not null,
+  digest blob not null,
+  turn_id text,
+  status integer not null,
+  body blob not null,
+  created_at text not null,
+  primary key (subject, method, path, key)
+) strict, without rowid;
+create index idempotency_age on idempotency (created_at);
 
 create table messages (
   session_id text not null references sessions (id) on delete cascade,

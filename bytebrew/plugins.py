@@ -69,9 +69,13 @@ class Plugins:
 
         The order is that of the plugins' names, after those with `tryfirst` and before those with `trylast`.
         """
-        found = getattr(self._pluggy.hook, hook).get_hookimpls()
-        found.sort(key=lambda one: one.trylast - one.tryfirst)
-        return [(one.plugin_name, _by_name(one.function, one.argnames)) for one in found]
+        caller = getattr(self._pluggy.hook, hook)
+        found = sorted(caller.get_hookimpls(), key=lambda one: one.trylast - one.tryfirst)
+        whole = caller.spec.argnames
+        return [
+            (one.plugin_name, one.function if one.argnames == whole else _by_name(one.function, one.argnames))
+            for one in found
+        ]
 
     def declare(self, hook: str, take: Callable[[str, Any], None], **given: Any) -> None:
         """Runs a declaring hook; `take` receives the plugin's name with each thing that it registers."""

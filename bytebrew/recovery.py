@@ -34,7 +34,7 @@ async def recover(engine: "Engine") -> list[Turn]:
             log.warning("turn %s cannot go on: %s", left.id, error)
             journal = await engine.journal.log(left.session_id)
             last = engine.journal.append(journal, ErrorEvent(code=error.code, message=error.message))
-            await engine.db.write(turns.close, left.id, last)
+            await engine.db.write(turns.close, left.id, last, error.status)
     return list(found.values())
 
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 0.5
 OnBusy = Literal["queue", "interrupt", "reject"]
+_LATER = "The engine is stopping; this turn goes on when it is back"
 
 
 class Asked(NamedTuple):
@@ -160,10 +160,7 @@ class Turn:
             self.parent.hold(change)
 
     async def end(self, *, patient: bool = True) -> None:
-        """Returns once the turn has ended and its end is in the file.
-
-        Who is not patient gets a StorageError as soon as the file does not take it.
-        """
+        """Returns once its end is in the file; who is not patient gets a StorageError when that does not take it."""
         while not self.recorded:
             if self.unrecordable is not None and not patient:
                 raise self.unrecordable
@@ -287,6 +284,8 @@ class Runner:
 
     def _make_way(self, lane: Lane, turn: Turn, on_busy: OnBusy) -> None:
         sessions.check_owner(turn.new.actor, lane.owner, turn.session_id)
+        if lane.current.unrecordable is not None:
+            raise lane.current.unrecordable
         if on_busy == "reject":
             raise Conflict("The session is busy with another message; wait for it or use on_busy", code="session_busy")
         if on_busy == "interrupt":
@@ -306,7 +305,7 @@ class Runner:
             while True:
                 if await lane.current.admitted:
                     await self._run(lane.current)
-                if not lane.waiting or self.draining:
+                if not lane.waiting:
                     return
                 lane.current = lane.waiting.popleft()
         finally:
@@ -314,23 +313,15 @@ class Runner:
             lane.empty.set()
 
     async def _run(self, turn: Turn) -> None:
-        engine = self._engine
         try:
-            if turn.status == "queued":
-                self._begin(turn)
-                await engine.db.write(turns.start, turn.new, turn.first or 0)
-            turn.log.notify()
-            await engine.notify("turn_started", turn=turn)
-            end = await self._outcome(turn)
-            if end is None:
-                turn.failure = Draining("The engine is stopping; this turn goes on when it is back")
-                turn.log.fail(turn.failure)
-                return
-            await self._finish(turn, end)
-            await engine.notify("turn_finished", turn=turn)
-        except StorageError as error:
-            log.error("turn %s cannot be recorded: %s", turn.id, error)
-            await self._fail_later(turn, error)
+            try:
+                await self._to_its_end(turn)
+            except StorageError as error:
+                log.error("turn %s cannot be recorded: %s", turn.id, error)
+                await self._fail_later(turn, error)
+        except Draining as error:
+            turn.failure = error
+            turn.log.fail(error)
         except Exception as error:
             log.exception("turn %s could not be recorded", turn.id)
             turn.log.fail(error)
@@ -339,21 +330,34 @@ class Runner:
             self.turns.pop(turn.id, None)
             turn.log.notify()
 
+    async def _to_its_end(self, turn: Turn) -> None:
+        engine = self._engine
+        if turn.status == "queued":
+            if self.draining:
+                raise Draining(_LATER)
+            self._begin(turn)
+            await engine.db.write(turns.start, turn.new, turn.first or 0)
+        turn.log.notify()
+        await engine.notify("turn_started", turn=turn)
+        end = await self._outcome(turn)
+        if end is None:
+            raise Draining(_LATER)
+        await self._finish(turn, end)
+        await engine.notify("turn_finished", turn=turn)
+
     async def _fail_later(self, turn: Turn, error: StorageError) -> None:
-        """Ends a turn that the file did not take as soon as it takes that; a stopped engine leaves it to the next start."""
+        """Ends a turn that the file did not take, as soon as it does; a stopping engine leaves it to the next start."""
         turn.status, turn.failure, turn.unrecordable = "failed", error, error
         turn.log.fail(error)
-        while not self.draining:
-            await anyio.sleep(RETRY_SECONDS)
+        while not self.draining and not error.lasting:
+            await anyio.sleep(0.5)
             with suppress(StorageError):
-                journal, broken = self._engine.journal, turn.log
-                fresh = await journal.log(turn.session_id)
-                last = journal.append(fresh, ErrorEvent(code=error.code, message=error.message))
-                await self._engine.db.write(turns.close, turn.id, last)
-                turn.log, turn.last = fresh, last
+                fresh = await self._engine.journal.log(turn.session_id)
+                last = self._engine.journal.append(fresh, ErrorEvent(code=error.code, message=error.message))
+                await self._engine.db.write(turns.close, turn.id, last, error.status)
+                broken, turn.log, turn.last = turn.log, fresh, last
                 broken.notify()
-                await self._engine.notify("turn_finished", turn=turn)
-                return
+                return await self._engine.notify("turn_finished", turn=turn)
 
     async def _outcome(self, turn: Turn) -> Event | None:
         """Runs the turn; its last event says how it ended. None: it was stopped, and is to go on at the next start."""
@@ -392,4 +396,5 @@ class Runner:
                 turn.last,
                 turn.usage,
                 turn.take_unsaved(),
+                turn.failure.status if turn.failure else None,
             )

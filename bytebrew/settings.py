@@ -27,6 +27,8 @@ class Core(Struct, frozen=True, kw_only=True):
     host: Annotated[str, _help("address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), _help("port to listen on; 0 takes a free one")] = 8443
     data_dir: Annotated[Path, _help("folder of everything that the engine writes")] = Path("data")
+    config: Annotated[Path | None, _help("a configuration file to take in at every boot")] = None
+    token: Annotated[str, _help("the API token with which `bytebrew config --url` calls another engine")] = ""
     auth_mode: Annotated[str, _help("how JWTs are checked: the name of an auth mode")] = "local"
     bootstrap_admin_token: Annotated[
         str, Meta(pattern=r"^(bb_[0-9a-f]{64})?\Z"), _help("an admin token made at boot: bb_ and 64 hex digits")

@@ -5,7 +5,7 @@ from uuid import UUID, uuid5
 
 import anyio
 
-from bytebrew.errors import ToolError, Unprocessable
+from bytebrew.errors import Draining, ToolError, Unprocessable
 from bytebrew.notation import new_id, new_uuid
 from bytebrew.runner import Turn
 from bytebrew.store import schemas, turns
@@ -27,9 +27,14 @@ async def spawn(engine: "Engine", call: Call, agent: str, message: str, limits: 
         turn_id = earlier.id
         parent.add(earlier.usage)
     else:
-        child = child or await _begun(engine, parent, call, agent, message, limits)
+        try:
+            child = child or await _begun(engine, parent, call, agent, message, limits)
+            await _ended(child, parent)
+        except Draining:
+            parent.cancel("stopped")  # at the next start it makes this call again
+            await anyio.sleep_forever()
+            raise
         turn_id = child.id
-        await _ended(child, parent)
     end = await engine.db.read(turns.outcome, turn_id)
     if end is None:
         raise ToolError(f"Agent '{agent}' was deleted before it had an answer")
@@ -80,7 +85,7 @@ async def _begun(engine: "Engine", parent: Turn, call: Call, agent: str, message
 
 
 async def _ended(child: Turn, parent: Turn) -> None:
-    """Waits for the child's end, which comes at the latest with its parent's."""
+    """Waits for the child's end, which comes at the latest with its parent's; Draining where it is left unfinished."""
     try:
         await child.end()
     except anyio.get_cancelled_exc_class():
@@ -90,3 +95,5 @@ async def _ended(child: Turn, parent: Turn) -> None:
         raise
     finally:
         parent.add(child.usage)
+    if isinstance(child.failure, Draining):
+        raise child.failure

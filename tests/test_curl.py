@@ -19,9 +19,18 @@ class Shell:
         self._url = url
 
     def __call__(self, command: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", self._here(command)], check=True, capture_output=True, text=True, timeout=20
+        )
+        return done.stdout
+
+    def start(self, command: str) -> "subprocess.Popen[str]":
+        """The command, which goes on while its output is read."""
+        return subprocess.Popen(["bash", "-c", self._here(command)], stdout=subprocess.PIPE, text=True)
+
+    def _here(self, command: str) -> str:
         command = command.replace("http://localhost:8443", self._url)
-        command = re.sub(r"bb_your(_api)?_token", ADMIN, command)
-        return subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True, timeout=20).stdout
+        return re.sub(r"bb_your(_api)?_token", ADMIN, command)
 
     def json(self, command: str) -> Any:
         return json.loads(self(command))
@@ -183,6 +192,36 @@ def test_chat_continue_and_sessions(sh: Shell) -> None:
     assert [message["role"] for message in one["messages"]] == ["user", "assistant"] * 2
     sh(f'curl -X DELETE http://localhost:8443/api/v1/sessions/{session_id} -H "Authorization: Bearer bb_your_token"')
     assert sh.json('curl http://localhost:8443/api/v1/sessions -H "Authorization: Bearer bb_your_token"')["total"] == 0
+
+
+def test_session_respond(sh: Shell) -> None:
+    for path, body in (
+        ("agents", {"name": "asks", "model": "demo", "tools": ["current_time"], "confirm_before": ["current_time"]}),
+        ("schemas", {"name": "asks", "entry_agent": "asks", "chat_enabled": True}),
+    ):
+        sh(f"""curl -X POST http://localhost:8443/api/v1/{path} -H "Authorization: Bearer bb_your_token" \\
+          -H "Content-Type: application/json" -d '{json.dumps(body)}'""")
+    chat = sh.start("""curl -sN http://localhost:8443/api/v1/schemas/asks/chat -D - \\
+      -H "Authorization: Bearer bb_your_token" -H "Content-Type: application/json" \\
+      -d '{"message": "What is the current_time?"}'""")
+    seen = ""
+    while '"tool_call_id"' not in seen:
+        assert chat.stdout is not None
+        line = chat.stdout.readline()
+        assert line, seen
+        seen += line
+    [session_id] = re.findall(r"(?i)^x-session-id: (\S+)", seen, re.MULTILINE)
+    [call_id] = re.findall(r'"call_id":"(conf_\w+)"', seen)
+    respond = """curl -X POST http://localhost:8443/api/v1/sessions/{session_id}/respond \\
+      -H "Authorization: Bearer bb_your_token" \\
+      -H "Content-Type: application/json" \\
+      -d '{ "call_id": "conf_abc123", "answers": ["approve"] }'"""
+    answer = sh.json(respond.replace("{session_id}", session_id).replace("conf_abc123", call_id))
+    assert (answer["status"], answer["call_id"], answer["approved"]) == ("ok", call_id, True)
+    rest, _ = chat.communicate(timeout=20)
+    assert re.findall(r"^event: (tool_result|done)$", rest, re.MULTILINE) == ["tool_result", "done"]
+    for path in (f"sessions/{session_id}", "schemas/asks", "agents/asks"):
+        sh(f'curl -X DELETE http://localhost:8443/api/v1/{path} -H "Authorization: Bearer bb_your_token"')
 
 
 def test_health(sh: Shell) -> None:

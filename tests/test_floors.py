@@ -10,10 +10,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = (
     "errors settings messages events notation sse config logs breaker catalog options",
-    "hookspecs providers tools auth jwt secrets http api",
+    "hookspecs sections variables providers tools auth jwt secrets http api",
     "db migrations journal store",
-    "plugins turn runner tasks config_file history confirmations recovery results spawning",
-    "access openapi routes byok cors",
+    "plugins turn runner tasks config_file checking core_sections dialects documents history confirmations recovery "
+    "results spawning retention",
+    "access openapi routes byok cors idempotency",
     "engine app __main__ testing conformance trial server doctor",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
@@ -26,7 +27,7 @@ THIRD_PARTY = {
     "httpx_aiohttp": {"http"},
     "aiohttp": {"http"},
     "aiosqlite": {"db"},
-    "ruamel": {"config_file"},
+    "ruamel": {"documents"},
     "starlette": {"access", "routes", "app"},
     "hypercorn": {"server"},
     "click": {"__main__"},

@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -10,18 +11,22 @@ import anyio
 import httpx
 import msgspec
 import pytest
+from bytebrew_memory import store as memory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import inspect
 from nacl.signing import SigningKey
 
+from bytebrew import documents
 from bytebrew.api import Route
 from bytebrew.auth import SCOPES
+from bytebrew.config import MemoryConfig
 from bytebrew.engine import Engine
 from bytebrew.events import MessageDelta
 from bytebrew.jwt import sign
 from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
 from tests.forged import forgeries, fresh
+from tests.mcp_double import Web
 from tests.tables import check_refusal, has_struct, installed, label, table, token_with
 
 EXAMPLES = 80
@@ -29,12 +34,13 @@ CLAIMS = {"sub": "local-admin", "tenant_id": ""}
 
 
 class Served(NamedTuple):
-    """An engine on a socket whose model says Hello, and the key that its JWTs are signed with."""
+    """An engine on a socket whose model says Hello, the key that its JWTs are signed with, and an MCP server."""
 
     engine: Engine
     client: httpx.AsyncClient
     http2: httpx.AsyncClient
     key: SigningKey
+    mcp: Web
 
 
 class World(NamedTuple):
@@ -63,18 +69,20 @@ def anyio_backend() -> str:
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     """One engine for every example."""
     data = tmp_path_factory.mktemp("fuzz")
-    async with served_engine(providing(ScriptedProvider([MessageDelta(content="Hello")])), data=data) as (
-        engine,
-        client,
-    ):
+    model = providing(ScriptedProvider([MessageDelta(content="Hello")]))
+    settings = {"BYTEBREW_MCP_STDIO": "off"}  # what is sent must not run as a command
+    async with Web(json=True, more_tools=[]) as mcp, served_engine(model, data=data, settings=settings) as served:
+        engine, client = served
         key = SigningKey(bytes.fromhex((data / "keys/jwt_ed25519.priv").read_text())[:32])
         async with httpx.AsyncClient(base_url=client.base_url, http1=False, http2=True, timeout=30) as http2:
-            yield Served(engine, client, http2, key)
+            yield Served(engine, client, http2, key, mcp)
 
 
 async def world(served: Served, name: str) -> World:
     """One of each thing and some that nothing else needs, for one route to use up."""
-    engine, client, _, key = served
+    engine, client, _, key, mcp = served
+    for rule in (await client.get("/api/v1/rate-limits")).json():  # the next route's requests are all to get through
+        await client.delete(f"/api/v1/rate-limits/{rule['name']}")
     await scripted_schema(engine, name)
     for spare in (f"{name}-2", f"{name}-3"):
         await client.post("/api/v1/models", json={"name": spare, "type": "scripted", "model_name": "script"})
@@ -90,7 +98,25 @@ async def world(served: Served, name: str) -> World:
         "agent-relations": [relation["id"]],
         "sessions": [session["session_id"]],
         "tokens": [weak.id],
+        "tools": [name, f"{name}-3"],
+        "capabilities": ["memory", "knowledge"],
+        "mcp-servers": [name, f"{name}-3"],
+        "rate-limits": [name, f"{name}-3"],
     }
+    for rule in keys["rate-limits"]:
+        limit = {"name": rule, "key_header": "X-Fuzz", "tiers": {"all": {"unlimited": True}}}
+        await client.post("/api/v1/rate-limits", json=limit)
+    mcp.how["more_tools"].append({"name": name, "inputSchema": {}})
+    await client.post("/api/v1/mcp-servers", json={"name": name, "url": mcp.url})
+    await client.post("/api/v1/mcp-servers", json={"name": f"{name}-3", "url": mcp.url, "enabled": False})
+    for tool in (name, f"{name}-3"):
+        await client.post("/api/v1/tools", json={"name": tool, "url": "http://127.0.0.1:1/"})
+    for type in keys["capabilities"]:
+        await client.post(f"/api/v1/agents/{name}/capabilities", json={"type": type})
+    schema = (await client.get(f"/api/v1/schemas/{name}")).json()
+    at = memory.Place(schema["id"], name, "", "", None, MemoryConfig(), None)
+    await engine.db.write(memory.store, at, "Likes fuzz", {}, None)
+    keys["memory"] = [entry.id for entry in await engine.db.read(memory.entries, name, "", 1)]
     admin = await token_with(engine, "admin", name=f"{name}-admin")
     user = sign(fresh({"sub": name, "scope": "chat"}), key)
     return World(keys, [admin.token, sign(fresh(CLAIMS), key)], [weak.token, user, *forgeries(CLAIMS, key).values()])
@@ -147,8 +173,13 @@ QUERY_NAMES = st.sampled_from(
 QUERY_VALUES = STRINGS | NUMBERS.map(str) | st.sampled_from(["false", "2026-03-01", "9999-12-31", "0000-00-00", "²"])
 RAW_PARTS = st.sampled_from(["%", "%00", "%ff", "%2e%2e", "..%2f..", "%ed%a0%80", "0", "-1", "9" * 30, "~", ";a=b"])
 
-WORDS = {"type": st.sampled_from(["scripted", "demo"]), "scopes": st.lists(st.sampled_from(sorted(SCOPES)), max_size=3)}
+WORDS = {
+    "type": st.sampled_from(["scripted", "demo", "memory", "http"]),
+    "scopes": st.lists(st.sampled_from(sorted(SCOPES)), max_size=3),
+}
 """Values of fields whose type alone does not tell which words are known."""
+NEEDED = {"/api/v1/rate-limits/usage": "?key_header=X-Fuzz&key_value=1"}
+"""Query strings without which a route refuses everybody."""
 
 
 def fitting(kind: inspect.Type, keys: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
@@ -186,6 +217,8 @@ def fitting(kind: inspect.Type, keys: st.SearchStrategy[str]) -> st.SearchStrate
             return st.dictionaries(st.text(max_size=10), fitting(kind.value_type, keys), max_size=3)
         case inspect.UnionType():
             return st.one_of([fitting(one, keys) for one in kind.types])
+        case inspect.BytesType():
+            return st.binary(max_size=40).map(lambda raw: b64encode(raw).decode())
         case inspect.AnyType() | inspect.RawType():
             return VALUES
     raise AssertionError(f"no values for {kind}; add some")
@@ -221,7 +254,10 @@ def shots(route: Route, there: World) -> st.SearchStrategy[Shot]:
     keys = st.sampled_from(every)
     parts = list(path_parts(route, there))
     body = bodies(route, keys)
-    aimed = st.tuples(*(st.sampled_from(keys).map(piece.__add__) for piece, keys in parts)).map("".join)
+    needed = NEEDED.get(route.path, "")
+    aimed = st.tuples(*(st.sampled_from(keys).map(piece.__add__) for piece, keys in parts), st.just(needed)).map(
+        "".join
+    )
     good = st.sampled_from(there.good).map(bearer)
     odd = st.sampled_from(every) | STRINGS.map(lambda text: quote(text, "", errors="surrogatepass")) | RAW_PARTS
     strange = st.tuples(*((odd if keys != [""] else st.just("")).map(piece.__add__) for piece, keys in parts))
@@ -267,8 +303,13 @@ async def check(client: httpx.AsyncClient, route: Route, shot: Shot) -> int:
         check_refusal(response, f"{label(route)} {shot}")
     elif response.status_code == 204:
         assert raw == b""
+    elif route.path == "/metrics":
+        assert raw.startswith(b"# HELP ")
     else:
         assert 200 <= response.status_code < 300
+        if response.headers["content-type"] == "application/x-yaml":
+            assert not documents.read(raw)[1]
+            return response.status_code
         msgspec.json.decode(raw, type=Any if route.answer is None else route.answer)
     return response.status_code
 

@@ -1,7 +1,7 @@
 """Every hook, once, in a real engine."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +14,14 @@ from bytebrew import (
     AuthMode,
     CatalogModel,
     CatalogProvider,
+    ConfigSection,
     Forbidden,
     MessageDelta,
     Migration,
     Outcome,
     Request,
     Route,
+    Sample,
     Settings,
     Tool,
     ToolCall,
@@ -61,7 +63,7 @@ def test_every_hook_has_a_test_of_its_name() -> None:
     tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert hooks
     assert hooks <= tests
-    assert set(hookspecs.DECLARING) | set(hookspecs.OBSERVING) | {"register_commands"} == hooks
+    assert set(hookspecs.DECLARING) | set(hookspecs.OBSERVING) | {"register_commands", "collect_metrics"} == hooks
 
 
 async def test_register_settings() -> None:
@@ -202,6 +204,43 @@ async def test_register_guards() -> None:
         assert (await client.post("/api/v1/models", headers={"authorization": ""})).status_code == 401
 
 
+async def test_register_config_sections() -> None:
+    ponds: dict[str, int] = {}
+    told: list[str] = []
+
+    class PondItem(Struct, frozen=True, kw_only=True):
+        name: str
+        depth: int
+
+    class Ponds(ConfigSection):
+        key = "ponds"
+        item = PondItem
+
+        def export(self, conn: Any, engine: Engine) -> dict[str, Any]:
+            return {name: {"depth": depth} for name, depth in sorted(ponds.items())}
+
+        def put(self, conn: Any, engine: Engine, actor: Actor, name: str, given: Any) -> None:
+            ponds[name] = given["depth"]
+            told.append(actor.name)
+
+        def delete(self, conn: Any, engine: Engine, name: str) -> None:
+            del ponds[name]
+
+        async def changed(self, engine: Engine) -> None:
+            told.append("changed")
+
+    section = plugin(register_config_sections=lambda register: register(Ponds()))
+    async with served_engine(section) as (_, client):
+        url, yaml = "/api/v1/config/import", b"ponds: {village: {depth: 3}, castle: {depth: 9}}"
+        answer = (await client.post(url, content=yaml, headers={"content-type": "text/yaml"})).json()
+        assert (answer["ponds_imported"], ponds) == (2, {"village": 3, "castle": 9})
+        assert told == ["bootstrap-admin", "bootstrap-admin", "changed"]
+        exported = (await client.get("/api/v1/config/export")).text
+        assert "\nponds:\n  castle:\n    depth: 9\n  village:\n    depth: 3\n" in exported
+        assert (await client.post(f"{url}?mode=replace", json={"ponds": {"castle": None}})).status_code == 200
+        assert (ponds, told[3:]) == ({"castle": 9}, ["changed"])
+
+
 def test_register_commands(tmp_path: Path) -> None:
     source = """
 from bytebrew import hookimpl
@@ -216,6 +255,23 @@ def register_commands(cli):
     settings = {"BYTEBREW_PLUGINS_DIR": str(tmp_path)}
     assert run("quack", settings=settings).stdout == "quack!\n"
     assert "Quack once." in run("--help", settings=settings).stdout
+
+
+async def test_collect_metrics(caplog: pytest.LogCaptureFixture) -> None:
+    def depth(engine: Engine) -> Iterator[Sample]:
+        yield Sample("pond_depth_meters", 3 if engine.runner.turns == {} else 0, {"pond": "village"}, help="Water")
+        yield Sample("pond_quacks_total", 7, kind="counter")
+
+    def dry(engine: Engine) -> Iterator[Sample]:
+        yield Sample("well_depth_meters", 1)
+        raise ValueError("the well is dry")
+
+    async with engine(plugin("pond", collect_metrics=depth), plugin("well", collect_metrics=dry)) as running:
+        told = {sample.name: (sample.value, dict(sample.labels), sample.kind) for sample in running.samples()}
+    assert told["pond_depth_meters"] == (3, {"pond": "village"}, "gauge")
+    assert told["pond_quacks_total"] == (7, {}, "counter")
+    assert "well_depth_meters" not in told
+    assert [one.getMessage() for one in caplog.records if one.exc_info] == ["plugin well failed in collect_metrics"]
 
 
 async def test_turn_started() -> None:

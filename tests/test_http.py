@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bytebrew.errors import ProviderError
-from bytebrew.http import MAX_ERROR_BYTES, Http, UpstreamError
+from bytebrew.http import MAX_ERROR_BYTES, Exchange, Http, UpstreamError, is_public
 from tests.upstream import STREAM, Act, Step, broken, chunk, client, data, head, refused, streamed, upstream
 
 
@@ -322,3 +322,76 @@ async def test_each_origin_has_one_client() -> None:
         assert http.client("http://a.test/x") is http.client("http://a.test/y?z")
         assert http.client("http://a.test/") is not http.client("http://a.test:81/")
         assert http.client("http://a.test/") is not http.client("https://a.test/")
+
+
+async def test_cookies_are_not_kept() -> None:
+    answer = [head(set_cookie="session=ada; Path=/", content_length=0)]
+    async with upstream(answer) as double, client() as http:
+        for _ in range(2):
+            async with http.stream("GET", double.url):
+                pass
+            await http.ask("GET", double.url)
+    assert all("cookie" not in seen.headers for seen in double.requests)
+
+
+@pytest.mark.parametrize("status", [200, 302, 404, 500])
+async def test_an_exchange_is_told_as_it_went(status: int) -> None:
+    answer = [head(status, content_type="text/plain", location="/there", content_length=5) + b"words"]
+    async with upstream(answer) as double, client() as http:
+        told = await http.ask("POST", double.url, headers={"X-A": "a"}, json={"b": 1})
+    headers = {"content-type": "text/plain", "location": "/there", "content-length": "5"}
+    assert told == Exchange(status, headers, b"words", False)
+    assert (double.requests[0].headers["x-a"], double.requests[0].json) == ("a", {"b": 1})
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("size", "cut"), [(0, False), (999, False), (1000, False), (1001, True), (50_000_000, True)])
+async def test_the_body_of_an_exchange_ends_at_its_limit(size: int, cut: bool, packed: bool) -> None:
+    body = gzip.compress(bytes(size), 1) if packed else bytes(min(size, 2000))
+    encoding: dict[str, Any] = {"content_encoding": "gzip"} if packed else {}
+    async with upstream([head(content_length=len(body), **encoding) + body]) as double, client() as http:
+        told = await http.ask("GET", double.url, limit=1000)
+    assert (told.body, told.cut) == (bytes(min(size, 1000)), cut)
+
+
+async def test_an_exchange_takes_the_time_that_its_caller_gives_it() -> None:
+    async with upstream([0.1, head(content_length=2) + b"o", 0.1, b"k"]) as double, client(0.05, 0.05) as http:
+        assert (await http.ask("GET", double.url)).body == b"ok"
+
+
+async def test_a_cancelled_exchange_closes_its_connection_at_once() -> None:
+    async with upstream(broken(data("1"), Act.HANG)) as double, client() as http:
+        with anyio.move_on_after(0.05):
+            await http.ask("GET", double.url)
+        with anyio.fail_after(1):
+            await double.left.wait()
+
+
+async def test_an_exchange_with_public_addresses_only_connects_to_no_other() -> None:
+    async with upstream(refused(200, {})) as double, client() as http:
+        assert (await http.ask("GET", double.url)).status == 200
+        for url in (double.url, double.url.replace("127.0.0.1", "localhost")):
+            with pytest.raises(ProviderError, match="is no public address"):
+                await http.ask("GET", url, public_only=True)
+    assert double.connections == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("0.0.0.0", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.9.9.9", "168.63.129.16"),
+        *("169.254.169.254", "172.16.0.1", "192.0.0.192", "192.0.2.1", "192.88.99.1", "192.168.0.1", "198.18.0.1"),
+        *("224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255", "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1"),
+        *("::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "100::1", "2001::1", "2001:db8::1"),
+        *("2002:7f00:1::", "fc00::1", "fd00:ec2::254", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1"),
+    ],
+)
+def test_an_address_that_is_not_the_internets_is_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["1.1.1.1", "8.8.8.8", "172.32.0.1", "::ffff:8.8.8.8", "64:ff9b::808:808", "2606:4700:4700::1111"]
+)
+def test_an_address_of_the_internet_is_public(address: str) -> None:
+    assert is_public(address)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bytebrew.events import frame
+from bytebrew.journal import frame
 from bytebrew.sse import Parser, ServerSentEvent
 
 ENDS = ("\n", "\r", "\r\n")

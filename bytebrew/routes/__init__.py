@@ -10,6 +10,7 @@ from bytebrew.routes import (
     approvals,
     capabilities,
     chat,
+    config,
     health,
     models,
     schemas,
@@ -37,6 +38,7 @@ CORE: tuple[Route, ...] = (
     *tasks.ROUTES,
     *tools.ROUTES,
     *settings.ROUTES,
+    *config.ROUTES,
     *usage.ROUTES,
 )
 

@@ -5,6 +5,7 @@ import sqlite3
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from bytebrew import idempotency
 from bytebrew.api import Request, Route
 from bytebrew.config import Agent, AgentPatch, NewAgent
 from bytebrew.store import agents
@@ -64,7 +65,7 @@ async def get_agent(request: Request[None]) -> AgentDetail:
 
 async def create_agent(request: Request[NewAgent]) -> AgentDetail:
     """A new agent."""
-    return await request.engine.db.write(lambda conn: _detail(conn, agents.create(conn, request.body)))
+    return await idempotency.write(request, lambda conn: _detail(conn, agents.create(conn, request.body)))
 
 
 async def update_agent(request: Request[AgentPatch]) -> AgentDetail:
@@ -100,6 +101,7 @@ ROUTES = (
         aliases=_ALIASES,
         answer=AgentDetail,
         status=201,
+        idempotent=True,
     ),
     Route(method="GET", path=_PATH, scope="agents:read", run=get_agent, summary="Get an agent", answer=AgentDetail),
     *(

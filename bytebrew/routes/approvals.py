@@ -89,6 +89,7 @@ ROUTES = (
         summary="Answer a question of a session",
         body=SessionAnswer,
         answer=Answered,
+        idempotent=True,
     ),
     Route(
         method="GET",
@@ -111,5 +112,6 @@ ROUTES = (
         summary="Answer a question",
         body=Answer,
         answer=Answered,
+        idempotent=True,
     ),
 )

@@ -11,11 +11,13 @@ from bytebrew import byok
 from bytebrew.access import check_schema
 from bytebrew.api import Reply, Request, Route, Stream
 from bytebrew.config import Url
-from bytebrew.errors import Detail, Forbidden, InvalidRequest
+from bytebrew.errors import Detail, Forbidden, Gone, InvalidRequest, TurnInterrupted
+from bytebrew.journal import OpenStretch
 from bytebrew.messages import Attachment, Usage
 from bytebrew.notation import is_uuid, new_id, new_uuid
 from bytebrew.runner import OnBusy, Turn
-from bytebrew.store import forms, schemas, sessions, turns
+from bytebrew.store import endings, forms, schemas, sessions, turns
+from bytebrew.store.endings import Ended
 
 PRIVATE = byok.HEADERS | {"authorization", "cookie"}
 """Headers that no tool is shown: they are meant for the engine alone."""
@@ -39,9 +41,10 @@ class FormAnswer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A message to a schema; without `session_id` it begins a session.
 
-    The message is a text or the answers to a form. `attachments` are images and files for models that see them. `on_busy` says what to do while the session answers
-    another message. With `subagents` the stream carries the events of spawned agents too. `headers` are added to the
-    request's own for the tools that pass some on. `user_sub` is kept with a new session.
+    The message is a text, or the answers to a form. `attachments` are images and files for models that see them.
+    `on_busy` says what to do while the session answers another message. With `subagents` the stream carries the events
+    of spawned agents too. `headers` are added to the request's own for the tools that pass some on. `user_sub` is kept
+    with a new session.
     """
 
     message: Annotated[str, Meta(min_length=1, max_length=1_000_000)] | FormAnswer
@@ -78,6 +81,8 @@ class ChatAnswer(Struct, frozen=True, kw_only=True):
 async def chat(request: Request[ChatRequest]) -> Stream | Reply:
     """Sends a message and answers with the turn's events; the turn goes on if the client leaves."""
     engine, body = request.engine, request.body
+    if request.key is not None and request.key.turn_id is not None:
+        return await _again(request, request.key.turn_id)
     entrance, owner = await engine.db.read(_entrance, request.path["name"], body.session_id)
     check_schema(request.actor, entrance.schema)
     if not entrance.chat_enabled:
@@ -104,16 +109,52 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
         subagents=body.subagents,
         fresh=body.session_id is None or is_uuid(body.session_id),
         begins=body.session_id is None,
+        key=request.key,
     )
     turn = engine.runner.turn(new, entrance, own_model)
     given = {**request.headers, **{name.lower(): value for name, value in body.headers.items()}}
     turn.headers = {name: value for name, value in given.items() if name not in PRIVATE}
     await engine.runner.submit(turn, body.on_busy)
-    headers = {"x-session-id": turn.session_id, "x-turn-id": turn.id}
-    if body.stream:
-        return Stream(frames=engine.journal.follow(turn.log, turn), headers=headers)
-    await turn.end()
-    return await _whole(request, turn, headers)
+    return await _answer(request, turn)
+
+
+async def _answer(request: Request[ChatRequest], turn: Turn) -> Stream | Reply:
+    if request.body.stream:
+        return Stream(frames=request.engine.journal.follow(turn.log, turn), headers=_headers(turn.session_id, turn.id))
+    await turn.end(patient=False)
+    fault = turn.failure
+    told = Ended(
+        id=turn.id,
+        session_id=turn.session_id,
+        status=turn.status,
+        text="".join(turn.text),
+        usage=turn.usage,
+        failure=fault.status if fault else None,
+        code=fault.code if fault else "",
+        words=fault.message if fault else "",
+    )
+    return await _whole(request, told)
+
+
+async def _again(request: Request[ChatRequest], turn_id: str) -> Stream | Reply:
+    """The answer of a turn that was begun before: the same, from its first event on."""
+    engine = request.engine
+    if (turn := engine.runner.turns.get(turn_id)) is not None:
+        return await _answer(request, turn)
+    told = await engine.db.read(endings.ended, turn_id)
+    if told is None:
+        raise Gone("The turn that this Idempotency-Key began was deleted with its session")
+    if told.last is None:
+        raise TurnInterrupted("The turn has stopped at a record and goes on when the engine is back; try again then")
+    if request.body.stream:
+        log = await engine.journal.log(told.session_id)
+        stretch = OpenStretch(told.first, told.last)
+        return Stream(frames=engine.journal.follow(log, stretch), headers=_headers(told.session_id, told.id))
+    return await _whole(request, told)
+
+
+def _headers(session_id: str, turn_id: str) -> dict[str, str]:
+    return {"x-session-id": session_id, "x-turn-id": turn_id}
 
 
 def _attachments(body: ChatRequest) -> tuple[Attachment, ...]:
@@ -131,19 +172,18 @@ def _entrance(conn: sqlite3.Connection, schema: str, session_id: str | None) -> 
     return schemas.entrance(conn, schema), sessions.owner(conn, session_id) if session_id else None
 
 
-async def _whole(request: Request[ChatRequest], turn: Turn, headers: dict[str, str]) -> Reply:
-    calls = await request.engine.db.read(_calls, turn.id)
-    if turn.failure is not None:
-        error = {"error": turn.failure.code, "message": turn.failure.message}
-        body = {**error, "session_id": turn.session_id, "turn_id": turn.id}
-        return Reply(status=turn.failure.status, body=body, headers=headers)
+async def _whole(request: Request[ChatRequest], told: Ended) -> Reply:
+    headers = _headers(told.session_id, told.id)
+    if told.failure is not None:
+        body = {"error": told.code, "message": told.words, "session_id": told.session_id, "turn_id": told.id}
+        return Reply(status=told.failure, body=body, headers=headers)
     answer = ChatAnswer(
-        session_id=turn.session_id,
-        turn_id=turn.id,
-        message="".join(turn.text),
-        tool_calls=calls,
-        usage=turn.usage,
-        status="cancelled" if turn.status == "cancelled" else "completed",
+        session_id=told.session_id,
+        turn_id=told.id,
+        message=told.text,
+        tool_calls=await request.engine.db.read(_calls, told.id),
+        usage=told.usage,
+        status="cancelled" if told.status == "cancelled" else "completed",
     )
     return Reply(body=answer, headers=headers)
 
@@ -170,6 +210,7 @@ ROUTES = (
         summary="Chat with a schema",
         body=ChatRequest,
         upload=True,
+        idempotent=True,
         streams=True,
         answer=ChatAnswer,
     ),

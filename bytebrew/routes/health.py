@@ -1,37 +1,80 @@
 """Health."""
 
 import importlib.metadata
+import shutil
+import sqlite3
 import time
 
-from msgspec import Struct
+import anyio
+from msgspec import UNSET, Struct, UnsetType
 
 from bytebrew.api import Reply, Request, Route
+from bytebrew.errors import StorageError
 from bytebrew.notation import uptime
-from bytebrew.store import agents
+from bytebrew.store import agents, settings
+
+SECONDS = 3.0
+"""How long the database may take to answer; a probe gives up soon after."""
+_PROBE = "health.probe"
 
 
 class Health(Struct, frozen=True, kw_only=True):
-    """Whether the engine serves: `ok`, or `draining` under 503."""
+    """Whether the engine serves: `ok`, or under 503 `draining` or `degraded`, where `database` says what it lacks.
+
+    `database` and `disk_free_bytes` are there too if the request says `deep=true`.
+    """
 
     status: str
     version: str
     agents_count: int
     uptime: str
+    database: str | UnsetType = UNSET
+    disk_free_bytes: int | UnsetType = UNSET
 
 
 async def health(request: Request[None]) -> Reply:
-    """The engine's state; cheap enough for a probe."""
+    """The engine's state, cheap enough for a probe; with `deep=true` the database is written to, to see that it can."""
     engine = request.engine
+    deep = request.query.get("deep", "").lower() in ("true", "1", "yes")
+    count, fault = 0, ""
+    try:
+        with anyio.fail_after(SECONDS):
+            count = await engine.db.read(agents.count)
+            if deep or engine.db.fault is not None:
+                await engine.db.write(_probe)
+    except StorageError as error:
+        fault = error.message
+    except TimeoutError:
+        fault = f"The database has not answered for {SECONDS:g} s"
+    if engine.db.fault is not None:
+        fault = engine.db.fault.message
     draining = engine.runner.draining
+    status = "draining" if draining else "degraded" if fault else "ok"
     answer = Health(
-        status="draining" if draining else "ok",
+        status=status,
         version=importlib.metadata.version("bytebrew"),
-        agents_count=await engine.db.read(agents.count),
+        agents_count=count,
         uptime=uptime(time.monotonic() - engine.started),
+        database=fault or ("ok" if deep else UNSET),
+        disk_free_bytes=shutil.disk_usage(engine.data_dir).free if deep else UNSET,
     )
-    return Reply(body=answer, status=503 if draining else 200)
+    return Reply(body=answer, status=200 if status == "ok" else 503)
+
+
+def _probe(conn: sqlite3.Connection) -> None:
+    """Writes a few pages, and leaves nothing behind."""
+    settings.put(conn, _PROBE, "x" * 16384)
+    settings.reset(conn, _PROBE)
 
 
 ROUTES: tuple[Route, ...] = (
-    Route(method="GET", path="/api/v1/health", scope=None, run=health, summary="Engine status", answer=Health),
+    Route(
+        method="GET",
+        path="/api/v1/health",
+        scope=None,
+        run=health,
+        summary="Engine status",
+        query={"deep": "true to try the database and the disk"},
+        answer=Health,
+    ),
 )

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from bytebrew import idempotency
 from bytebrew.api import Request, Route
 from bytebrew.config import Model, ModelPatch, NewModel
 from bytebrew.errors import Detail, InvalidRequest
@@ -48,7 +49,8 @@ def _complete(
 async def _stored(request: Request[Any], store: Callable[..., Model], *names: str) -> Model:
     """The model as it is now in the file; what an earlier one of its name failed at counts no more."""
     engine = request.engine
-    model = await engine.db.write(_complete, engine.providers, store, *names, _typed(request), engine.secrets)
+    args = (*names, _typed(request), engine.secrets)
+    model = await idempotency.write(request, _complete, engine.providers, store, *args)
     engine.models.breakers.pop(model.name, None)
     return model
 
@@ -114,6 +116,7 @@ ROUTES = (
         body=NewModel,
         answer=Model,
         status=201,
+        idempotent=True,
     ),
     Route(method="GET", path=_PATH, scope="models:read", run=get_model, summary="Get a model", answer=Model),
     *(

@@ -1,5 +1,6 @@
 """Schemas and their agent relations."""
 
+from bytebrew import idempotency
 from bytebrew.api import Request, Route
 from bytebrew.config import NewRelation, NewSchema, Relation, Schema, SchemaPatch
 from bytebrew.store import schemas
@@ -22,7 +23,7 @@ async def get_schema_agents(request: Request[None]) -> list[str]:
 
 async def create_schema(request: Request[NewSchema]) -> Schema:
     """A new schema."""
-    return await request.engine.db.write(schemas.create, request.body)
+    return await idempotency.write(request, schemas.create, request.body)
 
 
 async def update_schema(request: Request[SchemaPatch]) -> Schema:
@@ -78,6 +79,7 @@ ROUTES = (
         aliases=_ALIASES,
         answer=Schema,
         status=201,
+        idempotent=True,
     ),
     Route(method="GET", path=_ONE, scope=_READ, run=get_schema, summary="Get a schema", answer=Schema),
     *(

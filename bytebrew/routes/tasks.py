@@ -1,11 +1,14 @@
 """Tasks: create, list, watch, steer."""
 
+import sqlite3
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, get_args
 
 from msgspec import Meta, Struct
+from msgspec.structs import asdict
 
+from bytebrew import idempotency
 from bytebrew.api import Reply, Request, Route, Stream
 from bytebrew.config import NewTask
 from bytebrew.errors import Conflict, Detail, InvalidRequest
@@ -58,8 +61,14 @@ class Input(Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 async def create_task(request: Request[NewTask]) -> CreatedTask:
     """A new task, which starts as soon as a worker is free."""
-    task = await request.engine.tasks.create(request.body, request.actor)
-    return CreatedTask(**{name: getattr(task, name) for name in Task.__struct_fields__}, task_id=task.id)
+    task = await idempotency.write(request, _created, request.body, request.actor.subject)
+    request.engine.tasks.wake()
+    return task
+
+
+def _created(conn: sqlite3.Connection, new: NewTask, owner: str) -> CreatedTask:
+    task = tasks.create(conn, new, owner, "api")
+    return CreatedTask(**asdict(task), task_id=task.id)
 
 
 async def list_tasks(request: Request[None]) -> TaskPage:
@@ -196,6 +205,7 @@ def _route(
         aliases={"agent_name": "agent"} if body is NewTask else {},
         query=query,
         streams=run is follow_task,
+        idempotent=run is create_task,
     )
 
 

@@ -1,5 +1,6 @@
 """API tokens."""
 
+from bytebrew import idempotency
 from bytebrew.api import Request, Route
 from bytebrew.store import tokens
 
@@ -10,8 +11,8 @@ async def list_tokens(request: Request[None]) -> list[tokens.Token]:
 
 
 async def create_token(request: Request[tokens.NewToken]) -> tokens.CreatedToken:
-    """A new token, shown this once."""
-    return await request.engine.db.write(tokens.create, request.body)
+    """A new token, shown this once, and again to whoever repeats the request with its Idempotency-Key."""
+    return await idempotency.write(request, tokens.create, request.body)
 
 
 async def revoke_token(request: Request[None]) -> None:
@@ -37,6 +38,7 @@ ROUTES = (
         body=tokens.NewToken,
         answer=tokens.CreatedToken,
         status=201,
+        idempotent=True,
     ),
     Route(
         method="DELETE",

@@ -29,28 +29,27 @@ class Question(Struct, frozen=True):
 
 
 class Form(Struct, frozen=True):
-    """A form as the event `structured_output` has brought it to the client."""
+    """A form, or another block, as the event `structured_output` has brought it to the client."""
 
-    questions: tuple[Question, ...]
+    output_type: str
     title: str = ""
+    questions: tuple[Question, ...] = ()
 
 
 def last(conn: sqlite3.Connection, session_id: str) -> Form:
     """The newest form of the session; Unprocessable where none was shown."""
-    row = conn.execute(
-        """select data from events where session_id = ? and type = 'structured_output'
-        and json_extract(data, '$.output_type') = 'form' order by n desc limit 1""",
-        (session_id,),
-    ).fetchone()
-    if row is None:
-        details = [Detail("$.message.form", "the session has shown no form")]
-        raise Unprocessable("There is no form to answer; send the message as text", details=details)
-    return msgspec.json.decode(row["data"], type=Form)
+    sql = "select data from events where session_id = ? and type = 'structured_output' order by n desc"
+    for row in conn.execute(sql, (session_id,)):
+        shown = msgspec.json.decode(row["data"], type=Form)
+        if shown.output_type == "form":
+            return shown
+    details = [Detail("$.message.form", "the session has shown no form")]
+    raise Unprocessable("There is no form to answer; send the message as text", details=details)
 
 
 def answered(form: Form, answers: dict[str, Any]) -> str:
     """The answers as a message that a model can read; Unprocessable with a detail for each that does not fit."""
-    faults = {name: "is no question of the form" for name in answers.keys() - {one.id for one in form.questions}}
+    faults = dict.fromkeys(answers.keys() - {one.id for one in form.questions}, "is no question of the form")
     lines = [f"Answers to the form '{form.title}':" if form.title else "Answers to the form:"]
     for question in form.questions:
         answer = answers.get(question.id, question.default)
@@ -60,7 +59,7 @@ def answered(form: Form, answers: dict[str, Any]) -> str:
             lines.append(f"{question.label} ({question.id}): {_told(question, answer)}")
     if faults:
         details = [Detail(f"$.message.form.{name}"[:300], fault) for name, fault in sorted(faults.items())]
-        raise Unprocessable(f"The answers do not fit the form: {details[0].path} {details[0].message}", details=details)
+        raise Unprocessable(f"{len(details)} answers do not fit the form; the details name them", details=details)
     return "\n".join(lines)
 
 
@@ -71,7 +70,7 @@ def _fault(question: Question, answer: Any) -> str:
         fits = isinstance(answer, str) and len(answer) <= MOST_TEXT
         return "" if fits else f"send a text of at most {MOST_TEXT} characters"
     values = [option.value for option in question.options]
-    known = f"of {', '.join(values)}"
+    known = f"of {', '.join(values)}"[:500]
     if question.type == "select":
         return "" if answer in values else f"send one {known}"
     chosen = isinstance(answer, list | tuple) and all(one in values for one in answer)

@@ -8,13 +8,15 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import astuple
 
+from bytebrew.api import Key
 from bytebrew.auth import Actor
 from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, NotFound, Unprocessable
+from bytebrew.journal import read_events
 from bytebrew.messages import Attachment, Message, ToolCall, Usage
 from bytebrew.notation import now
 from bytebrew.providers import Spent
-from bytebrew.store import confirmations, messages, sessions
+from bytebrew.store import confirmations, idempotency, messages, sessions
 from bytebrew.store.confirmations import Confirmation
 from bytebrew.tools import SpawnLimits
 
@@ -34,7 +36,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     `own_key`: its caller's key calls the model, and is in memory alone. `fresh` lets the turn begin a session under
     its id, which is then its `owner`'s; `begins` says that the id was made for this turn. With `subagents` its stream
     carries the events of the agents that it spawns. `parent` is there on a spawned agent's turn, whose session lies
-    within the parent's; `lineage` are the agents above it, the root first.
+    within the parent's; `lineage` are the agents above it, the root first. `key` is its request's Idempotency-Key.
     """
 
     id: str
@@ -54,6 +56,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     limits: SpawnLimits | None = None
     fresh: bool
     begins: bool
+    key: Key | None = None
 
 
 class OpenTurn(Struct, frozen=True, kw_only=True):
@@ -166,6 +169,8 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
     if first_event is not None:
         messages.append(conn, new.session_id, new.id, [Message("user", new.message, attachments=new.attachments)])
     conn.execute("update schemas set chat_last_fired_at = ? where name = ?", (moment, new.schema))
+    if new.key is not None:
+        idempotency.keep(conn, new.key, turn_id=new.id)
 
 
 def _check_limits(conn: sqlite3.Connection, new: NewTurn, parent: Parent, limits: SpawnLimits) -> None:
@@ -196,14 +201,15 @@ def finish(
     last_event: int,
     usage: Usage,
     unsaved: Unsaved,
+    failure: int | None = None,
 ) -> None:
     """Marks a turn as ended, with its questions, and takes its last messages into the session."""
     conn.execute(_CLOSE_QUESTIONS, (turn_id,))
     _save(conn, turn_id, session_id, unsaved)
     conn.execute(
-        """update turns set status = ?, last_event = ?, input_tokens = ?, output_tokens = ?, cached_tokens = ?,
-        thinking_tokens = ?, cost_usd = ?, finished_at = ? where id = ?""",
-        (status, last_event, *astuple(usage), now(), turn_id),
+        """update turns set status = ?, failure = ?, last_event = ?, input_tokens = ?, output_tokens = ?,
+        cached_tokens = ?, thinking_tokens = ?, cost_usd = ?, finished_at = ? where id = ?""",
+        (status, failure, last_event, *astuple(usage), now(), turn_id),
     )
 
 
@@ -219,13 +225,13 @@ def _save(conn: sqlite3.Connection, turn_id: str, session_id: str, unsaved: Unsa
     )
 
 
-def close(conn: sqlite3.Connection, turn_id: str, last_event: int) -> None:
-    """Marks a turn that a stopped engine left and that cannot go on as failed."""
+def close(conn: sqlite3.Connection, turn_id: str, last_event: int, failure: int) -> None:
+    """Marks a turn that cannot go on as failed; `failure` is its HTTP status."""
     conn.execute(_CLOSE_QUESTIONS, (turn_id,))
     conn.execute(
-        """update turns set status = 'failed', first_event = coalesce(first_event, ?1), last_event = ?1,
+        """update turns set status = 'failed', failure = ?4, first_event = coalesce(first_event, ?1), last_event = ?1,
         finished_at = ?2 where id = ?3""",
-        (last_event, now(), turn_id),
+        (last_event, now(), turn_id, failure),
     )
 
 
@@ -407,7 +413,6 @@ def outcome(conn: sqlite3.Connection, turn_id: str) -> Ending | None:
         return None
     if row["status"] != "failed":
         return Ending(row["status"], last_word(conn, row["session_id"], turn_id), "")
-    sql = "select data from events where session_id = ? and n = ?"
-    event = conn.execute(sql, (row["session_id"], row["last_event"])).fetchone()
-    fault = msgspec.json.decode(event["data"]) if event else {"message": "It failed", "code": "turn_failed"}
+    found = read_events(conn, row["session_id"], row["last_event"] - 1, row["last_event"])
+    fault = msgspec.json.decode(found[0][2]) if found else {"message": "It failed", "code": "turn_failed"}
     return Ending("failed", fault["message"], fault["code"])

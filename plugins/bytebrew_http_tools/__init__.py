@@ -9,6 +9,7 @@ from bytebrew import Agent, Tool, Toolset, hookimpl
 from . import store
 from .declared import DeclaredTool
 from .routes import ROUTES
+from .section import ToolsSection
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -42,6 +43,11 @@ def register_migrations(register: Any) -> None:
 @hookimpl
 def register_toolsets(register: Any, engine: "Engine") -> None:
     register(HttpTools(engine))
+
+
+@hookimpl
+def register_config_sections(register: Any) -> None:
+    register(ToolsSection())
 
 
 @hookimpl

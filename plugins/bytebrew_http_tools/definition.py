@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -139,10 +139,9 @@ def merged(old: Definition, patch: HttpToolPatch) -> tuple[Definition, str | Non
         first, _, rest = endpoint.strip().partition(" ")
         method, changes["url"] = (first.upper(), rest.strip()) if rest else ("", first)
         if method and changes.setdefault("method", method) != method:
-            raise InvalidRequest(
-                f"method: {changes['method']} is not the endpoint's",
-                details=[Detail("$.method", f"the endpoint says {method}")],
-            )
+            raise _bad("$.method", f"the endpoint says {method}")
+        if changes.get("method", "GET") not in get_args(Method):
+            raise _bad("$.endpoint", f"{method} is none of {', '.join(get_args(Method))}")
     auth, credential = _auth(changes.get("auth", UNSET), old)
     new = replace(old, **changes | {"auth": auth})
     if faults := list(_faults(new, credential or "")):
@@ -151,7 +150,7 @@ def merged(old: Definition, patch: HttpToolPatch) -> tuple[Definition, str | Non
 
 
 def _auth(given: Auth | UnsetType | None, old: Definition) -> tuple[Auth | None, str | None]:
-    if given is UNSET or isinstance(given, UnsetType):
+    if isinstance(given, UnsetType):
         return old.auth, None
     if given is None:
         return None, ""

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from bytebrew import Duration, Name, Url
 from msgspec import UNSET, Meta, Struct, UnsetType
+
+from bytebrew import Duration, Name, Url
 
 Type = Literal["stdio", "http", "streamable-http", "sse"]
 AuthType = Literal["none", "api_key", "bearer", "forward_headers"]
@@ -15,11 +16,10 @@ Token = Annotated[str, Meta(max_length=200, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-
 """The name of a header (RFC 9110 section 5.1)."""
 Headers = Annotated[tuple[Token, ...], Meta(max_length=50)]
 Line = Annotated[str, Meta(max_length=8000, pattern=r"^[^\x00\r\n]*\Z")]
-Variable = Annotated[str, Meta(max_length=200, pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")]
-Variables = Annotated[dict[Variable, Annotated[str, Meta(max_length=8000, pattern=r"^[^\x00]*\Z")]], Meta(max_length=100)]
-HeaderLines = Annotated[dict[Token, Line], Meta(max_length=50)]
+Variables = Annotated[dict[str, Annotated[str, Meta(max_length=8000, pattern=r"^[^\x00]*\Z")]], Meta(max_length=100)]
+HeaderLines = Annotated[dict[str, Line], Meta(max_length=50)]
 ToolNames = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=255)], ...], Meta(max_length=500)]
-ByAgent = Annotated[dict[Name, ToolNames], Meta(max_length=500)]
+ByAgent = Annotated[dict[str, ToolNames], Meta(max_length=500)]
 
 MASK = "***"
 """Stands for a stored value; sent back, it keeps that value."""
@@ -36,12 +36,14 @@ class Mcp(Struct, frozen=True, kw_only=True):
     mcp_stdio_cpu: Annotated[Duration, Meta(description="most CPU time of such a command; 0: any")] = Duration(3600)
     mcp_connect_timeout: Annotated[Duration, Meta(description="longest wait for an MCP server to begin")] = Duration(30)
     mcp_probe_timeout: Annotated[
-        Duration, Meta(description="wait for an MCP command to answer in the newest version before an older one")
+        Duration, Meta(description="wait for an answer in the newest version of MCP, before an older one; 0: no try")
     ] = Duration(3)
     mcp_call_timeout: Annotated[
         Duration, Meta(description="longest wait for an MCP tool, counted anew from each progress that it reports")
     ] = Duration(30)
-    mcp_call_max: Annotated[Duration, Meta(description="longest run of an MCP tool that reports progress")] = Duration(600)
+    mcp_call_max: Annotated[Duration, Meta(description="longest run of an MCP tool that reports progress")] = Duration(
+        600
+    )
 
 
 class NewServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

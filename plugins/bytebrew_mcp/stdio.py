@@ -6,12 +6,13 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import NoReturn, Self, cast
 
 from msgspec.json import encode
 
-from .words import MAX_MESSAGE_BYTES, Lost, Message, Receive, decode
+from .words import MAX_MESSAGE_BYTES, Channel, Lost, Message, Receive, decode
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +28,12 @@ exec "$@"
 """Sets the limits, leaves a watcher that ends the whole group once the engine's end of a pipe is closed, and becomes
 the command. The engine's death closes the pipe too, whatever it dies of."""
 END_SECONDS = 2.0
+UNREAD_BYTES = 16 * 1024 * 1024
 LINES_A_MINUTE = 60
 LINE_CHARACTERS = 500
 
 
-class Stdio:
+class Stdio(Channel, asyncio.SubprocessProtocol):
     """A server's standard streams; messages are lines. `secrets` are blotted out of what it writes to its log."""
 
     def __init__(
@@ -51,115 +53,120 @@ class Stdio:
         self._secrets = sorted((one for one in secrets if len(one) >= 4), key=len, reverse=True)
         self._logged: deque[float] = deque(maxlen=LINES_A_MINUTE)
         self._last_words = ""
+        self._fault = ""
+        self._rest = {1: bytearray(), 2: bytearray()}
+        self._receive: Receive | None = None
+        self._exited = asyncio.Event()
+        self._over = asyncio.Event()
 
-    async def __aenter__(self) -> "Stdio":
+    async def __aenter__(self) -> Self:
         watched, self._leash = os.pipe()
+        arguments = ("/bin/sh", "-c", LAUNCH, "mcp", *self._limits, f"/dev/fd/{watched}", *self._command)
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                "/bin/sh",
-                "-c",
-                LAUNCH,
-                "mcp",
-                *self._limits,
-                f"/dev/fd/{watched}",
-                *self._command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=self._env,
-                start_new_session=True,
-                pass_fds=(watched,),
+            await asyncio.get_running_loop().subprocess_exec(
+                lambda: self, *arguments, env=self._env, start_new_session=True, pass_fds=(watched,)
             )
-        except (OSError, ValueError) as error:
+        except BaseException as error:
             os.close(self._leash)
-            raise Lost(f"cannot be started: {error}") from error
+            if isinstance(error, OSError | ValueError):
+                raise Lost(f"cannot be started: {error}") from error
+            raise
         finally:
             os.close(watched)
-        self._log_reader = asyncio.create_task(self._read_log())
+        self._input = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Closes the server's input, then asks it to end, then ends it and all that it has started."""
-        process = self._process
-        if process.stdin:
-            process.stdin.close()
-        for ask in (None, signal.SIGTERM):
-            if ask is not None:
-                with suppress(ProcessLookupError):
-                    process.send_signal(ask)
+        self._input.close()
+        for ask in (0, signal.SIGTERM, signal.SIGKILL):
+            self._signal(ask)
             with suppress(TimeoutError):
                 async with asyncio.timeout(END_SECONDS):
-                    await process.wait()
+                    await self._exited.wait()
                     break
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
         os.close(self._leash)
-        await process.wait()
-        self._log_reader.cancel()
-        await asyncio.wait([self._log_reader])
+        self._transport.close()
 
-    async def read(self, receive: Receive, version: Callable[[], str]) -> None:
+    async def read(self, receive: Receive) -> NoReturn:
         """Hands in each message; a line that is none is logged and left out."""
-        assert self._process.stdout is not None
-        rest = bytearray()
-        while chunk := await self._process.stdout.read(65536):
-            *lines, tail = chunk.split(b"\n")
-            for line in lines:
-                rest += line
-                self._take(bytes(rest), receive)
-                rest.clear()
-            rest += tail
-            if len(rest) > MAX_MESSAGE_BYTES:
-                raise Lost(f"sent a line of more than {MAX_MESSAGE_BYTES} bytes")
-        raise Lost(await self._epitaph())
+        self._receive = receive
+        await self._over.wait()
+        code = self._transport.get_returncode()
+        if code is None:
+            how = self._fault or "closed its output"
+        else:
+            how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        raise Lost(f"{how}: {self._last_words}" if self._last_words else how)
 
     async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
         """Writes one line; the answer comes through `read`."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(encode(message) + b"\n")
-            await self._process.stdin.drain()
-        except (OSError, RuntimeError) as error:
-            raise Lost(f"does not read any more: {error}") from error
+        if self._over.is_set() or self._input.is_closing():
+            raise Lost("is gone")
+        self._input.write(encode(message) + b"\n")
+        if self._input.get_write_buffer_size() > UNREAD_BYTES:
+            self._end("does not read what it is sent")
+            raise Lost(self._fault)
 
-    def _take(self, line: bytes, receive: Receive) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.SubprocessTransport, transport)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        rest = self._rest[fd]
+        rest += data
+        if b"\n" in data:
+            *lines, tail = rest.split(b"\n")
+            rest[:] = tail
+            for line in lines:
+                if fd == 1:
+                    self._take(bytes(line))
+                else:
+                    self._log(line)
+        if fd == 2 and len(rest) > LINE_CHARACTERS:
+            self._log(rest)
+            rest.clear()
+        if len(rest) > MAX_MESSAGE_BYTES:
+            self._end(f"sent a line of more than {MAX_MESSAGE_BYTES} bytes")
+            rest.clear()
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if fd == 2:
+            self._log(self._rest[2])
+        if fd == 1 and self._transport.get_returncode() is None:
+            asyncio.get_running_loop().call_later(1, self._over.set)  # it may be about to end, and its end says more
+
+    def process_exited(self) -> None:
+        self._signal(signal.SIGKILL)  # what is left of the group, which holds the pipes open
+        self._exited.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over.set()
+
+    def _end(self, fault: str) -> None:
+        self._fault = fault
+        self._over.set()
+
+    def _signal(self, number: int) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._transport.get_pid(), number)
+
+    def _take(self, line: bytes) -> None:
         if not line.strip():
             return
         try:
             for message in decode(line):
-                receive(message)
+                if self._receive is not None:
+                    self._receive(message)
         except ValueError:
-            self._log(f"on its standard output, which is for messages: {line.decode('utf-8', 'replace')}")
+            self._log(b"no message: " + line)
 
-    async def _epitaph(self) -> str:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await self._process.wait()
-                await asyncio.wait([self._log_reader])
-        code = self._process.returncode
-        if code is None:
-            how = "closed its output"
-        else:
-            how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return f"{how}: {self._last_words}" if self._last_words else how
-
-    async def _read_log(self) -> None:
-        assert self._process.stderr is not None
-        rest = b""
-        while chunk := await self._process.stderr.read(4096):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in [*lines, rest] if len(rest) > 8192 else lines:
-                self._log(line.decode("utf-8", "replace").strip())
-            rest = b"" if len(rest) > 8192 else rest
-        self._log(rest.decode("utf-8", "replace").strip())
-
-    def _log(self, line: str) -> None:
+    def _log(self, raw: bytes | bytearray) -> None:
+        line = raw.decode("utf-8", "replace").strip()
         if not line:
             return
         for secret in self._secrets:
             line = line.replace(secret, "***")
-        line = line[:LINE_CHARACTERS]
-        self._last_words = line
+        line = self._last_words = line[:LINE_CHARACTERS]
         moment = time.monotonic()
         if len(self._logged) < LINES_A_MINUTE or moment - self._logged[0] > 60:
             self._logged.append(moment)

@@ -1,14 +1,16 @@
 """MCP servers and the pins of their tools: rows."""
 
+import re
 import sqlite3
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from bytebrew import Conflict, Detail, InvalidRequest, Migration, NotFound, new_uuid, now
 from msgspec import UNSET
 from msgspec.structs import asdict
+
+from bytebrew import Conflict, Detail, InvalidRequest, Migration, NotFound, new_uuid, now, resolved
 
 from .config import MASK, NewServer, ServerPatch, ServerRow
 
@@ -52,6 +54,11 @@ MIGRATIONS = (
     ),
 )
 _JSON = ("args", "env", "headers", "forward_headers", "allow_tools", "deny_tools", "agent_tools")
+_KEYS = {
+    "env": re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}"),
+    "headers": re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}"),
+    "agent_tools": re.compile(r"[a-z0-9][a-z0-9._-]{0,254}"),
+}
 _FORBIDDEN = {"host", "connection", "content-length", "content-type", "transfer-encoding", "accept", "upgrade"}
 
 
@@ -81,7 +88,9 @@ def agents_of(conn: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
 def create(conn: sqlite3.Connection, new: NewServer, engine: "Engine") -> ServerRow:
     """The server, now stored."""
     if conn.execute("select 1 from mcp_servers where name = ?", (new.name,)).fetchone():
-        raise Conflict(f"There is an MCP server '{new.name}' already; change it with PUT /api/v1/mcp-servers/{new.name}")
+        raise Conflict(
+            f"There is an MCP server '{new.name}' already; change it with PUT /api/v1/mcp-servers/{new.name}"
+        )
     values = asdict(new)
     values["type"] = new.type or ("stdio" if new.command else "streamable-http")
     moment = now()
@@ -147,8 +156,8 @@ def approve(conn: sqlite3.Connection, server_id: str, tool: str, digest: str) ->
 
 
 def opened(sealed: Mapping[str, str], engine: "Engine") -> dict[str, str]:
-    """The values behind sealed ones; Unprocessable where they were sealed with another key."""
-    return {name: engine.secrets.open(b64decode(value)) for name, value in sealed.items()}
+    """The values behind sealed ones, of variables too; Unprocessable where they were sealed with another key."""
+    return {name: resolved(engine.secrets.open(b64decode(value))) for name, value in sealed.items()}
 
 
 def _pin(conn: sqlite3.Connection, how: str, server_id: str, digests: Iterable[tuple[str, str]]) -> None:
@@ -205,6 +214,12 @@ def _check(values: Mapping[str, Any]) -> None:
             faults.append(Detail("$.auth_key_env", "names no variable of env"))
         elif not values["auth_key_env"] and not values["sealed_key"]:
             faults.append(Detail("$.auth_key", f"auth_type {values['auth_type']} needs it"))
+    faults += [
+        Detail(f"$.{field}.{name[:100]}", "is no name for it")
+        for field, form in _KEYS.items()
+        for name in values[field]
+        if not form.fullmatch(name)
+    ]
     for field in ("headers", "forward_headers"):
         faults += [
             Detail(f"$.{field}", f"{name} is set by the engine")

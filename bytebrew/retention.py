@@ -1,0 +1,185 @@
+"""Retention: old sessions go, old events are packed, spent keys are forgotten, and the disk gets its space back."""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import anyio
+from msgspec import Meta
+
+from bytebrew import journal
+from bytebrew.errors import StorageError
+from bytebrew.notation import rfc3339
+from bytebrew.options import Option
+from bytebrew.store import idempotency, settings
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+
+log = logging.getLogger(__name__)
+
+PAUSE = 60.0
+"""Seconds between two looks for what is due."""
+REST = 4
+"""How much longer the worker rests than it worked, so that it takes a fifth of the writer at most."""
+SPARE_PAGES = 256
+"""Free pages that a running engine keeps: they will be written again soon."""
+
+_Days = Annotated[int, Meta(ge=0, le=36500)]
+SESSIONS = Option(
+    key="retention.sessions",
+    type=_Days,
+    default=0,
+    help="days after its last message on which a session is deleted with all that belongs to it; 0: never",
+)
+EVENTS = Option(
+    key="retention.events",
+    type=_Days,
+    default=7,
+    help="days after which a finished turn's events are packed, to be replayed byte for byte all the same; 0: never",
+)
+KEYS = Option(
+    key="retention.idempotency",
+    type=Annotated[int, Meta(ge=1, le=365)],
+    default=1,
+    help="days for which the same Idempotency-Key gets the same answer",
+)
+OPTIONS = (SESSIONS, EVENTS, KEYS)
+
+
+def expire_keys(conn: sqlite3.Connection) -> Sequence[object]:
+    """Forgets some keys whose time is over."""
+    before = _before(conn, KEYS)
+    return range(idempotency.expire(conn, before, 200)) if before else ()
+
+
+def pack_events(conn: sqlite3.Connection) -> Sequence[object]:
+    """Packs some events of a turn that has ended long ago; a session is packed before it goes, so that it goes fast."""
+    before = max(_before(conn, EVENTS), _before(conn, SESSIONS))
+    turn = conn.execute(
+        """select id, session_id, first_event, last_event from turns where packed = 0 and finished_at is not null
+        and finished_at < ? order by finished_at limit 1""",
+        (before,),
+    ).fetchone()
+    if turn is None:
+        return ()
+    packed = journal.pack(conn, turn["session_id"], turn["first_event"] or 0, turn["last_event"] or 0)
+    if not packed:
+        conn.execute("update turns set packed = 1 where id = ?", (turn["id"],))
+    return (turn["id"],)
+
+
+def expire_sessions(conn: sqlite3.Connection) -> Sequence[object]:
+    """Deletes a session that nobody has written to for long, unless a turn or a task of it is open."""
+    row = conn.execute(
+        """select id from sessions s where parent_id is null and created_at < ?1 and updated_at < ?1
+        and not exists (select 1 from turns t where t.session_id = s.id and t.status in ('queued', 'running'))
+        and not exists (select 1 from tasks k where k.session_id = s.id and k.completed_at is null)
+        order by created_at, id limit 1""",
+        (_before(conn, SESSIONS),),
+    ).fetchone()
+    if row is None:
+        return ()
+    conn.execute("delete from sessions where id = ?", (row["id"],))
+    return (row["id"],)
+
+
+def shrink(conn: sqlite3.Connection, spare: int = SPARE_PAGES) -> Sequence[object]:
+    """Takes some free pages off the end of the file."""
+    free = _number(conn, "freelist_count")
+    if free <= spare:
+        return ()
+    for _ in range(min(64, free - spare)):
+        conn.execute("pragma incremental_vacuum(1)")  # the module steps it once only, which is one page
+    return range(free - _number(conn, "freelist_count"))
+
+
+def _before(conn: sqlite3.Connection, option: Option) -> str:
+    """The moment before which an option's time is over, or "", which is before all moments."""
+    days = settings.value(conn, option.key, option.default)
+    return rfc3339(datetime.now(UTC) - timedelta(days=days)) if days else ""
+
+
+def _number(conn: sqlite3.Connection, pragma: str) -> int:
+    return int(conn.execute(f"pragma {pragma}").fetchone()[0])
+
+
+STEPS: tuple[Callable[[sqlite3.Connection], Sequence[object]], ...] = (
+    expire_keys,
+    pack_events,
+    expire_sessions,
+    shrink,
+)
+"""Each does a little of its work in a transaction and answers what it did; nothing, once there is no more to do."""
+
+
+async def keep(engine: "Engine", scope: anyio.CancelScope) -> None:
+    """Does what is due, a little at a time, until the scope is cancelled."""
+    with scope:
+        while True:
+            await anyio.sleep(PAUSE)
+            try:
+                await tidy(engine)
+            except StorageError as error:
+                log.warning("nothing is cleared away for now: %s", error)
+            except Exception:
+                log.exception("clearing away failed; trying again later")
+
+
+async def tidy(engine: "Engine") -> None:
+    """Does what is due once, and rests longer than it works."""
+    shrunk = False
+    for step in STEPS:
+        while True:
+            begun = time.monotonic()
+            if not (done := await engine.db.write(step)):
+                break
+            if step is expire_sessions:
+                for session_id in done:
+                    engine.journal.forget(str(session_id))
+            shrunk = shrunk or step is shrink
+            await anyio.sleep(REST * (time.monotonic() - begun))
+    if shrunk:
+        await engine.db.checkpoint()
+
+
+class Swept(NamedTuple):
+    """What was cleared away, and the size of the database in bytes before and after."""
+
+    keys: int
+    sessions: int
+    before: int
+    after: int
+
+
+def sweep(conn: sqlite3.Connection) -> Swept:
+    """Does all that is due, on a connection of its own, and leaves gaps for an engine that runs on the same file."""
+    before = _size(conn)
+    keys = sum(_all(conn, expire_keys))
+    sum(_all(conn, pack_events))
+    sessions = sum(_all(conn, expire_sessions))
+    sum(_all(conn, lambda conn: shrink(conn, 0)))
+    conn.execute("pragma wal_checkpoint(truncate)").fetchall()
+    return Swept(keys, sessions, before, _size(conn))
+
+
+def _all(conn: sqlite3.Connection, step: Callable[[sqlite3.Connection], Sequence[object]]) -> Iterator[int]:
+    done: Sequence[object] = "first"
+    while done:
+        conn.execute("begin immediate")
+        try:
+            done = step(conn)
+            conn.execute("commit")
+        except BaseException:
+            if conn.in_transaction:
+                conn.execute("rollback")
+            raise
+        yield len(done)
+        time.sleep(0.001)
+
+
+def _size(conn: sqlite3.Connection) -> int:
+    return _number(conn, "page_count") * _number(conn, "page_size")

@@ -1,0 +1,105 @@
+"""The configuration as one file: out, in, and anew."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio.to_thread
+
+from bytebrew import config_file
+from bytebrew.api import Reply, Request, Route
+from bytebrew.config_file import Plan
+from bytebrew.errors import Detail, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from bytebrew.store import agents, models
+
+MEDIA = ("application/x-yaml", "application/yaml", "text/yaml", "text/x-yaml", "application/json")
+
+
+async def export_config(request: Request[None]) -> Reply:
+    """Everything as YAML, every credential as `${VAR}`; the ETag is the configuration's version."""
+    shown, version = await request.engine.db.read(config_file.export, request.engine)
+    text = await anyio.to_thread.run_sync(config_file.text_of, shown)
+    headers = {
+        "Content-Type": MEDIA[0],
+        "Content-Disposition": "attachment; filename=bytebrew-config.yaml",
+        "ETag": f'"{version}"',
+    }
+    return Reply(body=text.encode(), headers=headers)
+
+
+async def import_config(request: Request[AsyncIterator[bytes]]) -> Reply:
+    """Merges a YAML or JSON file by name, all of it or nothing; every problem is in `details`, with line and column."""
+    kind = request.headers.get("content-type", MEDIA[0]).partition(";")[0].strip().lower()
+    if kind not in MEDIA:
+        raise UnsupportedMediaType(f"Send the file with Content-Type: {MEDIA[0]}")
+    mode = _choice(request, "mode", "merge", "replace")
+    dry_run = _choice(request, "dry_run", "false", "true") == "true"
+    match = request.headers.get("if-match", "*")
+    expected = () if match.strip() == "*" else [one.strip().removeprefix("W/").strip('"') for one in match.split(",")]
+    body, limit = bytearray(), request.engine.settings.core.max_body_bytes
+    async for piece in request.body:
+        body += piece
+        if len(body) > limit:
+            raise PayloadTooLarge(f"The file is larger than {limit} bytes")
+    if not body:
+        raise InvalidRequest("The body is empty; send the file with --data-binary", details=[Detail("$", "is empty")])
+    plan = await config_file.take_in(
+        request.engine, bytes(body), request.actor, replace=mode == "replace", dry_run=dry_run, expected=expected
+    )
+    return Reply(body=answer(plan, dry_run=dry_run), headers={"ETag": f'"{plan.version}"'})
+
+
+def answer(plan: Plan, *, dry_run: bool) -> dict[str, Any]:
+    """The body of an import's answer: a count for each section, then what became of each item."""
+    counts = {f"{key}_imported": count for key, count in plan.imported.items()}
+    rest = {"dry_run": dry_run, "version": plan.version, "changes": plan.changes, "warnings": plan.warnings}
+    return {"status": "ok", "agents_imported": 0, "models_imported": 0, "tools_imported": 0, **counts, **rest}
+
+
+async def reload_config(request: Request[None]) -> dict[str, Any]:
+    """Takes in BYTEBREW_CONFIG again, if there is one, and reconnects; turns that run keep what they began with."""
+    engine = request.engine
+    if engine.settings.core.config is not None:
+        await config_file.load(engine, engine.settings.core.config)
+    await config_file.tell(engine, engine.sections)
+    found = await engine.db.read(lambda conn: (agents.count(conn), len(models.list_all(conn))))
+    return {"status": "ok", "agents_loaded": found[0], "models_loaded": found[1]}
+
+
+def _choice(request: Request[Any], name: str, default: str, other: str) -> str:
+    value = request.query.get(name, default)
+    if value not in (default, other):
+        words = f"{name} is {default} or {other}"
+        raise InvalidRequest(words, details=[Detail(f"$.{name}", f"{default} or {other}")])
+    return value
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/v1/config/export",
+        scope="config",
+        run=export_config,
+        summary="Export the configuration",
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/config/import",
+        scope="config",
+        run=import_config,
+        summary="Import a configuration",
+        answer=dict[str, Any],
+        stream_body=True,
+        query={
+            "dry_run": "true answers what would change and changes nothing",
+            "mode": "merge (default), or replace: what the file's sections leave out goes",
+        },
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/config/reload",
+        scope="config",
+        run=reload_config,
+        summary="Reload the configuration",
+        answer=dict[str, Any],
+    ),
+)

@@ -1,0 +1,61 @@
+"""Turns that have ended, as their streams have told them."""
+
+import sqlite3
+
+import msgspec
+from msgspec import Struct
+
+from bytebrew.journal import read_events
+from bytebrew.messages import Usage
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """A turn as its stream has told it; `failure` is the HTTP status of its error, `code` and `words` are what it says.
+
+    Events `first` to `last` are its own; `last` is None while it has not ended.
+    """
+
+    id: str
+    session_id: str
+    status: str
+    first: int | None = None
+    last: int | None = None
+    text: str = ""
+    usage: Usage
+    failure: int | None = None
+    code: str = ""
+    words: str = ""
+
+
+def ended(conn: sqlite3.Connection, turn_id: str) -> Ended | None:
+    """A turn as it stands in the file, None where its session was deleted."""
+    counts = ", ".join(Usage.__struct_fields__)
+    sql = f"select session_id, status, first_event, last_event, failure, {counts} from turns where id = ?"
+    row = conn.execute(sql, (turn_id,)).fetchone()
+    if row is None:
+        return None
+    first, last = row["first_event"], row["last_event"]
+    said: list[str] = []
+    code = words = ""
+    at = (first or 1) - 1
+    while last is not None and at < last and (events := read_events(conn, row["session_id"], at, last)):
+        at = events[-1][0]
+        for _, name, data in events:
+            if name in ("message_delta", "error"):
+                event = msgspec.json.decode(data)
+                if name == "error":
+                    code, words = event["code"], event["message"]
+                elif "agent" not in event:
+                    said.append(event["content"])
+    return Ended(
+        id=turn_id,
+        session_id=row["session_id"],
+        status=row["status"],
+        first=first,
+        last=last,
+        text="".join(said),
+        usage=Usage(*(row[name] for name in Usage.__struct_fields__)),
+        failure=row["failure"],
+        code=code,
+        words=words,
+    )

@@ -1,0 +1,64 @@
+"""`${VAR}` and `${VAR:-default}` in a configuration: what they stand for is in the process's environment."""
+
+import os
+import re
+
+from bytebrew.errors import Unprocessable
+from bytebrew.secrets import Secrets
+
+_VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]{0,254})(?::-([^}]*))?\}"
+_WRITTEN = re.compile(rf"\$\$\{{|{_VARIABLE}")
+_CREDENTIAL = re.compile(rf"((?:[A-Za-z]{{1,20}} )?){_VARIABLE}")
+OWN = "BYTEBREW_"
+
+
+def expanded(text: str) -> tuple[str, list[str]]:
+    """The text with the values of its variables, and the names of those that have none; `$${` is a plain `${`.
+
+    Raises ValueError for a variable of the engine's own.
+    """
+    missing: list[str] = []
+
+    def value(found: re.Match[str]) -> str:
+        name, default = found.groups()
+        if name is None:
+            return "${"
+        if name.startswith(OWN):
+            raise ValueError(f"{name} is the engine's own; choose another variable")
+        if not (known := os.environ.get(name)) and default is None:
+            missing.append(name)
+        return known or default or ""
+
+    return _WRITTEN.sub(value, text), missing
+
+
+def escaped(text: str) -> str:
+    """The text as `expanded` gives it back."""
+    return text.replace("${", "$${")
+
+
+def placeholder(credential: str) -> str:
+    """`${VAR}` of a credential that is one, its default left out, with the word before it (`Bearer ${VAR}`); or ""."""
+    found = _CREDENTIAL.fullmatch(credential)
+    return f"{found[1]}${{{found[2]}}}" if found else ""
+
+
+def resolved(credential: str) -> str:
+    """A credential, or the value of the variable that stands for it; Unprocessable where that has none."""
+    if not placeholder(credential):
+        return credential
+    try:
+        value, missing = expanded(credential)
+    except ValueError as error:
+        raise Unprocessable(str(error), code="credential_missing") from error
+    if missing:
+        raise Unprocessable(f"The variable {missing[0]} holds a credential and is not set", code="credential_missing")
+    return value
+
+
+class Credentials(Secrets):
+    """Opens what is sealed, and where that is a `${VAR}`, answers with the variable's value."""
+
+    def open(self, sealed: bytes) -> str:
+        """The credential; Unprocessable where it was sealed with another key or its variable is not set."""
+        return resolved(super().open(sealed))

@@ -1,0 +1,223 @@
+"""Knowledge bases and the agents that are linked to them."""
+
+import sqlite3
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from bytebrew import Conflict, Detail, InvalidRequest, KnowledgeConfig, NotFound, Target, new_uuid, now
+
+BaseName = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+Description = Annotated[str, Meta(max_length=10_000)]
+ModelKey = Annotated[str, Meta(min_length=1, max_length=255)] | int
+Status = Literal["empty", "indexing", "ready"]
+
+
+class NewBase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A base to create; with `embedding_model`, a model's name or id, its search knows meanings beside words."""
+
+    name: BaseName
+    description: Description = ""
+    embedding_model: ModelKey | None = None
+
+
+class BasePatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Changes to a base; what is left out stays. Another model has every file indexed again."""
+
+    name: BaseName | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
+    embedding_model: ModelKey | UnsetType | None = UNSET
+
+
+class Base(Struct, frozen=True, kw_only=True):
+    """A knowledge base; of its files `indexed_files` are as they should be and `failed_files` cannot be."""
+
+    id: str
+    name: str
+    description: str
+    embedding_model: str | None
+    embedding_model_id: int | None
+    file_count: int
+    indexed_files: int
+    failed_files: int
+    status: Status
+    linked_agents: tuple[str, ...]
+    created_at: str
+    updated_at: str
+
+
+_SELECT = """select b.id, b.name, b.description, b.embedding_model, m.id as embedding_model_id, b.created_at,
+  b.updated_at, count(f.id) as file_count, count(case when f.status = 'ready' then 1 end) as indexed_files,
+  count(case when f.status = 'error' then 1 end) as failed_files,
+  (select json_group_array(a.name) from (select a.name from knowledge_links l join agents a on a.id = l.agent_id
+    where l.base_id = b.id order by a.name) a) as linked_agents
+  from knowledge_bases b left join models m on m.name = b.embedding_model left join knowledge_files f
+  on f.base_id = b.id"""
+
+
+def list_all(conn: sqlite3.Connection) -> list[Base]:
+    """Every base by name."""
+    return [_base(row) for row in conn.execute(f"{_SELECT} group by b.id order by b.name")]
+
+
+def get(conn: sqlite3.Connection, key: str) -> Base:
+    """A base by id, or else by name; NotFound otherwise."""
+    row = conn.execute(f"{_SELECT} where b.id = ? group by b.id", (identify(conn, key),)).fetchone()
+    return _base(row)
+
+
+def identify(conn: sqlite3.Connection, key: str) -> str:
+    """The id of a base by id, or else by name; NotFound otherwise."""
+    sql = "select id from knowledge_bases where ?1 in (id, name) order by id <> ?1 limit 1"
+    row = conn.execute(sql, (key,)).fetchone()
+    if row is None:
+        raise NotFound(f"There is no knowledge base '{key[:255]}'")
+    found: str = row["id"]
+    return found
+
+
+def create(conn: sqlite3.Connection, new: NewBase) -> Base:
+    """The base, now stored; Conflict where the name is taken."""
+    _check_name(conn, new.name)
+    model = _model(conn, new.embedding_model)
+    base_id, moment = new_uuid(), now()
+    conn.execute(
+        """insert into knowledge_bases (id, name, description, embedding_model, created_at, updated_at)
+        values (?, ?, ?, ?, ?, ?)""",
+        (base_id, new.name, new.description, model, moment, moment),
+    )
+    return get(conn, base_id)
+
+
+def update(conn: sqlite3.Connection, key: str, patch: BasePatch) -> Base:
+    """The base with the patch merged in; the caller has the files indexed again that another model asks for."""
+    base = get(conn, key)
+    name = base.name if patch.name is UNSET else patch.name
+    if name != base.name:
+        _check_name(conn, name)
+    model = base.embedding_model if patch.embedding_model is UNSET else _model(conn, patch.embedding_model)
+    if model != base.embedding_model:  # an index that is being made now is of no use
+        sql = "update knowledge_files set revision = revision + 1 where base_id = ? and status = 'indexing'"
+        conn.execute(sql, (base.id,))
+    conn.execute(
+        "update knowledge_bases set name = ?, description = ?, embedding_model = ?, updated_at = ? where id = ?",
+        (
+            name,
+            base.description if patch.description is UNSET else patch.description,
+            model,
+            now(),
+            base.id,
+        ),
+    )
+    return get(conn, base.id)
+
+
+def delete(conn: sqlite3.Connection, key: str) -> list[str]:
+    """Removes a base that no agent is linked to; the blobs of its files. Conflict lists the agents that are."""
+    base = get(conn, key)
+    if base.linked_agents:
+        details = [Detail("$.linked_agents", name) for name in base.linked_agents]
+        users = ", ".join(base.linked_agents[:10])
+        raise Conflict(f"Knowledge base '{base.name}' is used by {users}; unlink it first", details=details)
+    conn.execute(
+        """update knowledge_indexes set state = 'dead'
+        where file_id in (select id from knowledge_files where base_id = ?)""",
+        (base.id,),
+    )
+    gone = conn.execute("delete from knowledge_files where base_id = ? returning blob", (base.id,)).fetchall()
+    conn.execute("delete from knowledge_bases where id = ?", (base.id,))
+    return [row["blob"] for row in gone]
+
+
+def link(conn: sqlite3.Connection, key: str, agent: str) -> None:
+    """Lets an agent search a base, and switches its knowledge on; it may be linked already."""
+    base_id, agent_id = identify(conn, key), _agent(conn, agent)[0]
+    conn.execute(
+        "insert into knowledge_links (agent_id, base_id) values (?, ?) on conflict do nothing", (agent_id, base_id)
+    )
+    conn.execute(
+        """insert into agent_capabilities (id, agent_id, type, config, enabled) values (?, ?, 'knowledge', ?, 1)
+        on conflict (agent_id, type) do update set enabled = 1""",
+        (new_uuid(), agent_id, msgspec.json.encode(KnowledgeConfig()).decode()),
+    )
+
+
+def unlink(conn: sqlite3.Connection, key: str, agent: str) -> None:
+    """Ends that; the last base that goes switches the agent's knowledge off. NotFound where they were not linked."""
+    base_id, agent_id = identify(conn, key), _agent(conn, agent)[0]
+    gone = conn.execute("delete from knowledge_links where agent_id = ? and base_id = ?", (agent_id, base_id))
+    if not gone.rowcount:
+        raise NotFound(f"Agent '{agent[:255]}' is not linked to knowledge base '{key[:255]}'")
+    if not linked(conn, agent_id):
+        conn.execute("update agent_capabilities set enabled = 0 where agent_id = ? and type = 'knowledge'", (agent_id,))
+
+
+def linked(conn: sqlite3.Connection, agent: str) -> list[str]:
+    """The ids of the bases that an agent by name or id may search."""
+    sql = "select base_id from knowledge_links where agent_id = ? order by base_id"
+    return [row["base_id"] for row in conn.execute(sql, (_agent(conn, agent)[0],))]
+
+
+def own(conn: sqlite3.Connection, agent: str) -> str:
+    """The id of an agent's only base, which is made and linked where there is none; Conflict where there are more."""
+    found = linked(conn, agent)
+    if len(found) > 1:
+        raise Conflict(f"Agent '{agent}' has {len(found)} knowledge bases; send the file to one of them")
+    if not found:
+        name = _agent(conn, agent)[1]
+        row = conn.execute("select id from knowledge_bases where name = ?", (name,)).fetchone()
+        found = [row["id"] if row else create(conn, NewBase(name=name)).id]
+        link(conn, found[0], agent)
+    return found[0]
+
+
+def target(conn: sqlite3.Connection, model: str | None) -> Target | None:
+    """What it takes to call an embedding model; None where there is none of that name any more."""
+    row = conn.execute(
+        """select name, type, model_name, base_url, api_version, sealed_key from models
+        where name = ? and kind = 'embedding'""",
+        (model,),
+    ).fetchone()
+    return Target(**dict(row)) if row else None
+
+
+def signature(target: Target | None) -> str:
+    """What tells apart the models whose vectors cannot be compared."""
+    return f"{target.type} {target.model_name} {target.base_url}" if target else ""
+
+
+def _agent(conn: sqlite3.Connection, key: str) -> tuple[str, str]:
+    """The id and the name of an agent by either; NotFound otherwise."""
+    sql = "select id, name from agents where ?1 in (id, name) order by name <> ?1 limit 1"
+    row = conn.execute(sql, (key,)).fetchone()
+    if row is None:
+        raise NotFound(f"There is no agent '{key[:255]}'")
+    return row["id"], row["name"]
+
+
+def _base(row: sqlite3.Row) -> Base:
+    values: dict[str, Any] = dict(row)
+    values["linked_agents"] = tuple(msgspec.json.decode(values["linked_agents"]))
+    open_files = values["file_count"] - values["indexed_files"] - values["failed_files"]
+    return Base(**values, status="empty" if not values["file_count"] else "indexing" if open_files else "ready")
+
+
+def _check_name(conn: sqlite3.Connection, name: str) -> None:
+    if conn.execute("select 1 from knowledge_bases where name = ?", (name,)).fetchone():
+        raise Conflict(f"There is a knowledge base '{name}' already", details=[Detail("$.name", "is taken")])
+
+
+def _model(conn: sqlite3.Connection, key: str | int | None) -> str | None:
+    if key is None:
+        return None
+    sql = "select name, kind from models where name = ?"
+    row = conn.execute(sql, (str(key),)).fetchone()
+    if row is None and str(key).isdecimal() and len(str(key)) < 19:
+        row = conn.execute("select name, kind from models where id = ?", (int(key),)).fetchone()
+    if row is None or row["kind"] != "embedding":
+        fault = f"is of kind {row['kind']}" if row else "does not exist"
+        words = f"Model '{key}' {fault}; name one of kind embedding"
+        raise InvalidRequest(words, details=[Detail("$.embedding_model", fault)])
+    found: str = row["name"]
+    return found

@@ -1,0 +1,73 @@
+"""The engine's end of a reader: a process in a session of its own, started when there is something to read."""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+SOURCE = "import sys; sys.path.insert(0, sys.argv[1]); from reading.process import serve; serve()"
+GRACE_SECONDS = 5.0
+KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
+"""What a reader sees of the engine's environment, whose secrets are none of its business."""
+
+
+class Unread(Exception):
+    """A file that could not be read; the message tells its owner why."""
+
+
+class Reader:
+    """Reads one file at a time; `seconds` and `memory_bytes` are what one may take."""
+
+    def __init__(self, seconds: float, memory_bytes: int) -> None:
+        self._seconds = seconds
+        self._memory = memory_bytes
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def read(self, source: Path, kind: str, target: Path) -> int:
+        """Writes a file's chunks to the target, a line of JSON for each, and answers how many. Raises Unread."""
+        process = self._process or await self._start()
+        assert process.stdin is not None and process.stdout is not None
+        job = {"source": str(source), "type": kind, "target": str(target)}
+        limits = {"seconds": round(self._seconds) or 1, "memory": self._memory}
+        try:
+            async with asyncio.timeout(self._seconds + GRACE_SECONDS):
+                process.stdin.write(msgspec.json.encode({**job, **limits}) + b"\n")
+                await process.stdin.drain()
+                line = await process.stdout.readline()
+            answer = msgspec.json.decode(line, type=dict[str, int | str])
+        except (TimeoutError, OSError, ValueError) as error:
+            await self.close()
+            raise Unread(f"Its reader was lost or took longer than {self._seconds:g} s") from error
+        except BaseException:
+            await self.close()
+            raise
+        if "error" in answer:
+            raise Unread(str(answer["error"]))
+        return int(answer["chunks"])
+
+    async def close(self) -> None:
+        """Ends the process and the child that reads for it."""
+        process, self._process = self._process, None
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            "-c",
+            SOURCE,
+            str(Path(__file__).parent),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={name: os.environ[name] for name in KEPT if name in os.environ},
+            start_new_session=True,
+        )
+        return self._process

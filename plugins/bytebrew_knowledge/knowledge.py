@@ -1,0 +1,160 @@
+"""The knowledge of one engine: its folder, its indexer, its search, and the tool of agents that are linked."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bytebrew import Agent, Call, Duration, KnowledgeConfig, Tool, ToolError, Toolset
+
+from . import bases, files, indexes, uploads
+from .extraction import Reader
+from .indexer import Indexer
+from .search import Found, Hit, Query, search
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+MOST_RESULTS = 20
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What reading a file may take."""
+
+    knowledge_read_timeout: Annotated[Duration, Meta(description="longest reading of a file for a knowledge base")] = (
+        Duration(60)
+    )
+    knowledge_read_bytes: Annotated[
+        int, Meta(ge=64 * 1024 * 1024, description="most memory for reading a file for a knowledge base")
+    ] = 1024 * 1024 * 1024
+
+
+class Knowledge(Toolset):
+    """Gives `knowledge_search` to the agents that are linked to a base and have the capability."""
+
+    lists = ("capabilities",)
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._folder = engine.data_dir / "files"
+        limits = engine.settings.of(Limits)
+        self._indexer = Indexer(
+            engine, self._folder, lambda: Reader(limits.knowledge_read_timeout, limits.knowledge_read_bytes)
+        )
+        self.start, self.stop = self._indexer.start, self._indexer.stop
+
+    async def all(self) -> Sequence[Tool]:
+        return [KnowledgeSearch(self, KnowledgeConfig())]
+
+    async def tools(self, agent: Agent) -> Sequence[Tool]:
+        capability = agent.capability("knowledge")
+        if capability is None or not await self._engine.db.read(bases.linked, agent.name):
+            return ()
+        return [KnowledgeSearch(self, msgspec.convert(capability.config, KnowledgeConfig))]
+
+    async def update(self, key: str, patch: bases.BasePatch) -> bases.Base:
+        """The base with the patch merged in; with another model its files are indexed again."""
+
+        def update(conn: Any) -> bases.Base:
+            base = bases.update(conn, key, patch)
+            indexes.refresh(conn, base.id)
+            return bases.get(conn, base.id)
+
+        base = await self._engine.db.write(update)
+        self._indexer.wake()
+        return base
+
+    async def delete_base(self, key: str) -> None:
+        """Removes a base with its files."""
+        await self._forget(await self._engine.db.write(bases.delete, key))
+
+    async def upload(self, base_id: str, body: AsyncIterator[bytes], headers: Mapping[str, str]) -> files.File:
+        """The file of a form, stored and waiting to be indexed."""
+        durable = self._engine.settings.core.db_synchronous == "full"
+        upload = await uploads.received(body, headers, self._folder, durable=durable)
+        spare = upload.blob
+        try:
+            file, spare = await self._engine.db.write(files.put, base_id, upload)
+        finally:
+            await self._forget([spare] if spare else [])
+        return file
+
+    async def delete_file(self, base_ids: Sequence[str], key: str) -> None:
+        """Removes a file of some bases by id or name."""
+        await self._forget([await self._engine.db.write(files.delete, base_ids, key)])
+
+    async def reindex(self, base_ids: Sequence[str], key: str = "") -> None:
+        """Has a file of some bases, or every one, indexed once more."""
+        await self._engine.db.write(files.reindex, base_ids, key)
+        self._indexer.wake()
+
+    async def search(self, query: Query) -> Found:
+        """The best chunks; where they show that a model has changed, its files are indexed again."""
+        found = await search(self._engine, query)
+        if found.stale:
+            for base_id in found.stale:
+                await self._engine.db.write(indexes.refresh, base_id, failed=False)
+            self._indexer.wake()
+        return found
+
+    async def search_for(self, agent: str, text: str, limit: int, threshold: float | None) -> list[Hit]:
+        """The best chunks of all bases that an agent is linked to."""
+        found = await self._engine.db.read(bases.linked, agent)
+        query = Query(text=text, bases=tuple(found), limit=limit, threshold=threshold)
+        return (await self.search(query)).hits
+
+    async def _forget(self, blobs: Iterable[str]) -> None:
+        def unlink() -> None:
+            for blob in blobs:
+                (self._folder / blob).unlink(missing_ok=True)
+
+        await asyncio.to_thread(unlink)
+        self._indexer.wake()
+
+
+class KnowledgeSearch(Tool):
+    """A search in what the agent is linked to."""
+
+    name = "knowledge_search"
+    description = (
+        "Searches the knowledge bases that you are given. Each result says where it is from; name that source for "
+        "what you take from it."
+    )
+    input_schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {
+            "query": {"type": "string", "description": "what to look for: a question, or its most telling words"},
+            "limit": {"type": "integer", "minimum": 1, "maximum": MOST_RESULTS, "description": "number of results"},
+        },
+        "required": ["query"],
+    }
+    idempotent = True
+
+    def __init__(self, knowledge: Knowledge, config: KnowledgeConfig) -> None:
+        self._knowledge = knowledge
+        self._config = config
+
+    async def run(self, call: Call, input: dict[str, Any]) -> str:
+        query, limit = input.get("query"), input.get("limit") or self._config.top_k
+        if not isinstance(query, str) or not query.strip():
+            raise ToolError("The argument 'query' is a text of at least one word")
+        if not isinstance(limit, int | float):
+            raise ToolError(f"The argument 'limit' is a number from 1 to {MOST_RESULTS}")
+        most = max(1, min(int(limit), MOST_RESULTS))
+        hits = await self._knowledge.search_for(call.agent, query[:10_000], most, self._config.similarity_threshold)
+        if not hits:
+            return f"Nothing in the knowledge bases fits '{query[:200]}'"
+        return "\n\n".join(f"[{n}] {cited(hit)}\n{hit.text}" for n, hit in enumerate(hits, 1))
+
+
+def cited(hit: Hit) -> str:
+    """Where a chunk is from, as a person would look it up."""
+    where = f"{hit.file_name} > {hit.heading}" if hit.heading else hit.file_name
+    return f"Source: {where} (part {hit.position})"
+
+
+def of(engine: "Engine") -> Knowledge:
+    """The knowledge of an engine."""
+    return next(one for one in engine.toolsets if isinstance(one, Knowledge))

@@ -1,0 +1,213 @@
+"""Knowledge over REST: bases, their links, their files and their search."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from bytebrew import Detail, InvalidRequest, Request, Route
+
+from . import bases, files
+from .bases import Base, BasePatch, NewBase
+from .files import File
+from .knowledge import of
+from .search import Hit, Query
+
+
+class Linked(Struct, frozen=True, kw_only=True):
+    """An agent may search a base."""
+
+    status: Literal["linked"] = "linked"
+
+
+class Started(Struct, frozen=True, kw_only=True):
+    """Work that goes on in the background."""
+
+    status: Literal["reindex_started", "indexing_started"]
+
+
+class Results(Struct, frozen=True, kw_only=True):
+    """What a search found, best first; `warning` says why only words were searched."""
+
+    results: list[Hit]
+    warning: str | None
+
+
+class AgentStatus(Struct, frozen=True, kw_only=True):
+    """How far the files are that an agent may search."""
+
+    agent_name: str
+    total_files: int
+    indexed_files: int
+    status: bases.Status
+
+
+async def list_bases(request: Request[None]) -> list[Base]:
+    """Every base by name."""
+    return await request.engine.db.read(bases.list_all)
+
+
+async def get_base(request: Request[None]) -> Base:
+    """One base."""
+    return await request.engine.db.read(bases.get, request.path["id"])
+
+
+async def create_base(request: Request[NewBase]) -> Base:
+    """A new base."""
+    return await request.engine.db.write(bases.create, request.body)
+
+
+async def update_base(request: Request[BasePatch]) -> Base:
+    """The base with the fields that were sent."""
+    return await of(request.engine).update(request.path["id"], request.body)
+
+
+async def delete_base(request: Request[None]) -> None:
+    """Removes a base that no agent is linked to, with its files."""
+    await of(request.engine).delete_base(request.path["id"])
+
+
+async def search_base(request: Request[None]) -> Results:
+    """The chunks that fit a query best; `file` and `metadata.<name>` narrow it, `threshold` is of likeness."""
+    query = request.query
+    found = await of(request.engine).search(
+        Query(
+            text=query.get("q", "")[:10_000],
+            bases=(await _base_id(request),),
+            limit=int(_number(query, "limit", 10, 1, 50)),
+            threshold=_number(query, "threshold", 0, 0, 1) if query.get("threshold") else None,
+            file=query.get("file", ""),
+            metadata={name[9:]: value for name, value in query.items() if name.startswith("metadata.")},
+        )
+    )
+    return Results(results=found.hits, warning=found.fault)
+
+
+async def link_agent(request: Request[None]) -> Linked:
+    """Lets an agent search a base."""
+    await request.engine.db.write(bases.link, request.path["id"], request.path["name"])
+    return Linked()
+
+
+async def unlink_agent(request: Request[None]) -> None:
+    """Ends that."""
+    await request.engine.db.write(bases.unlink, request.path["id"], request.path["name"])
+
+
+async def list_files(request: Request[None]) -> list[File]:
+    """Every file of a base by name."""
+    return await request.engine.db.read(files.list_all, [await _base_id(request)])
+
+
+async def get_file(request: Request[None]) -> File:
+    """One file, with the progress of its indexing."""
+    return await request.engine.db.read(files.get, [await _base_id(request)], request.path["file_id"])
+
+
+async def upload_file(request: Request[AsyncIterator[bytes]]) -> File:
+    """A file, new or in the place of the one of its name; it is indexed in the background."""
+    return await of(request.engine).upload(await _base_id(request), request.body, request.headers)
+
+
+async def delete_file(request: Request[None]) -> None:
+    """Removes a file."""
+    await of(request.engine).delete_file([await _base_id(request)], request.path["file_id"])
+
+
+async def reindex_file(request: Request[None]) -> Started:
+    """Has a file indexed once more; the old index is searched until the new one is whole."""
+    await of(request.engine).reindex([await _base_id(request)], request.path["file_id"])
+    return Started(status="reindex_started")
+
+
+async def agent_status(request: Request[None]) -> AgentStatus:
+    """How far the files are that an agent may search."""
+    name = request.path["name"]
+    found = await request.engine.db.read(lambda conn: files.list_all(conn, bases.linked(conn, name)))
+    ready = sum(file.status == "ready" for file in found)
+    waits = any(file.status == "indexing" for file in found)
+    status: bases.Status = "empty" if not found else "indexing" if waits else "ready"
+    return AgentStatus(agent_name=name, total_files=len(found), indexed_files=ready, status=status)
+
+
+async def agent_files(request: Request[None]) -> list[File]:
+    """Every file that an agent may search, by name."""
+    name = request.path["name"]
+    return await request.engine.db.read(lambda conn: files.list_all(conn, bases.linked(conn, name)))
+
+
+async def upload_to_agent(request: Request[AsyncIterator[bytes]]) -> File:
+    """A file for the one base of an agent, which is made and linked where there is none."""
+    base_id = await request.engine.db.write(bases.own, request.path["name"])
+    return await of(request.engine).upload(base_id, request.body, request.headers)
+
+
+async def delete_of_agent(request: Request[None]) -> None:
+    """Removes a file that an agent may search."""
+    found = await request.engine.db.read(bases.linked, request.path["name"])
+    await of(request.engine).delete_file(found, request.path["file_id"])
+
+
+async def reindex_agent(request: Request[None]) -> Started:
+    """Has every file indexed once more that an agent may search."""
+    await of(request.engine).reindex(await request.engine.db.read(bases.linked, request.path["name"]))
+    return Started(status="indexing_started")
+
+
+async def _base_id(request: Request[Any]) -> str:
+    return await request.engine.db.read(bases.identify, request.path["id"])
+
+
+def _number(query: Any, name: str, default: float, least: float, most: float) -> float:
+    text = query.get(name)
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most:
+        words = f"is a number from {least:g} to {most:g}"
+        raise InvalidRequest(f"{name} {words}", details=[Detail(f"$.{name}", words)])
+    return value
+
+
+_ALL = "/api/v1/knowledge-bases"
+_BASE = f"{_ALL}/{{id}}"
+_FILES, _FILE = f"{_BASE}/files", f"{_BASE}/files/{{file_id}}"
+_AGENT = "/api/v1/agents/{name}/knowledge"
+_ALIASES = {"embedding_model_id": "embedding_model"}
+
+
+def _route(method: Any, path: str, run: Any, summary: str, **more: Any) -> Route:
+    scope = "agents:read" if method == "GET" else "agents:write"
+    return Route(method=method, path=path, scope=scope, run=run, summary=summary, **more)
+
+
+_UPDATE: dict[str, Any] = {"body": BasePatch, "aliases": _ALIASES, "answer": Base}
+_UPLOAD: dict[str, Any] = {"stream_body": True, "answer": File, "status": 201}
+_STARTED: dict[str, Any] = {"answer": Started, "status": 202}
+
+ROUTES = (
+    _route("GET", _ALL, list_bases, "List knowledge bases", answer=list[Base]),
+    _route(
+        "POST", _ALL, create_base, "Create a knowledge base", body=NewBase, aliases=_ALIASES, answer=Base, status=201
+    ),
+    _route("GET", _BASE, get_base, "Get a knowledge base", answer=Base),
+    _route("PUT", _BASE, update_base, "Update a knowledge base", **_UPDATE),
+    _route("PATCH", _BASE, update_base, "Update a knowledge base", **_UPDATE),
+    _route("DELETE", _BASE, delete_base, "Delete a knowledge base", status=204),
+    _route("GET", f"{_BASE}/search", search_base, "Search a knowledge base", answer=Results),
+    _route("POST", f"{_BASE}/agents/{{name}}", link_agent, "Link an agent to a knowledge base", answer=Linked),
+    _route("DELETE", f"{_BASE}/agents/{{name}}", unlink_agent, "Unlink an agent", status=204),
+    _route("GET", _FILES, list_files, "List the files of a knowledge base", answer=list[File]),
+    _route("POST", _FILES, upload_file, "Upload a file", **_UPLOAD),
+    _route("GET", _FILE, get_file, "Get a file of a knowledge base", answer=File),
+    _route("DELETE", _FILE, delete_file, "Delete a file of a knowledge base", status=204),
+    _route("POST", f"{_FILE}/reindex", reindex_file, "Index a file again", **_STARTED),
+    _route("GET", f"{_AGENT}/status", agent_status, "Get the state of an agent's knowledge", answer=AgentStatus),
+    _route("GET", f"{_AGENT}/files", agent_files, "List the files of an agent", answer=list[File]),
+    _route("POST", f"{_AGENT}/files", upload_to_agent, "Upload a file for an agent", **_UPLOAD),
+    _route("DELETE", f"{_AGENT}/files/{{file_id}}", delete_of_agent, "Delete a file of an agent", status=204),
+    _route("POST", f"{_AGENT}/reindex", reindex_agent, "Index the files of an agent again", **_STARTED),
+)

@@ -1,0 +1,224 @@
+"""The search: words by BM25, meanings by vectors where there are some, and one order out of both."""
+
+import math
+import re
+import sqlite3
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import nlargest
+from operator import mul
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from bytebrew import ProviderError, Target
+
+from . import bases
+from .embedding import embed
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+CANDIDATES = 50
+"""The best of each kind that are put in one order."""
+STEADY = 60
+"""The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)."""
+MOST_WORDS = 64
+EMBED_SECONDS = 10.0
+TRIES = 3
+"""How often a search begins anew because an index was replaced in the middle of it."""
+SLICE = 1000
+"""Vectors that are scored in one read, so that a large base keeps nobody waiting."""
+
+
+class Query(Struct, frozen=True, kw_only=True):
+    """What is searched for, in which bases; `file` is a file's name or id, `metadata` what its own must have.
+
+    A chunk that is less like the query than `threshold`, the cosine of their vectors, is left out where it has one.
+    """
+
+    text: str
+    bases: tuple[str, ...]
+    limit: int = 5
+    threshold: float | None = None
+    file: str = ""
+    metadata: Mapping[str, str] = {}
+
+
+class Hit(Struct, frozen=True, kw_only=True):
+    """A chunk that was found; `position` is its place in the file, `similarity` is null where no vector tells it."""
+
+    base_id: str
+    file_id: str
+    file_name: str
+    heading: str
+    position: int
+    text: str
+    score: float
+    similarity: float | None
+    metadata: dict[str, str]
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """The hits, best first, and what kept a model from being asked; `stale` are bases to index again."""
+
+    hits: list[Hit]
+    fault: str | None
+    stale: tuple[str, ...]
+
+
+class Space(NamedTuple):
+    """The vectors of one model in one base; `stale` says that its files are to be indexed again.
+
+    `target` is None where the model is gone or not what it was.
+    """
+
+    base_id: str
+    model: str
+    signature: str
+    target: Target | None
+    stale: bool
+
+
+_SCOPE = """knowledge_indexes i join knowledge_files f on f.id = i.file_id
+  where i.state = 'live' and f.base_id in (select value from json_each(:bases)) and :file in ('', f.id, f.name)
+  and not exists (select 1 from json_each(:metadata) w
+    where w.value is not (select h.value from json_each(f.metadata) h where h.key = w.key))"""
+_WORDS = f"""select bm25(knowledge_words, 1.5, 1.0) as score, w.rowid
+  from knowledge_words w join knowledge_chunks c on c.id = w.rowid
+  where knowledge_words match :words and c.index_id in (select i.id from {_SCOPE})
+  order by score, w.rowid limit {CANDIDATES}"""  # noqa: S608
+_SPACES = f"""select f.base_id, i.model, i.signature, (select b.embedding_model from knowledge_bases b
+  where b.id = f.base_id), f.status = 'ready' as ready from {_SCOPE}
+  group by f.base_id, i.model, i.signature, ready"""  # noqa: S608
+_VECTORS = f"""select c.id, c.vector from knowledge_chunks c
+  where c.id > :after and c.vector is not null and c.index_id in (select i.id from {_SCOPE} and i.model = :model
+  and i.signature = :signature) order by c.id limit {SLICE}"""  # noqa: S608
+_HITS = f"""select c.id, f.base_id, f.id as file_id, f.name as file_name, c.heading, c.position, c.text, f.metadata
+  from knowledge_chunks c join (select i.id as index_id, f.* from {_SCOPE}) f on f.index_id = c.index_id
+  where c.id in (select value from json_each(:ids))"""  # noqa: S608
+
+
+async def search(engine: "Engine", query: Query) -> Found:
+    """The best chunks; a model that cannot be asked leaves the search to the words and is told in `fault`."""
+    text = query.text.encode("utf-8", "replace").decode()
+    asked: dict[str, array[float] | ProviderError] = {}
+    hits: list[Hit] = []
+    for _ in range(TRIES):
+        spaces = await engine.db.read(_spaces, _scope(query))
+        for space in spaces:
+            if space.target is not None and space.signature not in asked:
+                asked[space.signature] = await _vector(engine, space.target, text)
+        hits, whole = await _ranked(engine, query, match(text), spaces, asked)
+        if whole:
+            break
+    fault = next((one.message for one in asked.values() if isinstance(one, ProviderError)), None)
+    return Found(hits=hits, fault=fault, stale=tuple({space.base_id for space in spaces if space.stale}))
+
+
+async def _vector(engine: "Engine", target: Target, text: str) -> "array[float] | ProviderError":
+    try:
+        return unit((await embed(engine, target, [text], seconds=EMBED_SECONDS))[0])
+    except ProviderError as error:
+        return error
+
+
+async def _ranked(
+    engine: "Engine",
+    query: Query,
+    words: str,
+    spaces: Sequence[Space],
+    asked: "Mapping[str, array[float] | ProviderError]",
+) -> tuple[list[Hit], bool]:
+    """The hits in order, and whether all of them were still there when they were looked up."""
+    given, like = _scope(query), dict[int, float]()
+    for space in spaces:
+        vector = asked.get(space.signature)
+        if isinstance(vector, array):
+            like |= await _alike(engine, _scope(query, space), vector)
+    found = await engine.db.read(_worded, given, words) if words else []
+    best = [(like[chunk], chunk) for chunk in nlargest(CANDIDATES, like, key=lambda chunk: (like[chunk], -chunk))]
+    places, scores = _places(found), dict[int, float]()
+    for ranked in (places, _places(best)):
+        for chunk, place in ranked.items():
+            scores[chunk] = scores.get(chunk, 0) + 1 / (STEADY + place)
+    if query.threshold is not None:
+        scores = {chunk: score for chunk, score in scores.items() if like.get(chunk, 1) >= query.threshold}
+    order = sorted(scores, key=lambda chunk: (-scores[chunk], places.get(chunk, CANDIDATES), chunk))[: query.limit]
+    rows = await engine.db.read(_rows, given, order)
+    hits = [_hit(rows[chunk], scores[chunk], like.get(chunk)) for chunk in order if chunk in rows]
+    return hits, len(hits) == len(order)
+
+
+def _scope(query: Query, space: Space | None = None) -> dict[str, str]:
+    """The parameters of `_SCOPE`, and of what narrows it to a space."""
+    within = query.bases if space is None else (space.base_id,)
+    given = {"bases": msgspec.json.encode(within).decode(), "file": query.file}
+    given["metadata"] = msgspec.json.encode(query.metadata).decode()
+    return given if space is None else {**given, "model": space.model, "signature": space.signature}
+
+
+def match(text: str) -> str:
+    """An expression of FTS5 for any of the words, whatever the text has between them; "" where it has none."""
+    words = dict.fromkeys(word for word in re.findall(r"\w+", text.lower()) if word.strip("_"))
+    return " OR ".join(f'"{word[:100]}"' for word in list(words)[:MOST_WORDS])
+
+
+def unit(vector: Sequence[float]) -> "array[float]":
+    """The vector at length 1 in float32, as it is stored; zeros stay zeros."""
+    length = math.hypot(*vector) or 1.0
+    return array("f", [value / length for value in vector])
+
+
+def _places(best: Iterable[tuple[float, int]]) -> dict[int, int]:
+    """The place of each chunk, from 1; those that are as good share one."""
+    places: dict[int, int] = {}
+    place, before = 0, math.nan
+    for n, (score, chunk) in enumerate(best, 1):
+        if not math.isclose(score, before, rel_tol=1e-6):
+            place, before = n, score
+        places[chunk] = place
+    return places
+
+
+def _worded(conn: sqlite3.Connection, given: Mapping[str, str], words: str) -> list[tuple[float, int]]:
+    return [(row["score"], row["rowid"]) for row in conn.execute(_WORDS, {**given, "words": words})]
+
+
+def _spaces(conn: sqlite3.Connection, given: Mapping[str, str]) -> list[Space]:
+    spaces: dict[tuple[str, str, str], Space] = {}
+    for base_id, model, signature, wanted, ready in conn.execute(_SPACES, given).fetchall():
+        target = bases.target(conn, model)
+        stale = bool(ready) and (model, signature) != (wanted or "", bases.signature(bases.target(conn, wanted)))
+        if target is not None and bases.signature(target) != signature:
+            target = None
+        key = (base_id, model, signature)
+        stale = stale or (key in spaces and spaces[key].stale)
+        spaces[key] = Space(base_id, model, signature, target, stale)
+    return list(spaces.values())
+
+
+async def _alike(engine: "Engine", given: Mapping[str, str], asked: "array[float]") -> dict[int, float]:
+    """The cosine of every chunk that has a vector."""
+    found: dict[int, float] = {}
+    after = 0
+    while scored := await engine.db.read(_scored, {**given, "after": after}, asked):
+        found |= scored
+        after = max(scored)
+    return found
+
+
+def _scored(conn: sqlite3.Connection, given: Mapping[str, object], asked: "array[float]") -> dict[int, float]:
+    return {row["id"]: sum(map(mul, asked, array("f", row["vector"]))) for row in conn.execute(_VECTORS, given)}
+
+
+def _rows(conn: sqlite3.Connection, given: Mapping[str, str], order: Sequence[int]) -> dict[int, sqlite3.Row]:
+    ids = msgspec.json.encode(order).decode()
+    return {row["id"]: row for row in conn.execute(_HITS, {**given, "ids": ids})}
+
+
+def _hit(row: sqlite3.Row, score: float, similarity: float | None) -> Hit:
+    values = {**dict(row), "metadata": msgspec.json.decode(row["metadata"])}
+    del values["id"]
+    return Hit(**values, score=round(score, 6), similarity=None if similarity is None else round(similarity, 4))

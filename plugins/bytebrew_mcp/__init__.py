@@ -1,0 +1,53 @@
+"""Tools from MCP servers: a client of all five versions of the protocol, its routes and a catalog of servers."""
+
+from typing import Any
+
+from bytebrew import hookimpl
+
+from . import catalog, routes, store
+from .config import Mcp
+from .section import ServersSection
+from .toolset import Servers
+
+__all__ = ["Servers"]
+
+
+@hookimpl
+def register_settings(register: Any) -> None:
+    register(Mcp)
+
+
+@hookimpl
+def register_migrations(register: Any) -> None:
+    for migration in store.MIGRATIONS:
+        register(migration)
+
+
+@hookimpl
+def register_toolsets(register: Any, engine: Any) -> None:
+    register(Servers(engine))
+
+
+@hookimpl
+def register_config_sections(register: Any) -> None:
+    register(ServersSection())
+
+
+@hookimpl
+def register_routes(register: Any, engine: Any) -> None:
+    for route in (*routes.table(_servers(engine)), catalog.ROUTE):
+        register(route)
+
+
+@hookimpl
+async def startup(engine: Any) -> None:
+    await _servers(engine).reload()
+
+
+@hookimpl
+async def shutdown(engine: Any) -> None:
+    await _servers(engine).close()
+
+
+def _servers(engine: Any) -> Servers:
+    return next(one for one in engine.toolsets if isinstance(one, Servers))

@@ -1,0 +1,69 @@
+"""Arguments that a tool wants mirrored into HTTP headers (MCP 2026-07-28, x-mcp-header)."""
+
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_MARK = "x-mcp-header"
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_PLAIN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?")
+_SAFE = 2**53 - 1
+
+
+def marked(schema: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The path to each argument that has a header's name; ValueError where a mark breaks the rules."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, kind, path in _properties(schema, ()):
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise ValueError(f"{_MARK} {name!r:.80} is not the name of a header")
+        if kind not in ("string", "integer", "boolean"):
+            raise ValueError(f"{_MARK} {name} is on an argument of type {kind!r:.80}")
+        if name.lower() in {one.lower() for one in found}:
+            raise ValueError(f"{_MARK} {name} comes twice")
+        found[name] = path
+    if len(found) != _marks(schema):
+        raise ValueError(f"a {_MARK} is where no argument is sure to be")
+    return found
+
+
+def mirrored(paths: Mapping[str, tuple[str, ...]], arguments: Any) -> dict[str, str]:
+    """The headers for one call."""
+    headers = {}
+    for name, path in paths.items():
+        value = arguments
+        for step in path:
+            value = value.get(step) if isinstance(value, dict) else None
+        if isinstance(value, bool):
+            headers[f"Mcp-Param-{name}"] = str(value).lower()
+        elif isinstance(value, str) or (isinstance(value, int) and abs(value) <= _SAFE):
+            headers[f"Mcp-Param-{name}"] = encoded(str(value))
+    return headers
+
+
+def encoded(value: str) -> str:
+    """A header's value, in base64 where it would not be safe as it is."""
+    if _PLAIN.fullmatch(value) and not (value.startswith("=?base64?") and value.endswith("?=")):
+        return value
+    return f"=?base64?{b64encode(value.encode('utf-8', 'replace')).decode()}?=" if value else ""
+
+
+def _properties(schema: Any, path: tuple[str, ...]) -> Iterator[tuple[Any, Any, tuple[str, ...]]]:
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(properties, dict):
+        return
+    for name, one in properties.items():
+        if isinstance(one, dict):
+            if _MARK in one:
+                yield one[_MARK], one.get("type"), (*path, name)
+            yield from _properties(one, (*path, name))
+
+
+def _marks(value: Any, *, names: bool = False) -> int:
+    """How many marks there are; a property that is itself named like the mark is none."""
+    if isinstance(value, list):
+        return sum(_marks(one) for one in value)
+    if not isinstance(value, dict):
+        return 0
+    own = _MARK in value and not names
+    return own + sum(_marks(one, names=key == "properties" and not names) for key, one in value.items())

@@ -1,0 +1,67 @@
+"""What an MCP server answers to a call, as a model is told of it."""
+
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from bytebrew import Attachment, Result, ToolError
+
+IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+"""What models that can see are shown; anything else is described."""
+MAX_IMAGE_CHARACTERS = 8 * 1024 * 1024
+
+Part = str | Attachment
+
+
+def result_of(answer: Mapping[str, Any]) -> Result:
+    """The text of every block, one below the other, and the images; ToolError where the server says isError."""
+    content = answer.get("content")
+    parts = [part for block in (content if isinstance(content, list) else []) for part in _parts(block)]
+    texts = [part for part in parts if isinstance(part, str)]
+    attachments = tuple(part for part in parts if isinstance(part, Attachment))
+    text = "\n".join(texts)
+    structured = answer.get("structuredContent")
+    if structured is not None and not any(texts):
+        text = msgspec.json.encode(structured).decode()
+    if answer.get("isError") is True:
+        raise ToolError(text or "The tool failed without a word")
+    return Result(text=text or (f"[{len(attachments)} images]" if attachments else ""), attachments=attachments)
+
+
+def _parts(block: Any) -> Iterator[Part]:
+    if not isinstance(block, dict):
+        return
+    kind = block.get("type")
+    if kind == "text":
+        yield _word(block, "text")
+    elif kind in ("image", "audio"):
+        yield _data(kind, _word(block, "data"), _word(block, "mimeType"))
+    elif kind == "resource_link":
+        title = _word(block, "title") or _word(block, "name")
+        more = "".join(f", {word}" for word in (_word(block, "mimeType"), _word(block, "description")) if word)
+        yield f"[resource {title}: {_word(block, 'uri')}{more}]"
+    elif kind == "resource" and isinstance(resource := block.get("resource"), dict):
+        name = f"resource {_word(resource, 'uri')}"
+        if isinstance(resource.get("text"), str):
+            yield f"[{name}]\n{resource['text']}"
+        else:
+            yield _data(name, _word(resource, "blob"), _word(resource, "mimeType"))
+    else:
+        yield f"[{str(kind)[:80]}, which cannot be shown]"
+
+
+def _data(name: str, data: str, media_type: str) -> Part:
+    try:
+        size = len(b64decode(data, validate=True))
+    except ValueError:
+        return f"[{name}, {media_type}, which is not in base64]"
+    if media_type in IMAGES and 0 < len(data) <= MAX_IMAGE_CHARACTERS:
+        return Attachment(media_type=media_type, data=data)
+    return f"[{name}, {media_type}, {size} bytes, which cannot be shown]"
+
+
+def _word(block: Mapping[str, Any], name: str) -> str:
+    value = block.get(name)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,179 @@
+"""MCP servers over REST."""
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from bytebrew import Forbidden, NotFound, Request, Route
+
+from . import store
+from .config import ALIASES, MASK, Mcp, NewServer, Server, ServerPatch, ServerRow, ShownTool, Status
+from .toolset import Servers
+
+A_MOMENT = 1.0
+"""How long a write waits for the server that it has changed; its answer tells how far that came."""
+
+_PATH = "/api/v1/mcp-servers/{name}"
+
+
+def table(servers: Servers) -> tuple[Route, ...]:
+    """The routes over an engine's servers."""
+
+    def shown(row: ServerRow, agents: dict[str, tuple[str, ...]]) -> Server:
+        link = servers.links.get(row.name)
+        env = dict.fromkeys(row.env, MASK)
+        return Server(
+            id=row.id,
+            name=row.name,
+            type=row.type,
+            command=row.command,
+            args=row.args,
+            url=row.url,
+            env=env,
+            env_vars=env,
+            headers=dict.fromkeys(row.headers, MASK),
+            forward_headers=row.forward_headers,
+            auth_type=row.auth_type,
+            auth_header=row.auth_header,
+            has_auth_key=bool(row.sealed_key),
+            auth_key_env=row.auth_key_env,
+            pin=row.pin,
+            allow_tools=row.allow_tools,
+            deny_tools=row.deny_tools,
+            agent_tools=row.agent_tools,
+            enabled=row.enabled,
+            status=link.status if link else Status(status="disconnected"),
+            tools=tuple(
+                ShownTool(
+                    name=tool.name,
+                    description=tool.description or "",
+                    input_schema=tool.input_schema,
+                    state=link.state_of(tool),
+                )
+                for tool in link.tools.values()
+            )
+            if link
+            else (),
+            agents=agents.get(row.name, ()),
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    async def list_servers(request: Request[None]) -> list[Server]:
+        """Every MCP server by name."""
+        rows, agents = await request.engine.db.read(_all)
+        return [shown(row, agents) for row in rows]
+
+    async def get_server(request: Request[None]) -> Server:
+        """One MCP server."""
+        return shown(*await request.engine.db.read(_one, request.path["name"]))
+
+    async def create_server(request: Request[NewServer]) -> Server:
+        """A new MCP server, which is connected to at once."""
+        return await _written(request, store.create, request.body)
+
+    async def update_server(request: Request[ServerPatch]) -> Server:
+        """The server with the fields that were sent, connected to anew where that matters."""
+        return await _written(request, store.update, request.path["name"], request.body)
+
+    async def _written(request: Request[Any], write: Callable[..., ServerRow], *args: Any) -> Server:
+        row = await request.engine.db.write(_allowed, request, write, *args)
+        await servers.reload()
+        if row.name in servers.links:
+            await servers.links[row.name].settle(A_MOMENT)
+        return shown(*await request.engine.db.read(_one, row.name))
+
+    async def delete_server(request: Request[None]) -> None:
+        """Removes a server that no agent names."""
+        await request.engine.db.write(store.delete, request.path["name"])
+        await servers.reload()
+
+    async def approve_tool(request: Request[None]) -> Server:
+        """Lets agents have a tool as it is defined now, though it has changed since it was first seen."""
+        row, agents = await request.engine.db.read(_one, request.path["name"])
+        link, name = servers.links.get(row.name), request.path["tool"]
+        tool = link.tools.get(name) if link else None
+        if link is None or tool is None:
+            raise NotFound(f"MCP server '{row.name}' offers no tool '{name[:255]}' at the moment")
+        digest = link.digests[name]
+        await request.engine.db.write(store.approve, row.id, name, digest)
+        link.pins = {**link.pins, name: digest}
+        return shown(row, agents)
+
+    run: Callable[[Request[Any]], Awaitable[Any]] = update_server
+    return (
+        Route(
+            method="GET",
+            path="/api/v1/mcp-servers",
+            scope="mcp:read",
+            run=list_servers,
+            summary="List MCP servers",
+            answer=list[Server],
+        ),
+        Route(
+            method="POST",
+            path="/api/v1/mcp-servers",
+            scope="mcp:write",
+            run=create_server,
+            summary="Create an MCP server",
+            body=NewServer,
+            answer=Server,
+            status=201,
+            aliases=ALIASES,
+        ),
+        Route(method="GET", path=_PATH, scope="mcp:read", run=get_server, summary="Get an MCP server", answer=Server),
+        *(
+            Route(
+                method=method,
+                path=_PATH,
+                scope="mcp:write",
+                run=run,
+                summary="Update an MCP server",
+                body=ServerPatch,
+                answer=Server,
+                aliases=ALIASES,
+            )
+            for method in ("PUT", "PATCH")
+        ),
+        Route(
+            method="DELETE",
+            path=_PATH,
+            scope="mcp:write",
+            run=delete_server,
+            summary="Delete an MCP server",
+            status=204,
+        ),
+        Route(
+            method="POST",
+            path=f"{_PATH}/tools/{{tool}}/approve",
+            scope="mcp:write",
+            run=approve_tool,
+            summary="Approve a changed MCP tool",
+            answer=Server,
+        ),
+    )
+
+
+def _all(conn: sqlite3.Connection) -> tuple[list[ServerRow], dict[str, tuple[str, ...]]]:
+    return store.list_all(conn), store.agents_of(conn)
+
+
+def _one(conn: sqlite3.Connection, key: str) -> tuple[ServerRow, dict[str, tuple[str, ...]]]:
+    return store.get(conn, key), store.agents_of(conn)
+
+
+def _allowed(conn: sqlite3.Connection, request: Request[Any], write: Callable[..., ServerRow], *args: Any) -> ServerRow:
+    """Writes a server, unless it is or was a command and the caller may not set up such."""
+    engine = request.engine
+    before = store.get(conn, args[0]) if isinstance(args[0], str) else None
+    after = write(conn, *args, engine)
+    if after.type != "stdio" and (before is None or before.type != "stdio"):
+        return after
+    policy = engine.settings.of(Mcp).mcp_stdio
+    if policy == "off":
+        raise Forbidden("MCP servers of type stdio are switched off by BYTEBREW_MCP_STDIO")
+    if policy == "admin" and not request.actor.is_admin:
+        raise Forbidden(
+            "An MCP server of type stdio is a command on this machine: only the scope 'admin' may set it up"
+        )
+    return after

@@ -1,0 +1,147 @@
+"""Memory: what agents store of a person and find again, in this session and in later ones."""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import Meta
+from msgspec.json import encode
+
+from bytebrew import (
+    Agent,
+    Call,
+    EngineError,
+    Migration,
+    Tool,
+    ToolError,
+    Toolset,
+    UpstreamError,
+    hookimpl,
+    masked,
+    refusal,
+    tool,
+)
+
+from . import store
+from .routes import ROUTES
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+log = logging.getLogger(__name__)
+
+EMBED_SECONDS = 10.0
+RETENTION_SECONDS = 3600.0
+MOST_METADATA = 4000
+"""Bytes of JSON."""
+
+Content = Annotated[str, Meta(min_length=1, max_length=4000, description="one fact, as a whole sentence")]
+Query = Annotated[str, Meta(max_length=4000, description="words to look for; empty: the newest memories")]
+Limit = Annotated[int, Meta(ge=1, le=50, description="how many memories at most")]
+
+
+class Memories(Toolset):
+    """The tools of agents with a memory: what they store is kept for one person and one schema."""
+
+    lists = ("capabilities",)
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._tools = (tool(idempotent=True)(self.memory_store), tool(idempotent=True)(self.memory_recall))
+        self.forgetting: asyncio.Task[None] | None = None
+
+    async def all(self) -> Sequence[Tool]:
+        return self._tools
+
+    async def tools(self, agent: Agent) -> Sequence[Tool]:
+        return self._tools if agent.capability("memory") else ()
+
+    async def memory_store(self, call: Call, content: Content, metadata: dict[str, Any] | None = None) -> str:
+        """Remember a fact about the person you talk to, for this and all later conversations with them."""
+        if len(encode(metadata or {})) > MOST_METADATA:
+            raise ToolError(f"The metadata takes more than {MOST_METADATA} bytes; put the fact into content")
+        db = self._engine.db
+        at = await db.read(store.place, call)
+        vectors = await self._vectors(at, [content])
+        new = await db.write(store.store, at, content, metadata or {}, vectors[0] if vectors else None)
+        return "Stored" if new else "Was stored already"
+
+    async def memory_recall(self, call: Call, query: Query = "", limit: Limit = 10) -> Any:
+        """Find what was stored of the person you talk to, in this and earlier conversations, the best match first."""
+        db = self._engine.db
+        at = await db.read(store.place, call)
+        vector = None
+        if at.model and at.owner_id and store.words_of(query):
+            rest = await db.read(store.unlike, at)
+            if vectors := await self._vectors(at, [query, *(row["content"] for row in rest)]):
+                vector = vectors[0]
+                pairs = [(one, row["n"]) for one, row in zip(vectors[1:], rest, strict=True)]
+                await db.write(store.liken, at.model.model_name, pairs)
+        candidates = await db.read(store.candidates, at, query, limit, likeness=vector is not None)
+        found = await asyncio.to_thread(store.ranked, candidates, vector, limit)  # a thousand vectors take 70 ms
+        return found or "Nothing that is stored has such words; an empty query finds the newest memories"
+
+    async def _vectors(self, at: store.Place, texts: list[str]) -> list[bytes]:
+        """A vector for each text, or none at all where there is no model or it fails: words alone will do."""
+        if at.model is None:
+            return []
+        engine, key = self._engine, ""
+        try:
+            bound = engine.models.bind(at.model)
+            key = bound.base.api_key
+            async with asyncio.timeout(EMBED_SECONDS):
+                found = await bound.provider.embed(texts, bound.base, engine.http)
+            return [store.packed(vector) for vector in found]
+        except TimeoutError:
+            fault = f"no answer within {EMBED_SECONDS:g} s"
+        except UpstreamError as error:
+            fault = refusal(error).message
+        except EngineError as error:
+            fault = error.message
+        log.warning("memory goes by words alone, for model %s failed: %s", at.model.name, masked(fault, key))
+        return []
+
+    async def forget(self) -> None:
+        """Deletes, every hour, what is past its time."""
+        while True:
+            try:
+                while await self._engine.db.write(store.forget):
+                    pass
+            except sqlite3.Error:
+                log.exception("what is past its time could not be forgotten; tried again in an hour")
+            await asyncio.sleep(RETENTION_SECONDS)
+
+
+def _own(engine: "Engine") -> Memories:
+    return next(one for one in engine.toolsets if isinstance(one, Memories))
+
+
+@hookimpl
+def register_migrations(register: Any) -> None:
+    register(Migration(1, store.MIGRATION))
+
+
+@hookimpl
+def register_toolsets(register: Any, engine: "Engine") -> None:
+    register(Memories(engine))
+
+
+@hookimpl
+def register_routes(register: Any) -> None:
+    for route in ROUTES:
+        register(route)
+
+
+@hookimpl
+async def startup(engine: "Engine") -> None:
+    own = _own(engine)
+    own.forgetting = asyncio.create_task(own.forget(), name="memory retention")
+
+
+@hookimpl
+async def shutdown(engine: "Engine") -> None:
+    if forgetting := _own(engine).forgetting:
+        forgetting.cancel()
+        await asyncio.wait([forgetting])

@@ -1,0 +1,42 @@
+"""What a schema's agents remember, for operators to read and to delete."""
+
+import re
+
+from bytebrew import Request, Route
+
+from . import store
+from .store import Entry
+
+
+async def list_memory(request: Request[None]) -> list[Entry]:
+    """A schema's memories, newest first; `user_sub` names one person, `limit` is 1000 and at most 10,000."""
+    query = request.query
+    limit = query.get("limit", "")
+    most = min(int(limit), 10_000) if re.fullmatch("[1-9][0-9]{0,5}", limit) else 1000
+    return await request.engine.db.read(store.entries, request.path["name"], query.get("user_sub", ""), most)
+
+
+async def clear_memory(request: Request[None]) -> None:
+    """Deletes a schema's memories; `user_sub` names one person."""
+    await request.engine.db.write(store.clear, request.path["name"], request.query.get("user_sub", ""))
+
+
+async def delete_memory(request: Request[None]) -> None:
+    """Deletes one memory."""
+    await request.engine.db.write(store.remove, request.path["name"], request.path["entry_id"])
+
+
+_ALL, _READ, _WRITE = "/api/v1/schemas/{name}/memory", "schemas:read", "schemas:write"
+
+ROUTES = (
+    Route(method="GET", path=_ALL, scope=_READ, run=list_memory, summary="List memories", answer=list[Entry]),
+    Route(method="DELETE", path=_ALL, scope=_WRITE, run=clear_memory, summary="Delete memories", status=204),
+    Route(
+        method="DELETE",
+        path=f"{_ALL}/{{entry_id}}",
+        scope=_WRITE,
+        run=delete_memory,
+        summary="Delete a memory",
+        status=204,
+    ),
+)

@@ -1,0 +1,259 @@
+"""Memories in the database, each with its words in an index and perhaps a vector beside it."""
+
+import hashlib
+import math
+import operator
+import re
+import sqlite3
+from array import array
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+from msgspec.json import decode, encode
+
+from bytebrew import Call, MemoryConfig, NotFound, Target, ToolError, new_uuid, now
+
+MOST_EMBEDDED = 64
+"""Memories without a vector of the present model that one recall sees to."""
+RECENCY = 0.2
+"""What a memory of this moment is worth, where the best match of words is 1; half of it after a month."""
+# Scripts without spaces between words: their characters are searched one by one.
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+
+MIGRATION = """
+create table memory_owners (
+  id integer primary key autoincrement,
+  schema_id text not null references schemas (id) on delete cascade,
+  subject text not null,
+  user_sub text not null,
+  unique (schema_id, subject, user_sub)
+) strict;
+
+create table memory_entries (
+  n integer primary key autoincrement,
+  id text not null unique,
+  owner_id integer not null references memory_owners (id) on delete cascade,
+  agent_id text not null,
+  content text not null,
+  digest blob not null,
+  metadata text not null,
+  model text,
+  vector blob,
+  created_at text not null,
+  updated_at text not null,
+  unique (owner_id, digest)
+) strict;
+create index memory_entries_owner on memory_entries (owner_id, updated_at, n);
+create index memory_entries_agent on memory_entries (agent_id, updated_at);
+
+create virtual table memory_search using fts5 (owner, content, tokenize = "porter unicode61 remove_diacritics 2");
+create trigger memory_entries_deleted after delete on memory_entries begin
+  delete from memory_search where rowid = old.n;
+end;
+"""
+
+# A sub-agent's session lies within that of its root, whose owner and user are those of all below it.
+_PLACE = """with recursive above (parent_id, owner, user_sub) as (
+    select parent_id, owner, user_sub from sessions where id = :session
+    union all
+    select s.parent_id, s.owner, s.user_sub from sessions s join above on s.id = above.parent_id)
+  select schemas.id as schema_id, owner as subject, above.user_sub, agents.id as agent_id, c.config, o.id as owner_id
+  from above join schemas on schemas.name = :schema join agents on agents.name = :agent
+  join agent_capabilities c on c.agent_id = agents.id and c.type = 'memory' and c.enabled
+  left join memory_owners o on o.schema_id = schemas.id and o.subject = above.owner and o.user_sub = above.user_sub
+  where above.parent_id is null"""
+_TARGET = """select name, type, model_name, base_url, api_version, sealed_key from models
+  where name = ? and kind = 'embedding'"""
+_MATCHES = """select rowid, -bm25(memory_search, 0, 1) as score from memory_search where memory_search match ?
+  order by score desc limit 500"""  # the owner's column weighs nothing
+_NEWEST = """select n, content, metadata, updated_at, julianday('now') - julianday(updated_at) as days,
+  case model when :model then vector end as vector from memory_entries
+  where owner_id = :owner and (:only is null or n in (select value from json_each(:only)))
+  order by updated_at desc, n desc limit :limit"""
+
+
+class Place(NamedTuple):
+    """Whose memory a call is about, and how its agent remembers; `owner_id` is None before the first memory."""
+
+    schema_id: str
+    subject: str
+    user_sub: str
+    agent_id: str
+    owner_id: int | None
+    config: MemoryConfig
+    model: Target | None
+
+
+class Found(Struct, frozen=True, omit_defaults=True):
+    """A memory as a model reads it."""
+
+    content: str
+    stored_at: str
+    metadata: dict[str, Any] = {}
+
+
+class Candidates(NamedTuple):
+    """Memories, newest first, and how well the words of some fit a query."""
+
+    rows: list[sqlite3.Row]
+    scores: dict[int, float]
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """A memory as operators read it; where sessions of a subject name a `user_sub`, it is that user's alone."""
+
+    id: str
+    schema_id: str
+    subject: str
+    user_sub: str
+    content: str
+    metadata: dict[str, Any]
+    created_at: str
+    updated_at: str
+
+
+def place(conn: sqlite3.Connection, call: Call) -> Place:
+    """Whose memory the call is about; ToolError where its agent has none."""
+    values = {"session": call.session_id, "schema": call.schema, "agent": call.agent}
+    row = conn.execute(_PLACE, values).fetchone()
+    if row is None:
+        raise ToolError("This agent has no memory any more")
+    config = decode(row["config"], type=MemoryConfig)
+    model = conn.execute(_TARGET, (config.embedding_model,)).fetchone()
+    whose = (row["schema_id"], row["subject"], row["user_sub"], row["agent_id"], row["owner_id"])
+    return Place(*whose, config, Target(**dict(model)) if model else None)
+
+
+def store(conn: sqlite3.Connection, at: Place, content: str, metadata: dict[str, Any], vector: bytes | None) -> bool:
+    """Stores a memory, or makes it new again if it is there; whether it was not. The oldest make way."""
+    whose = (at.schema_id, at.subject, at.user_sub)
+    conn.execute("insert into memory_owners values (null, ?, ?, ?) on conflict do nothing", whose)
+    sql = "select id from memory_owners where schema_id = ? and subject = ? and user_sub = ?"
+    owner_id = conn.execute(sql, whose).fetchone()["id"]
+    digest = hashlib.sha256(" ".join(content.casefold().split()).rstrip(".!").encode()).digest()
+    moment, more = now(), encode(metadata).decode()
+    known = conn.execute(
+        """update memory_entries set updated_at = ?1, agent_id = ?2,
+        metadata = case ?3 when '{}' then metadata else ?3 end where owner_id = ?4 and digest = ?5""",
+        (moment, at.agent_id, more, owner_id, digest),
+    )
+    if known.rowcount:
+        return False
+    model = at.model.model_name if at.model and vector else None
+    row = conn.execute(
+        "insert into memory_entries values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) returning n",
+        (new_uuid(), owner_id, at.agent_id, content, digest, more, model, vector, moment, moment),
+    ).fetchone()
+    conn.execute(
+        "insert into memory_search (rowid, owner, content) values (?, ?, ?)",
+        (row["n"], f"o{owner_id}", _spaced(content)),
+    )
+    conn.execute(
+        """delete from memory_entries where n in (select n from memory_entries where owner_id = ?
+        order by updated_at desc, n desc limit -1 offset ?)""",
+        (owner_id, at.config.max_entries),
+    )
+    return True
+
+
+def words_of(query: str) -> list[str]:
+    """The words that a query is made of, each once; none of them can hold a mark of the index's own syntax."""
+    return list(dict.fromkeys(re.findall(r"\w+", _spaced(query))))
+
+
+def candidates(conn: sqlite3.Connection, at: Place, query: str, limit: int, *, likeness: bool) -> Candidates:
+    """What has a word of the query, and with `likeness` all the rest; without a word in it, the newest."""
+    wanted = {"owner": at.owner_id, "model": at.model and at.model.model_name, "only": None, "limit": limit}
+    words = words_of(query)[:64]
+    if not words:
+        return Candidates(conn.execute(_NEWEST, wanted).fetchall(), {})
+    quoted = " OR ".join(f'"{word}"' for word in words)
+    matches = conn.execute(_MATCHES, (f'owner:"o{at.owner_id}" AND content:({quoted})',))
+    scores = {row["rowid"]: row["score"] for row in matches}
+    only = None if likeness else encode(list(scores)).decode()
+    return Candidates(conn.execute(_NEWEST, {**wanted, "only": only, "limit": -1}).fetchall(), scores)
+
+
+def ranked(found: Candidates, vector: bytes | None, limit: int) -> list[Found]:
+    """The best of the candidates, by their words, their likeness to the query's vector and their age."""
+    best = max(found.scores.values(), default=0) or 1
+    asked = array("f", vector or b"")
+
+    def worth(row: sqlite3.Row) -> float:
+        own = array("f", row["vector"] or b"")
+        likeness = sum(map(operator.mul, asked, own)) if len(asked) == len(own) else 0.0
+        return float(found.scores.get(row["n"], 0) / best + likeness + RECENCY * 0.5 ** (row["days"] / 30))
+
+    rows = sorted(found.rows, key=worth, reverse=True)[:limit]
+    return [Found(row["content"], row["updated_at"], decode(row["metadata"])) for row in rows]
+
+
+def unlike(conn: sqlite3.Connection, at: Place) -> list[sqlite3.Row]:
+    """The newest memories without a vector of the present model."""
+    sql = """select n, content from memory_entries where owner_id = ? and model is not ?
+      order by updated_at desc limit ?"""
+    return conn.execute(sql, (at.owner_id, at.model and at.model.model_name, MOST_EMBEDDED)).fetchall()
+
+
+def liken(conn: sqlite3.Connection, model: str, vectors: Sequence[tuple[bytes, int]]) -> None:
+    """Gives memories their vectors."""
+    sql = "update memory_entries set vector = ?, model = ? where n = ?"
+    conn.executemany(sql, [(vector, model, n) for vector, n in vectors])
+
+
+def packed(vector: Sequence[float]) -> bytes:
+    """A vector in float32, its length made 1."""
+    length = math.hypot(*vector) or 1.0
+    return array("f", [part / length for part in vector]).tobytes()
+
+
+def forget(conn: sqlite3.Connection, most: int = 500) -> bool:
+    """Deletes what is older than the agent that stored it keeps memories; whether there may be more of it."""
+    gone = conn.execute(
+        """delete from memory_entries where n in (
+          select e.n from agent_capabilities c join memory_entries e on e.agent_id = c.agent_id
+          where c.type = 'memory' and e.updated_at < strftime(
+            '%Y-%m-%dT%H:%M:%fZ', 'now', '-' || json_extract(c.config, '$.retention_days') || ' days') limit ?)""",
+        (most,),
+    )
+    return gone.rowcount == most
+
+
+def entries(conn: sqlite3.Connection, schema: str, whose: str, limit: int) -> list[Entry]:
+    """The memories of a schema, or of one of its people, newest first."""
+    rows = conn.execute(
+        """select e.id, o.schema_id, o.subject, o.user_sub, e.content, e.metadata, e.created_at, e.updated_at
+        from memory_entries e join memory_owners o on o.id = e.owner_id
+        where o.schema_id = ? and ?2 in ('', o.user_sub, o.subject) order by e.updated_at desc, e.n desc limit ?3""",
+        (_schema_id(conn, schema), whose, limit),
+    )
+    return [Entry(**{**dict(row), "metadata": decode(row["metadata"])}) for row in rows]
+
+
+def clear(conn: sqlite3.Connection, schema: str, whose: str) -> None:
+    """Deletes the memories of a schema, or of one of its people."""
+    conn.execute(
+        "delete from memory_owners where schema_id = ? and ?2 in ('', user_sub, subject)",
+        (_schema_id(conn, schema), whose),
+    )
+
+
+def remove(conn: sqlite3.Connection, schema: str, entry_id: str) -> None:
+    """Deletes one memory; NotFound where the schema has none of that id."""
+    sql = "delete from memory_entries where id = ? and owner_id in (select id from memory_owners where schema_id = ?)"
+    if not conn.execute(sql, (entry_id, _schema_id(conn, schema))).rowcount:
+        raise NotFound(f"Schema '{schema[:255]}' has no memory '{entry_id[:255]}'")
+
+
+def _schema_id(conn: sqlite3.Connection, key: str) -> str:
+    sql = "select id from schemas where name = ?1 or id = ?1 order by name = ?1 desc limit 1"
+    row = conn.execute(sql, (key,)).fetchone()
+    if row is None:
+        raise NotFound(f"There is no schema '{key[:255]}'")
+    found: str = row["id"]
+    return found
+
+
+def _spaced(text: str) -> str:
+    return _UNSPACED.sub(r" \g<0> ", text)

@@ -1,0 +1,244 @@
+"""Metrics for Prometheus: what the engine counts, and what other plugins tell at a scrape."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import Meta, Struct
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from bytebrew import Outcome, Reply, Request, Route, Sample, ToolCall, hookimpl
+
+if TYPE_CHECKING:
+    from bytebrew import Engine, Turn
+
+log = logging.getLogger(__name__)
+
+MOST = 200
+"""Values of a label, and series of a plugin's metric; what is more becomes "other", or is left out."""
+TICK = 0.25
+"""Seconds between two looks at the event loop's lag."""
+LLM_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60)
+DELTA_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+LAG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+OPENMETRICS = "application/openmetrics-text"
+_WORD = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+PLAIN = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class MetricsSettings(Struct, frozen=True, kw_only=True):
+    """Who may read the metrics."""
+
+    metrics_token_required: Annotated[
+        bool, Meta(description="whether GET /metrics wants a token with the scope admin")
+    ] = False
+
+
+class Values:
+    """The values of one label: the first 200 that come are told apart."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        """The value, or "other"."""
+        value = value[:100]
+        if value not in self._seen:
+            if len(self._seen) == MOST:
+                return "other"
+            self._seen.add(value)
+        return value
+
+
+class Metrics:
+    """An engine's metrics."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._registry = registry = CollectorRegistry()
+        self._providers, self._models, self._tools = Values(), Values(), Values()
+        self._tool_calls = Counter(
+            "bytebrew_tool_calls_total",
+            "Tool calls that ended, well (completed) or not (failed).",
+            ("tool_name", "status"),
+            registry=registry,
+        )
+        self._llm_requests = Counter(
+            "bytebrew_llm_requests_total",
+            "Model calls, well or not, under the model that answered; counted when their turn ends.",
+            ("provider", "model"),
+            registry=registry,
+        )
+        self._llm_seconds = Histogram(
+            "bytebrew_llm_request_duration_seconds",
+            "From a model call to its end, retries and fallbacks included.",
+            ("provider", "model"),
+            buckets=LLM_SECONDS,
+            registry=registry,
+        )
+        self._turns = Counter("bytebrew_turns_total", "Turns that ended.", ("status",), registry=registry)
+        self._first_delta = Histogram(
+            "bytebrew_time_to_first_delta_seconds",
+            "From a turn's beginning to the first words or thoughts of its answer.",
+            buckets=DELTA_SECONDS,
+            registry=registry,
+        )
+        self._tokens = Counter(
+            "bytebrew_tokens_total",
+            "Tokens of turns that ended; cached ones are part of the input, thinking of the output.",
+            ("kind",),
+            registry=registry,
+        )
+        self._cost = Counter(
+            "bytebrew_cost_usd_total",
+            "US dollars for the model calls of turns that ended, where the price is known.",
+            registry=registry,
+        )
+        self._lag = Histogram(
+            "bytebrew_event_loop_lag_seconds",
+            "How late the event loop wakes what sleeps.",
+            buckets=LAG_SECONDS,
+            registry=registry,
+        )
+        for status in ("completed", "failed", "cancelled"):
+            self._turns.labels(status)
+        for kind in ("input", "output", "cached", "thinking"):
+            self._tokens.labels(kind)
+        registry.register(self)
+        registry.register(Told(engine, frozenset(family.name for family in registry.collect())))
+        self._watch: asyncio.Task[None] | None = None
+
+    async def scrape(self, request: Request[None]) -> Reply:
+        """The metrics as text: OpenMetrics where the client accepts it."""
+        if OPENMETRICS in request.headers.get("accept", ""):
+            text: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
+            kind = openmetrics.CONTENT_TYPE_LATEST
+        else:
+            text, kind = generate_latest(self._registry), PLAIN
+        return Reply(body=text, headers={"content-type": kind})
+
+    def collect(self) -> Iterator[Metric]:
+        """What is read off the engine at a scrape."""
+        turns, db = list(self._engine.runner.turns.values()), self._engine.db
+        sessions = len({turn.session_id for turn in turns})
+        queued = sum(turn.status == "queued" for turn in turns)
+        yield GaugeMetricFamily("bytebrew_active_sessions", "Sessions with a turn that runs or waits.", sessions)
+        yield GaugeMetricFamily("bytebrew_queue_depth", "Turns that wait for another of their session.", queued)
+        works = "Pieces of work in each commit to the database."
+        rows = "Events in each commit to the database."
+        yield SummaryMetricFamily("bytebrew_commit_works", works, db.commits, db.committed_works)
+        yield SummaryMetricFamily("bytebrew_commit_events", rows, db.commits, db.committed_rows)
+
+    def tool_ended(self, call: ToolCall, result: Outcome) -> None:
+        """Counts a tool call."""
+        self._tool_calls.labels(self._tools(call.tool), "failed" if result.has_error else "completed").inc()
+
+    def turn_ended(self, turn: "Turn") -> None:
+        """Counts a turn and its model calls; the tokens of spawned agents are in those of the turn above them."""
+        self._turns.labels(turn.status).inc()
+        if turn.told is not None:
+            self._first_delta.observe(turn.told - turn.began)
+        for model, seconds in turn.asked:
+            labels = self._providers(model.provider.type), self._models(model.name)
+            self._llm_requests.labels(*labels).inc()
+            self._llm_seconds.labels(*labels).observe(seconds)
+        if turn.new.parent is None:
+            usage = turn.usage
+            for kind in ("input", "output", "cached", "thinking"):
+                self._tokens.labels(kind).inc(getattr(usage, f"{kind}_tokens"))
+            self._cost.inc(usage.cost_usd or 0)
+
+    def start(self) -> None:
+        """Begins to watch the event loop."""
+        self._watch = asyncio.create_task(self._watch_lag(), name="event loop lag")
+
+    def stop(self) -> None:
+        """Ends what `start` began."""
+        if self._watch is not None:
+            self._watch.cancel()
+
+    async def _watch_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + TICK
+            await asyncio.sleep(TICK)
+            self._lag.observe(max(0.0, loop.time() - due))
+
+
+class Told:
+    """What plugins tell at a scrape; `taken` are names that none of them may use."""
+
+    def __init__(self, engine: "Engine", taken: frozenset[str]) -> None:
+        self._engine = engine
+        self._taken = taken
+
+    def collect(self) -> Iterable[Metric]:
+        """The samples by name, without what would have a scraper refuse the whole page."""
+        return families(self._engine.samples(), self._taken)
+
+
+def families(samples: Iterable[Sample], taken: frozenset[str]) -> list[Metric]:
+    """Samples by name; one that cannot stand beside the others is logged and left out."""
+    found: dict[str, Metric] = {}
+    seen: set[tuple[Any, ...]] = set()
+    for name, value, labels, kind, words in samples:
+        base = name.removesuffix("_total") if kind == "counter" else name
+        try:
+            family = found.get(base) or (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(base, words)
+            series = (base, *sorted(labels.items()))
+            if base in taken or family.type != kind or series in seen:
+                raise ValueError("another metric has this name")
+            if not all(map(_WORD.fullmatch, (name, *labels))):
+                raise ValueError("names are of letters, digits and _")
+            if len(family.samples) < MOST:
+                family.add_sample(
+                    f"{base}_total" if kind == "counter" else base,
+                    {key: str(text) for key, text in labels.items()},
+                    float(value),
+                )
+            found[base] = family
+            seen.add(series)
+        except (TypeError, ValueError) as error:
+            log.warning("the sample %s of a plugin is left out: %s", name, error)
+    return list(found.values())
+
+
+def _of(engine: "Engine") -> Metrics:
+    owners = (getattr(route.run, "__self__", None) for route in engine.routes)
+    return next(owner for owner in owners if isinstance(owner, Metrics))
+
+
+@hookimpl
+def register_settings(register: Any) -> None:
+    register(MetricsSettings)
+
+
+@hookimpl
+def register_routes(register: Any, engine: "Engine") -> None:
+    scope = "admin" if engine.settings.of(MetricsSettings).metrics_token_required else None
+    run = Metrics(engine).scrape
+    register(Route(method="GET", path="/metrics", scope=scope, run=run, summary="Metrics for Prometheus"))
+
+
+@hookimpl
+async def startup(engine: "Engine") -> None:
+    _of(engine).start()
+
+
+@hookimpl
+async def tool_finished(turn: "Turn", call: ToolCall, result: Outcome) -> None:
+    _of(turn.engine).tool_ended(call, result)
+
+
+@hookimpl
+async def turn_finished(turn: "Turn") -> None:
+    _of(turn.engine).turn_ended(turn)
+
+
+@hookimpl
+async def shutdown(engine: "Engine") -> None:
+    _of(engine).stop()

@@ -1,0 +1,233 @@
+"""The guard that counts requests and refuses those that are over a limit."""
+
+import asyncio
+import logging
+import math
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from bytebrew import EngineError, Request, Route, Sample, uptime
+
+from . import store
+from .rules import Rule
+from .store import Counted, Stored
+from .window import Entry, Window
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SCOPES = frozenset({"chat", "tasks"})
+"""The routes that are counted, by the scope that they need: those of clients. Nobody is locked out of the others."""
+SAVE_SECONDS = 1.0
+"""How long a count is in memory alone: what a kill -9 may lose."""
+PRUNE_SECONDS = 60.0
+MOST_KEYS = 100_000
+"""Values of a key header that a rule tells apart at a time; a request with a further one counts under its subject."""
+
+
+class RateLimited(EngineError):
+    """There have been as many requests as a rule allows; `retry_after` is in seconds."""
+
+    status = 429
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after: int, headers: dict[str, str]) -> None:
+        super().__init__(message, headers={"Retry-After": str(retry_after), **headers})
+        self.retry_after = retry_after
+
+    def body(self) -> dict[str, object]:
+        """The one error shape, and the wait."""
+        return {**super().body(), "retry_after": self.retry_after}
+
+
+class Limit(NamedTuple):
+    """What a tier allows: None for no limit."""
+
+    requests: int | None
+    seconds: float
+
+
+class Usage(NamedTuple):
+    """Where a key stands."""
+
+    rule: str
+    tier: str
+    limit: Limit
+    used: int
+    resets_at: float
+
+
+class Live:
+    """A rule at work, with a window for each tier and key."""
+
+    def __init__(self, stored: Stored, before: "Live | None") -> None:
+        rule = stored.rule
+        self.id = stored.id
+        self.rule: Rule = rule
+        self.limits = {name: Limit(tier.requests, tier.seconds) for name, tier in rule.tiers.items()}
+        self.windows: dict[tuple[str, str], Window] = before.windows if before else {}
+        self.unsaved: dict[tuple[str, str, float], Entry] = before.unsaved if before else {}
+        self.refused: int = before.refused if before else 0
+        self._key_header = rule.key_header.lower()
+        self._tier_header = rule.tier_header.lower()
+
+    def key(self, request: Request[Any]) -> str | None:
+        """What the request counts under; None where the rule is not about it."""
+        actor = request.actor
+        if self.rule.per == "ip":
+            return f"ip {request.client}"
+        if self.rule.per == "token":
+            return f"token {actor.subject}" if actor.kind == "token" else None
+        value = request.headers.get(self._key_header, "")
+        if value and (len(self.windows) < MOST_KEYS or (self.tier(request), header_key(value)) in self.windows):
+            return header_key(value)
+        return f"subject {actor.subject}"
+
+    def tier(self, request: Request[Any]) -> str:
+        """The tier of the request."""
+        named = request.headers.get(self._tier_header, "")
+        return named if self._tier_header and named in self.limits else self.rule.default_tier
+
+    def window(self, tier: str, key: str, now: float) -> Window:
+        """The window of a tier and a key, as it is now."""
+        seconds = self.limits[tier].seconds
+        window = self.windows.get((tier, key))
+        if window is None:
+            window = self.windows[tier, key] = Window(seconds)
+        window.seconds = seconds
+        window.slide(now)
+        return window
+
+    def prune(self, now: float) -> None:
+        """Forgets keys without a request in their window, and tiers that are no more."""
+        for (tier, key), window in list(self.windows.items()):
+            window.slide(now)
+            if not window.used or tier not in self.limits:
+                del self.windows[tier, key]
+
+
+class Limits:
+    """The rules at work. `clock` tells seconds since 1970."""
+
+    def __init__(self, engine: "Engine", clock: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._live: list[Live] = []
+        self._saving: asyncio.Task[None] | None = None
+        self._pruned = clock()
+
+    async def guard(self, request: Request[Any], route: Route) -> None:
+        """Counts a request under every rule that is about it; raises RateLimited where one is used up."""
+        if route.scope not in SCOPES:
+            return
+        now = self._clock()
+        counting = []
+        for live in self._live:
+            if (key := live.key(request)) is None:
+                continue
+            tier = live.tier(request)
+            window, limit = live.window(tier, key, now), live.limits[tier]
+            if limit.requests is not None and window.used >= limit.requests:
+                live.refused += 1
+                raise _refusal(live.rule.name, limit.requests, window, now)
+            counting.append((live, tier, key, window))
+        for live, tier, key, window in counting:
+            entry = window.add(now)
+            live.unsaved[tier, key, entry.first] = entry
+        if counting and self._saving is None:
+            self._saving = asyncio.create_task(self._save_later())
+
+    def usage(self, header: str, value: str) -> Usage | None:
+        """Where a value of a key header stands, in the tier of its latest request; None without such a rule."""
+        live = next((one for one in self._live if one.rule.key_header.lower() == header.lower()), None)
+        if live is None:
+            return None
+        now, key = self._clock(), header_key(value)
+        tier, newest = live.rule.default_tier, Window(live.limits[live.rule.default_tier].seconds)
+        for name in live.limits:
+            if (name, key) in live.windows and (window := live.window(name, key, now)).latest > newest.latest:
+                tier, newest = name, window
+        return Usage(live.rule.name, tier, live.limits[tier], newest.used, newest.resets_at(now))
+
+    def samples(self) -> Iterable[Sample]:
+        """How many requests each rule has refused."""
+        words = "Requests that a rate limit has refused."
+        for live in self._live:
+            yield Sample("bytebrew_rate_limited_total", live.refused, {"rule": live.rule.name}, "counter", words)
+
+    async def change(self, work: Callable[..., T], *args: Any) -> T:
+        """Changes the rules in the file, by a function of a connection, and then those that count."""
+
+        def both(conn: sqlite3.Connection) -> tuple[T, list[Stored]]:
+            return work(conn, *args), store.list_all(conn)
+
+        result, rules = await self._engine.db.write(both)
+        self.use(rules)
+        return result
+
+    def use(self, rules: Iterable[Stored]) -> None:
+        """Counts by these rules from now on; without any, no request is looked at."""
+        before = {live.id: live for live in self._live}
+        self._live = [Live(stored, before.get(stored.id)) for stored in rules]
+        others = [guard for guard in self._engine.guards if guard != self.guard]
+        self._engine.guards = [*others, self.guard] if self._live else others
+
+    async def load(self) -> None:
+        """Goes on with the rules and the counts of the file."""
+        now = self._clock()
+        self.use(await self._engine.db.read(store.list_all))
+        live = {one.id: one for one in self._live}
+        for counted in await self._engine.db.read(store.load, now):
+            rule = live[counted.rule]
+            if counted.tier in rule.limits:
+                rule.window(counted.tier, counted.key, now).put(counted.entry)
+
+    async def close(self) -> None:
+        """Saves what is not saved yet."""
+        if self._saving is not None:
+            self._saving.cancel()
+        await self.save()
+
+    async def save(self) -> None:
+        """Writes what has been counted since the last time."""
+        now, rows = self._clock(), []
+        for live in self._live:
+            unsaved, live.unsaved = live.unsaved, {}
+            for (tier, key, _), entry in unsaved.items():
+                if tier in live.limits:
+                    rows.append(Counted(live.id, tier, key, entry, entry.last + live.limits[tier].seconds))
+            if now - self._pruned >= PRUNE_SECONDS:
+                live.prune(now)
+        if now - self._pruned >= PRUNE_SECONDS:
+            self._pruned = now
+        await self._engine.db.write(store.save, rows, now)
+
+    async def _save_later(self) -> None:
+        await asyncio.sleep(SAVE_SECONDS)
+        self._saving = None
+        try:
+            await self.save()
+        except sqlite3.Error:
+            log.exception("a second's counts of the rate limits are not saved; they hold until a restart")
+
+
+def header_key(value: str) -> str:
+    """The key of a header's value, which is never that of a subject or an address."""
+    return f"header {value[:255]}"
+
+
+def _refusal(rule: str, requests: int, window: Window, now: float) -> RateLimited:
+    wait = max(1, math.ceil(window.wait(requests, now)))
+    words = f"Rate limit exceeded: '{rule}' allows {requests} requests in {uptime(window.seconds)}"
+    headers = {
+        "X-RateLimit-Limit": str(requests),
+        "X-RateLimit-Remaining": "0",
+        "X-RateLimit-Reset": str(math.ceil(now + wait)),
+    }
+    return RateLimited(f"{words}; try again in {wait} s", wait, headers)

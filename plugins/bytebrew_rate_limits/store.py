@@ -1,0 +1,125 @@
+"""Rate limits in the database, and the requests that they have counted."""
+
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from bytebrew import Conflict, Migration, NotFound, now
+
+from .rules import NewRule, Rule, RulePatch, encoded, merged
+from .window import Entry
+
+MIGRATIONS = (
+    Migration(
+        1,
+        """
+create table rate_limits (
+  id integer primary key,
+  name text not null unique,
+  definition text not null,
+  created_at text not null,
+  updated_at text not null
+) strict;
+create table rate_limits_counted (
+  rule integer not null references rate_limits (id) on delete cascade,
+  tier text not null,
+  key text not null,
+  first real not null,
+  last real not null,
+  requests integer not null,
+  leaves real not null,
+  primary key (rule, tier, key, first)
+) strict, without rowid;
+create index rate_limits_leaving on rate_limits_counted (leaves);
+""",
+    ),
+)
+
+
+class Stored(NamedTuple):
+    """A rule as the file has it."""
+
+    id: int
+    rule: Rule
+    created_at: str
+    updated_at: str
+
+
+class Counted(NamedTuple):
+    """Requests that a rule has counted: in which tier, by which key, and when they count no more."""
+
+    rule: int
+    tier: str
+    key: str
+    entry: Entry
+    leaves: float
+
+
+def list_all(conn: sqlite3.Connection) -> list[Stored]:
+    """Every rule in the order in which they apply: the oldest first."""
+    return [_stored(row) for row in conn.execute("select * from rate_limits order by id")]
+
+
+def get(conn: sqlite3.Connection, name: str) -> Stored:
+    """A rule; NotFound otherwise."""
+    row = conn.execute("select * from rate_limits where name = ?", (name,)).fetchone()
+    if row is None:
+        raise NotFound(f"There is no rate limit '{name[:255]}'")
+    return _stored(row)
+
+
+def create(conn: sqlite3.Connection, new: NewRule) -> Stored:
+    """A new rule; Conflict where the name is taken."""
+    if conn.execute("select 1 from rate_limits where name = ?", (new.name,)).fetchone():
+        raise Conflict(f"There is a rate limit '{new.name}'; change it with PUT /api/v1/rate-limits/{new.name}")
+    moment = now()
+    conn.execute(
+        "insert into rate_limits (name, definition, created_at, updated_at) values (?, ?, ?, ?)",
+        (new.name, encoded(merged(Rule(name=new.name, tiers={}), new)), moment, moment),
+    )
+    return get(conn, new.name)
+
+
+def update(conn: sqlite3.Connection, name: str, patch: RulePatch) -> Stored:
+    """The rule with the patch merged in."""
+    rule = merged(get(conn, name).rule, patch)
+    conn.execute("update rate_limits set definition = ?, updated_at = ? where name = ?", (encoded(rule), now(), name))
+    return get(conn, name)
+
+
+def delete(conn: sqlite3.Connection, name: str) -> None:
+    """Removes a rule and what it has counted."""
+    get(conn, name)
+    conn.execute("delete from rate_limits where name = ?", (name,))
+
+
+def save(conn: sqlite3.Connection, counted: Iterable[Counted], moment: float) -> None:
+    """Stores what has been counted and removes what counts no more at the moment, in seconds since 1970."""
+    conn.executemany(
+        """insert into rate_limits_counted select ?1, ?2, ?3, ?4, ?5, ?6, ?7
+        where exists (select 1 from rate_limits where id = ?1)
+        on conflict (rule, tier, key, first)
+        do update set last = excluded.last, requests = excluded.requests, leaves = excluded.leaves""",
+        [
+            (one.rule, one.tier, one.key, one.entry.first, one.entry.last, one.entry.requests, one.leaves)
+            for one in counted
+        ],
+    )
+    conn.execute("delete from rate_limits_counted where leaves <= ?", (moment,))
+
+
+def load(conn: sqlite3.Connection, moment: float) -> list[Counted]:
+    """What still counts at the moment, by time; what lies in the future is of a clock that was wrong."""
+    sql = "select * from rate_limits_counted where leaves > ? and last <= ? order by first"
+    return [
+        Counted(rule, tier, key, Entry(first, last, requests), leaves)
+        for rule, tier, key, first, last, requests, leaves in conn.execute(sql, (moment, moment))
+    ]
+
+
+def _stored(row: sqlite3.Row) -> Stored:
+    values = msgspec.json.decode(row["definition"])
+    rule = msgspec.convert({**values, "name": row["name"]}, Rule)
+    return Stored(row["id"], rule, row["created_at"], row["updated_at"])

@@ -1,0 +1,139 @@
+"""Structured output: a model shows a table, a note or a form, and a form's answer is the next message."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
+
+from bytebrew import Call, Event, Result, ToolError, hookimpl, tool
+
+Label = Annotated[str, Meta(min_length=1, max_length=500)]
+Text = Annotated[str, Meta(max_length=10_000)]
+
+
+class Row(Struct, frozen=True):
+    """A line of a table."""
+
+    label: Label
+    value: Text | int | float | bool
+
+
+class Action(Struct, frozen=True):
+    """A button; its value, or else its label, is the user's next message."""
+
+    label: Label
+    type: Literal["primary", "secondary"] = "secondary"
+    value: Text = ""
+
+
+class Option(Struct, frozen=True):
+    """One choice of a select or multiselect; without a value it stands for its label."""
+
+    label: Label
+    value: Annotated[str, Meta(max_length=500)] = ""
+
+
+class Question(Struct, frozen=True):
+    """One field of a form; a select or multiselect has 2 to 5 options, a text has none."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=100, description="what the answer is found under")]
+    label: Label
+    type: Literal["text", "select", "multiselect"] = "text"
+    options: tuple[Option, ...] = ()
+    default: Annotated[Text | tuple[Text, ...] | UnsetType, Meta(description="an option's value, or some text")] = UNSET
+
+
+class StructuredOutput(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A block for the client to render; values that the model left out are filled in from their labels."""
+
+    name = "structured_output"
+    call_id: str
+    output_type: Literal["table", "info", "form"]
+    title: str = ""
+    description: str = ""
+    rows: tuple[Row, ...] = ()
+    actions: tuple[Action, ...] = ()
+    questions: tuple[Question, ...] = ()
+
+
+@tool(idempotent=True)
+async def show_structured_output(
+    call: Call,
+    output_type: Annotated[
+        Literal["table", "info", "form", "summary_table"],
+        Meta(description="table: rows; info: a title and a description; form: 1 to 5 questions"),
+    ],
+    title: Annotated[str, Meta(max_length=500)] = "",
+    description: Text = "",
+    rows: Annotated[tuple[Row, ...], Meta(max_length=200)] = (),
+    actions: Annotated[tuple[Action, ...], Meta(max_length=10, description="buttons below the block")] = (),
+    questions: tuple[Question, ...] = (),
+) -> Result:
+    """Show the user a table, a note (info) or a form.
+
+    A form ends your turn: say what there is to say before it. The user's answer is the next message.
+    """
+    block = StructuredOutput(
+        call_id=call.call_id,
+        output_type="table" if output_type == "summary_table" else output_type,
+        title=title,
+        description=description,
+        rows=rows,
+        actions=tuple(replace(one, value=one.value or one.label) for one in actions),
+        questions=tuple(replace(one, options=tuple(map(_whole, one.options))) for one in questions),
+    )
+    if faults := list(_faults(block)):
+        raise ToolError(f"Not shown. {'; '.join(faults)}. Mend this and call the tool again with the whole block")
+    if block.output_type == "form":
+        return Result(text="The form is shown; the user's next message answers it", events=(block,), ends_turn=True)
+    return Result(text="Shown to the user", events=(block,))
+
+
+def _whole(option: Option) -> Option:
+    return replace(option, value=option.value or option.label)
+
+
+def _faults(block: StructuredOutput) -> Iterator[str]:
+    """What is wrong with the block, with the path of each fault."""
+    kind = block.output_type
+    if kind == "table" and not block.rows:
+        yield "rows: a table needs at least one row with a label and a value"
+    if kind == "info" and not (block.title or block.description or block.rows):
+        yield "description: an info needs a title or a description"
+    if kind == "form" and not 1 <= len(block.questions) <= 5:
+        yield f"questions: a form has 1 to 5 questions, this one {len(block.questions)}"
+    if kind != "form" and block.questions:
+        yield f"questions: only a form asks questions, not {kind}; set output_type to form or leave them out"
+    for twice, count in Counter(one.id for one in block.questions).items():
+        if count > 1:
+            yield f"questions: {count} of them have the id '{twice}'; give each its own"
+    for n, question in enumerate(block.questions):
+        for fault in _faults_of(question):
+            yield f"questions[{n}].{fault}"
+
+
+def _faults_of(question: Question) -> Iterator[str]:
+    values = [option.value for option in question.options]
+    if question.type == "text":
+        if values:
+            yield "options: a text question has none; make it a select or leave them out"
+        if isinstance(question.default, tuple):
+            yield "default: a text question has one text"
+        return
+    if not 2 <= len(values) <= 5:
+        yield f"options: a {question.type} has 2 to 5 options, this one {len(values)}"
+    if len(set(values)) < len(values):
+        yield "options: two of them have one value"
+    if question.default is not UNSET:
+        chosen = question.default if isinstance(question.default, tuple) else (question.default,)
+        if question.type == "select" and len(chosen) != 1:
+            yield "default: a select has one choice"
+        if unknown := [one for one in chosen if one not in values]:
+            yield f"default: '{unknown[0]}' is none of the options' values: {', '.join(values)}"
+
+
+@hookimpl
+def register_tools(register: Any) -> None:
+    register(show_structured_output)

@@ -1,0 +1,359 @@
+"""An MCP server of our own, over stdio and HTTP, in every version of the protocol and with every fault.
+
+As a program it speaks over stdio and reads from the JSON in MCP_DOUBLE how it should be.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+MODERN = "2026-07-28"
+NESTED = {
+    "type": "object",
+    "properties": {
+        "who": {
+            "type": "object",
+            "properties": {"name": {"type": "string", "x-mcp-header": "Who"}},
+            "required": ["name"],
+        },
+        "tags": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/tag"}]}},
+    },
+    "required": ["who"],
+    "$defs": {"tag": {"type": "object", "properties": {"key": {"type": "string"}}}},
+}
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+def tools(how: dict[str, Any]) -> list[Any]:
+    """What the server offers now; a file may change the description of `echo` while it runs."""
+    changed = Path(how["description_file"]).read_text() if "description_file" in how else how.get("description", "")
+    return [
+        {"name": "echo", "description": changed or "Says it again.", "inputSchema": NESTED},
+        {"name": "env", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}},
+        {"name": "kinds", "inputSchema": {"type": "object"}, "annotations": {"idempotentHint": True}},
+        {"name": "slow", "inputSchema": {"type": "object"}, "annotations": {"destructiveHint": True}},
+        {"name": "fail", "inputSchema": {"type": "object"}},
+        {"name": "die", "inputSchema": {"type": "object"}},
+        {"name": "seen", "inputSchema": {"type": "object"}},
+        {"name": "structured", "inputSchema": {"type": "object"}},
+        {"name": "eat", "inputSchema": {"type": "object"}},
+        {"name": "odd.name/with more", "inputSchema": {"type": "object"}},
+        {"name": "array", "inputSchema": {"type": "array"}},
+        "no tool at all",
+        *how.get("more_tools", []),
+    ]
+
+
+def text(value: Any) -> dict[str, Any]:
+    words = value if isinstance(value, str) else json.dumps(value)
+    return {"content": [{"type": "text", "text": words}]}
+
+
+class Server:
+    """What is common to the ways to reach it; `tell` sends a message of the server's own."""
+
+    def __init__(self, how: dict[str, Any]) -> None:
+        self.how = how
+        self.seen: list[dict[str, Any]] = []
+
+    async def answer(self, message: dict[str, Any], headers: dict[str, str], tell: Any) -> dict[str, Any] | None:
+        self.seen.append({"message": message, "headers": headers})
+        if "method" not in message or "id" not in message:
+            return None
+        method, params = message["method"], message.get("params") or {}
+        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+        try:
+            reply["result"] = await self.result(method, params, headers, tell)
+        except LookupError as error:
+            reply["error"] = error.args[0]
+        return reply
+
+    async def result(self, method: str, params: dict[str, Any], headers: dict[str, str], tell: Any) -> dict[str, Any]:
+        versions = self.how.get("versions", ["2025-11-25"])
+        modern = MODERN in versions
+        about = params.get("_meta") or {}
+        if method == "server/discover" and self.how.get("dies_on_probe"):
+            os._exit(3)
+        if method == "server/discover" and self.how.get("silent_on_probe"):
+            await asyncio.sleep(3600)
+        if method == "server/discover" and modern:
+            return {"resultType": "complete", "supportedVersions": versions, "capabilities": {"tools": {}}}
+        if method == "initialize":
+            if versions == [MODERN]:
+                raise LookupError({"code": -32601, "message": f"only {MODERN} here"})
+            wanted = params["protocolVersion"]
+            return {
+                "protocolVersion": wanted if wanted in versions else versions[0],
+                "capabilities": {"tools": {"listChanged": True}},
+                "serverInfo": {"name": "double", "version": "1"},
+            }
+        if modern and about.get("io.modelcontextprotocol/protocolVersion") == MODERN:
+            assert about["io.modelcontextprotocol/clientCapabilities"] == {}
+        if method == "subscriptions/listen" and modern:
+            tell({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {}})
+            await self.follow(tell)
+        if method == "tools/list":
+            listed = tools(self.how)
+            at = int(params.get("cursor", 0))
+            page: dict[str, Any] = {"tools": listed[at : at + 5]}
+            return {**page, "nextCursor": str(at + 5)} if at + 5 < len(listed) else page
+        if method == "tools/call":
+            return await self.call(params["name"], params.get("arguments") or {}, about, headers, tell)
+        raise LookupError({"code": -32601, "message": f"no method {method}"})
+
+    async def follow(self, tell: Any) -> None:
+        """Tells of a change whenever the description has changed."""
+        before = tools(self.how)
+        while True:
+            await asyncio.sleep(0.05)
+            if tools(self.how) != before:
+                before = tools(self.how)
+                tell({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+
+    async def call(
+        self, name: str, given: dict[str, Any], about: dict[str, Any], headers: dict[str, str], tell: Any
+    ) -> dict[str, Any]:
+        if self.how.get("silent"):
+            await asyncio.sleep(3600)
+        if name == "echo":
+            return text({"given": given, "about": about, "headers": headers})
+        if name == "env":
+            return text(dict(os.environ) | {"pid": os.getpid(), "pgid": os.getpgid(0)})
+        if name == "seen":
+            tell({"jsonrpc": "2.0", "id": "s1", "method": "ping"})
+            tell({"jsonrpc": "2.0", "id": "s2", "method": "sampling/createMessage", "params": {}})
+            await asyncio.sleep(0.3)
+            return text(self.seen)
+        if name == "structured":
+            return {"content": [], "structuredContent": {"sum": 3, "parts": [1, 2]}}
+        if name == "fail":
+            return {"content": [{"type": "text", "text": "the disk is full"}], "isError": True}
+        if name == "die":
+            os._exit(9)
+        if name == "eat":
+            try:
+                return text(len(bytearray(512 * 1024 * 1024)))
+            except MemoryError:
+                return text("no memory")
+        if name == "slow":
+            for n in range(given.get("steps", 0)):
+                await asyncio.sleep(given.get("pause", 0.2))
+                progress = {"progressToken": about["progressToken"], "progress": n}
+                tell({"jsonrpc": "2.0", "method": "notifications/progress", "params": progress})
+            await asyncio.sleep(given.get("last", 0.2))
+            return text("at last")
+        if name == "kinds":
+            resource = {"uri": "file:///notes.txt", "text": "a note"}
+            return {
+                "content": [
+                    {"type": "text", "text": "first"},
+                    {"type": "image", "data": PIXEL, "mimeType": "image/png"},
+                    {"type": "image", "data": "!!", "mimeType": "image/png"},
+                    {"type": "audio", "data": "AAAA", "mimeType": "audio/wav"},
+                    {"type": "resource", "resource": resource},
+                    {"type": "resource", "resource": {"uri": "x:y", "blob": PIXEL, "mimeType": "image/png"}},
+                    {"type": "resource", "resource": {"uri": "x:z", "blob": "AAAA", "mimeType": "application/pdf"}},
+                    {"type": "resource_link", "uri": "https://a.test/b", "name": "b", "mimeType": "text/html"},
+                    {"type": "hologram"},
+                    {"type": "text", "text": "last"},
+                ]
+            }
+        raise LookupError({"code": -32602, "message": f"no tool {name}"})
+
+
+class Web:
+    """The server on a free port of 127.0.0.1: `/mcp` is streamable HTTP, `/sse` HTTP with SSE, as `how` says.
+
+    `sessions` holds those that are open; to empty it is to forget them. `json` answers without a stream, `polls` closes
+    each stream before its answer, `no_get` has no stream of its own.
+    """
+
+    def __init__(self, **how: Any) -> None:
+        self.how = how
+        self.server = Server(how)
+        self.sessions: set[str] = set()
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.port = 0
+        self.gone = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._streams: dict[str, asyncio.Queue[Any]] = {}
+        self._later: dict[str, Any] = {}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/{'sse' if self.how.get('sse') else 'mcp'}"
+
+    async def __aenter__(self) -> "Web":
+        self._listening = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._listening.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._listening.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self.sessions.clear()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                first, *lines = head.decode("latin-1").rstrip().split("\r\n")
+                method, path, _ = first.split(" ")
+                headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+                body = await reader.readexactly(int(headers.get("content-length", 0)))
+                self.requests.append((method, headers))
+                answering = asyncio.create_task(self._answer(method, path, headers, body, writer))
+                watching = asyncio.create_task(reader.read(1))
+                try:
+                    done, _ = await asyncio.wait({answering, watching}, return_when=asyncio.FIRST_COMPLETED)
+                    if answering not in done:
+                        self.gone += 1
+                        return
+                    await answering
+                finally:
+                    answering.cancel()
+                    watching.cancel()
+                return
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, writer: asyncio.StreamWriter
+    ) -> None:
+        def write(status: str, kind: str = "", content: bytes | None = b"", **more: str) -> None:
+            lines = [f"HTTP/1.1 {status}", "Connection: close"]
+            lines += [f"Content-Type: {kind}"] if kind else []
+            lines += [f"Content-Length: {len(content)}"] if content is not None else []
+            lines += [f"{name.replace('_', '-')}: {value}" for name, value in more.items()]
+            writer.write("\r\n".join([*lines, "", ""]).encode() + (content or b""))
+
+        def event(data: Any, name: str = "message", number: str = "") -> None:
+            words = data if isinstance(data, str) else json.dumps(data)
+            tag = f"id: {number}\r\nretry: 50\r\n" if number else ""
+            writer.write(f": hi\r\n{tag}event: {name}\r\ndata: {words}\r\n\r\n".encode())
+
+        how, session = self.how, headers.get("mcp-session-id", "")
+        modern = MODERN in how.get("versions", [])
+        if (status := how.get("status")) is not None:
+            write(f"{status} Whatever", "text/plain", b"no")
+            return
+        if path == "/sse" and method == "GET":
+            queue: asyncio.Queue[Any] = asyncio.Queue()
+            name = str(len(self._streams))
+            self._streams[name] = queue
+            write("200 OK", "text/event-stream", None)
+            event(how.get("endpoint", f"/messages?session={name}"), "endpoint")
+            follower = asyncio.create_task(self.server.follow(queue.put_nowait))
+            try:
+                while True:
+                    event(await queue.get())
+            finally:
+                follower.cancel()
+        elif path.startswith("/messages?session="):
+            queue = self._streams[path.rpartition("=")[2]]
+            write("202 Accepted")
+            await writer.drain()
+            reply = await self.server.answer(json.loads(body), headers, queue.put_nowait)
+            if reply is not None:
+                queue.put_nowait(reply)
+        elif path != "/mcp":
+            write("404 Not Found")
+        elif session and session not in self.sessions:
+            write("404 Not Found", "application/json", b'{"error":{"code":-32001,"message":"Session"}}')
+        elif method == "DELETE":
+            self.sessions.discard(session)
+            write("204 No Content")
+        elif method == "GET" and "last-event-id" in headers:
+            write("200 OK", "text/event-stream", None)
+            event(self._later.pop(headers["last-event-id"]), number="2")
+        elif method == "GET" and (how.get("no_get") or modern):
+            write("405 Method Not Allowed")
+        elif method == "GET":
+            write("200 OK", "text/event-stream", None)
+            await self.server.follow(event)
+        else:
+            message = json.loads(body)
+            if not modern and message.get("method") != "initialize" and not session and how.get("sessions", True):
+                write(
+                    "400 Bad Request", "application/json", b'{"jsonrpc":"2.0","error":{"code":-32000,"message":"No"}}'
+                )
+                return
+            if "id" not in message or "method" not in message:
+                await self.server.answer(message, headers, None)
+                write("202 Accepted")
+                return
+            more = {}
+            if message["method"] == "initialize" and how.get("sessions", True):
+                more["Mcp_Session_Id"] = f"s{len(self.requests)}"
+                self.sessions.add(more["Mcp_Session_Id"])
+            if how.get("json"):
+                reply = await self.server.answer(message, headers, lambda _: None)
+                assert reply
+                failed = "error" in reply and modern
+                write("404 Not Found" if failed else "200 OK", "application/json", json.dumps(reply).encode(), **more)
+                return
+            write("200 OK", "text/event-stream", None, **more)
+            if how.get("polls") and message["method"] == "tools/call":
+                event("", number="1")
+                self._later["1"] = await self.server.answer(message, headers, event)
+                return
+            event(await self.server.answer(message, headers, event))
+            if how.get("never_closes"):
+                await asyncio.sleep(3600)
+
+
+async def stdio() -> None:
+    """Lines on standard input and output, with the faults that are asked for."""
+    how = json.loads(os.environ.get("MCP_DOUBLE", "{}"))
+    server = Server(how)
+    if how.get("ignores_end"):
+        import signal
+
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if how.get("child"):
+        import subprocess
+
+        child = subprocess.Popen(["sleep", "300"])
+        Path(how["child"]).write_text(f"{os.getpid()} {child.pid}")
+    if words := how.get("stderr"):
+        print(words, file=sys.stderr, flush=True)
+    if code := how.get("exits"):
+        sys.exit(code)
+
+    def tell(message: Any) -> None:
+        line = json.dumps(message, ensure_ascii=False).encode() + b"\n"
+        if how.get("garbage"):
+            os.write(1, b"Listening on port 80\n\xff\xfe\n[1]\n\n")
+        for at in range(0, len(line), how.get("cut", len(line))):
+            os.write(1, line[at : at + how.get("cut", len(line))])
+
+    async def handle(message: dict[str, Any]) -> None:
+        reply = await server.answer(message, {}, tell)
+        if reply is not None:
+            tell([reply] if how.get("batches") else reply)
+
+    if how.get("versions", [""])[0] != MODERN:
+        follower = asyncio.create_task(server.follow(tell))
+        assert follower
+    reader = asyncio.StreamReader(limit=2**24)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    tasks = set()
+    while line := await reader.readline():
+        tasks.add(asyncio.create_task(handle(json.loads(line))))
+    while how.get("ignores_end"):
+        await asyncio.sleep(1)
+
+
+if __name__ == "__main__":
+    asyncio.run(stdio())

@@ -1,0 +1,430 @@
+"""The audit of tool calls: what a row says, filters, pages, the export, and how it keeps up with many rows."""
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import bytebrew_audit
+import httpx
+import pytest
+
+from bytebrew import MessageDelta, Request, Route, Stream, ToolCall, ToolError, tool
+from bytebrew.engine import Engine
+from bytebrew.testing import (
+    ScriptedProvider,
+    Step,
+    chat,
+    events_of,
+    plugin,
+    providing,
+    scripted_schema,
+    served_engine,
+)
+from tests.tables import all_but, check_refusal, token_with
+
+URL = "/api/v1/audit/tool-calls"
+MANY = 10_000
+
+
+@tool
+async def shout(text: str) -> str:
+    """Says it louder."""
+    return text.upper()
+
+
+@tool
+async def fail() -> str:
+    """Fails."""
+    raise ToolError("no")
+
+
+@tool
+async def flood() -> str:
+    """Much text of two bytes a letter."""
+    return "x" + "ü" * 20_000
+
+
+@tool
+async def hang() -> str:
+    """Does not come back."""
+    await asyncio.sleep(60)
+    return "back"
+
+
+def say(text: str) -> MessageDelta:
+    return MessageDelta(content=text)
+
+
+def calls(*wanted: ToolCall) -> ScriptedProvider:
+    return ScriptedProvider(wanted, [say("done")])
+
+
+@asynccontextmanager
+async def audited(
+    provider: ScriptedProvider, *plugins: tuple[str, object], **agent: Any
+) -> AsyncIterator[tuple[Engine, httpx.AsyncClient]]:
+    """An engine with the tools above and an agent that has them."""
+    given = (shout, fail, flood, hang)
+
+    def register_tools(register: Any) -> None:
+        for one in given:
+            register(one)
+
+    tools = plugin("tools", register_tools=register_tools)
+    async with served_engine(providing(provider), tools, *plugins) as (engine, client):
+        await scripted_schema(engine, tools=tuple(one.name for one in given), **agent)
+        yield engine, client
+
+
+async def rows(client: httpx.AsyncClient, **query: Any) -> list[dict[str, Any]]:
+    answer = await client.get(URL, params=query)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["data"]
+    return found
+
+
+async def test_a_call_leaves_one_row_that_says_who_what_when_and_how_long() -> None:
+    async with audited(calls(ToolCall("shout", {"text": "hi"}, "c1"))) as (_, client):
+        events = await chat(client, "test", "go", user_sub="u-17")
+        answer = (await client.get(URL)).json()
+    session = json.loads(events[-1].data)["session_id"]
+    [row] = answer.pop("data")
+    assert answer == {"total": 1, "page": 1, "per_page": 50, "total_pages": 1}
+    assert row.pop("created_at").endswith("Z")
+    assert 0 <= row.pop("duration_ms") < 1000
+    assert row == {
+        "id": "1",
+        "session_id": session,
+        "agent_name": "test",
+        "tool_name": "shout",
+        "input": '{"text":"hi"}',
+        "output": "HI",
+        "status": "completed",
+        "user_id": "u-17",
+        "call_id": "c1",
+        "parent_call_id": None,
+        "confirmed_by": None,
+    }
+
+
+async def test_the_duration_is_that_of_the_run() -> None:
+    @tool
+    async def nap() -> str:
+        """Sleeps a little."""
+        await asyncio.sleep(0.2)
+        return "awake"
+
+    naps = plugin("naps", register_tools=lambda register: register(nap))
+    async with served_engine(providing(calls(ToolCall("nap", {}))), naps) as (engine, client):
+        await scripted_schema(engine, tools=("nap",))
+        await chat(client, "test", "go")
+        [row] = await rows(client)
+    assert 190 <= row["duration_ms"] < 1000
+
+
+async def test_a_failed_call_and_one_of_no_tool_are_there_too() -> None:
+    async with audited(calls(ToolCall("fail", {}), ToolCall("nothing", {}))) as (_, client):
+        await chat(client, "test", "go")
+        found = await rows(client)
+    assert [(row["tool_name"], row["status"], row["output"]) for row in found] == [
+        ("nothing", "failed", "There is no tool named 'nothing'"),
+        ("fail", "failed", "no"),
+    ]
+
+
+async def test_a_call_that_a_person_cut_short_is_there_as_failed() -> None:
+    async with audited(calls(ToolCall("hang", {}))) as (_, client):
+        url = "/api/v1/schemas/test/chat"
+        async with client.stream("POST", url, json={"message": "go"}) as response:
+            async for event in events_of(response):
+                if event.event == "tool_call":
+                    await client.post(f"/api/v1/sessions/{response.headers['x-session-id']}/cancel")
+        [row] = await rows(client)
+    assert (row["tool_name"], row["status"]) == ("hang", "failed")
+    assert "ended before this call did" in row["output"]
+
+
+async def test_an_output_is_cut_at_10_kb_between_characters() -> None:
+    async with audited(calls(ToolCall("flood", {}))) as (_, client):
+        await chat(client, "test", "go")
+        [row] = await rows(client)
+    assert row["output"] == "x" + "ü" * 5119
+    assert len(row["output"].encode()) == 10_239
+
+
+async def test_rows_outlive_their_session() -> None:
+    async with audited(calls(ToolCall("shout", {"text": "hi"}))) as (_, client):
+        session = json.loads((await chat(client, "test", "go"))[-1].data)["session_id"]
+        assert (await client.delete(f"/api/v1/sessions/{session}")).status_code == 204
+        assert [row["session_id"] for row in await rows(client, session_id=session)] == [session]
+
+
+async def test_a_spawned_agents_call_names_its_agent_and_the_call_above_and_stands_in_the_persons_session() -> None:
+    script: list[list[Step]] = [
+        [ToolCall("spawn_leaf", {"message": "go"}, "above")],
+        [ToolCall("shout", {"text": "leaf"}, "below")],
+        [say("leaf done")],
+        [say("done")],
+    ]
+    async with audited(ScriptedProvider(*script), can_spawn=("leaf",)) as (_, client):
+        await client.post("/api/v1/agents", json={"name": "leaf", "model": "test", "tools": ["shout"]})
+        session = json.loads((await chat(client, "test", "go", user_sub="u-1"))[-1].data)["session_id"]
+        found = await rows(client, session_id=session, user_id="u-1")
+    assert [(row["agent_name"], row["tool_name"], row["call_id"], row["parent_call_id"]) for row in found] == [
+        ("leaf", "shout", "below", "above"),
+        ("test", "spawn_leaf", "above", None),
+    ]
+
+
+@pytest.mark.parametrize(("word", "status", "output"), [("approve", "completed", "HI"), ("no", "failed", "refused")])
+async def test_a_row_names_who_answered_for_the_call(word: str, status: str, output: str) -> None:
+    provider = calls(ToolCall("shout", {"text": "hi"}, "c1"))
+    async with audited(provider, confirm_before=("shout",)) as (engine, client):
+        token = await token_with(engine, "admin", name="boss")
+        async with client.stream("POST", "/api/v1/schemas/test/chat", json={"message": "go"}) as response:
+            async for event in events_of(response):
+                if event.event == "confirmation":
+                    url = f"/api/v1/sessions/{response.headers['x-session-id']}/respond"
+                    body = {"call_id": json.loads(event.data)["call_id"], "answers": [word]}
+                    headers = {"Authorization": f"Bearer {token.token}"}
+                    assert (await client.post(url, json=body, headers=headers)).status_code == 200
+        [row] = await rows(client)
+    assert (row["confirmed_by"], row["status"]) == (f"token:{token.id}", status)
+    assert output in row["output"]
+
+
+async def test_without_an_end_user_the_caller_is_the_user() -> None:
+    async with audited(calls(ToolCall("shout", {"text": "hi"}))) as (engine, client):
+        token = await token_with(engine, "chat")
+        local = (await client.post("/api/v1/auth/local-session")).json()["access_token"]
+        for bearer in (token.token, local):
+            headers = {"Authorization": f"Bearer {bearer}"}
+            body = {"message": "go", "stream": False}
+            assert (await client.post("/api/v1/schemas/test/chat", json=body, headers=headers)).status_code == 200
+            engine.providers["scripted"].requests.clear()  # type: ignore[attr-defined]
+        assert [row["user_id"] for row in await rows(client)] == ["local-admin", f"token:{token.id}"]
+
+
+# Many rows.
+
+
+def fill(conn: sqlite3.Connection, count: int = MANY) -> None:
+    """Rows of five sessions, agents, tools and users, a minute apart from the first of March 2026 on."""
+    conn.executemany(
+        """insert into audit_tool_calls select null, 't', ?1, null, 's' || (?1 % 5), 'a' || (?1 % 5),
+        'tool' || (?1 % 5), '{}', 'out', case when ?1 % 10 then 'completed' else 'failed' end, ?1, 'u' || (?1 % 5),
+        null, strftime('%Y-%m-%dT%H:%M:%S.000000Z', '2026-03-01', ?1 || ' minutes')""",
+        [(n,) for n in range(count)],
+    )
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for the module's filled engine."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def filled() -> AsyncIterator[tuple[Engine, httpx.AsyncClient]]:
+    """An engine whose audit has many rows."""
+    async with served_engine() as (engine, client):
+        await engine.db.write(fill)
+        yield engine, client
+
+
+Filled = tuple[Engine, httpx.AsyncClient]
+
+
+@pytest.mark.parametrize(
+    ("query", "total"),
+    [
+        ({}, MANY),
+        ({"session_id": "s1"}, 2000),
+        ({"agent": "a2"}, 2000),
+        ({"tool": "tool3"}, 2000),
+        ({"user_id": "u4"}, 2000),
+        ({"status": "failed"}, 1000),
+        ({"status": "completed"}, 9000),
+        ({"agent": "a0", "status": "failed"}, 1000),
+        ({"agent": "a1", "status": "failed"}, 0),
+        ({"agent": "A1"}, 0),
+        ({"agent": "a%"}, 0),
+        ({"session_id": ""}, MANY),
+        ({"from": "2026-03-02"}, MANY - 1440),
+        ({"to": "2026-03-01"}, 1440),
+        ({"from": "2026-03-02", "to": "2026-03-02"}, 1440),
+        ({"from": "2026-03-01T01:00:00+01:00", "to": "2026-03-01T00:30:00Z"}, 30),
+        ({"from": "2027-01-01"}, 0),
+    ],
+)
+async def test_filters(filled: Filled, query: dict[str, str], total: int) -> None:
+    answer = (await filled[1].get(URL, params=query)).json()
+    assert (answer["total"], answer["total_pages"]) == (total, -(-total // 50))
+    assert len(answer["data"]) == min(total, 50)
+    times = [row["created_at"] for row in answer["data"]]
+    assert times == sorted(times, reverse=True)
+    lines = (await filled[1].get(URL, params={**query, "format": "ndjson"})).text.splitlines()
+    assert len(lines) == total
+
+
+@pytest.mark.parametrize(
+    ("query", "page", "per_page"),
+    [
+        ({"page": "3", "per_page": "7"}, 3, 7),
+        ({"page": "0", "per_page": "0"}, 1, 50),
+        ({"page": "-1", "per_page": "-5"}, 1, 50),
+        ({"page": "x", "per_page": "1.5"}, 1, 50),
+        ({"page": "²", "per_page": ""}, 1, 50),
+        ({"per_page": "101"}, 1, 100),
+        ({"per_page": "999999"}, 1, 100),
+        ({"page": "9" * 40}, 1, 50),
+        ({"page": "100000"}, 100_000, 50),
+    ],
+)
+async def test_pages_take_bad_numbers_for_the_default(
+    filled: Filled, query: dict[str, str], page: int, per_page: int
+) -> None:
+    answer = (await filled[1].get(URL, params=query)).json()
+    assert (answer["page"], answer["per_page"], answer["total"]) == (page, per_page, MANY)
+    newest = MANY - (page - 1) * per_page
+    assert [row["duration_ms"] for row in answer["data"]] == list(range(newest - 1, newest - 1 - per_page, -1))[
+        : max(0, newest)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("from", "yesterday"),
+        ("to", "2026-13-01"),
+        ("from", "2026-03-01T09:00:00"),
+        ("to", "9999-12-31"),
+        ("status", "started"),
+        ("format", "csv"),
+    ],
+)
+async def test_a_value_that_cannot_be_is_refused_by_name(filled: Filled, name: str, value: str) -> None:
+    answer = await filled[1].get(URL, params={name: value})
+    assert answer.status_code == 400
+    body = check_refusal(answer)
+    assert [detail["path"] for detail in body["details"]] == [f"$.{name}"]
+    assert name in body["message"]
+
+
+async def test_it_is_for_admins_alone(filled: Filled) -> None:
+    engine, client = filled
+    token = await token_with(engine, *all_but())
+    answer = await client.get(URL, headers={"Authorization": f"Bearer {token.token}"})
+    assert answer.status_code == 403
+    assert (await client.get(URL, headers={"Authorization": ""})).status_code == 401
+
+
+@pytest.mark.parametrize("filter", [*bytebrew_audit._FILTERS, "from", "to", ""])
+async def test_every_filter_is_answered_by_an_index_in_the_order_of_its_rows(filled: Filled, filter: str) -> None:
+    value = {"from": "2026-03-02", "to": "2026-03-02", "status": "failed"}.get(filter, "x")
+    wanted = bytebrew_audit._wanted({filter: value})
+    after = bytebrew_audit.ToolCallEntry(
+        **dict.fromkeys(("session_id", "agent_name", "tool_name", "input", "output", "user_id", "call_id"), ""),
+        id="7",
+        status="failed",
+        duration_ms=0,
+        created_at="2026-03-02T00:00:00.000000Z",
+        parent_call_id=None,
+        confirmed_by=None,
+    )
+
+    def plan(conn: sqlite3.Connection, after: bytebrew_audit.ToolCallEntry | None) -> str:
+        statements: list[str] = []
+        conn.set_trace_callback(statements.append)
+        bytebrew_audit._entries(conn, wanted, 50, after=after)
+        conn.set_trace_callback(None)
+        return " ".join(row["detail"] for row in conn.execute(f"explain query plan {statements[-1]}"))
+
+    for start in (None, after):
+        found = await filled[0].db.read(plan, start)
+        assert "USING INDEX audit_tool_calls_" in found
+        assert "TEMP B-TREE" not in found
+        if filter or start:
+            assert found.startswith("SEARCH")
+
+
+async def test_ten_thousand_rows_are_paged_and_exported_quickly(filled: Filled) -> None:
+    begun = time.monotonic()
+    for query in ({"page": "200"}, {"agent": "a1", "page": "40"}, {"from": "2026-03-03", "status": "failed"}):
+        assert await rows(filled[1], **query)
+    assert time.monotonic() - begun < 1
+    begun = time.monotonic()
+    assert len((await filled[1].get(URL, params={"format": "ndjson"})).content.splitlines()) == MANY
+    assert time.monotonic() - begun < 3
+
+
+# The export.
+
+
+@pytest.mark.parametrize("query", [{}, {"format": "ndjson"}])
+async def test_the_export_has_every_row_once_one_a_line_newest_first(filled: Filled, query: dict[str, str]) -> None:
+    accept = {} if query else {"Accept": "application/x-ndjson"}
+    answer = await filled[1].get(URL, params={"page": "7", "agent": "a3", **query}, headers=accept)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    found = [json.loads(line) for line in answer.content.split(b"\n")[:-1]]
+    assert answer.content.endswith(b"\n")
+    assert [row["duration_ms"] for row in found] == list(range(MANY - 2, -1, -5))
+    assert found[0].keys() == (await rows(filled[1]))[0].keys()
+
+
+async def test_rows_of_one_moment_are_exported_once_each() -> None:
+    async with served_engine() as (engine, client):
+        await engine.db.write(fill, 450)
+        await engine.db.write(lambda conn: conn.execute("update audit_tool_calls set created_at = '2026-03-01'"))
+        lines = (await client.get(URL, params={"format": "ndjson"})).text.splitlines()
+    assert [json.loads(line)["duration_ms"] for line in lines] == list(range(449, -1, -1))
+
+
+async def test_an_export_is_sent_as_it_is_read(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+    entries = bytebrew_audit._entries
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        found = entries(*args, **kwargs)
+        held.append(len(found))
+        return found
+
+    monkeypatch.setattr(bytebrew_audit, "_entries", counted)
+    async with filled[1].stream("GET", URL, params={"format": "ndjson"}) as answer:
+        pieces = answer.aiter_raw()
+        assert (await anext(pieces)).count(b"\n") >= 1
+        async for _ in pieces:
+            pass
+    assert max(held) == 100
+    assert len(held) == MANY / 100 + 1
+
+
+async def test_json_goes_before_the_accept_header_where_the_query_says_so(filled: Filled) -> None:
+    answer = await filled[1].get(URL, params={"format": "json"}, headers={"Accept": "application/x-ndjson"})
+    assert answer.headers["content-type"] == "application/json"
+
+
+async def test_an_empty_export_is_an_empty_body() -> None:
+    async with served_engine() as (_, client):
+        answer = await client.get(URL, params={"format": "ndjson"})
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_an_export_that_fails_breaks_off_and_does_not_look_whole() -> None:
+    async def frames() -> AsyncGenerator[bytes, None]:
+        yield b"{}\n"
+        raise ToolError("the disk is gone")
+
+    async def run(request: Request[None]) -> Stream:
+        return Stream(frames=frames(), headers={"content-type": "application/x-ndjson"})
+
+    route = Route(method="GET", path="/api/v1/broken", scope="admin", run=run, summary="Break off")
+    async with served_engine(plugin(register_routes=lambda register: register(route))) as (_, client):
+        with pytest.raises(httpx.RemoteProtocolError), anyio.fail_after(5):
+            await client.get("/api/v1/broken")

@@ -1,0 +1,273 @@
+"""What /metrics says, as Prometheus' own parsers read it."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from bytebrew_metrics import MOST, Metrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
+from prometheus_client.parser import text_string_to_metric_families as plain_families
+
+from bytebrew import MessageDelta, Outcome, Sample, Stop, ToolCall, Usage, tool
+from bytebrew.engine import Engine
+from bytebrew.errors import ProviderError
+from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
+from tests.tables import token_with
+
+OPEN = {"accept": "application/openmetrics-text; version=1.0.0,text/plain;version=0.0.4;q=0.5"}
+
+
+@tool
+async def quack(times: int = 1) -> str:
+    """Quacks."""
+    return "quack" * times
+
+
+async def scrape(client: httpx.AsyncClient, **headers: str) -> dict[str, float]:
+    """Every series of the page with its value."""
+    answer = await client.get("/metrics", headers=headers)
+    assert answer.status_code == 200, answer.text
+    parse = open_families if "openmetrics" in answer.headers["content-type"] else plain_families
+    return {
+        one.name + "".join(f" {key}={value}" for key, value in sorted(one.labels.items())): one.value
+        for family in parse(answer.text)
+        for one in family.samples
+    }
+
+
+async def settled(client: httpx.AsyncClient, series: str, value: float) -> dict[str, float]:
+    """The page once a series has a value: what a turn leads to is counted just after its client has seen its end."""
+    for _ in range(100):
+        page = await scrape(client)
+        if page.get(series) == value:
+            return page
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{series} is {page.get(series)}, not {value}")
+
+
+def metrics_of(running: Engine) -> Metrics:
+    owners = (getattr(route.run, "__self__", None) for route in running.routes)
+    return next(owner for owner in owners if isinstance(owner, Metrics))
+
+
+async def test_a_turn_moves_the_metrics_of_turns_models_tools_and_tokens() -> None:
+    provider = ScriptedProvider(
+        [ToolCall("quack", {}, "c1"), ToolCall("moo", {}, "c2"), Usage(5, 1)],
+        [0.03, MessageDelta(content="so it does"), Usage(100, 20, 30, 4), Stop()],
+    )
+    duck = plugin("duck", register_tools=lambda register: register(quack))
+    async with served_engine(duck, providing(provider)) as (running, client):
+        await scripted_schema(running, tools=("quack",))
+        before = await scrape(client)
+        await chat(client, "test", "Make it quack")
+        after = await settled(client, "bytebrew_turns_total status=completed", 1)
+    moved = {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name, 0)}
+    assert moved["bytebrew_turns_total status=completed"] == 1
+    assert moved["bytebrew_tool_calls_total status=completed tool_name=quack"] == 1
+    assert moved["bytebrew_tool_calls_total status=failed tool_name=moo"] == 1
+    assert moved["bytebrew_llm_requests_total model=test provider=scripted"] == 2
+    assert moved["bytebrew_llm_request_duration_seconds_count model=test provider=scripted"] == 2
+    assert moved["bytebrew_llm_request_duration_seconds_sum model=test provider=scripted"] >= 0.03
+    assert moved["bytebrew_time_to_first_delta_seconds_count"] == 1
+    assert moved["bytebrew_time_to_first_delta_seconds_sum"] >= 0.03
+    assert "bytebrew_time_to_first_delta_seconds_bucket le=0.025" not in moved
+    kinds = {kind: moved[f"bytebrew_tokens_total kind={kind}"] for kind in ("input", "output", "cached", "thinking")}
+    assert kinds == {"input": 105, "output": 21, "cached": 30, "thinking": 4}
+    assert moved["bytebrew_commit_events_sum"] >= 7
+    assert moved["bytebrew_commit_works_sum"] >= 4
+    assert 0 < moved["bytebrew_commit_works_count"] == moved["bytebrew_commit_events_count"]
+
+
+async def test_failed_and_cancelled_turns_are_turns_too() -> None:
+    provider = ScriptedProvider([ProviderError("The key is wrong", code="model_auth")], [30.0])
+    async with served_engine(providing(provider)) as (running, client):
+        await scripted_schema(running)
+        await chat(client, "test", "hi")
+        page = await settled(client, "bytebrew_turns_total status=failed", 1)
+        assert page["bytebrew_llm_requests_total model=test provider=scripted"] == 1
+        assert page["bytebrew_time_to_first_delta_seconds_count"] == 0
+        body = {"message": "hi"}
+        async with client.stream("POST", "/api/v1/schemas/test/chat", json=body) as answer:
+            await client.post(f"/api/v1/sessions/{answer.headers['x-session-id']}/cancel")
+            await answer.aread()
+        page = await settled(client, "bytebrew_turns_total status=cancelled", 1)
+        assert page["bytebrew_turns_total status=failed"] == 1
+        assert page["bytebrew_llm_requests_total model=test provider=scripted"] == 2
+
+
+async def test_the_model_that_answered_in_anothers_place_is_the_one_that_is_counted() -> None:
+    class Down(ScriptedProvider):
+        type = "down"
+
+    down = Down([ProviderError("overloaded", code="model_overloaded")])
+    up = ScriptedProvider([MessageDelta(content="hello"), Usage(1, 1)])
+    async with served_engine(providing(down, up)) as (running, client):
+        await scripted_schema(running)
+        first = {"name": "first", "type": "down", "model_name": "m", "fallback": ["test"]}
+        assert (await client.post("/api/v1/models", json=first)).status_code == 201
+        assert (await client.patch("/api/v1/agents/test", json={"model": "first"})).status_code == 200
+        await chat(client, "test", "hi")
+        page = await settled(client, "bytebrew_turns_total status=completed", 1)
+    assert page["bytebrew_llm_requests_total model=test provider=scripted"] == 1
+    assert "bytebrew_llm_requests_total model=first provider=down" not in page
+
+
+async def test_dollars_are_counted_where_the_price_is_known_and_a_spawned_agents_tokens_once() -> None:
+    provider = ScriptedProvider(
+        [ToolCall("spawn_helper", {"message": "help"}), Usage(100, 10)],
+        [MessageDelta(content="helped"), Usage(1000, 100)],
+        [MessageDelta(content="done"), Usage(100, 10)],
+    )
+    async with served_engine(providing(provider)) as (running, client):
+        await scripted_schema(running, can_spawn=("helper",))
+        assert (await client.post("/api/v1/agents", json={"name": "helper", "model": "test"})).status_code == 201
+        pair = {"source": "test", "target": "helper"}
+        assert (await client.post("/api/v1/schemas/test/agent-relations", json=pair)).status_code == 201
+        price = {"pricing_input": 10, "pricing_output": 100}
+        assert (await client.patch("/api/v1/models/test", json=price)).status_code == 200
+        events = await chat(client, "test", "hi")
+        assert events[-1].event == "done"
+        page = await settled(client, "bytebrew_turns_total status=completed", 2)
+    assert page["bytebrew_llm_requests_total model=test provider=scripted"] == 3
+    assert page["bytebrew_tokens_total kind=input"] == 1200
+    assert page["bytebrew_tokens_total kind=output"] == 120
+    assert page["bytebrew_cost_usd_total"] == pytest.approx(1200 * 10e-6 + 120 * 100e-6)
+
+
+async def test_sessions_at_work_and_turns_that_wait_are_seen_while_they_do() -> None:
+    release = asyncio.Event()
+    provider = ScriptedProvider([release, MessageDelta(content="hello")])
+    async with served_engine(providing(provider)) as (running, client):
+        await scripted_schema(running)
+        first = asyncio.create_task(chat(client, "test", "1"))
+        await settled(client, "bytebrew_active_sessions", 1)
+        [session] = {turn.session_id for turn in running.runner.turns.values()}
+        others = [asyncio.create_task(chat(client, "test", str(n), session_id=session)) for n in range(3)]
+        others.append(asyncio.create_task(chat(client, "test", "2")))
+        page = await settled(client, "bytebrew_queue_depth", 3)
+        page = await settled(client, "bytebrew_active_sessions", 2)
+        release.set()
+        await asyncio.gather(first, *others)
+        page = await settled(client, "bytebrew_active_sessions", 0)
+        assert page["bytebrew_queue_depth"] == 0
+
+
+async def test_an_event_loop_that_is_held_up_is_seen_to_lag() -> None:
+    async with served_engine() as (_, client):
+        await asyncio.sleep(0.3)
+        assert (await scrape(client))["bytebrew_event_loop_lag_seconds_bucket le=0.25"] >= 1
+        time.sleep(0.6)
+        await asyncio.sleep(0.05)
+        page = await scrape(client)
+    slow = page["bytebrew_event_loop_lag_seconds_count"] - page["bytebrew_event_loop_lag_seconds_bucket le=0.25"]
+    assert slow >= 1
+
+
+async def test_it_is_openmetrics_for_a_client_that_asks_for_it_and_text_for_any_other() -> None:
+    async with served_engine() as (_, client):
+        plain = await client.get("/metrics")
+        asked = await client.get("/metrics", headers=OPEN)
+        assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert asked.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert asked.text.endswith("# EOF\n")
+        assert "# EOF" not in plain.text
+        names = {family.name for family in open_families(asked.text)}  # type: ignore[no-untyped-call]
+        assert {f"bytebrew_{name}" for name in ("active_sessions", "tool_calls", "llm_requests", "turns")} <= names
+        assert "python_info" not in plain.text
+        types = {family.name: family.type for family in plain_families(plain.text)}
+    assert types["bytebrew_tool_calls"] == types["bytebrew_llm_requests"] == "counter"
+    assert types["bytebrew_llm_request_duration_seconds"] == "histogram"
+    assert types["bytebrew_active_sessions"] == "gauge"
+    assert types["bytebrew_commit_works"] == "summary"
+
+
+async def test_anyone_may_read_it_unless_a_setting_asks_for_an_admin() -> None:
+    nobody = {"authorization": ""}
+    async with served_engine() as (_, client):
+        assert (await client.get("/metrics", headers=nobody)).status_code == 200
+        assert (await client.head("/metrics", headers=nobody)).status_code == 200
+    settings = {"BYTEBREW_METRICS_TOKEN_REQUIRED": "true"}
+    async with served_engine(settings=settings) as (running, client):
+        weak = {"authorization": f"Bearer {(await token_with(running, 'chat', 'config')).token}"}
+        assert (await client.get("/metrics", headers=nobody)).status_code == 401
+        assert (await client.get("/metrics", headers=weak)).status_code == 403
+        assert (await client.get("/metrics")).status_code == 200
+
+
+async def test_ten_thousand_names_of_agents_tools_and_models_do_not_make_as_many_series() -> None:
+    async with served_engine() as (running, client):
+        metrics = metrics_of(running)
+        for n in range(10_000):
+            metrics.tool_ended(ToolCall(f"spawn_agent-{n}", {}), Outcome("", n % 2 == 0))
+        page = await scrape(client)
+        tools = {series: value for series, value in page.items() if series.startswith("bytebrew_tool_calls_total")}
+    assert len({series.partition("tool_name=")[2] for series in tools}) == MOST + 1
+    assert sum(tools.values()) == 10_000
+    assert tools["bytebrew_tool_calls_total status=failed tool_name=other"] == (10_000 - MOST) / 2
+
+
+async def test_a_long_name_is_cut_and_a_strange_one_does_not_break_the_page() -> None:
+    async with served_engine() as (running, client):
+        for name in ('a"b\\c\nd{e=“f”}', "x" * 5000):
+            metrics_of(running).tool_ended(ToolCall(name, {}), Outcome("", False))
+        for headers in ({}, OPEN):
+            page = await scrape(client, **headers)
+            assert page['bytebrew_tool_calls_total status=completed tool_name=a"b\\c\nd{e=“f”}'] == 1
+            assert page[f"bytebrew_tool_calls_total status=completed tool_name={'x' * 100}"] == 1
+
+
+async def test_plugins_add_their_samples_and_what_does_not_fit_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    def told() -> Iterator[Any]:
+        yield Sample("pond_depth_meters", 3, {"pond": "north"}, help="Water\nover the ground")
+        yield Sample("pond_depth_meters", 4, {"pond": "south"})
+        yield Sample("pond_quacks_total", 7, kind="counter")
+        yield Sample("bytebrew_active_sessions", 99)
+        yield Sample("pond_depth_meters", 5, {"pond": "south"})
+        yield Sample("pond_quacks", 1)
+        yield Sample("pond depth", 1)
+        yield Sample("pond_depth", 1, {"north pond": "deep"})
+        yield Sample("pond_ducks", "many")  # type: ignore[arg-type]
+        yield from (Sample("pond_fish", n, {"fish": str(n)}) for n in range(10_000))
+
+    async with served_engine(plugin("pond", collect_metrics=told)) as (_, client):
+        for headers in ({}, OPEN):
+            page = await scrape(client, **headers)
+            assert page["pond_depth_meters pond=north"] == 3
+            assert page["pond_depth_meters pond=south"] == 4
+            assert page["pond_quacks_total"] == 7
+            assert page["bytebrew_active_sessions"] == 0
+            assert sum(series.startswith("pond_fish") for series in page) == MOST
+    left_out = [record.getMessage().partition(" of a plugin")[0] for record in caplog.records]
+    names = ["bytebrew_active_sessions", "pond_depth_meters", "pond_quacks", "pond depth", "pond_depth", "pond_ducks"]
+    assert left_out == [f"the sample {name}" for name in names] * 2
+
+
+async def test_a_scrape_while_fifty_streams_run_is_whole_and_stops_none_of_them() -> None:
+    words = [step for n in range(20) for step in (MessageDelta(content=f"{n} "), 0.01)]
+    async with served_engine(providing(ScriptedProvider(words))) as (running, client):
+        await scripted_schema(running)
+        chats = [asyncio.create_task(chat(client, "test", "hi")) for _ in range(50)]
+        pages = []
+        while not all(one.done() for one in chats):
+            pages.append(await scrape(client))
+            await asyncio.sleep(0.02)
+        assert max(page["bytebrew_active_sessions"] for page in pages) > 10
+        assert [events[-1].event for events in await asyncio.gather(*chats)] == ["done"] * 50
+        page = await settled(client, "bytebrew_turns_total status=completed", 50)
+        assert page["bytebrew_time_to_first_delta_seconds_count"] == 50
+        assert page["bytebrew_active_sessions"] == 0
+
+
+async def test_each_engine_counts_for_itself() -> None:
+    provider = ScriptedProvider([MessageDelta(content="hello")])
+    async with (
+        served_engine(providing(provider)) as (running, client),
+        served_engine(providing(provider)) as (_, other),
+    ):
+        await scripted_schema(running)
+        await chat(client, "test", "hi")
+        await settled(client, "bytebrew_turns_total status=completed", 1)
+        assert (await scrape(other))["bytebrew_turns_total status=completed"] == 0

@@ -1,0 +1,260 @@
+"""Retention: what is old goes or is packed, what is young or open stays, and the disk gets its space back."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from bytebrew import MessageDelta, Thinking, ToolCall, Usage, retention
+from bytebrew.engine import Engine
+from bytebrew.journal import pack, read_events
+from bytebrew.testing import ScriptedProvider, Step, chat, providing, scripted_schema, served_engine
+
+LONG_AGO = "2020-01-01T00:00:00.000000Z"
+DELTAS = 700
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[tuple[Engine, httpx.AsyncClient]]:
+    """A model that says much in small pieces, between which it calls a tool."""
+    asks: list[Step] = [Thinking(content="hm"), *(MessageDelta(content=f"delta {n} ü\u2028 ") for n in range(DELTAS))]
+    provider = ScriptedProvider([*asks, ToolCall("current_time", {})], [MessageDelta(content="done"), Usage(3, 2)])
+    async with served_engine(providing(provider), data=tmp_path) as (engine, client):
+        await scripted_schema(engine, tools=("current_time",))
+        yield engine, client
+
+
+async def execute(engine: Engine, sql: str, *values: object) -> list[Any]:
+    return await engine.db.write(lambda conn: [tuple(row) for row in conn.execute(sql, values)])
+
+
+async def age(engine: Engine, session_id: str) -> None:
+    """Makes a session and all its turns old."""
+    for table, column, key in (
+        ("sessions", "created_at", "id"),
+        ("sessions", "updated_at", "id"),
+        ("turns", "finished_at", "session_id"),
+    ):
+        await execute(engine, f"update {table} set {column} = ? where {key} = ?", LONG_AGO, session_id)
+
+
+async def keep_days(client: httpx.AsyncClient, key: str, days: int) -> None:
+    assert (await client.put(f"/api/v1/settings/retention.{key}", json={"value": days})).status_code == 200
+
+
+async def talk(client: httpx.AsyncClient, **body: Any) -> str:
+    answer = await client.post("/api/v1/schemas/test/chat", json={"message": "hi", **body})
+    assert "event: done" in answer.text
+    return answer.headers["x-session-id"]
+
+
+async def raw_events(client: httpx.AsyncClient, session_id: str, after: int, until: bytes) -> bytes:
+    """The stream after an event, up to a frame."""
+    url, raw = f"/api/v1/sessions/{session_id}/events", b""
+    async with client.stream("GET", url, headers={"Last-Event-ID": str(after)}) as response:
+        async for chunk in response.aiter_raw():
+            raw += chunk
+            if raw.endswith(until):
+                return raw
+    raise AssertionError("the stream ended early")
+
+
+async def test_packed_events_are_replayed_byte_for_byte_from_every_number(
+    served: tuple[Engine, httpx.AsyncClient],
+) -> None:
+    engine, client = served
+    session_id = await talk(client)
+    await talk(client, session_id=session_id)
+    last = (await client.get(f"/api/v1/sessions/{session_id}/events?follow=false")).json()["last"]
+    rows = await engine.db.read(read_events, session_id, 0, last, 5000)
+    assert [n for n, _, _ in rows] == list(range(1, last + 1))
+    until = b"data: " + rows[-1][2] + b"\n\n"
+    points = (0, 1, 100, 255, 256, 257, 600, last - 2, last - 1)
+    before = [await raw_events(client, session_id, after, until) for after in points]
+    await age(engine, session_id)
+    await retention.tidy(engine)
+    assert (await execute(engine, "select count(*) from events"))[0][0] < last / 50
+    assert await execute(engine, "select count(*) from turns where packed = 0") == [(0,)]
+    assert [await raw_events(client, session_id, after, until) for after in points] == before
+    for after in range(last + 1):
+        limit = 1 if after % 2 else 3
+        found = await engine.db.read(read_events, session_id, after, last, limit)
+        assert found == rows[after : after + limit]
+    whole: list[dict[str, Any]] = []
+    while len(whole) < last:
+        page = await client.get(
+            f"/api/v1/sessions/{session_id}/events", params={"follow": "false", "after": len(whole)}
+        )
+        whole += page.json()["events"]
+    assert [event["id"] for event in whole] == list(range(1, last + 1))
+
+
+async def test_a_packed_session_goes_on_under_the_next_numbers(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    engine, client = served
+    session_id = await talk(client)
+    await age(engine, session_id)
+    await retention.tidy(engine)
+    page = (await client.get(f"/api/v1/sessions/{session_id}/events?follow=false")).json()
+    events = await chat(client, "test", "and now?", session_id=session_id)
+    assert int(events[0].id) == page["last"] + 1
+    assert (await client.get(f"/api/v1/sessions/{session_id}")).json()["message_count"] == 6
+
+
+async def test_young_and_unfinished_turns_are_not_packed(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    engine, client = served
+    young, left = await talk(client), await talk(client)
+    await age(engine, left)
+    await execute(engine, "update turns set status = 'running', finished_at = null where session_id = ?", left)
+    await retention.tidy(engine)
+    assert await execute(engine, "select count(*) from events where type = 'packed'") == [(0,)]
+    await age(engine, young)
+    await keep_days(client, "events", 0)
+    await retention.tidy(engine)
+    assert await execute(engine, "select count(*) from events where type = 'packed'") == [(0,)]
+
+
+async def test_sessions_stay_for_ever_unless_an_operator_says_how_long(
+    served: tuple[Engine, httpx.AsyncClient],
+) -> None:
+    engine, client = served
+    old, young = await talk(client), await talk(client)
+    await age(engine, old)
+    await retention.tidy(engine)
+    assert (await client.get(f"/api/v1/sessions/{old}")).status_code == 200
+    await keep_days(client, "sessions", 30)
+    log = await engine.journal.log(old)
+    await retention.tidy(engine)
+    assert (await client.get(f"/api/v1/sessions/{old}")).status_code == 404
+    assert (await client.get(f"/api/v1/sessions/{young}")).status_code == 200
+    assert log.error is not None, "its followers are told"
+    for table in ("events", "messages", "turns"):
+        assert await execute(engine, f"select count(*) from {table} where session_id = ?", old) == [(0,)]
+    assert (await execute(engine, "select count(distinct turn_id) from usage")) == [(2,)], "cost is kept"
+
+
+async def test_a_session_with_an_open_turn_or_task_stays(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    engine, client = served
+    await keep_days(client, "sessions", 1)
+    running, working = await talk(client), await talk(client)
+    await execute(engine, "update turns set status = 'running' where session_id = ?", running)
+    task = await client.post("/api/v1/tasks", json={"title": "t", "agent": "test", "require_approval": True})
+    assert task.status_code == 201, task.text
+    await execute(engine, "update tasks set session_id = ?", working)
+    for session_id in (running, working):
+        await age(engine, session_id)
+    await retention.tidy(engine)
+    assert (await client.get("/api/v1/sessions")).json()["total"] == 2
+
+
+async def test_a_session_is_gone_with_the_agents_that_it_spawned(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    engine, client = served
+    await keep_days(client, "sessions", 1)
+    above, below = await talk(client), await talk(client)
+    await execute(engine, "update sessions set parent_id = ? where id = ?", above, below)
+    await age(engine, below)
+    await retention.tidy(engine)
+    assert await execute(engine, "select count(*) from sessions") == [(2,)]
+    await age(engine, above)
+    await retention.tidy(engine)
+    assert await execute(engine, "select count(*) from sessions") == [(0,)]
+    assert await execute(engine, "select count(*) from events") == [(0,)]
+
+
+async def test_a_key_is_forgotten_after_a_day_or_as_many_as_are_set(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    engine, client = served
+    for key in ("old", "young"):
+        await client.post("/api/v1/agents", json={"name": key}, headers={"Idempotency-Key": key})
+    await execute(engine, "update idempotency set created_at = ? where key = 'old'", LONG_AGO)
+    await retention.tidy(engine)
+    assert await execute(engine, "select key from idempotency") == [("young",)]
+    again = await client.post("/api/v1/agents", json={"name": "old"}, headers={"Idempotency-Key": "old"})
+    assert again.status_code == 409
+
+
+async def test_the_disk_gets_its_space_back(served: tuple[Engine, httpx.AsyncClient], tmp_path: Path) -> None:
+    engine, client = served
+    await keep_days(client, "sessions", 1)
+    session_id = await talk(client)
+    turn = (await execute(engine, "select id from turns"))[0][0]
+    await execute(engine, "insert into results values (?, 'c', ?, ?)", turn, session_id, "x" * 20_000_000)
+    await engine.db.checkpoint()
+    full = (tmp_path / "bytebrew.db").stat().st_size
+    assert full > 20_000_000
+    await age(engine, session_id)
+    await retention.tidy(engine)
+    assert (tmp_path / "bytebrew.db").stat().st_size < full - 15_000_000
+    assert await execute(engine, "pragma integrity_check") == [("ok",)]
+
+
+async def test_the_worker_never_holds_the_writer_for_long(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    engine, client = served
+    await keep_days(client, "sessions", 1)
+    session_id = await talk(client)
+    turn = (await execute(engine, "select id from turns"))[0][0]
+
+    def fill(conn: sqlite3.Connection) -> None:
+        row = b'{"content":"' + b"some words of an answer " * 4 + b'"}'
+        conn.executemany(
+            "insert into events values (?, ?, 'message_delta', ?)",
+            ((session_id, n, row) for n in range(10_000, 50_000)),
+        )
+        conn.execute("update turns set last_event = 49999 where id = ?", (turn,))
+
+    await engine.db.write(fill)
+    await age(engine, session_id)
+    held: list[float] = []
+    step_of = engine.db.write
+
+    async def measure() -> None:
+        while True:
+            begun = time.perf_counter()
+            await step_of(lambda conn: None)
+            held.append(time.perf_counter() - begun)
+            await asyncio.sleep(0.001)
+
+    measuring = asyncio.create_task(measure())
+    await retention.tidy(engine)
+    measuring.cancel()
+    assert await execute(engine, "select count(*) from sessions") == [(0,)]
+    held.sort()
+    assert len(held) > 100
+    assert held[-1] < 0.3
+    assert held[int(len(held) * 0.99)] < 0.05
+
+
+async def test_the_worker_stops_at_once_when_the_engine_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "PAUSE", 0)
+    asked = anyio.Event()
+
+    async def busy(engine: Engine) -> None:
+        asked.set()
+        await anyio.sleep(60)
+
+    monkeypatch.setattr(retention, "tidy", busy)
+    async with served_engine(data=tmp_path):
+        await asked.wait()
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 3
+
+
+def test_packing_what_is_not_there_packs_nothing() -> None:
+    conn = sqlite3.connect(":memory:")
+    conn.row_factory = sqlite3.Row
+    conn.execute("create table events (session_id text, n integer, type text, data blob, primary key (session_id, n))")
+    assert pack(conn, "s", 1, 10) == 0
+    conn.executemany(
+        "insert into events values ('s', ?, 'message_delta', ?)", [(n, b"x" * 100_000) for n in range(1, 8)]
+    )
+    sizes = []
+    while size := pack(conn, "s", 1, 7):
+        sizes.append(size)
+    assert sizes == [3, 3, 1], "no row holds much more than 256 KB"
+    assert [n for n, _, _ in read_events(conn, "s", 0, 7)] == [1, 2, 3]
+    assert [n for n, _, _ in read_events(conn, "s", 2, 7)] == [3, 4, 5]
+    conn.close()
