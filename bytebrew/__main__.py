@@ -8,7 +8,9 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -20,7 +22,6 @@ from bytebrew.doctor import examine
 from bytebrew.documents import InvalidConfig, Problem
 from bytebrew.engine import Engine
 from bytebrew.errors import BootError, EngineError, SettingsError
-from bytebrew.http import Http
 from bytebrew.plugins import Plugins
 from bytebrew.settings import Core
 from bytebrew.store import schemas, tokens
@@ -211,7 +212,7 @@ _REPLACE = click.option("--replace", is_flag=True, help="What the file's section
 def export_config(url: str | None, output: Path | None) -> None:
     """Print the configuration as YAML, every credential as ${VAR}."""
     if url:
-        text = asyncio.run(_asked(url, "GET", "export")).decode()
+        text = _asked(url, "GET", "export").decode()
     else:
         with _opened() as (engine, conn):
             text = config_file.text_of(config_file.export(conn, engine)[0])
@@ -254,7 +255,7 @@ def _plan(file: Path, url: str | None, *, replace: bool, dry_run: bool) -> confi
     try:
         if url:
             query = f"import?mode={'replace' if replace else 'merge'}&dry_run={str(dry_run).lower()}"
-            answer = msgspec.json.decode(asyncio.run(_asked(url, "POST", query, raw)))
+            answer = msgspec.json.decode(_asked(url, "POST", query, raw))
             ending = "_imported"
             counts = {key.removesuffix(ending): count for key, count in answer.items() if key.endswith(ending)}
             plan = msgspec.convert({**answer, "imported": counts}, config_file.Plan)
@@ -280,25 +281,25 @@ def _tell(plan: config_file.Plan) -> None:
     click.echo(f"{sum(change.action in signs for change in plan.changes)} changes", err=True)
 
 
-async def _asked(url: str, method: str, path: str, body: bytes | None = None) -> bytes:
+def _asked(url: str, method: str, path: str, body: bytes | None = None) -> bytes:
     """The body of a running engine's answer; what it refuses is told in its words."""
-    core = settings.read(os.environ, [Core], whole=False).core
-    http = Http(core)
-    try:
-        headers = {"Authorization": f"Bearer {core.token}", "Content-Type": "application/x-yaml"}
-        client = http.client(url)
-        answer = await client.request(method, f"{url.rstrip('/')}/api/v1/config/{path}", content=body, headers=headers)
-        raw = await answer.aread()
-    except OSError as error:
-        raise BootError(f"{url} cannot be reached: {error}") from error
-    finally:
-        await http.aclose()
-    if answer.is_success:
+    token = settings.read(os.environ, [Core], whole=False).core.token
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/x-yaml"}
+    parts = urlsplit(url)
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    with closing(kind(parts.netloc, timeout=60)) as connection:
+        try:
+            connection.request(method, f"{parts.path.rstrip('/')}/api/v1/config/{path}", body, headers)
+            answer = connection.getresponse()
+            raw = answer.read()
+        except (OSError, HTTPException) as error:
+            raise BootError(f"{url} cannot be reached: {error}") from error
+    if answer.status == 200:
         return raw
-    refusal = msgspec.json.decode(raw) if answer.headers.get("content-type") == "application/json" else {}
+    refusal = msgspec.json.decode(raw) if answer.getheader("content-type") == "application/json" else {}
     if any("line" in detail for detail in refusal.get("details", ())):
         raise InvalidConfig([msgspec.convert(detail, Problem) for detail in refusal["details"]])
-    raise BootError(f"{url} answered {answer.status_code}: {refusal.get('message', 'it is no ByteBrew engine')}")
+    raise BootError(f"{url} answered {answer.status}: {refusal.get('message', 'it is no ByteBrew engine')}")
 
 
 @cli.command()

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bytebrew.api import ANYONE, Route
 from bytebrew.auth import Actor
-from bytebrew.errors import Forbidden, Unauthorized
+from bytebrew.errors import Forbidden, StorageError, Unauthorized
 from bytebrew.store import tokens
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ async def authenticate(engine: "Engine", headers: Mapping[str, str]) -> Actor:
             raise Unauthorized
         actor, stale = found
         if stale:
-            await engine.db.write(tokens.touch, token)
+            with suppress(StorageError):  # a full disk must not shut out those who could make room
+                await engine.db.write(tokens.touch, token)
         return actor
     user = await engine.auth_mode.authenticate(token)
     if user is None:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import fields as fields_of
 
-from bytebrew.dialects import Item, Sections, near, sections_of
+from bytebrew.dialects import Item, Sections, near, plain, sections_of
 from bytebrew.documents import Node, Place, Problem, read
 from bytebrew.sections import ConfigSection
 from bytebrew.variables import expanded
@@ -97,7 +97,9 @@ class _Checking:
             notes = len(self._found.problems), len(self._found.warnings)
             value = self._plain(node, keys)
             try:
-                return msgspec.convert(value, kind, strict=not node.plain)
+                return msgspec.convert(
+                    value, kind, strict=value == plain(node)
+                )  # a variable is text, whatever it stands for
             except msgspec.ValidationError as error:
                 unset = [one.message.partition(" ")[0] for one in self._found.warnings[notes[1] :]]
                 del self._found.problems[notes[0] :], self._found.warnings[notes[1] :]  # they are found once more

@@ -17,7 +17,7 @@ from msgspec.structs import fields as fields_of
 from bytebrew.auth import Actor
 from bytebrew.checking import STEP, Given, Parsed, parse
 from bytebrew.documents import InvalidConfig, Node, Place, Problem, write
-from bytebrew.errors import EngineError, SettingsError
+from bytebrew.errors import EngineError, SettingsError, Unprocessable
 from bytebrew.sections import ConfigSection
 from bytebrew.variables import escaped, expanded, placeholder
 
@@ -364,22 +364,29 @@ async def tell(engine: "Engine", keys: Collection[str]) -> None:
                 log.exception("the section %s could not follow its change", section.key)
 
 
-async def load(engine: "Engine", path: Path) -> Plan:
-    """Imports the file of BYTEBREW_CONFIG; SettingsError names each problem with its line and column."""
+async def load(engine: "Engine", path: Path) -> None:
+    """Imports the file of BYTEBREW_CONFIG; raises as `apply`, and Unprocessable where the file cannot be read."""
     try:
-        raw = await anyio.Path(path).read_bytes()
+        async with await anyio.open_file(path, "rb") as file:
+            raw = await file.read(engine.settings.core.max_body_bytes + 1)
     except OSError as error:
-        raise SettingsError(f"BYTEBREW_CONFIG: {path} cannot be read: {error.strerror}") from error
-    if len(raw) > (limit := engine.settings.core.max_body_bytes):
-        raise SettingsError(f"BYTEBREW_CONFIG: {path} is larger than {limit} bytes")
-    try:
-        parsed = await anyio.to_thread.run_sync(parse, raw, engine.sections)
-        plan = await engine.db.write(lambda conn: apply(conn, engine, parsed))
-    except InvalidConfig as error:
-        raise SettingsError("\n".join(lines(path, error.details))) from error
+        raise Unprocessable(f"BYTEBREW_CONFIG: {path} cannot be read: {error.strerror}") from error
+    if len(raw) > engine.settings.core.max_body_bytes:
+        raise Unprocessable(f"BYTEBREW_CONFIG: {path} is longer than BYTEBREW_MAX_BODY_BYTES")
+    parsed = await anyio.to_thread.run_sync(parse, raw, engine.sections)
+    plan = await engine.db.write(lambda conn: apply(conn, engine, parsed))
     for line in lines(path, plan.warnings):
         log.warning("%s", line)
-    return plan
+
+
+async def boot(engine: "Engine", path: Path) -> None:
+    """The same, where SettingsError names each problem with its line and column."""
+    try:
+        await load(engine, path)
+    except InvalidConfig as error:
+        raise SettingsError("\n".join(lines(path, error.details))) from error
+    except Unprocessable as error:
+        raise SettingsError(error.message) from error
 
 
 def lines(path: Path | str, problems: Sequence[Any]) -> list[str]:

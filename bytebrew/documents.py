@@ -62,7 +62,6 @@ class Node:
     value: Any
     place: Place
     keys: dict[str, Place] = field(default_factory=dict)
-    plain: bool = False
     size: int = 1
     gone: list[int] = field(default_factory=list)
 
@@ -157,7 +156,7 @@ class _Reader:
             self._note(place, f"has the tag {tag[:100]}, which is not read here")
         if isinstance(event, events.ScalarEvent):
             plain = not event.style
-            node = Node(self._scalar(event, place, plain and tag not in ("!", _STRING)), place, plain=plain)
+            node = Node(self._scalar(event, place, plain and tag not in ("!", _STRING)), place)
         elif isinstance(event, events.SequenceStartEvent):
             node = self._list(place, depth)
         else:

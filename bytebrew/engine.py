@@ -18,7 +18,7 @@ from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.config import Agent, NewAgent, NewModel, NewSchema
-from bytebrew.config_file import load
+from bytebrew.config_file import boot
 from bytebrew.confirmations import Confirmations
 from bytebrew.core_sections import SECTIONS
 from bytebrew.db import Database, connect
@@ -74,7 +74,7 @@ class Engine:
         self.runner = Runner(self)
         self.confirmations = Confirmations(self)
         self.tasks = Tasks(self)
-        self.read_result = ReadResult(self.db)
+        self.read_result = ReadResult(self.db, self.settings.core.tool_output_bytes)
         self._declare()
         prices = {
             one.id: Price(input=one.pricing_input, output=one.pricing_output, cached=one.pricing_cached)
@@ -143,7 +143,7 @@ class Engine:
             if token := self.settings.core.bootstrap_admin_token:
                 await self._bootstrap(token)
             if self.settings.core.config is not None:
-                await load(self, self.settings.core.config)
+                await boot(self, self.settings.core.config)
             for name, startup in self._observers["startup"]:
                 try:
                     await startup(engine=self)

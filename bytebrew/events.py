@@ -7,7 +7,6 @@ from msgspec import UNSET, Struct, UnsetType
 from bytebrew.messages import Usage
 
 
-
 class Event(Struct, frozen=True, kw_only=True):
     """An entry of a session's journal; `name` is its SSE event type.
 

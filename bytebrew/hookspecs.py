@@ -99,6 +99,7 @@ def register_commands(cli: Any) -> None:
 @hookspec
 def collect_metrics(engine: "Engine") -> Iterable[Sample]:
     """Answers what the plugin has to tell at a scrape of /metrics, out of memory: nothing may be waited for."""
+    return ()
 
 
 @hookspec

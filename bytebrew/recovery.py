@@ -4,10 +4,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from bytebrew.auth import Actor
-from bytebrew.errors import EngineError, TurnInterrupted
+from bytebrew.errors import EngineError, StorageError, TurnInterrupted
 from bytebrew.events import ErrorEvent
 from bytebrew.runner import Turn
-from bytebrew.store import schemas, turns
+from bytebrew.store import leftovers, schemas, turns
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -24,21 +24,23 @@ _HOPELESS = f"The engine was stopped {MOST_RESUMES} times in the middle of this 
 async def recover(engine: "Engine") -> list[Turn]:
     """The turns to go on with, those of spawned agents tied to their parents; the rest is ended with an error."""
     found: dict[str, Turn] = {}
-    for left in await engine.db.read(turns.left_open):
+    for left in await engine.db.read(leftovers.left_open):
         try:
             if left.parent_turn_id is not None and left.parent_turn_id not in found:
                 raise TurnInterrupted(_ORPHANED)
             turn = found[left.id] = await _turn(engine, left)
             turn.parent = found.get(left.parent_turn_id or "")
+        except StorageError:
+            raise
         except EngineError as error:
             log.warning("turn %s cannot go on: %s", left.id, error)
             journal = await engine.journal.log(left.session_id)
             last = engine.journal.append(journal, ErrorEvent(code=error.code, message=error.message))
-            await engine.db.write(turns.close, left.id, last, error.status)
+            await engine.db.write(leftovers.close, left.id, last, error.status)
     return list(found.values())
 
 
-async def _turn(engine: "Engine", left: turns.OpenTurn) -> Turn:
+async def _turn(engine: "Engine", left: leftovers.OpenTurn) -> Turn:
     if left.own_key:
         raise TurnInterrupted(_LOST_KEY, code="credential_lost")
     if left.resumes >= MOST_RESUMES:
@@ -77,7 +79,7 @@ async def _turn(engine: "Engine", left: turns.OpenTurn) -> Turn:
     turn.log = await engine.journal.log(left.session_id)
     if left.status == "running":
         turn.status, turn.first = "running", left.first_event
-        turn.past = await engine.db.write(turns.resume, left.id)
+        turn.past = await engine.db.write(leftovers.resume, left.id)
         turn.text, turn.heard, turn.usage = list(turn.past.said), turn.past.partial, turn.past.usage
         turn.continues = left.first_event != 1
     return turn

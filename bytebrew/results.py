@@ -27,8 +27,9 @@ class ReadResult(Tool):
     input_schema = input_schema(Stretch)
     idempotent = True
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, limit: int) -> None:
         self._db = db
+        self._most = limit // 4 - 16  # characters that fit into the limit of bytes, whatever they are
 
     async def run(self, call: Call, input: dict[str, Any]) -> str:
         try:
@@ -38,6 +39,6 @@ class ReadResult(Tool):
         whole = await self._db.read(turns.whole_result, call.session_id, wanted.call_id)
         if whole is None:
             raise ToolError(f"No result of the call '{wanted.call_id}' was cut in this session")
-        end = wanted.offset + wanted.length
+        end = wanted.offset + min(wanted.length, self._most)
         rest = f"\n[{end} of {len(whole)} characters]" if end < len(whole) else ""
         return whole[wanted.offset : end] + rest

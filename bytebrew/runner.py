@@ -29,7 +29,7 @@ from bytebrew.events import ConfirmationAsked, Done, ErrorEvent, Event
 from bytebrew.journal import Log
 from bytebrew.messages import Message, Usage
 from bytebrew.providers import BoundModel, Spent
-from bytebrew.store import schemas, sessions, turns
+from bytebrew.store import leftovers, schemas, sessions, turns
 from bytebrew.turn import run_turn
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Turn:
         self.usage = Usage()
         self.text: list[str] = []
         self.partial: list[str] = []
-        self.past: turns.Past | None = None
+        self.past: leftovers.Past | None = None
         self.heard = ""
         self.cut = False
         self.unsaved = self._nothing()
@@ -347,17 +347,17 @@ class Runner:
 
     async def _fail_later(self, turn: Turn, error: StorageError) -> None:
         """Ends a turn that the file did not take, as soon as it does; a stopping engine leaves it to the next start."""
-        turn.status, turn.failure, turn.unrecordable = "failed", error, error
+        turn.status, turn.last, turn.failure, turn.unrecordable = "failed", None, error, error
         turn.log.fail(error)
-        while not self.draining and not error.lasting:
+        while turn.last is None and not self.draining and not error.lasting:
             await anyio.sleep(0.5)
             with suppress(StorageError):
                 fresh = await self._engine.journal.log(turn.session_id)
                 last = self._engine.journal.append(fresh, ErrorEvent(code=error.code, message=error.message))
-                await self._engine.db.write(turns.close, turn.id, last, error.status)
+                await self._engine.db.write(leftovers.close, turn.id, last, error.status)
                 broken, turn.log, turn.last = turn.log, fresh, last
                 broken.notify()
-                return await self._engine.notify("turn_finished", turn=turn)
+                await self._engine.notify("turn_finished", turn=turn)
 
     async def _outcome(self, turn: Turn) -> Event | None:
         """Runs the turn; its last event says how it ended. None: it was stopped, and is to go on at the next start."""

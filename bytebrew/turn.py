@@ -19,7 +19,7 @@ from bytebrew.notation import new_id
 from bytebrew.providers import Spent
 from bytebrew.store import confirmations, messages, turns
 from bytebrew.store.confirmations import Confirmation, Kind
-from bytebrew.store.turns import Past
+from bytebrew.store.leftovers import Past
 from bytebrew.tools import Call, Outcome, Tool, run_tool
 
 if TYPE_CHECKING:

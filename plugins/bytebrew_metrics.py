@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, Struct
@@ -25,6 +25,7 @@ TICK = 0.25
 LLM_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60)
 DELTA_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LAG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+PATH = "/metrics"
 OPENMETRICS = "application/openmetrics-text"
 _WORD = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
@@ -108,21 +109,19 @@ class Metrics:
             self._turns.labels(status)
         for kind in ("input", "output", "cached", "thinking"):
             self._tokens.labels(kind)
-        registry.register(self)
-        registry.register(Told(engine, frozenset(family.name for family in registry.collect())))
         self._watch: asyncio.Task[None] | None = None
 
     async def scrape(self, request: Request[None]) -> Reply:
         """The metrics as text: OpenMetrics where the client accepts it."""
+        page = Page(self._registry, list(self._read()), self._engine.samples())
+        write: Callable[[Any], bytes]
         if OPENMETRICS in request.headers.get("accept", ""):
-            text: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
-            kind = openmetrics.CONTENT_TYPE_LATEST
+            write, kind = openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST
         else:
-            text, kind = generate_latest(self._registry), PLAIN
-        return Reply(body=text, headers={"content-type": kind})
+            write, kind = generate_latest, PLAIN
+        return Reply(body=await asyncio.to_thread(write, page), headers={"content-type": kind})
 
-    def collect(self) -> Iterator[Metric]:
-        """What is read off the engine at a scrape."""
+    def _read(self) -> Iterator[Metric]:
         turns, db = list(self._engine.runner.turns.values()), self._engine.db
         sessions = len({turn.session_id for turn in turns})
         queued = sum(turn.status == "queued" for turn in turns)
@@ -169,16 +168,19 @@ class Metrics:
             self._lag.observe(max(0.0, loop.time() - due))
 
 
-class Told:
-    """What plugins tell at a scrape; `taken` are names that none of them may use."""
+class Page:
+    """What one scrape is told; a thread of its own writes it down, for it may be long."""
 
-    def __init__(self, engine: "Engine", taken: frozenset[str]) -> None:
-        self._engine = engine
-        self._taken = taken
+    def __init__(self, registry: CollectorRegistry, read: Sequence[Metric], told: Sequence[Sample]) -> None:
+        self._registry = registry
+        self._read = read
+        self._told = told
 
-    def collect(self) -> Iterable[Metric]:
-        """The samples by name, without what would have a scraper refuse the whole page."""
-        return families(self._engine.samples(), self._taken)
+    def collect(self) -> Iterator[Metric]:
+        """What was counted, what was read off the engine, and what plugins tell under names that are still free."""
+        own = [*self._registry.collect(), *self._read]
+        yield from own
+        yield from families(self._told, frozenset(family.name for family in own))
 
 
 def families(samples: Iterable[Sample], taken: frozenset[str]) -> list[Metric]:
@@ -208,8 +210,9 @@ def families(samples: Iterable[Sample], taken: frozenset[str]) -> list[Metric]:
 
 
 def _of(engine: "Engine") -> Metrics:
-    owners = (getattr(route.run, "__self__", None) for route in engine.routes)
-    return next(owner for owner in owners if isinstance(owner, Metrics))
+    owner = next(getattr(route.run, "__self__", None) for route in engine.routes if route.path == PATH)
+    assert isinstance(owner, Metrics)
+    return owner
 
 
 @hookimpl
@@ -221,7 +224,7 @@ def register_settings(register: Any) -> None:
 def register_routes(register: Any, engine: "Engine") -> None:
     scope = "admin" if engine.settings.of(MetricsSettings).metrics_token_required else None
     run = Metrics(engine).scrape
-    register(Route(method="GET", path="/metrics", scope=scope, run=run, summary="Metrics for Prometheus"))
+    register(Route(method="GET", path=PATH, scope=scope, run=run, summary="Metrics for Prometheus"))
 
 
 @hookimpl

@@ -1,6 +1,7 @@
 """Sub-agents: a tool `spawn_<name>` for each agent that an agent may spawn."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +35,7 @@ class Spawn(Tool):
     source = "spawn"
 
     def __init__(self, engine: "Engine", agent: str, description: str) -> None:
-        self.name = f"spawn_{agent}"
+        self.name = re.sub("[^a-zA-Z0-9_-]", "_", f"spawn_{agent}")[:64]  # what every vendor takes as a tool's name
         self.description = description or f"Hands a task to the agent {agent} and waits for its answer"
         self._engine = engine
         self._agent = agent

@@ -102,6 +102,8 @@ async def world(served: Served, name: str) -> World:
         "capabilities": ["memory", "knowledge"],
         "mcp-servers": [name, f"{name}-3"],
         "rate-limits": [name, f"{name}-3"],
+        "knowledge-bases": [name, f"{name}-3"],
+        "files": ["a.txt"],
     }
     for rule in keys["rate-limits"]:
         limit = {"name": rule, "key_header": "X-Fuzz", "tiers": {"all": {"unlimited": True}}}
@@ -111,6 +113,10 @@ async def world(served: Served, name: str) -> World:
     await client.post("/api/v1/mcp-servers", json={"name": f"{name}-3", "url": mcp.url, "enabled": False})
     for tool in (name, f"{name}-3"):
         await client.post("/api/v1/tools", json={"name": tool, "url": "http://127.0.0.1:1/"})
+    for base in keys["knowledge-bases"]:
+        await client.post("/api/v1/knowledge-bases", json={"name": base})
+        await client.post(f"/api/v1/knowledge-bases/{base}/files", files={"file": ("a.txt", b"Apples")})
+    await client.post(f"/api/v1/knowledge-bases/{name}/agents/{name}")
     for type in keys["capabilities"]:
         await client.post(f"/api/v1/agents/{name}/capabilities", json={"type": type})
     schema = (await client.get(f"/api/v1/schemas/{name}")).json()
@@ -173,6 +179,16 @@ QUERY_NAMES = st.sampled_from(
 QUERY_VALUES = STRINGS | NUMBERS.map(str) | st.sampled_from(["false", "2026-03-01", "9999-12-31", "0000-00-00", "²"])
 RAW_PARTS = st.sampled_from(["%", "%00", "%ff", "%2e%2e", "..%2f..", "%ed%a0%80", "0", "-1", "9" * 30, "~", ";a=b"])
 
+PARTS = st.builds(
+    lambda field, name, content: (
+        b'--x\r\nContent-Disposition: form-data; name="%s"; filename="%s"\r\n\r\n%s\r\n' % (field, name, content)
+    ),
+    st.sampled_from([b"file", b"file", b"file", b"metadata", b"\xff"]),
+    st.sampled_from([b"b.txt", b"c.md", b"d.csv", b"e.html", b"f.json", b"g.pdf", b"../h.docx", b"\xff.txt", b""]),
+    st.sampled_from([b"{}", b"%PDF-1.4", b"PK\x03\x04", b"a,b\r\n1", b"<p>"]) | st.binary(max_size=40),
+)
+"""Parts of a form with the boundary x."""
+TEXT_PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="b.txt"\r\n\r\n- %s\r\n'
 WORDS = {
     "type": st.sampled_from(["scripted", "demo", "memory", "http"]),
     "scopes": st.lists(st.sampled_from(sorted(SCOPES)), max_size=3),
@@ -226,6 +242,11 @@ def fitting(kind: inspect.Type, keys: st.SearchStrategy[str]) -> st.SearchStrate
 
 def bodies(route: Route, keys: st.SearchStrategy[str]) -> st.SearchStrategy[bytes]:
     """Bodies that fit, bodies with one field that may not, any JSON, and what is no JSON."""
+    if route.stream_body:
+        several = st.lists(PARTS, max_size=3).map(b"".join)
+        return (st.binary(max_size=60).map(TEXT_PART.__mod__) | several).map(
+            lambda parts: parts + b"--x--\r\n"
+        ) | NO_JSON
     if not has_struct(route):
         return st.just(b"") | VALUES.map(encoded) | NO_JSON
     kind = inspect.type_info(route.body)
@@ -281,7 +302,8 @@ async def check(client: httpx.AsyncClient, route: Route, shot: Shot) -> int:
     """Sends a request and judges what comes back; the status."""
     headers = shot.headers
     if all(name != b"content-type" for name, _ in headers):
-        headers = (*headers, (b"content-type", b"application/json"))
+        kind = b"multipart/form-data; boundary=x" if route.stream_body else b"application/json"
+        headers = (*headers, (b"content-type", kind))
     url = client.base_url.copy_with(raw_path=shot.path.encode())
     request = client.build_request(route.method, url, content=shot.body)
     given = {name for name, _ in headers}

@@ -168,7 +168,7 @@ async def test_what_was_heard_stays_in_the_history_of_a_turn_that_is_cancelled_b
 ) -> None:
     async with engine_on(tmp_path) as (running, client, _):
         await configure(client)
-        talk = say(client, [["half ", 30.0, "never"]])
+        talk = say(client, [[{"tries": ["half ", 30.0]}, 30.0]])
         await talk.until("message_delta")
         await stopped(running, talk)
     async with engine_on(tmp_path) as (_, client, written):
@@ -367,7 +367,9 @@ async def test_the_turn_that_ran_goes_before_one_that_waits_though_that_is_older
         waits = say(client, [["waits"]], session_id=first.session_id)
         while not running.runner._lanes[first.session_id].waiting:
             await asyncio.sleep(0.005)
-        urgent = say(client, [["urgent", ONCE, "!"]], session_id=first.session_id, on_busy="interrupt")
+        urgent = say(
+            client, [["urgent", {"tries": [0.0, 30.0, 0.0]}, "!"]], session_id=first.session_id, on_busy="interrupt"
+        )
         await urgent.until("message_delta")
         await running.drain(0)
         await waits.end()

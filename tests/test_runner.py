@@ -13,7 +13,7 @@ from bytebrew.engine import Engine
 from bytebrew.events import MessageDelta
 from bytebrew.journal import read_events
 from bytebrew.messages import Usage
-from bytebrew.store import turns
+from bytebrew.store import leftovers
 from bytebrew.testing import (
     ScriptedProvider,
     chat,
@@ -252,5 +252,5 @@ async def test_open_turns_are_found_by_an_index_however_many_have_ended() -> Non
                 "where t.status in ('queued', 'running') order by t.seq"
             ).fetchall()
         )
-        assert await running.db.read(turns.left_open) == []
+        assert await running.db.read(leftovers.left_open) == []
     assert "USING INDEX turns_open" in plan[0]["detail"] or "USING COVERING INDEX turns_open" in plan[0]["detail"]

@@ -117,8 +117,10 @@ async def delete_session(request: Request[None]) -> None:
     engine, session_id = request.engine, request.path["id"]
     await engine.db.read(sessions.get, session_id, request.actor)
     await engine.runner.stop_session(session_id)
+    tree = await engine.db.read(sessions.below, session_id)
     await engine.db.write(sessions.delete, session_id, request.actor)
-    engine.journal.forget(session_id)
+    for one in tree:
+        engine.journal.forget(one)
 
 
 async def cancel_turn(request: Request[None]) -> None:

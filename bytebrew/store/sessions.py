@@ -65,11 +65,12 @@ def owner(conn: sqlite3.Connection, session_id: str) -> str | None:
     return row["owner"] if row else None
 
 
-def within(conn: sqlite3.Connection, session_id: str, agent: str) -> str | None:
-    """The session of a persistent agent within the session that spawns it."""
-    sql = "select id from sessions where parent_id = ? and agent = ? order by created_at limit 1"
-    row = conn.execute(sql, (session_id, agent)).fetchone()
-    return row["id"] if row else None
+def below(conn: sqlite3.Connection, session_id: str) -> list[str]:
+    """A session and those of the agents that were spawned in it, on all levels."""
+    sql = """with recursive tree (id) as (
+        select ? union all select s.id from sessions s join tree on s.parent_id = tree.id)
+      select id from tree"""
+    return [row["id"] for row in conn.execute(sql, (session_id,))]
 
 
 def get(conn: sqlite3.Connection, session_id: str, actor: Actor) -> Session:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 GRAINS = 100
-"""Requests of one hundredth of a window may be kept as one entry, which leaves the window with the last of them."""
+"""Entries of one request each; those after them may be of a hundredth of the window, and leave with the last of it."""
 
 
 class Entry(Struct):
@@ -18,7 +18,7 @@ class Entry(Struct):
 
 
 class Window:
-    """The requests of the last `seconds`, in at most about 100 entries however many they are."""
+    """The requests of the last `seconds`, in at most about 200 entries however many they are."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -42,7 +42,8 @@ class Window:
     def add(self, now: float) -> Entry:
         """Counts a request; the entry that it went into."""
         entry = self._entries[-1] if self._entries else None
-        if entry is None or not 0 <= now - entry.first < self.seconds / GRAINS:
+        grain = self.seconds / GRAINS if len(self._entries) >= GRAINS else 0.0
+        if entry is None or not 0 <= now - entry.first <= grain:
             return self.put(Entry(now, now, 1))
         entry.last = now
         entry.requests += 1

@@ -138,15 +138,38 @@ async def test_a_failed_call_and_one_of_no_tool_are_there_too() -> None:
 
 
 async def test_a_call_that_a_person_cut_short_is_there_as_failed() -> None:
-    async with audited(calls(ToolCall("hang", {}))) as (_, client):
+    async with audited(calls(ToolCall("hang", {}))) as (engine, client):
         url = "/api/v1/schemas/test/chat"
         async with client.stream("POST", url, json={"message": "go"}) as response:
             async for event in events_of(response):
                 if event.event == "tool_call":
                     await client.post(f"/api/v1/sessions/{response.headers['x-session-id']}/cancel")
+        while engine.runner.turns:
+            await asyncio.sleep(0.005)
         [row] = await rows(client)
     assert (row["tool_name"], row["status"]) == ("hang", "failed")
     assert "ended before this call did" in row["output"]
+
+
+async def test_a_row_that_the_end_of_the_engine_has_prevented_is_made_up_for_at_the_turns_end() -> None:
+    gate = asyncio.Event()
+    script: list[list[Step]] = [
+        [ToolCall("shout", {"text": "a"}, "c1")],
+        [ToolCall("shout", {"text": "b"}, "c2")],
+        [gate, say("done")],
+    ]
+    provider = ScriptedProvider(*script)
+    async with audited(provider) as (engine, client):
+        turn = asyncio.create_task(chat(client, "test", "go"))
+        while len(provider.requests) < 3:
+            await asyncio.sleep(0.005)
+        assert [row["call_id"] for row in await rows(client)] == ["c2", "c1"]
+        await engine.db.write(lambda conn: conn.execute("delete from audit_tool_calls where call_id = 'c1'"))
+        gate.set()
+        await turn
+        while engine.runner.turns:
+            await asyncio.sleep(0.005)
+        assert sorted((row["call_id"], row["output"]) for row in await rows(client)) == [("c1", "A"), ("c2", "B")]
 
 
 async def test_an_output_is_cut_at_10_kb_between_characters() -> None:

@@ -172,8 +172,9 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "half a PDF": ("a.pdf", lambda: pdf("one", "two")[:300]),
     "a PDF of scans": ("a.pdf", lambda: pdf("")),
     "half a Word document": ("a.docx", lambda: docx(paragraph("a" * 9999))[:200]),
-    "a ZIP file without a document": ("a.docx", lambda: docx("").replace(b"word/document", b"word/duckument")),
+    "a ZIP file without a document": ("a.docx", lambda: docx("").replace(b"word/document", b"word/dokument")),
     "blanks": ("a.txt", lambda: b" \n" * 1000),
+    "JSON that is large in memory": ("a.json", lambda: b"[" + b'{"a":[[]]},' * 2_000_000 + b"{}]"),
     "JSON without a bottom": ("a.json", lambda: b"[" * MIB),
 }
 

@@ -550,6 +550,15 @@ async def test_a_child_is_its_owners_alone() -> None:
                 assert (await it.client.get(url, headers=headers["mine"])).status_code == 200
 
 
+async def test_a_childs_session_takes_no_message_of_a_person() -> None:
+    async with troupe(TALK, agents=CHAIN) as it:
+        await chat(it.client, "test", "go")
+        sql = "select id from sessions where parent_id is not null"
+        for row in await it.engine.db.read(lambda conn: conn.execute(sql).fetchall()):
+            body = {"message": "hi", "session_id": row["id"], "stream": False}
+            assert (await it.client.post("/api/v1/schemas/test/chat", json=body)).status_code == 404
+
+
 # Questions.
 
 

@@ -1,0 +1,119 @@
+"""Turns that a stopped engine has left open, and what they had done by then."""
+
+import sqlite3
+
+import msgspec
+from msgspec import Struct
+
+from bytebrew.db import struct_of
+from bytebrew.messages import Attachment, Message, Usage
+from bytebrew.notation import now
+from bytebrew.store import messages
+from bytebrew.store.turns import CLOSE_QUESTIONS, COUNTS
+
+_SUM = ", ".join(
+    f"sum({name})" if name == "cost_usd" else f"coalesce(sum({name}), 0)" for name in Usage.__struct_fields__
+)
+
+
+class OpenTurn(Struct, frozen=True, kw_only=True):
+    """A turn that a stopped engine left behind."""
+
+    id: str
+    session_id: str
+    schema: str
+    agent: str
+    owner: str
+    message: str
+    attachments: tuple[Attachment, ...]
+    own_key: bool
+    subagents: bool
+    time_limit: float | None
+    parent_turn_id: str | None
+    parent_call_id: str | None
+    parent_session_id: str | None
+    root_turn_id: str
+    lineage: tuple[str, ...]
+    first_event: int | None
+    resumes: int
+    status: str
+
+
+class Past(Struct, frozen=True):
+    """What a turn had done when the engine stopped.
+
+    `messages` follow the user's own; `said` are all its deltas, `partial` what of them no message holds yet; `calls`
+    are the states of its tool calls.
+    """
+
+    messages: list[Message]
+    said: list[str]
+    partial: str
+    calls: dict[str, str]
+    usage: Usage
+
+
+def close(conn: sqlite3.Connection, turn_id: str, last_event: int, failure: int) -> None:
+    """Marks a turn that cannot go on as failed; `failure` is its HTTP status."""
+    conn.execute(CLOSE_QUESTIONS, (turn_id,))
+    conn.execute(
+        """update turns set status = 'failed', failure = ?4, first_event = coalesce(first_event, ?1), last_event = ?1,
+        finished_at = ?2 where id = ?3""",
+        (last_event, now(), turn_id, failure),
+    )
+
+
+def left_open(conn: sqlite3.Connection) -> list[OpenTurn]:
+    """The turns that were queued or running when the engine stopped: those above first, and the running ones.
+
+    How often one was taken up does not count while it waits for a person or for an agent that it has spawned.
+    """
+    rows = conn.execute(
+        """select t.id, t.session_id, s.schema, s.agent, s.owner, t.message, t.attachments, t.own_key, t.subagents,
+        t.time_limit, t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id, t.root_turn_id, t.lineage,
+        t.first_event, t.status, case when
+          exists (select 1 from confirmations c where c.turn_id = t.id and c.status = 'pending')
+          or exists (select 1 from turns o where o.parent_turn_id = t.id and o.status in ('queued', 'running'))
+        then 0 else t.resumes end as resumes
+        from turns t join sessions s on s.id = t.session_id where t.status in ('queued', 'running')
+        order by json_array_length(t.lineage), t.status = 'queued', t.seq"""
+    )
+    return [struct_of(row, OpenTurn) for row in rows]
+
+
+def resume(conn: sqlite3.Connection, turn_id: str) -> Past:
+    """What a turn had done when the engine stopped; counts how often it was taken up since it last got on."""
+    conn.execute("update turns set resumes = resumes + 1 where id = ?", (turn_id,))
+    row = conn.execute("select session_id, first_event from turns where id = ?", (turn_id,)).fetchone()
+    said: list[str] = []
+    partial: list[str] = []
+    sql = "select type, data from events where session_id = ? and n >= ? and type in ('message_delta', 'tool_call')"
+    for kind, data in conn.execute(f"{sql} order by n", (row["session_id"], row["first_event"])):
+        if kind == "tool_call":
+            partial.clear()
+            continue
+        event = msgspec.json.decode(data)
+        if "agent" not in event:
+            said.append(event["content"])
+            partial.append(event["content"])
+    states = conn.execute("select call_id, status from tool_calls where turn_id = ?", (turn_id,))
+    return Past(
+        messages.of_turn(conn, row["session_id"], turn_id)[1:],
+        said,
+        "".join(partial),
+        {state["call_id"]: state["status"] for state in states},
+        _spent(conn, turn_id),
+    )
+
+
+def _spent(conn: sqlite3.Connection, turn_id: str) -> Usage:
+    """The tokens of a turn so far, with those of its spawned turns whose call has ended."""
+    row = conn.execute(
+        f"""select {_SUM} from (
+          select {COUNTS} from usage where turn_id = ?1
+          union all select {COUNTS} from turns t where t.parent_turn_id = ?1 and exists (
+            select 1 from tool_calls c where c.turn_id = ?1 and c.call_id = t.parent_call_id
+            and c.finished_at is not null))""",
+        (turn_id,),
+    ).fetchone()
+    return Usage(*row)
