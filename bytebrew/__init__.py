@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from bytebrew.api import ANYONE, Guard, Reply, Request, Route, Stream, moment
+from bytebrew.actions import Action
+from bytebrew.api import ANYONE, Guard, Reply, Request, Route, Stream, moment, positive
 from bytebrew.auth import SCOPES, Actor, AuthMode
 from bytebrew.breaker import Breaker
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ANYONE",
     "SCOPES",
+    "Action",
     "Actor",
     "Agent",
     "Answer",
@@ -113,6 +115,7 @@ __all__ = [
     "moment",
     "new_uuid",
     "now",
+    "positive",
     "read_public_keys",
     "refusal",
     "resolved",

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bytebrew.api import ANYONE, Route
+from bytebrew.api import Request, Route
 from bytebrew.auth import Actor
 from bytebrew.errors import Forbidden, StorageError, Unauthorized
 from bytebrew.store import tokens
@@ -16,13 +16,11 @@ if TYPE_CHECKING:
 _TOKEN = re.compile(r"bb_[0-9a-f]{64}")
 
 
-async def require(engine: "Engine", route: Route, headers: Mapping[str, str]) -> Actor:
-    """The caller of a route, who has its scope; raises Unauthorized or Forbidden."""
-    if route.scope is None:
-        return ANYONE
-    actor = await authenticate(engine, headers)
-    check_scope(actor, route.scope)
-    return actor
+async def require(request: Request[Any], route: Route) -> None:
+    """Finds out who calls, unless anyone may; raises Unauthorized, or Forbidden where they lack the route's scope."""
+    if route.scope is not None:
+        request.actor = await authenticate(request.engine, request.headers)
+        check_scope(request.actor, route.scope)
 
 
 async def authenticate(engine: "Engine", headers: Mapping[str, str]) -> Actor:

@@ -117,5 +117,12 @@ def moment(query: Mapping[str, str], name: str, *, last: bool = False) -> str:
         raise InvalidRequest(f"{name}: '{text[:40]}' is not a time; {words}", details=details) from error
 
 
-Guard = Callable[[Request[Any], Route], Awaitable[None]]
-"""A check after authentication and before the work; it raises to refuse."""
+def positive(text: str | None, default: int, most: int) -> int:
+    """A number of the query string between 1 and the most; the default for what is left out or no such number."""
+    if text is None or not text.isascii() or not text.isdecimal() or len(text) > 12 or int(text) < 1:
+        return default
+    return min(int(text), most)
+
+
+Guard = Callable[[Request[Any], Route], Awaitable[Mapping[str, str] | None]]
+"""A check after authentication and before the work; it raises to refuse, or may answer headers for the reply."""

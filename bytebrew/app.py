@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
@@ -13,18 +14,20 @@ from starlette.routing import Route as PathRoute
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
-from bytebrew import cors
+from bytebrew import actions, cors, transports
 from bytebrew.access import require
-from bytebrew.api import Reply, Request, Route, Stream
+from bytebrew.api import ANYONE, Reply, Request, Route, Stream
 from bytebrew.errors import (
     Detail,
     Draining,
     EngineError,
+    Forbidden,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
     RequestTimeout,
+    Unauthorized,
     UnsupportedMediaType,
 )
 from bytebrew.events import ErrorEvent
@@ -62,20 +65,25 @@ class Application:
     """The whole of the HTTP side: gives each request an id, answers every failure in one shape."""
 
     def __init__(self, engine: "Engine", routes: Iterable[Route]) -> None:
+        self._engine = engine
         by_path: dict[str, dict[str, Route]] = {}
         for route in sorted(routes, key=lambda route: "{" in route.path):  # a name is no other route's parameter
             methods = by_path.setdefault(route.path, {})
             if route.method in methods:
                 raise ValueError(f"{route.method} {route.path} is routed twice")
             methods[route.method] = route
-        paths = [PathRoute(path, endpoint=Endpoint(engine, methods)) for path, methods in by_path.items()]
+        keys = {path.rpartition("/{")[0]: path.rpartition("/{")[2][:-1] for path in by_path}
+        paths = [
+            PathRoute(path, endpoint=Endpoint(engine, methods, keys.get(path, "id")))
+            for path, methods in by_path.items()
+        ]
         self._router = Router(paths, redirect_slashes=False, default=_no_such_path)
         self._origins = engine.settings.core.cors_origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             error = NotFound("Nothing here speaks WebSocket; chats and events are streams of Server-Sent Events")
-            await _answer(_rejecting(send), error.status, error.body(), {})
+            await _answer(transports.rejecting(send), error.status, error.body(), {})
             return
         if scope["type"] != "http":
             await self._router(scope, receive, send)
@@ -83,7 +91,8 @@ class Application:
         request_id = new_id("req")
         trace_id.set(request_id)
         if scope["http_version"] == "2":
-            receive, send = _body_first(receive, send)
+            receive, send = transports.body_first(receive, send, BODY_SECONDS)
+        arrived = time.monotonic()
         begun = False
         status = 0
         shared: list[tuple[bytes, bytes]] = []
@@ -112,15 +121,22 @@ class Application:
             if begun:
                 raise
             await _answer(send_with_headers, 500, _INTERNAL, {})
-        log.debug("%s %s %d", scope["method"], scope["path"], status)
+        finally:
+            log.debug("%s %s %d", scope["method"], scope["path"], status)
+            endpoint = scope.get("endpoint")
+            path = endpoint.path if isinstance(endpoint, Endpoint) else ""
+            told = {"method": scope["method"], "path": path, "status": status, "seconds": time.monotonic() - arrived}
+            await self._engine.notify("request_answered", engine=self._engine, **told)
 
 
 class Endpoint:
     """One path: authenticates, runs the guards, decodes, runs the route and encodes."""
 
-    def __init__(self, engine: "Engine", methods: Mapping[str, Route]) -> None:
+    def __init__(self, engine: "Engine", methods: Mapping[str, Route], key: str) -> None:
         self._engine = engine
         self._methods = methods
+        self.path = next(iter(methods.values())).path
+        self._key = key
         self._keys = Keys()
         self._decoders = {
             method: msgspec.json.Decoder(route.body)
@@ -137,45 +153,70 @@ class Endpoint:
         engine = self._engine
         if engine.runner.draining and route.scope is not None:
             raise Draining
-        headers = _joined(scope["headers"])
-        actor = await require(engine, route, headers)
         request: Request[Any] = Request(
             engine=engine,
-            actor=actor,
+            actor=ANYONE,
             path=scope["path_params"],
             query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
-            headers=headers,
+            headers=_joined(scope["headers"]),
             body=None,
             client=scope["client"][0] if scope.get("client") else "",
             http_version=scope["http_version"],
         )
+        try:
+            answer, told = await self._run(request, route, scope, receive)
+        except (Unauthorized, Forbidden) as error:
+            if engine.observed("actor_acted"):
+                await engine.notify("actor_acted", action=actions.refused(request, method, scope["path"], error))
+            raise
+        if isinstance(answer, Stream) and method == "HEAD":
+            await answer.frames.aclose()
+            await _answer(send, 200, None, STREAM_HEADERS | told | answer.headers)
+        elif isinstance(answer, Stream):
+            engine.streams += 1
+            try:
+                await _stream(answer, told, receive, send)
+            finally:
+                engine.streams -= 1
+        elif isinstance(answer, Reply):
+            await _answer(send, answer.status, answer.body, told | answer.headers)
+        else:
+            await _answer(send, 204 if answer is None else route.status, answer, told)
+
+    async def _run(
+        self, request: Request[Any], route: Route, scope: Scope, receive: Receive
+    ) -> tuple[Any, dict[str, str]]:
+        """The route's answer, and the headers that the guards want on it."""
+        engine, core = self._engine, self._engine.settings.core
+        await require(request, route)
+        told: dict[str, str] = {}
         for guard in engine.guards:
-            await guard(request, route)
-        core = engine.settings.core
+            told |= await guard(request, route) or {}
         raw = b""
         if route.body is not None:
             limit = core.max_upload_bytes if route.upload else core.max_body_bytes
-            raw = await _read(receive, headers, limit)
-            request.body = self._decode(route, raw, headers)
+            raw = await _read(receive, request.headers, limit)
+            request.body = self._decode(route, raw, request.headers)
+        acts = route.method != "GET" and not route.streams and engine.observed("actor_acted")
+        shows = self._methods.get("GET") if acts and route.method != "POST" else None
+        before = await actions.standing(request, shows) if shows is not None else None
+        keyed = route.idempotent and HEADER in request.headers
         if route.stream_body:
-            request.body = body = _Body(receive, headers, core.max_upload_bytes)
+            request.body = body = _Body(receive, request.headers, core.max_upload_bytes, STREAM_SECONDS)
             try:
                 answer = await route.run(request)
             finally:
                 await body.rest()
-        elif route.idempotent and HEADER in headers:
+        elif keyed:
             answer = await self._keys.answer(request, route, scope["path"], scope["query_string"], raw)
         else:
             answer = await route.run(request)
-        if isinstance(answer, Stream) and method == "HEAD":
-            await answer.frames.aclose()
-            await _answer(send, 200, None, STREAM_HEADERS | answer.headers)
-        elif isinstance(answer, Stream):
-            await _stream(answer, receive, send)
-        elif isinstance(answer, Reply):
-            await _answer(send, answer.status, answer.body, answer.headers)
-        else:
-            await _answer(send, 204 if answer is None else route.status, answer, {})
+        if acts and (request.key is not None or not keyed):  # an answer out of the store is no second act
+            kept = answer is None and shows is not None and route.method != "DELETE"
+            after = await actions.standing(request, shows) if kept else answer
+            action = actions.done(request, route, scope["path"], self._key, before, after)
+            await engine.notify("actor_acted", action=action)
+        return answer, told
 
     def _decode(self, route: Route, raw: bytes, headers: Mapping[str, str]) -> Any:
         kind = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
@@ -233,36 +274,16 @@ def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
     return InvalidRequest(f"{path}: {words}", details=[Detail(path, words)])
 
 
-def _check_declared(headers: Mapping[str, str], limit: int) -> None:
-    declared = headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:19]) > limit:
-        raise PayloadTooLarge(f"The body is larger than {limit} bytes")
-
-
 async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
-    _check_declared(headers, limit)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise InvalidRequest("The client left before its body was whole")
-                body += message.get("body", b"")
-                if len(body) > limit:
-                    raise PayloadTooLarge(f"The body is larger than {limit} bytes")
-                if not message.get("more_body", False):
-                    return bytes(body)
-    except TimeoutError as error:
-        raise RequestTimeout(f"The body did not arrive within {BODY_SECONDS:g} s") from error
+    return b"".join([piece async for piece in _Body(receive, headers, limit, BODY_SECONDS)])
 
 
 class _Body:
     """A body as it comes, for as long as it keeps coming."""
 
-    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int) -> None:
-        self._receive, self._headers, self._limit = receive, headers, limit
-        self._until = asyncio.get_running_loop().time() + STREAM_SECONDS
+    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int, seconds: float) -> None:
+        self._receive, self._headers, self._limit, self._seconds = receive, headers, limit, seconds
+        self._until = asyncio.get_running_loop().time() + seconds
         self._size = 0
         self._more = True
 
@@ -272,16 +293,19 @@ class _Body:
     async def __anext__(self) -> bytes:
         if not self._more:
             raise StopAsyncIteration
-        _check_declared(self._headers, self._limit)
+        declared = self._headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:19]) > self._limit:
+            raise self._too_large()
         try:
             async with asyncio.timeout_at(min(self._until, asyncio.get_running_loop().time() + BODY_SECONDS)):
                 piece = await self._next()
         except TimeoutError as error:
             self._more = False
-            raise RequestTimeout(f"The body fell silent for {BODY_SECONDS:g} s or took {STREAM_SECONDS:g} s") from error
+            words = f"The body did not arrive within {self._seconds:g} s, or fell silent for {BODY_SECONDS:g} s"
+            raise RequestTimeout(words) from error
         self._size += len(piece)
         if self._size > self._limit:
-            raise PayloadTooLarge(f"The body is larger than {self._limit} bytes")
+            raise self._too_large()
         return piece
 
     async def rest(self) -> None:
@@ -291,6 +315,9 @@ class _Body:
                 while self._more:
                     await self._next()
 
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"The body is larger than {self._limit} bytes")
+
     async def _next(self) -> bytes:
         message = await self._receive()
         self._more = message.get("more_body", False)
@@ -298,29 +325,6 @@ class _Body:
             raise InvalidRequest("The client left before its body was whole")
         body: bytes = message.get("body", b"")
         return body
-
-
-def _body_first(receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """Sends no answer before the body has come: hypercorn ends an HTTP/2 connection whose answered stream has data."""
-    whole = False
-
-    async def receive_noting() -> Message:
-        nonlocal whole
-        message = await receive()
-        whole = not message.get("more_body", False)
-        return message
-
-    async def send_after(message: Message) -> None:
-        nonlocal whole
-        if not whole:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(BODY_SECONDS):
-                    while not whole:
-                        await receive_noting()
-            whole = True
-        await send(message)
-
-    return receive_noting, send_after
 
 
 async def _answer(send: Send, status: int, body: Any, headers: Mapping[str, str]) -> None:
@@ -334,18 +338,9 @@ async def _answer(send: Send, status: int, body: Any, headers: Mapping[str, str]
     await send({"type": "http.response.body", "body": raw})
 
 
-def _rejecting(send: Send) -> Send:
-    """Sends an HTTP answer instead of opening a WebSocket (ASGI's Websocket Denial Response)."""
-
-    async def rejection(message: Message) -> None:
-        await send({**message, "type": f"websocket.{message['type']}"})
-
-    return rejection
-
-
-async def _stream(stream: Stream, receive: Receive, send: Send) -> None:
+async def _stream(stream: Stream, told: dict[str, str], receive: Receive, send: Send) -> None:
     """Sends frames until they end or the client leaves, and says nothing after that."""
-    headers = STREAM_HEADERS | stream.headers
+    headers = STREAM_HEADERS | told | stream.headers
     events = headers["content-type"] == STREAM_HEADERS["content-type"]
     lines = [(name.encode(), value.encode()) for name, value in headers.items()]
     presence = asyncio.timeout(None)

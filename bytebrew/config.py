@@ -29,6 +29,13 @@ ModelKind = Literal["chat", "embedding"]
 Dimensions = Annotated[int, Meta(ge=1, le=65536)]
 Dollars = Annotated[float, Meta(ge=0, le=1_000_000, description="US dollars for a million tokens")]
 Fallback = Annotated[tuple[Name, ...], Meta(max_length=10)]
+TaskTitle = Annotated[str, Meta(min_length=1, max_length=256)]
+TaskText = Annotated[str, Meta(max_length=8192)]
+Priority = Annotated[Literal[0, 1, 2], Meta(description="0 normal, 1 high, 2 critical")]
+Criteria = Annotated[tuple[Annotated[str, Meta(max_length=512)], ...], Meta(max_length=64)]
+Blockers = Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=32)]
+TaskStatus = Literal["draft", "approved", "pending", "in_progress", "needs_input", "completed", "failed", "cancelled"]
+TaskSource = Literal["api", "agent", "dashboard", "schedule", "webhook"]
 
 
 class NewModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -212,19 +219,60 @@ class NewTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A task to create; `blocked_by` are tasks that must be completed first.
 
     A `background` task is taken by the engine's workers, an `interactive` one by whoever starts it by hand. With
-    `require_approval` it is a draft until it is approved. `schema` is whose memory and delegations count.
+    `require_approval` it is a draft until it is approved. `schema` is whose memory and delegations count, and then has
+    the agent.
     """
 
     agent: Name
-    title: Annotated[str, Meta(min_length=1, max_length=256)]
-    description: Annotated[str, Meta(max_length=8192)] = ""
+    title: TaskTitle
+    description: TaskText = ""
     schema: Annotated[str, Meta(max_length=63)] = ""
     mode: Literal["background", "interactive"] = "background"
-    priority: Literal[0, 1, 2] = 0
-    acceptance_criteria: Annotated[tuple[Annotated[str, Meta(max_length=512)], ...], Meta(max_length=64)] = ()
-    blocked_by: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=32)] = ()
+    priority: Priority = 0
+    acceptance_criteria: Criteria = ()
+    blocked_by: Blockers = ()
     parent_task_id: Annotated[str, Meta(max_length=64)] | None = None
     require_approval: bool = False
+
+
+class TaskPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Changes to a task that has not ended; what is left out stays, and so does the agent once the task has begun."""
+
+    agent: Name | UnsetType = UNSET
+    title: TaskTitle | UnsetType = UNSET
+    description: TaskText | UnsetType = UNSET
+    priority: Priority | UnsetType = UNSET
+    acceptance_criteria: Criteria | UnsetType = UNSET
+    blocked_by: Blockers | UnsetType = UNSET
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """A task; `result` and `error` say how it ended, `session_id` is where it is worked on.
+
+    It needs input while a question of its session waits for a person. `agent_name` is another name of `agent`.
+    """
+
+    id: str
+    title: str
+    description: str
+    agent: str
+    agent_name: str
+    schema: str
+    status: TaskStatus
+    source: TaskSource
+    mode: Literal["background", "interactive"]
+    priority: Priority
+    acceptance_criteria: tuple[str, ...]
+    blocked_by: tuple[str, ...]
+    parent_task_id: str | None
+    session_id: str
+    result: str | None
+    error: str | None
+    attempts: int
+    created_at: str
+    approved_at: str | None
+    started_at: str | None
+    completed_at: str | None
 
 
 class NewRelation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -238,10 +238,11 @@ class _Applying:
         assert section.item is not None
         types = {field.encode_name: field.type for field in fields_of(section.item)}
         if replace and old:
-            for left_out in fields_of(section.item):
-                name_of, default = left_out.encode_name, left_out.default
-                if name_of not in value and name_of not in opened and default not in (NODEFAULT, UNSET):
-                    value[name_of] = default
+            for field in fields_of(section.item):
+                made = field.default_factory
+                default = field.default if made is NODEFAULT else made()
+                if field.encode_name not in value.keys() | opened and default not in (NODEFAULT, UNSET):
+                    value[field.encode_name] = default
 
         def kept(path: tuple[str, ...], one: Any, stored: Any) -> Any:
             if isinstance(one, dict):
@@ -263,10 +264,10 @@ class _Applying:
                 return stored if unset and stored and not placeholder(stored) else one
             return one or stored
 
-        for field in opened & value.keys():
-            secret = kept((field,), _plainly(value.pop(field)), old.get(field, ""))
+        for key in opened & value.keys():
+            secret = kept((key,), _plainly(value.pop(key)), old.get(key, ""))
             if secret != "":
-                value[field] = msgspec.convert(secret, types[field])
+                value[key] = msgspec.convert(secret, types[key])
         return value
 
     @contextmanager

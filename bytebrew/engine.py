@@ -63,6 +63,7 @@ class Engine:
         self.plugins.load(early.disabled_plugins, early.plugins_dir, extra)
         self.settings: Settings = settings.read(environment, self.plugins.tables())
         self.started = time.monotonic()
+        self.streams = 0
         data = self.settings.core.data_dir
         self.data_dir = data
         self._make_private(data)
@@ -183,6 +184,10 @@ class Engine:
                     migrations.migrate(conn, name, steps)
         except sqlite3.Error as error:
             raise BootError(f"{path} cannot be opened: {error}") from error
+
+    def observed(self, hook: str) -> bool:
+        """Whether a plugin observes the hook."""
+        return bool(self._observers[hook])
 
     async def notify(self, hook: str, **given: Any) -> None:
         """Tells every observer, in order; one that fails is logged with its plugin's name."""

@@ -55,10 +55,11 @@ async def _summarise(turn: "Turn", earlier: str, older: list[Message], budget: i
     asked = Message("user", text)
     request = ModelRequest(model_name="", base_url="", system=_SUMMARISE, messages=(asked,))
     summary: list[str] = []
-    async with aclosing(turn.engine.models.answer(turn.model, request)) as events:
-        async for event in events:
-            if isinstance(event, MessageDelta):
-                summary.append(event.content)
-            elif isinstance(event, Spent):
-                turn.spend(event)
+    with turn.asking():
+        async with aclosing(turn.engine.models.answer(turn.model, request)) as events:
+            async for event in events:
+                if isinstance(event, MessageDelta):
+                    summary.append(event.content)
+                elif isinstance(event, Spent):
+                    turn.spend(event)
     return "".join(summary).strip()[: max(2000, budget)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pluggy
 from msgspec import Struct
 
+from bytebrew.actions import Action
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
 from bytebrew.catalog import CatalogEntry
@@ -118,6 +119,16 @@ async def turn_finished(turn: "Turn") -> None:
 
 
 @hookspec
+async def actor_acted(action: Action) -> None:
+    """A caller has changed something over the API, or was refused."""
+
+
+@hookspec
+async def request_answered(engine: "Engine", method: str, path: str, status: int, seconds: float) -> None:
+    """A request has had its whole answer, or its client has left; `path` is its route's, "" where there is none."""
+
+
+@hookspec
 async def startup(engine: "Engine") -> None:
     """The database is migrated and nothing is served yet."""
 
@@ -141,5 +152,13 @@ DECLARING: Mapping[str, type] = {
 }
 """The hooks with a `register` callback, and what it takes."""
 
-OBSERVING = ("turn_started", "tool_finished", "turn_finished", "startup", "shutdown")
+OBSERVING = (
+    "turn_started",
+    "tool_finished",
+    "turn_finished",
+    "request_answered",
+    "actor_acted",
+    "startup",
+    "shutdown",
+)
 """The hooks that are async functions; all others are not."""

@@ -272,6 +272,7 @@ create table tasks (
   blocked_by text not null,
   parent_task_id text references tasks (id) on delete cascade,
   session_id text not null,
+  made_in text,
   turn_id text,
   result text,
   error text,
@@ -284,9 +285,11 @@ create table tasks (
 ) strict;
 create index tasks_owner on tasks (owner, seq);
 create index tasks_parent on tasks (parent_task_id, seq) where parent_task_id is not null;
-create index tasks_session on tasks (session_id);
-create index tasks_waiting on tasks (priority, seq) where status in ('pending', 'approved');
-create index tasks_running on tasks (agent) where status = 'in_progress';
+create index tasks_session on tasks (session_id, seq);
+create index tasks_made_in on tasks (made_in, seq) where made_in is not null;
+create index tasks_waiting on tasks (julianday(created_at) - priority / 144.0)
+  where status in ('pending', 'approved') and mode = 'background';
+create index tasks_running on tasks (agent) where status = 'in_progress' and turn_id is not null;
 """
 
 CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS))

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,13 @@ import anyio
 from anyio.abc import TaskGroup
 
 from bytebrew.auth import Actor
-from bytebrew.config import NewTask
-from bytebrew.errors import Draining, EngineError
+from bytebrew.config import NewTask, Task, TaskPatch, TaskSource, TaskStatus
+from bytebrew.errors import Draining, EngineError, StorageError
 from bytebrew.notation import parse_time, rfc3339
 from bytebrew.runner import Turn
-from bytebrew.store import schemas, tasks, turns
-from bytebrew.store.tasks import Claim, Source, Task
+from bytebrew.store import schemas, sessions, tasks, turns
+from bytebrew.store.tasks import Claim
+from bytebrew.store.turns import Ending
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -22,7 +24,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PASSING = frozenset(
-    {"model_rate_limited", "model_overloaded", "model_unavailable", "model_timeout", "model_error", "interrupted"}
+    {
+        "model_rate_limited",
+        "model_overloaded",
+        "model_unavailable",
+        "model_timeout",
+        "model_error",
+        "interrupted",
+        "storage",
+    }
 )
 """The failures of a turn after which another attempt may go better."""
 BACKOFF = 10.0
@@ -30,11 +40,11 @@ BACKOFF = 10.0
 
 
 class Tasks:
-    """Takes tasks by urgency and runs so many at a time as the settings say."""
+    """Takes tasks by urgency and runs so many at a time as the settings say; one that asks a person takes no worker."""
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
-        self._running = 0
+        self._running: dict[str, Turn | None] = {}
         self._woken = anyio.Event()
         self._group: TaskGroup | None = None
 
@@ -42,35 +52,70 @@ class Tasks:
         """Goes on with what a stopped engine left, then takes tasks as they come."""
         self._group = group
         for left in await self._engine.db.write(tasks.left_open):
-            self._running += 1
-            group.start_soon(self._attend, left, self._engine.runner.turns.get(left.turn_id))
+            self._running[left.turn_id] = self._engine.runner.turns.get(left.turn_id)
+            group.start_soon(self._attend, left, False)
         group.start_soon(self._take)
 
-    async def create(
-        self, new: NewTask, actor: Actor, source: Source = "api", *, session_id: str | None = None
+    def add(
+        self,
+        conn: sqlite3.Connection,
+        new: NewTask,
+        owner: str,
+        source: TaskSource,
+        *,
+        task_id: str = "",
+        made_in: str | None = None,
     ) -> Task:
-        """A new task of the actor's, which a worker takes unless it waits for something."""
-        task = await self._engine.db.write(tasks.create, new, actor.subject, source, session_id=session_id)
-        self.wake()
-        return task
+        """A new task of the owner's, within a transaction; once that is committed, `wake` has a worker take it.
+
+        A `task_id` that is there already is the answer. `made_in` is the session whose agent makes the task: that is
+        where an interactive one is worked on, any other has a session of its own.
+        """
+        return tasks.create(conn, new, owner, source, task_id=task_id, made_in=made_in)
 
     def wake(self) -> None:
         """Has the workers look again."""
         self._woken.set()
 
-    async def cancel(self, task_id: str, actor: Actor, reason: str = "") -> None:
-        """Cancels a task with all below it, and the turns in which they are worked on."""
-        for task in await self._engine.db.write(tasks.cancel, task_id, actor, reason):
-            self._engine.runner.cancel(task.session_id)
-        self.wake()
+    async def of_session(self, session_id: str) -> list[Task]:
+        """The tasks that are worked on in a session or were made by its agent, oldest first."""
+        return await self._engine.db.read(tasks.of_session, session_id)
 
-    async def move(self, task_id: str, actor: Actor, status: tasks.Status, words: str | None = None) -> Task:
-        """Takes a task to another status by hand; a turn that works on one that has ended is cancelled."""
-        task, before = await self._engine.db.write(tasks.move, task_id, actor, status, words=words)
-        if before in ("in_progress", "needs_input") and status in tasks.ENDED:
-            self._engine.runner.cancel(task.session_id)
+    async def ready(self, session_id: str) -> list[Task]:
+        """Those of a session that wait and whose blockers have all been completed, the most urgent first."""
+        return await self._engine.db.read(tasks.ready, session_id)
+
+    async def update(self, task_id: str, actor: Actor, patch: TaskPatch) -> Task:
+        """The task with the patch merged in; Conflict once it has ended."""
+        task = await self._engine.db.write(tasks.update, task_id, actor, patch)
         self.wake()
         return task
+
+    async def assign(self, task_id: str, actor: Actor, agent: str) -> Task:
+        """The task given to an agent to do in the background."""
+        task = await self._engine.db.write(tasks.assign, task_id, actor, agent)
+        self.wake()
+        return task
+
+    async def cancel(self, task_id: str, actor: Actor, reason: str = "") -> None:
+        """Cancels a task with all below it, and the turns in which they are worked on."""
+        for turn_id in await self._engine.db.write(tasks.cancel, task_id, actor, reason):
+            self._stop(turn_id)
+        self.wake()
+
+    async def move(
+        self, task_id: str, actor: Actor, status: TaskStatus, words: str | None = None, *, within: str = ""
+    ) -> Task:
+        """Takes a task to another status by hand; the turn that works on it is cancelled unless it is `within` that."""
+        task, turn_id = await self._engine.db.write(tasks.move, task_id, actor, status, words)
+        if turn_id is not None and turn_id != within:
+            self._stop(turn_id)
+        self.wake()
+        return task
+
+    def _stop(self, turn_id: str) -> None:
+        if turn := self._engine.runner.turns.get(turn_id):
+            turn.cancel("cancelled")
 
     async def _take(self) -> None:
         while not self._engine.runner.draining:
@@ -86,27 +131,51 @@ class Tasks:
     async def _take_all(self) -> float:
         """Takes as many tasks as there are free workers; the seconds after which another may be due."""
         core, db = self._engine.settings.core, self._engine.db
-        while self._running < core.task_workers:
+        while sum(turn is None or not turn.holds for turn in self._running.values()) < core.task_workers:
             claim = await db.write(tasks.claim, core.tasks_per_agent)
             if claim is None:
-                break
-            self._running += 1
+                moment = await db.read(tasks.next_moment)
+                until = (parse_time(moment) - datetime.now(UTC)).total_seconds() if moment else 3600.0
+                # one that begins to ask a person makes way for others, and nobody tells
+                return max(0.05, min(until, 1.0 if self._running and core.tasks_per_agent else 3600.0))
+            self._running[claim.turn_id] = None
             assert self._group is not None
-            self._group.start_soon(self._attempt, claim)
-        moment = await db.read(tasks.next_moment)
-        if moment is None or self._running == core.task_workers:
-            return 3600.0
-        return max(0.05, (parse_time(moment) - datetime.now(UTC)).total_seconds())
+            self._group.start_soon(self._attend, claim, True)
+        return 1.0 if self._running else 3600.0
 
-    async def _attempt(self, claim: Claim) -> None:
+    async def _attend(self, claim: Claim, begin: bool) -> None:
+        """Sees an attempt to its recorded end; what a stopping engine leaves goes on at the next start."""
+        fault: Ending | None = None
+        try:
+            if begin:
+                fault = await self._begun(claim)
+            if turn := self._running[claim.turn_id]:
+                await turn.end()
+            while True:
+                if await self._recorded(claim, fault):
+                    break
+                await anyio.sleep(1)
+        except Exception:
+            log.exception("the end of task %s could not be recorded", claim.task.id)
+        finally:
+            del self._running[claim.turn_id]
+            self.wake()
+
+    async def _begun(self, claim: Claim) -> Ending | None:
+        """Begins what was claimed; why it failed where that cannot be."""
         try:
             turn = await self._begin(claim)
         except Draining:
-            turn = None
+            return None
         except EngineError as error:
-            await self._engine.db.write(tasks.settle, claim.task.id, claim.turn_id, "failed", error.message, None)
-            turn = None
-        await self._attend(claim, turn)
+            return Ending("failed", error.message, error.code)
+        except Exception:
+            log.exception("task %s could not begin", claim.task.id)
+            return Ending("failed", f"The engine failed; its log has the trace of {claim.task.id}", "internal_error")
+        self._running[turn.id] = turn
+        if not await self._engine.db.read(tasks.is_claimed, claim.task.id, turn.id):  # whoever ended it saw no turn
+            turn.cancel("cancelled")
+        return None
 
     async def _begin(self, claim: Claim) -> Turn:
         engine, task = self._engine, claim.task
@@ -129,24 +198,33 @@ class Tasks:
         await engine.runner.submit(turn)
         return turn
 
-    async def _attend(self, claim: Claim, turn: Turn | None) -> None:
-        """Waits for the end of an attempt and records it."""
-        db = self._engine.db
+    async def _recorded(self, claim: Claim, fault: Ending | None) -> bool:
+        """Records how an attempt has ended; False where the file does not take it yet."""
+        db, core, task = self._engine.db, self._engine.settings.core, claim.task
+        draining = self._engine.runner.draining
         try:
-            if turn is not None:
-                await turn.end()
-            outcome = await db.read(turns.outcome, claim.turn_id)
-            if outcome is not None:
-                retry_at = None
-                if outcome.code in PASSING and claim.task.attempts <= self._engine.settings.core.task_retries:
-                    seconds = BACKOFF * 2 ** (claim.task.attempts - 1) * random.uniform(0.5, 1.5)  # noqa: S311
-                    retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=seconds))
-                await db.write(tasks.settle, claim.task.id, claim.turn_id, outcome.status, outcome.words, retry_at)
-        except Exception:
-            log.exception("the end of task %s could not be recorded", claim.task.id)
-        finally:
-            self._running -= 1
-            self.wake()
+            ending = fault or await db.read(turns.outcome, claim.turn_id)
+            if ending is None:
+                if draining or await db.read(sessions.owner, task.session_id) is not None:
+                    return True
+                ending = Ending("cancelled", "", "")  # with its session
+            retry_at = None
+            if ending.code in PASSING and task.attempts <= core.task_retries:
+                seconds = BACKOFF * 2 ** (task.attempts - 1) * random.uniform(0.5, 1.5)  # noqa: S311
+                retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=seconds))
+            await db.write(tasks.settle, task.id, claim.turn_id, ending.status, self._told(ending), retry_at)
+        except StorageError as error:
+            log.warning("the end of task %s is not recorded yet: %s", task.id, error)
+            return draining or error.lasting
+        return True
+
+    def _told(self, ending: Ending) -> str:
+        if ending.status == "cancelled":
+            return "Its turn was cancelled"
+        if ending.code == "turn_timeout":
+            seconds = self._engine.settings.core.task_timeout
+            return f"The task took longer than {seconds:g} s; raise BYTEBREW_TASK_TIMEOUT"
+        return ending.words
 
 
 def words(task: Task) -> str:

@@ -22,6 +22,7 @@ MOST = 200
 """Values of a label, and series of a plugin's metric; what is more becomes "other", or is left out."""
 TICK = 0.25
 """Seconds between two looks at the event loop's lag."""
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 LLM_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60)
 DELTA_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LAG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -62,6 +63,18 @@ class Metrics:
         self._engine = engine
         self._registry = registry = CollectorRegistry()
         self._providers, self._models, self._tools = Values(), Values(), Values()
+        self._requests = Counter(
+            "bytebrew_http_requests_total",
+            "Requests that were answered, by the path of their route.",
+            ("method", "path", "status"),
+            registry=registry,
+        )
+        self._request_seconds = Histogram(
+            "bytebrew_http_request_duration_seconds",
+            "From a request to the end of its answer, a stream's included.",
+            ("method", "path"),
+            registry=registry,
+        )
         self._tool_calls = Counter(
             "bytebrew_tool_calls_total",
             "Tool calls that ended, well (completed) or not (failed).",
@@ -126,11 +139,18 @@ class Metrics:
         sessions = len({turn.session_id for turn in turns})
         queued = sum(turn.status == "queued" for turn in turns)
         yield GaugeMetricFamily("bytebrew_active_sessions", "Sessions with a turn that runs or waits.", sessions)
+        yield GaugeMetricFamily("bytebrew_open_streams", "Streams that clients are reading.", self._engine.streams)
         yield GaugeMetricFamily("bytebrew_queue_depth", "Turns that wait for another of their session.", queued)
         works = "Pieces of work in each commit to the database."
         rows = "Events in each commit to the database."
         yield SummaryMetricFamily("bytebrew_commit_works", works, db.commits, db.committed_works)
         yield SummaryMetricFamily("bytebrew_commit_events", rows, db.commits, db.committed_rows)
+
+    def request_ended(self, method: str, path: str, status: int, seconds: float) -> None:
+        """Counts a request."""
+        labels = method if method in METHODS else "other", path or "other"
+        self._requests.labels(*labels, str(status)).inc()
+        self._request_seconds.labels(*labels).observe(seconds)
 
     def tool_ended(self, call: ToolCall, result: Outcome) -> None:
         """Counts a tool call."""
@@ -240,6 +260,12 @@ async def tool_finished(turn: "Turn", call: ToolCall, result: Outcome) -> None:
 @hookimpl
 async def turn_finished(turn: "Turn") -> None:
     _of(turn.engine).turn_ended(turn)
+
+
+@hookimpl
+async def request_answered(engine: "Engine", method: str, path: str, status: int, seconds: float) -> None:
+    if status:
+        _of(engine).request_ended(method, path, status, seconds)
 
 
 @hookimpl

@@ -30,6 +30,7 @@ from tests.mcp_double import Web
 from tests.tables import check_refusal, has_struct, installed, label, table, token_with
 
 EXAMPLES = 80
+IMPORT = "/api/v1/config/import"
 CLAIMS = {"sub": "local-admin", "tenant_id": ""}
 
 
@@ -194,7 +195,10 @@ WORDS = {
     "scopes": st.lists(st.sampled_from(sorted(SCOPES)), max_size=3),
 }
 """Values of fields whose type alone does not tell which words are known."""
-NEEDED = {"/api/v1/rate-limits/usage": "?key_header=X-Fuzz&key_value=1"}
+NEEDED = {
+    "/api/v1/rate-limits/usage": "?key_header=X-Fuzz&key_value=1",
+    "/api/v1/knowledge-bases/{id}/search": "?q=apples",
+}
 """Query strings without which a route refuses everybody."""
 
 
@@ -242,6 +246,10 @@ def fitting(kind: inspect.Type, keys: st.SearchStrategy[str]) -> st.SearchStrate
 
 def bodies(route: Route, keys: st.SearchStrategy[str]) -> st.SearchStrategy[bytes]:
     """Bodies that fit, bodies with one field that may not, any JSON, and what is no JSON."""
+    if route.path == IMPORT:
+        sections = st.sampled_from(["models", "agents", "schemas", "settings", "tools", "mcp_servers", "rate_limits"])
+        items = st.dictionaries(keys | STRINGS, VALUES, max_size=3)
+        return st.just(b"") | st.dictionaries(sections | STRINGS, items | VALUES, max_size=3).map(encoded) | NO_JSON
     if route.stream_body:
         several = st.lists(PARTS, max_size=3).map(b"".join)
         return (st.binary(max_size=60).map(TEXT_PART.__mod__) | several).map(
@@ -302,7 +310,8 @@ async def check(client: httpx.AsyncClient, route: Route, shot: Shot) -> int:
     """Sends a request and judges what comes back; the status."""
     headers = shot.headers
     if all(name != b"content-type" for name, _ in headers):
-        kind = b"multipart/form-data; boundary=x" if route.stream_body else b"application/json"
+        uploads = route.stream_body and route.path != IMPORT
+        kind = b"multipart/form-data; boundary=x" if uploads else b"application/json"
         headers = (*headers, (b"content-type", kind))
     url = client.base_url.copy_with(raw_path=shot.path.encode())
     request = client.build_request(route.method, url, content=shot.body)

@@ -193,14 +193,15 @@ async def test_register_routes() -> None:
 
 
 async def test_register_guards() -> None:
-    async def closed(request: Request[Any], route: Route) -> None:
+    async def closed(request: Request[Any], route: Route) -> dict[str, str]:
         if route.method == "POST" and request.actor.is_admin:
             raise Forbidden("The pond is frozen", code="frozen")
+        return {"x-pond": "open"}
 
     async with served_engine(plugin(register_guards=lambda register, engine: register(closed))) as (_, client):
         answer = await client.post("/api/v1/models", content=b"not even JSON")
         assert (answer.status_code, answer.json()["error"]) == (403, "frozen")
-        assert (await client.get("/api/v1/models")).status_code == 200
+        assert (await client.get("/api/v1/models")).headers["x-pond"] == "open"
         assert (await client.post("/api/v1/models", headers={"authorization": ""})).status_code == 401
 
 
@@ -321,6 +322,26 @@ async def test_turn_finished() -> None:
     assert seen == [("completed", "", "done"), ("failed", "internal_error", "error")]
 
 
+async def test_request_answered() -> None:
+    seen: list[tuple[str, str, int]] = []
+
+    async def request_answered(engine: Engine, method: str, path: str, status: int, seconds: float) -> None:
+        assert 0 < seconds < 10
+        seen.append((method, path, status))
+
+    async with served_engine(plugin(request_answered=request_answered)) as (_, client):
+        await client.get("/api/v1/agents/nobody")
+        await client.get("/api/v1/agents", headers={"authorization": ""})
+        await client.delete("/api/v1/health")
+        await client.get("/nowhere")
+    assert seen == [
+        ("GET", "/api/v1/agents/{name}", 404),
+        ("GET", "/api/v1/agents", 401),
+        ("DELETE", "/api/v1/health", 405),
+        ("GET", "", 404),
+    ]
+
+
 async def test_startup() -> None:
     seen: list[int] = []
 
@@ -346,7 +367,7 @@ async def test_shutdown(tmp_path: Path) -> None:
         assert await running.db.read(lambda conn: conn.execute("select count(*) from goodbye").fetchone()[0]) == 0
 
 
-@pytest.mark.parametrize("hook", ["turn_started", "tool_finished", "turn_finished", "shutdown"])
+@pytest.mark.parametrize("hook", ["turn_started", "tool_finished", "turn_finished", "request_answered", "shutdown"])
 async def test_an_observer_that_fails_is_logged_with_its_plugin_and_breaks_nothing(
     hook: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from bytebrew.api import Request, Route
+from bytebrew.api import Request, Route, positive
 from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.store import confirmations, sessions
 from bytebrew.store.confirmations import Confirmation
@@ -74,8 +74,7 @@ async def list_approvals(request: Request[None]) -> Inbox:
     if status not in _STATES:
         words = f"one of {', '.join(_STATES)}"
         raise InvalidRequest(f"status is {words}", details=[Detail("$.status", words)])
-    text = query.get("limit", "50")
-    limit = min(int(text), 200) if text.isascii() and text.isdecimal() and 0 < len(text) < 9 and int(text) else 50
+    limit = positive(query.get("limit"), 50, 200)
     found = await request.engine.db.read(confirmations.page, status, query.get("after", ""), limit + 1)
     return Inbox(data=found[:limit], next=found[limit - 1].id if len(found) > limit else None)
 

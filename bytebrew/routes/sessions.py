@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import asdict
 
-from bytebrew.api import Reply, Request, Route, Stream, moment
+from bytebrew.api import Reply, Request, Route, Stream, moment, positive
 from bytebrew.auth import Actor
 from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.journal import OpenStretch, last_number, read_events
@@ -62,8 +62,8 @@ class EventPage(Struct, frozen=True, kw_only=True):
 async def list_sessions(request: Request[None]) -> SessionPage:
     """The caller's sessions, newest first; an admin sees all."""
     query = request.query
-    per_page = _positive(query.get("limit") or query.get("per_page"), 20, 100)
-    page = _positive(query.get("page"), 1, 10**9)
+    per_page = positive(query.get("limit") or query.get("per_page"), 20, 100)
+    page = positive(query.get("page"), 1, 10**9)
     wanted = sessions.Filter(
         agent=query.get("agent") or query.get("agent_name", ""),
         schema=query.get("schema", ""),
@@ -103,7 +103,7 @@ def _messages(conn: sqlite3.Connection, session_id: str, actor: Actor, after: in
 
 async def list_messages(request: Request[None]) -> list[messages.Entry]:
     """A session's messages, oldest first, from the one after `after`."""
-    after, limit = _number(request.query, "after", 0), _positive(request.query.get("limit"), 100, 1000)
+    after, limit = _number(request.query, "after", 0), positive(request.query.get("limit"), 100, 1000)
     return await request.engine.db.read(_messages, request.path["id"], request.actor, after, limit)
 
 
@@ -152,17 +152,10 @@ async def follow(request: Request[None], session_id: str) -> Stream | Reply:
     else:
         after = _number(request.query, "after", 0)
     if request.query.get("follow", "true").lower() in ("false", "0", "no"):
-        limit = _positive(request.query.get("limit"), 500, 500)
+        limit = positive(request.query.get("limit"), 500, 500)
         return Reply(body=await engine.db.read(_events, session_id, after, limit))
     log = await engine.journal.log(session_id)
     return Stream(frames=engine.journal.follow(log, OpenStretch(after + 1)), headers={"x-session-id": session_id})
-
-
-def _positive(text: str | None, default: int, most: int) -> int:
-    """A number between 1 and the most; the default for anything that is no such number."""
-    if text is None or not text.isascii() or not text.isdecimal() or len(text) > 12 or int(text) < 1:
-        return default
-    return min(int(text), most)
 
 
 def _number(source: Mapping[str, str], name: str, default: int) -> int:

@@ -9,13 +9,14 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from bytebrew import idempotency
+from bytebrew.access import check_schema
 from bytebrew.api import Reply, Request, Route, Stream
-from bytebrew.config import NewTask
+from bytebrew.config import NewTask, Priority, Task, TaskPatch, TaskStatus
 from bytebrew.errors import Conflict, Detail, InvalidRequest
 from bytebrew.routes.approvals import Answer, Answered
 from bytebrew.routes.sessions import EventPage, follow
 from bytebrew.store import confirmations, tasks
-from bytebrew.store.tasks import Filter, Priority, Status, Task
+from bytebrew.store.tasks import Filter
 
 
 class TaskPage(Struct, frozen=True, kw_only=True):
@@ -41,6 +42,12 @@ class Result(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     result: Annotated[str, Meta(max_length=1_000_000)] = ""
 
 
+class Cancellation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a task is cancelled."""
+
+    reason: Annotated[str, Meta(max_length=10_000)] = ""
+
+
 class Reason(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why a task has failed."""
 
@@ -60,7 +67,8 @@ class Input(Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 async def create_task(request: Request[NewTask]) -> CreatedTask:
-    """A new task, which starts as soon as a worker is free."""
+    """A new task, which starts as soon as a worker is free; a token for some schemas makes tasks in those alone."""
+    check_schema(request.actor, request.body.schema)
     task = await idempotency.write(request, _created, request.body, request.actor.subject)
     request.engine.tasks.wake()
     return task
@@ -75,8 +83,8 @@ async def list_tasks(request: Request[None]) -> TaskPage:
     """Tasks of a `status`, `agent` or `source`, newest first, by `page` and `per_page`."""
     query = request.query
     status = query.get("status", "")
-    if status and status not in get_args(Status):
-        known = f"one of {', '.join(get_args(Status))}"
+    if status and status not in get_args(TaskStatus):
+        known = f"one of {', '.join(get_args(TaskStatus))}"
         raise InvalidRequest(f"status is {known}", details=[Detail("$.status", known)])
     page, per_page = _positive(query.get("page"), 1, 1_000_000), _positive(query.get("per_page"), 100, 500)
     wanted = Filter(
@@ -102,16 +110,14 @@ async def get_task(request: Request[None]) -> Task:
     return await request.engine.db.read(tasks.get, request.path["id"], request.actor)
 
 
-async def update_task(request: Request[tasks.TaskPatch]) -> Task:
+async def update_task(request: Request[TaskPatch]) -> Task:
     """The task with the fields that were sent."""
-    task = await request.engine.db.write(tasks.update, request.path["id"], request.actor, request.body)
-    request.engine.tasks.wake()
-    return task
+    return await request.engine.tasks.update(request.path["id"], request.actor, request.body)
 
 
-async def cancel_task(request: Request[None]) -> None:
+async def cancel_task(request: Request[Cancellation]) -> None:
     """Cancels a task and all below it."""
-    await request.engine.tasks.cancel(request.path["id"], request.actor, request.query.get("reason", ""))
+    await request.engine.tasks.cancel(request.path["id"], request.actor, request.body.reason)
 
 
 async def list_subtasks(request: Request[None]) -> list[Task]:
@@ -143,8 +149,8 @@ async def fail_task(request: Request[Reason]) -> Task:
 
 async def set_priority(request: Request[NewPriority]) -> Task:
     """Makes a task more or less urgent."""
-    patch = tasks.TaskPatch(priority=request.body.priority)
-    return await request.engine.db.write(tasks.update, request.path["id"], request.actor, patch)
+    patch = TaskPatch(priority=request.body.priority)
+    return await request.engine.tasks.update(request.path["id"], request.actor, patch)
 
 
 async def give_input(request: Request[Input]) -> Answered:
@@ -202,7 +208,7 @@ def _route(
         body=body,
         answer=answer,
         status=status,
-        aliases={"agent_name": "agent"} if body is NewTask else {},
+        aliases={"agent_name": "agent"} if body in (NewTask, TaskPatch) else {},
         query=query,
         streams=run is follow_task,
         idempotent=run is create_task,
@@ -213,9 +219,9 @@ ROUTES = (
     _route("POST", "/api/v1/tasks", create_task, "Create a task", CreatedTask, NewTask, 201),
     _route("GET", "/api/v1/tasks", list_tasks, "List tasks", TaskPage, query=_LIST),
     _route("GET", _ONE, get_task, "Get a task", Task),
-    _route("PUT", _ONE, update_task, "Change a task", Task, tasks.TaskPatch),
-    _route("PATCH", _ONE, update_task, "Change a task", Task, tasks.TaskPatch),
-    _route("DELETE", _ONE, cancel_task, "Cancel a task", None, status=204, query={"reason": "why"}),
+    _route("PUT", _ONE, update_task, "Change a task", Task, TaskPatch),
+    _route("PATCH", _ONE, update_task, "Change a task", Task, TaskPatch),
+    _route("DELETE", _ONE, cancel_task, "Cancel a task", None, Cancellation, 204),
     _route("GET", f"{_ONE}/subtasks", list_subtasks, "List subtasks", list[Task]),
     _route("GET", f"{_ONE}/events", follow_task, "Follow a task's events", EventPage, query=_EVENTS),
     _route("POST", f"{_ONE}/approve", approve_task, "Approve a task", Task),

@@ -1,61 +1,27 @@
 """Tasks: work that an agent does without anybody waiting for it."""
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct
 
 from bytebrew.auth import Actor
-from bytebrew.config import NewTask
+from bytebrew.config import NewTask, Task, TaskPatch, TaskSource, TaskStatus
 from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
 from bytebrew.notation import new_id, new_uuid, now
+from bytebrew.store import schemas
 
-Status = Literal["draft", "approved", "pending", "in_progress", "needs_input", "completed", "failed", "cancelled"]
-Source = Literal["api", "agent", "dashboard", "schedule", "webhook"]
-Priority = Literal[0, 1, 2]
 ENDED = frozenset({"completed", "failed", "cancelled"})
 _NEXT: dict[str, frozenset[str]] = {
     "draft": frozenset({"approved", "cancelled"}),
     "approved": frozenset({"in_progress", "cancelled"}),
     "pending": frozenset({"in_progress", "cancelled"}),
     "in_progress": frozenset({"completed", "failed", "cancelled"}),
-    "needs_input": frozenset({"in_progress", "failed", "cancelled"}),
+    "needs_input": frozenset({"failed", "cancelled"}),  # an answer takes it back to in_progress
 }
 MAX_NESTING = 10
-AGEING = 600
-"""Seconds of waiting that count as much as one step of priority."""
-
-
-class Task(Struct, frozen=True, kw_only=True):
-    """A task; `result` and `error` say how it ended, `session_id` is where it is worked on.
-
-    It needs input while a question of its session waits for a person. `agent_name` is another name of `agent`.
-    """
-
-    id: str
-    title: str
-    description: str
-    agent: str
-    agent_name: str
-    schema: str
-    status: Status
-    source: Source
-    mode: Literal["background", "interactive"]
-    priority: Priority
-    acceptance_criteria: tuple[str, ...]
-    blocked_by: tuple[str, ...]
-    parent_task_id: str | None
-    session_id: str
-    result: str | None
-    error: str | None
-    attempts: int
-    created_at: str
-    approved_at: str | None
-    started_at: str | None
-    completed_at: str | None
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -66,34 +32,42 @@ class Claim(Struct, frozen=True, kw_only=True):
     owner: str
 
 
-_STATUS = """case when t.status = 'in_progress' and exists (select 1 from confirmations c
-  where c.session_id = t.session_id and c.status = 'pending') then 'needs_input' else t.status end"""
-_FIELDS = f"""t.id, t.title, t.description, t.agent, t.agent as agent_name, t.schema, {_STATUS} as status, t.source,
-  t.mode, t.priority, t.acceptance_criteria, t.blocked_by, t.parent_task_id, t.session_id, t.result, t.error,
-  t.attempts, t.created_at, t.approved_at, t.started_at, t.completed_at"""
-_SELECT = f"select {_FIELDS} from tasks t"
+_ASKING = "exists (select 1 from confirmations c where c.session_id = {0}.session_id and c.status = 'pending')"
+_STATUS = f"""case when t.status = 'in_progress' and t.turn_id is not null and {_ASKING.format("t")}
+  then 'needs_input' else t.status end"""
+_SELECT = f"""select t.id, t.title, t.description, t.agent, t.agent as agent_name, t.schema, {_STATUS} as status,
+  t.source, t.mode, t.priority, t.acceptance_criteria, t.blocked_by, t.parent_task_id, t.session_id, t.result, t.error,
+  t.attempts, t.created_at, t.approved_at, t.started_at, t.completed_at, t.owner, t.turn_id from tasks t"""
+_FREE = """not exists (select 1 from json_each(t.blocked_by) b left join tasks d on d.id = b.value
+  where d.status is not 'completed')"""
 
 
 def create(
-    conn: sqlite3.Connection, new: NewTask, owner: str, source: Source, *, session_id: str | None = None
+    conn: sqlite3.Connection,
+    new: NewTask,
+    owner: str,
+    source: TaskSource,
+    *,
+    task_id: str = "",
+    made_in: str | None = None,
 ) -> Task:
-    """The task, now stored; Unprocessable where what it names does not exist."""
-    if new.agent and not conn.execute("select 1 from agents where name = ?", (new.agent,)).fetchone():
+    """The task, now stored; Unprocessable where what it names does not exist.
+
+    A `task_id` that is there already is the answer. `made_in` is the session whose agent makes the task: that is where
+    an interactive one is worked on, any other has a session of its own.
+    """
+    if task_id and conn.execute("select 1 from tasks where id = ?", (task_id,)).fetchone():
+        return get(conn, task_id)
+    if not conn.execute("select 1 from agents where name = ?", (new.agent,)).fetchone():
         raise Unprocessable(f"There is no agent '{new.agent}'", details=[Detail("$.agent", "no such agent")])
-    if new.schema and not conn.execute("select 1 from schemas where name = ?", (new.schema,)).fetchone():
-        raise Unprocessable(f"There is no schema '{new.schema}'", details=[Detail("$.schema", "no such schema")])
+    if new.schema:
+        _check_member(conn, new.schema, new.agent)
     for n, blocker in enumerate(new.blocked_by):
-        _check_owned(conn, blocker, owner, f"$.blocked_by[{n}]")
-    depth, above = 0, new.parent_task_id
-    while above is not None:
-        _check_owned(conn, above, owner, "$.parent_task_id")
-        depth += 1
-        if depth > MAX_NESTING:
-            details = [Detail("$.parent_task_id", "is nested too deep")]
-            raise InvalidRequest(f"Tasks are nested {MAX_NESTING} deep at most", details=details)
-        above = conn.execute("select parent_task_id from tasks where id = ?", (above,)).fetchone()[0]
+        _owned(conn, blocker, owner, f"$.blocked_by[{n}]")
+    if new.parent_task_id is not None:
+        _check_parent(conn, new.parent_task_id, owner)
     values: dict[str, Any] = {
-        "id": new_id("task"),
+        "id": task_id or new_id("task"),
         "owner": owner,
         "title": new.title,
         "description": new.description,
@@ -106,7 +80,8 @@ def create(
         "acceptance_criteria": msgspec.json.encode(new.acceptance_criteria).decode(),
         "blocked_by": msgspec.json.encode(new.blocked_by).decode(),
         "parent_task_id": new.parent_task_id,
-        "session_id": session_id or new_uuid(),
+        "session_id": made_in if made_in and new.mode == "interactive" else new_uuid(),
+        "made_in": made_in,
         "created_at": now(),
     }
     conn.execute(
@@ -115,17 +90,49 @@ def create(
     return get(conn, values["id"])
 
 
-def _check_owned(conn: sqlite3.Connection, task_id: str, owner: str, path: str) -> None:
-    if not conn.execute("select 1 from tasks where id = ? and owner = ?", (task_id, owner)).fetchone():
-        raise Unprocessable(f"There is no task '{task_id[:255]}'", details=[Detail(path, "no such task")])
+def _check_member(conn: sqlite3.Connection, schema: str, agent: str) -> None:
+    try:
+        members = schemas.get(conn, schema).agents
+    except NotFound as error:
+        raise Unprocessable(error.message, details=[Detail("$.schema", "no such schema")]) from error
+    if agent not in members:
+        raise Unprocessable(
+            f"The schema '{schema}' has no agent '{agent}'", details=[Detail("$.agent", "is not in the schema")]
+        )
+
+
+def _owned(conn: sqlite3.Connection, task_id: str, owner: str, path: str) -> sqlite3.Row:
+    sql = "select status, parent_task_id from tasks where id = ? and owner = ?"
+    row: sqlite3.Row | None = conn.execute(sql, (task_id, owner)).fetchone()
+    if row is None:
+        raise Unprocessable(f"There is no task '{task_id}' of yours", details=[Detail(path, "no such task")])
+    return row
+
+
+def _check_parent(conn: sqlite3.Connection, task_id: str, owner: str) -> None:
+    path = "$.parent_task_id"
+    parent = _owned(conn, task_id, owner, path)
+    if parent["status"] in ENDED:
+        raise Conflict(f"The task above has {parent['status']} and takes no subtasks", code="bad_transition")
+    depth, above = 1, parent["parent_task_id"]
+    while above is not None:
+        depth += 1
+        above = conn.execute("select parent_task_id from tasks where id = ?", (above,)).fetchone()[0]
+    if depth > MAX_NESTING:
+        details = [Detail(path, "is nested too deep")]
+        raise InvalidRequest(f"Tasks are nested {MAX_NESTING} deep at most", details=details)
 
 
 def get(conn: sqlite3.Connection, task_id: str, actor: Actor | None = None) -> Task:
     """A task that the actor may see; NotFound otherwise."""
-    row = conn.execute(f"select t.owner, {_FIELDS} from tasks t where t.id = ?", (task_id,)).fetchone()
+    return struct_of(_row(conn, task_id, actor), Task)
+
+
+def _row(conn: sqlite3.Connection, task_id: str, actor: Actor | None) -> sqlite3.Row:
+    row: sqlite3.Row | None = conn.execute(f"{_SELECT} where t.id = ?", (task_id,)).fetchone()
     if row is None or (actor is not None and row["owner"] != actor.subject and not actor.is_admin):
         raise NotFound(f"There is no task '{task_id[:255]}'")
-    return struct_of(row, Task)
+    return row
 
 
 class Filter(Struct, frozen=True, kw_only=True):
@@ -135,7 +142,6 @@ class Filter(Struct, frozen=True, kw_only=True):
     agent: str = ""
     source: str = ""
     session_id: str = ""
-    parent_task_id: str = ""
 
 
 def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> tuple[list[Task], int]:
@@ -144,7 +150,7 @@ def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, li
     if not actor.is_admin:
         parts.append("t.owner = :owner")
         values["owner"] = actor.subject
-    for name in ("agent", "source", "session_id", "parent_task_id"):
+    for name in ("agent", "source", "session_id"):
         if value := getattr(wanted, name):
             parts.append(f"t.{name} = :{name}")
             values[name] = value
@@ -166,16 +172,31 @@ def subtasks(conn: sqlite3.Connection, task_id: str) -> list[Task]:
     return [struct_of(row, Task) for row in rows]
 
 
+def of_session(conn: sqlite3.Connection, session_id: str) -> list[Task]:
+    """The tasks that are worked on in a session or were made by its agent, oldest first."""
+    sql = f"{_SELECT} where t.session_id = ?1 or t.made_in = ?1 order by t.seq"
+    return [struct_of(row, Task) for row in conn.execute(sql, (session_id,))]
+
+
+def ready(conn: sqlite3.Connection, session_id: str) -> list[Task]:
+    """Those of a session that wait and whose blockers have all been completed, the most urgent first."""
+    sql = f"""{_SELECT} where (t.session_id = ?1 or t.made_in = ?1) and t.status in ('pending', 'approved')
+      and {_FREE} order by t.priority desc, t.seq"""
+    return [struct_of(row, Task) for row in conn.execute(sql, (session_id,))]
+
+
 def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
-    """Takes the most urgent task that can run, with an attempt that has not begun; `per_agent` 0 is no limit."""
+    """Takes the most urgent task that can run, with an attempt that has not begun; `per_agent` 0 is no limit.
+
+    A step of priority counts as much as ten minutes of waiting. A task that asks a person does not count as running.
+    """
     moment = now()
     row = conn.execute(
         f"""select t.id from tasks t where t.status in ('pending', 'approved') and t.mode = 'background'
-        and t.agent <> '' and (t.not_before is null or t.not_before <= ?1)
-        and not exists (select 1 from json_each(t.blocked_by) b left join tasks d on d.id = b.value
-          where d.status is not 'completed')
-        and (?2 = 0 or (select count(*) from tasks r where r.status = 'in_progress' and r.agent = t.agent) < ?2)
-        order by t.priority + (julianday(?1) - julianday(t.created_at)) * 86400 / {AGEING} desc, t.seq limit 1""",
+        and (t.not_before is null or t.not_before <= ?1) and {_FREE}
+        and (?2 = 0 or (select count(*) from tasks r where r.status = 'in_progress' and r.turn_id is not null
+          and r.agent = t.agent and not {_ASKING.format("r")}) < ?2)
+        order by julianday(t.created_at) - t.priority / 144.0, t.seq limit 1""",
         (moment, per_agent),
     ).fetchone()
     if row is None:
@@ -189,26 +210,43 @@ def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
 
 
 def _claim(conn: sqlite3.Connection, task_id: str) -> Claim:
-    row = conn.execute("select turn_id, owner from tasks where id = ?", (task_id,)).fetchone()
-    return Claim(task=get(conn, task_id), turn_id=row["turn_id"], owner=row["owner"])
+    row = _row(conn, task_id, None)
+    return Claim(task=struct_of(row, Task), turn_id=row["turn_id"], owner=row["owner"])
 
 
 def left_open(conn: sqlite3.Connection) -> list[Claim]:
     """The tasks that were being worked on when the engine stopped; one whose turn never began waits again."""
-    conn.execute(
-        """update tasks set status = 'pending', attempts = attempts - 1 where status = 'in_progress'
-        and mode = 'background' and turn_id not in (select id from turns)"""
-    )
     rows = conn.execute(
-        "select id from tasks where status = 'in_progress' and mode = 'background' and turn_id is not null order by seq"
+        """select id, turn_id, turn_id in (select id from turns) as begun from tasks
+        where status = 'in_progress' and turn_id is not null order by seq"""
     ).fetchall()
-    return [_claim(conn, row["id"]) for row in rows]
+    for row in rows:
+        if not row["begun"]:
+            release(conn, row["id"], row["turn_id"])
+    return [_claim(conn, row["id"]) for row in rows if row["begun"]]
+
+
+def release(conn: sqlite3.Connection, task_id: str, turn_id: str) -> None:
+    """Takes a claim back whose turn has not begun."""
+    conn.execute(
+        """update tasks set status = 'pending', attempts = attempts - 1, turn_id = null
+        where id = ? and turn_id = ? and status = 'in_progress'""",
+        (task_id, turn_id),
+    )
+
+
+def is_claimed(conn: sqlite3.Connection, task_id: str, turn_id: str) -> bool:
+    """Whether the task is still being worked on in this turn."""
+    sql = "select 1 from tasks where id = ? and turn_id = ? and status = 'in_progress'"
+    return conn.execute(sql, (task_id, turn_id)).fetchone() is not None
 
 
 def next_moment(conn: sqlite3.Connection) -> str | None:
-    """When the first task that waits for its next attempt may run."""
+    """When the next of the tasks that wait for another attempt may run."""
     row = conn.execute(
-        "select min(not_before) from tasks where status in ('pending', 'approved') and not_before is not null"
+        """select min(not_before) from tasks where status in ('pending', 'approved') and mode = 'background'
+        and not_before > ?""",
+        (now(),),
     ).fetchone()
     moment: str | None = row[0]
     return moment
@@ -216,79 +254,69 @@ def next_moment(conn: sqlite3.Connection) -> str | None:
 
 def settle(conn: sqlite3.Connection, task_id: str, turn_id: str, status: str, words: str, retry_at: str | None) -> None:
     """Ends the attempt of a task, unless it has ended otherwise; with `retry_at` it waits for the next one."""
+    here = (task_id, turn_id)
     if retry_at is not None:
         conn.execute(
             """update tasks set status = 'pending', error = ?, not_before = ? where id = ? and turn_id = ?
             and status = 'in_progress'""",
-            (words, retry_at, task_id, turn_id),
+            (words, retry_at, *here),
         )
         return
-    column = "result" if status == "completed" else "error"
+    done = status == "completed"
     conn.execute(
-        f"""update tasks set status = ?, {column} = ?, completed_at = ? where id = ? and turn_id = ?
+        """update tasks set status = ?, result = ?, error = ?, completed_at = ? where id = ? and turn_id = ?
         and status = 'in_progress'""",
-        (status, words, now(), task_id, turn_id),
+        (status, words if done else None, None if done else words, now(), *here),
     )
 
 
 def move(
-    conn: sqlite3.Connection, task_id: str, actor: Actor, status: Status, *, words: str | None = None
-) -> tuple[Task, str]:
-    """The task in another status, and the one that it had; Conflict where there is no such step."""
-    task = get(conn, task_id, actor)
-    if status not in _NEXT.get(task.status, frozenset()):
-        raise Conflict(f"A task that is {task.status} cannot become {status}", code="bad_transition")
-    moment = now()
+    conn: sqlite3.Connection, task_id: str, actor: Actor, status: TaskStatus, words: str | None = None
+) -> tuple[Task, str | None]:
+    """The task in another status, and the turn that worked on it; Conflict where there is no such step."""
+    row = _row(conn, task_id, actor)
+    if status not in _NEXT.get(row["status"], frozenset()):
+        raise Conflict(f"A task that is {row['status']} cannot become {status}", code="bad_transition")
     column = "result" if status == "completed" else "error"
     conn.execute(
-        f"""update tasks set status = ?1, {column} = coalesce(?2, {column}),
+        f"""update tasks set status = ?1, {column} = coalesce(?2, {column}), turn_id = null,
         approved_at = iif(?1 = 'approved', ?3, approved_at), started_at = iif(?1 = 'in_progress', ?3, started_at),
         completed_at = iif(?1 in ('completed', 'failed', 'cancelled'), ?3, completed_at) where id = ?4""",
-        (status, words, moment, task_id),
+        (status, words, now(), task_id),
     )
-    return get(conn, task_id), task.status
+    return get(conn, task_id), row["turn_id"]
 
 
-def cancel(conn: sqlite3.Connection, task_id: str, actor: Actor, reason: str) -> list[Task]:
-    """Cancels a task and all below it that have not ended; those that were being worked on."""
-    task = get(conn, task_id, actor)
-    if task.status in ENDED and task.status != "cancelled":
-        raise Conflict(f"The task has {task.status} and cannot be cancelled", code="bad_transition")
+def cancel(conn: sqlite3.Connection, task_id: str, actor: Actor, reason: str) -> list[str]:
+    """Cancels a task and all below it that have not ended; the turns that worked on them."""
+    status = _row(conn, task_id, actor)["status"]
+    if status in ENDED and status != "cancelled":
+        raise Conflict(f"The task has {status} and cannot be cancelled", code="bad_transition")
     rows = conn.execute(
-        f"""with recursive below (id) as (select ?1 union select t.id from tasks t
+        """with recursive below (id) as (select ?1 union select t.id from tasks t
           join below on t.parent_task_id = below.id)
-        {_SELECT} where t.id in below and t.status not in ('completed', 'failed', 'cancelled')""",
+        select t.id, t.turn_id from tasks t join below on below.id = t.id
+        where t.status not in ('completed', 'failed', 'cancelled')""",
         (task_id,),
     ).fetchall()
-    open_tasks = [struct_of(row, Task) for row in rows]
     moment = now()
     conn.executemany(
-        "update tasks set status = 'cancelled', error = ?, completed_at = ? where id = ?",
-        [(reason or None, moment, one.id) for one in open_tasks],
+        "update tasks set status = 'cancelled', error = ?, completed_at = ?, turn_id = null where id = ?",
+        [(reason or None, moment, row["id"]) for row in rows],
     )
-    return [one for one in open_tasks if one.status in ("in_progress", "needs_input")]
-
-
-class TaskPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Changes to a task that has not ended; what is left out stays."""
-
-    title: str | UnsetType = UNSET
-    description: str | UnsetType = UNSET
-    acceptance_criteria: tuple[str, ...] | UnsetType = UNSET
-    priority: Priority | UnsetType = UNSET
-    agent: str | UnsetType = UNSET
-    blocked_by: tuple[str, ...] | UnsetType = UNSET
+    return [row["turn_id"] for row in rows if row["turn_id"]]
 
 
 def update(conn: sqlite3.Connection, task_id: str, actor: Actor, patch: TaskPatch) -> Task:
     """The task with the patch merged in; Conflict once it has ended."""
-    task = get(conn, task_id, actor)
-    if task.status in ENDED:
-        raise Conflict(f"The task has {task.status} and cannot be changed", code="bad_transition")
-    owner = conn.execute("select owner from tasks where id = ?", (task_id,)).fetchone()[0]
+    row = _row(conn, task_id, actor)
+    if row["status"] in ENDED:
+        raise Conflict(f"The task has {row['status']} and cannot be changed", code="bad_transition")
     changes: dict[str, Any] = {k: v for k, v in msgspec.structs.asdict(patch).items() if v is not UNSET}
+    if (agent := changes.get("agent", row["agent"])) != row["agent"]:
+        _check_agent(conn, row, agent)
     for n, blocker in enumerate(changes.get("blocked_by", ())):
-        _check_owned(conn, blocker, owner, f"$.blocked_by[{n}]")
+        _owned(conn, blocker, row["owner"], f"$.blocked_by[{n}]")
         if blocker == task_id or _waits_for(conn, blocker, task_id):
             raise InvalidRequest("A task cannot wait for itself", details=[Detail(f"$.blocked_by[{n}]", "leads back")])
     for name in ("acceptance_criteria", "blocked_by"):
@@ -300,20 +328,27 @@ def update(conn: sqlite3.Connection, task_id: str, actor: Actor, patch: TaskPatc
     return get(conn, task_id)
 
 
+def assign(conn: sqlite3.Connection, task_id: str, actor: Actor, agent: str) -> Task:
+    """The task given to an agent to do in the background, in a session of its own."""
+    row = _row(conn, task_id, actor)
+    _check_agent(conn, row, agent)
+    session_id = new_uuid() if row["mode"] == "interactive" else row["session_id"]
+    sql = "update tasks set agent = ?, mode = 'background', session_id = ? where id = ?"
+    conn.execute(sql, (agent, session_id, task_id))
+    return get(conn, task_id)
+
+
+def _check_agent(conn: sqlite3.Connection, row: sqlite3.Row, agent: str) -> None:
+    if row["started_at"] is not None or row["status"] in ENDED:
+        raise Conflict("The task has begun; its agent stays", code="bad_transition")
+    if not conn.execute("select 1 from agents where name = ?", (agent,)).fetchone():
+        raise Unprocessable(f"There is no agent '{agent[:255]}'", details=[Detail("$.agent", "no such agent")])
+    if row["schema"]:
+        _check_member(conn, row["schema"], agent)
+
+
 def _waits_for(conn: sqlite3.Connection, start: str, goal: str) -> bool:
     sql = """with recursive reached (id) as (select ? union select b.value from tasks t
         join reached on reached.id = t.id, json_each(t.blocked_by) b)
       select 1 from reached where id = ?"""
     return conn.execute(sql, (start, goal)).fetchone() is not None
-
-
-def ready(conn: sqlite3.Connection, where: str, value: str) -> Sequence[Task]:
-    """Open tasks whose blockers have all been completed, the most urgent first; `where` is session_id or a parent."""
-    column = {"session": "session_id", "parent": "parent_task_id"}[where]
-    rows = conn.execute(
-        f"""{_SELECT} where t.{column} = ? and t.status in ('pending', 'approved') and not exists (
-          select 1 from json_each(t.blocked_by) b left join tasks d on d.id = b.value
-          where d.status is not 'completed') order by t.priority desc, t.seq""",
-        (value,),
-    )
-    return [struct_of(row, Task) for row in rows]

@@ -11,8 +11,6 @@ import msgspec
 
 SOURCE = "import sys; sys.path.insert(0, sys.argv[1]); from reading.process import serve; serve()"
 GRACE_SECONDS = 5.0
-KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
-"""What a reader sees of the engine's environment, whose secrets are none of its business."""
 
 
 class Unread(Exception):
@@ -67,7 +65,7 @@ class Reader:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env={name: os.environ[name] for name in KEPT if name in os.environ},
+            env={"LC_ALL": "C.UTF-8"},  # the engine's secrets are none of its business
             start_new_session=True,
         )
         return self._process

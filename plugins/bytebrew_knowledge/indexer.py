@@ -118,7 +118,7 @@ class Indexer:
                     try:
                         texts = [f"{heading}\n{text}" if heading else text for heading, text in batch]
                         found = await embed(self._engine, target, texts, retries=RETRIES)
-                        vectors = [unit(vector).tobytes() for vector in found]
+                        vectors = [unit(vector).tobytes() if any(vector) else None for vector in found]
                     except ProviderError as error:
                         if building.replaces:
                             raise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from bytebrew import Agent, Call, Duration, KnowledgeConfig, Tool, ToolError, Toolset
+from bytebrew import Agent, Call, Duration, EngineError, KnowledgeConfig, Tool, ToolError, Toolset
 
 from . import bases, files, indexes, uploads
 from .extraction import Reader
@@ -74,11 +74,12 @@ class Knowledge(Toolset):
         """The file of a form, stored and waiting to be indexed."""
         durable = self._engine.settings.core.db_synchronous == "full"
         upload = await uploads.received(body, headers, self._folder, durable=durable)
-        spare = upload.blob
         try:
             file, spare = await self._engine.db.write(files.put, base_id, upload)
-        finally:
-            await self._forget([spare] if spare else [])
+        except EngineError:  # a cancelled write is committed all the same, and the next start clears what is not
+            await self._forget([upload.blob])
+            raise
+        await self._forget([spare] if spare else [])
         return file
 
     async def delete_file(self, base_ids: Sequence[str], key: str) -> None:

@@ -70,9 +70,12 @@ async def delete_base(request: Request[None]) -> None:
 async def search_base(request: Request[None]) -> Results:
     """The chunks that fit a query best; `file` and `metadata.<name>` narrow it, `threshold` is of likeness."""
     query = request.query
+    text = query.get("q", "")[:10_000]
+    if not text.strip():
+        raise InvalidRequest("Say what to look for in q", details=[Detail("$.q", "is missing")])
     found = await of(request.engine).search(
         Query(
-            text=query.get("q", "")[:10_000],
+            text=text,
             bases=(await _base_id(request),),
             limit=int(_number(query, "limit", 10, 1, 50)),
             threshold=_number(query, "threshold", 0, 0, 1) if query.get("threshold") else None,
@@ -184,20 +187,32 @@ def _route(method: Any, path: str, run: Any, summary: str, **more: Any) -> Route
     return Route(method=method, path=path, scope=scope, run=run, summary=summary, **more)
 
 
+_CREATE: dict[str, Any] = {
+    "body": NewBase,
+    "aliases": _ALIASES,
+    "answer": Base,
+    "status": 201,
+    "idempotent": True,
+}
+_SEARCH = {
+    "q": "what to look for: a question or its words",
+    "limit": "most results, 10 unless told, up to 50",
+    "threshold": "least likeness of a result's vector to the question's, from 0 to 1",
+    "file": "only in this file, by name or id",
+    "metadata.<name>": "only in files whose metadata has this value",
+}
 _UPDATE: dict[str, Any] = {"body": BasePatch, "aliases": _ALIASES, "answer": Base}
 _UPLOAD: dict[str, Any] = {"stream_body": True, "answer": File, "status": 201}
 _STARTED: dict[str, Any] = {"answer": Started, "status": 202}
 
 ROUTES = (
     _route("GET", _ALL, list_bases, "List knowledge bases", answer=list[Base]),
-    _route(
-        "POST", _ALL, create_base, "Create a knowledge base", body=NewBase, aliases=_ALIASES, answer=Base, status=201
-    ),
+    _route("POST", _ALL, create_base, "Create a knowledge base", **_CREATE),
     _route("GET", _BASE, get_base, "Get a knowledge base", answer=Base),
     _route("PUT", _BASE, update_base, "Update a knowledge base", **_UPDATE),
     _route("PATCH", _BASE, update_base, "Update a knowledge base", **_UPDATE),
     _route("DELETE", _BASE, delete_base, "Delete a knowledge base", status=204),
-    _route("GET", f"{_BASE}/search", search_base, "Search a knowledge base", answer=Results),
+    _route("GET", f"{_BASE}/search", search_base, "Search a knowledge base", query=_SEARCH, answer=Results),
     _route("POST", f"{_BASE}/agents/{{name}}", link_agent, "Link an agent to a knowledge base", answer=Linked),
     _route("DELETE", f"{_BASE}/agents/{{name}}", unlink_agent, "Unlink an agent", status=204),
     _route("GET", _FILES, list_files, "List the files of a knowledge base", answer=list[File]),

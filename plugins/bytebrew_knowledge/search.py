@@ -3,10 +3,9 @@
 import math
 import re
 import sqlite3
+import struct
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from heapq import nlargest
-from operator import mul
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -93,7 +92,7 @@ _SPACES = f"""select f.base_id, i.model, i.signature, (select b.embedding_model 
   where b.id = f.base_id), f.status = 'ready' as ready from {_SCOPE}
   group by f.base_id, i.model, i.signature, ready"""  # noqa: S608
 _VECTORS = f"""select c.id, c.vector from knowledge_chunks c
-  where c.id > :after and c.vector is not null and c.index_id in (select i.id from {_SCOPE} and i.model = :model
+  where c.id > :after and length(c.vector) = :size and c.index_id in (select i.id from {_SCOPE} and i.model = :model
   and i.signature = :signature) order by c.id limit {SLICE}"""  # noqa: S608
 _HITS = f"""select c.id, f.base_id, f.id as file_id, f.name as file_name, c.heading, c.position, c.text, f.metadata
   from knowledge_chunks c join (select i.id as index_id, f.* from {_SCOPE}) f on f.index_id = c.index_id
@@ -132,20 +131,22 @@ async def _ranked(
     asked: "Mapping[str, array[float] | ProviderError]",
 ) -> tuple[list[Hit], bool]:
     """The hits in order, and whether all of them were still there when they were looked up."""
-    given, like = _scope(query), dict[int, float]()
+    given = _scope(query)
+    like: dict[int, float] = {}
     for space in spaces:
         vector = asked.get(space.signature)
-        if isinstance(vector, array):
+        if isinstance(vector, array) and any(vector):
             like |= await _alike(engine, _scope(query, space), vector)
     found = await engine.db.read(_worded, given, words) if words else []
-    best = [(like[chunk], chunk) for chunk in nlargest(CANDIDATES, like, key=lambda chunk: (like[chunk], -chunk))]
-    places, scores = _places(found), dict[int, float]()
-    for ranked in (places, _places(best)):
-        for chunk, place in ranked.items():
-            scores[chunk] = scores.get(chunk, 0) + 1 / (STEADY + place)
+    alike = sorted(((likeness, chunk) for chunk, likeness in like.items()), key=lambda one: (-one[0], one[1]))
+    by_words, by_likeness = _places(found), _places(alike)
+    scores = {
+        chunk: sum(1 / (STEADY + places[chunk]) for places in (by_words, by_likeness) if chunk in places)
+        for chunk in {*by_words, *(chunk for _, chunk in alike[:CANDIDATES])}
+    }
     if query.threshold is not None:
         scores = {chunk: score for chunk, score in scores.items() if like.get(chunk, 1) >= query.threshold}
-    order = sorted(scores, key=lambda chunk: (-scores[chunk], places.get(chunk, CANDIDATES), chunk))[: query.limit]
+    order = sorted(scores, key=lambda chunk: (-scores[chunk], by_words.get(chunk, CANDIDATES), chunk))[: query.limit]
     rows = await engine.db.read(_rows, given, order)
     hits = [_hit(rows[chunk], scores[chunk], like.get(chunk)) for chunk in order if chunk in rows]
     return hits, len(hits) == len(order)
@@ -200,17 +201,18 @@ def _spaces(conn: sqlite3.Connection, given: Mapping[str, str]) -> list[Space]:
 
 
 async def _alike(engine: "Engine", given: Mapping[str, str], asked: "array[float]") -> dict[int, float]:
-    """The cosine of every chunk that has a vector."""
+    """The cosine of every chunk that has a vector: of unit vectors, it is known by their distance, which C computes."""
     found: dict[int, float] = {}
-    after = 0
-    while scored := await engine.db.read(_scored, {**given, "after": after}, asked):
+    point, after = tuple(asked), 0
+    while scored := await engine.db.read(_scored, {**given, "size": 4 * len(point), "after": after}, point):
         found |= scored
         after = max(scored)
     return found
 
 
-def _scored(conn: sqlite3.Connection, given: Mapping[str, object], asked: "array[float]") -> dict[int, float]:
-    return {row["id"]: sum(map(mul, asked, array("f", row["vector"]))) for row in conn.execute(_VECTORS, given)}
+def _scored(conn: sqlite3.Connection, given: Mapping[str, object], asked: Sequence[float]) -> dict[int, float]:
+    read = struct.Struct(f"{len(asked)}f").unpack
+    return {row["id"]: 1 - math.dist(asked, read(row["vector"])) ** 2 / 2 for row in conn.execute(_VECTORS, given)}
 
 
 def _rows(conn: sqlite3.Connection, given: Mapping[str, str], order: Sequence[int]) -> dict[int, sqlite3.Row]:

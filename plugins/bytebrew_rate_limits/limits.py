@@ -122,10 +122,13 @@ class Limits:
         self._saving: asyncio.Task[None] | None = None
         self._pruned = clock()
 
-    async def guard(self, request: Request[Any], route: Route) -> None:
-        """Counts a request under every rule that is about it; raises RateLimited where one is used up."""
+    async def guard(self, request: Request[Any], route: Route) -> dict[str, str] | None:
+        """Counts a request under every rule that is about it; raises RateLimited where one is used up.
+
+        The headers are of the first rule that has a limit for the request.
+        """
         if route.scope not in SCOPES:
-            return
+            return None
         now = self._clock()
         counting = []
         for live in self._live:
@@ -142,6 +145,10 @@ class Limits:
             live.unsaved[tier, key, entry.first] = entry
         if counting and self._saving is None:
             self._saving = asyncio.create_task(self._save_later())
+        for live, tier, _, window in counting:
+            if (most := live.limits[tier].requests) is not None:
+                return _headers(most, most - window.used, window.resets_at(now))
+        return None
 
     def usage(self, header: str, value: str) -> Usage | None:
         """Where a value of a key header stands, in the tier of its latest request; None without such a rule."""
@@ -225,9 +232,13 @@ def header_key(value: str) -> str:
 def _refusal(rule: str, requests: int, window: Window, now: float) -> RateLimited:
     wait = max(1, math.ceil(window.wait(requests, now)))
     words = f"Rate limit exceeded: '{rule}' allows {requests} requests in {uptime(window.seconds)}"
-    headers = {
-        "X-RateLimit-Limit": str(requests),
-        "X-RateLimit-Remaining": "0",
-        "X-RateLimit-Reset": str(math.ceil(now + wait)),
-    }
+    headers = _headers(requests, 0, now + wait)
     return RateLimited(f"{words}; try again in {wait} s", wait, headers)
+
+
+def _headers(limit: int, remaining: int, reset: float) -> dict[str, str]:
+    return {
+        "X-RateLimit-Limit": str(limit),
+        "X-RateLimit-Remaining": str(remaining),
+        "X-RateLimit-Reset": str(math.ceil(reset)),
+    }

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -211,7 +212,9 @@ async def test_no_query_is_a_fault_of_syntax(query: str) -> None:
         await create(client)
         await put(client, "a.txt", "a text about apples")
         await settled(client)
-        await found(client, query)
+        assert (await client.get(f"{BASES}/docs/search", params={"q": query})).status_code == (
+            200 if query.strip() else 400
+        )
         assert len(await found(client, f"apples {query[:200]}")) == 1
 
 
@@ -361,6 +364,32 @@ async def test_a_model_that_is_changed_has_its_files_indexed_again() -> None:
         assert meanings.models == {"meanings", "second"}
         await client.delete("/api/v1/models/meanings")
         assert [hit["file_name"] for hit in await found(client, "hound")] == ["a.txt"]
+
+
+async def test_a_stop_in_the_middle_of_a_file_is_gone_on_with(tmp_path: Path) -> None:
+    parts = [f"# Part {n}\n\nThe automobile {n} is washed." for n in range(120)]
+    before, after = Meanings(), Meanings()
+    async with served_engine(providing(before), data=tmp_path) as (_, client):
+        await embedding(client)
+        await create(client, embedding_model="meanings")
+        before.gate.clear()
+        await put(client, "a.md", "\n\n".join(parts))
+        before.gate.set()
+        with anyio.fail_after(5):
+            while len(before.asked) < 50:
+                await anyio.sleep(0)
+        before.gate.clear()
+        with anyio.fail_after(5):
+            while not (progress := (await client.get(f"{BASES}/docs/files/a.md")).json()["progress"]):
+                await anyio.sleep(0.01)
+        assert progress < 100
+    async with served_engine(providing(after), data=tmp_path) as (_, client):
+        assert (await settled(client))["a.md"]["chunk_count"] == 120
+        assert (await found(client, "automobile 119"))[0]["heading"] == "Part 119"
+    assert 0 < len(after.asked) - 1 < 120  # less those that had been stored, and the search's own
+    assert sorted([*before.asked[: 121 - len(after.asked)], *after.asked[:-1]]) == sorted(
+        f"Part {n}\nThe automobile {n} is washed." for n in range(120)
+    )
 
 
 async def test_the_routes_of_an_agent_reach_its_own_base() -> None:

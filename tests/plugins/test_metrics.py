@@ -81,6 +81,43 @@ async def test_a_turn_moves_the_metrics_of_turns_models_tools_and_tokens() -> No
     assert 0 < moved["bytebrew_commit_works_count"] == moved["bytebrew_commit_events_count"]
 
 
+async def test_requests_are_counted_by_their_routes_path() -> None:
+    provider = ScriptedProvider([MessageDelta(content="hello"), 0.2])
+    async with served_engine(providing(provider)) as (running, client):
+        await scripted_schema(running)
+        for n in range(300):
+            assert (await client.get(f"/api/v1/agents/nobody-{n}")).status_code == 404
+            assert (await client.get(f"/nowhere/{n}")).status_code == 404
+        await client.get("/api/v1/agents/test")
+        await client.request("BREW", "/api/v1/agents")
+        await chat(client, "test", "hi")
+        page = await settled(client, "bytebrew_turns_total status=completed", 1)
+    agents = "method=GET path=/api/v1/agents/{name}"
+    assert page[f"bytebrew_http_requests_total {agents} status=404"] == 300
+    assert page[f"bytebrew_http_requests_total {agents} status=200"] == 1
+    assert page[f"bytebrew_http_request_duration_seconds_count {agents}"] == 301
+    assert page["bytebrew_http_requests_total method=GET path=other status=404"] == 300
+    assert page["bytebrew_http_requests_total method=other path=/api/v1/agents status=405"] == 1
+    chats = "method=POST path=/api/v1/schemas/{name}/chat"
+    assert page[f"bytebrew_http_requests_total {chats} status=200"] == 1
+    assert page[f"bytebrew_http_request_duration_seconds_sum {chats}"] >= 0.2
+    assert sum(series.startswith("bytebrew_http_requests_total") for series in page) < 10
+
+
+async def test_streams_are_open_until_they_end_or_their_client_leaves() -> None:
+    release = asyncio.Event()
+    async with served_engine(providing(ScriptedProvider([release]))) as (running, client):
+        await scripted_schema(running)
+        body = {"message": "hi"}
+        first = asyncio.create_task(chat(client, "test", "hi"))
+        async with client.stream("POST", "/api/v1/schemas/test/chat", json=body):
+            await settled(client, "bytebrew_open_streams", 2)
+        await settled(client, "bytebrew_open_streams", 1)
+        release.set()
+        await first
+        await settled(client, "bytebrew_open_streams", 0)
+
+
 async def test_failed_and_cancelled_turns_are_turns_too() -> None:
     provider = ScriptedProvider([ProviderError("The key is wrong", code="model_auth")], [30.0])
     async with served_engine(providing(provider)) as (running, client):
@@ -256,6 +293,7 @@ async def test_a_scrape_while_fifty_streams_run_is_whole_and_stops_none_of_them(
             await asyncio.sleep(0.02)
         assert max(page["bytebrew_active_sessions"] for page in pages) > 10
         assert [events[-1].event for events in await asyncio.gather(*chats)] == ["done"] * 50
+        assert max(page["bytebrew_open_streams"] for page in pages) > 10
         page = await settled(client, "bytebrew_turns_total status=completed", 50)
         assert page["bytebrew_time_to_first_delta_seconds_count"] == 50
         assert page["bytebrew_active_sessions"] == 0

@@ -49,7 +49,9 @@ class Clock:
 
 
 @asynccontextmanager
-async def limited(clock: Clock, data: Path | None = None) -> AsyncIterator[tuple[Engine, httpx.AsyncClient]]:
+async def limited(
+    clock: Clock, data: Path | None = None, *plugins: tuple[str, object]
+) -> AsyncIterator[tuple[Engine, httpx.AsyncClient]]:
     """An engine whose rate limits go by the clock."""
 
     def register_routes(register: Any, engine: Engine) -> None:
@@ -64,7 +66,7 @@ async def limited(clock: Clock, data: Path | None = None) -> AsyncIterator[tuple
         shutdown=bytebrew_rate_limits.shutdown,
     )
     settings = {"BYTEBREW_DISABLED_PLUGINS": "rate_limits"}
-    async with served_engine(ours, data=data, settings=settings) as (engine, client):
+    async with served_engine(ours, *plugins, data=data, settings=settings) as (engine, client):
         yield engine, client
 
 
@@ -196,6 +198,29 @@ async def test_a_refusal_says_what_the_limit_is_and_when_there_is_room_again() -
     assert refused.headers["retry-after"] == "2900"
     told = {name: refused.headers[f"x-ratelimit-{name}"] for name in ("limit", "remaining", "reset")}
     assert told == {"limit": "2", "remaining": "0", "reset": str(math.ceil(clock.now + 2900))}
+
+
+async def test_an_answer_says_what_is_left_under_the_first_rule_with_a_limit() -> None:
+    clock, provider = Clock(), ScriptedProvider([MessageDelta(content="hello")])
+    async with limited(clock, None, providing(provider)) as (running, client):
+        await scripted_schema(running)
+        await make(client, **PER_ORG)
+        await make(client, name="addresses", per="ip", tiers={"all": {"requests": 9, "window": "1m"}})
+
+        async def left(method: str, path: str, tier: str, **more: Any) -> list[str | None]:
+            headers = {"x-org-id": "a", "x-org-tier": tier}
+            answer = await client.request(method, path, headers=headers, **more)
+            assert answer.status_code == 200
+            return [answer.headers.get(f"x-ratelimit-{name}") for name in ("limit", "remaining", "reset")]
+
+        reset = str(math.ceil(clock.now + 3600))
+        assert await left("GET", SESSIONS, "pro") == ["4", "3", reset]
+        clock.now += 1
+        assert await left("POST", "/api/v1/schemas/test/chat", "pro", json={"message": "hi"}) == ["4", "2", reset]
+        answer = {"message": "hi", "stream": False}
+        assert await left("POST", "/api/v1/schemas/test/chat", "pro", json=answer) == ["4", "1", reset]
+        assert await left("GET", SESSIONS, "vip") == ["9", "5", str(math.ceil(clock.now + 59))]
+        assert await left("GET", "/api/v1/agents", "pro") == [None, None, None]
 
 
 async def test_a_request_leaves_the_window_when_it_is_as_old_as_the_window_is_long() -> None:

@@ -312,10 +312,8 @@ async def test_a_dry_run_tells_the_plan_and_changes_nothing(monkeypatch: pytest.
         model = {"name": "m", "type": "anthropic", "model_name": "x", "api_key": "sk-old"}
         assert (await client.post("/api/v1/models", json=model)).status_code == 201
         before = await exported(client)
-        text = (
-            "models: {m: {type: anthropic, model_name: x, api_key: '${NEW_KEY}'}, n: {type: ollama, model_name: y}}\n"
-        )
-        text += "agents: {other: {}}\nschemas: {}"
+        text = "models: {m: {type: anthropic, model_name: x, api_key: '${NEW_KEY}', is_default: true}, "
+        text += "n: {type: ollama, model_name: y}}\nagents: {other: {}}\nschemas: {}"
         answer = await imported(client, text, "?dry_run=true&mode=replace")
         assert actions(answer) == {
             "models.m": "update",

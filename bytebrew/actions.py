@@ -1,0 +1,194 @@
+"""What callers have done: who changed what over the API, from what to what, and who was refused."""
+
+import re
+from collections.abc import Iterator, Set
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from bytebrew.api import Reply, Request, Route
+from bytebrew.auth import Actor
+from bytebrew.errors import EngineError
+from bytebrew.logs import redact, trace_id
+from bytebrew.notation import now
+
+MASK = "***"
+MOST_TEXT = 10_000
+"""Characters that are told of one text."""
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
+_NOUNS = {"mcp_server": "mcp", "knowledge_base": "kb"}
+_NAMES = {
+    "token.delete": "token.revoke",
+    "approval.respond": "approval.answer",
+    "session.respond": "approval.answer",
+    "auth.local_session": "auth.success",
+}
+"""Where the rule's name is not the one that the audit of the original has."""
+_WORDS = r"(?:(?:api|access|auth|private)[-_]?key|token|secret|passw|credential|authorization|cookie)"
+_SECRET = re.compile(f"(?i){_WORDS}")
+_VALUES = {"env", "env_vars", "headers"}
+"""Fields whose every value may be a credential."""
+_SAID = "output"
+"""The field with what a tool has answered, which nobody changed and which may hold anything."""
+_IN_TEXT = re.compile(rf"""(?i)(://)[^/@\s]+(?=@)|({_WORDS}[\w-]{{0,40}}["']?\s{{0,4}}[=:]\s{{0,4}}["']?)[^\s"'&#]+""")
+
+
+class Action(Struct, frozen=True, kw_only=True):
+    """What an actor did, or was refused (`auth.fail`, with the `reason`; the actor may then be ANYONE).
+
+    `name` is such as `agent.update`, `resource` the method and the path. `before` and `after` are the thing as the API
+    shows it, where it was one and the API does: without secrets, long texts cut, never a conversation.
+    """
+
+    moment: str
+    actor: Actor
+    name: str
+    resource: str
+    resource_type: str
+    resource_id: str
+    status: int
+    client: str
+    request_id: str
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    reason: str = ""
+
+
+def done(
+    request: Request[Any], route: Route, path: str, key: str, before: dict[str, Any] | None, answer: Any
+) -> Action:
+    """What a request did; `key` is the field by which the path of a thing that it has made will name it."""
+    kind, name = named(route)
+    reply = answer if isinstance(answer, Reply) else Reply(body=answer, status=204 if answer is None else route.status)
+    made = _object(reply.body)
+    held = set(_secrets(_plain(request.body))) if isinstance(request.body, Struct) else set()
+    after = None
+    if made is not None and route.scope != "chat":
+        sent = _plain(request.body) if isinstance(request.body, Struct) else {}
+        after = {field: value for field, value in sent.items() if _SECRET.search(field) and field not in made and value}
+        after = shown(after | made, held)
+    last = [*request.path.values()][-1:]
+    keys = [made.get(key), made.get("id"), made.get("name")] if made and route.status == 201 else last
+    return Action(
+        moment=now(),
+        actor=request.actor,
+        name=name,
+        resource=redact(f"{route.method} {path}"),
+        resource_type=kind,
+        resource_id=redact(str(next(filter(None, keys), ""))),
+        status=reply.status,
+        client=request.client,
+        request_id=trace_id.get(),
+        before=shown(before, held) if before is not None else None,
+        after=after,
+    )
+
+
+def refused(request: Request[Any], method: str, path: str, error: EngineError) -> Action:
+    """A request that its caller was not allowed, or who could not say who they are."""
+    return Action(
+        moment=now(),
+        actor=request.actor,
+        name="auth.fail",
+        resource=redact(f"{method} {path[:500]}"),
+        resource_type="auth",
+        resource_id="",
+        status=error.status,
+        client=request.client,
+        request_id=trace_id.get(),
+        reason=redact(error.message),
+    )
+
+
+async def standing(request: Request[Any], route: Route | None) -> dict[str, Any] | None:
+    """The thing that a request is about as the GET of the same path shows it; None where it shows no one thing."""
+    if route is None or route.streams or route.scope == "chat":
+        return None
+    try:
+        answer = await route.run(request)
+    except EngineError:
+        return None
+    return _object(answer.body if isinstance(answer, Reply) else answer)
+
+
+def named(route: Route) -> tuple[str, str]:
+    """The type of the thing that a route is about, and what it does to it: `agent` and `agent.update`.
+
+    The last word of the path is the thing, and a POST that makes nothing new ends with its verb. A thing whose path
+    leads through another is named after both, unless its own word is of two already.
+    """
+    found = re.findall(r"([^/{}]+)(/\{)?", re.sub(r"(?<=\{)[^}]*\}", "", route.path.removeprefix("/api/v1")))
+    words = [(word.replace("-", "_"), bool(keyed)) for word, keyed in found] or [("thing", True)]
+    verb = _VERBS.get(route.method, "read")
+    if route.method == "POST" and route.status != 201 and len(words) > 1 and not words[-1][1]:
+        verb = words.pop()[0]
+    kind = _singular(words.pop()[0])
+    above = next((_singular(word) for word, keyed in reversed(words) if keyed), "")
+    if above and "_" not in kind:
+        kind = f"{above}_{kind}"
+    name = f"{kind}.{verb}"
+    return kind, _NAMES.get(name, name)
+
+
+def _singular(word: str) -> str:
+    one = re.sub(r"ies$", "y", word) if word.endswith("ies") else re.sub(r"(?<!s)s$", "", word)
+    return _NOUNS.get(one, one)
+
+
+def shown(value: Any, held: Set[str] = frozenset()) -> Any:
+    """A JSON value without what is held or looks like a secret, by the name of its field or in a text."""
+    if isinstance(value, str):
+        for secret in held:
+            value = value.replace(secret, MASK)
+        return redact(_IN_TEXT.sub(rf"\1\2{MASK}", value[: 2 * MOST_TEXT]))[:MOST_TEXT]
+    if isinstance(value, list):
+        return [
+            MASK if n and isinstance(value[n - 1], str) and _is_flag(value[n - 1]) else shown(one, held)
+            for n, one in enumerate(value)
+        ]
+    if not isinstance(value, dict):
+        return value
+    label = value.get("key", value.get("name"))
+    secret = ("value", "default") if isinstance(label, str) and _SECRET.search(label) else ()
+    return {field: _field(field, one, held, secret=field in secret) for field, one in value.items()}
+
+
+def _field(field: str, value: Any, held: Set[str], *, secret: bool) -> Any:
+    if secret or field == _SAID or _SECRET.search(field):
+        return _masked(field, value)
+    if field in _VALUES and isinstance(value, dict):
+        return {name: _masked(name, one) for name, one in value.items()}
+    return shown(value, held)
+
+
+def _is_flag(text: str) -> bool:
+    """Whether a word of a command line says that the next is a secret."""
+    return text.startswith("-") and "=" not in text and _SECRET.search(text) is not None
+
+
+def _masked(field: str, value: Any) -> Any:
+    """The mask for anything but nothing, a yes or no, and a number of tokens."""
+    counted = isinstance(value, int | float) and "token" in field.lower()
+    return value if not value or value is True or counted else MASK
+
+
+def _secrets(value: Any, secret: bool = False) -> Iterator[str]:
+    """The texts in fields that are named after secrets, too short ones left out: they would be everywhere."""
+    if isinstance(value, dict):
+        for field, one in value.items():
+            yield from _secrets(one, secret or field in _VALUES or _SECRET.search(str(field)) is not None)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _secrets(one, secret)
+    elif secret and isinstance(value, str) and len(value) > 5:
+        yield value
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value, str_keys=True)
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    found = _plain(value) if isinstance(value, Struct | dict) else None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,498 @@
+"""The workers: what they take, in which order, how often, and that kill -9 loses and doubles nothing."""
+
+import asyncio
+import json
+import os
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from bytebrew.auth import Actor
+from bytebrew.config import NewTask, Task
+from bytebrew.db import connect
+from bytebrew.engine import Engine
+from bytebrew.errors import ProviderError
+from bytebrew.events import MessageDelta
+from bytebrew.messages import ToolCall
+from bytebrew.migrations import CORE, migrate
+from bytebrew.notation import now, parse_time, rfc3339
+from bytebrew.store import tasks
+from bytebrew.testing import ScriptedProvider, Step, providing, scripted_schema, served_engine
+from tests.test_confirmations import Setup, configure, processes
+from tests.test_recovery import person
+
+__all__ = ["processes"]
+
+TASKS = 40
+KILLS = int(os.environ.get("TASK_KILLS", "0"))
+"""Kills of the long form, which has 500 tasks."""
+ADMIN = Actor(subject="admin", name="admin", kind="user", scopes=frozenset({"admin"}))
+OK = [MessageDelta(content="ok")]
+
+
+class Desk:
+    """An engine whose agents `test` and `spare` follow a script."""
+
+    def __init__(self, engine: Engine, client: httpx.AsyncClient, model: ScriptedProvider) -> None:
+        self.engine, self.client, self.model = engine, client, model
+
+    async def add(self, title: str = "t", agent: str = "test", **fields: Any) -> str:
+        """A new task."""
+        new = NewTask(agent=agent, title=title, **fields)
+        task = await self.engine.db.write(lambda conn: self.engine.tasks.add(conn, new, "admin", "api"))
+        self.engine.tasks.wake()
+        return task.id
+
+    async def get(self, task_id: str) -> Task:
+        return await self.engine.db.read(tasks.get, task_id)
+
+    async def until(self, task_id: str, *statuses: str, attempts: int = 0) -> Task:
+        """The task, once it has one of these statuses after so many attempts."""
+        with anyio.fail_after(15):
+            while (task := await self.get(task_id)).status not in statuses or task.attempts < attempts:
+                await asyncio.sleep(0.005)
+        return task
+
+    async def execute(self, sql: str, *values: Any) -> None:
+        await self.engine.db.write(lambda conn: conn.execute(sql, values))
+
+    async def not_before(self, task_id: str) -> datetime:
+        sql = "select not_before from tasks where id = ?"
+        return parse_time(await self.engine.db.read(lambda conn: conn.execute(sql, (task_id,)).fetchone()[0]))
+
+    async def hurry(self, task_id: str) -> None:
+        """Ends the wait for the next attempt."""
+        await self.execute("update tasks set not_before = ? where id = ?", now(), task_id)
+        self.engine.tasks.wake()
+
+
+Open = Callable[..., "Opened"]
+
+
+class Opened:
+    """`async with` gives a Desk; the script's answers come one for each call of the model."""
+
+    def __init__(self, *answers: Sequence[Step], data: Path | None = None, **settings: str) -> None:
+        self._model = ScriptedProvider(*answers)
+        self._served = served_engine(
+            providing(self._model), data=data, settings={"BYTEBREW_PROVIDER_RETRIES": "0", **settings}
+        )
+        self._data = data
+
+    async def __aenter__(self) -> Desk:
+        engine, client = await self._served.__aenter__()
+        if not await engine.agents() or all(agent.name != "test" for agent in await engine.agents()):
+            await scripted_schema(engine)
+            await client.post("/api/v1/agents", json={"name": "spare", "model": "test"})
+        return Desk(engine, client, self._model)
+
+    async def __aexit__(self, *exc: Any) -> None:
+        await self._served.__aexit__(*exc)
+
+
+def failure(code: str) -> list[Step]:
+    return [ProviderError("The vendor says no", code=code)]
+
+
+# What the agent is told
+
+
+async def test_the_first_message_has_all_that_the_task_says() -> None:
+    async with Opened(OK) as desk:
+        task_id = await desk.add("Tea", description="Green, please", acceptance_criteria=("hot", "two cups"))
+        assert (await desk.until(task_id, "completed")).result == "ok"
+    [asked] = desk.model.requests
+    [message] = asked.messages
+    assert message.content == "Tea\n\nGreen, please\n\nIt is done when:\n- hot\n- two cups"
+
+
+# Which task, and how many at a time
+
+
+async def order(desk: Desk, ids: Sequence[str]) -> list[str]:
+    """The names of the tasks in the order in which they are claimed."""
+    names = {task_id: (await desk.get(task_id)).title for task_id in ids}
+    found = []
+    while claim := await desk.engine.db.write(tasks.claim, 0):
+        found.append(names[claim.task.id])
+    return found
+
+
+async def aged(desk: Desk, task_id: str, seconds: float) -> None:
+    created = rfc3339(datetime.now(UTC) - timedelta(seconds=seconds))
+    await desk.execute("update tasks set created_at = ? where id = ?", created, task_id)
+
+
+async def test_the_most_urgent_task_is_first_and_then_the_oldest() -> None:
+    async with Opened(OK, BYTEBREW_TASK_WORKERS="0") as desk:
+        ids = [await desk.add(f"{priority}{letter}", priority=priority) for letter in "ab" for priority in (0, 1, 2)]
+        assert await order(desk, ids) == ["2a", "2b", "1a", "1b", "0a", "0b"]
+
+
+async def test_waiting_ten_minutes_counts_as_much_as_a_step_of_priority() -> None:
+    async with Opened(OK, BYTEBREW_TASK_WORKERS="0") as desk:
+        ids = [
+            await desk.add(name, priority=priority)
+            for name, priority in (("new 2", 2), ("new 1", 1), ("9 min 0", 0), ("11 min 0", 0), ("21 min 0", 0))
+        ]
+        for task_id, minutes in zip(ids[2:], (9, 11, 21), strict=True):
+            await aged(desk, task_id, 60 * minutes)
+        assert await order(desk, ids) == ["21 min 0", "new 2", "11 min 0", "new 1", "9 min 0"]
+
+
+async def test_a_changed_priority_changes_the_order() -> None:
+    async with Opened(OK, BYTEBREW_TASK_WORKERS="0") as desk:
+        ids = [await desk.add(name) for name in ("first", "second")]
+        await desk.client.post(f"/api/v1/tasks/{ids[1]}/priority", json={"priority": 2})
+        assert await order(desk, ids) == ["second", "first"]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_no_more_tasks_run_at_a_time_than_there_are_workers(workers: int) -> None:
+    gate = asyncio.Event()
+    async with Opened([gate, *OK], BYTEBREW_TASK_WORKERS=str(workers)) as desk:
+        ids = [await desk.add() for _ in range(5)]
+        with anyio.fail_after(5):
+            while len(desk.model.requests) < workers:
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.1)
+        statuses = [(await desk.get(task_id)).status for task_id in ids]
+        assert statuses == ["in_progress"] * workers + ["pending"] * (5 - workers)
+        gate.set()
+        for task_id in ids:
+            await desk.until(task_id, "completed")
+    assert len(desk.model.requests) == 5
+
+
+async def test_one_agent_does_not_take_all_workers() -> None:
+    gate = asyncio.Event()
+    async with Opened([gate, *OK], BYTEBREW_TASKS_PER_AGENT="1") as desk:
+        ids = [await desk.add(agent=agent) for agent in ("test", "test", "spare")]
+        await desk.until(ids[2], "in_progress")
+        await desk.until(ids[0], "in_progress")
+        await asyncio.sleep(0.1)
+        assert (await desk.get(ids[1])).status == "pending"
+        mine = await desk.add(mode="interactive")
+        await desk.client.post(f"/api/v1/tasks/{mine}/start")
+        gate.set()
+        await desk.until(ids[1], "completed")
+        assert (await desk.get(mine)).status == "in_progress"
+
+
+@pytest.mark.parametrize("setting", ["BYTEBREW_TASK_WORKERS", "BYTEBREW_TASKS_PER_AGENT"])
+async def test_a_task_that_asks_a_person_makes_way_for_others(setting: str) -> None:
+    answers: list[list[Step]] = [[ToolCall("current_time", {})], OK]
+    async with Opened(*answers, **{setting: "1"}) as desk:
+        await desk.client.patch(
+            "/api/v1/agents/test", json={"tools": ["current_time"], "confirm_before": ["current_time"]}
+        )
+        asking = await desk.add()
+        await desk.until(asking, "needs_input")
+        other = await desk.add()
+        await desk.until(other, "completed")
+        answered = await desk.client.post(f"/api/v1/tasks/{asking}/input", json={"answers": ["yes"]})
+        assert answered.status_code == 200
+        await desk.until(asking, "completed")
+
+
+# What waits for what
+
+
+async def test_a_task_waits_for_all_its_blockers() -> None:
+    async with Opened(OK) as desk:
+        blockers = [await desk.add(mode="interactive") for _ in range(2)]
+        task_id = await desk.add(blocked_by=tuple(blockers))
+        for blocker in blockers:
+            await asyncio.sleep(0.05)
+            assert (await desk.get(task_id)).status == "pending"
+            for status in ("in_progress", "completed"):
+                await desk.engine.tasks.move(blocker, ADMIN, status)
+        await desk.until(task_id, "completed")
+
+
+@pytest.mark.parametrize("how", ["failed", "cancelled"])
+async def test_a_blocker_that_failed_frees_nobody(how: str) -> None:
+    async with Opened(OK) as desk:
+        blocker = await desk.add(mode="interactive")
+        task_id = await desk.add(blocked_by=(blocker,))
+        await desk.engine.tasks.move(blocker, ADMIN, "in_progress")
+        if how == "failed":
+            await desk.engine.tasks.move(blocker, ADMIN, "failed", "no")
+        else:
+            await desk.engine.tasks.cancel(blocker, ADMIN)
+        await asyncio.sleep(0.1)
+        assert (await desk.get(task_id)).status == "pending"
+        freed = await desk.client.patch(f"/api/v1/tasks/{task_id}", json={"blocked_by": []})
+        assert freed.status_code == 200
+        await desk.until(task_id, "completed")
+
+
+# How it fails
+
+
+async def test_a_passing_failure_is_tried_again_after_twice_the_time() -> None:
+    answers = [failure("model_overloaded"), failure("model_unavailable"), OK]
+    async with Opened(*answers) as desk:
+        task_id = await desk.add("Tea")
+        for attempt, seconds in ((1, 10), (2, 20)):
+            task = await desk.until(task_id, "pending", attempts=attempt)
+            assert (task.error, task.result, task.completed_at) == ("The vendor says no", None, None)
+            wait = (await desk.not_before(task_id) - datetime.now(UTC)).total_seconds()
+            assert seconds / 2 - 2 < wait < seconds * 1.5
+            await desk.hurry(task_id)
+        task = await desk.until(task_id, "completed")
+        assert (task.attempts, task.result, task.error) == (3, "ok", None)
+    last = [message.content for message in desk.model.requests[-1].messages if message.role == "user"]
+    assert last[0] == "Tea"
+    assert last[-1] == "The attempt before failed: The vendor says no. Go on with the task."
+
+
+async def test_the_next_attempt_comes_by_itself() -> None:
+    async with Opened(failure("model_timeout"), OK) as desk:
+        task_id = await desk.add()
+        await desk.until(task_id, "pending", attempts=1)
+        soon = rfc3339(datetime.now(UTC) + timedelta(seconds=0.5))
+        await desk.execute("update tasks set not_before = ? where id = ?", soon, task_id)
+        desk.engine.tasks.wake()
+        await desk.until(task_id, "completed")
+        assert now() >= soon
+
+
+async def test_tries_come_to_an_end() -> None:
+    async with Opened(failure("model_rate_limited"), BYTEBREW_TASK_RETRIES="1") as desk:
+        task_id = await desk.add()
+        await desk.until(task_id, "pending", attempts=1)
+        await desk.hurry(task_id)
+        task = await desk.until(task_id, "failed")
+        assert (task.attempts, task.error, len(desk.model.requests)) == (2, "The vendor says no", 2)
+
+
+@pytest.mark.parametrize("code", ["model_auth", "model_bad_request", "model_context_too_long"])
+async def test_a_failure_that_stays_is_not_tried_again(code: str) -> None:
+    async with Opened(failure(code)) as desk:
+        task = await desk.until(await desk.add(), "failed")
+        assert (task.attempts, task.error, len(desk.model.requests)) == (1, "The vendor says no", 1)
+        assert task.completed_at is not None
+
+
+async def test_a_task_that_waits_for_its_next_attempt_can_be_cancelled() -> None:
+    async with Opened(failure("model_overloaded"), OK) as desk:
+        task_id = await desk.add()
+        await desk.until(task_id, "pending", attempts=1)
+        await desk.engine.tasks.cancel(task_id, ADMIN, "enough")
+        await desk.hurry(task_id)
+        await asyncio.sleep(0.1)
+        assert (await desk.get(task_id)).status == "cancelled"
+        assert len(desk.model.requests) == 1
+
+
+async def test_a_task_that_takes_too_long_fails() -> None:
+    async with Opened([30.0], BYTEBREW_TASK_TIMEOUT="200ms") as desk:
+        task = await desk.until(await desk.add(), "failed")
+        assert task.error == "The task took longer than 0.2 s; raise BYTEBREW_TASK_TIMEOUT"
+        assert (task.attempts, desk.model.cancelled) == (1, 1)
+
+
+async def test_the_time_limit_stands_still_while_a_person_thinks() -> None:
+    answers: list[list[Step]] = [[ToolCall("current_time", {})], OK]
+    async with Opened(*answers, BYTEBREW_TASK_TIMEOUT="400ms") as desk:
+        await desk.client.patch(
+            "/api/v1/agents/test", json={"tools": ["current_time"], "confirm_before": ["current_time"]}
+        )
+        task_id = await desk.add()
+        await desk.until(task_id, "needs_input")
+        await asyncio.sleep(0.6)
+        await desk.client.post(f"/api/v1/tasks/{task_id}/input", json={"answers": ["yes"]})
+        assert (await desk.until(task_id, "completed", "failed")).status == "completed"
+
+
+async def test_a_task_cancelled_between_its_claim_and_its_turn_does_not_run() -> None:
+    async with Opened([30.0], BYTEBREW_TASK_WORKERS="1") as desk:
+        for _ in range(20):
+            task_id = await desk.add()
+            with anyio.fail_after(5):
+                while (await desk.get(task_id)).status == "pending":
+                    await asyncio.sleep(0)
+            await desk.engine.tasks.cancel(task_id, ADMIN)
+            with anyio.fail_after(1):
+                while desk.engine.runner.turns:
+                    await asyncio.sleep(0.005)
+            assert (await desk.get(task_id)).status == "cancelled"
+
+
+# The engine stops
+
+
+async def test_a_draining_engine_leaves_its_tasks_to_the_next_start(tmp_path: Path) -> None:
+    async with Opened([30.0], data=tmp_path, BYTEBREW_TASK_WORKERS="2") as desk:
+        ids = [await desk.add() for _ in range(3)]
+        for task_id in ids[:2]:
+            await desk.until(task_id, "in_progress")
+    async with Opened(OK, data=tmp_path) as desk:
+        for task_id in ids:
+            task = await desk.until(task_id, "completed")
+            assert (task.attempts, task.error) == (1, None)
+
+
+async def test_a_claim_without_a_turn_waits_again_and_counts_no_attempt(tmp_path: Path) -> None:
+    async with Opened(OK, data=tmp_path, BYTEBREW_TASK_WORKERS="0") as desk:
+        task_id = await desk.add()
+        mine = await desk.add(mode="interactive")
+        await desk.engine.tasks.move(mine, ADMIN, "in_progress")
+        assert await desk.engine.db.write(tasks.claim, 0) is not None
+    async with Opened(OK, data=tmp_path) as desk:
+        assert (await desk.until(task_id, "completed")).attempts == 1
+        assert (await desk.get(mine)).status == "in_progress"
+
+
+async def test_a_turn_that_cannot_go_on_is_tried_again(tmp_path: Path) -> None:
+    async with Opened([30.0], data=tmp_path) as desk:
+        task_id = await desk.add()
+        await desk.until(task_id, "in_progress")
+        with anyio.fail_after(5):
+            while not desk.model.requests:
+                await asyncio.sleep(0.005)
+        await desk.execute("update turns set resumes = 100")
+    async with Opened(OK, data=tmp_path) as desk:
+        task = await desk.until(task_id, "pending", attempts=1)
+        assert task.error is not None
+        assert "times in the middle of this step" in task.error
+        await desk.hurry(task_id)
+        assert (await desk.until(task_id, "completed")).attempts == 2
+
+
+# The file
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> sqlite3.Connection:
+    """A file with 10,000 tasks that have ended, and a few that wait or run."""
+    conn = connect(tmp_path / "full.db")
+    migrate(conn, "core", CORE)
+    conn.execute("begin")
+    conn.executemany(
+        """insert into tasks (id, owner, title, description, agent, schema, status, source, mode, priority,
+        acceptance_criteria, blocked_by, session_id, turn_id, created_at)
+        values (?, 'ada', 't', '', 'test', '', ?, 'api', ?, ?, '[]', '[]', ?, ?, ?)""",
+        [
+            (f"task_{n}", status, mode, n % 3, f"s{n}", turn_id, now())
+            for n, (status, mode, turn_id) in enumerate(
+                [("completed", "background", "turn")] * 10_000
+                + [("pending", "interactive", None)] * 1_000
+                + [("pending", "background", None)] * 10
+                + [("in_progress", "background", "turn")] * 4
+            )
+        ],
+    )
+    conn.execute("commit")
+    return conn
+
+
+def plans(conn: sqlite3.Connection, work: Callable[..., Any], *args: Any) -> list[str]:
+    """How each statement of the work finds its rows."""
+    statements: list[str] = []
+    conn.set_trace_callback(statements.append)
+    conn.execute("begin")
+    work(conn, *args)
+    conn.execute("rollback")
+    conn.set_trace_callback(None)
+    found = []
+    for sql in statements:
+        if sql.split()[0] in ("select", "update", "with"):
+            found += [row["detail"] for row in conn.execute(f"explain query plan {sql}")]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("work", "args"),
+    [
+        (tasks.claim, (1,)),
+        (tasks.next_moment, ()),
+        (tasks.left_open, ()),
+        (tasks.of_session, ("s1",)),
+        (tasks.ready, ("s1",)),
+        (tasks.subtasks, ("task_1",)),
+        (tasks.cancel, ("task_10000", ADMIN, "")),
+    ],
+)
+async def test_the_workers_read_no_ended_tasks(
+    full: sqlite3.Connection, work: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
+    found = plans(full, work, *args)
+    assert found
+    assert not [line for line in found if line.startswith("SCAN t") and "USING INDEX" not in line], found
+    if work is tasks.claim:
+        assert any("tasks_waiting" in line for line in found)
+        assert any("tasks_running" in line for line in found)
+        assert not [line for line in found if "TEMP B-TREE" in line], "it sorts"
+
+
+async def test_a_claim_in_a_full_file_takes_no_time(full: sqlite3.Connection) -> None:
+    begun = time.perf_counter()
+    claims = [tasks.claim(full, 100) for _ in range(10)]
+    assert all(claims)
+    assert tasks.claim(full, 100) is None
+    assert time.perf_counter() - begun < 0.5
+
+
+# kill -9
+
+
+async def work_off(processes: Setup, count: int, kills: int, seconds: float) -> None:
+    """Tasks of all priorities, each with a side effect, while the engine is killed again and again."""
+    off = {"BYTEBREW_TASK_WORKERS": "0"}
+    async with processes.serving(**off) as (_, client):
+        await configure(client)
+        priorities = {}
+        for n in range(count):
+            steps = [["thinking ", 0.02, ["pay", {"amount": n, "slow": 0.01}]], [0.01, f"paid {n}"]]
+            body = {"agent": "test", "title": json.dumps(steps), "priority": n * 7 % 3}
+            made = await client.post("/api/v1/tasks", json=body)
+            priorities[made.json()["id"]] = (body["priority"], n)
+    killed = 0
+    while True:
+        async with processes.serving() as (process, client), person(client, processes.ledger):
+            until = time.monotonic() + seconds if killed < kills else float("inf")
+            while time.monotonic() < until:
+                page = (await client.get("/api/v1/tasks", params={"per_page": 500})).json()
+                if all(task["status"] == "completed" for task in page["tasks"]):
+                    break
+                assert not [task for task in page["tasks"] if task["status"] in ("failed", "cancelled")]
+                await asyncio.sleep(0.05)
+            else:
+                process.kill()
+                killed += 1
+                continue
+            break
+    assert killed >= min(kills, 2), "it was done before it could be killed"
+    counts = processes.ledger.counts()
+    assert {line: times for line, times in counts.items() if line.startswith("pay ")} == Counter(
+        f"pay {n}" for n in range(count)
+    )
+    assert {task["id"]: task["result"] for task in page["tasks"]} == {
+        task_id: f"paid {n}" for task_id, (_, n) in priorities.items()
+    }
+    assert page["total"] == count
+    begun = sorted(page["tasks"], key=lambda task: task["started_at"])
+    assert [task["id"] for task in begun] == sorted(
+        priorities, key=lambda task_id: (-priorities[task_id][0], priorities[task_id][1])
+    )
+
+
+async def test_each_task_is_done_once_though_the_engine_is_killed(processes: Setup) -> None:
+    await work_off(processes, TASKS, 3, 0.4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not KILLS, reason="TASK_KILLS says how often")
+@pytest.mark.timeout(900)
+async def test_each_of_500_tasks_is_done_once_though_the_engine_is_killed_every_few_seconds(processes: Setup) -> None:
+    await work_off(processes, 500, KILLS, 2.0)
