@@ -7,7 +7,7 @@ from bytebrew.api import ANYONE, Guard, Reply, Request, Route, Stream, moment, p
 from bytebrew.auth import SCOPES, Actor, AuthMode
 from bytebrew.breaker import Breaker
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
-from bytebrew.config import Agent, Capability, KnowledgeConfig, MemoryConfig, Name, Url
+from bytebrew.config import Agent, Capability, KnowledgeConfig, MemoryConfig, Name, NewTask, Task, TaskPatch, Url
 from bytebrew.errors import (
     BootError,
     Conflict,
@@ -16,6 +16,7 @@ from bytebrew.errors import (
     Forbidden,
     InvalidRequest,
     NotFound,
+    PayloadTooLarge,
     ProviderError,
     SettingsError,
     ToolError,
@@ -34,7 +35,7 @@ from bytebrew.secrets import write_private
 from bytebrew.sections import ConfigSection
 from bytebrew.settings import Core, Settings
 from bytebrew.sse import ServerSentEvent
-from bytebrew.tools import Call, Outcome, Result, Risk, SpawnLimits, Tool, Toolset, tool
+from bytebrew.tools import Call, Outcome, Result, Risk, SpawnLimits, Tool, Toolset, input_schema, tool
 from bytebrew.variables import resolved
 
 if TYPE_CHECKING:
@@ -78,8 +79,10 @@ __all__ = [
     "Migration",
     "ModelRequest",
     "Name",
+    "NewTask",
     "NotFound",
     "Outcome",
+    "PayloadTooLarge",
     "Provider",
     "ProviderError",
     "ProviderEvent",
@@ -98,6 +101,8 @@ __all__ = [
     "Stop",
     "Stream",
     "Target",
+    "Task",
+    "TaskPatch",
     "Thinking",
     "Tool",
     "ToolCall",
@@ -111,6 +116,7 @@ __all__ = [
     "Url",
     "Usage",
     "hookimpl",
+    "input_schema",
     "masked",
     "moment",
     "new_uuid",

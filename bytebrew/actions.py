@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Set
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
@@ -12,6 +12,9 @@ from bytebrew.auth import Actor
 from bytebrew.errors import EngineError
 from bytebrew.logs import redact, trace_id
 from bytebrew.notation import now
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
 
 MASK = "***"
 MOST_TEXT = 10_000
@@ -41,6 +44,7 @@ class Action(Struct, frozen=True, kw_only=True):
     shows it, where it was one and the API does: without secrets, long texts cut, never a conversation.
     """
 
+    engine: "Engine"
     moment: str
     actor: Actor
     name: str
@@ -71,6 +75,7 @@ def done(
     last = [*request.path.values()][-1:]
     keys = [made.get(key), made.get("id"), made.get("name")] if made and route.status == 201 else last
     return Action(
+        engine=request.engine,
         moment=now(),
         actor=request.actor,
         name=name,
@@ -88,6 +93,7 @@ def done(
 def refused(request: Request[Any], method: str, path: str, error: EngineError) -> Action:
     """A request that its caller was not allowed, or who could not say who they are."""
     return Action(
+        engine=request.engine,
         moment=now(),
         actor=request.actor,
         name="auth.fail",
@@ -141,7 +147,7 @@ def shown(value: Any, held: Set[str] = frozenset()) -> Any:
     if isinstance(value, str):
         for secret in held:
             value = value.replace(secret, MASK)
-        return redact(_IN_TEXT.sub(rf"\1\2{MASK}", value[: 2 * MOST_TEXT]))[:MOST_TEXT]
+        return _IN_TEXT.sub(rf"\1\2{MASK}", redact(value[: 2 * MOST_TEXT]))[:MOST_TEXT]
     if isinstance(value, list):
         return [
             MASK if n and isinstance(value[n - 1], str) and _is_flag(value[n - 1]) else shown(one, held)
@@ -150,8 +156,8 @@ def shown(value: Any, held: Set[str] = frozenset()) -> Any:
     if not isinstance(value, dict):
         return value
     label = value.get("key", value.get("name"))
-    secret = ("value", "default") if isinstance(label, str) and _SECRET.search(label) else ()
-    return {field: _field(field, one, held, secret=field in secret) for field, one in value.items()}
+    valued = ("value", "default") if isinstance(label, str) and _SECRET.search(label) else ()
+    return {field: _field(field, one, held, secret=field in valued) for field, one in value.items()}
 
 
 def _field(field: str, value: Any, held: Set[str], *, secret: bool) -> Any:
@@ -186,7 +192,8 @@ def _secrets(value: Any, secret: bool = False) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    return msgspec.to_builtins(value, str_keys=True)
+    """The value as a client reads it."""
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _object(value: Any) -> dict[str, Any] | None:

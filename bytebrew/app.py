@@ -67,15 +67,19 @@ class Application:
     def __init__(self, engine: "Engine", routes: Iterable[Route]) -> None:
         self._engine = engine
         by_path: dict[str, dict[str, Route]] = {}
-        for route in sorted(routes, key=lambda route: "{" in route.path):  # a name is no other route's parameter
+        for route in routes:
             methods = by_path.setdefault(route.path, {})
             if route.method in methods:
                 raise ValueError(f"{route.method} {route.path} is routed twice")
             methods[route.method] = route
-        keys = {path.rpartition("/{")[0]: path.rpartition("/{")[2][:-1] for path in by_path}
+        keys = {path.rpartition("/{")[0]: path.rpartition("/{")[2][:-1] for path in by_path if path.endswith("}")}
+        endpoints = {path: Endpoint(engine, methods, keys.get(path, "id")) for path, methods in by_path.items()}
+        self._plain = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
+        streaming = {path for path, methods in by_path.items() if any(route.streams for route in methods.values())}
         paths = [
-            PathRoute(path, endpoint=Endpoint(engine, methods, keys.get(path, "id")))
-            for path, methods in by_path.items()
+            PathRoute(path, endpoint=endpoint)
+            for path, endpoint in sorted(endpoints.items(), key=lambda item: item[0] not in streaming)
+            if "{" in path
         ]
         self._router = Router(paths, redirect_slashes=False, default=_no_such_path)
         self._origins = engine.settings.core.cors_origins
@@ -113,7 +117,11 @@ class Application:
             await send(message)
 
         try:
-            await self._router(scope, receive, send_with_headers)
+            if (endpoint := self._plain.get(scope["path"])) is not None:
+                scope["endpoint"], scope["path_params"] = endpoint, {}
+                await endpoint(scope, receive, send_with_headers)
+            else:
+                await self._router(scope, receive, send_with_headers)
         except EngineError as error:
             await _answer(send_with_headers, error.status, error.body(), error.headers)
         except Exception:
@@ -123,8 +131,8 @@ class Application:
             await _answer(send_with_headers, 500, _INTERNAL, {})
         finally:
             log.debug("%s %s %d", scope["method"], scope["path"], status)
-            endpoint = scope.get("endpoint")
-            path = endpoint.path if isinstance(endpoint, Endpoint) else ""
+            found = scope.get("endpoint")
+            path = found.path if isinstance(found, Endpoint) else ""
             told = {"method": scope["method"], "path": path, "status": status, "seconds": time.monotonic() - arrived}
             await self._engine.notify("request_answered", engine=self._engine, **told)
 

@@ -156,8 +156,8 @@ OBSERVING = (
     "turn_started",
     "tool_finished",
     "turn_finished",
-    "request_answered",
     "actor_acted",
+    "request_answered",
     "startup",
     "shutdown",
 )

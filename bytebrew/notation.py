@@ -1,7 +1,8 @@
 """How things are written outside: identifiers, times in RFC 3339 and UTC, durations in Go's text."""
 
+import os
+import random
 import re
-import secrets
 import time
 import uuid
 from datetime import UTC, datetime
@@ -13,13 +14,14 @@ _PART = re.compile(r"(\d{1,12}(?:\.\d+)?)(ms|s|m|h|d)")
 
 def new_uuid() -> str:
     """A UUID of version 7 (RFC 9562): in order of time, so that what is written together lies together in the file."""
-    value = _milliseconds() << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
+    noise = int.from_bytes(os.urandom(10))
+    value = _milliseconds() << 80 | 7 << 76 | (noise >> 62 & 0xFFF) << 64 | 2 << 62 | noise & (1 << 62) - 1
     return str(uuid.UUID(int=value))
 
 
 def new_id(prefix: str) -> str:
-    """`prefix_` and 24 hex digits, 12 of the time in milliseconds and 12 random ones."""
-    return f"{prefix}_{_milliseconds():012x}{secrets.token_hex(6)}"
+    """`prefix_` and 24 hex digits, 12 of the time in milliseconds and 12 by chance: a name, not a secret."""
+    return f"{prefix}_{_milliseconds():012x}{random.getrandbits(48):012x}"
 
 
 def _milliseconds() -> int:

@@ -195,6 +195,9 @@ class Spent(Struct, frozen=True):
     usage: Usage
 
 
+Answered = Thinking | MessageDelta | ToolCall | Spent | Stop
+
+
 class Verification(Struct, frozen=True, kw_only=True):
     """What became of a ping and of a question that wants a tool; `response_time_ms` is the ping's."""
 
@@ -249,10 +252,11 @@ class Models:
             name=target.name, provider=provider, base=base, price=price, own_key=bool(key), fallback=others
         )
 
-    async def answer(
-        self, model: BoundModel, asked: ModelRequest
-    ) -> AsyncGenerator[Thinking | MessageDelta | ToolCall | Spent | Stop, None]:
+    def answer(self, model: BoundModel, asked: ModelRequest) -> AsyncGenerator[Answered, None]:
         """The model's events, or those of the first of its fallbacks that answers where it cannot."""
+        return self._first_of(model, asked) if model.fallback else self._call(model, asked)
+
+    async def _first_of(self, model: BoundModel, asked: ModelRequest) -> AsyncGenerator[Answered, None]:
         failure: ProviderError | None = None
         for candidate in (model, *model.fallback):
             if candidate is not model and not _carried(candidate, asked.messages):
@@ -268,14 +272,11 @@ class Models:
                 failure = failure or error
                 if begun or error.code not in ELSEWHERE:
                     raise
-                if model.fallback:
-                    log.warning("model %s failed before its first token: %s", candidate.name, error)
+                log.warning("model %s failed before its first token: %s", candidate.name, error)
         if failure is not None:
             raise failure
 
-    async def _call(
-        self, model: BoundModel, asked: ModelRequest
-    ) -> AsyncGenerator[Thinking | MessageDelta | ToolCall | Spent | Stop, None]:
+    async def _call(self, model: BoundModel, asked: ModelRequest) -> AsyncGenerator[Answered, None]:
         breaker = None if model.own_key else self.breakers.get(model.name)  # nobody's failures are held against a key
         tries = breaker is not None and breaker.state == "half_open"
         if breaker is not None and not breaker.allows():

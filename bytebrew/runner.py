@@ -80,9 +80,9 @@ class Turn:
         self.failure: EngineError | None = None
         self.cancelled_for: Literal["cancelled", "stopped"] | None = None
         self.scope = anyio.CancelScope()
-        self.holds = 0
-        self._left = math.inf
+        self.holds, self._left = 0, math.inf
         self.began = time.monotonic()
+        self.in_tools = 0.0
         self.told: float | None = None
         self.asked: list[Asked] = []
 

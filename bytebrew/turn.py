@@ -74,7 +74,9 @@ async def run_turn(turn: "Turn") -> None:
         with turn.asking():
             answer = await _step(turn, asked)
         own.append(answer)
+        began = time.monotonic()
         own += await _run_tools(turn, tools, answer.tool_calls)
+        turn.in_tools += time.monotonic() - began
     turn.append(MessageDone(content="".join(turn.text)))
 
 

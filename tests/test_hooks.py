@@ -9,6 +9,8 @@ import pytest
 from msgspec import Meta, Struct
 
 from bytebrew import (
+    ANYONE,
+    Action,
     Actor,
     Agent,
     AuthMode,
@@ -320,6 +322,34 @@ async def test_turn_finished() -> None:
         await chat(client, "test", "hi")
         await chat(client, "test", "hi")
     assert seen == [("completed", "", "done"), ("failed", "internal_error", "error")]
+
+
+async def test_actor_acted() -> None:
+    seen: list[Action] = []
+
+    async def actor_acted(action: Action) -> None:
+        seen.append(action)
+
+    observer = plugin(actor_acted=actor_acted)
+    async with served_engine(observer, providing(ScriptedProvider([MessageDelta(content="hi")]))) as (running, client):
+        await scripted_schema(running)
+        await chat(client, "test", "hi")
+        await client.get("/api/v1/agents/test")
+        assert (await client.put("/api/v1/agents/test", json={"max_steps": 0})).status_code == 400
+        assert not seen
+        answer = await client.patch("/api/v1/agents/test", json={"max_steps": 7})
+        assert seen[0].engine is running
+        await client.delete("/api/v1/agents/test", headers={"authorization": "Bearer nobody"})
+    [action, refusal] = seen
+    assert (action.name, action.resource) == ("agent.update", "PATCH /api/v1/agents/test")
+    assert (action.resource_type, action.resource_id, action.status) == ("agent", "test", 200)
+    assert (action.actor.name, action.client) == ("bootstrap-admin", "127.0.0.1")
+    assert action.request_id == answer.headers["x-request-id"]
+    assert action.before is not None
+    assert action.before["max_steps"] != 7
+    assert action.after == answer.json()
+    assert (refusal.name, refusal.status, refusal.actor) == ("auth.fail", 401, ANYONE)
+    assert refusal.reason
 
 
 async def test_request_answered() -> None:

@@ -1,6 +1,7 @@
 """Chat with a schema: a stream of events, or one JSON answer."""
 
 import sqlite3
+import time
 from base64 import b64encode
 from typing import Annotated, Any, Literal
 
@@ -80,9 +81,9 @@ class ChatAnswer(Struct, frozen=True, kw_only=True):
 
 async def chat(request: Request[ChatRequest]) -> Stream | Reply:
     """Sends a message and answers with the turn's events; the turn goes on if the client leaves."""
-    engine, body = request.engine, request.body
+    arrived, engine, body = time.monotonic(), request.engine, request.body
     if request.key is not None and request.key.turn_id is not None:
-        return await _again(request, request.key.turn_id)
+        return await _again(request, request.key.turn_id, arrived)
     entrance, owner = await engine.db.read(_entrance, request.path["name"], body.session_id)
     check_schema(request.actor, entrance.schema)
     if not entrance.chat_enabled:
@@ -115,12 +116,13 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
     given = {**request.headers, **{name.lower(): value for name, value in body.headers.items()}}
     turn.headers = {name: value for name, value in given.items() if name not in PRIVATE}
     await engine.runner.submit(turn, body.on_busy)
-    return await _answer(request, turn)
+    return await _answer(request, turn, arrived)
 
 
-async def _answer(request: Request[ChatRequest], turn: Turn) -> Stream | Reply:
+async def _answer(request: Request[ChatRequest], turn: Turn, arrived: float) -> Stream | Reply:
     if request.body.stream:
-        return Stream(frames=request.engine.journal.follow(turn.log, turn), headers=_headers(turn.session_id, turn.id))
+        headers = _headers(turn.session_id, turn.id) | _timing(engine=time.monotonic() - arrived)
+        return Stream(frames=request.engine.journal.follow(turn.log, turn), headers=headers)
     await turn.end(patient=False)
     fault = turn.failure
     told = Ended(
@@ -133,14 +135,18 @@ async def _answer(request: Request[ChatRequest], turn: Turn) -> Stream | Reply:
         code=fault.code if fault else "",
         words=fault.message if fault else "",
     )
-    return await _whole(request, told)
+    reply = await _whole(request, told)
+    model = sum(asked.seconds for asked in turn.asked)
+    engine = max(0.0, time.monotonic() - arrived - model - turn.in_tools)
+    reply.headers |= _timing(engine=engine, model=model, tools=turn.in_tools)
+    return reply
 
 
-async def _again(request: Request[ChatRequest], turn_id: str) -> Stream | Reply:
+async def _again(request: Request[ChatRequest], turn_id: str, arrived: float) -> Stream | Reply:
     """The answer of a turn that was begun before: the same, from its first event on."""
     engine = request.engine
     if (turn := engine.runner.turns.get(turn_id)) is not None:
-        return await _answer(request, turn)
+        return await _answer(request, turn, arrived)
     told = await engine.db.read(endings.ended, turn_id)
     if told is None:
         raise Gone("The turn that this Idempotency-Key began was deleted with its session")
@@ -155,6 +161,11 @@ async def _again(request: Request[ChatRequest], turn_id: str) -> Stream | Reply:
 
 def _headers(session_id: str, turn_id: str) -> dict[str, str]:
     return {"x-session-id": session_id, "x-turn-id": turn_id}
+
+
+def _timing(**seconds: float) -> dict[str, str]:
+    """Where the time went, in milliseconds, as far as it is known when the headers go out (W3C Server Timing)."""
+    return {"server-timing": ", ".join(f"{name};dur={value * 1000:.1f}" for name, value in seconds.items())}
 
 
 def _attachments(body: ChatRequest) -> tuple[Attachment, ...]:

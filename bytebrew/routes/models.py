@@ -18,6 +18,10 @@ Body = TypeVar("Body", NewModel, ModelPatch)
 
 def _typed(request: Request[Body]) -> Body:
     """The body with the type under its own name, where it came under an alias."""
+    key = request.body.api_key
+    if isinstance(key, str) and "${" in key:
+        words = "write the key itself: ${VAR} is read in configuration files alone"
+        raise InvalidRequest("A key over REST is no variable", details=[Detail("$.api_key", words)])
     wanted = request.body.type
     if not isinstance(wanted, str):
         return request.body

@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 
 from bytebrew import idempotency
 from bytebrew.access import check_schema
-from bytebrew.api import Reply, Request, Route, Stream
+from bytebrew.api import Reply, Request, Route, Stream, positive
 from bytebrew.config import NewTask, Priority, Task, TaskPatch, TaskStatus
 from bytebrew.errors import Conflict, Detail, InvalidRequest
 from bytebrew.routes.approvals import Answer, Answered
@@ -86,7 +86,7 @@ async def list_tasks(request: Request[None]) -> TaskPage:
     if status and status not in get_args(TaskStatus):
         known = f"one of {', '.join(get_args(TaskStatus))}"
         raise InvalidRequest(f"status is {known}", details=[Detail("$.status", known)])
-    page, per_page = _positive(query.get("page"), 1, 1_000_000), _positive(query.get("per_page"), 100, 500)
+    page, per_page = positive(query.get("page"), 1, 1_000_000), positive(query.get("per_page"), 100, 500)
     wanted = Filter(
         status=status,
         agent=query.get("agent", query.get("agent_name", "")),
@@ -97,12 +97,6 @@ async def list_tasks(request: Request[None]) -> TaskPage:
     return TaskPage(
         tasks=found, data=found, total=total, page=page, per_page=per_page, total_pages=-(-total // per_page)
     )
-
-
-def _positive(text: str | None, default: int, most: int) -> int:
-    if text is None or not text.isascii() or not text.isdecimal() or len(text) > 9 or int(text) < 1:
-        return default
-    return min(int(text), most)
 
 
 async def get_task(request: Request[None]) -> Task:

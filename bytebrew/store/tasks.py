@@ -60,7 +60,7 @@ def create(
         return get(conn, task_id)
     if not conn.execute("select 1 from agents where name = ?", (new.agent,)).fetchone():
         raise Unprocessable(f"There is no agent '{new.agent}'", details=[Detail("$.agent", "no such agent")])
-    if new.schema:
+    if new.schema and made_in is None:
         _check_member(conn, new.schema, new.agent)
     for n, blocker in enumerate(new.blocked_by):
         _owned(conn, blocker, owner, f"$.blocked_by[{n}]")
@@ -218,7 +218,7 @@ def left_open(conn: sqlite3.Connection) -> list[Claim]:
     """The tasks that were being worked on when the engine stopped; one whose turn never began waits again."""
     rows = conn.execute(
         """select id, turn_id, turn_id in (select id from turns) as begun from tasks
-        where status = 'in_progress' and turn_id is not null order by seq"""
+        where status = 'in_progress' and turn_id is not null"""
     ).fetchall()
     for row in rows:
         if not row["begun"]:
@@ -315,6 +315,8 @@ def update(conn: sqlite3.Connection, task_id: str, actor: Actor, patch: TaskPatc
     changes: dict[str, Any] = {k: v for k, v in msgspec.structs.asdict(patch).items() if v is not UNSET}
     if (agent := changes.get("agent", row["agent"])) != row["agent"]:
         _check_agent(conn, row, agent)
+        if row["schema"]:
+            _check_member(conn, row["schema"], agent)
     for n, blocker in enumerate(changes.get("blocked_by", ())):
         _owned(conn, blocker, row["owner"], f"$.blocked_by[{n}]")
         if blocker == task_id or _waits_for(conn, blocker, task_id):
@@ -343,8 +345,6 @@ def _check_agent(conn: sqlite3.Connection, row: sqlite3.Row, agent: str) -> None
         raise Conflict("The task has begun; its agent stays", code="bad_transition")
     if not conn.execute("select 1 from agents where name = ?", (agent,)).fetchone():
         raise Unprocessable(f"There is no agent '{agent[:255]}'", details=[Detail("$.agent", "no such agent")])
-    if row["schema"]:
-        _check_member(conn, row["schema"], agent)
 
 
 def _waits_for(conn: sqlite3.Connection, start: str, goal: str) -> bool:

@@ -5,7 +5,7 @@ import re
 import sqlite3
 import struct
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -91,9 +91,9 @@ _WORDS = f"""select bm25(knowledge_words, 1.5, 1.0) as score, w.rowid
 _SPACES = f"""select f.base_id, i.model, i.signature, (select b.embedding_model from knowledge_bases b
   where b.id = f.base_id), f.status = 'ready' as ready from {_SCOPE}
   group by f.base_id, i.model, i.signature, ready"""  # noqa: S608
-_VECTORS = f"""select c.id, c.vector from knowledge_chunks c
-  where c.id > :after and length(c.vector) = :size and c.index_id in (select i.id from {_SCOPE} and i.model = :model
-  and i.signature = :signature) order by c.id limit {SLICE}"""  # noqa: S608
+_INDEXES = f"select i.id, i.done from {_SCOPE} and i.model = :model and i.signature = :signature order by i.id"  # noqa: S608
+_VECTORS = """select id, vector from knowledge_chunks
+  where index_id = ? and position > ? and position <= ? and length(vector) = ?"""
 _HITS = f"""select c.id, f.base_id, f.id as file_id, f.name as file_name, c.heading, c.position, c.text, f.metadata
   from knowledge_chunks c join (select i.id as index_id, f.* from {_SCOPE}) f on f.index_id = c.index_id
   where c.id in (select value from json_each(:ids))"""  # noqa: S608
@@ -203,16 +203,36 @@ def _spaces(conn: sqlite3.Connection, given: Mapping[str, str]) -> list[Space]:
 async def _alike(engine: "Engine", given: Mapping[str, str], asked: "array[float]") -> dict[int, float]:
     """The cosine of every chunk that has a vector: of unit vectors, it is known by their distance, which C computes."""
     found: dict[int, float] = {}
-    point, after = tuple(asked), 0
-    while scored := await engine.db.read(_scored, {**given, "size": 4 * len(point), "after": after}, point):
-        found |= scored
-        after = max(scored)
+    for ranges in _slices(await engine.db.read(lambda conn: conn.execute(_INDEXES, given).fetchall())):
+        found |= await engine.db.read(_scored, ranges, tuple(asked))
     return found
 
 
-def _scored(conn: sqlite3.Connection, given: Mapping[str, object], asked: Sequence[float]) -> dict[int, float]:
-    read = struct.Struct(f"{len(asked)}f").unpack
-    return {row["id"]: 1 - math.dist(asked, read(row["vector"])) ** 2 / 2 for row in conn.execute(_VECTORS, given)}
+def _slices(indexes: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int, int]]]:
+    """Indexes as stretches of their positions, together so many chunks as one read may take."""
+    ranges: list[tuple[int, int, int]] = []
+    size = 0
+    for index_id, done in indexes:
+        for start in range(0, done, SLICE):
+            until = min(start + SLICE, done)
+            if size + until - start > SLICE:
+                yield ranges
+                ranges, size = [], 0
+            ranges.append((index_id, start, until))
+            size += until - start
+    if ranges:
+        yield ranges
+
+
+def _scored(
+    conn: sqlite3.Connection, ranges: Iterable[tuple[int, int, int]], asked: Sequence[float]
+) -> dict[int, float]:
+    unpack = struct.Struct(f"{len(asked)}f").unpack
+    return {
+        row["id"]: 1 - math.dist(asked, unpack(row["vector"])) ** 2 / 2
+        for one in ranges
+        for row in conn.execute(_VECTORS, (*one, 4 * len(asked)))
+    }
 
 
 def _rows(conn: sqlite3.Connection, given: Mapping[str, str], order: Sequence[int]) -> dict[int, sqlite3.Row]:

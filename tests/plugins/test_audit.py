@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-import bytebrew_audit
 import httpx
 import pytest
+from bytebrew_audit.calls import LEDGER, ToolCallEntry
+from bytebrew_audit.ledger import Ledger
 
 from bytebrew import MessageDelta, Request, Route, Stream, ToolCall, ToolError, tool
 from bytebrew.engine import Engine
@@ -240,7 +241,7 @@ def fill(conn: sqlite3.Connection, count: int = MANY) -> None:
     """Rows of five sessions, agents, tools and users, a minute apart from the first of March 2026 on."""
     conn.executemany(
         """insert into audit_tool_calls select null, 't', ?1, null, 's' || (?1 % 5), 'a' || (?1 % 5),
-        'tool' || (?1 % 5), '{}', 'out', case when ?1 % 10 then 'completed' else 'failed' end, ?1, 'u' || (?1 % 5),
+        'tool' || (?1 % 5), '{}', x'6f7574', case when ?1 % 10 then 'completed' else 'failed' end, ?1, 'u' || (?1 % 5),
         null, strftime('%Y-%m-%dT%H:%M:%S.000000Z', '2026-03-01', ?1 || ' minutes')""",
         [(n,) for n in range(count)],
     )
@@ -347,11 +348,11 @@ async def test_it_is_for_admins_alone(filled: Filled) -> None:
     assert (await client.get(URL, headers={"Authorization": ""})).status_code == 401
 
 
-@pytest.mark.parametrize("filter", [*bytebrew_audit._FILTERS, "from", "to", ""])
+@pytest.mark.parametrize("filter", [*LEDGER.filters, "from", "to", ""])
 async def test_every_filter_is_answered_by_an_index_in_the_order_of_its_rows(filled: Filled, filter: str) -> None:
     value = {"from": "2026-03-02", "to": "2026-03-02", "status": "failed"}.get(filter, "x")
-    wanted = bytebrew_audit._wanted({filter: value})
-    after = bytebrew_audit.ToolCallEntry(
+    wanted = LEDGER.wanted({filter: value})
+    after = ToolCallEntry(
         **dict.fromkeys(("session_id", "agent_name", "tool_name", "input", "output", "user_id", "call_id"), ""),
         id="7",
         status="failed",
@@ -361,10 +362,10 @@ async def test_every_filter_is_answered_by_an_index_in_the_order_of_its_rows(fil
         confirmed_by=None,
     )
 
-    def plan(conn: sqlite3.Connection, after: bytebrew_audit.ToolCallEntry | None) -> str:
+    def plan(conn: sqlite3.Connection, after: ToolCallEntry | None) -> str:
         statements: list[str] = []
         conn.set_trace_callback(statements.append)
-        bytebrew_audit._entries(conn, wanted, 50, after=after)
+        LEDGER.entries(conn, wanted, 50, after=after)
         conn.set_trace_callback(None)
         return " ".join(row["detail"] for row in conn.execute(f"explain query plan {statements[-1]}"))
 
@@ -411,14 +412,14 @@ async def test_rows_of_one_moment_are_exported_once_each() -> None:
 
 async def test_an_export_is_sent_as_it_is_read(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[int] = []
-    entries = bytebrew_audit._entries
+    entries = Ledger.entries
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         found = entries(*args, **kwargs)
         held.append(len(found))
         return found
 
-    monkeypatch.setattr(bytebrew_audit, "_entries", counted)
+    monkeypatch.setattr(Ledger, "entries", counted)
     async with filled[1].stream("GET", URL, params={"format": "ndjson"}) as answer:
         pieces = answer.aiter_raw()
         assert (await anext(pieces)).count(b"\n") >= 1

@@ -1,0 +1,225 @@
+"""The audit of changes: who changed what, from what to what, and who was refused."""
+
+import sqlite3
+import time
+from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from bytebrew import ANYONE, Action, Actor, Request, Route, Stream
+
+from .ledger import PAGING, Ledger, Page
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+MOST_REFUSED = 5
+"""Refusals of one client in a minute that are told one by one; those that follow are counted."""
+MOST_CLIENTS = 100
+"""Clients in a minute that are told apart; those that follow count as one."""
+MINUTE = 60.0
+TABLE = """
+create table audit_changes (
+  id integer primary key,
+  timestamp text not null,
+  actor text not null,
+  actor_type text not null,
+  actor_id text not null,
+  action text not null,
+  resource text not null,
+  resource_type text not null,
+  resource_id text not null,
+  details text not null
+) strict;
+create index audit_changes_time on audit_changes (timestamp);
+create index audit_changes_actor_type on audit_changes (actor_type, timestamp);
+create index audit_changes_action on audit_changes (action, timestamp);
+create index audit_changes_resource on audit_changes (resource, timestamp);
+"""
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """A field that has another value than before: null where there is or was none, `***` for a secret."""
+
+    field: str
+    old_value: Any
+    new_value: Any
+
+
+class Details(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a request was and did.
+
+    `subject` is the caller's own, of which there is one at all times. `reason` says why a login was refused, `more` how
+    many like it were refused in the same minute and have no entry.
+    """
+
+    method: str
+    path: str
+    status_code: int
+    client: str
+    request_id: str
+    subject: str = ""
+    changes: list[Change] = []
+    reason: str = ""
+    more: int = 0
+
+
+class ChangeEntry(Struct, frozen=True, kw_only=True):
+    """What a caller did; `resource` is the method and the path, `actor_id` a user's id or a token's name."""
+
+    id: str
+    timestamp: str
+    actor: str
+    actor_type: str
+    actor_id: str
+    action: str
+    resource: str
+    resource_type: str
+    resource_id: str
+    details: Details
+
+
+class ChangePage(Page[ChangeEntry], frozen=True, kw_only=True):
+    """A page of changes, newest first."""
+
+
+def _entry(row: sqlite3.Row) -> ChangeEntry:
+    values = dict(row) | {"id": str(row["id"]), "details": msgspec.json.decode(row["details"], type=Details)}
+    return ChangeEntry(**values)
+
+
+LEDGER = Ledger(
+    "audit_changes",
+    "timestamp",
+    {"actor_type": "actor_type", "action": "action", "resource": "resource"},
+    _entry,
+)
+
+
+class Refused(Struct):
+    """The refusals of one client in this minute."""
+
+    last: Action
+    count: int = 0
+    untold: int = 0
+
+
+class Changes:
+    """An engine's audit of changes."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._refused: dict[str, Refused] = {}
+        self._until = 0.0
+
+    async def take(self, action: Action) -> None:
+        """Stores an action; refusals beyond a few a minute are stored as their number."""
+        if action.name != "auth.fail":
+            await self._engine.db.write(_store, action)
+            return
+        if time.monotonic() >= self._until:
+            await self.settle()
+            self._refused, self._until = {}, time.monotonic() + MINUTE
+        client = _network(action.client)
+        if client not in self._refused and len(self._refused) >= MOST_CLIENTS:
+            client = ""
+        refused = self._refused.setdefault(client, Refused(action))
+        refused.count, refused.last = refused.count + 1, action
+        if refused.count > MOST_REFUSED:
+            refused.untold += 1
+        else:
+            await self._engine.db.write(_store, action)
+
+    async def settle(self) -> None:
+        """Stores how many refusals have no entry yet."""
+        for refused in list(self._refused.values()):
+            if more := refused.untold:
+                refused.untold = 0
+                await self._engine.db.write(_store, refused.last, more)
+
+    async def list_changes(self, request: Request[None]) -> Page[ChangeEntry] | Stream:
+        """Changes by page, newest first, or all of them as NDJSON."""
+        await self.settle()
+        return await LEDGER.answer(request)
+
+    def route(self) -> Route:
+        """Where the changes are read."""
+        return Route(
+            method="GET",
+            path="/api/v1/audit",
+            scope="admin",
+            run=self.list_changes,
+            summary="List changes for an audit",
+            query={
+                "actor_type": "admin, user, api_token or anonymous",
+                "action": "such as agent.update or auth.fail",
+                "resource": "the method and the path, such as PUT /api/v1/agents/sales",
+                **PAGING,
+            },
+            answer=ChangePage,
+        )
+
+
+def of(engine: "Engine") -> Changes:
+    """The audit of an engine."""
+    owners = (getattr(route.run, "__self__", None) for route in engine.routes)
+    return next(owner for owner in owners if isinstance(owner, Changes))
+
+
+def _store(conn: sqlite3.Connection, action: Action, more: int = 0) -> None:
+    method, _, path = action.resource.partition(" ")
+    details = Details(
+        method=method,
+        path=path,
+        status_code=action.status,
+        client=action.client,
+        request_id=action.request_id,
+        subject="" if action.actor is ANYONE else action.actor.subject,
+        changes=_changes(action.before or {}, action.after or {}),
+        reason=action.reason,
+        more=more,
+    )
+    conn.execute(
+        """insert into audit_changes (timestamp, actor, actor_type, actor_id, action, resource, resource_type,
+        resource_id, details) values (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        (
+            action.moment,
+            action.actor.name,
+            _kind(action.actor),
+            action.actor.name if action.actor.kind == "token" else action.actor.subject.removeprefix("user:"),
+            action.name,
+            action.resource,
+            action.resource_type,
+            action.resource_id,
+            msgspec.json.encode(details).decode(),
+        ),
+    )
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
+    return [
+        Change(field=field, old_value=before.get(field), new_value=after.get(field))
+        for field in before | after
+        if before.get(field) != after.get(field) and field != "updated_at"
+    ]
+
+
+def _kind(actor: Actor) -> str:
+    if actor is ANYONE:
+        return "anonymous"
+    if actor.kind == "token":
+        return "api_token"
+    return "admin" if actor.is_admin else "user"
+
+
+def _network(client: str) -> str:
+    """The address, or of an address of version 6 the network that one client has to itself."""
+    try:
+        address = ip_address(client)
+    except ValueError:
+        return client
+    if not isinstance(address, IPv6Address) or address.ipv4_mapped:
+        return client
+    return str(IPv6Network((int(address) >> 64 << 64, 64)))

@@ -1,0 +1,281 @@
+"""The tool `manage_tasks`: an agent's own list of tasks, and work that it hands to agents in the background."""
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bytebrew import (
+    Actor,
+    Agent,
+    Call,
+    EngineError,
+    NewTask,
+    Task,
+    TaskPatch,
+    Tool,
+    ToolError,
+    Toolset,
+    hookimpl,
+    input_schema,
+)
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+NAME = "manage_tasks"
+Action = Literal[
+    "create",
+    "create_subtask",
+    "update",
+    "get",
+    "list",
+    "list_subtasks",
+    "get_ready",
+    "get_next",
+    "approve",
+    "start",
+    "complete",
+    "fail",
+    "cancel",
+    "set_status",
+    "set_priority",
+    "assign",
+]
+Target = Literal["approved", "in_progress", "completed", "failed", "cancelled"]
+TARGETS: dict[str, Target] = {
+    "approve": "approved",
+    "start": "in_progress",
+    "complete": "completed",
+    "fail": "failed",
+    "cancel": "cancelled",
+}
+_SHORT = ("id", "title", "status", "priority", "mode", "agent", "parent_task_id", "blocked_by")
+_LONG = (*_SHORT, "description", "acceptance_criteria", "result", "error")
+
+
+def _says(text: str) -> Meta:
+    return Meta(description=text)
+
+
+class Item(Struct, forbid_unknown_fields=True):
+    """One of several tasks to create."""
+
+    title: str
+    description: str | None = None
+    acceptance_criteria: list[str] | None = None
+    priority: int | None = None
+
+
+class Arguments(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What a model may send."""
+
+    action: Action
+    tasks: Annotated[list[Item], Meta(max_length=64)] | None = None
+    task_id: str | None = None
+    title: str | None = None
+    description: str | None = None
+    acceptance_criteria: Annotated[list[str], _says("when the task is done")] | None = None
+    priority: Annotated[int, _says("0 normal, 1 high, 2 critical")] | None = None
+    blocked_by: Annotated[list[str], _says("ids of tasks that must be completed first")] | None = None
+    parent_task_id: str | None = None
+    agent_id: (
+        Annotated[str, _says("the agent that does it in the background; without it you do it yourself")] | None
+    ) = None
+    require_approval: bool | None = None
+    status: Annotated[Target, _says("for set_status")] | None = None
+    result: Annotated[str, _says("for complete: what came of it")] | None = None
+    reason: Annotated[str, _says("for fail and cancel")] | None = None
+
+
+class ManageTasks(Tool):
+    """Keeps the tasks of the session in which it is called; `agents` may be given work in the background."""
+
+    name = NAME
+    description = (
+        "Keeps your list of tasks in this conversation. create (title, or tasks for several), create_subtask "
+        "(parent_task_id), update, get, list, list_subtasks, get_ready (what nothing blocks any more), get_next (what "
+        "to do now), approve, start, complete (result), fail (reason), cancel, set_status, set_priority. With "
+        "agent_id, create and assign hand a task to an agent that works on it in the background."
+    )
+    input_schema = input_schema(Arguments)
+    idempotent = True  # a task that a call has made is found again by its id, a step that was taken is not taken twice
+    source = "tasks"
+
+    def __init__(self, engine: "Engine", agents: Sequence[str] = ()) -> None:
+        self._engine = engine
+        self._agents = frozenset(agents)
+
+    async def run(self, call: Call, input: dict[str, Any]) -> Any:
+        try:
+            given = msgspec.convert(input, Arguments)
+            return await self._answer(call, given)
+        except msgspec.ValidationError as error:
+            raise ToolError(f"The arguments do not fit: {error}") from error
+        except EngineError as error:
+            raise ToolError(error.message) from error
+
+    async def _answer(self, call: Call, given: Arguments) -> Any:
+        tasks = self._engine.tasks
+        actor = Actor(subject=call.subject, name=call.subject, kind="user", scopes=frozenset())
+        here = {task.id: task for task in await tasks.of_session(call.session_id)}
+        match given.action:
+            case "create" | "create_subtask":
+                if given.action == "create_subtask":
+                    _known(here, given.parent_task_id, "parent_task_id")
+                return await self._create(call, given, here)
+            case "list":
+                return _listed(here.values())
+            case "list_subtasks":
+                parent = _known(here, given.parent_task_id or given.task_id, "parent_task_id")
+                return _listed(task for task in here.values() if task.parent_task_id == parent.id)
+            case "get_ready":
+                ready = await tasks.ready(call.session_id)
+                if given.parent_task_id is not None:
+                    parent = _known(here, given.parent_task_id, "parent_task_id")
+                    ready = [task for task in ready if task.parent_task_id == parent.id]
+                return _listed(ready)
+            case "get_next":
+                begun = [task for task in here.values() if task.status == "in_progress"]
+                begun.sort(key=lambda task: -task.priority)
+                mine = [task for task in (*begun, *await tasks.ready(call.session_id)) if task.mode == "interactive"]
+                return _shown(mine[0], _LONG) if mine else "There is nothing to do now"
+        task = _known(here, given.task_id, "task_id")
+        match given.action:
+            case "update":
+                task = await tasks.update(task.id, actor, _patch(here, given))
+            case "set_priority":
+                if given.priority is None:
+                    raise ToolError("Say which priority: 0 normal, 1 high, 2 critical")
+                task = await tasks.update(task.id, actor, msgspec.convert({"priority": given.priority}, TaskPatch))
+            case "assign":
+                task = await tasks.assign(task.id, actor, self._allowed(call, given.agent_id or ""))
+            case "get":
+                pass
+            case action:
+                target = TARGETS.get(action, given.status)
+                if target is None:
+                    raise ToolError(f"Say which status: {', '.join(TARGETS.values())}")
+                task = await self._move(call, actor, task, target, given)
+        return _shown(task, _LONG)
+
+    async def _create(self, call: Call, given: Arguments, here: dict[str, Task]) -> Any:
+        agent = self._allowed(call, given.agent_id) if given.agent_id else call.agent
+        parent, blockers = given.parent_task_id, given.blocked_by or []
+        for task_id in blockers if parent is None else (parent, *blockers):
+            _known(here, task_id, "blocked_by")
+        if parent is None and given.agent_id:
+            # work within work: it ends with the task at hand, and nests only so deep
+            parent = next((task.id for task in here.values() if _at_hand(task, call)), None)
+        items = given.tasks or [
+            Item(given.title or "", given.description, given.acceptance_criteria, given.priority),
+        ]
+        new = [
+            msgspec.convert(
+                {
+                    "agent": agent,
+                    "title": item.title,
+                    "description": item.description or "",
+                    "schema": call.schema,
+                    "mode": "background" if given.agent_id else "interactive",
+                    "priority": item.priority or 0,
+                    "acceptance_criteria": item.acceptance_criteria or (),
+                    "blocked_by": blockers,
+                    "parent_task_id": parent,
+                    "require_approval": given.require_approval or False,
+                },
+                NewTask,
+            )
+            for item in items
+        ]
+
+        def add(conn: sqlite3.Connection) -> list[Task]:
+            return [
+                self._engine.tasks.add(conn, one, call.subject, "agent", task_id=_id(call, n), made_in=call.session_id)
+                for n, one in enumerate(new)
+            ]
+
+        made = await self._engine.db.write(add)
+        self._engine.tasks.wake()
+        return _listed(made) if given.tasks else _shown(made[0], _LONG)
+
+    def _allowed(self, call: Call, agent: str) -> str:
+        if agent not in self._agents:
+            known = ", ".join(sorted(self._agents)) or "nobody"
+            raise ToolError(f"You may give work to {known}, not to '{agent[:255]}'")
+        return agent
+
+    async def _move(self, call: Call, actor: Actor, task: Task, target: Target, given: Arguments) -> Task:
+        tasks = self._engine.tasks
+        if task.status == target:
+            return task
+        if target == "cancelled" and not _at_hand(task, call):
+            await tasks.cancel(task.id, actor, given.reason or "")
+            return next(one for one in await tasks.of_session(call.session_id) if one.id == task.id)
+        if task.mode == "background" and not (_at_hand(task, call) and target in ("completed", "failed")):
+            words = "a person approves it" if target == "approved" else f"the agent '{task.agent}' works on it"
+            raise ToolError(f"You cannot take this task to {target}: {words}")
+        if target == "failed" and not given.reason:
+            raise ToolError("Say in reason why it failed")
+        told = given.result if target == "completed" else given.reason
+        return await tasks.move(task.id, actor, target, told, within=call.turn_id)
+
+
+class TaskTools(Toolset):
+    """The tool for each agent that names it."""
+
+    lists = ("tools",)
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+
+    async def tools(self, agent: Agent) -> Sequence[Tool]:
+        return [ManageTasks(self._engine, (agent.name, *agent.can_spawn))] if NAME in agent.tools else []
+
+    async def all(self) -> Sequence[Tool]:
+        return [ManageTasks(self._engine)]
+
+
+def _id(call: Call, number: int) -> str:
+    """The id of a task that a call makes: the same however often the call runs."""
+    return f"task_{hashlib.sha256(f'{call.turn_id} {call.call_id} {number}'.encode()).hexdigest()[:24]}"
+
+
+def _at_hand(task: Task, call: Call) -> bool:
+    """Whether the call is made in the work on this task."""
+    return task.mode == "background" and task.session_id == call.session_id
+
+
+def _known(here: dict[str, Task], task_id: str | None, field: str) -> Task:
+    if not task_id:
+        raise ToolError(f"Say which task in {field}")
+    if task_id not in here:
+        raise ToolError(f"There is no task '{task_id[:255]}' in this conversation")
+    return here[task_id]
+
+
+def _patch(here: dict[str, Task], given: Arguments) -> TaskPatch:
+    for task_id in given.blocked_by or ():
+        _known(here, task_id, "blocked_by")
+    fields = ("title", "description", "acceptance_criteria", "priority", "blocked_by")
+    changes = {field: value for field in fields if (value := getattr(given, field)) is not None}
+    if not changes:
+        raise ToolError(f"Say what to change: {', '.join(fields)}")
+    return msgspec.convert(changes, TaskPatch)
+
+
+def _shown(task: Task, fields: Sequence[str]) -> dict[str, Any]:
+    """What a model is told of a task: no field that says nothing."""
+    return {name: value for name in fields if (value := getattr(task, name)) not in (None, "", ())}
+
+
+def _listed(tasks: Any) -> list[dict[str, Any]]:
+    return [_shown(task, _SHORT) for task in tasks]
+
+
+@hookimpl
+def register_toolsets(register: Any, engine: "Engine") -> None:
+    register(TaskTools(engine))
