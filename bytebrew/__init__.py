@@ -36,7 +36,7 @@ from bytebrew.sections import ConfigSection
 from bytebrew.settings import Core, Settings
 from bytebrew.sse import ServerSentEvent
 from bytebrew.tools import Call, Outcome, Result, Risk, SpawnLimits, Tool, Toolset, input_schema, tool
-from bytebrew.variables import resolved
+from bytebrew.variables import environment, resolved
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine as Engine
@@ -115,6 +115,7 @@ __all__ = [
     "UpstreamError",
     "Url",
     "Usage",
+    "environment",
     "hookimpl",
     "input_schema",
     "masked",

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 
 from bytebrew.errors import Unprocessable
 from bytebrew.secrets import Secrets
@@ -10,6 +11,11 @@ _VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]{0,254})(?::-([^}]*))?\}"
 _WRITTEN = re.compile(rf"\$\$\{{|{_VARIABLE}")
 _CREDENTIAL = re.compile(rf"((?:[A-Za-z]{{1,20}} )?){_VARIABLE}")
 OWN = "BYTEBREW_"
+
+
+def environment() -> Mapping[str, str]:
+    """What variables stand for: the process's environment, without the engine's own settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
 
 
 def expanded(text: str) -> tuple[str, list[str]]:

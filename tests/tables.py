@@ -63,7 +63,7 @@ def _sample(kind: inspect.Type) -> Any:
         case inspect.VarTupleType() | inspect.ListType():
             return [_sample(kind.item_type)] * (kind.min_length or 0)
         case inspect.DictType():
-            return {}
+            return {_sample(kind.key_type): _sample(kind.value_type)} if kind.min_length else {}
         case inspect.UnionType():
             return _sample(next(one for one in kind.types if not isinstance(one, inspect.NoneType)))
         case inspect.AnyType():

@@ -1,10 +1,9 @@
 """Declarative HTTP tools: an operator writes a request down, a model fills in its parameters."""
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bytebrew import Agent, Tool, Toolset, hookimpl
+from bytebrew import Agent, Tool, Toolset, environment, hookimpl
 
 from . import store
 from .declared import DeclaredTool
@@ -31,7 +30,7 @@ class HttpTools(Toolset):
         return [self._declared(one) for one in await self._engine.db.read(store.named, wanted)] if wanted else ()
 
     def _declared(self, stored: store.Stored) -> Tool:
-        return DeclaredTool(stored, self._engine.http, self._engine.secrets.open, os.environ)
+        return DeclaredTool(stored, self._engine.http, self._engine.secrets.open, environment())
 
 
 @hookimpl

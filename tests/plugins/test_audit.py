@@ -4,8 +4,9 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -29,6 +30,7 @@ from bytebrew.testing import (
 from tests.tables import all_but, check_refusal, token_with
 
 URL = "/api/v1/audit/tool-calls"
+CHAT = "/api/v1/schemas/test/chat"
 MANY = 10_000
 
 
@@ -67,7 +69,11 @@ def calls(*wanted: ToolCall) -> ScriptedProvider:
 
 @asynccontextmanager
 async def audited(
-    provider: ScriptedProvider, *plugins: tuple[str, object], **agent: Any
+    provider: ScriptedProvider,
+    *plugins: tuple[str, object],
+    data: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    **agent: Any,
 ) -> AsyncIterator[tuple[Engine, httpx.AsyncClient]]:
     """An engine with the tools above and an agent that has them."""
     given = (shout, fail, flood, hang)
@@ -77,8 +83,9 @@ async def audited(
             register(one)
 
     tools = plugin("tools", register_tools=register_tools)
-    async with served_engine(providing(provider), tools, *plugins) as (engine, client):
-        await scripted_schema(engine, tools=tuple(one.name for one in given), **agent)
+    async with served_engine(providing(provider), tools, *plugins, data=data, settings=settings) as (engine, client):
+        if not any(one.name == "test" for one in await engine.agents()):
+            await scripted_schema(engine, tools=tuple(one.name for one in given), **agent)
         yield engine, client
 
 
@@ -171,6 +178,50 @@ async def test_a_row_that_the_end_of_the_engine_has_prevented_is_made_up_for_at_
         while engine.runner.turns:
             await asyncio.sleep(0.005)
         assert sorted((row["call_id"], row["output"]) for row in await rows(client)) == [("c1", "A"), ("c2", "B")]
+
+
+async def test_what_a_client_has_seen_of_a_call_is_in_the_audit() -> None:
+    gate = asyncio.Event()
+    provider = ScriptedProvider([ToolCall("shout", {"text": "a"}, "c1")], [gate, say("done")])
+    async with audited(provider) as (_, client):
+        async with client.stream("POST", "/api/v1/schemas/test/chat", json={"message": "go"}) as response:
+            async for event in events_of(response):
+                if event.event == "tool_result":
+                    assert [row["call_id"] for row in await rows(client)] == ["c1"]
+                    gate.set()
+        assert gate.is_set()
+
+
+async def test_a_call_of_a_turn_that_could_not_be_taken_up_is_there_as_failed(tmp_path: Path) -> None:
+    async with audited(calls(ToolCall("hang", {}, "c1")), data=tmp_path) as (engine, client):
+        begun = asyncio.create_task(chat(client, "test", "go"))
+        count = "select count(*) from tool_calls"
+        while not await engine.db.read(lambda conn: conn.execute(count).fetchone()[0]):
+            await asyncio.sleep(0.005)
+        await engine.db.write(lambda conn: conn.execute("update turns set own_key = 1").rowcount)
+    await asyncio.gather(begun, return_exceptions=True)
+    async with served_engine(data=tmp_path) as (_, client):
+        [row] = await rows(client)
+    assert (row["call_id"], row["status"]) == ("c1", "failed")
+    assert "ended before this call did" in row["output"]
+
+
+async def test_nothing_is_recorded_while_the_plugin_is_off(tmp_path: Path) -> None:
+    for disabled, count in (("", 1), ("audit", 1), ("", 2)):
+        shouting = calls(ToolCall("shout", {"text": "hi"}))
+        settings = {"BYTEBREW_DISABLED_PLUGINS": disabled}
+        async with audited(shouting, data=tmp_path, settings=settings) as (engine, client):
+            assert "event: tool_result" in (await client.post(CHAT, json={"message": "go"})).text
+            assert (await client.get(URL)).status_code == (404 if disabled else 200)
+            sql = "select count(*) from audit_tool_calls"
+            assert await engine.db.read(lambda conn: conn.execute(sql).fetchone()[0]) == count
+
+
+async def test_an_output_may_hold_any_character() -> None:
+    async with audited(calls(ToolCall("shout", {"text": "a\0b💥"}))) as (_, client):
+        await chat(client, "test", "go")
+        [row] = await rows(client)
+    assert row["output"] == "A\0B💥"
 
 
 async def test_an_output_is_cut_at_10_kb_between_characters() -> None:

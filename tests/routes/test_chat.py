@@ -12,7 +12,8 @@ from bytebrew.events import MessageDelta, Thinking
 from bytebrew.messages import Attachment, ToolCall, Usage
 from bytebrew.notation import new_uuid
 from bytebrew.providers import Capabilities
-from bytebrew.testing import ScriptedProvider, chat, names, providing, scripted_schema, served_engine
+from bytebrew.testing import ScriptedProvider, chat, names, plugin, providing, scripted_schema, served_engine
+from bytebrew.tools import tool
 from tests.tables import check_refusal
 from tests.upstream import data, streamed, upstream
 
@@ -57,6 +58,32 @@ async def test_the_stream_has_its_headers_and_begins_with_a_comment() -> None:
     assert response.headers["x-accel-buffering"] == "no"
     assert "server" not in response.headers
     assert raw.startswith(b": ok\n\nid: 1\nevent: ")
+
+
+async def test_the_headers_say_where_the_time_went() -> None:
+    @tool
+    async def nap() -> str:
+        """Sleeps a little."""
+        await asyncio.sleep(0.1)
+        return "awake"
+
+    def timing(answer: httpx.Response) -> dict[str, float]:
+        parts = [part.split(";dur=") for part in answer.headers["server-timing"].split(", ")]
+        return {name: float(milliseconds) for name, milliseconds in parts}
+
+    provider = ScriptedProvider([0.2, ToolCall("nap", {})], [0.2, MessageDelta(content="done")])
+    naps = plugin("naps", register_tools=lambda register: register(nap))
+    async with served_engine(providing(provider), naps) as (engine, client):
+        await scripted_schema(engine, tools=("nap",))
+        url = "/api/v1/schemas/test/chat"
+        whole = timing(await client.post(url, json={"message": "hi", "stream": False}))
+        streamed = timing(await client.post(url, json={"message": "hi"}))
+    assert set(whole) == {"engine", "model", "tools"}
+    assert 390 <= whole["model"] < 2000
+    assert 90 <= whole["tools"] < 1000
+    assert 0 < whole["engine"] < 300
+    assert set(streamed) == {"engine"}
+    assert 0 < streamed["engine"] < 300
 
 
 async def test_a_schema_is_found_by_name_and_by_id() -> None:
