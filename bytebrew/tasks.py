@@ -73,6 +73,10 @@ class Tasks:
         """
         return tasks.create(conn, new, owner, source, task_id=task_id, made_in=made_in)
 
+    def check(self, conn: sqlite3.Connection, agent: str, schema: str) -> None:
+        """Unprocessable unless there is such an agent, and in the schema where one is named."""
+        tasks.check(conn, agent, schema)
+
     def wake(self) -> None:
         """Has the workers look again."""
         self._woken.set()

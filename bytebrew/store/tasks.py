@@ -58,10 +58,7 @@ def create(
     """
     if task_id and conn.execute("select 1 from tasks where id = ?", (task_id,)).fetchone():
         return get(conn, task_id)
-    if not conn.execute("select 1 from agents where name = ?", (new.agent,)).fetchone():
-        raise Unprocessable(f"There is no agent '{new.agent}'", details=[Detail("$.agent", "no such agent")])
-    if new.schema and made_in is None:
-        _check_member(conn, new.schema, new.agent)
+    check(conn, new.agent, new.schema if made_in is None else "")
     for n, blocker in enumerate(new.blocked_by):
         _owned(conn, blocker, owner, f"$.blocked_by[{n}]")
     if new.parent_task_id is not None:
@@ -90,15 +87,19 @@ def create(
     return get(conn, values["id"])
 
 
-def _check_member(conn: sqlite3.Connection, schema: str, agent: str) -> None:
+def check(conn: sqlite3.Connection, agent: str, schema: str) -> None:
+    """Unprocessable unless there is such an agent, and in the schema where one is named."""
+    if not conn.execute("select 1 from agents where name = ?", (agent,)).fetchone():
+        raise Unprocessable(f"There is no agent '{agent[:255]}'", details=[Detail("$.agent", "no such agent")])
+    if not schema:
+        return
     try:
         members = schemas.get(conn, schema).agents
     except NotFound as error:
         raise Unprocessable(error.message, details=[Detail("$.schema", "no such schema")]) from error
     if agent not in members:
-        raise Unprocessable(
-            f"The schema '{schema}' has no agent '{agent}'", details=[Detail("$.agent", "is not in the schema")]
-        )
+        details = [Detail("$.agent", "is not in the schema")]
+        raise Unprocessable(f"The schema '{schema}' has no agent '{agent}'", details=details)
 
 
 def _owned(conn: sqlite3.Connection, task_id: str, owner: str, path: str) -> sqlite3.Row:
@@ -314,9 +315,8 @@ def update(conn: sqlite3.Connection, task_id: str, actor: Actor, patch: TaskPatc
         raise Conflict(f"The task has {row['status']} and cannot be changed", code="bad_transition")
     changes: dict[str, Any] = {k: v for k, v in msgspec.structs.asdict(patch).items() if v is not UNSET}
     if (agent := changes.get("agent", row["agent"])) != row["agent"]:
-        _check_agent(conn, row, agent)
-        if row["schema"]:
-            _check_member(conn, row["schema"], agent)
+        _check_waiting(row)
+        check(conn, agent, row["schema"])
     for n, blocker in enumerate(changes.get("blocked_by", ())):
         _owned(conn, blocker, row["owner"], f"$.blocked_by[{n}]")
         if blocker == task_id or _waits_for(conn, blocker, task_id):
@@ -333,18 +333,17 @@ def update(conn: sqlite3.Connection, task_id: str, actor: Actor, patch: TaskPatc
 def assign(conn: sqlite3.Connection, task_id: str, actor: Actor, agent: str) -> Task:
     """The task given to an agent to do in the background, in a session of its own."""
     row = _row(conn, task_id, actor)
-    _check_agent(conn, row, agent)
+    _check_waiting(row)
+    check(conn, agent, "")
     session_id = new_uuid() if row["mode"] == "interactive" else row["session_id"]
     sql = "update tasks set agent = ?, mode = 'background', session_id = ? where id = ?"
     conn.execute(sql, (agent, session_id, task_id))
     return get(conn, task_id)
 
 
-def _check_agent(conn: sqlite3.Connection, row: sqlite3.Row, agent: str) -> None:
+def _check_waiting(row: sqlite3.Row) -> None:
     if row["started_at"] is not None or row["status"] in ENDED:
         raise Conflict("The task has begun; its agent stays", code="bad_transition")
-    if not conn.execute("select 1 from agents where name = ?", (agent,)).fetchone():
-        raise Unprocessable(f"There is no agent '{agent[:255]}'", details=[Detail("$.agent", "no such agent")])
 
 
 def _waits_for(conn: sqlite3.Connection, start: str, goal: str) -> bool:

@@ -1,13 +1,12 @@
 """HTTP tools over REST, and a trial of one."""
 
 import asyncio
-import os
 import time
 from typing import Any
 
 from msgspec import Struct
 
-from bytebrew import Conflict, Detail, Request, Route, ToolError
+from bytebrew import Conflict, Detail, Request, Route, ToolError, environment
 
 from . import store
 from .declared import DeclaredTool
@@ -62,7 +61,7 @@ async def try_tool(request: Request[Trial]) -> TrialResult:
     """Runs an HTTP tool once, without asking anyone; what becomes of it is in the answer, not in the status."""
     engine = request.engine
     stored = await engine.db.read(store.get, request.path["name"])
-    tool = DeclaredTool(stored, engine.http, engine.secrets.open, os.environ)
+    tool = DeclaredTool(stored, engine.http, engine.secrets.open, environment())
     headers = {name: value for name, value in request.headers.items() if name != "authorization"}  # an operator's own
     began, status = time.monotonic(), None
     try:

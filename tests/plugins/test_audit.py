@@ -207,13 +207,13 @@ async def test_a_call_of_a_turn_that_could_not_be_taken_up_is_there_as_failed(tm
 
 
 async def test_nothing_is_recorded_while_the_plugin_is_off(tmp_path: Path) -> None:
+    sql = "select count(*) from audit_tool_calls"
     for disabled, count in (("", 1), ("audit", 1), ("", 2)):
         shouting = calls(ToolCall("shout", {"text": "hi"}))
         settings = {"BYTEBREW_DISABLED_PLUGINS": disabled}
         async with audited(shouting, data=tmp_path, settings=settings) as (engine, client):
             assert "event: tool_result" in (await client.post(CHAT, json={"message": "go"})).text
             assert (await client.get(URL)).status_code == (404 if disabled else 200)
-            sql = "select count(*) from audit_tool_calls"
             assert await engine.db.read(lambda conn: conn.execute(sql).fetchone()[0]) == count
 
 

@@ -1,0 +1,109 @@
+"""What an operator writes down of schedules and webhooks, and the rules that they keep."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+import msgspec
+from cronsim import CronSim, CronSimError
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from bytebrew import Detail, InvalidRequest, Name
+
+Cron = Annotated[str, Meta(max_length=200, description="minute, hour, day, month, weekday, such as 0 9 * * MON-FRI")]
+Zone = Annotated[str, Meta(max_length=64, description="a time zone of the IANA database, such as Europe/Berlin")]
+Missed = Annotated[Literal["skip", "once"], Meta(description="what becomes of moments at which the engine was down")]
+Title = Annotated[str, Meta(max_length=256)]
+Text = Annotated[str, Meta(max_length=8192)]
+Schema = Annotated[str, Meta(max_length=63)]
+Secret = Annotated[str, Meta(max_length=1000)]
+LEAST_SECRET = 16
+
+
+class NewSchedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A schedule to create: at each moment of `cron` the agent gets a task.
+
+    Moments that were missed while the engine was down are skipped, or made up for by one task. `title` and `message` are
+    the task's title and description; without a title it is the schedule's name.
+    """
+
+    name: Name
+    cron: Cron
+    agent: Name
+    timezone: Zone = "UTC"
+    missed: Missed = "skip"
+    title: Title = ""
+    message: Text = ""
+    schema: Schema = ""
+    enabled: bool = True
+
+
+class SchedulePatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Changes to a schedule; what is left out stays."""
+
+    cron: Cron | UnsetType = UNSET
+    agent: Name | UnsetType = UNSET
+    timezone: Zone | UnsetType = UNSET
+    missed: Missed | UnsetType = UNSET
+    title: Title | UnsetType = UNSET
+    message: Text | UnsetType = UNSET
+    schema: Schema | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+
+
+class NewWebhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A webhook to create: each signed request to /api/v1/webhooks/{name} gives the agent a task.
+
+    In `title` and `message`, the task's title and description, `{{body}}` is the whole body of the request and
+    `{{body.order.id}}` a value in its JSON. Without a `secret` one is made, which is shown this once.
+    """
+
+    name: Name
+    agent: Name
+    title: Title = ""
+    message: Text = "{{body}}"
+    schema: Schema = ""
+    enabled: bool = True
+    secret: Secret = ""
+
+
+class WebhookPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Changes to a webhook; what is left out stays, and so does the secret when it is empty."""
+
+    agent: Name | UnsetType = UNSET
+    title: Title | UnsetType = UNSET
+    message: Text | UnsetType = UNSET
+    schema: Schema | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+    secret: Secret | UnsetType = UNSET
+
+
+def changes(patch: Struct) -> dict[str, Any]:
+    """The fields that a patch sets."""
+    return {name: value for name, value in msgspec.structs.asdict(patch).items() if value is not UNSET}
+
+
+def next_moment(schedule: NewSchedule, after: datetime) -> datetime:
+    """The first moment of a schedule after another, which is InvalidRequest where there is none.
+
+    As with Debian's cron, a moment within the hour that a change of clocks leaves out comes right behind it, and one
+    within the hour that comes twice comes once.
+    """
+    faults: Sequence[Detail]
+    try:
+        zone = ZoneInfo(schedule.timezone)
+    except (KeyError, ValueError, OSError) as error:  # unknown, malformed, a folder of zones
+        faults = [Detail("$.timezone", "is no time zone; try Europe/Berlin")]
+        raise InvalidRequest(f"'{schedule.timezone}' is not a time zone", details=faults) from error
+    fields = schedule.cron.split()
+    try:
+        if len(fields) != 5:
+            raise CronSimError("Five fields, please: minute, hour, day, month, weekday")
+        moments = CronSim(" ".join(fields), after.astimezone(zone))
+        # in the second of two equal hours it tells moments of the first
+        return next(moment for moment in moments if moment > after).astimezone(UTC)
+    except (CronSimError, StopIteration, OverflowError) as error:
+        words = str(error) or "It has no moment"
+        faults = [Detail("$.cron", words)]
+        raise InvalidRequest(f"'{schedule.cron}' is not a schedule: {words}", details=faults) from error

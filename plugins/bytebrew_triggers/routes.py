@@ -1,0 +1,163 @@
+"""Schedules and webhooks over REST."""
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from bytebrew import Request, Route
+
+from . import store
+from .definition import NewSchedule, NewWebhook, SchedulePatch, WebhookPatch
+from .schedules import Schedules
+from .store import SCHEDULE, WEBHOOK, Kind
+from .webhooks import Received, Webhooks
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+
+class Schedule(NewSchedule, frozen=True, kw_only=True, omit_defaults=False):
+    """A schedule, when it fires next, and what came of it last; `last_error` says why it made no task."""
+
+    next_at: str | None
+    last_at: str | None
+    last_task_id: str | None
+    last_error: str | None
+    created_at: str
+    updated_at: str
+
+
+class Webhook(Struct, frozen=True, kw_only=True):
+    """A webhook and what came of it last; `last_error` says why it made no task."""
+
+    name: str
+    agent: str
+    title: str
+    message: str
+    schema: str
+    enabled: bool
+    last_at: str | None
+    last_task_id: str | None
+    last_error: str | None
+    created_at: str
+    updated_at: str
+
+
+class CreatedWebhook(Webhook, frozen=True, kw_only=True):
+    """A new webhook with its secret, which is shown this once."""
+
+    secret: str
+
+
+class ScheduleRoutes:
+    """The routes of the schedules; each change counts at once."""
+
+    def __init__(self, schedules: Schedules) -> None:
+        self.schedules = schedules
+
+    async def list_schedules(self, request: Request[None]) -> list[Schedule]:
+        """Every schedule by name."""
+        return [_schedule(row) for row in await request.engine.db.read(store.list_all, SCHEDULE)]
+
+    async def get_schedule(self, request: Request[None]) -> Schedule:
+        """One schedule."""
+        return _schedule(await request.engine.db.read(store.get, SCHEDULE, request.path["name"]))
+
+    async def create_schedule(self, request: Request[NewSchedule]) -> Schedule:
+        """A new schedule, whose tasks are the caller's."""
+        row = await request.engine.db.write(self.schedules.create, request.body, request.actor.subject)
+        self.schedules.wake()
+        return _schedule(row)
+
+    async def update_schedule(self, request: Request[SchedulePatch]) -> Schedule:
+        """The schedule with the fields that were sent."""
+        row = await request.engine.db.write(self.schedules.update, request.path["name"], request.body)
+        self.schedules.wake()
+        return _schedule(row)
+
+    async def delete_schedule(self, request: Request[None]) -> None:
+        """Removes a schedule; the tasks that it made stay."""
+        await request.engine.db.write(store.delete, SCHEDULE, request.path["name"])
+
+
+class WebhookRoutes:
+    """The routes of the webhooks."""
+
+    def __init__(self, webhooks: Webhooks) -> None:
+        self.webhooks = webhooks
+
+    async def list_webhooks(self, request: Request[None]) -> list[Webhook]:
+        """Every webhook by name."""
+        return [Webhook(**_fields(row, WEBHOOK)) for row in await request.engine.db.read(store.list_all, WEBHOOK)]
+
+    async def get_webhook(self, request: Request[None]) -> Webhook:
+        """One webhook."""
+        return Webhook(**_fields(await request.engine.db.read(store.get, WEBHOOK, request.path["name"]), WEBHOOK))
+
+    async def create_webhook(self, request: Request[NewWebhook]) -> CreatedWebhook:
+        """A new webhook, whose tasks are the caller's."""
+        row, secret = await request.engine.db.write(self.webhooks.create, request.body, request.actor.subject)
+        return CreatedWebhook(**_fields(row, WEBHOOK), secret=secret)
+
+    async def update_webhook(self, request: Request[WebhookPatch]) -> Webhook:
+        """The webhook with the fields that were sent."""
+        row = await request.engine.db.write(self.webhooks.update, request.path["name"], request.body)
+        return Webhook(**_fields(row, WEBHOOK))
+
+    async def delete_webhook(self, request: Request[None]) -> None:
+        """Removes a webhook; the tasks that it made stay."""
+        await request.engine.db.write(store.delete, WEBHOOK, request.path["name"])
+
+
+def of(engine: "Engine") -> Schedules:
+    """The schedules of an engine."""
+    owners = (getattr(route.run, "__self__", None) for route in engine.routes)
+    return next(owner.schedules for owner in owners if isinstance(owner, ScheduleRoutes))
+
+
+def webhooks_of(engine: "Engine") -> Webhooks:
+    """The webhooks of an engine."""
+    owners = (getattr(route.run, "__self__", None) for route in engine.routes)
+    return next(owner.webhooks for owner in owners if isinstance(owner, WebhookRoutes))
+
+
+def routes(schedules: Schedules, webhooks: Webhooks) -> Iterator[Route]:
+    """The routes of both."""
+    s, w = ScheduleRoutes(schedules), WebhookRoutes(webhooks)
+    many, one = "/api/v1/schedules", "/api/v1/schedules/{name}"
+
+    def route(method: Any, path: str, run: Any, summary: str, **more: Any) -> Route:
+        return Route(method=method, path=path, run=run, summary=summary, **{"scope": "config", **more})
+
+    yield route("GET", many, s.list_schedules, "List schedules", answer=list[Schedule])
+    yield route("POST", many, s.create_schedule, "Create a schedule", body=NewSchedule, answer=Schedule, status=201)
+    yield route("GET", one, s.get_schedule, "Get a schedule", answer=Schedule)
+    for method in ("PUT", "PATCH"):
+        yield route(method, one, s.update_schedule, "Update a schedule", body=SchedulePatch, answer=Schedule)
+    yield route("DELETE", one, s.delete_schedule, "Delete a schedule", status=204)
+    many, one = "/api/v1/webhooks", "/api/v1/webhooks/{name}"
+    yield route("GET", many, w.list_webhooks, "List webhooks", answer=list[Webhook])
+    yield route("POST", many, w.create_webhook, "Create a webhook", body=NewWebhook, answer=CreatedWebhook, status=201)
+    yield route("GET", one, w.get_webhook, "Get a webhook", answer=Webhook)
+    for method in ("PUT", "PATCH"):
+        yield route(method, one, w.update_webhook, "Update a webhook", body=WebhookPatch, answer=Webhook)
+    yield route("DELETE", one, w.delete_webhook, "Delete a webhook", status=204)
+    summary = "Make a task by a signed request"
+    yield route("POST", one, webhooks.receive, summary, scope=None, stream_body=True, answer=Received, status=202)
+
+
+def _fields(row: sqlite3.Row, kind: Kind) -> dict[str, Any]:
+    told = ("last_at", "last_task_id", "last_error", "created_at", "updated_at")
+    fields = asdict(store.definition(row, kind)) | {name: row[name] for name in told}
+    fields.pop("secret", None)
+    return fields
+
+
+def _schedule(row: sqlite3.Row) -> Schedule:
+    moment = row["next_at"]
+    next_at = None if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Schedule(**_fields(row, SCHEDULE), next_at=next_at)

@@ -1,0 +1,116 @@
+"""Schedules: the next due moment is stored with the task that the last one has made, so that each fires once."""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from bytebrew import EngineError, NewTask, now
+
+from . import store
+from .definition import NewSchedule, SchedulePatch, changes, next_moment
+from .store import SCHEDULE
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+log = logging.getLogger(__name__)
+LONGEST_SLEEP = 60.0
+"""Seconds after which the clock is looked at again: it may have been set."""
+
+
+class Schedules:
+    """Fires what is due."""
+
+    def __init__(self, engine: "Engine", clock: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._changed = asyncio.Event()
+        self._started = datetime.max.replace(tzinfo=UTC)
+        self._keeping: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Fires from now on; what was due before was missed."""
+        self._started = self._clock()
+        self._keeping = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Fires no more."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
+
+    def wake(self) -> None:
+        """Looks again at what is due when."""
+        self._changed.set()
+
+    def create(self, conn: sqlite3.Connection, new: NewSchedule, owner: str) -> sqlite3.Row:
+        """A schedule whose tasks are the owner's."""
+        return store.create(conn, SCHEDULE, new, owner=owner, next_at=self._checked(conn, new))
+
+    def update(self, conn: sqlite3.Connection, name: str, patch: SchedulePatch) -> sqlite3.Row:
+        """The schedule with the patch merged in; its next moment stays unless when it fires has changed."""
+        row = store.get(conn, SCHEDULE, name)
+        old: NewSchedule = store.definition(row, SCHEDULE)
+        new = replace(old, **changes(patch))
+        next_at = self._checked(conn, new)
+        if (old.cron, old.timezone, old.enabled) == (new.cron, new.timezone, new.enabled):
+            next_at = row["next_at"]
+        return store.update(conn, SCHEDULE, new, next_at=next_at)
+
+    def _checked(self, conn: sqlite3.Connection, schedule: NewSchedule) -> float | None:
+        moment = next_moment(schedule, self._clock())
+        self._engine.tasks.check(conn, schedule.agent, schedule.schema)
+        return moment.timestamp() if schedule.enabled else None
+
+    async def fire(self) -> float:
+        """Makes the tasks that are due; the seconds until the next ones are."""
+        moment = self._clock()
+        due = await self._engine.db.write(self._fire, moment)
+        self._engine.tasks.wake()
+        return LONGEST_SLEEP if due is None else min(due - self._clock().timestamp(), LONGEST_SLEEP)
+
+    def _fire(self, conn: sqlite3.Connection, moment: datetime) -> float | None:
+        sql = "select * from triggers_schedules where next_at <= ? order by next_at, name"
+        for row in conn.execute(sql, (moment.timestamp(),)).fetchall():
+            schedule: NewSchedule = store.definition(row, SCHEDULE)
+            next_at = next_moment(schedule, moment).timestamp()
+            if row["next_at"] < self._started.timestamp() and schedule.missed == "skip":
+                log.info("schedule %s was due while the engine was down; skipped", schedule.name)
+                store.put(conn, SCHEDULE, schedule.name, next_at=next_at)
+                continue
+            new = NewTask(
+                agent=schedule.agent,
+                title=schedule.title or schedule.name,
+                description=schedule.message,
+                schema=schedule.schema,
+            )
+            task_id = fault = None
+            try:
+                task_id = self._engine.tasks.add(conn, new, row["owner"], "schedule").id
+            except EngineError as error:
+                log.warning("schedule %s makes no task: %s", schedule.name, error)
+                fault = error.message
+            made = {"last_task_id": task_id, "last_error": fault, "last_at": now()}
+            store.put(conn, SCHEDULE, schedule.name, next_at=next_at, **made)
+        found: float | None = conn.execute(
+            "select min(next_at) from triggers_schedules where next_at is not null"
+        ).fetchone()[0]
+        return found
+
+    async def _keep(self) -> None:
+        while True:
+            self._changed.clear()
+            try:
+                seconds = await self.fire()
+            except Exception:
+                log.exception("the schedules could not fire; trying again in a moment")
+                seconds = 5.0
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, seconds)):
+                    await self._changed.wait()

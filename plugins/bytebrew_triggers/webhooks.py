@@ -1,0 +1,177 @@
+"""Webhooks: a signed request makes a task, once."""
+
+import hashlib
+import hmac
+import re
+import secrets
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from bytebrew import (
+    Conflict,
+    Detail,
+    Duration,
+    EngineError,
+    InvalidRequest,
+    NewTask,
+    NotFound,
+    PayloadTooLarge,
+    Request,
+    Task,
+    Unauthorized,
+    now,
+    resolved,
+)
+
+from . import store
+from .definition import LEAST_SECRET, NewWebhook, WebhookPatch, changes
+from .store import WEBHOOK
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+TIMESTAMP = "x-webhook-timestamp"
+SIGNATURE = "x-webhook-signature"
+MOST_TEXT = 65_536
+"""Characters of a message that a task takes."""
+_HOLE = re.compile(r"\{\{\s*body((?:\.[^{}.\s]+)*)\s*\}\}")
+
+
+class WebhookSettings(Struct, frozen=True, kw_only=True):
+    """How webhooks are checked."""
+
+    webhook_window: Annotated[Duration, Meta(description="how far a webhook's timestamp may be off")] = Duration(300)
+
+
+class Received(Struct, frozen=True, kw_only=True):
+    """The task that a webhook has made."""
+
+    task_id: str
+    status: str
+
+
+class Webhooks:
+    """Checks requests and makes their tasks."""
+
+    def __init__(self, engine: "Engine", clock: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def create(self, conn: sqlite3.Connection, new: NewWebhook, owner: str) -> tuple[sqlite3.Row, str]:
+        """A webhook whose tasks are the owner's, and its secret."""
+        self._engine.tasks.check(conn, new.agent, new.schema)
+        secret = _strong(new.secret) or secrets.token_hex(32)
+        sealed = self._engine.secrets.seal(secret)
+        return store.create(conn, WEBHOOK, replace(new, secret=""), owner=owner, sealed_secret=sealed), secret
+
+    def update(self, conn: sqlite3.Connection, name: str, patch: WebhookPatch) -> sqlite3.Row:
+        """The webhook with the patch merged in."""
+        row = store.get(conn, WEBHOOK, name)
+        new = replace(store.definition(row, WEBHOOK), **changes(patch))
+        self._engine.tasks.check(conn, new.agent, new.schema)
+        sealed = self._engine.secrets.seal(_strong(new.secret)) or row["sealed_secret"]
+        return store.update(conn, WEBHOOK, replace(new, secret=""), sealed_secret=sealed)
+
+    async def receive(self, request: Request[AsyncIterator[bytes]]) -> Received:
+        """A task out of a signed request.
+
+        The header X-Webhook-Timestamp has the seconds since 1970, X-Webhook-Signature the HMAC-SHA256 of timestamp, a
+        dot and body under the webhook's secret, in hex behind `sha256=`.
+        """
+        engine, name = self._engine, request.path["name"]
+        row = await engine.db.read(store.find, WEBHOOK, name)
+        if row is None or not store.definition(row, WEBHOOK).enabled:
+            raise NotFound(f"There is no webhook '{name[:255]}'")
+        stamp = request.headers.get(TIMESTAMP, "")
+        window = engine.settings.of(WebhookSettings).webhook_window
+        if not re.fullmatch(r"[0-9]{1,12}", stamp) or abs(self._clock().timestamp() - int(stamp)) > window:
+            raise Unauthorized(
+                f"X-Webhook-Timestamp must be the present time in seconds since 1970, within {window:g} s"
+            )
+        body = await _read(request.body, engine.settings.core.max_body_bytes)
+        secret = resolved(engine.secrets.open(row["sealed_secret"]))
+        expected = hmac.digest(secret.encode(), stamp.encode() + b"." + body, hashlib.sha256)
+        given = request.headers.get(SIGNATURE, "").lower().encode("latin-1", "replace")
+        if not hmac.compare_digest(given, b"sha256=" + expected.hex().encode()):
+            words = "X-Webhook-Signature must be sha256= and the HMAC-SHA256 of timestamp, dot and body in hex"
+            raise Unauthorized(words)
+        task = await engine.db.write(self._fire, name, expected, int(stamp) + window, body)
+        if isinstance(task, EngineError):
+            raise task
+        engine.tasks.wake()
+        return Received(task_id=task.id, status=task.status)
+
+    def _fire(
+        self, conn: sqlite3.Connection, name: str, signature: bytes, expires_at: float, body: bytes
+    ) -> Task | EngineError:
+        row = store.get(conn, WEBHOOK, name)
+        if not store.is_new(conn, name, signature, expires_at, self._clock().timestamp()):
+            raise Conflict("This very request has come before, and its task was made", code="replayed")
+        webhook: NewWebhook = store.definition(row, WEBHOOK)
+        new = NewTask(
+            agent=webhook.agent,
+            title=" ".join(rendered(webhook.title, body).split())[:256] or webhook.name,
+            description=rendered(webhook.message, body)[:MOST_TEXT],
+            schema=webhook.schema,
+        )
+        try:
+            task = self._engine.tasks.add(conn, new, row["owner"], "webhook")
+        except EngineError as error:
+            store.put(conn, WEBHOOK, name, last_task_id=None, last_error=error.message, last_at=now())
+            conn.execute("delete from triggers_signatures where webhook = ? and signature = ?", (name, signature))
+            return error
+        store.put(conn, WEBHOOK, name, last_task_id=task.id, last_error=None, last_at=now())
+        return task
+
+
+def rendered(template: str, body: bytes) -> str:
+    """The template with `{{body}}` and `{{body.a.b}}` filled in; what the body does not have is left empty."""
+    text = body.decode("utf-8", "replace")
+    try:
+        whole = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        whole = None
+
+    def value(found: re.Match[str]) -> str:
+        return _written(_at(whole, found[1][1:].split("."))) if found[1] else text
+
+    return _HOLE.sub(value, template)
+
+
+def _at(value: Any, path: list[str]) -> Any:
+    for part in path:
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isascii() and part.isdecimal() and int(part[:9]) < len(value):
+            value = value[int(part[:9])]
+        else:
+            return None
+    return value
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _strong(secret: str) -> str:
+    if secret and not secret.startswith("${") and len(secret) < LEAST_SECRET:
+        words = f"is shorter than {LEAST_SECRET} characters"
+        raise InvalidRequest(f"The secret {words}", details=[Detail("$.secret", words)])
+    return secret
+
+
+async def _read(pieces: AsyncIterator[bytes], limit: int) -> bytes:
+    body = bytearray()
+    async for piece in pieces:
+        body += piece
+        if len(body) > limit:
+            raise PayloadTooLarge(f"The body is larger than {limit} bytes")
+    return bytes(body)
