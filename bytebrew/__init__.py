@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bytebrew.actions import Action
-from bytebrew.api import ANYONE, Guard, Reply, Request, Route, Stream, moment, positive
+from bytebrew.api import ANYONE, Guard, Moment, Parameter, Reply, Request, Route, Stream, moment, positive
 from bytebrew.auth import SCOPES, Actor, AuthMode
 from bytebrew.breaker import Breaker
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
@@ -78,10 +78,12 @@ __all__ = [
     "MessageDelta",
     "Migration",
     "ModelRequest",
+    "Moment",
     "Name",
     "NewTask",
     "NotFound",
     "Outcome",
+    "Parameter",
     "PayloadTooLarge",
     "Provider",
     "ProviderError",

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Set
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -59,40 +59,59 @@ class Action(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-def done(
-    request: Request[Any], route: Route, path: str, key: str, before: dict[str, Any] | None, answer: Any
-) -> Action:
-    """What a request did; `key` is the field by which the path of a thing that it has made will name it."""
-    kind, name = named(route)
-    reply = answer if isinstance(answer, Reply) else Reply(body=answer, status=204 if answer is None else route.status)
-    made = _object(reply.body)
-    held = set(_secrets(_plain(request.body))) if isinstance(request.body, Struct) else set()
-    after = None
-    if made is not None and route.scope != "chat":
+class Thing(NamedTuple):
+    """What the requests to one path are about: the GET that shows it, and the field by which paths name such things."""
+
+    shown: Route | None
+    key: str
+
+    async def before(self, request: Request[Any], route: Route) -> dict[str, Any] | None:
+        """The thing as it is before a route changes it; None where it is new, or none, or a conversation."""
+        if self.shown is None or self.shown.streams or route.method == "POST" or route.scope == "chat":
+            return None
+        try:
+            answer = await self.shown.run(request)
+        except EngineError:
+            return None
+        return _object(answer.body if isinstance(answer, Reply) else answer)
+
+    async def tell(
+        self, request: Request[Any], route: Route, path: str, before: dict[str, Any] | None, answer: Any
+    ) -> None:
+        """Tells the observers what a request did, once it is done."""
+        kind, name = named(route)
+        reply = answer if isinstance(answer, Reply) else Reply(body=answer, status=route.status)
+        made = _object(reply.body)
+        if answer is None and route.method != "DELETE":
+            made = await self.before(request, route)
         sent = _plain(request.body) if isinstance(request.body, Struct) else {}
-        after = {field: value for field, value in sent.items() if _SECRET.search(field) and field not in made and value}
-        after = shown(after | made, held)
-    last = [*request.path.values()][-1:]
-    keys = [made.get(key), made.get("id"), made.get("name")] if made and route.status == 201 else last
-    return Action(
-        engine=request.engine,
-        moment=now(),
-        actor=request.actor,
-        name=name,
-        resource=redact(f"{route.method} {path}"),
-        resource_type=kind,
-        resource_id=redact(str(next(filter(None, keys), ""))),
-        status=reply.status,
-        client=request.client,
-        request_id=trace_id.get(),
-        before=shown(before, held) if before is not None else None,
-        after=after,
-    )
+        held = set(_secrets(sent))
+        after = None
+        if made is not None and route.scope != "chat":
+            kept = {field: value for field, value in sent.items() if _SECRET.search(field) and value}
+            after = shown(kept | made, held)
+        last = [*request.path.values()][-1:]
+        keys = [made.get(self.key), made.get("id"), made.get("name")] if made and route.status == 201 else last
+        action = Action(
+            engine=request.engine,
+            moment=now(),
+            actor=request.actor,
+            name=name,
+            resource=redact(f"{route.method} {path}"),
+            resource_type=kind,
+            resource_id=redact(str(next(filter(None, keys), ""))),
+            status=204 if answer is None else reply.status,
+            client=request.client,
+            request_id=trace_id.get(),
+            before=shown(before, held) if before is not None else None,
+            after=after,
+        )
+        await request.engine.notify("actor_acted", action=action)
 
 
-def refused(request: Request[Any], method: str, path: str, error: EngineError) -> Action:
-    """A request that its caller was not allowed, or who could not say who they are."""
-    return Action(
+async def refuse(request: Request[Any], method: str, path: str, error: EngineError) -> None:
+    """Tells the observers of a request that its caller was not allowed, or who could not say who they are."""
+    action = Action(
         engine=request.engine,
         moment=now(),
         actor=request.actor,
@@ -105,30 +124,22 @@ def refused(request: Request[Any], method: str, path: str, error: EngineError) -
         request_id=trace_id.get(),
         reason=redact(error.message),
     )
-
-
-async def standing(request: Request[Any], route: Route | None) -> dict[str, Any] | None:
-    """The thing that a request is about as the GET of the same path shows it; None where it shows no one thing."""
-    if route is None or route.streams or route.scope == "chat":
-        return None
-    try:
-        answer = await route.run(request)
-    except EngineError:
-        return None
-    return _object(answer.body if isinstance(answer, Reply) else answer)
+    await request.engine.notify("actor_acted", action=action)
 
 
 def named(route: Route) -> tuple[str, str]:
     """The type of the thing that a route is about, and what it does to it: `agent` and `agent.update`.
 
-    The last word of the path is the thing, and a POST that makes nothing new ends with its verb. A thing whose path
-    leads through another is named after both, unless its own word is of two already.
+    The last word of the path is the thing; a POST that makes nothing new ends with its verb, or calls the thing if its
+    status is 202. A thing whose path leads through another is named after both, unless its own word is of two already.
     """
     found = re.findall(r"([^/{}]+)(/\{)?", re.sub(r"(?<=\{)[^}]*\}", "", route.path.removeprefix("/api/v1")))
     words = [(word.replace("-", "_"), bool(keyed)) for word, keyed in found] or [("thing", True)]
     verb = _VERBS.get(route.method, "read")
     if route.method == "POST" and route.status != 201 and len(words) > 1 and not words[-1][1]:
         verb = words.pop()[0]
+    elif route.method == "POST" and route.status == 202:
+        verb = "call"
     kind = _singular(words.pop()[0])
     above = next((_singular(word) for word, keyed in reversed(words) if keyed), "")
     if above and "_" not in kind:

@@ -1,11 +1,11 @@
 """Routes: the one table from which the server, the tests and the API document are made."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from bytebrew.auth import Actor
 from bytebrew.errors import Detail, InvalidRequest
@@ -76,15 +76,26 @@ class Stream:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+class Parameter(Struct, frozen=True):
+    """A parameter of the query string or a header: what it is, what its text reads as, whether it must be there."""
+
+    words: str
+    type: Any = str
+    required: bool = False
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Route:
     """A path with a method, the scope that it needs (None: public), and the types of its body and answer.
 
     `run` answers a value for JSON, None for an empty 204, a Reply or a Stream. `aliases` are further names of the
     body's fields. With `upload` the body may be as large as BYTEBREW_MAX_UPLOAD_BYTES says; with `stream_body` too, and
-    it is not read before `run` asks for it: the route decodes it and checks its content type. `query` says what the
-    parameters of the query string are, `streams` that the answer may be a stream of Server-Sent Events. An `idempotent`
-    route heeds the header Idempotency-Key.
+    it is not read before `run` asks for it: the route decodes it and checks its content type. `streams` says that the
+    answer may be a stream of Server-Sent Events. An `idempotent` route heeds the header Idempotency-Key.
+
+    The rest is for the API document: parameters of the query string and headers that the route reads, each a text or a
+    Parameter; the media types of a streamed body with their JSON Schemas in `takes`, those of an answer that is no JSON
+    in `gives`; and in `also` further statuses with the types of their answers, None for a refusal.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -97,10 +108,20 @@ class Route:
     status: int = 200
     aliases: Mapping[str, str] = field(default_factory=dict)
     upload: bool = False
-    query: Mapping[str, str] = field(default_factory=dict)
     streams: bool = False
     stream_body: bool = False
     idempotent: bool = False
+    query: Mapping[str, str | Parameter] = field(default_factory=dict)
+    headers: Mapping[str, str | Parameter] = field(default_factory=dict)
+    takes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    gives: Sequence[str] = ()
+    also: Mapping[int, Any] = field(default_factory=dict)
+
+
+Moment = Annotated[
+    str, Meta(extra_json_schema={"anyOf": [{"format": "date-time"}, {"format": "date"}, {"maxLength": 0}]})
+]
+"""The type of what `moment` reads."""
 
 
 def moment(query: Mapping[str, str], name: str, *, last: bool = False) -> str:

@@ -144,7 +144,7 @@ class Endpoint:
         self._engine = engine
         self._methods = methods
         self.path = next(iter(methods.values())).path
-        self._key = key
+        self._thing = actions.Thing(methods.get("GET"), key)
         self._keys = Keys()
         self._decoders = {
             method: msgspec.json.Decoder(route.body)
@@ -171,11 +171,14 @@ class Endpoint:
             client=scope["client"][0] if scope.get("client") else "",
             http_version=scope["http_version"],
         )
+        told: dict[str, str] = {}
         try:
-            answer, told = await self._run(request, route, scope, receive)
+            await require(request, route)
+            for guard in engine.guards:
+                told |= await guard(request, route) or {}
+            answer = await self._run(request, route, scope, receive)
         except (Unauthorized, Forbidden) as error:
-            if engine.observed("actor_acted"):
-                await engine.notify("actor_acted", action=actions.refused(request, method, scope["path"], error))
+            await actions.refuse(request, method, scope["path"], error)
             raise
         if isinstance(answer, Stream) and method == "HEAD":
             await answer.frames.aclose()
@@ -191,23 +194,14 @@ class Endpoint:
         else:
             await _answer(send, 204 if answer is None else route.status, answer, told)
 
-    async def _run(
-        self, request: Request[Any], route: Route, scope: Scope, receive: Receive
-    ) -> tuple[Any, dict[str, str]]:
-        """The route's answer, and the headers that the guards want on it."""
-        engine, core = self._engine, self._engine.settings.core
-        await require(request, route)
-        told: dict[str, str] = {}
-        for guard in engine.guards:
-            told |= await guard(request, route) or {}
-        raw = b""
+    async def _run(self, request: Request[Any], route: Route, scope: Scope, receive: Receive) -> Any:
+        engine, core, raw = self._engine, self._engine.settings.core, b""
         if route.body is not None:
             limit = core.max_upload_bytes if route.upload else core.max_body_bytes
             raw = await _read(receive, request.headers, limit)
             request.body = self._decode(route, raw, request.headers)
         acts = route.method != "GET" and not route.streams and engine.observed("actor_acted")
-        shows = self._methods.get("GET") if acts and route.method != "POST" else None
-        before = await actions.standing(request, shows) if shows is not None else None
+        before = await self._thing.before(request, route) if acts else None
         keyed = route.idempotent and HEADER in request.headers
         if route.stream_body:
             request.body = body = _Body(receive, request.headers, core.max_upload_bytes, STREAM_SECONDS)
@@ -220,11 +214,8 @@ class Endpoint:
         else:
             answer = await route.run(request)
         if acts and (request.key is not None or not keyed):  # an answer out of the store is no second act
-            kept = answer is None and shows is not None and route.method != "DELETE"
-            after = await actions.standing(request, shows) if kept else answer
-            action = actions.done(request, route, scope["path"], self._key, before, after)
-            await engine.notify("actor_acted", action=action)
-        return answer, told
+            await self._thing.tell(request, route, scope["path"], before, answer)
+        return answer
 
     def _decode(self, route: Route, raw: bytes, headers: Mapping[str, str]) -> Any:
         kind = headers.get("content-type", "application/json").partition(";")[0].strip().lower()

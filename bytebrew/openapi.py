@@ -5,15 +5,15 @@ import hashlib
 import html
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
-from bytebrew import events
-from bytebrew.api import Reply, Request, Route
-from bytebrew.errors import Detail
+from bytebrew import errors, events
+from bytebrew.api import Parameter, Reply, Request, Route
 
-_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")  # as Starlette writes them, with a converter or without
+_IN_PATH = re.compile(r"\{(\w+)(?::\w+)?\}")  # as Starlette writes them, with a converter or without
 _NO_NAME = re.compile(r"\W+")
 _TEMPLATE = "#/components/schemas/{name}"
 EVENTS: tuple[type[events.Event], ...] = (
@@ -26,6 +26,38 @@ EVENTS: tuple[type[events.Event], ...] = (
     events.ErrorEvent,
     events.Done,
 )
+_TEXT = {"type": "string"}
+_KEY = Parameter("the same key gives the same answer for a day", Annotated[str, Meta(min_length=1, max_length=255)])
+_NUMBER = Annotated[int, Meta(ge=0, lt=10**15)]
+_FOLLOWS = Parameter("the number of the last event that was seen; it counts before `after`", _NUMBER)
+_REFUSALS: dict[int, tuple[str, str]] = {
+    kind.status: (kind.__name__, (kind.__doc__ or "").partition("\n")[0])
+    for kind in (
+        errors.InvalidRequest,
+        errors.Unauthorized,
+        errors.Forbidden,
+        errors.NotFound,
+        errors.RequestTimeout,
+        errors.Conflict,
+        errors.Gone,
+        errors.PayloadTooLarge,
+        errors.UnsupportedMediaType,
+        errors.Unprocessable,
+        errors.ProviderError,
+        errors.TurnTimeout,
+    )
+} | {
+    412: ("PreconditionFailed", "The thing has changed since the client saw it."),
+    429: ("RateLimited", "There have been too many requests; Retry-After says when to come again."),
+    500: ("Failure", "The engine failed; its log has the trace."),
+    503: ("Unavailable", "The engine is shutting down, or its database does not take or give what it should."),
+}
+_HEADERS = {
+    "X-Request-Id": "the id of the request, which the log has too",
+    "Retry-After": "seconds to wait before trying again",
+    "WWW-Authenticate": "the challenge of RFC 6750",
+    "X-Session-Id": "the session whose events these are",
+}
 
 
 class Error(msgspec.Struct, omit_defaults=True):
@@ -33,19 +65,21 @@ class Error(msgspec.Struct, omit_defaults=True):
 
     error: str
     message: str
-    details: tuple[Detail, ...] = ()
+    details: tuple[errors.Detail, ...] = ()
 
 
 def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     """The document as JSON values; every struct that a route reads or writes is a component."""
     routes = list(routes)
-    kinds = [kind for route in routes for kind in (route.body, route.answer) if kind is not None]
+    kinds = [kind for route in routes for kind in (route.body, route.answer, *route.also.values()) if kind is not None]
+    kinds += [one.type for route in routes for one in _parameters(route).values()]
     kinds += [Error, *EVENTS]
-    schemas, components = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE, schema_hook=_any)
+    made, components = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE, schema_hook=_any)
+    schemas = [_portable(schema) for schema in made]
     schema_of = {id(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        path = _PARAMETER.sub(r"{\1}", route.path)
+        path = _IN_PATH.sub(r"{\1}", route.path)
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, schema_of)
     return {
         "openapi": "3.1.0",
@@ -56,7 +90,9 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
         },
         "paths": dict(sorted(paths.items())),
         "components": {
-            "schemas": components,
+            "schemas": {(own := _component(name)): _portable(one) | {"title": own} for name, one in components.items()},
+            "responses": {name: _refusal(status, words) for status, (name, words) in sorted(_REFUSALS.items())},
+            "headers": {name: {"description": words, "schema": _TEXT} for name, words in _HEADERS.items()},
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": "an API token or a JWT"}},
         },
     }
@@ -68,44 +104,138 @@ def _any(kind: type) -> dict[str, Any]:
     raise NotImplementedError
 
 
+def _portable(schema: Any) -> Any:
+    """The schema as readers other than msgspec expect it: ECMA's patterns, items of every array, one name a thing."""
+    if isinstance(schema, list):
+        return [_portable(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _portable(one) for key, one in schema.items()}
+    if isinstance(pattern := found.get("pattern"), str):
+        found["pattern"] = pattern.replace(r"\Z", "$")  # ECMA-262 has no \Z; its $ is the very end
+    if isinstance(target := found.get("$ref"), str):
+        found["$ref"] = _TEMPLATE.format(name=_component(target.rpartition("/")[2]))
+    if found.get("type") == "array" and "prefixItems" not in found:
+        found.setdefault("items", {})
+    return found
+
+
+def _component(name: str) -> str:
+    """A component's name in one word: msgspec puts the module before a name that two structs share."""
+    if "." not in name:
+        return name
+    module, _, own = name.rpartition(".")
+    words = _NO_NAME.sub("_", module.removeprefix("bytebrew")).split("_")
+    return "".join(word.capitalize() for word in words) + own
+
+
+def _parameters(route: Route) -> dict[tuple[str, str], Parameter]:
+    """The parameters of a route by place and name."""
+    found = {("query", name): one for name, one in route.query.items()}
+    found |= {("header", name): one for name, one in route.headers.items()}
+    if route.idempotent:
+        found["header", "Idempotency-Key"] = _KEY
+    if route.streams and route.method == "GET":
+        found["header", "Last-Event-ID"] = _FOLLOWS
+    return {at: Parameter(one) if isinstance(one, str) else one for at, one in found.items()}
+
+
 def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
-    error = {"application/json": {"schema": schema_of[id(Error)]}}
     parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in _PARAMETER.findall(route.path)
+        {"name": name, "in": "path", "required": True, "schema": _TEXT | {"minLength": 1}}
+        for name in _IN_PATH.findall(route.path)
     ]
     parameters += [
-        {"name": name, "in": "query", "required": False, "description": words, "schema": {"type": "string"}}
-        for name, words in route.query.items()
-    ]
-    content: dict[str, Any] = {}
-    if route.answer is not None:
-        content["application/json"] = {"schema": schema_of[id(route.answer)]}
-    if route.streams:
-        content["text/event-stream"] = {
-            "schema": {"type": "string", "description": "one event a block: id, event, data"},
-            "x-events": {event.name: schema_of[id(event)] for event in EVENTS},
+        {
+            "name": name,
+            "in": place,
+            "required": one.required,
+            "description": one.words,
+            "schema": schema_of[id(one.type)],
         }
-    answer: dict[str, Any] = {"description": route.summary}
+        for (place, name), one in _parameters(route).items()
+    ]
     operation: dict[str, Any] = {
         "operationId": f"{route.method.lower()}_{_NO_NAME.sub('_', route.path.removeprefix('/api/v1/')).strip('_')}",
         "summary": route.summary,
         "description": (route.run.__doc__ or "").strip(),
         "tags": [route.path.removeprefix("/api/v1/").partition("/")[0]],
-        "responses": {
-            str(route.status): answer | ({"content": content} if content else {}),
-            "default": {"description": "A refusal", "content": error},
-        },
+        "responses": _responses(route, schema_of),
     }
     if parameters:
         operation["parameters"] = parameters
     if route.body is not None:
         body = {"application/json": {"schema": schema_of[id(route.body)]}}
-        operation["requestBody"] = {"required": True, "content": body}
+        operation["requestBody"] = {"required": not _may_be_left_out(route.body), "content": body}
+    elif route.stream_body:
+        content = {kind: {"schema": schema} for kind, schema in route.takes.items()}
+        operation["requestBody"] = {"required": True, "content": content or {"*/*": {"schema": {}}}}
     if route.scope is not None:
         operation["security"] = [{"bearer": []}]
         operation["x-scope"] = route.scope
     return operation
+
+
+def _may_be_left_out(body: Any) -> bool:
+    try:
+        msgspec.convert({}, body)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {kind: {"schema": _TEXT} if kind.startswith("text/") else {} for kind in route.gives}
+    if route.answer is not None:
+        content["application/json"] = {"schema": schema_of[id(route.answer)]}
+    headers = ["X-Request-Id"]
+    if route.streams:
+        content["text/event-stream"] = {"schema": {"oneOf": [_event(kind, schema_of) for kind in EVENTS]}}
+        headers.append("X-Session-Id")
+    answer = {"description": route.summary, "headers": _told(*headers)} | ({"content": content} if content else {})
+    found: dict[int, dict[str, Any]] = {route.status: answer}
+    for status in _refusals(route):
+        found[status] = {"$ref": f"#/components/responses/{_REFUSALS[status][0]}"}
+    for status, kind in route.also.items():
+        if kind is not None:
+            body = {"application/json": {"schema": schema_of[id(kind)]}}
+            found[status] = {"description": route.summary, "headers": _told("X-Request-Id"), "content": body}
+    return {str(status): one for status, one in sorted(found.items())}
+
+
+def _refusals(route: Route) -> set[int]:
+    """The statuses of refusals that a route of its kind can give."""
+    found = {429, 500, 503, *route.also}
+    if route.scope is not None:
+        found |= {401, 403}
+    if "{" in route.path:
+        found.add(404)
+    if _parameters(route) or route.body is not None or route.stream_body:
+        found.add(400)
+    if route.body is not None or route.stream_body:
+        found |= {408, 413, 415}
+    if route.method != "GET" and route.scope is not None:
+        found |= {409, 422}
+    if route.streams and route.method != "GET":
+        found |= {410, 502, 504}
+    return found
+
+
+def _refusal(status: int, words: str) -> dict[str, Any]:
+    headers = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])
+    content = {"application/json": {"schema": {"$ref": _TEMPLATE.format(name=Error.__name__)}}}
+    return {"description": words, "headers": _told("X-Request-Id", *headers), "content": content}
+
+
+def _told(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _event(kind: type[events.Event], schema_of: dict[int, Any]) -> dict[str, Any]:
+    """One event of a stream: before OpenAPI 3.2 the schema of a stream is that of each of its events."""
+    data = _TEXT | {"contentMediaType": "application/json", "contentSchema": schema_of[id(kind)]}
+    properties = {"id": _TEXT, "event": {"const": kind.name}, "data": data}
+    return {"type": "object", "title": kind.name, "properties": properties, "required": ["event", "data"]}
 
 
 _STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
@@ -170,7 +300,14 @@ def routes(described: Sequence[Route], version: str) -> tuple[Route, ...]:
             summary="The OpenAPI document",
             answer=dict[str, Any],
         ),
-        Route(method="GET", path="/docs", scope=None, run=get_page, summary="The API for people to read"),
+        Route(
+            method="GET",
+            path="/docs",
+            scope=None,
+            run=get_page,
+            summary="The API for people to read",
+            gives=("text/html",),
+        ),
     )
     whole = document((*described, *own), version)
     raw, shown = msgspec.json.encode(whole), page(whole).encode()

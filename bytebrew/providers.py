@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import ClassVar, Literal
 
@@ -247,10 +247,21 @@ class Models:
             api_key=key or (self._secrets.open(target.sealed_key) if target.sealed_key else ""),
             api_version=target.api_version,
         )
-        others = tuple(self.bind(other) for other in fallback)
         return BoundModel(
-            name=target.name, provider=provider, base=base, price=price, own_key=bool(key), fallback=others
+            name=target.name,
+            provider=provider,
+            base=base,
+            price=price,
+            own_key=bool(key),
+            fallback=tuple(self._bound(fallback)),
         )
+
+    def _bound(self, fallback: Sequence[Target]) -> Iterator[BoundModel]:
+        for target in fallback:
+            try:
+                yield self.bind(target)
+            except Unprocessable as error:  # a model that works does not fail for one that would stand in for it
+                log.warning("model %s cannot be a fallback: %s", target.name, error)
 
     def answer(self, model: BoundModel, asked: ModelRequest) -> AsyncGenerator[Answered, None]:
         """The model's events, or those of the first of its fallbacks that answers where it cannot."""
@@ -270,7 +281,7 @@ class Models:
                 return
             except ProviderError as error:
                 failure = failure or error
-                if begun or error.code not in ELSEWHERE:
+                if begun or (candidate is model and error.code not in ELSEWHERE):
                     raise
                 log.warning("model %s failed before its first token: %s", candidate.name, error)
         if failure is not None:

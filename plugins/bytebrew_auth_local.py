@@ -38,6 +38,14 @@ class Local(Struct, frozen=True, kw_only=True):
     jwt_keys_dir: Annotated[Path | None, Meta(description="folder of the local key pair; <data>/keys if empty")] = None
 
 
+class LocalSession(Struct, frozen=True, kw_only=True):
+    """A local session: the bearer token of the local admin, and when it ends."""
+
+    access_token: str
+    expires_at: str
+    token_type: str = "Bearer"  # noqa: S105
+
+
 class LocalMode(AuthMode):
     """Checks and issues JWTs with the engine's own key."""
 
@@ -66,14 +74,14 @@ class LocalMode(AuthMode):
             raise bytebrew.Unauthorized("Invalid session: it is not the local admin's")
         return claims
 
-    def session(self, seconds: float) -> dict[str, str]:
+    def session(self, seconds: float) -> LocalSession:
         """A new session, as the session routes answer it."""
         assert self._key is not None
         issued = int(time.time())
         expires = issued + int(seconds)
         token = bytebrew.sign({"sub": SUBJECT, "tenant_id": "", "iat": issued, "exp": expires}, self._key)
         until = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return {"access_token": token, "expires_at": until, "token_type": "Bearer"}
+        return LocalSession(access_token=token, expires_at=until)
 
 
 def check_fences(request: Request[None], settings: Local, core: Core) -> None:
@@ -118,7 +126,7 @@ async def open_session(request: Request[None]) -> Reply:
 
 
 async def refresh_session(request: Request[None]) -> Reply:
-    """A new session for one that is still alive."""
+    """A new session for the one in the header Authorization, if it is still alive."""
     token = request.headers.get("authorization", "").partition(" ")[2].strip()
     mode = _mode(request.engine)
     mode.claims(token)
@@ -141,7 +149,17 @@ def register_routes(register: Any, engine: "Engine") -> None:
     if engine.auth_mode.name != LocalMode.name:
         return
     path = "/api/v1/auth/local-session"
-    register(Route(method="POST", path=path, scope=None, run=open_session, summary="Open a local admin session"))
+    register(
+        Route(
+            method="POST",
+            path=path,
+            scope=None,
+            run=open_session,
+            summary="Open a local admin session",
+            answer=LocalSession,
+            also={403: None},
+        )
+    )
     register(
         Route(
             method="POST",
@@ -149,6 +167,8 @@ def register_routes(register: Any, engine: "Engine") -> None:
             scope=None,
             run=refresh_session,
             summary="Refresh a local admin session",
+            answer=LocalSession,
+            also={401: None},
         )
     )
 

@@ -1,8 +1,10 @@
 """The catalog of known models and vendors, and its public routes."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from bytebrew import CatalogModel, CatalogProvider, Detail, InvalidRequest, Request, Route, hookimpl
+from msgspec import Meta
+
+from bytebrew import CatalogModel, CatalogProvider, Detail, InvalidRequest, Parameter, Request, Route, hookimpl
 
 VENDORS = (
     ("openai", "OpenAI", "https://console.openai.com"),
@@ -142,7 +144,11 @@ def register_catalog(register: Any) -> None:
 @hookimpl
 def register_routes(register: Any) -> None:
     url = "/api/v1/models/registry"
-    narrowing = {"provider": "of this vendor", "tier": "1, 2 or 3", "supports_tools": "true or false"}
+    narrowing: dict[str, str | Parameter] = {
+        "provider": "of this vendor",
+        "tier": Parameter("of this tier: 1, 2 or 3", Annotated[int, Meta(ge=0)]),
+        "supports_tools": Parameter("that call tools, or that do not", bool),
+    }
     register(
         Route(
             method="GET",

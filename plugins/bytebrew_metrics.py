@@ -244,7 +244,16 @@ def register_settings(register: Any) -> None:
 def register_routes(register: Any, engine: "Engine") -> None:
     scope = "admin" if engine.settings.of(MetricsSettings).metrics_token_required else None
     run = Metrics(engine).scrape
-    register(Route(method="GET", path=PATH, scope=scope, run=run, summary="Metrics for Prometheus"))
+    register(
+        Route(
+            method="GET",
+            path=PATH,
+            scope=scope,
+            run=run,
+            summary="Metrics for Prometheus",
+            gives=("text/plain", OPENMETRICS),
+        )
+    )
 
 
 @hookimpl

@@ -34,6 +34,7 @@ from tests.forged import forgeries, fresh
 from tests.tables import all_but, check_refusal, has_struct, label, path_of, sample, table, token_with
 
 PUBLIC = {
+    "POST /api/v1/webhooks/{name}",
     "GET /docs",
     "GET /api/v1/openapi.json",
     "GET /api/v1/health",

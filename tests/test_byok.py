@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from bytebrew.events import MessageDelta
-from bytebrew.messages import Usage
+from bytebrew.messages import ToolCall, Usage
 from bytebrew.notation import new_uuid
 from bytebrew.testing import ADMIN, ScriptedProvider, events_of, providing, scripted_schema, served_engine
 from tests.processes import plugins_folder, serving
@@ -66,6 +66,18 @@ async def test_the_callers_model_answers_with_the_callers_key_and_only_that_turn
         ("theirs", KEY),
         ("script", ""),
     ]
+
+
+async def test_the_agents_that_a_turn_spawns_are_answered_by_the_callers_model_too() -> None:
+    said = [MessageDelta(content="hello")]
+    provider = ScriptedProvider([ToolCall("spawn_helper", {"message": "go"})], said, said)
+    async with served_engine(providing(provider)) as (running, client):
+        await scripted_schema(running, can_spawn=("helper",))
+        await client.post("/api/v1/agents", json={"name": "helper", "model": "test"})
+        await allow(client, "scripted")
+        assert "event: done" in (await ask(client, OWN)).text
+    assert [(one.model_name, one.api_key) for one in provider.requests] == [("theirs", KEY)] * 3
+    assert provider.requests[1].messages[-1].content == "go"
 
 
 async def test_a_token_that_may_chat_may_bring_a_key() -> None:
@@ -240,8 +252,11 @@ async def test_two_tenants_at_once_reach_their_own_vendor_account_and_leave_no_k
             assert request.headers["authorization"] == f"Bearer {keys[name]}"
             assert not any(key in f"{request.headers} {request.body!r}" for key in others)
         page = (await client.get("/api/v1/sessions")).json()
-        for path in ("sessions", "settings", "models", "usage", "agents", "auth/tokens", "schemas"):
-            answers.append((await client.get(f"/api/v1/{path}")).text)
+        paths = ("sessions", "settings", "models", "usage", "agents", "auth/tokens", "schemas", "audit", "approvals")
+        for path in ("/metrics", *(f"/api/v1/{path}" for path in (*paths, "audit/tool-calls"))):
+            read = await client.get(path)
+            assert read.status_code == 200, path
+            answers.append(read.text)
         for row in page["data"]:
             for path in ("", "/messages", "/events?follow=false"):
                 answers.append((await client.get(f"/api/v1/sessions/{row['id']}{path}")).text)

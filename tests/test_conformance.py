@@ -239,7 +239,7 @@ async def cuts_the_vendors_words(events: Events) -> Events:
         async for event in events:
             yield event
     except ProviderError as error:
-        error.message = error.message[:50]
+        error.message = f"{error.message[:50]}..."
         raise
 
 
@@ -368,7 +368,7 @@ BUGS: list[tuple[Provider, str, str]] = [
     (Spoilt(takes_every_end_for_a_good_one), "early end", "expected model_unavailable after 0 of"),
     (Spoilt(takes_an_error_for_the_end), "error in the middle", "expected a piece of text and then the words BOOM 42"),
     (Spoilt(overlooks_garbage), "garbage", "was swallowed"),
-    (Spoilt(keeps_the_connection), "closing", "the connection is open 1 s after the answer was closed"),
+    (Spoilt(keeps_the_connection), "closing", "the connection is open 100 ms after the answer was closed"),
     (ShowsTheKey(), "request", "the key is in the URL"),
     (HidesTheKey(), "request", "the key is in no header"),
     (Omits(lambda body: body["messages"].pop(0)), "request", "the system text 'Be brief – kurz.' is not in it"),

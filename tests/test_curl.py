@@ -3,7 +3,9 @@
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,6 +224,52 @@ def test_session_respond(sh: Shell) -> None:
     assert re.findall(r"^event: (tool_result|done)$", rest, re.MULTILINE) == ["tool_result", "done"]
     for path in (f"sessions/{session_id}", "schemas/asks", "agents/asks"):
         sh(f'curl -X DELETE http://localhost:8443/api/v1/{path} -H "Authorization: Bearer bb_your_token"')
+
+
+def test_tasks(sh: Shell) -> None:
+    sh("""curl -X POST http://localhost:8443/api/v1/agents -H "Authorization: Bearer bb_your_token" \\
+      -H "Content-Type: application/json" -d '{"name": "researcher", "model": "demo"}'""")
+    created = sh.json("""curl -X POST http://localhost:8443/api/v1/tasks \\
+      -H "Authorization: Bearer bb_your_token" \\
+      -H "Content-Type: application/json" \\
+      -d '{ "agent": "researcher", "title": "Market analysis Q1",
+            "description": "Analyze Q1 2025 market trends for the SaaS sector" }'""")
+    assert {name: created[name] for name in ("agent", "title", "status")} == {
+        "agent": "researcher",
+        "title": "Market analysis Q1",
+        "status": "pending",
+    }
+    assert re.fullmatch(r"task_\w+", created["id"])
+    assert created["created_at"].endswith("Z")
+    one = 'curl http://localhost:8443/api/v1/tasks/task_abc123 \\\n -H "Authorization: Bearer bb_your_token"'
+    until = time.monotonic() + 10
+    while (task := sh.json(one.replace("task_abc123", created["id"])))["status"] != "completed":
+        assert time.monotonic() < until, task
+    assert "Market analysis Q1" in task["result"]
+    sh("""curl -X POST http://localhost:8443/api/v1/tasks -H "Authorization: Bearer bb_your_token" \\
+      -H "Content-Type: application/json" -d '{"agent": "researcher", "title": "Later", "mode": "interactive"}'""")
+    page = sh.json("""curl "http://localhost:8443/api/v1/tasks?status=pending&agent=researcher" \\
+      -H "Authorization: Bearer bb_your_token\"""")
+    [row] = page["tasks"]
+    assert (row["title"], row["status"], row["agent"]) == ("Later", "pending", "researcher")
+    cancel = """curl -X DELETE http://localhost:8443/api/v1/tasks/task_abc123 \\
+      -H "Authorization: Bearer bb_your_token" -s -o /dev/null -w "%{http_code}\""""
+    assert sh(cancel.replace("task_abc123", row["id"])) == "204"
+    assert sh.json(one.replace("task_abc123", row["id"]))["status"] == "cancelled"
+    for path in (f"sessions/{task['session_id']}", "agents/researcher"):
+        sh(f'curl -X DELETE http://localhost:8443/api/v1/{path} -H "Authorization: Bearer bb_your_token"')
+
+
+def test_the_readmes_task_and_webhook(sh: Shell) -> None:
+    page = (Path(__file__).parent.parent / "README.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    output = sh(f"set -euo pipefail; TOKEN={ADMIN}\n" + "\necho\n".join(blocks))
+    task, received = [json.loads(line) for line in output.splitlines()]
+    assert (task["title"], task["priority"]) == ("What is the current_time?", 1)
+    made = sh.json(
+        f'curl http://localhost:8443/api/v1/tasks/{received["task_id"]} -H "Authorization: Bearer bb_your_token"'
+    )
+    assert (made["title"], made["description"], made["source"]) == ("Order 7", '{"id": 7}', "webhook")
 
 
 def test_health(sh: Shell) -> None:

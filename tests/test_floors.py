@@ -37,7 +37,7 @@ CORE = {
     path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
     for path in ROOT.glob("bytebrew/**/*.py")
 }
-PLUGINS_OWN = {"bytebrew_metrics": "prometheus_client"}
+PLUGINS_OWN = {"bytebrew_metrics": "prometheus_client", "bytebrew_triggers": "cronsim"}
 PLUGINS = [*ROOT.glob("plugins/**/*.py"), *ROOT.glob("examples/*/bytebrew_*.py")]
 
 

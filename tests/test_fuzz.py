@@ -4,6 +4,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -27,11 +28,13 @@ from bytebrew.jwt import sign
 from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
 from tests.forged import forgeries, fresh
 from tests.mcp_double import Web
+from tests.plugins.test_triggers import signed
 from tests.tables import check_refusal, has_struct, installed, label, table, token_with
 
 EXAMPLES = 80
 IMPORT = "/api/v1/config/import"
 CLAIMS = {"sub": "local-admin", "tenant_id": ""}
+SECRET = "the-secret-of-every-webhook"
 
 
 class Served(NamedTuple):
@@ -105,7 +108,14 @@ async def world(served: Served, name: str) -> World:
         "rate-limits": [name, f"{name}-3"],
         "knowledge-bases": [name, f"{name}-3"],
         "files": ["a.txt"],
+        "schedules": [name, f"{name}-3"],
+        "webhooks": [name, f"{name}-3"],
     }
+    for trigger in keys["schedules"]:
+        await client.post("/api/v1/schedules", json={"name": trigger, "cron": "0 9 * * *", "agent": name})
+        await client.post("/api/v1/webhooks", json={"name": trigger, "agent": name, "secret": SECRET})
+    tasks = [await client.post("/api/v1/tasks", json={"agent": name, "title": "t"}) for _ in range(2)]
+    keys["tasks"] = [task.json()["id"] for task in tasks]
     for rule in keys["rate-limits"]:
         limit = {"name": rule, "key_header": "X-Fuzz", "tiers": {"all": {"unlimited": True}}}
         await client.post("/api/v1/rate-limits", json=limit)
@@ -193,6 +203,8 @@ TEXT_PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="b.tx
 WORDS = {
     "type": st.sampled_from(["scripted", "demo", "memory", "http"]),
     "scopes": st.lists(st.sampled_from(sorted(SCOPES)), max_size=3),
+    "cron": st.sampled_from(["0 9 * * *", "*/5 * * * MON"]),
+    "timezone": st.sampled_from(["UTC", "Europe/Berlin"]),
 }
 """Values of fields whose type alone does not tell which words are known."""
 NEEDED = {
@@ -313,6 +325,11 @@ async def check(client: httpx.AsyncClient, route: Route, shot: Shot) -> int:
         uploads = route.stream_body and route.path != IMPORT
         kind = b"multipart/form-data; boundary=x" if uploads else b"application/json"
         headers = (*headers, (b"content-type", kind))
+    if label(route) == "POST /api/v1/webhooks/{name}":
+        headers = (
+            *headers,
+            *((k.encode(), v.encode()) for k, v in signed(shot.body, datetime.now(UTC), SECRET).items()),
+        )
     url = client.base_url.copy_with(raw_path=shot.path.encode())
     request = client.build_request(route.method, url, content=shot.body)
     given = {name for name, _ in headers}

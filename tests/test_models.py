@@ -130,6 +130,28 @@ async def test_a_fallback_that_cannot_see_what_is_attached_is_passed_over(make: 
     assert second.requests == []
 
 
+async def test_a_fallback_whose_key_is_refused_makes_way_for_the_next(make: Make) -> None:
+    second = Second([ProviderError("no", code="model_auth")], said("hi"), [ProviderError("no", code="model_auth")])
+    models = make(First([DOWN]), second)
+    third = Target(name="three", type="second", model_name="m3")
+    assert await told(models, FIRST, SECOND, third) == [MessageDelta(content="hi"), Stop()]
+    assert await told(models, FIRST, SECOND) == ["model_unavailable"]
+
+
+async def test_a_fallback_that_cannot_be_called_costs_the_model_nothing(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = Target(name="gone", type="nowhere", model_name="m3")
+    locked = Target(name="locked", type="second", model_name="m4", sealed_key=b"of another key")
+    models = make(First(said("hi"), [DOWN]), Second(said("in its place")))
+    assert await told(models, FIRST, gone, locked) == [MessageDelta(content="hi"), Stop()]
+    assert await told(models, FIRST, gone, locked, SECOND) == [MessageDelta(content="in its place"), Stop()]
+    words = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert [one for one in words if "cannot" in one] == [
+        f"model {name} cannot be a fallback" for name in ("gone", "locked") * 2
+    ]
+
+
 async def test_a_failure_that_a_fallback_covers_is_logged(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     await told(make(First([DOWN]), Second(said("hi"))), FIRST, SECOND)
     assert [record.getMessage() for record in caplog.records] == ["model one failed before its first token: down"]

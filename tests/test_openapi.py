@@ -1,6 +1,7 @@
 """The OpenAPI document is valid, complete, and true; its page needs nothing else."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,9 +11,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from bytebrew import events
 from bytebrew.openapi import EVENTS
 from bytebrew.testing import engine, served_engine
-from tests.tables import table
+from tests.tables import installed, table
 
 URL = "/api/v1/openapi.json"
+ROOT = Path(__file__).parent.parent
 
 
 async def document() -> dict[str, Any]:
@@ -41,7 +43,7 @@ async def test_every_route_is_in_it_with_its_scope_and_every_operation_has_an_id
         assert operation["summary"]
         assert operation["description"]
         assert str(route.status) in operation["responses"]
-        assert ("requestBody" in operation) is (route.body is not None)
+        assert ("requestBody" in operation) is (route.body is not None or route.stream_body)
         ids.append(operation["operationId"])
     assert sum(len(methods) for methods in found["paths"].values()) == len(routes)
     assert len(set(ids)) == len(ids)
@@ -51,7 +53,51 @@ async def test_every_event_is_described_where_a_chat_streams() -> None:
     chat = (await document())["paths"]["/api/v1/schemas/{name}/chat"]["post"]
     stream = chat["responses"]["200"]["content"]["text/event-stream"]
     kinds = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)}
-    assert set(stream["x-events"]) == {kind.name for kind in kinds - {events.Event}} == {kind.name for kind in EVENTS}
+    told = {one["properties"]["event"]["const"] for one in stream["schema"]["oneOf"]}
+    assert told == {kind.name for kind in kinds - {events.Event}} == {kind.name for kind in EVENTS}
+
+
+READS = re.compile(
+    r"""(?:query(?:\.get\(|\[)|\b(?:moment|_number|_choice)\((?:request|(?:request\.)?query), )"([\w.]+)\""""
+)
+
+
+def test_every_parameter_that_a_file_of_routes_reads_is_declared_by_one_of_its_routes() -> None:
+    declared: dict[str, set[str]] = {}
+    for route in installed():
+        module = route.run.__module__
+        declared.setdefault(module if module.startswith("bytebrew.") else module.partition(".")[0], set()).update(
+            route.query
+        )
+    read: dict[str, set[str]] = {}
+    for file in (*ROOT.glob("bytebrew/routes/*.py"), *ROOT.glob("plugins/**/*.py")):
+        inside = file.relative_to(ROOT).with_suffix("").parts
+        owner = ".".join(inside) if inside[0] == "bytebrew" else inside[1]
+        read.setdefault(owner, set()).update(READS.findall(file.read_text()))
+    assert read["bytebrew.routes.sessions"] > {"from", "to", "limit", "after"}
+    assert read["bytebrew_knowledge"] > {"q"}
+    assert {owner: left for owner, names in read.items() if (left := names - declared.get(owner, set()))} == {}
+
+
+async def test_every_status_that_a_route_can_give_is_listed_and_refusals_have_one_shape() -> None:
+    found = await document()
+    for path, methods in found["paths"].items():
+        for operation in methods.values():
+            answers = operation["responses"]
+            assert "default" not in answers
+            assert {"429", "500", "503"} < set(answers)
+            assert ({"401", "403"} <= set(answers)) or "x-scope" not in operation
+            assert ("404" in answers) or "{" not in path
+            assert ({"400", "413", "415"} <= set(answers)) or "requestBody" not in operation
+    for refusal in found["components"]["responses"].values():
+        assert refusal["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Error"}
+
+
+async def test_no_name_or_pattern_is_one_that_only_python_reads() -> None:
+    found = await document()
+    assert all(re.fullmatch(r"\w+", name) for name in found["components"]["schemas"])
+    assert all(schema["title"] == name for name, schema in found["components"]["schemas"].items())
+    assert r"\\Z" not in msgspec.json.encode(found).decode()
 
 
 async def test_an_answer_is_what_the_document_says() -> None:
@@ -76,7 +122,12 @@ async def test_the_page_needs_no_script_and_no_other_host() -> None:
 
 @pytest.mark.parametrize(
     ("origin", "allowed"),
-    [("https://app.example", True), ("https://app.example.evil", False), ("http://app.example", False), ("null", False)],
+    [
+        ("https://app.example", True),
+        ("https://app.example.evil", False),
+        ("http://app.example", False),
+        ("null", False),
+    ],
 )
 async def test_a_page_of_an_allowed_origin_alone_may_read_answers(origin: str, allowed: bool) -> None:
     async with served_engine(settings={"BYTEBREW_CORS_ORIGINS": "https://app.example"}) as (_, client):

@@ -26,6 +26,7 @@ MAY = {
     f"PUT {ONE}": 200,
     f"PATCH {ONE}": 200,
     f"POST {ONE}/cancel": 204,
+    f"POST {ONE}/respond": 404,
     "POST /api/v1/schemas/{name}/chat": 200,
     f"DELETE {ONE}": 204,
 }

@@ -37,7 +37,7 @@ TASKS = 40
 KILLS = int(os.environ.get("TASK_KILLS", "0"))
 """Kills of the long form, which has 500 tasks."""
 ADMIN = Actor(subject="admin", name="admin", kind="user", scopes=frozenset({"admin"}))
-OK = [MessageDelta(content="ok")]
+OK: list[Step] = [MessageDelta(content="ok")]
 
 
 class Desk:
@@ -76,25 +76,16 @@ class Desk:
         self.engine.tasks.wake()
 
 
-class Opened:
-    """`async with` gives a Desk; the script's answers come one for each call of the model."""
-
-    def __init__(self, *answers: Sequence[Step], data: Path | None = None, **settings: str) -> None:
-        self._model = ScriptedProvider(*answers)
-        self._served = served_engine(
-            providing(self._model), data=data, settings={"BYTEBREW_PROVIDER_RETRIES": "0", **settings}
-        )
-        self._data = data
-
-    async def __aenter__(self) -> Desk:
-        engine, client = await self._served.__aenter__()
-        if not await engine.agents() or all(agent.name != "test" for agent in await engine.agents()):
+@asynccontextmanager
+async def opened(*answers: Sequence[Step], **settings: str) -> AsyncIterator[Desk]:
+    """An engine whose model gives the script's answers, one for each call."""
+    model = ScriptedProvider(*answers)
+    async with served_engine(providing(model), settings={"BYTEBREW_PROVIDER_RETRIES": "0", **settings}) as served:
+        engine, client = served
+        if all(agent.name != "test" for agent in await engine.agents()):
             await scripted_schema(engine)
             await client.post("/api/v1/agents", json={"name": "spare", "model": "test"})
-        return Desk(engine, client, self._model)
-
-    async def __aexit__(self, *exc: Any) -> None:
-        await self._served.__aexit__(*exc)
+        yield Desk(engine, client, model)
 
 
 def failure(code: str) -> list[Step]:
@@ -105,7 +96,7 @@ def failure(code: str) -> list[Step]:
 
 
 async def test_the_first_message_has_all_that_the_task_says() -> None:
-    async with Opened(OK) as desk:
+    async with opened(OK) as desk:
         task_id = await desk.add("Tea", description="Green, please", acceptance_criteria=("hot", "two cups"))
         assert (await desk.until(task_id, "completed")).result == "ok"
     [asked] = desk.model.requests
@@ -131,13 +122,13 @@ async def aged(desk: Desk, task_id: str, seconds: float) -> None:
 
 
 async def test_the_most_urgent_task_is_first_and_then_the_oldest() -> None:
-    async with Opened(OK, BYTEBREW_TASK_WORKERS="0") as desk:
+    async with opened(OK, BYTEBREW_TASK_WORKERS="0") as desk:
         ids = [await desk.add(f"{priority}{letter}", priority=priority) for letter in "ab" for priority in (0, 1, 2)]
         assert await order(desk, ids) == ["2a", "2b", "1a", "1b", "0a", "0b"]
 
 
 async def test_waiting_ten_minutes_counts_as_much_as_a_step_of_priority() -> None:
-    async with Opened(OK, BYTEBREW_TASK_WORKERS="0") as desk:
+    async with opened(OK, BYTEBREW_TASK_WORKERS="0") as desk:
         ids = [
             await desk.add(name, priority=priority)
             for name, priority in (("new 2", 2), ("new 1", 1), ("9 min 0", 0), ("11 min 0", 0), ("21 min 0", 0))
@@ -148,7 +139,7 @@ async def test_waiting_ten_minutes_counts_as_much_as_a_step_of_priority() -> Non
 
 
 async def test_a_changed_priority_changes_the_order() -> None:
-    async with Opened(OK, BYTEBREW_TASK_WORKERS="0") as desk:
+    async with opened(OK, BYTEBREW_TASK_WORKERS="0") as desk:
         ids = [await desk.add(name) for name in ("first", "second")]
         await desk.client.post(f"/api/v1/tasks/{ids[1]}/priority", json={"priority": 2})
         assert await order(desk, ids) == ["second", "first"]
@@ -157,7 +148,7 @@ async def test_a_changed_priority_changes_the_order() -> None:
 @pytest.mark.parametrize("workers", [1, 3])
 async def test_no_more_tasks_run_at_a_time_than_there_are_workers(workers: int) -> None:
     gate = asyncio.Event()
-    async with Opened([gate, *OK], BYTEBREW_TASK_WORKERS=str(workers)) as desk:
+    async with opened([gate, *OK], BYTEBREW_TASK_WORKERS=str(workers)) as desk:
         ids = [await desk.add() for _ in range(5)]
         with anyio.fail_after(5):
             while len(desk.model.requests) < workers:
@@ -173,7 +164,7 @@ async def test_no_more_tasks_run_at_a_time_than_there_are_workers(workers: int) 
 
 async def test_one_agent_does_not_take_all_workers() -> None:
     gate = asyncio.Event()
-    async with Opened([gate, *OK], BYTEBREW_TASKS_PER_AGENT="1") as desk:
+    async with opened([gate, *OK], BYTEBREW_TASKS_PER_AGENT="1") as desk:
         ids = [await desk.add(agent=agent) for agent in ("test", "test", "spare")]
         await desk.until(ids[2], "in_progress")
         await desk.until(ids[0], "in_progress")
@@ -189,7 +180,7 @@ async def test_one_agent_does_not_take_all_workers() -> None:
 @pytest.mark.parametrize("setting", ["BYTEBREW_TASK_WORKERS", "BYTEBREW_TASKS_PER_AGENT"])
 async def test_a_task_that_asks_a_person_makes_way_for_others(setting: str) -> None:
     answers: list[list[Step]] = [[ToolCall("current_time", {})], OK]
-    async with Opened(*answers, **{setting: "1"}) as desk:
+    async with opened(*answers, **{setting: "1"}) as desk:
         await desk.client.patch(
             "/api/v1/agents/test", json={"tools": ["current_time"], "confirm_before": ["current_time"]}
         )
@@ -206,7 +197,7 @@ async def test_a_task_that_asks_a_person_makes_way_for_others(setting: str) -> N
 
 
 async def test_a_task_waits_for_all_its_blockers() -> None:
-    async with Opened(OK) as desk:
+    async with opened(OK) as desk:
         blockers = [await desk.add(mode="interactive") for _ in range(2)]
         task_id = await desk.add(blocked_by=tuple(blockers))
         for blocker in blockers:
@@ -219,7 +210,7 @@ async def test_a_task_waits_for_all_its_blockers() -> None:
 
 @pytest.mark.parametrize("how", ["failed", "cancelled"])
 async def test_a_blocker_that_failed_frees_nobody(how: str) -> None:
-    async with Opened(OK) as desk:
+    async with opened(OK) as desk:
         blocker = await desk.add(mode="interactive")
         task_id = await desk.add(blocked_by=(blocker,))
         await desk.engine.tasks.move(blocker, ADMIN, "in_progress")
@@ -239,7 +230,7 @@ async def test_a_blocker_that_failed_frees_nobody(how: str) -> None:
 
 async def test_a_passing_failure_is_tried_again_after_twice_the_time() -> None:
     answers = [failure("model_overloaded"), failure("model_unavailable"), OK]
-    async with Opened(*answers) as desk:
+    async with opened(*answers) as desk:
         task_id = await desk.add("Tea")
         for attempt, seconds in ((1, 10), (2, 20)):
             task = await desk.until(task_id, "pending", attempts=attempt)
@@ -255,7 +246,7 @@ async def test_a_passing_failure_is_tried_again_after_twice_the_time() -> None:
 
 
 async def test_the_next_attempt_comes_by_itself() -> None:
-    async with Opened(failure("model_timeout"), OK) as desk:
+    async with opened(failure("model_timeout"), OK) as desk:
         task_id = await desk.add()
         await desk.until(task_id, "pending", attempts=1)
         soon = rfc3339(datetime.now(UTC) + timedelta(seconds=0.5))
@@ -266,7 +257,7 @@ async def test_the_next_attempt_comes_by_itself() -> None:
 
 
 async def test_tries_come_to_an_end() -> None:
-    async with Opened(failure("model_rate_limited"), BYTEBREW_TASK_RETRIES="1") as desk:
+    async with opened(failure("model_rate_limited"), BYTEBREW_TASK_RETRIES="1") as desk:
         task_id = await desk.add()
         await desk.until(task_id, "pending", attempts=1)
         await desk.hurry(task_id)
@@ -276,14 +267,14 @@ async def test_tries_come_to_an_end() -> None:
 
 @pytest.mark.parametrize("code", ["model_auth", "model_bad_request", "model_context_too_long"])
 async def test_a_failure_that_stays_is_not_tried_again(code: str) -> None:
-    async with Opened(failure(code)) as desk:
+    async with opened(failure(code)) as desk:
         task = await desk.until(await desk.add(), "failed")
         assert (task.attempts, task.error, len(desk.model.requests)) == (1, "The vendor says no", 1)
         assert task.completed_at is not None
 
 
 async def test_a_task_that_waits_for_its_next_attempt_can_be_cancelled() -> None:
-    async with Opened(failure("model_overloaded"), OK) as desk:
+    async with opened(failure("model_overloaded"), OK) as desk:
         task_id = await desk.add()
         await desk.until(task_id, "pending", attempts=1)
         await desk.engine.tasks.cancel(task_id, ADMIN, "enough")
@@ -294,7 +285,7 @@ async def test_a_task_that_waits_for_its_next_attempt_can_be_cancelled() -> None
 
 
 async def test_a_task_that_takes_too_long_fails() -> None:
-    async with Opened([30.0], BYTEBREW_TASK_TIMEOUT="200ms") as desk:
+    async with opened([30.0], BYTEBREW_TASK_TIMEOUT="200ms") as desk:
         task = await desk.until(await desk.add(), "failed")
         assert task.error == "The task took longer than 0.2 s; raise BYTEBREW_TASK_TIMEOUT"
         assert (task.attempts, desk.model.cancelled) == (1, 1)
@@ -302,7 +293,7 @@ async def test_a_task_that_takes_too_long_fails() -> None:
 
 async def test_the_time_limit_stands_still_while_a_person_thinks() -> None:
     answers: list[list[Step]] = [[ToolCall("current_time", {})], OK]
-    async with Opened(*answers, BYTEBREW_TASK_TIMEOUT="400ms") as desk:
+    async with opened(*answers, BYTEBREW_TASK_TIMEOUT="400ms") as desk:
         await desk.client.patch(
             "/api/v1/agents/test", json={"tools": ["current_time"], "confirm_before": ["current_time"]}
         )
@@ -314,7 +305,7 @@ async def test_the_time_limit_stands_still_while_a_person_thinks() -> None:
 
 
 async def test_a_task_cancelled_between_its_claim_and_its_turn_does_not_run() -> None:
-    async with Opened([30.0], BYTEBREW_TASK_WORKERS="1") as desk:
+    async with opened([30.0], BYTEBREW_TASK_WORKERS="1") as desk:
         for _ in range(20):
             task_id = await desk.add()
             with anyio.fail_after(5):
@@ -331,41 +322,74 @@ async def test_a_task_cancelled_between_its_claim_and_its_turn_does_not_run() ->
 
 
 async def test_a_draining_engine_leaves_its_tasks_to_the_next_start(tmp_path: Path) -> None:
-    async with Opened([30.0], data=tmp_path, BYTEBREW_TASK_WORKERS="2") as desk:
+    async with opened([30.0], BYTEBREW_DATA_DIR=str(tmp_path), BYTEBREW_TASK_WORKERS="2") as desk:
         ids = [await desk.add() for _ in range(3)]
         for task_id in ids[:2]:
             await desk.until(task_id, "in_progress")
-    async with Opened(OK, data=tmp_path) as desk:
+    async with opened(OK, BYTEBREW_DATA_DIR=str(tmp_path)) as desk:
         for task_id in ids:
             task = await desk.until(task_id, "completed")
             assert (task.attempts, task.error) == (1, None)
 
 
 async def test_a_claim_without_a_turn_waits_again_and_counts_no_attempt(tmp_path: Path) -> None:
-    async with Opened(OK, data=tmp_path, BYTEBREW_TASK_WORKERS="0") as desk:
+    async with opened(OK, BYTEBREW_DATA_DIR=str(tmp_path), BYTEBREW_TASK_WORKERS="0") as desk:
         task_id = await desk.add()
         mine = await desk.add(mode="interactive")
         await desk.engine.tasks.move(mine, ADMIN, "in_progress")
         assert await desk.engine.db.write(tasks.claim, 0) is not None
-    async with Opened(OK, data=tmp_path) as desk:
+    async with opened(OK, BYTEBREW_DATA_DIR=str(tmp_path)) as desk:
         assert (await desk.until(task_id, "completed")).attempts == 1
         assert (await desk.get(mine)).status == "in_progress"
 
 
 async def test_a_turn_that_cannot_go_on_is_tried_again(tmp_path: Path) -> None:
-    async with Opened([30.0], data=tmp_path) as desk:
+    async with opened([30.0], BYTEBREW_DATA_DIR=str(tmp_path)) as desk:
         task_id = await desk.add()
         await desk.until(task_id, "in_progress")
         with anyio.fail_after(5):
             while not desk.model.requests:
                 await asyncio.sleep(0.005)
         await desk.execute("update turns set resumes = 100")
-    async with Opened(OK, data=tmp_path) as desk:
+    async with opened(OK, BYTEBREW_DATA_DIR=str(tmp_path)) as desk:
         task = await desk.until(task_id, "pending", attempts=1)
         assert task.error is not None
         assert "times in the middle of this step" in task.error
         await desk.hurry(task_id)
         assert (await desk.until(task_id, "completed")).attempts == 2
+
+
+async def test_a_question_and_its_task_outlive_a_restart(tmp_path: Path) -> None:
+    answers: list[list[Step]] = [[ToolCall("current_time", {})], OK]
+    async with opened(*answers, BYTEBREW_DATA_DIR=str(tmp_path)) as desk:
+        await desk.client.patch(
+            "/api/v1/agents/test", json={"tools": ["current_time"], "confirm_before": ["current_time"]}
+        )
+        task_id = await desk.add()
+        await desk.until(task_id, "needs_input")
+    async with opened(OK, BYTEBREW_DATA_DIR=str(tmp_path)) as desk:
+        assert (await desk.get(task_id)).status == "needs_input"
+        await desk.client.post(f"/api/v1/tasks/{task_id}/input", json={"answers": ["yes"]})
+        assert (await desk.until(task_id, "completed")).attempts == 1
+        assert len(desk.model.requests) == 1
+
+
+async def test_an_end_that_cannot_be_recorded_stops_nobody_and_is_recorded_at_the_next_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(OK, BYTEBREW_DATA_DIR=str(tmp_path), BYTEBREW_TASK_WORKERS="1") as desk:
+        await desk.execute(
+            """create trigger refuse before update on tasks when new.status = 'completed' and new.title = 'bad'
+            begin select raise(abort, 'no'); end"""
+        )
+        bad, good = await desk.add("bad"), await desk.add("good")
+        await desk.until(good, "completed")
+        assert (await desk.get(bad)).status == "in_progress"
+        assert f"the end of task {bad} could not be recorded" in caplog.text
+        await desk.execute("drop trigger refuse")
+    async with opened(OK, BYTEBREW_DATA_DIR=str(tmp_path)) as desk:
+        task = await desk.until(bad, "completed")
+        assert (task.result, task.attempts, desk.model.requests) == ("ok", 1, [])
 
 
 # The file
@@ -470,12 +494,13 @@ async def work_off(processes: Setup, count: int, kills: int, seconds: float) -> 
     off = {"BYTEBREW_TASK_WORKERS": "0"}
     async with processes.serving(**off) as (_, client):
         await configure(client)
-        priorities = {}
+        priorities: dict[str, tuple[int, int]] = {}
         for n in range(count):
             steps = [["thinking ", 0.05, ["pay", {"amount": n, "slow": 0.05}]], [0.05, f"paid {n}"]]
-            body = {"agent": "test", "title": json.dumps(steps), "priority": n * 7 % 3}
+            priority = n * 7 % 3
+            body = {"agent": "test", "title": json.dumps(steps), "priority": priority}
             made = await client.post("/api/v1/tasks", json=body)
-            priorities[made.json()["id"]] = (body["priority"], n)
+            priorities[made.json()["id"]] = (priority, n)
     killed = 0
     while True:
         async with processes.serving() as (process, client), bookkeeper(client, processes.ledger):

@@ -1,15 +1,15 @@
 """Approvals: the questions that wait for a person, and their answers."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta, Struct
 
-from bytebrew.api import Request, Route, positive
+from bytebrew.api import Parameter, Request, Route, positive
 from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.store import confirmations, sessions
 from bytebrew.store.confirmations import Confirmation
 
-_STATES = ("pending", "approved", "rejected", "spent", "expired", "cancelled")
+State = Literal["pending", "approved", "rejected", "spent", "expired", "cancelled"]
 Answers = Annotated[tuple[Annotated[str, Meta(max_length=10_000)], ...], Meta(min_length=1, max_length=2)]
 
 
@@ -71,8 +71,8 @@ async def list_approvals(request: Request[None]) -> Inbox:
     """Questions of a `status` (pending unless it says otherwise), at most `limit`, from the one `after` an id."""
     query = request.query
     status = query.get("status", "pending")
-    if status not in _STATES:
-        words = f"one of {', '.join(_STATES)}"
+    if status not in get_args(State):
+        words = f"one of {', '.join(get_args(State))}"
         raise InvalidRequest(f"status is {words}", details=[Detail("$.status", words)])
     limit = positive(query.get("limit"), 50, 200)
     found = await request.engine.db.read(confirmations.page, status, query.get("after", ""), limit + 1)
@@ -97,9 +97,9 @@ ROUTES = (
         run=list_approvals,
         summary="List questions",
         query={
-            "status": "pending, approved, rejected, spent, expired or cancelled",
+            "status": Parameter("in this state; pending unless told", State),
             "after": "the last id before",
-            "limit": "rows, 200 at most",
+            "limit": Parameter("rows, 200 at most", int | str),
         },
         answer=Inbox,
     ),

@@ -223,6 +223,12 @@ ROUTES = (
         upload=True,
         idempotent=True,
         streams=True,
+        headers={
+            "X-Model-Provider": "the type of a model of the caller's own, for this message",
+            "X-Model-API-Key": "its key",
+            "X-Model-Name": "its name with its vendor",
+            "X-Model-Base-URL": "its address, where the type needs one",
+        },
         answer=ChatAnswer,
     ),
 )

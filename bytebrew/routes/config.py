@@ -1,12 +1,12 @@
 """The configuration as one file: out, in, and anew."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Literal
 
 import anyio.to_thread
 
 from bytebrew import config_file
-from bytebrew.api import Reply, Request, Route
+from bytebrew.api import Parameter, Reply, Request, Route
 from bytebrew.config_file import Plan
 from bytebrew.errors import Detail, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from bytebrew.store import agents, models
@@ -80,6 +80,7 @@ ROUTES = (
         scope="config",
         run=export_config,
         summary="Export the configuration",
+        gives=MEDIA[:1],
     ),
     Route(
         method="POST",
@@ -89,10 +90,15 @@ ROUTES = (
         summary="Import a configuration",
         answer=dict[str, Any],
         stream_body=True,
+        takes={kind: {"type": ["object", "null"]} for kind in (MEDIA[0], MEDIA[-1])},
         query={
-            "dry_run": "true answers what would change and changes nothing",
-            "mode": "merge (default), or replace: what the file's sections leave out goes",
+            "dry_run": Parameter("true answers what would change and changes nothing", bool),
+            "mode": Parameter(
+                "merge (default), or replace: what the file's sections leave out goes", Literal["merge", "replace"]
+            ),
         },
+        headers={"If-Match": "the ETag of an export: the file is taken in only if nothing has changed since"},
+        also={412: None},
     ),
     Route(
         method="POST",

@@ -8,7 +8,7 @@ import time
 import anyio
 from msgspec import UNSET, Struct, UnsetType
 
-from bytebrew.api import Reply, Request, Route
+from bytebrew.api import Parameter, Reply, Request, Route
 from bytebrew.errors import StorageError
 from bytebrew.notation import uptime
 from bytebrew.store import agents, settings
@@ -74,7 +74,8 @@ ROUTES: tuple[Route, ...] = (
         scope=None,
         run=health,
         summary="Engine status",
-        query={"deep": "true to try the database and the disk"},
+        query={"deep": Parameter("true to try the database and the disk", bool | str)},
         answer=Health,
+        also={503: Health},
     ),
 )

@@ -2,12 +2,12 @@
 
 import sqlite3
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from msgspec.structs import replace
 
 from bytebrew import idempotency
-from bytebrew.api import Request, Route
+from bytebrew.api import Parameter, Request, Route
 from bytebrew.config import Model, ModelPatch, NewModel
 from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.providers import Provider, Target, Verification, named
@@ -108,7 +108,7 @@ ROUTES = (
         scope="models:read",
         run=list_models,
         summary="List models",
-        query={"kind": "chat or embedding"},
+        query={"kind": Parameter("of this kind alone", Literal["chat", "embedding", ""])},
         answer=list[Model],
     ),
     Route(

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import asdict
 
-from bytebrew.api import Reply, Request, Route, Stream, moment, positive
+from bytebrew.api import Moment, Parameter, Reply, Request, Route, Stream, moment, positive
 from bytebrew.auth import Actor
 from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.journal import OpenStretch, last_number, read_events
@@ -17,6 +17,7 @@ from bytebrew.store.sessions import Session
 
 NEWEST = 1000
 """Messages that a session's own answer carries; `/messages` pages through all of them."""
+Number = Annotated[int, Meta(ge=0, lt=10**15)]
 
 
 class SessionPage(Struct, frozen=True, kw_only=True):
@@ -180,17 +181,19 @@ ROUTES = (
         summary="List sessions",
         query={
             "agent": "of this agent",
+            "agent_name": "as agent",
             "schema": "of this schema",
             "user_sub": "of this end user",
             "status": "active, completed, failed or cancelled",
-            "from": "begun at this time or later",
-            "to": "begun before",
-            "limit": "rows, 100 at most",
-            "per_page": "as limit",
-            "page": "from 1",
+            "from": Parameter("begun at this time or later", Moment),
+            "to": Parameter("begun before this time, or at it if it is a date", Moment),
+            "limit": Parameter("rows, 100 at most", int | str),
+            "per_page": Parameter("as limit", int | str),
+            "page": Parameter("from 1", int | str),
             "after": "the last session of the page before",
         },
         answer=SessionPage,
+        also={404: None},
     ),
     Route(method="GET", path=_ONE, scope="chat", run=get_session, summary="Get a session", answer=SessionDetail),
     *(
@@ -212,7 +215,10 @@ ROUTES = (
         scope="chat",
         run=list_messages,
         summary="List a session's messages",
-        query={"after": "the number of the last message before", "limit": "rows, 1000 at most"},
+        query={
+            "after": Parameter("the number of the last message before", Number),
+            "limit": Parameter("rows, 1000 at most", int | str),
+        },
         answer=list[messages.Entry],
     ),
     Route(
@@ -222,9 +228,9 @@ ROUTES = (
         run=follow_events,
         summary="Follow a session's events",
         query={
-            "after": "the number of the last event before",
-            "follow": "false for a JSON page",
-            "limit": "rows of a page, 500 at most",
+            "after": Parameter("the number of the last event before", Number),
+            "follow": Parameter("false for a JSON page", bool | str),
+            "limit": Parameter("rows of a page, 500 at most", int | str),
         },
         streams=True,
         answer=EventPage,

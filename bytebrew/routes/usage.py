@@ -4,7 +4,7 @@ from typing import get_args
 
 from msgspec import Struct
 
-from bytebrew.api import Request, Route, moment
+from bytebrew.api import Moment, Parameter, Request, Route, moment
 from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.store import usage
 from bytebrew.store.usage import GroupBy, Sum
@@ -40,7 +40,11 @@ ROUTES = (
         scope="admin",
         run=get_usage,
         summary="Report tokens and cost",
-        query={"group_by": "agent, model, schema, token or day", "from": "at this time or later", "to": "before"},
+        query={
+            "group_by": Parameter("what the sums are of", GroupBy),
+            "from": Parameter("at this time or later", Moment),
+            "to": Parameter("before this time, or at it if it is a date", Moment),
+        },
         answer=Report,
     ),
 )

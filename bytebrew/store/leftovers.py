@@ -82,8 +82,16 @@ def left_open(conn: sqlite3.Connection) -> list[OpenTurn]:
 
 
 def resume(conn: sqlite3.Connection, turn_id: str) -> Past:
-    """What a turn had done when the engine stopped; counts how often it was taken up since it last got on."""
+    """What a turn had done when the engine stopped; counts how often it was taken up since it last got on.
+
+    A retry that was cut too gives way to a question of its own.
+    """
     conn.execute("update turns set resumes = resumes + 1 where id = ?", (turn_id,))
+    conn.execute(
+        """delete from confirmations where turn_id = ?1 and kind = 'unknown_outcome' and status = 'spent'
+        and call_id in (select c.call_id from tool_calls c where c.turn_id = ?1 and c.status = 'started')""",
+        (turn_id,),
+    )
     row = conn.execute("select session_id, first_event from turns where id = ?", (turn_id,)).fetchone()
     said: list[str] = []
     partial: list[str] = []

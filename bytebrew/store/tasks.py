@@ -280,7 +280,8 @@ def move(
         raise Conflict(f"A task that is {row['status']} cannot become {status}", code="bad_transition")
     column = "result" if status == "completed" else "error"
     conn.execute(
-        f"""update tasks set status = ?1, {column} = coalesce(?2, {column}), turn_id = null,
+        f"""update tasks set status = ?1, {column} = coalesce(?2, {column}),
+        turn_id = iif(?1 = 'in_progress', null, turn_id),
         approved_at = iif(?1 = 'approved', ?3, approved_at), started_at = iif(?1 = 'in_progress', ?3, started_at),
         completed_at = iif(?1 in ('completed', 'failed', 'cancelled'), ?3, completed_at) where id = ?4""",
         (status, words, now(), task_id),
@@ -302,7 +303,7 @@ def cancel(conn: sqlite3.Connection, task_id: str, actor: Actor, reason: str) ->
     ).fetchall()
     moment = now()
     conn.executemany(
-        "update tasks set status = 'cancelled', error = ?, completed_at = ?, turn_id = null where id = ?",
+        "update tasks set status = 'cancelled', error = ?, completed_at = ? where id = ?",
         [(reason or None, moment, row["id"]) for row in rows],
     )
     return [row["turn_id"] for row in rows if row["turn_id"]]

@@ -1,11 +1,11 @@
 """Knowledge over REST: bases, their links, their files and their search."""
 
 from collections.abc import AsyncIterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from bytebrew import Detail, InvalidRequest, Request, Route
+from bytebrew import Detail, InvalidRequest, Parameter, Request, Route
 
 from . import bases, files
 from .bases import Base, BasePatch, NewBase
@@ -195,14 +195,30 @@ _CREATE: dict[str, Any] = {
     "idempotent": True,
 }
 _SEARCH = {
-    "q": "what to look for: a question or its words",
-    "limit": "most results, 10 unless told, up to 50",
-    "threshold": "least likeness of a result's vector to the question's, from 0 to 1",
+    "q": Parameter("what to look for: a question or its words", Annotated[str, Meta(pattern=r"\S")], required=True),
+    "limit": Parameter("most results, 10 unless told, up to 50", Annotated[int, Meta(ge=1, le=50)]),
+    "threshold": Parameter(
+        "least likeness of a result's vector to the question's, from 0 to 1", Annotated[float, Meta(ge=0, le=1)]
+    ),
     "file": "only in this file, by name or id",
     "metadata.<name>": "only in files whose metadata has this value",
 }
 _UPDATE: dict[str, Any] = {"body": BasePatch, "aliases": _ALIASES, "answer": Base}
-_UPLOAD: dict[str, Any] = {"stream_body": True, "answer": File, "status": 201}
+_FORM = {
+    "type": "object",
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "metadata": {"type": "string", "description": "a JSON object of texts"},
+    },
+    "required": ["file"],
+    "additionalProperties": False,
+}
+_UPLOAD: dict[str, Any] = {
+    "stream_body": True,
+    "takes": {"multipart/form-data": _FORM},
+    "answer": File,
+    "status": 201,
+}
 _STARTED: dict[str, Any] = {"answer": Started, "status": 202}
 
 ROUTES = (

@@ -84,4 +84,5 @@ ROUTE = Route(
     run=list_known,
     summary="List known MCP servers",
     answer=Catalog,
+    query={"category": "of this category alone", "q": "words within the name or the description"},
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import msgspec
 from msgspec.structs import replace
 
-from bytebrew import Breaker, Call, EngineError, Result, ToolError, now
+from bytebrew import Breaker, Call, EngineError, Result, ToolError, masked, now
 
 from . import store
 from .config import Mcp, ServerRow, State, Status
@@ -34,6 +34,8 @@ STABLE_SECONDS = 30.0
 RELIST_SECONDS = 0.2
 RECONNECT_SECONDS = 10.0
 """How long a call waits for a server that is being connected to."""
+MIN_CREDENTIAL = 8
+"""Characters of what is blotted out of a server's answers: anything shorter may be a word."""
 FORWARDED = "ai.bytebrew/headers"
 """Where the headers of the chat request are in the `_meta` of a call over stdio."""
 
@@ -59,6 +61,7 @@ class Link:
         self._settled = asyncio.Event()
         self._probes = True
         self._complaint = ""
+        self._credentials: tuple[str, ...] = ()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, server: ServerRow) -> None:
@@ -87,6 +90,12 @@ class Link:
         if self.server.pin == "off" or self.pins.get(tool.name) == self.digests.get(tool.name):
             return "available"
         return "withheld" if self.server.pin == "block" else "changed"
+
+    def blotted(self, text: str) -> str:
+        """The text without the credentials that the server is sent, for it may repeat them."""
+        for credential in self._credentials:
+            text = masked(text, credential)
+        return text
 
     async def run(self, tool: Definition, call: Call, arguments: dict[str, Any]) -> Result:
         """The result of a call; ToolError in words for the model whatever goes wrong."""
@@ -184,7 +193,7 @@ class Link:
             self.failures += 1
             if self.failures == 1 and isinstance(error, SessionEnded):
                 continue
-            words = str(error) or f"did not begin within {self._settings.mcp_connect_timeout:g} s"
+            words = self.blotted(str(error)) or f"did not begin within {self._settings.mcp_connect_timeout:g} s"
             if words != self._complaint:
                 log.warning("MCP server %s %s", self.server.name, words)
             self._complaint = words
@@ -233,6 +242,8 @@ class Link:
         env = store.opened(server.env, engine)
         headers = store.opened(server.headers, engine)
         key = env.get(server.auth_key_env) or store.opened({"": server.sealed_key}, engine)[""]
+        sent = (key, *(value.rpartition(" ")[2] for value in headers.values()))
+        self._credentials = tuple(one for one in sent if len(one) >= MIN_CREDENTIAL)
         if server.auth_type == "api_key":
             headers[server.auth_header] = key
         elif server.auth_type == "bearer":

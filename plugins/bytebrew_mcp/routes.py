@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bytebrew import Forbidden, NotFound, Request, Route
+from bytebrew import Detail, Forbidden, InvalidRequest, NotFound, Request, Route
 
 from . import store
 from .config import ALIASES, MASK, Mcp, NewServer, Server, ServerPatch, ServerRow, ShownTool, Status
@@ -77,6 +77,7 @@ def table(servers: Servers) -> tuple[Route, ...]:
         return await _written(request, store.update, request.path["name"], request.body)
 
     async def _written(request: Request[Any], write: Callable[..., ServerRow], *args: Any) -> Server:
+        _no_variables(request.body)
         row = await request.engine.db.write(_allowed, request, write, *args)
         await servers.reload()
         if row.name in servers.links:
@@ -152,6 +153,16 @@ def table(servers: Servers) -> tuple[Route, ...]:
             answer=Server,
         ),
     )
+
+
+def _no_variables(body: NewServer | ServerPatch) -> None:
+    """Raises InvalidRequest for a `${VAR}`: who sets up a server would have what it stands for sent there."""
+    fields = {"$.auth_key": body.auth_key}
+    for name, values in (("env", body.env), ("headers", body.headers)):
+        fields |= {f"$.{name}.{key[:100]}": value for key, value in (values or {}).items()}
+    if found := [path for path, value in fields.items() if value and "${" in value]:
+        words = "write the value itself: ${VAR} is read in configuration files alone"
+        raise InvalidRequest("A credential over REST is no variable", details=[Detail(path, words) for path in found])
 
 
 def _all(conn: sqlite3.Connection) -> tuple[list[ServerRow], dict[str, tuple[str, ...]]]:

@@ -12,6 +12,8 @@ from typing import NoReturn, Self, cast
 
 from msgspec.json import encode
 
+from bytebrew import environment
+
 from .words import MAX_MESSAGE_BYTES, Channel, Lost, Message, Receive, decode
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
     ) -> None:
         self._name = name
         self._command = command
-        self._env = {key: os.environ[key] for key in KEPT if key in os.environ} | dict(env)
+        self._env = {key: value for key, value in environment().items() if key in KEPT} | dict(env)
         self._limits = (str(memory_kb), str(cpu_seconds))
         self._secrets = sorted((one for one in secrets if len(one) >= 4), key=len, reverse=True)
         self._logged: deque[float] = deque(maxlen=LINES_A_MINUTE)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from bytebrew import Agent, Call, Result, Risk, Tool, Toolset
+from bytebrew import Agent, Call, Result, Risk, Tool, ToolError, Toolset
 
 from . import store
 from .config import Mcp, ServerRow
@@ -44,7 +44,11 @@ class McpTool(Tool):
         self._definition = definition
 
     async def run(self, call: Call, input: dict[str, Any]) -> Result:
-        return await self._link.run(self._definition, call, input)
+        try:
+            result = await self._link.run(self._definition, call, input)
+        except ToolError as error:
+            raise ToolError(self._link.blotted(str(error))) from error
+        return replace(result, text=self._link.blotted(result.text))
 
 
 class Servers(Toolset):

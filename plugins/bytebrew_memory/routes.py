@@ -2,7 +2,7 @@
 
 import re
 
-from bytebrew import Request, Route
+from bytebrew import Parameter, Request, Route
 
 from . import store
 from .store import Entry
@@ -27,10 +27,27 @@ async def delete_memory(request: Request[None]) -> None:
 
 
 _ALL, _READ, _WRITE = "/api/v1/schemas/{name}/memory", "schemas:read", "schemas:write"
+_PERSON = "of this end user alone"
 
 ROUTES = (
-    Route(method="GET", path=_ALL, scope=_READ, run=list_memory, summary="List memories", answer=list[Entry]),
-    Route(method="DELETE", path=_ALL, scope=_WRITE, run=clear_memory, summary="Delete memories", status=204),
+    Route(
+        method="GET",
+        path=_ALL,
+        scope=_READ,
+        run=list_memory,
+        summary="List memories",
+        answer=list[Entry],
+        query={"user_sub": _PERSON, "limit": Parameter("rows, 1000 unless told and 10,000 at most", int | str)},
+    ),
+    Route(
+        method="DELETE",
+        path=_ALL,
+        scope=_WRITE,
+        run=clear_memory,
+        summary="Delete memories",
+        status=204,
+        query={"user_sub": _PERSON},
+    ),
     Route(
         method="DELETE",
         path=f"{_ALL}/{{entry_id}}",

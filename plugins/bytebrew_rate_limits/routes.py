@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
-from bytebrew import Detail, InvalidRequest, NotFound, Request, Route, uptime
+from bytebrew import Detail, InvalidRequest, NotFound, Parameter, Request, Route, uptime
 
 from . import store
 from .limits import Limits
@@ -17,6 +17,9 @@ from .store import Stored
 
 if TYPE_CHECKING:
     from bytebrew import Engine
+
+
+Text = Annotated[str, Meta(min_length=1)]
 
 
 class RateLimit(Rule, frozen=True, kw_only=True):
@@ -115,7 +118,11 @@ def routes(limits: Limits) -> Iterator[Route]:
         "Where a key stands",
         scope="admin",
         answer=RateLimitUsage,
-        query={"key_header": "the header that a rule counts by", "key_value": "the value to look up"},
+        query={
+            "key_header": Parameter("the header that a rule counts by", Text, required=True),
+            "key_value": Parameter("the value to look up", Text, required=True),
+        },
+        also={404: None},
     )
 
 

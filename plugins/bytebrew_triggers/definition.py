@@ -24,8 +24,8 @@ LEAST_SECRET = 16
 class NewSchedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A schedule to create: at each moment of `cron` the agent gets a task.
 
-    Moments that were missed while the engine was down are skipped, or made up for by one task. `title` and `message` are
-    the task's title and description; without a title it is the schedule's name.
+    Moments that were missed while the engine was down are skipped, or made up for by one task. `title` and `message`
+    are the task's title and description; without a title it is the schedule's name.
     """
 
     name: Name

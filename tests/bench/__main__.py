@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.bench import measures
-from tests.bench.data import configure, copied, multiply
+from tests.bench.data import configure, copied, interrupt, multiply
 from tests.bench.measures import Effort
 from tests.bench.servers import LOAD_CORE, SERVER_CORE, running, running_engine
 
@@ -59,6 +59,12 @@ def run(folder: Path, effort: Effort) -> Iterable[object]:
         short, long = multiply(old, session_id, 4, 10), multiply(old, session_id, 4, 1000)
         with running_engine(old) as engine:
             yield from measures.long_session(engine, short, long, brief)
+        left = copied(fresh, "left")
+        multiply(left, session_id, 10_000, 1)
+        interrupted = multiply(left, session_id, 200, 1)
+        interrupt(left, interrupted)
+        yield from measures.restart(left, interrupted, "10,000", effort)
+        yield from measures.search(fresh, (1000, 5000), effort)
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
 """Data folders for the engine: one that is configured, and copies with years of use in them."""
 
+import random
 import shutil
 import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +16,9 @@ from bytebrew.testing import ADMIN
 from tests.bench.servers import Server
 
 CONTEXT = 4000
+WORDS = [f"word{n}" for n in range(20_000)]
+FREQUENCY = [1 / rank for rank in range(1, len(WORDS) + 1)]
+"""As in a language (Zipf 1949)."""
 MESSAGE = "Tell me about words. " * 67
 """About a tenth of CONTEXT with its answer, so that ten turns of it do not fit."""
 
@@ -66,6 +71,46 @@ def multiply(data: Path, session_id: str, sessions: int, turns: int) -> Sequence
         _copy(conn, "events", "session_id", session_id, theirs | {"n": f"old.n + copy.turn * {events}"})
         conn.execute("commit")
     return ids
+
+
+def interrupt(data: Path, sessions: Sequence[str]) -> None:
+    """Takes the one turn of each session back to where an engine that is killed at its first delta leaves it."""
+    left = [(one,) for one in sessions]
+    with closing(db.connect(data / "bytebrew.db")) as conn:
+        conn.execute("begin")
+        conn.executemany("delete from events where session_id = ? and n > 1", left)
+        conn.executemany("delete from messages where session_id = ? and n > 1", left)
+        conn.executemany(
+            """update turns set status = 'running', last_event = null, finished_at = null, input_tokens = 0,
+            output_tokens = 0 where session_id = ?""",
+            left,
+        )
+        conn.execute("commit")
+
+
+def open_turns(data: Path) -> int:
+    """How many turns have not ended."""
+    with closing(db.connect(data / "bytebrew.db", read_only=True)) as conn:
+        sql = "select count(*) from turns where status in ('queued', 'running')"
+        count: int = conn.execute(sql).fetchone()[0]
+        return count
+
+
+def know(engine: Server, base: str, chunks: int) -> None:
+    """A knowledge base of that name with so many chunks, whose words are as frequent as in a language."""
+    dice = random.Random(chunks)
+    url = f"http://127.0.0.1:{engine.port}/api/v1"
+    path = f"/knowledge-bases/{base}"
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=60) as api:
+        api.post("/knowledge-bases", json={"name": base}).raise_for_status()
+        for start in range(0, chunks, 200):
+            parts = range(start, min(start + 200, chunks))
+            text = "\n\n".join(f"# Part {n}\n\n{' '.join(dice.choices(WORDS, FREQUENCY, k=150))}." for n in parts)
+            api.post(f"{path}/files", files={"file": (f"{start}.md", text.encode())}).raise_for_status()
+        while (state := api.get(path).json())["status"] == "indexing":
+            time.sleep(0.05)
+        if state["status"] != "ready":
+            raise SystemExit(f"the engine could not index the base: {state}")
 
 
 def _copy(conn: sqlite3.Connection, table: str, key: str, old: str, new: dict[str, str], which: str = "true") -> None:

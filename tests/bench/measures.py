@@ -1,5 +1,6 @@
 """What is measured, and on what."""
 
+import random
 import sys
 import time
 import urllib.request
@@ -8,11 +9,13 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import httpx
 import msgspec
 import uvloop
 
 from bytebrew.testing import ADMIN
 from tests.bench import load
+from tests.bench.data import FREQUENCY, WORDS, copied, know, open_turns
 from tests.bench.double import DELTAS, GAP
 from tests.bench.figures import Heading, Line, Target, percentile
 from tests.bench.load import Turn, Wire
@@ -207,3 +210,44 @@ def footprint(data: Path, distributions: int, effort: Effort) -> Iterator[object
     yield Line("s from spawn to a healthy answer", None, median(seconds), Target("< 1.5", median(seconds) < 1.5))
     yield Line("MB of memory", None, median(memory), Target("< 75", median(memory) < 75))
     yield Line("run-time distributions", None, distributions, Target("<= 35", distributions <= 35))
+
+
+def restart(data: Path, sessions: Sequence[str], count: str, effort: Effort) -> Iterator[object]:
+    """From the start of the process to what a client sees who comes back for the first of the interrupted turns."""
+    yield Heading(f"{count} sessions, {len(sessions)} interrupted", "")
+    first, last = [], []
+    for n in range(effort.rounds):
+        left = copied(data, f"{data.name}-{n}")
+        started = time.perf_counter()
+        with running_engine(left) as engine:
+            url = f"http://127.0.0.1:{engine.port}/api/v1/sessions/{sessions[0]}/events?after=1"
+            asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {ADMIN}"})
+            with urllib.request.urlopen(asked, timeout=30) as answer:
+                while not answer.readline().startswith(b"id: "):
+                    pass
+            first.append(time.perf_counter() - started)
+            while open_turns(left):
+                time.sleep(0.01)
+            last.append(time.perf_counter() - started)
+    yield Line("s from spawn to a resumed turn", None, median(first), Target("< 2", median(first) < 2))
+    yield Line("s from spawn to the end of all", None, median(last))
+
+
+def search(fresh: Path, sizes: tuple[int, int], effort: Effort) -> Iterator[object]:
+    """Searches for words alone, one after the other, in two files that know as much; words are as likely as there."""
+    yield Heading("Chunks of knowledge, searched by words", *(f"{size:,}" for size in sizes))
+    dice = random.Random(1)
+    questions = ["+".join(dice.choices(WORDS[20:], FREQUENCY[20:], k=4)) for _ in range(effort.turns)]
+    found: list[list[float]] = []
+    for size in sizes:
+        with running_engine(copied(fresh, f"knows-{size}")) as engine:
+            know(engine, "bench", size)
+            url = f"http://127.0.0.1:{engine.port}/api/v1/knowledge-bases/bench/search?q="
+            found.append([])
+            with httpx.Client(headers={"Authorization": f"Bearer {ADMIN}"}) as api:
+                for question in questions:
+                    started = time.perf_counter()
+                    api.get(url + question).raise_for_status()
+                    found[-1].append((time.perf_counter() - started) * 1000)
+    for percent in (50, 99):
+        yield Line(f"p{percent} ms of a search", *(percentile(times, percent) for times in found))

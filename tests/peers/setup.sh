@@ -45,6 +45,20 @@ python_peer mcp mcp==2.3.0 annotated-types==0.8.0 anyio==4.16.0 attrs==26.1.0 cf
   sse-starlette==3.7.0 starlette==1.10.0 truststore==0.10.5 typing-inspection==0.4.5 typing_extensions==4.16.0 \
   uvicorn==0.54.0
 
+# Requests made up from an OpenAPI document.
+python_peer schemathesis schemathesis==4.32.5 anyio==4.16.0 certifi==2026.10.19.post1 charset-normalizer==3.5.2 click==8.5.1 \
+  graphql-core==3.3.2 harfile==0.6.0 hypothesis==6.170.17 hypothesis-graphql==0.13.5 idna==3.20 \
+  iniconfig==2.3.1 jsonschema_rs==0.60.3 markdown-it-py==4.3.0 MarkupSafe==3.0.4 mdurl==0.1.2 packaging==26.3 \
+  pluggy==1.7.0 Pygments==2.21.0 pyrate-limiter==4.5.1 pytest==9.2.0 PyYAML==6.0.4 requests==2.34.2 \
+  rich==15.0.0 sortedcontainers==2.4.0 typing_extensions==4.16.0 urllib3==2.8.0 Werkzeug==3.1.9
+
+# Clients made from one.
+python_peer client openapi-python-client==0.29.1 annotated-doc==0.0.7 annotated-types==0.8.0 anyio==4.16.0 attrs==26.1.0 \
+  certifi==2026.10.19.post1 h11==0.16.0 httpcore==1.0.9 httpx==0.28.1 idna==3.20 Jinja2==3.1.6 \
+  markdown-it-py==4.3.0 MarkupSafe==3.0.4 mdurl==0.1.2 pydantic==2.14.4 pydantic_core==2.50.5 Pygments==2.21.0 \
+  rich==15.0.0 ruamel.yaml==0.19.1 ruff==0.17.6 shellingham==1.5.4 typer==0.27.3 typing-inspection==0.4.5 \
+  typing_extensions==4.16.0
+
 # Doubles of many vendors' wires, by someone else; the reference server of MCP.
 if command -v npm >/dev/null; then
   node_peer aimock @copilotkit/aimock@1.43.0

@@ -211,6 +211,15 @@ async def test_a_transcript_is_understood_however_it_is_cut(name: str, size: int
     assert stop.vendor.get("anthropic", {}).get("blocks", []) == KEPT.get(name, [])
 
 
+@pytest.mark.parametrize("name", TRANSCRIPTS)
+async def test_a_transcript_is_understood_over_a_socket(name: str) -> None:
+    lines = (WIRE / f"{name}.sse").read_bytes().splitlines(keepends=True)
+    async with upstream(streamed(*lines)) as double, client() as http:
+        *events, stop = await ask(http, double)
+    assert isinstance(stop, Stop)
+    assert [*events, Stop(stop.reason)] == TRANSCRIPTS[name]
+
+
 async def test_a_transcript_that_ends_in_an_error_fails_after_its_events() -> None:
     found: list[ProviderEvent] = []
     with pytest.raises(ProviderError) as raised:

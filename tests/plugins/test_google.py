@@ -147,6 +147,13 @@ async def test_a_transcript_is_understood_however_it_is_cut(name: str, size: int
     assert await replay((WIRE / f"{name}.sse").read_bytes(), size) == TRANSCRIPTS[name]
 
 
+@pytest.mark.parametrize("name", TRANSCRIPTS)
+async def test_a_transcript_is_understood_over_a_socket(name: str) -> None:
+    lines = (WIRE / f"{name}.sse").read_bytes().splitlines(keepends=True)
+    async with upstream(streamed(*lines)) as double, client() as http:
+        assert [event async for event in google.stream(request(double.url), http)] == TRANSCRIPTS[name]
+
+
 @pytest.mark.parametrize("name", BROKEN)
 async def test_an_answer_that_came_to_nothing_is_asked_for_again(name: str) -> None:
     with pytest.raises(ProviderError) as raised:

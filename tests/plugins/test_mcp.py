@@ -200,6 +200,15 @@ async def test_headers_of_the_chat_go_to_the_servers_that_name_them_and_to_no_ot
         assert all("x-org-id" not in headers for _, headers in web.requests if "mcp-protocol-version" not in headers)
 
 
+async def test_a_credential_that_a_server_repeats_is_told_to_no_model() -> None:
+    async with Web() as web, world() as w:
+        headers = {"X-Key": "Key hunter22", "X-Org": "acme"}
+        await w.add(url=web.url, auth_type="bearer", auth_key="the disk is full", headers=headers)
+        sent = json.loads((await w.ask("echo"))["output"])["headers"]
+        assert (sent["authorization"], sent["x-key"], sent["x-org"]) == ("Bearer ***", "Key ***", "acme")
+        assert (await w.ask("fail"))["output"] == "***"
+
+
 async def test_every_request_of_the_stateless_version_says_what_it_is() -> None:
     async with Web(versions=["2026-07-28"]) as web, world() as w:
         await w.add(url=web.url, type="http")

@@ -88,6 +88,28 @@ async def test_what_does_not_fit_is_refused_with_its_path(body: dict[str, Any], 
         assert (await w.client.get(PATH)).json() == []
 
 
+async def test_a_variable_of_the_engine_is_not_sent_to_a_server_that_was_set_up_over_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VENDOR_KEY", "hunter22")
+    wanted: dict[str, Any] = {
+        "auth_key": "${VENDOR_KEY}",
+        "headers": {"X-Key": "Bearer ${VENDOR_KEY}"},
+        "env": {"KEY": "${VENDOR_KEY:-x}"},
+    }
+    async with Web() as web, world(servers=()) as w:
+        body = {"name": "web", "url": web.url, "auth_type": "bearer", **wanted}
+        refused = check_refusal(await w.client.post(PATH, json=body))
+        paths = {detail["path"] for detail in refused["details"]}
+        assert paths == {"$.auth_key", "$.headers.X-Key", "$.env.KEY"}
+        await w.add(name="web", url=web.url)
+        for field, value in wanted.items():
+            for method in ("PUT", "PATCH"):
+                answer = await w.client.request(method, f"{PATH}/web", json={field: value})
+                assert check_refusal(answer)["error"] == "invalid_request"
+        assert "hunter22" not in str(web.requests)
+
+
 async def test_the_names_of_the_originals_clients_are_understood() -> None:
     async with Web() as web, world(servers=()) as w:
         old: dict[str, Any] = {

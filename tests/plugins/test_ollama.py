@@ -158,6 +158,13 @@ async def test_a_transcript_is_understood_however_it_is_cut(name: str, size: int
     assert await replay((WIRE / f"{name}.ndjson").read_bytes(), size) == TRANSCRIPTS[name]
 
 
+@pytest.mark.parametrize("name", TRANSCRIPTS)
+async def test_a_transcript_is_understood_over_a_socket(name: str) -> None:
+    raw = (WIRE / f"{name}.ndjson").read_bytes().splitlines(keepends=True)
+    async with upstream([STREAM, *map(chunk, raw), chunk(b"")]) as double, client() as http:
+        assert [event async for event in ollama.stream(request(double.url), http)] == TRANSCRIPTS[name]
+
+
 @pytest.mark.parametrize("name", BROKEN)
 async def test_a_transcript_that_ends_in_no_answer_fails_after_its_events(name: str) -> None:
     found: list[ProviderEvent] = []
