@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-peers check fix bench
+.PHONY: help run test test-peers test-faults check fix bench
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
@@ -26,6 +26,9 @@ test: $(VENV)/.dev ## Set up and run the tests
 test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this sets up under .cache/
 	tests/peers/setup.sh
 	$(BIN)/pytest -m peers
+
+test-faults: $(VENV)/.dev ## Kill the engine at every record and at random instants, a few hundred times
+	ALL_FAULTS=1 $(BIN)/pytest tests/test_fault_harness.py
 
 check: $(VENV)/.dev ## Report what lint, format and types find; changes nothing
 	$(BIN)/ruff check .

@@ -180,6 +180,7 @@ def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False)
         conn.execute(f"pragma journal_size_limit = {WAL_BYTES}")
         conn.execute(f"pragma synchronous = {synchronous}")
         conn.execute("pragma foreign_keys = on")
+        conn.execute("pragma cache_size = -512")  # KiB; the system caches the file too
         if read_only:
             conn.execute("pragma query_only = on")
     except sqlite3.Error:

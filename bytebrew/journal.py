@@ -17,9 +17,12 @@ from bytebrew.events import Event
 
 INSERT = "insert into events (session_id, n, type, data)"
 HEARTBEAT_SECONDS = 15.0
-TAIL_EVENTS = 256
+TAIL_EVENTS = 16
 TAIL_BYTES = 128 * 1024
-"""What a log keeps in memory of committed events; followers further behind read the file, a page at a time."""
+"""What a log keeps in memory of committed events, besides those of the last two commits as far as the bytes allow.
+
+Followers further behind read the file, a page at a time.
+"""
 PACKED = "packed"
 """The type of a row that holds many events in a row, under the number of the last of them."""
 _PACK_EVENTS, _PACK_BYTES = 256, 256 * 1024
@@ -48,6 +51,20 @@ class OpenStretch:
 class Log:
     """The live end of one session's journal; it exists while somebody writes or follows."""
 
+    __slots__ = (
+        "__weakref__",
+        "_bytes",
+        "_frames",
+        "_loaded",
+        "_loading",
+        "_told",
+        "_waiters",
+        "committed",
+        "error",
+        "last",
+        "session_id",
+    )
+
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
         self.last = 0
@@ -55,6 +72,7 @@ class Log:
         self.error: Exception | None = None
         self._loaded = False
         self._loading = asyncio.Lock()
+        self._told = 0
         self._frames: deque[bytes] = deque()
         self._bytes = 0
         self._waiters: list[asyncio.Future[bool]] = []
@@ -80,9 +98,9 @@ class Log:
 
     def commit(self, number: int) -> None:
         """Everything up to the number is in the file: tells those who wait."""
-        self.committed = number
+        taken, self._told, self.committed = self._told, self.committed, number
         kept = len(self._frames) - (self.last - number)
-        while kept > 1 and (kept > TAIL_EVENTS or self._bytes > TAIL_BYTES):
+        while kept > 1 and (self._bytes > TAIL_BYTES or (kept > TAIL_EVENTS and number - kept < taken)):
             self._bytes -= len(self._frames.popleft())
             kept -= 1
         self.notify()

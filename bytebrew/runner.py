@@ -180,7 +180,7 @@ class Lane:
         self.owner = first.new.owner
         self.current = first
         self.waiting: deque[Turn] = deque()
-        self.empty = anyio.Event()
+        self.empty: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class Runner:
@@ -263,7 +263,7 @@ class Runner:
                 raise lane.current.unrecordable
             for turn in (lane.current, *lane.waiting):
                 turn.cancel("cancelled")
-            await lane.empty.wait()
+            await asyncio.wait([lane.empty])
 
     async def drain(self, seconds: float) -> None:
         """Takes no more turns, lets those that run come to an end, and stops the rest, to go on at the next start.
@@ -276,11 +276,11 @@ class Runner:
                 turn.cancel("stopped")
         with anyio.move_on_after(seconds):
             for lane in list(self._lanes.values()):
-                await lane.empty.wait()
+                await asyncio.wait([lane.empty])
         for lane in list(self._lanes.values()):
             lane.current.cancel("stopped")
         for lane in list(self._lanes.values()):
-            await lane.empty.wait()
+            await asyncio.wait([lane.empty])
 
     def _make_way(self, lane: Lane, turn: Turn, on_busy: OnBusy) -> None:
         sessions.check_owner(turn.new.actor, lane.owner, turn.session_id)
@@ -310,7 +310,7 @@ class Runner:
                 lane.current = lane.waiting.popleft()
         finally:
             del self._lanes[session_id]
-            lane.empty.set()
+            lane.empty.set_result(None)
 
     async def _run(self, turn: Turn) -> None:
         try:

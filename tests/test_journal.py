@@ -84,7 +84,7 @@ async def test_a_slow_follower_loses_nothing_and_holds_nobody_up(db: Database) -
         if n % 100 == 0:
             await journal.flush(log)
     await journal.flush(log)
-    assert len(log._frames) <= journal_module.TAIL_EVENTS
+    assert len(log._frames) <= journal_module.TAIL_EVENTS + 200  # the last two commits
     largest = 0
     async for chunk in follower:
         largest = max(largest, len(chunk))

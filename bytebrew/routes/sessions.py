@@ -148,10 +148,7 @@ async def follow_events(request: Request[None]) -> Stream | Reply:
 async def follow(request: Request[None], session_id: str) -> Stream | Reply:
     """The events of a session that the caller may see, in the form that the request asks for."""
     engine = request.engine
-    if "last-event-id" in request.headers:
-        after = _number(request.headers, "last-event-id", 0)
-    else:
-        after = _number(request.query, "after", 0)
+    after = _number(request.headers, "last-event-id", _number(request.query, "after", 0))
     if request.query.get("follow", "true").lower() in ("false", "0", "no"):
         limit = positive(request.query.get("limit"), 500, 500)
         return Reply(body=await engine.db.read(_events, session_id, after, limit))

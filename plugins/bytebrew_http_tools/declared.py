@@ -13,7 +13,7 @@ from msgspec.structs import asdict, replace
 from bytebrew import Call, EngineError, Exchange, Http, ProviderError, Risk, Tool, ToolError, masked
 
 from .arguments import checked, schema_of
-from .definition import CREDENTIAL, Auth, Definition, parameters_of, unplaced
+from .definition import CREDENTIAL, TELLING, Auth, Definition, parameters_of, unplaced
 from .store import Stored
 from .template import URL, expanded, filled, header, host_is_written_out, plain, url_of
 
@@ -104,11 +104,16 @@ class DeclaredTool(Tool):
         return {name: header(name, value) for name, value in headers.items()}
 
     def _masked(self, text: str) -> str:
-        """The text without the credential, as it was stored and as it was sent."""
-        if auth := self._definition.auth:
-            credential = self._credential(auth)
-            for value in (credential, *_authorization(auth, credential).values()):
-                text = masked(text, value.rpartition(" ")[2])
+        """The text without the credentials: that of auth, as it was stored and as it was sent, and those by name."""
+        one = self._definition
+        sent = [
+            str(value) for pair in (one.headers, one.params) for name, value in pair.items() if TELLING.search(name)
+        ]
+        if one.auth:
+            credential = self._credential(one.auth)
+            sent += [credential, *_authorization(one.auth, credential).values()]
+        for value in sent:
+            text = masked(text, value.rpartition(" ")[2])
         return text
 
     def _credential(self, auth: Auth) -> str:

@@ -32,9 +32,10 @@ _OURS = {
     *("accept-encoding", "connection", "content-length", "expect", "host", "keep-alive", "te", "trailer"),
     *("transfer-encoding", "upgrade", "proxy-authorization", "proxy-connection"),
 }
-_TELLING = re.compile(
+TELLING = re.compile(
     r"(?i)authorization|cookie|(api|access|auth|private|secret)[-_]?(key|token)|client[-_]?secret|password"
 )
+"""What the name of a header or of a query field has in it whose value is a credential."""
 
 
 class NamedParameter(Parameter, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -223,7 +224,7 @@ def _parameter_faults(name: str, parameter: Parameter) -> Iterator[Detail]:
 
 def _in_the_open(field: str, pairs: Mapping[str, Any]) -> Iterator[Detail]:
     for name, value in pairs.items():
-        if isinstance(value, str) and value and _TELLING.search(name) and "${" not in value and "{{" not in value:
+        if isinstance(value, str) and value and TELLING.search(name) and "${" not in value and "{{" not in value:
             yield Detail(f"$.{field}.{name[:100]}", "looks like a credential; put it into auth or into a ${VAR}")
 
 

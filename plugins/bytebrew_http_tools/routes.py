@@ -62,7 +62,8 @@ async def try_tool(request: Request[Trial]) -> TrialResult:
     engine = request.engine
     stored = await engine.db.read(store.get, request.path["name"])
     tool = DeclaredTool(stored, engine.http, engine.secrets.open, environment())
-    headers = {name: value for name, value in request.headers.items() if name != "authorization"}  # an operator's own
+    own = ("authorization", "cookie")  # the operator's
+    headers = {name: value for name, value in request.headers.items() if name not in own}
     began, status = time.monotonic(), None
     try:
         async with asyncio.timeout(tool.timeout):

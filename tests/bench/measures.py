@@ -250,4 +250,5 @@ def search(fresh: Path, sizes: tuple[int, int], effort: Effort) -> Iterator[obje
                     api.get(url + question).raise_for_status()
                     found[-1].append((time.perf_counter() - started) * 1000)
     for percent in (50, 99):
-        yield Line(f"p{percent} ms of a search", *(percentile(times, percent) for times in found))
+        few, many = (percentile(times, percent) for times in found)
+        yield Line(f"p{percent} ms of a search", few, many)

@@ -71,9 +71,10 @@ def test_a_client_that_a_public_generator_makes_talks_to_the_engine(tmp_path: Pa
         )
         assert made.returncode == 0, made.stdout + made.stderr
         assert "Unable to" not in made.stdout
-        written = sum(1 for _ in (tmp_path / "made/api").glob("*/[a-z]*.py"))
-        routes = [method for methods in json.loads(document.read_bytes())["paths"].values() for method in methods]
-        assert written >= len(routes) - made.stdout.count("Endpoint will not be generated")
+        paths = json.loads(document.read_bytes())["paths"]
+        named = {one["operationId"] for methods in paths.values() for one in methods.values()}
+        written = {file.stem for file in (tmp_path / "made/api").glob("*/*.py")}
+        assert named - written == {"post_webhooks_name"}  # its body is whatever its sender sends
         (tmp_path / "talk.py").write_text(CLIENT)
         done = subprocess.run(
             [folder / "python", tmp_path / "talk.py", engine.url, ADMIN], capture_output=True, text=True, timeout=60

@@ -333,6 +333,15 @@ async def test_an_answer_that_repeats_the_credential_is_told_without_it(auth: di
         assert encoded not in said
 
 
+@pytest.mark.parametrize("field", ["headers", "params"])
+async def test_an_answer_that_repeats_a_variable_with_a_credential_is_told_without_it(field: str) -> None:
+    async with upstream(text("you sent s3cr3t-key to acme")) as double, client() as http:
+        fields = {field: {"X-API-Key": "Key ${KEY}", "org": "${ORG}"}}
+        tool = declared(http, {"KEY": "s3cr3t-key", "ORG": "acme"}, url=double.url, **fields)
+        assert await tool.run(CALL, {}) == "you sent *** to acme"
+        assert "s3cr3t-key" in f"{double.requests[0].path} {double.requests[0].headers}"
+
+
 # What the model is told.
 
 

@@ -101,13 +101,13 @@ async def test_a_variable_is_stored_as_its_name_and_read_from_the_environment(mo
 async def test_a_trial_tells_what_a_model_would_be_told() -> None:
     answers = refused(200, {"n": 7}), refused(404, {"why": "gone"})
     async with served_engine() as (_, client), upstream(*answers) as double:
-        await create(client, url=f"{double.url}/{{{{sku}}}}", forward_headers=["X-Org-Id", "Authorization"])
-        url, headers = f"{TOOLS}/get_stock/test", {"X-Org-Id": "acme"}
+        await create(client, url=f"{double.url}/{{{{sku}}}}", forward_headers=["X-Org-Id", "Authorization", "Cookie"])
+        url, headers = f"{TOOLS}/get_stock/test", {"X-Org-Id": "acme", "Cookie": "c=1"}
         good = (await client.post(url, json={"arguments": {"sku": "a"}}, headers=headers)).json()
         assert (good["status"], good["output"], good["has_error"]) == (200, '{"n":7}', False)
         assert good["duration_ms"] >= 0
         assert double.requests[0].headers["x-org-id"] == "acme"
-        assert "authorization" not in double.requests[0].headers
+        assert not {"authorization", "cookie"} & double.requests[0].headers.keys()
         bad = (await client.post(url, json={"arguments": {"sku": "b"}})).json()
         assert (bad["status"], bad["output"], bad["has_error"]) == (404, 'HTTP 404: {"why":"gone"}', True)
         none = (await client.post(url)).json()

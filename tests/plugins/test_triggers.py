@@ -176,15 +176,10 @@ async def test_a_schedule_makes_its_task_when_it_is_due_and_once() -> None:
 
 
 async def test_a_due_schedule_fires_by_itself_and_its_task_runs() -> None:
-    began = datetime.now(UTC)
-    minute = NOON - timedelta(seconds=0.5)
-
-    class Running(Clock):
-        def __call__(self) -> datetime:
-            return minute + (datetime.now(UTC) - began)
-
-    async with engine_at(Running(), BYTEBREW_TASK_WORKERS="1") as (_, client):
+    clock = Clock(NOON - timedelta(seconds=0.3))
+    async with engine_at(clock, BYTEBREW_TASK_WORKERS="1") as (_, client):
         await made(client, SCHEDULES, name="tea", cron="* * * * *")
+        clock.moment = NOON
         with anyio.fail_after(10):
             while [task["status"] for task in await tasks(client)] != ["completed"]:
                 await anyio.sleep(0.02)
