@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 MOST_RESUMES = 20
 """Times that a turn is taken up without getting on: a turn that stops the engine must not do so for ever."""
 _LOST_KEY = "The key that came with this message was in memory alone and is gone; send the message again"
+_ENDED = "The task was ended by hand"
 _ORPHANED = "The turn that spawned this agent has ended"
 _HOPELESS = f"The engine was stopped {MOST_RESUMES} times in the middle of this step; send the message again"
 
@@ -43,6 +44,8 @@ async def recover(engine: "Engine") -> list[Turn]:
 async def _turn(engine: "Engine", left: leftovers.OpenTurn) -> Turn:
     if left.own_key:
         raise TurnInterrupted(_LOST_KEY, code="credential_lost")
+    if left.task_ended:
+        raise TurnInterrupted(_ENDED)
     if left.resumes >= MOST_RESUMES:
         raise TurnInterrupted(_HOPELESS)
     parent = None
@@ -54,8 +57,8 @@ async def _turn(engine: "Engine", left: leftovers.OpenTurn) -> Turn:
             root_turn_id=left.root_turn_id,
         )
         entrance = await engine.db.read(schemas.member, left.schema, left.agent)
-    elif not left.schema:
-        entrance = await engine.db.read(schemas.member, "", left.agent)
+    elif left.task_agent is not None:
+        entrance = await engine.db.read(schemas.member, left.schema, left.task_agent)
     else:
         entrance = await engine.db.read(schemas.entrance, left.schema)
     new = turns.NewTurn(

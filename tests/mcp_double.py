@@ -330,6 +330,8 @@ async def stdio() -> None:
         print(words, file=sys.stderr, flush=True)
     if code := how.get("exits"):
         sys.exit(code)
+    while how.get("spins"):
+        pass
 
     def tell(message: Any) -> None:
         line = json.dumps(message, ensure_ascii=False).encode() + b"\n"

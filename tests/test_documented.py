@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bytebrew import openapi
+from bytebrew.api import Route
 from bytebrew.engine import Engine
 from bytebrew.openapi import EVENTS
 from bytebrew.settings import rows
@@ -35,7 +36,7 @@ def test_every_table_of_retention_is_in_the_readme(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=label)
-def test_every_route_says_what_it_does(route: openapi.Route) -> None:
+def test_every_route_says_what_it_does(route: Route) -> None:
     path = re.sub(r"\{(\w+)(:\w+)?\}", r"{\1}", route.path)
     operation = openapi.document([route], "1")["paths"][path][route.method.lower()]
     assert operation["summary"]

@@ -77,10 +77,11 @@ class Desk:
 
 
 @asynccontextmanager
-async def opened(*answers: Sequence[Step], **settings: str) -> AsyncIterator[Desk]:
+async def opened(*answers: Sequence[Step], data: Path | None = None, **settings: str) -> AsyncIterator[Desk]:
     """An engine whose model gives the script's answers, one for each call."""
     model = ScriptedProvider(*answers)
-    async with served_engine(providing(model), settings={"BYTEBREW_PROVIDER_RETRIES": "0", **settings}) as served:
+    given = {"BYTEBREW_PROVIDER_RETRIES": "0", **settings}
+    async with served_engine(providing(model), data=data, settings=given) as served:
         engine, client = served
         if all(agent.name != "test" for agent in await engine.agents()):
             await scripted_schema(engine)
@@ -540,3 +541,32 @@ async def test_each_task_is_done_once_though_the_engine_is_killed(processes: Set
 @pytest.mark.timeout(900)
 async def test_each_of_500_tasks_is_done_once_though_the_engine_is_killed_every_few_seconds(processes: Setup) -> None:
     await work_off(processes, 500, KILLS, 2.0)
+
+
+async def test_a_task_in_a_schema_goes_on_with_its_own_agent(tmp_path: Path) -> None:
+    async with opened([30.0], data=tmp_path) as desk:
+        relation = {"source": "test", "target": "spare"}
+        await desk.client.post("/api/v1/schemas/test/agent-relations", json=relation)
+        await desk.client.patch("/api/v1/agents/spare", json={"system": "You are the spare one"})
+        task_id = await desk.add(agent="spare", schema="test")
+        with anyio.fail_after(5):
+            while not desk.model.requests:
+                await asyncio.sleep(0.005)
+        assert desk.model.requests[0].system == "You are the spare one"
+    async with opened(OK, data=tmp_path) as desk:
+        await desk.until(task_id, "completed")
+        assert desk.model.requests[0].system == "You are the spare one"
+
+
+async def test_the_turn_of_a_task_that_was_cancelled_just_before_a_crash_does_not_go_on(tmp_path: Path) -> None:
+    async with opened([30.0], data=tmp_path) as desk:
+        task_id = await desk.add()
+        with anyio.fail_after(5):
+            while not desk.model.requests:
+                await asyncio.sleep(0.005)
+        await desk.engine.db.write(tasks.cancel, task_id, ADMIN, "no more")
+    async with opened(OK, data=tmp_path) as desk:
+        await asyncio.sleep(0.1)
+        assert (await desk.get(task_id)).status == "cancelled"
+        assert desk.model.requests == []
+        assert not desk.engine.runner.turns

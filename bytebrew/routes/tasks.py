@@ -175,6 +175,7 @@ _ONE = "/api/v1/tasks/{id}"
 _LIST = {
     "status": "tasks of this status",
     "agent": "of this agent",
+    "agent_name": "as agent",
     "source": "api, agent, dashboard, schedule or webhook",
     "session_id": "of this session",
     "page": "from 1",

@@ -17,7 +17,7 @@ _SUM = ", ".join(
 
 
 class OpenTurn(Struct, frozen=True, kw_only=True):
-    """A turn that a stopped engine left behind."""
+    """A turn that a stopped engine left behind; `task_agent` is the agent of the task that it worked on."""
 
     id: str
     session_id: str
@@ -35,6 +35,8 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     root_turn_id: str
     lineage: tuple[str, ...]
     first_event: int | None
+    task_agent: str | None
+    task_ended: bool
     resumes: int
     status: str
 
@@ -71,11 +73,13 @@ def left_open(conn: sqlite3.Connection) -> list[OpenTurn]:
     rows = conn.execute(
         """select t.id, t.session_id, s.schema, s.agent, s.owner, t.message, t.attachments, t.own_key, t.subagents,
         t.time_limit, t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id, t.root_turn_id, t.lineage,
-        t.first_event, t.status, case when
+        t.first_event, t.status,
+        k.agent as task_agent, coalesce(k.completed_at is not null, 0) as task_ended, case when
           exists (select 1 from confirmations c where c.turn_id = t.id and c.status = 'pending')
           or exists (select 1 from turns o where o.parent_turn_id = t.id and o.status in ('queued', 'running'))
         then 0 else t.resumes end as resumes
-        from turns t join sessions s on s.id = t.session_id where t.status in ('queued', 'running')
+        from turns t join sessions s on s.id = t.session_id
+        left join tasks k on k.session_id = t.session_id and k.turn_id = t.id where t.status in ('queued', 'running')
         order by json_array_length(t.lineage), t.status = 'queued', t.seq"""
     )
     return [struct_of(row, OpenTurn) for row in rows]

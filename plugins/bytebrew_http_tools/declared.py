@@ -19,6 +19,8 @@ from .template import URL, expanded, filled, header, host_is_written_out, plain,
 
 MAX_REDIRECTS = 5
 MAX_BYTES = 1024 * 1024
+MIN_CREDENTIAL = 8
+"""Characters of what is blotted out of an answer though its name alone says that it is secret."""
 _RISKS: Mapping[str, Risk] = {"GET": "safe", "HEAD": "safe", "DELETE": "dangerous"}
 _TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml|yaml|javascript|x-ndjson|x-www-form-urlencoded)|")
 _CHARSET = re.compile(r"utf-?(8|16|32)|us-ascii|iso-8859-\d+|windows-125\d|shift_jis|euc-\w+|gb\w+|big5|koi8-[ru]")
@@ -106,9 +108,10 @@ class DeclaredTool(Tool):
     def _masked(self, text: str) -> str:
         """The text without the credentials: that of auth, as it was stored and as it was sent, and those by name."""
         one = self._definition
-        sent = [
+        named = (
             str(value) for pair in (one.headers, one.params) for name, value in pair.items() if TELLING.search(name)
-        ]
+        )
+        sent = [value for value in named if len(value) >= MIN_CREDENTIAL]
         if one.auth:
             credential = self._credential(one.auth)
             sent += [credential, *_authorization(one.auth, credential).values()]

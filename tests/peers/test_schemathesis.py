@@ -44,14 +44,14 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     with serving(tmp_path / "data", {"BYTEBREW_MCP_STDIO": "off"}) as engine:
         # a session: an API token would be found in a list of tokens, and revoked
         session = httpx.post(f"{engine.url}/api/v1/auth/local-session").json()["access_token"]
-        command = [CACHE / "schemathesis/bin/schemathesis", "--config-file", HERE / "schemathesis.toml"]
+        command = [str(CACHE / "schemathesis/bin/schemathesis"), "--config-file", str(HERE / "schemathesis.toml")]
         command += ["run", engine.url + DOCUMENT, "--header", f"Authorization: Bearer {session}", "--no-color"]
         command += ["--checks", "all", "--max-examples", "15", "--workers", "2", "--request-timeout", "20"]
         command += ["--generation-deterministic", "--continue-on-failure"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
         routes = sum(len(methods) for methods in httpx.get(engine.url + DOCUMENT).json()["paths"].values())
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
-    assert f"Tested: {routes}" in done.stdout
+    assert f"Tested: {routes - 1}" in done.stdout  # it leaves out where it found the document
     assert "Authentication failed" not in done.stdout
     generated = re.search(r"(\d+) generated", done.stdout)
     assert generated is not None
@@ -64,10 +64,10 @@ def test_a_client_that_a_public_generator_makes_talks_to_the_engine(tmp_path: Pa
     with serving(tmp_path / "data") as engine:
         document = tmp_path / "openapi.json"
         document.write_bytes(httpx.get(engine.url + DOCUMENT).content)
-        command = [folder / "openapi-python-client", "generate", "--path", document, "--meta", "none"]
+        command = [str(folder / "openapi-python-client"), "generate", "--path", str(document), "--meta", "none"]
         env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
         made = subprocess.run(
-            [*command, "--output-path", tmp_path / "made"], env=env, capture_output=True, text=True, timeout=60
+            [*command, "--output-path", str(tmp_path / "made")], env=env, capture_output=True, text=True, timeout=60
         )
         assert made.returncode == 0, made.stdout + made.stderr
         assert "Unable to" not in made.stdout

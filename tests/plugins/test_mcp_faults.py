@@ -229,6 +229,16 @@ async def test_a_command_gets_no_more_memory_than_it_may_have() -> None:
         assert (await w.ask("eat"))["output"] == str(512 * 1024 * 1024)
 
 
+async def test_a_command_gets_no_more_processor_time_than_it_may_have() -> None:
+    async with world(stdio_cpu="1s") as w:
+        await w.add(how={"spins": True})
+
+        async def ended() -> bool:
+            return f"was ended by signal {signal.SIGXCPU:d}" in (await w.get())["status"]["status_message"]
+
+        await until(ended)
+
+
 @pytest.mark.parametrize("how", [{}, {"ignores_end": True}], ids=["willing", "unwilling"])
 async def test_a_command_and_its_children_are_gone_when_their_server_is(how: dict[str, Any], tmp_path: Path) -> None:
     async with world() as w:
