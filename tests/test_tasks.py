@@ -181,7 +181,8 @@ async def test_one_agent_does_not_take_all_workers() -> None:
 @pytest.mark.parametrize("setting", ["BYTEBREW_TASK_WORKERS", "BYTEBREW_TASKS_PER_AGENT"])
 async def test_a_task_that_asks_a_person_makes_way_for_others(setting: str) -> None:
     answers: list[list[Step]] = [[ToolCall("current_time", {})], OK]
-    async with opened(*answers, **{setting: "1"}) as desk:
+    given: dict[str, Any] = {setting: "1"}
+    async with opened(*answers, **given) as desk:
         await desk.client.patch(
             "/api/v1/agents/test", json={"tools": ["current_time"], "confirm_before": ["current_time"]}
         )
