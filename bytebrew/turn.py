@@ -46,7 +46,7 @@ async def run_turn(turn: "Turn") -> None:
         part
         for part in (
             turn.agent.system,
-            _DATA if specs else "",
+            _DATA if specs or any(one.role == "tool" for one in (history.messages if history else ())) else "",
             f"Summary of the conversation so far:\n{history.summary}" if history and history.summary else "",
         )
         if part

@@ -51,7 +51,8 @@ def _model(
 
 MODELS = (
     _model(
-        "claude-opus-4-6", "Claude Opus 4.6", "anthropic", 1, (1_000_000, 32_000), (5, 25), True,
+        # https://platform.claude.com/docs/en/models/opus-4-6/overview
+        "claude-opus-4-6", "Claude Opus 4.6", "anthropic", 1, (1_000_000, 128_000), (5, 25), True,
         "Anthropic's most capable model, for long and intricate work", "orchestrator",
     ),
     _model(
@@ -87,7 +88,8 @@ MODELS = (
         "A small GPT-5.4 for narrow tasks in numbers", "sub_agent",
     ),
     _model(
-        "claude-haiku-4-5", "Claude Haiku 4.5", "anthropic", 2, (200_000, 8192), (0.8, 4), True,
+        # https://platform.claude.com/docs/en/models/opus-5/overview, where it is compared
+        "claude-haiku-4-5", "Claude Haiku 4.5", "anthropic", 2, (200_000, 64_000), (1, 5), True,
         "Anthropic's fast model for sub-agents", "sub_agent",
     ),
     _model(

@@ -36,7 +36,7 @@ DOOM = '''
 import os
 import signal
 import anyio
-from bytebrew import Reply, Route, hookimpl, tool
+from bytebrew import Route, hookimpl, tool
 from ledger_plugin import LedgerSettings
 
 def doom(db, side, at):

@@ -3,18 +3,18 @@
 import sqlite3
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from bytebrew import idempotency
 from bytebrew.access import check_schema
-from bytebrew.api import Reply, Request, Route, Stream, positive
+from bytebrew.api import Parameter, Reply, Request, Route, Stream, positive
 from bytebrew.config import NewTask, Priority, Task, TaskPatch, TaskStatus
 from bytebrew.errors import Conflict, Detail, InvalidRequest
 from bytebrew.routes.approvals import Answer, Answered
-from bytebrew.routes.sessions import EventPage, follow
+from bytebrew.routes.sessions import EventPage, Number, follow
 from bytebrew.store import confirmations, tasks
 from bytebrew.store.tasks import Filter
 
@@ -172,16 +172,20 @@ async def follow_task(request: Request[None]) -> Stream | Reply:
 
 
 _ONE = "/api/v1/tasks/{id}"
-_LIST = {
-    "status": "tasks of this status",
+_LIST: Mapping[str, str | Parameter] = {
+    "status": Parameter("tasks of this status", TaskStatus | Literal[""]),
     "agent": "of this agent",
     "agent_name": "as agent",
     "source": "api, agent, dashboard, schedule or webhook",
     "session_id": "of this session",
-    "page": "from 1",
-    "per_page": "rows, 500 at most",
+    "page": Parameter("from 1", int | str),
+    "per_page": Parameter("rows, 500 at most", int | str),
 }
-_EVENTS = {"after": "the number of the last event before", "follow": "false for a JSON page", "limit": "rows of a page"}
+_EVENTS = {
+    "after": Parameter("the number of the last event before", Number),
+    "follow": Parameter("false for a JSON page", bool | str),
+    "limit": Parameter("rows of a page, 500 at most", int | str),
+}
 
 
 def _route(
@@ -192,7 +196,7 @@ def _route(
     answer: Any,
     body: Any = None,
     status: int = 200,
-    query: Mapping[str, str] = MappingProxyType({}),
+    query: Mapping[str, str | Parameter] = MappingProxyType({}),
 ) -> Route:
     return Route(
         method=method,

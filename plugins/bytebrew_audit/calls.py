@@ -5,9 +5,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from bytebrew import Detail, InvalidRequest, Request, Route, Stream
+from bytebrew import Detail, InvalidRequest, Parameter, Request, Route, Stream
 
-from .ledger import PAGING, Ledger, Page
+from .ledger import NDJSON, PAGING, Ledger, Page
 
 MOST_OUTPUT = 10 * 1024
 """Bytes that are kept of a tool's output."""
@@ -36,10 +36,11 @@ create index audit_tool_calls_tool on audit_tool_calls (tool_name, created_at);
 create index audit_tool_calls_status on audit_tool_calls (status, created_at);
 create index audit_tool_calls_user on audit_tool_calls (user_id, created_at);
 """
-_RECORD = f"""insert into audit_tool_calls (turn_id, call_id, parent_call_id, session_id, agent_name, tool_name, input,
+_RECORD = f"""insert or ignore into audit_tool_calls (turn_id, call_id, parent_call_id, session_id, agent_name, tool_name, input,
   output, status, duration_ms, user_id, confirmed_by, created_at)
   select c.turn_id, c.call_id, t.parent_call_id, s.id, coalesce(e.name, own.agent), c.tool, c.input,
-  substr(cast(coalesce(c.output, 'The turn ended before this call did') as blob), 1, {MOST_OUTPUT}),
+  coalesce(
+    substr(cast(coalesce(c.output, 'The turn ended before this call did') as blob), 1, {MOST_OUTPUT}), x''),
   case c.status when 'completed' then 'completed' else 'failed' end,
   cast(round(max(0, coalesce(julianday(coalesce(c.finished_at, new.finished_at)) - julianday(c.started_at), 0))
     * 86400000) as integer),
@@ -134,9 +135,10 @@ ROUTE = Route(
         "session_id": "of this session, spawned agents included",
         "agent": "of this agent",
         "tool": "of this tool",
-        "status": "completed or failed",
+        "status": Parameter("of this status", Literal["completed", "failed", ""]),
         "user_id": "for this end user",
         **PAGING,
     },
     answer=ToolCallPage,
+    gives=(NDJSON,),
 )

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from bytebrew import ANYONE, Action, Actor, Request, Route, Stream
 
-from .ledger import PAGING, Ledger, Page
+from .ledger import NDJSON, PAGING, Ledger, Page
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -159,6 +159,7 @@ class Changes:
                 **PAGING,
             },
             answer=ChangePage,
+            gives=(NDJSON,),
         )
 
 

@@ -3,12 +3,12 @@
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from bytebrew import Detail, InvalidRequest, Request, Stream, moment, positive
+from bytebrew import Detail, InvalidRequest, Moment, Parameter, Request, Stream, moment, positive
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 EXPORT_ROWS = 100
 NDJSON = "application/x-ndjson"
 PAGING = {
-    "from": "at this time or later",
-    "to": "before this time; a bare date is included",
-    "page": "from 1",
-    "per_page": "rows, 100 at most",
-    "format": "ndjson for all rows, one a line, as the header Accept: application/x-ndjson",
+    "from": Parameter("at this time or later", Moment),
+    "to": Parameter("before this time; a bare date is included", Moment),
+    "page": Parameter("from 1", int | str),
+    "per_page": Parameter("rows, 100 at most", int | str),
+    "format": Parameter(
+        "ndjson for all rows, one a line, as the header Accept: application/x-ndjson", Literal["json", "ndjson", ""]
+    ),
 }
 """What the query string of every audit may say besides its filters."""
 Entry = TypeVar("Entry", bound=Struct)

@@ -14,7 +14,7 @@ from . import store
 from .definition import NewSchedule, NewWebhook, SchedulePatch, WebhookPatch
 from .schedules import Schedules
 from .store import SCHEDULE, WEBHOOK, Kind
-from .webhooks import Received, Webhooks
+from .webhooks import SIGNATURE, TIMESTAMP, Received, Webhooks
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -147,7 +147,15 @@ def routes(schedules: Schedules, webhooks: Webhooks) -> Iterator[Route]:
         yield route(method, one, w.update_webhook, "Update a webhook", body=WebhookPatch, answer=Webhook)
     yield route("DELETE", one, w.delete_webhook, "Delete a webhook", status=204)
     summary = "Make a task by a signed request"
-    yield route("POST", one, webhooks.receive, summary, scope=None, stream_body=True, answer=Received, status=202)
+    signed: dict[str, Any] = {
+        "stream_body": True,
+        "headers": {
+            TIMESTAMP: "the present time in seconds since 1970",
+            SIGNATURE: "sha256= and the HMAC-SHA256 of timestamp, dot and body in hex",
+        },
+        "also": {401: None, 409: None, 422: None},
+    }
+    yield route("POST", one, webhooks.receive, summary, scope=None, answer=Received, status=202, **signed)
 
 
 def _fields(row: sqlite3.Row, kind: Kind) -> dict[str, Any]:

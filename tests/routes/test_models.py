@@ -114,13 +114,24 @@ async def test_a_change_that_takes_away_what_a_provider_needs_is_refused_and_not
     async with served_engine() as (_, client):
         made = await client.post(URL, json=AZURE)
         assert made.status_code == 201, made.text
-        answer = await client.patch(f"{URL}/m", json={"base_url": "", "model_name": "other"})
+        answer = await client.patch(f"{URL}/m", json={"base_url": "", "api_key": "k", "model_name": "other"})
         assert (answer.status_code, check_refusal(answer)["details"][0]["path"]) == (400, "$.base_url")
         assert (await client.get(f"{URL}/m")).json() == made.json()
         await client.post(URL, json={"name": "n", "type": "demo", "model_name": "x"})
         answer = await client.patch(f"{URL}/n", json={"type": "azure_openai", "api_key": "k"})
         assert (answer.status_code, check_refusal(answer)["details"][0]["path"]) == (400, "$.base_url")
         assert (await client.get(f"{URL}/n")).json()["has_api_key"] is False
+
+
+async def test_a_stored_key_goes_to_no_address_that_it_was_not_given_for() -> None:
+    async with served_engine() as (_, client):
+        await client.post(URL, json={**NEW, "base_url": "https://old.example"})
+        moved = {"base_url": "https://new.example"}
+        for body in (moved, {**moved, "api_key": ""}, {"base_url": ""}):
+            answer = await client.patch(f"{URL}/m", json=body)
+            assert (answer.status_code, check_refusal(answer)["details"][0]["path"]) == (400, "$.api_key")
+        assert (await client.patch(f"{URL}/m", json={**moved, "api_key": "another"})).status_code == 200
+        assert (await client.patch(f"{URL}/m", json={**moved, "model_name": "y"})).status_code == 200
 
 
 @pytest.mark.parametrize("type_", ["google", "openrouter", "deepseek", "mistral", "xai", "zai"])
