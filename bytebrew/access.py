@@ -32,7 +32,7 @@ async def authenticate(engine: "Engine", headers: Mapping[str, str]) -> Actor:
     if token.startswith("bb_"):
         if not _TOKEN.fullmatch(token):
             raise Unauthorized
-        found = await engine.db.read(tokens.actor, token)
+        found = await engine.db.glance(tokens.actor, token)
         if found is None:
             raise Unauthorized
         actor, stale = found

@@ -102,8 +102,15 @@ class Database:
 
         Raises StorageError where the file cannot be read.
         """
+        return await self._look(partial(_reading, work, args, kwargs))
+
+    async def glance(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `read`, for work of one statement: that sees a consistent view without a transaction."""
+        return await self._look(lambda conn: work(conn, *args, **kwargs))
+
+    async def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            return await next(self._next_reader).run(partial(_reading, work, args, kwargs))
+            return await next(self._next_reader).run(work)
         except sqlite3.DatabaseError as error:
             if _code(error) == sqlite3.SQLITE_READONLY:  # the work's own fault, for it tried to write
                 raise

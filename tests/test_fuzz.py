@@ -31,7 +31,7 @@ from tests.mcp_double import Web
 from tests.plugins.test_triggers import signed
 from tests.tables import check_refusal, has_struct, installed, label, table, token_with
 
-EXAMPLES = 80
+EXAMPLES = 40
 IMPORT = "/api/v1/config/import"
 CLAIMS = {"sub": "local-admin", "tenant_id": ""}
 SECRET = "the-secret-of-every-webhook"
@@ -109,6 +109,7 @@ async def world(served: Served, name: str) -> World:
         "knowledge-bases": [name, f"{name}-3"],
         "files": ["a.txt"],
         "schedules": [name, f"{name}-3"],
+        "settings": ["byok.demo", "custom.fuzz"],
         "webhooks": [name, f"{name}-3"],
     }
     for trigger in keys["schedules"]:
@@ -382,5 +383,6 @@ async def test_no_request_makes_the_engine_fail(served: Served, name: str, caplo
         anyio.from_thread.run(ask, shot, http2)
 
     await anyio.to_thread.run_sync(run)
-    assert seen - {400, 401, 403, 404, 415}, f"nothing got further than {seen}"
+    if "/respond" not in route.path:  # a question is there only while an agent waits: tests/test_confirmations.py asks
+        assert seen - {400, 401, 403, 404, 415}, f"nothing got further than {seen}"
     assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]

@@ -165,7 +165,8 @@ def finish(
     failure: int | None = None,
 ) -> None:
     """Marks a turn as ended, with its questions, and takes its last messages into the session."""
-    conn.execute(CLOSE_QUESTIONS, (turn_id,))
+    if status != "completed":  # a completed turn has had all its answers
+        conn.execute(CLOSE_QUESTIONS, (turn_id,))
     _save(conn, turn_id, session_id, unsaved)
     conn.execute(
         """update turns set status = ?, failure = ?, last_event = ?, input_tokens = ?, output_tokens = ?,
