@@ -21,7 +21,7 @@ run: $(BIN)/bytebrew ## Set up and start the engine on http://127.0.0.1:8443
 	@exec $(BIN)/bytebrew serve
 
 test: $(VENV)/.dev ## Set up and run the tests
-	$(BIN)/pytest -m "not peers"
+	PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers" -n auto --dist loadfile
 
 test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this sets up under .cache/
 	tests/peers/setup.sh

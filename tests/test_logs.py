@@ -30,7 +30,7 @@ def failing(words: str) -> logging.LogRecord:
         return logging.LogRecord("bytebrew.test", logging.ERROR, __file__, 1, "it %s", ("broke",), sys.exc_info())
 
 
-@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("secret", SECRETS, ids=range(len(SECRETS)))
 @pytest.mark.parametrize("around", ["{}", "key={} was refused", '{{"api_key": "{}"}}', "https://vendor/v1?key={}&x=1"])
 def test_what_looks_like_a_credential_is_blotted_out(secret: str, around: str) -> None:
     told = redact(around.format(secret))

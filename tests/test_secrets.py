@@ -50,7 +50,11 @@ def test_a_changed_byte_is_noticed(at: int, change: int) -> None:
         BOX.open(bytes(sealed))
 
 
-@pytest.mark.parametrize("sealed", [b"x", bytes(24), bytes(40), BOX.seal("key")[:-1], Secrets(bytes(32)).seal("key")])
+@pytest.mark.parametrize(
+    "sealed",
+    [b"x", bytes(24), bytes(40), BOX.seal("key")[:-1], Secrets(bytes(32)).seal("key")],
+    ids=["short", "zeros", "more zeros", "cut", "of another key"],
+)
 def test_what_another_key_sealed_does_not_open_and_says_what_to_do(sealed: bytes) -> None:
     with pytest.raises(Unprocessable, match=r"keys/secrets\.key"):
         BOX.open(sealed)
