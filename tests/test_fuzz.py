@@ -354,6 +354,8 @@ async def check(client: httpx.AsyncClient, route: Route, shot: Shot) -> int:
         assert raw == b""
     elif route.path == "/metrics":
         assert raw.startswith(b"# HELP ")
+    elif route.path == "/docs":
+        assert raw.startswith(b"<!doctype html>")
     else:
         assert 200 <= response.status_code < 300
         if response.headers["content-type"] == "application/x-yaml":
