@@ -36,8 +36,8 @@ create index audit_tool_calls_tool on audit_tool_calls (tool_name, created_at);
 create index audit_tool_calls_status on audit_tool_calls (status, created_at);
 create index audit_tool_calls_user on audit_tool_calls (user_id, created_at);
 """
-_RECORD = f"""insert or ignore into audit_tool_calls (turn_id, call_id, parent_call_id, session_id, agent_name, tool_name,
-  input, output, status, duration_ms, user_id, confirmed_by, created_at)
+_RECORD = f"""insert or ignore into audit_tool_calls (turn_id, call_id, parent_call_id, session_id, agent_name,
+  tool_name, input, output, status, duration_ms, user_id, confirmed_by, created_at)
   select c.turn_id, c.call_id, t.parent_call_id, s.id, coalesce(e.name, own.agent), c.tool, c.input,
   coalesce(
     substr(cast(coalesce(c.output, 'The turn ended before this call did') as blob), 1, {MOST_OUTPUT}), x''),
