@@ -31,7 +31,7 @@ from tests.mcp_double import Web
 from tests.plugins.test_triggers import signed
 from tests.tables import check_refusal, has_struct, installed, label, table, token_with
 
-EXAMPLES = 40
+EXAMPLES = 80
 IMPORT = "/api/v1/config/import"
 CLAIMS = {"sub": "local-admin", "tenant_id": ""}
 SECRET = "the-secret-of-every-webhook"
