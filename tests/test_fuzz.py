@@ -203,6 +203,8 @@ PARTS = st.builds(
 TEXT_PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="b.txt"\r\n\r\n- %s\r\n'
 WORDS = {
     "type": st.sampled_from(["scripted", "demo", "memory", "http"]),
+    "scopes_mask": st.sampled_from([0, 1, 16]),
+    "expires_at": st.sampled_from([None, "2099-01-31T00:00:00Z", "2099-01-31T00:00:00+02:00"]),
     "scopes": st.lists(st.sampled_from(sorted(SCOPES)), max_size=3),
     "cron": st.sampled_from(["0 9 * * *", "*/5 * * * MON"]),
     "timezone": st.sampled_from(["UTC", "Europe/Berlin"]),
