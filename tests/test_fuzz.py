@@ -129,8 +129,9 @@ async def world(served: Served, name: str) -> World:
         await client.post("/api/v1/knowledge-bases", json={"name": base})
         await client.post(f"/api/v1/knowledge-bases/{base}/files", files={"file": ("a.txt", b"Apples")})
     await client.post(f"/api/v1/knowledge-bases/{name}/agents/{name}")
-    for type in keys["capabilities"]:
-        await client.post(f"/api/v1/agents/{name}/capabilities", json={"type": type})
+    for agent in keys["agents"]:
+        for type in keys["capabilities"]:
+            await client.post(f"/api/v1/agents/{agent}/capabilities", json={"type": type})
     schema = (await client.get(f"/api/v1/schemas/{name}")).json()
     at = memory.Place(schema["id"], name, "", "", None, MemoryConfig(), None)
     await engine.db.write(memory.store, at, "Likes fuzz", {}, None)
@@ -210,6 +211,14 @@ WORDS = {
     "timezone": st.sampled_from(["UTC", "Europe/Berlin"]),
 }
 """Values of fields whose type alone does not tell which words are known."""
+SOUND: dict[str, dict[str, Any]] = {
+    "/api/v1/auth/tokens": {"scopes": ["chat"], "schemas": None, "expires_at": None},
+    "/api/v1/agents/{name}/capabilities": {"type": "memory", "config": {}},
+    "/api/v1/agents/{name}/capabilities/{id}": {"type": "memory", "config": {}},
+    "/api/v1/rate-limits": {"tiers": {"all": {"unlimited": True}}},
+    "/api/v1/tools": {"url": "http://127.0.0.1:1/"},
+}
+"""Fields that a body of a route seldom gets right by chance."""
 NEEDED = {
     "/api/v1/rate-limits/usage": "?key_header=X-Fuzz&key_value=1",
     "/api/v1/knowledge-bases/{id}/search": "?q=apples",
@@ -259,25 +268,28 @@ def fitting(kind: inspect.Type, keys: st.SearchStrategy[str]) -> st.SearchStrate
     raise AssertionError(f"no values for {kind}; add some")
 
 
-def bodies(route: Route, keys: st.SearchStrategy[str]) -> st.SearchStrategy[bytes]:
-    """Bodies that fit, bodies with one field that may not, any JSON, and what is no JSON."""
+def bodies(route: Route, keys: st.SearchStrategy[str]) -> tuple[st.SearchStrategy[bytes], st.SearchStrategy[bytes]]:
+    """Bodies that fit; and with them bodies with one field that may not, any JSON, and what is no JSON."""
     if route.path == IMPORT:
         sections = st.sampled_from(["models", "agents", "schemas", "settings", "tools", "mcp_servers", "rate_limits"])
         items = st.dictionaries(keys | STRINGS, VALUES, max_size=3)
-        return st.just(b"") | st.dictionaries(sections | STRINGS, items | VALUES, max_size=3).map(encoded) | NO_JSON
+        fits = st.sampled_from([b"", b"models: {}", b"agents: {}\nschemas: {}"])
+        return fits, fits | st.dictionaries(sections | STRINGS, items | VALUES, max_size=3).map(encoded) | NO_JSON
     if route.stream_body:
-        several = st.lists(PARTS, max_size=3).map(b"".join)
-        return (st.binary(max_size=60).map(TEXT_PART.__mod__) | several).map(
-            lambda parts: parts + b"--x--\r\n"
-        ) | NO_JSON
+        end = b"--x--\r\n"
+        fits = st.binary(max_size=60).map(lambda text: TEXT_PART % text + end)
+        return fits, fits | st.lists(PARTS, max_size=3).map(lambda parts: b"".join(parts) + end) | NO_JSON
     if not has_struct(route):
-        return st.just(b"") | VALUES.map(encoded) | NO_JSON
+        return st.just(b""), st.just(b"") | VALUES.map(encoded) | NO_JSON
     kind = inspect.type_info(route.body)
     assert isinstance(kind, inspect.StructType)
     good = fitting(kind, keys)
+    if route.path in SOUND:
+        good = good | good.map(lambda body: body | SOUND[route.path])
     names = st.sampled_from([*(field.encode_name for field in kind.fields), *route.aliases]) | STRINGS
     mutated = st.builds(lambda body, name, value: {**body, name: value}, good, names, keys | VALUES)
-    return st.one_of(good.map(encoded), mutated.map(encoded), VALUES.map(encoded), NO_JSON)
+    fits = good.map(encoded)
+    return fits, st.one_of(fits, mutated.map(encoded), VALUES.map(encoded), NO_JSON)
 
 
 def encoded(value: Any) -> bytes:
@@ -293,11 +305,11 @@ def path_parts(route: Route, there: World) -> Iterator[tuple[str, list[str]]]:
 
 
 def shots(route: Route, there: World) -> st.SearchStrategy[Shot]:
-    """Requests to one route: well aimed but for the body, or with anything anywhere."""
+    """Requests to one route: well aimed, well aimed but for the body, or with anything anywhere."""
     every = [key for keys in there.keys.values() for key in keys]
     keys = st.sampled_from(every)
     parts = list(path_parts(route, there))
-    body = bodies(route, keys)
+    fits, body = bodies(route, keys)
     needed = NEEDED.get(route.path, "")
     aimed = st.tuples(*(st.sampled_from(keys).map(piece.__add__) for piece, keys in parts), st.just(needed)).map(
         "".join
@@ -310,7 +322,11 @@ def shots(route: Route, there: World) -> st.SearchStrategy[Shot]:
     path = st.builds("".join, st.tuples(aimed | strange.map("".join), st.just("") | query))
     token = st.sampled_from([*there.good * 10, *there.bad, "~"]).map(bearer)
     more = st.lists(st.tuples(HEADER_NAMES, HEADER_VALUES), max_size=2, unique_by=lambda header: header[0])
-    return st.builds(Shot, aimed, st.tuples(good), body) | st.builds(Shot, path, st.tuples(token, more).map(flat), body)
+    return st.one_of(
+        st.builds(Shot, aimed, st.tuples(good), fits),
+        st.builds(Shot, aimed, st.tuples(good), body),
+        st.builds(Shot, path, st.tuples(token, more).map(flat), body),
+    )
 
 
 def bearer(token: str) -> tuple[bytes, bytes]:
