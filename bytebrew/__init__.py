@@ -25,11 +25,12 @@ from bytebrew.errors import (
     UnsupportedMediaType,
 )
 from bytebrew.events import Event, MessageDelta, Thinking
-from bytebrew.hookspecs import Migration, Sample, hookimpl
+from bytebrew.hookspecs import Migration, Sample, Step, hookimpl
 from bytebrew.http import Answer, Exchange, Http, UpstreamError
 from bytebrew.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
 from bytebrew.notation import Duration, new_uuid, now, uptime
+from bytebrew.options import Option, expired_before
 from bytebrew.providers import Capabilities, Provider, ProviderEvent, Target, masked, refusal
 from bytebrew.secrets import write_private
 from bytebrew.sections import ConfigSection
@@ -82,6 +83,7 @@ __all__ = [
     "Name",
     "NewTask",
     "NotFound",
+    "Option",
     "Outcome",
     "Parameter",
     "PayloadTooLarge",
@@ -100,6 +102,7 @@ __all__ = [
     "SettingsError",
     "SigningKey",
     "SpawnLimits",
+    "Step",
     "Stop",
     "Stream",
     "Target",
@@ -118,6 +121,7 @@ __all__ = [
     "Url",
     "Usage",
     "environment",
+    "expired_before",
     "hookimpl",
     "input_schema",
     "masked",

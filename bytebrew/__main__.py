@@ -317,8 +317,8 @@ def gc() -> None:
     engine = Engine(os.environ)
     engine.migrate()
     with closing(db.connect(engine.db.path)) as conn:
-        swept = retention.sweep(conn)
-    click.echo(f"deleted {swept.sessions} sessions and {swept.keys} idempotency keys")
+        swept = retention.sweep(conn, engine.retention)
+    click.echo(f"cleared away: {', '.join(f'{count} {what}' for what, count in swept.counts.items())}")
     click.echo(f"{engine.db.path} had {swept.before} bytes and has {swept.after}")
 
 

@@ -82,7 +82,6 @@ class Application:
             if "{" in path
         ]
         self._router = Router(paths, redirect_slashes=False, default=_no_such_path)
-        self._origins = engine.settings.core.cors_origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -100,13 +99,13 @@ class Application:
         begun = False
         status = 0
         shared: list[tuple[bytes, bytes]] = []
-        if self._origins:
+        if origins := self._engine.origins:
             asked = _joined(scope["headers"])
-            if scope["method"] == "OPTIONS" and (lines := cors.preflight(asked, self._origins)) is not None:
+            if scope["method"] == "OPTIONS" and (lines := cors.preflight(asked, origins)) is not None:
                 await send({"type": "http.response.start", "status": 204, "headers": lines})
                 await send({"type": "http.response.body", "body": b""})
                 return
-            shared = cors.headers(asked.get("origin", ""), self._origins)
+            shared = cors.headers(asked.get("origin", ""), origins)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal begun, status

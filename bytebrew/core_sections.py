@@ -236,6 +236,10 @@ class SettingsSection(ConfigSection):
         """Takes the setting back to its default."""
         settings.reset(conn, name)
 
+    async def changed(self, engine: "Engine") -> None:
+        """Puts the settings into effect."""
+        await engine.follow_options()
+
 
 @contextmanager
 def _within(path: str) -> Iterator[None]:

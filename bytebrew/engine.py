@@ -13,7 +13,7 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from bytebrew import byok, migrations, retention, settings
+from bytebrew import byok, cors, logs, migrations, retention, settings
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
@@ -26,7 +26,7 @@ from bytebrew.errors import BootError, SettingsError
 from bytebrew.hookspecs import OBSERVING, Migration, Sample
 from bytebrew.http import Http
 from bytebrew.journal import Journal
-from bytebrew.options import Options
+from bytebrew.options import Option, Options
 from bytebrew.plugins import CORE, Plugins, Registry
 from bytebrew.providers import Models, Price, Provider
 from bytebrew.recovery import recover
@@ -37,6 +37,7 @@ from bytebrew.sections import ConfigSection
 from bytebrew.settings import Core, Settings
 from bytebrew.spawning import spawn
 from bytebrew.store import agents, models, schemas, tokens
+from bytebrew.store import settings as stored_settings
 from bytebrew.tasks import Tasks
 from bytebrew.tools import Call, SpawnLimits, Tool, Toolset
 from bytebrew.variables import Credentials
@@ -82,7 +83,9 @@ class Engine:
             for one in self.catalog.values()
         }
         retries = self.settings.core.provider_retries
-        self.options = Options([*retention.OPTIONS, byok.ANY_BASE_URL, *map(byok.option, self.providers.values())])
+        self.origins = self.settings.core.cors_origins
+        self.options = Options(self._known().values())
+        self._following = anyio.Lock()
         credentials = Credentials.load(data / "keys" / "secrets.key")
         self.models = Models(self.providers, credentials, prices, self.http, retries)
         self._clearing: anyio.CancelScope
@@ -120,7 +123,26 @@ class Engine:
         for section in SECTIONS:
             self.sections.add(CORE, section.key, section)
         plugins.declare("register_config_sections", _adding(self.sections, "key"))
+        self.retention = [(CORE, step) for step in retention.COUNTED]
+        plugins.declare("register_retention", lambda name, step: self.retention.append((name, step)))
         plugins.declare("register_migrations", lambda name, one: self._migrations.setdefault(name, []).append(one))
+
+    def _known(self) -> Registry[Option]:
+        known: Registry[Option] = Registry("setting")
+        core = (
+            *retention.OPTIONS,
+            byok.ANY_BASE_URL,
+            *map(byok.option, self.providers.values()),
+            logs.option(self.settings.core.log_level),
+            cors.option(self._allow),
+        )
+        for option in core:
+            known.add(CORE, option.key, option)
+        self.plugins.declare("register_options", _adding(known, "key"))
+        return known
+
+    def _allow(self, origins: tuple[str, ...]) -> None:
+        self.origins = (*self.settings.core.cors_origins, *origins)
 
     def _enter(self, owner: str, entry: CatalogEntry) -> None:
         if isinstance(entry, CatalogModel):
@@ -145,6 +167,7 @@ class Engine:
                 await self._bootstrap(token)
             if self.settings.core.config is not None:
                 await boot(self, self.settings.core.config)
+            await self.follow_options()
             for name, startup in self._observers["startup"]:
                 try:
                     await startup(engine=self)
@@ -184,6 +207,12 @@ class Engine:
                     migrations.migrate(conn, name, steps)
         except sqlite3.Error as error:
             raise BootError(f"{path} cannot be opened: {error}") from error
+
+    async def follow_options(self) -> None:
+        """Puts into effect what the stored settings say now."""
+        async with self._following:  # what was read last is applied last
+            stored = await self.db.read(stored_settings.changed)
+            self.options.apply({key: value for key, (value, _) in stored.items()})
 
     def observed(self, hook: str) -> bool:
         """Whether a plugin observes the hook."""

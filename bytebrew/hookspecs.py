@@ -1,6 +1,7 @@
 """The whole plugin contract: every hook and its exact arguments."""
 
-from collections.abc import Callable, Iterable, Mapping
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -12,6 +13,7 @@ from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
 from bytebrew.catalog import CatalogEntry
 from bytebrew.messages import ToolCall
+from bytebrew.options import Option
 from bytebrew.providers import Provider
 from bytebrew.sections import ConfigSection
 from bytebrew.settings import Settings
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from bytebrew.engine import Engine
     from bytebrew.runner import Turn
 
+Step = Callable[[sqlite3.Connection], Sequence[object]]
+"""Does a little of its work in a transaction and answers what it did; nothing, once there is no more to do."""
 hookspec = pluggy.HookspecMarker("bytebrew")
 hookimpl = pluggy.HookimplMarker("bytebrew")
 
@@ -93,6 +97,19 @@ def register_config_sections(register: Callable[[ConfigSection], None]) -> None:
 
 
 @hookspec
+def register_options(register: Callable[[Option], None]) -> None:
+    """Registers what an operator changes while the engine runs, through /api/v1/settings."""
+
+
+@hookspec
+def register_retention(register: Callable[[Step], None]) -> None:
+    """Registers what clears away old rows of the plugin's tables: a few in each call, until there are no more.
+
+    A step runs in a transaction of its own and answers the rows that went, and nothing once there are none.
+    """
+
+
+@hookspec
 def register_commands(cli: Any) -> None:
     """Adds subcommands to the command line, a click Group."""
 
@@ -149,6 +166,8 @@ DECLARING: Mapping[str, type] = {
     "register_routes": Route,
     "register_guards": Callable,  # type: ignore[dict-item]
     "register_config_sections": ConfigSection,
+    "register_options": Option,
+    "register_retention": Callable,  # type: ignore[dict-item]
 }
 """The hooks with a `register` callback, and what it takes."""
 

@@ -4,10 +4,12 @@ import logging
 import re
 import sys
 from contextvars import ContextVar
+from typing import Literal
 
 import msgspec
 
 from bytebrew.notation import now
+from bytebrew.options import Option
 
 trace_id: ContextVar[str] = ContextVar("trace_id", default="-")
 """The request or turn that a record belongs to."""
@@ -49,6 +51,17 @@ class Line(logging.Formatter):
             values = {name: value.encode("utf-8", "backslashreplace").decode() for name, value in values.items()}
             return msgspec.json.encode(values).decode()
         return _BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode(), " ".join(values.values()))
+
+
+def option(default: str) -> Option:
+    """The setting of the least severe record to log, which counts at once."""
+    return Option(
+        key="log.level",
+        type=Literal["debug", "info", "warning", "error"],
+        default=default,
+        help="least severe record to log, in the place of BYTEBREW_LOG_LEVEL",
+        applied=lambda level: logging.getLogger().setLevel(level.upper()),
+    )
 
 
 def start(level: str, form: str) -> None:

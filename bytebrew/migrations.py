@@ -292,7 +292,12 @@ create index tasks_waiting on tasks (julianday(created_at) - priority / 144.0)
 create index tasks_running on tasks (agent) where status = 'in_progress' and turn_id is not null;
 """
 
-CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS))
+_ENDED_TASKS = """
+create index tasks_ended on tasks (completed_at) where completed_at is not null;
+create index tasks_blocked on tasks (blocked_by) where completed_at is null and blocked_by <> '[]';
+"""
+
+CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS), (4, _ENDED_TASKS))
 
 
 def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:

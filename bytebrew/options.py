@@ -1,12 +1,18 @@
 """Options: what an operator changes while the engine runs, through the settings routes."""
 
-from collections.abc import Iterable, Iterator
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from bytebrew.errors import Detail, InvalidRequest, NotFound
+from bytebrew.notation import rfc3339
+
+log = logging.getLogger(__name__)
 
 CUSTOM = "custom."
 """Keys with this beginning hold any JSON value, for the operator's own use."""
@@ -14,12 +20,16 @@ _MOST = 65536
 
 
 class Option(Struct, frozen=True, kw_only=True):
-    """A key that is known; `type` is anything that msgspec can convert to."""
+    """A key that is known; `type` is anything that msgspec can convert to.
+
+    `applied` is told each other value that the key takes, the default included when it goes back to it.
+    """
 
     key: str
     type: Any
     default: Any
     help: str
+    applied: Callable[[Any], None] | None = None
 
 
 class Options:
@@ -27,6 +37,7 @@ class Options:
 
     def __init__(self, options: Iterable[Option]) -> None:
         self._options = {option.key: option for option in options}
+        self._applied = {option.key: option.default for option in self}
 
     def __iter__(self) -> Iterator[Option]:
         return iter(self._options.values())
@@ -50,3 +61,25 @@ class Options:
             details = [Detail("$.value", f"is longer than {_MOST} bytes")]
             raise InvalidRequest(f"{key}: the value is too long", details=details)
         return fitting
+
+    def apply(self, stored: Mapping[str, Any]) -> None:
+        """Puts into effect what the stored values, and for all others the defaults, change."""
+        for option in self:
+            if option.applied is None:
+                continue
+            value = option.default
+            if option.key in stored:
+                try:
+                    value = msgspec.convert(stored[option.key], option.type, strict=False)
+                except msgspec.ValidationError as error:  # the value is of an older version
+                    log.warning("the setting %s stays at its default: %s", option.key, error)
+            if value != self._applied[option.key]:
+                option.applied(value)
+                self._applied[option.key] = value
+
+
+def expired_before(conn: sqlite3.Connection, option: Option) -> str:
+    """The moment before which the time of an option in days is over, or "" for 0, which is before all moments."""
+    row = conn.execute("select value from settings where key = ?", (option.key,)).fetchone()
+    days = msgspec.json.decode(row[0]) if row else option.default
+    return rfc3339(datetime.now(UTC) - timedelta(days=days)) if days else ""

@@ -1,10 +1,9 @@
-"""Retention: old sessions go, old events are packed, spent keys are forgotten, and the disk gets its space back."""
+"""Retention: sessions, tasks and keys go when they are old, events are packed, and the disk gets its space back."""
 
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import anyio
@@ -12,9 +11,9 @@ from msgspec import Meta
 
 from bytebrew import journal
 from bytebrew.errors import StorageError
-from bytebrew.notation import rfc3339
-from bytebrew.options import Option
-from bytebrew.store import idempotency, settings
+from bytebrew.hookspecs import Step
+from bytebrew.options import Option, expired_before
+from bytebrew.store import idempotency
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -33,7 +32,7 @@ SESSIONS = Option(
     key="retention.sessions",
     type=_Days,
     default=0,
-    help="days after its last message on which a session is deleted with all that belongs to it; 0: never",
+    help="days after its last message on which a session is deleted with all of it, and after its end a task; 0: never",
 )
 EVENTS = Option(
     key="retention.events",
@@ -52,13 +51,13 @@ OPTIONS = (SESSIONS, EVENTS, KEYS)
 
 def expire_keys(conn: sqlite3.Connection) -> Sequence[object]:
     """Forgets some keys whose time is over."""
-    before = _before(conn, KEYS)
+    before = expired_before(conn, KEYS)
     return range(idempotency.expire(conn, before, 200)) if before else ()
 
 
 def pack_events(conn: sqlite3.Connection) -> Sequence[object]:
     """Packs some events of a turn that has ended long ago; a session is packed before it goes, so that it goes fast."""
-    before = max(_before(conn, EVENTS), _before(conn, SESSIONS))
+    before = max(expired_before(conn, EVENTS), expired_before(conn, SESSIONS))
     turn = conn.execute(
         """select id, session_id, first_event, last_event from turns where packed = 0 and finished_at is not null
         and finished_at < ? order by finished_at limit 1""",
@@ -79,12 +78,24 @@ def expire_sessions(conn: sqlite3.Connection) -> Sequence[object]:
         and not exists (select 1 from turns t where t.session_id = s.id and t.status in ('queued', 'running'))
         and not exists (select 1 from tasks k where k.session_id = s.id and k.completed_at is null)
         order by created_at, id limit 1""",
-        (_before(conn, SESSIONS),),
+        (expired_before(conn, SESSIONS),),
     ).fetchone()
     if row is None:
         return ()
     conn.execute("delete from sessions where id = ?", (row["id"],))
     return (row["id"],)
+
+
+def expire_tasks(conn: sqlite3.Connection) -> Sequence[object]:
+    """Deletes some tasks that have ended long ago, unless an open one is below them or waits for them."""
+    return conn.execute(
+        """delete from tasks where seq in (select t.seq from tasks t where t.completed_at < ?
+        and not exists (select 1 from tasks below where below.parent_task_id = t.id)
+        and not exists (select 1 from tasks k, json_each(k.blocked_by) b
+          where k.completed_at is null and k.blocked_by <> '[]' and b.value = t.id)
+        order by t.completed_at limit 50) returning id""",
+        (expired_before(conn, SESSIONS),),
+    ).fetchall()
 
 
 def shrink(conn: sqlite3.Connection, spare: int = SPARE_PAGES) -> Sequence[object]:
@@ -97,23 +108,17 @@ def shrink(conn: sqlite3.Connection, spare: int = SPARE_PAGES) -> Sequence[objec
     return range(free - _number(conn, "freelist_count"))
 
 
-def _before(conn: sqlite3.Connection, option: Option) -> str:
-    """The moment before which an option's time is over, or "", which is before all moments."""
-    days = settings.value(conn, option.key, option.default)
-    return rfc3339(datetime.now(UTC) - timedelta(days=days)) if days else ""
-
-
 def _number(conn: sqlite3.Connection, pragma: str) -> int:
     return int(conn.execute(f"pragma {pragma}").fetchone()[0])
 
 
-STEPS: tuple[Callable[[sqlite3.Connection], Sequence[object]], ...] = (
-    expire_keys,
-    pack_events,
-    expire_sessions,
-    shrink,
-)
-"""Each does a little of its work in a transaction and answers what it did; nothing, once there is no more to do."""
+COUNTED: dict[Step, str] = {
+    expire_keys: "idempotency keys",
+    pack_events: "turns packed",
+    expire_sessions: "sessions",
+    expire_tasks: "tasks",
+}
+"""What the core does, in this order, and what it counts; plugins' steps follow, and at the end the file shrinks."""
 
 
 async def keep(engine: "Engine", scope: anyio.CancelScope) -> None:
@@ -125,48 +130,55 @@ async def keep(engine: "Engine", scope: anyio.CancelScope) -> None:
                 await tidy(engine)
             except StorageError as error:
                 log.warning("nothing is cleared away for now: %s", error)
-            except Exception:
-                log.exception("clearing away failed; trying again later")
 
 
 async def tidy(engine: "Engine") -> None:
-    """Does what is due once, and rests longer than it works."""
-    shrunk = False
-    for step in STEPS:
-        while True:
-            begun = time.monotonic()
-            if not (done := await engine.db.write(step)):
-                break
-            if step is expire_sessions:
-                for session_id in done:
-                    engine.journal.forget(str(session_id))
-            shrunk = shrunk or step is shrink
-            await anyio.sleep(REST * (time.monotonic() - begun))
-    if shrunk:
+    """Does what is due once, and rests longer than it works; what fails is logged and tried again the next time."""
+    for owner, step in engine.retention:
+        try:
+            await _done(engine, step)
+        except StorageError:
+            raise
+        except Exception:
+            log.exception("%s of %s failed", getattr(step, "__name__", "a step of retention"), owner)
+    if await _done(engine, shrink):
         await engine.db.checkpoint()
 
 
-class Swept(NamedTuple):
-    """What was cleared away, and the size of the database in bytes before and after."""
+async def _done(engine: "Engine", step: Step) -> bool:
+    """Repeats a step until there is no more to do; whether there was any."""
+    worked = False
+    while True:
+        begun = time.monotonic()
+        if not (done := await engine.db.write(step)):
+            return worked
+        worked = True
+        if step is expire_sessions:
+            for session_id in done:
+                engine.journal.forget(str(session_id))
+        await anyio.sleep(REST * (time.monotonic() - begun))
 
-    keys: int
-    sessions: int
+
+class Swept(NamedTuple):
+    """How much was cleared away of what, and the size of the database in bytes before and after."""
+
+    counts: dict[str, int]
     before: int
     after: int
 
 
-def sweep(conn: sqlite3.Connection) -> Swept:
+def sweep(conn: sqlite3.Connection, steps: Iterable[tuple[str, Step]]) -> Swept:
     """Does all that is due, on a connection of its own, and leaves gaps for an engine that runs on the same file."""
-    before = _size(conn)
-    keys = sum(_all(conn, expire_keys))
-    sum(_all(conn, pack_events))
-    sessions = sum(_all(conn, expire_sessions))
+    before, counts = _size(conn), dict.fromkeys(COUNTED.values(), 0)
+    for owner, step in steps:
+        name = COUNTED.get(step, f"rows of {owner}")
+        counts[name] = counts.get(name, 0) + sum(_all(conn, step))
     sum(_all(conn, lambda conn: shrink(conn, 0)))
     conn.execute("pragma wal_checkpoint(truncate)").fetchall()
-    return Swept(keys, sessions, before, _size(conn))
+    return Swept(counts, before, _size(conn))
 
 
-def _all(conn: sqlite3.Connection, step: Callable[[sqlite3.Connection], Sequence[object]]) -> Iterator[int]:
+def _all(conn: sqlite3.Connection, step: Step) -> Iterator[int]:
     done: Sequence[object] = "first"
     while done:
         conn.execute("begin immediate")

@@ -42,7 +42,8 @@ def test_gc_clears_away_what_is_due_whether_the_engine_runs_or_not(running: bool
             assert client.get(f"/api/v1/sessions/{old}").status_code == 404
             assert "event: done" in client.post(CHAT, json={"message": "hi", "session_id": young}).text
     assert (done.returncode, done.stderr) == (0, "")
-    assert "deleted 1 sessions and 0 idempotency keys" in done.stdout
+    assert "cleared away: 0 idempotency keys, " in done.stdout
+    assert ", 1 sessions, 0 tasks, 0 rows of " in done.stdout
     before, after = map(int, re.findall(r"\b\d+\b", done.stdout.splitlines()[-1])[-2:])
     assert after < before - 9_000_000
     assert (tmp_path / "bytebrew.db").stat().st_size < 5_000_000
@@ -55,7 +56,7 @@ def test_gc_clears_away_what_is_due_whether_the_engine_runs_or_not(running: bool
 def test_gc_of_a_folder_without_a_database_makes_one_and_finds_nothing(tmp_path: Path) -> None:
     done = run("gc", settings={"BYTEBREW_DATA_DIR": str(tmp_path)})
     assert done.returncode == 0
-    assert "deleted 0 sessions" in done.stdout
+    assert ", 0 sessions, 0 tasks, 0 rows of " in done.stdout
 
 
 def test_gc_of_a_damaged_database_is_told_in_words(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every hook, once, in a real engine."""
 
 import json
+import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from bytebrew import (
     Forbidden,
     MessageDelta,
     Migration,
+    Option,
     Outcome,
     Request,
     Route,
@@ -29,10 +31,12 @@ from bytebrew import (
     ToolCall,
     Toolset,
     Usage,
+    expired_before,
     hookspecs,
     tool,
 )
 from bytebrew.engine import Engine
+from bytebrew.retention import tidy
 from bytebrew.runner import Turn
 from bytebrew.testing import (
     ScriptedProvider,
@@ -242,6 +246,47 @@ async def test_register_config_sections() -> None:
         assert "\nponds:\n  castle:\n    depth: 9\n  village:\n    depth: 3\n" in exported
         assert (await client.post(f"{url}?mode=replace", json={"ponds": {"castle": None}})).status_code == 200
         assert (ponds, told[3:]) == ({"castle": 9}, ["changed"])
+
+
+async def test_register_options() -> None:
+    seen: list[object] = []
+    depth = Option(key="duck.depth", type=int, default=3, help="how deep", applied=seen.append)
+    url = "/api/v1/settings/duck.depth"
+    async with served_engine(plugin(register_options=lambda register: register(depth))) as (_, client):
+        assert (await client.get(url)).json()["value"] == 3
+        assert (await client.put(url, json={"value": 5})).json()["value"] == 5
+        assert (await client.put(url, json={"value": "deep"})).status_code == 400
+        await client.delete(url)
+    assert seen == [5, 3]
+
+
+async def test_register_retention() -> None:
+    kept = Option(key="retention.ducks", type=int, default=0, help="days")
+    table = "create table ducks (id integer primary key, hatched_at text not null) strict"
+
+    def expire_ducks(conn: sqlite3.Connection) -> list[sqlite3.Row]:
+        sql = "delete from ducks where id in (select id from ducks where hatched_at < ? limit 1) returning id"
+        return [*conn.execute(sql, (expired_before(conn, kept),))]
+
+    duck = plugin(
+        register_options=lambda register: register(kept),
+        register_migrations=lambda register: register(Migration(1, table)),
+        register_retention=lambda register: register(expire_ducks),
+    )
+    async with served_engine(duck) as (running, client):
+
+        def hatch(conn: sqlite3.Connection) -> None:
+            conn.executemany("insert into ducks (hatched_at) values (?)", [("2020",), ("2021",), ("2999",)])
+
+        def years(conn: sqlite3.Connection) -> list[str]:
+            return [row[0] for row in conn.execute("select hatched_at from ducks order by id")]
+
+        await running.db.write(hatch)
+        await tidy(running)
+        assert await running.db.read(years) == ["2020", "2021", "2999"]
+        await client.put("/api/v1/settings/retention.ducks", json={"value": 1})
+        await tidy(running)
+        assert await running.db.read(years) == ["2999"]
 
 
 def test_register_commands(tmp_path: Path) -> None:

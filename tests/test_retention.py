@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from bytebrew import MessageDelta, Thinking, ToolCall, Usage, retention
 from bytebrew.engine import Engine
 from bytebrew.journal import pack, read_events
-from bytebrew.testing import ScriptedProvider, Step, chat, providing, scripted_schema, served_engine
+from bytebrew.testing import ScriptedProvider, Step, chat, plugin, providing, scripted_schema, served_engine
 
 LONG_AGO = "2020-01-01T00:00:00.000000Z"
 DELTAS = 700
@@ -150,6 +151,73 @@ async def test_a_session_with_an_open_turn_or_task_stays(served: tuple[Engine, h
         await age(engine, session_id)
     await retention.tidy(engine)
     assert (await client.get("/api/v1/sessions")).json()["total"] == 2
+
+
+async def test_a_task_goes_after_its_end_as_a_session_does_unless_an_open_one_needs_it(
+    served: tuple[Engine, httpx.AsyncClient],
+) -> None:
+    engine, client = served
+    url = "/api/v1/tasks"
+
+    async def ended(**body: Any) -> str:
+        draft = {"title": "t", "agent": "test", "require_approval": True, **body}
+        task: str = (await client.post(url, json=draft)).json()["id"]
+        assert (await client.delete(f"{url}/{task}")).status_code == 204
+        return task
+
+    above, below, blocker, old, young = [await ended() for _ in range(5)]
+    await execute(engine, "update tasks set parent_task_id = ? where id = ?", above, below)
+    await execute(engine, "update tasks set completed_at = ? where id <> ?", LONG_AGO, young)
+    await execute(engine, "update tasks set completed_at = null, status = 'draft' where id = ?", below)
+    waits = {"title": "waits", "agent": "test", "require_approval": True, "blocked_by": [blocker]}
+    waiting = (await client.post(url, json=waits)).json()["id"]
+
+    async def left() -> set[str]:
+        await retention.tidy(engine)
+        return {task for (task,) in await execute(engine, "select id from tasks")}
+
+    assert await left() == {above, below, blocker, old, young, waiting}
+    await keep_days(client, "sessions", 30)
+    assert await left() == {above, below, blocker, young, waiting}
+    await execute(
+        engine, "update tasks set completed_at = ?, status = 'failed' where id in (?, ?)", LONG_AGO, below, waiting
+    )
+    assert await left() == {young}
+
+
+async def test_the_search_for_old_tasks_is_answered_by_indexes(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    engine, _ = served
+    asked: list[str] = []
+
+    class Watched(sqlite3.Connection):
+        def execute(self, sql: str, *given: Any) -> sqlite3.Cursor:
+            asked.append(sql)
+            return super().execute(sql, *given)
+
+    with closing(sqlite3.connect(engine.db.path, factory=Watched)) as conn:
+        conn.row_factory = sqlite3.Row
+        retention.expire_tasks(conn)
+        conn.rollback()
+        plan = [row["detail"] for row in conn.execute(f"explain query plan {asked[-1]}", ("x",))]
+    assert not [line for line in plan if line.startswith("SCAN") and "INDEX" not in line and "json_each" not in line]
+
+
+async def test_what_one_step_fails_at_is_told_and_the_others_go_on(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def broken(conn: sqlite3.Connection) -> None:
+        conn.execute("delete from nothing")
+
+    def register_retention(register: Any) -> None:
+        register(broken)
+
+    async with served_engine(plugin("duck", register_retention=register_retention), data=tmp_path) as (engine, client):
+        await client.post("/api/v1/agents", json={"name": "a"}, headers={"Idempotency-Key": "old"})
+        await execute(engine, "update idempotency set created_at = ?", LONG_AGO)
+        engine.retention.reverse()
+        await retention.tidy(engine)
+        assert await execute(engine, "select key from idempotency") == []
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == ["broken of duck failed"]
 
 
 async def test_a_session_is_gone_with_the_agents_that_it_spawned(served: tuple[Engine, httpx.AsyncClient]) -> None:

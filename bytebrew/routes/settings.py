@@ -50,6 +50,7 @@ async def put_setting(request: Request[NewValue]) -> Setting:
     engine, key = request.engine, request.path["key"]
     value = engine.options.checked(key, request.body.value)
     moment = await engine.db.write(settings.put, key, value)
+    await engine.follow_options()
     return _setting(engine.options.named(key), (value, moment))
 
 
@@ -57,6 +58,7 @@ async def reset_setting(request: Request[None]) -> None:
     """Takes a setting back to its default."""
     option = request.engine.options.named(request.path["key"])
     await request.engine.db.write(settings.reset, option.key)
+    await request.engine.follow_options()
 
 
 _PATH = "/api/v1/settings/{key}"

@@ -1,13 +1,43 @@
 """The audit: every tool call, every change over the API and every refused login."""
 
-from typing import TYPE_CHECKING, Any
+import sqlite3
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
-from bytebrew import Action, Migration, hookimpl
+from msgspec import Meta
+
+from bytebrew import Action, Migration, Option, Step, expired_before, hookimpl
 
 from . import calls, changes
+from .ledger import Ledger
 
 if TYPE_CHECKING:
     from bytebrew import Engine
+
+KEPT = Option(
+    key="retention.audit",
+    type=Annotated[int, Meta(ge=0, le=36500)],
+    default=0,
+    help="days after which an entry of the audit is deleted; 0: never",
+)
+
+
+def _expiring(ledger: Ledger[Any]) -> Step:
+    def expire_entries(conn: sqlite3.Connection) -> Sequence[object]:
+        return ledger.expire(conn, expired_before(conn, KEPT))
+
+    return expire_entries
+
+
+@hookimpl
+def register_options(register: Any) -> None:
+    register(KEPT)
+
+
+@hookimpl
+def register_retention(register: Any) -> None:
+    register(_expiring(calls.LEDGER))
+    register(_expiring(changes.LEDGER))
 
 
 @hookimpl

@@ -88,6 +88,12 @@ class Ledger(Generic[Entry]):
         sql = f"select * from {self.table} {where} order by {self.time} desc, id desc limit ? offset ?"  # noqa: S608
         return [self.read(row) for row in conn.execute(sql, (*values, limit, offset))]
 
+    def expire(self, conn: sqlite3.Connection, before: str) -> list[sqlite3.Row]:
+        """Deletes some entries from before a moment, the oldest first, and answers them by id."""
+        sql = f"""delete from {self.table} where id in
+          (select id from {self.table} where {self.time} < ? order by {self.time} limit 200) returning id"""  # noqa: S608
+        return conn.execute(sql, (before,)).fetchall()
+
     def _count(self, conn: sqlite3.Connection, wanted: Mapping[str, str]) -> int:
         sql = f"select count(*) from {self.table} {_where(wanted)}"  # noqa: S608
         count: int = conn.execute(sql, tuple(wanted.values())).fetchone()[0]

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EMBED_SECONDS = 10.0
-RETENTION_SECONDS = 3600.0
 MOST_METADATA = 4000
 """Bytes of JSON."""
 
@@ -50,7 +48,6 @@ class Memories(Toolset):
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
         self._tools = (tool(idempotent=True)(self.memory_store), tool(idempotent=True)(self.memory_recall))
-        self.forgetting: asyncio.Task[None] | None = None
 
     async def all(self) -> Sequence[Tool]:
         return self._tools
@@ -103,20 +100,6 @@ class Memories(Toolset):
         log.warning("memory goes by words alone, for model %s failed: %s", at.model.name, masked(fault, key))
         return []
 
-    async def forget(self) -> None:
-        """Deletes, every hour, what is past its time."""
-        while True:
-            try:
-                while await self._engine.db.write(store.forget):
-                    pass
-            except sqlite3.Error:
-                log.exception("what is past its time could not be forgotten; tried again in an hour")
-            await asyncio.sleep(RETENTION_SECONDS)
-
-
-def _own(engine: "Engine") -> Memories:
-    return next(one for one in engine.toolsets if isinstance(one, Memories))
-
 
 @hookimpl
 def register_migrations(register: Any) -> None:
@@ -135,13 +118,5 @@ def register_routes(register: Any) -> None:
 
 
 @hookimpl
-async def startup(engine: "Engine") -> None:
-    own = _own(engine)
-    own.forgetting = asyncio.create_task(own.forget(), name="memory retention")
-
-
-@hookimpl
-async def shutdown(engine: "Engine") -> None:
-    if forgetting := _own(engine).forgetting:
-        forgetting.cancel()
-        await asyncio.wait([forgetting])
+def register_retention(register: Any) -> None:
+    register(store.forget)

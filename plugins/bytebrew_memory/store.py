@@ -208,16 +208,15 @@ def packed(vector: Sequence[float]) -> bytes:
     return array("f", [part / length for part in vector]).tobytes()
 
 
-def forget(conn: sqlite3.Connection, most: int = 500) -> bool:
-    """Deletes what is older than the agent that stored it keeps memories; whether there may be more of it."""
-    gone = conn.execute(
+def forget(conn: sqlite3.Connection) -> list[sqlite3.Row]:
+    """Deletes some of what is older than the agent that stored it keeps memories."""
+    return conn.execute(
         """delete from memory_entries where n in (
           select e.n from agent_capabilities c join memory_entries e on e.agent_id = c.agent_id
           where c.type = 'memory' and e.updated_at < strftime(
-            '%Y-%m-%dT%H:%M:%fZ', 'now', '-' || json_extract(c.config, '$.retention_days') || ' days') limit ?)""",
-        (most,),
-    )
-    return gone.rowcount == most
+            '%Y-%m-%dT%H:%M:%fZ', 'now', '-' || json_extract(c.config, '$.retention_days') || ' days') limit 200)
+        returning n"""
+    ).fetchall()
 
 
 def entries(conn: sqlite3.Connection, schema: str, whose: str, limit: int) -> list[Entry]:

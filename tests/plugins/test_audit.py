@@ -15,7 +15,7 @@ import pytest
 from bytebrew_audit.calls import LEDGER, ToolCallEntry
 from bytebrew_audit.ledger import Ledger
 
-from bytebrew import MessageDelta, Request, Route, Stream, ToolCall, ToolError, tool
+from bytebrew import MessageDelta, Request, Route, Stream, ToolCall, ToolError, retention, tool
 from bytebrew.engine import Engine
 from bytebrew.testing import (
     ScriptedProvider,
@@ -237,6 +237,30 @@ async def test_rows_outlive_their_session() -> None:
         session = json.loads((await chat(client, "test", "go"))[-1].data)["session_id"]
         assert (await client.delete(f"/api/v1/sessions/{session}")).status_code == 204
         assert [row["session_id"] for row in await rows(client, session_id=session)] == [session]
+
+
+def execute(conn: sqlite3.Connection, sql: str) -> int:
+    return conn.execute(sql).rowcount
+
+
+async def test_entries_go_when_they_are_old_if_an_operator_says_when() -> None:
+    async with audited(calls(*[ToolCall("shout", {"text": "hey"}) for _ in range(3)])) as (engine, client):
+        for key in ("custom.a", "custom.b"):
+            await client.put(f"/api/v1/settings/{key}", json={"value": 1})
+        await chat(client, "test", "hi")
+        for table, time in (("audit_tool_calls", "created_at"), ("audit_changes", "timestamp")):
+            sql = f"update {table} set {time} = '2020-01-01T00:00:00Z' where id <> (select max(id) from {table})"
+            await engine.db.write(execute, sql)
+        before = (await client.get("/api/v1/audit")).json()["total"]
+        await retention.tidy(engine)
+        assert len(await rows(client)) == 3
+        assert (await client.get("/api/v1/audit")).json()["total"] == before > 1
+        await client.put("/api/v1/settings/retention.audit", json={"value": 365})
+        await retention.tidy(engine)
+        assert len(await rows(client)) == 1
+        left = (await client.get("/api/v1/audit")).json()["data"]
+        keys = [row["resource_id"] for row in left if row["action"] == "setting.update"]
+        assert keys == ["retention.audit", "custom.b"]
 
 
 async def test_a_spawned_agents_call_names_its_agent_and_the_call_above_and_stands_in_the_persons_session() -> None:

@@ -1,9 +1,14 @@
 """Settings over REST."""
 
+import logging
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from bytebrew.store import settings
 from bytebrew.testing import served_engine
 from tests.tables import all_but, check_refusal, token_with
 
@@ -94,6 +99,73 @@ async def test_delete_takes_a_setting_back_to_its_default_however_often() -> Non
             assert (answer.status_code, answer.content) == (204, b"")
             found = (await client.get(f"{URL}/byok.demo")).json()
             assert (found["value"], found["updated_at"]) == (False, None)
+
+
+@pytest.fixture
+def root_level() -> Iterator[None]:
+    """Puts the level of all logging back."""
+    before = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(before)
+
+
+@pytest.mark.usefixtures("root_level")
+async def test_the_log_level_changes_at_once_and_is_kept(tmp_path: Path) -> None:
+    root, url = logging.getLogger(), f"{URL}/log.level"
+    async with served_engine(data=tmp_path) as (_, client):
+        assert (await client.get(url)).json()["value"] == "info"
+        await client.put(url, json={"value": "error"})
+        assert root.level == logging.ERROR
+        said = check_refusal(await client.put(url, json={"value": "loud"}))
+        assert said["details"][0]["path"] == "$.value"
+        assert root.level == logging.ERROR
+    root.setLevel(logging.INFO)  # a new process has that of BYTEBREW_LOG_LEVEL
+    async with served_engine(data=tmp_path) as (_, client):
+        assert root.level == logging.ERROR
+        await client.delete(url)
+        assert root.level == logging.INFO
+        file = b"settings: {log.level: debug}"
+        taken = await client.post("/api/v1/config/import", content=file)
+        assert (taken.status_code, root.level) == (200, logging.DEBUG)
+
+
+async def test_the_widgets_origins_may_call_beside_those_of_the_environment() -> None:
+    ours, theirs, url = "https://app.example", "https://shop.example:8443", f"{URL}/widget.origins"
+
+    async def allowed(client: httpx.AsyncClient) -> list[str]:
+        found = []
+        for origin in (ours, theirs, "https://evil.example"):
+            answer = await client.get("/api/v1/health", headers={"Origin": origin})
+            if answer.headers.get("access-control-allow-origin") == origin:
+                found.append(origin)
+        return found
+
+    async with served_engine() as (_, client):
+        await client.put(url, json={"value": [theirs]})
+        assert await allowed(client) == [theirs]
+    async with served_engine(settings={"BYTEBREW_CORS_ORIGINS": ours}) as (_, client):
+        assert await allowed(client) == [ours]
+        await client.put(url, json={"value": [theirs]})
+        assert await allowed(client) == [ours, theirs]
+        await client.delete(url)
+        assert await allowed(client) == [ours]
+
+
+@pytest.mark.parametrize("origin", ["*", "null", "shop.example", "https://shop.example/", "https://*.example", ""])
+async def test_what_is_no_origin_is_refused(origin: str) -> None:
+    async with served_engine() as (_, client):
+        said = check_refusal(await client.put(f"{URL}/widget.origins", json={"value": [origin]}))
+    assert said["details"][0]["path"] == "$.value"
+
+
+async def test_a_stored_value_that_no_longer_fits_leaves_the_default(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served_engine(data=tmp_path) as (running, _):
+        await running.db.write(settings.put, "widget.origins", ["not", "origins"])
+    async with served_engine(data=tmp_path) as (running, _):
+        assert running.origins == ()
+    assert "the setting widget.origins stays at its default" in caplog.text
 
 
 async def test_settings_are_an_admins_alone() -> None:
