@@ -55,7 +55,6 @@ async def run_turn(turn: "Turn") -> None:
         *(history.messages if history else ()),
         Message("user", turn.new.message, attachments=turn.new.attachments),
     ]
-    earlier = [_visible(turn, message) for message in earlier]
     own = await _taken_up(turn, tools, turn.past) if turn.past is not None else []
     while not _ended(own):
         if sum(message.role == "assistant" for message in own) == turn.agent.max_steps:
@@ -65,7 +64,7 @@ async def run_turn(turn: "Turn") -> None:
             model_name="",
             base_url="",
             system=system,
-            messages=tuple(_fit([*earlier, *own], turn.agent.max_context_size)),
+            messages=tuple(_shown(turn, _fit([*earlier, *own], turn.agent.max_context_size))),
             tools=(*specs, turn.engine.read_result.spec()) if turn.cut else specs,
             temperature=turn.agent.temperature,
             top_p=turn.agent.top_p,
@@ -94,15 +93,27 @@ async def _taken_up(turn: "Turn", tools: dict[str, Tool], past: Past) -> list[Me
     last = next((message for message in reversed(past.messages) if message.role == "assistant"), None)
     left = tuple(call for call in last.tool_calls if call.call_id not in done) if last else ()
     results = await _run_tools(turn, tools, left, past.calls) if left else []
-    return [_visible(turn, message) for message in messages.paired([*past.messages, *results])]
+    return messages.paired([*past.messages, *results])
 
 
-def _visible(turn: "Turn", message: Message) -> Message:
-    """The message without attachments that the model cannot see, which the session has from another model's time."""
+def _shown(turn: "Turn", said: list[Message]) -> list[Message]:
+    """The messages as the model sees them, without attachments that it cannot see.
+
+    What tools brought to look at stands behind their results: few vendors take it within one.
+    """
     carries = turn.model.provider.capabilities.carries
-    if all(map(carries, message.attachments)):
-        return message
-    return replace(message, attachments=tuple(filter(carries, message.attachments)))
+    found: list[Message] = []
+    brought: list[Attachment] = []
+    for message, following in zip(said, [*said[1:], None], strict=True):
+        visible = tuple(filter(carries, message.attachments))
+        if message.role == "tool":
+            brought += visible
+            visible = ()
+        found.append(message if len(visible) == len(message.attachments) else replace(message, attachments=visible))
+        if brought and (following is None or following.role != "tool"):
+            found.append(Message("user", "[Shown by the tools above]", attachments=tuple(brought)))
+            brought = []
+    return found
 
 
 def _fit(shown: list[Message], limit: int) -> list[Message]:
@@ -209,11 +220,9 @@ async def _run_tools(
 ) -> list[Message]:
     """The results of the calls, in their order; `states` are of those that a stopped engine had begun."""
     results: dict[str, Message] = {}
-    seen: list[Attachment] = []
 
     async def run(call: ToolCall, state: str | None) -> None:
-        results[call.call_id], attachments = await _run(turn, tools, call, state)
-        seen.extend(attachments)
+        results[call.call_id] = await _run(turn, tools, call, state)
 
     if turn.agent.tool_execution == "sequential" or len(calls) < 2:
         for call in calls:
@@ -225,7 +234,7 @@ async def _run_tools(
         async with anyio.create_task_group() as group:
             for call in calls:
                 group.start_soon(run, call, states.get(call.call_id))
-    return [results[call.call_id] for call in calls] + _shown(turn, seen)
+    return [results[call.call_id] for call in calls]
 
 
 async def _asked(turn: "Turn", tools: dict[str, Tool], calls: list[ToolCall]) -> None:
@@ -245,9 +254,7 @@ def _gated(turn: "Turn", tools: dict[str, Tool], call: ToolCall) -> bool:
     return call.tool in turn.agent.confirm_before or (tool is not None and tool.confirm)
 
 
-async def _run(
-    turn: "Turn", tools: dict[str, Tool], wanted: ToolCall, state: str | None
-) -> tuple[Message, tuple[Attachment, ...]]:
+async def _run(turn: "Turn", tools: dict[str, Tool], wanted: ToolCall, state: str | None) -> Message:
     """One call to its recorded end; `state` says how far it came before the engine stopped."""
     engine, settings = turn.engine, turn.engine.settings.core
     tool = tools.get(wanted.tool)
@@ -291,13 +298,14 @@ async def _run(
         tool=wanted.tool,
         has_error=outcome.has_error,
         ends_turn=outcome.ends_turn,
+        attachments=outcome.attachments,
     )
     for event in outcome.events:
         turn.append(event)
     turn.append(ToolFinished(tool=wanted.tool, output=output, call_id=wanted.call_id, has_error=outcome.has_error))
     await engine.db.write(turns.tool_finished, turn.id, turn.session_id, result, outcome.whole)
     await engine.notify("tool_finished", turn=turn, call=wanted, result=outcome)
-    return result, outcome.attachments
+    return result
 
 
 def _refused(settled: Confirmation) -> Outcome:
@@ -332,13 +340,3 @@ async def _question(turn: "Turn", call: ToolCall, kind: Kind) -> Confirmation:
         engine.confirmations.announce(turn, asked)
         await engine.db.write(confirmations.ask, asked)
     return asked
-
-
-def _shown(turn: "Turn", attachments: list[Attachment]) -> list[Message]:
-    """A message that shows what tools brought to look at, for models that can: few vendors take it within a result."""
-    found = tuple(one for one in attachments if turn.model.provider.capabilities.carries(one))
-    if not found:
-        return []
-    message = Message("user", "[Shown by the tools above]", attachments=found)
-    turn.unsaved.messages.append(message)
-    return [message]

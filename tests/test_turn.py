@@ -1,6 +1,7 @@
 """The agent loop: steps, tools, limits, and what the model is shown."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -9,9 +10,10 @@ import pytest
 
 from bytebrew.errors import ProviderError, ToolError
 from bytebrew.events import MessageDelta, Thinking
-from bytebrew.messages import ModelRequest, Stop, ToolCall, Usage
+from bytebrew.messages import Attachment, ModelRequest, Stop, ToolCall, Usage
+from bytebrew.providers import Capabilities
 from bytebrew.testing import ScriptedProvider, chat, names, plugin, providing, scripted_schema, served_engine
-from bytebrew.tools import Call, tool
+from bytebrew.tools import Call, Result, tool
 
 
 def say(text: str) -> list[MessageDelta]:
@@ -315,3 +317,62 @@ async def test_old_tool_results_of_a_turn_make_room_for_new_ones() -> None:
     assert results[-1] == "4" * 2000
     assert results[0] == "[left out to fit the context: 2000 characters]"
     assert size(provider.requests[-1]) <= 4 * 1400
+
+
+class Seeing(ScriptedProvider):
+    """A model that sees."""
+
+    capabilities = Capabilities(vision=True)
+
+
+@tool
+async def snap(name: str) -> Result:
+    """A picture."""
+    return Result(text=f"Here is {name}", attachments=(Attachment("image/png", "AAAA", name=name),))
+
+
+SNAPS = [ToolCall("snap", {"name": "a.png"}, "c1"), ToolCall("snap", {"name": "b.png"}, "c2")]
+
+
+async def test_what_tools_bring_to_look_at_stands_behind_their_results_and_in_the_session() -> None:
+    provider = Seeing(SNAPS, say("nice"), say("again"))
+    async with served_engine(providing(provider), tools(snap)) as (engine, client):
+        await scripted_schema(engine, tools=("snap",), tool_execution="parallel")
+        done = datas(await chat(client, "test", "look"), "done")[0]
+        await chat(client, "test", "and?", session_id=done["session_id"])
+        page = (await client.get(f"/api/v1/sessions/{done['session_id']}/messages")).json()
+    _, second, third = provider.requests
+    for request in (second, third):
+        assert [message.role for message in request.messages[:5]] == ["user", "assistant", "tool", "tool", "user"]
+        assert [one.name for one in request.messages[4].attachments] == ["a.png", "b.png"]
+        assert not any(message.attachments for message in request.messages[:4])
+    shown = [(entry["role"], [one["name"] for one in entry.get("attachments", ())]) for entry in page]
+    assert shown[:5] == [("user", []), ("assistant", []), ("tool", ["a.png"]), ("tool", ["b.png"]), ("assistant", [])]
+
+
+async def test_a_model_that_sees_nothing_is_shown_the_results_alone() -> None:
+    provider = ScriptedProvider(SNAPS, say("nice"))
+    async with served_engine(providing(provider), tools(snap)) as (engine, client):
+        await scripted_schema(engine, tools=("snap",))
+        await chat(client, "test", "look")
+    assert [message.role for message in provider.requests[1].messages] == ["user", "assistant", "tool", "tool"]
+    assert not any(message.attachments for message in provider.requests[1].messages)
+
+
+async def test_what_a_tool_brought_to_look_at_is_there_after_a_restart(tmp_path: Path) -> None:
+    never = Seeing(SNAPS[:1], [*say("I s"), 60.0])
+    async with served_engine(providing(never), tools(snap), data=tmp_path) as (engine, client):
+        await scripted_schema(engine, tools=("snap",))
+        async with client.stream("POST", "/api/v1/schemas/test/chat", json={"message": "look"}) as stream:
+            async for line in stream.aiter_lines():
+                if '"I s"' in line:
+                    break
+            session_id = stream.headers["x-session-id"]
+    provider = Seeing(say("I see"))
+    async with served_engine(providing(provider), tools(snap), data=tmp_path) as (_, client):
+        with anyio.fail_after(10):
+            while (await client.get(f"/api/v1/sessions/{session_id}")).json()["status"] != "completed":
+                await anyio.sleep(0.01)
+    [request] = provider.requests
+    assert [message.role for message in request.messages] == ["user", "assistant", "tool", "user"]
+    assert [one.name for one in request.messages[3].attachments] == ["a.png"]
