@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from bytebrew.auth import Actor
 from bytebrew.errors import EngineError, StorageError, TurnInterrupted
-from bytebrew.events import ErrorEvent
 from bytebrew.runner import Turn
 from bytebrew.store import leftovers, schemas, turns
 
@@ -35,9 +34,10 @@ async def recover(engine: "Engine") -> list[Turn]:
             raise
         except EngineError as error:
             log.warning("turn %s cannot go on: %s", left.id, error)
-            journal = await engine.journal.log(left.session_id)
-            last = engine.journal.append(journal, ErrorEvent(code=error.code, message=error.message))
-            await engine.db.write(leftovers.close, left.id, last, error.status)
+            if before := [turn for turn in found.values() if turn.session_id == left.session_id]:
+                before[-1].hopeless.append((left.id, error))
+            else:
+                await engine.runner.give_up(left.session_id, left.id, error)
     return list(found.values())
 
 

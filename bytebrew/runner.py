@@ -49,7 +49,10 @@ class Asked(NamedTuple):
 
 
 class Turn:
-    """One user message on its way to done; `first` and `last` are the numbers of its events once they are known."""
+    """One user message on its way to done; `first` and `last` are the numbers of its events once they are known.
+
+    `hopeless` are turns that waited behind it when the engine stopped and cannot go on: they end after it.
+    """
 
     def __init__(self, engine: "Engine", new: turns.NewTurn, agent: Agent, model: BoundModel) -> None:
         self.engine = engine
@@ -61,6 +64,7 @@ class Turn:
         self.model = model
         self.headers: Mapping[str, str] = {}
         self.parent: Turn | None = None
+        self.hopeless: list[tuple[str, EngineError]] = []
         self.continues = True
         self.first: int | None = None
         self.last: int | None = None
@@ -99,19 +103,8 @@ class Turn:
 
     def spend(self, spent: Spent) -> None:
         """Counts a model call, to be recorded with what it led to."""
-        self.add(spent.usage)
+        self.usage += spent.usage
         self.unsaved.spent.append(spent)
-
-    def add(self, usage: Usage) -> None:
-        """Counts tokens, of a call of its own or of an agent that it has spawned."""
-        one, costs = self.usage, (self.usage.cost_usd, usage.cost_usd)
-        self.usage = Usage(
-            one.input_tokens + usage.input_tokens,
-            one.output_tokens + usage.output_tokens,
-            one.cached_tokens + usage.cached_tokens,
-            one.thinking_tokens + usage.thinking_tokens,
-            None if costs == (None, None) else sum(cost or 0.0 for cost in costs),
-        )
 
     def take_unsaved(self) -> turns.Unsaved:
         """What is to be recorded, which is then no longer unsaved."""
@@ -344,6 +337,8 @@ class Runner:
             raise Draining(_LATER)
         await self._finish(turn, end)
         await engine.notify("turn_finished", turn=turn)
+        for turn_id, error in turn.hopeless:
+            await self.give_up(turn.session_id, turn_id, error)
 
     async def _fail_later(self, turn: Turn, error: StorageError) -> None:
         """Ends a turn that the file did not take, as soon as it does; a stopping engine leaves it to the next start."""
@@ -352,12 +347,16 @@ class Runner:
         while turn.last is None and not self.draining and not error.lasting:
             await anyio.sleep(0.5)
             with suppress(StorageError):
-                fresh = await self._engine.journal.log(turn.session_id)
-                last = self._engine.journal.append(fresh, ErrorEvent(code=error.code, message=error.message))
-                await self._engine.db.write(leftovers.close, turn.id, last, error.status)
-                broken, turn.log, turn.last = turn.log, fresh, last
+                broken, (turn.log, turn.last) = turn.log, await self.give_up(turn.session_id, turn.id, error)
                 broken.notify()
                 await self._engine.notify("turn_finished", turn=turn)
+
+    async def give_up(self, session_id: str, turn_id: str, error: EngineError) -> tuple[Log, int]:
+        """Ends a turn that cannot go on with an error; the number of that event, and its log."""
+        journal = await self._engine.journal.log(session_id)
+        last = self._engine.journal.append(journal, ErrorEvent(code=error.code, message=error.message))
+        await self._engine.db.write(leftovers.close, turn_id, last, error.status)
+        return journal, last
 
     async def _outcome(self, turn: Turn) -> Event | None:
         """Runs the turn; its last event says how it ended. None: it was stopped, and is to go on at the next start."""

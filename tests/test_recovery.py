@@ -359,6 +359,33 @@ async def test_a_turn_whose_key_is_gone_says_so(tmp_path: Path) -> None:
     assert b"sk-own" not in (tmp_path / "bytebrew.db").read_bytes()
 
 
+async def test_a_waiting_turn_that_cannot_go_on_ends_after_the_one_that_can(tmp_path: Path) -> None:
+    own = {"x-model-provider": "steps", "x-model-api-key": "sk-own", "x-model-name": "mine"}
+    async with engine_on(tmp_path) as (running, client, _):
+        await configure(client)
+        await client.put("/api/v1/settings/byok.steps", json={"value": True})
+        first = say(client, [["first", {"tries": [30.0, 0.05]}, "!"]])
+        await first.until("message_delta")
+        message = {"message": json.dumps([["x"]]), "session_id": first.session_id}
+        waits = Talk(client, "POST", "/api/v1/schemas/test/chat", json=message, headers=own)
+        while len(running.runner.turns) < 2:
+            await asyncio.sleep(0.005)
+        last = say(client, [["last"]], session_id=first.session_id)
+        while len(running.runner.turns) < 3:
+            await asyncio.sleep(0.005)
+        await stopped(running, first)
+        for talk in (waits, last):
+            await talk.end()
+    async with engine_on(tmp_path) as (_, client, _):
+        url, events = f"/api/v1/sessions/{first.session_id}/events?follow=false", []
+        with anyio.fail_after(10):
+            while [event["event"] for event in events].count("done") < 2:
+                events = (await client.get(url)).json()["events"]
+    told = ["message_delta", "message_delta", "message", "done"]
+    assert [event["event"] for event in events] == [*told, "error", *told[1:]]
+    assert [event["data"]["code"] for event in events if event["event"] == "error"] == ["credential_lost"]
+
+
 async def test_the_turn_that_ran_goes_before_one_that_waits_though_that_is_older(tmp_path: Path) -> None:
     async with engine_on(tmp_path) as (running, client, _):
         await configure(client)
