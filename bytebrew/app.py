@@ -394,4 +394,4 @@ def _complete(scope: Scope, headers: Iterable[tuple[bytes, bytes]], request_id: 
 async def _no_such_path(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
     if scope["type"] != "http":
         return
-    raise NotFound(f"There is nothing at {scope['path'][:500]}; the API begins at /api/v1")
+    raise NotFound(f"There is nothing at {scope['path'][:500]}; the API is at /api/v1, and /docs describes it")
