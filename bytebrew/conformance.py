@@ -127,8 +127,8 @@ async def many_at_once(trial: Trial) -> None:
 
 async def refusals(trial: Trial) -> None:
     """A refusal has its status's code, the vendor's words and wait, and is tried again only where that may help."""
-    codes = {401: "model_auth", 403: "model_auth", 429: "model_rate_limited"}
-    codes |= {503: "model_overloaded", 529: "model_overloaded"}
+    codes = {401: "model_auth", 402: "model_rate_limited", 403: "model_auth", 429: "model_rate_limited"}
+    codes |= {503: "model_overloaded", 504: "model_timeout", 529: "model_overloaded"}
     for status in sorted({401, 429, 500, *trial.wire.refusals}):
         code = codes.get(status, "model_bad_request" if status < 500 else "model_unavailable")
         again = status == 429 or status >= 500

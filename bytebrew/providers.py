@@ -103,17 +103,25 @@ async def stream_answer(
         await anyio.sleep(wait)
 
 
+_CODES = {
+    401: "model_auth",
+    402: "model_rate_limited",  # a balance that is spent, for which others have the status 429
+    403: "model_auth",
+    408: "model_timeout",
+    429: "model_rate_limited",
+    503: "model_overloaded",
+    504: "model_timeout",
+    529: "model_overloaded",
+}
+
+
 def refusal(error: UpstreamError, words: str = "") -> ProviderError:
     """The ProviderError for an HTTP status; `words` are the vendor's, or else the body's beginning."""
     status = error.status
     text = " ".join((words or error.body.decode("utf-8", "replace")).split())[:1000]
     if status < 400:
         return ProviderError(f"The vendor sent this in place of a stream of events: {text}")
-    code = {401: "model_auth", 403: "model_auth", 408: "model_timeout", 429: "model_rate_limited"}.get(status)
-    if code is None:
-        code = (
-            "model_bad_request" if status < 500 else "model_overloaded" if status in (503, 529) else "model_unavailable"
-        )
+    code = _CODES.get(status, "model_bad_request" if status < 500 else "model_unavailable")
     return ProviderError(
         f"HTTP {status}: {text}" if text else f"HTTP {status}",
         code=code,

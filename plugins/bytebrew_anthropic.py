@@ -56,6 +56,8 @@ _STATUS = {
 _TOO_LONG = re.compile(r"(prompt|input) is too long|context (length|window|size|limit)", re.IGNORECASE)
 _SAMPLED = re.compile(r"claude-(instant|[1-3]\b|4-|(opus|sonnet|haiku)-4(?!-[7-9]\b))")
 """The Claude models that take a temperature; those after 4.6 refuse every request that has one."""
+_THINKS = re.compile(r"claude-((opus|sonnet|haiku|fable|mythos)-[5-9]|mythos-preview)")
+"""The Claude models that think unless they are told not to; the others would cost more once they were asked to."""
 _THINKING = ("thinking", "redacted_thinking")
 
 
@@ -163,12 +165,13 @@ class Anthropic(Provider):
             raise _refused(error) from error
         if not reason:
             raise ProviderError("The answer ended early, without a stop_reason", code="model_unavailable", retry=True)
-        answer = [blocks[index] for index in sorted(blocks)]
-        calls = [block.call() for block in answer if block.start.type == "tool_use"]
+        stop = _STOPS.get(reason, "end")
+        # What came before a refusal is to be thrown away: build-with-claude/refusals-and-fallback
+        answer = [] if stop == "refusal" else [blocks[index] for index in sorted(blocks)]
+        calls = [block.call(cut=stop == "max_tokens") for block in answer if block.start.type == "tool_use"]
         for call in calls:
             yield call
         yield usage.tokens()
-        stop = _STOPS.get(reason, "end")
         yield Stop("tool_calls" if calls and stop == "end" else stop, _kept(answer, prefix))
 
 
@@ -187,10 +190,11 @@ class _Block(Struct):
             self.pieces.append(text)
         self.signature = piece.signature or self.signature
 
-    def call(self) -> ToolCall:
+    def call(self, *, cut: bool) -> ToolCall:
+        """The call; in an answer that was cut off, one without arguments may have been about to get some."""
         name, call_id, text = self.start.name or "", self.start.id or "", "".join(self.pieces)
         try:
-            value = msgspec.json.decode(text) if text.strip() else self.start.input or {}
+            value = msgspec.json.decode(text) if text.strip() else self.start.input or (None if cut else {})
         except msgspec.DecodeError:
             value = None
         if isinstance(value, dict):
@@ -261,8 +265,12 @@ def _asked(request: ModelRequest) -> tuple[dict[str, Any], str]:
         if part:
             part[-1] = {**part[-1], "cache_control": {"type": "ephemeral"}}
     sampled = "claude" not in request.model_name or _SAMPLED.search(request.model_name)
+    # Asking changes what such a model shows and nothing else, unless a call is forced, which does not go with thinking:
+    # https://platform.claude.com/docs/en/build-with-claude/thinking
+    shows = _THINKS.search(request.model_name) and request.tool_choice != "required"
     options = {
         "system": system or None,
+        "thinking": {"type": "adaptive", "display": "summarized"} if shows else None,
         "tools": tools or None,
         "tool_choice": {"type": _CHOICES[request.tool_choice]} if tools else None,
         "temperature": request.temperature if sampled else None,
@@ -355,9 +363,7 @@ def _broken_off(fault: _Fault) -> ProviderError:
 
 
 def _refined(failure: ProviderError, fault: _Fault) -> ProviderError:
-    if fault.type == "timeout_error":
-        failure.code = "model_timeout"
-    elif fault.type == "request_too_large" or (
+    if fault.type == "request_too_large" or (
         failure.code in ("model_bad_request", "model_error") and _TOO_LONG.search(fault.message or "")
     ):
         failure.code = "model_context_too_long"

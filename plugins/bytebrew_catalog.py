@@ -32,6 +32,7 @@ def _model(
     description: str,
     *roles: Literal["orchestrator", "sub_agent", "utility"],
     tools: bool = True,
+    cached: float | None = None,
 ) -> CatalogModel:
     return CatalogModel(
         id=model_id,
@@ -44,6 +45,7 @@ def _model(
         supports_vision=sees,
         pricing_input=prices[0],
         pricing_output=prices[1],
+        pricing_cached=cached,
         description=description,
         recommended_for=roles,
     )
@@ -51,25 +53,29 @@ def _model(
 
 MODELS = (
     _model(
-        # https://platform.claude.com/docs/en/models/opus-4-6/overview
+        # https://platform.claude.com/docs/en/models/opus-4-6/overview and /build-with-claude/prompt-caching#pricing
         "claude-opus-4-6", "Claude Opus 4.6", "anthropic", 1, (1_000_000, 128_000), (5, 25), True,
-        "Anthropic's most capable model, for long and intricate work", "orchestrator",
+        "Anthropic's most capable model, for long and intricate work", "orchestrator", cached=0.5,
     ),
     _model(
-        "claude-sonnet-4-6", "Claude Sonnet 4.6", "anthropic", 1, (1_000_000, 16_000), (3, 15), True,
-        "A balance of skill, speed and price, strong with tools", "orchestrator", "sub_agent",
+        # https://platform.claude.com/docs/en/models/sonnet-4-6/overview and /build-with-claude/prompt-caching#pricing
+        "claude-sonnet-4-6", "Claude Sonnet 4.6", "anthropic", 1, (1_000_000, 128_000), (3, 15), True,
+        "A balance of skill, speed and price, strong with tools", "orchestrator", "sub_agent", cached=0.3,
     ),
     _model(
-        "gpt-5.4", "GPT-5.4", "openai", 1, (272_000, 16_384), (2.5, 15), True,
-        "OpenAI's general model for agents and code", "orchestrator",
+        # https://developers.openai.com/api/docs/models/gpt-5.4, whose prices are of prompts up to 272,000 tokens
+        "gpt-5.4", "GPT-5.4", "openai", 1, (1_050_000, 128_000), (2.5, 15), True,
+        "OpenAI's general model for agents and code", "orchestrator", cached=0.25,
     ),
     _model(
-        "gpt-5.2", "GPT-5.2", "openai", 1, (200_000, 16_384), (1.75, 14), True,
-        "The generation before GPT-5.4, at a lower price", "orchestrator",
+        # https://developers.openai.com/api/docs/models/gpt-5.2
+        "gpt-5.2", "GPT-5.2", "openai", 1, (400_000, 128_000), (1.75, 14), True,
+        "The generation before GPT-5.4, at a lower price", "orchestrator", cached=0.175,
     ),
     _model(
-        "gemini-3.1-pro", "Gemini 3.1 Pro", "google", 1, (1_000_000, 8192), (2, 12), True,
-        "Google's model for long contexts and images", "orchestrator",
+        # https://ai.google.dev/gemini-api/docs/pricing, of prompts up to 200,000 tokens; as gemini-3.1-pro-preview
+        "gemini-3.1-pro", "Gemini 3.1 Pro", "google", 1, (1_048_576, 65_536), (2, 12), True,
+        "Google's model for long contexts and images", "orchestrator", cached=0.2,
     ),
     _model(
         "grok-4.1", "Grok 4.1", "xai", 1, (2_000_000, 16_384), (3, 15), True,
@@ -84,20 +90,24 @@ MODELS = (
         "Z.ai's model for agents, open weights", "orchestrator",
     ),
     _model(
-        "gpt-5.4-mini", "GPT-5.4 Mini", "openai", 2, (128_000, 16_384), (0.25, 2), True,
-        "A small GPT-5.4 for narrow tasks in numbers", "sub_agent",
+        # https://developers.openai.com/api/docs/models/gpt-5.4-mini
+        "gpt-5.4-mini", "GPT-5.4 Mini", "openai", 2, (400_000, 128_000), (0.75, 4.5), True,
+        "A small GPT-5.4 for narrow tasks in numbers", "sub_agent", cached=0.075,
     ),
     _model(
-        # https://platform.claude.com/docs/en/models/opus-5/overview, where it is compared
+        # https://platform.claude.com/docs/en/models/opus-5/overview, where it is compared, and
+        # https://platform.claude.com/docs/en/build-with-claude/prompt-caching#pricing
         "claude-haiku-4-5", "Claude Haiku 4.5", "anthropic", 2, (200_000, 64_000), (1, 5), True,
-        "Anthropic's fast model for sub-agents", "sub_agent",
+        "Anthropic's fast model for sub-agents", "sub_agent", cached=0.1,
     ),
     _model(
-        "gemini-2.5-flash", "Gemini 2.5 Flash", "google", 2, (1_000_000, 8192), (0.3, 2.5), True,
-        "Fast, with a long context", "sub_agent",
+        # https://ai.google.dev/gemini-api/docs/models/gemini-2.5-flash and /pricing
+        "gemini-2.5-flash", "Gemini 2.5 Flash", "google", 2, (1_048_576, 65_536), (0.3, 2.5), True,
+        "Fast, with a long context", "sub_agent", cached=0.03,
     ),
     _model(
-        "glm-4.7", "GLM-4.7", "zai", 2, (128_000, 4096), (0.6, 2.2), False,
+        # https://docs.aimlapi.com/api-references/text-models-llm/zhipu/glm-4.7
+        "glm-4.7", "GLM-4.7", "zai", 2, (200_000, 128_000), (0.6, 2.2), False,
         "A lighter GLM for sub-agents", "sub_agent",
     ),
     _model(
@@ -105,8 +115,9 @@ MODELS = (
         "A European model of the middle class", "sub_agent",
     ),
     _model(
-        "gpt-5.4-nano", "GPT-5.4 Nano", "openai", 3, (128_000, 4096), (0.05, 0.4), False,
-        "The smallest GPT-5.4, for sorting and labelling", "utility", tools=False,
+        # https://developers.openai.com/api/docs/models/gpt-5.4-nano
+        "gpt-5.4-nano", "GPT-5.4 Nano", "openai", 3, (400_000, 128_000), (0.2, 1.25), False,
+        "The smallest GPT-5.4, for sorting and labelling", "utility", tools=False, cached=0.02,
     ),
 )  # fmt: skip
 

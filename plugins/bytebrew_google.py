@@ -39,12 +39,15 @@ _STOPS: dict[str, Any] = {
     "MODEL_ARMOR": "refusal",
     "IMAGE_SAFETY": "refusal",
     "IMAGE_PROHIBITED_CONTENT": "refusal",
+    "IMAGE_RECITATION": "refusal",
 }
 _FAILURES = {
     "MALFORMED_FUNCTION_CALL": True,
     "MALFORMED_RESPONSE": True,
     "UNEXPECTED_TOOL_CALL": True,
     "OTHER": True,
+    "IMAGE_OTHER": True,
+    "NO_IMAGE": True,
     "TOO_MANY_TOOL_CALLS": False,
     "MISSING_THOUGHT_SIGNATURE": False,
 }
@@ -187,11 +190,13 @@ class Google(Provider):
         if reason in _FAILURES:
             told = f"The vendor ended its answer with the finishReason {reason}: {words}".removesuffix(": ")
             raise ProviderError(told[:1000], retry=_FAILURES[reason])
+        stop = _STOPS.get(reason, "end")
+        if stop == "refusal":  # nothing is run of an answer that was stopped halfway
+            calls, parts = [], []
         for call in calls:
             yield call
         if usage:
             yield usage.tokens()
-        stop = _STOPS.get(reason, "end")
         signed = any("thoughtSignature" in part for part in parts)
         yield Stop("tool_calls" if calls and stop == "end" else stop, {"gemini": parts} if signed else {})
 
@@ -345,8 +350,6 @@ def _refined(failure: ProviderError, fault: _Error) -> ProviderError:
         failure.code = "model_auth"
     elif failure.code == "model_bad_request" and _TOO_LONG.search(fault.message):
         failure.code = "model_context_too_long"
-    elif fault.code == 504:
-        failure.code = "model_timeout"
     for detail in fault.details:
         if delay := re.fullmatch(r"(\d+(\.\d+)?)s", detail.retry_delay):
             failure.retry_after = float(delay[1])

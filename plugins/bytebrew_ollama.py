@@ -73,7 +73,7 @@ _line: Callable[[bytes], _Line] = msgspec.json.Decoder(_Line).decode
 class Ollama(Provider):
     """Ollama, and the plugin that registers it; a base URL may end in `/api` or `/v1`."""
 
-    # https://docs.ollama.com/api/chat
+    # https://docs.ollama.com/api/chat and /capabilities/thinking
     type = "ollama"
     base_url = "http://localhost:11434"
     capabilities = Capabilities(thinking=True, vision=True, embeddings=True)
@@ -140,7 +140,7 @@ def _headers(request: ModelRequest) -> dict[str, str]:
 
 
 def _body(request: ModelRequest) -> dict[str, Any]:
-    """The request in Ollama's words; whether to think is left to it, and it knows no choice of tools but none."""
+    """The request in Ollama's words; it has a model think that can, and knows no choice of tools but none."""
     tools = () if request.tool_choice == "none" else request.tools
     options = {
         "temperature": request.temperature,

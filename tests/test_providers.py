@@ -64,7 +64,7 @@ async def test_the_events_of_an_answer_come_as_they_are(http: Http) -> None:
     [
         (400, "model_bad_request", False),
         (401, "model_auth", False),
-        (402, "model_bad_request", False),
+        (402, "model_rate_limited", False),
         (403, "model_auth", False),
         (404, "model_bad_request", False),
         (408, "model_timeout", True),
@@ -75,7 +75,7 @@ async def test_the_events_of_an_answer_come_as_they_are(http: Http) -> None:
         (500, "model_unavailable", True),
         (502, "model_unavailable", True),
         (503, "model_overloaded", True),
-        (504, "model_unavailable", True),
+        (504, "model_timeout", True),
         (529, "model_overloaded", True),
     ],
 )

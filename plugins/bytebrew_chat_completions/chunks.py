@@ -64,12 +64,14 @@ class Counts(Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
+    prompt_cache_hit_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
 
     def usage(self) -> Usage:
         prompt, completion = self.prompt_tokens or 0, self.completion_tokens or 0
         cached = (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
+        cached = cached or self.prompt_cache_hit_tokens or 0  # DeepSeek's: api-docs.deepseek.com/guides/kv_cache
         thinking = (self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens) or 0
         # xAI counts thinking beside the completion and not within it: https://docs.x.ai/docs/guides/reasoning
         if thinking and self.total_tokens == prompt + completion + thinking:
@@ -120,10 +122,10 @@ class _Call(Struct):
     name: str = ""
     arguments: list[str] = field(default_factory=list)
 
-    def whole(self) -> ToolCall:
+    def whole(self, *, cut: bool) -> ToolCall:
         text = "".join(self.arguments)
         try:
-            value = msgspec.json.decode(text) if text.strip() else {}
+            value = msgspec.json.decode(text) if text.strip() else (None if cut else {})
         except msgspec.DecodeError:
             value = None
         if isinstance(value, dict):
@@ -164,6 +166,6 @@ class Calls:
                 return call
         return self._calls[-1] if self._calls and piece.index is None and not named else None
 
-    def whole(self) -> Iterator[ToolCall]:
-        """The calls in the order of their indexes."""
-        return (call.whole() for call in sorted(self._calls, key=lambda call: call.index))
+    def whole(self, *, cut: bool) -> Iterator[ToolCall]:
+        """The calls in the order of their indexes; in an answer that was `cut` off, one needs its arguments."""
+        return (call.whole(cut=cut) for call in sorted(self._calls, key=lambda call: call.index))

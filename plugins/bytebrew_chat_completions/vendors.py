@@ -10,6 +10,15 @@ from bytebrew import Attachment, Capabilities, Message, ModelRequest
 from .wire import ChatCompletions, address
 
 _KEY = frozenset({"api_key"})
+_THINKS = re.compile(r"gpt-(5\.[5-9]|[6-9])(?!.*chat)")
+
+
+def _with_tools(body: dict[str, Any]) -> dict[str, Any]:
+    """The body as OpenAI's models that think by themselves take it: on this wire they refuse tools unless they do not.
+
+    https://community.openai.com/t/gpt-5-6-chat-completion-reasoning-effort-bug-behavior-change/1386454
+    """
+    return body | {"reasoning_effort": "none"} if "tools" in body and _THINKS.search(body["model"]) else body
 
 
 class OpenAICompatible(ChatCompletions):
@@ -22,28 +31,38 @@ class OpenAICompatible(ChatCompletions):
 
     def body(self, request: ModelRequest) -> dict[str, Any]:
         body = super().body(request)
+        if request.base_url != self.base_url:
+            return body
         # OpenAI has renamed it, and its reasoning models refuse the old name, which other servers go by.
-        if request.base_url == self.base_url and "max_tokens" in body:
+        if "max_tokens" in body:
             body["max_completion_tokens"] = body.pop("max_tokens")
-        return body
+        return _with_tools(body)
 
 
 class AzureOpenAI(ChatCompletions):
-    """OpenAI's models as deployments on Azure; a model's name is its deployment's."""
+    """OpenAI's models as deployments on Azure; a model's name is its deployment's.
 
-    # https://learn.microsoft.com/azure/ai-foundry/openai/reference
+    A base URL that ends in /openai/v1 is of the API without versions, any other of the one before it.
+    """
+
+    # https://learn.microsoft.com/azure/foundry/openai/reference and /api-version-lifecycle
     type = "azure_openai"
     needs = frozenset({"base_url", "api_key"})
     capabilities = Capabilities(vision=True, embeddings=True)
     limit_field = "max_completion_tokens"  # the old name is deprecated, and no reasoning model takes it
 
     def url(self, request: ModelRequest, path: str) -> str:
+        if request.base_url.endswith("/openai/v1"):
+            return super().url(request, path)
         version = request.api_version or "2024-10-21"
         deployment = quote(request.model_name, safe="")
         return f"{request.base_url}/openai/deployments/{deployment}/{path}?api-version={quote(version)}"
 
     def headers(self, request: ModelRequest) -> dict[str, str]:
         return {"api-key": request.api_key}
+
+    def body(self, request: ModelRequest) -> dict[str, Any]:
+        return _with_tools(super().body(request))
 
 
 class OpenRouter(ChatCompletions):
@@ -74,6 +93,7 @@ class DeepSeek(ChatCompletions):
     type = "deepseek"
     base_url = "https://api.deepseek.com/v1"
     needs = _KEY
+    capabilities = Capabilities(thinking=True, vision=True)  # https://api-docs.deepseek.com/guides/vision
     # https://api-docs.deepseek.com/api/create-chat-completion
     failures = {**ChatCompletions.failures, "insufficient_system_resource": "model_overloaded"}
     # https://api-docs.deepseek.com/guides/thinking_mode: after a tool call it is due in every request, else ignored

@@ -173,12 +173,13 @@ class ChatCompletions(Provider):
         if code := self.failures.get(reason):
             words = f"The vendor ended its answer with the finish_reason '{reason}'"
             raise ProviderError(words, code=code, retry=code != "model_error")
-        found = list(calls.whole())
+        stop = self.stops.get(reason, "end")
+        # Nothing is run of an answer that was stopped halfway.
+        found = [] if stop == "refusal" else list(calls.whole(cut=stop == "max_tokens"))
         for call in found:
             yield call
         if counts:
             yield counts.usage()
-        stop = self.stops.get(reason, "end")
         kept = {"reasoning_details": joined(details)} if details else {}
         yield Stop("tool_calls" if found and stop == "end" else stop, kept)
 

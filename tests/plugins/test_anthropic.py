@@ -267,6 +267,16 @@ async def test_a_call_that_the_token_limit_cut_off_is_malformed() -> None:
     assert found == [ToolCall("f", {}, "a", malformed='{"x"'), Stop("max_tokens")]
 
 
+async def test_a_call_that_was_cut_off_before_its_arguments_came_is_malformed() -> None:
+    found = await answered(*use(0, "f", "a", "{}"), *use(1, "g", "b", ""), end("max_tokens"))
+    assert found == [ToolCall("f", {}, "a"), ToolCall("g", {}, "b", malformed=""), Stop("max_tokens")]
+
+
+async def test_nothing_before_a_refusal_is_run_or_goes_back_as_it_came() -> None:
+    found = await answered(*thinks(0, "c2ln", "Hm."), *words("One", index=1), *use(2, "f", "a", "{}"), end("refusal"))
+    assert found == [thought("Hm."), text("One"), Stop("refusal")]
+
+
 async def test_arguments_may_come_whole_with_the_beginning_of_the_call() -> None:
     found = await answered(block(0, "tool_use", id="a", name="f", input={"x": 1}), end("tool_use"))
     assert found == [ToolCall("f", {"x": 1}, "a"), Stop("tool_calls")]
@@ -404,7 +414,7 @@ async def test_a_refusal_is_in_the_vendors_words(body: Any, words: str) -> None:
         (413, "request_too_large", "Request exceeds the maximum size", "model_context_too_long", False),
         (400, "invalid_request_error", "`temperature` is deprecated for this model.", "model_bad_request", False),
         (401, "authentication_error", "invalid x-api-key", "model_auth", False),
-        (402, "billing_error", "Pay", "model_bad_request", False),
+        (402, "billing_error", "Pay", "model_rate_limited", False),
         (403, "permission_error", "No", "model_auth", False),
         (404, "not_found_error", "model: claude-9", "model_bad_request", False),
         (429, "rate_limit_error", "Slow down", "model_rate_limited", True),
@@ -499,6 +509,39 @@ async def test_a_temperature_goes_to_the_models_that_take_one(model: str, taken:
     both = await body(model_name=model, temperature=0.0, top_p=0.0)
     assert (both.get("temperature"), "top_p" in both) == (0.0 if taken else None, False)
     assert (await body(model_name=model, top_p=0.0)).get("top_p") == (0.0 if taken else None)
+
+
+SHOWN = {"type": "adaptive", "display": "summarized"}
+
+
+@pytest.mark.parametrize(
+    ("model", "thinks"),
+    [
+        ("claude-opus-5", True),
+        ("claude-opus-5-5", True),
+        ("claude-sonnet-5", True),
+        ("claude-sonnet-5-5-20260928", True),
+        ("claude-haiku-5-5", True),
+        ("claude-fable-5-1", True),
+        ("claude-mythos-5", True),
+        ("claude-mythos-preview", True),
+        ("anthropic.claude-opus-5-v1", True),
+        ("claude-opus-4-8", False),
+        ("claude-opus-4-6", False),
+        ("claude-sonnet-4-5-20250929", False),
+        ("claude-haiku-4-5", False),
+        ("claude-3-5-sonnet-20241022", False),
+        ("smollm2", False),
+    ],
+)
+async def test_a_model_that_thinks_by_itself_is_asked_to_show_its_thoughts(model: str, thinks: bool) -> None:
+    assert (await body(model_name=model)).get("thinking") == (SHOWN if thinks else None)
+
+
+@pytest.mark.parametrize("choice", ["auto", "none", "required"])
+async def test_thinking_is_not_asked_for_where_a_call_is_forced(choice: str) -> None:
+    asked = await body(model_name="claude-opus-5", tools=(WEATHER,), tool_choice=choice)
+    assert asked.get("thinking") == (None if choice == "required" else SHOWN)
 
 
 async def test_limits_are_passed_on() -> None:
@@ -790,6 +833,7 @@ async def test_thinking_and_calls_go_back_with_their_results_and_in_the_next_tur
     asked, told, later = (seen.json["messages"] for seen in double.requests)
     assert [seen.path for seen in double.requests] == ["/v1/messages"] * 3
     assert "temperature" not in double.requests[0].json
+    assert [seen.json["thinking"] for seen in double.requests] == [SHOWN] * 3
     assert [turn["role"] for turn in later] == ["user", "assistant", "user", "assistant", "user"]
     assert len(asked) == 1
     answer = [
@@ -856,10 +900,12 @@ KIT = Wire(
     refusals={
         400: error_body("invalid_request_error"),
         401: error_body("authentication_error"),
+        402: error_body("billing_error"),
         403: error_body("permission_error"),
         404: error_body("not_found_error"),
         429: error_body("rate_limit_error"),
         500: error_body("api_error"),
+        504: error_body("timeout_error"),
         529: error_body("overloaded_error"),
     },
     too_long=(400, error_body("invalid_request_error", LONG)),

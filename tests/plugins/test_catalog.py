@@ -43,6 +43,15 @@ async def test_known_models_are_shown_to_anyone_by_tier() -> None:
     }
 
 
+async def test_a_known_model_is_shown_with_its_size_and_its_prices() -> None:
+    async with served_engine() as (_, client):
+        models = {model["id"]: model for model in (await client.get(URL)).json()}
+    fields = ("context_window", "max_output", "pricing_input", "pricing_output", "pricing_cached")
+    assert [models["gpt-5.4-mini"][name] for name in fields] == [400_000, 128_000, 0.75, 4.5, 0.075]
+    assert [models["claude-sonnet-4-6"][name] for name in fields] == [1_000_000, 128_000, 3.0, 15.0, 0.3]
+    assert all((model["pricing_cached"] or 0) < model["pricing_input"] for model in models.values())
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [

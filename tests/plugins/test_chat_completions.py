@@ -277,6 +277,18 @@ async def test_a_call_that_the_token_limit_cut_off_is_malformed() -> None:
     assert events == [ToolCall("f", {}, "a", malformed='{"x"'), Stop("max_tokens")]
 
 
+@pytest.mark.parametrize("arguments", ["", " ", None], ids=repr)
+async def test_a_call_that_was_cut_off_before_its_arguments_came_is_malformed(arguments: str | None) -> None:
+    events = await answered(piece(0, "a", "f", "{}"), piece(1, "b", "g", arguments), delta("length"))
+    cut = ToolCall("g", {}, "b", malformed=arguments or "")
+    assert events == [ToolCall("f", {}, "a"), cut, Stop("max_tokens")]
+
+
+async def test_nothing_of_an_answer_that_was_filtered_is_run() -> None:
+    events = await answered(delta(content="One"), piece(0, "a", "f", "{}"), delta("content_filter"))
+    assert events == [text("One"), Stop("refusal")]
+
+
 async def test_text_may_come_before_calls() -> None:
     events = await answered(delta(content="Let me look."), piece(0, "a", "f"), delta("tool_calls"))
     assert events == [text("Let me look."), ToolCall("f", {}, "a"), Stop("tool_calls")]
@@ -328,6 +340,11 @@ async def test_the_last_usage_counts() -> None:
     first, last = {"prompt_tokens": 5, "completion_tokens": 1}, {"prompt_tokens": 5, "completion_tokens": 2}
     chunks = [delta(content="a") | {"usage": first}, delta("stop") | {"usage": last}, delta() | {"usage": None}]
     assert await answered(*chunks) == [text("a"), Usage(5, 2), Stop()]
+
+
+async def test_cached_tokens_may_be_beside_their_details() -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 2, "prompt_cache_hit_tokens": 4}
+    assert await answered(delta("stop") | {"usage": usage}) == [Usage(9, 2, 4), Stop()]
 
 
 async def test_usage_of_nulls_is_zero() -> None:

@@ -324,11 +324,23 @@ async def test_calls_of_another_model_are_let_through_where_calls_must_be_signed
         ("PROHIBITED_CONTENT", "refusal"),
         ("SPII", "refusal"),
         ("IMAGE_SAFETY", "refusal"),
+        ("IMAGE_RECITATION", "refusal"),
         ("FUNCTION_CALL", "end"),
     ],
 )
 async def test_a_finish_reason_is_a_stop(reason: str, stop: Any) -> None:
     assert await answered(parts({"text": "a"}, reason=reason)) == [text("a"), Stop(stop)]
+
+
+@pytest.mark.parametrize("reason", ["SAFETY", "RECITATION", "PROHIBITED_CONTENT"])
+async def test_nothing_before_a_refusal_is_run_or_goes_back_as_it_came(reason: str) -> None:
+    found = await answered(parts({"text": "a"}, call("f", {}, "c2ln", id="1")), parts(reason=reason))
+    assert found == [text("a"), Stop("refusal")]
+
+
+async def test_a_prompt_that_is_blocked_after_a_call_runs_nothing() -> None:
+    found = await answered(parts(call("f", {}, id="1")), {"promptFeedback": {"blockReason": "OTHER"}})
+    assert found == [Stop("refusal")]
 
 
 @pytest.mark.parametrize(
@@ -338,6 +350,8 @@ async def test_a_finish_reason_is_a_stop(reason: str, stop: Any) -> None:
         ("MALFORMED_RESPONSE", True),
         ("UNEXPECTED_TOOL_CALL", True),
         ("OTHER", True),
+        ("IMAGE_OTHER", True),
+        ("NO_IMAGE", True),
         ("TOO_MANY_TOOL_CALLS", False),
         ("MISSING_THOUGHT_SIGNATURE", False),
     ],

@@ -164,8 +164,8 @@ async def test_conforms(vendor: ChatCompletions, check: Check) -> None:
 
 
 def request(vendor: ChatCompletions, **fields: Any) -> ModelRequest:
-    given = {"messages": (Message("user", "Hi"),), "base_url": vendor.base_url or "https://moon.test"} | fields
-    return ModelRequest(model_name="model-1", api_key=KEY, **given)
+    given = {"messages": (Message("user", "Hi"),), "base_url": vendor.base_url or "https://moon.test"}
+    return ModelRequest(**{"model_name": "model-1", "api_key": KEY} | given | fields)
 
 
 async def sent(vendor: ChatCompletions, **fields: Any) -> httpx.Request:
@@ -238,6 +238,42 @@ async def test_azure_is_asked_with_the_models_own_api_version_and_its_deployment
     asked = ModelRequest(model_name="my gpt/4", base_url="https://moon.test", api_version="2025-01-01-preview")
     url = "https://moon.test/openai/deployments/my%20gpt%2F4/embeddings?api-version=2025-01-01-preview"
     assert azure_openai.url(asked, "embeddings") == url
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "embeddings"])
+def test_azure_has_an_api_without_versions_and_deployments_in_the_path(path: str) -> None:
+    asked = ModelRequest(model_name="my-gpt", base_url="https://moon.test/openai/v1", api_version="2024-10-21")
+    assert azure_openai.url(asked, path) == f"https://moon.test/openai/v1/{path}"
+
+
+@pytest.mark.parametrize(
+    ("model", "effort"),
+    [
+        ("gpt-5.5", "none"),
+        ("gpt-5.6-terra", "none"),
+        ("gpt-6-astra", "none"),
+        ("gpt-4o-mini", None),
+        ("gpt-35-turbo", None),
+        ("gpt-5", None),
+        ("gpt-5.2", None),
+        ("gpt-5.4-mini", None),
+        ("gpt-5.6-chat-latest", None),
+        ("o3", None),
+    ],
+)
+@pytest.mark.parametrize("vendor", [openai_compatible, azure_openai], ids=lambda vendor: vendor.type)
+async def test_models_that_refuse_tools_while_they_think_are_told_not_to(
+    vendor: ChatCompletions, model: str, effort: str | None
+) -> None:
+    tools = (ToolSpec("weather", "", {}),)
+    assert (await body(vendor, model_name=model, tools=tools)).get("reasoning_effort") == effort
+    assert "reasoning_effort" not in await body(vendor, model_name=model)
+
+
+async def test_other_servers_are_not_told_what_openais_models_want() -> None:
+    tools = (ToolSpec("weather", "", {}),)
+    asked = await body(openai_compatible, model_name="gpt-6-astra", tools=tools, base_url="https://proxy.test/v1")
+    assert "reasoning_effort" not in asked
 
 
 async def test_azure_is_told_the_limit_by_its_new_name() -> None:
@@ -454,7 +490,7 @@ LINKED = Attachment("application/pdf", url="https://papers.test/a.pdf", name="a.
         (mistral, PDF, {"type": "document_url", "document_url": "data:application/pdf;base64,JVBERi0="}),
         *(
             (vendor, IMAGE, {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0="}})
-            for vendor in (azure_openai, openrouter, mistral, xai, zai)
+            for vendor in (azure_openai, openrouter, deepseek, mistral, xai, zai)
         ),
     ],
 )
