@@ -377,7 +377,8 @@ async def test_a_waiting_turn_that_cannot_go_on_ends_after_the_one_that_can(tmp_
         for talk in (waits, last):
             await talk.end()
     async with engine_on(tmp_path) as (_, client, _):
-        url, events = f"/api/v1/sessions/{first.session_id}/events?follow=false", []
+        url = f"/api/v1/sessions/{first.session_id}/events?follow=false"
+        events: list[dict[str, Any]] = []
         with anyio.fail_after(10):
             while [event["event"] for event in events].count("done") < 2:
                 events = (await client.get(url)).json()["events"]
