@@ -82,16 +82,6 @@ class Usage(Struct, frozen=True):
     thinking_tokens: int = 0
     cost_usd: float | None = None
 
-    def __add__(self, other: "Usage") -> "Usage":
-        costs = (self.cost_usd, other.cost_usd)
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.thinking_tokens + other.thinking_tokens,
-            None if costs == (None, None) else sum(cost or 0.0 for cost in costs),
-        )
-
 
 class Stop(Struct, frozen=True):
     """The end of a model's answer and why it ended; `vendor` is kept with the message."""

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bytebrew.breaker import Breaker
-from bytebrew.errors import ProviderError, Unprocessable
+from bytebrew.errors import Detail, InvalidRequest, ProviderError, Unprocessable
 from bytebrew.events import MessageDelta, Thinking
 from bytebrew.http import Http, UpstreamError
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
@@ -194,6 +194,14 @@ class BoundModel(Struct, frozen=True, kw_only=True):
             api_key=base.api_key,
             api_version=base.api_version,
         )
+
+    def check(self, attachments: Sequence[Attachment]) -> None:
+        """InvalidRequest where the model cannot see one of a message's attachments."""
+        for n, one in enumerate(attachments):
+            if not self.provider.capabilities.carries(one):
+                fault = f"models of type '{self.provider.type}' take no {one.media_type}"
+                details = [Detail(f"$.attachments[{n}]", fault)]
+                raise InvalidRequest(f"Model '{self.name}' cannot see the attachment: {fault}", details=details)
 
 
 class Spent(Struct, frozen=True):

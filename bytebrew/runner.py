@@ -7,19 +7,17 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import anyio
 from anyio.abc import TaskGroup
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from bytebrew.config import Agent
 from bytebrew.errors import (
     Conflict,
-    Detail,
     Draining,
     EngineError,
-    InvalidRequest,
     StorageError,
     TurnError,
     TurnTimeout,
@@ -103,8 +101,17 @@ class Turn:
 
     def spend(self, spent: Spent) -> None:
         """Counts a model call, to be recorded with what it led to."""
-        self.usage += spent.usage
+        self.add(spent.usage)
         self.unsaved.spent.append(spent)
+
+    def add(self, usage: Usage) -> None:
+        """Counts tokens, of a call of its own or of an agent that it has spawned."""
+        *counts, costs = zip(astuple(self.usage), astuple(usage), strict=True)
+        total: tuple[Any, ...] = (
+            *map(sum, counts),
+            None if costs == (None, None) else sum(cost or 0.0 for cost in costs),
+        )
+        self.usage = Usage(*total)
 
     def take_unsaved(self) -> turns.Unsaved:
         """What is to be recorded, which is then no longer unsaved."""
@@ -211,11 +218,7 @@ class Runner:
             raise Unprocessable(words, code="model_missing")
         if model is None:
             model = self._engine.models.bind(entrance.targets[0], entrance.targets[1:])
-        for n, one in enumerate(new.attachments):
-            if not model.provider.capabilities.carries(one):
-                fault = f"models of type '{model.provider.type}' take no {one.media_type}"
-                details = [Detail(f"$.attachments[{n}]", fault)]
-                raise InvalidRequest(f"Model '{model.name}' cannot see the attachment: {fault}", details=details)
+        model.check(new.attachments)
         return Turn(self._engine, new, entrance.agent, model)
 
     async def submit(self, turn: Turn, on_busy: OnBusy = "queue") -> None:

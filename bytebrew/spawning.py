@@ -25,7 +25,7 @@ async def spawn(engine: "Engine", call: Call, agent: str, message: str, limits: 
     earlier = None if child else await engine.db.read(turns.spawned, call.turn_id, call.call_id)
     if earlier is not None:
         turn_id = earlier.id
-        parent.usage += earlier.usage
+        parent.add(earlier.usage)
     else:
         try:
             child = child or await _begun(engine, parent, call, agent, message, limits)
@@ -94,6 +94,6 @@ async def _ended(child: Turn, parent: Turn) -> None:
             await child.end()
         raise
     finally:
-        parent.usage += child.usage
+        parent.add(child.usage)
     if isinstance(child.failure, Draining):
         raise child.failure
