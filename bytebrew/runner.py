@@ -47,10 +47,7 @@ class Asked(NamedTuple):
 
 
 class Turn:
-    """One user message on its way to done; `first` and `last` are the numbers of its events once they are known.
-
-    `hopeless` are turns that waited behind it when the engine stopped and cannot go on: they end after it.
-    """
+    """One user message on its way to done; `first` and `last` are the numbers of its events once they are known."""
 
     def __init__(self, engine: "Engine", new: turns.NewTurn, agent: Agent, model: BoundModel) -> None:
         self.engine = engine
@@ -62,7 +59,7 @@ class Turn:
         self.model = model
         self.headers: Mapping[str, str] = {}
         self.parent: Turn | None = None
-        self.hopeless: list[tuple[str, EngineError]] = []
+        self.hopeless: list[tuple[str, EngineError]] = []  # turns behind it that cannot go on, and end after it
         self.continues = True
         self.first: int | None = None
         self.last: int | None = None
