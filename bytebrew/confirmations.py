@@ -104,23 +104,29 @@ class Confirmations:
     ) -> Confirmation:
         """Takes an answer to a question, by its id or within a session that of its call.
 
-        The same answer again is the same; Conflict for another one, Gone once the question is over, NotFound otherwise.
+        The same answer again is the same; Conflict for another one and where the id is that of several calls, Gone once
+        the question is over, NotFound otherwise and for a token of other schemas.
         """
-        asked = await self._engine.db.read(confirmations.find, key, session_id)
+        db = self._engine.db
+        asked = await db.read(confirmations.find, key, session_id, actor.schemas)
         if asked is None:
             raise NotFound(f"There is no question '{key[:255]}'")
+        if asked.id != key:
+            alike = [one.id for one in await db.read(confirmations.of_session, asked.session_id) if one.call_id == key]
+            if len(alike) > 1:
+                raise Conflict(f"Several questions are about a call '{key[:255]}'; answer one of {', '.join(alike)}")
         wanted = verdict(asked.kind, words[0])
         if input is not None and wanted != "approve":
             raise InvalidRequest("Only an approval takes edited arguments")
         reason = reason or (words[1] if len(words) > 1 else "")
-        await self._engine.db.write(confirmations.answer, asked.id, wanted, input, reason, actor.subject)
-        found = await self._engine.db.read(confirmations.find, asked.id)
+        await db.write(confirmations.answer, asked.id, wanted, input, reason, actor.subject)
+        found = await db.read(confirmations.find, asked.id)
+        if asked.id in self._answered:
+            self._answered[asked.id].set()
         if found is None or found.status in ("expired", "cancelled"):
             raise Gone(f"The question '{asked.id}' is over: nobody waits for its answer")
         if (found.verdict, found.edited) != (wanted, input):
             raise Conflict(f"The question '{asked.id}' was answered with {found.verdict}", code="already_answered")
-        if asked.id in self._answered:
-            self._answered[asked.id].set()
         return found
 
 

@@ -292,12 +292,13 @@ create index tasks_waiting on tasks (julianday(created_at) - priority / 144.0)
 create index tasks_running on tasks (agent) where status = 'in_progress' and turn_id is not null;
 """
 
-_ENDED_TASKS = """
+_INDEXES = """
+create index confirmations_status on confirmations (status, created_at, id);
 create index tasks_ended on tasks (completed_at) where completed_at is not null;
 create index tasks_blocked on tasks (blocked_by) where completed_at is null and blocked_by <> '[]';
 """
 
-CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS), (4, _ENDED_TASKS))
+CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS), (4, _INDEXES))
 
 
 def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:

@@ -40,7 +40,7 @@ async def spawn(engine: "Engine", call: Call, agent: str, message: str, limits: 
         raise ToolError(f"Agent '{agent}' was deleted before it had an answer")
     if end.status != "completed":
         raise ToolError(f"Agent '{agent}' ended as {end.status}: {end.words or 'it has said nothing'}")
-    return end.words
+    return end.words or f"Agent '{agent}' ended without a word"
 
 
 def _serves(turn: Turn, call: Call) -> bool:

@@ -34,11 +34,12 @@ class Spawn(Tool):
     idempotent = True  # a call that is run again takes up the turn that it began
     source = "spawn"
 
-    def __init__(self, engine: "Engine", agent: str, description: str) -> None:
-        self.name = re.sub("[^a-zA-Z0-9_-]", "_", f"spawn_{agent}")[:64]  # what every vendor takes as a tool's name
-        self.description = description or f"Hands a task to the agent {agent} and waits for its answer"
+    def __init__(self, engine: "Engine", name: str, agent: Agent, *, confirm: bool = False) -> None:
+        self.name = name
+        self.description = agent.description or f"Hands a task to the agent {agent.name} and waits for its answer"
+        self.confirm = confirm
         self._engine = engine
-        self._agent = agent
+        self._agent = agent.name
 
     async def run(self, call: Call, input: dict[str, Any]) -> str:
         message = input.get("message")
@@ -63,14 +64,25 @@ class Spawning(Toolset):
         self._engine = engine
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
-        names = set(agent.can_spawn)
-        return [self._tool(other) for other in await self._engine.agents() if other.name in names]
+        others = _named([one for one in await self._engine.agents() if one.name in agent.can_spawn])
+        gated = {name for name, other in others.items() if f"spawn_{other.name}" in agent.confirm_before}
+        return [Spawn(self._engine, name, other, confirm=name in gated) for name, other in others.items()]
 
     async def all(self) -> Sequence[Tool]:
-        return [self._tool(agent) for agent in await self._engine.agents()]
+        return [Spawn(self._engine, name, agent) for name, agent in _named(await self._engine.agents()).items()]
 
-    def _tool(self, agent: Agent) -> Tool:
-        return Spawn(self._engine, agent.name, agent.description)
+
+def _named(agents: Sequence[Agent]) -> dict[str, Agent]:
+    """The agents by the names of their tools: such as every vendor takes, and no two alike."""
+    plain = {one.name: re.sub("[^a-zA-Z0-9_-]", "_", f"spawn_{one.name}")[:64] for one in agents}
+    found: dict[str, Agent] = {}
+    for agent in sorted(agents, key=lambda one: plain[one.name] != f"spawn_{one.name}"):
+        name, n = plain[agent.name], 1
+        while name in found:
+            n += 1
+            name = f"{plain[agent.name][:60]}_{n}"
+        found[name] = agent
+    return found
 
 
 @hookimpl

@@ -1,13 +1,16 @@
 """Structured output: a model shows a table, a note or a form, and a form's answer is the next message."""
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
-from bytebrew import Call, Event, Result, ToolError, hookimpl, tool
+from bytebrew import Agent, Call, Event, Result, Tool, ToolError, Toolset, hookimpl, tool
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
 
 Label = Annotated[str, Meta(min_length=1, max_length=500)]
 Text = Annotated[str, Meta(max_length=10_000)]
@@ -58,41 +61,79 @@ class StructuredOutput(Event, frozen=True, kw_only=True, omit_defaults=True):
     questions: tuple[Question, ...] = ()
 
 
-@tool(idempotent=True)
-async def show_structured_output(
-    call: Call,
-    output_type: Annotated[
-        Literal["table", "info", "form", "summary_table"],
-        Meta(description="table: rows; info: a title and a description; form: 1 to 5 questions"),
-    ],
-    title: Annotated[str, Meta(max_length=500)] = "",
-    description: Text = "",
-    rows: Annotated[tuple[Row, ...], Meta(max_length=200)] = (),
-    actions: Annotated[tuple[Action, ...], Meta(max_length=10, description="buttons below the block")] = (),
-    questions: tuple[Question, ...] = (),
-) -> Result:
-    """Show the user a table, a note (info) or a form.
+class Blocks(Toolset):
+    """The tool that shows blocks, for agents that list it."""
 
-    A form ends your turn: say what there is to say before it. The user's answer is the next message.
-    """
-    block = StructuredOutput(
-        call_id=call.call_id,
-        output_type="table" if output_type == "summary_table" else output_type,
-        title=title,
-        description=description,
-        rows=rows,
-        actions=tuple(replace(one, value=one.value or one.label) for one in actions),
-        questions=tuple(replace(one, options=tuple(map(_whole, one.options))) for one in questions),
-    )
-    if faults := list(_faults(block)):
-        raise ToolError(f"Not shown. {'; '.join(faults)}. Mend this and call the tool again with the whole block")
-    if block.output_type == "form":
-        return Result(text="The form is shown; the user's next message answers it", events=(block,), ends_turn=True)
-    return Result(text="Shown to the user", events=(block,))
+    lists = ("tools",)
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._tool = tool(idempotent=True)(self.show_structured_output)
+
+    async def all(self) -> Sequence[Tool]:
+        return (self._tool,)
+
+    async def tools(self, agent: Agent) -> Sequence[Tool]:
+        return (self._tool,) if self._tool.name in agent.tools else ()
+
+    async def show_structured_output(
+        self,
+        call: Call,
+        output_type: Annotated[
+            Literal["table", "info", "form", "summary_table"],
+            Meta(description="table: rows; info: a title and a description; form: 1 to 5 questions"),
+        ],
+        title: Annotated[str, Meta(max_length=500)] = "",
+        description: Text = "",
+        rows: Annotated[tuple[Row, ...], Meta(max_length=200)] = (),
+        actions: Annotated[tuple[Action, ...], Meta(max_length=10, description="buttons below the block")] = (),
+        questions: tuple[Question, ...] = (),
+    ) -> Result:
+        """Show the user a table, a note (info) or a form.
+
+        A form ends your turn: say what there is to say before it. The user's answer is the next message.
+        """
+        block = StructuredOutput(
+            call_id=call.call_id,
+            output_type="table" if output_type == "summary_table" else output_type,
+            title=title,
+            description=description,
+            rows=rows,
+            actions=tuple(replace(one, value=one.value or one.label) for one in actions),
+            questions=tuple(map(_whole, questions)),
+        )
+        if obstacle := await self._obstacle(call, block):
+            raise ToolError(f"Not shown. {obstacle}")
+        if faults := list(_faults(block)):
+            raise ToolError(f"Not shown. {'; '.join(faults)}. Mend this and call the tool again with the whole block")
+        if block.output_type == "form":
+            words = "The form is shown; the user's next message answers it"
+            return Result(text=words, events=(block,), ends_turn=True)
+        return Result(text="Shown to the user", events=(block,))
+
+    async def _obstacle(self, call: Call, block: StructuredOutput) -> str:
+        """Why the user would not see this block, or could not answer it; empty where nothing is in the way."""
+        turn = self._engine.runner.turns[call.turn_id].new
+        if turn.parent is not None and block.output_type == "form":
+            return "You work for another agent, and the user cannot answer you: say in your answer what is to be asked"
+        if turn.parent is not None and not turn.subagents:
+            return "You work for another agent, and the user does not see what you show: say it in your answer"
+        if block.output_type == "form":
+            tasks = await self._engine.tasks.of_session(call.session_id)
+            if any(task.mode == "background" and task.session_id == call.session_id for task in tasks):
+                return "You work in the background, where nobody answers a form: say in your answer what is to be asked"
+        return ""
 
 
-def _whole(option: Option) -> Option:
-    return replace(option, value=option.value or option.label)
+def _whole(question: Question) -> Question:
+    """The question with all that the model left out, and its default in the form that an answer has."""
+    options = tuple(replace(one, value=one.value or one.label) for one in question.options)
+    default = question.default
+    if question.type == "multiselect" and isinstance(default, str):
+        default = (default,)
+    elif question.type == "select" and isinstance(default, tuple) and len(default) == 1:
+        default = default[0]
+    return replace(question, options=options, default=default)
 
 
 def _faults(block: StructuredOutput) -> Iterator[str]:
@@ -135,5 +176,5 @@ def _faults_of(question: Question) -> Iterator[str]:
 
 
 @hookimpl
-def register_tools(register: Any) -> None:
-    register(show_structured_output)
+def register_toolsets(register: Any, engine: "Engine") -> None:
+    register(Blocks(engine))

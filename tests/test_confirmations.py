@@ -11,6 +11,7 @@ import anyio
 import httpx
 import pytest
 
+from bytebrew import Actor
 from bytebrew.engine import Engine
 from bytebrew.store import confirmations
 from bytebrew.testing import ADMIN, events_of, names, served_engine
@@ -261,6 +262,8 @@ async def test_an_answer_that_comes_after_its_time_is_late_even_if_the_turn_has_
         await running.db.write(lambda conn: conn.execute(past) and None)
         late = await answer(client, talk.session_id, asked["call_id"], "approve")
         assert late.status_code == 410
+        assert (await talk.end())[-1] == "done"
+        assert talk.datas("tool_result")[0]["output"].startswith("Nobody answered in time")
         assert not written.counts()["pay 5"]
 
 
@@ -339,6 +342,40 @@ async def test_a_question_outlives_the_engine_and_its_tool_runs_once(tmp_path: P
     assert numbers == list(range(1, len(numbers) + 1))
     assert names(rest.seen) == ["tool_result", "message_delta", "message", "done"]
     assert written.counts() == {"model 0": 1, "model 1": 1, "pay 4": 1}
+
+
+async def test_an_answer_that_meets_a_stopping_engine_is_used_at_the_next_start(tmp_path: Path) -> None:
+    person = Actor(subject="user:anna", name="anna", kind="user", scopes=frozenset({"admin"}))
+    async with engine_on(tmp_path) as (running, client, written):
+        await configure(client, confirm_before=["pay"])
+        talk = say(client, PAY)
+        [asked] = await talk.until("confirmation")
+        draining = asyncio.create_task(running.drain(60))
+        assert (await running.confirmations.answer(person, asked["call_id"], ("approve",))).status == "approved"
+        assert (await answer(client, talk.session_id, asked["call_id"], "approve")).status_code == 503
+        await draining
+        await talk.end()
+        assert not written.counts()["pay 5"]
+    async with engine_on(tmp_path) as (_, client, written):
+        await follow(client, talk.session_id).end()
+        again = (await answer(client, talk.session_id, asked["call_id"], "approve")).json()["confirmation"]
+    assert (again["status"], again["answered_by"]) == ("spent", "user:anna")
+    assert written.counts() == {"model 0": 1, "model 1": 1, "pay 5": 1}
+
+
+async def test_a_question_whose_time_ends_while_the_engine_is_down_is_over_at_the_next_start(tmp_path: Path) -> None:
+    async with engine_on(tmp_path, BYTEBREW_CONFIRMATION_TTL="300ms") as (running, client, _):
+        await configure(client, confirm_before=["pay"])
+        talk = say(client, PAY)
+        await talk.until("confirmation")
+        await running.drain(60)
+        await talk.end()
+    await asyncio.sleep(0.3)
+    async with engine_on(tmp_path) as (_, client, written):
+        rest = follow(client, talk.session_id)
+        assert (await rest.end())[-1] == "done"
+    assert rest.datas("tool_result")[0]["output"].startswith("Nobody answered in time")
+    assert not written.counts()["pay 5"]
 
 
 async def test_a_turn_that_asks_while_the_engine_drains_does_not_hold_it_up(tmp_path: Path) -> None:

@@ -1,15 +1,14 @@
 """Approvals: the questions that wait for a person, and their answers."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 from msgspec import Meta, Struct
 
 from bytebrew.api import Parameter, Request, Route, positive
 from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.store import confirmations, sessions
-from bytebrew.store.confirmations import Confirmation
+from bytebrew.store.confirmations import Confirmation, Status
 
-State = Literal["pending", "approved", "rejected", "spent", "expired", "cancelled"]
 Answers = Annotated[tuple[Annotated[str, Meta(max_length=10_000)], ...], Meta(min_length=1, max_length=2)]
 
 
@@ -68,14 +67,18 @@ async def _answer(request: Request[Any], key: str, body: Answer, session_id: str
 
 
 async def list_approvals(request: Request[None]) -> Inbox:
-    """Questions of a `status` (pending unless it says otherwise), at most `limit`, from the one `after` an id."""
-    query = request.query
+    """Questions of a `status` (pending unless it says otherwise), at most `limit`, from the one `after` an id.
+
+    A token that is bound to schemas sees those of their sessions.
+    """
+    query, actor = request.query, request.actor
     status = query.get("status", "pending")
-    if status not in get_args(State):
-        words = f"one of {', '.join(get_args(State))}"
+    if status not in get_args(Status):
+        words = f"one of {', '.join(get_args(Status))}"
         raise InvalidRequest(f"status is {words}", details=[Detail("$.status", words)])
     limit = positive(query.get("limit"), 50, 200)
-    found = await request.engine.db.read(confirmations.page, status, query.get("after", ""), limit + 1)
+    after = query.get("after", "")
+    found = await request.engine.db.read(confirmations.page, status, after, limit + 1, actor.schemas)
     return Inbox(data=found[:limit], next=found[limit - 1].id if len(found) > limit else None)
 
 
@@ -97,7 +100,7 @@ ROUTES = (
         run=list_approvals,
         summary="List questions",
         query={
-            "status": Parameter("in this state; pending unless told", State),
+            "status": Parameter("in this state; pending unless told", Status),
             "after": "the last id before",
             "limit": Parameter("rows, 200 at most", int | str),
         },

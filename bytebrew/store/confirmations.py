@@ -2,6 +2,7 @@
 
 import hashlib
 import sqlite3
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -43,6 +44,8 @@ class Confirmation(Struct, frozen=True, kw_only=True):
 
 _SELECT = """select id, session_id, turn_id, call_id, kind, agent, tool, input, args_digest, status, verdict, edited,
   reason, answered_by, answered_at, created_at, expires_at from confirmations"""
+_WITHIN = """(?3 is null or exists (select 1 from sessions s where s.id = session_id
+  and s.schema in (select value from json_each(?3))))"""
 
 
 def digest(tool: str, input: dict[str, Any]) -> str:
@@ -67,12 +70,18 @@ def of_call(conn: sqlite3.Connection, turn_id: str, call_id: str, kind: Kind) ->
     return struct_of(row, Confirmation) if row else None
 
 
-def find(conn: sqlite3.Connection, key: str, session_id: str | None = None) -> Confirmation | None:
-    """A question by its id; within a session by the id of its tool call too, the newest first."""
-    row = conn.execute(f"{_SELECT} where id = ? and coalesce(?, session_id) = session_id", (key, session_id)).fetchone()
+def find(
+    conn: sqlite3.Connection, key: str, session_id: str | None = None, schemas: Sequence[str] | None = None
+) -> Confirmation | None:
+    """A question by its id; within a session by the id of its tool call too, the newest first.
+
+    With `schemas` only one of a session with one of these.
+    """
+    sql = f"{_SELECT} where id = ?1 and coalesce(?2, session_id) = session_id and {_WITHIN}"
+    row = conn.execute(sql, (key, session_id, _listed(schemas))).fetchone()
     if row is None and session_id is not None:
-        sql = f"{_SELECT} where session_id = ? and call_id = ? order by created_at desc limit 1"
-        row = conn.execute(sql, (session_id, key)).fetchone()
+        sql = f"{_SELECT} where call_id = ?1 and session_id = ?2 and {_WITHIN} order by created_at desc limit 1"
+        row = conn.execute(sql, (key, session_id, _listed(schemas))).fetchone()
     return struct_of(row, Confirmation) if row else None
 
 
@@ -122,11 +131,18 @@ def spend(conn: sqlite3.Connection, confirmation_id: str) -> bool:
     return conn.execute(sql, (confirmation_id,)).rowcount == 1
 
 
-def page(conn: sqlite3.Connection, status: str, after: str, limit: int) -> list[Confirmation]:
-    """Questions of a status, oldest first, from the one after an id."""
+def page(
+    conn: sqlite3.Connection, status: str, after: str, limit: int, schemas: Sequence[str] | None = None
+) -> list[Confirmation]:
+    """Questions of a status, oldest first, from the one after an id; with `schemas` those of their sessions."""
     rows = conn.execute(
         f"""{_SELECT} where status = ?1 and (created_at, id) >
-        (coalesce((select created_at from confirmations where id = ?2), ''), ?2) order by created_at, id limit ?3""",
-        (status, after, limit),
+        (coalesce((select created_at from confirmations where id = ?2), ''), ?2) and {_WITHIN}
+        order by created_at, id limit ?4""",
+        (status, after, _listed(schemas), limit),
     )
     return [struct_of(row, Confirmation) for row in rows]
+
+
+def _listed(schemas: Sequence[str] | None) -> str | None:
+    return None if schemas is None else msgspec.json.encode(schemas).decode()

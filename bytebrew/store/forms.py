@@ -7,8 +7,12 @@ import msgspec
 from msgspec import Struct
 
 from bytebrew.errors import Detail, Unprocessable
+from bytebrew.journal import PACKED, read_events
 
 MOST_TEXT = 10_000
+MOST_FAULTS = 100
+"""Answers that do not fit and are told one by one."""
+_EVENT = "structured_output"
 
 
 class Option(Struct, frozen=True):
@@ -38,11 +42,15 @@ class Form(Struct, frozen=True):
 
 def last(conn: sqlite3.Connection, session_id: str) -> Form:
     """The newest form of the session; Unprocessable where none was shown."""
-    sql = "select data from events where session_id = ? and type = 'structured_output' order by n desc"
-    for row in conn.execute(sql, (session_id,)):
-        shown = msgspec.json.decode(row["data"], type=Form)
-        if shown.output_type == "form":
-            return shown
+    rows = conn.execute(
+        """select n, (select coalesce(max(b.n), 0) from events b where b.session_id = e.session_id and b.n < e.n) before
+        from events e where session_id = ? and type in (?, ?) order by n desc""",
+        (session_id, _EVENT, PACKED),
+    )
+    for row in rows:
+        for _, name, data in reversed(read_events(conn, session_id, row["before"], row["n"])):
+            if name == _EVENT and (form := msgspec.json.decode(data, type=Form)).output_type == "form":
+                return form
     details = [Detail("$.message.form", "the session has shown no form")]
     raise Unprocessable("There is no form to answer; send the message as text", details=details)
 
@@ -58,8 +66,9 @@ def answered(form: Form, answers: dict[str, Any]) -> str:
         else:
             lines.append(f"{question.label} ({question.id}): {_told(question, answer)}")
     if faults:
-        details = [Detail(f"$.message.form.{name}"[:300], fault) for name, fault in sorted(faults.items())]
-        raise Unprocessable(f"{len(details)} answers do not fit the form; the details name them", details=details)
+        named = sorted(faults.items())[:MOST_FAULTS]
+        details = [Detail(f"$.message.form.{name}"[:300], fault) for name, fault in named]
+        raise Unprocessable(f"{len(faults)} answers do not fit the form; the details name them", details=details)
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 """The parameters of a tool: what a model is told of them, and whether its arguments fit."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -72,9 +73,16 @@ def fitting(value: Any, parameter: Parameter, *, whole: bool = True) -> Any:
         value = msgspec.convert(value, _TYPES[parameter.type], strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(f"is no {parameter.type}") from error
-    if whole and parameter.enum and value not in parameter.enum:
-        raise ValueError(f"is none of {msgspec.json.encode(parameter.enum).decode()}")
+    if isinstance(value, float) and not isfinite(value):  # JSON has no word for it
+        raise ValueError(f"is no {parameter.type}")
+    if whole and parameter.enum and value not in (choices := _choices(parameter)):
+        raise ValueError(f"is none of {msgspec.json.encode(choices).decode()}")
     return value
+
+
+def _choices(parameter: Parameter) -> list[Any]:
+    """The enum, each of its values as the parameter's type."""
+    return [fitting(one, parameter, whole=False) for one in parameter.enum]
 
 
 def _schema(parameter: Parameter) -> dict[str, Any]:
@@ -82,9 +90,9 @@ def _schema(parameter: Parameter) -> dict[str, Any]:
     if parameter.description:
         schema["description"] = parameter.description
     if parameter.enum:
-        schema["enum"] = list(parameter.enum)
+        schema["enum"] = _choices(parameter)
     if parameter.default is not UNSET:
-        schema["default"] = parameter.default
+        schema["default"] = fitting(parameter.default, parameter)
     if parameter.type == "array":
         schema["items"] = parameter.items or {"type": "string"}
     return schema

@@ -4,18 +4,18 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, json
 from msgspec.structs import asdict, replace
 
 from bytebrew import Call, EngineError, Exchange, Http, ProviderError, Risk, Tool, ToolError, masked
 
 from .arguments import checked, schema_of
-from .definition import CREDENTIAL, TELLING, Auth, Definition, parameters_of, unplaced
+from .definition import CREDENTIAL, TELLING, Auth, Definition, exposed, parameters_of, unplaced
 from .store import Stored
-from .template import URL, expanded, filled, header, host_is_written_out, plain, url_of
+from .template import URL, expanded, filled, header, names, origin_of, plain, url_of
 
 MAX_REDIRECTS = 5
 MAX_BYTES = 1024 * 1024
@@ -23,7 +23,9 @@ MIN_CREDENTIAL = 8
 """Characters of what is blotted out of an answer though its name alone says that it is secret."""
 _RISKS: Mapping[str, Risk] = {"GET": "safe", "HEAD": "safe", "DELETE": "dangerous"}
 _TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml|yaml|javascript|x-ndjson|x-www-form-urlencoded)|")
-_CHARSET = re.compile(r"utf-?(8|16|32)|us-ascii|iso-8859-\d+|windows-125\d|shift_jis|euc-\w+|gb\w+|big5|koi8-[ru]")
+_CHARSET = re.compile(
+    r"charset=[\"']?(utf-?(?:8|16|32)|us-ascii|iso-8859-\d+|windows-125\d|shift_jis|euc-\w+|gb\w+|big5|koi8-[ru])\b"
+)
 
 
 class DeclaredTool(Tool):
@@ -35,6 +37,7 @@ class DeclaredTool(Tool):
         self, stored: Stored, http: Http, unseal: Callable[[bytes], str], environment: Mapping[str, str]
     ) -> None:
         self._definition = one = _loaded(stored.definition, environment)
+        self._exposed = next(exposed(stored.definition), None)
         self._sealed, self._unseal = stored.sealed, unseal
         self._http, self._environment = http, environment
         self._parameters = parameters_of(one)
@@ -54,10 +57,12 @@ class DeclaredTool(Tool):
     async def exchange(self, given: Mapping[str, str], input: Mapping[str, Any]) -> Exchange:
         """The answer to a call, after its redirects; `given` are the headers of which some are passed on."""
         one = self._definition
+        if self._exposed:
+            raise ToolError(f"The tool does not run: its {self._exposed.path[2:]} {self._exposed.message}")
         arguments = checked(input, self._parameters)
         method, url = str(one.method), url_of(one.url, self._params, arguments)
         headers, body = self._headers(given, arguments), filled(self._body, arguments)
-        trusted = _origin(url) if host_is_written_out(one.url) else ""
+        trusted = "" if names(origin_of(one.url)) else _origin(url)
         for _ in range(MAX_REDIRECTS + 1):
             public_only = not one.allow_private and _origin(url) != trusted
             answer = await self._ask(method, url, headers, body, public_only)
@@ -103,20 +108,24 @@ class DeclaredTool(Tool):
         headers |= {name.lower(): plain(value) for name, value in own.items() if value is not None}
         if one.auth is not None:
             headers |= _authorization(one.auth, self._credential(one.auth))
-        return {name: header(name, value) for name, value in headers.items()}
+        return {name.title(): header(name, value) for name, value in headers.items()}  # as http.ask spells its own
 
     def _masked(self, text: str) -> str:
-        """The text without the credentials: that of auth, as it was stored and as it was sent, and those by name."""
+        """The text without the credentials: that of auth, as it was stored and as it was sent, and those by name.
+
+        Where one has several words, the last may be the credential and the rest the name of its scheme.
+        """
         one = self._definition
-        named = (
-            str(value) for pair in (one.headers, one.params) for name, value in pair.items() if TELLING.search(name)
-        )
-        sent = [value for value in named if len(value) >= MIN_CREDENTIAL]
+        pairs = [*one.headers.items(), *one.params.items()]
+        sent = [str(value) for name, value in pairs if TELLING.search(name)]
+        secrets: set[str] = set()
         if one.auth:
-            credential = self._credential(one.auth)
-            sent += [credential, *_authorization(one.auth, credential).values()]
-        for value in sent:
-            text = masked(text, value.rpartition(" ")[2])
+            secrets.add(credential := self._credential(one.auth))
+            sent += _authorization(one.auth, credential).values()
+        secrets |= {part for value in sent for part in (value, value.rpartition(" ")[2]) if len(part) >= MIN_CREDENTIAL}
+        forms = {form for secret in secrets for form in (secret, quote(secret, safe=""), _in_json(secret))}
+        for form in sorted(forms, key=len, reverse=True):
+            text = masked(text, form)
         return text
 
     def _credential(self, auth: Auth) -> str:
@@ -143,8 +152,11 @@ def _authorization(auth: Auth, credential: str) -> dict[str, str]:
 
 
 def _origin(url: str) -> str:
-    parts = URL.fullmatch(url)
-    return f"{parts['scheme']}://{parts['authority']}".lower() if parts else ""
+    parts = URL.fullmatch(url.lower())
+    if parts is None:
+        return ""
+    own_port = ":80" if parts["scheme"] == "http" else ":443"
+    return f"{parts['scheme']}://{parts['authority'].removesuffix(own_port)}"
 
 
 def _target(url: str, location: str) -> str:
@@ -160,11 +172,19 @@ def _target(url: str, location: str) -> str:
 
 def _text(answer: Exchange) -> str:
     kind, _, rest = answer.headers.get("content-type", "").lower().partition(";")
-    if not _TEXT.fullmatch(kind.strip()):
+    charset = _CHARSET.search(rest)
+    try:
+        text = answer.body.decode(charset[1] if charset else "utf-8", "replace")
+    except LookupError:  # such as iso-8859-99
+        text = answer.body.decode("utf-8", "replace")
+    if not _TEXT.fullmatch(kind.strip()) or "\0" in text:
         more = " or more" if answer.cut else ""
-        return f"[an answer of type {kind.strip()[:100]}, {len(answer.body)} bytes{more}, that is no text]"
-    charset = rest.partition("charset=")[2].strip(" \"'")
-    return answer.body.decode(charset if _CHARSET.fullmatch(charset) else "utf-8", "replace")
+        return f"[an answer of type {kind.strip()[:100] or 'unknown'}, {len(answer.body)} bytes{more}, that is no text]"
+    return text
+
+
+def _in_json(text: str) -> str:
+    return json.encode(text).decode()[1:-1]
 
 
 def _pointed(text: str, pointer: str) -> str:

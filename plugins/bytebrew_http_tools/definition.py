@@ -1,7 +1,7 @@
 """What an operator writes down of an HTTP tool, in either dialect, and the rules that it keeps."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qsl
 
@@ -12,7 +12,7 @@ from msgspec.structs import asdict, replace
 from bytebrew import Detail, InvalidRequest, Risk
 
 from .arguments import Parameter, fitting
-from .template import PARAMETER, URL, VARIABLE, names, texts
+from .template import PARAMETER, URL, VARIABLE, names, origin_of, texts
 
 ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z", description="letters, digits, _ and -")]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
@@ -60,7 +60,8 @@ class Definition(Struct, frozen=True, kw_only=True):
     """An HTTP tool in its one stored form.
 
     Parameters that stand nowhere in the request go into the query of GET and HEAD and into the JSON body of the others.
-    `risk` and `idempotent` are those of the method unless they are given.
+    `risk` and `idempotent` are those of the method unless they are given. No credential and no header of a user's goes
+    to a host that an argument names, unless its `enum` says which hosts there are.
     """
 
     name: str
@@ -93,7 +94,8 @@ class HttpTool(Definition, frozen=True, kw_only=True):
 class HttpToolPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Changes to an HTTP tool: what is left out stays, and so does the credential when it is empty.
 
-    `endpoint` is `url` or "METHOD url", and `params` may be a list of parameters.
+    With a `url` at another scheme, host or port, credentials must be sent again. `endpoint` is `url` or "METHOD url",
+    and `params` may be a list of parameters.
     """
 
     name: ToolName | UnsetType = UNSET
@@ -145,7 +147,8 @@ def merged(old: Definition, patch: HttpToolPatch) -> tuple[Definition, str | Non
             raise _bad("$.endpoint", f"{method} is none of {', '.join(get_args(Method))}")
     auth, credential = _auth(changes.get("auth", UNSET), old)
     new = replace(old, **changes | {"auth": auth})
-    if faults := list(_faults(new, credential or "")):
+    stays = auth is not None and credential is None
+    if faults := [*_faults(new, credential or ""), *_left_behind(old, new, changes, stays)]:
         raise InvalidRequest(f"{faults[0].path}: {faults[0].message}", details=faults)
     return new, credential
 
@@ -187,6 +190,8 @@ def _faults(new: Definition, credential: str) -> Iterator[Detail]:
         yield Detail("$.url", "holds a credential; put it into auth")
     if "{{" in PARAMETER.sub("", new.url):
         yield Detail("$.url", "has a {{ that begins no {{name}}")
+    if any(ord(letter) < 32 for letter in new.url):
+        yield Detail("$.url", "holds a control character")
     if new.body is not None and new.method in ("GET", "HEAD"):
         yield Detail("$.body", f"{new.method} has no body")
     for name, value in new.headers.items():
@@ -197,9 +202,10 @@ def _faults(new: Definition, credential: str) -> Iterator[Detail]:
     for n, name in enumerate(new.forward_headers):
         if not _is_name(name):
             yield Detail(f"$.forward_headers[{n}]", "is no header that may be passed on")
-    yield from _in_the_open("headers", new.headers)
-    yield from _in_the_open("params", new.params)
-    yield from _in_the_open("url", dict(parse_qsl(match["query"] or "")) if match else {})
+    for path, value in _telling(new):
+        if value and "${" not in value and "{{" not in value:
+            yield Detail(path, "looks like a credential; put it into auth or into a ${VAR}")
+    yield from exposed(new)
     for name, parameter in new.parameters.items():
         yield from _parameter_faults(name, parameter)
     for text in texts([credential, asdict(new), asdict(new.auth) if new.auth else None]):
@@ -222,10 +228,40 @@ def _parameter_faults(name: str, parameter: Parameter) -> Iterator[Detail]:
             yield Detail(where, str(error))
 
 
-def _in_the_open(field: str, pairs: Mapping[str, Any]) -> Iterator[Detail]:
-    for name, value in pairs.items():
-        if isinstance(value, str) and value and TELLING.search(name) and "${" not in value and "{{" not in value:
-            yield Detail(f"$.{field}.{name[:100]}", "looks like a credential; put it into auth or into a ${VAR}")
+def exposed(tool: Definition) -> Iterator[Detail]:
+    """What of the tool would tell a credential, or what its users send, to a host that a model chooses."""
+    free = [one for one in names(origin_of(tool.url)) if one not in tool.parameters or not tool.parameters[one].enum]
+    if not free:
+        return
+    words = f"would go to a host that the argument '{free[0]}' names; write the host out, or give the argument an enum"
+    if tool.auth:
+        yield Detail("$.auth", words)
+    if tool.forward_headers:
+        yield Detail("$.forward_headers", words)
+    for path, value in _telling(tool):
+        if "${" in value:
+            yield Detail(path, words)
+
+
+def _left_behind(old: Definition, new: Definition, sent: Container[str], stays: bool) -> Iterator[Detail]:
+    """What was stored for another address, was not sent again, and would go to the new one."""
+    if not old.url or origin_of(old.url) == origin_of(new.url):
+        return
+    words = f"send it again, or as a ${{VAR}}, with another url: what is stored is for {origin_of(old.url)[:300]}"
+    if stays:
+        yield Detail("$.auth", words)
+    for path, value in _telling(new):
+        if path.split(".")[1] not in sent and "${" in value:
+            yield Detail(path, words)
+
+
+def _telling(tool: Definition) -> Iterator[tuple[str, str]]:
+    """The path and the value of each field that is a credential by its name."""
+    query = tool.url.partition("#")[0].partition("?")[2]
+    for field, pairs in (("headers", tool.headers), ("params", tool.params), ("url", dict(parse_qsl(query)))):
+        for name, value in pairs.items():
+            if isinstance(value, str) and TELLING.search(name):
+                yield f"$.{field}.{name[:100]}", value
 
 
 def _is_name(name: str) -> bool:

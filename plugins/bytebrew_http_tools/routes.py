@@ -41,7 +41,7 @@ async def get_tool(request: Request[None]) -> HttpTool:
 async def create_tool(request: Request[NewHttpTool]) -> HttpTool:
     """A new HTTP tool; its credential is sealed."""
     engine, name = request.engine, request.body.name
-    if name in engine.tools:
+    if name in engine.tools or name == engine.read_result.name:
         raise Conflict(f"'{name}' is a built-in tool; choose another name", details=[Detail("$.name", "is taken")])
     return store.shown(await engine.db.write(store.create, request.body, engine.secrets.seal))
 
@@ -87,7 +87,9 @@ def _route(method: Any, path: str, run: Any, summary: str, **more: Any) -> Route
 
 ROUTES = (
     _route("GET", _ALL, list_tools, "List HTTP tools", answer=list[HttpTool]),
-    _route("POST", _ALL, create_tool, "Create an HTTP tool", body=NewHttpTool, answer=HttpTool, status=201),
+    _route(
+        "POST", _ALL, create_tool, "Create an HTTP tool", body=NewHttpTool, answer=HttpTool, status=201, idempotent=True
+    ),
     _route("GET", _ONE, get_tool, "Get an HTTP tool", answer=HttpTool),
     _route("PUT", _ONE, update_tool, "Update an HTTP tool", body=HttpToolPatch, answer=HttpTool),
     _route("PATCH", _ONE, update_tool, "Update an HTTP tool", body=HttpToolPatch, answer=HttpTool),

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import asdict, replace
 
 from bytebrew import Actor, ConfigSection, Conflict, Detail
 
 from . import store
-from .definition import CREDENTIAL, HttpToolPatch, NewHttpTool
+from .definition import CREDENTIAL, Auth, Definition, HttpToolPatch, NewHttpTool
+from .template import VARIABLE
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -23,6 +25,10 @@ class ToolsSection(ConfigSection):
     secrets = frozenset(f"auth.{field}" for field in CREDENTIAL.values())
     keeps_variables = True
 
+    def defaults(self) -> Mapping[str, Any]:
+        left_out = ("name", "auth", "method", "url")  # the last two may stand in an endpoint
+        return {name: value for name, value in asdict(Definition(name="")).items() if name not in left_out}
+
     def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
         found = {}
         for stored in store.list_all(conn):
@@ -33,12 +39,24 @@ class ToolsSection(ConfigSection):
         return found
 
     def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
-        if name in engine.tools:
+        if name in engine.tools or name == engine.read_result.name:
             raise Conflict(f"'{name}' is a built-in tool; choose another name", details=[Detail("$", "is taken")])
-        if store.named(conn, [name]):
-            store.update(conn, name, HttpToolPatch(**given), engine.secrets.seal)
+        if there := store.named(conn, [name]):
+            patch = _as_sent(HttpToolPatch(**given), there[0], engine)
+            store.update(conn, name, patch, engine.secrets.seal)
         else:
             store.create(conn, NewHttpTool(name=name, **given), engine.secrets.seal)
 
     def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
         store.delete(conn, name)
+
+
+def _as_sent(patch: HttpToolPatch, stored: store.Stored, engine: "Engine") -> HttpToolPatch:
+    """The patch without a credential that is the stored one: the import has filled it in where the file has none."""
+    auth, old = patch.auth, stored.definition.auth
+    if not isinstance(auth, Auth) or old is None or auth.type != old.type or not stored.sealed:
+        return patch
+    field = CREDENTIAL[auth.type]
+    given = getattr(auth, field)
+    kept = given == engine.secrets.open(stored.sealed) and not VARIABLE.search(given)
+    return replace(patch, auth=replace(auth, **{field: ""})) if kept else patch

@@ -20,6 +20,7 @@ URL = re.compile(
     re.IGNORECASE,
 )
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
+_ORIGIN = re.compile(r"(?:[^/?#\\]*://)?[^/?#\\]*")
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -100,10 +101,11 @@ def url_of(template: str, params: Mapping[str, Any], arguments: Mapping[str, Any
     return f"{parts['scheme'].lower()}://{authority}{'/'.join(segments)}" + (f"?{'&'.join(query)}" if query else "")
 
 
-def host_is_written_out(template: str) -> bool:
-    """Whether the host is the operator's own, and no argument's."""
-    parts = URL.fullmatch(template)
-    return parts is not None and not PARAMETER.search(parts["authority"])
+def origin_of(template: str) -> str:
+    """The scheme, host and port of a URL template, its variables and parameters as they are written."""
+    written_out = VARIABLE.sub(lambda found: quote(found[0], safe="${}"), template)  # a default may hold a slash
+    found = _ORIGIN.match(written_out)
+    return found[0] if found else ""
 
 
 def header(name: str, value: str) -> str:

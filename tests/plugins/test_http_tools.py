@@ -173,6 +173,35 @@ async def test_a_list_in_the_query_is_one_pair_for_each_of_its_items() -> None:
     assert seen.path == "/?id=1&id=2"
 
 
+async def test_an_object_in_the_query_is_its_json() -> None:
+    seen = await asked(
+        {"by": {"a": [1, "&"]}}, url="{URL}", params={"x": "{{by}}"}, parameters={"by": {"type": "object"}}
+    )
+    assert unquote(seen.path) == '/?x={"a":[1,"&"]}'
+
+
+async def test_a_choice_counts_as_the_parameters_type_however_it_is_written_down() -> None:
+    parameters = {"n": {"type": "integer", "enum": ["1", "2"], "default": "2"}, "s": {"enum": [1, 2]}}
+    async with client() as http:
+        properties = declared(http, url="http://a.test", parameters=parameters).input_schema["properties"]
+    assert (properties["n"]["enum"], properties["n"]["default"], properties["s"]["enum"]) == ([1, 2], 2, ["1", "2"])
+    seen = await asked({"n": 1, "s": "2"}, method="POST", url="{URL}", parameters=parameters)
+    assert seen.json == {"n": 1, "s": "2"}
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-Infinity", float("nan")])
+async def test_what_json_has_no_word_for_is_no_number(value: Any) -> None:
+    with pytest.raises(ToolError, match="The argument 'n' is no number"):
+        await asked({"n": value}, method="POST", url="{URL}", parameters={"n": {"type": "number"}})
+
+
+async def test_the_operators_content_type_takes_the_place_of_ours() -> None:
+    seen = await asked(
+        {}, method="POST", url="{URL}", body={}, headers={"content-type": "application/merge-patch+json"}
+    )
+    assert seen.headers["content-type"] == "application/merge-patch+json"
+
+
 @pytest.mark.parametrize(
     ("input", "words"),
     [
@@ -333,6 +362,23 @@ async def test_an_answer_that_repeats_the_credential_is_told_without_it(auth: di
         assert encoded not in said
 
 
+@pytest.mark.parametrize(
+    ("secret", "answer"),
+    [
+        ("correct horse battery", "you sent correct horse battery"),
+        ("a/b+c=d&e f", "you sent a%2Fb%2Bc%3Dd%26e%20f"),
+        ('quo"te\\d-key', 'you sent quo\\"te\\\\d-key'),
+    ],
+    ids=["words", "in a url", "in json"],
+)
+async def test_a_credential_is_masked_whole_and_however_it_is_written(secret: str, answer: str) -> None:
+    for auth in (
+        {"type": "header", "name": "X-Key", "value": secret},
+        {"type": "basic", "username": "u", "password": secret},
+    ):
+        assert await told(text(answer), auth=auth) == "you sent ***"
+
+
 @pytest.mark.parametrize("field", ["headers", "params"])
 async def test_an_answer_that_repeats_a_variable_with_a_credential_is_told_without_it(field: str) -> None:
     async with upstream(text("you sent s3cr3t-key to acme")) as double, client() as http:
@@ -398,6 +444,8 @@ async def test_what_is_no_text_is_described(kind: str) -> None:
         ("text/html; charset=ISO-8859-1", "grün".encode("latin-1")),
         ('text/plain; charset="utf-16"', "grün".encode("utf-16")),
         ("text/plain; charset=punycode", "grün".encode()),
+        ("text/plain; charset=iso-8859-99", "grün".encode()),
+        ("text/html; charset=iso-8859-1; level=1", "grün".encode("latin-1")),
         ("application/problem+json", "grün".encode()),
         ("application/xml", "grün".encode()),
         ("", "grün".encode()),
@@ -405,6 +453,12 @@ async def test_what_is_no_text_is_described(kind: str) -> None:
 )
 async def test_text_is_read_in_its_charset(kind: str, raw: bytes) -> None:
     assert await told(text(raw, kind)) == "grün"
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain", "application/json"])
+async def test_what_only_says_that_it_is_text_is_described_too(kind: str) -> None:
+    said = await told(text(b"GIF89a\0\1", kind))
+    assert said == f"[an answer of type {kind or 'unknown'}, 8 bytes, that is no text]"
 
 
 async def test_text_that_is_not_what_it_says_is_told_with_marks() -> None:
@@ -447,8 +501,11 @@ async def test_an_answer_that_cannot_be_unpacked_is_an_error(raw: bytes, encodin
     assert words in await failure(text(raw, content_encoding=encoding))
 
 
-async def test_the_time_limit_is_the_tools_own_and_ends_the_request() -> None:
-    async with upstream([Act.HANG]) as double, client() as http:
+@pytest.mark.parametrize(
+    "answer", [[Act.HANG], [head(content_type="text/plain"), *(b"a", 0.04) * 200]], ids=["silent", "dripping"]
+)
+async def test_the_time_limit_is_the_tools_own_and_ends_the_request(answer: list[Step]) -> None:
+    async with upstream(answer) as double, client() as http:
         tool = declared(http, url=double.url, timeout=0.1)
         outcome = await run_tool(tool, ToolCall("it", {}, "call_1"), CALL, seconds=60, limit=1000)
         assert (outcome.output, outcome.has_error) == ("'it' did not finish within 0.1 s", True)
@@ -555,6 +612,8 @@ async def test_the_method_tells_the_risk_unless_the_definition_does(method: str,
             {"url": "http://h.test", "parameters": {"n": {"type": "integer", "enum": [1, "x"], "default": 3}}},
             ["$.parameters.n.enum[1]", "$.parameters.n.default"],
         ),
+        ({"endpoint": "GET http://h.test/a\r\nX: b"}, ["$.url"]),
+        ({"url": "${BASE}/x?api_key=x"}, ["$.url.api_key"]),
         ({"method": "GET", "endpoint": "POST http://h.test"}, ["$.method"]),
         ({"endpoint": "BREW http://h.test"}, ["$.endpoint"]),
     ],

@@ -85,6 +85,102 @@ async def test_a_credential_is_sealed_kept_when_left_empty_and_never_shown() -> 
         assert "x-other" not in double.requests[-1].headers
 
 
+MOVES = [
+    *("http://b.test/{{sku}}", "https://a.test/{{sku}}", "http://a.test:81/{{sku}}", "http://a.test.b.test/{{sku}}"),
+    *("${A}/{{sku}}", "http://a.test@b.test/", "http://${A}.a.test/{{sku}}", "http://a.test${A}/{{sku}}"),
+]
+"""Addresses at another scheme, host or port than http://a.test."""
+STAYS = ["http://a.test", "http://a.test/other/{{sku}}?q=1", "http://a.test?${A}"]
+KEPT: list[tuple[dict[str, Any], str]] = [
+    ({}, "$.auth"),
+    ({"auth": {"type": "header", "name": "X-Other"}}, "$.auth"),
+    ({"auth": None, "params": {}}, "$.headers.X-Api-Key"),
+    ({"auth": None, "headers": {}}, "$.params.access_token"),
+]
+"""Changes that leave a credential where it is, and the path of that."""
+HELD: dict[str, Any] = {"headers": {"X-Api-Key": "${A}"}, "params": {"access_token": "${A}"}}
+SENT: list[dict[str, Any]] = [
+    {"auth": {"type": "header", "name": "X-Key", "value": "s3cr3t-key"}},
+    {"auth": {"type": "bearer", "token": "${A}"}},
+    {"auth": None},
+]
+
+
+@pytest.mark.parametrize(("change", "path"), KEPT)
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_a_stored_credential_goes_to_no_other_address(method: str, change: dict[str, Any], path: str) -> None:
+    async with served_engine() as (_, client):
+        made = await create(client, url="http://a.test/{{sku}}", **HELD)
+        for url in MOVES:
+            for named in ({"url": url}, {"endpoint": f"GET {url}"}):
+                refused = await client.request(method, f"{TOOLS}/get_stock", json={**change, **named})
+                assert refused.status_code == 400
+                assert path in [one["path"] for one in check_refusal(refused)["details"]], (url, refused.text)
+        assert (await client.get(f"{TOOLS}/get_stock")).json() == made
+
+
+@pytest.mark.parametrize("sent", SENT)
+async def test_credentials_that_are_sent_again_go_to_another_address(sent: dict[str, Any]) -> None:
+    async with served_engine() as (_, client):
+        await create(client, url="http://a.test/{{sku}}", **HELD)
+        answer = await client.put(f"{TOOLS}/get_stock", json={"url": "https://b.test/", **HELD, **sent})
+        assert (answer.status_code, answer.json().get("url")) == (200, "https://b.test/"), answer.text
+
+
+async def test_a_stored_credential_stays_where_the_address_does() -> None:
+    async with served_engine() as (_, client):
+        await create(client, url="http://a.test/{{sku}}", **HELD)
+        for url in STAYS:
+            answer = await client.put(f"{TOOLS}/get_stock", json={"url": url})
+            assert (answer.status_code, answer.json().get("has_credential")) == (200, True), answer.text
+
+
+@pytest.mark.parametrize(
+    ("auth", "status"),
+    [
+        ("", 400),
+        (", auth: {type: header, name: X-Key}", 400),
+        (", auth: {type: header, name: X-Key, value: ''}", 400),
+        (", auth: {type: header, name: X-Key, value: '${UNSET_KEY}'}", 400),
+        (", auth: {type: header, name: X-Key, value: '${SOME_KEY}'}", 200),
+        (", auth: {type: header, name: X-Key, value: other-key}", 200),
+    ],
+)
+@pytest.mark.parametrize("mode", ["merge", "replace"])
+async def test_an_import_takes_a_stored_credential_to_no_other_address(
+    mode: str, auth: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "s0me")
+    async with served_engine() as (_, client):
+        await create(client, url="http://a.test/")
+        for url, more, wanted in (("http://a.test/b", "", 200), ("http://b.test", auth, status)):
+            raw = f"tools: {{get_stock: {{url: '{url}', description: moved{more}}}}}"
+            answer = await client.post(f"/api/v1/config/import?mode={mode}", content=raw)
+            assert answer.status_code == wanted, answer.text
+        places = [one["path"] for one in answer.json().get("details", ())]
+        assert places == ["$.tools.get_stock.auth"] * (status == 400)
+
+
+@pytest.mark.parametrize(("mode", "stays"), [("merge", True), ("replace", False)])
+async def test_an_import_takes_back_what_it_leaves_out_where_it_replaces(mode: str, stays: bool) -> None:
+    more = {
+        "confirmation_required": True,
+        "allow_private": True,
+        "timeout": 5,
+        "headers": {"X-A": "1"},
+        "method": "POST",
+    }
+    async with served_engine() as (_, client):
+        await create(client, url="http://a.test", parameters={"n": {"type": "integer"}}, **more)
+        for raw in ("url: http://a.test/b", "endpoint: POST http://a.test/b"):
+            answer = await client.post(f"/api/v1/config/import?mode={mode}", content=f"tools: {{get_stock: {{{raw}}}}}")
+            assert answer.status_code == 200, answer.text
+        tool = (await client.get(f"{TOOLS}/get_stock")).json()
+    assert tool["has_credential"]
+    kept = [tool[name] == value for name, value in more.items()]
+    assert (kept, bool(tool["parameters"])) == ([*([stays] * 4), True], stays)
+
+
 async def test_a_variable_is_stored_as_its_name_and_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     async with served_engine() as (engine, client), upstream(refused(200, {})) as double:
         monkeypatch.setenv("ERP", double.url)
@@ -121,9 +217,21 @@ async def test_a_name_is_taken_once_and_not_from_a_plugin() -> None:
 
     async with served_engine(plugin(register_tools=register_tools)) as (_, client):
         await create(client)
-        for name in ("get_stock", "forecast"):
+        for name in ("get_stock", "forecast", "read_result"):
             response = await client.post(TOOLS, json={**STOCK, "name": name})
             assert (response.status_code, check_refusal(response)["error"]) == (409, "conflict")
+        for name in ("forecast", "read_result"):
+            imported = await client.post(
+                "/api/v1/config/import", content=f"tools: {{{name}: {{url: 'http://a.test'}}}}"
+            )
+            assert imported.json()["details"][0]["path"] == f"$.tools.{name}"
+
+
+async def test_the_same_key_creates_a_tool_once() -> None:
+    async with served_engine() as (_, client):
+        first, again = [await client.post(TOOLS, json=STOCK, headers={"Idempotency-Key": "k"}) for _ in range(2)]
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json() == again.json()
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a.b", "ü", "x" * 65, "../x"])

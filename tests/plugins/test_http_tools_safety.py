@@ -6,10 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
+from bytebrew_http_tools.declared import DeclaredTool
+from bytebrew_http_tools.definition import Auth, Definition
+from bytebrew_http_tools.store import Stored
 
 from bytebrew import ToolError
-from tests.plugins.test_http_tools import CALL, declared, text
+from tests.plugins.test_http_tools import CALL, declared, faults, text
 from tests.upstream import Step, client, head, refused, upstream
 
 REAL = socket.getaddrinfo
@@ -141,6 +145,66 @@ async def test_a_connection_that_the_operator_made_serves_no_other_tool() -> Non
     assert len(double.requests) == 1
 
 
+# Credentials and the host that a model chooses.
+
+OPEN = [
+    *(
+        "http://{{host}}/x",
+        "http://api.{{host}}",
+        "http://h.test:{{port}}/",
+        "${BASE}{{host}}/x",
+        "${SCHEME}://{{host}}",
+    ),
+    "${BASE:-http://a.test/}.{{host}}?q=1",
+]
+"""URLs whose host an argument has a part in."""
+TELLING: list[tuple[dict[str, Any], str]] = [
+    ({"auth": {"type": "bearer", "token": "s3cr3t"}}, "$.auth"),
+    ({"auth": {"type": "basic", "username": "u", "password": "${PASSWORD}"}}, "$.auth"),
+    ({"forward_headers": ["X-Org-Id"]}, "$.forward_headers"),
+    ({"headers": {"Authorization": "Bearer ${TOKEN}"}}, "$.headers.Authorization"),
+    ({"params": {"api_key": "${KEY}"}}, "$.params.api_key"),
+]
+
+
+@pytest.mark.parametrize("url", OPEN)
+@pytest.mark.parametrize(("fields", "path"), TELLING)
+def test_a_credential_cannot_go_to_a_host_that_an_argument_names(url: str, fields: dict[str, Any], path: str) -> None:
+    assert faults(url=url, **fields) == [path]
+
+
+def test_a_credential_in_the_query_cannot_go_to_a_host_that_an_argument_names() -> None:
+    assert faults(url="http://{{host}}/x?api_key=${KEY}") == ["$.url.api_key"]
+
+
+async def test_hosts_that_the_operator_has_listed_are_told_the_credential_and_no_other_is() -> None:
+    async with upstream(text("ok")) as double, client() as http:
+        host = double.url.removeprefix("http://")
+        tool = declared(
+            http, url="http://{{host}}/x", parameters={"host": {"enum": [host]}}, allow_private=True, **SECRETS
+        )
+        assert await tool.run(CALL, {"host": host}) == "ok"
+        assert double.requests[0].headers.keys() >= TOLD
+        with pytest.raises(ToolError, match="'host' is none of"):
+            await tool.run(CALL, {"host": f"{host}."})
+
+
+async def test_what_an_argument_says_itself_goes_to_the_host_that_it_names() -> None:
+    async with upstream(text("ok")) as double, client() as http:
+        tool = declared(http, url="http://{{host}}", headers={"X-Api-Key": "{{key}}"}, allow_private=True)
+        assert await tool.run(CALL, {"host": double.url.removeprefix("http://"), "key": "k"}) == "ok"
+    assert double.requests[0].headers["x-api-key"] == "k"
+
+
+async def test_a_tool_that_was_stored_with_a_credential_and_an_open_host_does_not_run() -> None:
+    async with upstream(text("ok")) as double, client() as http:
+        old = Definition(name="it", url="http://{{host}}", auth=Auth(type="bearer"), allow_private=True)
+        tool = DeclaredTool(Stored(old, b"s3cr3t", "", ""), http, bytes.decode, {})
+        with pytest.raises(ToolError, match="its auth would go to a host that the argument 'host' names"):
+            await tool.run(CALL, {"host": double.url.removeprefix("http://")})
+    assert double.connections == 0
+
+
 # Redirects.
 
 SECRETS: dict[str, Any] = {
@@ -159,6 +223,32 @@ async def test_a_redirect_on_the_same_host_keeps_what_is_sent() -> None:
     assert (second.method, second.path, second.json) == ("POST", "/there?x=1", {"a": 1})
     assert first.headers.keys() >= TOLD
     assert second.headers.keys() >= TOLD
+
+
+@pytest.mark.parametrize(
+    ("url", "location", "same"),
+    [
+        ("http://h.test/a", "http://H.test:80/b", True),
+        ("https://h.test:443/a", "https://h.test/b", True),
+        ("http://h.test/a", "https://h.test/b", False),
+        ("http://h.test/a", "http://h.test:443/b", False),
+        ("https://h.test/a", "https://h.test:80/b", False),
+    ],
+)
+async def test_a_host_is_the_same_on_the_port_of_its_scheme(url: str, location: str, same: bool) -> None:
+    seen: list[httpx.Request] = []
+
+    async def words() -> AsyncIterator[bytes]:
+        yield b"ok"
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        headers = {"location": location} if len(seen) == 1 else {}
+        return httpx.Response(302 if headers else 200, headers=headers, content=words())
+
+    async with client(transport=httpx.MockTransport(answer)) as http:
+        assert await declared(http, url=url, **SECRETS).run(CALL, {}) == "ok"
+    assert ("x-key" in seen[1].headers) == same
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

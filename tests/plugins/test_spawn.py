@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -138,6 +139,29 @@ async def test_the_result_is_the_childs_last_message_and_the_child_sees_the_mess
         assert it.shown("root", 1) == ["how many?", "asking ", "seven leaves"]
     assert results(events) == [("seven leaves", False)]
     assert names(events) == ["message_delta", "tool_call", "tool_result", "message_delta", "message", "done"]
+
+
+async def test_agents_whose_names_are_alike_to_vendors_have_a_tool_each() -> None:
+    longs = [f"{'x' * 62}{n}" for n in range(3)]
+    scripts: Scripts = {"root": [[say("hi")]], **{name: [] for name in ("a_b", "a.b", "a-b", *longs)}}
+    agents: Agents = {"root": {"can_spawn": ["a.b", "a_b", "a-b", *longs]}}
+    async with troupe(scripts, agents=agents) as it:
+        await chat(it.client, "test", "go")
+        found = {spec.name: spec.description for spec in it.models["root"].requests[0].tools}
+    assert {name: found[name].split()[6] for name in found if "x" not in name} == {
+        "spawn_a_b": "a_b",
+        "spawn_a-b": "a-b",
+        "spawn_a_b_2": "a.b",
+    }
+    assert sorted(words.split()[6] for name, words in found.items() if "x" in name) == longs
+    assert all(re.fullmatch("[a-zA-Z0-9_-]{1,64}", name) for name in found)
+
+
+async def test_a_child_that_says_nothing_is_told_to_have_said_nothing() -> None:
+    scripts: Scripts = {"root": [[spawn("leaf", "go")], [say("ok")]], "leaf": [[Usage(1, 0)]]}
+    async with troupe(scripts, agents={"root": {"can_spawn": ["leaf"]}}) as it:
+        events = await chat(it.client, "test", "go")
+    assert results(events) == [("Agent 'leaf' ended without a word", False)]
 
 
 @pytest.mark.parametrize(
@@ -559,6 +583,38 @@ async def test_a_childs_session_takes_no_message_of_a_person() -> None:
             assert (await it.client.post("/api/v1/schemas/test/chat", json=body)).status_code == 404
 
 
+TABLE = {"output_type": "table", "rows": [{"label": "Tea", "value": 3}]}
+FORM = {"output_type": "form", "questions": [{"id": "q", "label": "Which?"}]}
+
+
+def showing(*blocks: dict[str, Any]) -> Scripts:
+    """A child that shows blocks one after the other, and a root that spawns it."""
+    shows = [[ToolCall("show_structured_output", one, f"b{n}")] for n, one in enumerate(blocks)]
+    return {"root": [[spawn("leaf", "go")], [say("end")]], "leaf": [*shows, [say("l")]]}
+
+
+@pytest.mark.parametrize("subagents", [False, True])
+async def test_what_a_child_shows_is_seen_where_its_events_are_and_it_is_told_so(subagents: bool) -> None:
+    agents: Agents = {"root": {"can_spawn": ["leaf"]}, "leaf": {"tools": ["show_structured_output"]}}
+    async with troupe(showing(TABLE), agents=agents) as it:
+        events = await chat(it.client, "test", "go", subagents=subagents)
+        told = it.shown("leaf", 1)[-1]
+    hidden = "Not shown. You work for another agent, and the user does not see what you show: say it in your answer"
+    assert told == ("Shown to the user" if subagents else hidden)
+    assert len(datas(events, "structured_output")) == subagents
+    assert results(events)[-1] == ("l", False)
+
+
+@pytest.mark.parametrize("subagents", [False, True])
+async def test_a_childs_form_is_refused_for_the_user_cannot_answer_it(subagents: bool) -> None:
+    agents: Agents = {"root": {"can_spawn": ["leaf"]}, "leaf": {"tools": ["show_structured_output"]}}
+    async with troupe(showing(FORM), agents=agents) as it:
+        events = await chat(it.client, "test", "go", subagents=subagents)
+        assert "the user cannot answer you: say in your answer what is to be asked" in it.shown("leaf", 1)[-1]
+    assert not datas(events, "structured_output")
+    assert results(events)[-1] == ("l", False)
+
+
 # Questions.
 
 
@@ -617,6 +673,17 @@ async def test_a_spawn_may_need_a_persons_yes_itself(word: str, spawned: int) ->
         if spawned:
             assert it.shown("leaf") == ["edited"]
     assert results(events)[0][1] is (word == "no")
+
+
+async def test_a_spawn_is_gated_by_its_agents_own_name_too() -> None:
+    scripts: Scripts = {"root": [[ToolCall("spawn_a_b", {"message": "go"})], [say("ok")]], "a.b": [[say("never")]]}
+    agents: Agents = {"root": {"can_spawn": ["a.b"], "confirm_before": ["spawn_a.b"]}}
+    async with troupe(scripts, agents=agents) as it:
+        session, task = await begun(it, "root")
+        asked = await question(it, session)
+        await post(it.client, f"sessions/{session}/respond", call_id=asked["call_id"], answers=["no"])
+        assert results(await task) == [("A person refused this call", True)]
+        assert not it.models["a.b"].requests
 
 
 async def test_a_question_that_nobody_answers_goes_with_the_root() -> None:

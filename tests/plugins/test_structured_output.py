@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+import anyio
 import httpx
 import pytest
 
 from bytebrew import MessageDelta, ToolCall
 from bytebrew.engine import Engine
+from bytebrew.retention import tidy
 from bytebrew.sse import ServerSentEvent
 from bytebrew.testing import ScriptedProvider, Step, chat, names, providing, scripted_schema, served_engine
 from tests.tables import check_refusal, token_with
@@ -200,6 +202,21 @@ async def test_a_broken_form_does_not_end_the_turn() -> None:
         assert len(it.model.requests) == 2
 
 
+async def test_a_form_in_the_background_is_told_to_be_pointless() -> None:
+    async with showing([block(FORM, "c1"), block(TABLE, "c2")], [say("I need a priority.")]) as it:
+        made = await it.client.post("/api/v1/tasks", json={"title": "Ask", "agent": "test"})
+        url = f"/api/v1/tasks/{made.json()['id']}"
+        with anyio.fail_after(5):
+            while (task := (await it.client.get(url)).json())["status"] != "completed":
+                await anyio.sleep(0.01)
+        page = (await it.client.get(f"{url}/events", params={"follow": "false"})).json()["events"]
+    told = {one["data"]["call_id"]: one["data"] for one in page if one["event"] == "tool_result"}
+    assert (told["c1"]["has_error"], told["c2"]["output"]) == (True, "Shown to the user")
+    assert "You work in the background, where nobody answers a form" in told["c1"]["output"]
+    assert [one["data"]["call_id"] for one in page if one["event"] == "structured_output"] == ["c2"]
+    assert task["result"] == "I need a priority."
+
+
 # Answers to forms.
 
 
@@ -225,6 +242,39 @@ async def test_what_is_left_out_has_its_default() -> None:
         body = {"session_id": await asked(it), "message": {"form": {"what": "", "where": []}}}
         assert (await it.client.post(CHAT, json={**body, "stream": False})).status_code == 200
     assert it.shown().endswith("(what): \nPriority (prio): l (Low)\nWhere (where): none of them")
+
+
+@pytest.mark.parametrize(
+    ("changes", "default"),
+    [
+        ({"default": ["B"]}, "B"),
+        ({"default": "B"}, "B"),
+        ({"type": "multiselect", "default": "B"}, ["B"]),
+        ({"type": "multiselect", "default": ["A", "B"]}, ["A", "B"]),
+    ],
+)
+async def test_a_default_has_the_form_of_an_answer(changes: dict[str, Any], default: Any) -> None:
+    async with showing([block(with_question(**changes))], [say("Thanks.")]) as it:
+        events = await chat(it.client, "test", "help")
+        assert blocks(events)[0]["questions"][0]["default"] == default
+        body = {"session_id": session_of(events), "message": {"form": {}}, "stream": False}
+        assert (await it.client.post(CHAT, json=body)).status_code == 200
+    assert it.shown() == f"Answers to the form:\nQ (q): {default if isinstance(default, str) else ', '.join(default)}"
+
+
+async def test_a_form_may_be_answered_after_its_events_were_packed() -> None:
+    async with showing([block(FORM)], [block(TABLE)], [say("So much for now.")]) as it:
+        session = await asked(it)
+        await chat(it.client, "test", "and a table", session_id=session)
+        age = "update turns set finished_at = '2020-01-01T00:00:00.000000Z'"
+        await it.engine.db.write(lambda conn: conn.execute(age).rowcount)
+        await tidy(it.engine)
+        sql = "select distinct type from events"
+        kinds = await it.engine.db.read(lambda conn: [row[0] for row in conn.execute(sql)])
+        assert kinds == ["packed"]
+        body = {"session_id": session, "message": {"form": GOOD}, "stream": False}
+        assert (await it.client.post(CHAT, json=body)).status_code == 200
+    assert it.shown().startswith("Answers to the form 'Ticket':")
 
 
 async def test_a_form_may_be_answered_in_words_too() -> None:
@@ -265,6 +315,14 @@ async def test_every_answer_that_does_not_fit_is_named() -> None:
         body = {"session_id": await asked(it), "message": {"form": {"prio": "x"}}}
         details = check_refusal(await it.client.post(CHAT, json=body))["details"]
     assert [one["path"] for one in details] == [f"$.message.form.{name}" for name in ("prio", "what", "where")]
+
+
+async def test_of_very_many_answers_that_do_not_fit_the_first_are_named() -> None:
+    async with showing([block(FORM)]) as it:
+        body = {"session_id": await asked(it), "message": {"form": {f"a{n:04}": n for n in range(5000)}}}
+        refused = check_refusal(await it.client.post(CHAT, json=body))
+    assert refused["message"].startswith("5002 answers do not fit the form")
+    assert [one["path"] for one in refused["details"]] == [f"$.message.form.a{n:04}" for n in range(100)]
 
 
 async def test_the_last_form_of_the_session_is_the_one_that_is_answered() -> None:

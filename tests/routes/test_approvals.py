@@ -98,6 +98,22 @@ async def test_a_question_has_the_id_of_its_tool_call_too_within_its_session(ser
     assert served.talk.datas("tool_result")[0]["output"] == "paid 5"
 
 
+async def test_a_call_id_that_two_questions_share_answers_neither(served: Served) -> None:
+    rename = "update confirmations set call_id = 'call_0'"
+    other = say(served.client, [[["pay", {"amount": 9}]], ["ok"]])
+    [second] = await other.until("confirmation")
+    move = "update confirmations set session_id = ? where id = ?"  # as the question of a spawned agent would be
+    session_id = served.talk.session_id
+    await served.engine.db.write(lambda conn: conn.execute(rename).rowcount)
+    await served.engine.db.write(lambda conn: conn.execute(move, (session_id, second["call_id"])).rowcount)
+    both = await answer(served.client, session_id, "call_0", "approve")
+    refused_as(both, 409, "conflict")
+    assert all(one["call_id"] in both.json()["message"] for one in (served.asked, second))
+    assert (await answer(served.client, session_id, second["call_id"], "approve")).status_code == 200
+    assert (await other.end())[-1] == "done"
+    assert not served.talk.datas("tool_result")
+
+
 async def test_the_question_of_another_session_is_not_there(served: Served) -> None:
     other = say(served.client, [["hi"]])
     await other.end()
@@ -177,6 +193,19 @@ async def test_the_inbox_is_closed_without_its_scope(scope: str, served: Served)
         await served.client.post(url, json={"answers": ["approve"]}, headers=other),
     ):
         refused_as(refused, 403, "forbidden")
+
+
+async def test_a_token_for_some_schemas_sees_and_answers_questions_of_those_alone(served: Served) -> None:
+    url = f"/api/v1/approvals/{served.asked['call_id']}/respond"
+    for schemas, seen, status in ((["other"], 0, 404), (["other", "test"], 1, 200)):
+        scopes = {"name": str(seen), "scopes": ["approvals"], "schemas": schemas}
+        made = (await served.client.post("/api/v1/auth/tokens", json=scopes)).json()
+        bound = {"authorization": f"Bearer {made['token']}"}
+        inbox = (await served.client.get("/api/v1/approvals", headers=bound)).json()["data"]
+        answered = await served.client.post(url, json={"answers": ["approve"]}, headers=bound)
+        assert (len(inbox), answered.status_code) == (seen, status)
+    await served.talk.end()
+    assert served.talk.datas("tool_result")[0]["output"] == "paid 5"
 
 
 async def test_the_inbox_has_pages_oldest_first(served: Served) -> None:
