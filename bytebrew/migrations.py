@@ -293,6 +293,8 @@ create index tasks_running on tasks (agent) where status = 'in_progress' and tur
 """
 
 _INDEXES = """
+create index tasks_open on tasks (status, seq) where status in ('draft', 'pending', 'approved', 'in_progress');
+create index tasks_later on tasks (not_before) where status in ('pending', 'approved') and mode = 'background';
 create index confirmations_status on confirmations (status, created_at, id);
 create index tasks_ended on tasks (completed_at) where completed_at is not null;
 create index tasks_blocked on tasks (blocked_by) where completed_at is null and blocked_by <> '[]';

@@ -155,6 +155,7 @@ class Turn:
             self.cancel("stopped")
         if self.parent is not None:
             self.parent.hold(change)
+        self.engine.tasks.wake()  # a task that asks a person makes way for others
 
     async def end(self, *, patient: bool = True) -> None:
         """Returns once its end is in the file; who is not patient gets a StorageError when that does not take it."""

@@ -36,11 +36,14 @@ PASSING = frozenset(
 )
 """The failures of a turn after which another attempt may go better."""
 BACKOFF = 10.0
-"""Seconds before the second attempt, on average; twice as many before each further one."""
+"""Seconds before the second attempt, on average; twice as many before each further one, up to an hour."""
 
 
 class Tasks:
-    """Takes tasks by urgency and runs so many at a time as the settings say; one that asks a person takes no worker."""
+    """Takes tasks by urgency and runs so many at a time as the settings say; one that asks a person takes no worker.
+
+    Steps are taken for an actor who may see the task; None stands for one of whom that is known already.
+    """
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
@@ -68,8 +71,8 @@ class Tasks:
     ) -> Task:
         """A new task of the owner's, within a transaction; once that is committed, `wake` has a worker take it.
 
-        A `task_id` that is there already is the answer. `made_in` is the session whose agent makes the task: that is
-        where an interactive one is worked on, any other has a session of its own.
+        A `task_id` that is there already is the answer. `made_in` is the session whose agent makes the task: whose
+        that is, the task is too; that is where an interactive one is worked on, any other has a session of its own.
         """
         return tasks.create(conn, new, owner, source, task_id=task_id, made_in=made_in)
 
@@ -89,26 +92,30 @@ class Tasks:
         """Those of a session that wait and whose blockers have all been completed, the most urgent first."""
         return await self._engine.db.read(tasks.ready, session_id)
 
-    async def update(self, task_id: str, actor: Actor, patch: TaskPatch) -> Task:
+    async def at_hand(self, turn_id: str) -> Task | None:
+        """The task that is worked on in a turn, or in the one far above that has spawned its agent."""
+        return await self._engine.db.read(tasks.at_hand, turn_id)
+
+    async def update(self, task_id: str, actor: Actor | None, patch: TaskPatch) -> Task:
         """The task with the patch merged in; Conflict once it has ended."""
         task = await self._engine.db.write(tasks.update, task_id, actor, patch)
         self.wake()
         return task
 
-    async def assign(self, task_id: str, actor: Actor, agent: str) -> Task:
+    async def assign(self, task_id: str, actor: Actor | None, agent: str) -> Task:
         """The task given to an agent to do in the background."""
         task = await self._engine.db.write(tasks.assign, task_id, actor, agent)
         self.wake()
         return task
 
-    async def cancel(self, task_id: str, actor: Actor, reason: str = "") -> None:
+    async def cancel(self, task_id: str, actor: Actor | None, reason: str = "") -> None:
         """Cancels a task with all below it, and the turns in which they are worked on."""
         for turn_id in await self._engine.db.write(tasks.cancel, task_id, actor, reason):
             self._stop(turn_id)
         self.wake()
 
     async def move(
-        self, task_id: str, actor: Actor, status: TaskStatus, words: str | None = None, *, within: str = ""
+        self, task_id: str, actor: Actor | None, status: TaskStatus, words: str | None = None, *, within: str = ""
     ) -> Task:
         """Takes a task to another status by hand; the turn that works on it is cancelled unless it is `within` that."""
         task, turn_id = await self._engine.db.write(tasks.move, task_id, actor, status, words)
@@ -140,12 +147,11 @@ class Tasks:
             if claim is None:
                 moment = await db.read(tasks.next_moment)
                 until = (parse_time(moment) - datetime.now(UTC)).total_seconds() if moment else 3600.0
-                # one that begins to ask a person makes way for others, and nobody tells
-                return max(0.05, min(until, 1.0 if self._running and core.tasks_per_agent else 3600.0))
+                return max(0.05, min(until, 3600.0))
             self._running[claim.turn_id] = None
             assert self._group is not None
             self._group.start_soon(self._attend, claim, True)
-        return 1.0 if self._running else 3600.0
+        return 3600.0
 
     async def _attend(self, claim: Claim, begin: bool) -> None:
         """Sees an attempt to its recorded end; what a stopping engine leaves goes on at the next start."""
@@ -184,7 +190,9 @@ class Tasks:
     async def _begin(self, claim: Claim) -> Turn:
         engine, task = self._engine, claim.task
         entrance = await engine.db.read(schemas.member, task.schema, task.agent)
-        again = await engine.db.read(turns.exist, task.session_id)
+        message = words(task)
+        if await engine.db.read(tasks.told, task.session_id, message):
+            message = f"The attempt before failed: {task.error}. Go on with the task."
         new = turns.NewTurn(
             id=claim.turn_id,
             session_id=task.session_id,
@@ -193,7 +201,7 @@ class Tasks:
             actor=Actor(subject=claim.owner, name=claim.owner, kind="user", scopes=frozenset()),
             owner=claim.owner,
             user_sub="",
-            message=f"The attempt before failed: {task.error}. Go on with the task." if again else words(task),
+            message=message,
             time_limit=engine.settings.core.task_timeout,
             fresh=True,
             begins=False,
@@ -214,7 +222,7 @@ class Tasks:
                 ending = Ending("cancelled", "", "")  # with its session
             retry_at = None
             if ending.code in PASSING and task.attempts <= core.task_retries:
-                seconds = BACKOFF * 2 ** (task.attempts - 1) * random.uniform(0.5, 1.5)  # noqa: S311
+                seconds = min(BACKOFF * 2 ** (task.attempts - 1), 3600) * random.uniform(0.5, 1.5)  # noqa: S311
                 retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=seconds))
             await db.write(tasks.settle, task.id, claim.turn_id, ending.status, self._told(ending), retry_at)
         except StorageError as error:

@@ -9,7 +9,6 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bytebrew import (
-    Actor,
     Agent,
     Call,
     EngineError,
@@ -120,7 +119,6 @@ class ManageTasks(Tool):
 
     async def _answer(self, call: Call, given: Arguments) -> Any:
         tasks = self._engine.tasks
-        actor = Actor(subject=call.subject, name=call.subject, kind="user", scopes=frozenset())
         here = {task.id: task for task in await tasks.of_session(call.session_id)}
         match given.action:
             case "create" | "create_subtask":
@@ -146,20 +144,20 @@ class ManageTasks(Tool):
         task = _known(here, given.task_id, "task_id")
         match given.action:
             case "update":
-                task = await tasks.update(task.id, actor, _patch(here, given))
+                task = await tasks.update(task.id, None, _patch(here, given))
             case "set_priority":
                 if given.priority is None:
                     raise ToolError("Say which priority: 0 normal, 1 high, 2 critical")
-                task = await tasks.update(task.id, actor, msgspec.convert({"priority": given.priority}, TaskPatch))
+                task = await tasks.update(task.id, None, msgspec.convert({"priority": given.priority}, TaskPatch))
             case "assign":
-                task = await tasks.assign(task.id, actor, self._allowed(call, given.agent_id or ""))
+                task = await tasks.assign(task.id, None, self._allowed(call, given.agent_id or ""))
             case "get":
                 pass
             case action:
                 target = TARGETS.get(action, given.status)
                 if target is None:
                     raise ToolError(f"Say which status: {', '.join(TARGETS.values())}")
-                task = await self._move(call, actor, task, target, given)
+                task = await self._move(call, task, target, given)
         return _shown(task, _LONG)
 
     async def _create(self, call: Call, given: Arguments, here: dict[str, Task]) -> Any:
@@ -167,9 +165,10 @@ class ManageTasks(Tool):
         parent, blockers = given.parent_task_id, given.blocked_by or []
         for task_id in blockers if parent is None else (parent, *blockers):
             _known(here, task_id, "blocked_by")
-        if parent is None and given.agent_id:
+        if parent is None:
             # work within work: it ends with the task at hand, and nests only so deep
-            parent = next((task.id for task in here.values() if _at_hand(task, call)), None)
+            at_hand = await self._engine.tasks.at_hand(call.turn_id)
+            parent = at_hand.id if at_hand else None
         items = given.tasks or [
             Item(given.title or "", given.description, given.acceptance_criteria, given.priority),
         ]
@@ -208,20 +207,22 @@ class ManageTasks(Tool):
             raise ToolError(f"You may give work to {known}, not to '{agent[:255]}'")
         return agent
 
-    async def _move(self, call: Call, actor: Actor, task: Task, target: Target, given: Arguments) -> Task:
+    async def _move(self, call: Call, task: Task, target: Target, given: Arguments) -> Task:
         tasks = self._engine.tasks
         if task.status == target:
             return task
-        if target == "cancelled" and not _at_hand(task, call):
-            await tasks.cancel(task.id, actor, given.reason or "")
+        at_hand = await tasks.at_hand(call.turn_id)
+        mine = at_hand is not None and at_hand.id == task.id
+        if target == "cancelled" and not mine:
+            await tasks.cancel(task.id, None, given.reason or "")
             return next(one for one in await tasks.of_session(call.session_id) if one.id == task.id)
-        if task.mode == "background" and not (_at_hand(task, call) and target in ("completed", "failed")):
+        if task.mode == "background" and not (mine and target in ("completed", "failed")):
             words = "a person approves it" if target == "approved" else f"the agent '{task.agent}' works on it"
             raise ToolError(f"You cannot take this task to {target}: {words}")
         if target == "failed" and not given.reason:
             raise ToolError("Say in reason why it failed")
         told = given.result if target == "completed" else given.reason
-        return await tasks.move(task.id, actor, target, told, within=call.turn_id)
+        return await tasks.move(task.id, None, target, told, within=call.turn_id)
 
 
 class TaskTools(Toolset):
@@ -242,11 +243,6 @@ class TaskTools(Toolset):
 def _id(call: Call, number: int) -> str:
     """The id of a task that a call makes: the same however often the call runs."""
     return f"task_{hashlib.sha256(f'{call.turn_id} {call.call_id} {number}'.encode()).hexdigest()[:24]}"
-
-
-def _at_hand(task: Task, call: Call) -> bool:
-    """Whether the call is made in the work on this task."""
-    return task.mode == "background" and task.session_id == call.session_id
 
 
 def _known(here: dict[str, Task], task_id: str | None, field: str) -> Task:

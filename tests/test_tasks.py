@@ -267,6 +267,25 @@ async def test_tries_come_to_an_end() -> None:
         assert (task.attempts, task.error, len(desk.model.requests)) == (2, "The vendor says no", 2)
 
 
+async def test_no_attempt_is_more_than_an_hour_and_a_half_away() -> None:
+    async with opened(failure("model_overloaded"), BYTEBREW_TASK_RETRIES="100", BYTEBREW_TASK_WORKERS="1") as desk:
+        blocker = await desk.add(mode="interactive")
+        task_id = await desk.add(blocked_by=(blocker,))
+        await desk.execute("update tasks set attempts = 40, blocked_by = '[]' where id = ?", task_id)
+        desk.engine.tasks.wake()
+        await desk.until(task_id, "pending", attempts=41)
+        assert await desk.not_before(task_id) < datetime.now(UTC) + timedelta(hours=1.5)
+
+
+async def test_a_task_that_was_completed_by_hand_has_no_error() -> None:
+    async with opened(failure("model_overloaded")) as desk:
+        task_id = await desk.add()
+        await desk.until(task_id, "pending", attempts=1)
+        await desk.engine.tasks.move(task_id, ADMIN, "in_progress")
+        task = await desk.engine.tasks.move(task_id, ADMIN, "completed", "at last")
+        assert (task.result, task.error) == ("at last", None)
+
+
 @pytest.mark.parametrize("code", ["model_auth", "model_bad_request", "model_context_too_long"])
 async def test_a_failure_that_stays_is_not_tried_again(code: str) -> None:
     async with opened(failure(code)) as desk:
@@ -445,7 +464,11 @@ def plans(conn: sqlite3.Connection, work: Callable[..., Any], *args: Any) -> lis
         (tasks.of_session, ("s1",)),
         (tasks.ready, ("s1",)),
         (tasks.subtasks, ("task_1",)),
+        (tasks.at_hand, ("turn_1",)),
+        (tasks.told, ("s1", "t")),
         (tasks.cancel, ("task_10000", ADMIN, "")),
+        (tasks.page, (ADMIN, tasks.Filter(status="pending"), 0, 20)),
+        (tasks.page, (ADMIN, tasks.Filter(status="needs_input"), 0, 20)),
     ],
 )
 async def test_the_workers_read_no_ended_tasks(
@@ -457,6 +480,7 @@ async def test_the_workers_read_no_ended_tasks(
     if work is tasks.claim:
         assert any("tasks_waiting" in line for line in found)
         assert any("tasks_running" in line for line in found)
+        assert any(line.startswith("LIST SUBQUERY") for line in found), "it counts anew for each that waits"
         assert not [line for line in found if "TEMP B-TREE" in line], "it sorts"
 
 
@@ -466,6 +490,17 @@ async def test_a_claim_in_a_full_file_takes_no_time(full: sqlite3.Connection) ->
     assert all(claims)
     assert tasks.claim(full, 100) is None
     assert time.perf_counter() - begun < 0.5
+
+
+async def test_a_task_between_two_attempts_is_cancelled_with_its_session() -> None:
+    async with opened(failure("model_overloaded"), OK) as desk:
+        task_id = await desk.add()
+        task = await desk.until(task_id, "pending", attempts=1)
+        assert (await desk.client.delete(f"/api/v1/sessions/{task.session_id}")).status_code == 204
+        await desk.hurry(task_id)
+        await asyncio.sleep(0.2)
+        assert (await desk.get(task_id)).status == "cancelled"
+        assert len(desk.model.requests) == 1
 
 
 # kill -9

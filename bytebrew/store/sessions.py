@@ -104,8 +104,13 @@ def rename(conn: sqlite3.Connection, session_id: str, actor: Actor, title: str) 
 
 
 def delete(conn: sqlite3.Connection, session_id: str, actor: Actor) -> None:
-    """Removes a session with all that belongs to it."""
+    """Removes a session with all that belongs to it, and cancels the tasks that are worked on in it."""
     check_owner(actor, owner(conn, session_id), session_id)
+    conn.execute(
+        """update tasks set status = 'cancelled', error = 'Its session was deleted', completed_at = ?
+        where session_id = ? and completed_at is null""",
+        (now(), session_id),
+    )
     conn.execute("delete from sessions where id = ?", (session_id,))
 
 

@@ -11,7 +11,7 @@ from bytebrew.config import NewTask, Task, TaskPatch, TaskSource, TaskStatus
 from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
 from bytebrew.notation import new_id, new_uuid, now
-from bytebrew.store import schemas
+from bytebrew.store import schemas, sessions
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
 _NEXT: dict[str, frozenset[str]] = {
@@ -38,6 +38,8 @@ _STATUS = f"""case when t.status = 'in_progress' and t.turn_id is not null and {
 _SELECT = f"""select t.id, t.title, t.description, t.agent, t.agent as agent_name, t.schema, {_STATUS} as status,
   t.source, t.mode, t.priority, t.acceptance_criteria, t.blocked_by, t.parent_task_id, t.session_id, t.result, t.error,
   t.attempts, t.created_at, t.approved_at, t.started_at, t.completed_at, t.owner, t.turn_id from tasks t"""
+_OPEN = "t.status in ('draft', 'pending', 'approved', 'in_progress')"
+"""The condition of the index tasks_open."""
 _FREE = """not exists (select 1 from json_each(t.blocked_by) b left join tasks d on d.id = b.value
   where d.status is not 'completed')"""
 
@@ -53,11 +55,13 @@ def create(
 ) -> Task:
     """The task, now stored; Unprocessable where what it names does not exist.
 
-    A `task_id` that is there already is the answer. `made_in` is the session whose agent makes the task: that is where
-    an interactive one is worked on, any other has a session of its own.
+    A `task_id` that is there already is the answer. `made_in` is the session whose agent makes the task: whose that is,
+    the task is too; that is where an interactive one is worked on, any other has a session of its own.
     """
     if task_id and conn.execute("select 1 from tasks where id = ?", (task_id,)).fetchone():
         return get(conn, task_id)
+    if made_in is not None:
+        owner = sessions.owner(conn, made_in) or owner
     check(conn, new.agent, new.schema if made_in is None else "")
     for n, blocker in enumerate(new.blocked_by):
         _owned(conn, blocker, owner, f"$.blocked_by[{n}]")
@@ -156,8 +160,8 @@ def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, li
             parts.append(f"t.{name} = :{name}")
             values[name] = value
     if wanted.status:
-        parts.append(f"{_STATUS} = :status")
-        values["status"] = wanted.status
+        parts += [f"t.status = :stored and {_STATUS} = :status", *([] if wanted.status in ENDED else [_OPEN])]
+        values |= {"status": wanted.status, "stored": wanted.status.replace("needs_input", "in_progress")}
     where = " and ".join(parts)
     total = conn.execute(f"select count(*) from tasks t where {where}", values).fetchone()[0]
     rows = conn.execute(
@@ -195,8 +199,8 @@ def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
     row = conn.execute(
         f"""select t.id from tasks t where t.status in ('pending', 'approved') and t.mode = 'background'
         and (t.not_before is null or t.not_before <= ?1) and {_FREE}
-        and (?2 = 0 or (select count(*) from tasks r where r.status = 'in_progress' and r.turn_id is not null
-          and r.agent = t.agent and not {_ASKING.format("r")}) < ?2)
+        and (?2 = 0 or t.agent not in (select r.agent from tasks r where r.status = 'in_progress'
+          and r.turn_id is not null and not {_ASKING.format("r")} group by r.agent having count(*) >= ?2))
         order by julianday(t.created_at) - t.priority / 144.0, t.seq limit 1""",
         (moment, per_agent),
     ).fetchone()
@@ -236,6 +240,22 @@ def release(conn: sqlite3.Connection, task_id: str, turn_id: str) -> None:
     )
 
 
+def at_hand(conn: sqlite3.Connection, turn_id: str) -> Task | None:
+    """The task that is worked on in a turn, or in the one far above that has spawned its agent."""
+    row = conn.execute(
+        f"""{_SELECT} join turns o on o.id = ? join turns r on r.id = o.root_turn_id
+        where t.session_id = r.session_id and t.turn_id = r.id""",
+        (turn_id,),
+    ).fetchone()
+    return struct_of(row, Task) if row else None
+
+
+def told(conn: sqlite3.Connection, session_id: str, message: str) -> bool:
+    """Whether the message has been given to the agent of a session."""
+    sql = "select 1 from turns where session_id = ? and message = ? and started_at is not null"
+    return conn.execute(sql, (session_id, message)).fetchone() is not None
+
+
 def is_claimed(conn: sqlite3.Connection, task_id: str, turn_id: str) -> bool:
     """Whether the task is still being worked on in this turn."""
     sql = "select 1 from tasks where id = ? and turn_id = ? and status = 'in_progress'"
@@ -272,16 +292,15 @@ def settle(conn: sqlite3.Connection, task_id: str, turn_id: str, status: str, wo
 
 
 def move(
-    conn: sqlite3.Connection, task_id: str, actor: Actor, status: TaskStatus, words: str | None = None
+    conn: sqlite3.Connection, task_id: str, actor: Actor | None, status: TaskStatus, words: str | None = None
 ) -> tuple[Task, str | None]:
     """The task in another status, and the turn that worked on it; Conflict where there is no such step."""
     row = _row(conn, task_id, actor)
     if status not in _NEXT.get(row["status"], frozenset()):
         raise Conflict(f"A task that is {row['status']} cannot become {status}", code="bad_transition")
-    column = "result" if status == "completed" else "error"
     conn.execute(
-        f"""update tasks set status = ?1, {column} = coalesce(?2, {column}),
-        turn_id = iif(?1 = 'in_progress', null, turn_id),
+        """update tasks set status = ?1, result = iif(?1 = 'completed', ?2, result),
+        error = iif(?1 = 'completed', null, coalesce(?2, error)), turn_id = iif(?1 = 'in_progress', null, turn_id),
         approved_at = iif(?1 = 'approved', ?3, approved_at), started_at = iif(?1 = 'in_progress', ?3, started_at),
         completed_at = iif(?1 in ('completed', 'failed', 'cancelled'), ?3, completed_at) where id = ?4""",
         (status, words, now(), task_id),
@@ -289,7 +308,7 @@ def move(
     return get(conn, task_id), row["turn_id"]
 
 
-def cancel(conn: sqlite3.Connection, task_id: str, actor: Actor, reason: str) -> list[str]:
+def cancel(conn: sqlite3.Connection, task_id: str, actor: Actor | None, reason: str) -> list[str]:
     """Cancels a task and all below it that have not ended; the turns that worked on them."""
     status = _row(conn, task_id, actor)["status"]
     if status in ENDED and status != "cancelled":
@@ -309,7 +328,7 @@ def cancel(conn: sqlite3.Connection, task_id: str, actor: Actor, reason: str) ->
     return [row["turn_id"] for row in rows if row["turn_id"]]
 
 
-def update(conn: sqlite3.Connection, task_id: str, actor: Actor, patch: TaskPatch) -> Task:
+def update(conn: sqlite3.Connection, task_id: str, actor: Actor | None, patch: TaskPatch) -> Task:
     """The task with the patch merged in; Conflict once it has ended."""
     row = _row(conn, task_id, actor)
     if row["status"] in ENDED:
@@ -331,9 +350,11 @@ def update(conn: sqlite3.Connection, task_id: str, actor: Actor, patch: TaskPatc
     return get(conn, task_id)
 
 
-def assign(conn: sqlite3.Connection, task_id: str, actor: Actor, agent: str) -> Task:
+def assign(conn: sqlite3.Connection, task_id: str, actor: Actor | None, agent: str) -> Task:
     """The task given to an agent to do in the background, in a session of its own."""
     row = _row(conn, task_id, actor)
+    if (row["mode"], row["agent"]) == ("background", agent):
+        return struct_of(row, Task)
     _check_waiting(row)
     check(conn, agent, "")
     session_id = new_uuid() if row["mode"] == "interactive" else row["session_id"]

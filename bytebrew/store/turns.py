@@ -289,11 +289,6 @@ def last_word(conn: sqlite3.Connection, session_id: str, turn_id: str) -> str:
     return said[-1] if said else ""
 
 
-def exist(conn: sqlite3.Connection, session_id: str) -> bool:
-    """Whether the session has had a turn."""
-    return conn.execute("select 1 from turns where session_id = ? limit 1", (session_id,)).fetchone() is not None
-
-
 class Ending(NamedTuple):
     """How a turn has ended: its answer, or the words and the code of its error."""
 

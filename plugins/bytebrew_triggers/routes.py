@@ -133,15 +133,16 @@ def routes(schedules: Schedules, webhooks: Webhooks) -> Iterator[Route]:
     def route(method: Any, path: str, run: Any, summary: str, **more: Any) -> Route:
         return Route(method=method, path=path, run=run, summary=summary, **{"scope": "config", **more})
 
+    new: dict[str, Any] = {"status": 201, "idempotent": True}
     yield route("GET", many, s.list_schedules, "List schedules", answer=list[Schedule])
-    yield route("POST", many, s.create_schedule, "Create a schedule", body=NewSchedule, answer=Schedule, status=201)
+    yield route("POST", many, s.create_schedule, "Create a schedule", body=NewSchedule, answer=Schedule, **new)
     yield route("GET", one, s.get_schedule, "Get a schedule", answer=Schedule)
     for method in ("PUT", "PATCH"):
         yield route(method, one, s.update_schedule, "Update a schedule", body=SchedulePatch, answer=Schedule)
     yield route("DELETE", one, s.delete_schedule, "Delete a schedule", status=204)
     many, one = "/api/v1/webhooks", "/api/v1/webhooks/{name}"
     yield route("GET", many, w.list_webhooks, "List webhooks", answer=list[Webhook])
-    yield route("POST", many, w.create_webhook, "Create a webhook", body=NewWebhook, answer=CreatedWebhook, status=201)
+    yield route("POST", many, w.create_webhook, "Create a webhook", body=NewWebhook, answer=CreatedWebhook, **new)
     yield route("GET", one, w.get_webhook, "Get a webhook", answer=Webhook)
     for method in ("PUT", "PATCH"):
         yield route(method, one, w.update_webhook, "Update a webhook", body=WebhookPatch, answer=Webhook)

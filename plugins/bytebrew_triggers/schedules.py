@@ -60,13 +60,15 @@ class Schedules:
         new = replace(old, **changes(patch))
         next_at = self._checked(conn, new)
         if (old.cron, old.timezone, old.enabled) == (new.cron, new.timezone, new.enabled):
-            next_at = row["next_at"]
+            next_at = row["next_at"] or next_at
         return store.update(conn, SCHEDULE, new, next_at=next_at)
 
     def _checked(self, conn: sqlite3.Connection, schedule: NewSchedule) -> float | None:
         moment = next_moment(schedule, self._clock())
+        if not schedule.enabled:  # one whose agent is gone can be laid to rest
+            return None
         self._engine.tasks.check(conn, schedule.agent, schedule.schema)
-        return moment.timestamp() if schedule.enabled else None
+        return moment.timestamp()
 
     async def fire(self) -> float:
         """Makes the tasks that are due; the seconds until the next ones are."""
@@ -79,7 +81,12 @@ class Schedules:
         sql = "select * from triggers_schedules where next_at <= ? order by next_at, name"
         for row in conn.execute(sql, (moment.timestamp(),)).fetchall():
             schedule: NewSchedule = store.definition(row, SCHEDULE)
-            next_at = next_moment(schedule, moment).timestamp()
+            try:
+                next_at = next_moment(schedule, moment).timestamp()
+            except EngineError as error:  # the system has lost its time zone, say: that stops no other
+                log.warning("schedule %s fires no more: %s", schedule.name, error)
+                store.put(conn, SCHEDULE, schedule.name, next_at=None, last_error=error.message)
+                continue
             if row["next_at"] < self._started.timestamp() and schedule.missed == "skip":
                 log.info("schedule %s was due while the engine was down; skipped", schedule.name)
                 store.put(conn, SCHEDULE, schedule.name, next_at=next_at)

@@ -46,6 +46,8 @@ create index triggers_signatures_expiring on triggers_signatures (expires_at);
 """,
     ),
 )
+REMEMBERED = 3600.0
+"""Seconds for which a signature is known beyond its time: the clock may be set back, the window made longer."""
 
 
 class Kind(NamedTuple):
@@ -118,8 +120,8 @@ def delete(conn: sqlite3.Connection, kind: Kind, name: str) -> None:
 
 
 def is_new(conn: sqlite3.Connection, webhook: str, signature: bytes, expires_at: float, moment: float) -> bool:
-    """Remembers a signature until it has expired, and forgets those that have; False where it came before."""
-    conn.execute("delete from triggers_signatures where expires_at < ?", (moment,))
+    """Remembers a signature, and forgets those that have long expired; False where it came before."""
+    conn.execute("delete from triggers_signatures where expires_at < ?", (moment - REMEMBERED,))
     sql = "insert into triggers_signatures values (?, ?, ?) on conflict do nothing"
     return conn.execute(sql, (webhook, signature, expires_at)).rowcount == 1
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 import sqlite3
@@ -36,6 +37,7 @@ from .store import WEBHOOK
 if TYPE_CHECKING:
     from bytebrew import Engine
 
+log = logging.getLogger(__name__)
 TIMESTAMP = "x-webhook-timestamp"
 SIGNATURE = "x-webhook-signature"
 MOST_TEXT = 65_536
@@ -62,11 +64,12 @@ class Webhooks:
     def __init__(self, engine: "Engine", clock: Callable[[], datetime]) -> None:
         self._engine = engine
         self._clock = clock
+        self._nobodys = engine.secrets.seal(secrets.token_hex(32))
 
     def create(self, conn: sqlite3.Connection, new: NewWebhook, owner: str) -> tuple[sqlite3.Row, str]:
         """A webhook whose tasks are the owner's, and its secret."""
-        self._engine.tasks.check(conn, new.agent, new.schema)
-        secret = _strong(new.secret) or secrets.token_hex(32)
+        self._check(conn, new)
+        secret = _given(new.secret) or secrets.token_hex(32)
         sealed = self._engine.secrets.seal(secret)
         return store.create(conn, WEBHOOK, replace(new, secret=""), owner=owner, sealed_secret=sealed), secret
 
@@ -74,20 +77,22 @@ class Webhooks:
         """The webhook with the patch merged in."""
         row = store.get(conn, WEBHOOK, name)
         new = replace(store.definition(row, WEBHOOK), **changes(patch))
-        self._engine.tasks.check(conn, new.agent, new.schema)
-        sealed = self._engine.secrets.seal(_strong(new.secret)) or row["sealed_secret"]
+        self._check(conn, new)
+        sealed = self._engine.secrets.seal(_given(new.secret)) or row["sealed_secret"]
         return store.update(conn, WEBHOOK, replace(new, secret=""), sealed_secret=sealed)
+
+    def _check(self, conn: sqlite3.Connection, webhook: NewWebhook) -> None:
+        if webhook.enabled:  # one whose agent is gone can be laid to rest
+            self._engine.tasks.check(conn, webhook.agent, webhook.schema)
 
     async def receive(self, request: Request[AsyncIterator[bytes]]) -> Received:
         """A task out of a signed request.
 
         The header X-Webhook-Timestamp has the seconds since 1970, X-Webhook-Signature the HMAC-SHA256 of timestamp, a
-        dot and body under the webhook's secret, in hex behind `sha256=`.
+        dot and body under the webhook's secret, in hex behind `sha256=`. Who does not have the secret is not told
+        whether there is such a webhook.
         """
         engine, name = self._engine, request.path["name"]
-        row = await engine.db.read(store.find, WEBHOOK, name)
-        if row is None or not store.definition(row, WEBHOOK).enabled:
-            raise NotFound(f"There is no webhook '{name[:255]}'")
         stamp = request.headers.get(TIMESTAMP, "")
         window = engine.settings.of(WebhookSettings).webhook_window
         if not re.fullmatch(r"[0-9]{1,12}", stamp) or abs(self._clock().timestamp() - int(stamp)) > window:
@@ -95,7 +100,8 @@ class Webhooks:
                 f"X-Webhook-Timestamp must be the present time in seconds since 1970, within {window:g} s"
             )
         body = await _read(request.body, engine.settings.core.max_body_bytes)
-        secret = resolved(engine.secrets.open(row["sealed_secret"]))
+        row = await engine.db.read(store.find, WEBHOOK, name)
+        secret = self._secret(name, row["sealed_secret"] if row else self._nobodys)
         expected = hmac.digest(secret.encode(), stamp.encode() + b"." + body, hashlib.sha256)
         given = request.headers.get(SIGNATURE, "").lower().encode("latin-1", "replace")
         if not hmac.compare_digest(given, b"sha256=" + expected.hex().encode()):
@@ -107,13 +113,23 @@ class Webhooks:
         engine.tasks.wake()
         return Received(task_id=task.id, status=task.status)
 
+    def _secret(self, name: str, sealed: bytes) -> str:
+        """The secret of a webhook; where that is unknown or too short, one that nobody has."""
+        try:
+            return _strong(resolved(self._engine.secrets.open(sealed)))
+        except EngineError as error:
+            log.warning("webhook %s takes no request: %s", name, error)
+            return secrets.token_hex(32)
+
     def _fire(
         self, conn: sqlite3.Connection, name: str, signature: bytes, expires_at: float, body: bytes
     ) -> Task | EngineError:
         row = store.get(conn, WEBHOOK, name)
+        webhook: NewWebhook = store.definition(row, WEBHOOK)
+        if not webhook.enabled:
+            raise NotFound(f"The webhook '{name}' is disabled")
         if not store.is_new(conn, name, signature, expires_at, self._clock().timestamp()):
             raise Conflict("This very request has come before, and its task was made", code="replayed")
-        webhook: NewWebhook = store.definition(row, WEBHOOK)
         new = NewTask(
             agent=webhook.agent,
             title=" ".join(rendered(webhook.title, body).split())[:256] or webhook.name,
@@ -156,13 +172,21 @@ def _at(value: Any, path: list[str]) -> Any:
 
 
 def _written(value: Any) -> str:
-    if value is None:
+    if value is None or isinstance(value, str):
+        return value or ""
+    try:
+        return msgspec.json.encode(value).decode()
+    except RecursionError:  # nested as deep as could just be read
         return ""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _given(secret: str) -> str:
+    """A secret of an operator's; that of a variable is looked at when a request comes."""
+    return secret if not secret or secret.startswith("${") else _strong(secret)
 
 
 def _strong(secret: str) -> str:
-    if secret and not secret.startswith("${") and len(secret) < LEAST_SECRET:
+    if len(secret) < LEAST_SECRET:
         words = f"is shorter than {LEAST_SECRET} characters"
         raise InvalidRequest(f"The secret {words}", details=[Detail("$.secret", words)])
     return secret

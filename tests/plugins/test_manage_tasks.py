@@ -15,6 +15,7 @@ from bytebrew.errors import ToolError
 from bytebrew.store import agents
 from bytebrew.tools import Call, Tool
 from tests.ledger import Ledger
+from tests.tables import token_with
 from tests.test_confirmations import PAY, Setup, configure, engine_on, processes, say
 from tests.test_recovery import pending
 
@@ -292,6 +293,8 @@ async def test_a_task_of_its_list_is_handed_over(served: Served) -> None:
     assert (given["mode"], given["agent"]) == ("background", "clerk")
     task = await until(served.client, mine["id"], "completed")
     assert (task["result"], task["session_id"] == "s1") == ("did it", False)
+    again = await ada("assign", task_id=mine["id"], agent_id="clerk")  # as after a crash in the midst of it
+    assert again["agent"] == "clerk"
     begun = await ada("create", title="t")
     await ada("start", task_id=begun["id"])
     assert "has begun" in await refused(ada, "assign", task_id=begun["id"], agent_id="clerk")
@@ -305,15 +308,60 @@ async def task_of(served: Served, steps: Any) -> dict[str, Any]:
     return task
 
 
-async def test_work_within_work_lies_below_it_and_ends_with_it(served: Served) -> None:
-    more = {"action": "create", "title": '[["x", 30.0]]', "agent_id": "clerk"}
+@pytest.mark.parametrize(("given", "status"), [({"agent_id": "clerk"}, "in_progress"), ({}, "pending")])
+async def test_work_within_work_lies_below_it_and_ends_with_it(
+    served: Served, given: dict[str, str], status: str
+) -> None:
+    more = {"action": "create", "title": '[["x", 30.0]]', **given}
     task = await task_of(served, [[["manage_tasks", more]], [30.0]])
     with anyio.fail_after(10):
         while not (below := (await served.client.get(f"/api/v1/tasks/{task['id']}/subtasks")).json()):
             await asyncio.sleep(0.01)
-    await until(served.client, below[0]["id"], "in_progress")
+    await until(served.client, below[0]["id"], status)
+    await served.client.delete(f"/api/v1/tasks/{task['id']}")
+    assert (await until(served.client, below[0]["id"], "cancelled"))["agent"] == given.get("agent_id", "test")
+
+
+async def test_work_of_a_spawned_agent_lies_below_the_task_too(served: Served) -> None:
+    await served.client.patch("/api/v1/agents/clerk", json={"tools": ["manage_tasks"]})
+    more = [["manage_tasks", {"action": "create", "title": '[["x", 30.0]]', "agent_id": "clerk"}], ["ok"]]
+    task = await task_of(served, [[["spawn_clerk", {"message": json.dumps([[more[0]], more[1]])}]], [30.0]])
+    with anyio.fail_after(10):
+        while not (below := (await served.client.get(f"/api/v1/tasks/{task['id']}/subtasks")).json()):
+            await asyncio.sleep(0.01)
     await served.client.delete(f"/api/v1/tasks/{task['id']}")
     assert (await until(served.client, below[0]["id"], "cancelled"))["agent"] == "clerk"
+
+
+async def test_a_conversation_that_follows_on_a_task_may_hand_work_over(served: Served) -> None:
+    task = await task_of(served, [["done"]])
+    await until(served.client, task["id"], "completed")
+    more = {"action": "create", "title": '[["did it"]]', "agent_id": "clerk"}
+    talk = say(served.client, [[["manage_tasks", more]], [None]], session_id=task["session_id"])
+    await talk.end()
+    [result] = talk.datas("tool_result")
+    assert not result["has_error"], result
+    made = json.loads(result["output"])
+    assert "parent_task_id" not in made
+    await until(served.client, made["id"], "completed")
+
+
+async def test_the_list_is_the_conversations_whoever_speaks_in_it(served: Served) -> None:
+    token = await token_with(served.engine, "chat", "tasks", name="ada")
+    headers = {"authorization": f"Bearer {token.token}"}
+    async with httpx.AsyncClient(base_url=served.client.base_url, headers=headers) as ada:
+        talk = say(ada, [[["manage_tasks", {"action": "create", "title": "hers"}]], ["ok"]])
+        await talk.end()
+        hers = json.loads(talk.datas("tool_result")[0]["output"])["id"]
+        steps = [
+            [["manage_tasks", {"action": "start", "task_id": hers}]],
+            [["manage_tasks", {"action": "create_subtask", "parent_task_id": hers, "title": "an admin's"}]],
+            ["ok"],
+        ]
+        talk = say(served.client, steps, session_id=talk.session_id)
+        await talk.end()
+        assert [result["has_error"] for result in talk.datas("tool_result")] == [False, False]
+        assert titles((await ada.get("/api/v1/tasks")).json()["tasks"]) == ["an admin's", "hers"]
 
 
 @pytest.mark.parametrize(

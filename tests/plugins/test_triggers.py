@@ -240,6 +240,22 @@ async def test_a_schedule_without_its_agent_says_so_and_goes_on(caplog: pytest.L
         assert gone["next_at"] == "2026-03-21T12:05:00Z"
 
 
+async def test_a_schedule_whose_time_zone_is_gone_stops_no_other() -> None:
+    clock = Clock()
+    async with engine_at(clock) as (engine, client):
+        for name in ("gone", "here"):
+            await made(client, SCHEDULES, name=name, cron="5 12 * * *")
+        sql = "update triggers_schedules set definition = json_set(definition, '$.timezone', 'Mars') where name = ?"
+        await engine.db.write(lambda conn: conn.execute(sql, ("gone",)))
+        clock.moment = NOON + timedelta(minutes=5)
+        await of(engine).fire()
+        assert [task["title"] for task in await tasks(client)] == ["here"]
+        gone = (await client.get(f"{SCHEDULES}/gone")).json()
+        assert (gone["next_at"], gone["last_error"]) == (None, "'Mars' is not a time zone")
+        mended = (await client.patch(f"{SCHEDULES}/gone", json={"timezone": "UTC"})).json()
+        assert mended["next_at"] == "2026-03-21T12:05:00Z"
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "path"),
     [
@@ -262,21 +278,30 @@ async def test_a_schedule_that_does_not_fit_is_refused(fields: dict[str, Any], s
         refused_as(await client.post(SCHEDULES, json=body), 409, "conflict")
 
 
-FAST = """
+CLOCKED = """
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from bytebrew_triggers import Triggers
 
-OFFSET = float((Path(__file__).parent / "offset").read_text())
-plugin = Triggers(lambda: datetime.now(UTC) + timedelta(seconds=OFFSET))
+begun = []
+
+
+def clock():
+    begun.append(time.monotonic())
+    moment = datetime.fromisoformat((Path(__file__).parent / "moment").read_text())
+    return moment + timedelta(seconds=begun[-1] - begun[0])
+
+
+plugin = Triggers(clock)
 """
+"""A clock that shows the moment in the file when it is first looked at, however long the engine takes to get there."""
 
 
 @pytest.mark.timeout(90)
 async def test_each_moment_makes_one_task_though_the_engine_is_killed(tmp_path: Path) -> None:
-    install(tmp_path / "plugins", "clocked", FAST)
+    install(tmp_path / "plugins", "clocked", CLOCKED)
     info = next((tmp_path / "plugins").glob("*.dist-info")) / "entry_points.txt"
     info.write_text(info.read_text().strip() + ":plugin\n")
     settings = {
@@ -290,8 +315,13 @@ async def test_each_moment_makes_one_task_though_the_engine_is_killed(tmp_path: 
 
     def at(moment: datetime) -> None:
         """The next engine's clock."""
-        offset = (moment - datetime.now(UTC)).total_seconds()
-        (tmp_path / "plugins" / "offset").write_text(str(offset))
+        (tmp_path / "plugins" / "moment").write_text(moment.isoformat())
+
+    async def there_are(client: httpx.AsyncClient, count: int) -> None:
+        """What was missed is made up for; moments that are missed together would be one task."""
+        with anyio.fail_after(10):
+            while len(await tasks(client, "schedule")) < count:
+                await anyio.sleep(0.01)
 
     at(boundary - timedelta(seconds=30))
     with serving(tmp_path / "data", settings) as process:
@@ -300,13 +330,16 @@ async def test_each_moment_makes_one_task_though_the_engine_is_killed(tmp_path: 
             assert (await client.post(SCHEDULES, json=body)).status_code == 201
         process.kill()
     for n in range(rounds):
-        at(boundary + timedelta(minutes=n) - timedelta(seconds=1.2))
+        at(boundary + timedelta(minutes=n) - timedelta(seconds=0.5))
         with serving(tmp_path / "data", settings) as process:
-            await anyio.sleep(chance.uniform(0.0, 0.6))
+            async with httpx.AsyncClient(base_url=process.url, headers=headers) as client:
+                await there_are(client, n)
+            await anyio.sleep(chance.uniform(0.0, 0.8))
             process.kill()
     at(boundary + timedelta(minutes=rounds) - timedelta(seconds=30))
     with serving(tmp_path / "data", settings) as process:
         async with httpx.AsyncClient(base_url=process.url, headers=headers) as client:
+            await there_are(client, rounds)
             await anyio.sleep(0.3)
             found = await tasks(client, "schedule")
             schedule = (await client.get(f"{SCHEDULES}/tea")).json()
@@ -366,6 +399,11 @@ async def test_a_body_of_any_kind_is_taken_as_it_is() -> None:
 )
 def test_a_template_is_filled_from_the_body(template: str, text: str) -> None:
     assert rendered(template, b'{"a": {"b": [1, {"c": "d"}]}, "e-f": null, "body": "x"}') == text
+
+
+def test_a_body_of_any_depth_is_taken() -> None:
+    for depth in range(700, 1010):
+        rendered("{{body.a}}", b'{"a": ' + b"[" * depth + b"]" * depth + b"}")
 
 
 def test_what_a_body_says_is_no_template() -> None:
@@ -450,9 +488,13 @@ async def test_a_replayed_request_is_refused_also_after_a_restart(tmp_path: Path
         clock.moment = NOON + timedelta(seconds=601)
         refused_as(await send(client, b"{}", ahead), 401, "unauthorized")
         assert (await send(client, b"[]", signed(b"[]", clock.moment))).status_code == 202
-        assert len(await tasks(client)) == 2
+        clock.moment = NOON + timedelta(seconds=599)  # it was set back
+        refused_as(await send(client, b"{}", ahead), 409, "replayed")
+        clock.moment = NOON + timedelta(hours=2)
+        assert (await send(client, b"[]", signed(b"[]", clock.moment))).status_code == 202
+        assert len(await tasks(client)) == 3
         count = await engine.db.read(lambda conn: conn.execute("select count(*) from triggers_signatures").fetchone())
-        assert count[0] == 1, "what has expired is forgotten"
+        assert count[0] == 1, "what has long expired is forgotten"
 
 
 async def test_one_of_racing_replays_makes_the_task() -> None:
@@ -477,13 +519,55 @@ async def test_a_body_over_the_limit_is_refused() -> None:
         refused_as(await send(client, b"x" * 2001), 413, "payload_too_large")
 
 
-async def test_an_unknown_and_a_disabled_webhook_are_not_there() -> None:
+async def test_a_disabled_webhook_is_not_there_until_it_is_enabled() -> None:
     async with engine_at(Clock()) as (_, client):
         await made(client, WEBHOOKS, name="orders", secret=SECRET, enabled=False)
         refused_as(await send(client), 404, "not_found")
-        refused_as(await send(client, name="nothing"), 404, "not_found")
         await client.patch(f"{WEBHOOKS}/orders", json={"enabled": True})
         assert (await send(client)).status_code == 202
+
+
+@pytest.mark.parametrize("body", [b"{}", b"x" * 3000], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "headers",
+    [{"X-Webhook-Signature": ""}, signed(b"{}", "1"), signed(b"{}", secret="what-somebody-guesses")],
+    ids=["none", "old", "bad"],
+)
+async def test_a_stranger_does_not_learn_which_webhooks_there_are(headers: dict[str, str], body: bytes) -> None:
+    async with engine_at(Clock(), BYTEBREW_MAX_BODY_BYTES="2000") as (_, client):
+        await made(client, WEBHOOKS, name="orders", secret=SECRET)
+        await made(client, WEBHOOKS, name="rests", secret=SECRET, enabled=False)
+        await made(client, WEBHOOKS, name="unset", secret="${NO_SUCH_SECRET}")
+        nowhere, *there = [await send(client, body, headers, name) for name in ("none", "orders", "rests", "unset")]
+        assert nowhere.status_code in (401, 413)
+        assert {(one.status_code, one.text) for one in there} == {(nowhere.status_code, nowhere.text)}
+
+
+@pytest.mark.parametrize("secret", ["${HOOK_SECRET:-}", "${HOOK_SECRET:-short}", "${HOOK_SECRET}", "${x"])
+@pytest.mark.parametrize("value", [None, "", "fifteen-letters"])
+async def test_a_secret_that_is_unset_or_short_when_it_is_needed_opens_nothing(
+    secret: str, value: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("HOOK_SECRET", value)
+    async with engine_at(Clock()) as (_, client):
+        await made(client, WEBHOOKS, name="orders", secret=secret)
+        for guess in ("", "short", "fifteen-letters", secret):
+            refused_as(await send(client, b"{}", signed(b"{}", secret=guess)), 401, "unauthorized")
+        assert await tasks(client) == []
+    assert "webhook orders takes no request" in caplog.text
+
+
+async def test_what_has_lost_its_agent_can_be_laid_to_rest() -> None:
+    async with engine_at(Clock()) as (_, client):
+        await client.post("/api/v1/agents", json={"name": "spare", "model": "test"})
+        await made(client, SCHEDULES, name="tea", cron="5 12 * * *", agent="spare")
+        await made(client, WEBHOOKS, name="orders", secret=SECRET, agent="spare")
+        await client.delete("/api/v1/agents/spare")
+        for url in (f"{SCHEDULES}/tea", f"{WEBHOOKS}/orders"):
+            assert (await client.patch(url, json={"enabled": False})).status_code == 200
+            refused_as(await client.patch(url, json={"enabled": True}), 422, "unprocessable", "$.agent")
+            assert (await client.patch(url, json={"enabled": True, "agent": "test"})).status_code == 200
 
 
 async def test_a_webhook_without_its_agent_says_so_and_can_be_sent_again() -> None:
@@ -517,6 +601,15 @@ async def test_a_secret_is_shown_once_and_lies_sealed(tmp_path: Path) -> None:
     raw = b"".join(path.read_bytes() for path in tmp_path.glob("bytebrew.db*"))
     assert secret.encode() not in raw
     assert SECRET.encode() not in raw
+
+
+async def test_a_trigger_with_an_idempotency_key_is_made_once() -> None:
+    async with engine_at(Clock()) as (_, client):
+        for url, body in ((SCHEDULES, {"name": "tea", "cron": "0 9 * * *"}), (WEBHOOKS, {"name": "orders"})):
+            headers = {"idempotency-key": "k"}
+            answers = [await client.post(url, json={**body, "agent": "test"}, headers=headers) for _ in range(2)]
+            assert [answer.status_code for answer in answers] == [201, 201]
+            assert answers[0].content == answers[1].content
 
 
 async def test_triggers_need_the_scope_config() -> None:

@@ -396,6 +396,17 @@ async def test_cancel_spares_a_chat_in_the_tasks_session(served: Served) -> None
     assert chat.datas("message")[-1]["content"] == "chatting"
 
 
+async def test_an_agent_is_told_its_task_though_its_owner_has_talked_to_it_before(served: Served) -> None:
+    client = served.client
+    blocker = await made(client, mode="interactive")
+    task = await made(client, [["done it"]], schema="test", blocked_by=[blocker["id"]])
+    body = {"message": json.dumps([["hello"]]), "session_id": task["session_id"]}
+    assert await Talk(client, "POST", "/api/v1/schemas/test/chat", json=body).end()
+    await client.patch(f"{TASKS}/{task['id']}", json={"blocked_by": []})
+    ended = await until(client, task["id"], "completed", "failed")
+    assert (ended["status"], ended["result"]) == ("completed", "done it")
+
+
 async def test_a_task_started_by_hand_is_left_to_that_hand(served: Served) -> None:
     client = served.client
     task = await made(client, require_approval=True)
