@@ -6,10 +6,12 @@ import os
 import signal
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -19,7 +21,7 @@ from bytebrew import config_file, db, logs, retention, server, settings
 from bytebrew.checking import parse
 from bytebrew.config_file import lines
 from bytebrew.doctor import examine
-from bytebrew.documents import InvalidConfig, Problem
+from bytebrew.documents import InvalidConfig, Problem, contents
 from bytebrew.engine import Engine
 from bytebrew.errors import BootError, EngineError, SettingsError
 from bytebrew.plugins import Plugins
@@ -181,18 +183,17 @@ def revoke_token(key: str) -> None:
 
 
 @contextmanager
-def _opened() -> Iterator[tuple[Engine, sqlite3.Connection]]:
-    engine = Engine(os.environ)
+def _opened(engine: Engine) -> Iterator[sqlite3.Connection]:
     engine.migrate()
     with closing(db.connect(engine.db.path)) as conn:
         conn.execute("begin immediate")
-        yield engine, conn
+        yield conn
         conn.execute("commit")
 
 
 @contextmanager
 def _database() -> Iterator[sqlite3.Connection]:
-    with _opened() as (_, conn):
+    with _opened(Engine(os.environ)) as conn:
         yield conn
 
 
@@ -214,12 +215,13 @@ def export_config(url: str | None, output: Path | None) -> None:
     if url:
         text = _asked(url, "GET", "export").decode()
     else:
-        with _opened() as (engine, conn):
+        engine = Engine(os.environ)
+        with _opened(engine) as conn:
             text = config_file.text_of(config_file.export(conn, engine)[0])
     if output:
-        output.write_text(text)
+        output.write_text(text, encoding="utf-8")
     else:
-        click.echo(text, nl=False)
+        click.echo(text.encode(), nl=False)
 
 
 @configuration.command("import")
@@ -246,28 +248,45 @@ def diff_config(url: str | None, replace: bool, file: Path) -> None:
 def validate_config(url: str | None, file: Path) -> None:
     """Check FILE and name every problem with its line and column."""
     plan = _plan(file, url, replace=False, dry_run=True)
-    click.echo(f"{file} is valid: {', '.join(f'{count} {key}' for key, count in plan.imported.items() if count)}")
+    counts = [f"{count} {key}" for key, count in plan.imported.items() if count]
+    click.echo(f"{file} is valid: {', '.join(counts) or 'there is nothing in it'}")
 
 
 def _plan(file: Path, url: str | None, *, replace: bool, dry_run: bool) -> config_file.Plan:
     """What an import does; every problem on a line of its own where it cannot be."""
-    raw = file.read_bytes()
     try:
         if url:
             query = f"import?mode={'replace' if replace else 'merge'}&dry_run={str(dry_run).lower()}"
-            answer = msgspec.json.decode(_asked(url, "POST", query, raw))
-            ending = "_imported"
-            counts = {key.removesuffix(ending): count for key, count in answer.items() if key.endswith(ending)}
-            plan = msgspec.convert({**answer, "imported": counts}, config_file.Plan)
+            plan = _plan_of(_asked(url, "POST", query, file.read_bytes()))
         else:
-            with _opened() as (engine, conn):
-                parsed = parse(raw, engine.sections)
-                plan = config_file.apply(conn, engine, parsed, replace=replace, dry_run=dry_run)
+            with _planning(dry_run) as engine:
+                parsed = parse(contents(file, engine.settings.core.max_body_bytes), engine.sections)
+                with _opened(engine) as conn:
+                    plan = config_file.apply(conn, engine, parsed, replace=replace, dry_run=dry_run)
     except InvalidConfig as error:
         raise click.ClickException("\n".join(["nothing was changed", *lines(file, error.details)])) from error
     for line in lines(file, plan.warnings):
         click.echo(f"warning: {line}", err=True)
     return plan
+
+
+def _plan_of(answer: bytes) -> config_file.Plan:
+    try:
+        fields, ending = msgspec.json.decode(answer, type=dict[str, Any]), "_imported"
+        counts = {key.removesuffix(ending): count for key, count in fields.items() if key.endswith(ending)}
+        return msgspec.convert({**fields, "imported": counts}, config_file.Plan)
+    except msgspec.MsgspecError as error:
+        raise BootError(f"that is no answer of a ByteBrew engine: {error}") from error
+
+
+@contextmanager
+def _planning(dry_run: bool) -> Iterator[Engine]:
+    """An engine on the data folder; where a dry run finds none, on a new one, which goes again."""
+    if not dry_run or (settings.read(os.environ, [Core], whole=False).core.data_dir / "bytebrew.db").exists():
+        yield Engine(os.environ)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Engine({**os.environ, "BYTEBREW_DATA_DIR": folder})
 
 
 def _tell(plan: config_file.Plan) -> None:
@@ -286,17 +305,20 @@ def _asked(url: str, method: str, path: str, body: bytes | None = None) -> bytes
     token = settings.read(os.environ, [Core], whole=False).core.token
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/x-yaml"}
     parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise click.UsageError("--url takes an http or https URL, such as http://127.0.0.1:8443")
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    with closing(kind(parts.netloc, timeout=60)) as connection:
-        try:
+    try:
+        with closing(kind(parts.netloc, timeout=60)) as connection:
             connection.request(method, f"{parts.path.rstrip('/')}/api/v1/config/{path}", body, headers)
             answer = connection.getresponse()
             raw = answer.read()
-        except (OSError, HTTPException) as error:
-            raise BootError(f"{url} cannot be reached: {error}") from error
-    if answer.status == 200:
+    except (OSError, HTTPException) as error:
+        raise BootError(f"{url} cannot be reached: {error}") from error
+    told = (answer.getheader("content-type") or "").partition(";")[0]
+    if answer.status == 200 and told == ("application/x-yaml" if method == "GET" else "application/json"):
         return raw
-    refusal = msgspec.json.decode(raw) if answer.getheader("content-type") == "application/json" else {}
+    refusal = msgspec.json.decode(raw) if told == "application/json" else {}
     if any("line" in detail for detail in refusal.get("details", ())):
         raise InvalidConfig([msgspec.convert(detail, Problem) for detail in refusal["details"]])
     raise BootError(f"{url} answered {answer.status}: {refusal.get('message', 'it is no ByteBrew engine')}")

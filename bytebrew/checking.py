@@ -1,7 +1,7 @@
 """What a configuration file says, item by item: each field as its type, and every problem with its place."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -13,8 +13,9 @@ from bytebrew.documents import Node, Place, Problem, read
 from bytebrew.sections import ConfigSection
 from bytebrew.variables import expanded
 
-STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
-"""A step of a path as msgspec writes it: a field, or a place in a list."""
+_AT = re.compile(r" - at `(key` in `)?\$(.*)`$")
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
+"""A step of a path as msgspec writes it: a field, a place in a list, or some key of a mapping."""
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$")
 _MISSING = re.compile(r"Object missing required field `(.*)`$")
 _MOST = 20
@@ -27,6 +28,26 @@ class Given(Struct):
     place: Place
     node: Node
     value: Any
+
+    def lacks(self, kind: type[Struct]) -> list[str]:
+        """The fields that a new item needs and this one has not."""
+        needed = [field.encode_name for field in fields_of(kind) if field.required]
+        return [name for name in needed if name != "name" and name not in self.value]
+
+    def spot(self, path: str, aliases: Mapping[str, str]) -> Node:
+        """The node at a path of the item, or the deepest on the way there."""
+        node, rest = self.node, path[1:]
+        while rest:
+            names = aliases if node is self.node else {}
+            value = node.value
+            inner = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else ())
+            steps = ((f"[{key}]" if isinstance(key, int) else f".{names.get(key, key)}", one) for key, one in inner)
+            found = [(step, one) for step, one in steps if rest.startswith(step) and rest[len(step) :][:1] in "[."]
+            if not found:
+                break
+            step, node = max(found, key=lambda one: len(one[0]))  # a key may have dots
+            rest = rest[len(step) :]
+        return node
 
 
 class Parsed(Struct):
@@ -95,38 +116,54 @@ class _Checking:
         """The value as its type, or UNSET; each part that does not fit is noted, and taken out to find the next."""
         for _ in range(_MOST):
             notes = len(self._found.problems), len(self._found.warnings)
-            value = self._plain(node, keys)
             try:
-                return msgspec.convert(
-                    value, kind, strict=value == plain(node)
-                )  # a variable is text, whatever it stands for
+                return self._converted(node, kind, keys)
             except msgspec.ValidationError as error:
                 unset = [one.message.partition(" ")[0] for one in self._found.warnings[notes[1] :]]
                 del self._found.problems[notes[0] :], self._found.warnings[notes[1] :]  # they are found once more
-                if not self._taken_out(node, kind, path, str(error), unset):
+                if not self._taken_out(node, kind, path, keys, str(error), unset):
                     break
         return UNSET
 
-    def _taken_out(self, node: Node, kind: Any, path: str, words: str, unset: list[str]) -> bool:
+    def _converted(self, node: Node, kind: Any, keys: tuple[str, ...]) -> Any:
+        value = self._plain(node, keys)
+        return msgspec.convert(value, kind, strict=value == plain(node))  # a variable is text, whatever it stands for
+
+    def _taken_out(self, node: Node, kind: Any, path: str, keys: tuple[str, ...], words: str, unset: list[str]) -> bool:
         """Notes what msgspec says at its place and takes that part out; False where it is the whole value."""
-        words, _, at = words.partition(" - at `$")
+        found = _AT.search(words)
+        of_key, at = found.groups() if found else (None, "")
         spot, parent, key = node, node, None
-        for name, number in STEP.findall(at.removesuffix("`")):
-            step = name or int(number)
+
+        def same() -> bool:
+            notes = len(self._found.problems), len(self._found.warnings)
+            try:
+                self._converted(node, kind, keys)
+            except msgspec.ValidationError as error:
+                return str(error) == words
+            finally:
+                del self._found.problems[notes[0] :], self._found.warnings[notes[1] :]
+            return False
+
+        for name, number in _STEP.findall(at):
             inner = spot.value
+            step = name or (_culprit(spot, same) if number == "..." else int(number))
             if not (step in inner if isinstance(inner, dict) else isinstance(step, int) and step < len(inner)):
                 break
-            path += f".{name}" if name else f"[{spot.written(int(number))}]"
+            path += f".{step}" if isinstance(step, str) else f"[{spot.written(step)}]"
             spot, parent, key = inner[step], spot, step
-        place = spot.place
-        if (unknown := _UNKNOWN.match(words)) and isinstance(spot.value, dict) and unknown[1] in spot.value:
+        place, said = spot.place, words[: found.start()] if found else words
+        if of_key and isinstance(spot.value, dict):
+            parent, key = spot, _culprit(spot, same)
+            path, place = f"{path}.{key}", spot.keys[key]
+        elif (unknown := _UNKNOWN.match(said)) and isinstance(spot.value, dict) and unknown[1] in spot.value:
             parent, key, place = spot, unknown[1], spot.keys[unknown[1]]
-            path, words = f"{path}.{key}", f"there is no field '{key[:100]}'{near(key, _names(kind))}"
+            path, said = f"{path}.{key}", f"there is no field '{key[:100]}'{near(key, _names(kind))}"
         if unset:
-            words += f"; {', '.join(unset[:5])} is not set"
-        missing = _MISSING.match(words)
+            said += f"; {', '.join(unset[:5])} is not set"
+        missing = _MISSING.match(said)
         if not (missing and any(self._meant(path, missing[1], one) for one in self._found.problems[-_MOST:])):
-            self._found.note(Problem(path[:300], words[:500], *place))
+            self._found.note(Problem(path[:300], said[:500], *place))
         if key is not None:
             parent.take_out(key)
         return key is not None
@@ -152,6 +189,18 @@ class _Checking:
             return node.value
         self._found.warnings += [node.problem(path, f"{name} is not set, so this is empty there") for name in missing]
         return text
+
+
+def _culprit(spot: Node, same: Callable[[], bool]) -> str:
+    """The first key of a mapping at which it fails in the same way, for msgspec does not tell it."""
+    whole, keys = spot.value, list(spot.value)
+    while len(keys) > 1:
+        half = keys[: len(keys) // 2]
+        spot.value = {key: whole[key] for key in half}
+        keys = half if same() else keys[len(half) :]
+    spot.value = whole
+    found: str = keys[0]
+    return found
 
 
 def _names(kind: Any) -> set[str]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import re
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio.to_thread
 import msgspec
-from msgspec import NODEFAULT, UNSET, Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import fields as fields_of
 
 from bytebrew.auth import Actor
-from bytebrew.checking import STEP, Given, Parsed, parse
-from bytebrew.documents import InvalidConfig, Node, Place, Problem, write
-from bytebrew.errors import EngineError, SettingsError, Unprocessable
+from bytebrew.checking import Given, Parsed, parse
+from bytebrew.documents import MAX_PROBLEMS, InvalidConfig, Node, Problem, contents, write
+from bytebrew.errors import EngineError, Forbidden, InvalidRequest, SettingsError, Unprocessable
 from bytebrew.sections import ConfigSection
-from bytebrew.variables import escaped, expanded, placeholder
+from bytebrew.variables import escaped, expanded, placeholder, variable, variables_in
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -72,7 +71,8 @@ class Plan(Struct, frozen=True):
 def ordered(engine: "Engine") -> list[ConfigSection]:
     """The sections in the order in which they are applied and written."""
     ranks = {"models": 0, "agents": 2, "schemas": 3, "settings": 4}
-    return sorted(engine.sections.values(), key=lambda one: ranks.get(one.key, 1 if one.after == "models" else 5))
+    found = sorted(engine.sections.values(), key=lambda one: one.key)
+    return sorted(found, key=lambda one: ranks.get(one.key, 1 if one.after == "models" else 5))
 
 
 def state(conn: sqlite3.Connection, engine: "Engine") -> State:
@@ -86,7 +86,7 @@ def _plainly(value: Any) -> Any:
 
 def masked(engine: "Engine", whole: State) -> dict[str, dict[str, Any]]:
     """The same with `${VAR}` in place of each credential, and without sections that are empty."""
-    taken: set[str] = set()
+    taken = set(variables_in(msgspec.json.encode(whole).decode()))  # each stands for something else already
 
     def shown(section: ConfigSection, name: str, path: tuple[str, ...], value: Any) -> Any:
         if isinstance(value, dict):
@@ -97,7 +97,7 @@ def masked(engine: "Engine", whole: State) -> dict[str, dict[str, Any]]:
         if not isinstance(value, str):
             return value
         if section.is_secret(path):
-            return (placeholder(value) or _variable((name, *path), taken)) if value else UNSET
+            return (placeholder(value) or variable((name, *path), taken)) if value else UNSET
         return value if section.keeps_variables else escaped(value)
 
     sections = {one.key: one for one in ordered(engine)}
@@ -124,17 +124,6 @@ def text_of(shown: Mapping[str, Any]) -> str:
     return HEADER + write(shown)
 
 
-def _variable(parts: Sequence[str], taken: set[str]) -> str:
-    name = re.sub(r"[^A-Z0-9]", "_", "_".join(parts).upper())[:200]
-    name = f"_{name}" if name[0].isdigit() or name.startswith("BYTEBREW_") else name
-    unique, n = name, 1
-    while unique in taken:
-        n += 1
-        unique = f"{name}_{n}"
-    taken.add(unique)
-    return f"${{{unique}}}"
-
-
 def apply(
     conn: sqlite3.Connection,
     engine: "Engine",
@@ -148,8 +137,8 @@ def apply(
     """Merges a file into the tables of an open transaction, or with `dry_run` tells what would become of it.
 
     With `replace`, sections that the file has hold afterwards what it says and nothing else; credentials stay. Raises
-    InvalidConfig with every problem, and PreconditionFailed where the version is none of the expected ones: the caller
-    then rolls back.
+    InvalidConfig with every problem, and PreconditionFailed where the version is none of the expected ones; then all is
+    as it was.
     """
     before = state(conn, engine)
     now = version(masked(engine, before))
@@ -157,20 +146,25 @@ def apply(
         raise PreconditionFailed(
             f"The configuration is of version {now}; export it again", headers={"ETag": f'"{now}"'}
         )
+    keep = False
     conn.execute("savepoint config")
-    applying = _Applying(conn, engine, parsed, actor)
-    for section in ordered(engine):
-        applying.section(section, before[section.key], replace)
-    if replace:
-        for section in reversed(ordered(engine)):
-            applying.prune(section, before[section.key])
-    warnings = applying.warnings()
-    if applying.problems:
-        raise InvalidConfig(applying.problems)
-    after = state(conn, engine)
-    if dry_run:
-        conn.execute("rollback to config")
-    conn.execute("release config")
+    try:
+        applying = _Applying(conn, engine, parsed, actor)
+        for section in ordered(engine):
+            applying.section(section, before[section.key], replace)
+        if replace:
+            for section in reversed(ordered(engine)):
+                applying.prune(section, before[section.key])
+        warnings = applying.warnings()
+        if applying.problems:
+            raise InvalidConfig(applying.problems)
+        after = state(conn, engine)
+        keep = not dry_run
+    finally:
+        if conn.in_transaction:  # which a fault of the file itself has ended
+            if not keep:
+                conn.execute("rollback to config")
+            conn.execute("release config")
     return Plan(
         imported={section.key: len(parsed.items.get(section.key, ())) for section in ordered(engine)},
         changes=tuple(_changes(engine, parsed, before, after)),
@@ -186,63 +180,76 @@ class _Applying:
         self._parsed = parsed
         self._actor = actor
         self.problems = list(parsed.problems)
-        self._absent: set[str] = set()
+        self._absent: set[str] = set()  # what earlier sections lack, each for a problem that is told
         self._stored: list[tuple[ConfigSection, str, Given]] = []
         self._notes: list[Problem] = []
 
     def section(self, section: ConfigSection, old: Mapping[str, Any], replace: bool) -> None:
         """Stores the items that the file has."""
         changed: list[tuple[str, Given]] = []
+        failed: set[str] = set()
+        defaults = section.defaults()
         for name, given in self._parsed.items.get(section.key, {}).items():
             if section.item is not None:
-                given = Given(given.place, given.node, self._kept(section, name, given, old.get(name, {}), replace))
-            if name in old and _same(given.value, old[name]):
+                reset = defaults if replace and name in old else {}
+                given = Given(given.place, given.node, self._kept(section, name, given, old.get(name, {}), reset))
+            if name in old and _same(given.value, old[name], defaults):
                 self._stored.append((section, name, given))
-                continue
-            needed = [] if section.item is None or name in old else _needed(section.item, given.value)
-            if needed:
+            elif needed := [] if section.item is None or name in old else given.lacks(section.item):
                 path = f"$.{section.key}.{name}"
-                broken = any(one.path.startswith(f"{path}.") for one in self.problems)
-                if not broken:
-                    self.problems.append(Problem(path[:300], f"needs {' and '.join(needed)}", *given.place))
-                self._absent.add(name)
-                continue
-            with self._guarded(section, name, given):
-                section.put(self._conn, self._engine, self._actor, name, given.value)
-                changed.append((name, given))
-                self._stored.append((section, name, given))
+                if not self._broken(path):
+                    self._note(Problem(path[:300], f"needs {' and '.join(needed)}", *given.place))
+                failed.add(name)
+            else:
+                with self._guarded(section, name, given, failed):
+                    self._check(section)
+                    section.put(self._conn, self._engine, self._actor, name, given.value)
+                    changed.append((name, given))
+                    self._stored.append((section, name, given))
+        self._absent |= failed
         for name, given in changed:
-            with self._guarded(section, name, given):
+            with self._guarded(section, name, given, failed):
                 section.link(self._conn, self._engine, name, given.value)
 
     def prune(self, section: ConfigSection, old: Mapping[str, Any]) -> None:
         """Removes what the file does not have, if it has the section."""
-        place = self._parsed.places.get(section.key)
-        for name in old if place else ():
-            if name not in self._parsed.items.get(section.key, {}):
-                with self._guarded(section, name, Given(place or Place(1, 1), Node(None, place or Place(1, 1)), None)):
+        if place := self._parsed.places.get(section.key):
+            gone = [name for name in old if name not in self._parsed.items.get(section.key, {})]
+            whole = Given(place, Node(None, place), None)
+            for name in gone:
+                section.unlink(self._conn, self._engine, name)
+            for name in gone:
+                with self._guarded(section, name, whole, set()):
+                    self._check(section)
                     section.delete(self._conn, self._engine, name)
+
+    def _note(self, problem: Problem) -> None:
+        self.problems.append(problem)
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise InvalidConfig(self.problems)
+
+    def _broken(self, path: str) -> bool:
+        """Whether something below the path has been told already, and left out for what follows."""
+        return any(one.path.startswith((f"{path}.", f"{path}[")) for one in self._parsed.problems)
+
+    def _check(self, section: ConfigSection) -> None:
+        if not self._actor.is_admin and section.scope not in ("config", *self._actor.scopes):
+            raise Forbidden(f"Only callers with the scope '{section.scope}' may change {section.key}")
 
     def warnings(self) -> list[Problem]:
         """What the items that came in still lack, after what was noted on the way."""
         for section, name, given in self._stored:
-            with self._guarded(section, name, given):
+            with self._guarded(section, name, given, set()):
                 for words in section.warnings(self._conn, self._engine, name):
                     self._notes.append(Problem(f"$.{section.key}.{name}"[:300], words[:500], *given.place))
         return [*self._parsed.warnings, *self._notes]
 
-    def _kept(self, section: ConfigSection, name: str, given: Given, old: Mapping[str, Any], replace: bool) -> Any:
+    def _kept(
+        self, section: ConfigSection, name: str, given: Given, old: Mapping[str, Any], reset: Mapping[str, Any]
+    ) -> Any:
         """What was given, with the credentials that it does not replace, and for `replace` the defaults."""
-        value: dict[str, Any] = dict(given.value)
         opened = {secret.split(".")[0] for secret in section.secrets}
-        assert section.item is not None
-        types = {field.encode_name: field.type for field in fields_of(section.item)}
-        if replace and old:
-            for field in fields_of(section.item):
-                made = field.default_factory
-                default = field.default if made is NODEFAULT else made()
-                if field.encode_name not in value.keys() | opened and default not in (NODEFAULT, UNSET):
-                    value[field.encode_name] = default
+        value: dict[str, Any] = {key: one for key, one in reset.items() if key not in opened} | given.value
 
         def kept(path: tuple[str, ...], one: Any, stored: Any) -> Any:
             if isinstance(one, dict):
@@ -251,74 +258,59 @@ class _Applying:
             if not isinstance(one, str) or not section.is_secret(path):
                 return one
             stored = stored if isinstance(stored, str) else ""
-            where = Problem(".".join(("$", section.key, name, *path))[:300], "", *given.place)
+            place = given.spot(f"$.{'.'.join(path)}", section.aliases).place
+            where = Problem(".".join(("$", section.key, name, *path))[:300], "", *place)
             if one and not placeholder(one) and one != stored:
                 words = "is written out; write ${VAR} and keep it out of the file"
+                if variables_in(one):
+                    words = "is used as it stands: a credential is one ${VAR} and nothing else, or a word and one"
                 self._notes.append(msgspec.structs.replace(where, message=words))
             if one and placeholder(one):
                 try:
                     unset = bool(expanded(one)[1])
                 except ValueError as error:
-                    self.problems.append(msgspec.structs.replace(where, message=str(error)))
+                    self._note(msgspec.structs.replace(where, message=str(error)))
                     return stored
                 return stored if unset and stored and not placeholder(stored) else one
             return one or stored
 
-        for key in opened & value.keys():
-            secret = kept((key,), _plainly(value.pop(key)), old.get(key, ""))
-            if secret != "":
-                value[key] = msgspec.convert(secret, types[key])
+        for field in fields_of(section.item) if opened and section.item else ():
+            if (key := field.encode_name) in opened & value.keys():
+                secret = kept((key,), _plainly(value.pop(key)), old.get(key, ""))
+                if secret != "":
+                    value[key] = msgspec.convert(secret, field.type)
         return value
 
     @contextmanager
-    def _guarded(self, section: ConfigSection, name: str, given: Given) -> Iterator[None]:
+    def _guarded(self, section: ConfigSection, name: str, given: Given, failed: set[str]) -> Iterator[None]:
         """A savepoint; what is raised in it becomes problems at their places, unless it follows from another one."""
         self._conn.execute("savepoint item")
         try:
             yield
-        except EngineError as error:
+        except (EngineError, OverflowError) as caught:  # a column takes 64 bits, where the item's type takes more
+            error = caught if isinstance(caught, EngineError) else InvalidRequest("A number of it is too large")
             self._conn.execute("rollback to item")
-            self._absent.add(name)
+            failed.add(name)
             path = f"$.{section.key}.{name}"
             located = [(one.path, one.message) for one in error.details] if given.value is not None else []
             for inner, words in located or [("$", error.message)]:
-                spot = _spot(given.node, inner, section.aliases)
-                if not (isinstance(spot.value, str) and spot is not given.node and spot.value in self._absent):
-                    place = given.place if spot is given.node else spot.place
+                spot = given.spot(inner, section.aliases)
+                whole = spot is given.node
+                absent = isinstance(spot.value, str) and spot.value in self._absent
+                if whole or not (absent or self._broken(path + inner[1:])):
                     said = words if len(error.details) > 1 or given.value is None else error.message
-                    self.problems.append(Problem(f"{path}{inner[1:]}"[:300], said[:500].rstrip("."), *place))
+                    place = given.place if whole else spot.place
+                    self._note(Problem(f"{path}{inner[1:]}"[:300], said[:500].rstrip("."), *place))
         finally:
-            self._conn.execute("release item")
+            if self._conn.in_transaction:
+                self._conn.execute("release item")
 
 
-def _needed(kind: type[Struct], given: Mapping[str, Any]) -> list[str]:
-    return [
-        field.encode_name
-        for field in fields_of(kind)
-        if field.required and field.encode_name != "name" and field.encode_name not in given
-    ]
-
-
-def _same(given: Any, old: Any) -> bool:
-    given = _plainly(given)
+def _same(given: Any, old: Any, defaults: Mapping[str, Any]) -> bool:
+    """Whether an item would stay as it is; what `old` leaves out is the default."""
     if not isinstance(given, dict) or not isinstance(old, dict):
-        return bool(given == old)
-    return all(key in old and old[key] == value for key, value in given.items())
-
-
-def _spot(node: Node, path: str, aliases: Mapping[str, str]) -> Node:
-    """The node at a path of the item, or the deepest on the way there."""
-    for name, number in STEP.findall(path[1:]):
-        inner = node.value
-        if isinstance(inner, dict):
-            named = [name, *(alias for alias, field in aliases.items() if field == name)]
-            step: Any = next((one for one in named if one in inner), None)
-        else:
-            step = int(number) if number and isinstance(inner, list) and int(number) < len(inner) else None
-        if step is None:
-            return node
-        node = inner[step]
-    return node
+        return bool(_plainly(given) == old)
+    return all(_plainly(value) == _plainly(old.get(key, defaults.get(key))) for key, value in given.items())
 
 
 def _changes(engine: "Engine", parsed: Parsed, before: State, after: State) -> Iterator[Change]:
@@ -348,11 +340,25 @@ def _differences(section: ConfigSection, old: Any, new: Any) -> Iterator[FieldCh
 
 async def take_in(engine: "Engine", raw: bytes, actor: Actor = OPERATOR, **options: Any) -> Plan:
     """Imports a file and reconnects what it changed; the options and errors are those of `apply`."""
-    parsed = await anyio.to_thread.run_sync(parse, raw, engine.sections)
-    plan = await engine.db.write(lambda conn: apply(conn, engine, parsed, actor, **options))
+    plan = await _applied(engine, raw, actor, **options)
     if not options.get("dry_run"):
         await tell(engine, {change.section for change in plan.changes if change.action != "unchanged"})
     return plan
+
+
+async def _applied(engine: "Engine", raw: bytes, actor: Actor, **options: Any) -> Plan:
+    parsed = await anyio.to_thread.run_sync(parse, raw, engine.sections)
+
+    def work(conn: sqlite3.Connection) -> Plan | EngineError:
+        try:
+            return apply(conn, engine, parsed, actor, **options)
+        except EngineError as refusal:  # an exception would have the whole transaction done again, for others' sake
+            return refusal
+
+    outcome = await engine.db.write(work)
+    if isinstance(outcome, EngineError):
+        raise outcome
+    return outcome
 
 
 async def tell(engine: "Engine", keys: Collection[str]) -> None:
@@ -366,16 +372,9 @@ async def tell(engine: "Engine", keys: Collection[str]) -> None:
 
 
 async def load(engine: "Engine", path: Path) -> None:
-    """Imports the file of BYTEBREW_CONFIG; raises as `apply`, and Unprocessable where the file cannot be read."""
-    try:
-        async with await anyio.open_file(path, "rb") as file:
-            raw = await file.read(engine.settings.core.max_body_bytes + 1)
-    except OSError as error:
-        raise Unprocessable(f"BYTEBREW_CONFIG: {path} cannot be read: {error.strerror}") from error
-    if len(raw) > engine.settings.core.max_body_bytes:
-        raise Unprocessable(f"BYTEBREW_CONFIG: {path} is longer than BYTEBREW_MAX_BODY_BYTES")
-    parsed = await anyio.to_thread.run_sync(parse, raw, engine.sections)
-    plan = await engine.db.write(lambda conn: apply(conn, engine, parsed))
+    """Imports the file of BYTEBREW_CONFIG; raises as `apply` does, and Unprocessable where it cannot be read."""
+    raw = await anyio.to_thread.run_sync(contents, path, engine.settings.core.max_body_bytes)
+    plan = await _applied(engine, raw, OPERATOR)
     for line in lines(path, plan.warnings):
         log.warning("%s", line)
 
@@ -387,7 +386,7 @@ async def boot(engine: "Engine", path: Path) -> None:
     except InvalidConfig as error:
         raise SettingsError("\n".join(lines(path, error.details))) from error
     except Unprocessable as error:
-        raise SettingsError(error.message) from error
+        raise SettingsError(f"BYTEBREW_CONFIG: {error.message}") from error
 
 
 def lines(path: Path | str, problems: Sequence[Any]) -> list[str]:

@@ -48,6 +48,10 @@ class ModelsSection(ConfigSection):
     aliases = {"provider": "type", "model": "model_name", "model_kind": "kind"}
     secrets = frozenset({"api_key"})
 
+    def defaults(self) -> Mapping[str, Any]:
+        """Those of the struct, but that leaving `is_default` out claims nothing."""
+        return {name: value for name, value in super().defaults().items() if name != "is_default"}
+
     def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
         """Every model by name."""
         found = {}
@@ -74,6 +78,9 @@ class ModelsSection(ConfigSection):
                 raise InvalidRequest(words, details=[Detail("$.type", words)])
             fields["type"] = provider.type
         if _exists(conn, "models", name):
+            key = fields.get("api_key", "")
+            if key == engine.secrets.open(models.target(conn, name).sealed_key) and not placeholder(key):
+                fields.pop("api_key", None)  # it is there to stay, and none for another address
             models.update(conn, name, ModelPatch(**fields), engine.secrets)
         else:
             models.create(conn, NewModel(name=name, **fields), engine.secrets)
@@ -84,6 +91,10 @@ class ModelsSection(ConfigSection):
         if fields:
             models.update(conn, name, ModelPatch(**fields), engine.secrets)
 
+    def unlink(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+        """Drops the fallback."""
+        models.update(conn, name, ModelPatch(fallback=()), engine.secrets)
+
     def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
         """Removes a model that nothing uses."""
         models.delete(conn, name)
@@ -92,8 +103,11 @@ class ModelsSection(ConfigSection):
         """What its provider needs and it has not, and a key whose variable is not set."""
         model, key = models.get(conn, name), engine.secrets.open(models.target(conn, name).sealed_key)
         has = {"base_url": model.base_url, "api_key": key, "api_version": model.api_version}
-        needs = engine.providers[model.type].needs if model.type in engine.providers else frozenset()
+        provider = engine.providers.get(model.type)
+        needs = provider.needs if provider else frozenset()
         found = [f"A model of type '{model.type}' needs {field}" for field in sorted(needs) if not has[field]]
+        if model.kind == "embedding" and provider and not provider.capabilities.embeddings:
+            found.append(f"Models of type '{model.type}' make no embeddings")
         if placeholder(key):
             try:
                 resolved(key)
@@ -146,6 +160,10 @@ class AgentsSection(ConfigSection):
                 with _within(f"capabilities[{n}]"):
                     capabilities.create(conn, name, one)
 
+    def unlink(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+        """Drops whom it may spawn."""
+        agents.update(conn, name, AgentPatch(can_spawn=()))
+
     def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
         """Removes an agent that nothing uses."""
         agents.delete(conn, name)
@@ -180,11 +198,14 @@ class SchemasSection(ConfigSection):
         """Creates or merges; without an entry agent the first relation's source is it."""
         fields = {key: value for key, value in given.items() if key != "relations"}
         relations: tuple[NewRelation, ...] | None = given.get("relations")
-        if _exists(conn, "schemas", name):
+        there, entry = _exists(conn, "schemas", name), fields.pop("entry_agent", None)
+        if relations and not entry and (entry == "" or not there):
+            entry = relations[0].source
+        if entry:
+            fields["entry_agent"] = entry
+        if there:
             schemas.update(conn, name, SchemaPatch(**fields))
         else:
-            if relations:
-                fields["entry_agent"] = fields.get("entry_agent") or relations[0].source
             schemas.create(conn, NewSchema(name=name, **fields))
         if relations is None:
             return
@@ -209,6 +230,7 @@ class SettingsSection(ConfigSection):
 
     key = "settings"
     item = None
+    scope = "admin"
 
     def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
         """Every changed setting that is known, by key."""

@@ -5,18 +5,24 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML, events
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scanner import Scanner, ScannerError
 
-from bytebrew.errors import Detail, InvalidRequest
+from bytebrew.errors import Detail, InvalidRequest, Unprocessable
 
 LF = "\n"
-MAX_DEPTH = 50
+MAX_DEPTH = 110
+"""Levels of lists and mappings: what comes in over REST as deep as it may be goes out a few levels deeper."""
 MAX_NODES = 50_000
-"""Values in a file, those behind an alias counted each time that it stands there."""
+"""Values in a file of any size, those behind an alias counted each time that it stands there."""
+CHARACTERS_A_NODE = 16
+"""Longer files may have more values: one for so many characters."""
+MAX_DIGITS = 4300
+"""Of a number in Python and so in JSON."""
 MAX_PROBLEMS = 1000
 _CORE_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 _STRING = "tag:yaml.org,2002:str"
@@ -57,13 +63,22 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Node:
-    """A value of the file: a scalar, a list of nodes, or nodes by key; `keys` are the places of the keys."""
+    """A value of the file: a scalar, a list of nodes, or nodes by key; `keys` are the places of the keys.
+
+    `size` is how many values it has with itself, `height` how many levels.
+    """
 
     value: Any
     place: Place
     keys: dict[str, Place] = field(default_factory=dict)
     size: int = 1
+    height: int = 1
     gone: list[int] = field(default_factory=list)
+
+    def holds(self, inner: "Node") -> None:
+        """Counts a part."""
+        self.size += inner.size
+        self.height = max(self.height, inner.height + 1)
 
     def take_out(self, key: Any) -> None:
         """Removes a part; `written` still knows where the others stood."""
@@ -82,14 +97,24 @@ class Node:
         return Problem(path[:300], message[:500], *self.place)
 
 
+def contents(path: Path, most: int) -> bytes:
+    """The bytes of a file; Unprocessable where it cannot be read or is longer than BYTEBREW_MAX_BODY_BYTES, `most`."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(most + 1)
+    except OSError as error:
+        raise Unprocessable(f"{path} cannot be read: {error.strerror}") from error
+    if len(raw) > most:
+        raise Unprocessable(f"{path} is longer than the {most} bytes of BYTEBREW_MAX_BODY_BYTES")
+    return raw
+
+
 def read(raw: bytes) -> tuple[Node, list[Problem]]:
     """The whole file and what is wrong in it that leaves it readable; InvalidConfig where it is not."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line, _, rest = raw[: error.start].rpartition(b"\n")
-        place = Place(line.count(b"\n") + (2 if b"\n" in raw[: error.start] else 1), len(rest) + 1)
-        raise InvalidConfig([Problem("$", "is not UTF-8 here", *place)]) from error
+        raise InvalidConfig([Problem("$", "is not UTF-8 here", *_end(error.object[: error.start].decode()))]) from error
     reader = _Reader(text)
     try:
         return reader.document(), reader.problems
@@ -99,11 +124,13 @@ def read(raw: bytes) -> tuple[Node, list[Problem]]:
         words = " ".join(f"{error.problem or error.context}".split())
         raise InvalidConfig([*reader.problems, Problem("$", words[:300], *place)]) from error
     except YAMLError as error:  # a character that YAML does not allow
-        before = text[: getattr(error, "position", 0)]
-        place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
-        raise InvalidConfig(
-            [*reader.problems, Problem("$", "is a character that YAML does not allow", *place)]
-        ) from error
+        place = _end(text[: getattr(error, "position", 0)])
+        words = "is a character that YAML does not allow"
+        raise InvalidConfig([*reader.problems, Problem("$", words, *place)]) from error
+
+
+def _end(text: str) -> Place:
+    return Place(text.count(LF) + 1, len(text) - text.rfind(LF))
 
 
 class _Scanner(Scanner):
@@ -129,7 +156,7 @@ class _Reader:
         yaml.Scanner = _Scanner
         self._events: Iterator[Any] = iter(yaml.parse(io.StringIO(text)))
         self._anchors: dict[str, Node] = {}
-        self._count = 0
+        self._left = self._most = max(MAX_NODES, len(text) // CHARACTERS_A_NODE)
 
     def document(self) -> Node:
         root: Node | None = None
@@ -142,18 +169,14 @@ class _Reader:
 
     def _node(self, event: Any, depth: int) -> Node:
         place = _place(event)
-        if depth > MAX_DEPTH:
-            raise self._refusal(place, f"is nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, events.AliasEvent):
             known = self._anchors.get(event.anchor)
             if known is None:
-                raise self._refusal(place, f"*{event.anchor} names no value before it")
-            self._take(known.size, place)
+                raise self._refusal(place, "begins with *, which names no value before it; a text is to be quoted")
+            self._take(known.size, depth + known.height - 1, place)
             return known
-        self._take(1, place)
-        tag = str(event.tag) if event.tag else ""
-        if tag not in ("", "!") and tag not in _CORE_TAGS:
-            self._note(place, f"has the tag {tag[:100]}, which is not read here")
+        self._take(1, depth, place)
+        tag = self._check_tag(event, place)
         if isinstance(event, events.ScalarEvent):
             plain = not event.style
             node = Node(self._scalar(event, place, plain and tag not in ("!", _STRING)), place)
@@ -164,6 +187,13 @@ class _Reader:
         if event.anchor:
             self._anchors[event.anchor] = node
         return node
+
+    def _check_tag(self, event: Any, place: Place) -> str:
+        tag = str(event.tag) if event.tag else ""
+        if tag not in ("", "!") and tag not in _CORE_TAGS:
+            words = f"has the tag {tag[:100]}" if ":" in tag else "begins with !, which makes a tag"  # or a password
+            self._note(place, f"{words}, which is not read here; a text is to be quoted")
+        return tag
 
     def _scalar(self, event: Any, place: Place, resolves: bool) -> Any:
         text = self._whole(event.value, place)
@@ -186,7 +216,7 @@ class _Reader:
         node = Node([], place)
         while not isinstance(event := next(self._events), events.SequenceEndEvent):
             node.value.append(inner := self._node(event, depth + 1))
-            node.size += inner.size
+            node.holds(inner)
         return node
 
     def _mapping(self, place: Place, depth: int) -> Node:
@@ -197,8 +227,9 @@ class _Reader:
             if not isinstance(event, events.ScalarEvent):
                 raise self._refusal(where, "a key is a single word or number")
             key = self._whole(event.value, where)
+            self._check_tag(event, where)
             inner = self._node(next(self._events), depth + 1)
-            node.size += inner.size + 1
+            node.holds(inner)
             if key == "<<" and not event.style:
                 merged += inner.value if isinstance(inner.value, list) else [inner]
             elif key in node.value:
@@ -215,10 +246,12 @@ class _Reader:
                     node.value[key], node.keys[key] = inner, other.keys[key]
         return node
 
-    def _take(self, size: int, place: Place) -> None:
-        self._count += size
-        if self._count > MAX_NODES:
-            raise self._refusal(place, f"the file has more than {MAX_NODES} values, aliases counted each time")
+    def _take(self, size: int, depth: int, place: Place) -> None:
+        if depth > MAX_DEPTH:
+            raise self._refusal(place, f"is nested deeper than {MAX_DEPTH} levels")
+        self._left -= size
+        if self._left < 0:
+            raise self._refusal(place, f"the file has more than {self._most} values, aliases counted each time")
 
     def _note(self, place: Place, words: str) -> None:
         self.problems.append(Problem("$", words, *place))
@@ -238,11 +271,9 @@ def scalar(text: str) -> Any:
     if text in _WORDS:
         return _WORDS[text]
     if _INT.fullmatch(text):
-        digits = text.lstrip("+-0") or "0"
-        number = int(text, 0) if text[:2] in ("0o", "0x") else int(digits[:30]) * (-1 if text[0] == "-" else 1)
-        if len(digits) > 20 or not -(2**63) <= number < 2**63:
-            raise ValueError("is a number of more than 64 bits")
-        return number
+        if len(text) > (64 if text[1:2] in ("o", "x") else MAX_DIGITS):
+            raise ValueError("is a number of too many digits")
+        return int(text, 0) if text[1:2] in ("o", "x") else int(text)
     if _FLOAT.fullmatch(text):
         found = float(text.replace(".inf", "inf").replace(".nan", "nan")) if text[-1] not in "fFnN" else float("inf")
         if found in (float("inf"), float("-inf")):
@@ -274,7 +305,8 @@ def _lines(value: Mapping[str, Any] | list[Any], pad: str) -> Iterator[str]:
 
 
 def _key(key: str, pad: str) -> str:
-    return _text(key) if len(key) < 200 else f"? {_text(key)}{LF}{pad}"  # YAML ends a simple key at 1024 characters
+    text = _text(key)  # YAML ends a simple key at 1024 characters
+    return text if len(text) < 1000 else f"? {text}{LF}{pad}"
 
 
 def _text(text: str) -> str:

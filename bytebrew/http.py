@@ -92,6 +92,7 @@ class Http:
                 transport=self._transport or _transport(public_only),
                 timeout=timeout,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # one client serves many people
+                event_hooks={"request": [_signed]},
             )
         return client
 
@@ -201,7 +202,7 @@ class Http:
         client: httpx.AsyncClient | None = None,
     ) -> httpx.Response:
         body = None if json is None else encode(json)
-        if body is not None:
+        if body is not None and not any(name.lower() == "content-type" for name in headers):
             headers = {"Content-Type": "application/json", **headers}
         try:
             client = client or self.client(url)
@@ -264,6 +265,11 @@ def is_public(address: str) -> bool:
     return one.is_global and not (one.is_multicast or one.is_reserved or any(one in special for special in _SPECIAL))
 
 
+async def _signed(request: httpx.Request) -> None:
+    """Says who passes a request on (RFC 9110 section 7.6.3), so that none is taken for a person at this machine."""
+    request.headers["Via"] = "1.1 bytebrew"
+
+
 def _transport(public_only: bool) -> AiohttpTransport:
     trust = httpx.create_ssl_context()
     sockets = _public_socket if public_only else None
@@ -294,6 +300,8 @@ async def _unpacked(chunks: AsyncIterator[bytes], encoding: str, limit: int) -> 
             body += unpacker.decompress(chunk, limit + 1 - len(body)) if unpacker else chunk
             if len(body) > limit:
                 return bytes(body[:limit]), True
+            if unpacker and unpacker.eof:  # what follows is nothing
+                break
     except zlib.error as error:
         raise ProviderError(f"The answer is no gzip: {error}") from error
     if unpacker and body and not unpacker.eof:
@@ -333,7 +341,9 @@ async def _drain(chunks: AsyncIterator[bytes]) -> None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, or a date (RFC 9110 section 10.2.3)."""
+    """Seconds, or a date (RFC 9110 section 10.2.3); OpenAI and Azure say milliseconds in a header of their own."""
+    if (precise := headers.get("retry-after-ms", "")).replace(".", "", 1).isdecimal():
+        return float(precise) / 1000
     text = headers.get("retry-after", "").strip()
     try:
         return max(0.0, float(text))

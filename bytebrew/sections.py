@@ -4,7 +4,8 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from msgspec import Struct
+from msgspec import NODEFAULT, UNSET, Struct
+from msgspec.structs import fields as fields_of
 
 from bytebrew.auth import Actor
 
@@ -19,7 +20,8 @@ class ConfigSection:
     without a default is needed by new items. `aliases` are other names of fields. `secrets` are the paths of fields
     that hold credentials, such as `api_key`, `auth.token` or `env.*`: they leave as `${VAR}` and come in as it.
     With `keeps_variables` every `${VAR}` comes in as it is written; otherwise it is expanded but for the secrets.
-    Sections that name schemas are applied `after` them, others before the agents that name them.
+    Sections that name schemas are applied `after` them, others before the agents that name them. Who may import may
+    change the items, if they have the `scope`.
     """
 
     key: ClassVar[str]
@@ -28,6 +30,7 @@ class ConfigSection:
     secrets: ClassVar[frozenset[str]] = frozenset()
     keeps_variables: ClassVar[bool] = False
     after: ClassVar[Literal["models", "schemas"]] = "models"
+    scope: ClassVar[str] = "config"
 
     def is_secret(self, path: Sequence[str]) -> bool:
         """Whether a field of an item, by the names on the way to it, holds a credential."""
@@ -36,6 +39,15 @@ class ConfigSection:
             if len(wanted) == len(path) and all(one in ("*", name) for one, name in zip(wanted, path, strict=True)):
                 return True
         return False
+
+    def defaults(self) -> Mapping[str, Any]:
+        """What a field is that an item leaves out, where that is known; `mode=replace` takes it back to that."""
+        found = {}
+        for field in fields_of(self.item) if self.item is not None else ():
+            default = field.default if field.default_factory is NODEFAULT else field.default_factory()
+            if field.name != "name" and default is not NODEFAULT and default is not UNSET:
+                found[field.encode_name] = default
+        return found
 
     def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
         """Every item by name, in an order that stays: its fields without the name, credentials opened."""
@@ -50,6 +62,9 @@ class ConfigSection:
 
     def link(self, conn: sqlite3.Connection, engine: "Engine", name: str, given: Any) -> None:
         """Stores what refers to other items of the section, which are all there now."""
+
+    def unlink(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+        """Drops what refers to other items of the section, for the item goes and some of them may go with it."""
 
     def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
         """Removes the item; raises EngineError where something else uses it."""

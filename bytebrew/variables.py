@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bytebrew.errors import Unprocessable
 from bytebrew.secrets import Secrets
@@ -36,6 +36,23 @@ def expanded(text: str) -> tuple[str, list[str]]:
         return known or default or ""
 
     return _WRITTEN.sub(value, text), missing
+
+
+def variables_in(text: str) -> list[str]:
+    """The names of the variables that stand in a text."""
+    return [found[1] for found in re.finditer(_VARIABLE, text)]
+
+
+def variable(parts: Sequence[str], taken: set[str]) -> str:
+    """`${VAR}` with a name out of the parts that is not taken yet, and now is."""
+    name = re.sub(r"[^A-Z0-9]", "_", "_".join(parts).upper())[:200]
+    name = f"_{name}" if name[0].isdigit() or name.startswith(OWN) else name
+    unique, n = name, 1
+    while unique in taken:
+        n += 1
+        unique = f"{name}_{n}"
+    taken.add(unique)
+    return f"${{{unique}}}"
 
 
 def escaped(text: str) -> str:

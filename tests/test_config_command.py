@@ -1,7 +1,10 @@
 """`bytebrew config` on a data folder and against a running engine, and `serve --config`."""
 
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -91,6 +94,90 @@ def test_the_same_against_a_running_engine(tmp_path: Path, settings: dict[str, s
     gone = run("config", "export", "--url", engine.url, settings=remote)
     assert gone.returncode == 1
     assert f"bytebrew: {engine.url} cannot be reached" in gone.stderr
+
+
+@pytest.mark.parametrize("command", ["validate", "diff"])
+def test_a_look_at_a_file_leaves_no_data_folder(command: str, tmp_path: Path, settings: dict[str, str]) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("agents: {a: {}}")
+    for text in ("agents: {a: {}}", ""):
+        file.write_text(text)
+        assert run("config", command, str(file), settings=settings).returncode == 0
+        assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_files_are_utf_8_wherever_they_are_written(tmp_path: Path, settings: dict[str, str]) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("agents: {a: {system: Grüße}}", encoding="utf-8")
+    run("config", "import", str(file), settings=settings)
+    ascii_only = settings | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert run("config", "export", "--output", str(file), settings=ascii_only).returncode == 0
+    assert "system: Grüße" in file.read_text(encoding="utf-8")
+    shown = subprocess.run(
+        [*BYTEBREW, "config", "export"], env=environment(ascii_only), capture_output=True, check=True
+    )
+    assert shown.stdout == file.read_bytes()
+
+
+@pytest.mark.parametrize("command", ["validate", "diff", "import"])
+def test_a_file_that_is_too_long_is_not_read(command: str, tmp_path: Path, settings: dict[str, str]) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("a: b\n" * 2_000_000)
+    told = run("config", command, str(file), settings=settings)
+    assert (told.returncode, told.stderr) == (
+        1,
+        f"bytebrew: {file} is longer than the 1048576 bytes of BYTEBREW_MAX_BODY_BYTES\n",
+    )
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """A server that answers everything with 200, and with no engine's words."""
+
+    body, kind = b"<p>Hello", "text/html"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", self.kind)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+class Liar(Stranger):
+    """The same in JSON."""
+
+    body, kind = b'{"ok": true}', "application/json"
+
+
+def test_what_is_no_engine_is_told_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("agents: {a: {}}")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        for command in (("export",), ("import", str(file))):
+            told = run("config", *command, "--url", url)
+            assert (told.returncode, told.stderr) == (
+                1,
+                f"bytebrew: {url} answered 200: it is no ByteBrew engine\n",
+            )
+        server.RequestHandlerClass = Liar
+        told = run("config", "import", "--url", url, str(file))
+        assert (told.returncode, told.stderr.count("\n")) == (1, 1)
+        assert told.stderr.startswith("bytebrew: that is no answer of a ByteBrew engine: ")
+        server.shutdown()
+    for wrong in ("localhost:8443", "ftp://a.example", "http://"):
+        told = run("config", "export", "--url", wrong)
+        assert told.returncode == 2
+        assert "--url takes an http or https URL" in told.stderr
+    told = run("config", "export", "--url", "http://a.example:port")
+    assert (told.returncode, told.stderr.count("\n")) == (1, 1)
 
 
 def test_serve_takes_in_its_configuration_at_every_boot(tmp_path: Path) -> None:

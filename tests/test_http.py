@@ -46,6 +46,20 @@ async def test_a_request_carries_its_body_as_json_and_says_that_it_wants_events(
     assert seen.headers["x-key"] == "k"
 
 
+async def test_a_request_says_who_passes_it_on_whatever_it_is_given() -> None:
+    async with upstream(streamed()) as double, client() as http:
+        await read(http, double.url, headers={"via": "1.1 nobody"})
+        await http.client(double.url).get(double.url)
+    assert [seen.headers["via"] for seen in double.requests] == ["1.1 bytebrew"] * 2
+
+
+@pytest.mark.parametrize("name", ["content-type", "CONTENT-TYPE"])
+async def test_a_type_of_the_callers_own_is_the_only_one(name: str) -> None:
+    async with upstream(streamed()) as double, client() as http:
+        await read(http, double.url, headers={name: "application/x-own"}, json={})
+    assert double.requests[0].headers["content-type"] == "application/x-own"
+
+
 async def test_a_get_has_no_body() -> None:
     async with upstream(streamed(b"x")) as double, client() as http, http.stream("GET", double.url) as chunks:
         assert [chunk async for chunk in chunks] == [b"x"]
@@ -230,6 +244,11 @@ async def test_a_refusal_has_its_status_its_body_and_the_wait_that_it_names() ->
     assert (error.status, error.body, error.retry_after) == (429, b'{"error":"slow down"}', 2.5)
 
 
+async def test_a_wait_may_be_named_in_milliseconds() -> None:
+    assert (await refusal(refused(429, {}, retry_after_ms="250", retry_after="1"))).retry_after == 0.25
+    assert (await refusal(refused(429, {}, retry_after_ms="soon", retry_after="1"))).retry_after == 1
+
+
 async def test_of_a_long_refusal_the_beginning_is_kept_and_the_end_not_waited_for() -> None:
     error = await refusal([head(400, content_length=10**9) + b"x" * MAX_ERROR_BYTES, Act.HANG])
     assert error.body == b"x" * MAX_ERROR_BYTES
@@ -352,6 +371,14 @@ async def test_the_body_of_an_exchange_ends_at_its_limit(size: int, cut: bool, p
     async with upstream([head(content_length=len(body), **encoding) + body]) as double, client() as http:
         told = await http.ask("GET", double.url, limit=1000)
     assert (told.body, told.cut) == (bytes(min(size, 1000)), cut)
+
+
+async def test_what_follows_the_end_of_a_packed_body_is_not_waited_for() -> None:
+    packed = gzip.compress(b"all")
+    answer = [head(content_length=len(packed) + 100, content_encoding="gzip") + packed, 0.01, b"more", Act.HANG]
+    async with upstream(answer) as double, client() as http:
+        with anyio.fail_after(2):
+            assert (await http.ask("GET", double.url)).body == b"all"
 
 
 async def test_an_exchange_takes_the_time_that_its_caller_gives_it() -> None:

@@ -204,6 +204,18 @@ async def test_who_may_be_a_stranger_is_refused(
     assert check_refusal(refused)["error"] == code
 
 
+async def test_the_engine_opens_none_for_whoever_has_it_call_itself(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    _, client = served
+    headers = {"authorization": f"Bearer {ADMIN}"}
+    tool = {"name": "climb", "method": "POST", "url": f"{str(client.base_url).rstrip('/')}{SESSION}"}
+    tool["headers"] = {"Via": ""}
+    assert (await client.post("/api/v1/tools", json=tool, headers=headers)).status_code == 201
+    told = await client.post("/api/v1/tools/climb/test", json={"arguments": {}}, headers=headers)
+    assert told.status_code == 200
+    assert '"forwarded"' in told.json()["output"]
+    assert "access_token" not in told.text
+
+
 async def test_one_good_origin_does_not_hide_a_bad_one(served: tuple[Engine, httpx.AsyncClient]) -> None:
     good, bad = ("origin", "http://localhost:1"), ("origin", "https://evil.example")
     for headers in ([good, bad], [bad, good]):

@@ -9,8 +9,10 @@ from typing import Any
 import bytebrew_mcp
 import httpx
 import pytest
+from msgspec import Struct
 
 from bytebrew.engine import Engine
+from bytebrew.errors import InvalidRequest
 from bytebrew.events import MessageDelta
 from bytebrew.messages import ToolCall
 from bytebrew.sections import ConfigSection
@@ -188,11 +190,12 @@ async def test_the_docs_form_means_what_it_says() -> None:
             "models_imported": 2,
             "tools_imported": 1,
             "mcp_servers_imported": 1,
+            "knowledge_imported": 1,
             "settings_imported": 1,
         }
         warned = {one["path"]: one["message"] for one in answer["warnings"]}
         assert "was left out" in warned["$.triggers"]
-        assert "knowledge of an agent" in warned["$.agents.sales-agent.knowledge"]
+        assert "docs cannot be read" in warned["$.knowledge.sales-agent"]
         agent = (await client.get("/api/v1/agents/sales-agent")).json()
         assert (agent["model"], agent["system"]) == ("glm-5", "You sell for a shop.")
         assert (agent["tools"], agent["mcp_servers"]) == (["get_stock", "manage_tasks"], ["crm-api"])
@@ -277,6 +280,112 @@ async def test_every_mistake_is_told_with_its_place_and_nothing_is_changed() -> 
         assert said["message"].startswith("line 3, column 5: $.models.gpt.typ: ")
         assert said["message"].endswith("(and 12 more)")
         assert await exported(client) == before
+
+
+async def test_places_lie_within_mappings_whose_keys_may_have_dots() -> None:
+    text = """\
+rate_limits:
+  r:
+    key_header: X-Org
+    default_tier: free
+    tiers:
+      free: {requests: 10, window: 5 parsecs}
+      v.i.p: {requests: 0}
+      plus:
+        requst: 3
+tools:
+  t:
+    url: https://a.example
+    parameters: {a: {type: string}, b: {type: strin}}
+    headers: {X-Key: ["1"]}
+"""
+    async with served_engine() as (_, client):
+        found = [(one["line"], one["column"], one["path"]) for one in (await refused(client, text))["details"]]
+        assert [one for one in found if "tools" in one[2]] == [
+            (13, 47, "$.tools.t.parameters.b.type"),
+            (14, 22, "$.tools.t.headers.X-Key"),
+        ]
+        assert [one for one in found if "tiers" in one[2]] == [
+            (6, 36, "$.rate_limits.r.tiers.free.window"),
+            (7, 25, "$.rate_limits.r.tiers.v.i.p.requests"),
+            (9, 9, "$.rate_limits.r.tiers.plus.requst"),
+        ]
+
+
+async def test_an_item_that_fails_is_no_excuse_for_itself() -> None:
+    text = """\
+agents: {a: {}, b: {}}
+schemas: {s: {entry_agent: b}}
+schedules:
+  a: {cron: "0 9 * * *", agent: a, schema: s}
+  c: {cron: "0 9 * * *", agent: a, schema: s}
+"""
+    async with served_engine() as (_, client):
+        found = [(one["line"], one["path"]) for one in (await refused(client, text))["details"]]
+        assert found == [(4, "$.schedules.a.agent"), (5, "$.schedules.c.agent")]
+        assert (await client.get("/api/v1/agents/a")).status_code == 404
+
+
+async def test_what_follows_from_a_problem_is_not_told_beside_it() -> None:
+    text = """\
+agents:
+  a: {max_steps: 900}
+  b: {capabilities: [{type: memory}, {type: memory}]}
+schemas:
+  s: {entry_agent: a, relations: [{source: a, target: b}]}
+  t: {entry_agent: b}
+webhooks:
+  w: {agent: b, schema: t, secret: a-secret-of-some-length}
+rate_limits:
+  r: {key_header: X-Org, tiers: {a: {requests: 0}}}
+"""
+    async with served_engine() as (_, client):
+        found = [(one["line"], one["path"]) for one in (await refused(client, text))["details"]]
+        assert found == [
+            (2, "$.agents.a.max_steps"),
+            (3, "$.agents.b.capabilities[1]"),
+            (10, "$.rate_limits.r.tiers.a.requests"),
+        ]
+
+
+async def test_a_refused_import_does_its_work_once() -> None:
+    seen: list[str] = []
+
+    class Refusing(ConfigSection):
+        key = "refused"
+        item = None
+
+        def export(self, conn: Any, engine: Engine) -> dict[str, Any]:
+            return {}
+
+        def put(self, conn: Any, engine: Engine, actor: Any, name: str, given: Any) -> None:
+            seen.append(name)
+            raise InvalidRequest("No")
+
+    async with served_engine(plugin(register_config_sections=lambda register: register(Refusing()))) as (_, client):
+        await refused(client, "refused: {a: 1, b: 2}")
+        assert seen == ["a", "b"]
+
+
+async def test_a_number_that_no_column_takes_is_refused() -> None:
+    class Die(Struct, frozen=True, kw_only=True):
+        name: str
+        sides: int
+
+    class Dice(ConfigSection):
+        key = "dice"
+        item = Die
+
+        def export(self, conn: Any, engine: Engine) -> dict[str, Any]:
+            return {}
+
+        def put(self, conn: Any, engine: Engine, actor: Any, name: str, given: Any) -> None:
+            conn.execute("select ?", (given["sides"],))
+
+    async with served_engine(plugin(register_config_sections=lambda register: register(Dice()))) as (_, client):
+        said = await refused(client, f"agents: {{a: {{}}}}\ndice: {{d: {{sides: {2**63}}}}}")
+        assert [(one["line"], one["path"]) for one in said["details"]] == [(2, "$.dice.d")]
+        await imported(client, f"dice: {{d: {{sides: {2**63 - 1}}}}}")
 
 
 async def test_what_is_no_yaml_too_large_or_of_another_kind_is_refused() -> None:
@@ -370,6 +479,47 @@ async def test_replace_prunes_the_sections_that_the_file_has_and_resets_fields()
         assert (await client.get("/api/v1/schemas/demo")).status_code == 200
 
 
+async def test_what_is_removed_together_may_refer_to_each_other() -> None:
+    text = """
+models:
+  m: {type: ollama, model_name: x}
+  n: {type: ollama, model_name: x, fallback: [o]}
+  o: {type: ollama, model_name: x, fallback: [n]}
+agents: {a: {can_spawn: [b]}, b: {can_spawn: [c]}, c: {can_spawn: [b, c]}, d: {}}
+"""
+    async with served_engine(settings=EMPTY) as (_, client):
+        await imported(client, text)
+        kept = "models: {m: {type: ollama, model_name: x}}\nagents: {d: {}"
+        said = await refused(client, f"{kept}, a: {{can_spawn: [b]}}}}", query="?mode=replace")
+        assert [one["path"] for one in said["details"]] == ["$.agents.b"]
+        await imported(client, f"{kept}}}", "?mode=replace")
+        assert [one["name"] for one in (await client.get("/api/v1/agents")).json()] == ["d"]
+        assert [one["name"] for one in (await client.get("/api/v1/models")).json()] == ["m"]
+
+
+async def test_a_replace_that_changes_nothing_touches_nothing() -> None:
+    text = "models: {m: {type: ollama, model_name: x}, n: {type: ollama, model_name: y}}\nagents: {a: {}}"
+    async with served_engine(settings=EMPTY) as (_, client):
+        await imported(client, text)
+        before = [(await client.get(f"/api/v1/{path}")).json() for path in ("models/m", "models/n", "agents/a")]
+        await imported(client, text, "?mode=replace")
+        after = [(await client.get(f"/api/v1/{path}")).json() for path in ("models/m", "models/n", "agents/a")]
+        assert after == before
+
+
+async def test_a_schema_without_an_entry_agent_has_that_of_its_first_relation() -> None:
+    async with served_engine() as (_, client):
+        for source, target, mode in (("a", "b", "merge"), ("a", "b", "replace"), ("b", "a", "replace")):
+            schema = f"{{relations: [{{source: {source}, target: {target}}}]}}"
+            await imported(
+                client, f"agents: {{a: {{}}, b: {{}}, demo: {{}}}}\nschemas: {{s: {schema}}}", f"?mode={mode}"
+            )
+            assert (await client.get("/api/v1/schemas/s")).json()["entry_agent"] == source
+        await imported(client, "schemas: {s: {description: Hi}}", "?mode=replace")
+        found = (await client.get("/api/v1/schemas/s")).json()
+        assert (found["entry_agent"], found["description"], found["relations"]) == ("b", "Hi", [])
+
+
 async def test_replace_does_not_remove_what_is_in_use() -> None:
     async with served_engine() as (_, client):
         before = await exported(client)
@@ -392,6 +542,24 @@ async def test_if_match_guards_against_changes_of_others() -> None:
         assert (await client.get("/api/v1/agents/b")).status_code == 404
         await imported(client, text, **{"if-match": f'"old", {answer.headers["etag"]}'})
         await imported(client, text, **{"if-match": "*"})
+
+
+async def test_of_imports_at_once_for_one_version_one_is_taken_in() -> None:
+    async with served_engine() as (_, client):
+        tag = (await client.get(f"{URL}/export")).headers["etag"]
+        answers = await asyncio.gather(
+            *(
+                client.post(f"{URL}/import", content=f"agents: {{a{n}: {{}}}}", headers=YAML | {"if-match": tag})
+                for n in range(5)
+            )
+        )
+        assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412, 412]
+        assert len((await client.get("/api/v1/agents")).json()) == 2
+        answers = await asyncio.gather(
+            *(client.post(f"{URL}/import", content=f"agents: {{b{n}: {{}}}}", headers=YAML) for n in range(5))
+        )
+        assert {answer.status_code for answer in answers} == {200}
+        assert len((await client.get("/api/v1/agents")).json()) == 7
 
 
 # Credentials.
@@ -477,6 +645,90 @@ async def test_variables_are_expanded_and_what_looks_like_one_goes_round(monkeyp
         ]
 
 
+@pytest.mark.parametrize("given", ["", ", api_key: ''", ", api_key: '${NOT_SET}'"])
+async def test_a_stored_key_goes_to_no_other_address(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOT_SET", raising=False)
+    monkeypatch.setenv("IS_SET", "sk-set")
+    async with served_engine(settings=EMPTY) as (running, client):
+        good, other = "https://good.example/v1", "https://other.example/v1"
+        model = {"name": "m", "type": "openai_compatible", "model_name": "x", "api_key": "sk-stored", "base_url": good}
+        await client.post("/api/v1/models", json=model)
+        said = await refused(client, f"models: {{m: {{base_url: '{other}'{given}}}}}")
+        assert [one["path"] for one in said["details"]] == ["$.models.m.api_key"]
+        await imported(client, f"models: {{m: {{base_url: '{good}'{given}}}}}")
+        for base_url in (other, good):  # the second time the variable is the stored one
+            await imported(client, f"models: {{m: {{base_url: '{base_url}', api_key: '${{IS_SET}}'}}}}")
+            bound = running.models.bind(await running.db.read(models.target, "m"))
+            assert (bound.base.base_url, bound.base.api_key) == (base_url, "sk-set")
+
+
+async def test_the_variable_of_one_credential_is_made_for_no_other() -> None:
+    text = """
+models:
+  a: {type: anthropic, model_name: x, api_key: sk-a}
+  b: {type: anthropic, model_name: x, api_key: "${A_API_KEY}"}
+agents: {c: {system: "Say $${A_API_KEY_2}"}}
+"""
+    async with served_engine(settings=EMPTY) as (_, client):
+        await imported(client, text)
+        keys = [line.strip() for line in (await exported(client)).splitlines() if "api_key" in line]
+        assert keys == ["api_key: ${A_API_KEY_3}", "api_key: ${A_API_KEY}"]
+
+
+async def test_a_credential_that_only_holds_a_variable_is_warned_of() -> None:
+    async with served_engine(settings=EMPTY) as (_, client):
+        answer = await imported(client, "models:\n  m: {type: anthropic, model_name: x,\n    api_key: 'sk-${PART}'}")
+        [warning] = [one for one in answer["warnings"] if one["path"] == "$.models.m.api_key"]
+        assert (warning["line"], warning["column"]) == (3, 14)
+        assert "is used as it stands" in warning["message"]
+
+
+async def test_a_model_that_cannot_embed_is_warned_of() -> None:
+    async with served_engine(settings=EMPTY) as (_, client):
+        answer = await imported(client, "models: {m: {type: anthropic, model_name: x, kind: embedding}}")
+        assert "Models of type 'anthropic' make no embeddings" in [one["message"] for one in answer["warnings"]]
+
+
+SECRETS = """
+models:
+  m: {type: anthropic, model_name: x, api_key: MARKED-0}
+tools:
+  bearer: {url: "https://a.example", auth: {type: bearer, token: MARKED-1}}
+  basic: {url: "https://a.example", auth: {type: basic, username: u, password: MARKED-2}}
+  header: {url: "https://a.example", auth: {type: header, name: X-Key, value: MARKED-3}}
+mcp_servers:
+  s:
+    {type: http, url: "http://127.0.0.1:9/", enabled: false, env: {A: MARKED-4}, headers: {X-Key: MARKED-5},
+     auth_key: MARKED-6}
+agents: {a: {}}
+webhooks:
+  w: {agent: a, secret: MARKED-7-and-more-of-it}
+"""
+
+
+async def test_no_credential_is_told_anywhere(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="bytebrew")
+    changed = SECRETS.replace("MARKED", "MARKED-ANEW")
+    async with served_engine(*MCP, settings=EMPTY) as (running, client):
+        told = [json.dumps(await imported(client, SECRETS)), await exported(client)]
+        told += [json.dumps(await imported(client, changed, query)) for query in ("?dry_run=true&mode=replace", "")]
+        for broken in (
+            f"{SECRETS}settings: {{no.such: 1}}",
+            *(SECRETS.replace(": MARKED", f": {sign}MARKED") for sign in "!*&@"),
+            SECRETS.replace("MARKED", "MARKED" * 2000),
+            SECRETS.replace("MARKED", "MARKED\x07"),
+            SECRETS.replace("MARKED-7-and-more-of-it", "MARKED"),
+            SECRETS.replace("//a.example", "//b.example"),
+        ):
+            answer = await client.post(f"{URL}/import", content=broken, headers=YAML)
+            told.append(answer.text)
+        audit = await client.get("/api/v1/audit", params={"per_page": 100})
+        assert audit.status_code == 200
+        files = [file.read_bytes().decode("latin-1") for file in running.data_dir.iterdir() if file.is_file()]
+        told += [audit.text, await exported(client), caplog.text, *files]
+    assert [text for text in told if "MARKED" in text] == []
+
+
 # Who may, and what follows.
 
 
@@ -493,6 +745,52 @@ async def test_the_scope_config_does_it_and_others_do_not() -> None:
         command = "mcp_servers:\n  s: {command: /bin/sh}"
         said = await refused(client, command, authorization=f"Bearer {able}")
         assert (said["details"][0]["path"], said["details"][0]["line"]) == ("$.mcp_servers.s", 2)
+
+
+async def test_settings_are_an_admins_in_a_file_too() -> None:
+    text = "settings: {byok.base_url: true}"
+    async with served_engine() as (running, client):
+        able = f"Bearer {(await token_with(running, 'config')).token}"
+        said = await refused(client, text, authorization=able)
+        assert "scope 'admin'" in said["details"][0]["message"]
+        assert (await client.get("/api/v1/settings/byok.base_url")).json()["value"] is False
+        await imported(client, text)
+        await imported(client, text, authorization=able)  # it changes nothing
+
+
+async def test_a_section_may_need_a_scope_of_its_own() -> None:
+    there: dict[str, Any] = {"old": 1}
+
+    class Guarded(ConfigSection):
+        key = "guarded"
+        item = None
+        scope = "admin"
+
+        def export(self, conn: Any, engine: Engine) -> dict[str, Any]:
+            return there
+
+        def put(self, conn: Any, engine: Engine, actor: Any, name: str, given: Any) -> None:
+            there[name] = given
+
+        def delete(self, conn: Any, engine: Engine, name: str) -> None:
+            del there[name]
+
+    async with served_engine(plugin(register_config_sections=lambda register: register(Guarded()))) as (
+        running,
+        client,
+    ):
+        able = f"Bearer {(await token_with(running, 'config')).token}"
+        await imported(client, "guarded: {old: 1}\nagents: {x: {}}", authorization=able)
+        for text, query, path in (
+            ("guarded:\n  old: 2", "", "$.guarded.old"),
+            ("guarded:\n  new: 2", "", "$.guarded.new"),
+            ("guarded: {}", "?mode=replace", "$.guarded.old"),
+        ):
+            said = await refused(client, text, query=query, authorization=able)
+            assert [one["path"] for one in said["details"]] == [path]
+            assert "scope 'admin'" in said["details"][0]["message"]
+        await imported(client, "guarded: {new: 2}", "?mode=replace")
+        assert there == {"new": 2}
 
 
 async def test_a_running_turn_keeps_what_it_began_with() -> None:
@@ -532,6 +830,9 @@ async def test_a_reload_takes_in_the_file_again_and_a_failing_one_changes_nothin
         answer = await client.post(f"{URL}/reload")
         assert answer.json() == {"status": "ok", "agents_loaded": 2, "models_loaded": 1}
         assert (await client.get("/api/v1/agents/a")).json()["max_steps"] == 4
+        before = (await client.get("/api/v1/agents/a")).json()
+        assert (await client.post(f"{URL}/reload")).status_code == 200
+        assert (await client.get("/api/v1/agents/a")).json() == before
         file.write_text("agents: {a: {max_steps: 5}, c: {}}\nmodles: {}")
         failed = await client.post(f"{URL}/reload")
         assert failed.status_code == 400
