@@ -375,7 +375,8 @@ async def test_the_body_of_an_exchange_ends_at_its_limit(size: int, cut: bool, p
 
 async def test_what_follows_the_end_of_a_packed_body_is_not_waited_for() -> None:
     packed = gzip.compress(b"all")
-    answer = [head(content_length=len(packed) + 100, content_encoding="gzip") + packed, 0.01, b"more", Act.HANG]
+    whole = head(content_length=len(packed) + 100, content_encoding="gzip") + packed
+    answer: list[Step] = [whole, 0.01, b"more", Act.HANG]
     async with upstream(answer) as double, client() as http:
         with anyio.fail_after(2):
             assert (await http.ask("GET", double.url)).body == b"all"

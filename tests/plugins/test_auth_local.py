@@ -207,8 +207,8 @@ async def test_who_may_be_a_stranger_is_refused(
 async def test_the_engine_opens_none_for_whoever_has_it_call_itself(served: tuple[Engine, httpx.AsyncClient]) -> None:
     _, client = served
     headers = {"authorization": f"Bearer {ADMIN}"}
-    tool = {"name": "climb", "method": "POST", "url": f"{str(client.base_url).rstrip('/')}{SESSION}"}
-    tool["headers"] = {"Via": ""}
+    url = f"{str(client.base_url).rstrip('/')}{SESSION}"
+    tool = {"name": "climb", "method": "POST", "url": url, "headers": {"Via": ""}}
     assert (await client.post("/api/v1/tools", json=tool, headers=headers)).status_code == 201
     told = await client.post("/api/v1/tools/climb/test", json={"arguments": {}}, headers=headers)
     assert told.status_code == 200
