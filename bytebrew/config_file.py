@@ -151,7 +151,8 @@ def apply(
     try:
         applying = _Applying(conn, engine, parsed, actor)
         for section in ordered(engine):
-            applying.section(section, before[section.key], replace)
+            if section.key in parsed.items:  # as it is by now: an agent's item may have changed what a base's had
+                applying.section(section, _plainly(section.export(conn, engine)), replace)
         if replace:
             for section in reversed(ordered(engine)):
                 applying.prune(section, before[section.key])

@@ -1,7 +1,8 @@
 """The three ways in which a configuration may be written, brought to one: sections of items by name.
 
 Ours has names as keys: `agents: {sales: {model: gpt}}`. Lists of items with a `name` are read too, and so is a form
-with `models: {providers: [...], byok: {...}}` and tools written out inside an agent.
+with `models: {providers: [...], byok: {...}}` and tools written out inside an agent. An agent's `knowledge: ./docs` is
+a knowledge base of the agent's name.
 """
 
 import difflib
@@ -19,6 +20,8 @@ _ELSEWHERE = {
     **dict.fromkeys(("engine", "database", "security", "logging", "seed"), "; set BYTEBREW_* variables instead"),
 }
 """Keys that some dialect has, and what to do where nothing here reads them."""
+_RENAMED = {"knowledge_bases": "knowledge"}
+"""Sections that some dialect has under another name."""
 _OF_AGENTS = ("knowledge", "kit", "escalation", "flow", "system_file", "rules")
 """Fields of agents that some dialect has and that nothing here reads."""
 
@@ -65,23 +68,27 @@ def sections_of(root: Node, known: Collection[str]) -> Sections:
 class _Reading:
     def __init__(self, known: Collection[str]) -> None:
         self._known = known
+        self._folders: list[tuple[str, Place, Node]] = []
         self.found = Sections()
 
     def whole(self, root: Node) -> None:
         for key, node in root.value.items():
             place = root.keys[key]
+            section = key if key in self._known else _RENAMED.get(key, key)
             if key == "byok":
                 self._byok(node, "$.byok")
-            elif key in self._known:
-                self.found.places[key] = place
-                for name, item in self._named(key, node):
-                    self._take(key, name, item)
+            elif section in self._known:
+                self.found.places[section] = place
+                for name, item in self._named(section, node):
+                    self._take(section, name, item)
             elif key in _ELSEWHERE:
                 words = f"nothing here reads {key}{_ELSEWHERE[key]}; it was left out"
                 self.found.warnings.append(Problem(f"$.{key}", words, *place))
             else:
                 words = f"there is no section '{key[:100]}'{near(key, {*self._known, 'byok'})}"
                 self.found.note(Problem(f"$.{key[:100]}", words, *place))
+        for agent, place, folder in self._folders:
+            self._base(agent, place, folder)
 
     def _named(self, key: str, node: Node) -> Iterator[tuple[str, Item]]:
         if key == "models" and isinstance(node.value, dict):
@@ -125,10 +132,14 @@ class _Reading:
 
     def _agent(self, name: str, node: Node) -> Node:
         for one in _OF_AGENTS:
-            if one in node.value:
+            if one not in node.value:
+                continue
+            if one == "knowledge" and one in self._known:
+                self._folders.append((name, node.keys[one], node.value[one]))
+            else:
                 words = f"nothing here reads {one} of an agent; it was left out"
                 self.found.warnings.append(Problem(f"$.agents.{name}.{one}", words, *node.keys[one]))
-                node = _without(node, one)
+            node = _without(node, one)
         tools = node.value.get("tools")
         if tools is None or not isinstance(tools.value, dict):
             return node
@@ -180,6 +191,30 @@ class _Reading:
             ours[1].keys.update(theirs[1].keys)
         elif theirs[1] is not None:
             first.node.value["agent_tools"], first.node.keys["agent_tools"] = theirs[1], item.place
+
+    def _base(self, agent: str, place: Place, folder: Node) -> None:
+        """The knowledge base of an agent's `knowledge: ./docs`, which may be written out too."""
+        path = f"$.agents.{agent}.knowledge"
+        if folder.value is None or folder.value == "":
+            return
+        if not isinstance(folder.value, str):
+            self.found.note(folder.problem(path, "is the path of one folder"))
+            return
+        self.found.places.setdefault("knowledge", place)
+        items = self.found.items.setdefault("knowledge", {})
+        item = items.get(agent, Item(place, Node(None, place)))
+        fields = {} if item.node.value is None else item.node.value
+        if not isinstance(fields, dict):
+            return
+        own = fields.get("folder", folder)
+        if own.value != folder.value:
+            self.found.note(folder.problem(path, f"is another folder than that of '{agent}' in line {own.place.line}"))
+        links = next((one for one in ("agents", "linked_agents") if one in fields), "agents")
+        linked = fields.get(links, Node([], place))
+        if linked.value is None or (isinstance(linked.value, list) and agent not in plain(linked)):
+            linked = Node([*_list(linked), Node(agent, place)], linked.place)
+        keys = {"folder": place, links: place, **item.node.keys}
+        items[agent] = Item(item.place, Node({**fields, "folder": own, links: linked}, item.node.place, keys))
 
     def _byok(self, node: Node, path: str) -> None:
         """`enabled` and `allowed_providers` as a setting for each provider."""

@@ -6,6 +6,7 @@ from bytebrew import hookimpl
 
 from .knowledge import Knowledge, Limits, of
 from .routes import ROUTES
+from .section import KnowledgeSection
 from .tables import MIGRATIONS
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ def register_migrations(register: Any) -> None:
 @hookimpl
 def register_toolsets(register: Any, engine: "Engine") -> None:
     register(Knowledge(engine))
+
+
+@hookimpl
+def register_config_sections(register: Any) -> None:
+    register(KnowledgeSection())
 
 
 @hookimpl

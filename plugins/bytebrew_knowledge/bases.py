@@ -1,7 +1,8 @@
 """Knowledge bases and the agents that are linked to them."""
 
 import sqlite3
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -31,13 +32,17 @@ class BasePatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Base(Struct, frozen=True, kw_only=True):
-    """A knowledge base; of its files `indexed_files` are as they should be and `failed_files` cannot be."""
+    """A knowledge base; of its files `indexed_files` are as they should be and `failed_files` cannot be.
+
+    `folder` is one of the engine's machine that it follows, which the configuration alone can name.
+    """
 
     id: str
     name: str
     description: str
     embedding_model: str | None
     embedding_model_id: int | None
+    folder: str | None
     file_count: int
     indexed_files: int
     failed_files: int
@@ -47,8 +52,17 @@ class Base(Struct, frozen=True, kw_only=True):
     updated_at: str
 
 
-_SELECT = """select b.id, b.name, b.description, b.embedding_model, m.id as embedding_model_id, b.created_at,
-  b.updated_at, count(f.id) as file_count, count(case when f.status = 'ready' then 1 end) as indexed_files,
+class Followed(NamedTuple):
+    """A base and the folder that it follows, if any."""
+
+    id: str
+    name: str
+    folder: str | None
+
+
+_SELECT = """select b.id, b.name, b.description, b.embedding_model, m.id as embedding_model_id, b.folder,
+  b.created_at, b.updated_at, count(f.id) as file_count,
+  count(case when f.status = 'ready' then 1 end) as indexed_files,
   count(case when f.status = 'error' then 1 end) as failed_files,
   (select json_group_array(a.name) from (select a.name from knowledge_links l join agents a on a.id = l.agent_id
     where l.base_id = b.id order by a.name) a) as linked_agents
@@ -130,17 +144,44 @@ def delete(conn: sqlite3.Connection, key: str) -> list[str]:
     return [row["blob"] for row in gone]
 
 
+def folders(conn: sqlite3.Connection) -> list[Followed]:
+    """The bases with a folder, and those that still have files of one."""
+    rows = conn.execute(
+        """select id, name, folder from knowledge_bases where folder is not null
+        or id in (select base_id from knowledge_files where seen is not null) order by id"""
+    )
+    return [Followed(*row) for row in rows]
+
+
+def set_folder(conn: sqlite3.Connection, base_id: str, folder: str | None) -> None:
+    """Has a base follow another folder, or none; its files follow when it is looked into."""
+    conn.execute("update knowledge_bases set folder = ?, updated_at = ? where id = ?", (folder, now(), base_id))
+    conn.execute("update knowledge_files set seen = '' where base_id = ? and seen is not null", (base_id,))
+
+
 def link(conn: sqlite3.Connection, key: str, agent: str) -> None:
     """Lets an agent search a base, and switches its knowledge on; it may be linked already."""
     base_id, agent_id = identify(conn, key), _agent(conn, agent)[0]
-    conn.execute(
-        "insert into knowledge_links (agent_id, base_id) values (?, ?) on conflict do nothing", (agent_id, base_id)
-    )
-    conn.execute(
-        """insert into agent_capabilities (id, agent_id, type, config, enabled) values (?, ?, 'knowledge', ?, 1)
-        on conflict (agent_id, type) do update set enabled = 1""",
-        (new_uuid(), agent_id, msgspec.json.encode(KnowledgeConfig()).decode()),
-    )
+    _link(conn, base_id, agent_id)
+    conn.execute("update agent_capabilities set enabled = 1 where agent_id = ? and type = 'knowledge'", (agent_id,))
+
+
+def link_only(conn: sqlite3.Connection, base_id: str, agents: Sequence[str]) -> None:
+    """Lets these agents and no others search a base; one whose knowledge is switched off stays so.
+
+    InvalidRequest names those that are not there by their place, `$.agents[0]`.
+    """
+    found, faults = [], []
+    for n, agent in enumerate(agents):
+        try:
+            found.append(_agent(conn, agent)[0])
+        except NotFound as error:
+            faults.append(Detail(f"$.agents[{n}]", error.message))
+    if faults:
+        raise InvalidRequest(faults[0].message, details=faults)
+    conn.execute("delete from knowledge_links where base_id = ?", (base_id,))
+    for agent_id in found:
+        _link(conn, base_id, agent_id)
 
 
 def unlink(conn: sqlite3.Connection, key: str, agent: str) -> None:
@@ -159,17 +200,23 @@ def linked(conn: sqlite3.Connection, agent: str) -> list[str]:
     return [row["base_id"] for row in conn.execute(sql, (_agent(conn, agent)[0],))]
 
 
-def own(conn: sqlite3.Connection, agent: str) -> str:
-    """The id of an agent's only base, which is made and linked where there is none; Conflict where there are more."""
+def only(conn: sqlite3.Connection, agent: str) -> str | None:
+    """The id of an agent's only base, None where it has none yet; Conflict where it has more."""
     found = linked(conn, agent)
     if len(found) > 1:
         raise Conflict(f"Agent '{agent}' has {len(found)} knowledge bases; send the file to one of them")
-    if not found:
+    return found[0] if found else None
+
+
+def own(conn: sqlite3.Connection, agent: str) -> str:
+    """The same, but a base is made and linked where there is none."""
+    found = only(conn, agent)
+    if found is None:
         name = _agent(conn, agent)[1]
         row = conn.execute("select id from knowledge_bases where name = ?", (name,)).fetchone()
-        found = [row["id"] if row else create(conn, NewBase(name=name)).id]
-        link(conn, found[0], agent)
-    return found[0]
+        found = row["id"] if row else create(conn, NewBase(name=name)).id
+        link(conn, found, agent)
+    return found
 
 
 def target(conn: sqlite3.Connection, model: str | None) -> Target | None:
@@ -196,6 +243,18 @@ def _agent(conn: sqlite3.Connection, key: str) -> tuple[str, str]:
     return row["id"], row["name"]
 
 
+def _link(conn: sqlite3.Connection, base_id: str, agent_id: str) -> None:
+    """Links them, and gives the agent the capability where it has none."""
+    conn.execute(
+        "insert into knowledge_links (agent_id, base_id) values (?, ?) on conflict do nothing", (agent_id, base_id)
+    )
+    conn.execute(
+        """insert into agent_capabilities (id, agent_id, type, config, enabled) values (?, ?, 'knowledge', ?, 1)
+        on conflict (agent_id, type) do nothing""",
+        (new_uuid(), agent_id, msgspec.json.encode(KnowledgeConfig()).decode()),
+    )
+
+
 def _base(row: sqlite3.Row) -> Base:
     values: dict[str, Any] = dict(row)
     values["linked_agents"] = tuple(msgspec.json.decode(values["linked_agents"]))
@@ -211,8 +270,9 @@ def _check_name(conn: sqlite3.Connection, name: str) -> None:
 def _model(conn: sqlite3.Connection, key: str | int | None) -> str | None:
     if key is None:
         return None
-    sql = "select name, kind from models where name = ?"
-    row = conn.execute(sql, (str(key),)).fetchone()
+    row = None
+    if isinstance(key, str):
+        row = conn.execute("select name, kind from models where name = ?", (key,)).fetchone()
     if row is None and str(key).isdecimal() and len(str(key)) < 19:
         row = conn.execute("select name, kind from models where id = ?", (int(key),)).fetchone()
     if row is None or row["kind"] != "embedding":

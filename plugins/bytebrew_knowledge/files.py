@@ -7,9 +7,7 @@ from typing import Literal, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from bytebrew import NotFound, new_uuid, now
-
-from . import bases
+from bytebrew import Conflict, NotFound, new_uuid, now
 
 FileStatus = Literal["indexing", "ready", "error"]
 
@@ -17,13 +15,15 @@ FileStatus = Literal["indexing", "ready", "error"]
 class File(Struct, frozen=True, kw_only=True):
     """A file of a base; `progress` is in percent, `chunk_count` counts the chunks that are searched now.
 
-    With the status `error` what was indexed before is still searched; `status_message` says what is wrong.
+    With the status `error` what was indexed before is still searched; `status_message` says what is wrong. A file with
+    the source `folder` is one of the base's folder: the next look into it brings back what is deleted here.
     """
 
     id: str
     file_name: str
     file_type: str
     file_size: int
+    source: Literal["upload", "folder"]
     status: FileStatus
     status_message: str | None
     progress: int
@@ -34,7 +34,10 @@ class File(Struct, frozen=True, kw_only=True):
 
 
 class Upload(NamedTuple):
-    """A file that has come: its bytes lie under the name `blob`, `digest` is their SHA-256."""
+    """A file that has come: its bytes lie under the name `blob`, `digest` is their SHA-256.
+
+    `seen` is what the base's folder showed of it, by which a change is known; None for a file that was sent.
+    """
 
     name: str
     type: str
@@ -42,6 +45,16 @@ class Upload(NamedTuple):
     digest: str
     blob: str
     metadata: dict[str, str]
+    seen: str | None = None
+
+
+class Refused(NamedTuple):
+    """A file of a folder that cannot be taken, and why."""
+
+    name: str
+    type: str
+    size: int
+    reason: str
 
 
 class Waiting(NamedTuple):
@@ -52,10 +65,12 @@ class Waiting(NamedTuple):
     type: str
     revision: int
     model: str | None
+    base_id: str
 
 
-_SELECT = """select f.id, f.name as file_name, f.type as file_type, f.size as file_size, f.status,
-  f.message as status_message, f.metadata, f.created_at, f.indexed_at, coalesce(l.done, 0) as chunk_count,
+_SELECT = """select f.id, f.name as file_name, f.type as file_type, f.size as file_size,
+  iif(f.seen is null, 'upload', 'folder') as source, f.status, f.message as status_message, f.metadata,
+  f.created_at, f.indexed_at, coalesce(l.done, 0) as chunk_count,
   case when f.status = 'ready' then 100 else coalesce(100 * b.done / max(b.total, 1), 0) end as progress
   from knowledge_files f left join knowledge_indexes l on l.file_id = f.id and l.state = 'live'
   left join knowledge_indexes b on b.file_id = f.id and b.state = 'building'"""
@@ -68,43 +83,83 @@ def list_all(conn: sqlite3.Connection, base_ids: Sequence[str]) -> list[File]:
 
 
 def get(conn: sqlite3.Connection, base_ids: Sequence[str], key: str) -> File:
-    """A file of some bases by id, or else by name; NotFound otherwise."""
+    """A file of some bases by id, or else by name; NotFound where there is none, Conflict where there are several."""
     sql = f"""{_SELECT} where f.base_id in (select value from json_each(?1)) and ?2 in (f.id, f.name)
-      order by f.id <> ?2 limit 1"""  # noqa: S608
-    row = conn.execute(sql, (_json(base_ids), key)).fetchone()
-    if row is None:
+      order by f.id <> ?2 limit 2"""  # noqa: S608
+    rows = conn.execute(sql, (_json(base_ids), key)).fetchall()
+    if not rows:
         raise NotFound(f"There is no file '{key[:255]}' in this knowledge base")
-    return _file(row)
+    if len(rows) > 1 and rows[0]["id"] != key:
+        raise Conflict(f"There are several files '{key[:255]}' in these knowledge bases; name one by its id")
+    return _file(rows[0])
 
 
 def put(conn: sqlite3.Connection, base_id: str, upload: Upload) -> tuple[File, str]:
     """The file, new or in the place of the one of its name, and the blob that nothing needs any more.
 
-    The same bytes again are not indexed again.
+    The same bytes again are not indexed again. What was sent stays where a folder has a file of that name.
     """
-    bases.identify(conn, base_id)
     metadata = msgspec.json.encode(upload.metadata).decode()
     row = conn.execute(
-        "select id, digest, blob, status from knowledge_files where base_id = ? and name = ?", (base_id, upload.name)
+        "select id, digest, blob, status, seen from knowledge_files where base_id = ? and name = ?",
+        (base_id, upload.name),
     ).fetchone()
     if row is None:
         file_id, spare = new_uuid(), ""
         conn.execute(
             """insert into knowledge_files (id, base_id, name, type, size, digest, blob, metadata, revision, status,
-            created_at) values (?, ?, ?, ?, ?, ?, ?, ?, 1, 'indexing', ?)""",
-            (file_id, base_id, *upload[:5], metadata, now()),
+            created_at, seen) values (?, ?, ?, ?, ?, ?, ?, ?, 1, 'indexing', ?, ?)""",
+            (file_id, base_id, *upload[:5], metadata, now(), upload.seen),
         )
+    elif upload.seen is not None and row["seen"] is None:
+        file_id, spare = row["id"], upload.blob
     elif row["digest"] == upload.digest and row["status"] != "error":
         file_id, spare = row["id"], upload.blob
-        conn.execute("update knowledge_files set metadata = ? where id = ?", (metadata, file_id))
+        sql = "update knowledge_files set metadata = ?, seen = ? where id = ?"
+        conn.execute(sql, (metadata, upload.seen, file_id))
     else:
         file_id, spare = row["id"], row["blob"]
         conn.execute(
-            """update knowledge_files set type = ?, size = ?, digest = ?, blob = ?, metadata = ?,
+            """update knowledge_files set type = ?, size = ?, digest = ?, blob = ?, metadata = ?, seen = ?,
             revision = revision + 1, status = 'indexing', message = null where id = ?""",
-            (*upload[1:5], metadata, file_id),
+            (*upload[1:5], metadata, upload.seen, file_id),
         )
     return get(conn, [base_id], file_id), spare
+
+
+def follow(
+    conn: sqlite3.Connection, base_id: str, come: Sequence[Upload | Refused] = (), gone: Sequence[str] = ()
+) -> None:
+    """Takes in files of a base's folder and removes those that have gone from it; the base may be gone itself.
+
+    One that is refused is listed with its reason, and what was indexed of it before is still searched.
+    """
+    if conn.execute("select 1 from knowledge_bases where id = ?", (base_id,)).fetchone() is None:
+        return
+    for one in come:
+        if isinstance(one, Upload):
+            put(conn, base_id, one)
+        else:
+            conn.execute(
+                """insert into knowledge_files (id, base_id, name, type, size, digest, blob, metadata, revision,
+                status, message, created_at, seen) values (?, ?, ?, ?, ?, '', '', '{}', 1, 'error', ?, ?, '')
+                on conflict (base_id, name) do update set status = 'error', message = excluded.message, seen = ''
+                where seen is not null""",
+                (new_uuid(), base_id, *one, now()),
+            )
+    sql = """select id from knowledge_files
+      where base_id = ? and seen is not null and name in (select value from json_each(?))"""
+    ids = _json([row["id"] for row in conn.execute(sql, (base_id, _json(gone)))])
+    conn.execute(
+        "update knowledge_indexes set state = 'dead' where file_id in (select value from json_each(?))", (ids,)
+    )
+    conn.execute("delete from knowledge_files where id in (select value from json_each(?))", (ids,))
+
+
+def seen(conn: sqlite3.Connection, base_id: str) -> dict[str, str | None]:
+    """What was seen of each file of a base by name, None for those that were sent."""
+    sql = "select name, seen from knowledge_files where base_id = ?"
+    return {row["name"]: row["seen"] for row in conn.execute(sql, (base_id,))}
 
 
 def delete(conn: sqlite3.Connection, base_ids: Sequence[str], key: str) -> str:
@@ -120,7 +175,7 @@ def reindex(conn: sqlite3.Connection, base_ids: Sequence[str], key: str = "") ->
     found = [get(conn, base_ids, key)] if key else list_all(conn, base_ids)
     conn.execute(
         """update knowledge_files set revision = revision + 1, status = 'indexing', message = null
-        where id in (select value from json_each(?))""",
+        where id in (select value from json_each(?)) and blob <> ''""",
         (_json([file.id for file in found]),),
     )
 
@@ -133,7 +188,7 @@ def blobs(conn: sqlite3.Connection) -> set[str]:
 def waiting(conn: sqlite3.Connection, busy: list[str]) -> Waiting | None:
     """The file that has waited longest and that nobody is busy with."""
     row = conn.execute(
-        """select f.id, f.blob, f.type, f.revision, b.embedding_model from knowledge_files f
+        """select f.id, f.blob, f.type, f.revision, b.embedding_model, b.id from knowledge_files f
         join knowledge_bases b on b.id = f.base_id
         where f.status = 'indexing' and f.id not in (select value from json_each(?)) order by f.id limit 1""",
         (_json(busy),),

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from bytebrew import ProviderError, Target, new_uuid
+from bytebrew import EngineError, ProviderError, Target, new_uuid
 
 from . import bases, files, indexes
+from .blobs import SPOOL
 from .embedding import embed
 from .extraction import Reader, Unread
 from .search import unit
@@ -25,6 +26,8 @@ WORKERS = 2
 BATCH = 50
 """Chunks of one transaction and of one request for embeddings."""
 RETRIES = 5
+PAUSE = 1.0
+"""Seconds before another try where the engine itself cannot go on."""
 _LINE = msgspec.json.Decoder(tuple[str, str])
 
 
@@ -40,11 +43,8 @@ class Indexer:
         self._workers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Clears away what a stop has left in the folder and takes up the work."""
-        db = self._engine.db
-        needed = await db.read(files.blobs)
-        await asyncio.to_thread(_clear, self._folder, needed)
-        await db.write(indexes.refresh)
+        """Takes up the work where a stop has left it."""
+        await self._engine.db.write(indexes.refresh)
         self.wake()
         self._workers = [asyncio.create_task(self._work(one)) for one in self._wake]
 
@@ -77,16 +77,20 @@ class Indexer:
                     await reader.close()
                     if not self._busy and await self._engine.db.write(indexes.sweep):
                         woken.set()
+                except EngineError as error:
+                    log.warning("the knowledge indexer waits: %s", error.message)
+                    await asyncio.sleep(PAUSE)
+                    woken.set()
                 except Exception:
                     log.exception("the knowledge indexer failed; it goes on in a moment")
-                    await asyncio.sleep(1)
+                    await asyncio.sleep(PAUSE)
                     woken.set()
         finally:
             await reader.close()
 
     async def _index(self, file: files.Waiting, reader: Reader) -> None:
         db = self._engine.db
-        spool = self._folder / f"{new_uuid()}.spool"
+        spool = self._folder / f"{new_uuid()}{SPOOL}"
         try:
             total = await reader.read(self._folder / file.blob, file.type, spool)
             if not total:
@@ -99,6 +103,8 @@ class Indexer:
             await db.write(indexes.fail, file, str(error))
         except ProviderError as error:
             await db.write(indexes.fail, file, f"The embedding model failed: {error.message}")
+        except EngineError:  # of the database, and no fault of the file
+            raise
         except Exception:
             log.exception("file %s cannot be indexed", file.id)
             await db.write(indexes.fail, file, "The engine failed at it; its log has the trace")
@@ -136,10 +142,3 @@ def _skip(lines: BinaryIO, count: int) -> None:
 
 def _next(lines: BinaryIO) -> list[tuple[str, str]]:
     return [_LINE.decode(line) for line in islice(lines, BATCH)]
-
-
-def _clear(folder: Path, needed: set[str]) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for path in folder.iterdir():
-        if path.name not in needed and path.is_file():
-            path.unlink()

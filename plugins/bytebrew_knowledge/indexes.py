@@ -12,6 +12,7 @@ from bytebrew import now
 
 from . import bases
 from .files import Waiting
+from .words import word_of
 
 READER = 1
 """The version of the readers and the chunks that they make; another one has every file indexed again."""
@@ -64,16 +65,18 @@ def add(
 
     The last of them put it in the place of the one that was searched before; a fault says why it lacks vectors.
     """
+    if not _wanted(conn, file):
+        return False
     until = done + len(chunks)
     moved = conn.execute(
         "update knowledge_indexes set done = ? where id = ? and state = 'building' and done = ?",
         (until, index.id, done),
     )
-    if not moved.rowcount or not _wanted(conn, file):
+    if not moved.rowcount:
         return False
     conn.executemany(
-        "insert into knowledge_chunks (index_id, position, heading, text, vector) values (?, ?, ?, ?, ?)",
-        [(index.id, position, *chunk) for position, chunk in enumerate(chunks, done + 1)],
+        "insert into knowledge_chunks (base, index_id, position, heading, text, vector) values (?, ?, ?, ?, ?, ?)",
+        [(word_of(file.base_id), index.id, position, *chunk) for position, chunk in enumerate(chunks, done + 1)],
     )
     if until == index.total:
         conn.execute("update knowledge_indexes set state = 'dead' where file_id = ? and state = 'live'", (file.id,))

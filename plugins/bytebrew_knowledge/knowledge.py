@@ -1,7 +1,9 @@
 """The knowledge of one engine: its folder, its indexer, its search, and the tool of agents that are linked."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from sqlite3 import Connection
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -10,14 +12,20 @@ from msgspec import Meta, Struct
 from bytebrew import Agent, Call, Duration, EngineError, KnowledgeConfig, Tool, ToolError, Toolset
 
 from . import bases, files, indexes, uploads
+from .blobs import Blobs
 from .extraction import Reader
+from .folders import Folders
 from .indexer import Indexer
 from .search import Found, Hit, Query, search
 
 if TYPE_CHECKING:
     from bytebrew import Engine
 
+log = logging.getLogger(__name__)
+
 MOST_RESULTS = 20
+START_SECONDS = 5.0
+"""How long the engine's start waits for its folders; what takes longer comes in while it serves."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -38,12 +46,38 @@ class Knowledge(Toolset):
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
-        self._folder = engine.data_dir / "files"
+        self._blobs = Blobs(engine.data_dir / "files")
         limits = engine.settings.of(Limits)
         self._indexer = Indexer(
-            engine, self._folder, lambda: Reader(limits.knowledge_read_timeout, limits.knowledge_read_bytes)
+            engine, self._blobs.folder, lambda: Reader(limits.knowledge_read_timeout, limits.knowledge_read_bytes)
         )
-        self.start, self.stop = self._indexer.start, self._indexer.stop
+        self._folders = Folders(engine, self._blobs, self._indexer.wake)
+        self.folder = self._folders.path
+
+    async def start(self) -> None:
+        """Takes up the work where a stop has left it, and looks into the folders."""
+        await self._blobs.clear(self._engine, files.blobs, spools=True)
+        await self._indexer.start()
+        self._starting = asyncio.create_task(self._begin())
+        await asyncio.wait([self._starting], timeout=START_SECONDS)
+
+    async def stop(self) -> None:
+        """Leaves everything where it is."""
+        self._starting.cancel()
+        await asyncio.wait([self._starting])
+        await self._indexer.stop()
+
+    async def follow(self) -> None:
+        """Brings every base up to its folder, and clears away what no base needs."""
+        await self._folders.follow()
+        await self._blobs.clear(self._engine, files.blobs)
+        self._indexer.wake()
+
+    async def _begin(self) -> None:
+        try:
+            await self.follow()
+        except Exception:
+            log.exception("the folders of knowledge bases could not be followed")
 
     async def all(self) -> Sequence[Tool]:
         return [KnowledgeSearch(self, KnowledgeConfig())]
@@ -68,23 +102,29 @@ class Knowledge(Toolset):
 
     async def delete_base(self, key: str) -> None:
         """Removes a base with its files."""
-        await self._forget(await self._engine.db.write(bases.delete, key))
+        await self._blobs.forget(await self._engine.db.write(bases.delete, key))
+        self._indexer.wake()
 
-    async def upload(self, base_id: str, body: AsyncIterator[bytes], headers: Mapping[str, str]) -> files.File:
-        """The file of a form, stored and waiting to be indexed."""
+    async def upload(
+        self, find: Callable[[Connection, str], str], key: str, body: AsyncIterator[bytes], headers: Mapping[str, str]
+    ) -> files.File:
+        """The file of a form, stored in the base that is found by the key once it has come whole."""
         durable = self._engine.settings.core.db_synchronous == "full"
-        upload = await uploads.received(body, headers, self._folder, durable=durable)
-        try:
-            file, spare = await self._engine.db.write(files.put, base_id, upload)
-        except EngineError:  # a cancelled write is committed all the same, and the next start clears what is not
-            await self._forget([upload.blob])
-            raise
-        await self._forget([spare] if spare else [])
+        with self._blobs.arriving() as target:
+            upload = await uploads.received(body, headers, target, durable=durable)
+            try:
+                file, spare = await self._engine.db.write(lambda conn: files.put(conn, find(conn, key), upload))
+            except EngineError:  # a cancelled write is committed all the same, and the next look clears what is not
+                await self._blobs.forget([upload.blob])
+                raise
+        await self._blobs.forget([spare])
+        self._indexer.wake()
         return file
 
     async def delete_file(self, base_ids: Sequence[str], key: str) -> None:
         """Removes a file of some bases by id or name."""
-        await self._forget([await self._engine.db.write(files.delete, base_ids, key)])
+        await self._blobs.forget([await self._engine.db.write(files.delete, base_ids, key)])
+        self._indexer.wake()
 
     async def reindex(self, base_ids: Sequence[str], key: str = "") -> None:
         """Has a file of some bases, or every one, indexed once more."""
@@ -105,14 +145,6 @@ class Knowledge(Toolset):
         found = await self._engine.db.read(bases.linked, agent)
         query = Query(text=text, bases=tuple(found), limit=limit, threshold=threshold)
         return (await self.search(query)).hits
-
-    async def _forget(self, blobs: Iterable[str]) -> None:
-        def unlink() -> None:
-            for blob in blobs:
-                (self._folder / blob).unlink(missing_ok=True)
-
-        await asyncio.to_thread(unlink)
-        self._indexer.wake()
 
 
 class KnowledgeSearch(Tool):
@@ -143,7 +175,7 @@ class KnowledgeSearch(Tool):
             raise ToolError("The argument 'query' is a text of at least one word")
         if not isinstance(limit, int | float):
             raise ToolError(f"The argument 'limit' is a number from 1 to {MOST_RESULTS}")
-        most = max(1, min(int(limit), MOST_RESULTS))
+        most = int(max(1, min(limit, MOST_RESULTS)))
         hits = await self._knowledge.search_for(call.agent, query[:10_000], most, self._config.similarity_threshold)
         if not hits:
             return f"Nothing in the knowledge bases fits '{query[:200]}'"

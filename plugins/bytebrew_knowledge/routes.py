@@ -109,7 +109,7 @@ async def get_file(request: Request[None]) -> File:
 
 async def upload_file(request: Request[AsyncIterator[bytes]]) -> File:
     """A file, new or in the place of the one of its name; it is indexed in the background."""
-    return await of(request.engine).upload(await _base_id(request), request.body, request.headers)
+    return await of(request.engine).upload(bases.identify, await _base_id(request), request.body, request.headers)
 
 
 async def delete_file(request: Request[None]) -> None:
@@ -141,8 +141,9 @@ async def agent_files(request: Request[None]) -> list[File]:
 
 async def upload_to_agent(request: Request[AsyncIterator[bytes]]) -> File:
     """A file for the one base of an agent, which is made and linked where there is none."""
-    base_id = await request.engine.db.write(bases.own, request.path["name"])
-    return await of(request.engine).upload(base_id, request.body, request.headers)
+    name = request.path["name"]
+    await request.engine.db.read(bases.only, name)  # who cannot send it hears so before it is sent
+    return await of(request.engine).upload(bases.own, name, request.body, request.headers)
 
 
 async def delete_of_agent(request: Request[None]) -> None:

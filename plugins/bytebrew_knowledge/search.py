@@ -1,7 +1,6 @@
 """The search: words by BM25, meanings by vectors where there are some, and one order out of both."""
 
 import math
-import re
 import sqlite3
 import struct
 from array import array
@@ -13,17 +12,15 @@ from msgspec import Struct
 
 from bytebrew import ProviderError, Target
 
-from . import bases
+from . import bases, words
 from .embedding import embed
+from .words import CANDIDATES, SCOPE
 
 if TYPE_CHECKING:
     from bytebrew import Engine
 
-CANDIDATES = 50
-"""The best of each kind that are put in one order."""
 STEADY = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)."""
-MOST_WORDS = 64
 EMBED_SECONDS = 10.0
 TRIES = 3
 """How often a search begins anew because an index was replaced in the middle of it."""
@@ -80,22 +77,14 @@ class Space(NamedTuple):
     stale: bool
 
 
-_SCOPE = """knowledge_indexes i join knowledge_files f on f.id = i.file_id
-  where i.state = 'live' and f.base_id in (select value from json_each(:bases)) and :file in ('', f.id, f.name)
-  and not exists (select 1 from json_each(:metadata) w
-    where w.value is not (select h.value from json_each(f.metadata) h where h.key = w.key))"""
-_WORDS = f"""select bm25(knowledge_words, 1.5, 1.0) as score, w.rowid
-  from knowledge_words w join knowledge_chunks c on c.id = w.rowid
-  where knowledge_words match :words and c.index_id in (select i.id from {_SCOPE})
-  order by score, w.rowid limit {CANDIDATES}"""  # noqa: S608
 _SPACES = f"""select f.base_id, i.model, i.signature, (select b.embedding_model from knowledge_bases b
-  where b.id = f.base_id), f.status = 'ready' as ready from {_SCOPE}
+  where b.id = f.base_id), f.status = 'ready' as ready from {SCOPE}
   group by f.base_id, i.model, i.signature, ready"""  # noqa: S608
-_INDEXES = f"select i.id, i.done from {_SCOPE} and i.model = :model and i.signature = :signature order by i.id"  # noqa: S608
+_INDEXES = f"select i.id, i.done from {SCOPE} and i.model = :model and i.signature = :signature order by i.id"  # noqa: S608
 _VECTORS = """select id, vector from knowledge_chunks
   where index_id = ? and position > ? and position <= ? and length(vector) = ?"""
 _HITS = f"""select c.id, f.base_id, f.id as file_id, f.name as file_name, c.heading, c.position, c.text, f.metadata
-  from knowledge_chunks c join (select i.id as index_id, f.* from {_SCOPE}) f on f.index_id = c.index_id
+  from knowledge_chunks c join (select i.id as index_id, f.* from {SCOPE}) f on f.index_id = c.index_id
   where c.id in (select value from json_each(:ids))"""  # noqa: S608
 
 
@@ -109,7 +98,7 @@ async def search(engine: "Engine", query: Query) -> Found:
         for space in spaces:
             if space.target is not None and space.signature not in asked:
                 asked[space.signature] = await _vector(engine, space.target, text)
-        hits, whole = await _ranked(engine, query, match(text), spaces, asked)
+        hits, whole = await _ranked(engine, query, spaces, asked)
         if whole:
             break
     fault = next((one.message for one in asked.values() if isinstance(one, ProviderError)), None)
@@ -126,7 +115,6 @@ async def _vector(engine: "Engine", target: Target, text: str) -> "array[float] 
 async def _ranked(
     engine: "Engine",
     query: Query,
-    words: str,
     spaces: Sequence[Space],
     asked: "Mapping[str, array[float] | ProviderError]",
 ) -> tuple[list[Hit], bool]:
@@ -137,7 +125,7 @@ async def _ranked(
         vector = asked.get(space.signature)
         if isinstance(vector, array) and any(vector):
             like |= await _alike(engine, _scope(query, space), vector)
-    found = await engine.db.read(_worded, given, words) if words else []
+    found = await engine.db.read(words.ranked, given, query.bases, query.text)
     alike = sorted(((likeness, chunk) for chunk, likeness in like.items()), key=lambda one: (-one[0], one[1]))
     by_words, by_likeness = _places(found), _places(alike)
     scores = {
@@ -153,17 +141,11 @@ async def _ranked(
 
 
 def _scope(query: Query, space: Space | None = None) -> dict[str, str]:
-    """The parameters of `_SCOPE`, and of what narrows it to a space."""
+    """The parameters of `SCOPE`, and of what narrows it to a space."""
     within = query.bases if space is None else (space.base_id,)
     given = {"bases": msgspec.json.encode(within).decode(), "file": query.file}
     given["metadata"] = msgspec.json.encode(query.metadata).decode()
     return given if space is None else {**given, "model": space.model, "signature": space.signature}
-
-
-def match(text: str) -> str:
-    """An expression of FTS5 for any of the words, whatever the text has between them; "" where it has none."""
-    words = dict.fromkeys(word for word in re.findall(r"\w+", text.lower()) if word.strip("_"))
-    return " OR ".join(f'"{word[:100]}"' for word in list(words)[:MOST_WORDS])
 
 
 def unit(vector: Sequence[float]) -> "array[float]":
@@ -181,10 +163,6 @@ def _places(best: Iterable[tuple[float, int]]) -> dict[int, int]:
             place, before = n, score
         places[chunk] = place
     return places
-
-
-def _worded(conn: sqlite3.Connection, given: Mapping[str, str], words: str) -> list[tuple[float, int]]:
-    return [(row["score"], row["rowid"]) for row in conn.execute(_WORDS, {**given, "words": words})]
 
 
 def _spaces(conn: sqlite3.Connection, given: Mapping[str, str]) -> list[Space]:

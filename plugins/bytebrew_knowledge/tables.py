@@ -77,4 +77,32 @@ create trigger knowledge_chunks_out after delete on knowledge_chunks begin
 end;
 """,
     ),
+    Migration(
+        2,
+        """
+alter table knowledge_bases add column folder text;
+alter table knowledge_files add column seen text;
+create index knowledge_files_seen on knowledge_files (base_id) where seen is not null;
+
+alter table knowledge_chunks add column base text not null default '';
+update knowledge_chunks set base = coalesce(
+  (select replace(f.base_id, '-', '') from knowledge_indexes i join knowledge_files f on f.id = i.file_id
+    where i.id = knowledge_chunks.index_id), '');
+drop trigger knowledge_chunks_in;
+drop trigger knowledge_chunks_out;
+drop table knowledge_words;
+create virtual table knowledge_words using fts5 (
+  base, heading, text, content = 'knowledge_chunks', content_rowid = 'id',
+  tokenize = "porter unicode61 remove_diacritics 2"
+);
+insert into knowledge_words (knowledge_words) values ('rebuild');
+create trigger knowledge_chunks_in after insert on knowledge_chunks begin
+  insert into knowledge_words (rowid, base, heading, text) values (new.id, new.base, new.heading, new.text);
+end;
+create trigger knowledge_chunks_out after delete on knowledge_chunks begin
+  insert into knowledge_words (knowledge_words, rowid, base, heading, text)
+  values ('delete', old.id, old.base, old.heading, old.text);
+end;
+""",
+    ),
 )

@@ -1,16 +1,18 @@
-"""Takes in files: their names, their types, their bytes."""
+"""Takes in files, sent or copied: their names, their types, their bytes."""
 
 import asyncio
-import hashlib
+import errno
 import os
+import unicodedata
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
 
-from bytebrew import Detail, InvalidRequest, UnsupportedMediaType, new_uuid
+from bytebrew import Detail, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 
+from .blobs import Blob
 from .files import Upload
 from .multipart import Multipart, Part
 
@@ -31,23 +33,25 @@ MARKS = {"pdf": b"%PDF-", "docx": b"PK\x03\x04"}
 WRITTEN = 1024 * 1024
 """Bytes that are written in one go."""
 MOST_METADATA = 16_384
+_UNKEPT = {"Cc", "Cs", "Zl", "Zp"}
+"""Characters that no name has: of control, halves of one, ends of a line or a paragraph."""
 
 
 async def received(
-    body: AsyncIterator[bytes], headers: Mapping[str, str], folder: Path, *, durable: bool = False
+    body: AsyncIterator[bytes], headers: Mapping[str, str], target: Path, *, durable: bool = False
 ) -> Upload:
-    """The file of a form, its bytes in the folder under a name of their own; `durable` outlives a power cut.
+    """The file of a form, its bytes now in the target; `durable` outlives a power cut.
 
     The form has the field `file` and may have `metadata`, a JSON object of texts.
     """
     upload: Upload | None = None
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] | None = None
     try:
         async with aclosing(Multipart(body, headers).parts()) as parts:
             async for part in parts:
                 if part.name == "file" and part.filename is not None and upload is None:
-                    upload = await _saved(part, folder, durable)
-                elif part.name == "metadata":
+                    upload = await _saved(part, target, durable)
+                elif part.name == "metadata" and metadata is None:
                     metadata = await _metadata(part)
                 else:
                     details = [Detail(f"$.{part.name[:100]}", "is no field of this form, or is there twice")]
@@ -55,70 +59,92 @@ async def received(
         if upload is None:
             raise InvalidRequest("The form has no file", details=[Detail("$.file", "is missing")])
     except BaseException:
-        if upload is not None:
-            (folder / upload.blob).unlink(missing_ok=True)
+        await asyncio.to_thread(target.unlink, missing_ok=True)
         raise
-    return upload._replace(metadata=metadata)
+    return upload._replace(metadata=metadata or {})
+
+
+def copied(source: Path, seen: os.stat_result, name: str, target: Path, most: int, *, durable: bool = False) -> Upload:
+    """A file of this machine, as it was seen, its bytes now in the target.
+
+    Raises OSError, and EngineError where it cannot be taken.
+    """
+    kind = kind_of(name)
+    with os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0) as file:
+        if not os.path.samestat(seen, state := os.fstat(file.fileno())):
+            raise OSError(errno.ESTALE, "It was exchanged for another just now", str(source))
+        if state.st_size > most:
+            raise _too_large(name, most)
+        blob = Blob(target)
+        try:
+            while piece := file.read(WRITTEN):
+                if not blob.size:
+                    _check_beginning(name, kind, piece)
+                if blob.size + len(piece) > most:  # it grows
+                    raise _too_large(name, most)
+                blob.add(piece)
+            return _whole(blob, name, kind, durable)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
 
 
 def file_name(given: str) -> str:
     """The last part of a path (RFC 7578 section 4.2); InvalidRequest where that is no name."""
     name = given.replace("\\", "/").rpartition("/")[2].strip()
-    if (
-        not name
-        or name in (".", "..")
-        or len(name) > 255
-        or any(ord(letter) < 32 or letter == "\x7f" for letter in name)
-    ):
+    if name in ("", ".", "..") or len(name) > 255 or not can_be_kept(name):
         raise InvalidRequest("The file has no name that could be kept", details=[Detail("$.file", "name the file")])
     return name
 
 
-async def _saved(part: Part, folder: Path, durable: bool) -> Upload:
+def can_be_kept(name: str) -> bool:
+    """Whether every character of a name is one that a name may have."""
+    return not any(unicodedata.category(letter) in _UNKEPT for letter in name)
+
+
+def kind_of(name: str) -> str:
+    """The type that a name ends in; "" where no reader knows it."""
+    _, dot, ending = name.rpartition(".")
+    return ENDINGS.get(ending.lower(), "") if dot else ""
+
+
+async def _saved(part: Part, target: Path, durable: bool) -> Upload:
     name = file_name(part.filename or "")
-    kind = ENDINGS.get(name.rpartition(".")[2].lower(), "")
+    kind = kind_of(name)
     if not kind or part.media_type not in MEDIA_TYPES[kind] | _ANY:
         known = ", ".join(ENDINGS)
         words = f"is of type {part.media_type}" if kind else f"ends in none of {known}"
         raise UnsupportedMediaType(f"'{name[:100]}' {words}", details=[Detail("$.file", words[:200])])
-    blob = new_uuid()
-    path = folder / blob
-    digest, size, waiting, first = hashlib.sha256(), 0, bytearray(), True
-    try:
-        with path.open("xb", buffering=0) as target:
-            path.chmod(0o600)
-            async for piece in part.content:
-                waiting += piece
-                if len(waiting) >= WRITTEN:
-                    if first:
-                        _check_beginning(name, kind, bytes(waiting[:8192]))
-                    first = False
-                    size += len(waiting)
-                    await asyncio.to_thread(_write, target.fileno(), digest, bytes(waiting))
-                    waiting.clear()
-            if first:
-                _check_beginning(name, kind, bytes(waiting[:8192]))
-            size += len(waiting)
-            await asyncio.to_thread(_write, target.fileno(), digest, bytes(waiting))
-            if durable:
-                await asyncio.to_thread(os.fsync, target.fileno())
-        if not size:
-            raise InvalidRequest(f"'{name[:100]}' is empty", details=[Detail("$.file", "is empty")])
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return Upload(name, kind, size, digest.hexdigest(), blob, {})
+    blob, waiting = Blob(target), bytearray()
+    async for piece in part.content:
+        waiting += piece
+        if len(waiting) >= WRITTEN:
+            await _add(blob, name, kind, waiting)
+    await _add(blob, name, kind, waiting)
+    return await asyncio.to_thread(_whole, blob, name, kind, durable)
 
 
-def _write(target: int, digest: "hashlib._Hash", data: bytes) -> None:
-    digest.update(data)
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(target, rest) :]
+async def _add(blob: Blob, name: str, kind: str, waiting: bytearray) -> None:
+    if not blob.size:
+        _check_beginning(name, kind, waiting)
+    await asyncio.to_thread(blob.add, bytes(waiting))
+    waiting.clear()
 
 
-def _check_beginning(name: str, kind: str, beginning: bytes) -> None:
-    mark = MARKS.get(kind)
+def _whole(blob: Blob, name: str, kind: str, durable: bool) -> Upload:
+    if not blob.size:
+        raise InvalidRequest(f"'{name[:100]}' is empty", details=[Detail("$.file", "is empty")])
+    if durable:
+        blob.add(b"", durable=True)
+    return Upload(name, kind, blob.size, blob.digest, blob.name, {})
+
+
+def _too_large(name: str, most: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"'{name[:100]}' is larger than {most} bytes; see BYTEBREW_MAX_UPLOAD_BYTES")
+
+
+def _check_beginning(name: str, kind: str, content: bytes | bytearray) -> None:
+    beginning, mark = bytes(content[:8192]), MARKS.get(kind)
     if mark is not None:
         fits = beginning.startswith(mark) or (kind == "pdf" and mark in beginning[:1024])
     else:

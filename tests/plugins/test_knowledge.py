@@ -2,19 +2,24 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
 import pytest
+from bytebrew_knowledge.uploads import received
 
 from bytebrew import Capabilities, Http, MessageDelta, ModelRequest, Provider, ProviderError, ToolCall
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, chat, providing, scripted_schema, served_engine
 from tests.documents import BASES, create, docx, found, paragraph, pdf, put, settled, table
 from tests.tables import check_refusal, token_with
+from tests.test_disk import fill, no_quota
 
 AXES = {"car": 0, "automobile": 0, "dog": 1, "hound": 1, "boat": 2, "vessel": 2}
 
@@ -417,6 +422,147 @@ async def test_the_routes_of_an_agent_reach_its_own_base() -> None:
         assert (await client.delete(f"{url}/files/{made.json()['id']}")).status_code == 204
         assert (await client.get(f"{url}/status")).json() == empty
         assert check_refusal(await client.get("/api/v1/agents/nobody/knowledge/status"))["error"] == "not_found"
+
+
+async def test_what_an_agent_is_sent_and_cannot_be_taken_makes_it_no_base() -> None:
+    async with served_engine() as (engine, client):
+        await client.post("/api/v1/agents", json={"name": "clerk"})
+        url = "/api/v1/agents/clerk/knowledge/files"
+        assert (await client.post(url, files={"file": ("a.exe", b"MZ")})).status_code == 415
+        assert (await client.get(BASES)).json() == []
+        assert await knows(client, "clerk") is False
+        assert (await client.post(url.replace("clerk", "nobody"), files={"file": ("a.txt", b"a")})).status_code == 404
+        assert await blobs(engine) == []
+
+
+async def test_a_name_that_several_files_have_deletes_none() -> None:
+    async with served_engine() as (_, client):
+        await client.post("/api/v1/agents", json={"name": "clerk"})
+        for base in ("docs", "more"):
+            await create(client, base)
+            await client.post(f"{BASES}/{base}/agents/clerk")
+            made = await put(client, "a.txt", f"Apples of {base}.", base)
+        url = "/api/v1/agents/clerk/knowledge/files"
+        assert check_refusal(await client.delete(f"{url}/a.txt"))["error"] == "conflict"
+        assert len((await client.get(url)).json()) == 2
+        assert (await client.delete(f"{url}/{made['id']}")).status_code == 204
+        assert (await client.delete(f"{url}/a.txt")).status_code == 204
+        assert (await client.get(url)).json() == []
+
+
+async def test_the_id_of_a_model_is_not_taken_for_a_name() -> None:
+    async with served_engine(providing(Meanings())) as (_, client):
+        first = await embedding(client, "first")
+        await embedding(client, str(first["id"]))
+        assert (await create(client, "a", embedding_model_id=first["id"]))["embedding_model"] == "first"
+        assert (await create(client, "b", embedding_model=str(first["id"])))["embedding_model"] == str(first["id"])
+
+
+def slow_form(sent: asyncio.Event) -> dict[str, Any]:
+    """A form whose end comes once it is sent."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n' + b"Apples " * 300_000
+        await sent.wait()
+        yield b"\r\n--x--\r\n"
+
+    return {"content": pieces(), "headers": {"content-type": "multipart/form-data; boundary=x"}}
+
+
+async def test_a_base_that_goes_while_a_file_is_sent_takes_it_along() -> None:
+    async with served_engine() as (engine, client):
+        await create(client)
+        sent = asyncio.Event()
+        sending = asyncio.create_task(client.post(f"{BASES}/docs/files", **slow_form(sent)))
+        with anyio.fail_after(5):
+            while not await blobs(engine):
+                await anyio.sleep(0.01)
+        assert (await client.delete(f"{BASES}/docs")).status_code == 204
+        sent.set()
+        assert check_refusal(await sending)["error"] == "not_found"
+        assert await blobs(engine) == []
+
+
+async def test_what_is_replaced_or_deleted_while_it_is_indexed_leaves_nothing_behind() -> None:
+    meanings = Meanings()
+    async with served_engine(providing(meanings)) as (engine, client):
+        await embedding(client)
+        await create(client, embedding_model="meanings")
+        meanings.gate.clear()
+        for name in ("a.txt", "b.txt"):
+            await put(client, name, f"Old apples of {name}.")
+        await asyncio.sleep(0.3)  # both workers wait for their vectors
+        await put(client, "a.txt", "New pears.")
+        assert (await client.delete(f"{BASES}/docs/files/b.txt")).status_code == 204
+        meanings.gate.set()
+        assert set(await settled(client)) == {"a.txt"}
+        assert [hit["text"] for hit in await found(client, "old apples and new pears")] == ["New pears."]
+        with anyio.fail_after(5):
+            while await chunks(engine) != 1:
+                await anyio.sleep(0.02)
+        assert len(await blobs(engine)) == 1
+
+
+async def test_a_full_disk_fails_no_file_and_it_is_indexed_once_there_is_room() -> None:
+    meanings = Meanings()
+    async with served_engine(providing(meanings)) as (engine, client):
+        await embedding(client)
+        await create(client, embedding_model="meanings")
+        meanings.gate.clear()
+        await put(client, "a.md", "".join(f"# Part {n}\n\n{'An automobile. ' * 90}\n\n" for n in range(120)))
+        await fill(engine)
+        meanings.gate.set()
+        await asyncio.sleep(1.5)
+        assert (await client.get(f"{BASES}/docs/files/a.md")).json()["status"] == "indexing"
+        await no_quota(engine)
+        file = (await settled(client))["a.md"]
+        assert (file["status"], file["chunk_count"]) == ("ready", 120)
+
+
+async def test_an_upload_that_is_given_up_writes_into_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, write = threading.Event(), os.write
+
+    def slow(target: int, data: bytes) -> int:
+        if threading.current_thread() is not threading.main_thread():
+            writing.set()
+            time.sleep(0.3)
+        return write(target, data)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n' + b"x" * (1 << 21)
+
+    monkeypatch.setattr(os, "write", slow)
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    receiving = asyncio.create_task(received(body(), headers, tmp_path / "blob"))
+    while not writing.is_set():
+        await asyncio.sleep(0.01)
+    receiving.cancel()
+    await asyncio.wait([receiving])
+    assert receiving.cancelled()
+    with (tmp_path / "other").open("wb"):  # it may have the number that the blob had
+        await asyncio.sleep(0.6)
+    assert (tmp_path / "other").read_bytes() == b""
+    assert not (tmp_path / "blob").exists()
+
+
+async def test_readers_that_come_and_go_leave_nothing_open() -> None:
+    def opened() -> int:
+        return len(list(Path("/dev/fd").iterdir()))
+
+    async with served_engine() as (_, client):
+        await create(client)
+        usual = 0
+        for n in range(15):
+            await put(client, f"{n}.txt", f"Apples {n}")
+            await settled(client)
+            if n == 3:
+                await asyncio.sleep(0.5)
+                usual = opened()
+        with anyio.fail_after(5):
+            while opened() > usual:
+                await anyio.sleep(0.05)
 
 
 async def test_who_may_read_may_not_write() -> None:

@@ -2,6 +2,11 @@
 
 import asyncio
 import io
+import json
+import os
+import signal
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import AsyncIterator, Callable
@@ -10,11 +15,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import bytebrew_knowledge
 import httpx
 import pytest
+from bytebrew_knowledge.extraction import Reader
 from bytebrew_knowledge.reading.blocks import Block, Unreadable
 from bytebrew_knowledge.reading.chunks import OVERLAP, SIZE, cut
-from bytebrew_knowledge.reading.plain import markdown, tree
+from bytebrew_knowledge.reading.markup import html
+from bytebrew_knowledge.reading.plain import markdown, table, tree
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,6 +98,48 @@ def test_json_that_is_broken_or_bottomless_is_unreadable(tmp_path: Path) -> None
         (tmp_path / "a.json").write_text(content)
         with pytest.raises(Unreadable):
             list(tree(tmp_path / "a.json"))
+
+
+def test_a_cell_of_several_lines_and_quotes_behind_the_first_pages_are_read_as_they_are(tmp_path: Path) -> None:
+    rows = [f"plain {n},nothing of note" for n in range(600)]
+    lines = ["name,note", *rows, 'last,"first line\nsecond ""line"", and more"']
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    assert list(table(tmp_path / "a.csv"))[-1].text == 'name: last\nnote: first line\nsecond "line", and more'
+
+
+@pytest.mark.parametrize("charset", ["idna", "undefined", "rot13", "utf-8", "no-such"])
+def test_a_page_whose_charset_is_none_is_read(charset: str, tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_bytes(f'<meta charset="{charset}"><p>Größe'.encode())
+    assert "Größe" in [block.text for block in html(tmp_path / "a.html")]
+
+
+async def test_a_signal_to_the_whole_service_fails_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"[" + b'{"a":"b"},' * 200_000 + b"{}]")
+    reader = Reader(30, 1024 * MIB)
+    try:
+        reading = asyncio.create_task(reader.read(tmp_path / "a.json", "json", tmp_path / "spool"))
+        await asyncio.sleep(0.5)
+        assert not reading.done()
+        assert reader._process is not None
+        os.killpg(reader._process.pid, signal.SIGTERM)
+        assert await reading > 1000
+    finally:
+        await reader.close()
+
+
+def test_what_a_reader_says_fits_into_its_answer(tmp_path: Path) -> None:
+    source = """
+import sys; sys.path.insert(0, sys.argv[1])
+from reading import process
+def broken(path): raise process.Unreadable("\U0001f600" * 900)
+process.READERS = {"txt": broken}
+process.serve()
+"""
+    folder = Path(bytebrew_knowledge.__file__).parent
+    job = {"source": "a", "type": "txt", "target": str(tmp_path / "spool"), "seconds": 5, "memory": 1 << 30}
+    command = [sys.executable, "-c", source, str(folder)]
+    done = subprocess.run(command, input=json.dumps(job).encode(), capture_output=True, check=True, timeout=20)
+    assert json.loads(done.stdout) == {"error": "\U0001f600" * 500}
 
 
 def bomb() -> bytes:
@@ -265,6 +315,7 @@ async def test_50_mib_in_one_line_are_bounded_and_found() -> None:
         ("a.pdf", pdf("a"), "text/html"),
         ("a.exe", b"MZ", ""),
         ("a", b"text", "text/plain"),
+        ("txt", b"text", "text/plain"),
         ("a.tar.gz", b"text", ""),
     ],
 )
@@ -289,6 +340,8 @@ async def test_a_file_that_lies_about_its_type_is_refused(name: str, content: by
         ("a/..", None),
         ("a\n.txt", None),
         ("a\x00.txt", None),
+        ("a\x85.txt", None),
+        ("a\u2028.txt", None),
         ("x" * 300 + ".txt", None),
     ],
 )
@@ -313,6 +366,7 @@ async def send(client: httpx.AsyncClient, body: Any, kind: str = "multipart/form
     return await client.post(f"{BASES}/docs/files", content=body, headers={"content-type": kind})
 
 
+METADATA = b'\r\n--x\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n{}'
 FILE = b'Content-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
 
 
@@ -328,6 +382,7 @@ FILE = b'Content-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
         (b'--x\r\nContent-Disposition: form-data; name="other"\r\n\r\nA\r\n--x--\r\n', 400, "$.other"),
         (b"--x\r\n" + FILE + b"A\r\n--x\r\n" + FILE + b"B\r\n--x--\r\n", 400, "$.file"),
         (b'--x\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n[]\r\n--x--\r\n', 400, "$.metadata"),
+        (b"--x\r\n" + FILE + b"A" + METADATA + METADATA + b"\r\n--x--\r\n", 400, "$.metadata"),
         (b"--x\r\nX: " + b"y" * 99_999 + b"\r\n\r\n\r\n--x--\r\n", 400, ""),
         (b"no form", 400, ""),
     ],

@@ -34,7 +34,7 @@ def _decoded(raw: bytes) -> str:
     if declared:
         try:
             return raw.decode(declared[1].decode("ascii"))
-        except (LookupError, UnicodeDecodeError):
+        except (LookupError, UnicodeError):
             pass
     return decoded(raw)
 

@@ -1,6 +1,7 @@
 """Text, Markdown, CSV and JSON."""
 
 import csv
+import io
 import json
 import re
 import sys
@@ -60,11 +61,11 @@ def table(path: Path) -> Iterator[Block]:
     content = _lines(path)
     csv.field_size_limit(sys.maxsize)
     try:
-        dialect: Any = csv.Sniffer().sniff(content[:8192], ",;\t|")
+        mark = csv.Sniffer().sniff(content[:8192], ",;\t|").delimiter
     except csv.Error:
-        dialect = csv.excel
+        mark = ","
     try:
-        rows = csv.reader(content.split("\n"), dialect)
+        rows = csv.reader(io.StringIO(content, newline=""), delimiter=mark, skipinitialspace=True)
         names = next(rows, [])
         empty = True
         for row in rows:

@@ -27,10 +27,13 @@ READERS: Mapping[str, Callable[[Path], Iterator[Block]]] = {
 }
 MOST_SPOOL = 256 * 1024 * 1024
 """Bytes that a child may write."""
+MOST_ANSWER = 4096
 
 
 def serve() -> None:
     """Answers each line of the input, a job, with a line: the number of chunks in its spool, or what was wrong."""
+    for wish in (signal.SIGTERM, signal.SIGINT):  # to all of a service: the engine ends its reader itself
+        signal.signal(wish, signal.SIG_IGN)
     for line in sys.stdin.buffer:
         job = json.loads(line)
         if job["type"] == "pdf":  # loaded once, for every child
@@ -43,7 +46,7 @@ def serve() -> None:
             _read(job, theirs)
         os.close(theirs)
         with os.fdopen(mine, "rb") as pipe:
-            answer = pipe.read(4096)
+            answer = pipe.read(MOST_ANSWER)
         _, status = os.waitpid(child, 0)
         sys.stdout.buffer.write((answer if os.waitstatus_to_exitcode(status) == 0 else _ended(status, job)) + b"\n")
         sys.stdout.buffer.flush()
@@ -67,7 +70,7 @@ def _read(job: dict[str, Any], answer: int) -> NoReturn:
         said = {"error": _memory(job)}
     except Exception as error:  # noqa: BLE001 - whatever a file does to its reader is the file's
         said = {"error": f"It cannot be read: {type(error).__name__}: {str(error)[:300]}"}
-    os.write(answer, json.dumps(said).encode())
+    os.write(answer, json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"))  # it fits into MOST_ANSWER
     os._exit(0)
 
 

@@ -1,0 +1,88 @@
+"""The bytes of files, each under a name of its own in one folder."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
+from sqlite3 import Connection
+from typing import TYPE_CHECKING
+
+from bytebrew import new_uuid
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+SPOOL = ".spool"
+"""How the names of files end in which a reader leaves what it has read."""
+
+
+class Blob:
+    """A blob that is being written; the file is open only while a piece of it is written.
+
+    A thread whose caller was cancelled meanwhile can thus never write into what has been opened since.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name, self.size = path.name, 0
+        self._path = path
+        self._digest = hashlib.sha256()
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what has been written."""
+        return self._digest.hexdigest()
+
+    def add(self, data: bytes, *, durable: bool = False) -> None:
+        """Writes more; `durable` outlives a power cut. FileNotFoundError where the file is gone."""
+        target = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(target, rest) :]
+            if durable:
+                os.fsync(target)
+        finally:
+            os.close(target)
+        self._digest.update(data)
+        self.size += len(data)
+
+
+class Blobs:
+    """All of them; what no file needs is cleared away, but for what is still on its way into the database."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._arriving: set[str] = set()
+
+    @contextmanager
+    def arriving(self) -> Iterator[Path]:
+        """Where a new blob goes, which nothing clears away within the block."""
+        name = new_uuid()
+        self._arriving.add(name)
+        try:
+            yield self.folder / name
+        finally:
+            self._arriving.discard(name)
+
+    async def forget(self, names: Iterable[str]) -> None:
+        """Removes blobs that no file needs any more."""
+        await asyncio.to_thread(self._unlink, [name for name in names if name])
+
+    async def clear(self, engine: "Engine", needed: Callable[[Connection], Set[str]], *, spools: bool = False) -> None:
+        """Removes every blob that is not needed, and `spools` that a stop has left."""
+        there = await asyncio.to_thread(self._names)
+        arriving = set(self._arriving)
+        # as a write, it comes after those that were asked for before
+        kept = arriving | await engine.db.write(needed)
+        await self.forget(name for name in there if name not in kept and (spools or not name.endswith(SPOOL)))
+
+    def _names(self) -> list[str]:
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        return [path.name for path in self.folder.iterdir() if path.is_file()]
+
+    def _unlink(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)

@@ -1,0 +1,105 @@
+"""Knowledge bases in the configuration file."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bytebrew import Actor, ConfigSection, Detail, Forbidden
+
+from . import bases, folders, indexes
+from .bases import BaseName, BasePatch, Description, ModelKey, NewBase
+from .knowledge import of
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+Folder = Annotated[str, Meta(max_length=4000, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+AgentKeys = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=255)], ...], Meta(max_length=10_000)]
+
+
+class BaseItem(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A knowledge base, the folder whose files are its own, and the agents that search it."""
+
+    name: BaseName
+    description: Description = ""
+    folder: Folder | None = None
+    embedding_model: ModelKey | None = None
+    agents: AgentKeys = ()
+
+
+class KnowledgeSection(ConfigSection):
+    """`knowledge`: bases with their links, which replace those that there are; files that were sent are no part of it.
+
+    A linked agent gets the capability where it has none, and one that is switched off stays so. A base follows its
+    folder whenever the engine starts or reloads; with `folder: ""` the files that are from it go, for nothing would
+    keep them up to date. Naming a folder makes the engine read its machine, so it takes the scope `admin`.
+    """
+
+    key = "knowledge"
+    item = BaseItem
+    aliases = {"linked_agents": "agents", "embedding_model_id": "embedding_model"}
+    after = "schemas"
+
+    def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
+        """Every base by name, without the fields that it leaves empty."""
+        rows = conn.execute(
+            """select b.name, b.description, b.folder, m.name as embedding_model,
+              (select json_group_array(name) from (select a.name from knowledge_links l
+                join agents a on a.id = l.agent_id
+                join agent_capabilities c on c.agent_id = a.id and c.type = 'knowledge'
+                where l.base_id = b.id order by a.name)) as agents
+            from knowledge_bases b left join models m on m.name = b.embedding_model and m.kind = 'embedding'
+            order by b.name"""
+        )
+        found = {}
+        for row in rows:
+            base = dict(row) | {"agents": msgspec.json.decode(row["agents"])}
+            name = base.pop("name")
+            found[name] = {field: value for field, value in base.items() if value}
+        return found
+
+    def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+        """Creates or merges; another model has every file indexed again."""
+        fields = {field: given[field] for field in ("description", "embedding_model") if field in given}
+        row = conn.execute("select id from knowledge_bases where name = ?", (name,)).fetchone()
+        if row is None:
+            base = bases.create(conn, NewBase(name=name, **fields))
+        else:
+            base = bases.update(conn, row["id"], BasePatch(**fields))
+            indexes.refresh(conn, base.id)
+        folder = given.get("folder", base.folder) or None
+        if folder != base.folder:
+            if folder is not None and not actor.is_admin:
+                words = "A folder is read on the engine's machine, so naming one takes the scope 'admin'"
+                raise Forbidden(words, details=[Detail("$.folder", words)])
+            bases.set_folder(conn, base.id, folder)
+        if "agents" in given:
+            bases.link_only(conn, base.id, given["agents"])
+
+    def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+        """Removes a base with its links and its files, sent ones too."""
+        base_id = conn.execute("select id from knowledge_bases where name = ?", (name,)).fetchone()["id"]
+        bases.link_only(conn, base_id, ())
+        bases.delete(conn, base_id)
+
+    def warnings(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> Sequence[str]:
+        """A folder that cannot be read, and agents whose knowledge is off."""
+        row = conn.execute("select id, folder from knowledge_bases where name = ?", (name,)).fetchone()
+        found = []
+        if row["folder"] is not None and (fault := folders.fault(path := of(engine).folder(row["folder"]))):
+            found.append(f"The folder {path} cannot be read: {fault}; what is indexed stays")
+        off = conn.execute(
+            """select a.name from knowledge_links l join agents a on a.id = l.agent_id
+            left join agent_capabilities c on c.agent_id = a.id and c.type = 'knowledge'
+            where l.base_id = ? and coalesce(c.enabled, 0) = 0 order by a.name""",
+            (row["id"],),
+        )
+        found += [f"Agent '{agent['name']}' is linked, but its capability knowledge is off" for agent in off]
+        return found
+
+    async def changed(self, engine: "Engine") -> None:
+        """Looks into the folders; afterwards their files are listed, and are indexed in the background."""
+        await of(engine).follow()
