@@ -86,7 +86,7 @@ async def test_a_session_is_an_admins_for_an_hour(served: tuple[Engine, httpx.As
 
 
 async def test_a_session_ends_after_its_ttl_and_cannot_be_refreshed_then() -> None:
-    async with served_engine(settings={"BYTEBREW_LOCAL_SESSION_TTL": "1s"}) as (_, client):
+    async with served_engine(settings={"BYTEBREW_LOCAL_SESSION_TTL": "2s"}) as (_, client):
         token = await opened(client)
         assert await may(client, token)
         while await may(client, token):
