@@ -11,10 +11,11 @@ import httpx
 import pytest
 
 from bytebrew import MessageDelta, ProviderError, Thinking, ToolCall, Usage
+from bytebrew.api import Route
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, Step, providing, scripted_schema, served_engine
 from tests.processes import plugins_folder, serving
-from tests.tables import token_with
+from tests.tables import installed, label, token_with
 
 CHAT = "/api/v1/schemas/test/chat"
 
@@ -157,6 +158,14 @@ async def test_a_key_is_its_callers_and_its_paths(served: tuple[Engine, httpx.As
         ("/api/v1/schemas", {"name": "new", "entry_agent": "test"}),
         ("/api/v1/auth/tokens", {"name": "new", "scopes": ["chat"]}),
         ("/api/v1/tasks", {"title": "tidy up", "agent": "test"}),
+        ("/api/v1/agents/test/capabilities", {"type": "memory"}),
+        ("/api/v1/schemas/test/agent-relations", {"source": "test", "target": "demo"}),
+        ("/api/v1/tools", {"name": "new", "url": "http://127.0.0.1:1/"}),
+        ("/api/v1/mcp-servers", {"name": "new", "url": "http://127.0.0.1:1/", "enabled": False}),
+        ("/api/v1/rate-limits", {"name": "new", "key_header": "X-K", "tiers": {"all": {"unlimited": True}}}),
+        ("/api/v1/knowledge-bases", {"name": "new"}),
+        ("/api/v1/schedules", {"name": "new", "cron": "0 9 * * *", "agent": "test"}),
+        ("/api/v1/webhooks", {"name": "new", "agent": "test"}),
     ],
 )
 async def test_what_was_created_is_answered_again_and_created_once(
@@ -220,6 +229,11 @@ async def test_a_failure_of_the_engine_uses_up_no_key(
         broken.setattr(engine.runner, "draining", True)
         assert (await post(client, "k")).status_code == 503
     assert (await post(client, "k")).status_code == 200
+
+
+@pytest.mark.parametrize("route", [one for one in installed() if (one.method, one.status) == ("POST", 201)], ids=label)
+def test_every_route_that_creates_heeds_the_key_but_for_files_that_are_streamed(route: Route) -> None:
+    assert route.idempotent or route.stream_body
 
 
 @pytest.mark.parametrize("key", ["", '""', "x" * 256, "tab\there", "bell\x07", "del\x7f"])

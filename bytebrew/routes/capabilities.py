@@ -1,5 +1,6 @@
 """Capabilities of agents: memory and knowledge, each switched on by itself."""
 
+from bytebrew import idempotency
 from bytebrew.api import Request, Route
 from bytebrew.config import Capability, CapabilityPatch, NewCapability
 from bytebrew.store import capabilities
@@ -12,7 +13,7 @@ async def list_capabilities(request: Request[None]) -> list[Capability]:
 
 async def create_capability(request: Request[NewCapability]) -> Capability:
     """A new capability of an agent; its next message can use it."""
-    return await request.engine.db.write(capabilities.create, request.path["name"], request.body)
+    return await idempotency.write(request, capabilities.create, request.path["name"], request.body)
 
 
 async def update_capability(request: Request[CapabilityPatch]) -> None:
@@ -47,6 +48,7 @@ ROUTES = (
         body=NewCapability,
         answer=Capability,
         status=201,
+        idempotent=True,
     ),
     *(
         Route(

@@ -48,7 +48,7 @@ async def get_relation(request: Request[None]) -> Relation:
 
 async def create_relation(request: Request[NewRelation]) -> Relation:
     """A new relation; it may not close a circle."""
-    return await request.engine.db.write(schemas.add_relation, request.path["name"], request.body)
+    return await idempotency.write(request, schemas.add_relation, request.path["name"], request.body)
 
 
 async def replace_relation(request: Request[NewRelation]) -> None:
@@ -121,6 +121,7 @@ ROUTES = (
         body=NewRelation,
         answer=Relation,
         status=201,
+        idempotent=True,
     ),
     Route(
         method="GET", path=_RELATION, scope=_READ, run=get_relation, summary="Get an agent relation", answer=Relation

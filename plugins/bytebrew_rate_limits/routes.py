@@ -104,9 +104,8 @@ def routes(limits: Limits) -> Iterator[Route]:
         return Route(method=method, path=path, run=run, summary=summary, **{"scope": "config", **more})
 
     yield route("GET", everything, rules.list_rules, "List rate limits", answer=list[RateLimit])
-    yield route(
-        "POST", everything, rules.create_rule, "Create a rate limit", body=NewRule, answer=RateLimit, status=201
-    )
+    new = {"body": NewRule, "answer": RateLimit, "status": 201, "idempotent": True}
+    yield route("POST", everything, rules.create_rule, "Create a rate limit", **new)
     yield route("GET", one, rules.get_rule, "Get a rate limit", answer=RateLimit)
     for method in ("PUT", "PATCH"):
         yield route(method, one, rules.update_rule, "Update a rate limit", body=RulePatch, answer=RateLimit)
