@@ -32,6 +32,8 @@ from tests.plugins.test_triggers import signed
 from tests.tables import check_refusal, has_struct, installed, label, table, token_with
 
 EXAMPLES = 80
+FEW = {"GET /api/v1/config/export": 20}
+"""Routes with a long answer, here of all that the tests before have made."""
 IMPORT = "/api/v1/config/import"
 CLAIMS = {"sub": "local-admin", "tenant_id": ""}
 SECRET = "the-secret-of-every-webhook"
@@ -397,7 +399,9 @@ async def test_no_request_makes_the_engine_fail(served: Served, name: str, caplo
     async def ask(shot: Shot, http2: bool) -> None:
         seen.add(await check(served.http2 if http2 else served.client, route, shot))
 
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=FEW.get(name, EXAMPLES), deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(shots(route, there), st.booleans())
     def run(shot: Shot, http2: bool) -> None:
         anyio.from_thread.run(ask, shot, http2)

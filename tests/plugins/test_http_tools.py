@@ -277,6 +277,7 @@ def test_no_value_leaves_its_segment_its_query_value_or_its_body_field(value: st
         "user-agent",
         "content-type",
         "content-length",
+        "via",
     }
 
 
