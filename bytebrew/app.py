@@ -5,7 +5,7 @@ import logging
 import re
 import time
 from collections.abc import Iterable, Mapping, MutableMapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -93,34 +93,43 @@ class Application:
             return
         request_id = new_id("req")
         trace_id.set(request_id)
-        if scope["http_version"] == "2":
-            receive, send = transports.body_first(receive, send, BODY_SECONDS)
         arrived = time.monotonic()
         begun = False
         status = 0
         shared: list[tuple[bytes, bytes]] = []
-        if origins := self._engine.origins:
-            asked = _joined(scope["headers"])
-            if scope["method"] == "OPTIONS" and (lines := cors.preflight(asked, origins)) is not None:
-                await send({"type": "http.response.start", "status": 204, "headers": lines})
-                await send({"type": "http.response.body", "body": b""})
-                return
-            shared = cors.headers(asked.get("origin", ""), origins)
+        whole = False
+        rest: transports.Rest | None = None
+
+        async def receive_noting() -> Message:
+            nonlocal whole
+            message = await (rest.receive() if rest else receive())
+            whole = not message.get("more_body", False)
+            return message
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal begun, status
+            nonlocal begun, rest, status
             if message["type"] == "http.response.start":
                 begun = True
                 status = message["status"]
                 message["headers"] = _complete(scope, message["headers"], request_id) + shared
-            await send(message)
+                if not whole and transports.announced(scope):
+                    rest = transports.Rest(receive, send)
+            await (rest.send if rest else send)(message)
+
+        if origins := self._engine.origins:
+            asked = _joined(scope["headers"])
+            if scope["method"] == "OPTIONS" and (lines := cors.preflight(asked, origins)) is not None:
+                await send_with_headers({"type": "http.response.start", "status": 204, "headers": lines})
+                await send_with_headers({"type": "http.response.body", "body": b""})
+                return
+            shared = cors.headers(asked.get("origin", ""), origins)
 
         try:
             if (endpoint := self._plain.get(scope["path"])) is not None:
                 scope["endpoint"], scope["path_params"] = endpoint, {}
-                await endpoint(scope, receive, send_with_headers)
+                await endpoint(scope, receive_noting, send_with_headers)
             else:
-                await self._router(scope, receive, send_with_headers)
+                await self._router(scope, receive_noting, send_with_headers)
         except EngineError as error:
             await _answer(send_with_headers, error.status, error.body(), error.headers)
         except Exception:
@@ -129,6 +138,8 @@ class Application:
                 raise
             await _answer(send_with_headers, 500, _INTERNAL, {})
         finally:
+            if rest:
+                rest.end()
             log.debug("%s %s %d", scope["method"], scope["path"], status)
             found = scope.get("endpoint")
             path = found.path if isinstance(found, Endpoint) else ""
@@ -203,11 +214,8 @@ class Endpoint:
         before = await self._thing.before(request, route) if acts else None
         keyed = route.idempotent and HEADER in request.headers
         if route.stream_body:
-            request.body = body = _Body(receive, request.headers, core.max_upload_bytes, STREAM_SECONDS)
-            try:
-                answer = await route.run(request)
-            finally:
-                await body.rest()
+            request.body = _Body(receive, request.headers, core.max_upload_bytes, STREAM_SECONDS)
+            answer = await route.run(request)
         elif keyed:
             answer = await self._keys.answer(request, route, scope["path"], scope["query_string"], raw)
         else:
@@ -305,13 +313,6 @@ class _Body:
         if self._size > self._limit:
             raise self._too_large()
         return piece
-
-    async def rest(self) -> None:
-        """Takes in what is still to come: a client in the middle of it would not hear the answer."""
-        with suppress(TimeoutError, InvalidRequest):
-            async with asyncio.timeout(BODY_SECONDS):
-                while self._more:
-                    await self._next()
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"The body is larger than {self._limit} bytes")

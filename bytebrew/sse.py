@@ -23,7 +23,7 @@ class Parser:
 
     def __init__(self, limit: int = 8 * 1024 * 1024) -> None:
         self._limit = limit
-        self._rest = b""
+        self._rest = bytearray()
         self._event = ""
         self._id = ""
         self._data: list[bytes] = []
@@ -34,24 +34,25 @@ class Parser:
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """The events that this chunk completes."""
         if not self._begun:
-            chunk, self._rest = self._rest + chunk, b""
-            if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
-                self._rest = chunk
+            self._rest += chunk
+            if len(self._rest) < len(_BOM) and _BOM.startswith(self._rest):
                 return []
+            chunk, self._rest = bytes(self._rest).removeprefix(_BOM), bytearray()
             self._begun = True
-            chunk = chunk.removeprefix(_BOM)
         if not chunk:
             return []
         if self._after_cr:
             chunk = chunk.removeprefix(b"\n")  # the other half of a CRLF
         self._after_cr = chunk.endswith(b"\r")
         lines = _LINE_END.split(chunk)
-        lines[0] = self._rest + lines[0]
-        self._rest = lines.pop()
+        self._rest += lines[0]  # in place: a long line may come in very many chunks
+        if len(lines) > 1:
+            lines[0] = bytes(self._rest)
+            self._rest = bytearray(lines[-1])
         if len(self._rest) > self._limit:
             raise ValueError(f"a line of the event stream is longer than {self._limit} bytes")
         events: list[ServerSentEvent] = []
-        for line in lines:
+        for line in lines[:-1]:
             self._line(line, events)
         return events
 

@@ -15,7 +15,7 @@ FLOORS = (
     "plugins turn runner tasks config_file checking core_sections dialects documents history confirmations recovery "
     "results spawning retention",
     "access openapi routes byok cors idempotency transports",
-    "engine app __main__ testing conformance trial server doctor",
+    "engine app __main__ testing conformance trial server connections doctor",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 THIRD_PARTY = {
@@ -29,7 +29,9 @@ THIRD_PARTY = {
     "aiosqlite": {"db"},
     "ruamel": {"documents"},
     "starlette": {"access", "routes", "app", "transports"},
-    "hypercorn": {"server"},
+    "hypercorn": {"server", "connections"},
+    "h2": {"connections"},
+    "priority": {"connections"},
     "click": {"__main__"},
     "uvloop": {"__main__"},
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -341,6 +342,22 @@ async def test_each_origin_has_one_client() -> None:
         assert http.client("http://a.test/x") is http.client("http://a.test/y?z")
         assert http.client("http://a.test/") is not http.client("http://a.test:81/")
         assert http.client("http://a.test/") is not http.client("https://a.test/")
+
+
+async def test_the_certificates_are_read_once_for_all_origins(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = 0
+    make = httpx.create_ssl_context
+
+    def counted(verify: Any = True, **more: Any) -> ssl.SSLContext:
+        nonlocal read
+        read += verify is True
+        return make(verify, **more)
+
+    monkeypatch.setattr(httpx, "create_ssl_context", counted)
+    async with client() as http:
+        for n in range(20):
+            http.client(f"https://{n}.test/")
+    assert read == 1
 
 
 async def test_cookies_are_not_kept() -> None:

@@ -1,5 +1,6 @@
 """Server-Sent Events, written and read."""
 
+import time
 from typing import Any
 
 import msgspec
@@ -97,6 +98,13 @@ def test_an_event_may_be_as_long_as_the_limit_and_no_longer(raw: bytes, allowed:
     assert len(parsed(raw, limit=allowed)) == 1
     with pytest.raises(ValueError, match=f"longer than {allowed - 1} bytes"):
         parsed(raw, limit=allowed - 1)
+
+
+def test_a_long_line_costs_its_length_however_many_pieces_it_comes_in() -> None:
+    begun = time.process_time()
+    (event,) = parsed(b"data: ", *[b"x" * 100] * 50_000, b"\n\n")
+    assert len(event.data) == 5_000_000
+    assert time.process_time() - begun < 1
 
 
 def test_a_line_that_never_ends_is_refused() -> None:

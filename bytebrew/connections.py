@@ -1,0 +1,147 @@
+"""Connections of hypercorn, mended where one stream could cost the others theirs, or a client the engine its memory."""
+
+import asyncio
+import sys
+from contextlib import suppress
+from typing import Any
+
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, PriorityUpdated, RequestReceived
+from h2.events import Event as FrameEvent
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes
+from h2.windows import LARGEST_FLOW_CONTROL_WINDOW
+from hypercorn.asyncio.task_group import TaskGroup
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.events import Closed, Updated
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.events import Body, EndBody, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, H2Protocol, StreamBuffer
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import parse_socket_addr
+from priority.priority import PriorityTree
+
+_Headers = list[tuple[bytes, bytes]]
+
+
+class Connection(TCPServer):
+    """A connection that ends when its client leaves; hypercorn's own waits out the keep-alive time, or for ever."""
+
+    async def run(self) -> None:
+        """Answers the client until it has left, or has had its time."""
+        sock = self.writer.get_extra_info("socket")
+        lost = self.loop.create_task(self.writer.wait_closed())
+        try:
+            client, server = (parse_socket_addr(sock.family, end()) for end in (sock.getpeername, sock.getsockname))
+            async with TaskGroup(self.loop) as group:
+                self._task_group = group
+                self.protocol = _Protocol(
+                    *(self.app, self.config, self.context, group, ConnectionState({})),
+                    *(False, client, server, self.protocol_send),
+                )
+                await self.idle_task.restart(group, self._idle_timeout)
+                reading = self.loop.create_task(self._read_data())
+                try:  # it may wait for the end of a request before it reads on, and so notice nothing
+                    await asyncio.wait([reading, lost], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    reading.cancel()
+                await self.protocol.handle(Closed())
+                await self.idle_task.stop()
+                await asyncio.wait([reading])
+                if not reading.cancelled():
+                    reading.result()
+        except OSError:
+            pass  # the client was gone at once
+        finally:
+            await self._close()
+
+    async def _idle_timeout(self) -> None:
+        if not self.reader.at_eof() and not self.writer.is_closing():
+            await super()._idle_timeout()
+
+
+class Ends(asyncio.StreamReaderProtocol):
+    """A connection's two streams, which end without a word: what went wrong on the way to a client is not our business.
+
+    hypercorn takes some of the errors for its own, such as a time limit of TCP.
+    """
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(None)
+
+
+class _Protocol(ProtocolWrapper):
+    """HTTP/1.1, and our own HTTP/2 in place of hypercorn's where a client asks for it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, H2Protocol):
+            value = _Http2(
+                *(self.app, self.config, self.context, self.task_group, self.state),
+                *(self.ssl, self.client, self.server, self.send),
+            )
+        super().__setattr__(name, value)
+
+
+class _Http2(H2Protocol):
+    """HTTP/2 whose streams do not touch each other."""
+
+    async def initiate(self, headers: _Headers | None = None, settings: bytes | None = None) -> None:
+        """Begins with windows as wide as they can be.
+
+        The usual 64 KiB are shared by all bodies of a connection, so no more gets through in a round trip, and some
+        clients stall at the edge. What holds a client back is TCP, as in HTTP/1.1: nothing is read while ten pieces of
+        a body wait.
+        """
+        connection = self.connection
+        connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = LARGEST_FLOW_CONTROL_WINDOW
+        connection.local_settings.acknowledge()
+        if settings is None:
+            connection.initiate_connection()
+        else:
+            connection.initiate_upgrade_connection()  # a client's first frame has its settings again
+        connection.increment_flow_control_window(LARGEST_FLOW_CONTROL_WINDOW - connection.inbound_flow_control_window)
+        await self._flush()
+        self.priority = PriorityTree(maximum_streams=sys.maxsize)  # how many there may be at a time is h2's to say
+        if headers is not None:
+            await self._create_stream(RequestReceived(stream_id=1, headers=headers))
+            await self.streams[1].handle(EndBody(stream_id=1))
+        self.task_group.spawn(self.send_task)
+        await self.send(Updated(self.idle))  # its beginning was taken for a request
+
+    async def send_task(self) -> None:
+        try:
+            await super().send_task()
+        finally:
+            for buffer in self.stream_buffers.values():
+                await buffer.close()  # answers wait until they are sent, and nobody sends them any more
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        buffer = self.stream_buffers.get(event.stream_id)
+        if isinstance(event, StreamClosed) and buffer is not None and not buffer.complete:
+            await self._break_off(event.stream_id, buffer)
+        await super().stream_send(event)
+        if isinstance(event, Body) and buffer is not None and len(buffer.buffer) >= BUFFER_HIGH_WATER:
+            await buffer.drain()  # its own limit does not hold while the client's window is shut
+
+    async def _break_off(self, stream_id: int, buffer: StreamBuffer) -> None:
+        with suppress(ProtocolError):  # it may be reset already
+            self.connection.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
+        await self._flush()
+        await buffer.close()
+        await self._window_updated(stream_id)
+
+    async def _handle_events(self, events: list[FrameEvent]) -> None:
+        for event in events:
+            if isinstance(event, DataReceived) and event.stream_id not in self.streams:
+                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)  # answered
+            elif isinstance(event, RequestReceived) and not _well_formed(event):
+                self.connection.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
+            elif not isinstance(event, PriorityUpdated):  # out of use (RFC 9113 section 5.3.2), and kept for ever
+                await super()._handle_events([event])
+        await self._flush()
+
+
+def _well_formed(request: RequestReceived) -> bool:
+    given = dict(request.headers)
+    return given[b":method"].isascii() and given.get(b":path", b"\xff").isascii()
