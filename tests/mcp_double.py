@@ -44,7 +44,13 @@ def tools(how: dict[str, Any]) -> list[Any]:
         {"name": "array", "inputSchema": {"type": "array"}},
         "no tool at all",
         *how.get("more_tools", []),
+        *({"name": f"tool{n}", "inputSchema": {}} for n in range(how.get("many", 0))),
     ]
+
+
+def credential(headers: dict[str, str]) -> str:
+    """What the server was given in confidence."""
+    return headers.get("authorization") or headers.get("x-key") or os.environ.get("TOKEN", "nothing")
 
 
 def text(value: Any) -> dict[str, Any]:
@@ -65,11 +71,31 @@ class Server:
             return None
         method, params = message["method"], message.get("params") or {}
         reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+        if self.how.get("mute"):
+            await asyncio.sleep(3600)
         try:
             reply["result"] = await self.result(method, params, headers, tell)
         except LookupError as error:
             reply["error"] = error.args[0]
+        if method == "tools/call" and (how := self.how.get("answers")):
+            self.spoil(reply, how, tell)
         return reply
+
+    def spoil(self, reply: dict[str, Any], how: str, tell: Any) -> None:
+        """Makes an answer one that does not fit its question, or sends another one before it."""
+        false = {**text("false")}
+        if how == "to another first":
+            tell({"jsonrpc": "2.0", "id": reply["id"] + 1000, "result": false})
+        elif how == "twice":
+            tell(dict(reply))
+            reply["result"] = false
+        elif how == "without an id":
+            del reply["id"]
+        elif how == "with an error and no id":
+            reply.update(id=None, error={"code": -32700, "message": "cannot read this"})
+            del reply["result"]
+        else:
+            reply["id"] = {"to another": reply["id"] + 1000, "as text": str(reply["id"]), "to true": True}[how]
 
     async def result(self, method: str, params: dict[str, Any], headers: dict[str, str], tell: Any) -> dict[str, Any]:
         versions = self.how.get("versions", ["2025-11-25"])
@@ -79,11 +105,15 @@ class Server:
             os._exit(3)
         if method == "server/discover" and self.how.get("silent_on_probe"):
             await asyncio.sleep(3600)
+        if method == "server/discover" and self.how.get("answers_anything"):
+            return {}
         if method == "server/discover" and modern:
             return {"resultType": "complete", "supportedVersions": versions, "capabilities": {"tools": {}}}
         if method == "initialize":
             if versions == [MODERN]:
                 raise LookupError({"code": -32601, "message": f"only {MODERN} here"})
+            if self.how.get("refuses"):
+                raise LookupError({"code": -32000, "message": f"{credential(headers)} is no good"})
             wanted = params["protocolVersion"]
             return {
                 "protocolVersion": wanted if wanted in versions else versions[0],
@@ -97,9 +127,14 @@ class Server:
             await self.follow(tell)
         if method == "tools/list":
             listed = tools(self.how)
-            at = int(params.get("cursor", 0))
-            page: dict[str, Any] = {"tools": listed[at : at + 5]}
-            return {**page, "nextCursor": str(at + 5)} if at + 5 < len(listed) else page
+            if self.how.get("leaks"):
+                listed[0]["description"] = f"For {credential(headers)}"
+                listed.append({"name": credential(headers), "inputSchema": None})
+            if self.how.get("endless"):
+                return {"tools": [] if "cursor" in params else listed, "nextCursor": "again"}
+            at, size = int(params.get("cursor", 0)), self.how.get("page", 5)
+            page: dict[str, Any] = {"tools": listed[at : at + size]}
+            return {**page, "nextCursor": str(at + size)} if at + size < len(listed) else page
         if method == "tools/call":
             return await self.call(params["name"], params.get("arguments") or {}, about, headers, tell)
         raise LookupError({"code": -32601, "message": f"no method {method}"})
@@ -124,7 +159,8 @@ class Server:
             return text(dict(os.environ) | {"pid": os.getpid(), "pgid": os.getpgid(0)})
         if name == "seen":
             tell({"jsonrpc": "2.0", "id": "s1", "method": "ping"})
-            tell({"jsonrpc": "2.0", "id": "s2", "method": "sampling/createMessage", "params": {}})
+            for n, method in enumerate(("sampling/createMessage", "roots/list", "elicitation/create", "x" * 999), 2):
+                tell({"jsonrpc": "2.0", "id": f"s{n}", "method": method, "params": {}})
             await asyncio.sleep(0.3)
             return text(self.seen)
         if name == "structured":
@@ -133,6 +169,26 @@ class Server:
             return {"content": [{"type": "text", "text": "the disk is full"}], "isError": True}
         if name == "die":
             os._exit(9)
+        if name == "escape":
+            import subprocess
+
+            subprocess.Popen(["sleep", "20"], start_new_session=True)
+            os._exit(9)
+        if name == "huge":
+            return text("x" * given["size"])
+        if name == "blocks":
+            return {"content": [{"type": "text", "text": str(n)} for n in range(given["count"])]}
+        if name == "leak":
+            raise LookupError({"code": -32000, "message": f"no right to {credential(headers)}"})
+        if name == "ping":
+            for n in range(given["times"]):
+                tell({"jsonrpc": "2.0", "id": n, "method": "ping"})
+            return text("pinged")
+        if name == "noise":
+            for part in given["parts"] * given.get("times", 1):
+                os.write(2, part.encode())
+                await asyncio.sleep(given.get("pause", 0))
+            return text("noisy")
         if name == "eat":
             try:
                 return text(len(bytearray(512 * 1024 * 1024)))
@@ -168,7 +224,7 @@ class Web:
     """The server on a free port of 127.0.0.1: `/mcp` is streamable HTTP, `/sse` HTTP with SSE, as `how` says.
 
     `sessions` holds those that are open; to empty it is to forget them. `json` answers without a stream, `polls` closes
-    each stream before its answer, `no_get` has no stream of its own.
+    each stream before its answer, `no_get` has no stream of its own. What is asked for in `how` may change at any time.
     """
 
     def __init__(self, **how: Any) -> None:
@@ -178,6 +234,7 @@ class Web:
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.port = 0
         self.gone = 0
+        self.strangers = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._streams: dict[str, asyncio.Queue[Any]] = {}
         self._later: dict[str, Any] = {}
@@ -198,6 +255,12 @@ class Web:
         if self._tasks:
             await asyncio.wait(self._tasks)
         self.sessions.clear()
+
+    def drop(self) -> None:
+        """Forgets every session and breaks every connection off."""
+        self.sessions.clear()
+        for task in self._tasks:
+            task.cancel()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -223,7 +286,7 @@ class Web:
                     answering.cancel()
                     watching.cancel()
                 return
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
@@ -248,6 +311,24 @@ class Web:
         if (status := how.get("status")) is not None:
             write(f"{status} Whatever", "text/plain", b"no")
             return
+        if where := how.get("redirects"):
+            write("307 Temporary Redirect", Location=where)
+            return
+        if method == "POST" and b'"tools/call"' in body and (fault := how.get("call_fault")):
+            if fault == "breaks off":
+                write("200 OK", "text/event-stream", None, Content_Length="1000")
+                writer.write(b'data: {"jsonrpc": "2.0", "i')
+                await writer.drain()
+                writer.transport.abort()
+            elif fault == "ends early":
+                write("200 OK", "text/event-stream", b": nothing\n\n")
+            elif fault == "no JSON":
+                write("200 OK", "application/json", b"<html>")
+            elif fault == "huge event":
+                write("200 OK", "text/event-stream", b"data: " + b"x" * 9_000_000 + b"\n\n")
+            else:
+                write(f"{fault} Whatever", "text/plain", b"no")
+            return
         if path == "/sse" and method == "GET":
             queue: asyncio.Queue[Any] = asyncio.Queue()
             name = str(len(self._streams))
@@ -263,13 +344,20 @@ class Web:
         elif path.startswith("/messages?session="):
             queue = self._streams[path.rpartition("=")[2]]
             write("202 Accepted")
-            await writer.drain()
-            reply = await self.server.answer(json.loads(body), headers, queue.put_nowait)
-            if reply is not None:
-                queue.put_nowait(reply)
+
+            async def answer() -> None:
+                reply = await self.server.answer(json.loads(body), headers, queue.put_nowait)
+                if reply is not None:
+                    queue.put_nowait(reply)
+
+            task = asyncio.create_task(answer())  # which goes on when the client has its 202
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         elif path != "/mcp":
             write("404 Not Found")
         elif session and session not in self.sessions:
+            self.strangers += 1
+            await asyncio.sleep(how.get("late", 0) * (self.strangers - 1))
             write("404 Not Found", "application/json", b'{"error":{"code":-32001,"message":"Session"}}')
         elif method == "DELETE":
             self.sessions.discard(session)
@@ -279,6 +367,10 @@ class Web:
             event(self._later.pop(headers["last-event-id"]), number="2")
         elif method == "GET" and (how.get("no_get") or modern):
             write("405 Method Not Allowed")
+        elif method == "GET" and "get_status" in how:
+            write(f"{how['get_status']} Whatever", Location="/docs")
+        elif method == "GET" and how.get("short_get"):
+            write("200 OK", "text/event-stream", b"retry: 0\ndata: \n\n")
         elif method == "GET":
             write("200 OK", "text/event-stream", None)
             await self.server.follow(event)
@@ -291,7 +383,7 @@ class Web:
                 return
             if "id" not in message or "method" not in message:
                 await self.server.answer(message, headers, None)
-                write("202 Accepted")
+                write("400 Bad Request" if how.get("no_notices") else "202 Accepted")
                 return
             more = {}
             if message["method"] == "initialize" and how.get("sessions", True):
@@ -301,14 +393,16 @@ class Web:
                 reply = await self.server.answer(message, headers, lambda _: None)
                 assert reply
                 failed = "error" in reply and modern
-                write("404 Not Found" if failed else "200 OK", "application/json", json.dumps(reply).encode(), **more)
+                content = json.dumps([reply] if how.get("batches") else reply).encode()
+                write("404 Not Found" if failed else "200 OK", "application/json", content, **more)
                 return
             write("200 OK", "text/event-stream", None, **more)
             if how.get("polls") and message["method"] == "tools/call":
                 event("", number="1")
                 self._later["1"] = await self.server.answer(message, headers, event)
                 return
-            event(await self.server.answer(message, headers, event))
+            reply = await self.server.answer(message, headers, event)
+            event([reply] if how.get("batches") else reply)
             if how.get("never_closes"):
                 await asyncio.sleep(3600)
 

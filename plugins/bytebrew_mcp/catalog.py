@@ -1,7 +1,7 @@
 """The catalog of known MCP servers."""
 
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -71,7 +71,7 @@ async def list_known(request: Request[None]) -> Catalog:
     category, words = request.query.get("category", ""), request.query.get("q", "").casefold()
 
     def fits(entry: Entry) -> bool:
-        text: Any = f"{entry.name} {entry.display} {entry.description}".casefold()
+        text = f"{entry.name} {entry.display} {entry.description}".casefold()
         return category in ("", entry.category) and words in text
 
     return Catalog(version=CATALOG.version, servers=tuple(filter(fits, CATALOG.servers)))

@@ -1,6 +1,7 @@
 """MCP servers as an operator configures them, and the settings of the process."""
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -15,7 +16,8 @@ Words = Annotated[tuple[Word, ...], Meta(max_length=200)]
 Token = Annotated[str, Meta(max_length=200, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")]
 """The name of a header (RFC 9110 section 5.1)."""
 Headers = Annotated[tuple[Token, ...], Meta(max_length=50)]
-Line = Annotated[str, Meta(max_length=8000, pattern=r"^[^\x00\r\n]*\Z")]
+Line = Annotated[str, Meta(max_length=8000, pattern=r"^[\t\x20-\x7e]*\Z")]
+"""The value of a header (RFC 9110 section 5.5), without what is obsolete."""
 Variables = Annotated[dict[str, Annotated[str, Meta(max_length=8000, pattern=r"^[^\x00]*\Z")]], Meta(max_length=100)]
 HeaderLines = Annotated[dict[str, Line], Meta(max_length=50)]
 ToolNames = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=255)], ...], Meta(max_length=500)]
@@ -74,7 +76,10 @@ class NewServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ServerPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Changes to an MCP server: what is left out stays, and so do an empty key and a value of `***`."""
+    """Changes to an MCP server: what is left out stays, and so do an empty key and a value of `***`.
+
+    With a `url` of another origin nothing that is stored stays: the key, `headers` and `env` are then sent anew.
+    """
 
     name: Name | UnsetType = UNSET
     type: Type | UnsetType = UNSET
@@ -133,13 +138,34 @@ class Status(Struct, frozen=True, kw_only=True):
     protocol_version: str | None = None
 
 
+class Approval(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which definition of a tool is approved: the one with the digest that a person has seen, or else the current."""
+
+    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")] | UnsetType = UNSET
+
+
+class Approved(Struct, frozen=True, kw_only=True):
+    """The definition that agents had from the first or since it was approved; all but the digest may be unknown."""
+
+    digest: str
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
+    annotations: dict[str, Any] | None = None
+
+
 class ShownTool(Struct, frozen=True, kw_only=True):
-    """A tool as its server defines it; a withheld one has changed since it was first seen."""
+    """A tool as its server defines it now; of one that has changed since, `approved` is what it was.
+
+    `digest` stands for all of the definition that counts.
+    """
 
     name: str
     description: str
     input_schema: dict[str, Any]
+    annotations: dict[str, Any] | None
+    digest: str
     state: Literal["available", "changed", "withheld"]
+    approved: Approved | None
 
 
 class Server(Struct, frozen=True, kw_only=True):
@@ -169,3 +195,11 @@ class Server(Struct, frozen=True, kw_only=True):
     agents: tuple[str, ...]
     created_at: str
     updated_at: str
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Whom a URL's requests reach: scheme, host and port; ValueError where it names none, or a user too."""
+    parts = urlsplit(url)
+    if not parts.hostname or "@" in parts.netloc:
+        raise ValueError("it names no host, or a user and password, which belong in a header")
+    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)

@@ -4,24 +4,26 @@ import asyncio
 import logging
 import math
 import random
+import re
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from contextvars import Context
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-import msgspec
 from msgspec.structs import replace
 
-from bytebrew import Breaker, Call, EngineError, Result, ToolError, masked, now
+from bytebrew import Breaker, Call, EngineError, Result, ToolError, now
 
-from . import store
+from . import pins, store
+from .blots import blotting, is_credential
 from .config import Mcp, ServerRow, State, Status
+from .definitions import Definition, Listed
 from .params import marked, mirrored
 from .results import result_of
-from .session import Definition, Session
+from .session import Session
 from .stdio import Stdio
 from .web import Sse, Streamable
-from .words import MODERN, Channel, Lost, Refused, SessionEnded
+from .words import MODERN, Channel, Lost, Refused, SessionEnded, Unwell
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -31,11 +33,11 @@ log = logging.getLogger(__name__)
 BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 60.0
 STABLE_SECONDS = 30.0
-RELIST_SECONDS = 0.2
+RELIST_SECONDS = 1.0
 RECONNECT_SECONDS = 10.0
 """How long a call waits for a server that is being connected to."""
-MIN_CREDENTIAL = 8
-"""Characters of what is blotted out of a server's answers: anything shorter may be a word."""
+MIN_CREDENTIAL, MIN_VALUE = 8, 4
+"""Characters of what is blotted out of a server's answers and tools, and of what is logged and shown of its state."""
 FORWARDED = "ai.bytebrew/headers"
 """Where the headers of the chat request are in the `_meta` of a call over stdio."""
 
@@ -43,62 +45,86 @@ ToolState = Literal["available", "changed", "withheld"]
 
 
 class Link:
-    """One server, from its row on; `tools` are those that it last listed, by its own names."""
+    """One server as a row describes it; `tools` are those that it last listed, by its own names.
 
-    def __init__(self, engine: "Engine", server: ServerRow) -> None:
+    Once there is a `successor`, for the row has changed, calls that run end here and later ones go there.
+    """
+
+    def __init__(self, engine: "Engine", server: ServerRow, pinned: Mapping[str, pins.Pin]) -> None:
         self.server = server
-        self.tools: dict[str, Definition] = {}
-        self.digests: dict[str, str] = {}
-        self.pins: dict[str, str] = {}
+        self.tools: dict[str, Listed] = {}
+        self.pins = pinned
         self.status = Status(status="disconnected")
         self.failures = 0
+        self.successor: Link | None = None
         self._engine = engine
         self._settings = engine.settings.of(Mcp)
         self._breaker = Breaker(3, 60, 120)
         self._session: Session | None = None
-        self._up = asyncio.Event()
         self._wake = asyncio.Event()
-        self._settled = asyncio.Event()
+        self._tried = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._calls = 0
         self._probes = True
         self._complaint = ""
-        self._credentials: tuple[str, ...] = ()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._blotted = self._discreet = blotting((), 0)
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
 
-    def start(self, server: ServerRow) -> None:
-        """Connects to the server as it is now described, once an earlier connection is closed."""
-        self.server = server
-        self.failures, self.tools, self._probes, self._breaker = 0, {}, True, Breaker(3, 60, 120)
-        self._up.clear()
+    @property
+    def busy(self) -> bool:
+        """Whether a call runs."""
+        return not self._idle.is_set()
+
+    def start(self, after: Collection[asyncio.Task[None]] = ()) -> None:
+        """Connects, once these have ended."""
         self._become("connecting")
-        for earlier in self._tasks:
-            earlier.cancel()
-        task = asyncio.create_task(self._run(frozenset(self._tasks)), context=Context())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._task = asyncio.create_task(self._run(after), context=Context())
 
     async def close(self) -> None:
         """Disconnects; a command is then gone."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if self._task is not None:
+            if not self._closing:  # another cancellation would break off the farewell
+                self._closing = True
+                self._task.cancel()
+            await asyncio.wait([self._task])
         self._become("disconnected")
+        self._tried.set()
 
-    def state_of(self, tool: Definition) -> ToolState:
+    async def drain(self) -> None:
+        """Disconnects as soon as no call runs."""
+        await self._idle.wait()
+        await self.close()
+
+    def state_of(self, listed: Listed) -> ToolState:
         """Whether agents get a tool: one that has changed since it was pinned is withheld if its server says so."""
-        if self.server.pin == "off" or self.pins.get(tool.name) == self.digests.get(tool.name):
+        pin = self.pins.get(listed.definition.name)
+        if self.server.pin == "off" or (pin is not None and pin.digest == listed.digest):
             return "available"
         return "withheld" if self.server.pin == "block" else "changed"
 
-    def blotted(self, text: str) -> str:
-        """The text without the credentials that the server is sent, for it may repeat them."""
-        for credential in self._credentials:
-            text = masked(text, credential)
-        return text
-
     async def run(self, tool: Definition, call: Call, arguments: dict[str, Any]) -> Result:
         """The result of a call; ToolError in words for the model whatever goes wrong."""
+        link = self
+        while link.successor is not None:
+            link = link.successor
+        return await link._run_call(tool, call, arguments)
+
+    async def _run_call(self, tool: Definition, call: Call, arguments: dict[str, Any]) -> Result:
+        self._calls += 1
+        self._idle.clear()
+        try:
+            result = result_of(await self._guarded(tool, call, arguments))
+            return replace(result, text=self._blotted(result.text))
+        except ToolError as error:
+            raise ToolError(self._blotted(str(error))) from None
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+
+    async def _guarded(self, tool: Definition, call: Call, arguments: dict[str, Any]) -> dict[str, Any]:
         name, breaker = self.server.name, self._breaker
         if not breaker.allows():
             raise ToolError(f"MCP server '{name}' keeps failing; it is tried again in {breaker.remaining():.0f} s")
@@ -109,8 +135,7 @@ class Link:
             raise ToolError(f"MCP server '{name}' {error}") from error
         except TimeoutError as error:
             breaker.failed()
-            words = f"'{tool.name}' of MCP server '{name}' did not answer within {self._settings.mcp_call_timeout:g} s"
-            raise ToolError(words) from error
+            raise ToolError(f"'{tool.name}' of MCP server '{name}' {error}") from error
         except Refused as error:
             breaker.succeeded()
             raise ToolError(f"MCP server '{name}' refuses the call: {error}") from error
@@ -118,7 +143,7 @@ class Link:
             breaker.released()
             raise
         breaker.succeeded()
-        return result_of(result)
+        return result
 
     async def _call(self, tool: Definition, call: Call, arguments: dict[str, Any]) -> dict[str, Any]:
         server, stdio = self.server, self.server.type == "stdio"
@@ -126,6 +151,8 @@ class Link:
         own = {name.lower() for name in (*server.headers, *auth)}
         wanted = {name.lower() for name in server.forward_headers} - own
         given = {name: value for name, value in call.headers.items() if name in wanted}
+        if not stdio and (odd := [name for name, value in given.items() if not _is_plain(value)]):
+            raise ToolError(f"The header {odd[0]} of the request is not plain text; '{server.name}' cannot be sent it")
         for again in (True, False):
             session = await self._connected()
             headers = {} if stdio else given
@@ -141,37 +168,46 @@ class Link:
                     most=self._settings.mcp_call_max,
                 )
             except Lost as error:
-                session.close(error)
+                if not isinstance(error, Unwell):
+                    session.close(error)
                 if not again or not isinstance(error, SessionEnded):
                     raise
-                self._up.clear()
         raise AssertionError("the second time returns or raises")
 
     async def _connected(self) -> Session:
-        if not self._up.is_set() and self.status.status in ("connecting", "connected", "error"):
+        if self._live() is None and self.status.status in ("connecting", "connected", "error"):
             self._wake.set()
-            if self.status.status != "connecting":
-                self._settled.clear()
             await self.settle(RECONNECT_SECONDS)
-        if self._session is None or not self._up.is_set():
+        if (session := self._live()) is None:
             raise Lost(self.status.status_message or "is not connected")
-        return self._session
+        return session
+
+    def _live(self) -> Session | None:
+        return self._session if self._session is not None and self._session.lost is None else None
 
     async def settle(self, seconds: float) -> None:
-        """Waits a while for the attempt to connect that is under way."""
+        """Waits a while for what comes of the attempt to connect that is under way, or else of the next."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._settled.wait()
+                await self._trying().wait()
 
-    async def _run(self, earlier: frozenset[asyncio.Task[None]]) -> None:
-        if earlier:
-            await asyncio.wait(earlier)
+    def _trying(self) -> asyncio.Event:
+        if self._tried.is_set():
+            self._tried = asyncio.Event()
+        return self._tried
+
+    async def _run(self, after: Collection[asyncio.Task[None]]) -> None:
         if not self.server.enabled or (self.server.type == "stdio" and self._settings.mcp_stdio == "off"):
             self._become("disabled", "BYTEBREW_MCP_STDIO is off" if self.server.enabled else "")
+            self._tried.set()
             return
+        if after:
+            await asyncio.wait(after)
         while True:
-            begun = asyncio.get_running_loop().time()
+            begun, before = asyncio.get_running_loop().time(), self._session
             self._become("connecting")
+            self._wake.clear()
+            tried = self._trying()
             error: Exception = Lost("is gone")
             try:
                 async with asyncio.TaskGroup() as group:
@@ -183,26 +219,27 @@ class Link:
                 error = many.exceptions[0]
             if (task := asyncio.current_task()) and task.cancelling():
                 return  # a group that fails while it is cancelled tells of the failure alone
-            if not self._up.is_set() and self.server.type == "stdio":
+            was_up = self._session is not before
+            if not was_up and self.server.type == "stdio":
                 self._probes = not self._probes
                 if not self._probes:
                     continue  # some commands end when they are asked what they do not know
-            if self._up.is_set() and asyncio.get_running_loop().time() - begun > STABLE_SECONDS:
+            if was_up and asyncio.get_running_loop().time() - begun > STABLE_SECONDS:
                 self.failures = 0
-            self._up.clear()
             self.failures += 1
-            if self.failures == 1 and isinstance(error, SessionEnded):
-                continue
-            words = self.blotted(str(error)) or f"did not begin within {self._settings.mcp_connect_timeout:g} s"
+            words = self._discreet(str(error)) or f"did not begin within {self._settings.mcp_connect_timeout:g} s"
             if words != self._complaint:
                 log.warning("MCP server %s %s", self.server.name, words)
             self._complaint = words
+            if was_up and self.failures == 1:
+                continue  # it may be there again at once
             self._become("error", words)
+            tried.set()
             await self._pause()
 
     async def _serve(self, group: asyncio.TaskGroup) -> NoReturn:
         async with self._channel() as channel:
-            session = self._session = Session(self.server.name, channel)
+            session = Session(self.server.name, channel, self._blotted)
             reading = group.create_task(channel.read(session.receive))
             try:
                 async with asyncio.timeout(self._settings.mcp_connect_timeout):
@@ -210,8 +247,9 @@ class Link:
                     await self._list(session)
                 self._probes = session.version == MODERN
                 self._complaint = ""
-                self._up.set()
+                self._session = session
                 self._become("connected", version=session.version)
+                self._tried.set()
                 group.create_task(session.listen())
                 while True:
                     await session.news.wait()
@@ -225,25 +263,33 @@ class Link:
                 gone = reading.exception() if reading.done() and not reading.cancelled() else None
                 session.close(gone if isinstance(gone, Lost) else Lost("is gone"))
                 reading.cancel()
+                self._become("connecting")
 
     async def _list(self, session: Session) -> None:
-        async with asyncio.timeout(self._settings.mcp_connect_timeout):
-            tools = await session.tools()
-        seen = self.digests = {tool.name: _digest(tool) for tool in tools}
-        if seen.keys() - self.pins.keys():
-            self.pins = await self._engine.db.write(store.pin_new, self.server.id, seen)
-        self.tools = {tool.name: tool for tool in tools}
-        for tool in self.tools.values():
-            if (state := self.state_of(tool)) != "available":
-                log.warning("MCP server %s: the tool %s has changed and is %s", self.server.name, tool.name, state)
+        seconds = self._settings.mcp_connect_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                listed = await session.tools()
+        except TimeoutError as error:
+            raise Lost(f"did not list its tools within {seconds:g} s") from error
+        if any(pins.is_new(one, self.pins) for one in listed.values()):
+            self.pins = await self._engine.db.write(pins.add_new, self.server.id, tuple(listed.values()))
+        known, self.tools = self.tools, {name: one for name, one in listed.items() if name in self.pins}
+        if len(self.tools) < len(listed):
+            log.warning("MCP server %s has shown %d tools; new ones are left out", self.server.name, len(self.pins))
+        for name, one in self.tools.items():
+            if known.get(name) != one and (state := self.state_of(one)) != "available":
+                log.warning("MCP server %s: the tool %s has changed and is %s", self.server.name, name, state)
 
     def _channel(self) -> Channel:
         server, engine = self.server, self._engine
         env = store.opened(server.env, engine)
         headers = store.opened(server.headers, engine)
         key = env.get(server.auth_key_env) or store.opened({"": server.sealed_key}, engine)[""]
-        sent = (key, *(value.rpartition(" ")[2] for value in headers.values()))
-        self._credentials = tuple(one for one in sent if len(one) >= MIN_CREDENTIAL)
+        sent = [key, *(piece for value in headers.values() for piece in re.split(r"[\s;,=]+", value))]
+        named = [value for name, value in env.items() if is_credential(name, value)]
+        self._blotted = blotting([*sent, *named], MIN_CREDENTIAL)
+        self._discreet = blotting([*sent, *env.values()], MIN_VALUE)
         if server.auth_type == "api_key":
             headers[server.auth_header] = key
         elif server.auth_type == "bearer":
@@ -255,14 +301,15 @@ class Link:
                 env,
                 memory_kb=self._settings.mcp_stdio_memory_mb * 1024,
                 cpu_seconds=math.ceil(self._settings.mcp_stdio_cpu),
-                secrets=env.values(),
+                blot=self._discreet,
             )
+        if not all(map(_is_plain, headers.values())):
+            raise Lost("is to be sent a header or key that is not plain text")
         return (Sse if server.type == "sse" else Streamable)(engine.http, server.url, headers)
 
     async def _pause(self) -> None:
         """Waits longer each time but the first, unless a call wants the server now."""
         longest = min(BACKOFF_SECONDS * (2 ** min(self.failures - 1, 10) - 1), MAX_BACKOFF_SECONDS)
-        self._wake.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(random.uniform(longest / 2, longest)):  # noqa: S311 - it spreads load
                 await self._wake.wait()
@@ -276,12 +323,8 @@ class Link:
             connected_at=now() if connected else None,
             protocol_version=version,
         )
-        if state == "connecting":
-            self._settled.clear()
-        else:
-            self._settled.set()
 
 
-def _digest(tool: Definition) -> str:
-    """Stands for all of a definition that counts."""
-    return sha256(msgspec.json.encode(tool, order="deterministic")).hexdigest()
+def _is_plain(value: str) -> bool:
+    """Whether a text is fit for a header."""
+    return value.isascii() and value.isprintable()

@@ -10,6 +10,7 @@ from bytebrew import Attachment, Result, ToolError
 
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 """What models that can see are shown; anything else is described."""
+MAX_BLOCKS = 1000
 MAX_IMAGE_CHARACTERS = 8 * 1024 * 1024
 
 Part = str | Attachment
@@ -18,13 +19,19 @@ Part = str | Attachment
 def result_of(answer: Mapping[str, Any]) -> Result:
     """The text of every block, one below the other, and the images; ToolError where the server says isError."""
     content = answer.get("content")
-    parts = [part for block in (content if isinstance(content, list) else []) for part in _parts(block)]
+    blocks = content if isinstance(content, list) else []
+    parts = [part for block in blocks[:MAX_BLOCKS] for part in _parts(block)]
+    if len(blocks) > MAX_BLOCKS:
+        parts.append(f"[{len(blocks) - MAX_BLOCKS} further blocks, which are left out]")
     texts = [part for part in parts if isinstance(part, str)]
     attachments = tuple(part for part in parts if isinstance(part, Attachment))
     text = "\n".join(texts)
     structured = answer.get("structuredContent")
     if structured is not None and not any(texts):
-        text = msgspec.json.encode(structured).decode()
+        try:
+            text = msgspec.json.encode(structured).decode()
+        except RecursionError as error:
+            raise ToolError("The tool's result is nested too deeply") from error
     if answer.get("isError") is True:
         raise ToolError(text or "The tool failed without a word")
     return Result(text=text or (f"[{len(attachments)} images]" if attachments else ""), attachments=attachments)

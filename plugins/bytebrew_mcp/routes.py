@@ -1,14 +1,33 @@
 """MCP servers over REST."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from bytebrew import Detail, Forbidden, InvalidRequest, NotFound, Request, Route
+import msgspec
 
-from . import store
-from .config import ALIASES, MASK, Mcp, NewServer, Server, ServerPatch, ServerRow, ShownTool, Status
+from bytebrew import Detail, Forbidden, InvalidRequest, Request, Route
+
+from . import pins, store
+from .config import (
+    ALIASES,
+    MASK,
+    Approval,
+    Approved,
+    Mcp,
+    NewServer,
+    Server,
+    ServerPatch,
+    ServerRow,
+    ShownTool,
+    Status,
+)
+from .definitions import Definition, Listed
+from .link import Link
 from .toolset import Servers
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
 
 A_MOMENT = 1.0
 """How long a write waits for the server that it has changed; its answer tells how far that came."""
@@ -19,54 +38,28 @@ _PATH = "/api/v1/mcp-servers/{name}"
 def table(servers: Servers) -> tuple[Route, ...]:
     """The routes over an engine's servers."""
 
-    def shown(row: ServerRow, agents: dict[str, tuple[str, ...]]) -> Server:
-        link = servers.links.get(row.name)
-        env = dict.fromkeys(row.env, MASK)
-        return Server(
-            id=row.id,
-            name=row.name,
-            type=row.type,
-            command=row.command,
-            args=row.args,
-            url=row.url,
-            env=env,
-            env_vars=env,
-            headers=dict.fromkeys(row.headers, MASK),
-            forward_headers=row.forward_headers,
-            auth_type=row.auth_type,
-            auth_header=row.auth_header,
-            has_auth_key=bool(row.sealed_key),
-            auth_key_env=row.auth_key_env,
-            pin=row.pin,
-            allow_tools=row.allow_tools,
-            deny_tools=row.deny_tools,
-            agent_tools=row.agent_tools,
-            enabled=row.enabled,
-            status=link.status if link else Status(status="disconnected"),
-            tools=tuple(
-                ShownTool(
-                    name=tool.name,
-                    description=tool.description or "",
-                    input_schema=tool.input_schema,
-                    state=link.state_of(tool),
-                )
-                for tool in link.tools.values()
-            )
-            if link
-            else (),
-            agents=agents.get(row.name, ()),
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-        )
+    async def shown(engine: "Engine", rows: Sequence[ServerRow], agents: Mapping[str, tuple[str, ...]]) -> list[Server]:
+        changed = [
+            (row.id, name)
+            for row in rows
+            if (link := servers.links.get(row.name))
+            for name, listed in link.tools.items()
+            if link.state_of(listed) != "available"
+        ]
+        approved = await engine.db.read(pins.definitions, changed) if changed else {}
+        return [_shown(row, agents.get(row.name, ()), servers.links.get(row.name), approved) for row in rows]
+
+    async def one(engine: "Engine", key: str) -> Server:
+        [server] = await shown(engine, *await engine.db.read(_one, key))
+        return server
 
     async def list_servers(request: Request[None]) -> list[Server]:
         """Every MCP server by name."""
-        rows, agents = await request.engine.db.read(_all)
-        return [shown(row, agents) for row in rows]
+        return await shown(request.engine, *await request.engine.db.read(_all))
 
     async def get_server(request: Request[None]) -> Server:
         """One MCP server."""
-        return shown(*await request.engine.db.read(_one, request.path["name"]))
+        return await one(request.engine, request.path["name"])
 
     async def create_server(request: Request[NewServer]) -> Server:
         """A new MCP server, which is connected to at once."""
@@ -80,26 +73,23 @@ def table(servers: Servers) -> tuple[Route, ...]:
         _no_variables(request.body)
         row = await request.engine.db.write(_allowed, request, write, *args)
         await servers.reload()
-        if row.name in servers.links:
-            await servers.links[row.name].settle(A_MOMENT)
-        return shown(*await request.engine.db.read(_one, row.name))
+        if (link := servers.links.get(row.name)) is not None and link.status.status == "connecting":
+            await link.settle(A_MOMENT)
+        return await one(request.engine, row.name)
 
     async def delete_server(request: Request[None]) -> None:
         """Removes a server that no agent names."""
         await request.engine.db.write(store.delete, request.path["name"])
         await servers.reload()
 
-    async def approve_tool(request: Request[None]) -> Server:
-        """Lets agents have a tool as it is defined now, though it has changed since it was first seen."""
-        row, agents = await request.engine.db.read(_one, request.path["name"])
-        link, name = servers.links.get(row.name), request.path["tool"]
-        tool = link.tools.get(name) if link else None
-        if link is None or tool is None:
-            raise NotFound(f"MCP server '{row.name}' offers no tool '{name[:255]}' at the moment")
-        digest = link.digests[name]
-        await request.engine.db.write(store.approve, row.id, name, digest)
-        link.pins = {**link.pins, name: digest}
-        return shown(row, agents)
+    async def approve_tool(request: Request[Approval]) -> Server:
+        """Lets agents have a tool as it is defined now, though it has changed since it was first seen.
+
+        A `digest` says which definition the caller has seen: 409 where the server has changed the tool again.
+        """
+        row = await request.engine.db.read(store.get, request.path["name"])
+        await servers.approve(row, request.path["tool"], request.body.digest)
+        return await one(request.engine, row.name)
 
     run: Callable[[Request[Any]], Awaitable[Any]] = update_server
     return (
@@ -117,6 +107,7 @@ def table(servers: Servers) -> tuple[Route, ...]:
             scope="mcp:write",
             run=create_server,
             summary="Create an MCP server",
+            idempotent=True,
             body=NewServer,
             answer=Server,
             status=201,
@@ -146,10 +137,11 @@ def table(servers: Servers) -> tuple[Route, ...]:
         ),
         Route(
             method="POST",
-            path=f"{_PATH}/tools/{{tool}}/approve",
+            path=f"{_PATH}/tools/{{tool:path}}/approve",
             scope="mcp:write",
             run=approve_tool,
             summary="Approve a changed MCP tool",
+            body=Approval,
             answer=Server,
         ),
     )
@@ -165,12 +157,72 @@ def _no_variables(body: NewServer | ServerPatch) -> None:
         raise InvalidRequest("A credential over REST is no variable", details=[Detail(path, words) for path in found])
 
 
+def _shown(
+    row: ServerRow, agents: tuple[str, ...], link: Link | None, approved: Mapping[tuple[str, str], str]
+) -> Server:
+    env = dict.fromkeys(row.env, MASK)
+    return Server(
+        id=row.id,
+        name=row.name,
+        type=row.type,
+        command=row.command,
+        args=row.args,
+        url=row.url,
+        env=env,
+        env_vars=env,
+        headers=dict.fromkeys(row.headers, MASK),
+        forward_headers=row.forward_headers,
+        auth_type=row.auth_type,
+        auth_header=row.auth_header,
+        has_auth_key=bool(row.sealed_key),
+        auth_key_env=row.auth_key_env,
+        pin=row.pin,
+        allow_tools=row.allow_tools,
+        deny_tools=row.deny_tools,
+        agent_tools=row.agent_tools,
+        enabled=row.enabled,
+        status=link.status if link else Status(status="disconnected"),
+        tools=tuple(_tool(link, one, approved.get((row.id, name), "")) for name, one in link.tools.items())
+        if link
+        else (),
+        agents=agents,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def _tool(link: Link, listed: Listed, approved: str) -> ShownTool:
+    tool, state, was = listed.definition, link.state_of(listed), None
+    if state != "available":
+        known = msgspec.json.decode(approved, type=Definition) if approved else None
+        was = Approved(
+            digest=link.pins[tool.name].digest,
+            description=(known.description or "") if known else None,
+            input_schema=known.input_schema if known else None,
+            annotations=_hints(known) if known else None,
+        )
+    return ShownTool(
+        name=tool.name,
+        description=tool.description or "",
+        input_schema=tool.input_schema,
+        annotations=_hints(tool),
+        digest=listed.digest,
+        state=state,
+        approved=was,
+    )
+
+
+def _hints(tool: Definition) -> dict[str, Any] | None:
+    hints = msgspec.to_builtins(tool.annotations)
+    return {name: hint for name, hint in hints.items() if hint is not None} if hints else None
+
+
 def _all(conn: sqlite3.Connection) -> tuple[list[ServerRow], dict[str, tuple[str, ...]]]:
     return store.list_all(conn), store.agents_of(conn)
 
 
-def _one(conn: sqlite3.Connection, key: str) -> tuple[ServerRow, dict[str, tuple[str, ...]]]:
-    return store.get(conn, key), store.agents_of(conn)
+def _one(conn: sqlite3.Connection, key: str) -> tuple[list[ServerRow], dict[str, tuple[str, ...]]]:
+    return [store.get(conn, key)], store.agents_of(conn)
 
 
 def _allowed(conn: sqlite3.Connection, request: Request[Any], write: Callable[..., ServerRow], *args: Any) -> ServerRow:

@@ -1,7 +1,6 @@
 """MCP servers in the configuration file."""
 
 import sqlite3
-from base64 import b64decode
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from msgspec.structs import asdict
 from bytebrew import Actor, ConfigSection, Forbidden
 
 from . import store
-from .config import ALIASES, Mcp, NewServer, ServerPatch
+from .config import ALIASES, MASK, Mcp, NewServer, ServerPatch, ServerRow
 from .toolset import Servers
 
 if TYPE_CHECKING:
@@ -28,26 +27,26 @@ class ServersSection(ConfigSection):
     secrets = frozenset({"env.*", "headers.*", "auth_key"})
 
     def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
-        def opened(sealed: str) -> str:
-            return engine.secrets.open(b64decode(sealed))
-
         found = {}
         for row in store.list_all(conn):
             server = {name: value for name, value in asdict(row).items() if name not in _NOT_WRITTEN}
             for field in ("env", "headers"):
-                server[field] = {name: opened(value) for name, value in server[field].items()}
-            found[row.name] = server | {"auth_key": opened(row.sealed_key)}
+                server[field] = {name: store.plain(value, engine) for name, value in server[field].items()}
+            found[row.name] = server | {"auth_key": store.plain(row.sealed_key, engine)}
         return found
 
     def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
-        there = conn.execute("select type from mcp_servers where name = ?", (name,)).fetchone()
-        if there:
-            row = store.update(conn, name, ServerPatch(**given), engine)
+        there = store.find(conn, name)
+        if there is not None:
+            if given.get("type", there.type) is None:  # as a new one: by what it has
+                kind = "stdio" if given.get("command", there.command) else "streamable-http"
+                given = {**given, "type": kind}
+            row = store.update(conn, name, ServerPatch(**_sent(given, there, engine)), engine)
         else:
             row = store.create(conn, NewServer(name=name, **given), engine)
         policy = engine.settings.of(Mcp).mcp_stdio
         refused = policy == "off" or (policy == "admin" and not actor.is_admin)
-        if refused and "stdio" in (row.type, there and there["type"]):
+        if refused and "stdio" in (row.type, there and there.type):
             raise Forbidden("An MCP server of type stdio is a command on this machine; see BYTEBREW_MCP_STDIO")
 
     def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
@@ -55,3 +54,23 @@ class ServersSection(ConfigSection):
 
     async def changed(self, engine: "Engine") -> None:
         await next(one for one in engine.toolsets if isinstance(one, Servers)).reload()
+
+
+def _sent(given: Mapping[str, Any], there: ServerRow, engine: "Engine") -> dict[str, Any]:
+    """What is given, without the credentials that are in it only for them to stay.
+
+    A `${VAR}` counts as sent: who writes a file may have any variable sent anywhere.
+    """
+
+    def stays(value: str, sealed: str) -> bool:
+        return "${" not in value and value == store.plain(sealed, engine)
+
+    sent = dict(given)
+    if stays(sent.get("auth_key", ""), there.sealed_key):
+        sent.pop("auth_key", None)
+    for field, old in (("env", there.env), ("headers", there.headers)):
+        if field in sent:
+            sent[field] = {
+                name: MASK if name in old and stays(value, old[name]) else value for name, value in sent[field].items()
+            }
+    return sent

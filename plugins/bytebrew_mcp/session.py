@@ -2,13 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-from msgspec import Struct
-
-from .params import marked
+from .blots import Blot
+from .definitions import Listed, Listing
 from .words import (
     CLIENT,
     LEGACY,
@@ -20,6 +18,7 @@ from .words import (
     Lost,
     Message,
     Refused,
+    SessionEnded,
     refusal,
 )
 
@@ -27,24 +26,10 @@ log = logging.getLogger(__name__)
 
 MAX_PAGES = 100
 MAX_ROUNDS = 5
+MAX_REPLIES = 100
+"""Requests of a server that are answered at a time; it waits in vain for an answer to any further one."""
+REPLY_SECONDS = 10.0
 _PREFIX = "io.modelcontextprotocol/"
-
-
-class Hints(Struct, frozen=True, rename="camel"):
-    """What a server says of how a tool behaves."""
-
-    read_only_hint: bool | None = None
-    destructive_hint: bool | None = None
-    idempotent_hint: bool | None = None
-
-
-class Definition(Struct, frozen=True, rename="camel"):
-    """A tool as its server lists it."""
-
-    name: str
-    input_schema: dict[str, Any]
-    description: str | None = None
-    annotations: Hints | None = None
 
 
 class Asked:
@@ -52,6 +37,7 @@ class Asked:
 
     def __init__(self, clock: asyncio.Timeout | None, seconds: float) -> None:
         self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self.sent = False
         self._clock = clock
         self._seconds = seconds
 
@@ -60,16 +46,32 @@ class Asked:
         if self._clock is not None and not self._clock.expired():
             self._clock.reschedule(asyncio.get_running_loop().time() + self._seconds)
 
+    def fail(self, error: Lost) -> None:
+        """Ends the wait: for the answer with the error, for a channel that still sends by the clock."""
+        if self.answer.done():
+            return
+        clock, self._clock = self._clock, None
+        if clock is None or self.sent:
+            self.answer.set_exception(Lost(str(error)))
+            self.answer.exception()
+        elif not clock.expired():
+            clock.reschedule(asyncio.get_running_loop().time())
+
 
 class Session:
-    """Speaks with one server over one channel; `news` is set when its tools have changed or it is `lost`."""
+    """Speaks with one server over one channel; `news` is set when its tools have changed or it is `lost`.
 
-    def __init__(self, name: str, channel: Channel) -> None:
+    `blot` takes out of what the server says whatever it was given in confidence.
+    """
+
+    def __init__(self, name: str, channel: Channel, blot: Blot) -> None:
         self._name = name
         self._channel = channel
+        self._blot = blot
         self._asked: dict[int, Asked] = {}
         self._last = 0
         self._replies: set[asyncio.Task[None]] = set()
+        self._left_out = ""
         self.version = ""
         self.lost: Lost | None = None
         self.news = asyncio.Event()
@@ -82,13 +84,13 @@ class Session:
         wanted = {"protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": CLIENT}
         try:
             result = await self._request("initialize", wanted)
+            version = result.get("protocolVersion")
+            if version not in LEGACY:
+                raise Lost(f"speaks version {version!r:.40} of the protocol; known are {MODERN}, {', '.join(LEGACY)}")
+            self._agree(version)
+            await self._channel.send({"jsonrpc": "2.0", "method": "notifications/initialized"}, self.receive, {})
         except Refused as error:
             raise Lost(f"refuses to begin: {error}") from error
-        version = result.get("protocolVersion")
-        if version not in LEGACY:
-            raise Lost(f"speaks version {version!r:.40} of the protocol; known are {MODERN}, {', '.join(LEGACY)}")
-        self._agree(version)
-        await self._notify("notifications/initialized")
 
     async def _discovers(self, seconds: float) -> bool:
         """Whether the server speaks the stateless version; whatever goes wrong says that it does not."""
@@ -105,44 +107,36 @@ class Session:
             return False
         else:
             supported = result.get("supportedVersions")
-        known = supported if isinstance(supported, list) else []
-        if MODERN not in known and not set(LEGACY) & {one for one in known if isinstance(one, str)}:
-            raise Lost(f"speaks versions {known!r:.100} of the protocol; known are {MODERN}, {', '.join(LEGACY)}")
-        return MODERN in known
+        if not isinstance(supported, list):
+            return False
+        if not any(version in supported for version in (MODERN, *LEGACY)):
+            raise Lost(f"speaks versions {supported!r:.100} of the protocol; known are {MODERN}, {', '.join(LEGACY)}")
+        return MODERN in supported
 
     def _agree(self, version: str) -> None:
         self.version = version
         self._channel.agree(version)
 
-    async def tools(self) -> list[Definition]:
-        """Every tool that can be used, over all pages; one whose definition is broken is logged and left out."""
-        found: list[Definition] = []
-        cursor = None
+    async def tools(self) -> dict[str, Listed]:
+        """Every tool that can be used, by name, over all pages; what is broken or too much is logged and left out."""
+        listing, cursor = Listing(self._blot, modern=self.version == MODERN), None
         for _ in range(MAX_PAGES):
             try:
                 page = await self._request("tools/list", {} if cursor is None else {"cursor": cursor})
             except Refused as error:
                 if error.code == METHOD_NOT_FOUND:
-                    return []
+                    break
                 raise Lost(f"does not list its tools: {error}") from error
-            found += self._definitions(page.get("tools"))
             cursor = page.get("nextCursor")
-            if not isinstance(cursor, str):
+            if not listing.take(page.get("tools")) or not isinstance(cursor, str):
                 break
-        return found
-
-    def _definitions(self, listed: Any) -> Iterator[Definition]:
-        for one in listed if isinstance(listed, list) else []:
-            try:
-                definition = msgspec.convert(one, Definition)
-                if definition.input_schema.get("type", "object") != "object":
-                    raise ValueError("its inputSchema is not of type object")
-                if self.version == MODERN:
-                    marked(definition.input_schema)
-                yield definition
-            except (ValueError, RecursionError) as error:
-                name = one.get("name") if isinstance(one, dict) else one
-                log.warning("MCP server %s: the tool %.80r is left out: %s", self._name, name, error)
+        else:
+            listing.faults.insert(0, f"all beyond {MAX_PAGES} pages")
+        words = "; ".join([*dict.fromkeys(listing.faults)][:20])
+        if words and words != self._left_out:
+            log.warning("MCP server %s: left out of its tools: %.2000s", self._name, self._blot(words))
+        self._left_out = words
+        return listing.tools
 
     async def call(
         self,
@@ -156,17 +150,23 @@ class Session:
     ) -> dict[str, Any]:
         """The result of a tool; TimeoutError after the seconds without progress, or at the most that there may be."""
         params: dict[str, Any] = {"name": tool, "arguments": arguments}
-        async with asyncio.timeout(most):
-            for _ in range(MAX_ROUNDS):
-                async with asyncio.timeout(seconds) as clock:
-                    result = await self._request(
-                        "tools/call", params, meta=meta, headers=headers, clock=clock, seconds=seconds
-                    )
-                if result.get("resultType") != "input_required":
-                    return result
-                if result.get("inputRequests") or "requestState" not in result:
-                    raise Refused(0, "it asks for input that nobody here can give")
-                params["requestState"] = result["requestState"]
+        try:
+            async with asyncio.timeout(most) as whole:
+                for _ in range(MAX_ROUNDS):
+                    async with asyncio.timeout(seconds) as clock:
+                        result = await self._request(
+                            "tools/call", params, meta=meta, headers=headers, clock=clock, seconds=seconds
+                        )
+                    if result.get("resultType") != "input_required":
+                        return result
+                    if result.get("inputRequests") or "requestState" not in result:
+                        raise Refused(0, "it asks for input that nobody here can give")
+                    params["requestState"] = result["requestState"]
+        except TimeoutError as error:
+            if self.lost is not None:
+                raise Lost(str(self.lost)) from error
+            late = f"was still at work after {most:g} s" if whole.expired() else f"did not answer within {seconds:g} s"
+            raise TimeoutError(late) from error
         raise Refused(0, f"it had no result after {MAX_ROUNDS} rounds")
 
     async def listen(self) -> None:
@@ -201,13 +201,12 @@ class Session:
             self._progressed(message.get("params"))
 
     def close(self, error: Lost) -> None:
-        """Fails whatever still waits for the server."""
+        """Fails whatever still waits for the server; where it has forgotten the session, but not what it is sending."""
         self.lost = self.lost or error
         self.news.set()
         for asked in self._asked.values():
-            if not asked.answer.done():
-                asked.answer.set_exception(type(error)(str(error)))
-                asked.answer.exception()
+            if asked.sent or not isinstance(self.lost, SessionEnded):
+                asked.fail(self.lost)
         for reply in self._replies:
             reply.cancel()
 
@@ -228,6 +227,8 @@ class Session:
             asked.progressed()
 
     def _reply(self, message_id: Any, method: str) -> None:
+        if len(self._replies) >= MAX_REPLIES:
+            return
         reply: Message = {"jsonrpc": "2.0", "id": message_id}
         if method == "ping":
             reply["result"] = {}
@@ -246,7 +247,7 @@ class Session:
         seconds: float = 0,
     ) -> dict[str, Any]:
         if self.lost is not None:
-            raise type(self.lost)(str(self.lost))
+            raise SessionEnded(str(self.lost))  # before anything was sent
         self._last += 1
         number = self._last
         asked = self._asked[number] = Asked(clock, seconds)
@@ -260,25 +261,28 @@ class Session:
             message["params"] = {**params, "_meta": about}
         try:
             await self._channel.send(message, self.receive, headers or {})
+            asked.sent = True
+            if self.lost is not None and not asked.answer.done():
+                raise Lost(str(self.lost))
             return await asked.answer
         except asyncio.CancelledError:
-            if method == "tools/call" and not (self.version == MODERN and self._channel.stream_each):
+            leaves = self.version == MODERN and self._channel.stream_each
+            if method == "tools/call" and not leaves and self.lost is None:
                 self._soon({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}})
             raise
         finally:
             del self._asked[number]
-
-    async def _notify(self, method: str) -> None:
-        await self._channel.send({"jsonrpc": "2.0", "method": method}, self.receive, {})
 
     def _soon(self, message: Message) -> None:
         """Sends what nobody waits for."""
 
         async def send() -> None:
             try:
-                await self._channel.send(message, self.receive, {})
-            except (Lost, Refused) as error:
-                log.debug("MCP server %s: %s was not taken: %s", self._name, message.get("method", "a reply"), error)
+                async with asyncio.timeout(REPLY_SECONDS):
+                    await self._channel.send(message, self.receive, {})
+            except (Lost, Refused, TimeoutError) as error:
+                said = self._blot(str(error))
+                log.debug("MCP server %s: %s was not taken: %s", self._name, message.get("method", "a reply"), said)
 
         task = asyncio.create_task(send())
         self._replies.add(task)

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NoReturn, Self, cast
 
@@ -14,6 +14,7 @@ from msgspec.json import encode
 
 from bytebrew import environment
 
+from .blots import Blot
 from .words import MAX_MESSAGE_BYTES, Channel, Lost, Message, Receive, decode
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ KEPT = ("PATH", "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"
 LAUNCH = """
 [ "$1" = 0 ] || ulimit -d "$1" || exit 126
 [ "$2" = 0 ] || ulimit -t "$2" || exit 126
-(read -r _ <"$3"; kill -s KILL 0) </dev/null >/dev/null 2>&1 &
+(trap '' HUP INT TERM; read -r _ <"$3"; kill -s KILL 0) </dev/null >/dev/null 2>&1 &
 shift 3
 exec "$@"
 """
@@ -33,10 +34,12 @@ END_SECONDS = 2.0
 UNREAD_BYTES = 16 * 1024 * 1024
 LINES_A_MINUTE = 60
 LINE_CHARACTERS = 500
+LINE_BYTES = 4096
+"""What is kept of a line for the log; where a longer one goes on, half a secret could get past the blots."""
 
 
 class Stdio(Channel, asyncio.SubprocessProtocol):
-    """A server's standard streams; messages are lines. `secrets` are blotted out of what it writes to its log."""
+    """A server's standard streams; messages are lines. `blot` takes secrets out of what it writes to its log."""
 
     def __init__(
         self,
@@ -46,15 +49,15 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
         *,
         memory_kb: int,
         cpu_seconds: int,
-        secrets: Iterable[str],
+        blot: Blot,
     ) -> None:
         self._name = name
         self._command = command
         self._env = {key: value for key, value in environment().items() if key in KEPT} | dict(env)
         self._limits = (str(memory_kb), str(cpu_seconds))
-        self._secrets = sorted((one for one in secrets if len(one) >= 4), key=len, reverse=True)
+        self._blot = blot
         self._logged: deque[float] = deque(maxlen=LINES_A_MINUTE)
-        self._last_words = ""
+        self._last = b""
         self._fault = ""
         self._rest = {1: bytearray(), 2: bytearray()}
         self._receive: Receive | None = None
@@ -81,14 +84,16 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
     async def __aexit__(self, *exc: object) -> None:
         """Closes the server's input, then asks it to end, then ends it and all that it has started."""
         self._input.close()
-        for ask in (0, signal.SIGTERM, signal.SIGKILL):
-            self._signal(ask)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(END_SECONDS):
-                    await self._exited.wait()
-                    break
-        os.close(self._leash)
-        self._transport.close()
+        try:
+            for ask in (0, signal.SIGTERM, signal.SIGKILL):
+                self._signal(ask)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(END_SECONDS):
+                        await self._exited.wait()
+                        break
+        finally:
+            os.close(self._leash)  # and with that what is left of the group, however this has ended
+            self._transport.close()
 
     async def read(self, receive: Receive) -> NoReturn:
         """Hands in each message; a line that is none is logged and left out."""
@@ -99,7 +104,7 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
             how = self._fault or "closed its output"
         else:
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        raise Lost(f"{how}: {self._last_words}" if self._last_words else how)
+        raise Lost(f"{how}: {words}" if (words := self._last_words()) else how)
 
     async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
         """Writes one line; the answer comes through `read`."""
@@ -124,9 +129,8 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
                     self._take(bytes(line))
                 else:
                     self._log(line)
-        if fd == 2 and len(rest) > LINE_CHARACTERS:
-            self._log(rest)
-            rest.clear()
+        if fd == 2:
+            del rest[LINE_BYTES:]
         if len(rest) > MAX_MESSAGE_BYTES:
             self._end(f"sent a line of more than {MAX_MESSAGE_BYTES} bytes")
             rest.clear()
@@ -140,6 +144,7 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         self._signal(signal.SIGKILL)  # what is left of the group, which holds the pipes open
         self._exited.set()
+        asyncio.get_running_loop().call_later(1, self._over.set)  # one that has left the group may hold the pipes
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._over.set()
@@ -160,16 +165,16 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
                 if self._receive is not None:
                     self._receive(message)
         except ValueError:
-            self._log(b"no message: " + line)
+            self._log(b"no message: " + line[:LINE_BYTES])
 
     def _log(self, raw: bytes | bytearray) -> None:
-        line = raw.decode("utf-8", "replace").strip()
-        if not line:
+        if not raw.strip():
             return
-        for secret in self._secrets:
-            line = line.replace(secret, "***")
-        line = self._last_words = line[:LINE_CHARACTERS]
+        self._last = bytes(raw[:LINE_BYTES])
         moment = time.monotonic()
         if len(self._logged) < LINES_A_MINUTE or moment - self._logged[0] > 60:
             self._logged.append(moment)
-            log.info("MCP server %s: %s", self._name, line)
+            log.info("MCP server %s: %s", self._name, self._last_words())
+
+    def _last_words(self) -> str:
+        return self._blot(self._last.decode("utf-8", "replace").strip())[:LINE_CHARACTERS]

@@ -1,9 +1,9 @@
-"""MCP servers and the pins of their tools: rows."""
+"""MCP servers: rows."""
 
 import re
 import sqlite3
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 
 from bytebrew import Conflict, Detail, InvalidRequest, Migration, NotFound, new_uuid, now, resolved
 
-from .config import MASK, NewServer, ServerPatch, ServerRow
+from .config import MASK, NewServer, ServerPatch, ServerRow, origin
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -52,6 +52,7 @@ MIGRATIONS = (
         ) strict, without rowid;
         """,
     ),
+    Migration(2, "alter table mcp_pins add column definition text not null default ''"),
 )
 _JSON = ("args", "env", "headers", "forward_headers", "allow_tools", "deny_tools", "agent_tools")
 _KEYS = {
@@ -59,7 +60,10 @@ _KEYS = {
     "headers": re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}"),
     "agent_tools": re.compile(r"[a-z0-9][a-z0-9._-]{0,254}"),
 }
-_FORBIDDEN = {"host", "connection", "content-length", "content-type", "transfer-encoding", "accept", "upgrade"}
+_FORBIDDEN = {
+    *("host", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect"),
+    *("content-length", "content-type", "content-encoding", "accept", "accept-encoding", "last-event-id"),
+}
 
 
 def list_all(conn: sqlite3.Connection) -> list[ServerRow]:
@@ -67,13 +71,17 @@ def list_all(conn: sqlite3.Connection) -> list[ServerRow]:
     return [_row(row) for row in conn.execute("select * from mcp_servers order by name")]
 
 
+def find(conn: sqlite3.Connection, key: str, column: str = "name") -> ServerRow | None:
+    """An MCP server by name or another column that no two share."""
+    row = conn.execute(f"select * from mcp_servers where {column} = ?", (key,)).fetchone()  # noqa: S608
+    return None if row is None else _row(row)
+
+
 def get(conn: sqlite3.Connection, key: str) -> ServerRow:
     """An MCP server by name, or else by id; NotFound otherwise."""
-    for column in ("name", "id"):
-        row = conn.execute(f"select * from mcp_servers where {column} = ?", (key,)).fetchone()  # noqa: S608
-        if row is not None:
-            return _row(row)
-    raise NotFound(f"There is no MCP server '{key[:255]}'")
+    if (server := find(conn, key) or find(conn, key, "id")) is None:
+        raise NotFound(f"There is no MCP server '{key[:255]}'")
+    return server
 
 
 def agents_of(conn: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
@@ -87,7 +95,7 @@ def agents_of(conn: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
 
 def create(conn: sqlite3.Connection, new: NewServer, engine: "Engine") -> ServerRow:
     """The server, now stored."""
-    if conn.execute("select 1 from mcp_servers where name = ?", (new.name,)).fetchone():
+    if find(conn, new.name):
         raise Conflict(
             f"There is an MCP server '{new.name}' already; change it with PUT /api/v1/mcp-servers/{new.name}"
         )
@@ -112,19 +120,14 @@ def update(conn: sqlite3.Connection, key: str, patch: ServerPatch, engine: "Engi
     if changes.pop("name", server.name) != server.name:
         raise InvalidRequest("A server's name is fixed", details=[Detail("$.name", "create another server instead")])
     changes = {**_sealed(changes, server.env, server.headers, engine), "updated_at": now()}
-    _check(asdict(server) | changes)
+    merged = asdict(server) | changes
+    _check(merged)
+    if merged["type"] != "stdio" and _origin(merged) != _origin(asdict(server)):
+        _check_sent(server, merged)
     columns = _columns(changes)
     assignments = ", ".join(f"{name} = ?" for name in columns)
     conn.execute(f"update mcp_servers set {assignments} where id = ?", (*columns.values(), server.id))  # noqa: S608
     return get(conn, server.name)
-
-
-def upsert(conn: sqlite3.Connection, new: NewServer, engine: "Engine") -> ServerRow:
-    """The server as it is described, whether there was one of its name or not."""
-    if conn.execute("select 1 from mcp_servers where name = ?", (new.name,)).fetchone() is None:
-        return create(conn, new, engine)
-    kind = new.type or ("stdio" if new.command else "streamable-http")
-    return update(conn, new.name, ServerPatch(**asdict(new) | {"type": kind}), engine)
 
 
 def delete(conn: sqlite3.Connection, key: str) -> None:
@@ -137,33 +140,14 @@ def delete(conn: sqlite3.Connection, key: str) -> None:
     conn.execute("delete from mcp_servers where id = ?", (server.id,))
 
 
-def pins(conn: sqlite3.Connection, server_id: str) -> dict[str, str]:
-    """The pinned digest of each tool that the server has ever shown."""
-    sql = "select tool, digest from mcp_pins where server_id = ?"
-    return {row["tool"]: row["digest"] for row in conn.execute(sql, (server_id,))}
-
-
-def pin_new(conn: sqlite3.Connection, server_id: str, seen: Mapping[str, str]) -> dict[str, str]:
-    """The pins, with tools that are seen for the first time pinned now."""
-    if conn.execute("select 1 from mcp_servers where id = ?", (server_id,)).fetchone():
-        _pin(conn, "insert or ignore", server_id, seen.items())
-    return pins(conn, server_id)
-
-
-def approve(conn: sqlite3.Connection, server_id: str, tool: str, digest: str) -> None:
-    """Pins a tool as it is now."""
-    _pin(conn, "insert or replace", server_id, [(tool, digest)])
+def plain(sealed: str, engine: "Engine") -> str:
+    """The value behind a sealed one, a `${VAR}` as it is; Unprocessable where it was sealed with another key."""
+    return engine.secrets.open(b64decode(sealed))
 
 
 def opened(sealed: Mapping[str, str], engine: "Engine") -> dict[str, str]:
-    """The values behind sealed ones, of variables too; Unprocessable where they were sealed with another key."""
-    return {name: resolved(engine.secrets.open(b64decode(value))) for name, value in sealed.items()}
-
-
-def _pin(conn: sqlite3.Connection, how: str, server_id: str, digests: Iterable[tuple[str, str]]) -> None:
-    sql = f"{how} into mcp_pins (server_id, tool, digest, pinned_at) values (?, ?, ?, ?)"
-    moment = now()
-    conn.executemany(sql, [(server_id, tool, digest, moment) for tool, digest in digests])
+    """The values behind sealed ones, of variables too."""
+    return {name: resolved(plain(value, engine)) for name, value in sealed.items()}
 
 
 def _row(row: sqlite3.Row) -> ServerRow:
@@ -198,9 +182,35 @@ def _sealed(
                 details = [Detail(f"$.{field}.{name}", f"{MASK} keeps a value, and there is none") for name in lost]
                 raise InvalidRequest(f"{field}: {', '.join(lost)} has no value that could stay", details=details)
             values[field] = {name: old[name] if value == MASK else seal(value) for name, value in given.items()}
-    if key := values.pop("auth_key", ""):
+    if (key := values.pop("auth_key", "")) not in ("", MASK):
         values["sealed_key"] = seal(key)
     return values
+
+
+def _check_sent(server: ServerRow, merged: Mapping[str, Any]) -> None:
+    """Raises InvalidRequest where what is stored for one address would go to another.
+
+    A command's `env` may stay when the command changes: who may set up commands could read all that the engine stores.
+    """
+    fields = {"auth_key": "sealed_key", "headers": "headers", "env": "env"}
+    stored = {field: _values(getattr(server, column)) for field, column in fields.items()}
+    kept = [field for field, column in fields.items() if stored[field] & _values(merged[column])]
+    if kept:
+        words = "send it with a url of another origin: what is stored is for the old address"
+        details = [Detail(f"$.{field}", words) for field in kept]
+        raise InvalidRequest("A stored credential goes to no other address", details=details)
+
+
+def _values(sealed: str | Mapping[str, str]) -> set[str]:
+    """Sealed values, of which no two are equal even if they hold the same."""
+    return {value for value in ([sealed] if isinstance(sealed, str) else sealed.values()) if value}
+
+
+def _origin(values: Mapping[str, Any]) -> tuple[str, str, int] | None:
+    try:
+        return None if values["type"] == "stdio" else origin(values["url"])
+    except ValueError:
+        return None
 
 
 def _check(values: Mapping[str, Any]) -> None:
@@ -209,6 +219,10 @@ def _check(values: Mapping[str, Any]) -> None:
     faults = []
     if not values["command" if stdio else "url"]:
         faults.append(Detail(f"$.{'command' if stdio else 'url'}", f"a server of type {values['type']} needs it"))
+    try:
+        origin(values["url"] or "http://none")
+    except ValueError as error:
+        faults.append(Detail("$.url", f"will not do: {error}"))
     if values["auth_type"] in ("api_key", "bearer"):
         if values["auth_key_env"] and values["auth_key_env"] not in values["env"]:
             faults.append(Detail("$.auth_key_env", "names no variable of env"))
@@ -220,10 +234,10 @@ def _check(values: Mapping[str, Any]) -> None:
         for name in values[field]
         if not form.fullmatch(name)
     ]
-    for field in ("headers", "forward_headers"):
+    for field in ("headers", "forward_headers", "auth_header"):
         faults += [
             Detail(f"$.{field}", f"{name} is set by the engine")
-            for name in values[field]
+            for name in ([values[field]] if field == "auth_header" else values[field])
             if name.lower() in _FORBIDDEN or name.lower().startswith("mcp-")
         ]
     if faults:

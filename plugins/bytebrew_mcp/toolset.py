@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from bytebrew import Agent, Call, Result, Risk, Tool, ToolError, Toolset
+from bytebrew import Agent, Call, Conflict, Detail, NotFound, Result, Risk, Tool, Toolset
 
-from . import store
+from . import pins, store
 from .config import Mcp, ServerRow
+from .definitions import Definition, Hints
 from .link import Link
-from .session import Definition, Hints
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -44,11 +45,7 @@ class McpTool(Tool):
         self._definition = definition
 
     async def run(self, call: Call, input: dict[str, Any]) -> Result:
-        try:
-            result = await self._link.run(self._definition, call, input)
-        except ToolError as error:
-            raise ToolError(self._link.blotted(str(error))) from error
-        return replace(result, text=self._link.blotted(result.text))
+        return await self._link.run(self._definition, call, input)
 
 
 class Servers(Toolset):
@@ -60,32 +57,55 @@ class Servers(Toolset):
         self.links: dict[str, Link] = {}
         self._engine = engine
         self._lock = asyncio.Lock()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._ending: dict[asyncio.Task[None], Link] = {}
 
     async def reload(self) -> None:
-        """Brings the links up to what is stored: connects what is new or changed, in the background."""
+        """Brings the links up to what is stored: connects what is new or changed, in the background.
+
+        Calls that run end on the connection that they began on, unless their server is deleted or disabled.
+        """
         async with self._lock:
             rows = {row.name: row for row in await self._engine.db.read(store.list_all)}
             for name in self.links.keys() - rows.keys():
-                task = asyncio.create_task(self.links.pop(name).close())
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
+                self._end(self.links.pop(name))
             for name, row in rows.items():
                 link = self.links.get(name)
-                if link is None or link.server.id != row.id:
-                    if link is not None:
-                        await link.close()
-                    link = self.links[name] = Link(self._engine, row)
-                    link.pins = await self._engine.db.read(store.pins, row.id)
-                    link.start(row)
-                elif _connection(link.server) != _connection(row):
-                    link.start(row)
-                else:
+                if link is not None and _connection(link.server) == _connection(row):
                     link.server = row
+                else:
+                    await self._replace(link, row)
+
+    async def _replace(self, old: Link | None, row: ServerRow) -> None:
+        pinned = await self._engine.db.read(pins.every, row.id)
+        link = self.links[row.name] = Link(self._engine, row, pinned)
+        if old is not None:
+            old.successor = link if old.server.id == row.id else None
+            self._end(old, drains=old.successor is not None and row.enabled)
+        link.start(after=[task for task, one in self._ending.items() if one.server.name == row.name and not one.busy])
+
+    def _end(self, link: Link, *, drains: bool = False) -> None:
+        task = asyncio.create_task(link.drain() if drains else link.close())
+        self._ending[task] = link
+        task.add_done_callback(self._ending.pop)
+
+    async def approve(self, row: ServerRow, tool: str, digest: str | UnsetType) -> None:
+        """Lets agents have a tool as it is defined now; Conflict where that is not what the digest stands for."""
+        async with self._lock:
+            link = self.links.get(row.name)
+            listed = link.tools.get(tool) if link is not None and link.server.id == row.id else None
+            if link is None or listed is None:
+                raise NotFound(f"MCP server '{row.name}' offers no tool '{tool[:255]}' at the moment")
+            if digest not in (UNSET, listed.digest):
+                words = (
+                    f"The tool '{tool}' has changed again: look at its definition {listed.digest} before you approve it"
+                )
+                raise Conflict(words, details=[Detail("$.digest", f"is now {listed.digest}")])
+            link.pins = await self._engine.db.write(pins.approve, row.id, listed)
 
     async def close(self) -> None:
         """Disconnects from every server."""
-        await asyncio.gather(*(link.close() for link in self.links.values()), *self._closing)
+        links = (*self.links.values(), *self._ending.values())
+        await asyncio.gather(*(link.close() for link in links), *self._ending)
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         """What the agent's servers offer now and its filters let through; a server that is away costs its tools."""
@@ -101,25 +121,25 @@ class Servers(Toolset):
                 for tool in sorted({*link.pins, *link.tools})
                 if _lets(link.server, agent.name, tool)
             ],
-            self._engine.tools.keys(),
+            {*self._engine.tools, self._engine.read_result.name},
         )
         longest = self._engine.settings.of(Mcp).mcp_call_max + 30
         return [
-            McpTool(names[link.server.name, name], link, definition, longest)
+            McpTool(names[link.server.name, name], link, listed.definition, longest)
             for link in links
             if link.status.status == "connected"
-            for name, definition in link.tools.items()
-            if link.state_of(definition) != "withheld" and _lets(link.server, agent.name, name)
+            for name, listed in link.tools.items()
+            if link.state_of(listed) != "withheld" and _lets(link.server, agent.name, name)
         ]
 
     async def all(self) -> Sequence[Tool]:
         """Every tool that a server offers now, by the name that it has where no other is called so."""
         longest = self._engine.settings.of(Mcp).mcp_call_max + 30
         return [
-            McpTool(_fitting(name), link, definition, longest)
+            McpTool(_fitting(name), link, listed.definition, longest)
             for link in self.links.values()
             if link.status.status == "connected"
-            for name, definition in link.tools.items()
+            for name, listed in link.tools.items()
         ]
 
 

@@ -5,17 +5,30 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, NoReturn
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from bytebrew import Answer, Http, ProviderError, ServerSentEvent, UpstreamError
 
+from .config import origin
 from .params import encoded
-from .words import MAX_MESSAGE_BYTES, MODERN, Channel, Lost, Message, Receive, Refused, SessionEnded, decode, refusal
+from .words import (
+    MAX_MESSAGE_BYTES,
+    MODERN,
+    Channel,
+    Lost,
+    Message,
+    Receive,
+    Refused,
+    SessionEnded,
+    Unwell,
+    decode,
+    refusal,
+)
 
 ACCEPT = "application/json, text/event-stream"
 GOODBYE_SECONDS = 2.0
 POLL_SECONDS = 1.0
-POLL_MAX_SECONDS = 60.0
+POLL_MIN_SECONDS, POLL_MAX_SECONDS = 0.05, 60.0
 _RETRY = re.compile(rb"(?:^|[\r\n])retry: ?(\d{1,9})[\r\n]")
 
 
@@ -29,12 +42,13 @@ class Streamable(Channel):
         self._url = url
         self._headers = dict(headers)
         self._session = ""
+        self._forgotten = False
         self._version = ""
         self._agreed = asyncio.Event()
 
     async def __aexit__(self, *exc: object) -> None:
         """Ends the session, if there is one."""
-        if self._session:
+        if self._session and not self._forgotten:
             with suppress(UpstreamError, ProviderError, TimeoutError):
                 async with (
                     asyncio.timeout(GOODBYE_SECONDS),
@@ -50,25 +64,28 @@ class Streamable(Channel):
     async def read(self, receive: Receive) -> NoReturn:
         """Follows the stream of what the server sends of its own accord, where it has one (up to 2025-11-25)."""
         await self._agreed.wait()
-        last = ""
-        wait = POLL_SECONDS
+        last, wait, has_one = "", POLL_SECONDS, False
         while self._version != MODERN:
             headers = {"Accept": "text/event-stream", **self._own(), **({"Last-Event-ID": last} if last else {})}
+            begun = False
             try:
                 async with self._http.request("GET", self._url, headers=headers) as answer:
                     if not _streams(answer):
                         break
+                    begun = has_one = True
                     last, wait = await self._follow(answer, receive, last, None)
             except UpstreamError as error:
                 if self._ended(error):
                     raise SessionEnded("no longer knows the session") from error
-                if error.status < 500:
+                if error.status < 500 or not has_one:
                     break
                 raise Lost(f"answers HTTP {error.status}") from error
             except ProviderError as error:
-                if error.code == "model_unavailable" and "broke off" not in error.message:
+                if error.code == "model_bad_request" and not has_one:
+                    break  # a page for people is elsewhere
+                if error.code != "model_unavailable" or not begun:
                     raise Lost(error.message) from error
-            await asyncio.sleep(wait)
+            await asyncio.sleep(max(wait, POLL_SECONDS))
         await asyncio.Event().wait()
         raise AssertionError("nobody sets it")
 
@@ -83,7 +100,7 @@ class Streamable(Channel):
                 if wanted is None:
                     return
                 if not _streams(answer):
-                    await self._take_json(answer, receive)
+                    await self._take_json(answer, receive, wanted)
                     return
                 last, wait = await self._follow(answer, receive, "", wanted)
             while last is not None:  # the server has closed the connection and not the stream
@@ -94,7 +111,7 @@ class Streamable(Channel):
         except UpstreamError as error:
             raise self._failure(error) from error
         except ProviderError as error:
-            raise Lost(error.message) from error
+            raise (Unwell if error.code == "model_error" else Lost)(error.message) from error
 
     async def _follow(self, answer: Answer, receive: Receive, last: str, wanted: object) -> tuple[Any, float]:
         """Hands in the stream's messages; the id to go on from, None once the wanted answer was there, and a wait."""
@@ -104,7 +121,7 @@ class Streamable(Channel):
             nonlocal wait
             async for chunk in answer.chunks:
                 if found := _RETRY.search(chunk):
-                    wait = min(int(found[1]) / 1000, POLL_MAX_SECONDS)
+                    wait = min(max(int(found[1]) / 1000, POLL_MIN_SECONDS), POLL_MAX_SECONDS)
                 yield chunk
 
         async with aclosing(answer._replace(chunks=tapped()).events()) as events:
@@ -115,20 +132,17 @@ class Streamable(Channel):
                 if wanted is None:
                     _messages(event, receive)
         if wanted is not None and not last:
-            raise Lost("ended the stream without an answer")
+            raise Unwell("ended the stream without an answer")
         return last, wait
 
-    async def _take_json(self, answer: Answer, receive: Receive) -> None:
+    async def _take_json(self, answer: Answer, receive: Receive, wanted: object) -> None:
         body = bytearray()
         async for chunk in answer.chunks:
             body += chunk
             if len(body) > MAX_MESSAGE_BYTES:
-                raise Lost(f"sent an answer of more than {MAX_MESSAGE_BYTES} bytes")
-        try:
-            for message in decode(bytes(body)):
-                receive(message)
-        except ValueError as error:
-            raise Lost(f"answers with what is no message: {error}") from error
+                raise Unwell(f"sent an answer of more than {MAX_MESSAGE_BYTES} bytes")
+        if not _answers(_handed_in(bytes(body), receive), wanted):
+            raise _error_in(bytes(body)) or Unwell("answers something else than what it was asked")
 
     def _own(self, message: Message | None = None) -> dict[str, str]:
         headers = dict(self._headers)
@@ -147,18 +161,16 @@ class Streamable(Channel):
 
     def _ended(self, error: UpstreamError) -> bool:
         unknown = error.status == 400 and b"session" in error.body.lower()  # some servers say it so
-        return bool(self._session) and (error.status == 404 or unknown)
+        ended = bool(self._session) and (error.status == 404 or unknown)
+        self._forgotten = self._forgotten or ended
+        return ended
 
     def _failure(self, error: UpstreamError) -> Exception:
         if self._ended(error):
-            self._session = ""
             return SessionEnded("no longer knows the session")
-        with suppress(ValueError):
-            for message in decode(error.body):
-                if "error" in message:
-                    return refusal(message["error"])
-        words = {401: "wants other credentials", 403: "forbids it"}.get(error.status, "fails")
-        return Lost(f"{words} (HTTP {error.status})") if error.status != 400 else Refused(0, "Bad Request (HTTP 400)")
+        if said := _error_in(error.body):
+            return said
+        return Refused(0, "Bad Request (HTTP 400)") if error.status == 400 else _failing(error.status)
 
 
 class Sse(Channel):
@@ -201,16 +213,35 @@ class Sse(Channel):
         except UpstreamError as error:
             if error.status == 404:
                 raise SessionEnded("no longer knows the session") from error
-            raise Lost(f"answers HTTP {error.status}") from error
+            raise _failing(error.status) from error
         except ProviderError as error:
             raise Lost(error.message) from error
 
     def _found(self, data: str) -> None:
-        url = urljoin(self._url, data)
-        if urlsplit(url)[:2] != urlsplit(self._url)[:2]:
+        try:
+            url = urljoin(self._url, data)
+            ours = origin(url) == origin(self._url)
+        except ValueError as error:
+            raise Lost(f"names an endpoint that will not do: {error}") from error
+        if not ours:
             raise Lost("names an endpoint of another origin")  # which must not see our headers
         if not self._endpoint.done():
             self._endpoint.set_result(url)
+
+
+def _failing(status: int) -> Lost:
+    """What a status says of the server: that it fails at one request, or is not there for us."""
+    words = {401: "wants other credentials", 403: "forbids it"}.get(status, "fails")
+    return (Unwell if status >= 500 or status in (408, 413, 429) else Lost)(f"{words} (HTTP {status})")
+
+
+def _error_in(body: bytes) -> Refused | None:
+    """The first JSON-RPC error of a body."""
+    with suppress(ValueError):
+        for message in decode(body):
+            if "error" in message:
+                return refusal(message["error"])
+    return None
 
 
 def _streams(answer: Answer) -> bool:
@@ -218,12 +249,14 @@ def _streams(answer: Answer) -> bool:
 
 
 def _messages(event: ServerSentEvent, receive: Receive) -> list[Message]:
-    if event.event != "message" or not event.data.strip():
-        return []
+    return _handed_in(event.data, receive) if event.event == "message" and event.data.strip() else []
+
+
+def _handed_in(raw: bytes | str, receive: Receive) -> list[Message]:
     try:
-        messages = list(decode(event.data))
+        messages = list(decode(raw))
     except ValueError as error:
-        raise Lost(f"sends what is no message: {error}") from error
+        raise Unwell(f"sends what is no message: {error}") from error
     for message in messages:
         receive(message)
     return messages

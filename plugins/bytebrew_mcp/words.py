@@ -28,6 +28,10 @@ class SessionEnded(Lost):
     """The server no longer knows the session, and has done nothing with the request."""
 
 
+class Unwell(Lost):
+    """The server fails at this one request, and may well answer others."""
+
+
 class Refused(Exception):
     """The server's JSON-RPC error."""
 

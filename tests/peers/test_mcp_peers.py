@@ -199,11 +199,11 @@ async def test_what_the_reference_server_answers_in_other_kinds_reaches_the_mode
     model = ScriptedProvider([])
     async with served_engine(providing(model)) as (engine, client):
         await scripted_schema(engine, mcp_servers=("peer",))
-        body = {"name": "peer", "command": "node", "args": [str(EVERYTHING), "stdio"], "env": {"TOKEN": "from-env"}}
+        body = {"name": "peer", "command": "node", "args": [str(EVERYTHING), "stdio"], "env": {"PLACE": "from-env"}}
         await client.post("/api/v1/mcp-servers", json=body)
         assert (await call(client, model, "echo", {"message": "Zoë 💥"}))["output"] == "Echo: Zoë 💥"
         env = json.loads((await call(client, model, "get-env", {}))["output"])
-        assert env["TOKEN"] == "from-env"
+        assert env["PLACE"] == "from-env"
         assert not [key for key in env if key.startswith("BYTEBREW")]
         weather = await call(client, model, "get-structured-content", {"location": "New York"})
         assert "temperature" in json.loads(weather["output"])

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from bytebrew_mcp.link import Link
+from bytebrew_mcp.toolset import Servers
 
-from bytebrew import MessageDelta, ToolCall
+from bytebrew import Call, MessageDelta, ToolCall
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, chat, providing, scripted_schema, served_engine
 from tests.mcp_double import NESTED, Web
@@ -34,10 +36,14 @@ class World(NamedTuple):
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
 
+    @property
+    def links(self) -> dict[str, Link]:
+        return next(one for one in self.engine.toolsets if isinstance(one, Servers)).links
+
     async def get(self, name: str = "double") -> dict[str, Any]:
         return dict((await self.client.get(f"{PATH}/{name}")).json())
 
-    async def ask(self, tool: str, headers: dict[str, str] | None = None, **input: Any) -> dict[str, Any]:
+    async def ask(self, tool: str, headers: dict[str, Any] | None = None, **input: Any) -> dict[str, Any]:
         """What comes of one call of a tool in a chat."""
         self.model.answers = [[ToolCall(tool, input)], [MessageDelta(content="Done.")]]
         self.model.requests.clear()
@@ -45,6 +51,12 @@ class World(NamedTuple):
         events = await chat(self.client, "test", "Go on")
         assert events[-1].event == "done", events
         return dict(next(json.loads(event.data) for event in events if event.event == "tool_result"))
+
+    async def call(self, tool: str, **input: Any) -> str:
+        """What comes of one call of a tool beside any chat; raises ToolError."""
+        link = self.links["double"]
+        call = Call(call_id="c", session_id="s", turn_id="t", schema="test", agent="test", subject="me")
+        return (await link.run(link.tools[tool].definition, call, input)).text
 
     async def offered(self, agent: str = "test") -> list[str]:
         """The tools that the model of an agent is told of."""
@@ -81,7 +93,12 @@ WAYS: dict[str, dict[str, Any]] = {
     "stdio, silent to what it does not know": {"silent_on_probe": True},
     "stdio, which ends at what it does not know": {"dies_on_probe": True},
     **{f"http {version}": {"web": True, "versions": [version]} for version in VERSIONS[1:]},
+    "stdio, which has an answer to everything": {"answers_anything": True},
     "http, in JSON": {"web": True, "json": True},
+    "http, in JSON and batches": {"web": True, "json": True, "batches": True},
+    "http, in batches": {"web": True, "batches": True},
+    "http, with a stream of its own that fails": {"web": True, "get_status": 500},
+    "http, with a page for people": {"web": True, "get_status": 307},
     "http 2026-07-28 in JSON": {"web": True, "json": True, "versions": ["2026-07-28"]},
     "http, without sessions or a stream of its own": {"web": True, "sessions": False, "no_get": True},
     "http, which has the answer fetched later": {"web": True, "polls": True},
@@ -220,12 +237,18 @@ async def test_every_request_of_the_stateless_version_says_what_it_is() -> None:
         assert (call["mcp-name"], call["mcp-param-who"]) == ("echo", "=?base64?Wm/Dqw==?=")
 
 
-async def test_pings_are_answered_and_what_we_do_not_offer_is_refused() -> None:
-    async with world() as w:
-        await w.add()
+@pytest.mark.parametrize("where", ["stdio", "http", "sse"])
+async def test_pings_are_answered_and_what_we_do_not_offer_is_refused(where: str) -> None:
+    async with Web(sse=where == "sse") as web, world() as w:
+        await w.add(**({} if where == "stdio" else {"url": web.url, "type": where}))
         seen = [one["message"] for one in json.loads((await w.ask("seen"))["output"])]
         assert {"jsonrpc": "2.0", "id": "s1", "result": {}} in seen
-        assert next(one for one in seen if one.get("id") == "s2")["error"]["code"] == -32601
+        refused = {one["id"]: one["error"] for one in seen if "error" in one}
+        assert {number: error["code"] for number, error in refused.items()} == dict.fromkeys(
+            ("s2", "s3", "s4", "s5"), -32601
+        )
+        assert refused["s3"]["message"] == "This client does not offer roots/list"
+        assert len(refused["s5"]["message"]) < 200
         begin = next(one for one in seen if one.get("method") == "initialize")
         assert begin["params"]["protocolVersion"] == "2025-11-25"
         assert {"jsonrpc": "2.0", "method": "notifications/initialized"} in seen

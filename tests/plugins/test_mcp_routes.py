@@ -7,10 +7,9 @@ import httpx
 import msgspec
 import pytest
 from bytebrew_mcp.catalog import Catalog
-from bytebrew_mcp.config import NewServer
 from bytebrew_mcp.params import encoded, marked, mirrored
-from bytebrew_mcp.store import list_all, upsert
 
+from bytebrew.testing import served_engine
 from tests.mcp_double import Web
 from tests.plugins.test_mcp import PATH, stdio, world
 from tests.tables import check_refusal, token_with
@@ -20,7 +19,7 @@ OFF: dict[str, Any] = {"enabled": False}
 
 async def test_a_server_is_created_read_changed_and_deleted() -> None:
     async with world(servers=()) as w:
-        made = await w.add(env={"TOKEN": "hunter22"}, headers={"X-Key": "hunter33"}, auth_key="hunter44", **OFF)
+        made = await w.add(env={"PLACE": "hunter22"}, headers={"X-Key": "hunter33"}, auth_key="hunter44", **OFF)
         assert made["status"] == {
             "status": "disabled",
             "status_message": "",
@@ -28,7 +27,7 @@ async def test_a_server_is_created_read_changed_and_deleted() -> None:
             "connected_at": None,
             "protocol_version": None,
         }
-        assert made["env"] == made["env_vars"] == {"MCP_DOUBLE": "***", "TOKEN": "***"}
+        assert made["env"] == made["env_vars"] == {"MCP_DOUBLE": "***", "PLACE": "***"}
         assert (made["headers"], made["has_auth_key"], made["pin"], made["agents"]) == (
             {"X-Key": "***"},
             True,
@@ -40,11 +39,11 @@ async def test_a_server_is_created_read_changed_and_deleted() -> None:
         taken = await w.client.post(PATH, json={"name": "double", **stdio()})
         assert check_refusal(taken)["error"] == "conflict"
         on = (
-            await w.client.put(f"{PATH}/double", json={"enabled": True, "env": {"TOKEN": "***", "MCP_DOUBLE": "{}"}})
+            await w.client.put(f"{PATH}/double", json={"enabled": True, "env": {"PLACE": "***", "MCP_DOUBLE": "{}"}})
         ).json()
         assert (on["status"]["status"], on["args"], on["auth_type"]) == ("connected", made["args"], "none")
         await w.client.patch("/api/v1/agents/test", json={"mcp_servers": ["double"]})
-        assert '"TOKEN": "hunter22"' in (await w.ask("env"))["output"]
+        assert '"PLACE": "hunter22"' in (await w.ask("env"))["output"]
         refused = await w.client.delete(f"{PATH}/double")
         assert refused.status_code == 409
         assert refused.json()["details"] == [{"path": "$.agents", "message": "test"}]
@@ -173,13 +172,6 @@ async def test_the_catalog_is_searched_and_has_no_key_in_a_url() -> None:
         assert not [one for one in packages if "KEY" in one.get("url_template", "")]
 
 
-async def test_a_server_is_stored_by_name_within_a_transaction_of_others() -> None:
-    async with world(servers=()) as w:
-        for url in ("http://a.test", "http://b.test"):
-            await w.engine.db.write(upsert, NewServer(name="web", url=url, auth_key="k"), w.engine)
-        assert [row.url for row in await w.engine.db.read(list_all)] == ["http://b.test"]
-
-
 def test_arguments_become_headers_as_the_protocol_says() -> None:
     region = {"type": "string", "x-mcp-header": "Region"}
     deep = {"type": "object", "properties": {"n": {"type": "integer", "x-mcp-header": "N"}}}
@@ -215,3 +207,22 @@ def test_arguments_become_headers_as_the_protocol_says() -> None:
 def test_a_tool_that_breaks_the_rules_of_headers_is_found_out(properties: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="x-mcp-header"):
         marked({"type": "object", "properties": properties})
+
+
+@pytest.mark.parametrize("query", ["", "?mode=replace"])
+@pytest.mark.parametrize("more", [{}, {"type": None}], ids=["left_out", "null"])
+async def test_in_a_file_a_server_without_a_type_is_of_the_one_that_it_looks_like(
+    query: str, more: dict[str, Any]
+) -> None:
+    async def taken(client: httpx.AsyncClient, **server: Any) -> str:
+        file = {"mcp_servers": {"s": {"enabled": False, **more, **server}}}
+        answer = await client.post(f"/api/v1/config/import{query}", json=file)
+        assert answer.status_code == 200, answer.text
+        found: str = (await client.get("/api/v1/mcp-servers/s")).json()["type"]
+        return found
+
+    async with served_engine() as (_, client):
+        assert await taken(client, url="http://127.0.0.1:1/") == "streamable-http"
+        assert await taken(client, url="http://127.0.0.1:2/") == "streamable-http"
+        if query:
+            assert await taken(client, command="true") == "stdio"
