@@ -91,6 +91,3 @@ class Done(Event, frozen=True):
     turn_id: str
     usage: Usage
     status: Literal["completed", "cancelled"] = "completed"
-
-
-LAST = frozenset({ErrorEvent.name, Done.name})
