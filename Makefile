@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-peers test-faults check fix bench
+.PHONY: help run test test-peers test-faults test-fuzz check fix bench
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
@@ -21,7 +21,7 @@ run: $(BIN)/bytebrew ## Set up and start the engine on http://127.0.0.1:8443
 	@exec $(BIN)/bytebrew serve
 
 test: $(VENV)/.dev ## Set up and run the tests
-	PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers" -n auto --dist loadfile
+	PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers" -n auto --dist loadfile --hypothesis-profile=ci
 
 test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this sets up under .cache/
 	tests/peers/setup.sh
@@ -29,6 +29,9 @@ test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this se
 
 test-faults: $(VENV)/.dev ## Kill the engine at every record and at random instants, a few hundred times
 	ALL_FAULTS=1 $(BIN)/pytest tests/test_fault_harness.py
+
+test-fuzz: $(VENV)/.dev ## Send every route a thousand requests, by chance others each time
+	FUZZ_EXAMPLES=1000 $(BIN)/pytest -n auto --dist load tests/test_fuzz.py
 
 check: $(VENV)/.dev ## Report what lint, format and types find; changes nothing
 	$(BIN)/ruff check .

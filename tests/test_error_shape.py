@@ -474,3 +474,25 @@ async def test_head_of_a_stream_ends(served: Served) -> None:
     assert answer.status == 200
     assert b"content-type: text/event-stream" in answer.head
     assert answer.body == b""
+
+
+TAKEN: dict[str, dict[str, Any]] = {
+    "/api/v1/models": {"type": "scripted", "model_name": "script"},
+    "/api/v1/mcp-servers": {"url": "http://127.0.0.1:1/", "enabled": False},
+    "/api/v1/schedules": {"cron": "0 9 * * *", "agent": "test"},
+    "/api/v1/webhooks": {"agent": "test", "secret": "a-secret-of-sixteen"},
+    "/api/v1/rate-limits": {"key_header": "X-User", "tiers": {"all": {"unlimited": True}}},
+    "/api/v1/knowledge-bases": {},
+}
+"""Where names may hold dots, and what else a thing there needs."""
+
+
+@pytest.mark.parametrize("path", TAKEN)
+async def test_a_name_that_is_taken_is_told_in_the_same_shape_though_it_ends_in_a_dot(
+    served: Served, path: str
+) -> None:
+    new = {"name": "a.name.", **TAKEN[path]}
+    assert (await served.client.post(path, json=new)).status_code == 201
+    refusal = check_refusal(await served.client.post(path, json=new), path)
+    assert refusal["error"] == "conflict"
+    assert "'a.name.' already" in refusal["message"]

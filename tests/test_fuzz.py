@@ -1,6 +1,7 @@
 """Whatever is sent to whichever route, the engine does not fail, refuses in one shape and answers in the route's."""
 
 import json
+import os
 import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
@@ -31,7 +32,7 @@ from tests.mcp_double import Web
 from tests.plugins.test_triggers import signed
 from tests.tables import check_refusal, has_struct, installed, label, table, token_with
 
-EXAMPLES = 80
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "80"))
 FEW = {"GET /api/v1/config/export": 20}
 """Routes with a long answer, here of all that the tests before have made."""
 IMPORT = "/api/v1/config/import"

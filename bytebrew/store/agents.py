@@ -68,7 +68,7 @@ def missing(conn: sqlite3.Connection, agent: Agent) -> list[str]:
 def create(conn: sqlite3.Connection, new: NewAgent) -> Agent:
     """The agent, now stored."""
     if conn.execute("select 1 from agents where name = ?", (new.name,)).fetchone():
-        raise Conflict(f"There is an agent '{new.name}' already; change it with PUT /api/v1/agents/{new.name}")
+        raise Conflict(f"There is an agent '{new.name}' already; PUT /api/v1/agents/{new.name} changes it")
     _check_model(conn, new.model)
     moment = now()
     values = {"id": new_uuid(), **_columns(asdict(new)), "created_at": moment, "updated_at": moment}

@@ -24,7 +24,7 @@ def create(conn: sqlite3.Connection, agent: str, new: NewCapability) -> Capabili
     owner = agents.get(conn, agent)
     if any(one.type == new.type for one in owner.capabilities):
         words = f"Agent '{owner.name}' has the capability '{new.type}' already"
-        raise Conflict(f"{words}; change it with PUT /api/v1/agents/{owner.name}/capabilities/{new.type}")
+        raise Conflict(f"{words}; PUT /api/v1/agents/{owner.name}/capabilities/{new.type} changes it")
     config = _checked(conn, new.type, new.config)
     made = Capability(id=new_uuid(), type=new.type, config=config, enabled=new.enabled)
     conn.execute(

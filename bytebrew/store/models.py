@@ -48,7 +48,7 @@ def target(conn: sqlite3.Connection, key: str) -> Target:
 def create(conn: sqlite3.Connection, new: NewModel, secrets: Secrets) -> Model:
     """The model, now stored; the first of all becomes the default."""
     if conn.execute("select 1 from models where name = ?", (new.name,)).fetchone():
-        raise Conflict(f"There is a model '{new.name}' already; change it with PUT /api/v1/models/{new.name}")
+        raise Conflict(f"There is a model '{new.name}' already; PUT /api/v1/models/{new.name} changes it")
     _check_default(new.is_default, new.kind)
     _check_fallback(conn, new.name, new.fallback)
     first = new.kind == "chat" and conn.execute("select 1 from models where kind = 'chat'").fetchone() is None
@@ -108,7 +108,10 @@ def delete(conn: sqlite3.Connection, key: str) -> None:
     sql = "select m.name from models m, json_each(m.fallback) j where j.value = ? order by m.name"
     if leaning := [row["name"] for row in conn.execute(sql, (model.name,))]:
         details = [Detail("$.models", name) for name in leaning]
-        raise Conflict(f"Model '{model.name}' is the fallback of {', '.join(leaning[:10])}", details=details)
+        raise Conflict(
+            f"Model '{model.name}' is the fallback of {len(leaning)} models ({', '.join(leaning[:10])})",
+            details=details,
+        )
     conn.execute("delete from models where id = ?", (model.id,))
     if model.is_default:
         conn.execute("update models set is_default = 1 where id = (select min(id) from models where kind = 'chat')")

@@ -108,7 +108,7 @@ def _narrowed(conn: sqlite3.Connection, schema_id: str, agent: Agent) -> tuple[s
 def create(conn: sqlite3.Connection, new: NewSchema) -> Schema:
     """The schema with its relations, now stored; without an entry agent the first relation's source is it."""
     if conn.execute("select 1 from schemas where name = ?", (new.name,)).fetchone():
-        raise Conflict(f"There is a schema '{new.name}' already; change it with PUT /api/v1/schemas/{new.name}")
+        raise Conflict(f"There is a schema '{new.name}' already; PUT /api/v1/schemas/{new.name} changes it")
     entry = new.entry_agent or (new.relations[0].source if new.relations else "")
     if not entry:
         details = [Detail("$.entry_agent", "name the agent that answers")]

@@ -247,7 +247,7 @@ def _left_behind(old: Definition, new: Definition, sent: Container[str], stays: 
     """What was stored for another address, was not sent again, and would go to the new one."""
     if not old.url or origin_of(old.url) == origin_of(new.url):
         return
-    words = f"send it again, or as a ${{VAR}}, with another url: what is stored is for {origin_of(old.url)[:300]}"
+    words = f"send it again, or as a ${{VAR}}, with another url: what is stored is {origin_of(old.url)[:300]}'s alone"
     if stays:
         yield Detail("$.auth", words)
     for path, value in _telling(new):

@@ -61,7 +61,7 @@ def get(conn: sqlite3.Connection, name: str) -> Stored:
 def create(conn: sqlite3.Connection, new: NewHttpTool, seal: Seal) -> Stored:
     """The tool, now stored; Conflict where the name is taken."""
     if conn.execute("select 1 from http_tools where name = ?", (new.name,)).fetchone():
-        raise Conflict(f"There is a tool '{new.name}' already; change it with PUT /api/v1/tools/{new.name}")
+        raise Conflict(f"There is a tool '{new.name}' already; PUT /api/v1/tools/{new.name} changes it")
     definition, credential = merged(Definition(name=new.name), new)
     moment = now()
     conn.execute(

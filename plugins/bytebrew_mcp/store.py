@@ -96,9 +96,7 @@ def agents_of(conn: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
 def create(conn: sqlite3.Connection, new: NewServer, engine: "Engine") -> ServerRow:
     """The server, now stored."""
     if find(conn, new.name):
-        raise Conflict(
-            f"There is an MCP server '{new.name}' already; change it with PUT /api/v1/mcp-servers/{new.name}"
-        )
+        raise Conflict(f"There is an MCP server '{new.name}' already; PUT /api/v1/mcp-servers/{new.name} changes it")
     values = asdict(new)
     values["type"] = new.type or ("stdio" if new.command else "streamable-http")
     moment = now()

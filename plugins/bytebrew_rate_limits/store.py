@@ -73,7 +73,7 @@ def get(conn: sqlite3.Connection, name: str) -> Stored:
 def create(conn: sqlite3.Connection, new: NewRule) -> Stored:
     """A new rule; Conflict where the name is taken."""
     if conn.execute("select 1 from rate_limits where name = ?", (new.name,)).fetchone():
-        raise Conflict(f"There is a rate limit '{new.name}'; change it with PUT /api/v1/rate-limits/{new.name}")
+        raise Conflict(f"There is a rate limit '{new.name}' already; PUT /api/v1/rate-limits/{new.name} changes it")
     moment = now()
     conn.execute(
         "insert into rate_limits (name, definition, created_at, updated_at) values (?, ?, ?, ?)",

@@ -89,7 +89,7 @@ def definition(row: sqlite3.Row, kind: Kind) -> Any:
 def create(conn: sqlite3.Connection, kind: Kind, new: Any, **columns: Any) -> sqlite3.Row:
     """A new one; Conflict where the name is taken."""
     if find(conn, kind, new.name):
-        words = f"There is a {kind.word} '{new.name}' already; change it with PUT /api/v1/{kind.word}s/{new.name}"
+        words = f"There is a {kind.word} '{new.name}' already; PUT /api/v1/{kind.word}s/{new.name} changes it"
         raise Conflict(words)
     moment = now()
     values = {"name": new.name, "definition": _encoded(new), "created_at": moment, "updated_at": moment, **columns}
