@@ -39,7 +39,11 @@ CORE = {
     path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
     for path in ROOT.glob("bytebrew/**/*.py")
 }
-PLUGINS_OWN = {"bytebrew_metrics": "prometheus_client", "bytebrew_triggers": "cronsim"}
+PLUGINS_OWN = {
+    "bytebrew_knowledge": "sqlite_vec",
+    "bytebrew_metrics": "prometheus_client",
+    "bytebrew_triggers": "cronsim",
+}
 PLUGINS = [*ROOT.glob("plugins/**/*.py"), *ROOT.glob("examples/*/bytebrew_*.py")]
 
 

@@ -15,7 +15,7 @@ from . import bases, files, indexes
 from .blobs import SPOOL
 from .embedding import embed
 from .extraction import Reader, Unread
-from .search import unit
+from .vectors import unit
 
 if TYPE_CHECKING:
     from bytebrew import Engine

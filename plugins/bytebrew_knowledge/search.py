@@ -2,7 +2,6 @@
 
 import math
 import sqlite3
-import struct
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +13,7 @@ from bytebrew import ProviderError, Target
 
 from . import bases, words
 from .embedding import embed
+from .vectors import Stretch, likenesses, unit
 from .words import CANDIDATES, SCOPE
 
 if TYPE_CHECKING:
@@ -81,8 +81,6 @@ _SPACES = f"""select f.base_id, i.model, i.signature, (select b.embedding_model 
   where b.id = f.base_id), f.status = 'ready' as ready from {SCOPE}
   group by f.base_id, i.model, i.signature, ready"""  # noqa: S608
 _INDEXES = f"select i.id, i.done from {SCOPE} and i.model = :model and i.signature = :signature order by i.id"  # noqa: S608
-_VECTORS = """select id, vector from knowledge_chunks
-  where index_id = ? and position > ? and position <= ? and length(vector) = ?"""
 _HITS = f"""select c.id, f.base_id, f.id as file_id, f.name as file_name, c.heading, c.position, c.text, f.metadata
   from knowledge_chunks c join (select i.id as index_id, f.* from {SCOPE}) f on f.index_id = c.index_id
   where c.id in (select value from json_each(:ids))"""  # noqa: S608
@@ -148,12 +146,6 @@ def _scope(query: Query, space: Space | None = None) -> dict[str, str]:
     return given if space is None else {**given, "model": space.model, "signature": space.signature}
 
 
-def unit(vector: Sequence[float]) -> "array[float]":
-    """The vector at length 1 in float32, as it is stored; zeros stay zeros."""
-    length = math.hypot(*vector) or 1.0
-    return array("f", [value / length for value in vector])
-
-
 def _places(best: Iterable[tuple[float, int]]) -> dict[int, int]:
     """The place of each chunk, from 1; those that are as good share one."""
     places: dict[int, int] = {}
@@ -179,38 +171,27 @@ def _spaces(conn: sqlite3.Connection, given: Mapping[str, str]) -> list[Space]:
 
 
 async def _alike(engine: "Engine", given: Mapping[str, str], asked: "array[float]") -> dict[int, float]:
-    """The cosine of every chunk that has a vector: of unit vectors, it is known by their distance, which C computes."""
+    """The cosine of every chunk that has a vector."""
     found: dict[int, float] = {}
-    for ranges in _slices(await engine.db.read(lambda conn: conn.execute(_INDEXES, given).fetchall())):
-        found |= await engine.db.read(_scored, ranges, tuple(asked))
+    for stretches in _slices(await engine.db.read(lambda conn: conn.execute(_INDEXES, given).fetchall())):
+        found |= await engine.db.read(likenesses, stretches, asked)
     return found
 
 
-def _slices(indexes: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int, int]]]:
+def _slices(indexes: Iterable[tuple[int, int]]) -> Iterator[list[Stretch]]:
     """Indexes as stretches of their positions, together so many chunks as one read may take."""
-    ranges: list[tuple[int, int, int]] = []
+    stretches: list[Stretch] = []
     size = 0
     for index_id, done in indexes:
         for start in range(0, done, SLICE):
             until = min(start + SLICE, done)
             if size + until - start > SLICE:
-                yield ranges
-                ranges, size = [], 0
-            ranges.append((index_id, start, until))
+                yield stretches
+                stretches, size = [], 0
+            stretches.append((index_id, start, until))
             size += until - start
-    if ranges:
-        yield ranges
-
-
-def _scored(
-    conn: sqlite3.Connection, ranges: Iterable[tuple[int, int, int]], asked: Sequence[float]
-) -> dict[int, float]:
-    unpack = struct.Struct(f"{len(asked)}f").unpack
-    return {
-        row["id"]: 1 - math.dist(asked, unpack(row["vector"])) ** 2 / 2
-        for one in ranges
-        for row in conn.execute(_VECTORS, (*one, 4 * len(asked)))
-    }
+    if stretches:
+        yield stretches
 
 
 def _rows(conn: sqlite3.Connection, given: Mapping[str, str], order: Sequence[int]) -> dict[int, sqlite3.Row]:
