@@ -4,7 +4,6 @@ import os
 import random
 import re
 import time
-import uuid
 from datetime import UTC, datetime
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -16,7 +15,8 @@ def new_uuid() -> str:
     """A UUID of version 7 (RFC 9562): in order of time, so that what is written together lies together in the file."""
     noise = int.from_bytes(os.urandom(10))
     value = _milliseconds() << 80 | 7 << 76 | (noise >> 62 & 0xFFF) << 64 | 2 << 62 | noise & (1 << 62) - 1
-    return str(uuid.UUID(int=value))
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def new_id(prefix: str) -> str:

@@ -1,13 +1,14 @@
 """Reads a stream of Server-Sent Events (WHATWG HTML, section 9.2)."""
 
 import re
-from typing import NamedTuple
+
+from msgspec import Struct
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _BOM = b"\xef\xbb\xbf"
 
 
-class ServerSentEvent(NamedTuple):
+class ServerSentEvent(Struct, frozen=True):
     """One dispatched event; `event` is `message` where the stream names none."""
 
     event: str
@@ -44,7 +45,7 @@ class Parser:
         if self._after_cr:
             chunk = chunk.removeprefix(b"\n")  # the other half of a CRLF
         self._after_cr = chunk.endswith(b"\r")
-        lines = _LINE_END.split(chunk)
+        lines = _LINE_END.split(chunk) if b"\r" in chunk else chunk.split(b"\n")
         self._rest += lines[0]  # in place: a long line may come in very many chunks
         if len(lines) > 1:
             lines[0] = bytes(self._rest)
@@ -53,16 +54,16 @@ class Parser:
             raise ValueError(f"a line of the event stream is longer than {self._limit} bytes")
         events: list[ServerSentEvent] = []
         for line in lines[:-1]:
-            self._line(line, events)
-        return events
-
-    def _line(self, line: bytes, events: list[ServerSentEvent]) -> None:
-        if not line:
+            if line:
+                self._field(line)
+                continue
             if self._data:
                 data = b"\n".join(self._data).decode("utf-8", "replace")
                 events.append(ServerSentEvent(self._event or "message", data, self._id))
             self._event, self._data, self._size = "", [], 0
-            return
+        return events
+
+    def _field(self, line: bytes) -> None:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
