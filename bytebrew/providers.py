@@ -94,6 +94,8 @@ async def stream_answer(
             failure = refusal(error)
         except ProviderError as error:
             failure = error
+        except RecursionError:
+            failure = ProviderError("The vendor sent JSON that is nested too deeply to be read")
         wait = failure.retry_after
         if wait is None:
             wait = min(8.0, 0.5 * 2**tries) * random.uniform(0.5, 1.0)  # noqa: S311

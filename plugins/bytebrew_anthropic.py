@@ -195,7 +195,7 @@ class _Block(Struct):
         name, call_id, text = self.start.name or "", self.start.id or "", "".join(self.pieces)
         try:
             value = msgspec.json.decode(text) if text.strip() else self.start.input or (None if cut else {})
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             value = None
         if isinstance(value, dict):
             return ToolCall(name, value, call_id)
@@ -346,7 +346,7 @@ def _attached(attachment: Attachment) -> dict[str, Any]:
 def _refused(error: UpstreamError) -> ProviderError:
     try:
         fault = msgspec.json.decode(error.body, type=_Refusal).error
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         fault = _Fault()
     if error.status < 400 and fault.message:
         return _broken_off(fault)

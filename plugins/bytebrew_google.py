@@ -333,7 +333,7 @@ def _refused(error: UpstreamError) -> ProviderError:
     try:
         said = _refusal(error.body)
         fault = (said[0] if isinstance(said, list) else said).error
-    except (msgspec.DecodeError, IndexError):
+    except (msgspec.DecodeError, IndexError, RecursionError):
         return refusal(error)
     return _broken_off(fault) if error.status < 400 else _refined(refusal(error, fault.message), fault)
 

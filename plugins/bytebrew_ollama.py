@@ -227,7 +227,7 @@ def _read(line: bytes) -> _Line:
 def _refused(error: UpstreamError, request: ModelRequest) -> ProviderError:
     try:
         said = msgspec.json.decode(error.body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         said = None
     words = _text(said["error"]) if isinstance(said, dict) and said.get("error") else ""
     if isinstance(said, dict) and said.get("signin_url"):

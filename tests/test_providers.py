@@ -137,6 +137,11 @@ async def test_a_wait_that_is_too_long_is_told_at_once(wait: float, http: Http, 
     assert (error.code, error.retry_after, waits) == ("model_rate_limited", wait, [])
 
 
+async def test_what_is_nested_too_deeply_to_be_read_is_the_vendors_fault(http: Http) -> None:
+    error = await failure(ScriptedProvider([MessageDelta(content="Hello"), RecursionError("maximum depth")]), http)
+    assert (error.code, error.message) == ("model_error", "The vendor sent JSON that is nested too deeply to be read")
+
+
 async def test_an_answer_without_an_end_is_a_failure(http: Http) -> None:
     class Endless(Provider):
         type = "endless"

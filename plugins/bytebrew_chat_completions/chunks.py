@@ -126,7 +126,7 @@ class _Call(Struct):
         text = "".join(self.arguments)
         try:
             value = msgspec.json.decode(text) if text.strip() else (None if cut else {})
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             value = None
         if isinstance(value, dict):
             return ToolCall(self.name, value, self.id)

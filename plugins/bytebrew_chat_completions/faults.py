@@ -43,7 +43,7 @@ def refused(error: UpstreamError) -> ProviderError:
     """The failure that an HTTP answer other than a stream stands for."""
     try:
         fault = _fault(msgspec.json.decode(error.body))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         fault = Fault()
     if error.status < 400 and fault.words:
         return _broken_off(fault)

@@ -24,6 +24,7 @@ from bytebrew.providers import ProviderEvent, stream_answer
 from bytebrew.testing import chat, names, served_engine
 from tests.upstream import Act, Step, Upstream, broken, client, data, refused, streamed, upstream
 
+DEEP = "[" * 5000 + "]" * 5000
 WIRE = Path(__file__).parent.parent / "wire" / "anthropic"
 KEY = "sk-ant-echo-0123456789abcdef"
 MARK = {"cache_control": {"type": "ephemeral"}}
@@ -120,6 +121,10 @@ async def refusal_of(status: int, body: Any) -> ProviderError:
         with pytest.raises(ProviderError) as raised:
             await anext(anthropic.stream(request(), http))
     return raised.value
+
+
+async def test_a_refusal_that_is_nested_too_deeply_to_be_read_keeps_its_status() -> None:
+    assert (await refusal_of(401, DEEP.encode())).code == "model_auth"
 
 
 async def sent(**fields: Any) -> httpx.Request:
@@ -256,7 +261,9 @@ async def test_the_pieces_of_several_calls_may_come_mixed(case: tuple[list[Any],
     assert await answered(*events, end("tool_use")) == [*expected, Stop("tool_calls")]
 
 
-@pytest.mark.parametrize("arguments", ['{"x": ', "[1]", '"text"', "null", "x=1", '{"x":1}{"x":2}'])
+@pytest.mark.parametrize(
+    "arguments", ['{"x": ', "[1]", '"text"', "null", "x=1", '{"x":1}{"x":2}', pytest.param(DEEP, id="deep")]
+)
 async def test_arguments_that_are_no_json_object_are_kept_as_their_text(arguments: str) -> None:
     found = await answered(*use(0, "f", "a", arguments[:2], arguments[2:]), end("tool_use"))
     assert found == [ToolCall("f", {}, "a", malformed=arguments), Stop("tool_calls")]

@@ -24,6 +24,7 @@ from bytebrew.providers import ProviderEvent, stream_answer
 from bytebrew.testing import chat, names, served_engine
 from tests.upstream import Act, Step, Upstream, broken, client, data, refused, streamed, upstream
 
+DEEP = "[" * 5000 + "]" * 5000
 WIRE = Path(__file__).parent.parent / "wire" / "openai"
 KEY = "sk-echo-0123456789abcdef"
 
@@ -90,6 +91,10 @@ async def refusal_of(status: int, body: Any) -> ProviderError:
         with pytest.raises(ProviderError) as raised:
             await anext(openai_compatible.stream(request(), http))
     return raised.value
+
+
+async def test_a_refusal_that_is_nested_too_deeply_to_be_read_keeps_its_status() -> None:
+    assert (await refusal_of(401, DEEP.encode())).code == "model_auth"
 
 
 async def sent(provider: ChatCompletions = openai_compatible, **fields: Any) -> httpx.Request:
@@ -267,7 +272,9 @@ async def test_calls_without_ids_are_told_apart_by_their_names() -> None:
     assert found == [ToolCall("f", {"x": 1}), ToolCall("f", {})]
 
 
-@pytest.mark.parametrize("arguments", ['{"x": ', "[1]", '"text"', "null", "x=1", '{"x":1}{"x":2}'])
+@pytest.mark.parametrize(
+    "arguments", ['{"x": ', "[1]", '"text"', "null", "x=1", '{"x":1}{"x":2}', pytest.param(DEEP, id="deep")]
+)
 async def test_arguments_that_are_no_json_object_are_kept_as_their_text(arguments: str) -> None:
     assert await calls(piece(0, "a", "f", arguments)) == [ToolCall("f", {}, "a", malformed=arguments)]
 

@@ -21,6 +21,7 @@ from bytebrew.providers import ProviderEvent, stream_answer
 from bytebrew.testing import chat, names, providing, served_engine
 from tests.upstream import client, data, refused, streamed, upstream
 
+DEEP = "[" * 5000 + "]" * 5000
 WIRE = Path(__file__).parent.parent / "wire" / "google"
 KEY = "AIzaSy-0123456789abcdef"
 TYPE = "type.googleapis.com/google.rpc."
@@ -83,6 +84,10 @@ async def refusal_of(status: int, body: Any) -> ProviderError:
         with pytest.raises(ProviderError) as raised:
             await anext(google.stream(request(), http))
     return raised.value
+
+
+async def test_a_refusal_that_is_nested_too_deeply_to_be_read_keeps_its_status() -> None:
+    assert (await refusal_of(401, DEEP.encode())).code == "model_auth"
 
 
 async def sent(**fields: Any) -> httpx.Request:

@@ -19,6 +19,7 @@ from bytebrew.providers import ProviderEvent, stream_answer
 from bytebrew.testing import CHECKS, THOUGHTS, WORDS, Check, Wire, chat, names, providing, served_engine
 from tests.upstream import Act, broken, chunk, client, head, refused, upstream
 
+DEEP = "[" * 5000 + "]" * 5000
 WIRE = Path(__file__).parent.parent / "wire" / "ollama"
 KEY = "ollama-key-0123456789"
 
@@ -86,6 +87,10 @@ async def refusal_of(status: int, body: Any) -> ProviderError:
         with pytest.raises(ProviderError) as raised:
             await anext(ollama.stream(request(), http))
     return raised.value
+
+
+async def test_a_refusal_that_is_nested_too_deeply_to_be_read_keeps_its_status() -> None:
+    assert (await refusal_of(401, DEEP.encode())).code == "model_auth"
 
 
 async def sent(url: str = "http://ollama.test:11434", **fields: Any) -> httpx.Request:
