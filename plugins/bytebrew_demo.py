@@ -76,7 +76,7 @@ def _arguments(asked: str) -> dict[str, Any]:
     """The JSON object in the message, from its first brace to its last."""
     try:
         return msgspec.json.decode(asked[asked.find("{") : asked.rfind("}") + 1], type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeEncodeError):
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
         return {}
 
 

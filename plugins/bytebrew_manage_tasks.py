@@ -132,7 +132,7 @@ class ManageTasks(Tool):
                 return _listed(task for task in here.values() if task.parent_task_id == parent.id)
             case "get_ready":
                 ready = await tasks.ready(call.session_id)
-                if given.parent_task_id is not None:
+                if given.parent_task_id:
                     parent = _known(here, given.parent_task_id, "parent_task_id")
                     ready = [task for task in ready if task.parent_task_id == parent.id]
                 return _listed(ready)
@@ -162,7 +162,7 @@ class ManageTasks(Tool):
 
     async def _create(self, call: Call, given: Arguments, here: dict[str, Task]) -> Any:
         agent = self._allowed(call, given.agent_id) if given.agent_id else call.agent
-        parent, blockers = given.parent_task_id, given.blocked_by or []
+        parent, blockers = given.parent_task_id or None, given.blocked_by or []
         for task_id in blockers if parent is None else (parent, *blockers):
             _known(here, task_id, "blocked_by")
         if parent is None:

@@ -28,7 +28,14 @@ DELTA_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LAG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 PATH = "/metrics"
 OPENMETRICS = "application/openmetrics-text"
-_WORD = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_WORD = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
+_SERIES = {
+    "counter": ("", "_total", "_created"),
+    "gauge": ("",),
+    "histogram": ("", "_bucket", "_count", "_sum", "_created"),
+    "summary": ("", "_count", "_sum", "_created"),
+}
+"""What the names of a metric's series end in: no other metric may have one of these."""
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -153,8 +160,10 @@ class Metrics:
         self._request_seconds.labels(*labels).observe(seconds)
 
     def tool_ended(self, call: ToolCall, result: Outcome) -> None:
-        """Counts a tool call."""
-        self._tool_calls.labels(self._tools(call.tool), "failed" if result.has_error else "completed").inc()
+        """Counts a tool call; one of a tool that does not exist is "other", for a model may make up any name."""
+        made_up = result.output == f"There is no tool named '{call.tool}'"
+        name = "other" if made_up else self._tools(call.tool)
+        self._tool_calls.labels(name, "failed" if result.has_error else "completed").inc()
 
     def turn_ended(self, turn: "Turn") -> None:
         """Counts a turn and its model calls; the tokens of spawned agents are in those of the turn above them."""
@@ -168,8 +177,8 @@ class Metrics:
         if turn.new.parent is None:
             usage = turn.usage
             for kind in ("input", "output", "cached", "thinking"):
-                self._tokens.labels(kind).inc(getattr(usage, f"{kind}_tokens"))
-            self._cost.inc(usage.cost_usd or 0)
+                self._tokens.labels(kind).inc(max(0, getattr(usage, f"{kind}_tokens")))  # some vendors send -1
+            self._cost.inc(max(0, usage.cost_usd or 0))
 
     def start(self) -> None:
         """Begins to watch the event loop."""
@@ -200,11 +209,15 @@ class Page:
         """What was counted, what was read off the engine, and what plugins tell under names that are still free."""
         own = [*self._registry.collect(), *self._read]
         yield from own
-        yield from families(self._told, frozenset(family.name for family in own))
+        yield from families(self._told, {name for family in own for name in _names(family)})
 
 
-def families(samples: Iterable[Sample], taken: frozenset[str]) -> list[Metric]:
-    """Samples by name; one that cannot stand beside the others is logged and left out."""
+def _names(family: Metric) -> set[str]:
+    return {family.name + end for end in _SERIES[family.type]}
+
+
+def families(samples: Iterable[Sample], taken: set[str]) -> list[Metric]:
+    """Samples by name; one that cannot stand beside the others, or is `taken` already, is logged and left out."""
     found: dict[str, Metric] = {}
     seen: set[tuple[Any, ...]] = set()
     for name, value, labels, kind, words in samples:
@@ -212,10 +225,10 @@ def families(samples: Iterable[Sample], taken: frozenset[str]) -> list[Metric]:
         try:
             family = found.get(base) or (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(base, words)
             series = (base, *sorted(labels.items()))
-            if base in taken or family.type != kind or series in seen:
+            if family.type != kind or series in seen or (base not in found and taken & _names(family)):
                 raise ValueError("another metric has this name")
             if not all(map(_WORD.fullmatch, (name, *labels))):
-                raise ValueError("names are of letters, digits and _")
+                raise ValueError("names are of letters, digits and _, and begin with no __")
             if len(family.samples) < MOST:
                 family.add_sample(
                     f"{base}_total" if kind == "counter" else base,
@@ -224,6 +237,7 @@ def families(samples: Iterable[Sample], taken: frozenset[str]) -> list[Metric]:
                 )
             found[base] = family
             seen.add(series)
+            taken |= _names(family)
         except (TypeError, ValueError) as error:
             log.warning("the sample %s of a plugin is left out: %s", name, error)
     return list(found.values())

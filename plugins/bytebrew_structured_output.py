@@ -118,10 +118,8 @@ class Blocks(Toolset):
             return "You work for another agent, and the user cannot answer you: say in your answer what is to be asked"
         if turn.parent is not None and not turn.subagents:
             return "You work for another agent, and the user does not see what you show: say it in your answer"
-        if block.output_type == "form":
-            tasks = await self._engine.tasks.of_session(call.session_id)
-            if any(task.mode == "background" and task.session_id == call.session_id for task in tasks):
-                return "You work in the background, where nobody answers a form: say in your answer what is to be asked"
+        if block.output_type == "form" and await self._engine.tasks.at_hand(call.turn_id):
+            return "You work in the background, where nobody answers a form: say in your answer what is to be asked"
         return ""
 
 
@@ -129,8 +127,8 @@ def _whole(question: Question) -> Question:
     """The question with all that the model left out, and its default in the form that an answer has."""
     options = tuple(replace(one, value=one.value or one.label) for one in question.options)
     default = question.default
-    if question.type == "multiselect" and isinstance(default, str):
-        default = (default,)
+    if question.type == "multiselect" and default is not UNSET:
+        default = (default,) if isinstance(default, str) else tuple(dict.fromkeys(default))
     elif question.type == "select" and isinstance(default, tuple) and len(default) == 1:
         default = default[0]
     return replace(question, options=options, default=default)

@@ -71,10 +71,10 @@ class Memories(Toolset):
         at = await db.read(store.place, call)
         vector = None
         if at.model and at.owner_id and store.words_of(query):
-            rest = await db.read(store.unlike, at)
-            if vectors := await self._vectors(at, [query, *(row["content"] for row in rest)]):
-                vector = vectors[0]
-                pairs = [(one, row["n"]) for one, row in zip(vectors[1:], rest, strict=True)]
+            vector = next(iter(await self._vectors(at, [query])), None)
+            rest = await db.read(store.unlike, at) if vector else []
+            if rest and (vectors := await self._vectors(at, [row["content"] for row in rest])):
+                pairs = [(one, row["n"]) for one, row in zip(vectors, rest, strict=True)]
                 await db.write(store.liken, at.model.model_name, pairs)
         candidates = await db.read(store.candidates, at, query, limit, likeness=vector is not None)
         found = await asyncio.to_thread(store.ranked, candidates, vector, limit)  # a thousand vectors take 70 ms

@@ -1,8 +1,11 @@
 """What a schema's agents remember, for operators to read and to delete."""
 
 import re
+from typing import Annotated
 
-from bytebrew import Parameter, Request, Route
+from msgspec import Meta
+
+from bytebrew import Detail, InvalidRequest, Parameter, Request, Route
 
 from . import store
 from .store import Entry
@@ -17,8 +20,12 @@ async def list_memory(request: Request[None]) -> list[Entry]:
 
 
 async def clear_memory(request: Request[None]) -> None:
-    """Deletes a schema's memories; `user_sub` names one person."""
-    await request.engine.db.write(store.clear, request.path["name"], request.query.get("user_sub", ""))
+    """Deletes a schema's memories; `user_sub` names one person, and an empty one nobody."""
+    whose = request.query.get("user_sub")
+    if whose == "":
+        words = "user_sub is empty; leave it out to delete the memories of all"
+        raise InvalidRequest(words, details=[Detail("$.user_sub", "is empty")])
+    await request.engine.db.write(store.clear, request.path["name"], whose or "")
 
 
 async def delete_memory(request: Request[None]) -> None:
@@ -46,7 +53,7 @@ ROUTES = (
         run=clear_memory,
         summary="Delete memories",
         status=204,
-        query={"user_sub": _PERSON},
+        query={"user_sub": Parameter(_PERSON, Annotated[str, Meta(min_length=1)])},
     ),
     Route(
         method="DELETE",

@@ -1,10 +1,12 @@
 """Memories in the database, each with its words in an index and perhaps a vector beside it."""
 
 import hashlib
+import heapq
 import math
 import operator
 import re
 import sqlite3
+import unicodedata
 from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,6 +16,8 @@ from msgspec.json import decode, encode
 
 from bytebrew import Call, MemoryConfig, NotFound, Target, ToolError, new_uuid, now
 
+MOST_WEIGHED = 500
+"""Memories with words of a query that are weighed by their age too: the best, and of those alike the newest."""
 MOST_EMBEDDED = 64
 """Memories without a vector of the present model that one recall sees to."""
 RECENCY = 0.2
@@ -53,20 +57,23 @@ create trigger memory_entries_deleted after delete on memory_entries begin
 end;
 """
 
-# A sub-agent's session lies within that of its root, whose owner and user are those of all below it.
-_PLACE = """with recursive above (parent_id, owner, user_sub) as (
-    select parent_id, owner, user_sub from sessions where id = :session
+# A sub-agent's session lies within that of its root, and a background task's within the one whose agent has made it:
+# the owner and the user at the top are those of all below.
+_PLACE = """with recursive above (next, owner, user_sub) as (
+    values (:session, null, null)
     union all
-    select s.parent_id, s.owner, s.user_sub from sessions s join above on s.id = above.parent_id)
+    select coalesce(
+      s.parent_id, (select t.made_in from tasks t where t.session_id = s.id and t.made_in <> t.session_id)),
+      s.owner, s.user_sub from above join sessions s on s.id = above.next)
   select schemas.id as schema_id, owner as subject, above.user_sub, agents.id as agent_id, c.config, o.id as owner_id
   from above join schemas on schemas.name = :schema join agents on agents.name = :agent
   join agent_capabilities c on c.agent_id = agents.id and c.type = 'memory' and c.enabled
   left join memory_owners o on o.schema_id = schemas.id and o.subject = above.owner and o.user_sub = above.user_sub
-  where above.parent_id is null"""
+  where above.next is null"""
 _TARGET = """select name, type, model_name, base_url, api_version, sealed_key from models
   where name = ? and kind = 'embedding'"""
 _MATCHES = """select rowid, -bm25(memory_search, 0, 1) as score from memory_search where memory_search match ?
-  order by score desc limit 500"""  # the owner's column weighs nothing
+  order by score desc"""  # the owner's column weighs nothing
 _NEWEST = """select n, content, metadata, updated_at, julianday('now') - julianday(updated_at) as days,
   case model when :model then vector end as vector from memory_entries
   where owner_id = :owner and (:only is null or n in (select value from json_each(:only)))
@@ -101,7 +108,10 @@ class Candidates(NamedTuple):
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """A memory as operators read it; where sessions of a subject name a `user_sub`, it is that user's alone."""
+    """A memory as operators read it; where sessions of a subject name a `user_sub`, it is that user's alone.
+
+    Who came with a JWT is the subject `user:` and its `sub`, and is found by the `sub` alone too.
+    """
 
     id: str
     schema_id: str
@@ -115,6 +125,8 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 def place(conn: sqlite3.Connection, call: Call) -> Place:
     """Whose memory the call is about; ToolError where its agent has none."""
+    if not call.schema:
+        raise ToolError("Memories belong to a schema, and this task is in none: say in your answer what to remember")
     values = {"session": call.session_id, "schema": call.schema, "agent": call.agent}
     row = conn.execute(_PLACE, values).fetchone()
     if row is None:
@@ -131,7 +143,8 @@ def store(conn: sqlite3.Connection, at: Place, content: str, metadata: dict[str,
     conn.execute("insert into memory_owners values (null, ?, ?, ?) on conflict do nothing", whose)
     sql = "select id from memory_owners where schema_id = ? and subject = ? and user_sub = ?"
     owner_id = conn.execute(sql, whose).fetchone()["id"]
-    digest = hashlib.sha256(" ".join(content.casefold().split()).rstrip(".!").encode()).digest()
+    plain = unicodedata.normalize("NFC", content).casefold()
+    digest = hashlib.sha256(" ".join(plain.split()).rstrip(".!").encode()).digest()
     moment, more = now(), encode(metadata).decode()
     known = conn.execute(
         """update memory_entries set updated_at = ?1, agent_id = ?2,
@@ -149,17 +162,17 @@ def store(conn: sqlite3.Connection, at: Place, content: str, metadata: dict[str,
         "insert into memory_search (rowid, owner, content) values (?, ?, ?)",
         (row["n"], f"o{owner_id}", _spaced(content)),
     )
-    conn.execute(
-        """delete from memory_entries where n in (select n from memory_entries where owner_id = ?
+    conn.execute(  # the new one stays, whatever the clock said when the others came
+        """delete from memory_entries where n in (select n from memory_entries where owner_id = ? and n <> ?
         order by updated_at desc, n desc limit -1 offset ?)""",
-        (owner_id, at.config.max_entries),
+        (owner_id, row["n"], at.config.max_entries - 1),
     )
     return True
 
 
 def words_of(query: str) -> list[str]:
     """The words that a query is made of, each once; none of them can hold a mark of the index's own syntax."""
-    return list(dict.fromkeys(re.findall(r"\w+", _spaced(query))))
+    return list({word.lower(): word for word in re.findall(r"\w+", _spaced(query))}.values())
 
 
 def candidates(conn: sqlite3.Connection, at: Place, query: str, limit: int, *, likeness: bool) -> Candidates:
@@ -168,11 +181,22 @@ def candidates(conn: sqlite3.Connection, at: Place, query: str, limit: int, *, l
     words = words_of(query)[:64]
     if not words:
         return Candidates(conn.execute(_NEWEST, wanted).fetchall(), {})
-    quoted = " OR ".join(f'"{word}"' for word in words)
-    matches = conn.execute(_MATCHES, (f'owner:"o{at.owner_id}" AND content:({quoted})',))
-    scores = {row["rowid"]: row["score"] for row in matches}
+    scores = _scores(conn, at.owner_id, words)
     only = None if likeness else encode(list(scores)).decode()
     return Candidates(conn.execute(_NEWEST, {**wanted, "only": only, "limit": -1}).fetchall(), scores)
+
+
+def _scores(conn: sqlite3.Connection, owner_id: int | None, words: Sequence[str]) -> dict[int, float]:
+    """How well memories fit, by BM25; how rare a word is counts among the owner's alone, FTS5 counts everybody's."""
+    sql = "select count(*) from memory_entries where owner_id is ?"
+    total = conn.execute(sql, (owner_id,)).fetchone()[0]
+    scores: dict[int, float] = {}
+    for word in words:
+        matches = conn.execute(_MATCHES, (f'owner:"o{owner_id}" AND content:"{word}"',)).fetchall()
+        rarity = math.log1p((total - len(matches) + 0.5) / (len(matches) + 0.5))
+        for n, score in matches:
+            scores[n] = scores.get(n, 0) + rarity * score / matches[0]["score"]
+    return dict(heapq.nlargest(MOST_WEIGHED, scores.items(), key=lambda one: (one[1], one[0])))
 
 
 def ranked(found: Candidates, vector: bytes | None, limit: int) -> list[Found]:
@@ -183,7 +207,8 @@ def ranked(found: Candidates, vector: bytes | None, limit: int) -> list[Found]:
     def worth(row: sqlite3.Row) -> float:
         own = array("f", row["vector"] or b"")
         likeness = sum(map(operator.mul, asked, own)) if len(asked) == len(own) else 0.0
-        return float(found.scores.get(row["n"], 0) / best + likeness + RECENCY * 0.5 ** (row["days"] / 30))
+        days = max(row["days"], 0)  # the clock may have been ahead when it was stored
+        return float(found.scores.get(row["n"], 0) / best + likeness + RECENCY * 0.5 ** (days / 30))
 
     rows = sorted(found.rows, key=worth, reverse=True)[:limit]
     return [Found(row["content"], row["updated_at"], decode(row["metadata"])) for row in rows]
@@ -224,7 +249,8 @@ def entries(conn: sqlite3.Connection, schema: str, whose: str, limit: int) -> li
     rows = conn.execute(
         """select e.id, o.schema_id, o.subject, o.user_sub, e.content, e.metadata, e.created_at, e.updated_at
         from memory_entries e join memory_owners o on o.id = e.owner_id
-        where o.schema_id = ? and ?2 in ('', o.user_sub, o.subject) order by e.updated_at desc, e.n desc limit ?3""",
+        where o.schema_id = ?1 and (?2 in ('', o.user_sub, o.subject) or o.subject = 'user:' || ?2)
+        order by e.updated_at desc, e.n desc limit ?3""",
         (_schema_id(conn, schema), whose, limit),
     )
     return [Entry(**{**dict(row), "metadata": decode(row["metadata"])}) for row in rows]
@@ -233,7 +259,8 @@ def entries(conn: sqlite3.Connection, schema: str, whose: str, limit: int) -> li
 def clear(conn: sqlite3.Connection, schema: str, whose: str) -> None:
     """Deletes the memories of a schema, or of one of its people."""
     conn.execute(
-        "delete from memory_owners where schema_id = ? and ?2 in ('', user_sub, subject)",
+        """delete from memory_owners
+        where schema_id = ?1 and (?2 in ('', user_sub, subject) or subject = 'user:' || ?2)""",
         (_schema_id(conn, schema), whose),
     )
 
@@ -255,4 +282,4 @@ def _schema_id(conn: sqlite3.Connection, key: str) -> str:
 
 
 def _spaced(text: str) -> str:
-    return _UNSPACED.sub(r" \g<0> ", text)
+    return _UNSPACED.sub(r" \g<0> ", unicodedata.normalize("NFC", text))

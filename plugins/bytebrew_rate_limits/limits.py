@@ -1,6 +1,7 @@
 """The guard that counts requests and refuses those that are over a limit."""
 
 import asyncio
+import hashlib
 import logging
 import math
 import sqlite3
@@ -220,13 +221,13 @@ class Limits:
         self._saving = None
         try:
             await self.save()
-        except sqlite3.Error:
+        except (sqlite3.Error, EngineError):
             log.exception("a second's counts of the rate limits are not saved; they hold until a restart")
 
 
 def header_key(value: str) -> str:
-    """The key of a header's value, which is never that of a subject or an address."""
-    return f"header {value[:255]}"
+    """The key of a header's value, which is never that of a subject or an address; the value may be a credential."""
+    return f"header {hashlib.sha256(value.encode()).hexdigest()}"
 
 
 def _refusal(rule: str, requests: int, window: Window, now: float) -> RateLimited:

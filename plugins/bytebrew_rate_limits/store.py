@@ -83,9 +83,14 @@ def create(conn: sqlite3.Connection, new: NewRule) -> Stored:
 
 
 def update(conn: sqlite3.Connection, name: str, patch: RulePatch) -> Stored:
-    """The rule with the patch merged in."""
-    rule = merged(get(conn, name).rule, patch)
+    """The rule with the patch merged in; what it has counted stays for as long as it now says."""
+    old = get(conn, name)
+    rule = merged(old.rule, patch)
     conn.execute("update rate_limits set definition = ?, updated_at = ? where name = ?", (encoded(rule), now(), name))
+    conn.executemany(
+        "update rate_limits_counted set leaves = last + ? where rule = ? and tier = ?",
+        [(tier.seconds, old.id, label) for label, tier in rule.tiers.items()],
+    )
     return get(conn, name)
 
 

@@ -34,8 +34,12 @@ class Window:
         return self._entries[-1].last if self._entries else 0.0
 
     def slide(self, now: float) -> None:
-        """Forgets what is no longer of the last seconds."""
+        """Forgets what is no longer of the last seconds; a clock that was set back has all in its future made now."""
         entries, before = self._entries, now - self.seconds
+        for entry in reversed(entries):
+            if entry.last <= now:
+                break
+            entry.last = now
         while entries and entries[0].last <= before:
             self.used -= entries.popleft().requests
 

@@ -58,7 +58,11 @@ async def test_it_calls_the_tool_that_is_named_and_answers_with_the_result() -> 
     assert joined(events, "message_delta") == f"current_time says: {result['output']}"
 
 
-@pytest.mark.parametrize("arguments", ["", "{not json}", "[1]", '{"timezone": "\\ud800"}', "}{"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["", "{not json}", "[1]", '{"timezone": "\\ud800"}', "}{", f'{{"zone": {"[" * 5000}}}'],
+    ids=["none", "no json", "a list", "half a character", "the wrong way round", "too deep"],
+)
 async def test_arguments_that_are_no_json_object_are_left_out(arguments: str) -> None:
     async with served_engine() as (_, client):
         events = await chat(client, "demo", f"current_time {arguments}")

@@ -207,6 +207,15 @@ async def test_nulls_are_left_out_fields(served: Served) -> None:
     assert (await served.ada("create", title="t", **nulls))["status"] == "pending"
 
 
+async def test_a_task_that_is_named_by_an_empty_text_is_left_out(served: Served) -> None:
+    made = await served.ada("create", title="t", parent_task_id="", agent_id="")
+    assert "parent_task_id" not in made
+    assert titles(await served.ada("get_ready", parent_task_id="")) == ["t"]
+    assert "Say which task in parent_task_id" in await refused(
+        served.ada, "create_subtask", title="t", parent_task_id=""
+    )
+
+
 async def test_a_call_that_runs_again_does_nothing_twice(served: Served) -> None:
     ada = served.ada
     made = await ada.again(1, "create", tasks=[{"title": "a"}, {"title": "b"}])

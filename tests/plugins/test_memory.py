@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import random
+import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ ODD += ["a_b", "tea\0", "'; --", "💥", "\u0301", "a" * 4000, "a " * 2000, "x +
 class Puppet(Provider):
     """Calls the tools that the user's message lists as JSON, and says their results as JSON.
 
-    Makes vectors of what a text is about; `failure` is raised instead.
+    Makes vectors of what a text is about; `failure` is raised instead, and so is a refusal of the text `refuses`.
     """
 
     type = "puppet"
@@ -39,6 +40,7 @@ class Puppet(Provider):
         self.embedded: list[str] = []
         self.shown: list[list[str]] = []
         self.failure: Exception | None = None
+        self.refuses = ""
 
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[Any, None]:
         self.shown.append([tool.name for tool in request.tools])
@@ -54,6 +56,8 @@ class Puppet(Provider):
     async def embed(self, texts: Sequence[str], request: ModelRequest, http: Http) -> list[list[float]]:
         if self.failure:
             raise self.failure
+        if self.refuses in texts:
+            raise ProviderError(f"I do not take {self.refuses!r}", code="model_bad_request")
         self.embedded += texts
         return [[3.0 * len(topic & set(text.lower().split())) for topic in TOPICS] for text in texts]
 
@@ -161,6 +165,32 @@ async def test_scripts_without_spaces_are_found_by_their_characters() -> None:
         await store(it.client, "彼女は猫が好きです", "東京に住んでいる")
         assert (await recall(it.client, "猫"))[0] == "彼女は猫が好きです"
         assert (await recall(it.client, "東京"))[0] == "東京に住んでいる"
+
+
+async def test_letters_with_their_accents_apart_are_the_same_letters() -> None:
+    apart, whole = unicodedata.normalize("NFD", "Sent her résumé"), "Sent her résumé"
+    async with remembering() as it:
+        assert await store(it.client, apart, whole) == ["Stored", "Was stored already"]
+        assert await recall(it.client, unicodedata.normalize("NFD", "résumé")) == [apart]
+        assert await recall(it.client, "résumé") == [apart]
+
+
+async def test_of_more_than_can_be_weighed_the_newest_are() -> None:
+    async with remembering() as it:
+        for at in range(0, 510, 30):
+            await store(it.client, *(f"Likes thing{n}" for n in range(at, at + 30)))
+        assert await recall(it.client, "likes", limit=1) == ["Likes thing509"]
+
+
+async def test_how_rare_a_word_is_counts_among_a_persons_own_memories_alone() -> None:
+    async with remembering() as it:
+        ada, bob = await it.speaking("ada"), await it.speaking("bob")
+        await store(ada, "Saw a zebra", "Saw a quokka and its young", "Saw a quokka once more", "Likes tea")
+        for own in (["Saw a zebra"], ["Rode on a zebra", "Fed a zebra", "Fed a quokka"]):
+            await store(bob, *own)
+            assert (await recall(ada, "quokka zebra"))[0] == "Saw a zebra"
+        await ada.aclose()
+        await bob.aclose()
 
 
 @pytest.mark.parametrize(
@@ -299,6 +329,60 @@ async def test_nobody_reaches_anothers_memory_by_naming_them_as_their_user() -> 
         await bob.aclose()
 
 
+async def finished(client: httpx.AsyncClient, title: str) -> str:
+    """The result of the task of this title, once it has ended."""
+    with anyio.fail_after(10):
+        while True:
+            [task] = [one for one in (await client.get("/api/v1/tasks")).json()["data"] if one["title"] == title]
+            if task["status"] in ("completed", "failed"):
+                return str(task["result"] or task["error"])
+            await anyio.sleep(0.02)
+
+
+@pytest.mark.parametrize("through", ["", "spawn_archivist"], ids=["root", "sub-agent"])
+async def test_work_in_the_background_remembers_for_the_user_whose_conversation_has_made_it(through: str) -> None:
+    async with remembering() as it:
+        await it.client.post("/api/v1/agents", json={"name": "archivist", "model": "puppet", "tools": ["manage_tasks"]})
+        await give(it.client, "archivist")
+        await it.client.put("/api/v1/agents/test", json={"tools": ["manage_tasks"], "can_spawn": ["archivist"]})
+
+        async def work(user: str, *call: Any) -> str:
+            title = json.dumps([call])
+            making = ("manage_tasks", {"action": "create", "title": title, "agent_id": "archivist"})
+            calls = [(through, {"message": json.dumps([making])})] if through else [making]
+            await results(it.client, *calls, user_sub=user)
+            [output] = json.loads(await finished(it.client, title))
+            return str(output)
+
+        assert await work("anna", "memory_store", {"content": "Anna likes tea"}) == "Stored"
+        assert await recall(it.client, "likes", user_sub="anna") == ["Anna likes tea"]
+        assert contents(await work("ben", "memory_recall", {"query": "likes tea"})) == []
+        assert contents(await work("anna", "memory_recall", {"query": "tea likes"})) == ["Anna likes tea"]
+        assert await recall(it.client, "likes") == []
+
+
+async def test_work_whose_conversation_is_gone_remembers_for_nobody() -> None:
+    async with remembering() as it:
+        await it.client.put("/api/v1/agents/test", json={"tools": ["manage_tasks"]})
+        title = json.dumps([("memory_store", {"content": "Anna likes tea"})])
+        making = ("manage_tasks", {"action": "create", "title": title, "agent_id": "test", "require_approval": True})
+        events = await chat(it.client, "test", json.dumps([making]), user_sub="anna")
+        session = json.loads(events[-1].data)["session_id"]
+        [task] = (await it.client.get("/api/v1/tasks")).json()["data"]
+        assert (await it.client.delete(f"/api/v1/sessions/{session}")).status_code == 204
+        assert (await it.client.post(f"/api/v1/tasks/{task['id']}/approve")).status_code == 200
+        assert json.loads(await finished(it.client, title)) == ["This agent has no memory any more"]
+        assert await it.listed() == []
+
+
+async def test_a_task_in_no_schema_is_told_that_there_is_none_to_remember_for() -> None:
+    async with remembering() as it:
+        title = json.dumps([("memory_store", {"content": "Likes tea"})])
+        await it.client.post("/api/v1/tasks", json={"title": title, "agent": "test"})
+        [output] = json.loads(await finished(it.client, title))
+        assert output.startswith("Memories belong to a schema, and this task is in none")
+
+
 async def test_an_admin_in_somebodys_session_finds_and_stores_what_is_that_persons() -> None:
     async with remembering() as it:
         bob = await it.speaking("bob")
@@ -325,6 +409,24 @@ async def test_the_first_in_is_the_first_out_and_what_is_stored_again_is_new_aga
         await store(bob, "five")
         await bob.aclose()
         assert len(await it.listed()) == 4
+
+
+async def redate(it: Served, content: str, moment: str) -> None:
+    sql = "update memory_entries set updated_at = ? where content = ?"
+    await it.engine.db.write(lambda conn: conn.execute(sql, (moment, content)).rowcount)
+
+
+async def test_what_a_clock_that_was_ahead_has_dated_is_not_preferred_to_what_comes_later() -> None:
+    async with remembering(max_entries=2) as it:
+        await store(it.client, "Likes tea", "Likes milk and cake")
+        for year in (2101, 2401):
+            await redate(it, "Likes tea", f"{year}-01-01T00:00:00.000000Z")
+            assert (await recall(it.client, "milk and cake"))[0] == "Likes milk and cake"
+            assert (await recall(it.client, "likes cake"))[0] == "Likes milk and cake"
+        await redate(it, "Likes milk and cake", "2101-01-01T00:00:00.000000Z")
+        assert await store(it.client, "Likes beer") == ["Stored"]
+        assert await recall(it.client, "beer") == ["Likes beer"]
+        assert len(await it.listed()) == 2
 
 
 async def test_a_lower_limit_counts_from_the_next_memory_on() -> None:
@@ -410,6 +512,15 @@ async def test_a_model_that_fails_leaves_the_words_and_its_key_is_not_told(caplo
     assert "s3cr3t" not in said
 
 
+async def test_a_memory_that_the_model_does_not_take_leaves_the_likeness_of_all_others() -> None:
+    async with remembering(embedding_model="vectors") as it:
+        await store(it.client, "Drinks coffee")
+        it.puppet.failure = ProviderError("too long", code="model_bad_request")
+        await store(it.client, "a long story")
+        it.puppet.failure, it.puppet.refuses = None, "a long story"
+        assert (await recall(it.client, "beverage", limit=1)) == ["Drinks coffee"]
+
+
 async def test_another_model_makes_other_vectors() -> None:
     async with remembering() as it:
         await store(it.client, "Drinks coffee")
@@ -447,6 +558,29 @@ async def test_memories_are_listed_and_deleted_by_operators() -> None:
         assert await store(it.client, "four") == ["Stored"]
         assert await recall(it.client, "four") == ["four"]
         assert check_refusal(await it.client.get("/api/v1/schemas/none/memory"))["error"] == "not_found"
+
+
+async def test_a_person_with_a_jwt_is_named_by_its_sub_too() -> None:
+    url = "/api/v1/schemas/test/memory"
+    async with remembering() as it:
+        await store(it.client, "The token likes gin")
+        session = await it.client.post("/api/v1/auth/local-session", headers={"authorization": ""})
+        it.client.headers["authorization"] = f"Bearer {session.json()['access_token']}"
+        await store(it.client, "The person likes tea")
+        person, token = await it.listed()
+        sub = person["subject"].removeprefix("user:")
+        assert person["subject"] != sub
+        assert await it.listed(user_sub=sub) == [person]
+        assert (await it.client.delete(url, params={"user_sub": sub})).status_code == 204
+        assert await it.listed() == [token]
+
+
+async def test_an_empty_user_sub_deletes_nothing() -> None:
+    async with remembering() as it:
+        await store(it.client, "one")
+        refused = await it.client.delete("/api/v1/schemas/test/memory", params={"user_sub": ""})
+        assert check_refusal(refused)["details"][0]["path"] == "$.user_sub"
+        assert len(await it.listed()) == 1
 
 
 async def test_memory_is_read_and_deleted_with_the_scopes_of_schemas_and_never_by_chatters() -> None:

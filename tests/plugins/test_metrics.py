@@ -67,7 +67,7 @@ async def test_a_turn_moves_the_metrics_of_turns_models_tools_and_tokens() -> No
     moved = {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name, 0)}
     assert moved["bytebrew_turns_total status=completed"] == 1
     assert moved["bytebrew_tool_calls_total status=completed tool_name=quack"] == 1
-    assert moved["bytebrew_tool_calls_total status=failed tool_name=moo"] == 1
+    assert moved["bytebrew_tool_calls_total status=failed tool_name=other"] == 1
     assert moved["bytebrew_llm_requests_total model=test provider=scripted"] == 2
     assert moved["bytebrew_llm_request_duration_seconds_count model=test provider=scripted"] == 2
     assert moved["bytebrew_llm_request_duration_seconds_sum model=test provider=scripted"] >= 0.03
@@ -174,6 +174,17 @@ async def test_dollars_are_counted_where_the_price_is_known_and_a_spawned_agents
     assert page["bytebrew_cost_usd_total"] == pytest.approx(1200 * 10e-6 + 120 * 100e-6)
 
 
+async def test_what_a_vendor_counts_below_zero_is_left_out() -> None:
+    provider = ScriptedProvider([MessageDelta(content="hello"), Usage(-1, 20, -1, 5)])
+    async with served_engine(providing(provider)) as (running, client):
+        await scripted_schema(running)
+        await client.patch("/api/v1/models/test", json={"pricing_input": 1000, "pricing_output": 1})
+        await chat(client, "test", "hi")
+        page = await settled(client, "bytebrew_turns_total status=completed", 1)
+    kinds = {kind: page[f"bytebrew_tokens_total kind={kind}"] for kind in ("input", "output", "cached", "thinking")}
+    assert kinds == {"input": 0, "output": 20, "cached": 0, "thinking": 5}
+
+
 async def test_sessions_at_work_and_turns_that_wait_are_seen_while_they_do() -> None:
     release = asyncio.Event()
     provider = ScriptedProvider([release, MessageDelta(content="hello")])
@@ -246,6 +257,24 @@ async def test_ten_thousand_names_of_agents_tools_and_models_do_not_make_as_many
     assert tools["bytebrew_tool_calls_total status=failed tool_name=other"] == (10_000 - MOST) / 2
 
 
+async def test_the_tools_that_a_model_makes_up_take_no_series_from_those_that_there_are() -> None:
+    made_up = [ToolCall(f"moo_{n}", {}, f"c{n}") for n in range(MOST + 10)]
+    words = [MessageDelta(content="so it does")]
+    provider = ScriptedProvider(made_up, words, [ToolCall("quack", {"times": "many"}), ToolCall("quack", {})], words)
+    duck = plugin("duck", register_tools=lambda register: register(quack))
+    async with served_engine(duck, providing(provider)) as (running, client):
+        await scripted_schema(running, tools=("quack",))
+        for _ in range(2):
+            await chat(client, "test", "Make it quack")
+        page = await settled(client, "bytebrew_turns_total status=completed", 2)
+    tools = {series: value for series, value in page.items() if series.startswith("bytebrew_tool_calls_total")}
+    assert tools == {
+        "bytebrew_tool_calls_total status=failed tool_name=other": MOST + 10,
+        "bytebrew_tool_calls_total status=failed tool_name=quack": 1,
+        "bytebrew_tool_calls_total status=completed tool_name=quack": 1,
+    }
+
+
 async def test_a_long_name_is_cut_and_a_strange_one_does_not_break_the_page() -> None:
     async with served_engine() as (running, client):
         for name in ('a"b\\c\nd{e=“f”}', "x" * 5000):
@@ -266,6 +295,10 @@ async def test_plugins_add_their_samples_and_what_does_not_fit_is_left_out(caplo
         yield Sample("pond_quacks", 1)
         yield Sample("pond depth", 1)
         yield Sample("pond_depth", 1, {"north pond": "deep"})
+        yield Sample("pond_depth", 1, {"__name__": "deep"})
+        yield Sample("pond_quacks_created", 1)
+        yield Sample("bytebrew_turns_total", 1)
+        yield Sample("bytebrew_event_loop_lag_seconds_count", 1)
         yield Sample("pond_ducks", "many")  # type: ignore[arg-type]
         yield from (Sample("pond_fish", n, {"fish": str(n)}) for n in range(10_000))
 
@@ -278,7 +311,8 @@ async def test_plugins_add_their_samples_and_what_does_not_fit_is_left_out(caplo
             assert page["bytebrew_active_sessions"] == 0
             assert sum(series.startswith("pond_fish") for series in page) == MOST
     left_out = [record.getMessage().partition(" of a plugin")[0] for record in caplog.records]
-    names = ["bytebrew_active_sessions", "pond_depth_meters", "pond_quacks", "pond depth", "pond_depth", "pond_ducks"]
+    names = ["bytebrew_active_sessions", "pond_depth_meters", "pond_quacks", "pond depth", "pond_depth", "pond_depth"]
+    names += ["pond_quacks_created", "bytebrew_turns_total", "bytebrew_event_loop_lag_seconds_count", "pond_ducks"]
     assert left_out == [f"the sample {name}" for name in names] * 2
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import bytebrew_rate_limits
 import httpx
 import pytest
-from bytebrew_rate_limits.limits import Limits
+from bytebrew_rate_limits.limits import Limits, header_key
 from bytebrew_rate_limits.routes import routes
 from bytebrew_rate_limits.window import GRAINS, Window
 
@@ -244,6 +244,20 @@ async def test_a_request_leaves_the_window_when_it_is_as_old_as_the_window_is_lo
         assert await statuses(client, 2) == [200, 429]
 
 
+async def test_a_clock_that_is_set_back_holds_nobody_up_for_longer_than_the_window() -> None:
+    clock = Clock()
+    async with limited(clock) as (_, client):
+        await make(client, name="short", per="subject", tiers={"all": {"requests": 2, "window": "10s"}})
+        clock.now += 86_400
+        assert await statuses(client, 1) == [200]
+        clock.now -= 86_400
+        assert await statuses(client, 2) == [200, 429]
+        refused = await client.get(SESSIONS)
+        assert (refused.json()["retry_after"], refused.headers["x-ratelimit-reset"]) == (10, str(int(clock.now + 10)))
+        clock.now += 10
+        assert await statuses(client, 3) == [200, 200, 429]
+
+
 async def test_no_stretch_of_time_as_long_as_the_window_ever_sees_more_than_the_limit() -> None:
     window, limit, passed = Window(60), 7, []
     for step in range(20_000):
@@ -314,6 +328,40 @@ async def test_what_a_window_held_before_a_restart_leaves_it_on_time(tmp_path: P
         assert conn.execute("select sum(requests) from rate_limits_counted").fetchone() == (2,)
 
 
+async def test_what_was_counted_before_a_window_became_longer_outlives_a_restart(tmp_path: Path) -> None:
+    clock = Clock()
+    async with limited(clock, tmp_path) as (_, client):
+        await make(client, name="wide", per="subject", tiers={"all": {"requests": 2, "window": "10s"}})
+        await statuses(client, 2)
+        await asyncio.sleep(1.2)
+        tiers = {"all": {"requests": 2, "window": "1h"}}
+        assert (await client.patch(f"{RULES}/wide", json={"tiers": tiers})).status_code == 200
+    clock.now += 60
+    async with limited(clock, tmp_path) as (_, client):
+        assert await statuses(client, 1) == [429]
+        clock.now += 3540
+        assert await statuses(client, 1) == [200]
+
+
+async def test_counts_that_a_full_disk_does_not_take_are_in_the_log_and_hold(caplog: pytest.LogCaptureFixture) -> None:
+    async def quota(engine: Engine, pages: int) -> None:
+        await engine.db.write(lambda conn: conn.execute(f"pragma max_page_count = {pages}").fetchone())
+
+    async with served_engine() as (running, client):
+        await make(client, name="few", key_header="X-Org-Id", tiers={"all": {"requests": 2}})
+        pages = await running.db.read(lambda conn: conn.execute("pragma page_count").fetchone()[0])
+        await quota(running, pages)
+        for n in range(200):
+            await statuses(client, 1, x_org_id=str(n))
+        await asyncio.sleep(1.3)
+        assert await statuses(client, 2, x_org_id="7") == [200, 429]
+        await quota(running, 1_000_000)
+        await asyncio.sleep(1.3)
+    told = [record for record in caplog.records if "are not saved; they hold until a restart" in record.getMessage()]
+    assert told
+    assert not [record for record in caplog.records if "never retrieved" in record.getMessage()]
+
+
 def test_a_kill_forgets_the_last_second_at_most(tmp_path: Path) -> None:
     admin = {"authorization": f"Bearer {ADMIN}"}
     with serving(tmp_path) as engine, httpx.Client(base_url=engine.url, headers=admin) as client:
@@ -335,8 +383,19 @@ async def test_counts_are_written_once_a_second_and_not_with_each_request() -> N
         assert await statuses(client, 50, x_org_id="a", x_org_tier="vip") == [200] * 50
         assert running.db.committed_works - works <= 1
         await asyncio.sleep(1.2)
-        sql = "select sum(requests) from rate_limits_counted where key = 'header a'"
-        assert await running.db.read(lambda conn: conn.execute(sql).fetchone()[0]) == 50
+        sql = "select sum(requests) from rate_limits_counted where key = ?"
+        assert await running.db.read(lambda conn: conn.execute(sql, (header_key("a"),)).fetchone()[0]) == 50
+
+
+async def test_a_credential_that_requests_are_counted_by_is_not_in_the_file(tmp_path: Path) -> None:
+    async with served_engine(data=tmp_path) as (_, client):
+        await make(client, name="keys", key_header="Authorization", tiers={"all": {"requests": 2}})
+        assert await statuses(client, 3) == [200, 200, 429]
+        assert (await usage(client, f"Bearer {ADMIN}", "Authorization"))["used"] == 2
+    async with served_engine(data=tmp_path) as (_, client):
+        assert await statuses(client, 1) == [429]
+    for file in tmp_path.glob("bytebrew.db*"):
+        assert ADMIN.encode() not in file.read_bytes()
 
 
 async def test_without_a_rule_no_request_is_looked_at() -> None:
@@ -483,7 +542,7 @@ async def test_keys_without_a_request_in_their_window_are_forgotten() -> None:
         await statuses(client, 1, x_org_id="new")
         await asyncio.sleep(1.2)
         sql = "select key from rate_limits_counted"
-        assert await running.db.read(lambda conn: [row[0] for row in conn.execute(sql)]) == ["header new"]
+        assert await running.db.read(lambda conn: [row[0] for row in conn.execute(sql)]) == [header_key("new")]
         assert (await usage(client, "3"))["used"] == 0
 
 

@@ -217,6 +217,19 @@ async def test_a_form_in_the_background_is_told_to_be_pointless() -> None:
     assert task["result"] == "I need a priority."
 
 
+async def test_who_goes_on_talking_where_a_task_was_worked_on_is_asked_by_a_form() -> None:
+    async with showing([say("Done.")], [block(FORM)]) as it:
+        made = await it.client.post("/api/v1/tasks", json={"title": "Work", "agent": "test", "schema": "test"})
+        url = f"/api/v1/tasks/{made.json()['id']}"
+        with anyio.fail_after(5):
+            while (task := (await it.client.get(url)).json())["status"] != "completed":
+                await anyio.sleep(0.01)
+        [form] = blocks(await chat(it.client, "test", "What do you need?", session_id=task["session_id"]))
+        assert form["title"] == "Ticket"
+        body = {"session_id": task["session_id"], "message": {"form": {"what": "x", "where": []}}, "stream": False}
+        assert (await it.client.post(CHAT, json=body)).status_code == 200
+
+
 # Answers to forms.
 
 
@@ -251,6 +264,7 @@ async def test_what_is_left_out_has_its_default() -> None:
         ({"default": "B"}, "B"),
         ({"type": "multiselect", "default": "B"}, ["B"]),
         ({"type": "multiselect", "default": ["A", "B"]}, ["A", "B"]),
+        ({"type": "multiselect", "default": ["A", "A"]}, ["A"]),
     ],
 )
 async def test_a_default_has_the_form_of_an_answer(changes: dict[str, Any], default: Any) -> None:
