@@ -28,13 +28,20 @@ _NAMES = {
     "auth.local_session": "auth.success",
 }
 """Where the rule's name is not the one that the audit of the original has."""
-_WORDS = r"(?:(?:api|access|auth|private)[-_]?key|token|secret|passw|credential|authorization|cookie)"
+_WORDS = r"(?:(?:api|access|auth|private)[-_]?key|token|secret|passw|passphrase|pwd|credential|authorization|cookie)"
 _SECRET = re.compile(f"(?i){_WORDS}")
 _VALUES = {"env", "env_vars", "headers"}
 """Fields whose every value may be a credential."""
+_NAMED = ("value", "default", "fields")
+"""Where a thing has what its name says: a setting its value, a change of the configuration both values."""
 _SAID = "output"
 """The field with what a tool has answered, which nobody changed and which may hold anything."""
-_IN_TEXT = re.compile(rf"""(?i)(://)[^/@\s]+(?=@)|({_WORDS}[\w-]{{0,40}}["']?\s{{0,4}}[=:]\s{{0,4}}["']?)[^\s"'&#]+""")
+_IN_TEXT = re.compile(
+    rf"""(?xi)(://)[^/\s]+(?=@)
+    |((?:authorization|cookie)[\w-]{{0,40}}\\{{0,4}}["']?\s{{0,4}}[=:]\s{{0,4}}\\{{0,4}}["']?)[^"'\r\n]+
+    |({_WORDS}[\w-]{{0,40}}\\{{0,4}}["']?\s{{0,4}}[=:]\s{{0,4}}\\{{0,4}}(["'])?)(?(4)(?:\\.|[^"'\\])+|[^\s"'&]+)"""
+)
+"""A URL's user and password, the whole of a header that carries credentials, and a value behind a telling name."""
 
 
 class Action(Struct, frozen=True, kw_only=True):
@@ -156,9 +163,9 @@ def _singular(word: str) -> str:
 def shown(value: Any, held: Set[str] = frozenset()) -> Any:
     """A JSON value without what is held or looks like a secret, by the name of its field or in a text."""
     if isinstance(value, str):
-        for secret in held:
+        for secret in sorted(held, key=len, reverse=True):  # one may begin with another
             value = value.replace(secret, MASK)
-        return _IN_TEXT.sub(rf"\1\2{MASK}", redact(value[: 2 * MOST_TEXT]))[:MOST_TEXT]
+        return _IN_TEXT.sub(rf"\1\2\3{MASK}", redact(value[: 2 * MOST_TEXT]))[:MOST_TEXT]
     if isinstance(value, list):
         return [
             MASK if n and isinstance(value[n - 1], str) and _is_flag(value[n - 1]) else shown(one, held)
@@ -167,7 +174,7 @@ def shown(value: Any, held: Set[str] = frozenset()) -> Any:
     if not isinstance(value, dict):
         return value
     label = value.get("key", value.get("name"))
-    valued = ("value", "default") if isinstance(label, str) and _SECRET.search(label) else ()
+    valued = _NAMED if isinstance(label, str) and _SECRET.search(label) else ()
     return {field: _field(field, one, held, secret=field in valued) for field, one in value.items()}
 
 

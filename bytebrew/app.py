@@ -15,7 +15,7 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from bytebrew import actions, cors, transports
-from bytebrew.access import require
+from bytebrew.access import require, while_live
 from bytebrew.api import ANYONE, Reply, Request, Route, Stream
 from bytebrew.errors import (
     Detail,
@@ -195,6 +195,7 @@ class Endpoint:
             await _answer(send, 200, None, STREAM_HEADERS | told | answer.headers)
         elif isinstance(answer, Stream):
             engine.streams += 1
+            answer.frames = while_live(request, answer.frames)
             try:
                 await _stream(answer, told, receive, send)
             finally:

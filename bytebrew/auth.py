@@ -21,6 +21,8 @@ SCOPES: dict[str, int] = {
     "approvals": 16384,
 }
 """Every scope and its bit in a `scopes_mask`."""
+BINDABLE = frozenset({"chat", "tasks", "approvals"})
+"""The scopes that can be bound to schemas: those whose routes look at the schema."""
 
 _ALIASES: dict[str, frozenset[str]] = {
     **{noun: frozenset({f"{noun}:read"}) for noun in ("agents", "models", "mcp", "schemas")},

@@ -20,7 +20,7 @@ _SECRETS = re.compile(
     r"|(?i:(?<=bearer ))\S+"
     r"|\b(?:(?:sk|xai|gsk|hf|pplx)[-_]|AIza)[A-Za-z0-9_-]{16,}"  # vendors' keys
 )
-_BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+_BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """What ends a line, steers a terminal, or is no text at all."""
 
 

@@ -63,7 +63,7 @@ class ExternalMode(AuthMode):
         return Actor(subject=f"user:{subject}", name=subject, kind="user", scopes=self._scopes(claims))
 
     def _scopes(self, claims: dict[str, Any]) -> frozenset[str]:
-        claim = claims.get("scope", claims.get("scopes"))
+        claim = next((claims[name] for name in ("scope", "scopes") if claims.get(name) is not None), None)
         if claim is None:
             names: Any = self._settings.external_default_scopes
         else:

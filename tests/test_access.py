@@ -13,8 +13,9 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey
 
+from bytebrew import access, journal
 from bytebrew.api import Route
-from bytebrew.auth import SCOPES
+from bytebrew.auth import BINDABLE, SCOPES
 from bytebrew.engine import Engine
 from bytebrew.events import MessageDelta
 from bytebrew.jwt import sign
@@ -176,6 +177,21 @@ async def test_every_guarded_route_refuses_a_users_jwt_without_its_scope(served:
         response = await served.ask(route, f"Bearer {sign(claims, served.key)}")
         assert response.status_code == status, label(route)
         check_refusal(response)
+
+
+async def test_every_route_about_more_than_a_schema_refuses_a_token_that_is_bound_to_some(served: Served) -> None:
+    """Such a token is not made any more; one that was made before is held to the rule too."""
+    scopes = tuple(scope for scope in SCOPES if scope != "admin")
+    bound = await token_with(served.engine, *scopes, name="bound")
+    await served.engine.db.write(
+        lambda conn: conn.execute("update tokens set schemas = '[]' where id = ?", (bound.id,))
+    )
+    for route in served.guarded:
+        response = await served.ask(route, f"Bearer {bound.token}")
+        assert (response.status_code == 403) is (route.scope not in BINDABLE), label(route)
+        if route.scope not in BINDABLE and route.scope != "admin":
+            words = f"Token is bound to schemas, and '{route.scope}' is about all of them"
+            assert check_refusal(response) == {"error": "forbidden", "message": words}
 
 
 async def test_a_token_with_just_the_scope_may(served: Served) -> None:
@@ -422,3 +438,54 @@ async def test_a_session_survives_its_tokens_end_and_is_no_heirs(home: Household
     async with speaking(home.admin, heir) as client:
         assert (await client.get(f"/api/v1/sessions/{session_id}")).status_code == 404
     assert (await home.admin.get(f"/api/v1/sessions/{session_id}")).status_code == 200
+
+
+# What becomes of the streams of a token that ends.
+
+
+def unauthorized(event: ServerSentEvent) -> bool:
+    return event.event == "error" and msgspec.json.decode(event.data)["code"] == "unauthorized"
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+async def test_a_token_that_ends_takes_its_streams_with_it_and_no_turn(
+    home: Household, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(access, "STALE_SECONDS", 0)
+    session_id = await session_of(home.ada)
+    home.answer.clear()
+    body = {"message": "Hi", "session_id": session_id}
+    async with (
+        home.ada.stream("GET", f"/api/v1/sessions/{session_id}/events?after=3") as following,
+        home.ada.stream("POST", "/api/v1/schemas/test/chat", json=body) as chatting,
+    ):
+        streams = [events_of(following), events_of(chatting)]
+        assert [(await anext(events)).event for events in streams] == ["message_delta"] * 2
+        if end == "revoked":
+            assert (await home.admin.delete("/api/v1/auth/tokens/ada")).status_code == 204
+        else:
+            past = "update tokens set expires_at = '2020-01-01T00:00:00Z' where name = 'ada'"
+            await home.engine.db.write(lambda conn: conn.execute(past))
+        home.answer.set()
+        for events in streams:
+            [last] = [event async for event in events]
+            assert unauthorized(last)
+    seen = (await home.admin.get(f"/api/v1/sessions/{session_id}/events?follow=false")).json()["events"]
+    assert [event["event"] for event in seen].count("done") == 2
+
+
+async def test_a_silent_stream_ends_with_its_token_too(home: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "STALE_SECONDS", 0.1)
+    monkeypatch.setattr(journal, "HEARTBEAT_SECONDS", 0.05)
+    session_id = await session_of(home.ada)
+    async with (
+        home.ada.stream("GET", f"/api/v1/sessions/{session_id}/events?after=3") as adas,
+        home.admin.stream("GET", f"/api/v1/sessions/{session_id}/events?after=3") as admins,
+    ):
+        await home.engine.db.write(tokens.revoke, "ada")
+        async with asyncio.timeout(10):
+            [last] = [event async for event in events_of(adas)]
+        assert unauthorized(last)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await anext(events_of(admins))

@@ -81,8 +81,9 @@ def update(conn: sqlite3.Connection, key: str, patch: ModelPatch, secrets: Secre
     if model.is_default and not default:
         raise InvalidRequest("One model is the default", details=[Detail("$.is_default", "make another the default")])
     address = changes.get("base_url", model.base_url)
-    if model.has_api_key and address != model.base_url and not changes.get("api_key"):
-        words = "send the key with another base_url: the one that is stored is for the old address"
+    moved = address != model.base_url or (not address and changes.get("type", model.type) != model.type)
+    if model.has_api_key and moved and not changes.get("api_key"):
+        words = "send the key with another base_url or vendor: the one that is stored is for the old address"
         raise InvalidRequest("A stored key goes to no other address", details=[Detail("$.api_key", words)])
     if secret := changes.pop("api_key", ""):
         changes["sealed_key"] = secrets.seal(secret)

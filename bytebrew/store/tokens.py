@@ -9,14 +9,17 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from bytebrew.auth import Actor, parse_scopes, scopes_mask
+from bytebrew.auth import BINDABLE, Actor, parse_scopes, scopes_mask
 from bytebrew.config import SchemaName
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.notation import new_uuid, now, parse_time, rfc3339
 
 
 class NewToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A token to create; `scopes` and `scopes_mask` add up, `schemas` bind a chat token to some schemas."""
+    """A token to create; `scopes` and `scopes_mask` add up.
+
+    `schemas` bind it to some schemas, which only the scopes chat, tasks and approvals can be.
+    """
 
     name: Annotated[str, Meta(min_length=1, max_length=255)]
     scopes: Annotated[tuple[str, ...], Meta(max_length=50)] = ()
@@ -66,9 +69,9 @@ def create(conn: sqlite3.Connection, new: NewToken, token: str | None = None) ->
         raise InvalidRequest(str(error), details=[Detail("$.scopes", str(error))]) from error
     if not scopes:
         raise InvalidRequest("A token needs a scope", details=[Detail("$.scopes", "name at least one")])
-    if "admin" in scopes and new.schemas is not None:
-        words = "the scope admin covers every schema"
-        raise InvalidRequest("An admin token cannot be bound to schemas", details=[Detail("$.schemas", words)])
+    if new.schemas is not None and (wide := sorted(scopes - BINDABLE)):
+        words = f"a token that is bound has no scope but {', '.join(sorted(BINDABLE))}"
+        raise InvalidRequest(f"{wide[0]} is about every schema; {words}", details=[Detail("$.schemas", words)])
     expires_at = _expiry(new.expires_at)
     if conn.execute("select 1 from tokens where name = ? and revoked_at is null", (new.name,)).fetchone():
         raise Conflict(f"There is a token '{new.name}' already; revoke it first or take another name")

@@ -334,6 +334,8 @@ async def test_no_secret_is_in_any_row(tmp_path: Path, monkeypatch: pytest.Monke
         await ask("DELETE", "mcp-servers/s", good=204)
         command = {"name": "c", "command": "true", "args": ["--token", secret("arg"), f"--password={secret('arg2')}"]}
         await ask("POST", "mcp-servers", {**command, "enabled": False})
+        command = {"name": "d", "command": "true", "args": ["--header", f"Authorization: Basic {secret('basic')}"]}
+        await ask("POST", "mcp-servers", {**command, "enabled": False})
         tool = {"name": "h", "url": "http://127.0.0.1:1/", "headers": {"X-Own": secret("tool-header")}}
         await ask("POST", "tools", {**tool, "auth": {"type": "bearer", "token": secret("tool-token")}})
         await ask("PUT", "tools/h", {"auth": {"type": "basic", "username": "u", "password": secret("tool-pass")}}, 200)
@@ -343,6 +345,7 @@ async def test_no_secret_is_in_any_row(tmp_path: Path, monkeypatch: pytest.Monke
         await ask("DELETE", "tools/h", good=204)
         await ask("PUT", "settings/custom.api_key", {"value": secret("setting")}, 200)
         await ask("PUT", "settings/custom.vendor", {"value": {"client_secret": secret("nested"), "pin": 1}}, 200)
+        await ask("POST", "config/import", {"settings": {"custom.api_key": secret("setting-in-a-file")}}, 200)
         await ask("DELETE", "settings/custom.api_key", good=204)
         yaml = {"models": {"n": {**model, "api_key": secret("yaml")}}}
         del yaml["models"]["n"]["name"]
@@ -372,6 +375,16 @@ async def test_no_secret_is_in_any_row(tmp_path: Path, monkeypatch: pytest.Monke
         ({"a": [{"secret": ["x"]}]}, {"a": [{"secret": "***"}]}),
         ({"a": "https://x/?access_token=abc&b=1"}, {"a": "https://x/?access_token=***&b=1"}),
         ({"a": "the tokens of a text"}, {"a": "the tokens of a text"}),
+        ({"a": "Authorization: Basic dTpw"}, {"a": "Authorization: ***"}),
+        ({"a": "curl -H 'Authorization: token ghp_x' -v"}, {"a": "curl -H 'Authorization: ***' -v"}),
+        ({"a": "Cookie: a=b; session=c"}, {"a": "Cookie: ***"}),
+        ({"a": "postgres://u:p@ss@host/db"}, {"a": "postgres://***@host/db"}),
+        ({"a": '{"password": "two words", "b": 1}'}, {"a": '{"password": "***", "b": 1}'}),
+        ({"a": '{"password": "a\\"b"}'}, {"a": '{"password": "***"}'}),
+        ({"a": r"{\"password\": \"x\"}"}, {"a": r"{\"password\": \"***"}),
+        ({"a": "password=half#whole&b=1"}, {"a": "password=***&b=1"}),
+        ({"pwd": "a", "passphrase": "b"}, {"pwd": "***", "passphrase": "***"}),
+        ({"name": "custom.api_key", "fields": [{"before": 1}]}, {"name": "custom.api_key", "fields": "***"}),
         (["--api-key", "abc", "--verbose", "x"], ["--api-key", "***", "--verbose", "x"]),
         ({"name": "custom.secret", "value": {"a": 1}}, {"name": "custom.secret", "value": "***"}),
     ],
@@ -382,8 +395,15 @@ def test_what_is_shown_of_a_value(value: Any, expected: Any) -> None:
     assert shown(value) == (value | expected if isinstance(value, dict) else expected)
 
 
+def test_a_secret_that_begins_with_another_leaves_nothing_behind() -> None:
+    """In whatever order they come."""
+    assert shown("it is abcdefghij", dict.fromkeys(["abcdef", "abcdefghij"]).keys()) == "it is ***"
+    assert shown("it is abcdefghij", dict.fromkeys(["abcdefghij", "abcdef"]).keys()) == "it is ***"
+
+
 def test_a_long_text_is_cut_and_read_in_bounded_time() -> None:
     begun = time.monotonic()
-    for text in ("token" * 200_000, "a" * 1_000_000, "://" * 300_000, "eyJ" * 300_000, "token=" * 150_000):
+    hostile = ("token", "a", "://", "eyJ", "token=", "authorization:", "password:'\\", "token    :    ", "a@://a@")
+    for text in (word * (1_000_000 // len(word)) for word in hostile):
         assert len(shown(text)) <= 10_000
     assert time.monotonic() - begun < 5

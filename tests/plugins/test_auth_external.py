@@ -111,6 +111,8 @@ async def test_a_claim_other_than_the_scopes_makes_nobody_an_admin(client: httpx
         ({"scope": "admin,chat"}, (403, 403, 403)),
         ({"scopes": ["openid", 7, None, ["admin"], {"admin": 1}]}, (403, 403, 403)),
         ({"scope": None}, (200, 403, 403)),
+        ({"scope": None, "scopes": []}, (403, 403, 403)),
+        ({"scope": None, "scopes": ["agents:read"]}, (403, 200, 403)),
         ({"scope": {"admin": True}}, (401, 401, 401)),
         ({"scope": 16}, (401, 401, 401)),
         ({"scope": True}, (401, 401, 401)),

@@ -250,10 +250,14 @@ async def test_a_token_may_be_bound_to_schemas(client: httpx.AsyncClient) -> Non
 
 
 @pytest.mark.parametrize("schemas", [["shop"], []])
-async def test_an_admin_token_cannot_be_bound(client: httpx.AsyncClient, schemas: list[str]) -> None:
-    """It could make itself one that is not."""
-    body = await refused(client, 400, scopes=["admin", "chat"], schemas=schemas)
+@pytest.mark.parametrize("scope", ["admin", "config", "agents:read", "schemas:read", "models:write", "api"])
+async def test_a_token_cannot_be_bound_whose_scope_is_about_every_schema(
+    client: httpx.AsyncClient, schemas: list[str], scope: str
+) -> None:
+    """An admin's could even make itself one that is not."""
+    body = await refused(client, 400, scopes=[scope, "chat"], schemas=schemas)
     assert [detail["path"] for detail in body["details"]] == ["$.schemas"]
+    assert (await create(client, scopes=["chat", "tasks", "approvals"], schemas=schemas))["schemas"] == schemas
 
 
 async def test_an_admin_token_manages_tokens_and_no_other_does(client: httpx.AsyncClient) -> None:
