@@ -257,9 +257,9 @@ def _transact(
         try:
             outcomes = [work(conn) for work in works]
             _insert(sql, rows, conn)
-        except sqlite3.OperationalError:
-            raise
-        except Exception:  # noqa: BLE001 - whatever it is, it is somebody's outcome the second time
+        except Exception as error:  # whatever else it is, it is somebody's outcome the second time
+            if _of_the_file(error):
+                raise
             conn.execute("rollback")
             _begin(conn)
             outcomes = [_apart(conn, work) for work in works]
@@ -279,9 +279,9 @@ def _apart(conn: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) 
     conn.execute("savepoint work")
     try:
         outcome = work(conn)
-    except sqlite3.OperationalError:
-        raise
-    except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
+    except Exception as error:  # it is raised where the work was asked for
+        if _of_the_file(error):
+            raise
         conn.execute("rollback to work")
         outcome = error
     conn.execute("release work")
@@ -301,6 +301,11 @@ def _insert(sql: str, rows: Sequence[tuple[Any, ...]], conn: sqlite3.Connection)
 def _values(sql: str, columns: int, rows: int) -> str:
     row = f"({', '.join('?' * columns)})"
     return f"{sql} values {', '.join([row] * rows)}"
+
+
+def _of_the_file(error: Exception) -> bool:
+    """Whether all that is written now meets the error; one in a work's own SQL is that work's alone."""
+    return isinstance(error, sqlite3.OperationalError) and _code(error) > sqlite3.SQLITE_ERROR
 
 
 def _code(error: Exception) -> int:

@@ -30,7 +30,8 @@ class History(NamedTuple):
 async def recall(turn: "Turn", tools: tuple[ToolSpec, ...]) -> History:
     """The history within the agent's max_context_size; summarises older turns, once, where it does not fit."""
     db, agent = turn.engine.db, turn.agent
-    fixed = messages.estimate_tokens(agent.system) + messages.estimate_tokens(turn.new.message)
+    asked = Message("user", turn.new.message, attachments=turn.new.attachments)
+    fixed = messages.estimate_tokens(agent.system) + messages.tokens(asked)
     fixed += sum(messages.estimate_tokens(msgspec.json.encode(tool).decode()) for tool in tools)
     budget = max(agent.max_context_size - fixed, agent.max_context_size // 4)
     window = await db.read(messages.window, turn.session_id, turn.id, budget)
@@ -45,14 +46,14 @@ async def recall(turn: "Turn", tools: tuple[ToolSpec, ...]) -> History:
 
 
 async def _summarise(turn: "Turn", earlier: str, older: list[Message], budget: int) -> str:
-    parts = [f"Summary so far: {earlier}"] if earlier else []
+    parts = []
     for message in older:
         calls = "".join(
             f" [calls {call.tool} {msgspec.json.encode(call.input).decode()}]" for call in message.tool_calls
         )
         parts.append(f"{message.role}: {message.content}{calls}")
     text = "\n\n".join(parts)[-4 * budget :]
-    asked = Message("user", text)
+    asked = Message("user", f"Summary so far: {earlier}\n\n{text}" if earlier else text)
     request = ModelRequest(model_name="", base_url="", system=_SUMMARISE, messages=(asked,))
     summary: list[str] = []
     with turn.asking():
@@ -62,4 +63,4 @@ async def _summarise(turn: "Turn", earlier: str, older: list[Message], budget: i
                     summary.append(event.content)
                 elif isinstance(event, Spent):
                     turn.spend(event)
-    return "".join(summary).strip()[: max(2000, budget)]
+    return "".join(summary).strip()[: max(2000, budget)] or earlier

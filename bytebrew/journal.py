@@ -75,7 +75,7 @@ class Log:
         self._told = 0
         self._frames: deque[bytes] = deque()
         self._bytes = 0
-        self._waiters: list[asyncio.Future[bool]] = []
+        self._waiters: set[asyncio.Future[bool]] = set()
 
     async def load(self, db: Database, new: bool) -> None:
         """Learns where the journal ends; once is enough, for afterwards only this object appends."""
@@ -112,7 +112,7 @@ class Log:
 
     def notify(self) -> None:
         """Wakes all who wait, so that they look again."""
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(True)
@@ -129,11 +129,12 @@ class Log:
         """Waits until notified; False once the seconds (0: for ever) have passed without that."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bool] = loop.create_future()
-        self._waiters.append(waiter)
+        self._waiters.add(waiter)
         timer = loop.call_later(seconds, _give_up, waiter) if seconds else None
         try:
             return await waiter
         finally:
+            self._waiters.discard(waiter)
             if timer is not None:
                 timer.cancel()
 

@@ -130,6 +130,8 @@ async def keep(engine: "Engine", scope: anyio.CancelScope) -> None:
                 await tidy(engine)
             except StorageError as error:
                 log.warning("nothing is cleared away for now: %s", error)
+            except Exception:
+                log.exception("clearing away failed; the next time is in %g s", PAUSE)
 
 
 async def tidy(engine: "Engine") -> None:

@@ -14,20 +14,13 @@ from anyio.abc import TaskGroup
 from msgspec.structs import astuple, replace
 
 from bytebrew.config import Agent
-from bytebrew.errors import (
-    Conflict,
-    Draining,
-    EngineError,
-    StorageError,
-    TurnError,
-    TurnTimeout,
-    Unprocessable,
-)
+from bytebrew.errors import Conflict, Draining, EngineError, StorageError, TurnError, TurnTimeout, Unprocessable
 from bytebrew.events import ConfirmationAsked, Done, ErrorEvent, Event
 from bytebrew.journal import Log
 from bytebrew.messages import Message, Usage
 from bytebrew.providers import BoundModel, Spent
 from bytebrew.store import leftovers, schemas, sessions, turns
+from bytebrew.tools import uncancelled
 from bytebrew.turn import run_turn
 
 if TYPE_CHECKING:
@@ -71,7 +64,7 @@ class Turn:
         self.cut = False
         self.unsaved = self._nothing()
         self.call_ids: set[str] = set()
-        self.status = "queued"
+        self.status, self.urgent = "queued", False
         self.log: Log
         self.admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.recorded = False
@@ -225,10 +218,9 @@ class Runner:
             raise Draining
         lane = self._lanes.get(turn.session_id)
         idle = lane is None
+        giving_way = self._make_way(lane, turn, on_busy) if lane else []
         if lane is None:
             lane = self._lanes[turn.session_id] = Lane(turn)
-        else:
-            self._make_way(lane, turn, on_busy)
         self.turns[turn.id] = turn
         with anyio.CancelScope(shield=True):
             admitted = False
@@ -238,6 +230,9 @@ class Runner:
                     self._begin(turn)
                 await self._engine.db.write(turns.admit, turn.new, turn.first)
                 admitted = True
+                for one in giving_way:
+                    one.cancel("cancelled")
+                turn.log = await self._engine.journal.log(turn.session_id)  # another where the session is one again
             finally:
                 if not admitted:
                     del self.turns[turn.id]
@@ -276,23 +271,25 @@ class Runner:
         for lane in list(self._lanes.values()):
             await asyncio.wait([lane.empty])
 
-    def _make_way(self, lane: Lane, turn: Turn, on_busy: OnBusy) -> None:
+    def _make_way(self, lane: Lane, turn: Turn, on_busy: OnBusy) -> list[Turn]:
+        """Takes a turn into a lane; the turns that it interrupts once it is admitted."""
         sessions.check_owner(turn.new.actor, lane.owner, turn.session_id)
         if lane.current.unrecordable is not None:
             raise lane.current.unrecordable
-        if on_busy == "reject":
+        if on_busy == "reject" and (lane.waiting or lane.current.last is None):
             raise Conflict("The session is busy with another message; wait for it or use on_busy", code="session_busy")
-        if on_busy == "interrupt":
-            lane.waiting.appendleft(turn)
-            lane.current.cancel("cancelled")
-        else:
+        if on_busy != "interrupt":
             lane.waiting.append(turn)
+            return []
+        turn.urgent = True
+        before = [one for one in lane.waiting if one.urgent]
+        lane.waiting.insert(len(before), turn)
+        return [lane.current, *before]
 
     def _begin(self, turn: Turn) -> None:
         turn.first = turn.log.last + 1
         turn.continues = turn.log.last > 0
-        turn.status = "running"
-        turn.began = time.monotonic()
+        turn.status, turn.began = "running", time.monotonic()
 
     async def _drive(self, session_id: str, lane: Lane) -> None:
         try:
@@ -309,11 +306,12 @@ class Runner:
     async def _run(self, turn: Turn) -> None:
         try:
             try:
-                await self._to_its_end(turn)
+                with uncancelled():
+                    await self._to_its_end(turn)
             except StorageError as error:
                 log.error("turn %s cannot be recorded: %s", turn.id, error)
                 await self._fail_later(turn, error)
-        except Draining as error:
+        except EngineError as error:  # the engine stops, or the session was deleted
             turn.failure = error
             turn.log.fail(error)
         except Exception as error:
@@ -329,6 +327,8 @@ class Runner:
         if turn.status == "queued":
             if self.draining:
                 raise Draining(_LATER)
+            earlier, turn.log = turn.log, await engine.journal.log(turn.session_id)  # that may have failed meanwhile
+            earlier.notify()
             self._begin(turn)
             await engine.db.write(turns.start, turn.new, turn.first or 0)
         turn.log.notify()
@@ -363,7 +363,7 @@ class Runner:
         """Runs the turn; its last event says how it ended. None: it was stopped, and is to go on at the next start."""
         seconds = turn.new.time_limit or turn.agent.max_turn_duration
         try:
-            with turn.scope:
+            with uncancelled(), turn.scope:
                 turn.start_clock(seconds)
                 await run_turn(turn)
                 turn.status = "completed"

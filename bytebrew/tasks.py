@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 from bytebrew.auth import Actor
 from bytebrew.config import NewTask, Task, TaskPatch, TaskSource, TaskStatus
 from bytebrew.errors import Draining, EngineError, StorageError
-from bytebrew.notation import parse_time, rfc3339
+from bytebrew.notation import now, parse_time, rfc3339
 from bytebrew.runner import Turn
 from bytebrew.store import schemas, sessions, tasks, turns
 from bytebrew.store.tasks import Claim
@@ -143,9 +143,10 @@ class Tasks:
         """Takes as many tasks as there are free workers; the seconds after which another may be due."""
         core, db = self._engine.settings.core, self._engine.db
         while sum(turn is None or not turn.holds for turn in self._running.values()) < core.task_workers:
+            looked = now()
             claim = await db.write(tasks.claim, core.tasks_per_agent)
             if claim is None:
-                moment = await db.read(tasks.next_moment)
+                moment = await db.read(tasks.next_moment, looked)
                 until = (parse_time(moment) - datetime.now(UTC)).total_seconds() if moment else 3600.0
                 return max(0.05, min(until, 3600.0))
             self._running[claim.turn_id] = None

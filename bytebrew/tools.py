@@ -1,8 +1,10 @@
 """Tools: what an author writes, and how one call of a tool runs."""
 
+import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple, get_type_hints, overload
 
 import anyio
@@ -197,7 +199,7 @@ async def run_tool(tool: Tool | None, wanted: ToolCall, call: Call, *, seconds: 
         seconds = tool.timeout
     more: Result | None = None
     try:
-        with anyio.move_on_after(seconds) as scope:
+        with uncancelled(), anyio.move_on_after(seconds) as scope:
             result = await tool.run(call, wanted.input)
         if scope.cancelled_caught:
             return Outcome(f"'{wanted.tool}' did not finish within {seconds:g} s", True)
@@ -214,6 +216,18 @@ async def run_tool(tool: Tool | None, wanted: ToolCall, call: Call, *, seconds: 
     if more is None:
         return outcome
     return outcome._replace(attachments=more.attachments, events=more.events, ends_turn=more.ends_turn)
+
+
+@contextmanager
+def uncancelled() -> Iterator[None]:
+    """Makes a CancelledError a fault like others where what was awaited had been cancelled, and not the task itself."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError("something that was awaited had been cancelled") from error
 
 
 def _capped(text: str, has_error: bool, limit: int, call_id: str) -> Outcome:

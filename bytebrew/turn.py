@@ -57,7 +57,7 @@ async def run_turn(turn: "Turn") -> None:
     ]
     own = await _taken_up(turn, tools, turn.past) if turn.past is not None else []
     while not _ended(own):
-        if sum(message.role == "assistant" for message in own) == turn.agent.max_steps:
+        if sum(message.role == "assistant" for message in own) >= turn.agent.max_steps:
             words = f"The agent took {turn.agent.max_steps} steps without an end"
             raise TurnError(f"{words}; raise its max_steps or give it less to do", code="max_steps_reached")
         asked = ModelRequest(
@@ -231,9 +231,12 @@ async def _run_tools(
             await run(call, states.get(call.call_id))
     else:
         await _asked(turn, tools, [call for call in calls if call.call_id not in states])
-        async with anyio.create_task_group() as group:
-            for call in calls:
-                group.start_soon(run, call, states.get(call.call_id))
+        try:
+            async with anyio.create_task_group() as group:
+                for call in calls:
+                    group.start_soon(run, call, states.get(call.call_id))
+        except ExceptionGroup as faults:
+            raise faults.exceptions[0] from None
     return [results[call.call_id] for call in calls]
 
 

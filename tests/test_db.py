@@ -4,8 +4,9 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,26 @@ async def test_a_work_that_fails_is_undone_alone(db: Database) -> None:
     )
     assert [type(result) for result in results] == [int, KeyError, sqlite3.IntegrityError, int]
     assert await db.read(count) == 2
+
+
+async def test_sql_that_is_wrong_fails_alone_with_its_rows_source_unharmed(db: Database) -> None:
+    class Rows:
+        lost: list[Any]
+
+        def take(self) -> tuple[str, list[tuple[Any, ...]]]:
+            return "insert into t", [(7,), (8,)]
+
+        def settled(self, refused: Sequence[tuple[Any, ...]], error: Exception | None) -> None:
+            self.lost = [*refused, error]
+
+    db.source(rows := Rows())
+    wrong = "insert into no_such_table values (1)"
+    results = await asyncio.gather(
+        db.write(insert, 1), db.write(lambda conn: conn.execute(wrong)), db.write(insert, 2), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [int, sqlite3.OperationalError, int]
+    assert rows.lost == [None]
+    assert await db.read(count) == 4
 
 
 async def test_a_cancelled_caller_does_not_undo_its_write(db: Database) -> None:

@@ -121,6 +121,17 @@ async def test_a_follower_hears_a_heartbeat_while_nothing_comes(db: Database, mo
     await follower.aclose()
 
 
+async def test_a_heartbeat_leaves_nothing_behind(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "HEARTBEAT_SECONDS", 0.001)
+    journal = Journal(db)
+    log = await journal.log(await session(db))
+    follower = journal.follow(log, OpenStretch(1))
+    for _ in range(20):
+        await anext(follower)
+    assert not log._waiters
+    await follower.aclose()
+
+
 async def test_followers_of_a_deleted_session_are_told(db: Database) -> None:
     journal = Journal(db)
     log = await journal.log(await session(db))

@@ -328,6 +328,18 @@ async def test_a_turn_that_stops_the_engine_over_and_over_ends(tmp_path: Path) -
         assert (await client.get(f"/api/v1/sessions/{talk.session_id}")).json()["status"] == "failed"
 
 
+async def test_a_turn_that_has_taken_more_steps_than_its_agent_has_now_ends(tmp_path: Path) -> None:
+    async with engine_on(tmp_path) as (running, client, _):
+        await configure(client)
+        talk = say(client, [[["look", {"n": n}]] for n in range(3)] + [["x", 30.0]])
+        await talk.until("message_delta")
+        assert (await client.put("/api/v1/agents/test", json={"max_steps": 2})).status_code == 200
+        await stopped(running, talk)
+    whole, written = await resumed(tmp_path, talk)
+    assert whole.datas("error")[0]["code"] == "max_steps_reached"
+    assert written.counts()["model 3"] == 1
+
+
 async def test_a_turn_that_waits_for_a_person_outlives_any_number_of_engines(tmp_path: Path) -> None:
     async with engine_on(tmp_path) as (running, client, _):
         await configure(client, confirm_before=["pay"])
@@ -349,13 +361,16 @@ async def test_a_turn_whose_key_is_gone_says_so(tmp_path: Path) -> None:
     async with engine_on(tmp_path) as (running, client, _):
         await configure(client)
         await client.put("/api/v1/settings/byok.steps", json={"value": True})
-        message = {"message": json.dumps([["x", 30.0]])}
+        message = {"message": json.dumps([[["look", {"n": 1}]], ["x", 30.0]])}
         talk = Talk(client, "POST", "/api/v1/schemas/test/chat", json=message, headers=own)
         await talk.until("message_delta")
         await stopped(running, talk)
     whole, _ = await resumed(tmp_path, talk)
-    assert names(whole.seen) == ["message_delta", "error"]
+    assert names(whole.seen) == ["tool_call", "tool_result", "message_delta", "error"]
     assert whole.datas("error")[0]["code"] == "credential_lost"
+    async with engine_on(tmp_path) as (_, client, _):
+        usage = (await client.get(f"/api/v1/sessions/{talk.session_id}")).json()["usage"]
+    assert (usage["input_tokens"], usage["output_tokens"]) == (10, 1)
     assert b"sk-own" not in (tmp_path / "bytebrew.db").read_bytes()
 
 

@@ -147,3 +147,14 @@ async def test_of_an_endless_result_a_beginning_is_kept() -> None:
         kept = "select length(cast(output as blob)) from results"
         size = await running.db.read(lambda conn: conn.execute(kept).fetchone()[0])
     assert MOST_KEPT - 4 < size <= MOST_KEPT
+
+
+async def test_of_results_under_one_id_the_newest_is_read() -> None:
+    call = [ToolCall("report", {}, "call_0")]
+    longer = [ToolCall("report", {"times": 2}, "call_0")]
+    end = [read("call_0", offset=2 * len(TEXT) - 4)]
+    async with reporting(call, OK, longer, end, OK) as (_, client, _):
+        events = await chat(client, "test", "go")
+        session_id = json.loads(events[-1].data)["session_id"]
+        _, told = outputs(await chat(client, "test", "once more", session_id=session_id))
+    assert told == TEXT[-4:]

@@ -326,3 +326,24 @@ def test_packing_what_is_not_there_packs_nothing() -> None:
     assert [n for n, _, _ in read_events(conn, "s", 0, 7)] == [1, 2, 3]
     assert [n for n, _, _ in read_events(conn, "s", 2, 7)] == [3, 4, 5]
     conn.close()
+
+
+async def test_a_failure_while_clearing_away_costs_no_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed = anyio.Event()
+
+    async def broken(engine: Engine) -> None:
+        failed.set()
+        raise sqlite3.OperationalError("the checkpoint found no space")
+
+    monkeypatch.setattr(retention, "PAUSE", 0.01)
+    monkeypatch.setattr(retention, "tidy", broken)
+    async with served_engine(providing(ScriptedProvider([MessageDelta(content="ok")])), data=tmp_path) as (
+        engine,
+        client,
+    ):
+        await scripted_schema(engine)
+        await failed.wait()
+        await talk(client)
+    assert "clearing away failed" in caplog.text

@@ -3,27 +3,38 @@
 import asyncio
 import json
 import sqlite3
+import threading
+from collections.abc import AsyncGenerator, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
+import pytest
 
+from bytebrew.api import ANYONE
+from bytebrew.db import connect
 from bytebrew.engine import Engine
+from bytebrew.errors import StorageError
 from bytebrew.events import MessageDelta
+from bytebrew.http import Http
 from bytebrew.journal import read_events
-from bytebrew.messages import Usage
-from bytebrew.store import leftovers
+from bytebrew.messages import ModelRequest, Usage
+from bytebrew.providers import ProviderEvent
+from bytebrew.store import leftovers, tasks, turns
 from bytebrew.testing import (
     ScriptedProvider,
     chat,
     engine,
     events_of,
     names,
+    plugin,
     providing,
     scripted_schema,
     served_engine,
 )
+from tests.test_tasks import plans
 
 URL = "/api/v1/schemas/test/chat"
 
@@ -105,6 +116,72 @@ async def test_on_busy_interrupt_cancels_the_running_turn_and_goes_before_the_qu
         ("user", "patient"),
         ("assistant", "patient"),
     ]
+
+
+async def test_a_message_that_is_refused_interrupts_nothing() -> None:
+    gate = asyncio.Event()
+    async with served_engine(providing(ScriptedProvider([say("one"), gate]))) as (running, client):
+        await scripted_schema(running)
+        await scripted_schema(running, "other")
+        session_id, first = await begin(client, "1")
+        body = {"message": "2", "session_id": session_id, "on_busy": "interrupt"}
+        answer = await client.post("/api/v1/schemas/other/chat", json=body)
+        gate.set()
+        assert (await first)[-2:] == ["done", "completed"]
+    assert answer.status_code == 409
+
+
+class Unwinding(ScriptedProvider):
+    """A model whose stream takes a while to close."""
+
+    async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
+        try:
+            async for event in super().stream(request, http):
+                yield event
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.2)
+
+
+async def test_of_two_messages_that_interrupt_at_once_the_later_has_the_last_word() -> None:
+    provider = Unwinding([say("one"), 30.0], [say("later")], [say("patient")])
+    async with served_engine(providing(provider)) as (running, client):
+        await scripted_schema(running)
+        session_id, first = await begin(client, "1")
+        waiting = running.runner._lanes[session_id].waiting
+        rest = []
+        for n, message in enumerate(("patient", "earlier", "later")):
+            on_busy = "queue" if message == "patient" else "interrupt"
+            rest.append(asyncio.create_task(chat(client, "test", message, session_id=session_id, on_busy=on_busy)))
+            while len(waiting) <= n:
+                await asyncio.sleep(0.005)
+        assert (await first)[-1] == "cancelled"
+        ends = [json.loads((await task)[-1].data)["status"] for task in rest]
+        messages = (await client.get(f"/api/v1/sessions/{session_id}/messages")).json()
+    assert ends == ["completed", "cancelled", "completed"]
+    assert [message["content"] for message in messages] == [
+        "1",
+        "one",
+        "earlier",
+        "later",
+        "later",
+        "patient",
+        "patient",
+    ]
+
+
+async def test_a_session_whose_turn_is_done_is_not_busy() -> None:
+    async def turn_finished(turn: Any) -> None:
+        await asyncio.sleep(0.2)
+
+    provider = ScriptedProvider([say("one")])
+    async with served_engine(providing(provider), plugin(turn_finished=turn_finished)) as (running, client):
+        await scripted_schema(running)
+        session_id, first = await begin(client, "1")
+        await first
+        assert session_id in running.runner._lanes
+        again = await chat(client, "test", "2", session_id=session_id, on_busy="reject")
+    assert names(again)[-1] == "done"
 
 
 async def test_cancel_ends_the_stream_with_done_and_closes_the_vendors_stream_at_once() -> None:
@@ -242,6 +319,85 @@ async def test_a_session_is_deleted_with_its_running_turn_and_all_that_belongs_t
         again, second = await begin(client, "2", session_id=session_id)
         await client.post(f"/api/v1/sessions/{again}/cancel")
         assert (await second)[-1] == "cancelled"
+
+
+async def test_a_message_that_comes_while_its_session_is_deleted_is_refused_and_leaves_nothing() -> None:
+    held, release = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold(conn: sqlite3.Connection) -> None:
+        loop.call_soon_threadsafe(held.set)
+        release.wait(10)
+
+    async with served_engine(providing(ScriptedProvider([say("one")]))) as (running, client):
+        await scripted_schema(running)
+        session_id, first = await begin(client, "1")
+        await first
+        holding = asyncio.create_task(running.db.write(hold))
+        await held.wait()
+        deleting = asyncio.create_task(client.delete(f"/api/v1/sessions/{session_id}"))
+        while not running.db._works:
+            await asyncio.sleep(0.005)
+        asking = asyncio.create_task(client.post(URL, json={"message": "2", "session_id": session_id}))
+        while len(running.db._works) < 2:
+            await asyncio.sleep(0.005)
+        release.set()
+        await holding
+        assert (await deleting).status_code == 204
+        assert (await asking).status_code == 404
+        assert await running.db.read(rows_of, "turns") == 0
+        again, second = await begin(client, "3", session_id=session_id)
+        assert (await second)[-1] == "completed"
+        page = (await client.get(f"/api/v1/sessions/{again}/events?follow=false")).json()
+        assert [event["id"] for event in page["events"]] == [1, 2, 3]
+
+
+async def test_a_message_that_waits_behind_a_turn_that_the_file_did_not_take_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = asyncio.Event()
+    finish = turns.finish
+
+    def full_once(conn: sqlite3.Connection, *given: Any) -> None:
+        monkeypatch.setattr(turns, "finish", finish)
+        raise StorageError("The disk is full")
+
+    monkeypatch.setattr(turns, "finish", full_once)
+    provider = ScriptedProvider([say("one"), gate], [say("two")])
+    async with served_engine(providing(provider)) as (running, client):
+        await scripted_schema(running)
+        session_id, first = await begin(client, "1")
+        waiting = client.post(URL, json={"message": "2", "session_id": session_id, "stream": False})
+        second = asyncio.create_task(waiting)
+        while not running.runner._lanes[session_id].waiting:
+            await asyncio.sleep(0.005)
+        gate.set()
+        await first
+        answer = await second
+        statuses = await running.db.read(lambda conn: [row[0] for row in conn.execute("select status from turns")])
+    assert (answer.status_code, answer.json().get("message")) == (200, "two")
+    assert statuses == ["failed", "completed"]
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda conn: turns.spawned_in(conn, "root", "turn"),
+        lambda conn: turns.finish(conn, "turn", "session", "failed", 1, Usage(), turns.Unsaved("a", "s", "s")),
+        leftovers.left_open,
+        lambda conn: leftovers._spent(conn, "turn"),
+        lambda conn: tasks.claim(conn, 3),
+        lambda conn: tasks.page(conn, ANYONE, tasks.Filter(status="needs_input"), 0, 10),
+    ],
+    ids=["spawned_in", "finish", "left_open", "spent", "claim", "tasks_page"],
+)
+async def test_what_grows_is_searched_by_what_is_looked_for(work: Callable[[sqlite3.Connection], Any]) -> None:
+    async with engine() as running:
+        with closing(connect(running.db.path)) as conn:
+            plan = plans(conn, work)
+    assert plan
+    assert not [line for line in plan if line.startswith("SCAN") and line.split()[1] in ("turns", "usage", "c")]
+    assert not [line for line in plan if "confirmations_status" in line or "confirmations_pending" in line]
 
 
 async def test_open_turns_are_found_by_an_index_however_many_have_ended() -> None:

@@ -258,6 +258,24 @@ async def test_the_next_attempt_comes_by_itself() -> None:
         assert now() >= soon
 
 
+async def test_an_attempt_that_falls_due_while_the_workers_look_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    next_moment = tasks.next_moment
+
+    def slow(conn: sqlite3.Connection, *given: Any) -> str | None:
+        time.sleep(0.3)
+        return next_moment(conn, *given)
+
+    async with opened(failure("model_timeout"), OK) as desk:
+        task_id = await desk.add()
+        await desk.until(task_id, "pending", attempts=1)
+        monkeypatch.setattr(tasks, "next_moment", slow)
+        soon = rfc3339(datetime.now(UTC) + timedelta(seconds=0.15))
+        await desk.execute("update tasks set not_before = ? where id = ?", soon, task_id)
+        desk.engine.tasks.wake()
+        with anyio.fail_after(5):
+            await desk.until(task_id, "completed")
+
+
 async def test_tries_come_to_an_end() -> None:
     async with opened(failure("model_rate_limited"), BYTEBREW_TASK_RETRIES="1") as desk:
         task_id = await desk.add()
@@ -459,7 +477,7 @@ def plans(conn: sqlite3.Connection, work: Callable[..., Any], *args: Any) -> lis
     ("work", "args"),
     [
         (tasks.claim, (1,)),
-        (tasks.next_moment, ()),
+        (tasks.next_moment, (now(),)),
         (tasks.left_open, ()),
         (tasks.of_session, ("s1",)),
         (tasks.ready, ("s1",)),

@@ -1,6 +1,9 @@
 """The agent loop: steps, tools, limits, and what the model is shown."""
 
+import asyncio
 import json
+import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +11,15 @@ import anyio
 import httpx
 import pytest
 
-from bytebrew.errors import ProviderError, ToolError
+from bytebrew.config import Agent
+from bytebrew.errors import ProviderError, StorageError, ToolError
 from bytebrew.events import MessageDelta, Thinking
 from bytebrew.messages import Attachment, ModelRequest, Stop, ToolCall, Usage
 from bytebrew.providers import Capabilities
+from bytebrew.store import turns
+from bytebrew.store.messages import tokens
 from bytebrew.testing import ScriptedProvider, chat, names, plugin, providing, scripted_schema, served_engine
-from bytebrew.tools import Call, Result, tool
+from bytebrew.tools import Call, Result, Tool, Toolset, tool
 
 
 def say(text: str) -> list[MessageDelta]:
@@ -186,6 +192,58 @@ async def test_a_vendors_failure_is_the_last_event_in_the_vendors_words() -> Non
     assert answer.json()["message"] == "HTTP 401: no such key"
 
 
+async def test_what_the_file_does_not_take_is_told_as_such_where_calls_run_side_by_side(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(conn: sqlite3.Connection, *given: Any) -> None:
+        raise StorageError("The disk is full")
+
+    monkeypatch.setattr(turns, "tool_finished", full)
+    provider = ScriptedProvider([ToolCall("double", {"n": 1}), ToolCall("double", {"n": 2})])
+    async with served_engine(providing(provider), tools(double)) as (engine, client):
+        await scripted_schema(engine, tools=("double",), tool_execution="parallel")
+        events = await chat(client, "test", "go")
+    assert datas(events, "error") == [{"code": "storage", "message": "The disk is full"}]
+
+
+async def cancelled_elsewhere() -> str:
+    """Waits for what somebody else has cancelled."""
+    shared = asyncio.get_running_loop().create_future()
+    shared.cancel()
+    await shared
+    return "never"
+
+
+async def test_what_somebody_else_has_cancelled_is_a_tools_fault_and_cancels_no_turn() -> None:
+    provider = ScriptedProvider([ToolCall("cancelled_elsewhere", {})], say("ok"))
+    async with served_engine(providing(provider), tools(tool(cancelled_elsewhere))) as (engine, client):
+        await scripted_schema(engine, tools=("cancelled_elsewhere",))
+        events = await chat(client, "test", "go")
+    assert datas(events, "tool_result")[0]["output"] == "'cancelled_elsewhere' failed because of a fault of its own"
+    assert names(events)[-1] == "done"
+
+
+async def test_what_somebody_else_has_cancelled_ends_no_turn_but_the_one_that_meets_it() -> None:
+    class Shared(Toolset):
+        async def tools(self, agent: Agent) -> Sequence[Tool]:
+            await cancelled_elsewhere()
+            return ()
+
+    def register_toolsets(register: Any, engine: Any) -> None:
+        register(Shared())
+
+    async def turn_started(turn: Any) -> None:
+        await cancelled_elsewhere()
+
+    for observer in (plugin(register_toolsets=register_toolsets), plugin(turn_started=turn_started)):
+        provider = ScriptedProvider(say("ok"))
+        async with served_engine(providing(provider), observer) as (engine, client):
+            await scripted_schema(engine)
+            for _ in range(2):
+                with anyio.fail_after(5):
+                    assert names(await chat(client, "test", "go"))[-1] in ("done", "error")
+
+
 async def test_a_failure_of_ours_is_logged_with_a_trace_and_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     async with served_engine(providing(ScriptedProvider([RuntimeError("secret detail")]))) as (engine, client):
         await scripted_schema(engine)
@@ -260,11 +318,13 @@ class Summariser(ScriptedProvider):
     def __init__(self) -> None:
         super().__init__(say("answer " + "y" * 400))
         self.summaries: list[ModelRequest] = []
+        self.words = "SUMMARY"
 
     def stream(self, request: ModelRequest, http: Any) -> Any:
         if request.system.startswith("Summarise"):
             self.summaries.append(request)
-            return ScriptedProvider(say(f"SUMMARY {len(self.summaries)}")).stream(request, http)
+            words = f"{self.words} {len(self.summaries)}" if self.words else ""
+            return ScriptedProvider(say(words)).stream(request, http)
         return super().stream(request, http)
 
 
@@ -287,6 +347,45 @@ async def test_a_long_session_stays_within_the_context_and_its_beginning_is_summ
     covered = [n for n in range(12) if f"user: question {n} " in asked]
     shown = [n for n in range(12) if any(f"question {n} " in message.content for message in last.messages)]
     assert covered + shown == list(range(12))
+
+
+async def test_a_summary_outlives_a_turn_that_is_longer_than_the_context() -> None:
+    provider = Summariser()
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine, max_context_size=1000)
+        session_id = await converse(client, 8)
+        made = len(provider.summaries)
+        await chat(client, "test", "long " + "x" * 20_000, session_id=session_id)
+        await converse(client, 1, session_id)
+    assert made
+    [asked] = provider.summaries[-1].messages
+    assert asked.content.startswith(f"Summary so far: SUMMARY {len(provider.summaries) - 1}\n\n")
+
+
+async def test_a_summary_of_nothing_does_not_take_the_place_of_one() -> None:
+    provider = Summariser()
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine, max_context_size=1000)
+        session_id = await converse(client, 8)
+        made = len(provider.summaries)
+        provider.words = ""
+        await converse(client, 5, session_id)
+    assert len(provider.summaries) > made > 0
+    assert f"SUMMARY {made}" in provider.requests[-1].system
+
+
+async def test_what_is_attached_to_a_message_takes_its_place_in_the_context() -> None:
+    class Sighted(Summariser):
+        capabilities = Capabilities(vision=True)
+
+    provider = Sighted()
+    image = {"media_type": "image/png", "data": "AAAA"}
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine, max_context_size=4000)
+        session_id = await converse(client, 12)
+        assert not provider.summaries
+        await chat(client, "test", "look", session_id=session_id, attachments=[image] * 3)
+    assert sum(tokens(message) for message in provider.requests[-1].messages) <= 4000
 
 
 async def test_the_context_never_begins_in_the_middle_of_a_turn() -> None:

@@ -4,6 +4,7 @@ import sqlite3
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from bytebrew.db import struct_of
 from bytebrew.messages import Attachment, Message, Usage
@@ -56,12 +57,12 @@ class Past(Struct, frozen=True):
 
 
 def close(conn: sqlite3.Connection, turn_id: str, last_event: int, failure: int) -> None:
-    """Marks a turn that cannot go on as failed; `failure` is its HTTP status."""
+    """Marks a turn that cannot go on as failed, with the tokens that it has cost; `failure` is its HTTP status."""
     conn.execute(CLOSE_QUESTIONS, (turn_id,))
     conn.execute(
-        """update turns set status = 'failed', failure = ?4, first_event = coalesce(first_event, ?1), last_event = ?1,
-        finished_at = ?2 where id = ?3""",
-        (last_event, now(), turn_id, failure),
+        f"""update turns set status = 'failed', failure = ?, first_event = coalesce(first_event, ?), last_event = ?,
+        finished_at = ?, ({COUNTS}) = (?, ?, ?, ?, ?) where id = ?""",
+        (failure, last_event, last_event, now(), *astuple(_spent(conn, turn_id)), turn_id),
     )
 
 
@@ -75,7 +76,7 @@ def left_open(conn: sqlite3.Connection) -> list[OpenTurn]:
         t.time_limit, t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id, t.root_turn_id, t.lineage,
         t.first_event, t.status,
         k.agent as task_agent, coalesce(k.completed_at is not null, 0) as task_ended, case when
-          exists (select 1 from confirmations c where c.turn_id = t.id and c.status = 'pending')
+          'pending' in (select c.status from confirmations c where c.turn_id = t.id)
           or exists (select 1 from turns o where o.parent_turn_id = t.id and o.status in ('queued', 'running'))
         then 0 else t.resumes end as resumes
         from turns t join sessions s on s.id = t.session_id
@@ -122,7 +123,8 @@ def _spent(conn: sqlite3.Connection, turn_id: str) -> Usage:
     """The tokens of a turn so far, with those of its spawned turns whose call has ended."""
     row = conn.execute(
         f"""select {_SUM} from (
-          select {COUNTS} from usage where turn_id = ?1
+          select {COUNTS} from usage
+          where turn_id = ?1 and created_at >= (select o.created_at from turns o where o.id = ?1)
           union all select {COUNTS} from turns t where t.parent_turn_id = ?1 and exists (
             select 1 from tool_calls c where c.turn_id = ?1 and c.call_id = t.parent_call_id
             and c.finished_at is not null))""",

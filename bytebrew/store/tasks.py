@@ -32,7 +32,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     owner: str
 
 
-_ASKING = "exists (select 1 from confirmations c where c.session_id = {0}.session_id and c.status = 'pending')"
+_ASKING = "'pending' in (select c.status from confirmations c where c.session_id = {0}.session_id)"
 _STATUS = f"""case when t.status = 'in_progress' and t.turn_id is not null and {_ASKING.format("t")}
   then 'needs_input' else t.status end"""
 _SELECT = f"""select t.id, t.title, t.description, t.agent, t.agent as agent_name, t.schema, {_STATUS} as status,
@@ -262,12 +262,12 @@ def is_claimed(conn: sqlite3.Connection, task_id: str, turn_id: str) -> bool:
     return conn.execute(sql, (task_id, turn_id)).fetchone() is not None
 
 
-def next_moment(conn: sqlite3.Connection) -> str | None:
-    """When the next of the tasks that wait for another attempt may run."""
+def next_moment(conn: sqlite3.Connection, after: str) -> str | None:
+    """When, after a moment, the next of the tasks that wait for another attempt may run."""
     row = conn.execute(
         """select min(not_before) from tasks where status in ('pending', 'approved') and mode = 'background'
         and not_before > ?""",
-        (now(),),
+        (after,),
     ).fetchone()
     moment: str | None = row[0]
     return moment

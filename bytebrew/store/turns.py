@@ -77,7 +77,8 @@ class Spawned(Struct, frozen=True):
     usage: Usage
 
 
-CLOSE_QUESTIONS = "update confirmations set status = 'cancelled' where turn_id = ? and status = 'pending'"
+CLOSE_QUESTIONS = """update confirmations set status = case status when 'pending' then 'cancelled' else status end
+  where turn_id = ?"""
 COUNTS = ", ".join(Usage.__struct_fields__)
 
 
@@ -88,7 +89,7 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
         _check_limits(conn, new, new.parent, new.limits)
     row = conn.execute("select owner, schema, parent_id from sessions where id = ?", (new.session_id,)).fetchone()
     if row is None:
-        if not new.fresh:
+        if not new.fresh or (first_event or 1) > 1:  # with events before, it was deleted a moment ago
             raise NotFound(
                 f"There is no session '{new.session_id[:255]}'; leave session_id out to start one, or send a new UUID"
             )
@@ -246,10 +247,9 @@ def tool_finished(
 
 
 def whole_result(conn: sqlite3.Connection, session_id: str, call_id: str) -> str | None:
-    """The whole output of a call of the session that was too long for the model."""
-    row = conn.execute(
-        "select output from results where session_id = ? and call_id = ?", (session_id, call_id)
-    ).fetchone()
+    """The whole output of a call of the session that was too long for the model; the newest, for ids may come again."""
+    sql = "select output from results where session_id = ? and call_id = ? order by turn_id desc limit 1"
+    row = conn.execute(sql, (session_id, call_id)).fetchone()
     return row["output"] if row else None
 
 
@@ -278,8 +278,9 @@ def spawned(conn: sqlite3.Connection, turn_id: str, call_id: str) -> Spawned | N
 
 def spawned_in(conn: sqlite3.Connection, root_turn_id: str, turn_id: str) -> tuple[int, int]:
     """How many turns were spawned below a root, and by one turn itself."""
-    sql = "select count(*), count(*) filter (where parent_turn_id = ?) from turns where root_turn_id = ? and id <> ?"
-    row = conn.execute(sql, (turn_id, root_turn_id, root_turn_id)).fetchone()
+    sql = """select count(*), count(*) filter (where parent_turn_id = ?) from turns
+      where root_turn_id = ? and parent_turn_id is not null"""
+    row = conn.execute(sql, (turn_id, root_turn_id)).fetchone()
     return row[0], row[1]
 
 
