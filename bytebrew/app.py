@@ -34,6 +34,7 @@ from bytebrew.events import ErrorEvent
 from bytebrew.idempotency import HEADER, Keys
 from bytebrew.logs import trace_id
 from bytebrew.notation import new_id
+from bytebrew.wording import told
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -238,7 +239,7 @@ class Endpoint:
             fields = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
             return msgspec.convert(_canonical(fields, route.aliases), route.body)
         except msgspec.ValidationError as error:
-            raise _invalid(error) from error
+            raise _invalid(told(str(error), route.body)) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidRequest(f"The body is not JSON: {error}", details=[Detail("$", str(error))]) from error
 
@@ -272,8 +273,8 @@ def _canonical(fields: dict[str, Any], aliases: Mapping[str, str]) -> dict[str, 
     return fields
 
 
-def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
-    words, _, at = str(error).partition(" - at `")
+def _invalid(said: str) -> InvalidRequest:
+    words, _, at = said.partition(" - at `")
     path = at.removesuffix("`") or "$"
     if words.startswith(("Object contains unknown field `", "Object missing required field `")):
         path = f"{path}.{words.split('`')[1]}"

@@ -10,6 +10,7 @@ from bytebrew.errors import Detail, Forbidden, InvalidRequest
 from bytebrew.options import Option
 from bytebrew.providers import BoundModel, Provider, Target, named
 from bytebrew.store import settings
+from bytebrew.wording import told
 
 PROVIDER, KEY, MODEL, BASE_URL = "x-model-provider", "x-model-api-key", "x-model-name", "x-model-base-url"
 HEADERS = frozenset({PROVIDER, KEY, MODEL, BASE_URL})
@@ -67,5 +68,5 @@ async def _base_url(request: Request[Any], provider: Provider) -> str:
     try:
         return msgspec.convert(text, Url)
     except msgspec.ValidationError as error:
-        details = [Detail(where, str(error))]
+        details = [Detail(where, told(str(error), Url))]
         raise InvalidRequest("X-Model-Base-URL: write an http or https URL", details=details) from error

@@ -12,6 +12,7 @@ from bytebrew.dialects import Item, Sections, near, plain, sections_of
 from bytebrew.documents import Node, Place, Problem, read
 from bytebrew.sections import ConfigSection
 from bytebrew.variables import expanded
+from bytebrew.wording import told
 
 _AT = re.compile(r" - at `(key` in `)?\$(.*)`$")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
@@ -89,7 +90,9 @@ class _Checking:
             try:
                 msgspec.convert(self._name, name.type)
             except msgspec.ValidationError as error:
-                self._found.note(Problem(self._path[:300], f"its name: {error}"[:500], *item.place))
+                self._found.note(
+                    Problem(self._path[:300], f"its name: {told(str(error), name.type)}"[:500], *item.place)
+                )
         node = item.node
         if node.value is None:
             return Given(item.place, node, {})
@@ -152,7 +155,7 @@ class _Checking:
                 break
             path += f".{step}" if isinstance(step, str) else f"[{spot.written(step)}]"
             spot, parent, key = inner[step], spot, step
-        place, said = spot.place, words[: found.start()] if found else words
+        place, said = spot.place, told(words[: found.start()] if found else words, kind)
         if of_key and isinstance(spot.value, dict):
             parent, key = spot, _culprit(spot, same)
             path, place = f"{path}.{key}", spot.keys[key]

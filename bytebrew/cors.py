@@ -7,7 +7,10 @@ from msgspec import Meta
 
 from bytebrew.options import Option
 
-Origin = Annotated[str, Meta(pattern=r"^https?://[^\s/?#*]+\Z", max_length=255)]
+Origin = Annotated[
+    str,
+    Meta(pattern=r"^https?://[^\s/?#*]+\Z", max_length=255, description="an origin: scheme, host and perhaps a port"),
+]
 """A page's origin (RFC 6454 section 6.2), such as https://app.example."""
 
 EXPOSED = (

@@ -39,7 +39,7 @@ from bytebrew.spawning import spawn
 from bytebrew.store import agents, models, schemas, tokens
 from bytebrew.store import settings as stored_settings
 from bytebrew.tasks import Tasks
-from bytebrew.tools import Call, SpawnLimits, Tool, Toolset
+from bytebrew.tools import Call, SpawnLimits, Tool, Toolset, uncancelled
 from bytebrew.variables import Credentials
 
 log = logging.getLogger(__name__)
@@ -222,7 +222,8 @@ class Engine:
         """Tells every observer, in order; one that fails is logged with its plugin's name."""
         for name, observer in self._observers[hook]:
             try:
-                await observer(**given)
+                with uncancelled():
+                    await observer(**given)
             except Exception:
                 log.exception("plugin %s failed in %s", name, hook)
 
@@ -231,7 +232,10 @@ class Engine:
         found: list[Sample] = []
         for name, collect in self.plugins.implementations("collect_metrics"):
             try:
-                found += list(collect(engine=self))
+                told = list(collect(engine=self))
+                if strange := [one for one in told if not isinstance(one, Sample)]:
+                    raise TypeError(f"{strange[0]!r:.80} is no Sample")
+                found += told
             except Exception:
                 log.exception("plugin %s failed in collect_metrics", name)
         return found

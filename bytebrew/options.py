@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from bytebrew.errors import Detail, InvalidRequest, NotFound
 from bytebrew.notation import rfc3339
+from bytebrew.wording import told
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ class Options:
         try:
             fitting = msgspec.convert(value, option.type, strict=False)
         except msgspec.ValidationError as error:
-            raise InvalidRequest(f"{key}: {error}", details=[Detail("$.value", str(error))]) from error
+            words = told(str(error), option.type)
+            raise InvalidRequest(f"{key}: {words}", details=[Detail("$.value", words)]) from error
         if len(msgspec.json.encode(fitting)) > _MOST:
             details = [Detail("$.value", f"is longer than {_MOST} bytes")]
             raise InvalidRequest(f"{key}: the value is too long", details=details)

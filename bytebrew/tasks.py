@@ -201,7 +201,7 @@ class Tasks:
             agent=task.agent,
             actor=Actor(subject=claim.owner, name=claim.owner, kind="user", scopes=frozenset()),
             owner=claim.owner,
-            user_sub="",
+            user_sub=claim.user_sub,
             message=message,
             time_limit=engine.settings.core.task_timeout,
             fresh=True,

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from msgspec.json import encode
@@ -212,7 +212,21 @@ def _numbered(turn: "Turn", call: ToolCall) -> ToolCall:
     if not call_id or call_id in turn.call_ids:
         call_id = new_id("call")
     turn.call_ids.add(call_id)
+    if not _storable(call):
+        call = replace(call, input={}, malformed=call.malformed or "arguments that JSON cannot hold")
     return replace(call, call_id=call_id)
+
+
+def _storable(call: ToolCall) -> bool:
+    """Whether the arguments are JSON which can still be nested into a message, an event or an answer."""
+    wrapped: Any = call.input
+    for _ in range(50):
+        wrapped = [wrapped]
+    try:
+        encode(wrapped)
+    except (RecursionError, UnicodeEncodeError):
+        return False
+    return True
 
 
 async def _run_tools(

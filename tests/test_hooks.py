@@ -1,5 +1,6 @@
 """Every hook, once, in a real engine."""
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -314,12 +315,21 @@ async def test_collect_metrics(caplog: pytest.LogCaptureFixture) -> None:
         yield Sample("well_depth_meters", 1)
         raise ValueError("the well is dry")
 
-    async with engine(plugin("pond", collect_metrics=depth), plugin("well", collect_metrics=dry)) as running:
+    def sea(engine: Engine) -> list[object]:
+        return [Sample("sea_depth_meters", 4000), ("sea_salt_grams", 35)]
+
+    ponds = (
+        plugin("pond", collect_metrics=depth),
+        plugin("well", collect_metrics=dry),
+        plugin("sea", collect_metrics=sea),
+    )
+    async with engine(*ponds) as running:
         told = {sample.name: (sample.value, dict(sample.labels), sample.kind) for sample in running.samples()}
     assert told["pond_depth_meters"] == (3, {"pond": "village"}, "gauge")
     assert told["pond_quacks_total"] == (7, {}, "counter")
-    assert "well_depth_meters" not in told
-    assert [one.getMessage() for one in caplog.records if one.exc_info] == ["plugin well failed in collect_metrics"]
+    assert told.keys().isdisjoint({"well_depth_meters", "sea_depth_meters"})
+    failed = [one.getMessage() for one in caplog.records if one.exc_info]
+    assert failed == [f"plugin {name} failed in collect_metrics" for name in ("sea", "well")]
 
 
 async def test_turn_started() -> None:
@@ -442,12 +452,13 @@ async def test_shutdown(tmp_path: Path) -> None:
         assert await running.db.read(lambda conn: conn.execute("select count(*) from goodbye").fetchone()[0]) == 0
 
 
+@pytest.mark.parametrize("fault", [ValueError("the duck is ill"), asyncio.CancelledError()], ids=type)
 @pytest.mark.parametrize("hook", ["turn_started", "tool_finished", "turn_finished", "request_answered", "shutdown"])
 async def test_an_observer_that_fails_is_logged_with_its_plugin_and_breaks_nothing(
-    hook: str, caplog: pytest.LogCaptureFixture
+    hook: str, fault: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken() -> None:
-        raise ValueError("the duck is ill")
+        raise fault
 
     seen: list[str] = []
 

@@ -216,3 +216,14 @@ async def test_a_fresh_uuid_begins_a_session_and_a_foreign_one_does_not(town: To
         refused = await bob.post("/api/v1/schemas/test/chat", json={**body, "session_id": spelling})
         assert refused.status_code == 404, spelling
     assert (await ada.get(f"/api/v1/sessions/{session_id}")).json()["message_count"] == 2
+
+
+async def test_only_tokens_and_admins_speak_for_another_user(town: Town) -> None:
+    for person, other in (("user ada", "bob"), ("user bob", "user:bob")):
+        body = {"message": "Hi", "user_sub": other}
+        answer = await town.people[person].post("/api/v1/schemas/test/chat", json=body)
+        assert (answer.status_code, answer.json()["error"]) == (403, "forbidden")
+    for client, other in ((town.people["user ada"], "ada"), (town.people["token ada"], "bob"), (town.admin, "bob")):
+        events = await chat(client, "test", "Hi", user_sub=other)
+        session = (await client.get(f"/api/v1/sessions/{said(events)}")).json()
+        assert session["user_sub"] == other

@@ -103,6 +103,24 @@ async def test_a_call_that_cannot_run_is_told_to_the_model_and_not_raised() -> N
     assert names(events)[-1] == "done"
 
 
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"n": value}
+    return value
+
+
+@pytest.mark.parametrize("odd", [nested(940), nested(2000), {"n": "\ud800"}], ids=["deep", "deeper", "surrogate"])
+async def test_arguments_that_json_cannot_hold_are_told_to_the_model(odd: dict[str, Any]) -> None:
+    provider = ScriptedProvider([ToolCall("double", odd)], say("sorry"))
+    async with served_engine(providing(provider), tools(double)) as (engine, client):
+        await scripted_schema(engine, tools=("double",))
+        events = await chat(client, "test", "go")
+    [result] = datas(events, "tool_result")
+    assert result["output"] == "The arguments are not a JSON object: arguments that JSON cannot hold"
+    assert names(events)[-1] == "done"
+
+
 async def test_a_tool_that_the_agent_does_not_list_does_not_run() -> None:
     provider = ScriptedProvider([ToolCall("double", {"n": 1})], say("ok"))
     async with served_engine(providing(provider), tools(double)) as (engine, client):

@@ -27,7 +27,7 @@ PRIVATE = byok.HEADERS | {"authorization", "cookie"}
 class NewAttachment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An image or a file: `data` in base64, or a `url` that the vendor fetches."""
 
-    media_type: Annotated[str, Meta(pattern=r"^[a-z]+/[a-z0-9][a-z0-9.+-]{0,99}\Z")]
+    media_type: Annotated[str, Meta(pattern=r"^[a-z]+/[a-z0-9][a-z0-9.+-]{0,99}\Z", description="a media type")]
     data: bytes | None = None
     url: Annotated[Url, Meta(min_length=1)] | None = None
     name: Annotated[str, Meta(max_length=255)] = ""
@@ -91,6 +91,8 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
         raise Forbidden(words, code="chat_disabled")
     if owner is not None:
         sessions.check_owner(request.actor, owner, body.session_id or "")
+    if body.user_sub not in ("", request.actor.name) and request.actor.kind == "user" and not request.actor.is_admin:
+        raise Forbidden("Only API tokens and admins speak for others: leave user_sub out")
     message = body.message
     if isinstance(message, FormAnswer):
         form = await engine.db.read(forms.last, body.session_id or "")

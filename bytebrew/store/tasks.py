@@ -25,11 +25,15 @@ MAX_NESTING = 10
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """A task with what it takes to run it; `turn_id` is the turn of its present attempt."""
+    """A task with what it takes to run it; `turn_id` is the turn of its present attempt.
+
+    `user_sub` is that of the session whose agent has made it.
+    """
 
     task: Task
     turn_id: str
     owner: str
+    user_sub: str
 
 
 _ASKING = "'pending' in (select c.status from confirmations c where c.session_id = {0}.session_id)"
@@ -216,7 +220,10 @@ def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
 
 def _claim(conn: sqlite3.Connection, task_id: str) -> Claim:
     row = _row(conn, task_id, None)
-    return Claim(task=struct_of(row, Task), turn_id=row["turn_id"], owner=row["owner"])
+    sql = "select s.user_sub from tasks t join sessions s on s.id = t.made_in where t.id = ?"
+    made_for = conn.execute(sql, (task_id,)).fetchone()
+    user_sub = made_for["user_sub"] if made_for else ""
+    return Claim(task=struct_of(row, Task), turn_id=row["turn_id"], owner=row["owner"], user_sub=user_sub)
 
 
 def left_open(conn: sqlite3.Connection) -> list[Claim]:

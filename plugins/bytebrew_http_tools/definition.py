@@ -101,7 +101,12 @@ class HttpToolPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     name: ToolName | UnsetType = UNSET
     type: Literal["http"] | UnsetType = UNSET
     method: Method | UnsetType = UNSET
-    url: Annotated[str, Meta(max_length=4000, pattern=r"^(https?://|\$\{)[^\x00-\x1f]+\Z")] | UnsetType = UNSET
+    url: (
+        Annotated[
+            str, Meta(max_length=4000, pattern=r"^(https?://|\$\{)[^\x00-\x1f]+\Z", description="an http or https URL")
+        ]
+        | UnsetType
+    ) = UNSET
     endpoint: Annotated[str, Meta(max_length=4000)] | UnsetType = UNSET
     description: Text | UnsetType = UNSET
     params: dict[str, Scalar] | tuple[NamedParameter, ...] | UnsetType = UNSET
@@ -110,7 +115,10 @@ class HttpToolPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     auth: Auth | UnsetType | None = UNSET
     parameters: Parameters | UnsetType = UNSET
     forward_headers: Annotated[tuple[str, ...], Meta(max_length=100)] | UnsetType = UNSET
-    response_pointer: Annotated[str, Meta(max_length=1000, pattern=r"^(/|\Z)")] | UnsetType = UNSET
+    response_pointer: (
+        Annotated[str, Meta(max_length=1000, pattern=r"^(/|\Z)", description="a JSON Pointer, such as /items/0")]
+        | UnsetType
+    ) = UNSET
     timeout: Seconds | UnsetType = UNSET
     idempotent: bool | UnsetType | None = UNSET
     confirmation_required: bool | UnsetType = UNSET

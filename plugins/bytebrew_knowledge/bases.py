@@ -9,7 +9,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from bytebrew import Conflict, Detail, InvalidRequest, KnowledgeConfig, NotFound, Target, new_uuid, now
 
-BaseName = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+BaseName = Annotated[
+    str, Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+\Z", description="a text on one line")
+]
 Description = Annotated[str, Meta(max_length=10_000)]
 ModelKey = Annotated[str, Meta(min_length=1, max_length=255)] | int
 Status = Literal["empty", "indexing", "ready"]

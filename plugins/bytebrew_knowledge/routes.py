@@ -196,7 +196,11 @@ _CREATE: dict[str, Any] = {
     "idempotent": True,
 }
 _SEARCH = {
-    "q": Parameter("what to look for: a question or its words", Annotated[str, Meta(pattern=r"\S")], required=True),
+    "q": Parameter(
+        "what to look for: a question or its words",
+        Annotated[str, Meta(pattern=r"\S", description="more than spaces")],
+        required=True,
+    ),
     "limit": Parameter("most results, 10 unless told, up to 50", Annotated[int, Meta(ge=1, le=50)]),
     "threshold": Parameter(
         "least likeness of a result's vector to the question's, from 0 to 1", Annotated[float, Meta(ge=0, le=1)]

@@ -16,7 +16,7 @@ from .knowledge import of
 if TYPE_CHECKING:
     from bytebrew import Engine
 
-Folder = Annotated[str, Meta(max_length=4000, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+Folder = Annotated[str, Meta(max_length=4000, pattern=r"^[^\x00-\x1f\x7f]*\Z", description="the path of a folder")]
 AgentKeys = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=255)], ...], Meta(max_length=10_000)]
 
 

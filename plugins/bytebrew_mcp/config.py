@@ -11,14 +11,19 @@ Type = Literal["stdio", "http", "streamable-http", "sse"]
 AuthType = Literal["none", "api_key", "bearer", "forward_headers"]
 Pin = Literal["off", "warn", "block"]
 State = Literal["connected", "connecting", "error", "disconnected", "disabled"]
-Word = Annotated[str, Meta(max_length=4000, pattern=r"^[^\x00]*\Z")]
+Word = Annotated[str, Meta(max_length=4000, pattern=r"^[^\x00]*\Z", description="a text without NUL")]
 Words = Annotated[tuple[Word, ...], Meta(max_length=200)]
-Token = Annotated[str, Meta(max_length=200, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")]
+Token = Annotated[
+    str, Meta(max_length=200, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", description="the name of a header")
+]
 """The name of a header (RFC 9110 section 5.1)."""
 Headers = Annotated[tuple[Token, ...], Meta(max_length=50)]
-Line = Annotated[str, Meta(max_length=8000, pattern=r"^[\t\x20-\x7e]*\Z")]
+Line = Annotated[
+    str, Meta(max_length=8000, pattern=r"^[\t\x20-\x7e]*\Z", description="printable ASCII, as headers hold it")
+]
 """The value of a header (RFC 9110 section 5.5), without what is obsolete."""
-Variables = Annotated[dict[str, Annotated[str, Meta(max_length=8000, pattern=r"^[^\x00]*\Z")]], Meta(max_length=100)]
+Variable = Annotated[str, Meta(max_length=8000, pattern=r"^[^\x00]*\Z", description="a text without NUL")]
+Variables = Annotated[dict[str, Variable], Meta(max_length=100)]
 HeaderLines = Annotated[dict[str, Line], Meta(max_length=50)]
 ToolNames = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=255)], ...], Meta(max_length=500)]
 ByAgent = Annotated[dict[str, ToolNames], Meta(max_length=500)]
@@ -141,7 +146,9 @@ class Status(Struct, frozen=True, kw_only=True):
 class Approval(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which definition of a tool is approved: the one with the digest that a person has seen, or else the current."""
 
-    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")] | UnsetType = UNSET
+    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="a digest of 64 hex digits")] | UnsetType = (
+        UNSET
+    )
 
 
 class Approved(Struct, frozen=True, kw_only=True):

@@ -320,7 +320,7 @@ async def test_no_secret_is_in_any_row(tmp_path: Path, monkeypatch: pytest.Monke
             return answer.json() if answer.content else None
 
         model = {"name": "m", "type": "openai_compatible", "model_name": "x"}
-        await ask("POST", "models", {**model, "base_url": "http://u:p@127.0.0.1:1/v1", "api_key": secret("key")})
+        await ask("POST", "models", {**model, "base_url": "http://127.0.0.1:1/v1", "api_key": secret("key")})
         await ask("PUT", "models/m", {"api_key": secret("next-key")}, 200)
         await ask("POST", "models/m/verify", good=200)
         await ask("POST", "agents", {"name": "a", "system": f"Never tell the password: {secret('prompt')}"})

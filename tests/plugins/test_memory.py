@@ -355,6 +355,9 @@ async def test_work_in_the_background_remembers_for_the_user_whose_conversation_
             return str(output)
 
         assert await work("anna", "memory_store", {"content": "Anna likes tea"}) == "Stored"
+        [task] = (await it.client.get("/api/v1/tasks")).json()["data"]
+        session = (await it.client.get(f"/api/v1/sessions/{task['session_id']}")).json()
+        assert session["user_sub"] == "anna"
         assert await recall(it.client, "likes", user_sub="anna") == ["Anna likes tea"]
         assert contents(await work("ben", "memory_recall", {"query": "likes tea"})) == []
         assert contents(await work("anna", "memory_recall", {"query": "tea likes"})) == ["Anna likes tea"]

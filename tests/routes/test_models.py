@@ -258,3 +258,28 @@ async def test_prices_are_set_and_taken_back() -> None:
         for bad in (-0.01, 1_000_001, "1"):
             answer = await client.patch(f"{URL}/m", json={"pricing_input": bad})
             assert (answer.status_code, check_refusal(answer)["details"][0]["path"]) == (400, "$.pricing_input")
+
+
+@pytest.mark.parametrize("how", ["PUT", "PATCH", "import"])
+async def test_a_stored_key_does_not_follow_a_model_to_another_vendor(how: str) -> None:
+    async with served_engine() as (_, client):
+        theirs = {"name": "m", "type": "anthropic", "model_name": "x", "api_key": "sk-ant-one"}
+        assert (await client.post(URL, json=theirs)).status_code == 201
+        if how == "import":
+            answer = await client.post("/api/v1/config/import", json={"models": {"m": {"type": "ollama"}}})
+        else:
+            answer = await client.request(how, f"{URL}/m", json={"type": "ollama"})
+        assert answer.status_code == 400
+        assert answer.json()["details"][0]["path"].endswith(".api_key")
+        assert (await client.get(f"{URL}/m")).json()["type"] == "anthropic"
+        assert (await client.put(f"{URL}/m", json={"type": "ollama", "api_key": "another"})).status_code == 200
+
+
+@pytest.mark.parametrize("address", ["http://me:secret@a.test/v1", "http://me@a.test", "http://a.test\\@b.test/"])
+async def test_a_base_url_names_no_user_for_everybody_is_shown_it(address: str) -> None:
+    async with served_engine() as (_, client):
+        answer = await client.post(URL, json=NEW | {"base_url": address})
+        assert answer.status_code == 400
+        assert answer.json()["details"][0]["path"] == "$.base_url"
+        assert "without a user and password" in answer.json()["message"]
+        assert "secret" not in answer.text
