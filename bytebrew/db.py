@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import cache, partial
-from itertools import chain, cycle
+from itertools import chain
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_args, get_origin
 
@@ -23,6 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
 Work = Callable[Concatenate[sqlite3.Connection, P], T]
+_Asked = tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]
 BUSY_SECONDS = 5.0
 WAL_BYTES = 64 * 1024 * 1024
 """What the log beside the file is cut back to after a burst."""
@@ -38,6 +39,8 @@ _FAULTS = {
     sqlite3.SQLITE_CANTOPEN: _DISK,
 }
 READERS = 2
+LOOKS = 8
+"""Reads that share a hop into a reader's thread at most, for a long one holds up those behind it."""
 
 
 class RowSource(Protocol):
@@ -63,7 +66,9 @@ class Database:
     def __init__(self, path: Path, synchronous: str = "normal") -> None:
         self.path = path
         self._synchronous = synchronous
-        self._works: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
+        self._works: list[_Asked] = []
+        self._looks: asyncio.Queue[_Asked] = asyncio.Queue()
+        self._reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None
         self._wake = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
@@ -75,7 +80,7 @@ class Database:
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         self._writer = await _open(self.path, self._synchronous)
         self._readers = [await _open(self.path, self._synchronous, read_only=True) for _ in range(READERS)]
-        self._next_reader = cycle(self._readers)
+        self._reading = [asyncio.create_task(self._read_forever(one), name="database reader") for one in self._readers]
         self._writing = asyncio.create_task(self._write_forever(), name="database writer")
         return self
 
@@ -86,6 +91,12 @@ class Database:
             self._writing.cancel()
             barrier.cancel()
             await asyncio.wait([barrier, self._writing])
+        reading, self._reading = self._reading, []
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+        while not self._looks.empty():
+            self._looks.get_nowait()[1].cancel()
         for connection in (*self._readers, self._writer):
             await connection.close()
 
@@ -109,14 +120,33 @@ class Database:
         return await self._look(lambda conn: work(conn, *args, **kwargs))
 
     async def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if not self._reading:
+            raise RuntimeError("the database is closed")
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._looks.put_nowait((work, done))
         try:
-            return await next(self._next_reader).run(work)
+            return await done
         except sqlite3.DatabaseError as error:
             if _code(error) == sqlite3.SQLITE_READONLY:  # the work's own fault, for it tried to write
                 raise
             if (told := self._told(error)) is error:
                 raise
             raise told from error
+
+    async def _read_forever(self, reader: _Connection) -> None:
+        while True:
+            asked = [await self._looks.get()]
+            while len(asked) < LOOKS and not self._looks.empty():
+                asked.append(self._looks.get_nowait())
+            asked = [(work, done) for work, done in asked if not done.done()]
+            try:
+                outcomes = await reader.run(partial(_each, [work for work, _ in asked]))
+            except asyncio.CancelledError:
+                for _, done in asked:
+                    done.cancel()
+                raise
+            for (_, done), outcome in zip(asked, outcomes, strict=True):
+                _settle(done, outcome)
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of work once it is committed; an exception in it undoes it alone.
@@ -159,12 +189,7 @@ class Database:
             if self._source and rows:
                 self._source.settled([row for row, _ in refused], error)
             for (_, done), outcome in zip(works, outcomes, strict=True):
-                if done.done():
-                    continue
-                if isinstance(outcome, BaseException):
-                    done.set_exception(self._told(outcome) if isinstance(outcome, sqlite3.Error) else outcome)
-                else:
-                    done.set_result(outcome)
+                _settle(done, self._told(outcome) if isinstance(outcome, sqlite3.Error) else outcome)
 
     def _told(self, error: Exception) -> Exception:
         """The error in words where it is the file's fault, which is then remembered until a write succeeds."""
@@ -234,6 +259,28 @@ async def _open(path: Path, synchronous: str, *, read_only: bool = False) -> _Co
     except sqlite3.Error as error:
         raise BootError(f"{path} cannot be opened: {error}") from error
     return connection
+
+
+def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
+    if done.done():
+        return
+    if isinstance(outcome, StopIteration):  # no future takes one
+        outcome = RuntimeError("the work raised StopIteration")
+    if isinstance(outcome, Exception):
+        done.set_exception(outcome)
+    else:
+        done.set_result(outcome)
+
+
+def _each(works: Sequence[Callable[[sqlite3.Connection], Any]], conn: sqlite3.Connection) -> list[Any]:
+    """The results, each an exception where the work raised one."""
+    outcomes: list[Any] = []
+    for work in works:
+        try:
+            outcomes.append(work(conn))
+        except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
+            outcomes.append(error)
+    return outcomes
 
 
 def _reading(work: Callable[..., T], args: Sequence[Any], kwargs: dict[str, Any], conn: sqlite3.Connection) -> T:

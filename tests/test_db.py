@@ -99,6 +99,59 @@ async def test_a_reader_sees_what_is_committed_and_cannot_write(db: Database) ->
     assert await db.read(count) == 1
 
 
+async def test_a_read_that_fails_fails_alone_among_those_beside_it(db: Database) -> None:
+    def broken(conn: sqlite3.Connection) -> None:
+        raise KeyError("no")
+
+    def empty(conn: sqlite3.Connection) -> None:
+        next(iter(()))
+
+    works = [count, broken, empty, count, lambda conn: conn.execute("select * from no_such_table")]
+    results = await asyncio.gather(*map(db.read, works), *map(db.glance, works), return_exceptions=True)
+    kinds = [int, KeyError, RuntimeError, int, sqlite3.OperationalError]
+    assert [type(result) for result in results] == kinds * 2
+    assert await asyncio.gather(*(db.read(count) for _ in range(20))) == [0] * 20
+
+
+async def test_a_long_read_holds_up_no_more_than_those_that_share_its_hop(db: Database) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def long(conn: sqlite3.Connection) -> None:
+        begun.set()
+        go_on.wait(5)
+
+    reading = asyncio.create_task(db.read(long))
+    await asyncio.to_thread(begun.wait)
+    for _ in range(20):
+        assert await asyncio.wait_for(db.read(count), 2) == 0
+    go_on.set()
+    await reading
+
+
+async def test_a_read_whose_caller_was_cancelled_while_it_waited_is_not_done(db: Database) -> None:
+    go_on, seen = threading.Event(), []
+    busy = [asyncio.create_task(db.read(lambda conn: go_on.wait(5))) for _ in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(db.read(lambda conn, n=n: seen.append(n))) for n in range(3)]  # type: ignore[misc]
+    await asyncio.sleep(0)
+    waiting[1].cancel()
+    go_on.set()
+    await asyncio.gather(*busy, waiting[0], waiting[2])
+    assert seen == [0, 2]
+
+
+async def test_who_reads_when_the_database_is_closed_is_not_left_waiting(tmp_path: Path) -> None:
+    go_on = threading.Event()
+    async with Database(tmp_path / "test.db") as db:
+        reading = [asyncio.create_task(db.read(lambda conn: go_on.wait(0.2))) for _ in range(3)]
+        await asyncio.sleep(0.05)
+    done, waiting = await asyncio.wait(reading, timeout=2)
+    assert (len(done), waiting) == (3, set())
+    with pytest.raises(RuntimeError, match="closed"):
+        await db.read(count)
+
+
 async def test_a_read_sees_one_state_throughout(db: Database) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
