@@ -119,6 +119,11 @@ def export(conn: sqlite3.Connection, engine: "Engine") -> tuple[dict[str, Any], 
     return shown, version(shown)
 
 
+def may_see(actor: Actor, section: ConfigSection) -> bool:
+    """Whether the section is for who exports or imports with the scope `config`."""
+    return actor.is_admin or section.scope in ("config", *actor.scopes)
+
+
 def text_of(shown: Mapping[str, Any]) -> str:
     """The file."""
     return HEADER + write(shown)
@@ -234,7 +239,7 @@ class _Applying:
         return any(one.path.startswith((f"{path}.", f"{path}[")) for one in self._parsed.problems)
 
     def _check(self, section: ConfigSection) -> None:
-        if not self._actor.is_admin and section.scope not in ("config", *self._actor.scopes):
+        if not may_see(self._actor, section):
             raise Forbidden(f"Only callers with the scope '{section.scope}' may change {section.key}")
 
     def warnings(self) -> list[Problem]:

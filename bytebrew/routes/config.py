@@ -15,9 +15,11 @@ MEDIA = ("application/x-yaml", "application/yaml", "text/yaml", "text/x-yaml", "
 
 
 async def export_config(request: Request[None]) -> Reply:
-    """Everything as YAML, every credential as `${VAR}`; the ETag is the configuration's version."""
-    shown, version = await request.engine.db.read(config_file.export, request.engine)
-    text = await anyio.to_thread.run_sync(config_file.text_of, shown)
+    """All that the caller may import, as YAML, each credential as `${VAR}`; the ETag is the version of everything."""
+    engine = request.engine
+    shown, version = await engine.db.read(config_file.export, engine)
+    seen = {key: one for key, one in shown.items() if config_file.may_see(request.actor, engine.sections[key])}
+    text = await anyio.to_thread.run_sync(config_file.text_of, seen)
     headers = {
         "Content-Type": MEDIA[0],
         "Content-Disposition": "attachment; filename=bytebrew-config.yaml",

@@ -137,6 +137,16 @@ async def imported(client: httpx.AsyncClient, text: str, query: str = "", **head
     return body
 
 
+class Section(ConfigSection):
+    """Has no items and takes any."""
+
+    def export(self, conn: Any, engine: Engine) -> dict[str, Any]:
+        return {}
+
+    def put(self, conn: Any, engine: Engine, actor: Any, name: str, given: Any) -> None: ...
+    def delete(self, conn: Any, engine: Engine, name: str) -> None: ...
+
+
 async def refused(client: httpx.AsyncClient, text: str, status: int = 400, query: str = "", **headers: str) -> Any:
     answer = await client.post(f"{URL}/import{query}", content=text.encode(), headers=YAML | headers)
     assert answer.status_code == status, answer.text
@@ -351,12 +361,9 @@ rate_limits:
 async def test_a_refused_import_does_its_work_once() -> None:
     seen: list[str] = []
 
-    class Refusing(ConfigSection):
+    class Refusing(Section):
         key = "refused"
         item = None
-
-        def export(self, conn: Any, engine: Engine) -> dict[str, Any]:
-            return {}
 
         def put(self, conn: Any, engine: Engine, actor: Any, name: str, given: Any) -> None:
             seen.append(name)
@@ -372,12 +379,9 @@ async def test_a_number_that_no_column_takes_is_refused() -> None:
         name: str
         sides: int
 
-    class Dice(ConfigSection):
+    class Dice(Section):
         key = "dice"
         item = Die
-
-        def export(self, conn: Any, engine: Engine) -> dict[str, Any]:
-            return {}
 
         def put(self, conn: Any, engine: Engine, actor: Any, name: str, given: Any) -> None:
             conn.execute("select ?", (given["sides"],))
@@ -847,12 +851,9 @@ async def test_a_reload_takes_in_the_file_again_and_a_failing_one_changes_nothin
 async def test_sections_reconnect_once_what_changed_is_committed() -> None:
     seen: list[int] = []
 
-    class Counting(ConfigSection):
+    class Counting(Section):
         key = "counted"
         item = None
-
-        def export(self, conn: Any, engine: Engine) -> dict[str, Any]:
-            return {}
 
         async def changed(self, engine: Engine) -> None:
             seen.append(len(await engine.agents()))
@@ -893,3 +894,14 @@ schemas:
         assert await exported(second) == once
         said = await refused(first, "schemas:\n  s:\n    relations:\n      - {source: two, target: two}")
         assert (said["details"][0]["line"], said["details"][0]["path"]) == (4, "$.schemas.s.relations[0].target")
+
+
+async def test_settings_are_exported_to_those_alone_who_may_read_them() -> None:
+    async with served_engine() as (engine, client):
+        await client.put("/api/v1/settings/custom.region", json={"value": "north"})
+        assert "region" in await exported(client)
+        token = (await token_with(engine, "config", name="pipeline")).token
+        answer = await client.get("/api/v1/config/export", headers={"authorization": f"Bearer {token}"})
+        assert answer.status_code == 200
+        assert "settings" not in answer.text
+        assert "models" in answer.text
