@@ -1,6 +1,7 @@
 """The command line."""
 
 import asyncio
+import gc
 import importlib.metadata
 import os
 import signal
@@ -9,19 +10,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import click
 import msgspec
 
-from bytebrew import config_file, db, logs, retention, server, settings
+from bytebrew import config_file, db, logs, remote, retention, server, settings
 from bytebrew.checking import parse
 from bytebrew.config_file import lines
 from bytebrew.doctor import examine
-from bytebrew.documents import InvalidConfig, Problem, contents
+from bytebrew.documents import InvalidConfig, contents
 from bytebrew.engine import Engine
 from bytebrew.errors import BootError, EngineError, SettingsError
 from bytebrew.plugins import Plugins
@@ -32,6 +30,11 @@ from bytebrew.store import schemas, tokens
 def main() -> None:
     """The console script: what goes wrong is told in words; exit code 2 is for bad settings, 1 for the rest."""
     os.umask(0o077)  # what the engine writes is its owner's alone
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # a standard stream that was closed would be the next file or socket
+    os.close(spare)
+    if sys.stdout:
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         plugins = _plugins()
         plugins.commands(cli)
@@ -42,11 +45,22 @@ def main() -> None:
     except SettingsError as error:
         click.echo(f"bytebrew: {error}", err=True)
         sys.exit(2)
+    except UnicodeEncodeError as error:
+        click.echo(f"bytebrew: {error.object!a} is no text in UTF-8", err=True)
+        sys.exit(2)
     except (BootError, EngineError, OSError, sqlite3.Error) as error:
-        click.echo(f"bytebrew: {error}", err=True)
+        click.echo(f"bytebrew: {_words(error)}", err=True)
         sys.exit(1)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         sys.exit(1)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, EngineError):
+        return "; ".join([error.message, *(one.message for one in error.details if one.message not in error.message)])
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def _plugins() -> Plugins:
@@ -73,7 +87,10 @@ class WithSettings(click.Command):
 @click.group()
 @click.version_option(package_name="bytebrew")
 def cli() -> None:
-    """A self-hosted engine for AI agents; `bytebrew serve --help` lists every setting."""
+    """A self-hosted engine for AI agents; `bytebrew serve --help` lists every setting.
+
+    Every command works on the data folder that BYTEBREW_DATA_DIR names, ./data if it names none.
+    """
 
 
 @cli.command(cls=WithSettings)
@@ -117,7 +134,9 @@ async def _serve(engine: Engine) -> None:
         url = f"http://{f'[{core.host}]' if ':' in core.host else core.host}:{sock.getsockname()[1]}"
         click.echo(await _greeting(engine, url), err=True)
         click.echo(f"ByteBrew {importlib.metadata.version('bytebrew')} is ready at {url}")
-        sys.stdout.flush()
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays, so that no collection walks it again, 20 ms in which no stream moves
+        gc.set_threshold(10_000)
         await server.serve(engine, sock, stop)
 
 
@@ -147,7 +166,7 @@ def list_plugins(plugins: Plugins) -> None:
 
 @cli.group()
 def token() -> None:
-    """Create, list and revoke API tokens, whether the engine runs or not."""
+    """Create, list and revoke API tokens; the engine may run."""
 
 
 @token.command("create")
@@ -162,23 +181,27 @@ def create_token(name: str, scopes: tuple[str, ...], bound: tuple[str, ...], exp
         new = msgspec.convert(given, tokens.NewToken)
     except msgspec.ValidationError as error:
         raise click.UsageError(str(error)) from error
-    with _database() as conn:
+    with _opened(_engine(may_make=True)) as conn:
         click.echo(tokens.create(conn, new).token)
 
 
 @token.command("list")
 def list_tokens() -> None:
-    """List live tokens: id, name, scopes, last use."""
-    with _database() as conn:
+    """List tokens: id, name, scopes, last use, and where there are any, their end and schemas."""
+    with _opened(_engine()) as conn:
         for one in tokens.list_all(conn):
-            click.echo(f"{one.id}  {one.name:<24} {','.join(one.scopes):<40} {one.last_used_at or 'never used'}")
+            name = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in one.name)
+            end = f"  until {one.expires_at}" if one.expires_at else ""
+            bound = f"  for {','.join(one.schemas)}" if one.schemas is not None else ""
+            used = one.last_used_at or "never used"
+            click.echo(f"{one.id}  {name:<24} {','.join(one.scopes):<40} {used}{end}{bound}")
 
 
 @token.command("revoke")
 @click.argument("key")
 def revoke_token(key: str) -> None:
     """End a token, by name or id, at once."""
-    with _database() as conn:
+    with _opened(_engine()) as conn:
         tokens.revoke(conn, key)
 
 
@@ -191,15 +214,28 @@ def _opened(engine: Engine) -> Iterator[sqlite3.Connection]:
         conn.execute("commit")
 
 
-@contextmanager
-def _database() -> Iterator[sqlite3.Connection]:
-    with _opened(Engine(os.environ)) as conn:
-        yield conn
+def _core() -> Core:
+    """The core's settings; SettingsError where any setting is wrong."""
+    plugins: Plugins = click.get_current_context().obj
+    return settings.read(os.environ, plugins.tables()).core
+
+
+def _engine(*, may_make: bool = False) -> Engine:
+    """An engine on the data folder, which must have a database unless the command may make one, and says so."""
+    file = _core().data_dir / "bytebrew.db"
+    if not file.exists():
+        if not may_make:
+            raise BootError(f"there is no database at {file}; set BYTEBREW_DATA_DIR to the engine's data folder")
+        click.echo(f"bytebrew: {file} is new; BYTEBREW_DATA_DIR names another data folder", err=True)
+    return Engine(os.environ)
 
 
 @cli.group("config")
 def configuration() -> None:
-    """Export, import, compare and check the configuration: the data folder's, or with --url a running engine's."""
+    """Export, import, compare and check the configuration.
+
+    It is the data folder's, or with --url a running engine's.
+    """
 
 
 _URL = click.option("--url", help="Base URL of a running engine; its token is BYTEBREW_TOKEN.")
@@ -213,9 +249,9 @@ _REPLACE = click.option("--replace", is_flag=True, help="What the file's section
 def export_config(url: str | None, output: Path | None) -> None:
     """Print the configuration as YAML, every credential as ${VAR}."""
     if url:
-        text = _asked(url, "GET", "export").decode()
+        text = remote.export(url, _core().token).decode()
     else:
-        engine = Engine(os.environ)
+        engine = _engine()
         with _opened(engine) as conn:
             text = config_file.text_of(config_file.export(conn, engine)[0])
     if output:
@@ -229,7 +265,10 @@ def export_config(url: str | None, output: Path | None) -> None:
 @_REPLACE
 @_FILE
 def import_config(url: str | None, replace: bool, file: Path) -> None:
-    """Merge FILE into the configuration, all of it or nothing; `config/reload` tells an engine that runs."""
+    """Merge FILE into the configuration, all of it or nothing.
+
+    Tell an engine that runs on the data folder by POST /api/v1/config/reload, or import with --url.
+    """
     _tell(_plan(file, url, replace=replace, dry_run=False))
 
 
@@ -248,7 +287,7 @@ def diff_config(url: str | None, replace: bool, file: Path) -> None:
 def validate_config(url: str | None, file: Path) -> None:
     """Check FILE and name every problem with its line and column."""
     plan = _plan(file, url, replace=False, dry_run=True)
-    counts = [f"{count} {key}" for key, count in plan.imported.items() if count]
+    counts = [_counted(count, key) for key, count in plan.imported.items() if count]
     click.echo(f"{file} is valid: {', '.join(counts) or 'there is nothing in it'}")
 
 
@@ -256,34 +295,25 @@ def _plan(file: Path, url: str | None, *, replace: bool, dry_run: bool) -> confi
     """What an import does; every problem on a line of its own where it cannot be."""
     try:
         if url:
-            query = f"import?mode={'replace' if replace else 'merge'}&dry_run={str(dry_run).lower()}"
-            plan = _plan_of(_asked(url, "POST", query, file.read_bytes()))
+            plan = remote.apply(url, _core().token, file.read_bytes(), replace=replace, dry_run=dry_run)
         else:
             with _planning(dry_run) as engine:
                 parsed = parse(contents(file, engine.settings.core.max_body_bytes), engine.sections)
                 with _opened(engine) as conn:
                     plan = config_file.apply(conn, engine, parsed, replace=replace, dry_run=dry_run)
     except InvalidConfig as error:
-        raise click.ClickException("\n".join(["nothing was changed", *lines(file, error.details)])) from error
+        told = f"{file} does not fit" if dry_run else "nothing was changed"
+        raise click.ClickException("\n".join([told, *lines(file, error.details)])) from error
     for line in lines(file, plan.warnings):
         click.echo(f"warning: {line}", err=True)
     return plan
 
 
-def _plan_of(answer: bytes) -> config_file.Plan:
-    try:
-        fields, ending = msgspec.json.decode(answer, type=dict[str, Any]), "_imported"
-        counts = {key.removesuffix(ending): count for key, count in fields.items() if key.endswith(ending)}
-        return msgspec.convert({**fields, "imported": counts}, config_file.Plan)
-    except msgspec.MsgspecError as error:
-        raise BootError(f"that is no answer of a ByteBrew engine: {error}") from error
-
-
 @contextmanager
 def _planning(dry_run: bool) -> Iterator[Engine]:
     """An engine on the data folder; where a dry run finds none, on a new one, which goes again."""
-    if not dry_run or (settings.read(os.environ, [Core], whole=False).core.data_dir / "bytebrew.db").exists():
-        yield Engine(os.environ)
+    if not dry_run or (_core().data_dir / "bytebrew.db").exists():
+        yield _engine(may_make=True)
         return
     with tempfile.TemporaryDirectory() as folder:
         yield Engine({**os.environ, "BYTEBREW_DATA_DIR": folder})
@@ -297,46 +327,33 @@ def _tell(plan: config_file.Plan) -> None:
         for one in change.fields:
             before, after = (msgspec.json.encode(value).decode() for value in (one.before, one.after))
             click.echo(f"    {one.field or 'value'}: {before} -> {after}")
-    click.echo(f"{sum(change.action in signs for change in plan.changes)} changes", err=True)
+    click.echo(_counted(sum(change.action in signs for change in plan.changes), "changes"), err=True)
 
 
-def _asked(url: str, method: str, path: str, body: bytes | None = None) -> bytes:
-    """The body of a running engine's answer; what it refuses is told in its words."""
-    token = settings.read(os.environ, [Core], whole=False).core.token
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/x-yaml"}
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise click.UsageError("--url takes an http or https URL, such as http://127.0.0.1:8443")
-    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    try:
-        with closing(kind(parts.netloc, timeout=60)) as connection:
-            connection.request(method, f"{parts.path.rstrip('/')}/api/v1/config/{path}", body, headers)
-            answer = connection.getresponse()
-            raw = answer.read()
-    except (OSError, HTTPException) as error:
-        raise BootError(f"{url} cannot be reached: {error}") from error
-    told = (answer.getheader("content-type") or "").partition(";")[0]
-    if answer.status == 200 and told == ("application/x-yaml" if method == "GET" else "application/json"):
-        return raw
-    refusal = msgspec.json.decode(raw) if told == "application/json" else {}
-    if any("line" in detail for detail in refusal.get("details", ())):
-        raise InvalidConfig([msgspec.convert(detail, Problem) for detail in refusal["details"]])
-    raise BootError(f"{url} answered {answer.status}: {refusal.get('message', 'it is no ByteBrew engine')}")
+def _counted(count: int, things: str) -> str:
+    return f"{count} {things.removesuffix('s') if count == 1 else things}"
 
 
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.pass_obj
-def backup(plugins: Plugins, file: Path) -> None:
-    """Copy the database to FILE while the engine runs; the folder keys/ is yours to keep beside it."""
-    db.backup(settings.read(os.environ, plugins.tables()).core.data_dir / "bytebrew.db", file)
-    click.echo(f"wrote {file}; stored credentials open only with keys/secrets.key, which is not in it", err=True)
+def backup(file: Path) -> None:
+    """Copy the database to a new FILE; the engine may run.
+
+    Not in it are the folders keys/, without which no stored credential opens, and files/, which has what was uploaded:
+    keep a copy of both beside it.
+    """
+    data = _core().data_dir
+    db.backup(data / "bytebrew.db", file)
+    click.echo(f"wrote {file}; keep a copy of {data / 'keys'} and {data / 'files'} beside it", err=True)
 
 
-@cli.command()
-def gc() -> None:
-    """Clear away what is due by the retention.* settings and give the space back, whether the engine runs or not."""
-    engine = Engine(os.environ)
+@cli.command("gc")
+def clear_away() -> None:
+    """Clear away what is due and give its space back.
+
+    The settings retention.* say what is due; the engine may run.
+    """
+    engine = _engine()
     engine.migrate()
     with closing(db.connect(engine.db.path)) as conn:
         swept = retention.sweep(conn, engine.retention)
@@ -347,8 +364,8 @@ def gc() -> None:
 @cli.command()
 @click.pass_obj
 def doctor(plugins: Plugins) -> None:
-    """Check keys, file rights, the database's integrity, plugins and the port."""
-    findings = examine(settings.read(os.environ, plugins.tables()).core, plugins)
+    """Check plugins, port, file rights, database and keys."""
+    findings = examine(_core(), plugins)
     for finding in findings:
         click.echo(f"{'ok ' if finding.fine else 'BAD'} {finding.what}: {finding.words}")
     if not all(finding.fine for finding in findings):

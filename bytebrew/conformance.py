@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from bytebrew.events import MessageDelta, Thinking
 from bytebrew.messages import Message, Stop, Usage
+from bytebrew.plugins import place
 from bytebrew.providers import Provider, ProviderEvent
 from bytebrew.trial import CITIES, RESULTS, THOUGHTS, WORDS, Answer, Trial, Wire, asking, expect, require, vendor
 
@@ -28,25 +29,26 @@ class Check(NamedTuple):
         return self.run.__name__.replace("_", " ")
 
     async def __call__(self, provider: Provider, wire: Wire) -> None:
+        require(isinstance(provider, Provider), f"{self}: {provider!r} is no instance of Provider")
         try:
             async with asyncio.timeout(20):
                 await self.run(Trial(provider, wire))
         except AssertionError as error:
             raise AssertionError(f"{self}: {error}") from error
         except Exception as error:
-            words = "no end after 20 s" if isinstance(error, TimeoutError) else f"it raised {error!r}"
+            words = "no end after 20 s" if isinstance(error, TimeoutError) else f"it raised {error!r}{place(error)}"
             raise AssertionError(f"{self}: {words}") from error
 
 
 async def provider_conformance(provider: Provider, wire: Wire) -> None:
-    """Runs all the checks; one AssertionError names every failure."""
-    failures = []
+    """Runs all the checks; one AssertionError names every failure, those of one cause on one line."""
+    failures: dict[str, list[str]] = {}
     for check in CHECKS:
         try:
             await check(provider, wire)
         except AssertionError as error:
-            failures.append(str(error))
-    require(not failures, "\n".join(failures))
+            failures.setdefault(str(error).removeprefix(f"{check}: "), []).append(str(check))
+    require(not failures, "\n".join(f"{', '.join(checks)}: {words}" for words, checks in failures.items()))
 
 
 async def text(trial: Trial) -> None:

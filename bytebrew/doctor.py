@@ -1,5 +1,7 @@
 """What `bytebrew doctor` looks at; it changes nothing."""
 
+import errno
+import os
 import socket
 import sqlite3
 import stat
@@ -26,17 +28,39 @@ def examine(core: Core, plugins: Plugins) -> list[Finding]:
     """Everything that was looked at, in order."""
     loaded = [plugin.name for plugin in plugins.list_all() if plugin.state == "loaded"]
     findings = [Finding("plugins", True, f"{len(loaded)} loaded: {', '.join(loaded)}"), _port(core)]
-    if not core.data_dir.is_dir():
-        return [*findings, Finding("data", True, f"{core.data_dir} is not there yet; `bytebrew serve` makes it")]
-    return [*findings, *_rights(core.data_dir), *_database(core.data_dir)]
+    data = core.data_dir
+    if barred := _barred(data):
+        return [*findings, barred]
+    if not data.exists():
+        return [*findings, Finding("data", True, f"{data} is not there yet; `bytebrew serve` makes it")]
+    return [*findings, *_rights(data), *_database(data)]
 
 
 def _port(core: Core) -> Finding:
+    where = f"{core.host}:{core.port}"
     with closing(socket.socket(socket.AF_INET6 if ":" in core.host else socket.AF_INET)) as probe:
-        probe.settimeout(1)
-        taken = probe.connect_ex((core.host, core.port)) == 0
-    words = "something listens there: a running engine, or choose another BYTEBREW_PORT" if taken else "free"
-    return Finding("port", True, f"{core.host}:{core.port} {words}")
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((core.host, core.port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                words = "something listens there: a running engine, or choose another BYTEBREW_PORT"
+                return Finding("port", True, f"{where} {words}")
+            words = f"cannot be listened on ({error.strerror}); choose another BYTEBREW_HOST or BYTEBREW_PORT"
+            return Finding("port", False, f"{where} {words}")
+    return Finding("port", True, f"{where} free")
+
+
+def _barred(data: Path) -> Finding | None:
+    """What keeps this user from writing to the data folder, or from making it."""
+    folder = next(path for path in (data, *data.absolute().parents) if os.access(path, os.F_OK))
+    if not folder.is_dir():
+        return Finding("data", False, f"{folder} is no folder; choose another BYTEBREW_DATA_DIR")
+    for path in (folder, data / "bytebrew.db", data / "engine.lock"):
+        if not os.access(path, os.R_OK | os.W_OK) and (path == folder or path.exists()):
+            words = f"this user cannot read and write {path}; see to its owner, its rights and its disk"
+            return Finding("data", False, f"{words}, or choose another BYTEBREW_DATA_DIR")
+    return None
 
 
 def _rights(data: Path) -> Iterator[Finding]:

@@ -1,8 +1,6 @@
-"""The OpenAPI 3.1 document and its page, made from the routes and their structs."""
+"""The OpenAPI 3.1 document, made from the routes and their structs."""
 
-import base64
-import hashlib
-import html
+import inspect
 import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
@@ -10,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from bytebrew import errors, events
+from bytebrew import errors, events, page
 from bytebrew.api import Parameter, Reply, Request, Route
 
 _IN_PATH = re.compile(r"\{(\w+)(?::\w+)?\}")  # as Starlette writes them, with a converter or without
@@ -57,15 +55,21 @@ _HEADERS = {
     "Retry-After": "seconds to wait before trying again",
     "WWW-Authenticate": "the challenge of RFC 6750",
     "X-Session-Id": "the session whose events these are",
+    "X-Turn-Id": "the turn that answers the message",
 }
 
 
 class Error(msgspec.Struct, omit_defaults=True):
-    """The one shape of every refusal; `details` are there where the request itself is at fault."""
+    """The one shape of every refusal; `details` are there where the request itself is at fault.
+
+    In a configuration file they have `line` and `column` too; `session_id` and `turn_id` are those of a failed chat.
+    """
 
     error: str
     message: str
     details: tuple[errors.Detail, ...] = ()
+    session_id: str = ""
+    turn_id: str = ""
 
 
 def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
@@ -111,6 +115,8 @@ def _portable(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     found = {key: _portable(one) for key, one in schema.items()}
+    if isinstance(words := found.get("description"), str):
+        found["description"] = inspect.cleandoc(words)
     if isinstance(pattern := found.get("pattern"), str):
         found["pattern"] = pattern.replace(r"\Z", "$")  # ECMA-262 has no \Z; its $ is the very end
     if isinstance(target := found.get("$ref"), str):
@@ -158,7 +164,7 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": f"{route.method.lower()}_{_NO_NAME.sub('_', route.path.removeprefix('/api/v1/')).strip('_')}",
         "summary": route.summary,
-        "description": (route.run.__doc__ or "").strip(),
+        "description": inspect.cleandoc(route.run.__doc__ or ""),
         "tags": [route.path.removeprefix("/api/v1/").partition("/")[0]],
         "responses": _responses(route, schema_of),
     }
@@ -190,8 +196,10 @@ def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
         content["application/json"] = {"schema": schema_of[id(route.answer)]}
     headers = ["X-Request-Id"]
     if route.streams:
-        content["text/event-stream"] = {"schema": {"oneOf": [_event(kind, schema_of) for kind in EVENTS]}}
-        headers.append("X-Session-Id")
+        known = [_event({"const": kind.name}, schema_of[id(kind)]) | {"title": kind.name} for kind in EVENTS]
+        others = _TEXT | {"not": {"enum": [kind.name for kind in EVENTS]}}
+        content["text/event-stream"] = {"schema": {"oneOf": [*known, _event(others, {}) | {"title": "a tool's own"}]}}
+        headers += ["X-Session-Id", "X-Turn-Id"] if route.method == "POST" else ["X-Session-Id"]
     answer = {"description": route.summary, "headers": _told(*headers)} | ({"content": content} if content else {})
     found: dict[int, dict[str, Any]] = {route.status: answer}
     for status in _refusals(route):
@@ -231,52 +239,10 @@ def _told(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def _event(kind: type[events.Event], schema_of: dict[int, Any]) -> dict[str, Any]:
+def _event(name: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """One event of a stream: before OpenAPI 3.2 the schema of a stream is that of each of its events."""
-    data = _TEXT | {"contentMediaType": "application/json", "contentSchema": schema_of[id(kind)]}
-    properties = {"id": _TEXT, "event": {"const": kind.name}, "data": data}
-    return {"type": "object", "title": kind.name, "properties": properties, "required": ["event", "data"]}
-
-
-_STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
-:root{color-scheme:light dark}
-summary{cursor:pointer;padding:.2rem 0}code{font-family:ui-monospace,monospace}b{display:inline-block;min-width:4.5rem}
-pre{overflow:auto;padding:.5rem;border:1px solid #8884;border-radius:.4rem}small{opacity:.7}"""
-_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
-)
-
-
-def page(described: dict[str, Any]) -> str:
-    """The document as a page that needs no script and no other host."""
-    parts = [f"<h1>{html.escape(described['info']['title'])} {html.escape(described['info']['version'])}</h1>"]
-    parts.append(
-        f"<p>{html.escape(described['info']['description'])} <a href='/api/v1/openapi.json'>openapi.json</a></p>"
-    )
-    tag = ""
-    for path, methods in described["paths"].items():
-        for method, operation in methods.items():
-            if operation["tags"][0] != tag:
-                tag = operation["tags"][0]
-                parts.append(f"<h2>{html.escape(tag)}</h2>")
-            parts.append(_entry(path, method, operation))
-    parts.append("<h2>Shapes</h2>")
-    for name, schema in sorted(described["components"]["schemas"].items()):
-        text = msgspec.json.format(msgspec.json.encode(schema)).decode()
-        parts.append(f"<details id='{html.escape(name)}'><summary><code>{html.escape(name)}</code></summary>")
-        parts.append(f"<pre>{html.escape(text)}</pre></details>")
-    return f"<!doctype html><meta charset=utf-8><title>ByteBrew API</title><style>{_STYLE}</style>{''.join(parts)}"
-
-
-def _entry(path: str, method: str, operation: dict[str, Any]) -> str:
-    scope = operation.get("x-scope", "public")
-    text = msgspec.json.format(msgspec.json.encode(operation)).decode()
-    summary = html.escape(operation["summary"])
-    return (
-        f"<details><summary><b>{method.upper()}</b><code>{html.escape(path)}</code> {summary} "
-        f"<small>{html.escape(scope)}</small></summary><p>{html.escape(operation['description'])}</p>"
-        f"<pre>{html.escape(text)}</pre></details>"
-    )
+    data = _TEXT | {"contentMediaType": "application/json", "contentSchema": schema}
+    return {"type": "object", "properties": {"id": _TEXT, "event": name, "data": data}, "required": ["event", "data"]}
 
 
 def routes(described: Sequence[Route], version: str) -> tuple[Route, ...]:
@@ -288,7 +254,7 @@ def routes(described: Sequence[Route], version: str) -> tuple[Route, ...]:
 
     async def get_page(request: Request[None]) -> Reply:
         """The document as a page for people."""
-        headers = {"content-type": "text/html; charset=utf-8", "content-security-policy": _POLICY}
+        headers = {"content-type": "text/html; charset=utf-8", "content-security-policy": page.POLICY}
         return Reply(body=shown, headers=headers)
 
     own = (
@@ -310,5 +276,5 @@ def routes(described: Sequence[Route], version: str) -> tuple[Route, ...]:
         ),
     )
     whole = document((*described, *own), version)
-    raw, shown = msgspec.json.encode(whole), page(whole).encode()
+    raw, shown = msgspec.json.encode(whole), page.written(whole).encode()
     return own

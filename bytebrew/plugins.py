@@ -1,8 +1,11 @@
 """Plugins: found through entry points, blocked by name, loaded, and asked for what they declare."""
 
 import difflib
+import importlib
 import inspect
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, distributions, entry_points
@@ -13,7 +16,10 @@ import pluggy
 from msgspec import Struct
 
 from bytebrew import hookspecs
+from bytebrew.api import Route
+from bytebrew.auth import SCOPES
 from bytebrew.errors import BootError, SettingsError
+from bytebrew.providers import Provider
 from bytebrew.settings import Core, Row, rows
 
 T = TypeVar("T")
@@ -21,6 +27,23 @@ T = TypeVar("T")
 GROUP = "bytebrew"
 HANDED_IN = "handed in"
 CORE = "core"
+NO_PLUGINS = ("<", f"{Path(__file__).parent}{os.sep}", f"{Path(importlib.__file__).parent}{os.sep}")
+"""How the files of a trace begin that are no plugin's."""
+OWN = {
+    "register_tools": ("run", "input_schema", "description"),
+    "register_toolsets": ("tools",),
+    "register_auth_modes": ("authenticate",),
+    "register_config_sections": ("export", "put", "delete"),
+}
+"""What a thing must have of its own, beyond its base class."""
+AWAITED = {
+    "register_tools": "run",
+    "register_toolsets": "tools",
+    "register_auth_modes": "authenticate",
+    "register_guards": "",
+    "register_routes": "run",
+}
+"""Which attribute of a thing must be an async function; with none, the thing itself."""
 
 
 class Plugin(Struct, frozen=True, kw_only=True):
@@ -85,13 +108,15 @@ class Plugins:
             def register(thing: Any) -> None:
                 if not isinstance(thing, kind):
                     raise TypeError(f"it registers {thing!r}, which is no {kind.__name__}")
+                _check(hook, thing)
                 take(name, thing)
 
             return register
 
         for name, implementation in self.implementations(hook):
             with self._blamed(name, hook):
-                implementation(register=registering(name), **given)
+                if implementation(register=registering(name), **given) is not None:
+                    raise TypeError("it answers something: call register with each thing, and answer nothing")
 
     def tables(self) -> list[type[Struct]]:
         """The settings tables of the core and of every plugin; no variable is in two of them."""
@@ -99,6 +124,8 @@ class Plugins:
         variables: Registry[Row] = Registry("setting")
 
         def take(owner: str, table: type[Struct]) -> None:
+            if not issubclass(table, Struct):
+                raise TypeError(f"it registers {table!r}, which is no Struct")
             for row in rows([table]):
                 variables.add(owner, row.variable, row)
             found.append(table)
@@ -111,7 +138,10 @@ class Plugins:
         """Lets every plugin add its subcommands."""
         for name, implementation in self.implementations("register_commands"):
             with self._blamed(name, "register_commands"):
+                before = dict(cli.commands)
                 implementation(cli=cli)
+                if taken := [one for one, command in before.items() if cli.commands.get(one) is not command]:
+                    raise TypeError(f"there is a command '{taken[0]}' already")
 
     def load(self, disabled: Sequence[str], folder: Path | None, extra: Iterable[tuple[str, object]] = ()) -> None:
         """Loads every plugin that is installed, lies in the folder or is handed in, but for the disabled ones."""
@@ -132,8 +162,10 @@ class Plugins:
                     self._register(name, self._sources[name].load())
 
     def _register(self, name: str, plugin: object) -> None:
+        for hook in dir(plugin):
+            if self._pluggy.parse_hookimpl_opts(plugin, hook):
+                self._check_arguments(hook, getattr(plugin, hook))
         self._pluggy.register(plugin, name)
-        self._pluggy.check_pending()
         callers = self._pluggy.get_hookcallers(plugin) or []
         if not callers:
             raise TypeError("it implements no hook: mark its functions with @bytebrew.hookimpl")
@@ -147,15 +179,25 @@ class Plugins:
                 if inspect.iscoroutinefunction(one.function) is not observing:
                     raise TypeError(f"{caller.name} must {'' if observing else 'not '}be an async function")
 
+    def _check_arguments(self, hook: str, function: Callable[..., Any]) -> None:
+        known = {name: caller.spec.argnames for name, caller in vars(self._pluggy.hook).items() if caller.spec}
+        if hook not in known:
+            near = difflib.get_close_matches(hook, known, 1)
+            raise TypeError(f"there is no hook '{hook}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+        for name, parameter in inspect.signature(function).parameters.items():
+            strange = name not in known[hook] or parameter.kind != parameter.POSITIONAL_OR_KEYWORD
+            if strange and parameter.default is parameter.empty:
+                raise TypeError(f"{hook} has no argument '{name}'; it may take {', '.join(known[hook])}")
+
     @contextmanager
     def _blamed(self, name: str, where: str) -> Iterator[None]:
         try:
             yield
         except BootError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             distribution, version, _ = self._sources[name]
-            words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            words = f"{type(error).__name__}: {' '.join(str(error).split())}{place(error)}"
             raise BootError(f"plugin {name} (of {distribution} {version}) failed in {where}: {words}") from error
 
 
@@ -170,11 +212,41 @@ class Registry(dict[str, T], Generic[T]):
     def add(self, owner: str, name: str, thing: T) -> None:
         """Takes a thing, or raises BootError that names both plugins."""
         if not name:
-            raise BootError(f"plugin {owner} registers a {self._noun} without a name")
+            raise BootError(f"plugin {owner} has no name for its {self._noun}")
         if name in self:
             raise BootError(f"plugins {self._owners[name]} and {owner} both register the {self._noun} '{name}'")
         self[name] = thing
         self._owners[name] = owner
+
+
+def place(error: BaseException) -> str:
+    """` (file:line)` of the code outside the engine that an error came out of, to follow its words; or nothing."""
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(NO_PLUGINS)]
+    lines = [one.lineno for one in frames if one.filename == frames[0].filename]
+    return f" ({Path(frames[0].filename).name}:{lines[-1]})" if lines else ""
+
+
+def _check(hook: str, thing: Any) -> None:
+    """Raises TypeError for what would otherwise fail in the middle of somebody's request."""
+    kind, base = type(thing), hookspecs.DECLARING[hook]
+    for name in OWN.get(hook, ()):
+        if name not in getattr(thing, "__dict__", ()) and getattr(kind, name, None) is getattr(base, name, None):
+            raise TypeError(f"{kind.__name__} has no '{name}'")
+    if hook in AWAITED:
+        function = inspect.unwrap(thing if hook == "register_guards" else getattr(thing, AWAITED[hook]))
+        if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(function.__call__)):
+            raise TypeError(f"{getattr(function, '__qualname__', function)} must be an async function")
+    if isinstance(thing, Provider):
+        if kind.stream is Provider.stream and kind.embed is Provider.embed:
+            raise TypeError(f"{kind.__name__} has no 'stream'")
+        function = inspect.unwrap(thing.stream)
+        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+            raise TypeError(f"{kind.__name__}.stream must be an async generator: `async def` with `yield`")
+    if isinstance(thing, Route):
+        if not (thing.path.startswith("/") and thing.method.isupper()):
+            raise TypeError(f"'{thing.method} {thing.path}' is no route; write it like 'GET /api/v1/dice'")
+        if thing.scope is not None and thing.scope not in SCOPES:
+            raise TypeError(f"{thing.path}: '{thing.scope}' is not a scope; the scopes are {', '.join(SCOPES)}")
 
 
 def _by_name(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ from bytebrew.events import MessageDelta
 from bytebrew.http import Http
 from bytebrew.messages import Message, ModelRequest, ToolCall, ToolSpec
 from bytebrew.notation import Duration
+from bytebrew.plugins import place
 from bytebrew.providers import Provider, ProviderEvent, stream_answer
 from bytebrew.settings import Core
 
@@ -177,7 +178,9 @@ class Trial(NamedTuple):
         except ProviderError as failure:
             return Outcome(events, failure, [])
         except Exception as error:
-            words = f"{type(error).__name__} came out of the provider, where only ProviderError may: {error}"
+            words = (
+                f"{type(error).__name__} came out of the provider, where only ProviderError may: {error}{place(error)}"
+            )
             raise AssertionError(words) from error
         return Outcome(events, None, [])
 

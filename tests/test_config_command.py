@@ -30,10 +30,9 @@ def test_the_example_is_valid_and_goes_round_offline(tmp_path: Path, settings: d
     assert checked.returncode == 0, checked.stderr
     assert "2 models" in checked.stdout
     assert f"warning: {SHOP}:7:3: $.models.large: The variable OPENROUTER_API_KEY holds a credential" in checked.stderr
-    assert run("config", "export", settings=settings).stdout.count("\n") == 2
     differs = run("config", "diff", str(SHOP), settings=settings)
     assert "+ models large\n" in differs.stdout
-    assert run("config", "export", settings=settings).stdout.count("\n") == 2
+    assert not (tmp_path / "data").exists()
     assert run("config", "import", str(SHOP), settings=settings).stdout == differs.stdout
     first = run("config", "export", settings=settings).stdout
     assert "api_key: ${OPENROUTER_API_KEY}" in first
@@ -52,8 +51,8 @@ def test_every_problem_is_on_a_line_with_its_place(command: str, tmp_path: Path,
     file.write_text(BROKEN)
     told = run("config", command, str(file), settings=settings)
     assert told.returncode == 1
-    assert told.stderr.splitlines() == [
-        "Error: nothing was changed",
+    assert told.stderr.splitlines()[-3:] == [
+        "Error: nothing was changed" if command == "import" else f"Error: {file} does not fit",
         f"{file}:3:5: $.agents.a.max_stps: there is no field 'max_stps'; did you mean 'max_steps'?",
         f"{file}:4:16: $.agents.a.max_steps: Expected `int` <= 500",
     ]
@@ -82,18 +81,33 @@ def test_the_same_against_a_running_engine(tmp_path: Path, settings: dict[str, s
             text == httpx.get(f"{engine.url}/api/v1/config/export", headers={"Authorization": f"Bearer {ADMIN}"}).text
         )
         checked = run("config", "validate", "--url", engine.url, str(file), settings=remote)
-        assert checked.stdout == f"{file} is valid: 1 agents\n"
+        assert checked.stdout == f"{file} is valid: 1 agent\n"
         told = run("config", "import", "--url", engine.url, str(broken), settings=remote)
         assert f"{broken}:4:16: $.agents.a.max_steps: Expected `int` <= 500" in told.stderr
         refused = run("config", "export", "--url", engine.url, settings=remote | {"BYTEBREW_TOKEN": "bb_no"})
         assert (refused.returncode, refused.stderr) == (
             1,
-            f"bytebrew: {engine.url} answered 401: Invalid or expired API token\n",
+            f"bytebrew: {engine.url} answered 401: Invalid or expired API token; "
+            "the token is read from BYTEBREW_TOKEN\n",
         )
         assert not (tmp_path / "none").exists()
     gone = run("config", "export", "--url", engine.url, settings=remote)
     assert gone.returncode == 1
     assert f"bytebrew: {engine.url} cannot be reached" in gone.stderr
+
+
+def test_what_a_command_makes_it_tells_and_an_export_makes_nothing(tmp_path: Path, settings: dict[str, str]) -> None:
+    told = run("config", "export", settings=settings)
+    assert (told.returncode, told.stdout) == (1, "")
+    database = tmp_path / "data/bytebrew.db"
+    words = f"there is no database at {database}; set BYTEBREW_DATA_DIR to the engine's data folder"
+    assert told.stderr == f"bytebrew: {words}\n"
+    assert not (tmp_path / "data").exists()
+    (tmp_path / "config.yaml").write_text("agents: {a: {}}")
+    for words in (f"bytebrew: {database} is new; BYTEBREW_DATA_DIR names another data folder\n", ""):
+        told = run("config", "import", str(tmp_path / "config.yaml"), settings=settings)
+        assert told.returncode == 0
+        assert told.stderr.partition("warning")[0] == words
 
 
 @pytest.mark.parametrize("command", ["validate", "diff"])
@@ -124,9 +138,9 @@ def test_a_file_that_is_too_long_is_not_read(command: str, tmp_path: Path, setti
     file = tmp_path / "config.yaml"
     file.write_text("a: b\n" * 2_000_000)
     told = run("config", command, str(file), settings=settings)
-    assert (told.returncode, told.stderr) == (
+    assert (told.returncode, told.stderr.splitlines()[-1]) == (
         1,
-        f"bytebrew: {file} is longer than the 1048576 bytes of BYTEBREW_MAX_BODY_BYTES\n",
+        f"bytebrew: {file} is longer than the 1048576 bytes of BYTEBREW_MAX_BODY_BYTES",
     )
 
 
@@ -172,12 +186,27 @@ def test_what_is_no_engine_is_told_in_words(tmp_path: Path) -> None:
         assert (told.returncode, told.stderr.count("\n")) == (1, 1)
         assert told.stderr.startswith("bytebrew: that is no answer of a ByteBrew engine: ")
         server.shutdown()
-    for wrong in ("localhost:8443", "ftp://a.example", "http://"):
+    for wrong in ("localhost:8443", "ftp://a.example", "http://", "http://a.example:port", "http://[::1"):
         told = run("config", "export", "--url", wrong)
         assert told.returncode == 2
-        assert "--url takes an http or https URL" in told.stderr
-    told = run("config", "export", "--url", "http://a.example:port")
-    assert (told.returncode, told.stderr.count("\n")) == (1, 1)
+        assert told.stderr == "bytebrew: --url takes an http or https URL, such as http://127.0.0.1:8443\n"
+
+
+@pytest.mark.parametrize("token", ["bb_two\nlines", "bb_日本"], ids=["lines", "letters"])
+def test_a_token_that_no_header_takes_is_a_bad_setting_and_is_not_shown(token: str) -> None:
+    told = run("config", "export", "--url", "http://127.0.0.1:1", settings={"BYTEBREW_TOKEN": token})
+    assert told.returncode == 2
+    assert told.stderr.startswith("bytebrew: BYTEBREW_TOKEN: ")
+    assert "bb_" not in told.stderr
+
+
+def test_what_a_terminal_cannot_show_is_escaped(tmp_path: Path, settings: dict[str, str]) -> None:
+    file = tmp_path / "config.yaml"
+    for text in ("a", "日本"):
+        file.write_text(f"agents: {{a: {{system: {text}}}}}", encoding="utf-8")
+        told = run("config", "import", str(file), settings=settings | {"PYTHONIOENCODING": "latin-1"})
+        assert told.returncode == 0, told.stderr
+    assert 'system: "a" -> "\\u65e5\\u672c"' in told.stdout
 
 
 def test_serve_takes_in_its_configuration_at_every_boot(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """What `bytebrew doctor` finds, in good health and in bad."""
 
+import os
+import shutil
 import socket
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -12,12 +15,12 @@ from bytebrew.config import NewModel
 from bytebrew.store import models
 from bytebrew.testing import ScriptedProvider, engine, providing
 
-from .commands import run
+from .commands import BYTEBREW, environment, run
 
 
 def doctor(data: Path, **settings: str) -> tuple[int, dict[str, tuple[str, str]]]:
     """Its exit code, and by what was looked at: `ok` or `BAD`, and its words."""
-    done = run("doctor", settings={"BYTEBREW_DATA_DIR": str(data), "BYTEBREW_PORT": "1", **settings})
+    done = run("doctor", settings={"BYTEBREW_DATA_DIR": str(data), "BYTEBREW_PORT": "0", **settings})
     assert done.stderr == ""
     found: dict[str, tuple[str, str]] = {}
     for line in done.stdout.splitlines():
@@ -71,6 +74,37 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         _, found = doctor(tmp_path, BYTEBREW_PORT=str(taken.getsockname()[1]))
     assert "something listens there" in found["port"][1]
     assert doctor(tmp_path)[1]["port"][1].endswith("free")
+
+
+def test_an_address_that_is_not_this_machines_is_a_fault(tmp_path: Path) -> None:
+    code, found = doctor(tmp_path / "data", BYTEBREW_HOST="192.0.2.1")
+    assert code == 1
+    assert found["port"] == (
+        "BAD",
+        "192.0.2.1:0 cannot be listened on (Cannot assign requested address); "
+        "choose another BYTEBREW_HOST or BYTEBREW_PORT",
+    )
+
+
+@pytest.mark.parametrize("where", ["data", "data/bytebrew.db"])
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="rights do not bind root")
+def test_what_this_user_cannot_write_is_a_fault_and_nothing_to_restore(where: str, data: Path) -> None:
+    barred = data.parent / where
+    barred.chmod(0o500)
+    bound = [] if os.geteuid() else ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
+    settings = {"BYTEBREW_DATA_DIR": str(data), "BYTEBREW_PORT": "0"}
+    done = subprocess.run([*bound, *BYTEBREW, "doctor"], env=environment(settings), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"BAD data: this user cannot read and write {barred}; see to its owner, its rights and" in done.stdout
+    assert "backup" not in done.stdout
+
+
+def test_a_file_in_the_place_of_the_data_folder_is_a_fault(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for data in (file, file / "data"):
+        code, found = doctor(data)
+        assert (code, found["data"]) == (1, ("BAD", f"{file} is no folder; choose another BYTEBREW_DATA_DIR"))
 
 
 @pytest.mark.parametrize(

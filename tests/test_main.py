@@ -259,17 +259,20 @@ def test_tokens_are_made_listed_and_revoked_at_once(running: bool, tmp_path: Pat
     settings = {"BYTEBREW_DATA_DIR": str(tmp_path)}
 
     def token(*arguments: str) -> str:
+        fresh = not (tmp_path / "bytebrew.db").exists()
         done = run("token", *arguments, settings=settings)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, "bytebrew.db is new; BYTEBREW_DATA_DIR" in done.stderr) == (0, fresh)
         return done.stdout
 
     def work(status: Callable[[str], int | None]) -> None:
-        new = token("create", "phone", "--scope", "chat", "--scope", "models:read", "--schema", "demo").strip()
+        until = ("--expires", "2099-01-31T00:00:00Z")
+        new = token("create", "phone", "--scope", "chat", "--scope", "tasks", "--schema", "demo", *until).strip()
         assert (len(new), new[:3]) == (67, "bb_")
         assert status(new) in (200, None)
         rows = [line for line in token("list").splitlines() if " phone " in line]
         assert len(rows) == 1
-        assert "chat,models:read" in rows[0]
+        assert "chat,tasks" in rows[0]
+        assert rows[0].endswith("  until 2099-01-31T00:00:00.000000Z  for demo")
         assert new not in rows[0]
         token("revoke", "phone" if running else rows[0].split()[0])
         assert status(new) in (401, None)
@@ -279,7 +282,7 @@ def test_tokens_are_made_listed_and_revoked_at_once(running: bool, tmp_path: Pat
         work(lambda token: None)
         return
     with serving(tmp_path) as engine:
-        url = f"{engine.url}/api/v1/models"
+        url = f"{engine.url}/api/v1/tasks"
         work(lambda token: httpx.get(url, headers={"Authorization": f"Bearer {token}"}).status_code)
 
 
@@ -296,17 +299,43 @@ async def test_a_token_that_was_made_before_the_first_start_works(tmp_path: Path
         (("create", "x", "--scope", "dance"), 1, "'dance' is not a scope; the scopes are " + ", ".join(SCOPES)),
         (("create", "", "--scope", "chat"), 2, "`str` of length >= 1 - at `$.name`"),
         (("create", "x", "--scope", "chat", "--schema", "No Such Name"), 2, "$.schemas"),
-        (("create", "x", "--scope", "chat", "--expires", "soon"), 1, "'soon' is not a time"),
+        (("create", "x", "--scope", "chat", "--expires", "soon"), 1, "'soon' is not a time; write a time like 2027"),
+        (("create", "\udcff", "--scope", "chat"), 2, r"'\udcff' is no text in UTF-8"),
         (("revoke", "nobody"), 1, "There is no token 'nobody'"),
     ],
 )
 def test_a_token_that_cannot_be_is_told_in_words(
     arguments: tuple[str, ...], code: int, words: str, tmp_path: Path
 ) -> None:
-    done = run("token", *arguments, settings={"BYTEBREW_DATA_DIR": str(tmp_path)})
+    settings = {"BYTEBREW_DATA_DIR": str(tmp_path)}
+    run("token", "create", "first", "--scope", "chat", settings=settings)
+    done = run("token", *arguments, settings=settings)
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("token", "list"), ("token", "revoke", "x")], ids=["list", "revoke"])
+def test_a_command_that_can_only_look_makes_no_data_folder(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = run(*arguments, settings={"BYTEBREW_DATA_DIR": str(tmp_path / "data")})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "set BYTEBREW_DATA_DIR to the engine's data folder" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_name_of_a_token_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    settings = {"BYTEBREW_DATA_DIR": str(tmp_path)}
+    run("token", "create", "a\x1b[31mb\nc – d", "--scope", "chat", settings=settings)
+    assert r"  a\x1b[31mb\nc – d  " in run("token", "list", settings=settings).stdout
+
+
+def test_a_closed_standard_output_is_no_fault(tmp_path: Path) -> None:
+    command = f"exec {shlex.join(BYTEBREW)} serve --port 0 --data {shlex.quote(str(tmp_path))} <&- >&-"
+    with subprocess.Popen(["bash", "-c", command], env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert process.stderr.readline() == "Say hello:\n"
+        process.terminate()
+        assert (process.wait(30), "draining" in process.stderr.read()) == (0, True)
 
 
 def test_a_name_is_taken_until_its_token_is_revoked(tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ async def test_every_event_is_described_where_a_chat_streams() -> None:
     chat = (await document())["paths"]["/api/v1/schemas/{name}/chat"]["post"]
     stream = chat["responses"]["200"]["content"]["text/event-stream"]
     kinds = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)}
-    told = {one["properties"]["event"]["const"] for one in stream["schema"]["oneOf"]}
+    *known, others = (one["properties"]["event"] for one in stream["schema"]["oneOf"])
+    told = {one["const"] for one in known}
+    assert others == {"type": "string", "not": {"enum": [kind.name for kind in EVENTS]}}
     assert told == {kind.name for kind in kinds - {events.Event}} == {kind.name for kind in EVENTS}
 
 
@@ -107,6 +109,40 @@ async def test_an_answer_is_what_the_document_says() -> None:
     async with served_engine() as (_, client):
         answer = (await client.get("/api/v1/health")).json()
     assert set(health["required"]) <= set(answer) <= set(health["properties"])
+
+
+async def test_the_headers_of_a_stream_are_those_that_are_told() -> None:
+    found = (await document())["paths"]
+    async with served_engine() as (_, client):
+        async with client.stream("POST", "/api/v1/schemas/demo/chat", json={"message": "Hi"}) as chat:
+            await chat.aread()
+        url = f"/api/v1/sessions/{chat.headers['x-session-id']}/events"
+        async with client.stream("GET", url) as events_again:
+            pass
+    for answer, path, method in (
+        (chat, "/api/v1/schemas/{name}/chat", "post"),
+        (events_again, "/api/v1/sessions/{id}/events", "get"),
+    ):
+        told = {name.lower() for name in found[path][method]["responses"]["200"]["headers"]}
+        assert told == {"x-session-id", "x-turn-id", "x-request-id"} & set(answer.headers)
+
+
+async def test_no_description_keeps_the_indentation_of_the_source() -> None:
+    assert not re.search(r'"description":"[^"]*\\n ', msgspec.json.encode(await document()).decode())
+
+
+async def test_the_page_says_in_words_what_a_request_takes_and_gives() -> None:
+    async with served_engine() as (_, client):
+        page = (await client.get("/docs")).text
+    chat = page.partition("<code>/api/v1/schemas/{name}/chat</code>")[2].partition("</details>")[0]
+    assert "<td>body<td><a href='#ChatRequest'>ChatRequest</a><td>application/json" in chat
+    assert "<td>200<td><a href='#ChatAnswer'>ChatAnswer</a><td>application/json" in chat
+    assert "tool_call <a href='#ToolStarted'>ToolStarted</a>, tool_result" in chat
+    assert "<td><code>Idempotency-Key</code><td>header <small>optional</small>: string" in chat
+    shape = page.partition("<div id='ChatRequest'>")[2].partition("</details>")[0]
+    assert "<td><code>message</code><td>string <small>minLength 1</small>" in shape
+    assert "<td><code>on_busy</code> <small>optional</small><td><code>interrupt</code> or <code>queue</code>" in shape
+    assert set(re.findall(r"href='#(\w+)'", page)) <= set(re.findall(r"<div id='(\w+)'>", page))
 
 
 async def test_the_page_needs_no_script_and_no_other_host() -> None:

@@ -1,5 +1,6 @@
 """Finding, blocking and refusing plugins: who is at fault is always named."""
 
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,18 @@ from typing import Annotated, Any
 import pytest
 from msgspec import Meta, Struct
 
-from bytebrew import Actor, AuthMode, CatalogProvider, Provider, hookimpl, tool
+from bytebrew import (
+    Actor,
+    AuthMode,
+    CatalogProvider,
+    ConfigSection,
+    Provider,
+    Route,
+    Tool,
+    Toolset,
+    hookimpl,
+    tool,
+)
 from bytebrew.engine import Engine
 from bytebrew.errors import BootError, SettingsError
 from bytebrew.plugins import Plugins
@@ -17,10 +29,13 @@ from bytebrew.testing import ScriptedProvider, engine, plugin, providing
 from .commands import install, run
 
 PROVIDER = """
-from bytebrew import Provider, hookimpl
+from bytebrew import Provider, Stop, hookimpl
 
 class Lake(Provider):
     type = "lake"
+
+    async def stream(self, request, http):
+        yield Stop()
 
 @hookimpl
 def register_providers(register):
@@ -93,7 +108,7 @@ def test_a_misspelt_hook_stops_the_boot(tmp_path: Path) -> None:
     done = run("plugins", settings={"BYTEBREW_PLUGINS_DIR": str(tmp_path / "more")})
     assert done.returncode == 1
     assert "plugin lake (of some-lake 1.0) failed in its module" in done.stderr
-    assert "unknown hook 'register_provider'" in done.stderr
+    assert "there is no hook 'register_provider'; did you mean 'register_providers'?" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -219,8 +234,123 @@ def test_a_settings_table_without_defaults_or_descriptions_is_refused(tmp_path: 
 
 
 def test_a_thing_without_a_name_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BootError, match="plugin duck registers a provider without a name"):
-        build(tmp_path, plugin("duck", **registering("register_providers", Provider())))
+    class Nameless(ScriptedProvider):
+        type = ""
+
+    with pytest.raises(BootError, match="plugin duck has no name for its provider"):
+        build(tmp_path, plugin("duck", **registering("register_providers", Nameless())))
+
+
+class Half(ConfigSection):
+    """Cannot be written."""
+
+    key = "half"
+    item = None
+
+    def export(self, conn: Any, engine: Any) -> Any:
+        return {}
+
+
+class Late(Toolset):
+    """Answers at once, where it is awaited."""
+
+    def tools(self, agent: Any) -> Any:
+        return []
+
+
+class Mute(Tool):
+    """Says nothing of its arguments."""
+
+    name = "mute"
+    description = ""
+
+    async def run(self, call: Any, input: Any) -> Any: ...
+
+
+class Spoken(Provider):
+    """Answers a text, where it is to yield events."""
+
+    type = "spoken"
+
+    async def stream(self, request: Any, http: Any) -> Any:  # type: ignore[override]
+        return "Hello"
+
+
+async def answers(request: Any) -> str:
+    return "quack"
+
+
+def answers_at_once(request: Any) -> str:
+    return "quack"
+
+
+def let_in(request: Any, route: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("hook", "thing", "words"),
+    [
+        ("register_config_sections", Half(), "Half has no 'put'"),
+        ("register_toolsets", Toolset(), "Toolset has no 'tools'"),
+        ("register_toolsets", Late(), r"Late.tools must be an async function"),
+        ("register_tools", Mute(), "Mute has no 'input_schema'"),
+        ("register_providers", Provider(), "Provider has no 'stream'"),
+        ("register_providers", Spoken(), "Spoken.stream must be an async generator"),
+        ("register_guards", let_in, "let_in must be an async function"),
+        ("register_routes", ("GET", "/duck", "config", answers_at_once), "answers_at_once must be an async function"),
+        ("register_routes", ("GET", "duck", None, answers), "'GET duck' is no route; write it like 'GET /api/"),
+        ("register_routes", ("get", "/duck", None, answers), "'get /duck' is no route"),
+        ("register_routes", ("GET", "/duck", "pond", answers), "/duck: 'pond' is not a scope; the scopes are chat, "),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_would_fail_at_its_first_use_stops_the_boot(hook: str, thing: Any, words: str, tmp_path: Path) -> None:
+    if isinstance(thing, tuple):
+        method, path, scope, run = thing
+        thing = Route(method=method, path=path, scope=scope, run=run, summary="")
+    with pytest.raises(BootError, match=rf"plugin duck .*failed in {hook}: TypeError: .*{words}") as caught:
+        build(tmp_path, plugin("duck", **registering(hook, thing)))
+    assert re.search(r" \(test_plugins\.py:\d+\)$", str(caught.value))
+
+
+def test_a_declaring_hook_that_answers_instead_of_registering_stops_the_boot(tmp_path: Path) -> None:
+    with pytest.raises(BootError, match=r"plugin duck .* call register with each thing"):
+        build(tmp_path, plugin("duck", register_tools=lambda register: [swim]))
+
+
+def test_the_line_of_the_plugin_that_failed_is_told(tmp_path: Path) -> None:
+    install(tmp_path / "more", "sand", "import json\n\n\ndef grains():\n    json.loads('?')\n\n\ngrains()\n")
+    with pytest.raises(BootError, match=r"plugin sand .* in its module: JSONDecodeError.* \(sand_plugin\.py:5\)"):
+        build(tmp_path, plugins_dir=str(tmp_path / "more"))
+
+
+def test_a_module_that_leaves_the_process_stops_the_boot_in_words(tmp_path: Path) -> None:
+    install(tmp_path / "more", "sand", "import sys\nsys.exit(0)\n")
+    done = run("plugins", settings={"BYTEBREW_PLUGINS_DIR": str(tmp_path / "more")})
+    assert done.returncode == 1
+    assert "plugin sand (of some-sand 1.0) failed in its module: SystemExit: 0 (sand_plugin.py:2)" in done.stderr
+
+
+def test_a_command_that_is_there_already_is_refused(tmp_path: Path) -> None:
+    source = "from bytebrew import hookimpl\n@hookimpl\ndef register_commands(cli):\n    cli.command('serve')(print)\n"
+    install(tmp_path, "duck", source)
+    done = run("--version", settings={"BYTEBREW_PLUGINS_DIR": str(tmp_path)})
+    assert (done.returncode, "there is a command 'serve' already" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("arguments", ["*register", "**register", "*, register", "register, engine"])
+def test_a_hook_that_could_not_be_called_is_told_its_arguments(arguments: str, tmp_path: Path) -> None:
+    source = f"from bytebrew import hookimpl\n@hookimpl\ndef register_tools({arguments}): ...\n"
+    install(tmp_path / "more", "sand", source)
+    with pytest.raises(BootError, match=r"register_tools has no argument .*; it may take register, settings"):
+        build(tmp_path, plugins_dir=str(tmp_path / "more"))
+
+
+def test_an_argument_with_a_default_is_the_plugins_own(tmp_path: Path) -> None:
+    def declare(register: Any, thing: Any = swim) -> None:
+        register(thing)
+
+    assert "swim" in build(tmp_path, plugin("duck", register_tools=declare)).tools
 
 
 def test_two_plugins_of_one_name_are_refused_with_their_distributions(tmp_path: Path) -> None:

@@ -1,70 +1,79 @@
-"""A conversation at the terminal: streams the answers, and resumes where a broken connection left off."""
+"""A conversation at the terminal, with httpx alone: streams the answers, and resumes where a connection broke off."""
 
 import asyncio
 import json
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 
-from bytebrew.sse import Parser, ServerSentEvent
 
-
-async def turn(client: httpx.AsyncClient, schema: str, message: str, session_id: str | None) -> str:
-    """Sends one message and prints the answer as it comes; the session's id."""
+async def turn(
+    client: httpx.AsyncClient, schema: str, message: str, session_id: str | None, last: int
+) -> tuple[str | None, int]:
+    """Sends one message and prints the answer as it comes; the session's id and the number of its last event."""
+    chat = f"/api/v1/schemas/{schema}/chat"
     body = {"message": message} | ({"session_id": session_id} if session_id else {})
-    last = "0"
-    try:
-        async with client.stream("POST", f"/api/v1/schemas/{schema}/chat", json=body) as response:
+    key = str(uuid.uuid4())  # a message that may not have arrived is sent again and counts once
+    begun = False
+    while True:
+        if begun:
+            url, resume = f"/api/v1/sessions/{session_id}/events", {"Last-Event-ID": str(last)}
+            request = client.build_request("GET", url, headers=resume)
+        else:
+            request = client.build_request("POST", chat, json=body, headers={"Idempotency-Key": key})
+        try:
+            response = await client.send(request, stream=True)
             if response.status_code != 200:
                 await response.aread()
                 raise SystemExit(response.json()["message"])
-            session_id = response.headers["x-session-id"]
-            async for event in events(response):
-                last = event.id or last
-                show(event.event, json.loads(event.data))
-            return session_id
-    except httpx.TransportError:
-        if session_id is None:
-            raise
-    async with client.stream(
-        "GET", f"/api/v1/sessions/{session_id}/events", headers={"Last-Event-ID": last}
-    ) as response:
-        async for event in events(response):
-            show(event.event, json.loads(event.data))
-            if event.event in ("done", "error"):
-                break
-    return session_id
+            begun, session_id = True, response.headers["x-session-id"]
+            async for number, event, data in events(response):
+                last = number
+                show(event, data)
+                if event in ("done", "error"):
+                    await response.aclose()
+                    return session_id, last
+        except httpx.TransportError as error:
+            print(f"\n[{type(error).__name__}; once more]", file=sys.stderr)
+        await asyncio.sleep(1)
 
 
-async def events(response: httpx.Response) -> AsyncIterator[ServerSentEvent]:
-    """The events of a stream; comments are left out."""
-    parser = Parser()
+async def events(response: httpx.Response) -> AsyncIterator[tuple[int, str, dict[str, Any]]]:
+    """Number, type and data of each event of a stream; comments are left out."""
+    rest = b""
     async for chunk in response.aiter_bytes():
-        for event in parser.feed(chunk):
-            yield event
+        *frames, rest = (rest + chunk).split(b"\n\n")
+        for frame in frames:
+            if not frame.startswith(b":"):
+                fields = dict(line.split(b": ", 1) for line in frame.split(b"\n"))
+                yield int(fields.get(b"id", b"0")), fields[b"event"].decode(), json.loads(fields[b"data"])
 
 
-def show(kind: str, data: dict[str, Any]) -> None:
+def show(event: str, data: dict[str, Any]) -> None:
     """Prints deltas as they are and says the rest in a line."""
-    if kind == "message_delta":
+    if event == "message_delta":
         print(data["content"], end="", flush=True)
-    elif kind == "tool_call":
+    elif event == "tool_call":
         print(f"\n[{data['tool']} {json.dumps(data['input'])}]")
-    elif kind == "error":
+    elif event == "error":
         print(f"\n[{data['code']}: {data['message']}]")
-    elif kind == "done":
+    elif event == "done":
         print()
 
 
 async def main() -> None:
-    """Usage: chat.py URL TOKEN SCHEMA."""
+    """Usage: chat.py URL TOKEN SCHEMA, and a message on each line of standard input."""
+    if len(sys.argv) != 4:
+        raise SystemExit(main.__doc__)
     url, token, schema = sys.argv[1:]
-    session_id = None
-    async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=None) as client:
+    session_id, last = None, 0
+    async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client:
         for line in sys.stdin:
-            session_id = await turn(client, schema, line.strip(), session_id)
+            if message := line.strip():
+                session_id, last = await turn(client, schema, message, session_id, last)
 
 
 if __name__ == "__main__":

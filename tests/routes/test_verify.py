@@ -10,7 +10,7 @@ import pytest
 from bytebrew.breaker import Breaker
 from bytebrew.engine import Engine
 from bytebrew.events import MessageDelta
-from bytebrew.providers import Capabilities, Provider
+from bytebrew.providers import Capabilities
 from bytebrew.store import models
 from bytebrew.testing import ScriptedProvider, providing, served_engine
 from tests.upstream import STREAM, Act, Upstream, data, refused, streamed, upstream
@@ -170,7 +170,7 @@ async def test_verification_neither_waits_for_a_breaker_nor_counts_for_one() -> 
 
 
 async def test_a_model_that_is_not_there_is_a_404_and_one_without_its_plugin_a_422() -> None:
-    class Gone(Provider):
+    class Gone(ScriptedProvider):
         type = "gone"
 
     async with served_engine(providing(Gone())) as (engine, client):
