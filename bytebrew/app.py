@@ -18,6 +18,7 @@ from bytebrew import actions, cors, transports
 from bytebrew.access import require, while_live
 from bytebrew.api import ANYONE, Reply, Request, Route, Stream
 from bytebrew.errors import (
+    BootError,
     Detail,
     Draining,
     EngineError,
@@ -34,7 +35,7 @@ from bytebrew.events import ErrorEvent
 from bytebrew.idempotency import HEADER, Keys
 from bytebrew.logs import trace_id
 from bytebrew.notation import new_id
-from bytebrew.wording import told
+from bytebrew.wording import refused
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -71,7 +72,7 @@ class Application:
         for route in routes:
             methods = by_path.setdefault(route.path, {})
             if route.method in methods:
-                raise ValueError(f"{route.method} {route.path} is routed twice")
+                raise BootError(f"{route.method} {route.path} is there twice; a plugin's route takes another path")
             methods[route.method] = route
         keys = {path.rpartition("/{")[0]: path.rpartition("/{")[2][:-1] for path in by_path if path.endswith("}")}
         endpoints = {path: Endpoint(engine, methods, keys.get(path, "id")) for path, methods in by_path.items()}
@@ -239,7 +240,7 @@ class Endpoint:
             fields = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
             return msgspec.convert(_canonical(fields, route.aliases), route.body)
         except msgspec.ValidationError as error:
-            raise _invalid(told(str(error), route.body)) from error
+            raise refused(error, route.body) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidRequest(f"The body is not JSON: {error}", details=[Detail("$", str(error))]) from error
 
@@ -271,15 +272,6 @@ def _canonical(fields: dict[str, Any], aliases: Mapping[str, str]) -> dict[str, 
             raise InvalidRequest(f"{alias} and {name} are one field; send one of them", details=details)
         fields[name] = fields.pop(alias)
     return fields
-
-
-def _invalid(said: str) -> InvalidRequest:
-    words, _, at = said.partition(" - at `")
-    path = at.removesuffix("`") or "$"
-    if words.startswith(("Object contains unknown field `", "Object missing required field `")):
-        path = f"{path}.{words.split('`')[1]}"
-    path, words = path[:300], words[:300]  # either may quote the client
-    return InvalidRequest(f"{path}: {words}", details=[Detail(path, words)])
 
 
 async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:

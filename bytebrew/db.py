@@ -245,11 +245,16 @@ def backup(source: Path, target: Path) -> None:
         raise BootError(f"there is no database at {source}; set BYTEBREW_DATA_DIR to the engine's data folder")
     try:
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except OSError as error:
+        words = "it is there already; choose another name" if isinstance(error, FileExistsError) else error.strerror
+        raise BootError(f"cannot write the backup {target}: {words}") from error
+    try:
         with closing(sqlite3.connect(source, timeout=60)) as from_, closing(sqlite3.connect(target)) as to:
             from_.backup(to)
             to.execute("pragma journal_mode = delete")  # one file, without a log beside it
-    except (OSError, sqlite3.Error) as error:
-        raise BootError(f"cannot write the backup {target}: {error}") from error
+    except sqlite3.Error as error:
+        target.unlink(missing_ok=True)
+        raise BootError(f"cannot back up {source} to {target}: {error}") from error
 
 
 async def _open(path: Path, synchronous: str, *, read_only: bool = False) -> _Connection:

@@ -27,7 +27,7 @@ from bytebrew.hookspecs import OBSERVING, Migration, Sample
 from bytebrew.http import Http
 from bytebrew.journal import Journal
 from bytebrew.options import Option, Options
-from bytebrew.plugins import CORE, Plugins, Registry
+from bytebrew.plugins import CORE, Plugins, Registry, place
 from bytebrew.providers import Models, Price, Provider
 from bytebrew.recovery import recover
 from bytebrew.results import ReadResult
@@ -174,7 +174,8 @@ class Engine:
                 except BootError:
                     raise
                 except Exception as error:
-                    raise BootError(f"plugin {name} failed in startup: {error}") from error
+                    words = f"{type(error).__name__}: {error}{place(error)}"
+                    raise BootError(f"plugin {name} failed in startup: {words}") from error
             stack.push_async_callback(self.notify, "shutdown", engine=self)
             group = await stack.enter_async_context(anyio.create_task_group())
             await self.runner.run(group, await recover(self))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import socket
 import sys
 
@@ -30,7 +31,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         sock = socket.create_server((host, port), family=_family(host), backlog=1024)
     except OSError as error:
-        raise BootError(f"cannot listen on {host}:{port}: {error.strerror}; choose another BYTEBREW_PORT") from error
+        words = os.strerror(error.errno) if error.errno else error  # strerror has the address a second time
+        raise BootError(f"cannot listen on {host}:{port}: {words}; choose another BYTEBREW_PORT") from error
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it; asyncio leaves it off
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000))

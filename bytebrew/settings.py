@@ -76,6 +76,8 @@ class Settings:
 
     def of(self, table: type[Table]) -> Table:
         """The values of a table that was registered."""
+        if table not in self._tables:
+            raise TypeError(f"{table.__name__} was not registered with register_settings")
         return cast(Table, self._tables[table])
 
 
@@ -84,13 +86,17 @@ def rows(tables: Iterable[type[Struct]]) -> list[Row]:
     found = []
     for table in tables:
         for field in msgspec.structs.fields(table):
-            notes = [note.description for note in get_args(field.type) if isinstance(note, Meta) and note.description]
+            notes = _notes(field.type)
             value = field.default
             if value is msgspec.NODEFAULT or not notes:
                 raise TypeError(f"{table.__name__}.{field.name} needs a default and a Meta(description=...)")
             default = ",".join(value) if isinstance(value, tuple) else "" if value is None else _plain(value)
             found.append(Row(PREFIX + field.name.upper(), default, notes[0]))
     return found
+
+
+def _notes(kind: Any) -> list[str]:
+    return [note.description for note in get_args(kind) if isinstance(note, Meta) and note.description]
 
 
 def _plain(value: object) -> str:
@@ -121,18 +127,39 @@ def read(environment: Mapping[str, str], tables: Iterable[type[Struct]], *, whol
             try:
                 fields[field.name] = _convert(text, field.type)
             except (ValueError, msgspec.ValidationError) as error:
-                faults.append(f"{source}: {error}")
+                faults.append(f"{source}: {_wanted(field.type) or error}")
         values[table] = table(**fields)
     if faults and whole:
         raise SettingsError("\n".join(faults))
     return Settings(values)
 
 
-def _convert(text: str, kind: Any) -> Any:
+def _inner(kind: Any) -> msgspec.inspect.Type:
     wanted = msgspec.inspect.type_info(kind)
     while isinstance(wanted, msgspec.inspect.Metadata):
         wanted = wanted.type
-    listed = isinstance(wanted, msgspec.inspect.VarTupleType)
+    return wanted
+
+
+def _wanted(kind: Any) -> str:
+    """What fits a type, in words; the value itself may be a secret."""
+    match _inner(kind):
+        case msgspec.inspect.IntType(ge=least, le=most):
+            ends = [f" from {least}"] * (least is not None) + [f" to {most}"] * (most is not None)
+            return f"give a whole number{''.join(ends)}"
+        case msgspec.inspect.FloatType():
+            return "give a number"
+        case msgspec.inspect.BoolType():
+            return "give true or false"
+        case msgspec.inspect.LiteralType(values=values):
+            return f"give {' or '.join(map(str, values))}"
+        case msgspec.inspect.StrType(pattern=str()):
+            return f"give {_notes(kind)[0]}"
+    return ""
+
+
+def _convert(text: str, kind: Any) -> Any:
+    listed = isinstance(_inner(kind), msgspec.inspect.VarTupleType)
     value = [part.strip() for part in text.split(",") if part.strip()] if listed else text
     return msgspec.convert(value, kind, strict=False, dec_hook=_decode)
 
@@ -146,5 +173,5 @@ def _decode(kind: type, text: Any) -> Any:
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "")
+    near = difflib.get_close_matches(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], 1)
+    return f"{name} is not a setting" + (f"; did you mean {PREFIX}{near[0]}?" if near else "")

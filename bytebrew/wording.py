@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from bytebrew.errors import Detail, InvalidRequest
+
 _PATTERN = re.compile(r"Expected `str` matching regex (.+?)(?= - at `|\Z)", re.DOTALL)
 
 
@@ -15,6 +17,16 @@ def told(words: str, kind: Any) -> str:
     if found is None or (meaning := _meanings(kind).get(found[1])) is None:
         return words
     return f"Expected {meaning}{words[found.end() :]}"
+
+
+def refused(error: msgspec.ValidationError, kind: Any) -> InvalidRequest:
+    """The refusal of a body, with the path of the fault."""
+    words, _, at = told(str(error), kind).partition(" - at `")
+    path = at.removesuffix("`") or "$"
+    if words.startswith(("Object contains unknown field `", "Object missing required field `")):
+        path = f"{path}.{words.split('`')[1]}"
+    path, words = path[:300], words[:300]  # either may quote the client
+    return InvalidRequest(f"{path}: {words}", details=[Detail(path, words)])
 
 
 @cache

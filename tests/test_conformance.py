@@ -400,6 +400,26 @@ async def test_all_failures_are_told_at_once() -> None:
     assert [line.partition(":")[0] for line in str(raised.value).splitlines()] == ["usage", "request"]
 
 
+async def test_what_fails_in_every_check_is_told_once_with_the_line_of_the_provider() -> None:
+    class Raises(ShowsTheKey):
+        def stream(self, request: ModelRequest, http: Http) -> Events:
+            raise KeyError("choices")
+
+    with pytest.raises(AssertionError) as raised:
+        await provider_conformance(Raises(), WIRE)
+    first, *others = str(raised.value).splitlines()
+    assert first.startswith("text, cuts, thinking, parallel calls, ")
+    place = r"\(test_conformance\.py:\d+\)"
+    assert re.search(rf"KeyError came out of the provider, where only ProviderError may: 'choices' {place}$", first)
+    assert len(others) == 1
+    assert re.fullmatch(rf"closing: it raised KeyError\('choices'\) {place}", others[0])
+
+
+async def test_a_class_in_the_place_of_its_instance_is_told() -> None:
+    with pytest.raises(AssertionError, match=r"^text: <class .*ShowsTheKey'> is no instance of Provider$"):
+        await CHECKS[0](ShowsTheKey, WIRE)  # type: ignore[arg-type]
+
+
 async def test_a_wire_without_the_refusals_that_every_vendor_has_is_refused() -> None:
     with pytest.raises(AssertionError, match=r"^refusals: the wire has no refusal with the status 429$"):
         await provider_conformance(openai_compatible, msgspec.structs.replace(WIRE, refusals={401: WIRE.refusals[401]}))

@@ -222,5 +222,5 @@ async def test_a_backup_is_whole_while_writes_go_on(db: Database, tmp_path: Path
     assert 0 < count(copy) <= written
     copy.close()
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
-    with pytest.raises(BootError, match="exists"):
+    with pytest.raises(BootError, match="is there already"):
         backup(db.path, tmp_path / "copy.db")

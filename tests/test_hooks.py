@@ -36,8 +36,11 @@ from bytebrew import (
     hookspecs,
     tool,
 )
+from bytebrew.app import Application
 from bytebrew.engine import Engine
+from bytebrew.errors import BootError
 from bytebrew.retention import tidy
+from bytebrew.routes import every
 from bytebrew.runner import Turn
 from bytebrew.testing import (
     ScriptedProvider,
@@ -197,6 +200,15 @@ async def test_register_routes() -> None:
         assert (await client.post("/api/v1/ducks/daisy", json={"stones": 5})).status_code == 400
         assert (await client.post("/api/v1/ducks/daisy", headers={"authorization": ""})).status_code == 401
         assert (await client.get("/api/v1/ducks/daisy")).status_code == 405
+
+
+async def test_a_route_that_is_there_already_is_told() -> None:
+    async def health(request: Request[None]) -> None: ...
+
+    route = Route(method="GET", path="/api/v1/health", scope=None, run=health, summary="Again")
+    async with engine(plugin(register_routes=lambda register, engine: register(route))) as running:
+        with pytest.raises(BootError, match="GET /api/v1/health is there twice; a plugin's route takes another path"):
+            Application(running, every(running))
 
 
 async def test_register_guards() -> None:

@@ -404,7 +404,7 @@ def test_a_backup_replaces_nothing_and_needs_a_database(tmp_path: Path) -> None:
     run("token", "create", "x", "--scope", "chat", settings=settings)
     (tmp_path / "copy.db").write_text("precious")
     done = run("backup", str(tmp_path / "copy.db"), settings=settings)
-    assert (done.returncode, "File exists" in done.stderr) == (1, True)
+    assert (done.returncode, "is there already; choose another name" in done.stderr) == (1, True)
     assert (tmp_path / "copy.db").read_text() == "precious"
 
 

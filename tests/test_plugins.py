@@ -382,7 +382,7 @@ async def test_a_plugin_that_fails_in_startup_stops_the_boot() -> None:
     async def startup() -> None:
         raise OSError("the pond is dry")
 
-    with pytest.raises(BootError, match="plugin duck failed in startup: the pond is dry"):
+    with pytest.raises(BootError, match=r"plugin duck failed in startup: \w+: the pond is dry \(test_plugins.py:\d+\)"):
         async with engine(plugin("duck", startup=startup)):
             pass
 

@@ -97,6 +97,22 @@ def test_a_value_that_does_not_fit_is_refused_by_its_variables_name(field: str, 
         read({variable(field): text}, [Core])
 
 
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("port", "give a whole number from 0 to 65535"),
+        ("max_body_bytes", "give a whole number from 1024"),
+        ("db_synchronous", "give full or normal"),
+        ("bootstrap_admin_token", "give an admin token made at boot: bb_ and 64 hex digits"),
+        ("drain_seconds", "'soon' is not a duration: write it like 90s, 15m or 1h30m"),
+    ],
+)
+def test_what_would_fit_is_told_in_words(field: str, words: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        read({variable(field): "soon"}, [Core])
+    assert str(refused.value) == f"{variable(field)}: {words}"
+
+
 @pytest.mark.parametrize("field", EXAMPLES)
 def test_an_empty_value_is_the_default(field: str) -> None:
     assert read({variable(field): ""}, [Core]).core == Core()
@@ -283,6 +299,6 @@ def test_jwt_keys_dir_and_plugins_dir_take_a_folder_of_ones_own(tmp_path: Path) 
         "BYTEBREW_PLUGINS_DIR": str(tmp_path / "plugins"),
         "BYTEBREW_PORT": "0",
     }
-    assert "plugin pond failed in startup: the pond is dry" in run("serve", settings=settings).stderr
+    assert "plugin pond failed in startup: OSError: the pond is dry" in run("serve", settings=settings).stderr
     assert sorted(path.name for path in (tmp_path / "keys").iterdir()) == ["jwt_ed25519.priv", "jwt_ed25519.pub"]
     assert [path.name for path in (tmp_path / "data" / "keys").iterdir()] == ["secrets.key"]

@@ -400,7 +400,7 @@ async def test_what_is_no_yaml_too_large_or_of_another_kind_is_refused() -> None
         assert (await refused(client, "a: b\n" * 2_000_000, 413))["error"] == "payload_too_large"
         assert (await refused(client, "a: b", 415, **{"content-type": "text/plain"}))["error"]
         assert (await refused(client, "- a"))["details"][0]["message"] == "a configuration is a mapping of sections"
-        for query in ("?mode=merg", "?dry_run=yes"):
+        for query in ("?mode=merg", "?dry_run=yes", "?dryrun=true"):
             await refused(client, "agents: {}", query=query)
         await refused(client, "a: !!python/object/apply:os.system [id]")
         for kind in ("application/json", "text/yaml", "application/yaml; charset=utf-8"):
