@@ -73,10 +73,16 @@ class Server:
         reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
         if self.how.get("mute"):
             await asyncio.sleep(3600)
+        if method == "subscriptions/listen" and self.how.pop("ends_listening", False):
+            cancelled = {"requestId": message["id"], "_meta": {"io.modelcontextprotocol/subscriptionId": message["id"]}}
+            tell({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancelled})
+            return None
         try:
             reply["result"] = await self.result(method, params, headers, tell)
         except LookupError as error:
             reply["error"] = error.args[0]
+        if method == "tools/call" and "result_type" in self.how:
+            reply["result"]["resultType"] = self.how["result_type"]
         if method == "tools/call" and (how := self.how.get("answers")):
             self.spoil(reply, how, tell)
         return reply
@@ -89,13 +95,16 @@ class Server:
         elif how == "twice":
             tell(dict(reply))
             reply["result"] = false
+        elif how == "with no result":
+            reply["result"] = None
         elif how == "without an id":
             del reply["id"]
         elif how == "with an error and no id":
             reply.update(id=None, error={"code": -32700, "message": "cannot read this"})
             del reply["result"]
         else:
-            reply["id"] = {"to another": reply["id"] + 1000, "as text": str(reply["id"]), "to true": True}[how]
+            ids = {"to another": reply["id"] + 1000, "as text": str(reply["id"]), "as a float": float(reply["id"])}
+            reply["id"] = {**ids, "to true": True}[how]
 
     async def result(self, method: str, params: dict[str, Any], headers: dict[str, str], tell: Any) -> dict[str, Any]:
         versions = self.how.get("versions", ["2025-11-25"])
@@ -146,7 +155,7 @@ class Server:
             await asyncio.sleep(0.05)
             if tools(self.how) != before:
                 before = tools(self.how)
-                tell({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+                tell({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", **self.how.get("besides", {})})
 
     async def call(
         self, name: str, given: dict[str, Any], about: dict[str, Any], headers: dict[str, str], tell: Any
@@ -309,13 +318,31 @@ class Web:
         how, session = self.how, headers.get("mcp-session-id", "")
         modern = MODERN in how.get("versions", [])
         if (status := how.get("status")) is not None:
-            write(f"{status} Whatever", "text/plain", b"no")
+            write(f"{status} Whatever", "application/json", how.get("body", "no").encode())
             return
         if where := how.get("redirects"):
             write("307 Temporary Redirect", Location=where)
             return
-        if method == "POST" and b'"tools/call"' in body and (fault := how.get("call_fault")):
-            if fault == "breaks off":
+        if b'"tools/list"' in body and (fault := how.get("list_fault")):
+            write(f"{fault} Whatever")
+            return
+        called = method == "POST" and b'"tools/call"' in body
+        if called and b'"slow"' not in body and how.get("to_others") and headers.get("x-org-id") != "acme":
+            write(f"{how['to_others']} Whatever")
+            return
+        if called and (fault := how.get("call_fault")):
+            if fault == "breaks off after an id":
+                write("200 OK", "text/event-stream", None, Content_Length="100000")
+                event("", number="1")
+                self._later["1"] = await self.server.answer(json.loads(body), headers, event)
+                await writer.drain()
+                writer.transport.abort()
+            elif fault == "no such session":
+                self.server.seen.append({"message": json.loads(body), "headers": headers})
+                error = {"code": -32602, "message": "There is no browser session with this name"}
+                said = {"jsonrpc": "2.0", "id": json.loads(body)["id"], "error": error}
+                write("400 Bad Request", "application/json", json.dumps(said).encode())
+            elif fault == "breaks off":
                 write("200 OK", "text/event-stream", None, Content_Length="1000")
                 writer.write(b'data: {"jsonrpc": "2.0", "i')
                 await writer.drain()
@@ -338,6 +365,8 @@ class Web:
             follower = asyncio.create_task(self.server.follow(queue.put_nowait))
             try:
                 while True:
+                    if words := how.get("keeps_alive"):
+                        event(words)
                     event(await queue.get())
             finally:
                 follower.cancel()
@@ -362,6 +391,8 @@ class Web:
         elif method == "DELETE":
             self.sessions.discard(session)
             write("204 No Content")
+        elif method == "GET" and "last-event-id" in headers and "resume_status" in how:
+            write(f"{how['resume_status']} Whatever")
         elif method == "GET" and "last-event-id" in headers:
             write("200 OK", "text/event-stream", None)
             event(self._later.pop(headers["last-event-id"]), number="2")
@@ -369,10 +400,16 @@ class Web:
             write("405 Method Not Allowed")
         elif method == "GET" and "get_status" in how:
             write(f"{how['get_status']} Whatever", Location="/docs")
+        elif method == "GET" and how.get("get_aborts"):
+            writer.transport.abort()
+        elif method == "GET" and how.get("gets"):
+            write(f"{how['gets'].pop(0)} Whatever", "text/event-stream", b"data: \n\n")
         elif method == "GET" and how.get("short_get"):
             write("200 OK", "text/event-stream", b"retry: 0\ndata: \n\n")
         elif method == "GET":
             write("200 OK", "text/event-stream", None)
+            if words := how.get("keeps_alive"):
+                event(words)
             await self.server.follow(event)
         else:
             message = json.loads(body)
@@ -397,9 +434,13 @@ class Web:
                 write("404 Not Found" if failed else "200 OK", "application/json", content, **more)
                 return
             write("200 OK", "text/event-stream", None, **more)
+            if words := how.get("keeps_alive"):
+                event(words)
             if how.get("polls") and message["method"] == "tools/call":
                 event("", number="1")
                 self._later["1"] = await self.server.answer(message, headers, event)
+                if how.get("forgets"):
+                    self.sessions.clear()
                 return
             reply = await self.server.answer(message, headers, event)
             event([reply] if how.get("batches") else reply)
@@ -439,6 +480,7 @@ async def stdio() -> None:
         if reply is not None:
             tell([reply] if how.get("batches") else reply)
 
+    await asyncio.sleep(how.get("slow_start", 0))
     if how.get("versions", [""])[0] != MODERN:
         follower = asyncio.create_task(server.follow(tell))
         assert follower

@@ -23,7 +23,7 @@ from .results import result_of
 from .session import Session
 from .stdio import Stdio
 from .web import Sse, Streamable
-from .words import MODERN, Channel, Lost, Refused, SessionEnded, Unwell
+from .words import MODERN, Barred, Channel, Lost, Refused, SessionEnded, Unwell
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 60.0
 STABLE_SECONDS = 30.0
-RELIST_SECONDS = 1.0
+RELIST_SECONDS, UNWELL_SECONDS = 1.0, 5.0
+"""Between two requests for the tools, and where the first of them has failed."""
 RECONNECT_SECONDS = 10.0
 """How long a call waits for a server that is being connected to."""
 MIN_CREDENTIAL, MIN_VALUE = 8, 4
@@ -155,6 +156,9 @@ class Link:
             raise ToolError(f"The header {odd[0]} of the request is not plain text; '{server.name}' cannot be sent it")
         for again in (True, False):
             session = await self._connected()
+            listed = self.tools.get(tool.name)
+            if listed is not None and listed.definition != tool and self.state_of(listed) == "withheld":
+                raise ToolError(f"'{tool.name}' of MCP server '{server.name}' has changed, and waits to be approved")
             headers = {} if stdio else given
             if session.version == MODERN and not stdio:
                 headers = headers | mirrored(marked(tool.input_schema), arguments)
@@ -168,6 +172,8 @@ class Link:
                     most=self._settings.mcp_call_max,
                 )
             except Lost as error:
+                if isinstance(error, Barred) and server.forward_headers:
+                    raise Refused(0, str(error)) from error  # to one person; others may well be let in
                 if not isinstance(error, Unwell):
                     session.close(error)
                 if not again or not isinstance(error, SessionEnded):
@@ -220,8 +226,8 @@ class Link:
             if (task := asyncio.current_task()) and task.cancelling():
                 return  # a group that fails while it is cancelled tells of the failure alone
             was_up = self._session is not before
-            if not was_up and self.server.type == "stdio":
-                self._probes = not self._probes
+            if not was_up:
+                self._probes = self.server.type != "stdio" or not self._probes
                 if not self._probes:
                     continue  # some commands end when they are asked what they do not know
             if was_up and asyncio.get_running_loop().time() - begun > STABLE_SECONDS:
@@ -238,8 +244,9 @@ class Link:
             await self._pause()
 
     async def _serve(self, group: asyncio.TaskGroup) -> NoReturn:
+        server = self.server.name
         async with self._channel() as channel:
-            session = Session(self.server.name, channel, self._blotted)
+            session = Session(server, channel, self._blotted)
             reading = group.create_task(channel.read(session.receive))
             try:
                 async with asyncio.timeout(self._settings.mcp_connect_timeout):
@@ -256,9 +263,15 @@ class Link:
                     session.news.clear()
                     if session.lost is not None:
                         raise session.lost
-                    await self._list(session)
+                    pause = RELIST_SECONDS
+                    try:
+                        await self._list(session)
+                    except Unwell as error:
+                        log.warning("MCP server %s %s when asked for its tools", server, self._discreet(str(error)))
+                        session.news.set()
+                        pause = UNWELL_SECONDS
                     self.status = replace(self.status, tools_count=len(self.tools))
-                    await asyncio.sleep(RELIST_SECONDS)
+                    await asyncio.sleep(pause)
             finally:
                 gone = reading.exception() if reading.done() and not reading.cancelled() else None
                 session.close(gone if isinstance(gone, Lost) else Lost("is gone"))

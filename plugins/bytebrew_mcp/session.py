@@ -68,7 +68,7 @@ class Session:
         self._name = name
         self._channel = channel
         self._blot = blot
-        self._asked: dict[int, Asked] = {}
+        self._asked: dict[float, Asked] = {}
         self._last = 0
         self._replies: set[asyncio.Task[None]] = set()
         self._left_out = ""
@@ -90,6 +90,9 @@ class Session:
             self._agree(version)
             await self._channel.send({"jsonrpc": "2.0", "method": "notifications/initialized"}, self.receive, {})
         except Refused as error:
+            if probe and probe_seconds > 0 and await self._discovers(probe_seconds):
+                self._agree(MODERN)  # it was not there yet when it was asked
+                return
             raise Lost(f"refuses to begin: {error}") from error
 
     async def _discovers(self, seconds: float) -> bool:
@@ -157,8 +160,11 @@ class Session:
                         result = await self._request(
                             "tools/call", params, meta=meta, headers=headers, clock=clock, seconds=seconds
                         )
-                    if result.get("resultType") != "input_required":
+                    kind = result.get("resultType", "complete") if self.version == MODERN else "complete"
+                    if kind == "complete":
                         return result
+                    if kind != "input_required":
+                        raise Refused(0, f"its result is of the unknown type {kind!r:.80}")
                     if result.get("inputRequests") or "requestState" not in result:
                         raise Refused(0, "it asks for input that nobody here can give")
                     params["requestState"] = result["requestState"]
@@ -192,13 +198,15 @@ class Session:
         method = message.get("method")
         if not isinstance(method, str):
             self._answered(message)
-        elif "id" in message:
+        elif message.get("id") is not None:
             if self.version != MODERN:
                 self._reply(message["id"], method)
         elif method == "notifications/tools/list_changed":
             self.news.set()
         elif method == "notifications/progress":
             self._progressed(message.get("params"))
+        elif method == "notifications/cancelled" and self.version == MODERN:
+            self._cancelled(message.get("params"))
 
     def close(self, error: Lost) -> None:
         """Fails whatever still waits for the server; where it has forgotten the session, but not what it is sending."""
@@ -211,20 +219,28 @@ class Session:
             reply.cancel()
 
     def _answered(self, message: Message) -> None:
-        asked = self._asked.get(message["id"]) if isinstance(message.get("id"), int) else None
+        asked = self._waiting(message.get("id"))
         if asked is None or asked.answer.done():
             return
-        if "error" in message:
-            asked.answer.set_exception(refusal(message["error"]))
+        if isinstance(result := message.get("result"), dict) and message.get("error") is None:
+            asked.answer.set_result(result)
         else:
-            result = message.get("result")
-            asked.answer.set_result(result if isinstance(result, dict) else {})
+            no_result = Refused(0, "its answer has no result")
+            asked.answer.set_exception(refusal(message["error"]) if "error" in message else no_result)
 
     def _progressed(self, params: Any) -> None:
-        token = params.get("progressToken") if isinstance(params, dict) else None
-        asked = self._asked.get(token) if isinstance(token, int) else None
+        asked = self._waiting(params.get("progressToken")) if isinstance(params, dict) else None
         if asked is not None:
             asked.progressed()
+
+    def _cancelled(self, params: Any) -> None:
+        """Ends the wait for what it no longer tells of (2026-07-28); of any other version it means its own requests."""
+        asked = self._waiting(params.get("requestId")) if isinstance(params, dict) else None
+        if asked is not None:
+            asked.fail(Lost("has cancelled what it was asked"))
+
+    def _waiting(self, number: Any) -> Asked | None:
+        return self._asked.get(number) if isinstance(number, int | float) else None  # 7 may come back as 7.0
 
     def _reply(self, message_id: Any, method: str) -> None:
         if len(self._replies) >= MAX_REPLIES:
@@ -268,18 +284,19 @@ class Session:
         except asyncio.CancelledError:
             leaves = self.version == MODERN and self._channel.stream_each
             if method == "tools/call" and not leaves and self.lost is None:
-                self._soon({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}})
+                cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
+                self._soon(cancelled, headers)
             raise
         finally:
             del self._asked[number]
 
-    def _soon(self, message: Message) -> None:
+    def _soon(self, message: Message, headers: Mapping[str, str] | None = None) -> None:
         """Sends what nobody waits for."""
 
         async def send() -> None:
             try:
                 async with asyncio.timeout(REPLY_SECONDS):
-                    await self._channel.send(message, self.receive, {})
+                    await self._channel.send(message, self.receive, headers or {})
             except (Lost, Refused, TimeoutError) as error:
                 said = self._blot(str(error))
                 log.debug("MCP server %s: %s was not taken: %s", self._name, message.get("method", "a reply"), said)

@@ -144,7 +144,7 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         self._signal(signal.SIGKILL)  # what is left of the group, which holds the pipes open
         self._exited.set()
-        asyncio.get_running_loop().call_later(1, self._over.set)  # one that has left the group may hold the pipes
+        asyncio.get_running_loop().call_later(1, self._bury)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._over.set()
@@ -152,6 +152,13 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
     def _end(self, fault: str) -> None:
         self._fault = fault
         self._over.set()
+
+    def _bury(self) -> None:
+        """Waits no longer for pipes that one who has left the group may hold; reaps what falls to a first process."""
+        self._over.set()
+        with suppress(ChildProcessError):
+            while os.waitpid(-self._transport.get_pid(), os.WNOHANG)[0]:
+                pass
 
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError, PermissionError):

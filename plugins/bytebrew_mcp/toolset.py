@@ -84,9 +84,11 @@ class Servers(Toolset):
         link.start(after=[task for task, one in self._ending.items() if one.server.name == row.name and not one.busy])
 
     def _end(self, link: Link, *, drains: bool = False) -> None:
-        task = asyncio.create_task(link.drain() if drains else link.close())
-        self._ending[task] = link
-        task.add_done_callback(self._ending.pop)
+        older = [] if drains else [one for one in self._ending.values() if one.server.id == link.server.id]
+        for one in (link, *older):
+            task = asyncio.create_task(one.drain() if drains else one.close())
+            self._ending[task] = one
+            task.add_done_callback(self._ending.pop)
 
     async def approve(self, row: ServerRow, tool: str, digest: str | UnsetType) -> None:
         """Lets agents have a tool as it is defined now; Conflict where that is not what the digest stands for."""

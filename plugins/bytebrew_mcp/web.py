@@ -1,6 +1,7 @@
 """MCP servers behind a URL: streamable HTTP, and the HTTP with SSE of version 2024-11-05."""
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, suppress
@@ -14,6 +15,7 @@ from .params import encoded
 from .words import (
     MAX_MESSAGE_BYTES,
     MODERN,
+    Barred,
     Channel,
     Lost,
     Message,
@@ -25,10 +27,14 @@ from .words import (
     refusal,
 )
 
+log = logging.getLogger(__name__)
+
 ACCEPT = "application/json, text/event-stream"
 GOODBYE_SECONDS = 2.0
 POLL_SECONDS = 1.0
 POLL_MIN_SECONDS, POLL_MAX_SECONDS = 0.05, 60.0
+_OF_SERVERS = (0, -32600, *range(-32099, -31999))
+"""Codes of errors that need not be of the method or the tool."""
 _RETRY = re.compile(rb"(?:^|[\r\n])retry: ?(\d{1,9})[\r\n]")
 
 
@@ -75,14 +81,16 @@ class Streamable(Channel):
                     begun = has_one = True
                     last, wait = await self._follow(answer, receive, last, None)
             except UpstreamError as error:
-                if self._ended(error):
+                if has_one and self._ended(error):
                     raise SessionEnded("no longer knows the session") from error
-                if error.status < 500 or not has_one:
+                if not has_one or (error.status < 500 and error.status not in (408, 409, 429)):
                     break
-                raise Lost(f"answers HTTP {error.status}") from error
+                if error.status >= 500:
+                    raise Lost(f"answers HTTP {error.status}") from error
+                wait = min(error.retry_after or wait * 2, POLL_MAX_SECONDS)
             except ProviderError as error:
-                if error.code == "model_bad_request" and not has_one:
-                    break  # a page for people is elsewhere
+                if not has_one:
+                    break  # a page for people is elsewhere, and a server that is gone is missed by the next request
                 if error.code != "model_unavailable" or not begun:
                     raise Lost(error.message) from error
             await asyncio.sleep(max(wait, POLL_SECONDS))
@@ -99,22 +107,44 @@ class Streamable(Channel):
                     self._session = answer.headers.get("mcp-session-id", "")
                 if wanted is None:
                     return
-                if not _streams(answer):
-                    await self._take_json(answer, receive, wanted)
-                    return
-                last, wait = await self._follow(answer, receive, "", wanted)
-            while last is not None:  # the server has closed the connection and not the stream
+                last, wait = await self._take(answer, receive, "", wanted)
+            while last is not None:  # the connection has ended, and not the stream
                 await asyncio.sleep(wait)
-                resuming = {"Accept": "text/event-stream", "Last-Event-ID": last, **self._own()}
-                async with self._http.request("GET", self._url, headers=resuming) as answer:
-                    last, wait = await self._follow(answer, receive, last, wanted)
+                last, wait = await self._resume(receive, headers, last, wanted)
         except UpstreamError as error:
             raise self._failure(error) from error
         except ProviderError as error:
-            raise (Unwell if error.code == "model_error" else Lost)(error.message) from error
+            raise Lost(error.message) from error
+
+    async def _resume(
+        self, receive: Receive, headers: Mapping[str, str], last: str, wanted: object
+    ) -> tuple[Any, float]:
+        """Goes on with a stream; a server that cannot has taken the request nevertheless, whatever its session."""
+        given = {**headers, "Accept": "text/event-stream", "Last-Event-ID": last, **self._own()}
+        try:
+            async with self._http.request("GET", self._url, headers=given) as answer:
+                return await self._take(answer, receive, last, wanted)
+        except UpstreamError as error:
+            self._ended(error)
+            raise Unwell(f"does not go on with its answer (HTTP {error.status})") from error
+        except ProviderError as error:
+            raise Unwell(error.message) from error
+
+    async def _take(self, answer: Answer, receive: Receive, last: str, wanted: object) -> tuple[Any, float]:
+        """Hands in the answer, which may be JSON or a stream; as `_follow`."""
+        try:
+            if _streams(answer):
+                return await self._follow(answer, receive, last, wanted)
+            await self._take_json(answer, receive, wanted)
+        except ProviderError as error:
+            raise Unwell(error.message) from error
+        return None, 0.0
 
     async def _follow(self, answer: Answer, receive: Receive, last: str, wanted: object) -> tuple[Any, float]:
-        """Hands in the stream's messages; the id to go on from, None once the wanted answer was there, and a wait."""
+        """Hands in the stream's messages; the id to go on from, None once the wanted answer was there, and a wait.
+
+        A stream may break off where it can be gone on with (up to 2025-11-25).
+        """
         wait = POLL_SECONDS
 
         async def tapped() -> AsyncIterator[bytes]:
@@ -124,13 +154,17 @@ class Streamable(Channel):
                     wait = min(max(int(found[1]) / 1000, POLL_MIN_SECONDS), POLL_MAX_SECONDS)
                 yield chunk
 
-        async with aclosing(answer._replace(chunks=tapped()).events()) as events:
-            async for event in events:
-                last = event.id or last
-                if wanted is not None and _answers(_messages(event, receive), wanted):
-                    return None, wait
-                if wanted is None:
-                    _messages(event, receive)
+        try:
+            async with aclosing(answer._replace(chunks=tapped()).events()) as events:
+                async for event in events:
+                    last = "" if self._version == MODERN else event.id or last
+                    if wanted is not None and _answers(_messages(event, receive), wanted):
+                        return None, wait
+                    if wanted is None:
+                        _messages(event, receive)
+        except ProviderError as error:
+            if error.code != "model_unavailable" or not last:
+                raise
         if wanted is not None and not last:
             raise Unwell("ended the stream without an answer")
         return last, wait
@@ -160,17 +194,12 @@ class Streamable(Channel):
         return headers
 
     def _ended(self, error: UpstreamError) -> bool:
-        unknown = error.status == 400 and b"session" in error.body.lower()  # some servers say it so
-        ended = bool(self._session) and (error.status == 404 or unknown)
+        ended = bool(self._session) and _is_unknown(error)
         self._forgotten = self._forgotten or ended
         return ended
 
     def _failure(self, error: UpstreamError) -> Exception:
-        if self._ended(error):
-            return SessionEnded("no longer knows the session")
-        if said := _error_in(error.body):
-            return said
-        return Refused(0, "Bad Request (HTTP 400)") if error.status == 400 else _failing(error.status)
+        return SessionEnded("no longer knows the session") if self._ended(error) else _failing(error)
 
 
 class Sse(Channel):
@@ -211,9 +240,8 @@ class Sse(Channel):
             async with self._http.request("POST", url, headers={**headers, **self._headers}, json=message):
                 pass
         except UpstreamError as error:
-            if error.status == 404:
-                raise SessionEnded("no longer knows the session") from error
-            raise _failing(error.status) from error
+            unknown = SessionEnded("no longer knows the session")
+            raise (unknown if _is_unknown(error) else _failing(error)) from error
         except ProviderError as error:
             raise Lost(error.message) from error
 
@@ -229,17 +257,30 @@ class Sse(Channel):
             self._endpoint.set_result(url)
 
 
-def _failing(status: int) -> Lost:
-    """What a status says of the server: that it fails at one request, or is not there for us."""
-    words = {401: "wants other credentials", 403: "forbids it"}.get(status, "fails")
-    return (Unwell if status >= 500 or status in (408, 413, 429) else Lost)(f"{words} (HTTP {status})")
+def _is_unknown(error: UpstreamError) -> bool:
+    """Whether it is the session that the server does not know; some say so with 400."""
+    said = _error_in(error.body)
+    unknown = b"session" in error.body.lower() and (said is None or said.code in _OF_SERVERS)
+    return error.status == 404 or (error.status == 400 and unknown)
+
+
+def _failing(error: UpstreamError) -> Exception:
+    """What an answer says of the server: that it refuses or fails at one request, or is not there for us."""
+    status = error.status
+    if said := _error_in(error.body):
+        return said
+    if status == 400:
+        return Refused(0, "Bad Request (HTTP 400)")
+    if status in (401, 403):
+        return Barred(f"{'wants other credentials' if status == 401 else 'forbids it'} (HTTP {status})")
+    return (Unwell if status >= 500 or status in (408, 413, 429) else Lost)(f"fails (HTTP {status})")
 
 
 def _error_in(body: bytes) -> Refused | None:
-    """The first JSON-RPC error of a body."""
+    """The first JSON-RPC error of a body; OAuth's and others' have a word in its place."""
     with suppress(ValueError):
         for message in decode(body):
-            if "error" in message:
+            if isinstance(message.get("error"), dict):
                 return refusal(message["error"])
     return None
 
@@ -249,7 +290,14 @@ def _streams(answer: Answer) -> bool:
 
 
 def _messages(event: ServerSentEvent, receive: Receive) -> list[Message]:
-    return _handed_in(event.data, receive) if event.event == "message" and event.data.strip() else []
+    """Hands in an event's messages; one that is none, as the ping of some servers, is left out."""
+    if event.event != "message" or not event.data.strip():
+        return []
+    try:
+        return _handed_in(event.data, receive)
+    except Unwell as error:
+        log.debug("an MCP server %s", error)
+        return []
 
 
 def _handed_in(raw: bytes | str, receive: Receive) -> list[Message]:

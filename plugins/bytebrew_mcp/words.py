@@ -32,6 +32,10 @@ class Unwell(Lost):
     """The server fails at this one request, and may well answer others."""
 
 
+class Barred(Lost):
+    """The server does not let in whoever the request speaks for."""
+
+
 class Refused(Exception):
     """The server's JSON-RPC error."""
 

@@ -98,6 +98,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "http, in JSON and batches": {"web": True, "json": True, "batches": True},
     "http, in batches": {"web": True, "batches": True},
     "http, with a stream of its own that fails": {"web": True, "get_status": 500},
+    "http, with no page at all for what it does not know": {"web": True, "get_status": 404},
     "http, with a page for people": {"web": True, "get_status": 307},
     "http 2026-07-28 in JSON": {"web": True, "json": True, "versions": ["2026-07-28"]},
     "http, without sessions or a stream of its own": {"web": True, "sessions": False, "no_get": True},

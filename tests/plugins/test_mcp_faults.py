@@ -12,7 +12,7 @@ import anyio
 import httpx
 import pytest
 
-from bytebrew import MessageDelta, ToolCall
+from bytebrew import MessageDelta, ToolCall, ToolError
 from bytebrew.testing import ADMIN, chat
 from tests.mcp_double import Web
 from tests.plugins.test_mcp import PATH, World, stdio, world
@@ -146,6 +146,61 @@ async def test_a_web_server_that_was_away_is_used_again() -> None:
 
             await until(back)
             assert not (await w.ask("echo"))["has_error"]
+
+
+async def test_a_web_server_that_learns_the_newest_version_alone_is_used_again() -> None:
+    async with world() as w:
+        web = Web()
+        async with web:
+            await w.add(url=web.url)
+            assert not (await w.ask("echo"))["has_error"]
+        web.how["versions"] = ["2026-07-28"]
+        async with web:
+            with pytest.raises(ToolError):
+                await w.call("echo")
+            await until(lambda: connected(w))
+            assert (await w.get())["status"]["protocol_version"] == "2026-07-28"
+
+
+async def test_a_command_that_is_slow_to_start_is_asked_again_for_the_newest_version() -> None:
+    async with world(probe_timeout="0.3") as w:
+        await w.add(how={"versions": ["2026-07-28"], "slow_start": 1.0})
+        await until(lambda: connected(w))
+        assert (await w.get())["status"]["protocol_version"] == "2026-07-28"
+
+
+async def test_a_server_that_ends_a_subscription_is_subscribed_to_again(tmp_path: Path) -> None:
+    file = tmp_path / "description"
+    file.write_text("One.")
+    async with world() as w:
+        await w.add(how={"versions": ["2026-07-28"], "ends_listening": True, "description_file": str(file)})
+        await anyio.sleep(0.3)
+        file.write_text("Two.")
+
+        async def noticed() -> bool:
+            return any(tool["description"] == "Two." for tool in (await w.get())["tools"])
+
+        await until(noticed)
+
+
+@pytest.mark.parametrize("status", [409, 429])
+async def test_a_stream_that_is_refused_for_a_moment_is_asked_for_again(status: int, tmp_path: Path) -> None:
+    file = tmp_path / "description"
+    file.write_text("One.")
+    async with Web(gets=[200, status], description_file=str(file)) as web, world() as w:
+        await w.add(url=web.url)
+
+        async def listens() -> bool:
+            return [method for method, _ in web.requests].count("GET") == 3
+
+        await until(listens)
+        await anyio.sleep(0.2)
+        file.write_text("Two.")
+
+        async def noticed() -> bool:
+            return any(tool["description"] == "Two." for tool in (await w.get())["tools"])
+
+        await until(noticed)
 
 
 @pytest.mark.parametrize("no_get", [True, False])

@@ -76,6 +76,16 @@ async def test_of_several_answers_the_first_that_fits_counts(answers: str, where
 
 
 @pytest.mark.parametrize("where", TRANSPORTS)
+async def test_an_answer_without_a_result_is_no_success(where: str) -> None:
+    async with AsyncExitStack() as stack:
+        w = await stack.enter_async_context(world())
+        await connect(stack, w, where, {"answers": "with no result"})
+        result = await w.ask("structured")
+        words = "MCP server 'double' refuses the call: its answer has no result"
+        assert (result["output"], result["has_error"]) == (words, True)
+
+
+@pytest.mark.parametrize("where", TRANSPORTS)
 async def test_an_endless_answer_ends_the_call(where: str) -> None:
     words = {
         "stdio": "MCP server 'double' sent a line of more than 16777216 bytes",
@@ -107,13 +117,16 @@ FAULTS = {
     "ends early": "ended the stream without an answer",
     "no JSON": "sends what is no message",
     "huge event": "is malformed",
+    "breaks off": "stream broke off",
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-async def test_a_call_that_fails_on_its_own_leaves_those_beside_it_alone(fault: str) -> None:
-    async with Web() as web, world() as w:
-        await w.add(url=web.url)
+@pytest.mark.parametrize(
+    ("where", "fault"), [*(("http", fault) for fault in FAULTS), ("sse", "500"), ("sse", "429"), ("sse", "400")]
+)
+async def test_a_call_that_fails_on_its_own_leaves_those_beside_it_alone(where: str, fault: str) -> None:
+    async with Web(sse=where == "sse") as web, world() as w:
+        await w.add(url=web.url, type=where)
         async with asyncio.TaskGroup() as group:
             w.model.answers = [[ToolCall("slow", {"last": 1.0})], [MessageDelta(content="Done.")]]
             beside = group.create_task(chat(w.client, "test", "Go on"))
@@ -131,6 +144,57 @@ async def test_a_call_that_fails_on_its_own_leaves_those_beside_it_alone(fault: 
         assert [one["message"].get("method") for one in web.server.seen].count("initialize") == 1
 
 
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("where", ["http", "sse"])
+async def test_a_person_whom_a_server_refuses_costs_nobody_else_its_tools(where: str, status: int) -> None:
+    async with Web(to_others=status, sse=where == "sse") as web, world() as w:
+        await w.add(url=web.url, type=where, forward_headers=["X-Org-Id"])
+        async with asyncio.TaskGroup() as group:
+            beside = group.create_task(w.call("slow", last=1.5))
+            await anyio.sleep(0.3)
+            for header in ({}, {}, {"X-Org-Id": "evil"}, {"X-Org-Id": "evil"}):
+                refused = await w.ask("structured", header)
+                assert refused["output"].startswith("MCP server 'double' refuses the call: ")
+                assert f"(HTTP {status})" in refused["output"]
+        assert beside.result() == "at last"
+        assert not (await w.ask("structured", {"X-Org-Id": "acme"}))["has_error"]
+        assert [one["message"].get("method") for one in web.server.seen].count("initialize") == 1
+
+
+@pytest.mark.parametrize("where", ["stdio", "http"])
+async def test_a_result_of_a_kind_that_nobody_knows_is_none(where: str) -> None:
+    async with AsyncExitStack() as stack:
+        w = await stack.enter_async_context(world())
+        await connect(stack, w, where, {"versions": ["2026-07-28"], "result_type": "task"})
+        result = await w.ask("structured")
+        assert (result["output"], result["has_error"]) == (
+            "MCP server 'double' refuses the call: its result is of the unknown type 'task'",
+            True,
+        )
+
+
+@pytest.mark.parametrize("where", ["http", "sse"])
+async def test_a_list_that_fails_leaves_the_calls_beside_it_alone(where: str, tmp_path: Path) -> None:
+    file = tmp_path / "description"
+    file.write_text("One.")
+    async with Web(description_file=str(file), sse=where == "sse") as web, world() as w:
+        await w.add(url=web.url, type=where)
+        async with asyncio.TaskGroup() as group:
+            beside = group.create_task(w.call("slow", last=1.5))
+            await anyio.sleep(0.3)  # until it listens
+            web.how["list_fault"] = "503"
+            file.write_text("Two.")
+            await anyio.sleep(0.7)
+            del web.how["list_fault"]
+
+        async def noticed() -> bool:
+            return any(tool["description"] == "Two." for tool in (await w.get())["tools"])
+
+        await until(noticed, 15)
+        assert beside.result() == "at last"
+        assert [one["message"].get("method") for one in web.server.seen].count("initialize") == 1
+
+
 async def test_an_answer_that_breaks_off_is_no_answer() -> None:
     async with Web(call_fault="breaks off") as web, world() as w:
         await w.add(url=web.url)
@@ -141,8 +205,9 @@ async def test_an_answer_that_breaks_off_is_no_answer() -> None:
         assert not (await w.ask("structured"))["has_error"]
 
 
-async def test_a_key_that_is_no_longer_good_is_seen_in_the_servers_state() -> None:
-    async with Web() as web, world() as w:
+@pytest.mark.parametrize("body", ["no", '{"error": "invalid_token"}'], ids=["text", "OAuth"])
+async def test_a_key_that_is_no_longer_good_is_seen_in_the_servers_state(body: str) -> None:
+    async with Web(body=body) as web, world() as w:
         await w.add(url=web.url)
         web.how["status"] = 401
         assert (await w.ask("structured"))["output"] == "MCP server 'double' wants other credentials (HTTP 401)"

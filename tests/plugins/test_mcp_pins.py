@@ -1,6 +1,7 @@
 """Definitions of MCP tools are pinned when they are first seen; a person approves the one that they have looked at."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import anyio
 import pytest
 from bytebrew_mcp import pins
 
-from bytebrew import NotFound
+from bytebrew import MessageDelta, NotFound, ToolCall
 from bytebrew.testing import chat
 from tests.mcp_double import NESTED, Web
 from tests.plugins.test_mcp import PATH, World, world
@@ -84,6 +85,28 @@ async def test_a_definition_that_has_changed_since_it_was_looked_at_is_not_appro
             assert check_refusal(await desk.approve(**body))["details"][0]["path"] == path
         assert (await desk.approve()).status_code == 200  # without a digest, whatever is there
         assert "echo" in await w.offered()
+
+
+async def test_a_tool_that_changes_while_a_turn_runs_is_withheld_from_that_turn_too(tmp_path: Path) -> None:
+    async with world() as w:
+        desk = await begin(w, tmp_path)
+        w.model.answers = [[ToolCall("slow", {"last": 2.0})], [ToolCall("echo", {})], [MessageDelta(content="Done.")]]
+        async with asyncio.TaskGroup() as group:
+            talk = group.create_task(chat(w.client, "test", "Go on"))
+            await anyio.sleep(0.5)
+            await desk.describe(SECOND)
+        results = [json.loads(event.data)["output"] for event in talk.result() if event.event == "tool_result"]
+        assert results == ["at last", "'echo' of MCP server 'double' has changed, and waits to be approved"]
+        assert (await desk.approve()).status_code == 200
+        assert not (await w.ask("echo"))["has_error"]
+
+
+async def test_a_change_that_is_told_of_with_an_id_of_null_is_heard(tmp_path: Path) -> None:
+    file = tmp_path / "description"
+    file.write_text(FIRST)
+    async with world() as w:
+        await w.add(how={"description_file": str(file), "besides": {"id": None}})
+        assert (await Desk(w, file).describe(SECOND))["state"] == "withheld"
 
 
 async def test_a_change_of_hints_alone_is_seen() -> None:

@@ -1,13 +1,14 @@
 """MCP servers that are changed, deleted or lost while they are connected to or called; and nothing is left over."""
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def commands() -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            line, stat = (entry / "cmdline").read_bytes().decode(), (entry / "stat").read_text()
+            line, stat = (entry / "cmdline").read_bytes().decode(errors="replace"), (entry / "stat").read_text()
         except OSError:
             continue
         fields = stat.rpartition(")")[2].split()
@@ -113,6 +114,25 @@ async def test_a_server_that_is_taken_away_ends_its_calls_at_once(where: str, ho
             assert time.monotonic() - begun < 5
         assert (slow["output"], slow["has_error"]) == ("MCP server 'double' is gone", True)
         assert (echo["output"], echo["has_error"]) == ("MCP server 'double' is not connected", True)
+        assert await anyio.to_thread.run_sync(all_gone, commands())
+
+
+@pytest.mark.parametrize("how", ["delete", "disable"])
+@pytest.mark.parametrize("where", ["stdio", "http"])
+async def test_a_server_that_is_changed_and_then_taken_away_ends_its_calls_too(where: str, how: str) -> None:
+    async with Web() as web, world() as w:
+        await w.add(**({} if where == "stdio" else {"url": web.url}))
+        async with calling(w, ToolCall("slow", {"last": 60})) as turn:
+            begun = time.monotonic()
+            await w.client.patch(f"{PATH}/double", json={"env": env("new")})
+            if how == "delete":
+                await w.client.patch("/api/v1/agents/test", json={"mcp_servers": []})
+                assert (await w.client.delete(f"{PATH}/double")).status_code == 204
+            else:
+                await w.client.patch(f"{PATH}/double", json={"enabled": False})
+            [slow] = await turn.results()
+            assert time.monotonic() - begun < 8
+        assert (slow["output"], slow["has_error"]) == ("MCP server 'double' is gone", True)
         assert await anyio.to_thread.run_sync(all_gone, commands())
 
 
@@ -213,6 +233,33 @@ def test_a_command_that_is_being_ended_is_gone_when_the_engine_is_killed_meanwhi
         process.process.send_signal(signal.SIGKILL)
         process.process.communicate()
         assert all_gone(pids)
+
+
+def orphans() -> list[int]:
+    """The dead that this process should have buried."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            found += [int(entry.name)] if (fields[0], int(fields[1])) == ("Z", os.getpid()) else []
+    return found
+
+
+async def test_an_engine_that_is_the_first_process_buries_what_its_commands_leave_behind() -> None:
+    adopts = ctypes.CDLL(None).prctl
+    adopts(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: as the first process of a container
+    try:
+        async with world(probe_timeout="0") as w:
+            await w.add(how={})
+            before = orphans()
+            for _ in range(4):
+                with pytest.raises(ToolError):
+                    await w.call("die")
+                await until(lambda: connected(w))
+            await anyio.sleep(1.5)
+            assert orphans() == before
+    finally:
+        adopts(36, 0, 0, 0, 0)
 
 
 class Held:
