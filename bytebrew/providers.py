@@ -85,6 +85,8 @@ async def stream_answer(
             async with aclosing(provider.stream(request, http)) as events:
                 async for event in events:
                     begun = True
+                    if not _is_sound(event):
+                        raise ProviderError(f"Provider '{provider.type}' told {event!r:.200}, which is no event")
                     stopped = stopped or type(event) is Stop
                     yield event
             if stopped:
@@ -103,6 +105,23 @@ async def stream_answer(
             raise _without_key(failure, request.api_key) from failure.__cause__
         tries += 1
         await anyio.sleep(wait)
+
+
+def _is_sound(event: object) -> bool:
+    """Whether it can be stored and sent; a plugin's author may have got a type wrong."""
+    if isinstance(event, MessageDelta | Thinking):
+        return isinstance(event.content, str) and (event.content.isascii() or _is_unicode(event.content))
+    if isinstance(event, ToolCall):
+        return all(isinstance(text, str) for text in (event.tool, event.call_id)) and isinstance(event.input, dict)
+    return isinstance(event, Usage | Stop)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _CODES = {

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
@@ -135,6 +136,24 @@ async def test_the_wait_that_a_vendor_names_is_kept(http: Http, waits: list[floa
 async def test_a_wait_that_is_too_long_is_told_at_once(wait: float, http: Http, waits: list[float]) -> None:
     error = await failure(ScriptedProvider([UpstreamError(429, b"", wait)]), http)
     assert (error.code, error.retry_after, waits) == ("model_rate_limited", wait, [])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        MessageDelta(content=5),  # type: ignore[arg-type]
+        MessageDelta(content="\ud83d"),
+        Thinking(content=None),  # type: ignore[arg-type]
+        ToolCall("t", '{"a": 1}'),  # type: ignore[arg-type]
+        "Hello",
+    ],
+    ids=["number", "surrogate", "nothing", "arguments as text", "text"],
+)
+async def test_what_no_client_could_be_sent_is_the_plugins_fault(odd: Any, http: Http) -> None:
+    error = await failure(ScriptedProvider([MessageDelta(content="Hi"), odd]), http)
+    assert (error.code, error.retry) == ("model_error", False)
+    assert error.message.startswith(f"Provider 'scripted' told {odd!r}"[:60])
+    assert error.message.endswith("which is no event")
 
 
 async def test_what_is_nested_too_deeply_to_be_read_is_the_vendors_fault(http: Http) -> None:
