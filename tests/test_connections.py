@@ -18,6 +18,7 @@ from h2.events import ConnectionTerminated, DataReceived, Event, ResponseReceive
 
 from bytebrew import MessageDelta, Request, Route, Stream, Thinking, server, transports
 from bytebrew.engine import Engine
+from bytebrew.sse import Parser
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, events_of, plugin, providing, scripted_schema, served_engine
 
 HEALTH, EVENTS, FLOOD, SLOW, SINK = (f"/api/v1/{path}" for path in ("health", "quiet", "flood", "slow", "sink"))
@@ -482,6 +483,27 @@ async def test_half_a_connection_is_enough_to_hear_an_answer_but_not_to_follow()
 
 
 # One request after the other, and beside each other.
+
+
+@pytest.mark.parametrize(("version", "framed"), [("1.0", False), ("1.1", True), ("1.2", True)])
+async def test_the_pieces_of_a_stream_are_framed_as_the_version_has_it(version: str, framed: bool) -> None:
+    async with serving() as served:
+        await scripted_schema(served.engine)
+        served.answers.go_on.set()
+        reader, writer = await served.connect()
+        body = b'{"message": "Hi"}'
+        head = request("POST /api/v1/schemas/test/chat", f"Content-Length: {len(body)}", "Connection: close")
+        writer.write(head.replace(b"HTTP/1.1", f"HTTP/{version}".encode()) + body)
+        async with asyncio.timeout(5):
+            lines, _, raw = (await reader.read()).partition(b"\r\n\r\n")
+        assert (b"transfer-encoding: chunked" in lines.lower()) is framed
+        told = b""
+        while framed and raw != b"0\r\n\r\n":
+            size, _, rest = raw.partition(b"\r\n")
+            piece, raw = rest[: int(size, 16)], rest[int(size, 16) :].removeprefix(b"\r\n")
+            told += piece
+        events = Parser().feed(told if framed else raw)
+        assert [event.event for event in events] == ["thinking", "message_delta", "message_delta", "message", "done"]
 
 
 async def test_pipelined_requests_are_answered_in_turn() -> None:
