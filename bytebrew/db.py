@@ -38,6 +38,8 @@ _FAULTS = {
     sqlite3.SQLITE_IOERR: _DISK,
     sqlite3.SQLITE_CANTOPEN: _DISK,
 }
+GATHER_SECONDS = 0.003
+"""How long after a transaction with rows of several the next begins, so that more share it; one alone never waits."""
 READERS = 2
 LOOKS = 8
 """Reads that share a hop into a reader's thread at most, for a long one holds up those behind it."""
@@ -47,7 +49,10 @@ class RowSource(Protocol):
     """Rows that wait for the next transaction, such as the journal's."""
 
     def take(self) -> tuple[str, list[tuple[Any, ...]]]:
-        """The beginning of an insert, up to its values, and the rows for it, which are no longer waiting."""
+        """The beginning of an insert, up to its values, and the rows for it, which are no longer waiting.
+
+        The first column says whose a row is.
+        """
 
     def settled(self, refused: Sequence[tuple[Any, ...]], error: Exception | None) -> None:
         """What was taken is committed but for `refused`; an error says what the file lacks to take those."""
@@ -165,11 +170,15 @@ class Database:
         await self._writer.run(lambda conn: conn.execute("pragma wal_checkpoint(passive)").fetchall())
 
     async def _write_forever(self) -> None:
+        now, earliest = asyncio.get_running_loop().time, 0.0
         while True:
             await self._wake.wait()
+            if (early := earliest - now()) > 0:
+                await asyncio.sleep(early)
             self._wake.clear()
             works, self._works = self._works, []
             sql, rows = self._source.take() if self._source else ("", [])
+            earliest = now() + GATHER_SECONDS if rows and rows[0][0] != rows[-1][0] else 0.0
             error: Exception | None = None
             changes = self._writer.total_changes if self.fault else 0
             try:

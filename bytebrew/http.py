@@ -7,7 +7,7 @@ import socket
 import ssl
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -21,6 +21,7 @@ from aiohttp import ClientResponseError, ClientSession, DummyCookieJar, TCPConne
 from httpx_aiohttp import AiohttpTransport
 from msgspec.json import encode
 
+from bytebrew.deadline import Deadline
 from bytebrew.errors import ProviderError
 from bytebrew.settings import Core
 from bytebrew.sse import Parser, ServerSentEvent
@@ -185,7 +186,7 @@ class Http:
     ) -> AsyncIterator[tuple[httpx.Response, AsyncGenerator[bytes, None]]]:
         until = None if patient else asyncio.get_running_loop().time() + self._settings.provider_first_byte_timeout
         response = await self._send(method, url, headers, json, until)
-        chunks = self._chunks(response.aiter_bytes(), until)
+        chunks = self._chunks(_pieces(response), until)
         try:
             if response.is_redirect:
                 where = response.headers.get("location", "nowhere")
@@ -236,22 +237,23 @@ class Http:
         """
         now, silence = asyncio.get_running_loop().time, self._settings.provider_silence_timeout
         begun = False
-        while True:
-            try:
-                async with asyncio.timeout_at(until):
-                    piece = await anext(pieces, b"")
-            except TimeoutError as error:
-                if not begun:
-                    raise self._late() from error
-                words = f"The vendor's stream fell silent for {silence:g} s"
-                raise ProviderError(words, code="model_timeout", retry=True) from error
-            except httpx.RequestError as error:
-                words = f"The vendor's stream broke off: {_words(error)}"
-                raise ProviderError(words, code="model_unavailable", retry=True) from error
-            if not piece:
-                return
-            yield piece
-            begun, until = True, None if until is None else now() + silence
+        with closing(Deadline()) as deadline:
+            while True:
+                try:
+                    with deadline.at(until):
+                        piece = await anext(pieces, b"")
+                except TimeoutError as error:
+                    if not begun:
+                        raise self._late() from error
+                    words = f"The vendor's stream fell silent for {silence:g} s"
+                    raise ProviderError(words, code="model_timeout", retry=True) from error
+                except httpx.RequestError as error:
+                    words = f"The vendor's stream broke off: {_words(error)}"
+                    raise ProviderError(words, code="model_unavailable", retry=True) from error
+                if not piece:
+                    return
+                yield piece
+                begun, until = True, None if until is None else now() + silence
 
     def _late(self) -> ProviderError:
         wait = self._settings.provider_first_byte_timeout
@@ -293,6 +295,13 @@ def _public_socket(where: tuple[Any, ...]) -> socket.socket:
     if not is_public(address[0]):
         raise PermissionError(errno.EACCES, f"{address[0]} is no public address")
     return socket.socket(family, kind, protocol)
+
+
+def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """A body's pieces, unpacked; where there is nothing to unpack, without the two layers that httpx does it in."""
+    if "content-encoding" in response.headers or not isinstance(response.stream, httpx.AsyncByteStream):
+        return response.aiter_bytes()
+    return aiter(response.stream)
 
 
 async def _unpacked(chunks: AsyncIterator[bytes], encoding: str, limit: int) -> tuple[bytes, bool]:

@@ -1,6 +1,7 @@
 """The database: group commit, isolation of failures, readers."""
 
 import asyncio
+import itertools
 import sqlite3
 import threading
 import time
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bytebrew.db import Database, backup, connect
+from bytebrew.db import GATHER_SECONDS, Database, backup, connect
 from bytebrew.errors import BootError
 
 
@@ -224,3 +225,28 @@ async def test_a_backup_is_whole_while_writes_go_on(db: Database, tmp_path: Path
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
     with pytest.raises(BootError, match="is there already"):
         backup(db.path, tmp_path / "copy.db")
+
+
+class Chatter:
+    """A source that always has a row of each of its writers."""
+
+    def __init__(self, *writers: int) -> None:
+        self.writers, self.taken = writers, [0.0]
+
+    def take(self) -> tuple[str, list[tuple[Any, ...]]]:
+        self.taken.append(time.monotonic())
+        return "insert or ignore into t", [(n,) for n in self.writers]
+
+    def settled(self, refused: Sequence[tuple[Any, ...]], error: Exception | None) -> None:
+        assert error is None
+
+
+@pytest.mark.parametrize(("writers", "waits"), [((1,), False), ((1, 2), True)], ids=["one", "several"])
+async def test_where_several_write_transactions_keep_a_distance_in_which_more_can_join(
+    db: Database, writers: tuple[int, ...], waits: bool
+) -> None:
+    db.source(source := Chatter(*writers))
+    for n in range(20):
+        await db.write(insert, 100 + n)
+    gaps = [after - before for before, after in itertools.pairwise(source.taken[1:])]
+    assert (min(gaps) >= GATHER_SECONDS * 0.9) is waits
