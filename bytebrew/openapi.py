@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -78,7 +79,7 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     kinds = [kind for route in routes for kind in (route.body, route.answer, *route.also.values()) if kind is not None]
     kinds += [one.type for route in routes for one in _parameters(route).values()]
     kinds += [Error, *EVENTS]
-    made, components = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE, schema_hook=_any)
+    made, components = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE)
     schemas = [_portable(schema) for schema in made]
     schema_of = {id(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
@@ -100,12 +101,6 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": "an API token or a JWT"}},
         },
     }
-
-
-def _any(kind: type) -> dict[str, Any]:
-    if kind is object:
-        return {"description": "any JSON value"}
-    raise NotImplementedError
 
 
 def _portable(schema: Any) -> Any:
@@ -246,16 +241,28 @@ def _event(name: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def routes(described: Sequence[Route], version: str) -> tuple[Route, ...]:
-    """The routes of the document and its page; both are in it themselves."""
+    """The routes of the document and its page, which are made when first asked for; both are in it themselves."""
+
+    @cache
+    def whole() -> dict[str, Any]:
+        return document((*described, *own), version)
+
+    @cache
+    def raw() -> bytes:
+        return msgspec.json.encode(whole())
+
+    @cache
+    def shown() -> bytes:
+        return page.written(whole()).encode()
 
     async def get_document(request: Request[None]) -> Reply:
         """This document."""
-        return Reply(body=raw, headers={"content-type": "application/json"})
+        return Reply(body=raw(), headers={"content-type": "application/json"})
 
     async def get_page(request: Request[None]) -> Reply:
         """The document as a page for people."""
         headers = {"content-type": "text/html; charset=utf-8", "content-security-policy": page.POLICY}
-        return Reply(body=shown, headers=headers)
+        return Reply(body=shown(), headers=headers)
 
     own = (
         Route(
@@ -275,6 +282,4 @@ def routes(described: Sequence[Route], version: str) -> tuple[Route, ...]:
             gives=("text/html",),
         ),
     )
-    whole = document((*described, *own), version)
-    raw, shown = msgspec.json.encode(whole), page.written(whole).encode()
     return own

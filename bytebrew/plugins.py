@@ -8,15 +8,17 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import EntryPoint, distributions, entry_points
+from functools import cache
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import pluggy
-from msgspec import Struct
+from msgspec import Struct, json
 
 from bytebrew import hookspecs
-from bytebrew.api import Route
+from bytebrew.api import Parameter, Route
 from bytebrew.auth import SCOPES
 from bytebrew.errors import BootError, SettingsError
 from bytebrew.providers import Provider
@@ -68,11 +70,20 @@ class Source(NamedTuple):
         return self.plugin.load() if isinstance(self.plugin, EntryPoint) else self.plugin
 
 
+class _Hooks(pluggy.PluginManager):
+    """pluggy's, which looks at each name of a plugin with the care that properties need: a module has none."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
+        if name.startswith("_") or (isinstance(plugin, ModuleType) and not inspect.isroutine(vars(plugin).get(name))):
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
+
+
 class Plugins:
     """The loaded plugins and those that were left out."""
 
     def __init__(self) -> None:
-        self._pluggy = pluggy.PluginManager("bytebrew")
+        self._pluggy = _Hooks("bytebrew")
         self._pluggy.add_hookspecs(hookspecs)
         self._sources: dict[str, Source] = {}
 
@@ -104,19 +115,23 @@ class Plugins:
         """Runs a declaring hook; `take` receives the plugin's name with each thing that it registers."""
         kind = hookspecs.DECLARING[hook]
 
-        def registering(name: str) -> Callable[[Any], None]:
+        def registering(name: str, things: list[Any]) -> Callable[[Any], None]:
             def register(thing: Any) -> None:
                 if not isinstance(thing, kind):
                     raise TypeError(f"it registers {thing!r}, which is no {kind.__name__}")
                 _check(hook, thing)
                 take(name, thing)
+                things.append(thing)
 
             return register
 
         for name, implementation in self.implementations(hook):
             with self._blamed(name, hook):
-                if implementation(register=registering(name), **given) is not None:
+                things: list[Any] = []
+                if implementation(register=registering(name, things), **given) is not None:
                     raise TypeError("it answers something: call register with each thing, and answer nothing")
+                if kind is Route:
+                    _check_types(things)
 
     def tables(self) -> list[type[Struct]]:
         """The settings tables of the core and of every plugin; no variable is in two of them."""
@@ -249,6 +264,19 @@ def _check(hook: str, thing: Any) -> None:
             raise TypeError(f"{thing.path}: '{thing.scope}' is not a scope; the scopes are {', '.join(SCOPES)}")
 
 
+def _check_types(routes: Sequence[Route]) -> None:
+    """Raises TypeError for a type that the API document cannot describe; all at once, for each alone takes long."""
+    kinds = [kind for route in routes for kind in (route.body, route.answer, *route.also.values())]
+    told = [one for route in routes for one in (*route.query.values(), *route.headers.values())]
+    try:
+        json.schema_components([*kinds, *(one.type for one in told if isinstance(one, Parameter))])
+    except TypeError as error:
+        if len(routes) > 1:
+            for route in routes:
+                _check_types([route])
+        raise TypeError(f"{routes[0].path}: {str(error).splitlines()[-1]}") from None
+
+
 def _by_name(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
     return lambda **given: function(**{name: given[name] for name in names})
 
@@ -260,8 +288,9 @@ def _handed_in(plugins: Iterable[tuple[str, object]]) -> Iterator[tuple[str, Sou
 
 def _installed(folder: Path | None) -> Iterator[tuple[str, Source]]:
     """Every entry point; a distribution that is found in several places counts where Python imports it from."""
+    named = cache(_named)  # to read a distribution's metadata takes longer than all else here
     for point in entry_points(group=GROUP):
-        yield point.name, _source(point)
+        yield point.name, Source(*named(point.dist), point)
     if folder is None:
         return
     if not folder.is_dir():
@@ -272,9 +301,12 @@ def _installed(folder: Path | None) -> Iterator[tuple[str, Source]]:
         sys.path.append(str(folder))
     for found in distributions(path=[str(folder)]):
         for point in found.entry_points.select(group=GROUP):
-            yield point.name, _source(point)
+            yield point.name, Source(*named(point.dist), point)
 
 
-def _source(point: EntryPoint) -> Source:
-    dist = point.dist
-    return Source(dist.name, dist.version, point) if dist else Source("unknown", "0", point)
+def _named(dist: Distribution | None) -> tuple[str, str]:
+    """A distribution's name and version."""
+    if dist is None:
+        return "unknown", "0"
+    told = dist.metadata
+    return told["Name"], told["Version"]

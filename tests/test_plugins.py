@@ -14,6 +14,7 @@ from bytebrew import (
     AuthMode,
     CatalogProvider,
     ConfigSection,
+    Parameter,
     Provider,
     Route,
     Tool,
@@ -311,6 +312,22 @@ def test_what_would_fail_at_its_first_use_stops_the_boot(hook: str, thing: Any, 
     with pytest.raises(BootError, match=rf"plugin duck .*failed in {hook}: TypeError: .*{words}") as caught:
         build(tmp_path, plugin("duck", **registering(hook, thing)))
     assert re.search(r" \(test_plugins\.py:\d+\)$", str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "types",
+    [{"answer": complex}, {"body": complex}, {"also": {202: complex}}, {"query": {"q": Parameter("", complex)}}],
+)
+def test_a_route_with_a_type_that_the_api_document_cannot_describe_stops_the_boot(
+    types: dict[str, Any], tmp_path: Path
+) -> None:
+    def register_routes(register: Any, engine: Any) -> None:
+        register(Route(method="GET", path="/goose", scope=None, run=answers, summary="", answer=str))
+        register(Route(method="GET", path="/duck", scope=None, run=answers, summary="", **types))
+
+    words = r"plugin duck .*failed in register_routes: TypeError: /duck: type <class 'complex'> is not supported$"
+    with pytest.raises(BootError, match=words):
+        build(tmp_path, plugin("duck", register_routes=register_routes))
 
 
 def test_a_declaring_hook_that_answers_instead_of_registering_stops_the_boot(tmp_path: Path) -> None:

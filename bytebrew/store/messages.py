@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -39,7 +40,7 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     content: str
     created_at: str
     thinking: str = ""
-    tool_calls: tuple[dict[str, object], ...] = ()
+    tool_calls: tuple[dict[str, Any], ...] = ()
     tool: str = ""
     call_id: str = ""
     has_error: bool = False
@@ -77,7 +78,7 @@ def entries(conn: sqlite3.Connection, session_id: str, after: int = 0, limit: in
     found = []
     for n, body, created_at in conn.execute(sql, (session_id, after, limit)):
         message = _decode(body)
-        calls: tuple[dict[str, object], ...] = tuple(
+        calls: tuple[dict[str, Any], ...] = tuple(
             {"tool": call.tool, "input": call.input, "call_id": call.call_id} for call in message.tool_calls
         )
         found.append(
