@@ -30,6 +30,7 @@ MAX_ERROR_BYTES = 65536
 MAX_BODY_BYTES = 64 * 1024 * 1024
 ERROR_BODY_SECONDS = 5.0
 DRAIN_SECONDS = 0.05
+_NOTHING = httpx.ByteStream(b"")
 _GLOBAL_UNICAST = ip_network("2000::/3")
 _NAT64 = ip_network("64:ff9b::/96")
 _SPECIAL = [ip_network(one) for one in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "2002::/16")]
@@ -177,8 +178,7 @@ class Http:
             body, cut = await _unpacked(chunks, response.headers.get("content-encoding", "").strip().lower(), limit)
             return Exchange(response.status_code, dict(response.headers), body, cut)
         finally:
-            await chunks.aclose()
-            await response.aclose()
+            await _end(response, chunks)
 
     @asynccontextmanager
     async def _answer(
@@ -197,8 +197,7 @@ class Http:
             yield response, chunks
             await _drain(chunks)
         finally:
-            await chunks.aclose()
-            await response.aclose()
+            await _end(response, chunks)
 
     async def _send(
         self,
@@ -295,6 +294,12 @@ def _public_socket(where: tuple[Any, ...]) -> socket.socket:
     if not is_public(address[0]):
         raise PermissionError(errno.EACCES, f"{address[0]} is no public address")
     return socket.socket(family, kind, protocol)
+
+
+async def _end(response: httpx.Response, chunks: AsyncGenerator[bytes, None]) -> None:
+    await chunks.aclose()
+    await response.aclose()
+    response.stream = _NOTHING  # the two hold each other, and all of the answer, until a collector comes
 
 
 def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:

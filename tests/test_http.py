@@ -1,6 +1,7 @@
 """What a vendor's server can do to a request, over real sockets."""
 
 import asyncio
+import gc
 import gzip
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -99,6 +100,22 @@ async def test_a_connection_is_used_again() -> None:
         for _ in range(3):
             await read(http, double.url)
     assert double.connections == 1
+
+
+async def test_nothing_of_an_answer_is_left_to_the_collector() -> None:
+    async with upstream(streamed(data("x"))) as double, client() as http:
+        gc.collect()
+        gc.disable()
+        try:
+            before = {id(one) for one in answers()}
+            assert await read(http, double.url) == ["x"]
+            assert {id(one) for one in answers()} <= before
+        finally:
+            gc.enable()
+
+
+def answers() -> list[httpx.Response]:
+    return [one for one in gc.get_objects() if isinstance(one, httpx.Response)]
 
 
 async def test_a_connection_is_used_again_though_nobody_read_to_the_end() -> None:
