@@ -60,8 +60,7 @@ class Turn:
         self.text: list[str] = []
         self.partial: list[str] = []
         self.past: leftovers.Past | None = None
-        self.heard = ""
-        self.cut = False
+        self.heard, self.cut = "", False
         self.unsaved = self._nothing()
         self.call_ids: set[str] = set()
         self.status, self.urgent = "queued", False
@@ -73,8 +72,7 @@ class Turn:
         self.cancelled_for: Literal["cancelled", "stopped"] | None = None
         self.scope = anyio.CancelScope()
         self.holds, self._left = 0, math.inf
-        self.began = time.monotonic()
-        self.in_tools = 0.0
+        self.began, self.in_tools = time.monotonic(), 0.0
         self.told: float | None = None
         self.asked: list[Asked] = []
 
@@ -97,10 +95,8 @@ class Turn:
     def add(self, usage: Usage) -> None:
         """Counts tokens, of a call of its own or of an agent that it has spawned."""
         *counts, costs = zip(astuple(self.usage), astuple(usage), strict=True)
-        total: tuple[Any, ...] = (
-            *map(sum, counts),
-            None if costs == (None, None) else sum(cost or 0.0 for cost in costs),
-        )
+        cost = None if costs == (None, None) else sum(cost or 0.0 for cost in costs)
+        total: tuple[Any, ...] = (*map(sum, counts), cost)
         self.usage = Usage(*total)
 
     def take_unsaved(self) -> turns.Unsaved:
@@ -152,6 +148,7 @@ class Turn:
 
     async def end(self, *, patient: bool = True) -> None:
         """Returns once its end is in the file; who is not patient gets a StorageError when that does not take it."""
+        await asyncio.wait([self.admitted])
         while not self.recorded:
             if self.unrecordable is not None and not patient:
                 raise self.unrecordable
@@ -236,14 +233,17 @@ class Runner:
             finally:
                 if not admitted:
                     del self.turns[turn.id]
+                    turn.recorded = True  # as nothing
                 turn.admitted.set_result(admitted)
                 if idle:
                     self._group.start_soon(self._drive, turn.session_id, lane)
 
-    def cancel(self, session_id: str) -> None:
-        """Cancels the turn of the session that is running; those that wait go on."""
+    async def cancel(self, session_id: str) -> None:
+        """Cancels the turn of the session that is running, and sees that into the file; those that wait go on."""
         if lane := self._lanes.get(session_id):
-            lane.current.cancel("cancelled")
+            turn = lane.current
+            turn.cancel("cancelled")
+            await turn.end(patient=False)
 
     async def stop_session(self, session_id: str) -> None:
         """Cancels all turns of a session and waits for their end."""

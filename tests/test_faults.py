@@ -127,3 +127,19 @@ async def test_a_message_that_waited_in_the_queue_is_answered_after_kill_9(tmp_p
     assert numbers == list(range(1, len(numbers) + 1))
     assert b"event: error" not in raw
     assert [message["content"] for message in messages if message["role"] == "user"] == [str(DELTAS), "5"]
+
+
+async def test_a_turn_that_was_cancelled_before_kill_9_stays_so(tmp_path: Path) -> None:
+    settings = {"BYTEBREW_PLUGINS_DIR": str(plugins_folder(tmp_path / "plugins"))}
+    data = tmp_path / "data"
+    with serving(data, settings) as engine:
+        async with httpx.AsyncClient(base_url=engine.url, headers=HEADERS) as client:
+            await _configure(client)
+            session_id, seen = await _read_until(client, 3)
+            assert (await client.post(f"/api/v1/sessions/{session_id}/cancel")).status_code == 204
+            engine.kill()
+    with serving(data, settings) as engine:
+        async with httpx.AsyncClient(base_url=engine.url, headers=HEADERS) as client:
+            raw = await _follow_to_end(client, f"/api/v1/sessions/{session_id}/events", {})
+    assert raw.startswith(seen)
+    assert b'"status":"cancelled"' in raw.splitlines()[-2]

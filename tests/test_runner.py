@@ -192,6 +192,7 @@ async def test_cancel_ends_the_stream_with_done_and_closes_the_vendors_stream_at
         assert (await client.get(f"/api/v1/sessions/{session_id}")).json()["status"] == "active"
         answer = await client.post(f"/api/v1/sessions/{session_id}/cancel")
         assert answer.status_code == 204
+        assert await running.db.read(lambda conn: conn.execute("select status from turns").fetchone()[0]) == "cancelled"
         with anyio.fail_after(0.5):
             assert await first == ["message_delta", "done", "cancelled"]
         assert provider.cancelled == 1

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Annotated
 
+import anyio
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import asdict
 
@@ -15,6 +16,8 @@ from bytebrew.messages import Usage
 from bytebrew.store import messages, sessions
 from bytebrew.store.sessions import Session
 
+CANCEL_SECONDS = 5.0
+"""How long to wait for the end of a cancelled turn: a tool may not let go."""
 NEWEST = 1000
 """Messages that a session's own answer carries; `/messages` pages through all of them."""
 Number = Annotated[int, Meta(ge=0, lt=10**15)]
@@ -125,10 +128,11 @@ async def delete_session(request: Request[None]) -> None:
 
 
 async def cancel_turn(request: Request[None]) -> None:
-    """Stops the turn that is running; its stream ends with `done`."""
+    """Stops the turn that is running, for good once this is answered; its stream ends with `done`."""
     session_id = request.path["id"]
     await request.engine.db.read(sessions.get, session_id, request.actor)
-    request.engine.runner.cancel(session_id)
+    with anyio.move_on_after(CANCEL_SECONDS):
+        await request.engine.runner.cancel(session_id)
 
 
 def _events(conn: sqlite3.Connection, session_id: str, after: int, limit: int) -> EventPage:
