@@ -192,12 +192,40 @@ async def test_cancel_ends_the_stream_with_done_and_closes_the_vendors_stream_at
         assert (await client.get(f"/api/v1/sessions/{session_id}")).json()["status"] == "active"
         answer = await client.post(f"/api/v1/sessions/{session_id}/cancel")
         assert answer.status_code == 204
-        assert await running.db.read(lambda conn: conn.execute("select status from turns").fetchone()[0]) == "cancelled"
         with anyio.fail_after(0.5):
             assert await first == ["message_delta", "done", "cancelled"]
         assert provider.cancelled == 1
         assert (await client.get(f"/api/v1/sessions/{session_id}")).json()["status"] == "cancelled"
         assert (await client.post(f"/api/v1/sessions/{session_id}/cancel")).status_code == 204
+
+
+class Clinging(ScriptedProvider):
+    """Takes so many seconds to let go."""
+
+    seconds = 0.0
+
+    async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
+        try:
+            yield say("half")
+            await anyio.sleep(30)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(self.seconds)
+
+
+@pytest.mark.parametrize(("seconds", "patience", "status"), [(0.3, 30.0, "cancelled"), (3.0, 0.1, "active")])
+async def test_a_cancellation_is_answered_once_it_is_in_the_file_unless_that_takes_long(
+    seconds: float, patience: float, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bytebrew.routes.sessions.CANCEL_SECONDS", patience)
+    provider = Clinging()
+    provider.seconds = seconds
+    async with served_engine(providing(provider)) as (running, client):
+        await scripted_schema(running)
+        session_id, first = await begin(client, "1")
+        assert (await client.post(f"/api/v1/sessions/{session_id}/cancel")).status_code == 204
+        assert (await client.get(f"/api/v1/sessions/{session_id}")).json()["status"] == status
+        assert (await first)[-1] == "cancelled"
 
 
 async def test_a_client_that_leaves_does_not_stop_the_turn() -> None:
