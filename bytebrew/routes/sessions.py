@@ -128,7 +128,10 @@ async def delete_session(request: Request[None]) -> None:
 
 
 async def cancel_turn(request: Request[None]) -> None:
-    """Stops the turn that is running, for good once this is answered; its stream ends with `done`."""
+    """Stops the turn that is running; its stream ends with `done`.
+
+    The answer comes once that is in the file, or after 5 seconds where a tool does not let go.
+    """
     session_id = request.path["id"]
     await request.engine.db.read(sessions.get, session_id, request.actor)
     with anyio.move_on_after(CANCEL_SECONDS):
