@@ -2,6 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# set in many containers; each start would compile all modules anew
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help run test test-peers test-faults test-fuzz check fix bench
 
 help: ## Show this list
