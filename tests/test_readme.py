@@ -74,6 +74,7 @@ class Cutting(socketserver.StreamRequestHandler):
         with contextlib.suppress(OSError):
             while data := self.connection.recv(4096):
                 engine.sendall(data)
+        with contextlib.suppress(OSError):  # a client may leave with a reset
             engine.shutdown(socket.SHUT_RDWR)
 
 
