@@ -81,7 +81,7 @@ class Http:
 
     @cached_property
     def _trust(self) -> ssl.SSLContext:
-        """One for all clients: to read the certificates takes 17 ms of everybody's time, and 800 KB."""
+        """One for all clients that need it: to read the certificates takes 17 ms of everybody's time, and 800 KB."""
         return httpx.create_ssl_context()
 
     def client(self, url: str) -> httpx.AsyncClient:
@@ -90,6 +90,7 @@ class Http:
         return self._named(f"{parts.scheme}://{parts.netloc}")
 
     def _named(self, name: str, *, public_only: bool = False) -> httpx.AsyncClient:
+        """The client of that name, which begins with its scheme."""
         client = self._clients.get(name)
         if client is None:
             timeout = httpx.Timeout(
@@ -97,8 +98,9 @@ class Http:
                 connect=self._settings.provider_connect_timeout,
                 pool=None,
             )
+            trust = self._trust if name.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             client = self._clients[name] = httpx.AsyncClient(
-                transport=self._transport or _transport(self._trust, public_only),
+                transport=self._transport or _transport(trust, public_only),
                 timeout=timeout,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # one client serves many people
                 event_hooks={"request": [_signed]},
@@ -171,7 +173,8 @@ class Http:
         With `public_only` only public addresses are connected to, whatever the host is called and resolves to. Only the
         caller limits the time that it takes. Raises ProviderError as `stream` does.
         """
-        client = self._named("public" if public_only else "any", public_only=public_only)
+        scheme = "https" if url[:6].lower() == "https:" else "http"
+        client = self._named(f"{scheme}:{'public' if public_only else 'any'}", public_only=public_only)
         response = await self._send(method, url, {**(headers or {}), "Accept-Encoding": "gzip"}, json, None, client)
         chunks = self._chunks(response.aiter_raw(), None)
         try:

@@ -361,20 +361,25 @@ async def test_each_origin_has_one_client() -> None:
         assert http.client("http://a.test/") is not http.client("https://a.test/")
 
 
-async def test_the_certificates_are_read_once_for_all_origins(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = 0
+async def test_the_certificates_are_read_once_and_for_origins_with_tls_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = 0
     make = httpx.create_ssl_context
 
     def counted(verify: Any = True, **more: Any) -> ssl.SSLContext:
-        nonlocal read
-        read += verify is True
+        nonlocal times
+        times += verify is True
         return make(verify, **more)
 
     monkeypatch.setattr(httpx, "create_ssl_context", counted)
-    async with client() as http:
+    async with upstream(streamed()) as double, client() as http:
+        await read(http, double.url)
+        await http.ask("GET", double.url)
+        assert times == 0
         for n in range(20):
-            http.client(f"https://{n}.test/")
-    assert read == 1
+            http.client(f"HTTPS://{n}.test/")
+        with pytest.raises(ProviderError):
+            await http.ask("GET", double.url.replace("http", "HTTPS"))
+    assert times == 1
 
 
 async def test_cookies_are_not_kept() -> None:

@@ -507,9 +507,9 @@ async def test_an_answer_that_cannot_be_unpacked_is_an_error(raw: bytes, encodin
 )
 async def test_the_time_limit_is_the_tools_own_and_ends_the_request(answer: list[Step]) -> None:
     async with upstream(answer) as double, client() as http:
-        tool = declared(http, url=double.url, timeout=0.1)
+        tool = declared(http, url=double.url, timeout=0.5)
         outcome = await run_tool(tool, ToolCall("it", {}, "call_1"), CALL, seconds=60, limit=1000)
-        assert (outcome.output, outcome.has_error) == ("'it' did not finish within 0.1 s", True)
+        assert (outcome.output, outcome.has_error) == ("'it' did not finish within 0.5 s", True)
         with anyio.fail_after(1):
             await double.left.wait()
 
