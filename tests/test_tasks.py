@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -435,27 +435,27 @@ async def test_an_end_that_cannot_be_recorded_stops_nobody_and_is_recorded_at_th
 
 
 @pytest.fixture
-def full(tmp_path: Path) -> sqlite3.Connection:
+def full(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     """A file with 10,000 tasks that have ended, and a few that wait or run."""
-    conn = connect(tmp_path / "full.db")
-    migrate(conn, "core", CORE)
-    conn.execute("begin")
-    conn.executemany(
-        """insert into tasks (id, owner, title, description, agent, schema, status, source, mode, priority,
-        acceptance_criteria, blocked_by, session_id, turn_id, created_at)
-        values (?, 'ada', 't', '', 'test', '', ?, 'api', ?, ?, '[]', '[]', ?, ?, ?)""",
-        [
-            (f"task_{n}", status, mode, n % 3, f"s{n}", turn_id, now())
-            for n, (status, mode, turn_id) in enumerate(
-                [("completed", "background", "turn")] * 10_000
-                + [("pending", "interactive", None)] * 1_000
-                + [("pending", "background", None)] * 10
-                + [("in_progress", "background", "turn")] * 4
-            )
-        ],
-    )
-    conn.execute("commit")
-    return conn
+    with closing(connect(tmp_path / "full.db")) as conn:
+        migrate(conn, "core", CORE)
+        conn.execute("begin")
+        conn.executemany(
+            """insert into tasks (id, owner, title, description, agent, schema, status, source, mode, priority,
+            acceptance_criteria, blocked_by, session_id, turn_id, created_at)
+            values (?, 'ada', 't', '', 'test', '', ?, 'api', ?, ?, '[]', '[]', ?, ?, ?)""",
+            [
+                (f"task_{n}", status, mode, n % 3, f"s{n}", turn_id, now())
+                for n, (status, mode, turn_id) in enumerate(
+                    [("completed", "background", "turn")] * 10_000
+                    + [("pending", "interactive", None)] * 1_000
+                    + [("pending", "background", None)] * 10
+                    + [("in_progress", "background", "turn")] * 4
+                )
+            ],
+        )
+        conn.execute("commit")
+        yield conn
 
 
 def plans(conn: sqlite3.Connection, work: Callable[..., Any], *args: Any) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from msgspec.json import encode
 
 from bytebrew.config import Agent
 from bytebrew.errors import ProviderError, StorageError, ToolError
@@ -110,7 +111,23 @@ def nested(depth: int) -> dict[str, Any]:
     return value
 
 
-@pytest.mark.parametrize("odd", [nested(940), nested(2000), {"n": "\ud800"}], ids=["deep", "deeper", "surrogate"])
+def deepest() -> int:
+    """How deep JSON may be nested here: some Pythons count calls from their bottom, newer ones those of C alone."""
+    low, high = 1, 1_000_000
+    while low < high - 1:
+        middle = (low + high) // 2
+        try:
+            encode(nested(middle))
+        except RecursionError:
+            high = middle
+        else:
+            low = middle
+    return low
+
+
+@pytest.mark.parametrize(
+    "odd", [nested(deepest() - 30), nested(2 * deepest()), {"n": "\ud800"}], ids=["deep", "deeper", "surrogate"]
+)
 async def test_arguments_that_json_cannot_hold_are_told_to_the_model(odd: dict[str, Any]) -> None:
     provider = ScriptedProvider([ToolCall("double", odd)], say("sorry"))
     async with served_engine(providing(provider), tools(double)) as (engine, client):
