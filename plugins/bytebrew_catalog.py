@@ -159,8 +159,8 @@ def register_routes(register: Any) -> None:
     url = "/api/v1/models/registry"
     narrowing: dict[str, str | Parameter] = {
         "provider": "of this vendor",
-        "tier": Parameter("of this tier: 1, 2 or 3", Annotated[int, Meta(ge=0)]),
-        "supports_tools": Parameter("that call tools, or that do not", bool),
+        "tier": Parameter("of this tier: 1, 2 or 3", Annotated[int, Meta(ge=0)] | Literal[""]),
+        "supports_tools": Parameter("that call tools, or that do not", bool | Literal["1", "0", ""]),
     }
     register(
         Route(

@@ -5,9 +5,10 @@ import os
 import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 from urllib.parse import quote, urlencode
 
 import anyio
@@ -21,7 +22,7 @@ from msgspec import inspect
 from nacl.signing import SigningKey
 
 from bytebrew import documents
-from bytebrew.api import Route
+from bytebrew.api import Moment, Parameter, Route
 from bytebrew.auth import SCOPES
 from bytebrew.config import MemoryConfig
 from bytebrew.engine import Engine
@@ -373,6 +374,9 @@ async def check(client: httpx.AsyncClient, route: Route, shot: Shot) -> int:
         if response.headers["content-type"] == "application/x-yaml":
             assert not documents.read(raw)[1]
             return response.status_code
+        if response.headers["content-type"] == "application/x-ndjson":
+            msgspec.json.Decoder().decode_lines(raw)
+            return response.status_code
         msgspec.json.decode(raw, type=Any if route.answer is None else route.answer)
     return response.status_code
 
@@ -399,3 +403,33 @@ async def test_no_request_makes_the_engine_fail(served: Served, name: str, caplo
     if "/respond" not in route.path:  # a question is there only while an agent waits: tests/test_confirmations.py asks
         assert seen - {400, 401, 403, 404, 415}, f"nothing got further than {seen}"
     assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
+
+
+QUERIES = [route for route in installed() if any(isinstance(one, Parameter) for one in route.query.values())]
+TEXTS = ["", "0", "1", "3", "-1", "0.5", "1.5", "1e3", "true", "false", "null", "nan", "{}", "x", "2026-03-01"]
+
+
+def reads(text: str, kind: Any) -> bool:
+    """Whether a text of the query string is of a documented type: as itself, or as the JSON that it spells."""
+    if kind is Moment:
+        return text in ("", "2026-03-01")
+    for spelt in (encoded(text), text.encode()):
+        with suppress(msgspec.DecodeError):
+            msgspec.json.decode(spelt, type=kind)
+            return True
+    return False
+
+
+@pytest.mark.parametrize("name", [label(route) for route in QUERIES])
+async def test_a_query_is_refused_just_where_its_documented_type_refuses_it(served: Served, name: str) -> None:
+    route = next(route for route in table(served.engine) if label(route) == name)
+    there = await world(served, "fuzz")
+    path = "".join(piece + keys[0] for piece, keys in path_parts(route, there)) + NEEDED.get(route.path, "?")
+    for at, parameter in route.query.items():
+        if not isinstance(parameter, Parameter) or parameter.required:
+            continue
+        literals = [one for kind in get_args(parameter.type) for one in (kind, *get_args(kind)) if isinstance(one, str)]
+        for text in (*TEXTS, *literals):
+            shot = Shot(f"{path}&{urlencode({at: text})}", (bearer(there.good[0]),), b'{"settings": {}}')
+            status = await check(served.client, route, shot)
+            assert (status == 400) is not reads(text, parameter.type), f"{at}={text} -> {status}"

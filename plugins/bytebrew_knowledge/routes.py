@@ -1,7 +1,7 @@
 """Knowledge over REST: bases, their links, their files and their search."""
 
-from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncIterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -12,6 +12,8 @@ from .bases import Base, BasePatch, NewBase
 from .files import File
 from .knowledge import of
 from .search import Hit, Query
+
+N = TypeVar("N", int, float)
 
 
 class Linked(Struct, frozen=True, kw_only=True):
@@ -77,8 +79,8 @@ async def search_base(request: Request[None]) -> Results:
         Query(
             text=text,
             bases=(await _base_id(request),),
-            limit=int(_number(query, "limit", 10, 1, 50)),
-            threshold=_number(query, "threshold", 0, 0, 1) if query.get("threshold") else None,
+            limit=_number(query, "limit", 10, 1, 50),
+            threshold=_number(query, "threshold", 0.0, 0, 1) if query.get("threshold") else None,
             file=query.get("file", ""),
             metadata={name[9:]: value for name, value in query.items() if name.startswith("metadata.")},
         )
@@ -162,16 +164,16 @@ async def _base_id(request: Request[Any]) -> str:
     return await request.engine.db.read(bases.identify, request.path["id"])
 
 
-def _number(query: Any, name: str, default: float, least: float, most: float) -> float:
+def _number(query: Mapping[str, str], name: str, default: N, least: float, most: float) -> N:
     text = query.get(name)
     if not text:
         return default
     try:
-        value = float(text)
+        value = type(default)(text)
     except ValueError:
-        value = float("nan")
+        value = type(default)(most + 1)
     if not least <= value <= most:
-        words = f"is a number from {least:g} to {most:g}"
+        words = f"is a {'whole ' if isinstance(default, int) else ''}number from {least:g} to {most:g}"
         raise InvalidRequest(f"{name} {words}", details=[Detail(f"$.{name}", words)])
     return value
 
@@ -201,9 +203,10 @@ _SEARCH = {
         Annotated[str, Meta(pattern=r"\S", description="more than spaces")],
         required=True,
     ),
-    "limit": Parameter("most results, 10 unless told, up to 50", Annotated[int, Meta(ge=1, le=50)]),
+    "limit": Parameter("most results, 10 unless told, up to 50", Annotated[int, Meta(ge=1, le=50)] | Literal[""]),
     "threshold": Parameter(
-        "least likeness of a result's vector to the question's, from 0 to 1", Annotated[float, Meta(ge=0, le=1)]
+        "least likeness of a result's vector to the question's, from 0 to 1",
+        Annotated[float, Meta(ge=0, le=1)] | Literal[""],
     ),
     "file": "only in this file, by name or id",
     "metadata.<name>": "only in files whose metadata has this value",
