@@ -42,6 +42,8 @@ from bytebrew.tasks import Tasks
 from bytebrew.tools import Call, SpawnLimits, Tool, Toolset, uncancelled
 from bytebrew.variables import Credentials
 
+OBSERVER_SECONDS = 30
+"""How long an observer may take, for what it observes waits until it is through."""
 log = logging.getLogger(__name__)
 
 
@@ -220,10 +222,10 @@ class Engine:
         return bool(self._observers[hook])
 
     async def notify(self, hook: str, **given: Any) -> None:
-        """Tells every observer, in order; one that fails is logged with its plugin's name."""
+        """Tells every observer, in order; one that fails or takes too long is logged with its plugin's name."""
         for name, observer in self._observers[hook]:
             try:
-                with uncancelled():
+                with uncancelled(), anyio.fail_after(OBSERVER_SECONDS):
                     await observer(**given)
             except Exception:
                 log.exception("plugin %s failed in %s", name, hook)

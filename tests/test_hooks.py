@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import anyio
 import pytest
 from msgspec import Meta, Struct
 
@@ -464,13 +465,18 @@ async def test_shutdown(tmp_path: Path) -> None:
         assert await running.db.read(lambda conn: conn.execute("select count(*) from goodbye").fetchone()[0]) == 0
 
 
-@pytest.mark.parametrize("fault", [ValueError("the duck is ill"), asyncio.CancelledError()], ids=type)
+@pytest.mark.parametrize("fault", [ValueError("the duck is ill"), asyncio.CancelledError(), None], ids=type)
 @pytest.mark.parametrize("hook", ["turn_started", "tool_finished", "turn_finished", "request_answered", "shutdown"])
-async def test_an_observer_that_fails_is_logged_with_its_plugin_and_breaks_nothing(
-    hook: str, fault: BaseException, caplog: pytest.LogCaptureFixture
+async def test_an_observer_that_fails_or_hangs_is_logged_with_its_plugin_and_breaks_nothing(
+    hook: str, fault: BaseException | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("bytebrew.engine.OBSERVER_SECONDS", 5 if fault else 0.1)
+
     async def broken() -> None:
-        raise fault
+        if fault is None:
+            await anyio.sleep_forever()
+        else:
+            raise fault
 
     seen: list[str] = []
 
@@ -485,4 +491,7 @@ async def test_an_observer_that_fails_is_logged_with_its_plugin_and_breaks_nothi
         events = await chat(client, "test", "hi")
     assert events[-1].event == "done"
     assert seen == [hook]
-    assert [record.getMessage() for record in caplog.records if record.exc_info] == [f"plugin duck failed in {hook}"]
+    failed = [record for record in caplog.records if record.exc_info]
+    assert [record.getMessage() for record in failed] == [f"plugin duck failed in {hook}"]
+    told = {ValueError: "ValueError", asyncio.CancelledError: "RuntimeError", type(None): "TimeoutError"}[type(fault)]
+    assert f"\n{told}" in caplog.text
