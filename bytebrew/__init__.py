@@ -31,8 +31,8 @@ from bytebrew.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sig
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
 from bytebrew.notation import Duration, new_uuid, now, uptime
 from bytebrew.options import Option, expired_before
-from bytebrew.providers import Capabilities, Provider, ProviderEvent, Target, masked, refusal
-from bytebrew.secrets import write_private
+from bytebrew.providers import Capabilities, Provider, ProviderEvent, Target, refusal
+from bytebrew.secrets import masked, write_private
 from bytebrew.sections import ConfigSection
 from bytebrew.settings import Core, Settings
 from bytebrew.sse import ServerSentEvent

@@ -16,7 +16,7 @@ from bytebrew.errors import Detail, InvalidRequest, ProviderError, Unprocessable
 from bytebrew.events import MessageDelta, Thinking
 from bytebrew.http import Http, UpstreamError
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
-from bytebrew.secrets import Secrets
+from bytebrew.secrets import Secrets, masked
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,10 @@ LONGEST_WAIT = 60.0
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
-    """What a vendor's API can carry; `vision` is images, `documents` PDF files in a user's message."""
+    """What a vendor's API can carry; `vision` is images, `documents` other files in a user's message.
+
+    `document_types` are the beginnings of their media types, and `urls` of the media types of what the vendor fetches.
+    """
 
     tools: bool = True
     parallel_tools: bool = True
@@ -36,10 +39,14 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     documents: bool = False
     embeddings: bool = False
     system_role: bool = True
+    document_types: tuple[str, ...] = ("application/pdf", "text/")
+    urls: tuple[str, ...] = ("image/",)
 
     def carries(self, attachment: Attachment) -> bool:
         """Whether a message to this vendor may bring it along."""
-        return self.vision if attachment.media_type.startswith("image/") else self.documents
+        kind = attachment.media_type
+        seen = self.vision if kind.startswith("image/") else self.documents and kind.startswith(self.document_types)
+        return seen and (not attachment.url or kind.startswith(self.urls))
 
 
 class Provider:
@@ -156,15 +163,6 @@ def _without_key(error: ProviderError, key: str) -> ProviderError:
     if message == error.message:
         return error
     return ProviderError(message, code=error.code, retry=error.retry, retry_after=error.retry_after)
-
-
-def masked(text: str, key: str) -> str:
-    """The text without the key, and without what a cut has left of it at the text's end."""
-    if not key:
-        return text
-    text = text.replace(key, "***")
-    rest = next((n for n in range(min(len(key), len(text)), 5, -1) if text.endswith(key[:n])), 0)
-    return f"{text[:-rest]}***" if rest else text
 
 
 class Price(Struct, frozen=True, kw_only=True):

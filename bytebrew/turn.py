@@ -55,6 +55,7 @@ async def run_turn(turn: "Turn") -> None:
         *(history.messages if history else ()),
         Message("user", turn.new.message, attachments=turn.new.attachments),
     ]
+    turn.call_ids |= {call.call_id for message in earlier for call in message.tool_calls}
     own = await _taken_up(turn, tools, turn.past) if turn.past is not None else []
     while not _ended(own):
         if sum(message.role == "assistant" for message in own) >= turn.agent.max_steps:
@@ -175,7 +176,8 @@ async def _step(turn: "Turn", asked: ModelRequest) -> Message:
         if content:
             turn.text.append(f"\n\n{content}")
             await _tell(turn, MessageDelta(content=turn.text[-1]))
-    if not content and not calls and stop.reason in _CUT:
+    if stop.reason == "refusal" or (not content and not calls and stop.reason in _CUT):
+        turn.partial.clear()  # what came before a refusal is not for the history
         raise TurnError(_CUT[stop.reason], code=f"model_{stop.reason}")
     answer = Message("assistant", content, thinking="".join(thinking), tool_calls=tuple(calls), vendor=stop.vendor)
     turn.partial.clear()

@@ -133,7 +133,7 @@ class Anthropic(Provider):
 
     type = "anthropic"
     base_url = "https://api.anthropic.com"
-    capabilities = Capabilities(thinking=True, vision=True, documents=True)
+    capabilities = Capabilities(thinking=True, vision=True, documents=True, urls=("image/", "application/pdf"))
 
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
         url = f"{request.base_url.removesuffix('/v1')}/v1/messages"

@@ -83,11 +83,12 @@ MODELS = (
     ),
     _model(
         "deepseek-chat", "DeepSeek V3.2", "deepseek", 1, (128_000, 8192), (0.28, 0.42), False,
-        "Strong with tools for a small part of the usual price", "orchestrator", "sub_agent",
+        "Strong with tools for a small part of the usual price", "orchestrator", "sub_agent", cached=0.028,
     ),
     _model(
+        # https://docs.z.ai/guides/overview/pricing
         "glm-5", "GLM-5", "zai", 1, (200_000, 8192), (1, 3.2), True,
-        "Z.ai's model for agents, open weights", "orchestrator",
+        "Z.ai's model for agents, open weights", "orchestrator", cached=0.2,
     ),
     _model(
         # https://developers.openai.com/api/docs/models/gpt-5.4-mini
@@ -108,7 +109,7 @@ MODELS = (
     _model(
         # https://docs.aimlapi.com/api-references/text-models-llm/zhipu/glm-4.7
         "glm-4.7", "GLM-4.7", "zai", 2, (200_000, 128_000), (0.6, 2.2), False,
-        "A lighter GLM for sub-agents", "sub_agent",
+        "A lighter GLM for sub-agents", "sub_agent", cached=0.11,
     ),
     _model(
         "mistral-medium-3", "Mistral Medium 3", "mistral", 2, (128_000, 8192), (0.4, 2), False,

@@ -157,7 +157,9 @@ class Google(Provider):
     type = "google"
     base_url = "https://generativelanguage.googleapis.com/v1beta"
     needs = frozenset({"api_key"})
-    capabilities = Capabilities(thinking=True, vision=True, documents=True, embeddings=True)
+    capabilities = Capabilities(
+        thinking=True, vision=True, documents=True, embeddings=True, document_types=("",), urls=("",)
+    )
 
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
         url = f"{request.base_url}/{_model(request)}:streamGenerateContent?alt=sse"

@@ -76,7 +76,7 @@ class Ollama(Provider):
     # https://docs.ollama.com/api/chat and /capabilities/thinking
     type = "ollama"
     base_url = "http://localhost:11434"
-    capabilities = Capabilities(thinking=True, vision=True, embeddings=True)
+    capabilities = Capabilities(thinking=True, vision=True, embeddings=True, urls=())
 
     @hookimpl
     def register_providers(self, register: Any) -> None:

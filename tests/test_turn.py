@@ -192,6 +192,17 @@ async def test_repeated_call_ids_of_a_vendor_are_told_apart() -> None:
     assert [result["output"] for result in datas(events, "tool_result")] == ["2", "4"]
 
 
+async def test_call_ids_that_a_vendor_repeats_in_another_turn_are_told_apart() -> None:
+    call = [ToolCall("double", {"n": 1}, "functions.double:0")]
+    provider = ScriptedProvider(call, say("ok"), call, say("ok"))
+    async with served_engine(providing(provider), tools(double)) as (engine, client):
+        await scripted_schema(engine, tools=("double",))
+        [done] = datas(await chat(client, "test", "go"), "done")
+        await chat(client, "test", "again", session_id=done["session_id"])
+    made = [call.call_id for message in provider.requests[-1].messages for call in message.tool_calls]
+    assert len(made) == len(set(made)) == 2
+
+
 async def test_a_turn_ends_at_max_steps_with_an_error() -> None:
     provider = ScriptedProvider([ToolCall("double", {"n": 1})])
     async with served_engine(providing(provider), tools(double)) as (engine, client):
@@ -295,6 +306,18 @@ async def test_an_answer_that_was_cut_before_its_first_word_says_so() -> None:
         await scripted_schema(engine)
         events = await chat(client, "test", "go")
     assert datas(events, "error")[0]["code"] == "model_max_tokens"
+
+
+async def test_an_answer_that_was_refused_halfway_is_a_failure_and_nothing_of_it_goes_back() -> None:
+    provider = ScriptedProvider([MessageDelta(content="First, take"), Stop("refusal")], say("ok"))
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine)
+        events = await chat(client, "test", "go")
+        [session] = (await client.get("/api/v1/sessions")).json()["data"]
+        await chat(client, "test", "again", session_id=session["id"])
+    assert names(events) == ["message_delta", "error"]
+    assert datas(events, "error")[0]["code"] == "model_refusal"
+    assert [message.content for message in provider.requests[-1].messages] == ["go", "again"]
 
 
 async def test_tokens_add_up_over_the_steps_of_a_turn_and_the_turns_of_a_session() -> None:

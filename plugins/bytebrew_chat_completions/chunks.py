@@ -80,9 +80,14 @@ class Counts(Struct):
 
 
 class Chunk(Struct):
+    """A chunk, or an error in its place: within `error`, or as vLLM has it, in the chunk itself."""
+
     choices: list[Choice] | None = None
     usage: Counts | None = None
     error: Any = None
+    message: Any = None
+    code: Any = None
+    type: Any = None
 
 
 _chunk: Callable[[str], Chunk] = msgspec.json.Decoder(Chunk).decode
@@ -97,6 +102,8 @@ def read(data: str) -> Chunk:
         raise ProviderError(words) from error
     if fault := chunk.error or (chunk.choices and chunk.choices[0].error):
         raise broken_off(fault)
+    if chunk.choices is None and chunk.message:
+        raise broken_off({"message": chunk.message, "code": chunk.code, "type": chunk.type})
     return chunk
 
 
@@ -122,6 +129,13 @@ class _Call(Struct):
     name: str = ""
     arguments: list[str] = field(default_factory=list)
 
+    def is_whole(self) -> bool:
+        """Whether its arguments are there to their end."""
+        try:
+            return isinstance(msgspec.json.decode("".join(self.arguments)), dict)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+
     def whole(self, *, cut: bool) -> ToolCall:
         text = "".join(self.arguments)
         try:
@@ -141,7 +155,7 @@ class Calls:
 
     def add(self, piece: CallPiece) -> None:
         function = piece.function or Function()
-        call = self._of(piece, bool(function.name))
+        call = self._of(piece, function.name or "", bool(function.arguments))
         if call is None:
             call = _Call(piece.index or 0)
             self._calls.append(call)
@@ -151,20 +165,22 @@ class Calls:
             text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
             call.arguments.append(text)
 
-    def _of(self, piece: CallPiece, named: bool) -> _Call | None:
+    def _of(self, piece: CallPiece, name: str, brings: bool) -> _Call | None:
         """The call that a piece goes on with, or None where it begins one.
 
-        Some vendors leave out the index, and some give every call the index 0; then a name with another id begins a
-        call. An id without a name means nothing: some vendors make a new one for each piece.
+        Some vendors leave out the index, and some give every call the index 0; then a name begins a call where it
+        comes with another id, is another name, or brings arguments to a call that has all of its own. An id without a
+        name means nothing: some vendors make a new one for each piece.
         """
         for call in reversed(self._calls):
             if piece.index is None:
-                same = piece.id == call.id if piece.id else not named
+                same = piece.id == call.id if piece.id else not name
             else:
-                same = piece.index == call.index and not (named and piece.id and call.id and piece.id != call.id)
+                same = piece.index == call.index and not (name and piece.id and call.id and piece.id != call.id)
             if same:
-                return call
-        return self._calls[-1] if self._calls and piece.index is None and not named else None
+                other = name and call.name and (name != call.name or (brings and not piece.id and call.is_whole()))
+                return None if other else call
+        return self._calls[-1] if self._calls and piece.index is None and not name else None
 
     def whole(self, *, cut: bool) -> Iterator[ToolCall]:
         """The calls in the order of their indexes; in an answer that was `cut` off, one needs its arguments."""

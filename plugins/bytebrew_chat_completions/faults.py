@@ -92,8 +92,13 @@ def _fault(said: Any) -> Fault:
     return Fault(
         _text(words) + _cause(inner),
         tuple(name for name in names if isinstance(name, str)),
-        next((name for name in names if isinstance(name, int) and 400 <= name < 600), None),
+        next((status for name in names if (status := _status(name))), None),
     )
+
+
+def _status(name: Any) -> int | None:
+    """The HTTP status that a code is, as a number or in digits."""
+    return int(name) if re.fullmatch("[45][0-9]{2}", str(name)) else None
 
 
 def _cause(error: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from bytebrew import Attachment, Capabilities, Message, ModelRequest
 from .wire import ChatCompletions, address
 
 _KEY = frozenset({"api_key"})
+_FETCHED = ("image/", "application/pdf")
 _THINKS = re.compile(r"gpt-(5\.[5-9]|[6-9])(?!.*chat)")
 
 
@@ -71,7 +72,7 @@ class OpenRouter(ChatCompletions):
     type = "openrouter"
     base_url = "https://openrouter.ai/api/v1"
     needs = _KEY
-    capabilities = Capabilities(thinking=True, vision=True, documents=True, embeddings=True)
+    capabilities = Capabilities(thinking=True, vision=True, documents=True, embeddings=True, urls=_FETCHED)
 
     def message(self, message: Message) -> dict[str, Any]:
         told = super().message(message)
@@ -99,6 +100,12 @@ class DeepSeek(ChatCompletions):
     # https://api-docs.deepseek.com/guides/thinking_mode: after a tool call it is due in every request, else ignored
     thought_field = "reasoning_content"
 
+    def message(self, message: Message) -> dict[str, Any]:
+        told = super().message(message)
+        if message.tool_calls:  # and also where nothing was thought, or another vendor made the call
+            told.setdefault(self.thought_field, "")
+        return told
+
 
 class Mistral(ChatCompletions):
     """Mistral's own API."""
@@ -107,7 +114,7 @@ class Mistral(ChatCompletions):
     type = "mistral"
     base_url = "https://api.mistral.ai/v1"
     needs = _KEY
-    capabilities = Capabilities(thinking=True, vision=True, documents=True, embeddings=True)
+    capabilities = Capabilities(thinking=True, vision=True, documents=True, embeddings=True, urls=_FETCHED)
     stops = {**ChatCompletions.stops, "model_length": "max_tokens"}
     asks_for_usage = False  # it has no stream_options and always tells
 
@@ -115,7 +122,12 @@ class Mistral(ChatCompletions):
         body = super().body(request)
         if body.get("tool_choice") == "required":
             body["tool_choice"] = "any"
-        return body
+        said: list[dict[str, Any]] = []
+        for one in body["messages"]:
+            if said and (said[-1]["role"], one["role"]) == ("tool", "user"):  # an order that it refuses
+                said.append({"role": "assistant", "content": "OK"})
+            said.append(one)
+        return body | {"messages": said}
 
     def message(self, message: Message) -> dict[str, Any]:
         told = super().message(message)

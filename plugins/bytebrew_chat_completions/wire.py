@@ -81,9 +81,10 @@ class ChatCompletions(Provider):
             self.limit_field: request.max_tokens,
             "stop": request.stop_sequences or None,
         }
+        said = [self.message(message) for message in request.messages if not _is_empty(message)]
         return {
             "model": request.model_name,
-            "messages": system + [self.message(message) for message in request.messages],
+            "messages": system + said,
             "stream": True,
             **{name: value for name, value in options.items() if value is not None},
         }
@@ -201,6 +202,11 @@ class ChatCompletions(Provider):
         if len(vectors) != len(texts):
             raise ProviderError(f"The vendor sent {len(vectors)} embeddings for {len(texts)} texts")
         return [vector.embedding for vector in sorted(vectors, key=lambda vector: vector.index)]
+
+
+def _is_empty(message: Message) -> bool:
+    """Whether a model has said nothing at all, which some vendors refuse to be told."""
+    return message.role == "assistant" and not (message.content or message.tool_calls or message.thinking)
 
 
 def _function(tool: ToolSpec) -> dict[str, Any]:

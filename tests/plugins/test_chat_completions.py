@@ -272,6 +272,19 @@ async def test_calls_without_ids_are_told_apart_by_their_names() -> None:
     assert found == [ToolCall("f", {"x": 1}), ToolCall("f", {})]
 
 
+@pytest.mark.parametrize("id", [None, "", "same"], ids=repr)
+@pytest.mark.parametrize("index", [None, 0], ids=repr)
+async def test_another_name_is_another_call_whatever_its_index_and_id(index: int | None, id: str | None) -> None:
+    found = await calls(piece(index, id, "f", '{"x":1}'), piece(index, id, "g"))
+    assert [(call.tool, call.input) for call in found] == [("f", {"x": 1}), ("g", {})]
+
+
+async def test_calls_of_one_tool_without_ids_are_told_apart_where_the_first_is_whole() -> None:
+    found = await calls(piece(0, "", "f", '{"x":1}'), piece(0, "", "f", '{"x":'), piece(0, "", "f", "2}"))
+    assert found == [ToolCall("f", {"x": 1}), ToolCall("f", {"x": 2})]
+    assert await calls(piece(0, "", "f", '{"x":1}'), piece(0, "", "f")) == [ToolCall("f", {"x": 1})]
+
+
 @pytest.mark.parametrize(
     "arguments", ['{"x": ', "[1]", '"text"', "null", "x=1", '{"x":1}{"x":2}', pytest.param(DEEP, id="deep")]
 )
@@ -393,6 +406,9 @@ async def test_a_chunk_that_cannot_be_read_is_told_in_words(chunk: str) -> None:
         ({"message": "Pay", "type": "insufficient_quota"}, "Pay", "model_rate_limited", False),
         ({"message": "Busy", "type": "overloaded_error"}, "Busy", "model_overloaded", True),
         ({"message": "Down", "code": 502}, "Down", "model_unavailable", True),
+        ({"message": "Slow", "type": "throttling_error", "code": "429"}, "Slow", "model_rate_limited", True),
+        ({"message": "Down", "code": "503"}, "Down", "model_overloaded", True),
+        ({"message": "Odd", "code": "1113 2"}, "Odd", "model_error", False),
         ({"message": "No", "type": "invalid_request_error"}, "No", "model_bad_request", False),
         ({"message": "Long", "code": "context_length_exceeded"}, "Long", "model_context_too_long", False),
         ({"message": "Key", "code": "invalid_api_key"}, "Key", "model_auth", False),
@@ -408,6 +424,18 @@ async def test_an_error_in_the_middle_is_in_the_vendors_words(error: Any, words:
     failure = raised.value
     assert found == [text("a")]
     assert (failure.message, failure.code, failure.retry) == (words, code, retry)
+
+
+async def test_an_error_in_the_place_of_a_chunk_is_in_the_vendors_words() -> None:
+    with pytest.raises(ProviderError) as raised:
+        await replay(data({"object": "error", "message": "BOOM 42", "type": "BadRequestError", "code": 400}))
+    assert (raised.value.message, raised.value.code) == ("BOOM 42", "model_bad_request")
+
+
+async def test_an_answer_of_nothing_is_not_sent_back() -> None:
+    asked = [Message("user", "Hi"), Message("assistant"), Message("user", "Well?")]
+    told = msgspec.json.decode((await sent(messages=tuple(asked))).content)["messages"]
+    assert [one["content"] for one in told] == ["Hi", "Well?"]
 
 
 async def test_a_vendors_words_are_bounded() -> None:

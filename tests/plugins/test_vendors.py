@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from bytebrew_anthropic import Anthropic
 from bytebrew_chat_completions import (
     ChatCompletions,
     azure_openai,
@@ -16,15 +17,19 @@ from bytebrew_chat_completions import (
     xai,
     zai,
 )
+from bytebrew_google import google
+from bytebrew_ollama import ollama
 
 from bytebrew.errors import ProviderError
 from bytebrew.events import MessageDelta
+from bytebrew.http import UpstreamError
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec
-from bytebrew.providers import ProviderEvent
+from bytebrew.providers import Provider, ProviderEvent
 from bytebrew.testing import CHECKS, THOUGHTS, WORDS, Check, Wire
 from tests.upstream import client, data
 
 VENDORS = (openai_compatible, azure_openai, openrouter, deepseek, mistral, xai, zai)
+anthropic = Anthropic()
 KEY = "sk-echo-0123456789abcdef"
 CALLS = (ToolCall("weather", {"city": "Zürich"}, "call_1"), ToolCall("weather", {"city": "北京"}, "call_2"))
 THIRDS = [WORDS[:5], WORDS[5:9], WORDS[9:]]
@@ -163,7 +168,7 @@ async def test_conforms(vendor: ChatCompletions, check: Check) -> None:
 # What each is asked
 
 
-def request(vendor: ChatCompletions, **fields: Any) -> ModelRequest:
+def request(vendor: Provider, **fields: Any) -> ModelRequest:
     given = {"messages": (Message("user", "Hi"),), "base_url": vendor.base_url or "https://moon.test"}
     return ModelRequest(**{"model_name": "model-1", "api_key": KEY} | given | fields)
 
@@ -316,7 +321,13 @@ THOUGHT = Message("assistant", "So.", thinking="Hm.", tool_calls=CALLS)
 async def test_thinking_goes_back_beside_the_calls_that_came_of_it(vendor: ChatCompletions) -> None:
     message = await told(vendor, THOUGHT)
     assert (message["reasoning_content"], message["content"], len(message["tool_calls"])) == ("Hm.", "So.", 2)
-    assert "reasoning_content" not in await told(vendor, Message("assistant", "So.", tool_calls=CALLS))
+    assert "reasoning_content" not in await told(vendor, Message("assistant", "So."))
+
+
+async def test_deepseek_is_told_that_nothing_was_thought_before_a_call() -> None:
+    message = await told(deepseek, Message("assistant", "So.", tool_calls=CALLS))
+    assert message["reasoning_content"] == ""
+    assert "reasoning_content" not in await told(zai, Message("assistant", "So.", tool_calls=CALLS))
 
 
 @pytest.mark.parametrize("vendor", [openai_compatible, azure_openai, xai], ids=lambda vendor: vendor.type)
@@ -355,6 +366,15 @@ async def test_mistral_gets_thinking_back_as_a_part_of_the_content() -> None:
     assert message["content"] == [thought, {"type": "text", "text": "So."}]
     assert len(message["tool_calls"]) == 2
     assert (await told(mistral, Message("assistant", thinking="Hm.", tool_calls=CALLS)))["content"] == [thought]
+
+
+async def test_mistral_hears_an_assistant_between_a_tools_result_and_a_user() -> None:
+    result = Message("tool", "rain", call_id="call_1", tool="weather")
+    asked = (Message("user", "Hi"), Message("assistant", tool_calls=CALLS[:1]), result, Message("user", "Well?"))
+    said = (await body(mistral, messages=asked))["messages"]
+    assert [one["role"] for one in said] == ["user", "assistant", "tool", "assistant", "user"]
+    assert said[3] == {"role": "assistant", "content": "OK"}
+    assert [one["role"] for one in (await body(xai, messages=asked))["messages"]][2:] == ["tool", "user"]
 
 
 async def test_mistral_gets_ids_of_nine_letters_and_digits_the_same_for_call_and_result() -> None:
@@ -498,15 +518,25 @@ async def test_an_attachment_is_in_the_vendors_words(vendor: ChatCompletions, fi
     assert (await told(vendor, Message("user", attachments=(file,))))["content"] == [part]
 
 
-@pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.type)
-@pytest.mark.parametrize("file", [IMAGE, PDF], ids=["image", "PDF"])
-async def test_capabilities_say_which_attachments_are_taken(vendor: ChatCompletions, file: Attachment) -> None:
-    able = vendor.capabilities.vision if file is IMAGE else vendor.capabilities.documents
-    if able:
-        assert await sent(vendor, messages=(Message("user", attachments=(file,)),))
-    else:
-        with pytest.raises(ProviderError, match=f"{vendor.type} takes no {file.media_type}"):
-            await sent(vendor, messages=(Message("user", attachments=(file,)),))
+@pytest.mark.parametrize("vendor", [*VENDORS, anthropic, google, ollama], ids=lambda vendor: vendor.type)
+@pytest.mark.parametrize("kind", ["image/png", "application/pdf", "text/plain", "application/msword", "audio/wav"])
+@pytest.mark.parametrize("how", [{"data": "aGk="}, {"url": "https://papers.test/a"}], ids=["data", "url"])
+async def test_what_capabilities_carry_can_be_sent(vendor: Provider, kind: str, how: dict[str, str]) -> None:
+    file = Attachment(kind, **how)
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(400)
+
+    async with client(transport=httpx.MockTransport(answer)) as http:
+        with pytest.raises((ProviderError, UpstreamError)):
+            async for _ in vendor.stream(request(vendor, messages=(Message("user", attachments=(file,)),)), http):
+                pass
+    if vendor.capabilities.carries(file):
+        assert asked
+    elif not kind.startswith("text/"):  # which some could be told, but do not claim to read
+        assert not asked
 
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.type)
