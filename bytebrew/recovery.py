@@ -68,7 +68,7 @@ async def _turn(engine: "Engine", left: leftovers.OpenTurn) -> Turn:
         agent=entrance.agent.name,
         actor=Actor(subject=left.owner, name=left.owner, kind="user", scopes=frozenset()),
         owner=left.owner,
-        user_sub="",
+        user_sub=left.user_sub,
         message=left.message,
         attachments=left.attachments,
         subagents=left.subagents,

@@ -72,11 +72,14 @@ def pack_events(conn: sqlite3.Connection) -> Sequence[object]:
 
 
 def expire_sessions(conn: sqlite3.Connection) -> Sequence[object]:
-    """Deletes a session that nobody has written to for long, unless a turn or a task of it is open."""
-    row = conn.execute(
+    """Deletes a session that nobody has written to for long, unless a turn of it or a task in or below it is open."""
+    row = conn.execute(  # a cross join walks the tree no further than to the first open task
         """select id from sessions s where parent_id is null and created_at < ?1 and updated_at < ?1
         and not exists (select 1 from turns t where t.session_id = s.id and t.status in ('queued', 'running'))
-        and not exists (select 1 from tasks k where k.session_id = s.id and k.completed_at is null)
+        and not exists (with recursive tree (id) as (
+            select s.id union all select b.id from sessions b join tree on b.parent_id = tree.id)
+          select 1 from tree cross join tasks k on k.session_id = tree.id or k.made_in = tree.id
+          where k.completed_at is null)
         order by created_at, id limit 1""",
         (expired_before(conn, SESSIONS),),
     ).fetchone()

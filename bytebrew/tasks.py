@@ -54,8 +54,10 @@ class Tasks:
     async def run(self, group: TaskGroup) -> None:
         """Goes on with what a stopped engine left, then takes tasks as they come."""
         self._group = group
-        for left in await self._engine.db.write(tasks.left_open):
-            self._running[left.turn_id] = self._engine.runner.turns.get(left.turn_id)
+        claims, open_turns = await self._engine.db.write(tasks.left_open), self._engine.runner.turns
+        ends_with = {turn_id: turn for turn in open_turns.values() for turn_id, _ in turn.hopeless} | open_turns
+        for left in claims:
+            self._running[left.turn_id] = ends_with.get(left.turn_id)
             group.start_soon(self._attend, left, False)
         group.start_soon(self._take)
 
@@ -221,15 +223,24 @@ class Tasks:
                 if draining or await db.read(sessions.owner, task.session_id) is not None:
                     return True
                 ending = Ending("cancelled", "", "")  # with its session
-            retry_at = None
+            told, retry_at = self._told(ending), None
             if ending.code in PASSING and task.attempts <= core.task_retries:
-                seconds = min(BACKOFF * 2 ** (task.attempts - 1), 3600) * random.uniform(0.5, 1.5)  # noqa: S311
-                retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=seconds))
-            await db.write(tasks.settle, task.id, claim.turn_id, ending.status, self._told(ending), retry_at)
+                if cut := await self._cut(claim.turn_id):
+                    told += f". Whether {cut} took effect is not known, so the task is not tried again by itself"
+                else:
+                    seconds = min(BACKOFF * 2 ** (task.attempts - 1), 3600) * random.uniform(0.5, 1.5)  # noqa: S311
+                    retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=seconds))
+            await db.write(tasks.settle, task.id, claim.turn_id, ending.status, told, retry_at)
         except StorageError as error:
             log.warning("the end of task %s is not recorded yet: %s", task.id, error)
             return draining or error.lasting
         return True
+
+    async def _cut(self, turn_id: str) -> str:
+        """The tools of an attempt of which no result is recorded and that another attempt may not simply run again."""
+        known = self._engine.tools  # not toolsets: what spawns an agent is idempotent within one turn only
+        cut = await self._engine.db.read(turns.cut_tools, turn_id)
+        return ", ".join(name for name in cut if name not in known or not known[name].idempotent)
 
     def _told(self, ending: Ending) -> str:
         if ending.status == "cancelled":

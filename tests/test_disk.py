@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew import MessageDelta
+from bytebrew import MessageDelta, ToolCall, tool
 from bytebrew.engine import Engine
 from bytebrew.sse import Parser
-from bytebrew.testing import ADMIN, ScriptedProvider, providing, scripted_schema, served_engine
+from bytebrew.testing import ADMIN, ScriptedProvider, plugin, providing, scripted_schema, served_engine
 from tests.commands import run
 from tests.processes import plugins_folder, serving
 
@@ -130,6 +130,42 @@ async def test_a_turn_that_the_disk_does_not_take_ends_in_words_and_is_closed_wh
         again = await client.post(CHAT, json={"message": "and now?", "session_id": session_id})
         assert "event: done" in again.text
         assert (await client.get(HEALTH)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("idempotent", "status", "question"), [(False, "failed", "Whether pay took"), (True, "pending", "")]
+)
+async def test_a_task_whose_irreversible_call_the_disk_did_not_take_is_not_tried_again_by_itself(
+    idempotent: bool, status: str, question: str
+) -> None:
+    begun, full = asyncio.Event(), asyncio.Event()
+
+    @tool(idempotent=idempotent)
+    async def pay() -> str:
+        """Pays."""
+        begun.set()
+        await full.wait()
+        return "receipt " * 8000
+
+    def register_tools(register: Any) -> None:
+        register(pay)
+
+    model = ScriptedProvider([ToolCall("pay", {})])
+    async with served_engine(providing(model), plugin("paying", register_tools=register_tools)) as (engine, client):
+        await scripted_schema(engine, tools=("pay",))
+        url = f"/api/v1/tasks/{(await client.post('/api/v1/tasks', json={'agent': 'test', 'title': 't'})).json()['id']}"
+        await begun.wait()
+        await fill(engine)
+        full.set()
+        async with asyncio.timeout(5):
+            while (await client.get(HEALTH)).status_code == 200:
+                await asyncio.sleep(0.02)
+            await no_quota(engine)
+            while (task := (await client.get(url)).json())["status"] == "in_progress":
+                await asyncio.sleep(0.02)
+        assert task["status"] == status
+        assert "The disk is full" in task["error"]
+        assert question in task["error"]
 
 
 async def test_a_follower_is_told_and_may_come_back(served: tuple[Engine, httpx.AsyncClient]) -> None:

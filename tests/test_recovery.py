@@ -451,6 +451,28 @@ async def test_the_agent_of_a_turn_that_has_ended_does_not_go_on_alone(tmp_path:
     assert found == ["failed", "failed"]
 
 
+async def test_an_agent_that_is_spawned_after_a_restart_serves_the_same_end_user(tmp_path: Path) -> None:
+    spawning: list[list[Any]] = [
+        [["look", {"n": 1}], ONCE, ["spawn_helper", {"message": json.dumps([["did"]])}]],
+        ["ok"],
+    ]
+    async with engine_on(tmp_path) as (running, client, written):
+        await with_helper(client)
+        body = {"message": json.dumps(spawning), "user_sub": "ada"}
+        asking = asyncio.create_task(client.post("/api/v1/schemas/test/chat", json=body))
+        while not written.counts()["model 0"]:
+            await asyncio.sleep(0.01)
+        await running.drain(0)
+        await asking
+    async with engine_on(tmp_path) as (running, _, written):
+        with anyio.fail_after(10):
+            while running.runner.turns:
+                await asyncio.sleep(0.01)
+        users = "select agent, user_sub from sessions"
+        found = await running.db.read(lambda conn: sorted(tuple(row) for row in conn.execute(users)))
+    assert found == [("helper", "ada"), ("test", "ada")]
+
+
 async def test_a_chat_without_a_stream_that_waits_in_a_queue_is_told_that_the_engine_stops(tmp_path: Path) -> None:
     async with engine_on(tmp_path) as (running, client, _):
         await configure(client)

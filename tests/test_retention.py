@@ -1,5 +1,6 @@
 """Retention: what is old goes or is packed, what is young or open stays, and the disk gets its space back."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
@@ -11,6 +12,7 @@ import pytest
 
 from bytebrew import MessageDelta, Thinking, ToolCall, Usage, retention
 from bytebrew.engine import Engine
+from bytebrew.errors import TurnInterrupted
 from bytebrew.journal import read_events
 from bytebrew.testing import ScriptedProvider, Step, chat, plugin, providing, scripted_schema, served_engine
 from tests.test_tasks import instructions
@@ -137,6 +139,74 @@ async def test_sessions_stay_for_ever_unless_an_operator_says_how_long(
     assert (await execute(engine, "select count(distinct turn_id) from usage")) == [(2,)], "cost is kept"
 
 
+@pytest.mark.parametrize("end", ["answered", "given up"])
+async def test_a_session_is_as_young_as_the_end_of_its_last_turn(
+    end: str, served: tuple[Engine, httpx.AsyncClient]
+) -> None:
+    engine, client = served
+    await keep_days(client, "sessions", 1)
+    await client.patch("/api/v1/agents/test", json={"confirm_before": ["current_time"]})
+    task = (await client.post("/api/v1/tasks", json={"title": "t", "agent": "test"})).json()
+    url, session_id = f"/api/v1/tasks/{task['id']}", task["session_id"]
+
+    async def until(status: str) -> None:
+        async with asyncio.timeout(5):
+            while (await client.get(url)).json()["status"] != status:
+                await asyncio.sleep(0.01)
+
+    await until("needs_input")
+    await age(engine, session_id)
+    if end == "answered":
+        await client.post(f"{url}/input", json={"answers": ["approve"]})
+        await until("completed")
+    else:
+        [(turn_id,)] = await execute(engine, "select id from turns")
+        await execute(engine, "update tasks set status = 'failed', completed_at = ?", LONG_AGO)
+        await engine.runner.give_up(session_id, turn_id, TurnInterrupted("no"))
+    await retention.tidy(engine)
+    assert (await client.get(f"/api/v1/sessions/{session_id}")).status_code == 200
+
+
+@pytest.mark.parametrize("link", ["session_id", "made_in"])
+@pytest.mark.parametrize("spawned", [False, True])
+async def test_a_session_stays_while_a_task_in_it_or_below_it_is_open(
+    link: str, spawned: bool, served: tuple[Engine, httpx.AsyncClient]
+) -> None:
+    engine, client = served
+    await keep_days(client, "sessions", 1)
+    above, below = await talk(client), await talk(client)
+    await execute(engine, "update sessions set parent_id = ? where id = ?", above, below)
+    draft = {"title": "t", "agent": "test", "require_approval": True}
+    assert (await client.post("/api/v1/tasks", json=draft)).status_code == 201
+    await execute(engine, f"update tasks set {link} = ?", below if spawned else above)
+    await age(engine, above)
+    await age(engine, below)
+    await retention.tidy(engine)
+    assert await execute(engine, "select count(*) from sessions") == [(2,)]
+    await execute(engine, "update tasks set status = 'cancelled', completed_at = ?", LONG_AGO)
+    await retention.tidy(engine)
+    assert await execute(engine, "select count(*) from sessions") == [(0,)]
+
+
+async def test_a_session_that_stays_is_little_work_however_many_agents_it_has_spawned(
+    served: tuple[Engine, httpx.AsyncClient],
+) -> None:
+    engine, client = served
+    await keep_days(client, "sessions", 1)
+    draft = {"title": "t", "agent": "test", "require_approval": True}
+    session_id = (await client.post("/api/v1/tasks", json=draft)).json()["session_id"]
+
+    def fill(conn: sqlite3.Connection) -> int:
+        sql = f"insert into sessions values (?, '', 'test', 'ada', '', '', ?, '{LONG_AGO}', '{LONG_AGO}')"
+        conn.execute(sql, (session_id, None))
+        conn.executemany(sql, [(f"spawned {n}", session_id) for n in range(1000)])
+        with instructions(conn) as spent:
+            assert not retention.expire_sessions(conn)
+        return len(spent)
+
+    assert await engine.db.write(fill) < 10
+
+
 async def test_a_session_with_an_open_turn_or_task_stays(served: tuple[Engine, httpx.AsyncClient]) -> None:
     engine, client = served
     await keep_days(client, "sessions", 1)
@@ -183,7 +253,10 @@ async def test_a_task_goes_after_its_end_as_a_session_does_unless_an_open_one_ne
     assert await left() == {young}
 
 
-async def test_the_search_for_old_tasks_is_answered_by_indexes(served: tuple[Engine, httpx.AsyncClient]) -> None:
+@pytest.mark.parametrize("step", [retention.expire_sessions, retention.expire_tasks])
+async def test_the_search_for_what_is_old_is_answered_by_indexes(
+    step: Callable[[sqlite3.Connection], object], served: tuple[Engine, httpx.AsyncClient]
+) -> None:
     engine, _ = served
     asked: list[str] = []
 
@@ -194,10 +267,11 @@ async def test_the_search_for_old_tasks_is_answered_by_indexes(served: tuple[Eng
 
     with closing(sqlite3.connect(engine.db.path, factory=Watched)) as conn:
         conn.row_factory = sqlite3.Row
-        retention.expire_tasks(conn)
+        step(conn)
         conn.rollback()
         plan = [row["detail"] for row in conn.execute(f"explain query plan {asked[-1]}", ("x",))]
-    assert not [line for line in plan if line.startswith("SCAN") and "INDEX" not in line and "json_each" not in line]
+    scans = [line for line in plan if line.startswith("SCAN") and "INDEX" not in line]
+    assert not [line for line in scans if line not in ("SCAN tree", "SCAN CONSTANT ROW") and "json_each" not in line]
 
 
 async def test_what_one_step_fails_at_is_told_and_the_others_go_on(

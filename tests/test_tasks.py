@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from bytebrew.messages import ToolCall
 from bytebrew.migrations import CORE, migrate
 from bytebrew.notation import now, parse_time, rfc3339
 from bytebrew.store import tasks
-from bytebrew.testing import ScriptedProvider, Step, providing, scripted_schema, served_engine
+from bytebrew.testing import ScriptedProvider, Step, plugin, providing, scripted_schema, served_engine
+from bytebrew.tools import tool
 from tests.ledger import Ledger
 from tests.test_confirmations import Setup, answer, configure, processes
 from tests.test_recovery import pending
@@ -77,11 +79,13 @@ class Desk:
 
 
 @asynccontextmanager
-async def opened(*answers: Sequence[Step], data: Path | None = None, **settings: str) -> AsyncIterator[Desk]:
+async def opened(
+    *answers: Sequence[Step], data: Path | None = None, extra: Sequence[tuple[str, object]] = (), **settings: str
+) -> AsyncIterator[Desk]:
     """An engine whose model gives the script's answers, one for each call."""
     model = ScriptedProvider(*answers)
     given = {"BYTEBREW_PROVIDER_RETRIES": "0", **settings}
-    async with served_engine(providing(model), data=data, settings=given) as served:
+    async with served_engine(providing(model), *extra, data=data, settings=given) as served:
         engine, client = served
         if all(agent.name != "test" for agent in await engine.agents()):
             await scripted_schema(engine)
@@ -276,6 +280,34 @@ async def test_an_attempt_that_falls_due_while_the_workers_look_is_not_missed(mo
             await desk.until(task_id, "completed")
 
 
+async def test_an_attempt_with_a_cut_call_of_a_spawned_agent_is_not_tried_again_by_itself() -> None:
+    paid = []
+
+    @tool
+    async def pay() -> None:
+        """Pays."""
+        paid.append(1)
+        await asyncio.sleep(30)
+
+    def register_tools(register: Any) -> None:
+        register(pay)
+
+    answers: list[Sequence[Step]] = [
+        [ToolCall("spawn_spare", {"message": "pay"})],
+        [ToolCall("pay", {})],
+        failure("model_overloaded"),
+        OK,
+    ]
+    async with opened(*answers, extra=[plugin("paying", register_tools=register_tools)]) as desk:
+        await desk.client.patch("/api/v1/agents/test", json={"can_spawn": ["spare"]})
+        await desk.client.patch("/api/v1/agents/spare", json={"tools": ["pay"], "max_turn_duration": 1})
+        task = await desk.until(await desk.add(), "pending", "failed", attempts=1)
+    assert (task.status, paid, len(desk.model.requests)) == ("failed", [1], 3)
+    assert task.error == (
+        "The vendor says no. Whether pay took effect is not known, so the task is not tried again by itself"
+    )
+
+
 async def test_tries_come_to_an_end() -> None:
     async with opened(failure("model_rate_limited"), BYTEBREW_TASK_RETRIES="1") as desk:
         task_id = await desk.add()
@@ -396,6 +428,27 @@ async def test_a_turn_that_cannot_go_on_is_tried_again(tmp_path: Path) -> None:
         assert "times in the middle of this step" in task.error
         await desk.hurry(task_id)
         assert (await desk.until(task_id, "completed")).attempts == 2
+
+
+async def test_a_turn_that_cannot_go_on_ends_its_attempt_once_the_turn_before_it_has_ended(tmp_path: Path) -> None:
+    behind = "update turns set resumes = 100 where status = 'queued'"
+    async with opened(failure("model_overloaded"), [30.0], data=tmp_path) as desk:
+        task_id = await desk.add(schema="test")
+        session_id = (await desk.until(task_id, "pending", attempts=1)).session_id
+        body = {"message": "hi", "session_id": session_id}
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(desk.client.post, "/api/v1/schemas/test/chat", json=body))
+            with anyio.fail_after(5):
+                while len(desk.model.requests) < 2:
+                    await asyncio.sleep(0.005)
+                await desk.hurry(task_id)
+                while not await desk.engine.db.write(lambda conn: conn.execute(behind).rowcount):
+                    await asyncio.sleep(0.005)
+            await desk.engine.drain(0)
+    async with opened([0.5, *OK], data=tmp_path) as desk:
+        task = await desk.until(task_id, "pending", attempts=2)
+        assert task.error is not None
+        assert "times in the middle of this step" in task.error
 
 
 async def test_a_question_and_its_task_outlive_a_restart(tmp_path: Path) -> None:
@@ -530,6 +583,19 @@ async def test_a_task_between_two_attempts_is_cancelled_with_its_session() -> No
         await asyncio.sleep(0.2)
         assert (await desk.get(task_id)).status == "cancelled"
         assert len(desk.model.requests) == 1
+
+
+async def test_a_task_of_a_spawned_agent_is_cancelled_with_the_session_above() -> None:
+    making = ToolCall("manage_tasks", {"action": "create", "title": "mine"})
+    async with opened([ToolCall("spawn_spare", {"message": "go"})], [making], OK, OK) as desk:
+        await desk.client.patch("/api/v1/agents/test", json={"can_spawn": ["spare"]})
+        await desk.client.patch("/api/v1/agents/spare", json={"tools": ["manage_tasks"]})
+        said = await desk.client.post("/api/v1/schemas/test/chat", json={"message": "hi"})
+        session_id = said.headers["x-session-id"]
+        [task] = (await desk.client.get("/api/v1/tasks")).json()["tasks"]
+        assert (task["status"], task["session_id"] == session_id) == ("pending", False)
+        assert (await desk.client.delete(f"/api/v1/sessions/{session_id}")).status_code == 204
+        assert (await desk.get(task["id"])).status == "cancelled"
 
 
 # kill -9

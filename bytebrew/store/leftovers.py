@@ -25,6 +25,7 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     schema: str
     agent: str
     owner: str
+    user_sub: str
     message: str
     attachments: tuple[Attachment, ...]
     own_key: bool
@@ -58,11 +59,14 @@ class Past(Struct, frozen=True):
 
 def close(conn: sqlite3.Connection, turn_id: str, last_event: int, failure: int) -> None:
     """Marks a turn that cannot go on as failed, with the tokens that it has cost; `failure` is its HTTP status."""
+    moment = now()
     conn.execute(CLOSE_QUESTIONS, (turn_id,))
+    sql = "update sessions set updated_at = ? where id = (select session_id from turns where id = ?)"
+    conn.execute(sql, (moment, turn_id))
     conn.execute(
         f"""update turns set status = 'failed', failure = ?, first_event = coalesce(first_event, ?), last_event = ?,
         finished_at = ?, ({COUNTS}) = (?, ?, ?, ?, ?) where id = ?""",
-        (failure, last_event, last_event, now(), *astuple(_spent(conn, turn_id)), turn_id),
+        (failure, last_event, last_event, moment, *astuple(_spent(conn, turn_id)), turn_id),
     )
 
 
@@ -72,9 +76,9 @@ def left_open(conn: sqlite3.Connection) -> list[OpenTurn]:
     How often one was taken up does not count while it waits for a person or for an agent that it has spawned.
     """
     rows = conn.execute(
-        """select t.id, t.session_id, s.schema, s.agent, s.owner, t.message, t.attachments, t.own_key, t.subagents,
-        t.time_limit, t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id, t.root_turn_id, t.lineage,
-        t.first_event, t.status,
+        """select t.id, t.session_id, s.schema, s.agent, s.owner, s.user_sub, t.message, t.attachments, t.own_key,
+        t.subagents, t.time_limit, t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id,
+        t.root_turn_id, t.lineage, t.first_event, t.status,
         k.agent as task_agent, coalesce(k.completed_at is not null, 0) as task_ended, case when
           'pending' in (select c.status from confirmations c where c.turn_id = t.id)
           or exists (select 1 from turns o where o.parent_turn_id = t.id and o.status in ('queued', 'running'))

@@ -104,12 +104,13 @@ def rename(conn: sqlite3.Connection, session_id: str, actor: Actor, title: str) 
 
 
 def delete(conn: sqlite3.Connection, session_id: str, actor: Actor) -> None:
-    """Removes a session with all that belongs to it, and cancels the tasks that are worked on in it."""
+    """Removes a session with all that belongs to it, and cancels the tasks that are worked on in it or below it."""
     check_owner(actor, owner(conn, session_id), session_id)
-    conn.execute(
+    moment = now()
+    conn.executemany(
         """update tasks set status = 'cancelled', error = 'Its session was deleted', completed_at = ?
         where session_id = ? and completed_at is null""",
-        (now(), session_id),
+        [(moment, one) for one in below(conn, session_id)],
     )
     conn.execute("delete from sessions where id = ?", (session_id,))
 

@@ -169,10 +169,12 @@ def finish(
     if status != "completed":  # a completed turn has had all its answers
         conn.execute(CLOSE_QUESTIONS, (turn_id,))
     _save(conn, turn_id, session_id, unsaved)
+    moment = now()
+    conn.execute("update sessions set updated_at = ? where id = ?", (moment, session_id))
     conn.execute(
         """update turns set status = ?, failure = ?, last_event = ?, input_tokens = ?, output_tokens = ?,
         cached_tokens = ?, thinking_tokens = ?, cost_usd = ?, finished_at = ? where id = ?""",
-        (status, failure, last_event, *astuple(usage), now(), turn_id),
+        (status, failure, last_event, *astuple(usage), moment, turn_id),
     )
 
 
@@ -262,6 +264,16 @@ def tool_calls(conn: sqlite3.Connection, turn_id: str) -> list[sqlite3.Row]:
     """The records of a turn's tool calls, in the order in which they began."""
     sql = "select call_id, tool, input, output, status from tool_calls where turn_id = ? order by asked_at, call_id"
     return conn.execute(sql, (turn_id,)).fetchall()
+
+
+def cut_tools(conn: sqlite3.Connection, turn_id: str) -> list[str]:
+    """The tools that a root turn and those below it have begun to run and of which no result is recorded."""
+    rows = conn.execute(
+        """select c.tool from turns t join tool_calls c on c.turn_id = t.id and c.status = 'started'
+        where t.id = ?1 or (t.root_turn_id = ?1 and t.parent_turn_id is not null) group by c.tool order by c.tool""",
+        (turn_id,),
+    )
+    return [row["tool"] for row in rows]
 
 
 def spawned(conn: sqlite3.Connection, turn_id: str, call_id: str) -> Spawned | None:

@@ -48,7 +48,7 @@ def checked(input: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> di
     arguments = {}
     for name, parameter in parameters.items():
         value = input.get(name, UNSET)
-        if value is UNSET or (value is None and not parameter.required):
+        if value is UNSET or (value is None and (not parameter.required or parameter.default is not UNSET)):
             value = parameter.default
         if value is UNSET:
             if parameter.required:

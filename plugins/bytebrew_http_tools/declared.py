@@ -4,23 +4,23 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote, urljoin
+from urllib.parse import parse_qsl, unquote_plus, urljoin
 
 import msgspec
-from msgspec import Raw, json
+from msgspec import UNSET, Raw, json
 from msgspec.structs import asdict, replace
 
 from bytebrew import Call, EngineError, Exchange, Http, ProviderError, Risk, Tool, ToolError, masked
 
-from .arguments import checked, schema_of
+from .arguments import Parameter, checked, schema_of
 from .definition import CREDENTIAL, TELLING, Auth, Definition, exposed, parameters_of, unplaced
 from .store import Stored
-from .template import URL, expanded, filled, header, names, origin_of, plain, url_of
+from .template import URL, expanded, filled, header, names, origin_of, plain, url_of, variables
 
 MAX_REDIRECTS = 5
 MAX_BYTES = 1024 * 1024
 MIN_CREDENTIAL = 8
-"""Characters of what is blotted out of an answer though its name alone says that it is secret."""
+"""Characters of what is blotted out of an answer though only its name, or that it is a variable, says it is secret."""
 _RISKS: Mapping[str, Risk] = {"GET": "safe", "HEAD": "safe", "DELETE": "dangerous"}
 _TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml|yaml|javascript|x-ndjson|x-www-form-urlencoded)|")
 _CHARSET = re.compile(
@@ -37,6 +37,7 @@ class DeclaredTool(Tool):
         self, stored: Stored, http: Http, unseal: Callable[[bytes], str], environment: Mapping[str, str]
     ) -> None:
         self._definition = one = _loaded(stored.definition, environment)
+        self._variables = _values(stored.definition, one.url, environment)
         self._exposed = next(exposed(stored.definition), None)
         self._sealed, self._unseal = stored.sealed, unseal
         self._http, self._environment = http, environment
@@ -52,7 +53,7 @@ class DeclaredTool(Tool):
         self.risk = one.risk or _RISKS.get(one.method, "caution")
 
     async def run(self, call: Call, input: dict[str, Any]) -> str:
-        return self.output(await self.exchange(call.headers, input))
+        return self.output(await self.exchange(call.headers, input), call.headers)
 
     async def exchange(self, given: Mapping[str, str], input: Mapping[str, Any]) -> Exchange:
         """The answer to a call, after its redirects; `given` are the headers of which some are passed on."""
@@ -78,9 +79,9 @@ class DeclaredTool(Tool):
                     raise ToolError(f"The tool redirects to {_origin(url)}; a body is sent to the host of its url only")
         raise ToolError(f"The tool redirects more than {MAX_REDIRECTS} times")
 
-    def output(self, answer: Exchange) -> str:
+    def output(self, answer: Exchange, given: Mapping[str, str]) -> str:
         """What the model is told; ToolError for a status of 400 or more."""
-        text = self._masked(_text(answer))
+        text = self._masked(_text(answer), given)
         if answer.status >= 400:
             raise ToolError(f"HTTP {answer.status}: {text}")
         if not answer.body:
@@ -88,7 +89,7 @@ class DeclaredTool(Tool):
         if self._definition.response_pointer:
             if answer.cut:
                 raise ToolError(f"The answer is longer than {MAX_BYTES} bytes and cannot be read as JSON")
-            return _pointed(text, self._definition.response_pointer)
+            return self._masked(_pointed(text, self._definition.response_pointer), given)  # it may have unescaped one
         return f"{text}\n[cut: the answer is longer than {MAX_BYTES} bytes]" if answer.cut else text
 
     async def _ask(self, method: str, url: str, headers: Mapping[str, str], body: Any, public_only: bool) -> Exchange:
@@ -99,33 +100,37 @@ class DeclaredTool(Tool):
         except ProviderError as error:
             bad = error.code == "model_bad_request"  # its words have the whole URL
             words = f"A request to {_origin(url)} cannot be made of these arguments" if bad else error.message
-            raise ToolError(self._masked(words)) from error
+            raise ToolError(self._masked(words, {})) from error
 
     def _headers(self, given: Mapping[str, str], arguments: Mapping[str, Any]) -> dict[str, str]:
         one = self._definition
-        headers = {name.lower(): given[name.lower()] for name in one.forward_headers if name.lower() in given}
+        headers = self._passed_on(given)
         own = filled(one.headers, arguments)
         headers |= {name.lower(): plain(value) for name, value in own.items() if value is not None}
         if one.auth is not None:
             headers |= _authorization(one.auth, self._credential(one.auth))
         return {name.title(): header(name, value) for name, value in headers.items()}  # as http.ask spells its own
 
-    def _masked(self, text: str) -> str:
-        """The text without the credentials: that of auth, as it was stored and as it was sent, and those by name.
+    def _passed_on(self, given: Mapping[str, str]) -> dict[str, str]:
+        names = [name.lower() for name in self._definition.forward_headers]
+        return {name: given[name] for name in names if name in given}
 
-        Where one has several words, the last may be the credential and the rest the name of its scheme.
+    def _masked(self, text: str, given: Mapping[str, str]) -> str:
+        """The text without the credentials: that of auth, as stored and as sent, those by name, and variables.
+
+        Where one by name has several words, the last may be the credential and the rest the name of its scheme.
         """
         one = self._definition
-        pairs = [*one.headers.items(), *one.params.items()]
+        query = parse_qsl(one.url.partition("#")[0].partition("?")[2])
+        pairs = [*one.headers.items(), *self._passed_on(given).items(), *one.params.items(), *query]
         sent = [str(value) for name, value in pairs if TELLING.search(name)]
-        secrets: set[str] = set()
+        secrets = {value for value in self._variables if len(value) >= MIN_CREDENTIAL}
         if one.auth:
             secrets.add(credential := self._credential(one.auth))
             sent += _authorization(one.auth, credential).values()
         secrets |= {part for value in sent for part in (value, value.rpartition(" ")[2]) if len(part) >= MIN_CREDENTIAL}
-        forms = {form for secret in secrets for form in (secret, quote(secret, safe=""), _in_json(secret))}
-        for form in sorted(forms, key=len, reverse=True):
-            text = masked(text, form)
+        for secret in sorted(secrets - {""}, key=len, reverse=True):
+            text = masked(re.sub(_spelt(secret), "***", text), secret)
         return text
 
     def _credential(self, auth: Auth) -> str:
@@ -138,9 +143,25 @@ class DeclaredTool(Tool):
 
 def _loaded(definition: Definition, environment: Mapping[str, str]) -> Definition:
     values = asdict(definition)
-    texts = expanded({name: values[name] for name in ("url", "params", "body", "headers")}, environment)
+    texts = expanded({name: values[name] for name in ("url", "description", "params", "body", "headers")}, environment)
     auth = definition.auth and Auth(**expanded(asdict(definition.auth), environment))
-    return replace(definition, auth=auth, **texts)
+    parameters = {name: _told(parameter, environment) for name, parameter in definition.parameters.items()}
+    return replace(definition, auth=auth, parameters=parameters, **texts)
+
+
+def _told(one: Parameter, environment: Mapping[str, str]) -> Parameter:
+    description, enum, default = expanded([one.description, one.enum, [one.default]], environment)
+    return replace(one, description=description, enum=tuple(enum), default=next(iter(default), UNSET))
+
+
+def _values(definition: Definition, url: str, environment: Mapping[str, str]) -> set[str]:
+    """What variables bring into the request, also as a server reads it in a query; of a URL what follows the host."""
+    sent = [definition.url, definition.params, definition.body, definition.headers]
+    auth = asdict(definition.auth) if definition.auth else None
+    parts = URL.fullmatch(url)
+    origin = url[: parts.end("authority")] if parts else ""
+    values = {environment.get(name, "").removeprefix(origin) for name in variables([*sent, auth])}
+    return {form for value in values if value not in origin for form in (value, unquote_plus(value))}
 
 
 def _authorization(auth: Auth, credential: str) -> dict[str, str]:
@@ -180,11 +201,20 @@ def _text(answer: Exchange) -> str:
     if not _TEXT.fullmatch(kind.strip()) or "\0" in text:
         more = " or more" if answer.cut else ""
         return f"[an answer of type {kind.strip()[:100] or 'unknown'}, {len(answer.body)} bytes{more}, that is no text]"
-    return text
+    return text.removeprefix("\ufeff")
 
 
-def _in_json(text: str) -> str:
-    return json.encode(text).decode()[1:-1]
+def _spelt(text: str) -> str:
+    """The pattern of a text as it is, in JSON and in a URL, whichever of its odd letters are escaped there."""
+
+    def letter(found: re.Match[str]) -> str:
+        one = found[0]
+        plus = r"|\+" if one == " " else ""
+        in_json = "".join(rf"\\u{unit}" for unit in one.encode("utf-16-be").hex(" ", 2).split())
+        in_url = "".join(f"%{byte:02x}" for byte in one.encode())
+        return rf"(?:\\?{re.escape(one)}|{re.escape(json.encode(one).decode()[1:-1])}|(?i:{in_json}|{in_url}){plus})"
+
+    return re.sub("[^A-Za-z0-9]", letter, text)
 
 
 def _pointed(text: str, pointer: str) -> str:

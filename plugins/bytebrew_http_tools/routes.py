@@ -12,6 +12,9 @@ from . import store
 from .declared import DeclaredTool
 from .definition import HttpTool, HttpToolPatch, NewHttpTool
 
+_PASSING = ("http", "mcp", "spawn")
+"""Sources whose tools come and go, and so keep no name from others."""
+
 
 class Trial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Arguments to run a tool with."""
@@ -41,7 +44,9 @@ async def get_tool(request: Request[None]) -> HttpTool:
 async def create_tool(request: Request[NewHttpTool]) -> HttpTool:
     """A new HTTP tool; its credential is sealed."""
     engine, name = request.engine, request.body.name
-    if name in engine.tools or name == engine.read_result.name:
+    others = [tool for toolset in engine.toolsets for tool in await toolset.all()]
+    taken = {tool.name for tool in others if tool.source.partition(":")[0] not in _PASSING}
+    if name in engine.tools or name == engine.read_result.name or name in taken:
         raise Conflict(f"'{name}' is a built-in tool; choose another name", details=[Detail("$.name", "is taken")])
     return store.shown(await engine.db.write(store.create, request.body, engine.secrets.seal))
 
@@ -69,7 +74,7 @@ async def try_tool(request: Request[Trial]) -> TrialResult:
         async with asyncio.timeout(tool.timeout):
             answer = await tool.exchange(headers, request.body.arguments)
         status = answer.status
-        output, has_error = tool.output(answer), False
+        output, has_error = tool.output(answer, headers), False
     except TimeoutError:
         output, has_error = f"'{tool.name}' did not finish within {tool.timeout:g} s", True
     except ToolError as error:

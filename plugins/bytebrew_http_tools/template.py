@@ -1,10 +1,13 @@
-"""Templates: `${VAR}` is filled from the environment, `{{param}}` from a call, each value in its own place."""
+"""Templates: `${VAR}` is filled from the environment, `{{param}}` from a call, each value in its own place.
+
+`$${` is a plain `${`.
+"""
 
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 import msgspec
 from msgspec import UNSET
@@ -13,12 +16,13 @@ from bytebrew import ToolError
 
 log = logging.getLogger(__name__)
 
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]{0,254})(?::-([^{}]*))?\}")
+VARIABLE = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]{0,254})(?::-([^{}]*))?\}")
 PARAMETER = re.compile(r"\{\{ *([A-Za-z_][A-Za-z0-9_-]{0,63}) *\}\}")
 URL = re.compile(
     r"(?P<scheme>https?)://(?P<authority>[^/?#\\\x00-\x1f]+)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#.*)?",
     re.IGNORECASE,
 )
+_WRITTEN = re.compile(rf"\$\$\{{|{VARIABLE.pattern}")
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 _ORIGIN = re.compile(r"(?:[^/?#\\]*://)?[^/?#\\]*")
 
@@ -41,16 +45,23 @@ def names(value: Any) -> dict[str, None]:
     return dict.fromkeys(name for text in texts(value) for name in PARAMETER.findall(text))
 
 
+def variables(value: Any) -> set[str]:
+    """The names of the variables in a JSON value."""
+    return {name for text in texts(value) for name, _ in VARIABLE.findall(text)}
+
+
 def expanded(value: Any, environment: Mapping[str, str]) -> Any:
     """A JSON value with `${VAR}` and `${VAR:-default}` in its texts filled in; what is not set is empty, and logged."""
 
     def fill(match: re.Match[str]) -> str:
         name, default = match.groups()
+        if name is None:
+            return "${"
         if not environment.get(name) and default is None:
             log.warning("an HTTP tool needs the environment variable %s, which is not set", name)
         return environment.get(name) or default or ""
 
-    return _mapped(value, lambda text: VARIABLE.sub(fill, text), str)
+    return _mapped(value, lambda text: _WRITTEN.sub(fill, text), str)
 
 
 def filled(value: Any, arguments: Mapping[str, Any]) -> Any:
@@ -117,9 +128,11 @@ def header(name: str, value: str) -> str:
 
 def _segment(template: str, arguments: Mapping[str, Any]) -> str:
     segment = written(template, arguments, _quoted)
-    if segment in ("", ".", "..") and segment != template:  # it would name another resource (RFC 3986 section 5.2.4)
+    named, before = (unquote(one).partition(";")[0] for one in (segment, template))
+    # It would name another resource (RFC 3986 section 5.2.4); behind a ; some servers read parameters, or nothing.
+    if (named in ("", ".", "..") and named != before) or segment.count("%3B") > template.count("%3B"):
         name = PARAMETER.findall(template)[0]
-        raise ToolError(f"The argument '{name}' cannot be {segment!r}: it is a part of a path")
+        raise ToolError(f"The argument '{name}' cannot be {unquote(segment)[:100]!r}: it is a part of a path")
     return segment
 
 

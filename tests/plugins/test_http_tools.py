@@ -209,7 +209,7 @@ async def test_the_operators_content_type_takes_the_place_of_ours() -> None:
         ({"n": "many"}, "The argument 'n' is no integer"),
         ({"n": 1, "unit": "m"}, """The argument 'unit' is none of ["pcs","kg"]"""),
         ({"n": 1, "colour": "red"}, "There is no argument 'colour'; known are n, unit"),
-        ({"n": 1, "unit": None}, "The argument 'unit' is no string"),
+        ({"n": None}, "The argument 'n' is no integer"),
     ],
 )
 async def test_the_model_is_told_which_argument_does_not_fit(input: dict[str, Any], words: str) -> None:
@@ -222,6 +222,12 @@ async def test_the_model_is_told_which_argument_does_not_fit(input: dict[str, An
         with pytest.raises(ToolError) as raised:
             await tool.run(CALL, input)
     assert str(raised.value) == words
+
+
+@pytest.mark.parametrize("parameter", [{"default": "pcs"}, {"required": False}])
+async def test_null_for_what_may_be_left_out_is_as_if_it_were(parameter: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"method": "POST", "url": "{URL}", "parameters": {"unit": parameter}}
+    assert (await asked({"unit": None}, **fields)).json == (await asked({}, **fields)).json
 
 
 async def test_text_that_says_a_number_is_taken_as_one_and_the_other_way_round() -> None:
@@ -245,6 +251,37 @@ async def test_variables_come_from_the_environment_or_their_default_and_a_missin
     assert "NONE, which is not set" in caplog.text
 
 
+async def test_two_dollars_make_a_plain_variable_of_which_nothing_is_read(caplog: pytest.LogCaptureFixture) -> None:
+    seen = await asked(
+        {},
+        {"SHOP": "eu"},
+        method="POST",
+        url="{URL}/$${SHOP}",
+        headers={"X-Shop": "$${SHOP}${SHOP}"},
+        body={"query": "$${SHOP:-x} $$${SHOP} $SHOP $${", "own": "$${BYTEBREW_DATA_DIR}"},
+    )
+    assert (unquote(seen.path), seen.headers["x-shop"]) == ("/${SHOP}", "${SHOP}eu")
+    assert seen.json == {"query": "${SHOP:-x} $${SHOP} $SHOP ${", "own": "${BYTEBREW_DATA_DIR}"}
+    assert "not set" not in caplog.text
+
+
+async def test_variables_in_the_words_for_the_model_are_filled_in_too() -> None:
+    environment = {"COMPANY": "Acme", "UNIT": "pcs"}
+    parameters = {
+        "unit": {"description": "as ${COMPANY} counts", "enum": ["${UNIT}", "kg"], "default": "${UNIT}"},
+        "tags": {"type": "array", "default": ["${COMPANY}"]},
+    }
+    fields: dict[str, Any] = {"method": "POST", "description": "${COMPANY}, not $${X}", "parameters": parameters}
+    async with client() as http:
+        tool = declared(http, environment, url="http://a.test", **fields)
+    assert tool.description == "Acme, not ${X}"
+    assert tool.input_schema["properties"] == {
+        "unit": {"type": "string", "description": "as Acme counts", "enum": ["pcs", "kg"], "default": "pcs"},
+        "tags": {"type": "array", "items": {"type": "string"}, "default": ["Acme"]},
+    }
+    assert (await asked({}, environment, url="{URL}", **fields)).json == {"unit": "pcs", "tags": ["Acme"]}
+
+
 # A value stays in its place.
 
 VALUES = st.text(max_size=30) | st.sampled_from(
@@ -253,7 +290,7 @@ VALUES = st.text(max_size=30) | st.sampled_from(
 
 
 @settings(max_examples=60, deadline=None)
-@given(VALUES.filter(lambda text: text not in ("", ".", "..")))
+@given(VALUES.filter(lambda text: ";" not in text and text not in ("", ".", "..")))
 def test_no_value_leaves_its_segment_its_query_value_or_its_body_field(value: str) -> None:
     async def ask() -> Seen:
         return await asked(
@@ -298,10 +335,16 @@ def test_no_value_leaves_its_header_line(value: str) -> None:
             asyncio.run(ask())
 
 
-@pytest.mark.parametrize("value", ["", ".", ".."])
-async def test_a_value_that_would_name_another_resource_is_refused(value: str) -> None:
+@pytest.mark.parametrize("value", ["", ".", "..", ";", ".;", "..;", "..;/..;/admin", "a;role=admin"])
+@pytest.mark.parametrize("template", ["{{id}}", "{{id}};v=1", "{{id}}%3Bv=1"])
+async def test_a_value_that_would_name_another_resource_is_refused(value: str, template: str) -> None:
     with pytest.raises(ToolError, match="The argument 'id' cannot be"):
-        await asked({"id": value}, method="DELETE", url="{URL}/items/{{id}}")
+        await asked({"id": value}, method="DELETE", url=f"{{URL}}/items/{template}")
+
+
+async def test_the_template_may_have_parameters_in_its_path_and_a_query_any_value() -> None:
+    seen = await asked({"x": "a", "y": "1;2"}, url="{URL}/p/{{x}};v={{x}}/..;v={{x}}?q={{y}};b")
+    assert seen.path == "/p/a;v=a/..;v=a?q=1%3B2;b"
 
 
 @pytest.mark.parametrize("value", ["a/b", "u@h", "h?x", "h#x", "h\\x", "h x", "h\r\nx", "", "h%2f", "é.test"])
@@ -352,6 +395,11 @@ async def test_headers_of_the_chat_request_are_passed_on_by_name_and_never_over_
     assert (seen.headers["x-org-id"], seen.headers["authorization"]) == ("own", "Bearer own")
 
 
+async def test_a_credential_that_was_passed_on_is_masked_in_the_answer() -> None:
+    passed = ["Authorization", "X-Org-Id"]
+    assert await told(text("Bearer bb_mine of acme"), forward_headers=passed) == "*** of acme"
+
+
 @pytest.mark.parametrize(
     "auth", [{"type": "bearer", "token": "s3cr3t-key"}, {"type": "basic", "username": "u", "password": "s3cr3t-key"}]
 )
@@ -389,6 +437,67 @@ async def test_an_answer_that_repeats_a_variable_with_a_credential_is_told_witho
         assert "s3cr3t-key" in f"{double.requests[0].path} {double.requests[0].headers}"
 
 
+HOOK = "/hooks/T0/s3cr3t-key"
+ECHO: list[dict[str, Any]] = [
+    {"url": "{URL}/stock?api_key=${KEY}"},
+    {"url": "{URL}/stock?${QUERY}"},
+    {"url": "{URL}/hooks/${KEY}"},
+    {"url": "${HOOK}"},
+    {"method": "POST", "body": {"in": [{"api_key": "${KEY}"}]}},
+    {"headers": {"X-Token": "${KEY}"}},
+    {"params": {"token": "${KEY}"}},
+    {"auth": {"type": "basic", "username": "${KEY}"}},
+]
+
+
+@pytest.mark.parametrize("fields", ECHO)
+@pytest.mark.parametrize("status", [200, 404])
+async def test_what_a_variable_brought_into_the_request_is_blotted_out_wherever_it_stood(
+    fields: dict[str, Any], status: int
+) -> None:
+    answer = f"Cannot serve {HOOK}" if "HOOK" in str(fields) else "Cannot serve s3cr3t-key"
+    async with upstream(refused(status, answer)) as double, client() as http:
+        url = fields.get("url", "{URL}").replace("{URL}", double.url)
+        environment = {"KEY": "s3cr3t-key", "QUERY": "api_key=s3cr3t-key", "HOOK": f"{double.url}{HOOK}"}
+        try:
+            said = await declared(http, environment, **{**fields, "url": url}).run(CALL, {})
+        except ToolError as error:
+            said = str(error)
+    assert "s3cr3t-key" in str(double.requests[0]) or "auth" in fields
+    assert said.endswith('"Cannot serve ***"')
+
+
+async def test_the_host_a_default_and_a_short_value_are_told() -> None:
+    async with upstream(text("page 1 of http://127.0.0.1, by default-unit")) as double, client() as http:
+        environment = {"BASE": double.url, "HOST": "127.0.0.1", "ONE": "1"}
+        for url in ("${BASE}", double.url.replace("127.0.0.1", "${HOST}")):
+            tool = declared(http, environment, url=url, params={"page": "${ONE}", "unit": "${UNIT:-default-unit}"})
+            assert await tool.run(CALL, {}) == "page 1 of http://127.0.0.1, by default-unit"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        r"abc\/d\u00E9f+\"gh=secret",
+        r"abc/d\u00e9f\u002B\u0022gh\u003Dsecret",
+        r"abc\u002fd\u00e9f+\"gh=secret",
+        "abc%2fd%c3%a9f%2b%22gh%3dsecret",
+    ],
+)
+@pytest.mark.parametrize("pointer", ["", "/token", "/none"])
+async def test_a_credential_that_the_answer_escapes_is_masked_too(written: str, pointer: str) -> None:
+    auth = {"type": "basic", "username": "u", "password": 'abc/déf+"gh=secret'}
+    answer = text(f'{{"token": "{written}"}}', "application/json")
+    said = await (failure if pointer == "/none" else told)(answer, auth=auth, response_pointer=pointer)
+    assert said.endswith("***" if pointer == "/token" else '{"token": "***"}')
+
+
+async def test_a_pointer_brings_no_credential_to_light() -> None:
+    hidden = "".join(f"\\u{ord(letter):04x}" for letter in "s3cr3t-key")
+    answer = text(f'{{"token": "{hidden}"}}', "application/json")
+    assert await told(answer, auth={"type": "bearer", "token": "s3cr3t-key"}, response_pointer="/token") == "***"
+
+
 # What the model is told.
 
 
@@ -411,6 +520,10 @@ async def test_a_pointer_picks_a_part(pointer: str, part: str) -> None:
     body = """{"items": [{"name": "one", "price": 10.00}, {"name": "two"}], "": "empty",
       "a/b": {"~": 1234567890123456789012345678901234567890}}"""
     assert await told(text(body, "application/json"), response_pointer=pointer) == part
+
+
+async def test_a_byte_order_mark_is_no_part_of_the_answer() -> None:
+    assert await told(text(b'\xef\xbb\xbf{"a": "b"}', "application/json"), response_pointer="/a") == "b"
 
 
 @pytest.mark.parametrize("pointer", ["/no", "/items/2", "/items/-", "/items/00", "/items/x", "/items/0/name/x"])

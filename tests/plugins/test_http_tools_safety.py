@@ -13,7 +13,9 @@ from bytebrew_http_tools.definition import Auth, Definition
 from bytebrew_http_tools.store import Stored
 
 from bytebrew import ToolError
+from bytebrew.testing import served_engine
 from tests.plugins.test_http_tools import CALL, declared, faults, text
+from tests.tables import check_refusal
 from tests.upstream import Step, client, head, refused, upstream
 
 REAL = socket.getaddrinfo
@@ -203,6 +205,17 @@ async def test_a_tool_that_was_stored_with_a_credential_and_an_open_host_does_no
         with pytest.raises(ToolError, match="its auth would go to a host that the argument 'host' names"):
             await tool.run(CALL, {"host": double.url.removeprefix("http://")})
     assert double.connections == 0
+
+
+# Names.
+
+
+@pytest.mark.parametrize("name", ["knowledge_search", "show_structured_output", "manage_tasks", "memory_store"])
+async def test_no_http_tool_takes_the_name_of_a_tool_that_only_some_agents_have(name: str) -> None:
+    async with served_engine() as (_, http):
+        answer = await http.post("/api/v1/tools", json={"name": name, "url": "http://a.test"})
+        assert check_refusal(answer)["details"] == [{"path": "$.name", "message": "is taken"}]
+        assert answer.status_code == 409
 
 
 # Redirects.
