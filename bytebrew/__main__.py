@@ -220,14 +220,17 @@ def _core() -> Core:
     return settings.read(os.environ, plugins.tables()).core
 
 
-def _engine(*, may_make: bool = False) -> Engine:
-    """An engine on the data folder, which must have a database unless the command may make one, and says so."""
+def _engine(*, may_make: bool = False, **others: str) -> Engine:
+    """An engine on the data folder, which must have a database unless the command may make one, and says so.
+
+    `others` are settings that the command gives.
+    """
     file = _core().data_dir / "bytebrew.db"
     if not file.exists():
         if not may_make:
             raise BootError(f"there is no database at {file}; set BYTEBREW_DATA_DIR to the engine's data folder")
         click.echo(f"bytebrew: {file} is new; BYTEBREW_DATA_DIR names another data folder", err=True)
-    return Engine(os.environ)
+    return Engine({**os.environ, **others})
 
 
 @cli.group("config")
@@ -297,7 +300,7 @@ def _plan(file: Path, url: str | None, *, replace: bool, dry_run: bool) -> confi
         if url:
             plan = remote.apply(url, _core().token, file.read_bytes(), replace=replace, dry_run=dry_run)
         else:
-            with _planning(dry_run) as engine:
+            with _planning(file, dry_run) as engine:
                 parsed = parse(contents(file, engine.settings.core.max_body_bytes), engine.sections)
                 with _opened(engine) as conn:
                     plan = config_file.apply(conn, engine, parsed, replace=replace, dry_run=dry_run)
@@ -310,13 +313,13 @@ def _plan(file: Path, url: str | None, *, replace: bool, dry_run: bool) -> confi
 
 
 @contextmanager
-def _planning(dry_run: bool) -> Iterator[Engine]:
-    """An engine on the data folder; where a dry run finds none, on a new one, which goes again."""
+def _planning(file: Path, dry_run: bool) -> Iterator[Engine]:
+    """An engine of FILE on the data folder; where a dry run finds none, on a new one, which goes again."""
     if not dry_run or (_core().data_dir / "bytebrew.db").exists():
-        yield _engine(may_make=True)
+        yield _engine(may_make=True, BYTEBREW_CONFIG=str(file))
         return
     with tempfile.TemporaryDirectory() as folder:
-        yield Engine({**os.environ, "BYTEBREW_DATA_DIR": folder})
+        yield Engine({**os.environ, "BYTEBREW_DATA_DIR": folder, "BYTEBREW_CONFIG": str(file)})
 
 
 def _tell(plan: config_file.Plan) -> None:

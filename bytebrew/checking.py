@@ -11,7 +11,7 @@ from msgspec.structs import fields as fields_of
 from bytebrew.dialects import Item, Sections, near, plain, sections_of
 from bytebrew.documents import Node, Place, Problem, read
 from bytebrew.sections import ConfigSection
-from bytebrew.variables import expanded
+from bytebrew.variables import expanded, placeholder, variables_in
 from bytebrew.wording import told
 
 _AT = re.compile(r" - at `(key` in `)?\$(.*)`$")
@@ -29,6 +29,65 @@ class Given(Struct):
     place: Place
     node: Node
     value: Any
+    said: Any = None
+    """The value without the credentials that are in it only because they are stored."""
+
+    def with_stored(
+        self,
+        section: ConfigSection,
+        name: str,
+        old: Mapping[str, Any],
+        note: Callable[[Problem], None],
+        warn: Callable[[Problem], None],
+    ) -> "Given":
+        """The item with the credentials that it does not replace; tells those that are written out."""
+        unsaid: set[tuple[str, ...]] = set()
+
+        def whole(path: tuple[str, ...], one: Any, stored: Any) -> Any:
+            if isinstance(one, dict):
+                there = stored if isinstance(stored, dict) else {}
+                return {key: whole((*path, key), inner, there.get(key, "")) for key, inner in one.items()}
+            if not isinstance(one, str) or not section.is_secret(path):
+                return one
+            stored = stored if isinstance(stored, str) else ""
+            place = self.spot(f"$.{'.'.join(path)}", section.aliases).place
+            where = Problem(".".join(("$", section.key, name, *path))[:300], "", *place)
+            if placeholder(one):
+                try:
+                    stays = bool(expanded(one)[1]) and placeholder(stored) in ("", one)
+                except ValueError as error:
+                    note(msgspec.structs.replace(where, message=str(error)))
+                    return stored
+            else:
+                stays = not one
+                if one not in ("", stored):
+                    words = "is written out; write ${VAR} and keep it out of the file"
+                    if variables_in(one):
+                        words = "is used as it stands: a credential is one ${VAR} and nothing else, or a word and one"
+                    warn(msgspec.structs.replace(where, message=words))
+            if not (stays and stored):
+                return one
+            if placeholder(stored) != stored:  # who writes a file may have any variable sent anywhere
+                unsaid.add(path)
+            return stored
+
+        def said(path: tuple[str, ...], one: Any) -> Any:
+            if isinstance(one, dict):
+                inner = {key: said((*path, key), value) for key, value in one.items()}
+                return {key: value for key, value in inner.items() if value is not UNSET}
+            return section.stays if path in unsaid else one
+
+        if section.item is None:
+            return Given(self.place, self.node, self.value, self.value)
+        value, sent = dict(self.value), dict(self.value)
+        for field in fields_of(section.item):
+            if (key := field.encode_name) in section.secret_fields & value.keys():
+                secret = whole((key,), plainly(value[key]), old.get(key, ""))
+                for into, one in ((value, secret), (sent, said((key,), secret))):
+                    del into[key]
+                    if one not in ("", UNSET):
+                        into[key] = msgspec.convert(one, field.type)
+        return Given(self.place, self.node, value, sent)
 
     def lacks(self, kind: type[Struct]) -> list[str]:
         """The fields that a new item needs and this one has not."""
@@ -60,6 +119,24 @@ class Parsed(Struct):
     warnings: list[Problem]
 
 
+def plainly(value: Any) -> Any:
+    """The value as JSON has it: lists, not tuples as to_builtins leaves them."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two values are the same in JSON, where `true` is not 1."""
+    return msgspec.json.encode(one, order="sorted") == msgspec.json.encode(other, order="sorted")
+
+
+def unchanged(section: ConfigSection, given: Any, old: Any) -> bool:
+    """Whether an item would stay as it is; what `old` leaves out is the default."""
+    if section.item is None:
+        return alike(given, old)
+    defaults = section.defaults()
+    return all(alike(value, old.get(key, defaults.get(key))) for key, value in given.items())
+
+
 def parse(raw: bytes, sections: Mapping[str, ConfigSection]) -> Parsed:
     """Reads a file in any dialect; InvalidConfig where it is no YAML, other problems are kept for `apply` to raise."""
     root, problems = read(raw)
@@ -69,6 +146,11 @@ def parse(raw: bytes, sections: Mapping[str, ConfigSection]) -> Parsed:
         key: {name: _Checking(sections[key], name, found).item(item) for name, item in named.items()}
         for key, named in found.items.items()
     }
+    first, *others = [name for name, given in items.get("models", {}).items() if given.value.get("is_default")] or [""]
+    for name in others:
+        spot = items["models"][name].spot("$.is_default", {})
+        words = f"'{first[:100]}' in line {items['models'][first].place.line} is the default one already"
+        found.note(spot.problem(f"$.models.{name}.is_default", words))
     return Parsed(items, found.places, found.problems, found.warnings)
 
 

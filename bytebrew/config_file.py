@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio.to_thread
 import msgspec
 from msgspec import UNSET, Struct
-from msgspec.structs import fields as fields_of
 
 from bytebrew.auth import Actor
-from bytebrew.checking import Given, Parsed, parse
+from bytebrew.checking import Given, Parsed, alike, parse, plainly, unchanged
 from bytebrew.documents import MAX_PROBLEMS, InvalidConfig, Node, Problem, contents, write
 from bytebrew.errors import EngineError, Forbidden, InvalidRequest, SettingsError, Unprocessable
 from bytebrew.sections import ConfigSection
-from bytebrew.variables import escaped, expanded, placeholder, variable, variables_in
+from bytebrew.variables import escaped, placeholder, variable, variables_in
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -77,11 +76,7 @@ def ordered(engine: "Engine") -> list[ConfigSection]:
 
 def state(conn: sqlite3.Connection, engine: "Engine") -> State:
     """Everything by section and name, credentials in the clear."""
-    return {one.key: _plainly(one.export(conn, engine)) for one in ordered(engine)}
-
-
-def _plainly(value: Any) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(value))  # to_builtins leaves tuples
+    return {one.key: plainly(one.export(conn, engine)) for one in ordered(engine)}
 
 
 def masked(engine: "Engine", whole: State) -> dict[str, dict[str, Any]]:
@@ -97,7 +92,8 @@ def masked(engine: "Engine", whole: State) -> dict[str, dict[str, Any]]:
         if not isinstance(value, str):
             return value
         if section.is_secret(path):
-            return (placeholder(value) or variable((name, *path), taken)) if value else UNSET
+            nothing = "" if section.is_secret((*path[:-1], "")) else UNSET  # a variable of `env.*` may be empty
+            return (placeholder(value) or variable((name, *path), taken)) if value else nothing
         return value if section.keeps_variables else escaped(value)
 
     sections = {one.key: one for one in ordered(engine)}
@@ -157,7 +153,7 @@ def apply(
         applying = _Applying(conn, engine, parsed, actor)
         for section in ordered(engine):
             if section.key in parsed.items:  # as it is by now: an agent's item may have changed what a base's had
-                applying.section(section, _plainly(section.export(conn, engine)), replace)
+                applying.section(section, plainly(section.export(conn, engine)), replace)
         if replace:
             for section in reversed(ordered(engine)):
                 applying.prune(section, before[section.key])
@@ -194,12 +190,11 @@ class _Applying:
         """Stores the items that the file has."""
         changed: list[tuple[str, Given]] = []
         failed: set[str] = set()
-        defaults = section.defaults()
         for name, given in self._parsed.items.get(section.key, {}).items():
-            if section.item is not None:
-                reset = defaults if replace and name in old else {}
-                given = Given(given.place, given.node, self._kept(section, name, given, old.get(name, {}), reset))
-            if name in old and _same(given.value, old[name], defaults):
+            if replace and name in old and section.item is not None:
+                given = msgspec.structs.replace(given, value=section.completed(given.value))
+            given = given.with_stored(section, name, old.get(name, {}), self._note, self._notes.append)
+            if name in old and unchanged(section, given.value, old[name]):
                 self._stored.append((section, name, given))
             elif needed := [] if section.item is None or name in old else given.lacks(section.item):
                 path = f"$.{section.key}.{name}"
@@ -209,13 +204,13 @@ class _Applying:
             else:
                 with self._guarded(section, name, given, failed):
                     self._check(section)
-                    section.put(self._conn, self._engine, self._actor, name, given.value)
+                    section.put(self._conn, self._engine, self._actor, name, given.said)
                     changed.append((name, given))
                     self._stored.append((section, name, given))
         self._absent |= failed
         for name, given in changed:
             with self._guarded(section, name, given, failed):
-                section.link(self._conn, self._engine, name, given.value)
+                section.link(self._conn, self._engine, name, given.said)
 
     def prune(self, section: ConfigSection, old: Mapping[str, Any]) -> None:
         """Removes what the file does not have, if it has the section."""
@@ -250,43 +245,6 @@ class _Applying:
                     self._notes.append(Problem(f"$.{section.key}.{name}"[:300], words[:500], *given.place))
         return [*self._parsed.warnings, *self._notes]
 
-    def _kept(
-        self, section: ConfigSection, name: str, given: Given, old: Mapping[str, Any], reset: Mapping[str, Any]
-    ) -> Any:
-        """What was given, with the credentials that it does not replace, and for `replace` the defaults."""
-        opened = {secret.split(".")[0] for secret in section.secrets}
-        value: dict[str, Any] = {key: one for key, one in reset.items() if key not in opened} | given.value
-
-        def kept(path: tuple[str, ...], one: Any, stored: Any) -> Any:
-            if isinstance(one, dict):
-                there = stored if isinstance(stored, dict) else {}
-                return {key: kept((*path, key), inner, there.get(key, "")) for key, inner in one.items()}
-            if not isinstance(one, str) or not section.is_secret(path):
-                return one
-            stored = stored if isinstance(stored, str) else ""
-            place = given.spot(f"$.{'.'.join(path)}", section.aliases).place
-            where = Problem(".".join(("$", section.key, name, *path))[:300], "", *place)
-            if one and not placeholder(one) and one != stored:
-                words = "is written out; write ${VAR} and keep it out of the file"
-                if variables_in(one):
-                    words = "is used as it stands: a credential is one ${VAR} and nothing else, or a word and one"
-                self._notes.append(msgspec.structs.replace(where, message=words))
-            if one and placeholder(one):
-                try:
-                    unset = bool(expanded(one)[1])
-                except ValueError as error:
-                    self._note(msgspec.structs.replace(where, message=str(error)))
-                    return stored
-                return stored if unset and stored and not placeholder(stored) else one
-            return one or stored
-
-        for field in fields_of(section.item) if opened and section.item else ():
-            if (key := field.encode_name) in opened & value.keys():
-                secret = kept((key,), _plainly(value.pop(key)), old.get(key, ""))
-                if secret != "":
-                    value[key] = msgspec.convert(secret, field.type)
-        return value
-
     @contextmanager
     def _guarded(self, section: ConfigSection, name: str, given: Given, failed: set[str]) -> Iterator[None]:
         """A savepoint; what is raised in it becomes problems at their places, unless it follows from another one."""
@@ -312,13 +270,6 @@ class _Applying:
                 self._conn.execute("release item")
 
 
-def _same(given: Any, old: Any, defaults: Mapping[str, Any]) -> bool:
-    """Whether an item would stay as it is; what `old` leaves out is the default."""
-    if not isinstance(given, dict) or not isinstance(old, dict):
-        return bool(_plainly(given) == old)
-    return all(_plainly(value) == _plainly(old.get(key, defaults.get(key))) for key, value in given.items())
-
-
 def _changes(engine: "Engine", parsed: Parsed, before: State, after: State) -> Iterator[Change]:
     for section in ordered(engine):
         old, new = before[section.key], after[section.key]
@@ -327,7 +278,7 @@ def _changes(engine: "Engine", parsed: Parsed, before: State, after: State) -> I
                 yield Change(section.key, name, "delete")
             elif name in new and name not in old:
                 yield Change(section.key, name, "create")
-            elif name in new and old[name] != new[name]:
+            elif name in new and not alike(old[name], new[name]):
                 yield Change(section.key, name, "update", tuple(_differences(section, old[name], new[name])))
             elif name in parsed.items.get(section.key, ()):
                 yield Change(section.key, name, "unchanged")
@@ -337,10 +288,9 @@ def _differences(section: ConfigSection, old: Any, new: Any) -> Iterator[FieldCh
     if section.item is None:
         yield FieldChange("", old, new)
         return
-    secret = {one.split(".")[0] for one in section.secrets}
     for field in dict.fromkeys([*old, *new]):
-        if old.get(field) != new.get(field):
-            shown = (MASK, MASK) if field in secret else (old.get(field), new.get(field))
+        if not alike(old.get(field), new.get(field)):
+            shown = (MASK, MASK) if field in section.secret_fields else (old.get(field), new.get(field))
             yield FieldChange(field, *shown)
 
 

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,6 +12,8 @@ from msgspec.structs import asdict
 from bytebrew.auth import Actor
 from bytebrew.config import (
     AgentPatch,
+    KnowledgeConfig,
+    MemoryConfig,
     ModelPatch,
     NewAgent,
     NewCapability,
@@ -78,9 +80,6 @@ class ModelsSection(ConfigSection):
                 raise InvalidRequest(words, details=[Detail("$.type", words)])
             fields["type"] = provider.type
         if _exists(conn, "models", name):
-            key = fields.get("api_key", "")
-            if key == engine.secrets.open(models.target(conn, name).sealed_key) and not placeholder(key):
-                fields.pop("api_key", None)  # it is there to stay, and none for another address
             models.update(conn, name, ModelPatch(**fields), engine.secrets)
         else:
             models.create(conn, NewModel(name=name, **fields), engine.secrets)
@@ -120,10 +119,19 @@ class ModelsSection(ConfigSection):
         engine.models.breakers.clear()
 
 
+class CapabilityItem(NewCapability, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A capability whose config has all fields of its type, as it is stored, unless it does not fit."""
+
+    def __post_init__(self) -> None:
+        with suppress(msgspec.ValidationError):
+            config = msgspec.convert(self.config, MemoryConfig if self.type == "memory" else KnowledgeConfig)
+            msgspec.structs.force_setattr(self, "config", msgspec.to_builtins(config))
+
+
 class AgentItem(NewAgent, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An agent with its capabilities."""
 
-    capabilities: tuple[NewCapability, ...] = ()
+    capabilities: tuple[CapabilityItem, ...] = ()
 
 
 class AgentsSection(ConfigSection):

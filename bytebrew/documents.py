@@ -26,6 +26,12 @@ MAX_DIGITS = 4300
 MAX_PROBLEMS = 1000
 _CORE_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 _STRING = "tag:yaml.org,2002:str"
+_FOREIGN_TAG = re.compile(
+    r"tag:yaml\.org,2002:(binary|omap|pairs|set|timestamp|python/(object|module|name|tuple))(?![^/:])"
+)
+_OF_A_TAG = re.compile("(scanning|parsing) an? tag|tag handle")
+_NO_TAG = "begins with !, which makes a tag"
+_NOT_READ = "which is not read here; a text is to be quoted"
 _WORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _WORDS |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -122,6 +128,8 @@ def read(raw: bytes) -> tuple[Node, list[Problem]]:
         mark = error.problem_mark or error.context_mark
         place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
         words = " ".join(f"{error.problem or error.context}".split())
+        if _OF_A_TAG.search(f"{error.context} {error.problem}"):  # it may be a password, which no answer tells
+            words = f"{_NO_TAG}, {_NOT_READ}"
         raise InvalidConfig([*reader.problems, Problem("$", words[:300], *place)]) from error
     except YAMLError as error:  # a character that YAML does not allow
         place = _end(text[: getattr(error, "position", 0)])
@@ -191,8 +199,8 @@ class _Reader:
     def _check_tag(self, event: Any, place: Place) -> str:
         tag = str(event.tag) if event.tag else ""
         if tag not in ("", "!") and tag not in _CORE_TAGS:
-            words = f"has the tag {tag[:100]}" if ":" in tag else "begins with !, which makes a tag"  # or a password
-            self._note(place, f"{words}, which is not read here; a text is to be quoted")
+            known = _FOREIGN_TAG.match(tag)  # another may be a password
+            self._note(place, f"{f'has the tag {known[0]}' if known else _NO_TAG}, {_NOT_READ}")
         return tag
 
     def _scalar(self, event: Any, place: Place, resolves: bool) -> Any:

@@ -58,6 +58,17 @@ def test_every_problem_is_on_a_line_with_its_place(command: str, tmp_path: Path,
     ]
 
 
+def test_a_folder_counts_from_the_file(tmp_path: Path, settings: dict[str, str]) -> None:
+    (tmp_path / "project/docs").mkdir(parents=True)
+    file = tmp_path / "project/shop.yaml"
+    file.write_text("knowledge: {a: {folder: ./docs}, b: {folder: ./none}}")
+    for command in ("validate", "diff", "import"):
+        told = run("config", command, str(file), settings=settings)
+        assert told.returncode == 0, told.stderr
+        assert "$.knowledge.b" in told.stderr
+        assert "$.knowledge.a" not in told.stderr
+
+
 def test_replace_and_field_changes_are_shown(tmp_path: Path, settings: dict[str, str]) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("agents: {a: {}, b: {}}\nsettings: {custom.x: 1}")

@@ -164,10 +164,10 @@ def test_what_would_cost_much_is_refused_within_seconds_and_little_memory(text: 
     [
         ("a: 1\na: 2", (2, 1), "the key 'a' stands in line 1 already"),
         ("b:\n  - !!python/object/apply:os.system [id]", (2, 5), "has the tag tag:yaml.org,2002:python/object"),
-        ("a: !!python/name:os.system x", (1, 4), "python/name:os.system, which is not read here"),
+        ("a: !!python/name:os.system x", (1, 4), "python/name, which is not read here"),
         ("a: !!binary aGk=", (1, 4), "binary, which is not read here"),
         ("a: !mine {b: 1}", (1, 4), "begins with !, which makes a tag"),
-        ("!!python/name:os.system a: 1", (1, 1), "python/name:os.system, which is not read here"),
+        ("!!python/name:os.system a: 1", (1, 1), "python/name, which is not read here"),
         ("a: " + "9" * 10_000, (1, 4), "is a number of too many digits"),
         ("a: 0x" + "f" * 10_000, (1, 4), "is a number of too many digits"),
         ("a: .inf", (1, 4), "is no finite number"),
@@ -179,6 +179,33 @@ def test_what_is_not_read_is_told_with_its_place(text: str, place: tuple[int, in
     _, [problem] = documents.read(text.encode())
     assert (problem.line, problem.column) == place
     assert words in problem.message
+
+
+@pytest.mark.parametrize("form", ["a: {}", "- {}", "{} a: 1", "%TAG {} x\n%TAG {} y\n---\na"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "!Summer2024!",
+            "!Summer2024!x",
+            "!pa:Summer2024",
+            "!!Summer2024",
+            "!<Summer2024>",
+            "!<Summer2024",
+            "!Summer2024,",
+        ),
+        *("!Summer2024%zz", "!e!Summer2024", "!!python/Summer2024", "!!python/name:Summer2024", "!!set:Summer2024"),
+        *("!!setSummer2024", "!Summer2024 x", "!Summer2024 {a: 1}"),
+    ],
+)
+def test_a_password_that_begins_like_a_tag_is_not_told(text: str, form: str) -> None:
+    try:
+        _, problems = documents.read(form.replace("{}", text).encode())
+    except InvalidConfig as error:
+        problems = error.details  # type: ignore[assignment]
+    assert problems
+    assert all("Summer" not in one.message for one in problems)
+    assert form != "a: {}" or "tag" in problems[0].message
 
 
 @pytest.mark.parametrize("begin", [b"", b"\xef\xbb\xbf"], ids=["plain", "marked"])

@@ -51,6 +51,10 @@ def create(conn: sqlite3.Connection, new: NewModel, secrets: Secrets) -> Model:
         raise Conflict(f"There is a model '{new.name}' already; PUT /api/v1/models/{new.name} changes it")
     _check_default(new.is_default, new.kind)
     _check_fallback(conn, new.name, new.fallback)
+    users = conn.execute("select name from agents where model = ? order by name", (new.name,)).fetchall()
+    if users and new.kind != "chat":
+        words = f"Agent '{users[0]['name']}' is to chat with '{new.name}', which a model of kind {new.kind} cannot"
+        raise Conflict(f"{words}; take another name", details=[Detail("$.kind", words)])
     first = new.kind == "chat" and conn.execute("select 1 from models where kind = 'chat'").fetchone() is None
     values = asdict(new)
     values["sealed_key"] = secrets.seal(values.pop("api_key"))

@@ -75,7 +75,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     parameters: dict[str, Parameter] = {}
     forward_headers: tuple[str, ...] = ()
     response_pointer: str = ""
-    timeout: float = 30
+    timeout: float = 30.0
     idempotent: bool | None = None
     confirmation_required: bool = False
     allow_private: bool = False
@@ -211,7 +211,7 @@ def _faults(new: Definition, credential: str) -> Iterator[Detail]:
         if not _is_name(name):
             yield Detail(f"$.forward_headers[{n}]", "is no header that may be passed on")
     for path, value in _telling(new):
-        if value and "${" not in value and "{{" not in value:
+        if value and not VARIABLE.search(value) and "{{" not in value:
             yield Detail(path, "looks like a credential; put it into auth or into a ${VAR}")
     yield from exposed(new)
     for name, parameter in new.parameters.items():
@@ -247,7 +247,7 @@ def exposed(tool: Definition) -> Iterator[Detail]:
     if tool.forward_headers:
         yield Detail("$.forward_headers", words)
     for path, value in _telling(tool):
-        if "${" in value:
+        if VARIABLE.search(value):
             yield Detail(path, words)
 
 
@@ -259,7 +259,7 @@ def _left_behind(old: Definition, new: Definition, sent: Container[str], stays: 
     if stays:
         yield Detail("$.auth", words)
     for path, value in _telling(new):
-        if path.split(".")[1] not in sent and "${" in value:
+        if path.split(".")[1] not in sent and VARIABLE.search(value):
             yield Detail(path, words)
 
 

@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict
 
 from bytebrew import Actor, ConfigSection, Conflict, Detail
 
 from . import store
-from .definition import CREDENTIAL, Auth, Definition, HttpToolPatch, NewHttpTool
-from .template import VARIABLE
+from .definition import CREDENTIAL, Definition, HttpToolPatch, NewHttpTool
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -26,8 +25,14 @@ class ToolsSection(ConfigSection):
     keeps_variables = True
 
     def defaults(self) -> Mapping[str, Any]:
-        left_out = ("name", "auth", "method", "url")  # the last two may stand in an endpoint
+        left_out = ("name", "auth", "url")  # the address may stand in an endpoint
         return {name: value for name, value in asdict(Definition(name="")).items() if name not in left_out}
+
+    def completed(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        whole = super().completed(given)
+        if "method" not in given and " " in given.get("endpoint", "").strip():  # which then names the method
+            del whole["method"]
+        return whole
 
     def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
         found = {}
@@ -41,22 +46,10 @@ class ToolsSection(ConfigSection):
     def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
         if name in engine.tools or name == engine.read_result.name:
             raise Conflict(f"'{name}' is a built-in tool; choose another name", details=[Detail("$", "is taken")])
-        if there := store.named(conn, [name]):
-            patch = _as_sent(HttpToolPatch(**given), there[0], engine)
-            store.update(conn, name, patch, engine.secrets.seal)
+        if store.named(conn, [name]):
+            store.update(conn, name, HttpToolPatch(**given), engine.secrets.seal)
         else:
             store.create(conn, NewHttpTool(name=name, **given), engine.secrets.seal)
 
     def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
         store.delete(conn, name)
-
-
-def _as_sent(patch: HttpToolPatch, stored: store.Stored, engine: "Engine") -> HttpToolPatch:
-    """The patch without a credential that is the stored one: the import has filled it in where the file has none."""
-    auth, old = patch.auth, stored.definition.auth
-    if not isinstance(auth, Auth) or old is None or auth.type != old.type or not stored.sealed:
-        return patch
-    field = CREDENTIAL[auth.type]
-    given = getattr(auth, field)
-    kept = given == engine.secrets.open(stored.sealed) and not VARIABLE.search(given)
-    return replace(patch, auth=replace(auth, **{field: ""})) if kept else patch

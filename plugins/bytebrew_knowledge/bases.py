@@ -203,20 +203,25 @@ def linked(conn: sqlite3.Connection, agent: str) -> list[str]:
 
 
 def only(conn: sqlite3.Connection, agent: str) -> str | None:
-    """The id of an agent's only base, None where it has none yet; Conflict where it has more."""
+    """The id of an agent's only base, None where one is to be made; Conflict where it has more or the name is taken."""
     found = linked(conn, agent)
     if len(found) > 1:
         raise Conflict(f"Agent '{agent}' has {len(found)} knowledge bases; send the file to one of them")
-    return found[0] if found else None
+    if found:
+        return found[0]
+    name = _agent(conn, agent)[1]
+    row = conn.execute("select id from knowledge_bases where name = ?", (name,)).fetchone()
+    if row is not None:  # what is in it may be none of the agent's business
+        how = f"link it to the agent first, with POST /api/v1/knowledge-bases/{row['id']}/agents/{name}"
+        raise Conflict(f"A knowledge base '{name}' is there already; {how}")
+    return None
 
 
 def own(conn: sqlite3.Connection, agent: str) -> str:
     """The same, but a base is made and linked where there is none."""
     found = only(conn, agent)
     if found is None:
-        name = _agent(conn, agent)[1]
-        row = conn.execute("select id from knowledge_bases where name = ?", (name,)).fetchone()
-        found = row["id"] if row else create(conn, NewBase(name=name)).id
+        found = create(conn, NewBase(name=_agent(conn, agent)[1])).id
         link(conn, found, agent)
     return found
 

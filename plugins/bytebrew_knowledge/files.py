@@ -142,8 +142,8 @@ def follow(
         else:
             conn.execute(
                 """insert into knowledge_files (id, base_id, name, type, size, digest, blob, metadata, revision,
-                status, message, created_at, seen) values (?, ?, ?, ?, ?, '', '', '{}', 1, 'error', ?, ?, '')
-                on conflict (base_id, name) do update set status = 'error', message = excluded.message, seen = ''
+                status, message, created_at, seen) values (?, ?, ?, ?, ?, '', '', '{}', 1, 'error', ?, ?, 'refused')
+                on conflict (base_id, name) do update set status = 'error', message = excluded.message, seen = 'refused'
                 where seen is not null""",
                 (new_uuid(), base_id, *one, now()),
             )
@@ -171,11 +171,11 @@ def delete(conn: sqlite3.Connection, base_ids: Sequence[str], key: str) -> str:
 
 
 def reindex(conn: sqlite3.Connection, base_ids: Sequence[str], key: str = "") -> None:
-    """Has a file by id or name, or every file of the bases, indexed once more."""
+    """Has a file by id or name, or every file of the bases, indexed once more; a refused one stays as it is."""
     found = [get(conn, base_ids, key)] if key else list_all(conn, base_ids)
     conn.execute(
         """update knowledge_files set revision = revision + 1, status = 'indexing', message = null
-        where id in (select value from json_each(?)) and blob <> ''""",
+        where id in (select value from json_each(?)) and blob <> '' and seen is not 'refused'""",
         (_json([file.id for file in found]),),
     )
 
@@ -185,13 +185,18 @@ def blobs(conn: sqlite3.Connection) -> set[str]:
     return {row["blob"] for row in conn.execute("select blob from knowledge_files")}
 
 
-def waiting(conn: sqlite3.Connection, busy: list[str]) -> Waiting | None:
-    """The file that has waited longest and that nobody is busy with."""
+def waiting(conn: sqlite3.Connection, busy: Sequence[str], full: Sequence[str]) -> Waiting | None:
+    """The file that has waited longest and that nobody is busy with, of a base whose model is none of the full ones.
+
+    "" stands for no model.
+    """
     row = conn.execute(
-        """select f.id, f.blob, f.type, f.revision, b.embedding_model, b.id from knowledge_files f
-        join knowledge_bases b on b.id = f.base_id
-        where f.status = 'indexing' and f.id not in (select value from json_each(?)) order by f.id limit 1""",
-        (_json(busy),),
+        """select f.id, f.blob, f.type, f.revision, b.embedding_model, b.id
+        from knowledge_bases b join knowledge_files f on f.id = (select w.id from knowledge_files w
+          where w.base_id = b.id and w.status = 'indexing' and w.id not in (select value from json_each(?))
+          order by w.id limit 1)
+        where coalesce(b.embedding_model, '') not in (select value from json_each(?)) order by f.id limit 1""",
+        (_json(busy), _json(full)),
     ).fetchone()
     return Waiting(*row) if row else None
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WORKERS = 2
+READERS = 2
+FILES = 2
+"""Of one embedding model, or of none, in work at a time."""
 BATCH = 50
 """Chunks of one transaction and of one request for embeddings."""
 RETRIES = 5
@@ -32,67 +36,98 @@ _LINE = msgspec.json.Decoder(tuple[str, str])
 
 
 class Indexer:
-    """Workers that take one waiting file at a time; `wake` tells them of new ones."""
+    """Takes up waiting files, some of each embedding model at a time; `wake` tells it of new ones.
+
+    So a model that answers slowly, or not at all, holds up none but its own.
+    """
 
     def __init__(self, engine: "Engine", folder: Path, reader: Callable[[], Reader]) -> None:
         self._engine = engine
         self._folder = folder
-        self._reader = reader
-        self._busy: list[str] = []
-        self._wake = [asyncio.Event() for _ in range(WORKERS)]
-        self._workers: list[asyncio.Task[None]] = []
+        self._readers = [reader() for _ in range(READERS)]
+        self._reading = asyncio.Semaphore(READERS)
+        self._busy: dict[str, str] = {}
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Takes up the work where a stop has left it."""
         await self._engine.db.write(indexes.refresh)
         self.wake()
-        self._workers = [asyncio.create_task(self._work(one)) for one in self._wake]
+        self._begin(self._watch())
 
     async def stop(self) -> None:
         """Leaves everything where it is."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._close()
 
     def wake(self) -> None:
         """Says that there may be work."""
-        for event in self._wake:
-            event.set()
+        self._wake.set()
 
-    async def _work(self, woken: asyncio.Event) -> None:
-        reader = self._reader()
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            async with self._patient():
+                while file := await self._engine.db.read(files.waiting, list(self._busy), self._full()):
+                    self._busy[file.id] = file.model or ""
+                    self._begin(self._work(file))
+                if not self._busy:
+                    await self._close()
+                    if await self._engine.db.write(indexes.sweep):
+                        self.wake()
+
+    async def _work(self, file: files.Waiting) -> None:
         try:
-            while True:
-                await woken.wait()
-                woken.clear()
-                try:
-                    while file := await self._engine.db.read(files.waiting, self._busy):
-                        if file.id in self._busy:  # the other worker has been quicker
-                            continue
-                        self._busy.append(file.id)
-                        try:
-                            await self._index(file, reader)
-                        finally:
-                            self._busy.remove(file.id)
-                    await reader.close()
-                    if not self._busy and await self._engine.db.write(indexes.sweep):
-                        woken.set()
-                except EngineError as error:
-                    log.warning("the knowledge indexer waits: %s", error.message)
-                    await asyncio.sleep(PAUSE)
-                    woken.set()
-                except Exception:
-                    log.exception("the knowledge indexer failed; it goes on in a moment")
-                    await asyncio.sleep(PAUSE)
-                    woken.set()
+            async with self._patient():
+                await self._index(file)
         finally:
+            del self._busy[file.id]
+            self.wake()
+
+    @asynccontextmanager
+    async def _patient(self) -> AsyncIterator[None]:
+        """Tells of what the engine cannot do now, and has it tried again in a while."""
+        try:
+            yield
+        except EngineError as error:
+            log.warning("the knowledge indexer waits: %s", error.message)
+        except Exception:
+            log.exception("the knowledge indexer failed; it goes on in a moment")
+        else:
+            return
+        await asyncio.sleep(PAUSE)
+        self.wake()
+
+    def _full(self) -> list[str]:
+        return [model for model, count in Counter(self._busy.values()).items() if count >= FILES]
+
+    async def _read(self, file: files.Waiting, spool: Path) -> int:
+        async with self._reading:
+            reader = self._readers.pop()
+            try:
+                return await reader.read(self._folder / file.blob, file.type, spool)
+            finally:
+                self._readers.append(reader)
+
+    async def _close(self) -> None:
+        for reader in self._readers:
             await reader.close()
 
-    async def _index(self, file: files.Waiting, reader: Reader) -> None:
+    async def _index(self, file: files.Waiting) -> None:
         db = self._engine.db
         spool = self._folder / f"{new_uuid()}{SPOOL}"
         try:
-            total = await reader.read(self._folder / file.blob, file.type, spool)
+            total = await self._read(file, spool)
             if not total:
                 raise Unread("There is no text in it")
             target = await db.read(bases.target, file.model)

@@ -14,7 +14,7 @@ from . import bases
 from .files import Waiting
 from .words import word_of
 
-READER = 1
+READER = 2
 """The version of the readers and the chunks that they make; another one has every file indexed again."""
 SWEPT = 200
 """Chunks that one transaction removes."""
@@ -55,6 +55,7 @@ def begin(conn: sqlite3.Connection, file: Waiting, signature: str, total: int) -
             values (?, 'building', ?, ?, ?, ?, 0, ?) returning id, done""",
             recipe,
         ).fetchone()
+        conn.execute("update knowledge_files set message = null where id = ?", (file.id,))
     return Building(row["id"], row["done"], total, live is not None)
 
 
@@ -63,7 +64,8 @@ def add(
 ) -> bool:
     """Stores the chunks that follow the first `done`; False where the index is not wanted any more.
 
-    The last of them put it in the place of the one that was searched before; a fault says why it lacks vectors.
+    The last of them put it in the place of the one that was searched before. A fault, which says why it lacks vectors,
+    is kept with the chunks: a stop does not make it forgotten.
     """
     if not _wanted(conn, file):
         return False
@@ -78,12 +80,14 @@ def add(
         "insert into knowledge_chunks (base, index_id, position, heading, text, vector) values (?, ?, ?, ?, ?, ?)",
         [(word_of(file.base_id), index.id, position, *chunk) for position, chunk in enumerate(chunks, done + 1)],
     )
+    if fault:
+        conn.execute("update knowledge_files set message = ? where id = ?", (fault, file.id))
     if until == index.total:
         conn.execute("update knowledge_indexes set state = 'dead' where file_id = ? and state = 'live'", (file.id,))
         conn.execute("update knowledge_indexes set state = 'live' where id = ?", (index.id,))
         conn.execute(
-            "update knowledge_files set status = ?, message = ?, indexed_at = ? where id = ?",
-            ("error" if fault else "ready", fault, now(), file.id),
+            "update knowledge_files set status = iif(message is null, 'ready', 'error'), indexed_at = ? where id = ?",
+            (now(), file.id),
         )
     return True
 
@@ -98,7 +102,7 @@ def fail(conn: sqlite3.Connection, file: Waiting, fault: str) -> None:
 def refresh(conn: sqlite3.Connection, base_id: str = "", *, failed: bool = True) -> int:
     """Has the files of a base, or of all, indexed again whose index was made by other means; how many those are.
 
-    Files whose last index failed are tried too, unless `failed` is False.
+    Files whose last index failed are tried too, unless `failed` is False; those that a folder has as refused are not.
     """
     found = 0
     rows = conn.execute("select id, embedding_model from knowledge_bases where ? in ('', id)", (base_id,)).fetchall()
@@ -107,7 +111,8 @@ def refresh(conn: sqlite3.Connection, base_id: str = "", *, failed: bool = True)
         signature = bases.signature(bases.target(conn, model))
         found += conn.execute(
             """update knowledge_files set status = 'indexing', message = null
-            where base_id = ? and status in ('ready', ?) and id in (select i.file_id from knowledge_indexes i
+            where base_id = ? and status in ('ready', ?) and seen is not 'refused'
+              and id in (select i.file_id from knowledge_indexes i
               where i.file_id = knowledge_files.id and i.state = 'live'
               and (i.reader, i.model, i.signature) <> (?, ?, ?))""",
             (row["id"], "error" if failed else "ready", READER, model or "", signature),

@@ -81,6 +81,8 @@ _SPACES = f"""select f.base_id, i.model, i.signature, (select b.embedding_model 
   where b.id = f.base_id), f.status = 'ready' as ready from {SCOPE}
   group by f.base_id, i.model, i.signature, ready"""  # noqa: S608
 _INDEXES = f"select i.id, i.done from {SCOPE} and i.model = :model and i.signature = :signature order by i.id"  # noqa: S608
+_UNLIKE = f"""select 1 from {SCOPE} and i.model = :model and i.signature = :signature and :size <> (
+  select length(c.vector) from knowledge_chunks c where c.index_id = i.id and c.vector is not null limit 1) limit 1"""  # noqa: S608
 _HITS = f"""select c.id, f.base_id, f.id as file_id, f.name as file_name, c.heading, c.position, c.text, f.metadata
   from knowledge_chunks c join (select i.id as index_id, f.* from {SCOPE}) f on f.index_id = c.index_id
   where c.id in (select value from json_each(:ids))"""  # noqa: S608
@@ -91,6 +93,7 @@ async def search(engine: "Engine", query: Query) -> Found:
     text = query.text.encode("utf-8", "replace").decode()
     asked: dict[str, array[float] | ProviderError] = {}
     hits: list[Hit] = []
+    spaces: list[Space] = []
     for _ in range(TRIES):
         spaces = await engine.db.read(_spaces, _scope(query))
         for space in spaces:
@@ -100,6 +103,10 @@ async def search(engine: "Engine", query: Query) -> Found:
         if whole:
             break
     fault = next((one.message for one in asked.values() if isinstance(one, ProviderError)), None)
+    for space in spaces:
+        vector = asked.get(space.signature)
+        if isinstance(vector, array) and await engine.db.read(_unlike, _scope(query, space), vector):
+            fault = f"Model '{space.model}' makes vectors of another length than before; index the files again"
     return Found(hits=hits, fault=fault, stale=tuple({space.base_id for space in spaces if space.stale}))
 
 
@@ -168,6 +175,11 @@ def _spaces(conn: sqlite3.Connection, given: Mapping[str, str]) -> list[Space]:
         stale = stale or (key in spaces and spaces[key].stale)
         spaces[key] = Space(base_id, model, signature, target, stale)
     return list(spaces.values())
+
+
+def _unlike(conn: sqlite3.Connection, given: Mapping[str, str], asked: "array[float]") -> bool:
+    """Whether there are vectors that cannot be compared with this one, by the first of each index."""
+    return conn.execute(_UNLIKE, {**given, "size": len(asked) * asked.itemsize}).fetchone() is not None
 
 
 async def _alike(engine: "Engine", given: Mapping[str, str], asked: "array[float]") -> dict[int, float]:

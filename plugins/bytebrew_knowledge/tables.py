@@ -105,4 +105,11 @@ create trigger knowledge_chunks_out after delete on knowledge_chunks begin
 end;
 """,
     ),
+    Migration(
+        3,
+        """
+drop index knowledge_files_waiting;
+create index knowledge_files_waiting on knowledge_files (base_id, id) where status = 'indexing';
+""",
+    ),
 )

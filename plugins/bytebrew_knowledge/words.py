@@ -73,7 +73,7 @@ def word_of(base_id: str) -> str:
 def _words(text: str) -> list[str]:
     """The words of a text, each once, whatever is between them."""
     found = re.findall(r"\w+", unicodedata.normalize("NFC", text))  # FTS5 knows no case, and Python another one
-    return [word[:100] for word in {word.lower(): word for word in found if word.strip("_")}.values()][:MOST_WORDS]
+    return list({word.lower(): word for word in found if word.strip("_")}.values())[:MOST_WORDS]
 
 
 def _any(words: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 from bytebrew import Actor, ConfigSection, Forbidden
 
 from . import store
-from .config import ALIASES, MASK, Mcp, NewServer, ServerPatch, ServerRow
+from .config import ALIASES, MASK, Mcp, NewServer, ServerPatch
 from .toolset import Servers
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class ServersSection(ConfigSection):
     item = NewServer
     aliases = ALIASES
     secrets = frozenset({"env.*", "headers.*", "auth_key"})
+    stays = MASK
 
     def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
         found = {}
@@ -41,7 +42,7 @@ class ServersSection(ConfigSection):
             if given.get("type", there.type) is None:  # as a new one: by what it has
                 kind = "stdio" if given.get("command", there.command) else "streamable-http"
                 given = {**given, "type": kind}
-            row = store.update(conn, name, ServerPatch(**_sent(given, there, engine)), engine)
+            row = store.update(conn, name, ServerPatch(**given), engine)
         else:
             row = store.create(conn, NewServer(name=name, **given), engine)
         policy = engine.settings.of(Mcp).mcp_stdio
@@ -54,23 +55,3 @@ class ServersSection(ConfigSection):
 
     async def changed(self, engine: "Engine") -> None:
         await next(one for one in engine.toolsets if isinstance(one, Servers)).reload()
-
-
-def _sent(given: Mapping[str, Any], there: ServerRow, engine: "Engine") -> dict[str, Any]:
-    """What is given, without the credentials that are in it only for them to stay.
-
-    A `${VAR}` counts as sent: who writes a file may have any variable sent anywhere.
-    """
-
-    def stays(value: str, sealed: str) -> bool:
-        return "${" not in value and value == store.plain(sealed, engine)
-
-    sent = dict(given)
-    if stays(sent.get("auth_key", ""), there.sealed_key):
-        sent.pop("auth_key", None)
-    for field, old in (("env", there.env), ("headers", there.headers)):
-        if field in sent:
-            sent[field] = {
-                name: MASK if name in old and stays(value, old[name]) else value for name, value in sent[field].items()
-            }
-    return sent

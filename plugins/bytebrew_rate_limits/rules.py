@@ -70,7 +70,7 @@ def merged(old: Rule, patch: RulePatch) -> Rule:
     if changes.get("key_header"):
         changes.setdefault("per", None)
     rule = replace(old, **changes)
-    if "default_tier" not in changes and rule.default_tier not in rule.tiers and len(rule.tiers) == 1:
+    if not changes.get("default_tier") and rule.default_tier not in rule.tiers and len(rule.tiers) == 1:
         rule = replace(rule, default_tier=next(iter(rule.tiers)))
     faults = []
     if rule.name != old.name:

@@ -709,6 +709,7 @@ async def test_the_method_tells_the_risk_unless_the_definition_does(method: str,
         ({"url": "http://h.test", "headers": {"X": "a\r\nY: b"}}, ["$.headers.X"]),
         ({"url": "http://h.test", "headers": {"A B": "a"}}, ["$.headers.A B"]),
         ({"url": "http://h.test", "headers": {"Authorization": "Bearer x"}}, ["$.headers.Authorization"]),
+        ({"url": "http://h.test", "headers": {"Authorization": "Bearer $${x}"}}, ["$.headers.Authorization"]),
         (
             {"url": "http://h.test?api_key=x", "params": {"access_token": "x"}},
             ["$.params.access_token", "$.url.api_key"],

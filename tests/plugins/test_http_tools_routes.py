@@ -181,6 +181,25 @@ async def test_an_import_takes_back_what_it_leaves_out_where_it_replaces(mode: s
     assert (kept, bool(tool["parameters"])) == ([*([stays] * 4), True], stays)
 
 
+@pytest.mark.parametrize(
+    ("mode", "raw", "method"),
+    [
+        ("merge", "url: http://a.test", "POST"),
+        ("replace", "url: http://a.test", "GET"),
+        ("replace", "endpoint: http://a.test", "GET"),
+        ("replace", "endpoint: PUT http://a.test", "PUT"),
+        ("replace", "{endpoint: http://a.test, method: PATCH}", "PATCH"),
+    ],
+)
+async def test_an_import_that_replaces_takes_the_method_back_too(mode: str, raw: str, method: str) -> None:
+    async with served_engine() as (_, client):
+        await create(client, url="http://a.test", method="POST")
+        raw = raw if raw[0] == "{" else f"{{{raw}}}"
+        answer = await client.post(f"/api/v1/config/import?mode={mode}", content=f"tools: {{get_stock: {raw}}}")
+        assert answer.status_code == 200, answer.text
+        assert (await client.get(f"{TOOLS}/get_stock")).json()["method"] == method
+
+
 async def test_a_variable_is_stored_as_its_name_and_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     async with served_engine() as (engine, client), upstream(refused(200, {})) as double:
         monkeypatch.setenv("ERP", double.url)

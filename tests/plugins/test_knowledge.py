@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import anyio
 import httpx
 import pytest
+from bytebrew_knowledge import indexer
 from bytebrew_knowledge.uploads import received
 
 from bytebrew import Capabilities, Http, MessageDelta, ModelRequest, Provider, ProviderError, ToolCall
@@ -25,7 +26,10 @@ AXES = {"car": 0, "automobile": 0, "dog": 1, "hound": 1, "boat": 2, "vessel": 2}
 
 
 class Meanings(Provider):
-    """Makes vectors of the few words that it knows; `failure` is raised in their place, `gate` is waited for."""
+    """Makes vectors of the few words that it knows; `failure` is raised in their place, `gate` is waited for.
+
+    `waiting` counts those that wait for it, `length` is of the vectors.
+    """
 
     type = "meanings"
     capabilities = Capabilities(embeddings=True)
@@ -36,9 +40,13 @@ class Meanings(Provider):
         self.failure: ProviderError | None = None
         self.gate = asyncio.Event()
         self.gate.set()
+        self.waiting = 0
+        self.length = 3
 
     async def embed(self, texts: Sequence[str], request: ModelRequest, http: Http) -> list[list[float]]:
+        self.waiting += 1
         await self.gate.wait()
+        self.waiting -= 1
         self.models.add(request.model_name)
         if self.failure is not None:
             raise self.failure
@@ -46,7 +54,7 @@ class Meanings(Provider):
         return [self._vector(text) for text in texts]
 
     def _vector(self, text: str) -> list[float]:
-        vector = [0.01, 0.01, 0.01]
+        vector = [0.01] * self.length
         for word in text.lower().replace(".", " ").split():
             if word in AXES:
                 vector[AXES[word]] += 1
@@ -371,6 +379,95 @@ async def test_a_model_that_is_changed_has_its_files_indexed_again() -> None:
         assert [hit["file_name"] for hit in await found(client, "hound")] == ["a.txt"]
 
 
+async def test_vectors_of_another_length_are_told_until_the_files_are_indexed_again() -> None:
+    meanings = Meanings()
+    async with served_engine(providing(meanings)) as (_, client):
+        await embedding(client)
+        await create(client, embedding_model="meanings")
+        await put(client, "a.txt", "The hound barks.")
+        await settled(client)
+
+        async def look() -> tuple[list[str], str | None]:
+            answer = (await client.get(f"{BASES}/docs/search?q=dog")).json()
+            return [hit["file_name"] for hit in answer["results"]], answer["warning"]
+
+        assert await look() == (["a.txt"], None)
+        meanings.length = 5
+        words = "Model 'meanings' makes vectors of another length than before; index the files again"
+        assert await look() == ([], words)
+        await put(client, "b.txt", "A dog sleeps.")
+        await settled(client)
+        assert await look() == (["b.txt"], words)
+        await client.post(f"{BASES}/docs/files/a.txt/reindex")
+        await settled(client)
+        found_now, warning = await look()
+        assert (sorted(found_now), warning) == (["a.txt", "b.txt"], None)
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_a_failure_in_the_middle_is_told_after_a_stop_unless_another_model_begins_anew(
+    same: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing, let, batches = Meanings(), threading.Event(), 0
+
+    def held(lines: BinaryIO) -> list[tuple[str, str]]:
+        nonlocal batches
+        batches += 1
+        if batches == 2:
+            failing.failure = ProviderError("Gone", code="model_bad_request")
+        elif batches == 3:
+            let.wait(30)
+        return [] if let.is_set() else following(lines)
+
+    following = indexer._next
+    with monkeypatch.context() as patch:
+        patch.setattr(indexer, "_next", held)
+        async with served_engine(providing(failing), data=tmp_path) as (_, client):
+            await embedding(client)
+            await create(client, embedding_model="meanings")
+            await put(client, "a.md", "\n\n".join(f"# Part {n}\n\nThe automobile {n}." for n in range(120)))
+            with anyio.fail_after(20):
+                while (file := (await client.get(f"{BASES}/docs/files/a.md")).json())["progress"] < 83:
+                    await anyio.sleep(0.01)
+            message = "Only words are searched, the embedding model failed: Gone"
+            assert (file["status"], file["status_message"]) == ("indexing", message)
+            if not same:
+                await client.put("/api/v1/models/meanings", json={"model_name": "second"})
+    let.set()
+    async with served_engine(providing(Meanings()), data=tmp_path) as (_, client):
+        file = (await settled(client))["a.md"]
+    assert file["chunk_count"] == 120
+    assert (file["status"], file["status_message"]) == (("error", message) if same else ("ready", None))
+
+
+async def test_a_model_that_does_not_answer_holds_up_no_files_but_its_own() -> None:
+    class Quick(Meanings):
+        type = "quick"
+
+    slow = Meanings()
+    async with served_engine(providing(slow, Quick())) as (_, client):
+        await embedding(client)
+        await embedding(client, "quick", type="quick")
+        slow.gate.clear()
+
+        async def send(base: str, model: str | None) -> None:
+            await create(client, base, embedding_model=model)
+            for n in range(4):
+                await put(client, f"{n}.txt", f"The automobile {n}.", base)
+
+        await send("slow", "meanings")
+        with anyio.fail_after(20):
+            while slow.waiting < 2:
+                await anyio.sleep(0.01)
+        for base, model in (("plain", None), ("other", "quick")):
+            await send(base, model)
+            assert {file["status"] for file in (await settled(client, base, 20)).values()} == {"ready"}
+        assert (await client.get(f"{BASES}/slow")).json()["indexed_files"] == 0
+        assert slow.waiting == 2  # files of one model at a time
+        slow.gate.set()
+        assert {file["status"] for file in (await settled(client, "slow")).values()} == {"ready"}
+
+
 async def test_a_stop_in_the_middle_of_a_file_is_gone_on_with(tmp_path: Path) -> None:
     parts = [f"# Part {n}\n\nThe automobile {n} is washed." for n in range(120)]
     before, after = Meanings(), Meanings()
@@ -422,6 +519,24 @@ async def test_the_routes_of_an_agent_reach_its_own_base() -> None:
         assert (await client.delete(f"{url}/files/{made.json()['id']}")).status_code == 204
         assert (await client.get(f"{url}/status")).json() == empty
         assert check_refusal(await client.get("/api/v1/agents/nobody/knowledge/status"))["error"] == "not_found"
+
+
+async def test_an_agent_is_not_given_a_base_that_only_has_its_name() -> None:
+    async with served_engine() as (engine, client):
+        await client.post("/api/v1/agents", json={"name": "clerk"})
+        base = await create(client, "clerk")
+        await put(client, "salaries.txt", "Ann has 90000.", "clerk")
+        await settled(client, "clerk")
+        url = "/api/v1/agents/clerk/knowledge/files"
+        refusal = check_refusal(await client.post(url, files={"file": ("faq.txt", b"Apples")}))
+        link = f"{BASES}/{base['id']}/agents/clerk"
+        assert refusal["error"] == "conflict"
+        assert refusal["message"].endswith(f"link it to the agent first, with POST {link}")
+        assert (await client.get(url)).json() == []
+        assert await knows(client, "clerk") is False
+        assert len(await blobs(engine)) == 1
+        assert (await client.post(link)).status_code == 200
+        assert (await client.post(url, files={"file": ("faq.txt", b"Apples")})).status_code == 201
 
 
 async def test_what_an_agent_is_sent_and_cannot_be_taken_makes_it_no_base() -> None:

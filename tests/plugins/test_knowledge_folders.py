@@ -404,6 +404,9 @@ async def test_files_that_cannot_be_taken_are_told_and_stop_no_others(
         await settled(client, "handbook")
         assert (await reloaded(client))["a.md"]["status"] == "error"
         assert [hit["file_name"] for hit in await found(client, "apples", "handbook")] == ["a.md"]  # as it was
+        before = await settled(client, "handbook")
+        assert (await client.post(f"{BASES}/handbook/files/a.md/reindex")).status_code == 202
+        assert await settled(client, "handbook") == before
         assert len(await blobs(engine)) == 4
         (docs / "a.md").write_text("# Lunch\n\nApples are at noon.")
         await reloaded(client)

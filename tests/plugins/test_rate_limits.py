@@ -583,6 +583,16 @@ rate_limits:
         assert told[0] == told[1]
 
 
+async def test_a_file_may_leave_out_the_tier_of_a_rule_with_one() -> None:
+    yaml = "rate_limits: {r: {per: token, tiers: {TIER: {requests: 5}}}}"
+    async with served_engine() as (_, client):
+        for tier in ("std", "std", "gold"):
+            raw = yaml.replace("TIER", tier)
+            answer = await client.post("/api/v1/config/import?mode=replace", content=raw)
+            assert answer.status_code == 200, answer.text
+            assert (await client.get(f"{RULES}/r")).json()["default_tier"] == tier
+
+
 async def test_a_file_changes_rules_by_name_and_its_faults_are_placed() -> None:
     kind = {"content-type": "application/x-yaml"}
     async with served_engine() as (_, client):

@@ -511,6 +511,52 @@ async def test_a_replace_that_changes_nothing_touches_nothing() -> None:
         assert after == before
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("settings: {custom.x: {a: 1, b: 2}}", "settings: {custom.x: {a: 1}}"),
+        ("settings: {custom.x: {a: 1}}", "settings: {custom.x: {}}"),
+        ("settings: {custom.x: 1}", "settings: {custom.x: true}"),
+        ("settings: {custom.x: [0]}", "settings: {custom.x: [false]}"),
+        (
+            "tools: {t: {url: 'https://a.example', params: {debug: 1}}}",
+            "tools: {t: {url: 'https://a.example', params: {debug: true}}}",
+        ),
+    ],
+)
+@pytest.mark.parametrize("mode", ["merge", "replace"])
+async def test_values_that_differ_are_not_taken_for_equal(first: str, second: str, mode: str) -> None:
+    async with served_engine(settings=EMPTY) as (_, client):
+        await imported(client, first)
+        [change] = (await imported(client, second, f"?mode={mode}"))["changes"]
+        assert (change["action"], len(change["fields"])) == ("update", 1)
+        [again] = (await imported(client, second, f"?mode={mode}"))["changes"]
+        assert (again["action"], again["fields"]) == ("unchanged", [])
+
+
+async def test_an_import_that_changes_nothing_leaves_agents_their_capabilities() -> None:
+    text = "agents: {a: {capabilities: [{type: memory}]}, b: {capabilities: [{type: knowledge, config: {top_k: 3}}]}}"
+    async with served_engine(settings=EMPTY) as (_, client):
+        await imported(client, text)
+        before = [(await client.get(f"/api/v1/agents/{name}")).json() for name in "ab"]
+        for mode in ("merge", "replace"):
+            assert set(actions(await imported(client, text, f"?mode={mode}")).values()) == {"unchanged"}
+        assert [(await client.get(f"/api/v1/agents/{name}")).json() for name in "ab"] == before
+
+
+async def test_of_two_default_models_in_a_file_the_second_is_refused() -> None:
+    text = "models:\n" + "".join(
+        f"  {name}: {{type: ollama, model_name: x, is_default: {default}}}\n"
+        for name, default in (("a", "false"), ("b", "true"), ("c", "true"))
+    )
+    async with served_engine(settings=EMPTY) as (_, client):
+        [fault] = (await refused(client, text))["details"]
+        assert (fault["path"], fault["line"]) == ("$.models.c.is_default", 4)
+        assert "'b' in line 3 is the default one already" in fault["message"]
+        await imported(client, text.replace("is_default: true}", "is_default: false}", 1))
+        assert "is_default: true" in (await exported(client)).partition("  c:")[2]
+
+
 async def test_a_schema_without_an_entry_agent_has_that_of_its_first_relation() -> None:
     async with served_engine() as (_, client):
         for source, target, mode in (("a", "b", "merge"), ("a", "b", "replace"), ("b", "a", "replace")):
@@ -664,6 +710,66 @@ async def test_a_stored_key_goes_to_no_other_address(given: str, monkeypatch: py
             await imported(client, f"models: {{m: {{base_url: '{base_url}', api_key: '${{IS_SET}}'}}}}")
             bound = running.models.bind(await running.db.read(models.target, "m"))
             assert (bound.base.base_url, bound.base.api_key) == (base_url, "sk-set")
+
+
+MOVING = """
+models: {m: {type: openai_compatible, model_name: x, base_url: "https://a.example/v1", api_key: KEPT}}
+tools: {t: {url: "https://a.example", auth: {type: bearer, token: KEPT}}}
+mcp_servers:
+  s: {type: http, url: "https://a.example", enabled: false, auth_key: KEPT, env: {A: KEPT}, headers: {X-A: KEPT}}
+"""
+
+
+async def test_a_credential_that_the_file_says_may_go_to_another_address() -> None:
+    async with served_engine(settings=EMPTY) as (running, client):
+        await imported(client, MOVING.replace("KEPT", "sk-kept"))
+        moved = MOVING.replace("a.example", "b.example")
+        answer = await imported(client, moved.replace("KEPT", "sk-kept"))
+        found = {
+            change["section"]: [one["field"] for one in change["fields"]]
+            for change in answer["changes"]
+            if change["action"] == "update"
+        }
+        assert found == {"models": ["base_url"], "tools": ["url"], "mcp_servers": ["url"]}
+        assert (await running.db.read(models.target, "m")).base_url == "https://b.example/v1"
+
+
+@pytest.mark.parametrize(
+    ("stored", "given"),
+    [("sk-kept", "''"), ("sk-kept", "${K}"), ("${K:-sk-kept}", "''"), ("${K:-sk-kept}", "${K}")],
+)
+async def test_a_credential_that_the_file_does_not_say_goes_to_no_other_address(
+    stored: str, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("K", raising=False)
+    async with served_engine(settings=EMPTY) as (_, client):
+        await imported(client, MOVING.replace("KEPT", f'"{stored}"'))
+        before = await exported(client)
+        quoted = given if given == "''" else f'"{given}"'
+        told = (await refused(client, MOVING.replace("a.example", "b.example").replace("KEPT", quoted)))["details"]
+        paths = {one["path"] for one in told}
+        servers = {f"$.mcp_servers.s.{field}" for field in ("auth_key", "env", "headers")}
+        assert paths == {"$.models.m.api_key", "$.tools.t.auth", *servers}
+        unmoved = await imported(client, MOVING.replace("KEPT", quoted))
+        assert set(actions(unmoved).values()) == {"unchanged"}
+        assert await exported(client) == before
+
+
+async def test_the_export_of_an_engine_changes_nothing_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("K", raising=False)
+    text = MOVING.replace("KEPT", '"${K:-sk-kept}"').replace("enabled: false", "enabled: false, auth_key_env: EMPTY")
+    text = text.replace("env: {", "auth_type: bearer, env: {EMPTY: '', ").replace("headers: {", "headers: {X-E: '', ")
+    async with served_engine(settings=EMPTY) as (running, client), served_engine(settings=EMPTY) as (_, other):
+        await imported(client, text)
+        once = await exported(client)
+        assert 'EMPTY: ""' in once
+        assert 'X-E: ""' in once
+        for mode in ("merge", "replace"):
+            assert set(actions(await imported(client, once, f"?mode={mode}")).values()) == {"unchanged"}
+        bound = running.models.bind(await running.db.read(models.target, "m"))
+        assert bound.base.api_key == "sk-kept"
+        await imported(other, once)
+        assert await exported(other) == once
 
 
 async def test_the_variable_of_one_credential_is_made_for_no_other() -> None:

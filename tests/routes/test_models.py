@@ -182,6 +182,15 @@ async def test_an_embedding_model_is_neither_an_agents_nor_the_default_nor_a_fal
         assert (await client.get(f"{URL}/m")).json()["is_default"] is False
 
 
+async def test_a_model_that_an_agent_waits_for_makes_no_embeddings() -> None:
+    async with served_engine() as (_, client):
+        await client.post("/api/v1/agents", json={"name": "a", "model": "m"})
+        refused = await client.post(URL, json={**NEW, "type": "ollama", "kind": "embedding"})
+        assert (refused.status_code, check_refusal(refused)["details"][0]["path"]) == (409, "$.kind")
+        assert "Agent 'a' is to chat with 'm'" in refused.json()["message"]
+        assert (await client.post(URL, json=NEW)).status_code == 201
+
+
 async def test_the_first_model_that_chats_is_the_default() -> None:
     async with served_engine(settings={"BYTEBREW_DISABLED_PLUGINS": "demo"}) as (_, client):
         for name, kind in (("e", "embedding"), ("one", "chat"), ("two", "chat")):

@@ -1,6 +1,7 @@
 """Cuts a file's blocks into chunks for the search."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 from .blocks import MOST_TEXT, Block, Unreadable
@@ -26,7 +27,7 @@ def cut(blocks: Iterable[Block]) -> Iterator[tuple[str, str]]:
             if fresh:
                 yield _heading(above), text
             above, text, fresh, prose = block.headings, "", False, False
-        for piece in filter(None, _pieces(block.text.replace("\0", " "))):
+        for piece in filter(None, _pieces(_composed(block.text.replace("\0", " ")))):
             if fresh and len(text) + 1 + len(piece) > SIZE:
                 yield _heading(above), text
                 kept = _tail(text) if prose and not block.row else ""
@@ -37,7 +38,12 @@ def cut(blocks: Iterable[Block]) -> Iterator[tuple[str, str]]:
 
 
 def _heading(headings: tuple[str, ...]) -> str:
-    return " > ".join(" ".join(one.split())[:200] for one in headings)[:600]
+    return " > ".join(" ".join(_composed(one).split())[:200] for one in headings)[:600]
+
+
+def _composed(text: str) -> str:
+    """The text with its letters written in the one way that a search asks for."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -32,8 +32,10 @@ def html(path: Path) -> Iterator[Block]:
 def _decoded(raw: bytes) -> str:
     declared = _CHARSET.search(raw[:4096])
     if declared:
+        charset = declared[1].decode("ascii")
         try:
-            return raw.decode(declared[1].decode("ascii"))
+            if declared[1].decode(charset) == charset:  # a page in UTF-16 would not say so in plain bytes
+                return raw.decode(charset)
         except (LookupError, UnicodeError):
             pass
     return decoded(raw)
@@ -51,6 +53,8 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in _SILENT:
             self._silent += 1
+        elif self._silent:
+            pass
         elif tag == "tr":
             self.flush()
             self._cells = []
@@ -64,6 +68,8 @@ class _Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag in _SILENT:
             self._silent = max(0, self._silent - 1)
+        elif self._silent:
+            pass
         elif tag == "tr":
             self.flush()
         elif tag in ("td", "th"):
