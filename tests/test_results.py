@@ -149,12 +149,17 @@ async def test_of_an_endless_result_a_beginning_is_kept() -> None:
     assert MOST_KEPT - 4 < size <= MOST_KEPT
 
 
-async def test_of_results_under_one_id_the_newest_is_read() -> None:
-    call = [ToolCall("report", {}, "call_0")]
-    longer = [ToolCall("report", {"times": 2}, "call_0")]
-    end = [read("call_0", offset=2 * len(TEXT) - 4)]
-    async with reporting(call, OK, longer, end, OK) as (_, client, _):
+async def test_results_whose_id_a_vendor_repeats_are_read_each_under_its_own() -> None:
+    call, longer = ([ToolCall("report", {"times": times}, "call_0")] for times in (1, 2))
+    async with reporting(call, OK, longer, OK) as (running, client, provider):
         events = await chat(client, "test", "go")
         session_id = json.loads(events[-1].data)["session_id"]
-        _, told = outputs(await chat(client, "test", "once more", session_id=session_id))
-    assert told == TEXT[-4:]
+        events += await chat(client, "test", "once more", session_id=session_id)
+        first, second = (json.loads(event.data)["call_id"] for event in events if event.event == "tool_call")
+        assert (first == "call_0") and (second != first)
+        provider.answers += [[read(second, offset=2 * len(TEXT) - 4)], [read(first, offset=len(TEXT) - 4)], OK]
+        assert outputs(await chat(client, "test", "read", session_id=session_id)) == [TEXT[-4:]] * 2
+        # An id may come again once the first has left the context.
+        await running.db.write(lambda conn: conn.execute("update results set call_id = 'call_0'").rowcount)
+        provider.answers += [[read("call_0", offset=2 * len(TEXT) - 4)], OK]
+        assert outputs(await chat(client, "test", "again", session_id=session_id)) == [TEXT[-4:]]
