@@ -12,8 +12,6 @@ from msgspec.structs import asdict
 from bytebrew.auth import Actor
 from bytebrew.config import (
     AgentPatch,
-    KnowledgeConfig,
-    MemoryConfig,
     ModelPatch,
     NewAgent,
     NewCapability,
@@ -123,8 +121,8 @@ class CapabilityItem(NewCapability, frozen=True, kw_only=True, forbid_unknown_fi
     """A capability whose config has all fields of its type, as it is stored, unless it does not fit."""
 
     def __post_init__(self) -> None:
-        with suppress(msgspec.ValidationError):
-            config = msgspec.convert(self.config, MemoryConfig if self.type == "memory" else KnowledgeConfig)
+        with suppress(msgspec.ValidationError):  # `put` tells what does not fit, and where
+            config = msgspec.convert(self.config, capabilities.CONFIGS[self.type])
             msgspec.structs.force_setattr(self, "config", msgspec.to_builtins(config))
 
 

@@ -11,7 +11,8 @@ from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.notation import new_uuid
 from bytebrew.store import agents
 
-_CONFIGS: dict[CapabilityType, type[Struct]] = {"memory": MemoryConfig, "knowledge": KnowledgeConfig}
+CONFIGS: dict[CapabilityType, type[Struct]] = {"memory": MemoryConfig, "knowledge": KnowledgeConfig}
+"""What a capability's config is read as."""
 
 
 def list_all(conn: sqlite3.Connection, agent: str) -> list[Capability]:
@@ -62,7 +63,7 @@ def _get(conn: sqlite3.Connection, agent: str, key: str) -> Capability:
 def _checked(conn: sqlite3.Connection, type: CapabilityType, config: dict[str, Any]) -> dict[str, Any]:
     """The config with all its fields."""
     try:
-        found = msgspec.convert(config, _CONFIGS[type])
+        found = msgspec.convert(config, CONFIGS[type])
     except msgspec.ValidationError as error:
         words, _, at = str(error).partition(" - at `$")
         path = f"$.config{at.removesuffix('`')}"

@@ -81,7 +81,9 @@ class ChatCompletions(Provider):
             self.limit_field: request.max_tokens,
             "stop": request.stop_sequences or None,
         }
-        said = [self.message(message) for message in request.messages if not _is_empty(message)]
+        told = [self.message(message) for message in request.messages]
+        # An answer of nothing, or of thoughts that do not go back, is one that some vendors refuse to be told.
+        said = [one for one in told if one["role"] != "assistant" or one["content"] or "tool_calls" in one]
         return {
             "model": request.model_name,
             "messages": system + said,
@@ -202,11 +204,6 @@ class ChatCompletions(Provider):
         if len(vectors) != len(texts):
             raise ProviderError(f"The vendor sent {len(vectors)} embeddings for {len(texts)} texts")
         return [vector.embedding for vector in sorted(vectors, key=lambda vector: vector.index)]
-
-
-def _is_empty(message: Message) -> bool:
-    """Whether a model has said nothing at all, which some vendors refuse to be told."""
-    return message.role == "assistant" and not (message.content or message.tool_calls or message.thinking)
 
 
 def _function(tool: ToolSpec) -> dict[str, Any]:

@@ -432,8 +432,9 @@ async def test_an_error_in_the_place_of_a_chunk_is_in_the_vendors_words() -> Non
     assert (raised.value.message, raised.value.code) == ("BOOM 42", "model_bad_request")
 
 
-async def test_an_answer_of_nothing_is_not_sent_back() -> None:
-    asked = [Message("user", "Hi"), Message("assistant"), Message("user", "Well?")]
+@pytest.mark.parametrize("thinking", ["", "Hm."])
+async def test_an_answer_of_nothing_is_not_sent_back(thinking: str) -> None:
+    asked = [Message("user", "Hi"), Message("assistant", thinking=thinking), Message("user", "Well?")]
     told = msgspec.json.decode((await sent(messages=tuple(asked))).content)["messages"]
     assert [one["content"] for one in told] == ["Hi", "Well?"]
 

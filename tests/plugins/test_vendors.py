@@ -530,13 +530,14 @@ async def test_what_capabilities_carry_can_be_sent(vendor: Provider, kind: str, 
         return httpx.Response(400)
 
     async with client(transport=httpx.MockTransport(answer)) as http:
-        with pytest.raises((ProviderError, UpstreamError)):
+        with pytest.raises((ProviderError, UpstreamError)) as raised:
             async for _ in vendor.stream(request(vendor, messages=(Message("user", attachments=(file,)),)), http):
                 pass
     if vendor.capabilities.carries(file):
         assert asked
     elif not kind.startswith("text/"):  # which some could be told, but do not claim to read
         assert not asked
+        assert kind in str(raised.value)
 
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.type)
