@@ -99,17 +99,24 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
         """Hands in each message; a line that is none is logged and left out."""
         self._receive = receive
         await self._over.wait()
+        raise self._lost()
+
+    def _lost(self) -> Lost:
+        """How it has ended, and its last words."""
         code = self._transport.get_returncode()
         if code is None:
             how = self._fault or "closed its output"
         else:
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        raise Lost(f"{how}: {words}" if (words := self._last_words()) else how)
+        return Lost(f"{how}: {words}" if (words := self._last_words()) else how)
 
     async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
         """Writes one line; the answer comes through `read`."""
         if self._over.is_set() or self._input.is_closing():
-            raise Lost("is gone")
+            with suppress(TimeoutError):  # its end, which says more, comes within a second
+                async with asyncio.timeout(END_SECONDS):
+                    await self._over.wait()
+            raise self._lost() if self._over.is_set() else Lost("is gone")
         self._input.write(encode(message) + b"\n")
         if self._input.get_write_buffer_size() > UNREAD_BYTES:
             self._end("does not read what it is sent")
