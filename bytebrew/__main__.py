@@ -129,6 +129,13 @@ async def _serve(engine: Engine) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+
+    async def end_if_lost() -> None:
+        await engine.db.lost.wait()
+        click.echo("bytebrew: a thread of the database has ended; what was committed is safe, start again", err=True)
+        os._exit(1)  # nothing else can be stored, and what runs would wait for ever
+
+    watch = asyncio.create_task(end_if_lost(), name="watch over the database")
     async with engine:
         sock = server.listen(core.host, core.port)
         url = f"http://{f'[{core.host}]' if ':' in core.host else core.host}:{sock.getsockname()[1]}"
@@ -138,6 +145,7 @@ async def _serve(engine: Engine) -> None:
         gc.freeze()  # what is loaded by now stays, so that no collection walks it again, 20 ms in which no stream moves
         gc.set_threshold(10_000)
         await server.serve(engine, sock, stop)
+    watch.cancel()
 
 
 async def _greeting(engine: Engine, url: str) -> str:

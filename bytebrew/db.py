@@ -4,18 +4,19 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import cache, partial
-from itertools import chain
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_args, get_origin
+from typing import Any, Concatenate, ParamSpec, TypeVar, get_args, get_origin
 
 import aiosqlite
 import msgspec
 from msgspec import Struct
 
 from bytebrew.errors import BootError, StorageError
+from bytebrew.transactions import BUSY_SECONDS, Owner, Pending, RowSource, code, is_fault, transact
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +24,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
 Work = Callable[Concatenate[sqlite3.Connection, P], T]
-_Asked = tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]
-BUSY_SECONDS = 5.0
 WAL_BYTES = 64 * 1024 * 1024
 """What the log beside the file is cut back to after a burst."""
 _DAMAGED = "The database is damaged: run bytebrew doctor, and restore a backup"
 _DISK = "The disk does not do what the database asks of it: see to the disk of the data folder"
 _READ_ONLY = "The database cannot be written: see to the rights of the data folder and how its disk is mounted"
+_OTHER = "The database has failed: {}"
+_MEMORY = "The engine has run out of memory: give it more, or less to do at once"
+_ENDED = "The database is served no more: the engine must be started anew"
 _FAULTS = {
     sqlite3.SQLITE_FULL: "The disk is full, so nothing can be stored: free some space on it",
     sqlite3.SQLITE_READONLY: _READ_ONLY,
@@ -45,19 +47,6 @@ LOOKS = 8
 """Reads that share a hop into a reader's thread at most, for a long one holds up those behind it."""
 
 
-class RowSource(Protocol):
-    """Rows that wait for the next transaction, such as the journal's."""
-
-    def take(self) -> tuple[str, list[tuple[Any, ...]]]:
-        """The beginning of an insert, up to its values, and the rows for it, which are no longer waiting.
-
-        The first column says whose a row is.
-        """
-
-    def settled(self, refused: Sequence[tuple[Any, ...]], error: Exception | None) -> None:
-        """What was taken is committed but for `refused`; an error says what the file lacks to take those."""
-
-
 class _Connection(aiosqlite.Connection):
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs a whole piece of work in the connection's thread: one hop, however many statements."""
@@ -71,13 +60,17 @@ class Database:
     def __init__(self, path: Path, synchronous: str = "normal") -> None:
         self.path = path
         self._synchronous = synchronous
-        self._works: list[_Asked] = []
-        self._looks: asyncio.Queue[_Asked] = asyncio.Queue()
+        self._works: list[Pending] = []
+        self._running: list[Pending] = []
+        self._looks: asyncio.Queue[Pending] = asyncio.Queue()
         self._reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None
         self._wake = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
         self.fault: StorageError | None = None
+        self._since: dict[str, float] = {}
+        self.lost = asyncio.Event()
+        """Set where a thread of the database has ended by itself: nothing is written or read any more."""
         self.commits = self.committed_works = self.committed_rows = 0
 
     async def __aenter__(self) -> "Database":
@@ -85,8 +78,13 @@ class Database:
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         self._writer = await _open(self.path, self._synchronous)
         self._readers = [await _open(self.path, self._synchronous, read_only=True) for _ in range(READERS)]
-        self._reading = [asyncio.create_task(self._read_forever(one), name="database reader") for one in self._readers]
+        names = {f"reader {n}": one for n, one in enumerate(self._readers, 1)}
+        self._reading = [
+            asyncio.create_task(self._read_forever(one, name), name=f"database {name}") for name, one in names.items()
+        ]
         self._writing = asyncio.create_task(self._write_forever(), name="database writer")
+        for task in (self._writing, *self._reading):
+            task.add_done_callback(self._ended)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -101,7 +99,7 @@ class Database:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
         while not self._looks.empty():
-            self._looks.get_nowait()[1].cancel()
+            self._looks.get_nowait().done.cancel()
         for connection in (*self._readers, self._writer):
             await connection.close()
 
@@ -127,31 +125,37 @@ class Database:
     async def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if not self._reading:
             raise RuntimeError("the database is closed")
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._looks.put_nowait((work, done))
+        self._check()
+        done: asyncio.Future[T] = _future()
+        self._looks.put_nowait(Pending(work, done))
         try:
             return await done
-        except sqlite3.DatabaseError as error:
-            if _code(error) == sqlite3.SQLITE_READONLY:  # the work's own fault, for it tried to write
+        except (sqlite3.DatabaseError, MemoryError) as error:
+            if code(error) == sqlite3.SQLITE_READONLY:  # the work's own fault, for it tried to write
                 raise
-            if (told := self._told(error)) is error:
+            if (fault := self._in_words(error)) is error:
                 raise
-            raise told from error
+            raise fault from error
 
-    async def _read_forever(self, reader: _Connection) -> None:
+    async def _read_forever(self, reader: _Connection, name: str) -> None:
         while True:
-            asked = [await self._looks.get()]
-            while len(asked) < LOOKS and not self._looks.empty():
-                asked.append(self._looks.get_nowait())
-            asked = [(work, done) for work, done in asked if not done.done()]
+            looks = [await self._looks.get()]
+            while len(looks) < LOOKS and not self._looks.empty():
+                looks.append(self._looks.get_nowait())
+            looks = [one for one in looks if not one.done.done()]
             try:
-                outcomes = await reader.run(partial(_each, [work for work, _ in asked]))
+                with self._at_work(name):
+                    outcomes = await reader.run(partial(_each, [one.work for one in looks]))
             except asyncio.CancelledError:
-                for _, done in asked:
-                    done.cancel()
+                for one in looks:
+                    one.done.cancel()
                 raise
-            for (_, done), outcome in zip(asked, outcomes, strict=True):
-                _settle(done, outcome)
+            except BaseException:
+                for one in looks:
+                    _settle(one.done, StorageError(_ENDED, lasting=True))
+                raise
+            for one, outcome in zip(looks, outcomes, strict=True):
+                _settle(one.done, outcome)
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of work once it is committed; an exception in it undoes it alone.
@@ -160,10 +164,32 @@ class Database:
         wait in the source. It is committed even if the caller is cancelled meanwhile. Raises StorageError where the
         file does not take it; the next write tries anew.
         """
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._works.append((lambda conn: work(conn, *args, **kwargs), done))
+        result: T = await self._put(Pending(lambda conn: work(conn, *args, **kwargs), _future()))
+        return result
+
+    async def write_for(self, owner: Owner, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `write`, unless rows of the owner are lost, before or in the same transaction: it fails as they did."""
+        result: T = await self._put(Pending(lambda conn: work(conn, *args, **kwargs), _future(), owner))
+        return result
+
+    async def _put(self, one: Pending) -> Any:
+        self._check()
+        self._works.append(one)
         self._wake.set()
-        return await done
+        return await one.done
+
+    def stalled(self, seconds: float) -> dict[str, float]:
+        """The threads that have been at one piece of work for longer than this, and for how many seconds."""
+        now = time.monotonic()
+        return {name: now - since for name, since in self._since.items() if now - since > seconds}
+
+    @contextmanager
+    def _at_work(self, name: str) -> Iterator[None]:
+        self._since[name] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._since[name]
 
     async def checkpoint(self) -> None:
         """Takes what is in the log over into the file, which is then as long as it needs to be; waits for nobody."""
@@ -176,39 +202,68 @@ class Database:
             if (early := earliest - now()) > 0:
                 await asyncio.sleep(early)
             self._wake.clear()
-            works, self._works = self._works, []
-            sql, rows = self._source.take() if self._source else ("", [])
+            works = self._running = list(self._due())
+            rows = self._source.take() if self._source else ()
             earliest = now() + GATHER_SECONDS if rows and rows[0][0] != rows[-1][0] else 0.0
-            error: Exception | None = None
             changes = self._writer.total_changes if self.fault else 0
             try:
-                outcomes, refused = await self._writer.run(partial(_transact, [work for work, _ in works], sql, rows))
-            except sqlite3.Error as failure:
+                with self._at_work("writer"):
+                    outcomes, refused = await self._writer.run(partial(transact, works, self._source, rows))
+            except (sqlite3.Error, MemoryError) as failure:
                 level = logging.DEBUG if self.fault else logging.ERROR  # once for each time that it begins
-                log.log(level, "a transaction of %d works and %d rows failed: %s", len(works), len(rows), failure)
-                error = self._told(failure)
-                outcomes, refused = [error] * len(works), [(row, error) for row in rows]
+                log.log(level, "a transaction of %d works and %d rows failed: %r", len(works), len(rows), failure)
+                fault = self._remember(failure)
+                outcomes, refused = [fault] * len(works), {row[0]: fault for row in rows}
             else:
                 if self.fault and not self.fault.lasting and self._writer.total_changes > changes:
                     self.fault = None
-                error = next((told for _, one in refused if isinstance(told := self._told(one), StorageError)), None)
                 self.commits += 1
                 self.committed_works += len(works)
-                self.committed_rows += len(rows) - len(refused)
+                self.committed_rows += sum(row[0] not in refused for row in rows) if refused else len(rows)
             if self._source and rows:
-                self._source.settled([row for row, _ in refused], error)
-            for (_, done), outcome in zip(works, outcomes, strict=True):
-                _settle(done, self._told(outcome) if isinstance(outcome, sqlite3.Error) else outcome)
+                self._source.settled({key: self._in_words(error) for key, error in refused.items()})
+            for one, outcome in zip(works, outcomes, strict=True):
+                _settle(one.done, self._in_words(outcome) if isinstance(outcome, Exception) else outcome)
 
-    def _told(self, error: Exception) -> Exception:
-        """The error in words where it is the file's fault, which is then remembered until a write succeeds."""
-        if (words := _FAULTS.get(_code(error))) is None:
-            return error
-        told = StorageError(words, lasting=words is _DAMAGED)
-        told.__cause__ = error
+    def _due(self) -> Iterator[Pending]:
+        """The works that wait, but for those whose owners have lost rows: they fail."""
+        works, self._works = self._works, []
+        for one in works:
+            if one.owner is not None and one.owner.error is not None:
+                _settle(one.done, one.owner.error)
+            else:
+                yield one
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Sees that a writer or reader that has ended by itself is noticed by all who wait for it."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.critical("the %s has ended: nothing is stored any more", task.get_name(), exc_info=error)
+        self.fault = StorageError(_ENDED, lasting=True)
+        for one in (*self._running, *self._works):
+            _settle(one.done, self.fault)
+        while not self._looks.empty():
+            _settle(self._looks.get_nowait().done, self.fault)
+        self.lost.set()
+
+    def _check(self) -> None:
+        if self.lost.is_set():
+            raise StorageError(_ENDED, lasting=True)
+
+    def _in_words(self, error: Exception) -> Exception:
+        """The error as a StorageError where it is the file's fault or for want of memory."""
+        if code(error) != sqlite3.SQLITE_INTERRUPT and (is_fault(error) or code(error) in _FAULTS):
+            return self._remember(error)
+        return error
+
+    def _remember(self, error: Exception) -> StorageError:
+        """A fault in words, which counts until a write succeeds."""
+        words = _MEMORY if isinstance(error, MemoryError) else _FAULTS.get(code(error), _OTHER.format(error))
+        fault = StorageError(words, lasting=words is _DAMAGED)
+        fault.__cause__ = error
         if self.fault is None or not self.fault.lasting:
-            self.fault = told
-        return told
+            self.fault = fault
+        return fault
 
 
 def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False) -> sqlite3.Connection:
@@ -298,88 +353,15 @@ def _each(works: Sequence[Callable[[sqlite3.Connection], Any]], conn: sqlite3.Co
 
 
 def _reading(work: Callable[..., T], args: Sequence[Any], kwargs: dict[str, Any], conn: sqlite3.Connection) -> T:
+    if conn.in_transaction:  # its rollback has failed
+        conn.execute("rollback")
     conn.execute("begin")
     try:
         return work(conn, *args, **kwargs)
     finally:
-        conn.execute("rollback")
-
-
-def _transact(
-    works: Sequence[Callable[[sqlite3.Connection], Any]],
-    sql: str,
-    rows: Sequence[tuple[Any, ...]],
-    conn: sqlite3.Connection,
-) -> tuple[list[Any], Sequence[tuple[tuple[Any, ...], Exception]]]:
-    """Everything together; where something in it fails, everything again, each apart."""
-    _begin(conn)
-    refused: Sequence[tuple[tuple[Any, ...], Exception]] = ()
-    try:
-        try:
-            outcomes = [work(conn) for work in works]
-            _insert(sql, rows, conn)
-        except Exception as error:  # whatever else it is, it is somebody's outcome the second time
-            if _of_the_file(error):
-                raise
-            conn.execute("rollback")
-            _begin(conn)
-            outcomes = [_apart(conn, work) for work in works]
-            if isinstance(_apart(conn, partial(_insert, sql, rows)), Exception):
-                each = [(row, _apart(conn, partial(_insert, sql, [row]))) for row in rows]
-                refused = [(row, error) for row, error in each if isinstance(error, Exception)]
-        conn.execute("commit")
-    except BaseException:
         if conn.in_transaction:
             conn.execute("rollback")
-        raise
-    return outcomes, refused
 
 
-def _apart(conn: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> Any:
-    """The result, or the exception with all that the work did undone; a fault of the file itself is raised."""
-    conn.execute("savepoint work")
-    try:
-        outcome = work(conn)
-    except Exception as error:  # it is raised where the work was asked for
-        if _of_the_file(error):
-            raise
-        conn.execute("rollback to work")
-        outcome = error
-    conn.execute("release work")
-    return outcome
-
-
-def _insert(sql: str, rows: Sequence[tuple[Any, ...]], conn: sqlite3.Connection) -> None:
-    """Inserts rows many to a statement: each statement is a time at which the loop's thread may take the GIL."""
-    at = 0
-    for size in (64, 8, 1):
-        while len(rows) - at >= size:
-            conn.execute(_values(sql, len(rows[0]), size), [*chain.from_iterable(rows[at : at + size])])
-            at += size
-
-
-@cache
-def _values(sql: str, columns: int, rows: int) -> str:
-    row = f"({', '.join('?' * columns)})"
-    return f"{sql} values {', '.join([row] * rows)}"
-
-
-def _of_the_file(error: Exception) -> bool:
-    """Whether all that is written now meets the error; one in a work's own SQL is that work's alone."""
-    return isinstance(error, sqlite3.OperationalError) and _code(error) > sqlite3.SQLITE_ERROR
-
-
-def _code(error: Exception) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _begin(conn: sqlite3.Connection) -> None:
-    while True:
-        try:
-            conn.execute("begin immediate")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise
-            log.warning("another process has been writing to the database for %g s; waiting on", BUSY_SECONDS)
-        else:
-            return
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()

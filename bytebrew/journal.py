@@ -1,21 +1,28 @@
 """The durable event log of each session: append, read from any number, follow."""
 
 import asyncio
+import logging
 import sqlite3
 import zlib
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any, ParamSpec, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 import msgspec
 
-from bytebrew.db import Database
-from bytebrew.errors import Draining, NotFound
+from bytebrew.db import Database, Work
+from bytebrew.errors import Draining, NotFound, StorageError
 from bytebrew.events import Event
+from bytebrew.transactions import Rows
 
-INSERT = "insert into events (session_id, n, type, data)"
+P = ParamSpec("P")
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+INSERT = "insert into events (session_id, n, type, data) values"
+_INSERTS = {size: f"{INSERT} {', '.join(['(?, ?, ?, ?)'] * size)}" for size in (64, 8, 1)}
 HEARTBEAT_SECONDS = 15.0
 TAIL_EVENTS = 16
 TAIL_BYTES = 128 * 1024
@@ -174,6 +181,13 @@ class Journal:
         self._writers[log.session_id] = log
         return log.last
 
+    async def write(self, log: Log, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of work once it is committed with all events that were appended to the log before, or after them.
+
+        Where one of these was lost, the work is not done: it fails with the log's error.
+        """
+        return await self._db.write_for(log, work, *args, **kwargs)
+
     async def flush(self, log: Log, backlog: int = 0) -> None:
         """Waits until no more than `backlog` of the log's events are uncommitted."""
         while log.last - log.committed > backlog:
@@ -181,22 +195,44 @@ class Journal:
                 raise log.error
             await log.changed()
 
-    def take(self) -> tuple[str, list[tuple[Any, ...]]]:
+    def take(self) -> Rows:
         """The rows that wait, for the database's writer."""
         rows, self._waiting = self._waiting, []
         self._taken = {session_id: (log, log.last) for session_id, log in self._writers.items()}
         self._writers = {}
-        return INSERT, rows
+        return rows
 
-    def settled(self, refused: Sequence[tuple[Any, ...]], error: Exception | None) -> None:
-        """The writer's word on what it took: tells every follower."""
-        lost = {row[0] for row in refused}
+    def insert(self, conn: sqlite3.Connection, rows: Rows) -> None:
+        """Inserts events, each right behind the one before; raises NotFound or StorageError where that is not there."""
+        last: dict[str, int] = {}
+        for session_id, n, *_ in rows:
+            before = last[session_id] if session_id in last else last_number(conn, session_id)
+            if n != before + 1 or not before:
+                _check(conn, session_id, n, before)
+            last[session_id] = n
+        at = 0
+        for size in _INSERTS:  # many to a statement: each is a time at which the loop's thread may take the GIL
+            while len(rows) - at >= size:
+                conn.execute(_INSERTS[size], [*chain.from_iterable(rows[at : at + size])])
+                at += size
+
+    def settled(self, refused: Mapping[str, Exception]) -> None:
+        """The writer's word on what it took: wakes every follower.
+
+        Of a session that lost an event nothing more is written through its log: what was appended meanwhile goes too.
+        """
         taken, self._taken = self._taken, {}
         for session_id, (log, number) in taken.items():
-            if session_id in lost:
-                log.fail(error or NotFound("The session was deleted"))
-            else:
+            if (error := refused.get(session_id)) is None:
                 log.commit(number)
+                continue
+            self._end(log, error)
+
+    def _end(self, log: Log, error: Exception) -> None:
+        log.fail(error)
+        if self._writers.get(log.session_id) is log:
+            del self._writers[log.session_id]
+            self._waiting = [row for row in self._waiting if row[0] != log.session_id]
 
     async def follow(self, log: Log, stretch: Stretch) -> AsyncGenerator[bytes, None]:
         """The stretch's frames, those in the file first, then live; a comment where nothing comes for 15 s.
@@ -236,13 +272,22 @@ class Journal:
     def forget(self, session_id: str) -> None:
         """Ends every follower of a session that was deleted."""
         if session_id in self._logs:
-            self._logs[session_id].fail(NotFound("The session was deleted"))
+            self._end(self._logs[session_id], NotFound("The session was deleted"))
 
 
 def last_number(conn: sqlite3.Connection, session_id: str) -> int:
     """The number of the session's newest event, 0 where there is none."""
     row = conn.execute("select max(n) from events where session_id = ?", (session_id,)).fetchone()
     return row[0] or 0
+
+
+def _check(conn: sqlite3.Connection, session_id: str, n: int, before: int) -> None:
+    """Raises unless an event is the next one of a session that is there."""
+    if conn.execute("select 1 from sessions where id = ?", (session_id,)).fetchone() is None:
+        raise NotFound("The session was deleted")
+    if n != before + 1:
+        _log.error("event %d of session %s cannot follow upon event %d", n, session_id, before)
+        raise StorageError("An event before this one is not in the file; send the message again")
 
 
 def read_events(
@@ -279,7 +324,7 @@ def pack(conn: sqlite3.Connection, session_id: str, first: int, last: int) -> in
         begin, end = found[0][0], found[-1][0]
         conn.execute("delete from events where session_id = ? and n between ? and ?", (session_id, begin, end))
         packed = zlib.compress(_pack(found))
-        conn.execute(f"{INSERT} values (?, ?, ?, ?)", (session_id, end, PACKED, packed))
+        conn.execute(f"{INSERT} (?, ?, ?, ?)", (session_id, end, PACKED, packed))
     return len(found)
 
 

@@ -5,7 +5,7 @@ import itertools
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from bytebrew.db import GATHER_SECONDS, Database, backup, connect
 from bytebrew.errors import BootError
+from bytebrew.transactions import Rows
 
 
 @pytest.fixture
@@ -58,22 +59,25 @@ async def test_a_work_that_fails_is_undone_alone(db: Database) -> None:
 
 
 async def test_sql_that_is_wrong_fails_alone_with_its_rows_source_unharmed(db: Database) -> None:
-    class Rows:
+    class Seven:
         lost: list[Any]
 
-        def take(self) -> tuple[str, list[tuple[Any, ...]]]:
-            return "insert into t", [(7,), (8,)]
+        def take(self) -> Rows:
+            return [(7,), (8,)]
 
-        def settled(self, refused: Sequence[tuple[Any, ...]], error: Exception | None) -> None:
-            self.lost = [*refused, error]
+        def insert(self, conn: sqlite3.Connection, rows: Rows) -> None:
+            conn.executemany("insert into t values (?)", rows)
 
-    db.source(rows := Rows())
+        def settled(self, refused: Mapping[Any, Exception]) -> None:
+            self.lost = [*refused]
+
+    db.source(rows := Seven())
     wrong = "insert into no_such_table values (1)"
     results = await asyncio.gather(
         db.write(insert, 1), db.write(lambda conn: conn.execute(wrong)), db.write(insert, 2), return_exceptions=True
     )
     assert [type(result) for result in results] == [int, sqlite3.OperationalError, int]
-    assert rows.lost == [None]
+    assert rows.lost == []
     assert await db.read(count) == 4
 
 
@@ -233,12 +237,15 @@ class Chatter:
     def __init__(self, *writers: int) -> None:
         self.writers, self.taken = writers, [0.0]
 
-    def take(self) -> tuple[str, list[tuple[Any, ...]]]:
+    def take(self) -> Rows:
         self.taken.append(time.monotonic())
-        return "insert or ignore into t", [(n,) for n in self.writers]
+        return [(n,) for n in self.writers]
 
-    def settled(self, refused: Sequence[tuple[Any, ...]], error: Exception | None) -> None:
-        assert error is None
+    def insert(self, conn: sqlite3.Connection, rows: Rows) -> None:
+        conn.executemany("insert or ignore into t values (?)", rows)
+
+    def settled(self, refused: Mapping[Any, Exception]) -> None:
+        assert not refused
 
 
 @pytest.mark.parametrize(("writers", "waits"), [((1,), False), ((1, 2), True)], ids=["one", "several"])

@@ -48,6 +48,8 @@ async def health(request: Request[None]) -> Reply:
         fault = f"The database has not answered for {SECONDS:g} s"
     if engine.db.fault is not None:
         fault = engine.db.fault.message
+    for name, seconds in engine.db.stalled(SECONDS).items():
+        fault = fault or f"The database's {name} has been at one piece of work for {seconds:.0f} s"
     draining = engine.runner.draining
     status = "draining" if draining else "degraded" if fault else "ok"
     answer = Health(
