@@ -300,7 +300,12 @@ create index tasks_ended on tasks (completed_at) where completed_at is not null;
 create index tasks_blocked on tasks (blocked_by) where completed_at is null and blocked_by <> '[]';
 """
 
-CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS), (4, _INDEXES))
+_SUMS = """
+create index usage_turn on usage (turn_id);
+create index idempotency_turn on idempotency (turn_id) where turn_id is not null;
+"""
+
+CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS), (4, _INDEXES), (5, _SUMS))
 
 
 def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:

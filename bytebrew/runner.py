@@ -3,18 +3,28 @@
 import asyncio
 import logging
 import math
+import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 from msgspec.structs import astuple, replace
 
 from bytebrew.config import Agent
-from bytebrew.errors import Conflict, Draining, EngineError, StorageError, TurnError, TurnTimeout, Unprocessable
+from bytebrew.errors import (
+    Conflict,
+    Draining,
+    EngineError,
+    NotFound,
+    StorageError,
+    TurnError,
+    TurnTimeout,
+    Unprocessable,
+)
 from bytebrew.events import ConfirmationAsked, Done, ErrorEvent, Event
 from bytebrew.journal import Log
 from bytebrew.messages import Message, Usage
@@ -28,6 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+T = TypeVar("T")
 OnBusy = Literal["queue", "interrupt", "reject"]
 _LATER = "The engine is stopping; this turn goes on when it is back"
 
@@ -67,7 +79,7 @@ class Turn:
         self.log: Log
         self.admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.recorded = False
-        self.unrecordable: StorageError | None = None
+        self.unrecordable: EngineError | None = None
         self.failure: EngineError | None = None
         self.cancelled_for: Literal["cancelled", "stopped"] | None = None
         self.scope = anyio.CancelScope()
@@ -99,10 +111,18 @@ class Turn:
         total: tuple[Any, ...] = (*map(sum, counts), cost)
         self.usage = Usage(*total)
 
-    def take_unsaved(self) -> turns.Unsaved:
-        """What is to be recorded, which is then no longer unsaved."""
-        unsaved, self.unsaved = self.unsaved, self._nothing()
-        return unsaved
+    async def record(
+        self, work: Callable[Concatenate[sqlite3.Connection, turns.Unsaved, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The result of work on the messages and usage produced since the last record, once it is committed.
+
+        It is committed with the events appended before, or not at all; then they stay unsaved. It cannot be cancelled,
+        for then nobody would know.
+        """
+        with anyio.CancelScope(shield=True):
+            result = await self.engine.journal.write(self.log, work, self.unsaved, *args, **kwargs)
+        self.unsaved = self._nothing()
+        return result
 
     def _nothing(self) -> turns.Unsaved:
         return turns.Unsaved(self.agent.name, self.subject, self.new.schema)
@@ -311,11 +331,16 @@ class Runner:
             except StorageError as error:
                 log.error("turn %s cannot be recorded: %s", turn.id, error)
                 await self._fail_later(turn, error)
+            except EngineError:
+                raise
+            except Exception:
+                log.exception("turn %s could not be recorded", turn.id)
+                await self._fail_later(turn, _internal(turn.id))
         except EngineError as error:  # the engine stops, or the session was deleted
             turn.failure = error
             turn.log.fail(error)
         except Exception as error:
-            log.exception("turn %s could not be recorded", turn.id)
+            log.exception("turn %s is left to the next start", turn.id)
             turn.log.fail(error)
         finally:
             turn.recorded = True
@@ -335,29 +360,49 @@ class Runner:
         await engine.notify("turn_started", turn=turn)
         end = await self._outcome(turn)
         if end is None:
+            if turn.unsaved.spent:
+                await turn.record(turns.stop, turn.id)
             raise Draining(_LATER)
         await self._finish(turn, end)
         await engine.notify("turn_finished", turn=turn)
         for turn_id, error in turn.hopeless:
-            await self.give_up(turn.session_id, turn_id, error)
+            await self._closed(turn.session_id, turn_id, error)
 
-    async def _fail_later(self, turn: Turn, error: StorageError) -> None:
+    async def _fail_later(self, turn: Turn, error: EngineError) -> None:
         """Ends a turn that the file did not take, as soon as it does; a stopping engine leaves it to the next start."""
         turn.status, turn.last, turn.failure, turn.unrecordable = "failed", None, error, error
         turn.log.fail(error)
-        while turn.last is None and not self.draining and not error.lasting:
-            await anyio.sleep(0.5)
-            with suppress(StorageError):
-                broken, (turn.log, turn.last) = turn.log, await self.give_up(turn.session_id, turn.id, error)
-                broken.notify()
-                await self._engine.notify("turn_finished", turn=turn)
+        await anyio.sleep(0.5)  # what has just failed will hardly do better at once
+        broken, closed = turn.log, await self._closed(turn.session_id, turn.id, error, turn.unsaved)
+        if closed is not None:
+            turn.log, turn.last = closed
+            broken.notify()
+            await self._engine.notify("turn_finished", turn=turn)
 
-    async def give_up(self, session_id: str, turn_id: str, error: EngineError) -> tuple[Log, int]:
+    async def _closed(
+        self, session_id: str, turn_id: str, error: EngineError, unsaved: turns.Unsaved | None = None
+    ) -> tuple[Log, int] | None:
+        """`give_up` as soon as the file takes it; None where its session is gone, or it is left to the next start."""
+        while not self.draining:
+            try:
+                return await self.give_up(session_id, turn_id, error, unsaved)
+            except StorageError as fault:
+                if fault.lasting:
+                    return None
+            except NotFound:
+                return None
+            await anyio.sleep(0.5)
+        return None
+
+    async def give_up(
+        self, session_id: str, turn_id: str, error: EngineError, unsaved: turns.Unsaved | None = None
+    ) -> tuple[Log, int]:
         """Ends a turn that cannot go on with an error; the number of that event, and its log."""
-        journal = await self._engine.journal.log(session_id)
-        last = self._engine.journal.append(journal, ErrorEvent(code=error.code, message=error.message))
-        await self._engine.db.write(leftovers.close, turn_id, last, error.status)
-        return journal, last
+        journal = self._engine.journal
+        log = await journal.log(session_id)
+        last = journal.append(log, ErrorEvent(code=error.code, message=error.message))
+        await journal.write(log, leftovers.close, turn_id, last, error.status, unsaved)
+        return log, last
 
     async def _outcome(self, turn: Turn) -> Event | None:
         """Runs the turn; its last event says how it ended. None: it was stopped, and is to go on at the next start."""
@@ -379,22 +424,17 @@ class Runner:
             turn.failure = error
         except Exception:
             log.exception("turn %s failed", turn.id)
-            turn.failure = TurnError(f"The engine failed; its log has the trace of {turn.id}", code="internal_error")
+            turn.failure = _internal(turn.id)
         turn.status = "failed"
         return ErrorEvent(code=turn.failure.code, message=turn.failure.message)
 
     async def _finish(self, turn: Turn, end: Event) -> None:
         if said := "".join(turn.partial) + turn.heard:
             turn.unsaved.messages.append(Message("assistant", said))
-        with anyio.CancelScope(shield=True):
-            turn.last = turn.append(end)
-            await self._engine.db.write(
-                turns.finish,
-                turn.id,
-                turn.session_id,
-                turn.status,
-                turn.last,
-                turn.usage,
-                turn.take_unsaved(),
-                turn.failure.status if turn.failure else None,
-            )
+        turn.last = turn.append(end)
+        failure = turn.failure.status if turn.failure else None
+        await turn.record(turns.finish, turn.id, turn.session_id, turn.status, turn.last, turn.usage, failure)
+
+
+def _internal(turn_id: str) -> TurnError:
+    return TurnError(f"The engine failed; its log has the trace of {turn_id}", code="internal_error")

@@ -264,8 +264,7 @@ async def _asked(turn: "Turn", tools: dict[str, Tool], calls: list[ToolCall]) ->
         turn.append(ToolStarted(tool=call.tool, input=call.input, call_id=call.call_id))
     for question in questions.values():
         asking.announce(turn, question)
-    unsaved = turn.take_unsaved()
-    await turn.engine.db.write(turns.tools_asked, turn.id, turn.session_id, unsaved, calls, questions)
+    await turn.record(turns.tools_asked, turn.id, turn.session_id, calls, questions)
 
 
 def _gated(turn: "Turn", tools: dict[str, Tool], call: ToolCall) -> bool:
@@ -295,7 +294,7 @@ async def _run(turn: "Turn", tools: dict[str, Tool], wanted: ToolCall, state: st
     elif settled is not None:
         if settled.verdict != "approve":
             outcome = _refused(settled)
-        elif not await engine.db.write(turns.tool_approved, turn.id, wanted, settled.id):
+        elif not await engine.journal.write(turn.log, turns.tool_approved, turn.id, wanted, settled.id):
             outcome = _USED
     if outcome is None:
         call = Call(
@@ -322,7 +321,7 @@ async def _run(turn: "Turn", tools: dict[str, Tool], wanted: ToolCall, state: st
     for event in outcome.events:
         turn.append(event)
     turn.append(ToolFinished(tool=wanted.tool, output=output, call_id=wanted.call_id, has_error=outcome.has_error))
-    await engine.db.write(turns.tool_finished, turn.id, turn.session_id, result, outcome.whole)
+    await engine.journal.write(turn.log, turns.tool_finished, turn.id, turn.session_id, result, outcome.whole)
     await engine.notify("tool_finished", turn=turn, call=wanted, result=outcome)
     return result
 
@@ -339,7 +338,7 @@ async def _unknown(turn: "Turn", wanted: ToolCall) -> Outcome | None:
     engine = turn.engine
     settled = await engine.confirmations.settled(turn, await _question(turn, wanted, "unknown_outcome"))
     if settled.verdict == "retry":
-        if await engine.db.write(turns.tool_approved, turn.id, wanted, settled.id):
+        if await engine.journal.write(turn.log, turns.tool_approved, turn.id, wanted, settled.id):
             return None
         return _USED
     if settled.status == "expired":
@@ -357,5 +356,5 @@ async def _question(turn: "Turn", call: ToolCall, kind: Kind) -> Confirmation:
     if asked is None:
         asked = engine.confirmations.question(turn, call, kind)
         engine.confirmations.announce(turn, asked)
-        await engine.db.write(confirmations.ask, asked)
+        await engine.journal.write(turn.log, confirmations.ask, asked)
     return asked

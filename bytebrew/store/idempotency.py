@@ -34,6 +34,12 @@ def keep(conn: sqlite3.Connection, key: Key, *, turn_id: str | None = None, body
     )
 
 
+def free(conn: sqlite3.Connection, turn_id: str, failure: int | None) -> None:
+    """Frees the key of a turn that the engine could not bring to its end (503), so that the request can be repeated."""
+    if failure == 503:
+        conn.execute("delete from idempotency where turn_id = ?", (turn_id,))
+
+
 def expire(conn: sqlite3.Connection, before: str, limit: int) -> int:
     """Forgets the oldest keys from before a moment; how many."""
     return conn.execute(

@@ -4,12 +4,12 @@ import sqlite3
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from bytebrew.db import struct_of
 from bytebrew.messages import Attachment, Message, Usage
 from bytebrew.notation import now
-from bytebrew.store import messages
+from bytebrew.store import idempotency, messages, turns
 from bytebrew.store.turns import CLOSE_QUESTIONS, COUNTS
 
 _SUM = ", ".join(
@@ -57,16 +57,27 @@ class Past(Struct, frozen=True):
     usage: Usage
 
 
-def close(conn: sqlite3.Connection, turn_id: str, last_event: int, failure: int) -> None:
-    """Marks a turn that cannot go on as failed, with the tokens that it has cost; `failure` is its HTTP status."""
+def close(
+    conn: sqlite3.Connection, turn_id: str, last_event: int, failure: int, unsaved: turns.Unsaved | None = None
+) -> None:
+    """Marks a turn that cannot go on as failed, with all the tokens that it and those below it have cost.
+
+    `failure` is its HTTP status. Of what is unsaved the text stays; the calls in it were never begun.
+    """
     moment = now()
     conn.execute(CLOSE_QUESTIONS, (turn_id,))
+    idempotency.free(conn, turn_id, failure)
+    if unsaved is not None:
+        texts = [replace(one, tool_calls=()) for one in unsaved.messages if one.content]
+        for row in conn.execute("select session_id from turns where id = ?", (turn_id,)).fetchall():
+            messages.append(conn, row["session_id"], turn_id, texts)
+        turns.spend(conn, turn_id, unsaved)
     sql = "update sessions set updated_at = ? where id = (select session_id from turns where id = ?)"
     conn.execute(sql, (moment, turn_id))
     conn.execute(
         f"""update turns set status = 'failed', failure = ?, first_event = coalesce(first_event, ?), last_event = ?,
         finished_at = ?, ({COUNTS}) = (?, ?, ?, ?, ?) where id = ?""",
-        (failure, last_event, last_event, moment, *astuple(_spent(conn, turn_id)), turn_id),
+        (failure, last_event, last_event, moment, *astuple(_spent(conn, turn_id, whole=True)), turn_id),
     )
 
 
@@ -119,19 +130,18 @@ def resume(conn: sqlite3.Connection, turn_id: str) -> Past:
         said,
         "".join(partial),
         {state["call_id"]: state["status"] for state in states},
-        _spent(conn, turn_id),
+        _spent(conn, turn_id, whole=False),
     )
 
 
-def _spent(conn: sqlite3.Connection, turn_id: str) -> Usage:
-    """The tokens of a turn so far, with those of its spawned turns whose call has ended."""
+def _spent(conn: sqlite3.Connection, turn_id: str, *, whole: bool) -> Usage:
+    """The tokens of a turn so far and of the turns below it; unless `whole`, without calls that are made again."""
     row = conn.execute(
-        f"""select {_SUM} from (
-          select {COUNTS} from usage
-          where turn_id = ?1 and created_at >= (select o.created_at from turns o where o.id = ?1)
-          union all select {COUNTS} from turns t where t.parent_turn_id = ?1 and exists (
+        f"""with recursive tree (id) as (select ?1 union all
+          select t.id from tree join turns t on t.parent_turn_id = tree.id where ?2 or tree.id <> ?1 or exists (
             select 1 from tool_calls c where c.turn_id = ?1 and c.call_id = t.parent_call_id
-            and c.finished_at is not null))""",
-        (turn_id,),
+            and c.finished_at is not null))
+        select {_SUM} from tree cross join usage u on u.turn_id = tree.id""",
+        (turn_id, whole),
     ).fetchone()
     return Usage(*row)

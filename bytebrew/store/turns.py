@@ -59,7 +59,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
 
 
 class Unsaved(Struct, frozen=True):
-    """What a turn has come by since its last record: messages, and the calls of models that are to be paid."""
+    """Messages and model usage that a turn has produced since its last record."""
 
     agent: str
     subject: str
@@ -157,18 +157,20 @@ def start(conn: sqlite3.Connection, new: NewTurn, first_event: int) -> None:
 
 def finish(
     conn: sqlite3.Connection,
+    unsaved: Unsaved,
     turn_id: str,
     session_id: str,
     status: str,
     last_event: int,
     usage: Usage,
-    unsaved: Unsaved,
     failure: int | None = None,
 ) -> None:
     """Marks a turn as ended, with its questions, and takes its last messages into the session."""
     if status != "completed":  # a completed turn has had all its answers
         conn.execute(CLOSE_QUESTIONS, (turn_id,))
-    _save(conn, turn_id, session_id, unsaved)
+        idempotency.free(conn, turn_id, failure)
+    messages.append(conn, session_id, turn_id, unsaved.messages)
+    spend(conn, turn_id, unsaved)
     moment = now()
     conn.execute("update sessions set updated_at = ? where id = ?", (moment, session_id))
     conn.execute(
@@ -178,8 +180,13 @@ def finish(
     )
 
 
-def _save(conn: sqlite3.Connection, turn_id: str, session_id: str, unsaved: Unsaved) -> None:
-    messages.append(conn, session_id, turn_id, unsaved.messages)
+def stop(conn: sqlite3.Connection, unsaved: Unsaved, turn_id: str) -> None:
+    """Records the usage of a turn that goes on at the next start; its last step is then done again."""
+    spend(conn, turn_id, unsaved)
+
+
+def spend(conn: sqlite3.Connection, turn_id: str, unsaved: Unsaved) -> None:
+    """Records the model usage of a turn."""
     moment = now()
     conn.executemany(
         "insert into usage values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -192,14 +199,15 @@ def _save(conn: sqlite3.Connection, turn_id: str, session_id: str, unsaved: Unsa
 
 def tools_asked(
     conn: sqlite3.Connection,
+    unsaved: Unsaved,
     turn_id: str,
     session_id: str,
-    unsaved: Unsaved,
     calls: list[ToolCall],
     questions: Mapping[str, Confirmation],
 ) -> None:
     """Records tool calls with the messages that asked for them: those without a question are about to run."""
-    _save(conn, turn_id, session_id, unsaved)
+    messages.append(conn, session_id, turn_id, unsaved.messages)
+    spend(conn, turn_id, unsaved)
     moment = now()
     conn.executemany(
         """insert into tool_calls (turn_id, call_id, tool, input, status, asked_at, started_at)

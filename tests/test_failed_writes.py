@@ -1,0 +1,249 @@
+"""A write that fails once leaves no gap and nothing half recorded; a thread that is lost ends the process."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bytebrew import MessageDelta, ToolCall, Usage, tool
+from bytebrew.engine import Engine
+from bytebrew.errors import StorageError
+from bytebrew.events import MessageDelta as Delta
+from bytebrew.journal import read_events
+from bytebrew.notation import new_uuid
+from bytebrew.sse import Parser
+from bytebrew.testing import ADMIN, ScriptedProvider, plugin, providing, scripted_schema, served_engine
+from tests.commands import install
+from tests.processes import Process
+
+CHAT = "/api/v1/schemas/test/chat"
+HEALTH = "/api/v1/health"
+FULL = sqlite3.OperationalError("database or disk is full")
+FULL.sqlite_errorcode = sqlite3.SQLITE_FULL
+
+
+def fail(engine: Engine, error: BaseException, when: Callable[[Any], bool] = lambda work: True) -> asyncio.Event:
+    """Has the next transaction for which `when` holds fail once; set once it has begun."""
+    writer, begun = engine.db._writer, asyncio.Event()
+    run = writer.run
+
+    async def once(work: Any) -> Any:
+        if begun.is_set() or not when(work):
+            return await run(work)
+        begun.set()
+        await asyncio.sleep(0.05)  # more is appended and asked for meanwhile
+        raise error
+
+    writer.run = once  # type: ignore[method-assign]
+    return begun
+
+
+def has_rows(work: Any) -> bool:
+    """Whether a transaction takes events."""
+    return bool(work.args[2])
+
+
+async def stored(engine: Engine, session_id: str) -> list[tuple[int, str]]:
+    rows = await engine.db.read(read_events, session_id, 0, 10_000, 10_000)
+    return [(n, name) for n, name, _ in rows]
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[tuple[Engine, httpx.AsyncClient]]:
+    words = [step for n in range(12) for step in (MessageDelta(content=f"{n} "), 0.01)]
+    async with served_engine(providing(ScriptedProvider([*words, Usage(10, 5)]))) as (engine, client):
+        await scripted_schema(engine)
+        yield engine, client
+
+
+@pytest.mark.parametrize("error", [FULL, MemoryError()], ids=["full", "memory"])
+async def test_a_write_that_fails_once_leaves_no_gap_and_no_turn_without_an_end(
+    served: tuple[Engine, httpx.AsyncClient], error: Exception
+) -> None:
+    engine, client = served
+    fail(engine, error, has_rows)
+    session_id = new_uuid()
+    stream = await client.post(CHAT, json={"message": "hi", "session_id": session_id})
+    assert '"code":"storage"' in stream.text
+    async with asyncio.timeout(5):
+        while not (events := await stored(engine, session_id)) or events[-1][1] != "error":
+            await asyncio.sleep(0.05)
+    assert [n for n, _ in events] == list(range(1, len(events) + 1))
+    turn = await engine.db.read(lambda conn: dict(conn.execute("select * from turns").fetchone()))
+    assert (turn["status"], turn["last_event"]) == ("failed", len(events))
+    assert (await client.get(f"{HEALTH}?deep=true")).json()["status"] == "ok"
+    assert "event: done" in (await client.post(CHAT, json={"message": "more", "session_id": session_id})).text
+
+
+async def test_what_was_queued_behind_a_lost_event_is_not_done(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    engine, client = served
+    session_id = (await client.post(CHAT, json={"message": "hi"})).headers["x-session-id"]
+    log = await engine.journal.log(session_id)
+    last = log.last
+    begun = fail(engine, FULL, has_rows)
+    engine.journal.append(log, Delta(content="lost"))
+    await begun.wait()
+    engine.journal.append(log, Delta(content="behind it"))
+    rename = lambda conn: conn.execute("update sessions set title = 'behind it'")  # noqa: E731
+    with pytest.raises(StorageError, match="full"):
+        await engine.journal.write(log, rename)
+    titles = await engine.db.read(lambda conn: [row[0] for row in conn.execute("select title from sessions")])
+    assert titles == ["hi"]
+    assert len(await stored(engine, session_id)) == last
+
+
+async def test_an_event_is_stored_only_right_behind_the_one_before(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    engine, client = served
+    session_id = (await client.post(CHAT, json={"message": "hi"})).headers["x-session-id"]
+    log = await engine.journal.log(session_id)
+    last, log.last = log.last, log.last + 1
+    engine.journal.append(log, Delta(content="one too far"))
+    rename = lambda conn: conn.execute("update sessions set title = 'one too far'")  # noqa: E731
+    with pytest.raises(StorageError, match="not in the file"):
+        await engine.journal.write(log, rename)
+    titles = await engine.db.read(lambda conn: [row[0] for row in conn.execute("select title from sessions")])
+    assert (titles, len(await stored(engine, session_id))) == (["hi"], last)
+    assert (await client.get(HEALTH)).json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("nth", range(8))
+async def test_usage_is_kept_whichever_write_of_a_turn_fails(nth: int) -> None:
+    @tool(idempotent=True)
+    async def look() -> str:
+        """Looks."""
+        return "seen"
+
+    provider = ScriptedProvider(
+        [MessageDelta(content="a"), ToolCall("look", {}), Usage(10, 5)], [MessageDelta(content="b"), Usage(7, 1)]
+    )
+    tools = plugin(register_tools=lambda register: register(look))
+    async with served_engine(providing(provider), tools) as (engine, client):
+        await scripted_schema(engine, tools=["look"])
+        writes = 0
+
+        def due(work: Any) -> bool:
+            nonlocal writes
+            writes += 1
+            return writes == nth + 1
+
+        fail(engine, FULL, due)
+        await client.post(CHAT, json={"message": "hi"})
+        async with asyncio.timeout(5):
+            while engine.runner.turns:
+                await asyncio.sleep(0.05)
+        sums = "coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0)"
+        turns, usage = await engine.db.read(
+            lambda conn: [tuple(conn.execute(f"select {sums} from {of}").fetchone()) for of in ("turns", "usage")]
+        )
+        calls = len(provider.requests)
+        assert turns == usage == ((0, 0), (10, 5), (17, 6))[calls]
+
+
+async def test_a_turn_that_storage_failed_uses_up_no_idempotency_key(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    engine, client = served
+    fail(engine, FULL, has_rows)
+    key = {"Idempotency-Key": "once"}
+    first = await client.post(CHAT, json={"message": "hi", "stream": False}, headers=key)
+    assert (first.status_code, first.json()["error"]) == (503, "storage")
+    async with asyncio.timeout(5):
+        while engine.runner.turns:
+            await asyncio.sleep(0.05)
+    again = await client.post(CHAT, json={"message": "hi", "stream": False}, headers=key)
+    assert again.status_code == 200
+    repeat = await client.post(CHAT, json={"message": "hi", "stream": False}, headers=key)
+    assert (repeat.status_code, repeat.json()) == (200, again.json())
+
+
+async def test_a_read_for_which_memory_is_short_is_a_refusal_in_words(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    engine, _ = served
+
+    def short(conn: sqlite3.Connection) -> None:
+        raise MemoryError
+
+    with pytest.raises(StorageError, match="memory"):
+        await engine.db.read(short)
+
+
+async def test_health_names_a_thread_that_does_not_come_back(
+    served: tuple[Engine, httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, client = served
+    monkeypatch.setattr("bytebrew.routes.health.SECONDS", 0.1)
+    slow = asyncio.create_task(engine.db.write(lambda conn: __import__("time").sleep(0.5)))
+    await asyncio.sleep(0.2)
+    answer = await client.get(HEALTH)
+    assert (answer.status_code, answer.json()["status"]) == (503, "degraded")
+    assert "writer" in answer.json()["database"]
+    await slow
+    assert (await client.get(HEALTH)).json()["status"] == "ok"
+
+
+LOSE = '''
+"""Ends a thread of the database from outside."""
+from bytebrew import Route, hookimpl
+
+@hookimpl
+def register_routes(register, engine):
+    async def lose(request):
+        async def gone(work):
+            raise ValueError("no active connection")
+
+        for one in [engine.db._writer] if request.path["what"] == "writer" else engine.db._readers:
+            one.run = gone
+
+    register(Route(method="POST", path="/lose/{what}", scope=None, run=lose, summary="Lose a thread"))
+'''
+
+
+@pytest.mark.parametrize("what", ["writer", "readers"])
+async def test_a_lost_thread_ends_the_process_in_words_and_a_start_recovers(what: str, tmp_path: Path) -> None:
+    install(tmp_path / "plugins", "lose", LOSE)
+    settings = {"BYTEBREW_PLUGINS_DIR": str(tmp_path / "plugins")}
+    process = Process(tmp_path / "data", settings)
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    async with httpx.AsyncClient(base_url=process.url, headers=headers, timeout=10) as client:
+        assert (await client.post("/api/v1/agents", json={"name": "kept"})).status_code == 201
+        assert (await client.post(f"/lose/{what}")).status_code == 204
+        for _ in range(20):  # one of them meets the lost thread
+            try:
+                await client.post("/api/v1/agents", json={"name": new_uuid()})
+            except httpx.TransportError:
+                break
+    _, errors = await asyncio.to_thread(process.process.communicate, timeout=10)
+    assert process.process.returncode == 1
+    assert "a thread of the database has ended" in errors.decode()
+    again = Process(tmp_path / "data", settings)
+    async with httpx.AsyncClient(base_url=again.url, headers=headers) as client:
+        assert "kept" in {one["name"] for one in (await client.get("/api/v1/agents")).json()}
+    assert again.stop() == 0
+
+
+async def test_what_a_stopped_turn_has_paid_counts_when_it_goes_on(tmp_path: Path) -> None:
+    paid = ScriptedProvider([MessageDelta(content="a"), Usage(10, 5), 30.0])
+    async with served_engine(providing(paid), data=tmp_path) as (engine, client):
+        await scripted_schema(engine)
+        chat = asyncio.create_task(client.post(CHAT, json={"message": "hi"}))
+        async with asyncio.timeout(5):
+            while not any(turn.usage.input_tokens for turn in engine.runner.turns.values()):
+                await asyncio.sleep(0.02)
+        session_id = next(iter(engine.runner.turns.values())).session_id
+        await engine.drain(0)
+        await asyncio.wait([chat])
+    async with served_engine(providing(ScriptedProvider([MessageDelta(content="ab"), Usage(3, 2)])), data=tmp_path) as (
+        engine,
+        client,
+    ):
+        async with client.stream("GET", f"/api/v1/sessions/{session_id}/events") as events:
+            raw = ""
+            async for text in events.aiter_text():
+                raw += text
+                if "event: done" in raw and raw.endswith("\n\n"):
+                    break
+        done = json.loads(next(one.data for one in Parser().feed(raw.encode()) if one.event == "done"))
+        assert (done["usage"]["input_tokens"], done["usage"]["output_tokens"]) == (13, 7)
+        assert (await client.get("/api/v1/usage")).json()["total"]["input_tokens"] == 13
