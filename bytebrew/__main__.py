@@ -23,6 +23,7 @@ from bytebrew.documents import InvalidConfig, contents
 from bytebrew.engine import Engine
 from bytebrew.errors import BootError, EngineError, SettingsError
 from bytebrew.plugins import Plugins
+from bytebrew.pragmas import connect
 from bytebrew.settings import Core
 from bytebrew.store import schemas, tokens
 
@@ -216,7 +217,7 @@ def revoke_token(key: str) -> None:
 @contextmanager
 def _opened(engine: Engine) -> Iterator[sqlite3.Connection]:
     engine.migrate()
-    with closing(db.connect(engine.db.path)) as conn:
+    with closing(connect(engine.db.path)) as conn:
         conn.execute("begin immediate")
         yield conn
         conn.execute("commit")
@@ -366,7 +367,7 @@ def clear_away() -> None:
     """
     engine = _engine()
     engine.migrate()
-    with closing(db.connect(engine.db.path)) as conn:
+    with closing(connect(engine.db.path)) as conn:
         swept = retention.sweep(conn, engine.retention)
     click.echo(f"cleared away: {', '.join(f'{count} {what}' for what, count in swept.counts.items())}")
     click.echo(f"{engine.db.path} had {swept.before} bytes and has {swept.after}")

@@ -5,18 +5,21 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cache, partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, get_args, get_origin
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, get_args, get_origin
 
 import aiosqlite
 import msgspec
 from msgspec import Struct
 
+from bytebrew import storage_faults
 from bytebrew.errors import BootError, StorageError
-from bytebrew.transactions import BUSY_SECONDS, Owner, Pending, RowSource, code, is_fault, transact
+from bytebrew.pragmas import BUSY_SECONDS, connect
 
 log = logging.getLogger(__name__)
 
@@ -24,27 +27,44 @@ P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
 Work = Callable[Concatenate[sqlite3.Connection, P], T]
-WAL_BYTES = 64 * 1024 * 1024
-"""What the log beside the file is cut back to after a burst."""
-_DAMAGED = "The database is damaged: run bytebrew doctor, and restore a backup"
-_DISK = "The disk does not do what the database asks of it: see to the disk of the data folder"
-_READ_ONLY = "The database cannot be written: see to the rights of the data folder and how its disk is mounted"
-_OTHER = "The database has failed: {}"
-_MEMORY = "The engine has run out of memory: give it more, or less to do at once"
 _ENDED = "The database is served no more: the engine must be started anew"
-_FAULTS = {
-    sqlite3.SQLITE_FULL: "The disk is full, so nothing can be stored: free some space on it",
-    sqlite3.SQLITE_READONLY: _READ_ONLY,
-    sqlite3.SQLITE_CORRUPT: _DAMAGED,
-    sqlite3.SQLITE_NOTADB: _DAMAGED,
-    sqlite3.SQLITE_IOERR: _DISK,
-    sqlite3.SQLITE_CANTOPEN: _DISK,
-}
 GATHER_SECONDS = 0.003
 """How long after a transaction with rows of several the next begins, so that more share it; one alone never waits."""
 READERS = 2
 LOOKS = 8
 """Reads that share a hop into a reader's thread at most, for a long one holds up those behind it."""
+
+
+Rows = Sequence[tuple[Any, ...]]
+"""Rows to insert; the first column says which session's a row is."""
+
+
+class RowSource(Protocol):
+    """Rows that wait for the next transaction: the journal's."""
+
+    def take(self) -> Rows:
+        """The rows that wait, which are then no longer waiting."""
+
+    def insert(self, conn: sqlite3.Connection, rows: Rows) -> None:
+        """Inserts rows, in the database's thread; raises where one of them cannot be."""
+
+    def settled(self, refused: Mapping[Any, Exception]) -> None:
+        """What was taken is committed, but for the rows of the sessions in `refused`: those never will be."""
+
+
+class Owner(Protocol):
+    """Whose rows some are, as the first column has it; an `error` says that some of them were lost."""
+
+    session_id: str
+    error: Exception | None
+
+
+class Pending(NamedTuple):
+    """A work that waits for its transaction; with an owner it is done only if none of its rows is lost."""
+
+    work: Callable[[sqlite3.Connection], Any]
+    done: asyncio.Future[Any]
+    owner: Owner | None = None
 
 
 class _Connection(aiosqlite.Connection):
@@ -131,7 +151,7 @@ class Database:
         try:
             return await done
         except (sqlite3.DatabaseError, MemoryError) as error:
-            if code(error) == sqlite3.SQLITE_READONLY:  # the work's own fault, for it tried to write
+            if storage_faults.code(error) == sqlite3.SQLITE_READONLY:  # the work's own fault, for it tried to write
                 raise
             if (fault := self._in_words(error)) is error:
                 raise
@@ -208,7 +228,7 @@ class Database:
             changes = self._writer.total_changes if self.fault else 0
             try:
                 with self._at_work("writer"):
-                    outcomes, refused = await self._writer.run(partial(transact, works, self._source, rows))
+                    outcomes, refused = await self._writer.run(partial(_transact, works, self._source, rows))
             except (sqlite3.Error, MemoryError) as failure:
                 level = logging.DEBUG if self.fault else logging.ERROR  # once for each time that it begins
                 log.log(level, "a transaction of %d works and %d rows failed: %r", len(works), len(rows), failure)
@@ -252,37 +272,14 @@ class Database:
 
     def _in_words(self, error: Exception) -> Exception:
         """The error as a StorageError where it is the file's fault or for want of memory."""
-        if code(error) != sqlite3.SQLITE_INTERRUPT and (is_fault(error) or code(error) in _FAULTS):
-            return self._remember(error)
-        return error
+        return self._remember(error) if storage_faults.is_known(error) else error
 
     def _remember(self, error: Exception) -> StorageError:
         """A fault in words, which counts until a write succeeds."""
-        words = _MEMORY if isinstance(error, MemoryError) else _FAULTS.get(code(error), _OTHER.format(error))
-        fault = StorageError(words, lasting=words is _DAMAGED)
-        fault.__cause__ = error
+        fault = storage_faults.in_words(error)
         if self.fault is None or not self.fault.lasting:
             self.fault = fault
         return fault
-
-
-def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False) -> sqlite3.Connection:
-    """A plain connection with the pragmas that every user of the file needs."""
-    conn = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=256)
-    conn.row_factory = sqlite3.Row
-    try:
-        conn.execute("pragma auto_vacuum = incremental")
-        conn.execute("pragma journal_mode = wal")
-        conn.execute(f"pragma journal_size_limit = {WAL_BYTES}")
-        conn.execute(f"pragma synchronous = {synchronous}")
-        conn.execute("pragma foreign_keys = on")
-        conn.execute("pragma cache_size = -512")  # KiB; the system caches the file too
-        if read_only:
-            conn.execute("pragma query_only = on")
-    except sqlite3.Error:
-        conn.close()
-        raise
-    return conn
 
 
 def struct_of(row: sqlite3.Row, kind: type[S]) -> S:
@@ -365,3 +362,75 @@ def _reading(work: Callable[..., T], args: Sequence[Any], kwargs: dict[str, Any]
 
 def _future() -> asyncio.Future[Any]:
     return asyncio.get_running_loop().create_future()
+
+
+def _transact(
+    works: Sequence[Pending], source: RowSource | None, rows: Rows, conn: sqlite3.Connection
+) -> tuple[list[Any], Mapping[Any, Exception]]:
+    """Commits the rows and the works; the works' outcomes, and the errors of the sessions whose rows were refused.
+
+    Where something fails, all is done again, each apart: a row that cannot be inserted undoes all rows of its session
+    and fails that session's works; a work's exception undoes that work alone. A fault of the file or of memory is
+    raised, and nothing is done.
+    """
+    _begin(conn)
+    refused: dict[Any, Exception] = {}
+    try:
+        try:
+            if source and rows:
+                source.insert(conn, rows)
+            outcomes = [one.work(conn) for one in works]
+        except Exception as error:  # whatever else it is, it is somebody's outcome the second time
+            if storage_faults.breaks(error):
+                raise
+            _begin(conn)
+            if source and isinstance(_apart(conn, partial(source.insert, rows=rows)), Exception):
+                for session_id, group in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0)):
+                    if isinstance(failed := _apart(conn, partial(source.insert, rows=list(group))), Exception):
+                        refused[session_id] = failed
+            outcomes = [
+                refused[one.owner.session_id]
+                if one.owner and one.owner.session_id in refused
+                else _apart(conn, one.work)
+                for one in works
+            ]
+        if not conn.in_transaction:  # SQLite has rolled it back, and a work has passed over the error
+            raise sqlite3.OperationalError("the transaction ended before its commit")
+        conn.execute("commit")
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("rollback")
+        raise
+    return outcomes, refused
+
+
+def _begin(conn: sqlite3.Connection) -> None:
+    """Begins a transaction that may write, once what an earlier one has left is rolled back; waits as long as it takes.
+
+    The file is another process's for a while where a command, a backup or a check works on it.
+    """
+    if conn.in_transaction:
+        conn.execute("rollback")
+    while True:
+        try:
+            conn.execute("begin immediate")
+        except sqlite3.OperationalError as error:
+            if storage_faults.code(error) != sqlite3.SQLITE_BUSY:
+                raise
+            log.warning("another process has been writing to the database for %g s; waiting on", BUSY_SECONDS)
+        else:
+            return
+
+
+def _apart(conn: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> Any:
+    """The result, or the exception with all that the work did undone; a fault is raised."""
+    conn.execute("savepoint work")
+    try:
+        outcome = work(conn)
+    except Exception as error:  # it is raised where the work was asked for
+        if storage_faults.breaks(error):
+            raise
+        conn.execute("rollback to work")
+        outcome = error
+    conn.execute("release work")
+    return outcome

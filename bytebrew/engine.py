@@ -21,13 +21,14 @@ from bytebrew.config import Agent, NewAgent, NewModel, NewSchema
 from bytebrew.config_file import boot
 from bytebrew.confirmations import Confirmations
 from bytebrew.core_sections import SECTIONS
-from bytebrew.db import Database, connect
+from bytebrew.db import Database
 from bytebrew.errors import BootError, SettingsError
 from bytebrew.hookspecs import OBSERVING, Migration, Sample
 from bytebrew.http import Http
 from bytebrew.journal import Journal
 from bytebrew.options import Option, Options
 from bytebrew.plugins import CORE, Plugins, Registry, place
+from bytebrew.pragmas import connect
 from bytebrew.providers import Models, Price, Provider
 from bytebrew.recovery import recover
 from bytebrew.results import ReadResult

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from bytebrew.db import GATHER_SECONDS, Database, backup, connect
+from bytebrew.db import GATHER_SECONDS, Database, Rows, backup
 from bytebrew.errors import BootError
-from bytebrew.transactions import Rows
+from bytebrew.pragmas import connect
 
 
 @pytest.fixture

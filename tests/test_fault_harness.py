@@ -17,9 +17,9 @@ import httpx
 import pytest
 from aiohttp import web
 
-from bytebrew.db import connect
 from bytebrew.journal import read_events
 from bytebrew.notation import new_uuid
+from bytebrew.pragmas import connect
 from bytebrew.store import messages, sessions
 from bytebrew.testing import ADMIN
 from tests.commands import BYTEBREW, environment, install

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     "errors settings messages events notation sse config logs breaker catalog options wording deadline",
     "hookspecs sections variables providers tools auth jwt secrets http api actions",
-    "db transactions migrations journal store",
+    "db pragmas storage_faults migrations journal store",
     "plugins turn runner tasks config_file checking core_sections dialects documents history confirmations recovery "
     "results spawning retention",
     "access openapi page routes byok cors idempotency transports",

@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bytebrew import journal as journal_module
-from bytebrew.db import Database, connect
+from bytebrew.db import Database
 from bytebrew.errors import NotFound
 from bytebrew.events import Done, ErrorEvent, Event, MessageDelta, ToolStarted
 from bytebrew.journal import Journal, Log, OpenStretch, last_number, read_events
 from bytebrew.messages import Usage
 from bytebrew.migrations import CORE, migrate
 from bytebrew.notation import new_uuid
+from bytebrew.pragmas import connect
 from bytebrew.sse import Parser
 
 

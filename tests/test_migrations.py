@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from bytebrew import Migration, testing
-from bytebrew.db import connect
 from bytebrew.errors import BootError
 from bytebrew.migrations import CORE, migrate
+from bytebrew.pragmas import connect
 
 NOTES = "create table notes (id integer primary key, text text not null) strict;"
 STARS = "alter table notes add column stars integer not null default 0; create index notes_stars on notes (stars);"

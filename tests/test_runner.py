@@ -14,13 +14,13 @@ import httpx
 import pytest
 
 from bytebrew.api import ANYONE
-from bytebrew.db import connect
 from bytebrew.engine import Engine
 from bytebrew.errors import StorageError
 from bytebrew.events import MessageDelta
 from bytebrew.http import Http
 from bytebrew.journal import read_events
 from bytebrew.messages import ModelRequest, Usage
+from bytebrew.pragmas import connect
 from bytebrew.providers import ProviderEvent
 from bytebrew.store import leftovers, tasks, turns
 from bytebrew.testing import (

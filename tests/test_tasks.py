@@ -19,13 +19,13 @@ import pytest
 
 from bytebrew.auth import Actor
 from bytebrew.config import NewTask, Task
-from bytebrew.db import connect
 from bytebrew.engine import Engine
 from bytebrew.errors import ProviderError
 from bytebrew.events import MessageDelta
 from bytebrew.messages import ToolCall
 from bytebrew.migrations import CORE, migrate
 from bytebrew.notation import now, parse_time, rfc3339
+from bytebrew.pragmas import connect
 from bytebrew.store import tasks
 from bytebrew.testing import ScriptedProvider, Step, plugin, providing, scripted_schema, served_engine
 from bytebrew.tools import tool

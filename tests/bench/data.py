@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from bytebrew import db
 from bytebrew.notation import new_id, new_uuid
+from bytebrew.pragmas import connect
 from bytebrew.testing import ADMIN
 from tests.bench.servers import Server
 
@@ -52,7 +52,7 @@ def copied(folder: Path, name: str) -> Path:
 def multiply(data: Path, session_id: str, sessions: int, turns: int) -> Sequence[str]:
     """Copies a session of one turn so many times, each with so many turns like its own; the new sessions' ids."""
     ids = sorted(new_uuid() for _ in range(sessions))
-    with closing(db.connect(data / "bytebrew.db")) as conn:
+    with closing(connect(data / "bytebrew.db")) as conn:
         conn.execute("begin")
         conn.execute("create temp table copy (session_id text, turn_id text, turn integer)")
         conn.executemany(
@@ -76,7 +76,7 @@ def multiply(data: Path, session_id: str, sessions: int, turns: int) -> Sequence
 def interrupt(data: Path, sessions: Sequence[str]) -> None:
     """Takes the one turn of each session back to where an engine that is killed at its first delta leaves it."""
     left = [(one,) for one in sessions]
-    with closing(db.connect(data / "bytebrew.db")) as conn:
+    with closing(connect(data / "bytebrew.db")) as conn:
         conn.execute("begin")
         conn.executemany("delete from events where session_id = ? and n > 1", left)
         conn.executemany("delete from messages where session_id = ? and n > 1", left)
@@ -90,7 +90,7 @@ def interrupt(data: Path, sessions: Sequence[str]) -> None:
 
 def open_turns(data: Path) -> int:
     """How many turns have not ended."""
-    with closing(db.connect(data / "bytebrew.db", read_only=True)) as conn:
+    with closing(connect(data / "bytebrew.db", read_only=True)) as conn:
         sql = "select count(*) from turns where status in ('queued', 'running')"
         count: int = conn.execute(sql).fetchone()[0]
         return count

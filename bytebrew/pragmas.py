@@ -1,0 +1,27 @@
+"""A plain connection to the database file, with the pragmas that every user of it needs."""
+
+import sqlite3
+from pathlib import Path
+
+BUSY_SECONDS = 5.0
+WAL_BYTES = 64 * 1024 * 1024
+"""What the log beside the file is cut back to after a burst."""
+
+
+def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False) -> sqlite3.Connection:
+    """A plain connection with the pragmas that every user of the file needs."""
+    conn = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=256)
+    conn.row_factory = sqlite3.Row
+    try:
+        conn.execute("pragma auto_vacuum = incremental")
+        conn.execute("pragma journal_mode = wal")
+        conn.execute(f"pragma journal_size_limit = {WAL_BYTES}")
+        conn.execute(f"pragma synchronous = {synchronous}")
+        conn.execute("pragma foreign_keys = on")
+        conn.execute("pragma cache_size = -512")  # KiB; the system caches the file too
+        if read_only:
+            conn.execute("pragma query_only = on")
+    except sqlite3.Error:
+        conn.close()
+        raise
+    return conn
