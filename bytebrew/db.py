@@ -228,7 +228,8 @@ class Database:
             changes = self._writer.total_changes if self.fault else 0
             try:
                 with self._at_work("writer"):
-                    outcomes, refused = await self._writer.run(partial(_transact, works, self._source, rows))
+                    transaction = partial(_transact, works, self._source, rows)
+                    outcomes, refused = await self._writer.run(partial(_read_again_if_damaged, transaction))
             except (sqlite3.Error, MemoryError) as failure:
                 level = logging.DEBUG if self.fault else logging.ERROR  # once for each time that it begins
                 log.log(level, "a transaction of %d works and %d rows failed: %r", len(works), len(rows), failure)
@@ -338,12 +339,22 @@ def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
         done.set_result(outcome)
 
 
+def _read_again_if_damaged(work: Callable[[sqlite3.Connection], T], conn: sqlite3.Connection) -> T:
+    """Does the work once more where the file seems damaged: a read of the disk that failed once looks the same."""
+    try:
+        return work(conn)
+    except sqlite3.DatabaseError as error:
+        if not storage_faults.is_damage(error):
+            raise
+    return work(conn)
+
+
 def _each(works: Sequence[Callable[[sqlite3.Connection], Any]], conn: sqlite3.Connection) -> list[Any]:
     """The results, each an exception where the work raised one."""
     outcomes: list[Any] = []
     for work in works:
         try:
-            outcomes.append(work(conn))
+            outcomes.append(_read_again_if_damaged(work, conn))
         except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
             outcomes.append(error)
     return outcomes

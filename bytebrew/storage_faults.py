@@ -36,6 +36,11 @@ def is_known(error: Exception) -> bool:
     return code(error) != sqlite3.SQLITE_INTERRUPT and (breaks(error) or code(error) in _FAULTS)
 
 
+def is_damage(error: Exception) -> bool:
+    """Whether the file does not read as a sound database."""
+    return _FAULTS.get(code(error)) is _DAMAGED
+
+
 def in_words(error: Exception) -> StorageError:
     """The error as it is shown: what to see to; a damaged file does not mend itself."""
     words = _MEMORY if isinstance(error, MemoryError) else _FAULTS.get(code(error), _OTHER.format(error))

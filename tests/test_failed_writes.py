@@ -169,6 +169,24 @@ async def test_a_read_for_which_memory_is_short_is_a_refusal_in_words(served: tu
         await engine.db.read(short)
 
 
+@pytest.mark.parametrize("how", ["read", "write"])
+async def test_a_read_of_the_disk_that_fails_once_is_no_damage(
+    how: str, served: tuple[Engine, httpx.AsyncClient]
+) -> None:
+    engine, client = served
+    damage = sqlite3.DatabaseError("database disk image is malformed")
+    damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    times = iter([damage])
+
+    def once(conn: sqlite3.Connection) -> str:
+        for error in times:
+            raise error
+        return "sound"
+
+    assert await getattr(engine.db, how)(once) == "sound"
+    assert (await client.get(f"{HEALTH}?deep=true")).json()["status"] == "ok"
+
+
 async def test_health_names_a_thread_that_does_not_come_back(
     served: tuple[Engine, httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
