@@ -51,6 +51,9 @@ class RowSource(Protocol):
     def settled(self, refused: Mapping[Any, Exception]) -> None:
         """What was taken is committed, but for the rows of the sessions in `refused`: those never will be."""
 
+    def lost(self, error: Exception) -> None:
+        """Nothing will be taken any more."""
+
 
 class Owner(Protocol):
     """Whose rows some are, as the first column has it; an `error` says that some of them were lost."""
@@ -265,6 +268,8 @@ class Database:
             _settle(one.done, self.fault)
         while not self._looks.empty():
             _settle(self._looks.get_nowait().done, self.fault)
+        if self._source:
+            self._source.lost(self.fault)
         self.lost.set()
 
     def _check(self) -> None:

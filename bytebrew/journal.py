@@ -227,6 +227,11 @@ class Journal:
                 continue
             self._end(log, error)
 
+    def lost(self, error: Exception) -> None:
+        """Ends every log: the file takes nothing any more."""
+        for log in list(self._logs.values()):
+            log.fail(error)
+
     def _end(self, log: Log, error: Exception) -> None:
         log.fail(error)
         if self._writers.get(log.session_id) is log:

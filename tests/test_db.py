@@ -60,7 +60,7 @@ async def test_a_work_that_fails_is_undone_alone(db: Database) -> None:
 
 async def test_sql_that_is_wrong_fails_alone_with_its_rows_source_unharmed(db: Database) -> None:
     class Seven:
-        lost: list[Any]
+        refused: list[Any]
 
         def take(self) -> Rows:
             return [(7,), (8,)]
@@ -69,7 +69,10 @@ async def test_sql_that_is_wrong_fails_alone_with_its_rows_source_unharmed(db: D
             conn.executemany("insert into t values (?)", rows)
 
         def settled(self, refused: Mapping[Any, Exception]) -> None:
-            self.lost = [*refused]
+            self.refused = [*refused]
+
+        def lost(self, error: Exception) -> None:
+            raise error
 
     db.source(rows := Seven())
     wrong = "insert into no_such_table values (1)"
@@ -77,7 +80,7 @@ async def test_sql_that_is_wrong_fails_alone_with_its_rows_source_unharmed(db: D
         db.write(insert, 1), db.write(lambda conn: conn.execute(wrong)), db.write(insert, 2), return_exceptions=True
     )
     assert [type(result) for result in results] == [int, sqlite3.OperationalError, int]
-    assert rows.lost == []
+    assert rows.refused == []
     assert await db.read(count) == 4
 
 
@@ -246,6 +249,9 @@ class Chatter:
 
     def settled(self, refused: Mapping[Any, Exception]) -> None:
         assert not refused
+
+    def lost(self, error: Exception) -> None:
+        raise error
 
 
 @pytest.mark.parametrize(("writers", "waits"), [((1,), False), ((1, 2), True)], ids=["one", "several"])

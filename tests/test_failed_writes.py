@@ -45,7 +45,8 @@ def fail(engine: Engine, error: BaseException, when: Callable[[Any], bool] = lam
 
 def has_rows(work: Any) -> bool:
     """Whether a transaction takes events."""
-    return bool(work.args[2])
+    transaction = work.args[0]
+    return bool(transaction.args[2])
 
 
 async def stored(engine: Engine, session_id: str) -> list[tuple[int, str]]:
@@ -216,6 +217,16 @@ def register_routes(register, engine):
 
     register(Route(method="POST", path="/lose/{what}", scope=None, run=lose, summary="Lose a thread"))
 '''
+
+
+async def test_an_engine_whose_writer_is_lost_refuses_in_words_and_can_be_closed(
+    served: tuple[Engine, httpx.AsyncClient],
+) -> None:
+    engine, client = served
+    fail(engine, ValueError("no active connection"), has_rows)
+    assert '"code":"storage"' in (await client.post(CHAT, json={"message": "hi"})).text
+    assert engine.db.lost.is_set()
+    assert (await client.get(HEALTH)).json()["status"] == "degraded"
 
 
 @pytest.mark.parametrize("what", ["writer", "readers"])
