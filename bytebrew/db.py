@@ -11,6 +11,7 @@ from functools import cache, partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, get_args, get_origin
 
 import aiosqlite
@@ -351,6 +352,7 @@ def _read_again_if_damaged(work: Callable[[sqlite3.Connection], T], conn: sqlite
     except sqlite3.DatabaseError as error:
         if not storage_faults.is_damage(error):
             raise
+        clear_frames(error.__traceback__)
     return work(conn)
 
 
@@ -361,6 +363,7 @@ def _each(works: Sequence[Callable[[sqlite3.Connection], Any]], conn: sqlite3.Co
         try:
             outcomes.append(_read_again_if_damaged(work, conn))
         except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
+            clear_frames(error.__traceback__)  # a cursor in one would keep the connection at what it saw
             outcomes.append(error)
     return outcomes
 
@@ -413,7 +416,8 @@ def _transact(
         if not conn.in_transaction:  # SQLite has rolled it back, and a work has passed over the error
             raise sqlite3.OperationalError("the transaction ended before its commit")
         conn.execute("commit")
-    except BaseException:
+    except BaseException as error:
+        clear_frames(error.__traceback__)
         if conn.in_transaction:
             conn.execute("rollback")
         raise
@@ -446,6 +450,7 @@ def _apart(conn: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) 
     except Exception as error:  # it is raised where the work was asked for
         if storage_faults.breaks(error):
             raise
+        clear_frames(error.__traceback__)
         conn.execute("rollback to work")
         outcome = error
     conn.execute("release work")

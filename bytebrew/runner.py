@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
 
 import anyio
@@ -249,7 +249,8 @@ class Runner:
                 admitted = True
                 for one in giving_way:
                     one.cancel("cancelled")
-                turn.log = await self._engine.journal.log(turn.session_id)  # another where the session is one again
+                with suppress(StorageError):  # it is admitted, and gets on or fails by itself
+                    turn.log = await self._engine.journal.log(turn.session_id)  # another if the session is one again
             finally:
                 if not admitted:
                     del self.turns[turn.id]
@@ -386,12 +387,10 @@ class Runner:
         while not self.draining:
             try:
                 return await self.give_up(session_id, turn_id, error, unsaved)
-            except StorageError as fault:
-                if fault.lasting:
-                    return None
             except NotFound:
                 return None
-            await anyio.sleep(0.5)
+            except StorageError:
+                await anyio.sleep(0.5)
         return None
 
     async def give_up(

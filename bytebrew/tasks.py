@@ -3,6 +3,7 @@
 import logging
 import random
 import sqlite3
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -186,8 +187,9 @@ class Tasks:
             log.exception("task %s could not begin", claim.task.id)
             return Ending("failed", f"The engine failed; its log has the trace of {claim.task.id}", "internal_error")
         self._running[turn.id] = turn
-        if not await self._engine.db.read(tasks.is_claimed, claim.task.id, turn.id):  # whoever ended it saw no turn
-            turn.cancel("cancelled")
+        with suppress(StorageError):  # at its end it is seen whether the task is still claimed
+            if not await self._engine.db.read(tasks.is_claimed, claim.task.id, turn.id):  # whoever ended it saw no turn
+                turn.cancel("cancelled")
         return None
 
     async def _begin(self, claim: Claim) -> Turn:
@@ -233,7 +235,7 @@ class Tasks:
             await db.write(tasks.settle, task.id, claim.turn_id, ending.status, told, retry_at)
         except StorageError as error:
             log.warning("the end of task %s is not recorded yet: %s", task.id, error)
-            return draining or error.lasting
+            return draining
         return True
 
     async def _cut(self, turn_id: str) -> str:

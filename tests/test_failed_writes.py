@@ -170,6 +170,21 @@ async def test_a_read_for_which_memory_is_short_is_a_refusal_in_words(served: tu
         await engine.db.read(short)
 
 
+async def test_a_read_that_failed_keeps_no_later_one_at_what_it_saw(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    engine, _ = served
+
+    def broken(conn: sqlite3.Connection) -> None:
+        rows = conn.execute("select name from sqlite_schema")
+        next(rows)
+        raise MemoryError
+
+    errors = [await asyncio.gather(engine.db.glance(broken), return_exceptions=True) for _ in range(8)]
+    await engine.db.write(lambda conn: conn.execute("create table fresh (n integer)"))
+    for _ in range(8):
+        assert await engine.db.read(lambda conn: conn.execute("select count(*) from fresh").fetchone()[0]) == 0
+    assert len(errors) == 8
+
+
 @pytest.mark.parametrize("how", ["read", "write"])
 async def test_a_read_of_the_disk_that_fails_once_is_no_damage(
     how: str, served: tuple[Engine, httpx.AsyncClient]
