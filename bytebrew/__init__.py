@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bytebrew.actions import Action
-from bytebrew.api import ANYONE, Guard, Moment, Parameter, Reply, Request, Route, Stream, moment, positive
+from bytebrew.api import ANYONE, Guard, Moment, Parameter, Record, Reply, Request, Route, Stream, moment, positive
 from bytebrew.auth import SCOPES, Actor, AuthMode
 from bytebrew.breaker import Breaker
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
@@ -25,7 +25,7 @@ from bytebrew.errors import (
     UnsupportedMediaType,
 )
 from bytebrew.events import Event, MessageDelta, Thinking
-from bytebrew.hookspecs import Migration, Sample, Step, hookimpl
+from bytebrew.hookspecs import Migration, Recorder, Sample, Step, hookimpl
 from bytebrew.http import Answer, Exchange, Http, UpstreamError
 from bytebrew.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
@@ -91,6 +91,8 @@ __all__ = [
     "ProviderError",
     "ProviderEvent",
     "PublicKeys",
+    "Record",
+    "Recorder",
     "Reply",
     "Request",
     "Result",

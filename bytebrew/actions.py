@@ -1,20 +1,25 @@
-"""What callers have done: who changed what over the API, from what to what, and who was refused."""
+"""What callers do: who changes what over the API, from what to what, and who was refused."""
 
+import logging
 import re
+import sqlite3
 from collections.abc import Iterator, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from bytebrew.api import Reply, Request, Route
+from bytebrew import storage_faults
+from bytebrew.api import Reply, Request, Route, Stream
 from bytebrew.auth import Actor
-from bytebrew.errors import EngineError
+from bytebrew.errors import EngineError, NotRecorded
 from bytebrew.logs import redact, trace_id
 from bytebrew.notation import now
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
+
+log = logging.getLogger(__name__)
 
 MASK = "***"
 MOST_TEXT = 10_000
@@ -82,15 +87,39 @@ class Thing(NamedTuple):
             return None
         return _object(answer.body if isinstance(answer, Reply) else answer)
 
-    async def tell(
-        self, request: Request[Any], route: Route, path: str, before: dict[str, Any] | None, answer: Any
-    ) -> None:
-        """Tells the observers what a request did, once it is done."""
+
+class Act:
+    """What a request to change something does; `action` is there once it is recorded."""
+
+    def __init__(self, request: Request[Any], route: Route, path: str, thing: Thing, before: dict[str, Any] | None):
+        self.action: Action | None = None
+        self._request, self._route, self._path, self._thing = request, route, path, thing
+        self._before = before
+        self._after: dict[str, Any] | None = None
+        self._request_id = trace_id.get()  # the database's thread has none
+
+    async def look(self) -> None:
+        """Reads the thing as it is after a route that answers nothing."""
+        self._after = await self._thing.before(self._request, self._route)
+
+    def record(self, conn: sqlite3.Connection, answer: Any) -> None:
+        """Has every recorder store what the request did; NotRecorded names the plugin whose recorder fails."""
+        action = self._done(answer)
+        for plugin, recorder in self._request.engine.recorders:
+            try:
+                recorder(conn, action)
+            except Exception as error:
+                if isinstance(error, EngineError) or storage_faults.is_known(error):
+                    raise
+                raise NotRecorded(f"The plugin {plugin} could not record this, so nothing was changed") from error
+        self.action = action
+
+    def _done(self, answer: Any) -> Action:
+        request, route = self._request, self._route
         kind, name = named(route)
-        reply = answer if isinstance(answer, Reply) else Reply(body=answer, status=route.status)
-        made = _object(reply.body)
-        if answer is None and route.method != "DELETE":
-            made = await self.before(request, route)
+        status = 204 if answer is None else route.status
+        reply = answer if isinstance(answer, Reply) else Reply(body=answer, status=status)
+        made = self._after if reply.body is None else _object(reply.body)
         sent = _plain(request.body) if isinstance(request.body, Struct) else {}
         held = set(_secrets(sent))
         after = None
@@ -98,22 +127,37 @@ class Thing(NamedTuple):
             kept = {field: value for field, value in sent.items() if _SECRET.search(field) and value}
             after = shown(kept | made, held)
         last = [*request.path.values()][-1:]
-        keys = [made.get(self.key), made.get("id"), made.get("name")] if made and route.status == 201 else last
-        action = Action(
+        keys = [made.get(self._thing.key), made.get("id"), made.get("name")] if made and route.status == 201 else last
+        known = made is not None or route.method == "DELETE"  # else every field would look removed
+        before = self._before if known else None
+        return Action(
             engine=request.engine,
             moment=now(),
             actor=request.actor,
             name=name,
-            resource=redact(f"{route.method} {path}"),
+            resource=redact(f"{route.method} {self._path}"),
             resource_type=kind,
             resource_id=redact(str(next(filter(None, keys), ""))),
-            status=204 if answer is None else reply.status,
+            status=reply.status,
             client=request.client,
-            request_id=trace_id.get(),
+            request_id=self._request_id,
             before=shown(before, held) if before is not None else None,
             after=after,
         )
-        await request.engine.notify("actor_acted", action=action)
+
+
+async def perform(request: Request[Any], route: Route, act: Act | None) -> Any:
+    """What the route answers, recorded with what it has stored, or else now."""
+    try:
+        answer = await route.run(request)
+        if request.records and not request.recorded and not isinstance(answer, Stream):
+            if act is not None and answer is None and route.method != "DELETE":
+                await act.look()
+            await request.write(lambda conn: answer)
+    except NotRecorded as error:
+        log.error("%s %s: %s", route.method, route.path, error.message, exc_info=error.__cause__)
+        raise
+    return answer
 
 
 async def refuse(request: Request[Any], method: str, path: str, error: EngineError) -> None:

@@ -1,9 +1,10 @@
 """Routes: the one table from which the server, the tests and the API document are made."""
 
+import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from bytebrew.engine import Engine
 
 Body = TypeVar("Body")
+P = ParamSpec("P")
+T = TypeVar("T")
+Record = Callable[[sqlite3.Connection, Any], None]
+"""Stores what a request did, within the transaction that does it; takes what the route answers."""
 ANYONE = Actor(subject="anyone", name="anyone", kind="user", scopes=frozenset())
 """The actor of a request to a public route."""
 
@@ -54,6 +59,34 @@ class Request(Generic[Body]):
     client: str
     http_version: str = "1.1"
     key: Key | None = None
+    records: tuple[Record, ...] = ()
+    recorded: bool = False
+
+    async def write(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The result of the write that the request is for, once it is committed together with its record.
+
+        The result is what the route answers; for a route that answers nothing, what the record is to show, or None.
+        Raises StorageError where the file does not take it, and NotRecorded where a plugin does not.
+        """
+
+        def recorded(conn: sqlite3.Connection) -> T:
+            result = work(conn, *args, **kwargs)
+            self.record(conn, result)
+            return result
+
+        return await self.engine.db.write(recorded)
+
+    def record(self, conn: sqlite3.Connection, answer: Any = None) -> None:
+        """Stores, within the transaction of the write, all that must be there if and only if the write is.
+
+        That is the answer for a repeat of the Idempotency-Key, and what the plugins' recorders store. An exception out
+        of it undoes the write.
+        """
+        for one in self.records:
+            one(conn, answer)
+        self.recorded = True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -143,6 +176,10 @@ def positive(text: str | None, default: int, most: int) -> int:
     if text is None or not text.isascii() or not text.isdecimal() or len(text) > 12 or int(text) < 1:
         return default
     return min(int(text), most)
+
+
+def unrecorded(conn: sqlite3.Connection, answer: Any) -> None:
+    """The Record of a write that no request is for."""
 
 
 Guard = Callable[[Request[Any], Route], Awaitable[Mapping[str, str] | None]]

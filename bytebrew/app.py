@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -213,18 +214,21 @@ class Endpoint:
             limit = core.max_upload_bytes if route.upload else core.max_body_bytes
             raw = await _read(receive, request.headers, limit)
             request.body = self._decode(route, raw, request.headers)
-        acts = route.method != "GET" and not route.streams and engine.observed("actor_acted")
-        before = await self._thing.before(request, route) if acts else None
-        keyed = route.idempotent and HEADER in request.headers
+        act = None
+        if route.method != "GET" and not route.streams and (engine.recorders or engine.observed("actor_acted")):
+            before = await self._thing.before(request, route)
+            act = actions.Act(request, route, scope["path"], self._thing, before)
+            request.records += (act.record,)
         if route.stream_body:
             request.body = _Body(receive, request.headers, core.max_upload_bytes, STREAM_SECONDS)
-            answer = await route.run(request)
-        elif keyed:
-            answer = await self._keys.answer(request, route, scope["path"], scope["query_string"], raw)
+        keyed = route.idempotent and not route.stream_body and HEADER in request.headers
+        run = partial(actions.perform, request, route, act) if act or keyed else partial(route.run, request)
+        if keyed:
+            answer = await self._keys.answer(request, route, run, scope["path"], scope["query_string"], raw)
         else:
-            answer = await route.run(request)
-        if acts and (request.key is not None or not keyed):  # an answer out of the store is no second act
-            await self._thing.tell(request, route, scope["path"], before, answer)
+            answer = await run()
+        if act and act.action:  # an answer out of the store is no second act
+            await engine.notify("actor_acted", action=act.action)
         return answer
 
     def _decode(self, route: Route, raw: bytes, headers: Mapping[str, str]) -> Any:

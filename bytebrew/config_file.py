@@ -12,6 +12,7 @@ import anyio.to_thread
 import msgspec
 from msgspec import UNSET, Struct
 
+from bytebrew.api import Record, unrecorded
 from bytebrew.auth import Actor
 from bytebrew.checking import Given, Parsed, alike, parse, plainly, unchanged
 from bytebrew.documents import MAX_PROBLEMS, InvalidConfig, Node, Problem, contents, write
@@ -294,22 +295,29 @@ def _differences(section: ConfigSection, old: Any, new: Any) -> Iterator[FieldCh
             yield FieldChange(field, *shown)
 
 
-async def take_in(engine: "Engine", raw: bytes, actor: Actor = OPERATOR, **options: Any) -> Plan:
-    """Imports a file and reconnects what it changed; the options and errors are those of `apply`."""
-    plan = await _applied(engine, raw, actor, **options)
+async def take_in(
+    engine: "Engine", raw: bytes, actor: Actor = OPERATOR, *, record: Record = unrecorded, **options: Any
+) -> Plan:
+    """Imports a file and reconnects what it changed; the options and errors are those of `apply`.
+
+    The record takes the Plan.
+    """
+    plan = await _applied(engine, raw, actor, record, **options)
     if not options.get("dry_run"):
         await tell(engine, {change.section for change in plan.changes if change.action != "unchanged"})
     return plan
 
 
-async def _applied(engine: "Engine", raw: bytes, actor: Actor, **options: Any) -> Plan:
+async def _applied(engine: "Engine", raw: bytes, actor: Actor, record: Record, **options: Any) -> Plan:
     parsed = await anyio.to_thread.run_sync(parse, raw, engine.sections)
 
     def work(conn: sqlite3.Connection) -> Plan | EngineError:
         try:
-            return apply(conn, engine, parsed, actor, **options)
+            plan = apply(conn, engine, parsed, actor, **options)
         except EngineError as refusal:  # an exception would have the whole transaction done again, for others' sake
             return refusal
+        record(conn, plan)
+        return plan
 
     outcome = await engine.db.write(work)
     if isinstance(outcome, EngineError):
@@ -327,10 +335,10 @@ async def tell(engine: "Engine", keys: Collection[str]) -> None:
                 log.exception("the section %s could not follow its change", section.key)
 
 
-async def load(engine: "Engine", path: Path) -> None:
+async def load(engine: "Engine", path: Path, record: Record = unrecorded) -> None:
     """Imports the file of BYTEBREW_CONFIG; raises as `apply` does, and Unprocessable where it cannot be read."""
     raw = await anyio.to_thread.run_sync(contents, path, engine.settings.core.max_body_bytes)
-    plan = await _applied(engine, raw, OPERATOR)
+    plan = await _applied(engine, raw, OPERATOR, record)
     for line in lines(path, plan.warnings):
         log.warning("%s", line)
 

@@ -1,10 +1,12 @@
 """Questions put to a person about a tool call: asking, waiting, answering."""
 
 from datetime import UTC, datetime, timedelta
+from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from bytebrew.api import Record, unrecorded
 from bytebrew.auth import Actor
 from bytebrew.errors import Conflict, Gone, InvalidRequest, NotFound
 from bytebrew.events import ConfirmationAsked
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from bytebrew.engine import Engine
     from bytebrew.runner import Turn
 
+OVER = ("expired", "cancelled")
 _YES = frozenset({"approve", "approved", "yes", "ok", "confirm"})
 _OUTCOMES: dict[str, Verdict] = {"retry": "retry", "mark_done": "mark_done", "fail": "fail"}
 
@@ -101,6 +104,7 @@ class Confirmations:
         session_id: str | None = None,
         input: dict[str, Any] | None = None,
         reason: str = "",
+        record: Record = unrecorded,
     ) -> Confirmation:
         """Takes an answer to a question, by its id or within a session that of its call.
 
@@ -119,11 +123,18 @@ class Confirmations:
         if input is not None and wanted != "approve":
             raise InvalidRequest("Only an approval takes edited arguments")
         reason = reason or (words[1] if len(words) > 1 else "")
-        await db.write(confirmations.answer, asked.id, wanted, input, reason, actor.subject)
-        found = await db.read(confirmations.find, asked.id)
+
+        def store(conn: Connection) -> Confirmation | None:
+            confirmations.answer(conn, asked.id, wanted, input, reason, actor.subject)
+            found = confirmations.find(conn, asked.id)
+            if found is not None and found.status not in OVER and (found.verdict, found.edited) == (wanted, input):
+                record(conn, found)
+            return found
+
+        found = await db.write(store)
         if asked.id in self._answered:
             self._answered[asked.id].set()
-        if found is None or found.status in ("expired", "cancelled"):
+        if found is None or found.status in OVER:
             raise Gone(f"The question '{asked.id}' is over: nobody waits for its answer")
         if (found.verdict, found.edited) != (wanted, input):
             raise Conflict(f"The question '{asked.id}' was answered with {found.verdict}", code="already_answered")

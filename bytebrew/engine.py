@@ -23,7 +23,7 @@ from bytebrew.confirmations import Confirmations
 from bytebrew.core_sections import SECTIONS
 from bytebrew.db import Database
 from bytebrew.errors import BootError, SettingsError
-from bytebrew.hookspecs import OBSERVING, Migration, Sample
+from bytebrew.hookspecs import OBSERVING, Migration, Recorder, Sample
 from bytebrew.http import Http
 from bytebrew.journal import Journal
 from bytebrew.options import Option, Options
@@ -101,6 +101,7 @@ class Engine:
         self.auth_modes: Registry[AuthMode] = Registry("auth mode")
         self.toolsets: list[Toolset] = []
         self.guards: list[Guard] = []
+        self.recorders: list[tuple[str, Recorder]] = []
         self.routes: list[Route] = []
         self._migrations: dict[str, list[Migration]] = {}
         self.catalog: Registry[CatalogModel] = Registry("catalog model")
@@ -121,6 +122,7 @@ class Engine:
         self.auth_mode = self.auth_modes[core.auth_mode]
         plugins.declare("register_toolsets", lambda _, one: self.toolsets.append(one), engine=self)
         plugins.declare("register_guards", lambda _, one: self.guards.append(one), engine=self)
+        plugins.declare("register_recorders", lambda name, one: self.recorders.append((name, one)), engine=self)
         plugins.declare("register_routes", lambda _, one: self.routes.append(one), engine=self)
         self.sections: Registry[ConfigSection] = Registry("config section")
         for section in SECTIONS:

@@ -144,6 +144,13 @@ class StorageError(EngineError):
         self.lasting = lasting
 
 
+class NotRecorded(EngineError):
+    """A plugin could not record what the request did, so all that the request stored is undone."""
+
+    status = 503
+    code = "not_recorded"
+
+
 class ProviderError(EngineError):
     """The model's vendor failed or refused, in the vendor's own words.
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from bytebrew.engine import Engine
     from bytebrew.runner import Turn
 
+Recorder = Callable[[sqlite3.Connection, Action], None]
+"""Stores an action in the transaction of the write that it is about; what it raises undoes that write."""
 Step = Callable[[sqlite3.Connection], Sequence[object]]
 """Does a little of its work in a transaction and answers what it did; nothing, once there is no more to do."""
 hookspec = pluggy.HookspecMarker("bytebrew")
@@ -92,6 +94,11 @@ def register_guards(register: Callable[[Guard], None], engine: "Engine") -> None
 
 
 @hookspec
+def register_recorders(register: Callable[[Recorder], None], engine: "Engine") -> None:
+    """Registers what is stored with each change over the API, in the same transaction."""
+
+
+@hookspec
 def register_config_sections(register: Callable[[ConfigSection], None]) -> None:
     """Registers top-level keys of the configuration file, each under its `key`."""
 
@@ -137,7 +144,7 @@ async def turn_finished(turn: "Turn") -> None:
 
 @hookspec
 async def actor_acted(action: Action) -> None:
-    """A caller has changed something over the API, or was refused."""
+    """A caller has changed something over the API, which is committed, or was refused."""
 
 
 @hookspec
@@ -165,6 +172,7 @@ DECLARING: Mapping[str, type] = {
     "register_migrations": Migration,
     "register_routes": Route,
     "register_guards": Callable,  # type: ignore[dict-item]
+    "register_recorders": Callable,  # type: ignore[dict-item]
     "register_config_sections": ConfigSection,
     "register_options": Option,
     "register_retention": Callable,  # type: ignore[dict-item]

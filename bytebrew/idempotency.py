@@ -3,22 +3,19 @@
 import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Callable
-from functools import partial
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any
 from weakref import WeakValueDictionary
 
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from bytebrew.api import Key, Reply, Request, Route, Stream
+from bytebrew.api import Key, Reply, Request, Route
 from bytebrew.errors import Detail, InvalidRequest, Unprocessable
 from bytebrew.secrets import Secrets
 from bytebrew.store import idempotency
 
 HEADER = "idempotency-key"
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Keys:
@@ -27,8 +24,16 @@ class Keys:
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
-    async def answer(self, request: Request[Any], route: Route, path: str, query: bytes, body: bytes) -> Any:
-        """The route's answer, the first time; after that the same, or that of the turn which the key began.
+    async def answer(
+        self,
+        request: Request[Any],
+        route: Route,
+        run: Callable[[], Awaitable[Any]],
+        path: str,
+        query: bytes,
+        body: bytes,
+    ) -> Any:
+        """What `run` answers, the first time; after that the same, or the answer of the turn which the key began.
 
         Raises Unprocessable where the key came with another body or query. A refusal and a failure use up no key.
         """
@@ -49,7 +54,7 @@ class Keys:
                 kept = await db.read(idempotency.find, key)
                 if kept is None:
                     request.key = key
-                    return await _first(request, route, key)
+                    return await _first(request, run, key)
         if kept.digest != digest:
             words = "This Idempotency-Key came with another request before; take a new key for each"
             raise Unprocessable(words, code="idempotency_key_reused")
@@ -59,41 +64,36 @@ class Keys:
         return Reply(status=kept.status, body=request.engine.secrets.open(kept.body).encode() or None)
 
 
-async def write(
-    request: Request[Any], work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-) -> T:
-    """The result of work once it is committed, and with it, if the request has a key, the answer that it makes."""
-    db = request.engine.db
-    if request.key is None:
-        return await db.write(work, *args, **kwargs)
-    kept = partial(_kept, request.key, request.engine.secrets, lambda conn: work(conn, *args, **kwargs))
-    result: T = await db.write(kept)
-    return result
+class _Keeping:
+    """Keeps the answer of a request for its key; `body` is what is kept, None where that is nothing or a turn."""
+
+    def __init__(self, key: Key, secrets: Secrets) -> None:
+        self._key, self._secrets = key, secrets
+        self.body: bytes | None = None
+
+    def keep(self, conn: sqlite3.Connection, answer: Any) -> None:
+        """Keeps the answer, sealed, for a new token's is its secret; a refusal uses up no key."""
+        status = answer.status if isinstance(answer, Reply) else 204 if answer is None else self._key.status
+        if status >= 400:
+            return
+        body = _encoded(answer)
+        sealed = self._secrets.seal(body.decode()) if body else b""
+        if idempotency.keep_answer(conn, replace(self._key, status=status), sealed):
+            self.body = body
 
 
-def _kept(key: Key, secrets: Secrets, work: Callable[[sqlite3.Connection], Any], conn: sqlite3.Connection) -> Any:
-    result = work(conn)
-    idempotency.keep(conn, key, body=_sealed(secrets, result))
-    return result
-
-
-async def _first(request: Request[Any], route: Route, key: Key) -> Any:
-    answer = await route.run(request)
-    reply = answer if isinstance(answer, Reply) else Reply(body=answer, status=204 if answer is None else route.status)
-    if not isinstance(answer, Stream) and reply.status < 400:
-        key = replace(key, status=reply.status)
-        await request.engine.db.write(_keep_once, key, _sealed(request.engine.secrets, reply.body))
+async def _first(request: Request[Any], run: Callable[[], Awaitable[Any]], key: Key) -> Any:
+    keeping = _Keeping(key, request.engine.secrets)
+    request.records += (keeping.keep,)
+    answer = await run()
+    if keeping.body is not None and keeping.body != _encoded(answer):  # more is known now than when it was stored
+        await request.engine.db.write(keeping.keep, answer)
     return answer
 
 
-def _keep_once(conn: sqlite3.Connection, key: Key, body: bytes) -> None:
-    if idempotency.find(conn, key) is None:
-        idempotency.keep(conn, key, body=body)
-
-
-def _sealed(secrets: Secrets, body: Any) -> bytes:
-    """A body as it is kept: sealed, for a new token's is its secret."""
-    return secrets.seal((body if isinstance(body, bytes) else encode(body)).decode()) if body is not None else b""
+def _encoded(answer: Any) -> bytes:
+    body = answer.body if isinstance(answer, Reply) else answer
+    return b"" if body is None else body if isinstance(body, bytes) else encode(body)
 
 
 def _checked(text: str) -> str:

@@ -247,6 +247,8 @@ def _check(hook: str, thing: Any) -> None:
     for name in OWN.get(hook, ()):
         if name not in getattr(thing, "__dict__", ()) and getattr(kind, name, None) is getattr(base, name, None):
             raise TypeError(f"{kind.__name__} has no '{name}'")
+    if hook == "register_recorders" and inspect.iscoroutinefunction(inspect.unwrap(thing)):
+        raise TypeError(f"{thing.__qualname__} runs within a transaction: it must be a plain function")
     if hook in AWAITED:
         function = inspect.unwrap(thing if hook == "register_guards" else getattr(thing, AWAITED[hook]))
         if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(function.__call__)):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
+from bytebrew.api import Record, unrecorded
 from bytebrew.auth import Actor
 from bytebrew.config import NewTask, Task, TaskPatch, TaskSource, TaskStatus
 from bytebrew.errors import Draining, EngineError, StorageError
@@ -99,9 +100,15 @@ class Tasks:
         """The task that is worked on in a turn, or in the one far above that has spawned its agent."""
         return await self._engine.db.read(tasks.at_hand, turn_id)
 
-    async def update(self, task_id: str, actor: Actor | None, patch: TaskPatch) -> Task:
+    async def update(self, task_id: str, actor: Actor | None, patch: TaskPatch, *, record: Record = unrecorded) -> Task:
         """The task with the patch merged in; Conflict once it has ended."""
-        task = await self._engine.db.write(tasks.update, task_id, actor, patch)
+
+        def update(conn: sqlite3.Connection) -> Task:
+            task = tasks.update(conn, task_id, actor, patch)
+            record(conn, task)
+            return task
+
+        task = await self._engine.db.write(update)
         self.wake()
         return task
 
@@ -111,17 +118,36 @@ class Tasks:
         self.wake()
         return task
 
-    async def cancel(self, task_id: str, actor: Actor | None, reason: str = "") -> None:
+    async def cancel(self, task_id: str, actor: Actor | None, reason: str = "", *, record: Record = unrecorded) -> None:
         """Cancels a task with all below it, and the turns in which they are worked on."""
-        for turn_id in await self._engine.db.write(tasks.cancel, task_id, actor, reason):
+
+        def cancel(conn: sqlite3.Connection) -> list[str]:
+            turn_ids = tasks.cancel(conn, task_id, actor, reason)
+            record(conn, None)
+            return turn_ids
+
+        for turn_id in await self._engine.db.write(cancel):
             self._stop(turn_id)
         self.wake()
 
     async def move(
-        self, task_id: str, actor: Actor | None, status: TaskStatus, words: str | None = None, *, within: str = ""
+        self,
+        task_id: str,
+        actor: Actor | None,
+        status: TaskStatus,
+        words: str | None = None,
+        *,
+        within: str = "",
+        record: Record = unrecorded,
     ) -> Task:
         """Takes a task to another status by hand; the turn that works on it is cancelled unless it is `within` that."""
-        task, turn_id = await self._engine.db.write(tasks.move, task_id, actor, status, words)
+
+        def move(conn: sqlite3.Connection) -> tuple[Task, str | None]:
+            task, turn_id = tasks.move(conn, task_id, actor, status, words)
+            record(conn, task)
+            return task, turn_id
+
+        task, turn_id = await self._engine.db.write(move)
         if turn_id is not None and turn_id != within:
             self._stop(turn_id)
         self.wake()

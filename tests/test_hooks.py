@@ -225,6 +225,41 @@ async def test_register_guards() -> None:
         assert (await client.post("/api/v1/models", headers={"authorization": ""})).status_code == 401
 
 
+async def test_register_recorders() -> None:
+    stored: list[str] = []
+    seen: list[Action] = []
+
+    def record(conn: sqlite3.Connection, action: Action) -> None:
+        if action.resource_id == "no":
+            raise ValueError("The pond is full")
+        [row] = conn.execute("select max_steps from agents where name = 'test'").fetchall()
+        stored.append(f"{action.name} {row['max_steps']}")
+
+    async def actor_acted(action: Action) -> None:
+        seen.append(action)
+
+    duck = plugin(register_recorders=lambda register, engine: register(record), actor_acted=actor_acted)
+    async with served_engine(duck) as (running, client):
+        await scripted_schema(running)
+        await client.get("/api/v1/agents/test")
+        answer = await client.patch("/api/v1/agents/test", json={"max_steps": 7})
+        assert stored == ["agent.update 7"]
+        assert [action.after for action in seen] == [answer.json()]
+        refused = await client.post("/api/v1/agents", json={"name": "no"})
+        assert (refused.status_code, refused.json()["error"]) == (503, "not_recorded")
+        assert "plugin in_test" in refused.json()["message"]
+        assert (await client.get("/api/v1/agents/no")).status_code == 404
+    assert len(seen) == 1
+
+
+async def test_a_recorder_that_must_be_waited_for_stops_the_boot() -> None:
+    async def record(conn: sqlite3.Connection, action: Action) -> None: ...
+
+    with pytest.raises(BootError, match="must be a plain function"):
+        async with engine(plugin(register_recorders=lambda register, engine: register(record))):
+            pass
+
+
 async def test_register_config_sections() -> None:
     ponds: dict[str, int] = {}
     told: list[str] = []

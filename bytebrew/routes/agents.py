@@ -5,7 +5,6 @@ import sqlite3
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from bytebrew import idempotency
 from bytebrew.api import Request, Route
 from bytebrew.config import Agent, AgentPatch, NewAgent
 from bytebrew.store import agents
@@ -65,18 +64,18 @@ async def get_agent(request: Request[None]) -> AgentDetail:
 
 async def create_agent(request: Request[NewAgent]) -> AgentDetail:
     """A new agent."""
-    return await idempotency.write(request, lambda conn: _detail(conn, agents.create(conn, request.body)))
+    return await request.write(lambda conn: _detail(conn, agents.create(conn, request.body)))
 
 
 async def update_agent(request: Request[AgentPatch]) -> AgentDetail:
     """The agent with the fields that were sent."""
     name = request.path["name"]
-    return await request.engine.db.write(lambda conn: _detail(conn, agents.update(conn, name, request.body)))
+    return await request.write(lambda conn: _detail(conn, agents.update(conn, name, request.body)))
 
 
 async def delete_agent(request: Request[None]) -> None:
     """Removes an agent that nothing uses."""
-    await request.engine.db.write(agents.delete, request.path["name"])
+    await request.write(agents.delete, request.path["name"])
 
 
 _ALIASES = {"system_prompt": "system", "model_id": "model"}

@@ -1,5 +1,6 @@
 """Approvals: the questions that wait for a person, and their answers."""
 
+import sqlite3
 from typing import Annotated, Any, get_args
 
 from msgspec import Meta, Struct
@@ -51,19 +52,36 @@ async def respond(request: Request[SessionAnswer]) -> Answered:
     session_id, body = request.path["id"], request.body
     owner = await request.engine.db.read(sessions.owner, session_id)
     sessions.check_owner(request.actor, owner, session_id)
-    return await _answer(request, body.call_id, body, session_id)
+    return await answer_question(request, body.call_id, body, session_id)
 
 
 async def answer_approval(request: Request[Answer]) -> Answered:
     """Answers a question from the inbox."""
-    return await _answer(request, request.path["id"], request.body, None)
+    return await answer_question(request, request.path["id"], request.body, None)
 
 
-async def _answer(request: Request[Any], key: str, body: Answer, session_id: str | None) -> Answered:
-    found = await request.engine.confirmations.answer(
-        request.actor, key, body.answers, session_id=session_id, input=body.input, reason=body.reason
+async def answer_question(request: Request[Any], key: str, body: Answer, session_id: str | None) -> Answered:
+    """Answers a question by its id, or within a session by that of its tool call."""
+
+    def record(conn: sqlite3.Connection, confirmation: Confirmation) -> None:
+        request.record(conn, _answered(confirmation))
+
+    return _answered(
+        await request.engine.confirmations.answer(
+            request.actor,
+            key,
+            body.answers,
+            session_id=session_id,
+            input=body.input,
+            reason=body.reason,
+            record=record,
+        )
     )
-    return Answered(call_id=found.id, approved=found.status in ("approved", "spent"), confirmation=found)
+
+
+def _answered(confirmation: Confirmation) -> Answered:
+    approved = confirmation.status in ("approved", "spent")
+    return Answered(call_id=confirmation.id, approved=approved, confirmation=confirmation)
 
 
 async def list_approvals(request: Request[None]) -> Inbox:

@@ -1,6 +1,5 @@
 """Capabilities of agents: memory and knowledge, each switched on by itself."""
 
-from bytebrew import idempotency
 from bytebrew.api import Request, Route
 from bytebrew.config import Capability, CapabilityPatch, NewCapability
 from bytebrew.store import capabilities
@@ -13,18 +12,18 @@ async def list_capabilities(request: Request[None]) -> list[Capability]:
 
 async def create_capability(request: Request[NewCapability]) -> Capability:
     """A new capability of an agent; its next message can use it."""
-    return await idempotency.write(request, capabilities.create, request.path["name"], request.body)
+    return await request.write(capabilities.create, request.path["name"], request.body)
 
 
 async def update_capability(request: Request[CapabilityPatch]) -> None:
     """Changes the fields of a capability that were sent."""
     path = request.path
-    await request.engine.db.write(capabilities.update, path["name"], path["id"], request.body)
+    await request.write(capabilities.update, path["name"], path["id"], request.body)
 
 
 async def delete_capability(request: Request[None]) -> None:
     """Takes a capability from an agent; what it has stored stays."""
-    await request.engine.db.write(capabilities.delete, request.path["name"], request.path["id"])
+    await request.write(capabilities.delete, request.path["name"], request.path["id"])
 
 
 _ALL = "/api/v1/agents/{name}/capabilities"

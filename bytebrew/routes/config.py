@@ -1,5 +1,6 @@
 """The configuration as one file: out, in, and anew."""
 
+import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
@@ -47,8 +48,18 @@ async def import_config(request: Request[AsyncIterator[bytes]]) -> Reply:
             raise PayloadTooLarge(f"The file is larger than {limit} bytes")
     if not body:
         raise InvalidRequest("The body is empty; send the file with --data-binary", details=[Detail("$", "is empty")])
+
+    def record(conn: sqlite3.Connection, plan: Plan) -> None:
+        request.record(conn, answer(plan, dry_run=dry_run))
+
     plan = await config_file.take_in(
-        request.engine, bytes(body), request.actor, replace=mode == "replace", dry_run=dry_run, expected=expected
+        request.engine,
+        bytes(body),
+        request.actor,
+        record=record,
+        replace=mode == "replace",
+        dry_run=dry_run,
+        expected=expected,
     )
     return Reply(body=answer(plan, dry_run=dry_run), headers={"ETag": f'"{plan.version}"'})
 
@@ -64,10 +75,15 @@ async def reload_config(request: Request[None]) -> dict[str, Any]:
     """Takes in BYTEBREW_CONFIG again, if there is one, and reconnects; turns that run keep what they began with."""
     engine = request.engine
     if engine.settings.core.config is not None:
-        await config_file.load(engine, engine.settings.core.config)
+        await config_file.load(
+            engine, engine.settings.core.config, lambda conn, plan: request.record(conn, _loaded(conn))
+        )
     await config_file.tell(engine, engine.sections)
-    found = await engine.db.read(lambda conn: (agents.count(conn), len(models.list_all(conn))))
-    return {"status": "ok", "agents_loaded": found[0], "models_loaded": found[1]}
+    return await engine.db.read(_loaded)
+
+
+def _loaded(conn: sqlite3.Connection) -> dict[str, Any]:
+    return {"status": "ok", "agents_loaded": agents.count(conn), "models_loaded": len(models.list_all(conn))}
 
 
 def _choice(request: Request[Any], name: str, default: str, other: str) -> str:

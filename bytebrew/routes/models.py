@@ -6,7 +6,6 @@ from typing import Any, Literal, TypeVar
 
 from msgspec.structs import replace
 
-from bytebrew import idempotency
 from bytebrew.api import Parameter, Request, Route
 from bytebrew.config import Model, ModelPatch, NewModel
 from bytebrew.errors import Detail, InvalidRequest
@@ -54,7 +53,7 @@ async def _stored(request: Request[Any], store: Callable[..., Model], *names: st
     """The model as it is now in the file; what an earlier one of its name failed at counts no more."""
     engine = request.engine
     args = (*names, _typed(request), engine.secrets)
-    model = await idempotency.write(request, _complete, engine.providers, store, *args)
+    model = await request.write(_complete, engine.providers, store, *args)
     engine.models.breakers.pop(model.name, None)
     return model
 
@@ -85,7 +84,7 @@ async def update_model(request: Request[ModelPatch]) -> Model:
 
 async def delete_model(request: Request[None]) -> None:
     """Removes a model that no agent uses."""
-    await request.engine.db.write(models.delete, request.path["name"])
+    await request.write(models.delete, request.path["name"])
 
 
 async def verify_model(request: Request[None]) -> Verification:

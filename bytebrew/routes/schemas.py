@@ -1,6 +1,5 @@
 """Schemas and their agent relations."""
 
-from bytebrew import idempotency
 from bytebrew.api import Request, Route
 from bytebrew.config import NewRelation, NewSchema, Relation, Schema, SchemaPatch
 from bytebrew.store import schemas
@@ -23,17 +22,17 @@ async def get_schema_agents(request: Request[None]) -> list[str]:
 
 async def create_schema(request: Request[NewSchema]) -> Schema:
     """A new schema."""
-    return await idempotency.write(request, schemas.create, request.body)
+    return await request.write(schemas.create, request.body)
 
 
 async def update_schema(request: Request[SchemaPatch]) -> Schema:
     """The schema with the fields that were sent."""
-    return await request.engine.db.write(schemas.update, request.path["name"], request.body)
+    return await request.write(schemas.update, request.path["name"], request.body)
 
 
 async def delete_schema(request: Request[None]) -> None:
     """Removes a schema; its sessions stay readable."""
-    await request.engine.db.write(schemas.delete, request.path["name"])
+    await request.write(schemas.delete, request.path["name"])
 
 
 async def list_relations(request: Request[None]) -> list[Relation]:
@@ -48,18 +47,18 @@ async def get_relation(request: Request[None]) -> Relation:
 
 async def create_relation(request: Request[NewRelation]) -> Relation:
     """A new relation; it may not close a circle."""
-    return await idempotency.write(request, schemas.add_relation, request.path["name"], request.body)
+    return await request.write(schemas.add_relation, request.path["name"], request.body)
 
 
 async def replace_relation(request: Request[NewRelation]) -> None:
     """Gives a relation other ends or another config."""
     name, relation_id = request.path["name"], request.path["id"]
-    await request.engine.db.write(schemas.replace_relation, name, relation_id, request.body)
+    await request.write(schemas.replace_relation, name, relation_id, request.body)
 
 
 async def delete_relation(request: Request[None]) -> None:
     """Removes a relation."""
-    await request.engine.db.write(schemas.remove_relation, request.path["name"], request.path["id"])
+    await request.write(schemas.remove_relation, request.path["name"], request.path["id"])
 
 
 _ALIASES = {"entry_agent_id": "entry_agent", "entry_agent_name": "entry_agent"}

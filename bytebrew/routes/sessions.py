@@ -113,7 +113,7 @@ async def list_messages(request: Request[None]) -> list[messages.Entry]:
 
 async def rename_session(request: Request[SessionPatch]) -> Session:
     """The session under another title."""
-    return await request.engine.db.write(sessions.rename, request.path["id"], request.actor, request.body.title)
+    return await request.write(sessions.rename, request.path["id"], request.actor, request.body.title)
 
 
 async def delete_session(request: Request[None]) -> None:
@@ -122,7 +122,7 @@ async def delete_session(request: Request[None]) -> None:
     await engine.db.read(sessions.get, session_id, request.actor)
     await engine.runner.stop_session(session_id)
     tree = await engine.db.read(sessions.below, session_id)
-    await engine.db.write(sessions.delete, session_id, request.actor)
+    await request.write(sessions.delete, session_id, request.actor)
     for one in tree:
         engine.journal.forget(one)
 

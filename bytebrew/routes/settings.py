@@ -49,15 +49,16 @@ async def put_setting(request: Request[NewValue]) -> Setting:
     """Sets a value, which counts from the next request on."""
     engine, key = request.engine, request.path["key"]
     value = engine.options.checked(key, request.body.value)
-    moment = await engine.db.write(settings.put, key, value)
+    option = engine.options.named(key)
+    setting = await request.write(lambda conn: _setting(option, (value, settings.put(conn, key, value))))
     await engine.follow_options()
-    return _setting(engine.options.named(key), (value, moment))
+    return setting
 
 
 async def reset_setting(request: Request[None]) -> None:
     """Takes a setting back to its default."""
     option = request.engine.options.named(request.path["key"])
-    await request.engine.db.write(settings.reset, option.key)
+    await request.write(settings.reset, option.key)
     await request.engine.follow_options()
 
 

@@ -8,12 +8,11 @@ from typing import Annotated, Any, Literal, get_args
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
-from bytebrew import idempotency
 from bytebrew.access import check_schema
 from bytebrew.api import Parameter, Reply, Request, Route, Stream, positive
 from bytebrew.config import NewTask, Priority, Task, TaskPatch, TaskStatus
 from bytebrew.errors import Conflict, Detail, InvalidRequest
-from bytebrew.routes.approvals import Answer, Answered
+from bytebrew.routes.approvals import Answer, Answered, answer_question
 from bytebrew.routes.sessions import EventPage, Number, follow
 from bytebrew.store import confirmations, tasks
 from bytebrew.store.tasks import Filter
@@ -69,7 +68,7 @@ class Input(Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
 async def create_task(request: Request[NewTask]) -> CreatedTask:
     """A new task, which starts as soon as a worker is free; a token for some schemas makes tasks in those alone."""
     check_schema(request.actor, request.body.schema)
-    task = await idempotency.write(request, _created, request.body, request.actor.subject)
+    task = await request.write(_created, request.body, request.actor.subject)
     request.engine.tasks.wake()
     return task
 
@@ -106,12 +105,12 @@ async def get_task(request: Request[None]) -> Task:
 
 async def update_task(request: Request[TaskPatch]) -> Task:
     """The task with the fields that were sent."""
-    return await request.engine.tasks.update(request.path["id"], request.actor, request.body)
+    return await request.engine.tasks.update(request.path["id"], request.actor, request.body, record=request.record)
 
 
 async def cancel_task(request: Request[Cancellation]) -> None:
     """Cancels a task and all below it."""
-    await request.engine.tasks.cancel(request.path["id"], request.actor, request.body.reason)
+    await request.engine.tasks.cancel(request.path["id"], request.actor, request.body.reason, record=request.record)
 
 
 async def list_subtasks(request: Request[None]) -> list[Task]:
@@ -122,29 +121,33 @@ async def list_subtasks(request: Request[None]) -> list[Task]:
 
 async def approve_task(request: Request[None]) -> Task:
     """Lets a draft be worked on."""
-    return await request.engine.tasks.move(request.path["id"], request.actor, "approved")
+    return await _move(request, "approved")
 
 
 async def start_task(request: Request[None]) -> Task:
     """Marks a task as being worked on, by somebody else than the workers."""
-    return await request.engine.tasks.move(request.path["id"], request.actor, "in_progress")
+    return await _move(request, "in_progress")
 
 
 async def complete_task(request: Request[Result]) -> Task:
     """Marks a task as completed."""
-    words = request.body.result
-    return await request.engine.tasks.move(request.path["id"], request.actor, "completed", words)
+    return await _move(request, "completed", request.body.result)
 
 
 async def fail_task(request: Request[Reason]) -> Task:
     """Marks a task as failed."""
-    return await request.engine.tasks.move(request.path["id"], request.actor, "failed", request.body.reason)
+    return await _move(request, "failed", request.body.reason)
+
+
+async def _move(request: Request[Any], status: TaskStatus, words: str | None = None) -> Task:
+    task_id, actor = request.path["id"], request.actor
+    return await request.engine.tasks.move(task_id, actor, status, words, record=request.record)
 
 
 async def set_priority(request: Request[NewPriority]) -> Task:
     """Makes a task more or less urgent."""
     patch = TaskPatch(priority=request.body.priority)
-    return await request.engine.tasks.update(request.path["id"], request.actor, patch)
+    return await request.engine.tasks.update(request.path["id"], request.actor, patch, record=request.record)
 
 
 async def give_input(request: Request[Input]) -> Answered:
@@ -159,10 +162,7 @@ async def give_input(request: Request[Input]) -> Answered:
                 f"{len(waiting)} questions of this task wait; name one by call_id", code="no_single_question"
             )
         key = waiting[0].id
-    found = await engine.confirmations.answer(
-        request.actor, key, body.answers, session_id=task.session_id, input=body.input, reason=body.reason
-    )
-    return Answered(call_id=found.id, approved=found.status in ("approved", "spent"), confirmation=found)
+    return await answer_question(request, key, body, task.session_id)
 
 
 async def follow_task(request: Request[None]) -> Stream | Reply:

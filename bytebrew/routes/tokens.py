@@ -1,6 +1,5 @@
 """API tokens."""
 
-from bytebrew import idempotency
 from bytebrew.api import Request, Route
 from bytebrew.store import tokens
 
@@ -12,12 +11,12 @@ async def list_tokens(request: Request[None]) -> list[tokens.Token]:
 
 async def create_token(request: Request[tokens.NewToken]) -> tokens.CreatedToken:
     """A new token, shown this once, and again to whoever repeats the request with its Idempotency-Key."""
-    return await idempotency.write(request, tokens.create, request.body)
+    return await request.write(tokens.create, request.body)
 
 
 async def revoke_token(request: Request[None]) -> None:
     """Ends a token at once, and the streams that it has open within 15 seconds."""
-    await request.engine.db.write(tokens.revoke, request.path["id"])
+    await request.write(tokens.revoke, request.path["id"])
 
 
 ROUTES = (

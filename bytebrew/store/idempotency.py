@@ -26,12 +26,21 @@ def find(conn: sqlite3.Connection, key: Key) -> Kept | None:
     return Kept(*row) if row else None
 
 
-def keep(conn: sqlite3.Connection, key: Key, *, turn_id: str | None = None, body: bytes = b"") -> None:
-    """Keeps what became of a key; IntegrityError where that is known already."""
-    conn.execute(
-        "insert into idempotency values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (key.subject, key.method, key.path, key.text, key.digest, turn_id, key.status, body, now()),
-    )
+_VALUES = "insert into idempotency values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+def keep_turn(conn: sqlite3.Connection, key: Key, turn_id: str) -> None:
+    """Keeps the turn that a key has begun; IntegrityError where something became of it before."""
+    values = (key.subject, key.method, key.path, key.text, key.digest, turn_id, key.status, b"", now())
+    conn.execute(_VALUES, values)
+
+
+def keep_answer(conn: sqlite3.Connection, key: Key, body: bytes) -> bool:
+    """Keeps an answer, also in place of an earlier one; False where the key has begun a turn, which answers itself."""
+    values = (key.subject, key.method, key.path, key.text, key.digest, None, key.status, body, now())
+    sql = f"""{_VALUES} on conflict (subject, method, path, key)
+      do update set status = excluded.status, body = excluded.body where turn_id is null"""
+    return conn.execute(sql, values).rowcount == 1
 
 
 def free(conn: sqlite3.Connection, turn_id: str, failure: int | None) -> None:

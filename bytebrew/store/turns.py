@@ -132,7 +132,7 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
         messages.append(conn, new.session_id, new.id, [Message("user", new.message, attachments=new.attachments)])
     conn.execute("update schemas set chat_last_fired_at = ? where name = ?", (moment, new.schema))
     if new.key is not None:
-        idempotency.keep(conn, new.key, turn_id=new.id)
+        idempotency.keep_turn(conn, new.key, new.id)
 
 
 def _check_limits(conn: sqlite3.Connection, new: NewTurn, parent: Parent, limits: SpawnLimits) -> None:

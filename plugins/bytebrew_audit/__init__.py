@@ -52,13 +52,19 @@ def register_routes(register: Any, engine: "Engine") -> None:
 
 
 @hookimpl
+def register_recorders(register: Any, engine: "Engine") -> None:
+    register(changes.store)
+
+
+@hookimpl
 async def startup(engine: "Engine") -> None:
     await engine.db.write(calls.watch)
 
 
 @hookimpl
 async def actor_acted(action: Action) -> None:
-    await changes.of(action.engine).take(action)
+    if action.name == "auth.fail":
+        await changes.of(action.engine).take(action)
 
 
 @hookimpl

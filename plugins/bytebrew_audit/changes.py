@@ -115,10 +115,7 @@ class Changes:
         self._until = 0.0
 
     async def take(self, action: Action) -> None:
-        """Stores an action; refusals beyond a few a minute are stored as their number."""
-        if action.name != "auth.fail":
-            await self._engine.db.write(_store, action)
-            return
+        """Stores a refusal; those beyond a few a minute are stored as their number."""
         if time.monotonic() >= self._until:
             await self.settle()
             self._refused, self._until = {}, time.monotonic() + MINUTE
@@ -130,14 +127,14 @@ class Changes:
         if refused.count > MOST_REFUSED:
             refused.untold += 1
         else:
-            await self._engine.db.write(_store, action)
+            await self._engine.db.write(store, action)
 
     async def settle(self) -> None:
         """Stores how many refusals have no entry yet."""
         for refused in list(self._refused.values()):
             if more := refused.untold:
                 refused.untold = 0
-                await self._engine.db.write(_store, refused.last, more)
+                await self._engine.db.write(store, refused.last, more)
 
     async def list_changes(self, request: Request[None]) -> Page[ChangeEntry] | Stream:
         """Changes by page, newest first, or all of them as NDJSON."""
@@ -169,7 +166,8 @@ def of(engine: "Engine") -> Changes:
     return next(owner for owner in owners if isinstance(owner, Changes))
 
 
-def _store(conn: sqlite3.Connection, action: Action, more: int = 0) -> None:
+def store(conn: sqlite3.Connection, action: Action, more: int = 0) -> None:
+    """Stores an action as an entry; `more` is how many like it have none."""
     method, _, path = action.resource.partition(" ")
     details = Details(
         method=method,
