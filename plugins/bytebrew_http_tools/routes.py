@@ -48,18 +48,18 @@ async def create_tool(request: Request[NewHttpTool]) -> HttpTool:
     taken = {tool.name for tool in others if tool.source.partition(":")[0] not in _PASSING}
     if name in engine.tools or name == engine.read_result.name or name in taken:
         raise Conflict(f"'{name}' is a built-in tool; choose another name", details=[Detail("$.name", "is taken")])
-    return store.shown(await engine.db.write(store.create, request.body, engine.secrets.seal))
+    return await request.write(lambda conn: store.shown(store.create(conn, request.body, engine.secrets.seal)))
 
 
 async def update_tool(request: Request[HttpToolPatch]) -> HttpTool:
     """The HTTP tool with the fields that were sent; an empty credential keeps the old one."""
-    engine = request.engine
-    return store.shown(await engine.db.write(store.update, request.path["name"], request.body, engine.secrets.seal))
+    name, seal = request.path["name"], request.engine.secrets.seal
+    return await request.write(lambda conn: store.shown(store.update(conn, name, request.body, seal)))
 
 
 async def delete_tool(request: Request[None]) -> None:
     """Removes an HTTP tool that no agent names."""
-    await request.engine.db.write(store.delete, request.path["name"])
+    await request.write(store.delete, request.path["name"])
 
 
 async def try_tool(request: Request[Trial]) -> TrialResult:

@@ -2,14 +2,25 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from bytebrew import Agent, Call, Duration, EngineError, KnowledgeConfig, Tool, ToolError, Toolset
+from bytebrew import (
+    Agent,
+    Call,
+    Duration,
+    EngineError,
+    KnowledgeConfig,
+    Record,
+    Request,
+    Tool,
+    ToolError,
+    Toolset,
+)
 
 from . import bases, files, indexes, uploads
 from .blobs import Blobs
@@ -88,32 +99,46 @@ class Knowledge(Toolset):
             return ()
         return [KnowledgeSearch(self, msgspec.convert(capability.config, KnowledgeConfig))]
 
-    async def update(self, key: str, patch: bases.BasePatch) -> bases.Base:
+    async def update(self, key: str, patch: bases.BasePatch, record: Record) -> bases.Base:
         """The base with the patch merged in; with another model its files are indexed again."""
 
         def update(conn: Any) -> bases.Base:
             base = bases.update(conn, key, patch)
             indexes.refresh(conn, base.id)
-            return bases.get(conn, base.id)
+            base = bases.get(conn, base.id)
+            record(conn, base)
+            return base
 
         base = await self._engine.db.write(update)
         self._indexer.wake()
         return base
 
-    async def delete_base(self, key: str) -> None:
+    async def delete_base(self, key: str, record: Record) -> None:
         """Removes a base with its files."""
-        await self._blobs.forget(await self._engine.db.write(bases.delete, key))
+
+        def delete(conn: Connection) -> list[str]:
+            spare = bases.delete(conn, key)
+            record(conn, None)
+            return spare
+
+        await self._blobs.forget(await self._engine.db.write(delete))
         self._indexer.wake()
 
     async def upload(
-        self, find: Callable[[Connection, str], str], key: str, body: AsyncIterator[bytes], headers: Mapping[str, str]
+        self, request: Request[AsyncIterator[bytes]], find: Callable[[Connection, str], str], key: str
     ) -> files.File:
         """The file of a form, stored in the base that is found by the key once it has come whole."""
         durable = self._engine.settings.core.db_synchronous == "full"
         with self._blobs.arriving() as target:
-            upload = await uploads.received(body, headers, target, durable=durable)
+            upload = await uploads.received(request.body, request.headers, target, durable=durable)
+
+            def put(conn: Connection) -> tuple[files.File, str]:
+                file, spare = files.put(conn, find(conn, key), upload)
+                request.record(conn, file)
+                return file, spare
+
             try:
-                file, spare = await self._engine.db.write(lambda conn: files.put(conn, find(conn, key), upload))
+                file, spare = await self._engine.db.write(put)
             except EngineError:  # a cancelled write is committed all the same, and the next look clears what is not
                 await self._blobs.forget([upload.blob])
                 raise
@@ -121,14 +146,25 @@ class Knowledge(Toolset):
         self._indexer.wake()
         return file
 
-    async def delete_file(self, base_ids: Sequence[str], key: str) -> None:
+    async def delete_file(self, base_ids: Sequence[str], key: str, record: Record) -> None:
         """Removes a file of some bases by id or name."""
-        await self._blobs.forget([await self._engine.db.write(files.delete, base_ids, key)])
+
+        def delete(conn: Connection) -> str:
+            spare = files.delete(conn, base_ids, key)
+            record(conn, None)
+            return spare
+
+        await self._blobs.forget([await self._engine.db.write(delete)])
         self._indexer.wake()
 
-    async def reindex(self, base_ids: Sequence[str], key: str = "") -> None:
+    async def reindex(self, base_ids: Sequence[str], key: str = "", *, record: Record) -> None:
         """Has a file of some bases, or every one, indexed once more."""
-        await self._engine.db.write(files.reindex, base_ids, key)
+
+        def reindex(conn: Connection) -> None:
+            files.reindex(conn, base_ids, key)
+            record(conn, None)
+
+        await self._engine.db.write(reindex)
         self._indexer.wake()
 
     async def search(self, query: Query) -> Found:

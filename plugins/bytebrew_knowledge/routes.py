@@ -1,5 +1,6 @@
 """Knowledge over REST: bases, their links, their files and their search."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -56,17 +57,17 @@ async def get_base(request: Request[None]) -> Base:
 
 async def create_base(request: Request[NewBase]) -> Base:
     """A new base."""
-    return await request.engine.db.write(bases.create, request.body)
+    return await request.write(bases.create, request.body)
 
 
 async def update_base(request: Request[BasePatch]) -> Base:
     """The base with the fields that were sent."""
-    return await of(request.engine).update(request.path["id"], request.body)
+    return await of(request.engine).update(request.path["id"], request.body, request.record)
 
 
 async def delete_base(request: Request[None]) -> None:
     """Removes a base that no agent is linked to, with its files."""
-    await of(request.engine).delete_base(request.path["id"])
+    await of(request.engine).delete_base(request.path["id"], request.record)
 
 
 async def search_base(request: Request[None]) -> Results:
@@ -90,13 +91,18 @@ async def search_base(request: Request[None]) -> Results:
 
 async def link_agent(request: Request[None]) -> Linked:
     """Lets an agent search a base."""
-    await request.engine.db.write(bases.link, request.path["id"], request.path["name"])
-    return Linked()
+    path = request.path
+
+    def link(conn: sqlite3.Connection) -> Linked:
+        bases.link(conn, path["id"], path["name"])
+        return Linked()
+
+    return await request.write(link)
 
 
 async def unlink_agent(request: Request[None]) -> None:
     """Ends that."""
-    await request.engine.db.write(bases.unlink, request.path["id"], request.path["name"])
+    await request.write(bases.unlink, request.path["id"], request.path["name"])
 
 
 async def list_files(request: Request[None]) -> list[File]:
@@ -111,18 +117,21 @@ async def get_file(request: Request[None]) -> File:
 
 async def upload_file(request: Request[AsyncIterator[bytes]]) -> File:
     """A file, new or in the place of the one of its name; it is indexed in the background."""
-    return await of(request.engine).upload(bases.identify, await _base_id(request), request.body, request.headers)
+    return await of(request.engine).upload(request, bases.identify, await _base_id(request))
 
 
 async def delete_file(request: Request[None]) -> None:
     """Removes a file."""
-    await of(request.engine).delete_file([await _base_id(request)], request.path["file_id"])
+    await of(request.engine).delete_file([await _base_id(request)], request.path["file_id"], request.record)
 
 
 async def reindex_file(request: Request[None]) -> Started:
     """Has a file indexed once more; the old index is searched until the new one is whole."""
-    await of(request.engine).reindex([await _base_id(request)], request.path["file_id"])
-    return Started(status="reindex_started")
+    started = Started(status="reindex_started")
+    await of(request.engine).reindex(
+        [await _base_id(request)], request.path["file_id"], record=lambda conn, _: request.record(conn, started)
+    )
+    return started
 
 
 async def agent_status(request: Request[None]) -> AgentStatus:
@@ -145,19 +154,21 @@ async def upload_to_agent(request: Request[AsyncIterator[bytes]]) -> File:
     """A file for the one base of an agent, which is made and linked where there is none."""
     name = request.path["name"]
     await request.engine.db.read(bases.only, name)  # who cannot send it hears so before it is sent
-    return await of(request.engine).upload(bases.own, name, request.body, request.headers)
+    return await of(request.engine).upload(request, bases.own, name)
 
 
 async def delete_of_agent(request: Request[None]) -> None:
     """Removes a file that an agent may search."""
     found = await request.engine.db.read(bases.linked, request.path["name"])
-    await of(request.engine).delete_file(found, request.path["file_id"])
+    await of(request.engine).delete_file(found, request.path["file_id"], request.record)
 
 
 async def reindex_agent(request: Request[None]) -> Started:
     """Has every file indexed once more that an agent may search."""
-    await of(request.engine).reindex(await request.engine.db.read(bases.linked, request.path["name"]))
-    return Started(status="indexing_started")
+    started = Started(status="indexing_started")
+    found = await request.engine.db.read(bases.linked, request.path["name"])
+    await of(request.engine).reindex(found, record=lambda conn, _: request.record(conn, started))
+    return started
 
 
 async def _base_id(request: Request[Any]) -> str:

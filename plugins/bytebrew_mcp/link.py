@@ -98,9 +98,9 @@ class Link:
         await self._idle.wait()
         await self.close()
 
-    def state_of(self, listed: Listed) -> ToolState:
+    def state_of(self, listed: Listed, pinned: Mapping[str, pins.Pin] | None = None) -> ToolState:
         """Whether agents get a tool: one that has changed since it was pinned is withheld if its server says so."""
-        pin = self.pins.get(listed.definition.name)
+        pin = (self.pins if pinned is None else pinned).get(listed.definition.name)
         if self.server.pin == "off" or (pin is not None and pin.digest == listed.digest):
             return "available"
         return "withheld" if self.server.pin == "block" else "changed"

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -24,10 +24,8 @@ from .config import (
 )
 from .definitions import Definition, Listed
 from .link import Link
+from .pins import Pin
 from .toolset import Servers
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 A_MOMENT = 1.0
 """How long a write waits for the server that it has changed; its answer tells how far that came."""
@@ -38,28 +36,30 @@ _PATH = "/api/v1/mcp-servers/{name}"
 def table(servers: Servers) -> tuple[Route, ...]:
     """The routes over an engine's servers."""
 
-    async def shown(engine: "Engine", rows: Sequence[ServerRow], agents: Mapping[str, tuple[str, ...]]) -> list[Server]:
+    def shown(
+        conn: sqlite3.Connection, rows: Sequence[ServerRow], pinned: Mapping[str, Pin] | None = None
+    ) -> list[Server]:
         changed = [
             (row.id, name)
             for row in rows
             if (link := servers.links.get(row.name))
             for name, listed in link.tools.items()
-            if link.state_of(listed) != "available"
+            if link.state_of(listed, pinned) != "available"
         ]
-        approved = await engine.db.read(pins.definitions, changed) if changed else {}
-        return [_shown(row, agents.get(row.name, ()), servers.links.get(row.name), approved) for row in rows]
+        approved, agents = pins.definitions(conn, changed), store.agents_of(conn)
+        return [_shown(row, agents.get(row.name, ()), servers.links.get(row.name), approved, pinned) for row in rows]
 
-    async def one(engine: "Engine", key: str) -> Server:
-        [server] = await shown(engine, *await engine.db.read(_one, key))
+    def one(conn: sqlite3.Connection, key: str, pinned: Mapping[str, Pin] | None = None) -> Server:
+        [server] = shown(conn, [store.get(conn, key)], pinned)
         return server
 
     async def list_servers(request: Request[None]) -> list[Server]:
         """Every MCP server by name."""
-        return await shown(request.engine, *await request.engine.db.read(_all))
+        return await request.engine.db.read(lambda conn: shown(conn, store.list_all(conn)))
 
     async def get_server(request: Request[None]) -> Server:
         """One MCP server."""
-        return await one(request.engine, request.path["name"])
+        return await request.engine.db.read(one, request.path["name"])
 
     async def create_server(request: Request[NewServer]) -> Server:
         """A new MCP server, which is connected to at once."""
@@ -71,15 +71,15 @@ def table(servers: Servers) -> tuple[Route, ...]:
 
     async def _written(request: Request[Any], write: Callable[..., ServerRow], *args: Any) -> Server:
         _no_variables(request.body)
-        row = await request.engine.db.write(_allowed, request, write, *args)
+        name = (await request.write(lambda conn: one(conn, _allowed(conn, request, write, *args).name))).name
         await servers.reload()
-        if (link := servers.links.get(row.name)) is not None and link.status.status == "connecting":
+        if (link := servers.links.get(name)) is not None and link.status.status == "connecting":
             await link.settle(A_MOMENT)
-        return await one(request.engine, row.name)
+        return await request.engine.db.read(one, name)
 
     async def delete_server(request: Request[None]) -> None:
         """Removes a server that no agent names."""
-        await request.engine.db.write(store.delete, request.path["name"])
+        await request.write(store.delete, request.path["name"])
         await servers.reload()
 
     async def approve_tool(request: Request[Approval]) -> Server:
@@ -88,8 +88,12 @@ def table(servers: Servers) -> tuple[Route, ...]:
         A `digest` says which definition the caller has seen: 409 where the server has changed the tool again.
         """
         row = await request.engine.db.read(store.get, request.path["name"])
-        await servers.approve(row, request.path["tool"], request.body.digest)
-        return await one(request.engine, row.name)
+
+        def record(conn: sqlite3.Connection, approved: Mapping[str, Pin]) -> None:
+            request.record(conn, one(conn, row.name, approved))
+
+        await servers.approve(row, request.path["tool"], request.body.digest, record)
+        return await request.engine.db.read(one, row.name)
 
     run: Callable[[Request[Any]], Awaitable[Any]] = update_server
     return (
@@ -158,7 +162,11 @@ def _no_variables(body: NewServer | ServerPatch) -> None:
 
 
 def _shown(
-    row: ServerRow, agents: tuple[str, ...], link: Link | None, approved: Mapping[tuple[str, str], str]
+    row: ServerRow,
+    agents: tuple[str, ...],
+    link: Link | None,
+    approved: Mapping[tuple[str, str], str],
+    pinned: Mapping[str, Pin] | None,
 ) -> Server:
     env = dict.fromkeys(row.env, MASK)
     return Server(
@@ -182,7 +190,7 @@ def _shown(
         agent_tools=row.agent_tools,
         enabled=row.enabled,
         status=link.status if link else Status(status="disconnected"),
-        tools=tuple(_tool(link, one, approved.get((row.id, name), "")) for name, one in link.tools.items())
+        tools=tuple(_tool(link, one, approved.get((row.id, name), ""), pinned) for name, one in link.tools.items())
         if link
         else (),
         agents=agents,
@@ -191,8 +199,8 @@ def _shown(
     )
 
 
-def _tool(link: Link, listed: Listed, approved: str) -> ShownTool:
-    tool, state, was = listed.definition, link.state_of(listed), None
+def _tool(link: Link, listed: Listed, approved: str, pinned: Mapping[str, Pin] | None) -> ShownTool:
+    tool, state, was = listed.definition, link.state_of(listed, pinned), None
     if state != "available":
         known = msgspec.json.decode(approved, type=Definition) if approved else None
         was = Approved(
@@ -215,14 +223,6 @@ def _tool(link: Link, listed: Listed, approved: str) -> ShownTool:
 def _hints(tool: Definition) -> dict[str, Any] | None:
     hints = msgspec.to_builtins(tool.annotations)
     return {name: hint for name, hint in hints.items() if hint is not None} if hints else None
-
-
-def _all(conn: sqlite3.Connection) -> tuple[list[ServerRow], dict[str, tuple[str, ...]]]:
-    return store.list_all(conn), store.agents_of(conn)
-
-
-def _one(conn: sqlite3.Connection, key: str) -> tuple[list[ServerRow], dict[str, tuple[str, ...]]]:
-    return [store.get(conn, key)], store.agents_of(conn)
 
 
 def _allowed(conn: sqlite3.Connection, request: Request[Any], write: Callable[..., ServerRow], *args: Any) -> ServerRow:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from bytebrew import Agent, Call, Conflict, Detail, NotFound, Result, Risk, Tool, Toolset
+from bytebrew import Agent, Call, Conflict, Detail, NotFound, Record, Result, Risk, Tool, Toolset
 
 from . import pins, store
 from .config import Mcp, ServerRow
-from .definitions import Definition, Hints
+from .definitions import Definition, Hints, Listed
 from .link import Link
 
 if TYPE_CHECKING:
@@ -90,8 +91,17 @@ class Servers(Toolset):
             self._ending[task] = one
             task.add_done_callback(self._ending.pop)
 
-    async def approve(self, row: ServerRow, tool: str, digest: str | UnsetType) -> None:
-        """Lets agents have a tool as it is defined now; Conflict where that is not what the digest stands for."""
+    async def approve(self, row: ServerRow, tool: str, digest: str | UnsetType, record: Record) -> None:
+        """Lets agents have a tool as it is defined now; Conflict where that is not what the digest stands for.
+
+        The record takes the server's pins as they are then.
+        """
+
+        def approve(conn: sqlite3.Connection, listed: Listed) -> dict[str, pins.Pin]:
+            approved = pins.approve(conn, row.id, listed)
+            record(conn, approved)
+            return approved
+
         async with self._lock:
             link = self.links.get(row.name)
             listed = link.tools.get(tool) if link is not None and link.server.id == row.id else None
@@ -102,7 +112,7 @@ class Servers(Toolset):
                     f"The tool '{tool}' has changed again: look at its definition {listed.digest} before you approve it"
                 )
                 raise Conflict(words, details=[Detail("$.digest", f"is now {listed.digest}")])
-            link.pins = await self._engine.db.write(pins.approve, row.id, listed)
+            link.pins = await self._engine.db.write(approve, listed)
 
     async def close(self) -> None:
         """Disconnects from every server."""

@@ -25,12 +25,12 @@ async def clear_memory(request: Request[None]) -> None:
     if whose == "":
         words = "user_sub is empty; leave it out to delete the memories of all"
         raise InvalidRequest(words, details=[Detail("$.user_sub", "is empty")])
-    await request.engine.db.write(store.clear, request.path["name"], whose or "")
+    await request.write(store.clear, request.path["name"], whose or "")
 
 
 async def delete_memory(request: Request[None]) -> None:
     """Deletes one memory."""
-    await request.engine.db.write(store.remove, request.path["name"], request.path["entry_id"])
+    await request.write(store.remove, request.path["name"], request.path["entry_id"])
 
 
 _ALL, _READ, _WRITE = "/api/v1/schemas/{name}/memory", "schemas:read", "schemas:write"

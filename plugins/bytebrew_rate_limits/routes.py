@@ -1,7 +1,8 @@
 """Rate limits over REST, and where a key stands."""
 
 import math
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,15 +58,28 @@ class Rules:
 
     async def create_rule(self, request: Request[NewRule]) -> RateLimit:
         """A new rate limit, which applies after those that there are."""
-        return _shown(await self.limits.change(store.create, request.body))
+        return await self._change(request, store.create, request.body)
 
     async def update_rule(self, request: Request[RulePatch]) -> RateLimit:
         """The rate limit with the fields that were sent; what it has counted stays."""
-        return _shown(await self.limits.change(store.update, request.path["name"], request.body))
+        return await self._change(request, store.update, request.path["name"], request.body)
 
     async def delete_rule(self, request: Request[None]) -> None:
         """Removes a rate limit and what it has counted."""
-        await self.limits.change(store.delete, request.path["name"])
+
+        def delete(conn: sqlite3.Connection) -> None:
+            store.delete(conn, request.path["name"])
+            request.record(conn)
+
+        await self.limits.change(delete)
+
+    async def _change(self, request: Request[Any], store: Callable[..., Stored], *args: Any) -> RateLimit:
+        def change(conn: sqlite3.Connection) -> RateLimit:
+            rule = _shown(store(conn, *args))
+            request.record(conn, rule)
+            return rule
+
+        return await self.limits.change(change)
 
     async def rule_usage(self, request: Request[None]) -> RateLimitUsage:
         """Where a value of a key header stands under the first rule with that header; asking does not count."""

@@ -69,19 +69,21 @@ class ScheduleRoutes:
 
     async def create_schedule(self, request: Request[NewSchedule]) -> Schedule:
         """A new schedule, whose tasks are the caller's."""
-        row = await request.engine.db.write(self.schedules.create, request.body, request.actor.subject)
+        create, new, owner = self.schedules.create, request.body, request.actor.subject
+        schedule = await request.write(lambda conn: _schedule(create(conn, new, owner)))
         self.schedules.wake()
-        return _schedule(row)
+        return schedule
 
     async def update_schedule(self, request: Request[SchedulePatch]) -> Schedule:
         """The schedule with the fields that were sent."""
-        row = await request.engine.db.write(self.schedules.update, request.path["name"], request.body)
+        update, name = self.schedules.update, request.path["name"]
+        schedule = await request.write(lambda conn: _schedule(update(conn, name, request.body)))
         self.schedules.wake()
-        return _schedule(row)
+        return schedule
 
     async def delete_schedule(self, request: Request[None]) -> None:
         """Removes a schedule; the tasks that it made stay."""
-        await request.engine.db.write(store.delete, SCHEDULE, request.path["name"])
+        await request.write(store.delete, SCHEDULE, request.path["name"])
 
 
 class WebhookRoutes:
@@ -100,17 +102,21 @@ class WebhookRoutes:
 
     async def create_webhook(self, request: Request[NewWebhook]) -> CreatedWebhook:
         """A new webhook, whose tasks are the caller's."""
-        row, secret = await request.engine.db.write(self.webhooks.create, request.body, request.actor.subject)
-        return CreatedWebhook(**_fields(row, WEBHOOK), secret=secret)
+
+        def create(conn: sqlite3.Connection) -> CreatedWebhook:
+            row, secret = self.webhooks.create(conn, request.body, request.actor.subject)
+            return CreatedWebhook(**_fields(row, WEBHOOK), secret=secret)
+
+        return await request.write(create)
 
     async def update_webhook(self, request: Request[WebhookPatch]) -> Webhook:
         """The webhook with the fields that were sent."""
-        row = await request.engine.db.write(self.webhooks.update, request.path["name"], request.body)
-        return Webhook(**_fields(row, WEBHOOK))
+        update, name = self.webhooks.update, request.path["name"]
+        return await request.write(lambda conn: Webhook(**_fields(update(conn, name, request.body), WEBHOOK)))
 
     async def delete_webhook(self, request: Request[None]) -> None:
         """Removes a webhook; the tasks that it made stay."""
-        await request.engine.db.write(store.delete, WEBHOOK, request.path["name"])
+        await request.write(store.delete, WEBHOOK, request.path["name"])
 
 
 def of(engine: "Engine") -> Schedules:

@@ -107,11 +107,20 @@ class Webhooks:
         if not hmac.compare_digest(given, b"sha256=" + expected.hex().encode()):
             words = "X-Webhook-Signature must be sha256= and the HMAC-SHA256 of timestamp, dot and body in hex"
             raise Unauthorized(words)
-        task = await engine.db.write(self._fire, name, expected, int(stamp) + window, body)
-        if isinstance(task, EngineError):
-            raise task
+
+        def fire(conn: sqlite3.Connection) -> Received | EngineError:
+            task = self._fire(conn, name, expected, int(stamp) + window, body)
+            if isinstance(task, EngineError):
+                return task
+            made = Received(task_id=task.id, status=task.status)
+            request.record(conn, made)
+            return made
+
+        made = await engine.db.write(fire)
+        if isinstance(made, EngineError):
+            raise made
         engine.tasks.wake()
-        return Received(task_id=task.id, status=task.status)
+        return made
 
     def _secret(self, name: str, sealed: bytes) -> str:
         """The secret of a webhook; where that is unknown or too short, one that nobody has."""
