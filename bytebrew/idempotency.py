@@ -49,7 +49,7 @@ class Keys:
         )
         db = request.engine.db
         kept = await db.read(idempotency.find, key)
-        if kept is None:
+        if kept is None or kept.turn_id is None:  # whoever is at work may still know more of an answer that is kept
             async with self._locks.setdefault(replace(key, digest=b""), asyncio.Lock()):
                 kept = await db.read(idempotency.find, key)
                 if kept is None:
