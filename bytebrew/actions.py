@@ -1,10 +1,14 @@
 """What callers do: who changes what over the API, from what to what, and who was refused."""
 
+import asyncio
 import logging
 import re
 import sqlite3
-from collections.abc import Iterator, Set
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import AsyncIterator, Iterator, Set
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import Struct
@@ -71,11 +75,13 @@ class Action(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Thing(NamedTuple):
+@dataclass(slots=True)
+class Thing:
     """What the requests to one path are about: the GET that shows it, and the field by which paths name such things."""
 
     shown: Route | None
     key: str
+    locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     async def before(self, request: Request[Any], route: Route) -> dict[str, Any] | None:
         """The thing as it is before a route changes it; None where it is new, or none, or a conversation."""
@@ -91,12 +97,22 @@ class Thing(NamedTuple):
 class Act:
     """What a request to change something does; `action` is there once it is recorded."""
 
-    def __init__(self, request: Request[Any], route: Route, path: str, thing: Thing, before: dict[str, Any] | None):
+    def __init__(self, request: Request[Any], route: Route, path: str, thing: Thing) -> None:
         self.action: Action | None = None
         self._request, self._route, self._path, self._thing = request, route, path, thing
-        self._before = before
+        self._before: dict[str, Any] | None = None
         self._after: dict[str, Any] | None = None
         self._request_id = trace_id.get()  # the database's thread has none
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Reads what is to be replaced, which no other request to this path changes within the block."""
+        if self._route.method == "POST":
+            yield
+            return
+        async with self._thing.locks.setdefault(self._path, asyncio.Lock()):
+            self._before = await self._thing.before(self._request, self._route)
+            yield
 
     async def look(self) -> None:
         """Reads the thing as it is after a route that answers nothing."""
@@ -149,11 +165,12 @@ class Act:
 async def perform(request: Request[Any], route: Route, act: Act | None) -> Any:
     """What the route answers, recorded with what it has stored, or else now."""
     try:
-        answer = await route.run(request)
-        if request.records and not request.recorded and not isinstance(answer, Stream):
-            if act is not None and answer is None and route.method != "DELETE":
-                await act.look()
-            await request.write(lambda conn: answer)
+        async with act.alone() if act else nullcontext():
+            answer = await route.run(request)
+            if request.records and not request.recorded and not isinstance(answer, Stream):
+                if act and answer is None and route.method != "DELETE":
+                    await act.look()
+                await request.write(lambda conn: answer)
     except NotRecorded as error:
         log.error("%s %s: %s", route.method, route.path, error.message, exc_info=error.__cause__)
         raise

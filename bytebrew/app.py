@@ -216,8 +216,7 @@ class Endpoint:
             request.body = self._decode(route, raw, request.headers)
         act = None
         if route.method != "GET" and not route.streams and (engine.recorders or engine.observed("actor_acted")):
-            before = await self._thing.before(request, route)
-            act = actions.Act(request, route, scope["path"], self._thing, before)
+            act = actions.Act(request, route, scope["path"], self._thing)
             request.records += (act.record,)
         if route.stream_body:
             request.body = _Body(receive, request.headers, core.max_upload_bytes, STREAM_SECONDS)

@@ -1,5 +1,6 @@
 """The audit of changes: every change with its actor, before and after; refused logins; no secret in any row."""
 
+import asyncio
 import json
 import sqlite3
 import time
@@ -72,6 +73,14 @@ async def test_a_change_leaves_one_entry_that_says_who_did_what_to_what(served: 
             "subject": f"token:{token.id}",
         },
     }
+
+
+async def test_changes_that_race_follow_on_each_other(served: Served) -> None:
+    client = served[1]
+    racing = [client.patch("/api/v1/agents/test", json={"max_steps": n}) for n in range(1, 21)]
+    assert {answer.status_code for answer in await asyncio.gather(*racing)} == {200}
+    steps = [changed(entry)["max_steps"] for entry in reversed(await entries(client))]
+    assert [old for old, _ in steps] == [50, *(new for _, new in steps[:-1])]
 
 
 async def test_making_and_removing_tell_the_whole_thing(served: Served) -> None:
