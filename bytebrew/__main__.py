@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -216,8 +216,7 @@ def revoke_token(key: str) -> None:
 
 @contextmanager
 def _opened(engine: Engine) -> Iterator[sqlite3.Connection]:
-    engine.migrate()
-    with closing(connect(engine.db.path)) as conn:
+    with engine.migrated() as conn:
         conn.execute("begin immediate")
         yield conn
         conn.execute("commit")
@@ -366,8 +365,7 @@ def clear_away() -> None:
     The settings retention.* say what is due; the engine may run.
     """
     engine = _engine()
-    engine.migrate()
-    with closing(connect(engine.db.path)) as conn:
+    with engine.migrated() as conn:
         swept = retention.sweep(conn, engine.retention)
     click.echo(f"cleared away: {', '.join(f'{count} {what}' for what, count in swept.counts.items())}")
     click.echo(f"{engine.db.path} had {swept.before} bytes and has {swept.after}")

@@ -5,15 +5,15 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack, closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from typing import Any
 
 import anyio
 import msgspec
 from msgspec import Struct
 
-from bytebrew import byok, cors, logs, migrations, retention, settings
+from bytebrew import byok, cors, epoch, logs, migrations, retention, settings
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
@@ -22,7 +22,7 @@ from bytebrew.config_file import boot
 from bytebrew.confirmations import Confirmations
 from bytebrew.core_sections import SECTIONS
 from bytebrew.db import Database
-from bytebrew.errors import BootError, SettingsError
+from bytebrew.errors import BootError, SettingsError, StorageError
 from bytebrew.hookspecs import OBSERVING, Migration, Recorder, Sample
 from bytebrew.http import Http
 from bytebrew.journal import Journal
@@ -159,15 +159,19 @@ class Engine:
 
     async def __aenter__(self) -> "Engine":
         async with AsyncExitStack() as stack:
+            path = self.db.path
             lock = os.open(self.data_dir / "engine.lock", os.O_RDWR | os.O_CREAT, 0o600)
             stack.callback(os.close, lock)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise BootError(f"another engine runs on the data folder {self.data_dir}; stop it first") from error
-            self.migrate()
+            log_there = epoch.log_of(path).exists()
             stack.push_async_callback(self.http.aclose)
-            await stack.enter_async_context(self.db)
+            with self.migrated() as conn:  # until others are open, for the last one removes the log
+                self.journal.begin(epoch.begin(conn, path, log_there=log_there))
+                await stack.enter_async_context(self.db)
+            stack.push_async_callback(self._record_end)
             if token := self.settings.core.bootstrap_admin_token:
                 await self._bootstrap(token)
             if self.settings.core.config is not None:
@@ -202,17 +206,26 @@ class Engine:
         self.journal.close_open_ends()
         await self.runner.drain(seconds)
 
-    def migrate(self) -> None:
-        """Brings the tables of the core and of every plugin up to date."""
+    @contextmanager
+    def migrated(self) -> Iterator[sqlite3.Connection]:
+        """A connection to the database, with the tables of the core and of every plugin up to date."""
         if not (path := self.db.path).exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        try:
-            with closing(connect(path)) as conn:
+        with ExitStack() as stack:
+            try:
+                conn = stack.enter_context(epoch.log_kept(path))
                 migrations.migrate(conn, "core", migrations.CORE)
                 for name, steps in self._migrations.items():
                     migrations.migrate(conn, name, steps)
-        except sqlite3.Error as error:
-            raise BootError(f"{path} cannot be opened: {error}") from error
+            except sqlite3.Error as error:
+                raise BootError(f"{path} cannot be opened: {error}") from error
+            yield conn
+
+    async def _record_end(self) -> None:
+        try:
+            await self.db.write(epoch.end)
+        except StorageError as error:
+            log.warning("the end of the engine is not recorded: %s", error)
 
     async def follow_options(self) -> None:
         """Puts into effect what the stored settings say now."""

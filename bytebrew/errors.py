@@ -99,6 +99,12 @@ class Gone(EngineError):
     code = "gone"
 
 
+class HistoryChanged(Gone):
+    """The cursor is of events that the database does not have, or no longer has."""
+
+    code = "history_changed"
+
+
 class PayloadTooLarge(EngineError):
     """The body is over its limit."""
 

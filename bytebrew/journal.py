@@ -22,6 +22,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 INSERT = "insert into events (session_id, n, type, data) values"
 _INSERTS = {size: f"{INSERT} {', '.join(['(?, ?, ?, ?)'] * size)}" for size in (64, 8, 1)}
+_FRAME = b"id: %d\nevent: %s\ndata: %s\n\n"
 HEARTBEAT_SECONDS = 15.0
 TAIL_EVENTS = 16
 TAIL_BYTES = 128 * 1024
@@ -60,6 +61,7 @@ class Log:
     __slots__ = (
         "__weakref__",
         "_bytes",
+        "_form",
         "_frames",
         "_loaded",
         "_loading",
@@ -71,8 +73,9 @@ class Log:
         "session_id",
     )
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, form: bytes = _FRAME) -> None:
         self.session_id = session_id
+        self._form = form
         self.last = 0
         self.committed = 0
         self.error: Exception | None = None
@@ -97,7 +100,7 @@ class Log:
         """The event's row, under the next number."""
         data = _encode(event)
         self.last += 1
-        framed = frame(self.last, event.name, data)
+        framed = frame(self.last, event.name, data, self._form)
         self._frames.append(framed)
         self._bytes += len(framed)
         return (self.session_id, self.last, event.name, data)
@@ -160,13 +163,20 @@ class Journal:
         self._writers: dict[str, Log] = {}
         self._taken: dict[str, tuple[Log, int]] = {}
         self._closing = False
+        self.epoch = 1
+        self._form = _FRAME
         db.source(self)
+
+    def begin(self, epoch: int) -> None:
+        """Marks the ids of all events with the epoch of the history; those of the first are plain numbers."""
+        self.epoch = epoch
+        self._form = _FRAME if epoch == 1 else _FRAME.replace(b"id: ", b"id: %d:" % epoch)
 
     async def log(self, session_id: str, *, new: bool = False) -> Log:
         """The session's log; hold on to it for as long as you append or follow. A `new` session has no events yet."""
         log = self._logs.get(session_id)
         if log is None or log.error is not None:
-            log = self._logs[session_id] = Log(session_id)
+            log = self._logs[session_id] = Log(session_id, self._form)
         await log.load(self._db, new)
         return log
 
@@ -254,7 +264,7 @@ class Journal:
                     rows = await self._db.read(read_events, log.session_id, at, reached)
                     if not rows:
                         raise NotFound("The session was deleted")
-                    chunk = b"".join([frame(n, name, data) for n, name, data in rows])
+                    chunk = b"".join([frame(n, name, data, self._form) for n, name, data in rows])
                     reached = rows[-1][0]
                 at = reached
                 yield chunk
@@ -332,6 +342,6 @@ def pack(conn: sqlite3.Connection, session_id: str, first: int, last: int) -> in
     return len(found)
 
 
-def frame(number: int, event: str, data: bytes) -> bytes:
+def frame(number: int, event: str, data: bytes, form: bytes = _FRAME) -> bytes:
     """The bytes of one event; `data` is JSON on one line."""
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, event.encode(), data)
+    return form % (number, event.encode(), data)

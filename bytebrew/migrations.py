@@ -305,7 +305,16 @@ create index usage_turn on usage (turn_id);
 create index idempotency_turn on idempotency (turn_id) where turn_id is not null;
 """
 
-CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS), (4, _INDEXES), (5, _SUMS))
+_HISTORY = """
+create table history (
+  one integer primary key check (one = 1),
+  epoch integer not null,
+  clean integer not null
+) strict;
+insert into history values (1, 1, 1);
+"""
+
+CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS), (4, _INDEXES), (5, _SUMS), (6, _HISTORY))
 
 
 def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:

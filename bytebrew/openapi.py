@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from bytebrew import errors, events, page
 from bytebrew.api import Parameter, Reply, Request, Route
+from bytebrew.cursor import EventId
 
 _IN_PATH = re.compile(r"\{(\w+)(?::\w+)?\}")  # as Starlette writes them, with a converter or without
 _NO_NAME = re.compile(r"\W+")
@@ -27,8 +28,7 @@ EVENTS: tuple[type[events.Event], ...] = (
 )
 _TEXT = {"type": "string"}
 _KEY = Parameter("the same key gives the same answer for a day", Annotated[str, Meta(min_length=1, max_length=255)])
-_NUMBER = Annotated[int, Meta(ge=0, lt=10**15)]
-_FOLLOWS = Parameter("the number of the last event that was seen; it counts before `after`", _NUMBER)
+_FOLLOWS = Parameter("the id of the last event that was seen; it counts before `after`", EventId)
 _REFUSALS: dict[int, tuple[str, str]] = {
     kind.status: (kind.__name__, (kind.__doc__ or "").partition("\n")[0])
     for kind in (

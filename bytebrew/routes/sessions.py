@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 
 from bytebrew.api import Moment, Parameter, Reply, Request, Route, Stream, moment, positive
 from bytebrew.auth import Actor
+from bytebrew.cursor import Cursor, EventId, Number, event_cursor
 from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.journal import OpenStretch, last_number, read_events
 from bytebrew.messages import Usage
@@ -20,7 +21,6 @@ CANCEL_SECONDS = 5.0
 """How long to wait for the end of a cancelled turn: a tool may not let go."""
 NEWEST = 1000
 """Messages that a session's own answer carries; `/messages` pages through all of them."""
-Number = Annotated[int, Meta(ge=0, lt=10**15)]
 
 
 class SessionPage(Struct, frozen=True, kw_only=True):
@@ -57,10 +57,15 @@ class EventEntry(Struct, frozen=True):
 
 
 class EventPage(Struct, frozen=True, kw_only=True):
-    """A page of events; `last` is the number of the session's newest, so there are more while the page ends before."""
+    """A page of events; `last` is the number of the session's newest, so there are more while the page ends before.
+
+    `epoch` is that of the history, and `next` is the `after` of the page behind.
+    """
 
     events: list[EventEntry]
     last: int
+    epoch: int
+    next: str
 
 
 async def list_sessions(request: Request[None]) -> SessionPage:
@@ -102,6 +107,7 @@ async def get_session(request: Request[None]) -> SessionDetail:
 
 def _messages(conn: sqlite3.Connection, session_id: str, actor: Actor, after: int, limit: int) -> list[messages.Entry]:
     sessions.check_owner(actor, sessions.owner(conn, session_id), session_id)
+    Cursor(1, after).check(1, messages.last_number(conn, session_id))
     return messages.entries(conn, session_id, after, limit)
 
 
@@ -138,10 +144,13 @@ async def cancel_turn(request: Request[None]) -> None:
         await request.engine.runner.cancel(session_id)
 
 
-def _events(conn: sqlite3.Connection, session_id: str, after: int, limit: int) -> EventPage:
+def _events(conn: sqlite3.Connection, session_id: str, epoch: int, cursor: Cursor, limit: int) -> EventPage:
     last = last_number(conn, session_id)
-    rows = read_events(conn, session_id, after, last, limit)
-    return EventPage(events=[EventEntry(n, name, Raw(data)) for n, name, data in rows], last=last)
+    cursor.check(epoch, last)
+    rows = read_events(conn, session_id, cursor.number, last, limit)
+    events = [EventEntry(n, name, Raw(data)) for n, name, data in rows]
+    behind = Cursor(epoch, events[-1].id if events else last)
+    return EventPage(events=events, last=last, epoch=epoch, next=str(behind))
 
 
 async def follow_events(request: Request[None]) -> Stream | Reply:
@@ -154,13 +163,14 @@ async def follow_events(request: Request[None]) -> Stream | Reply:
 
 async def follow(request: Request[None], session_id: str) -> Stream | Reply:
     """The events of a session that the caller may see, in the form that the request asks for."""
-    engine = request.engine
-    after = _number(request.headers, "last-event-id", _number(request.query, "after", 0))
+    engine, cursor = request.engine, event_cursor(request.headers, request.query)
     if request.query.get("follow", "true").lower() in ("false", "0", "no"):
         limit = positive(request.query.get("limit"), 500, 500)
-        return Reply(body=await engine.db.read(_events, session_id, after, limit))
+        return Reply(body=await engine.db.read(_events, session_id, engine.journal.epoch, cursor, limit))
     log = await engine.journal.log(session_id)
-    return Stream(frames=engine.journal.follow(log, OpenStretch(after + 1)), headers={"x-session-id": session_id})
+    cursor.check(engine.journal.epoch, log.committed)
+    frames = engine.journal.follow(log, OpenStretch(cursor.number + 1))
+    return Stream(frames=frames, headers={"x-session-id": session_id})
 
 
 def _number(source: Mapping[str, str], name: str, default: int) -> int:
@@ -224,6 +234,7 @@ ROUTES = (
             "limit": Parameter("rows, 1000 at most", int | str),
         },
         answer=list[messages.Entry],
+        also={410: None},
     ),
     Route(
         method="GET",
@@ -232,12 +243,13 @@ ROUTES = (
         run=follow_events,
         summary="Follow a session's events",
         query={
-            "after": Parameter("the number of the last event before", Number),
+            "after": Parameter("the id of the last event before, 0 for the start", EventId),
             "follow": Parameter("false for a JSON page", bool | str),
             "limit": Parameter("rows of a page, 500 at most", int | str),
         },
         streams=True,
         answer=EventPage,
+        also={410: None},
     ),
     Route(
         method="POST",

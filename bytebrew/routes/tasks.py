@@ -11,9 +11,10 @@ from msgspec.structs import asdict
 from bytebrew.access import check_schema
 from bytebrew.api import Parameter, Reply, Request, Route, Stream, positive
 from bytebrew.config import NewTask, Priority, Task, TaskPatch, TaskStatus
+from bytebrew.cursor import EventId
 from bytebrew.errors import Conflict, Detail, InvalidRequest
 from bytebrew.routes.approvals import Answer, Answered, answer_question
-from bytebrew.routes.sessions import EventPage, Number, follow
+from bytebrew.routes.sessions import EventPage, follow
 from bytebrew.store import confirmations, tasks
 from bytebrew.store.tasks import Filter
 
@@ -182,7 +183,7 @@ _LIST: Mapping[str, str | Parameter] = {
     "per_page": Parameter("rows, 500 at most", int | str),
 }
 _EVENTS = {
-    "after": Parameter("the number of the last event before", Number),
+    "after": Parameter("the id of the last event before, 0 for the start", EventId),
     "follow": Parameter("false for a JSON page", bool | str),
     "limit": Parameter("rows of a page, 500 at most", int | str),
 }
@@ -210,6 +211,7 @@ def _route(
         aliases={"agent_name": "agent"} if body in (NewTask, TaskPatch) else {},
         query=query,
         streams=run is follow_task,
+        also={410: None} if run is follow_task else {},
         idempotent=run is create_task,
     )
 

@@ -72,6 +72,12 @@ def append(conn: sqlite3.Connection, session_id: str, turn_id: str, new: Sequenc
     )
 
 
+def last_number(conn: sqlite3.Connection, session_id: str) -> int:
+    """The number of the session's newest message, 0 where there is none."""
+    row = conn.execute("select max(n) from messages where session_id = ?", (session_id,)).fetchone()
+    return row[0] or 0
+
+
 def entries(conn: sqlite3.Connection, session_id: str, after: int = 0, limit: int = -1) -> list[Entry]:
     """The session's messages, oldest first, from the one after a number."""
     sql = "select n, body, created_at from messages where session_id = ? and n > ? order by n limit ?"

@@ -11,16 +11,16 @@ import httpx
 
 
 async def turn(
-    client: httpx.AsyncClient, schema: str, message: str, session_id: str | None, last: int
-) -> tuple[str | None, int]:
-    """Sends one message and prints the answer as it comes; the session's id and the number of its last event."""
+    client: httpx.AsyncClient, schema: str, message: str, session_id: str | None, last: str
+) -> tuple[str | None, str]:
+    """Sends one message and prints the answer as it comes; the session's id and the id of its last event."""
     chat = f"/api/v1/schemas/{schema}/chat"
     body = {"message": message} | ({"session_id": session_id} if session_id else {})
     key = str(uuid.uuid4())  # a message that may not have arrived is sent again and counts once
     begun = False
     while True:
         if begun:
-            url, resume = f"/api/v1/sessions/{session_id}/events", {"Last-Event-ID": str(last)}
+            url, resume = f"/api/v1/sessions/{session_id}/events", {"Last-Event-ID": last}
             request = client.build_request("GET", url, headers=resume)
         else:
             request = client.build_request("POST", chat, json=body, headers={"Idempotency-Key": key})
@@ -30,8 +30,7 @@ async def turn(
                 await response.aread()
                 raise SystemExit(response.json()["message"])
             begun, session_id = True, response.headers["x-session-id"]
-            async for number, event, data in events(response):
-                last = number
+            async for last, event, data in events(response):
                 show(event, data)
                 if event in ("done", "error"):
                     await response.aclose()
@@ -41,15 +40,15 @@ async def turn(
         await asyncio.sleep(1)
 
 
-async def events(response: httpx.Response) -> AsyncIterator[tuple[int, str, dict[str, Any]]]:
-    """Number, type and data of each event of a stream; comments are left out."""
+async def events(response: httpx.Response) -> AsyncIterator[tuple[str, str, dict[str, Any]]]:
+    """Id, type and data of each event of a stream; comments are left out."""
     rest = b""
     async for chunk in response.aiter_bytes():
         *frames, rest = (rest + chunk).split(b"\n\n")
         for frame in frames:
             if not frame.startswith(b":"):
                 fields = dict(line.split(b": ", 1) for line in frame.split(b"\n"))
-                yield int(fields.get(b"id", b"0")), fields[b"event"].decode(), json.loads(fields[b"data"])
+                yield fields.get(b"id", b"0").decode(), fields[b"event"].decode(), json.loads(fields[b"data"])
 
 
 def show(event: str, data: dict[str, Any]) -> None:
@@ -69,7 +68,7 @@ async def main() -> None:
     if len(sys.argv) != 4:
         raise SystemExit(main.__doc__)
     url, token, schema = sys.argv[1:]
-    session_id, last = None, 0
+    session_id, last = None, "0"
     async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client:
         for line in sys.stdin:
             if message := line.strip():

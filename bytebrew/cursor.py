@@ -1,0 +1,43 @@
+"""Where a client goes on in a session: the number of the last event that it has seen, and of which history."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta
+
+from bytebrew.errors import Detail, HistoryChanged, InvalidRequest
+
+Number = Annotated[int, Meta(ge=0, lt=10**15)]
+EventId = Annotated[str, Meta(pattern=r"^([0-9]{1,15}:)?[0-9]{1,15}\Z")]
+_ID = re.compile(r"(?:([0-9]{1,15}):)?([0-9]{1,15})")
+
+
+class Cursor(NamedTuple):
+    """An event's number, after which to go on, and the epoch of the history that it is of; 0 is before the first."""
+
+    epoch: int
+    number: int
+
+    def check(self, epoch: int, last: int) -> None:
+        """Raises HistoryChanged unless the session, whose newest number is `last`, has what was seen."""
+        if self.number and (self.epoch != epoch or self.number > last):
+            raise HistoryChanged(
+                f"There is no {self} in this session; if it was seen, the database was restored or has lost its newest"
+                " part since: read again from the start, with after=0"
+            )
+
+    def __str__(self) -> str:
+        return str(self.number) if self.epoch == 1 else f"{self.epoch}:{self.number}"
+
+
+def event_cursor(headers: Mapping[str, str], query: Mapping[str, str]) -> Cursor:
+    """The cursor of a request, `Last-Event-ID` before `after`, each as the id of an event."""
+    for source, name in ((headers, "last-event-id"), (query, "after")):
+        if (text := source.get(name)) is not None:
+            if (found := _ID.fullmatch(text)) is None:
+                raise InvalidRequest(
+                    f"{name} is the id of an event, such as 17", details=[Detail(f"$.{name}", "no id of an event")]
+                )
+            return Cursor(int(found[1] or 1), int(found[2]))
+    return Cursor(1, 0)

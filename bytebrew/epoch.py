@@ -1,0 +1,57 @@
+"""The epoch of the history, part of each event's id: a new one begins where the file may lack what clients have seen.
+
+SQLite commits to a log beside the file, and removes it as the last connection closes. `clean` is 0, in the file itself,
+while an engine runs: a file that says so without a log beside it has lost what was in that.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from bytebrew.db import connect
+
+log = logging.getLogger(__name__)
+
+
+def log_of(path: Path) -> Path:
+    """The log beside a database, which is found by the database's own name and not by that of a link."""
+    real = path.resolve()
+    return real.with_name(f"{real.name}-wal")
+
+
+@contextmanager
+def log_kept(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that leaves the log where it is, with nothing in it that the file lacks.
+
+    SQLite's last connection removes the log unless it may only read.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True)) as last, closing(connect(path)) as conn:
+        last.execute("select count(*) from sqlite_master").fetchall()  # opens the log
+        yield conn
+        conn.execute("pragma wal_checkpoint(passive)").fetchall()
+
+
+def begin(conn: sqlite3.Connection, path: Path, *, log_there: bool) -> int:
+    """The epoch of an engine that boots, a new one where what was committed last is lost with the log.
+
+    `log_there` says whether there was a log before the first connection opened.
+    """
+    epoch, clean = conn.execute("select epoch, clean from history").fetchone()
+    if not clean and not log_there:
+        epoch += 1
+        log.error(
+            "%s was not closed by its engine, and %s is missing: what was committed last may be lost. The history "
+            "epoch is now %d, and cursors from before are refused",
+            *(path, log_of(path).name, epoch),
+        )
+    conn.execute("update history set epoch = ?, clean = 0", (epoch,))
+    conn.execute("pragma wal_checkpoint(full)").fetchall()
+    return int(epoch)
+
+
+def end(conn: sqlite3.Connection) -> None:
+    """Records that the engine ends by itself, as the last that it writes."""
+    conn.execute("update history set clean = 1")
