@@ -1,6 +1,5 @@
 """The composition root: settings, plugins, registries, database and runner, wired and nothing more."""
 
-import fcntl
 import logging
 import os
 import sqlite3
@@ -13,7 +12,7 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from bytebrew import byok, cors, epoch, logs, migrations, retention, settings
+from bytebrew import byok, cors, epoch, lock, logs, migrations, retention, settings
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
@@ -160,12 +159,7 @@ class Engine:
     async def __aenter__(self) -> "Engine":
         async with AsyncExitStack() as stack:
             path = self.db.path
-            lock = os.open(self.data_dir / "engine.lock", os.O_RDWR | os.O_CREAT, 0o600)
-            stack.callback(os.close, lock)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise BootError(f"another engine runs on the data folder {self.data_dir}; stop it first") from error
+            stack.enter_context(lock.held(self.data_dir, path))
             log_there = epoch.log_of(path).exists()
             stack.push_async_callback(self.http.aclose)
             with self.migrated() as conn:  # until others are open, for the last one removes the log
