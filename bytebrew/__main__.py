@@ -15,7 +15,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from bytebrew import config_file, db, logs, remote, retention, server, settings
+from bytebrew import backup as copies
+from bytebrew import config_file, logs, remote, retention, server, settings
 from bytebrew.checking import parse
 from bytebrew.config_file import lines
 from bytebrew.doctor import examine
@@ -354,8 +355,27 @@ def backup(file: Path) -> None:
     keep a copy of both beside it.
     """
     data = _core().data_dir
-    db.backup(data / "bytebrew.db", file)
+    copies.backup(data / "bytebrew.db", file)
     click.echo(f"wrote {file}; keep a copy of {data / 'keys'} and {data / 'files'} beside it", err=True)
+
+
+@cli.command()
+@_FILE
+@click.pass_obj
+def restore(plugins: Plugins, file: Path) -> None:
+    """Put a copy of FILE, a backup, in the place of the database; no engine may run.
+
+    The database that was there is kept beside it. Clients that followed events of it have to read again from the start.
+    """
+    data = _core().data_dir
+    done = copies.restore(file, data, plugins)
+    if done.torn:
+        click.echo(f"warning: {file} was copied without the log beside it, so what was newest is missing", err=True)
+    newest = f", the newest of {done.newest}" if done.newest else ""
+    click.echo(f"restored {file} with {_counted(done.sessions, 'sessions')}{newest}; its history epoch is {done.epoch}")
+    if done.kept:
+        click.echo(f"the database that was there is {done.kept} now")
+    click.echo(f"put copies of {data / 'keys'} and {data / 'files'} in place too; then run bytebrew doctor", err=True)
 
 
 @cli.command("gc")

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import cache, partial
 from itertools import groupby
 from operator import itemgetter
@@ -305,24 +305,6 @@ def _json_fields(kind: type[Struct]) -> tuple[str, ...]:
         for field in msgspec.structs.fields(kind)
         if any(get_origin(part) in (tuple, list, dict) for part in (field.type, *get_args(field.type)))
     )
-
-
-def backup(source: Path, target: Path) -> None:
-    """Copies a database that may be in use to a new file of its own; BootError where that cannot be."""
-    if not source.exists():
-        raise BootError(f"there is no database at {source}; set BYTEBREW_DATA_DIR to the engine's data folder")
-    try:
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except OSError as error:
-        words = "it is there already; choose another name" if isinstance(error, FileExistsError) else error.strerror
-        raise BootError(f"cannot write the backup {target}: {words}") from error
-    try:
-        with closing(sqlite3.connect(source, timeout=60)) as from_, closing(sqlite3.connect(target)) as to:
-            from_.backup(to)
-            to.execute("pragma journal_mode = delete")  # one file, without a log beside it
-    except sqlite3.Error as error:
-        target.unlink(missing_ok=True)
-        raise BootError(f"cannot back up {source} to {target}: {error}") from error
 
 
 async def _open(path: Path, synchronous: str, *, read_only: bool = False) -> _Connection:

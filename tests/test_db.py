@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from bytebrew.db import GATHER_SECONDS, Database, Rows, backup
+from bytebrew.backup import backup
+from bytebrew.db import GATHER_SECONDS, Database, Rows
 from bytebrew.errors import BootError
 from bytebrew.pragmas import connect
 

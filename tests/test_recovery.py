@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bytebrew.db import backup
+from bytebrew.backup import backup
 from bytebrew.engine import Engine
 from bytebrew.recovery import MOST_RESUMES
 from bytebrew.runner import Turn
