@@ -9,13 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    "errors settings messages events notation sse config logs breaker catalog options wording deadline",
+    "errors settings messages events notation sse config logs breaker catalog options wording deadline cursor lock",
     "hookspecs sections variables providers tools auth jwt secrets http api actions",
-    "db pragmas storage_faults migrations journal store",
+    "db pragmas storage_faults migrations journal epoch store",
     "plugins turn runner tasks config_file checking core_sections dialects documents history confirmations recovery "
     "results spawning retention",
     "access openapi page routes byok cors idempotency transports",
-    "engine app __main__ testing conformance trial server connections doctor remote",
+    "engine app __main__ testing conformance trial server connections doctor remote backup",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 THIRD_PARTY = {
