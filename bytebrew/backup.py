@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from bytebrew.epoch import log_kept, log_of
+from bytebrew.epoch import log_kept, log_of, uri_to_read
 from bytebrew.errors import BootError
 from bytebrew.lock import held
 from bytebrew.migrations import CORE, migrate
@@ -22,7 +22,7 @@ def backup(source: Path, target: Path) -> None:
         raise BootError(f"there is no database at {source}; set BYTEBREW_DATA_DIR to the engine's data folder")
     _make(target, "the backup")
     try:
-        _copy(source, target)
+        _copy(source, uri_to_read(source), target)
     except sqlite3.Error as error:
         target.unlink(missing_ok=True)
         raise BootError(f"cannot back up {source} to {target}: {error}") from error
@@ -58,7 +58,8 @@ def restore(source: Path, folder: Path, plugins: Plugins) -> Restored:
         new.unlink(missing_ok=True)  # of a restore that was killed
         _make(new, "the copy")
         try:
-            torn = _copy(source, new)
+            still = "" if log_of(source).exists() else "&immutable=1"  # its folder may be one to read only
+            torn = _copy(source, f"{source.absolute().as_uri()}?mode=ro{still}", new)
             _check(new, known)
             epoch, sessions, newest = _begin(new, _epoch(path))
             _sync(new)
@@ -80,13 +81,9 @@ def _make(path: Path, what: str) -> None:
         raise BootError(f"cannot write {what} {path}: {words}") from error
 
 
-def _copy(source: Path, target: Path) -> bool:
-    """Copies all that is committed into an empty file, which counts as closed; whether the source has lost its log.
-
-    A connection that may only read leaves the log of an engine that was killed for the next boot to see.
-    """
+def _copy(source: Path, uri: str, target: Path) -> bool:
+    """Copies all that is committed into an empty file, which counts as closed; whether the source has lost its log."""
     log_there = log_of(source).exists()
-    uri = f"{source.absolute().as_uri()}?mode=ro" + ("" if log_there else "&immutable=1")
     with (
         closing(sqlite3.connect(uri, timeout=60, uri=True)) as from_,
         closing(sqlite3.connect(target, isolation_level=None)) as to,

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from bytebrew.epoch import uri_to_read
 from bytebrew.errors import BootError, EngineError
 from bytebrew.plugins import Plugins
 from bytebrew.secrets import Secrets
@@ -79,7 +80,7 @@ def _database(data: Path) -> Iterator[Finding]:
         yield Finding("database", True, f"{path} is not there yet; `bytebrew serve` makes it")
         return
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as conn:
+        with closing(sqlite3.connect(uri_to_read(path), uri=True, timeout=60)) as conn:
             faults = [row[0] for row in conn.execute("pragma integrity_check")]
             orphans = conn.execute("pragma foreign_key_check").fetchall()
             sealed = [row[0] for row in conn.execute("select sealed_key from models where length(sealed_key) > 0")]

@@ -163,8 +163,8 @@ class Engine:
             log_there = epoch.log_of(path).exists()
             stack.push_async_callback(self.http.aclose)
             with self.migrated() as conn:  # until others are open, for the last one removes the log
-                self.journal.begin(epoch.begin(conn, path, log_there=log_there))
                 await stack.enter_async_context(self.db)
+                self.journal.begin(epoch.begin(conn, path, log_there=log_there))
             stack.push_async_callback(self._record_end)
             if token := self.settings.core.bootstrap_admin_token:
                 await self._bootstrap(token)

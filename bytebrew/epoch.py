@@ -21,14 +21,21 @@ def log_of(path: Path) -> Path:
     return real.with_name(f"{real.name}-wal")
 
 
+def uri_to_read(path: Path) -> str:
+    """An address for `sqlite3.connect` whose use leaves a log that is there, and leaves none where there was none.
+
+    The last connection to close removes the log, unless it may only read.
+    """
+    return f"{path.absolute().as_uri()}?mode={'ro' if log_of(path).exists() else 'rw'}"
+
+
 @contextmanager
 def log_kept(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that leaves the log where it is, with nothing in it that the file lacks.
+    """A connection to read and write that leaves a log where there was one, with nothing in it that the file lacks.
 
-    SQLite's last connection removes the log unless it may only read.
+    So the next boot sees what an engine that was killed has left, whatever command has run since.
     """
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True)) as last, closing(connect(path)) as conn:
+    with closing(sqlite3.connect(uri_to_read(path), uri=True)) as last, closing(connect(path)) as conn:
         last.execute("select count(*) from sqlite_master").fetchall()  # opens the log
         yield conn
         conn.execute("pragma wal_checkpoint(passive)").fetchall()

@@ -54,9 +54,14 @@ def killed(data: Path) -> tuple[str, list[str]]:
     return session_id, ids + more
 
 
-def test_a_log_that_is_missing_after_a_kill_begins_another_epoch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["", "token create x --scope chat", "backup {copy}", "doctor", "gc"])
+def test_a_log_that_is_missing_after_a_kill_begins_another_epoch(command: str, tmp_path: Path) -> None:
+    copy, tmp_path = tmp_path / "copy.db", tmp_path / "data"
     session_id, ids = killed(tmp_path)
     (tmp_path / "bytebrew.db-wal").unlink()
+    if command:
+        done = run(*command.format(copy=copy).split(), settings={"BYTEBREW_DATA_DIR": str(tmp_path)})
+        assert done.returncode == 0, done.stderr
     with serving(tmp_path) as engine:
         assert resumed(engine, session_id, ids[-1]) == (410, "history_changed")
         _, again = say(engine, session_id)
