@@ -55,7 +55,7 @@ def begin(conn: sqlite3.Connection, path: Path, *, log_there: bool) -> int:
             *(path, log_of(path).name, epoch),
         )
     conn.execute("update history set epoch = ?, clean = 0", (epoch,))
-    conn.execute("pragma wal_checkpoint(full)").fetchall()
+    conn.execute("pragma wal_checkpoint(passive)").fetchall()
     return int(epoch)
 
 
