@@ -24,7 +24,6 @@ from bytebrew.documents import InvalidConfig, contents
 from bytebrew.engine import Engine
 from bytebrew.errors import BootError, EngineError, SettingsError
 from bytebrew.plugins import Plugins
-from bytebrew.pragmas import connect
 from bytebrew.settings import Core
 from bytebrew.store import schemas, tokens
 

@@ -27,7 +27,6 @@ from bytebrew.http import Http
 from bytebrew.journal import Journal
 from bytebrew.options import Option, Options
 from bytebrew.plugins import CORE, Plugins, Registry, place
-from bytebrew.pragmas import connect
 from bytebrew.providers import Models, Price, Provider
 from bytebrew.recovery import recover
 from bytebrew.results import ReadResult

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from bytebrew.db import connect
+from bytebrew.pragmas import connect
 
 log = logging.getLogger(__name__)
 
