@@ -230,7 +230,7 @@ def register_routes(register, engine):
         for one in [engine.db._writer] if request.path["what"] == "writer" else engine.db._readers:
             one.run = gone
 
-    register(Route(method="POST", path="/lose/{what}", scope=None, run=lose, summary="Lose a thread"))
+    register(Route(method="GET", path="/lose/{what}", scope=None, run=lose, summary="Lose a thread"))
 '''
 
 
@@ -252,7 +252,7 @@ async def test_a_lost_thread_ends_the_process_in_words_and_a_start_recovers(what
     headers = {"Authorization": f"Bearer {ADMIN}"}
     async with httpx.AsyncClient(base_url=process.url, headers=headers, timeout=10) as client:
         assert (await client.post("/api/v1/agents", json={"name": "kept"})).status_code == 201
-        assert (await client.post(f"/lose/{what}")).status_code == 204
+        assert (await client.get(f"/lose/{what}")).status_code == 204
         for _ in range(20):  # one of them meets the lost thread
             try:
                 await client.post("/api/v1/agents", json={"name": new_uuid()})
