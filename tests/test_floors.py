@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = (
     "errors settings messages events notation sse config logs breaker catalog options wording deadline cursor lock",
-    "hookspecs sections variables providers tools auth jwt secrets http api actions",
-    "db pragmas storage_faults migrations journal epoch store",
+    "hookspecs sections variables providers tools auth jwt secrets http api actions storage_faults",
+    "db pragmas migrations journal epoch store",
     "plugins turn runner tasks config_file checking core_sections dialects documents history confirmations recovery "
     "results spawning retention",
     "access openapi page routes byok cors idempotency transports",
