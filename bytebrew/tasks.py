@@ -14,7 +14,7 @@ from bytebrew.api import Record, unrecorded
 from bytebrew.auth import Actor
 from bytebrew.config import NewTask, Task, TaskPatch, TaskSource, TaskStatus
 from bytebrew.errors import Draining, EngineError, StorageError
-from bytebrew.notation import now, parse_time, rfc3339
+from bytebrew.notation import parse_time, rfc3339
 from bytebrew.runner import Turn
 from bytebrew.store import schemas, sessions, tasks, turns
 from bytebrew.store.tasks import Claim
@@ -39,6 +39,8 @@ PASSING = frozenset(
 """The failures of a turn after which another attempt may go better."""
 BACKOFF = 10.0
 """Seconds before the second attempt, on average; twice as many before each further one, up to an hour."""
+LOOK = 60.0
+"""Seconds after which the workers look at the clock again at most: it may have been set."""
 
 
 class Tasks:
@@ -172,16 +174,15 @@ class Tasks:
         """Takes as many tasks as there are free workers; the seconds after which another may be due."""
         core, db = self._engine.settings.core, self._engine.db
         while sum(turn is None or not turn.holds for turn in self._running.values()) < core.task_workers:
-            looked = now()
             claim = await db.write(tasks.claim, core.tasks_per_agent)
             if claim is None:
-                moment = await db.read(tasks.next_moment, looked)
-                until = (parse_time(moment) - datetime.now(UTC)).total_seconds() if moment else 3600.0
-                return max(0.05, min(until, 3600.0))
+                moment = await db.read(tasks.next_moment)
+                until = (parse_time(moment) - datetime.now(UTC)).total_seconds() if moment else LOOK
+                return max(0.05, min(until, LOOK))
             self._running[claim.turn_id] = None
             assert self._group is not None
             self._group.start_soon(self._attend, claim, True)
-        return 3600.0
+        return LOOK
 
     async def _attend(self, claim: Claim, begin: bool) -> None:
         """Sees an attempt to its recorded end; what a stopping engine leaves goes on at the next start."""

@@ -1,6 +1,7 @@
 """Tasks: work that an agent does without anybody waiting for it."""
 
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from bytebrew.auth import Actor
 from bytebrew.config import NewTask, Task, TaskPatch, TaskSource, TaskStatus
 from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
-from bytebrew.notation import new_id, new_uuid, now
+from bytebrew.notation import new_id, new_uuid, now, rfc3339
 from bytebrew.store import schemas, sessions
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
@@ -44,8 +45,11 @@ _SELECT = f"""select t.id, t.title, t.description, t.agent, t.agent as agent_nam
   t.attempts, t.created_at, t.approved_at, t.started_at, t.completed_at, t.owner, t.turn_id from tasks t"""
 _OPEN = "t.status in ('draft', 'pending', 'approved', 'in_progress')"
 """The condition of the index tasks_open."""
-_FREE = """not exists (select 1 from json_each(t.blocked_by) b left join tasks d on d.id = b.value
-  where d.status is not 'completed')"""
+_READY = """t.status in ('pending', 'approved') and t.mode = 'background' and t.blockers = 0
+  and t.not_before is null"""
+"""The condition of the index tasks_ready; triggers keep in `blockers` how many of a task's are not completed."""
+LONGEST_BACKOFF = 5400.0
+"""Seconds between two attempts at most; a later moment is of a clock that was wrong."""
 
 
 def create(
@@ -190,7 +194,7 @@ def of_session(conn: sqlite3.Connection, session_id: str) -> list[Task]:
 def ready(conn: sqlite3.Connection, session_id: str) -> list[Task]:
     """Those of a session that wait and whose blockers have all been completed, the most urgent first."""
     sql = f"""{_SELECT} where (t.session_id = ?1 or t.made_in = ?1) and t.status in ('pending', 'approved')
-      and {_FREE} order by t.priority desc, t.seq"""
+      and t.blockers = 0 order by t.priority desc, t.seq"""
     return [struct_of(row, Task) for row in conn.execute(sql, (session_id,))]
 
 
@@ -199,14 +203,22 @@ def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
 
     A step of priority counts as much as ten minutes of waiting. A task that asks a person does not count as running.
     """
-    moment = now()
+    present = datetime.now(UTC)
+    moment, latest = rfc3339(present), rfc3339(present + timedelta(seconds=LONGEST_BACKOFF))
+    due = "update tasks set not_before = null where status in ('pending', 'approved') and mode = 'background' and"
+    conn.execute(f"{due} not_before <= ?", (moment,))
+    conn.execute(f"{due} not_before > ?", (latest,))
     row = conn.execute(
-        f"""select t.id from tasks t where t.status in ('pending', 'approved') and t.mode = 'background'
-        and (t.not_before is null or t.not_before <= ?1) and {_FREE}
-        and (?2 = 0 or t.agent not in (select r.agent from tasks r where r.status = 'in_progress'
-          and r.turn_id is not null and not {_ASKING.format("r")} group by r.agent having count(*) >= ?2))
-        order by julianday(t.created_at) - t.priority / 144.0, t.seq limit 1""",
-        (moment, per_agent),
+        f"""with recursive agents (name) as (
+          select min(t.agent) from tasks t where {_READY}
+          union all select (select min(t.agent) from tasks t where {_READY} and t.agent > agents.name) from agents
+          where name is not null)
+        select n.id from agents join tasks n on n.seq = (select t.seq from tasks t where {_READY}
+          and t.agent = agents.name order by julianday(t.created_at) - t.priority / 144.0, t.seq limit 1)
+        where ?1 = 0 or ?1 > (select count(*) from tasks r where r.status = 'in_progress' and r.turn_id is not null
+          and r.agent = agents.name and not {_ASKING.format("r")})
+        order by julianday(n.created_at) - n.priority / 144.0, n.seq limit 1""",
+        (per_agent,),
     ).fetchone()
     if row is None:
         return None
@@ -269,14 +281,11 @@ def is_claimed(conn: sqlite3.Connection, task_id: str, turn_id: str) -> bool:
     return conn.execute(sql, (task_id, turn_id)).fetchone() is not None
 
 
-def next_moment(conn: sqlite3.Connection, after: str) -> str | None:
-    """When, after a moment, the next of the tasks that wait for another attempt may run."""
-    row = conn.execute(
-        """select min(not_before) from tasks where status in ('pending', 'approved') and mode = 'background'
-        and not_before > ?""",
-        (after,),
-    ).fetchone()
-    moment: str | None = row[0]
+def next_moment(conn: sqlite3.Connection) -> str | None:
+    """When the next of the tasks that wait for another attempt may run."""
+    sql = """select min(not_before) from tasks where status in ('pending', 'approved') and mode = 'background'
+      and not_before is not null"""
+    moment: str | None = conn.execute(sql).fetchone()[0]
     return moment
 
 
