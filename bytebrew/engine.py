@@ -1,5 +1,6 @@
 """The composition root: settings, plugins, registries, database and runner, wired and nothing more."""
 
+import asyncio
 import logging
 import os
 import sqlite3
@@ -66,6 +67,7 @@ class Engine:
         self.settings: Settings = settings.read(environment, self.plugins.tables())
         self.started = time.monotonic()
         self.streams = 0
+        self.overdue = asyncio.Event()
         data = self.settings.core.data_dir
         self.data_dir = data
         self._make_private(data)
@@ -126,7 +128,7 @@ class Engine:
         for section in SECTIONS:
             self.sections.add(CORE, section.key, section)
         plugins.declare("register_config_sections", _adding(self.sections, "key"))
-        self.retention = [(CORE, step) for step in retention.COUNTED]
+        self.retention = [(CORE, step) for step in retention.steps()]
         plugins.declare("register_retention", lambda name, step: self.retention.append((name, step)))
         plugins.declare("register_migrations", lambda name, one: self._migrations.setdefault(name, []).append(one))
 

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 Recorder = Callable[[sqlite3.Connection, Action], None]
 """Stores an action in the transaction of the write that it is about; what it raises undoes that write."""
-Step = Callable[[sqlite3.Connection], Sequence[object]]
-"""Does a little of its work in a transaction and answers what it did; nothing, once there is no more to do."""
+Step = Callable[[sqlite3.Connection], Sequence[object] | None]
+"""Does a little of its work in a transaction and answers what it did; nothing, once there is no more to do.
+
+None says that nothing was done this time and that there is more to look at.
+"""
 hookspec = pluggy.HookspecMarker("bytebrew")
 hookimpl = pluggy.HookimplMarker("bytebrew")
 

@@ -290,8 +290,9 @@ class Journal:
 
 
 def last_number(conn: sqlite3.Connection, session_id: str) -> int:
-    """The number of the session's newest event, 0 where there is none."""
-    row = conn.execute("select max(n) from events where session_id = ?", (session_id,)).fetchone()
+    """The number of the session's newest event, 0 where there is none or the session is being removed."""
+    sql = "select max(n) from events where session_id = ?1 and ?1 not in (select session_id from removals)"
+    row = conn.execute(sql, (session_id,)).fetchone()
     return row[0] or 0
 
 

@@ -356,7 +356,17 @@ create trigger tasks_deleted after delete on tasks begin
 end;
 """
 
-CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS), (4, _INDEXES), (5, _SUMS), (6, _HISTORY), (7, _READY))
+
+
+_REMOVALS = """
+create table removals (
+  n integer primary key,
+  session_id text not null unique references sessions (id) on delete cascade
+) strict;
+create index sessions_idle on sessions (updated_at, id) where parent_id is null;
+"""
+
+CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS), (4, _INDEXES), (5, _SUMS), (6, _HISTORY), (7, _READY), (8, _REMOVALS))
 
 
 def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:

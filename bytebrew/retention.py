@@ -3,27 +3,38 @@
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import anyio
 from msgspec import Meta
 
 from bytebrew import journal
+from bytebrew.db import Database
 from bytebrew.errors import StorageError
 from bytebrew.hookspecs import Step
 from bytebrew.options import Option, expired_before
-from bytebrew.store import idempotency
+from bytebrew.store import idempotency, removals
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
 
 log = logging.getLogger(__name__)
+Place = tuple[str, str]
+START = ("", "")
 
 PAUSE = 60.0
 """Seconds between two looks for what is due."""
 REST = 4
 """How much longer the worker rests than it worked, so that it takes a fifth of the writer at most."""
+QUIET = 1.0
+"""Seconds without a write of anybody else after which the worker rests no more."""
+SLICE = 1000
+"""Rows that one transaction deletes, or events that it packs, about: a few milliseconds of work."""
+LOOK = 4
+"""Rows that are as much work as to see whether one session or task may go."""
+LONGEST = 0.004
+"""Seconds after which a transaction packs no further turn, however large the events are."""
 SPARE_PAGES = 256
 """Free pages that a running engine keeps: they will be written again soon."""
 
@@ -49,56 +60,122 @@ KEYS = Option(
 OPTIONS = (SESSIONS, EVENTS, KEYS)
 
 
-def expire_keys(conn: sqlite3.Connection) -> Sequence[object]:
+class Walked(NamedTuple):
+    """What a walk has done, and the place up to which it has come; None at the end of all that is due."""
+
+    done: Sequence[object]
+    after: Place | None
+
+
+class Walk:
+    """A step of the core over rows of which some stay: it goes on from its place, and begins anew after the end."""
+
+    def __init__(self, what: str, work: Callable[[sqlite3.Connection, Place], Walked]) -> None:
+        self.what, self.work, self.__name__ = what, work, work.__name__
+        self._after: Place | None = START
+
+    def __call__(self, conn: sqlite3.Connection) -> Sequence[object] | None:
+        """Does a bounded part of the work."""
+        if self._after is None:
+            self._after = START
+            return ()
+        done, self._after = self.work(conn, self._after)
+        return done or None
+
+
+def expire_keys(conn: sqlite3.Connection, after: Place = START) -> Walked:
     """Forgets some keys whose time is over."""
     before = expired_before(conn, KEYS)
-    return range(idempotency.expire(conn, before, 200)) if before else ()
+    count = idempotency.expire(conn, before, 200) if before else 0
+    return Walked(range(count), after if count else None)
 
 
-def pack_events(conn: sqlite3.Connection) -> Sequence[object]:
-    """Packs some events of a turn that has ended long ago; a session is packed before it goes, so that it goes fast."""
-    before = max(expired_before(conn, EVENTS), expired_before(conn, SESSIONS))
-    turn = conn.execute(
+def pack_events(conn: sqlite3.Connection, after: Place = START) -> Walked:
+    """Packs the events of some turns that have ended long ago."""
+    begun, spent = time.monotonic(), 0
+    packed: list[str] = []
+    turns = conn.execute(
         """select id, session_id, first_event, last_event from turns where packed = 0 and finished_at is not null
-        and finished_at < ? order by finished_at limit 1""",
-        (before,),
-    ).fetchone()
-    if turn is None:
-        return ()
-    packed = journal.pack(conn, turn["session_id"], turn["first_event"] or 0, turn["last_event"] or 0)
-    if not packed:
-        conn.execute("update turns set packed = 1 where id = ?", (turn["id"],))
-    return (turn["id"],)
-
-
-def expire_sessions(conn: sqlite3.Connection) -> Sequence[object]:
-    """Deletes a session that nobody has written to for long, unless a turn of it or a task in or below it is open."""
-    row = conn.execute(  # a cross join walks the tree no further than to the first open task
-        """select id from sessions s where parent_id is null and created_at < ?1 and updated_at < ?1
-        and not exists (select 1 from turns t where t.session_id = s.id and t.status in ('queued', 'running'))
-        and not exists (with recursive tree (id) as (
-            select s.id union all select b.id from sessions b join tree on b.parent_id = tree.id)
-          select 1 from tree cross join tasks k on k.session_id = tree.id or k.made_in = tree.id
-          where k.completed_at is null)
-        order by created_at, id limit 1""",
-        (expired_before(conn, SESSIONS),),
-    ).fetchone()
-    if row is None:
-        return ()
-    conn.execute("delete from sessions where id = ?", (row["id"],))
-    return (row["id"],)
-
-
-def expire_tasks(conn: sqlite3.Connection) -> Sequence[object]:
-    """Deletes some tasks that have ended long ago, unless an open one is below them or waits for them."""
-    return conn.execute(
-        """delete from tasks where seq in (select t.seq from tasks t where t.completed_at < ?
-        and not exists (select 1 from tasks below where below.parent_task_id = t.id)
-        and not exists (select 1 from tasks k, json_each(k.blocked_by) b
-          where k.completed_at is null and k.blocked_by <> '[]' and b.value = t.id)
-        order by t.completed_at limit 50) returning id""",
-        (expired_before(conn, SESSIONS),),
+        and finished_at < ? order by finished_at limit ?""",
+        (expired_before(conn, EVENTS), SLICE),
     ).fetchall()
+    for turn in turns:
+        while count := journal.pack(conn, turn["session_id"], turn["first_event"] or 0, turn["last_event"] or 0):
+            spent += count
+            if _enough(spent, begun):
+                return Walked(packed, after)
+        conn.execute("update turns set packed = 1 where id = ?", (turn["id"],))
+        packed.append(turn["id"])
+        spent += LOOK
+        if _enough(spent, begun):
+            return Walked(packed, after)
+    return Walked(packed, after if len(turns) == SLICE else None)
+
+
+def _enough(spent: int, begun: float) -> bool:
+    return spent >= SLICE or time.monotonic() - begun >= LONGEST
+
+
+def remove_rows(conn: sqlite3.Connection, after: Place = START) -> Walked:
+    """Removes some rows of sessions that were deleted."""
+    return Walked((), after if removals.proceed(conn, SLICE) >= SLICE else None)
+
+
+def expire_sessions(conn: sqlite3.Connection, after: Place = START) -> Walked:
+    """Deletes sessions that nobody has written to for long, unless a turn of one or a task in or below it is open."""
+    if (spent := removals.proceed(conn, SLICE)) >= SLICE:
+        return Walked((), after)
+    rows = conn.execute(
+        """select updated_at, id from sessions where parent_id is null and updated_at < ? and (updated_at, id) > (?, ?)
+        order by updated_at, id limit ?""",
+        (expired_before(conn, SESSIONS), *after, SLICE // LOOK),
+    ).fetchall()
+    gone: list[str] = []
+    for row in rows:
+        after, spent = (row["updated_at"], row["id"]), spent + LOOK
+        if not _in_use(conn, row["id"]):
+            gone += removals.begin(conn, row["id"])
+            spent += removals.proceed(conn, SLICE)
+        if spent >= SLICE:
+            return Walked(gone, after)
+    return Walked(gone, None)
+
+
+def _in_use(conn: sqlite3.Connection, session_id: str) -> bool:
+    row = conn.execute(  # a cross join walks the tree no further than to the first open task
+        """select exists (select 1 from turns t where t.session_id = ?1 and t.status in ('queued', 'running'))
+        or exists (with recursive tree (id) as (
+            select ?1 union all select b.id from sessions b join tree on b.parent_id = tree.id)
+          select 1 from tree cross join tasks k on k.session_id = tree.id or k.made_in = tree.id
+          where k.completed_at is null)""",
+        (session_id,),
+    ).fetchone()
+    return bool(row[0])
+
+
+def expire_tasks(conn: sqlite3.Connection, after: Place = START) -> Walked:
+    """Deletes tasks that have ended long ago, unless one is below them or an open one waits for them."""
+    before = expired_before(conn, SESSIONS)
+    rows = conn.execute(
+        """select completed_at, id from tasks where completed_at < ? and (completed_at, id) > (?, ?)
+        order by completed_at, id limit ?""",
+        (before, *after, SLICE // LOOK),
+    ).fetchall()
+    gone: list[str] = []
+    for row in rows:
+        task_id = row["id"]
+        while task_id is not None:  # with the last of those below it may go the one above, which has been passed
+            deleted = conn.execute(
+                """delete from tasks where id = ?1 and completed_at < ?2
+                and not exists (select 1 from tasks below where below.parent_task_id = ?1)
+                and not exists (select 1 from task_blockers b join tasks k on k.id = b.task
+                  where b.blocker = ?1 and k.completed_at is null) returning id, parent_task_id""",
+                (task_id, before),
+            ).fetchone()
+            gone += [task_id] if deleted else []
+            task_id = deleted["parent_task_id"] if deleted else None
+    last = rows[-1] if len(rows) == SLICE // LOOK else None
+    return Walked(gone, (last["completed_at"], last["id"]) if last else None)
 
 
 def shrink(conn: sqlite3.Connection, spare: int = SPARE_PAGES) -> Sequence[object]:
@@ -115,20 +192,23 @@ def _number(conn: sqlite3.Connection, pragma: str) -> int:
     return int(conn.execute(f"pragma {pragma}").fetchone()[0])
 
 
-COUNTED: dict[Step, str] = {
-    expire_keys: "idempotency keys",
-    pack_events: "turns packed",
-    expire_sessions: "sessions",
-    expire_tasks: "tasks",
-}
-"""What the core does, in this order, and what it counts; plugins' steps follow, and at the end the file shrinks."""
+def steps() -> Iterator[Walk]:
+    """What the core does, in this order; plugins' steps follow, and at the end the file shrinks."""
+    yield Walk("idempotency keys", expire_keys)
+    yield Walk("sessions", expire_sessions)
+    yield Walk("tasks", expire_tasks)
+    yield Walk("turns packed", pack_events)
 
 
 async def keep(engine: "Engine", scope: anyio.CancelScope) -> None:
-    """Does what is due, a little at a time, until the scope is cancelled."""
+    """Does what is due, a little at a time, until the scope is cancelled; at once where `engine.overdue` is set."""
     with scope:
+        if await engine.db.read(removals.pending):
+            engine.overdue.set()
         while True:
-            await anyio.sleep(PAUSE)
+            with anyio.move_on_after(PAUSE):
+                await engine.overdue.wait()
+            engine.overdue.clear()
             try:
                 await tidy(engine)
             except StorageError as error:
@@ -139,29 +219,56 @@ async def keep(engine: "Engine", scope: anyio.CancelScope) -> None:
 
 async def tidy(engine: "Engine") -> None:
     """Does what is due once, and rests longer than it works; what fails is logged and tried again the next time."""
+    pace = Pace(engine.db)
+    await _done(engine, Walk("", remove_rows), pace)
     for owner, step in engine.retention:
         try:
-            await _done(engine, step)
+            await _done(engine, step, pace)
         except StorageError:
             raise
         except Exception:
             log.exception("%s of %s failed", getattr(step, "__name__", "a step of retention"), owner)
-    if await _done(engine, shrink):
+    if await _done(engine, shrink, pace):
         await engine.db.checkpoint()
 
 
-async def _done(engine: "Engine", step: Step) -> bool:
+class Pace:
+    """How long to rest after a transaction: not at all while nobody else writes."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._others = time.monotonic()
+        self._before = self._count()
+
+    def _count(self) -> int:
+        return self._db.committed_works + self._db.committed_rows
+
+    def begin(self) -> float:
+        """The moment before a transaction."""
+        self._before, begun = self._count(), time.monotonic()
+        return begun
+
+    def rest(self, begun: float) -> float:
+        """Seconds to rest after a transaction that began at a moment."""
+        now = time.monotonic()
+        if self._count() > self._before + 1:
+            self._others = now
+        return REST * (now - begun) if now - self._others < QUIET else 0.0
+
+
+async def _done(engine: "Engine", step: Step, pace: Pace) -> bool:
     """Repeats a step until there is no more to do; whether there was any."""
     worked = False
     while True:
-        begun = time.monotonic()
-        if not (done := await engine.db.write(step)):
+        begun = pace.begin()
+        done = await engine.db.write(step)
+        if done is not None and not done:
             return worked
         worked = True
-        if step is expire_sessions:
-            for session_id in done:
+        if isinstance(step, Walk) and step.work is expire_sessions:
+            for session_id in done or ():
                 engine.journal.forget(str(session_id))
-        await anyio.sleep(REST * (time.monotonic() - begun))
+        await anyio.sleep(pace.rest(begun))
 
 
 class Swept(NamedTuple):
@@ -174,9 +281,10 @@ class Swept(NamedTuple):
 
 def sweep(conn: sqlite3.Connection, steps: Iterable[tuple[str, Step]]) -> Swept:
     """Does all that is due, on a connection of its own, and leaves gaps for an engine that runs on the same file."""
-    before, counts = _size(conn), dict.fromkeys(COUNTED.values(), 0)
+    before, counts = _size(conn), dict[str, int]()
+    sum(_all(conn, Walk("", remove_rows)))
     for owner, step in steps:
-        name = COUNTED.get(step, f"rows of {owner}")
+        name = step.what if isinstance(step, Walk) else f"rows of {owner}"
         counts[name] = counts.get(name, 0) + sum(_all(conn, step))
     sum(_all(conn, lambda conn: shrink(conn, 0)))
     conn.execute("pragma wal_checkpoint(truncate)").fetchall()
@@ -184,8 +292,8 @@ def sweep(conn: sqlite3.Connection, steps: Iterable[tuple[str, Step]]) -> Swept:
 
 
 def _all(conn: sqlite3.Connection, step: Step) -> Iterator[int]:
-    done: Sequence[object] = "first"
-    while done:
+    done: Sequence[object] | None = None
+    while done is None or done:
         conn.execute("begin immediate")
         try:
             done = step(conn)
@@ -194,7 +302,7 @@ def _all(conn: sqlite3.Connection, step: Step) -> Iterator[int]:
             if conn.in_transaction:
                 conn.execute("rollback")
             raise
-        yield len(done)
+        yield len(done or ())
         time.sleep(0.001)
 
 

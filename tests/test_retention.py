@@ -11,11 +11,13 @@ import httpx
 import pytest
 
 from bytebrew import MessageDelta, Thinking, ToolCall, Usage, retention
+from bytebrew.db import connect
 from bytebrew.engine import Engine
 from bytebrew.errors import TurnInterrupted
 from bytebrew.journal import read_events
+from bytebrew.notation import now
 from bytebrew.testing import ScriptedProvider, Step, chat, plugin, providing, scripted_schema, served_engine
-from tests.test_tasks import instructions
+from tests.test_tasks import instructions, plans
 
 LONG_AGO = "2020-01-01T00:00:00.000000Z"
 DELTAS = 700
@@ -43,6 +45,24 @@ async def age(engine: Engine, session_id: str) -> None:
         ("turns", "finished_at", "session_id"),
     ):
         await execute(engine, f"update {table} set {column} = ? where {key} = ?", LONG_AGO, session_id)
+
+
+def watch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts the work of each transaction from now on, in hundreds of instructions of SQLite's machine."""
+    held: list[int] = []
+    write = engine.db.write
+
+    async def counted(work: Callable[..., Any], *args: Any) -> Any:
+        def watched(conn: sqlite3.Connection) -> Any:
+            with instructions(conn) as spent:
+                done = work(conn, *args)
+            held.append(len(spent))
+            return done
+
+        return await write(watched)
+
+    monkeypatch.setattr(engine.db, "write", counted)
+    return held
 
 
 async def keep_days(client: httpx.AsyncClient, key: str, days: int) -> None:
@@ -201,7 +221,7 @@ async def test_a_session_that_stays_is_little_work_however_many_agents_it_has_sp
         conn.execute(sql, (session_id, None))
         conn.executemany(sql, [(f"spawned {n}", session_id) for n in range(1000)])
         with instructions(conn) as spent:
-            assert not retention.expire_sessions(conn)
+            assert not retention.expire_sessions(conn).done
         return len(spent)
 
     assert await engine.db.write(fill) < 10
@@ -253,25 +273,103 @@ async def test_a_task_goes_after_its_end_as_a_session_does_unless_an_open_one_ne
     assert await left() == {young}
 
 
-@pytest.mark.parametrize("step", [retention.expire_sessions, retention.expire_tasks])
+@pytest.mark.parametrize("step", [retention.expire_sessions, retention.expire_tasks, retention.pack_events])
 async def test_the_search_for_what_is_old_is_answered_by_indexes(
     step: Callable[[sqlite3.Connection], object], served: tuple[Engine, httpx.AsyncClient]
 ) -> None:
-    engine, _ = served
-    asked: list[str] = []
-
-    class Watched(sqlite3.Connection):
-        def execute(self, sql: str, *given: Any) -> sqlite3.Cursor:
-            asked.append(sql)
-            return super().execute(sql, *given)
-
-    with closing(sqlite3.connect(engine.db.path, factory=Watched)) as conn:
-        conn.row_factory = sqlite3.Row
-        step(conn)
-        conn.rollback()
-        plan = [row["detail"] for row in conn.execute(f"explain query plan {asked[-1]}", ("x",))]
+    engine, client = served
+    await keep_days(client, "sessions", 1)
+    await age(engine, await talk(client))
+    task = (await client.post("/api/v1/tasks", json={"title": "t", "agent": "test", "require_approval": True})).json()
+    await execute(engine, "update tasks set completed_at = ? where id = ?", LONG_AGO, task["id"])
+    with closing(connect(engine.db.path)) as conn:
+        plan = plans(conn, step)
     scans = [line for line in plan if line.startswith("SCAN") and "INDEX" not in line]
-    assert not [line for line in scans if line not in ("SCAN tree", "SCAN CONSTANT ROW") and "json_each" not in line]
+    assert not [line for line in scans if line not in ("SCAN tree", "SCAN removals", "SCAN CONSTANT ROW")], plan
+
+
+def sessions(conn: sqlite3.Connection, name: str, count: int, moment: str) -> None:
+    """So many sessions of one turn each, which nobody has written to since the moment."""
+    conn.executemany(
+        "insert into sessions values (?, '', 'test', 'ada', '', '', null, ?, ?)",
+        [(f"{name} {n}", moment, moment) for n in range(count)],
+    )
+    conn.executemany(
+        """insert into turns (id, session_id, message, attachments, own_key, subagents, root_turn_id, lineage, status,
+        created_at, finished_at) values (?, ?, 'm', '[]', 0, 0, '', '[]', 'completed', ?, ?)""",
+        [(f"turn of {name} {n}", f"{name} {n}", moment, moment) for n in range(count)],
+    )
+    conn.executemany("insert into events values (?, 1, 'done', x'7b7d')", [(f"{name} {n}",) for n in range(count)])
+
+
+def tasks_in(conn: sqlite3.Connection, name: str, count: int) -> None:
+    """A draft in each of so many sessions."""
+    conn.executemany(
+        """insert into tasks (id, owner, title, description, agent, schema, status, source, mode, priority,
+        acceptance_criteria, blocked_by, session_id, created_at)
+        values (?, 'ada', 't', '', 'test', '', 'draft', 'api', 'background', 0, '[]', '[]', ?, ?)""",
+        [(f"task of {name} {n}", f"{name} {n}", LONG_AGO) for n in range(count)],
+    )
+
+
+@pytest.mark.parametrize("why", ["written to", "an open task"])
+async def test_what_is_due_behind_many_in_use_is_found_in_one_walk_of_small_transactions(
+    why: str, served: tuple[Engine, httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, client = served
+    await keep_days(client, "sessions", 1)
+    kept, due = 3000, 600
+
+    def fill(conn: sqlite3.Connection) -> None:
+        sessions(conn, "kept", kept, "2019-01-01T00:00:00.000000Z")
+        sessions(conn, "due", due, LONG_AGO)
+        if why == "written to":
+            conn.execute("update sessions set updated_at = ? where id like 'kept%'", (now(),))
+        else:
+            tasks_in(conn, "kept", kept)
+
+    await engine.db.write(fill)
+    held = watch(engine, monkeypatch)
+    await retention.tidy(engine)
+    assert await execute(engine, "select count(*), sum(id like 'kept%') from sessions") == [(kept, kept)]
+    assert sum(held) < 15_000, "it began from the oldest again and again"
+    assert max(held) < 600
+
+
+async def test_a_session_that_falls_due_behind_the_place_of_the_walk_goes_with_the_next_one(
+    served: tuple[Engine, httpx.AsyncClient],
+) -> None:
+    engine, client = served
+    await keep_days(client, "sessions", 1)
+
+    def fill(conn: sqlite3.Connection) -> None:
+        sessions(conn, "kept", 300, LONG_AGO)
+        tasks_in(conn, "kept", 300)
+
+    await engine.db.write(fill)
+    await retention.tidy(engine)
+    assert await execute(engine, "select count(*) from sessions") == [(300,)]
+    await execute(engine, "update tasks set completed_at = ?, status = 'cancelled' where id = 'task of kept 0'", now())
+    await retention.tidy(engine)
+    assert await execute(engine, "select count(*) from sessions") == [(299,)]
+
+
+async def test_many_turns_are_packed_in_each_transaction(
+    served: tuple[Engine, httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, _ = served
+
+    def fill(conn: sqlite3.Connection) -> None:
+        sessions(conn, "old", 1000, LONG_AGO)
+        conn.execute("update turns set first_event = 1, last_event = 1")
+
+    await engine.db.write(fill)
+    monkeypatch.setattr(retention, "LONGEST", 60.0)
+    held = watch(engine, monkeypatch)
+    await retention.tidy(engine)
+    assert await execute(engine, "select count(*) from turns where packed = 0") == [(0,)]
+    assert await execute(engine, "select count(*) from events where type <> 'packed'") == [(0,)]
+    assert len(held) < 40
 
 
 async def test_what_one_step_fails_at_is_told_and_the_others_go_on(
@@ -350,20 +448,8 @@ async def test_the_worker_never_holds_the_writer_for_long(
 
     await engine.db.write(fill)
     await age(engine, session_id)
-    held: list[int] = []
-    write = engine.db.write
-
-    async def counted(work: Callable[..., Any], *args: Any) -> Any:
-        def watched(conn: sqlite3.Connection) -> Any:
-            with instructions(conn) as spent:
-                done = work(conn, *args)
-            held.append(len(spent))
-            return done
-
-        return await write(watched)
-
-    monkeypatch.setattr(engine.db, "write", counted)
+    held = watch(engine, monkeypatch)
     await retention.tidy(engine)
     assert await execute(engine, "select count(*) from sessions") == [(0,)]
-    assert len(held) > 100
-    assert max(held) < 300
+    assert len(held) > 40
+    assert max(held) < 600

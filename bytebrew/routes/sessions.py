@@ -14,7 +14,7 @@ from bytebrew.cursor import Cursor, EventId, Number, event_cursor
 from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.journal import OpenStretch, last_number, read_events
 from bytebrew.messages import Usage
-from bytebrew.store import messages, sessions
+from bytebrew.store import messages, removals, sessions
 from bytebrew.store.sessions import Session
 
 CANCEL_SECONDS = 5.0
@@ -123,14 +123,25 @@ async def rename_session(request: Request[SessionPatch]) -> Session:
 
 
 async def delete_session(request: Request[None]) -> None:
-    """Cancels what runs in a session and removes it with all that belongs to it."""
+    """Cancels what runs in a session and removes it with all that belongs to it.
+
+    It is gone at once. Where it is large its id stays taken until its last rows are gone too: a message to it is a 409.
+    """
     engine, session_id = request.engine, request.path["id"]
     await engine.db.read(sessions.get, session_id, request.actor)
     await engine.runner.stop_session(session_id)
     tree = await engine.db.read(sessions.below, session_id)
-    await request.write(sessions.delete, session_id, request.actor)
+
+    def delete(conn: sqlite3.Connection) -> bool:
+        more = removals.delete(conn, session_id, request.actor)
+        request.record(conn)
+        return more
+
+    more = await engine.db.write(delete)
     for one in tree:
         engine.journal.forget(one)
+    if more:
+        engine.overdue.set()
 
 
 async def cancel_turn(request: Request[None]) -> None:

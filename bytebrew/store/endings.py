@@ -30,7 +30,8 @@ class Ended(Struct, frozen=True, kw_only=True):
 def ended(conn: sqlite3.Connection, turn_id: str) -> Ended | None:
     """A turn as it stands in the file, None where its session was deleted."""
     counts = ", ".join(Usage.__struct_fields__)
-    sql = f"select session_id, status, first_event, last_event, failure, {counts} from turns where id = ?"
+    sql = f"""select session_id, status, first_event, last_event, failure, {counts} from turns
+      where id = ? and session_id not in (select session_id from removals)"""
     row = conn.execute(sql, (turn_id,)).fetchone()
     if row is None:
         return None

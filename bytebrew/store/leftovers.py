@@ -96,6 +96,7 @@ def left_open(conn: sqlite3.Connection) -> list[OpenTurn]:
         then 0 else t.resumes end as resumes
         from turns t join sessions s on s.id = t.session_id
         left join tasks k on k.session_id = t.session_id and k.turn_id = t.id where t.status in ('queued', 'running')
+        and s.id not in (select session_id from removals)
         order by json_array_length(t.lineage), t.status = 'queued', t.seq"""
     )
     return [struct_of(row, OpenTurn) for row in rows]

@@ -60,8 +60,9 @@ def check_owner(actor: Actor, owner: str | None, session_id: str) -> None:
 
 
 def owner(conn: sqlite3.Connection, session_id: str) -> str | None:
-    """The subject that owns the session."""
-    row = conn.execute("select owner from sessions where id = ?", (session_id,)).fetchone()
+    """The subject that owns the session; None where there is none, or it is being removed."""
+    sql = "select owner from sessions where id = ? and id not in (select session_id from removals)"
+    row = conn.execute(sql, (session_id,)).fetchone()
     return row["owner"] if row else None
 
 
@@ -103,18 +104,6 @@ def rename(conn: sqlite3.Connection, session_id: str, actor: Actor, title: str) 
     return get(conn, session_id, actor)
 
 
-def delete(conn: sqlite3.Connection, session_id: str, actor: Actor) -> None:
-    """Removes a session with all that belongs to it, and cancels the tasks that are worked on in it or below it."""
-    check_owner(actor, owner(conn, session_id), session_id)
-    moment = now()
-    conn.executemany(
-        """update tasks set status = 'cancelled', error = 'Its session was deleted', completed_at = ?
-        where session_id = ? and completed_at is null""",
-        [(moment, one) for one in below(conn, session_id)],
-    )
-    conn.execute("delete from sessions where id = ?", (session_id,))
-
-
 def usage(conn: sqlite3.Connection, session_id: str) -> Usage:
     """The tokens of all the session's turns."""
     row = conn.execute(
@@ -126,7 +115,7 @@ def usage(conn: sqlite3.Connection, session_id: str) -> Usage:
 
 
 def _where(actor: Actor, wanted: Filter) -> tuple[str, dict[str, Any]]:
-    parts, values = ["s.parent_id is null"], {}
+    parts, values = ["s.parent_id is null and s.id not in (select session_id from removals)"], {}
     if not actor.is_admin:
         parts.append("s.owner = :owner")
         values["owner"] = actor.subject

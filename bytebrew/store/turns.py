@@ -87,7 +87,8 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
     moment = now()
     if new.parent and new.limits:
         _check_limits(conn, new, new.parent, new.limits)
-    row = conn.execute("select owner, schema, parent_id from sessions where id = ?", (new.session_id,)).fetchone()
+    sql = "select owner, schema, parent_id, id in (select session_id from removals) as going from sessions where id = ?"
+    row = conn.execute(sql, (new.session_id,)).fetchone()
     if row is None:
         if not new.fresh or (first_event or 1) > 1:  # with events before, it was deleted a moment ago
             raise NotFound(
@@ -95,12 +96,16 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
             )
         title = " ".join(new.message.split())[:80]
         above = new.parent.session_id if new.parent else None
+        if above is not None and sessions.owner(conn, above) is None:
+            raise NotFound(f"There is no session '{above}' any more")
         conn.execute(
             "insert into sessions values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (new.session_id, new.schema, new.agent, new.owner, new.user_sub, title, above, moment, moment),
         )
     else:
         sessions.check_owner(new.actor, row["owner"], new.session_id)
+        if row["going"]:
+            raise Conflict(f"Session '{new.session_id}' is being deleted; try again later, or send another new UUID")
         if row["parent_id"] != (new.parent.session_id if new.parent else None):
             raise NotFound(f"There is no session '{new.session_id}': it is a spawned agent's own")
         if row["schema"] != new.schema:
