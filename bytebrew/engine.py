@@ -17,6 +17,7 @@ from bytebrew import byok, cors, epoch, lock, logs, migrations, retention, setti
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
+from bytebrew.clock import WallClock
 from bytebrew.config import Agent, NewAgent, NewModel, NewSchema
 from bytebrew.config_file import boot
 from bytebrew.confirmations import Confirmations
@@ -36,7 +37,7 @@ from bytebrew.secrets import Secrets
 from bytebrew.sections import ConfigSection
 from bytebrew.settings import Core, Settings
 from bytebrew.spawning import spawn
-from bytebrew.store import agents, models, schemas, tokens
+from bytebrew.store import agents, expiry, models, schemas, tokens
 from bytebrew.store import settings as stored_settings
 from bytebrew.tasks import Tasks
 from bytebrew.tools import Call, SpawnLimits, Tool, Toolset, uncancelled
@@ -68,6 +69,7 @@ class Engine:
         self.started = time.monotonic()
         self.streams = 0
         self.overdue = asyncio.Event()
+        self.clock = WallClock()
         data = self.settings.core.data_dir
         self.data_dir = data
         self._make_private(data)
@@ -128,14 +130,14 @@ class Engine:
         for section in SECTIONS:
             self.sections.add(CORE, section.key, section)
         plugins.declare("register_config_sections", _adding(self.sections, "key"))
-        self.retention = [(CORE, step) for step in retention.steps()]
+        self.retention = [(CORE, step) for step in expiry.steps()]
         plugins.declare("register_retention", lambda name, step: self.retention.append((name, step)))
         plugins.declare("register_migrations", lambda name, one: self._migrations.setdefault(name, []).append(one))
 
     def _known(self) -> Registry[Option]:
         known: Registry[Option] = Registry("setting")
         core = (
-            *retention.OPTIONS,
+            *expiry.OPTIONS,
             byok.ANY_BASE_URL,
             *map(byok.option, self.providers.values()),
             logs.option(self.settings.core.log_level),

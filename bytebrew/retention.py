@@ -3,25 +3,22 @@
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
-from msgspec import Meta
 
-from bytebrew import journal
+from bytebrew.clock import WallClock
 from bytebrew.db import Database
 from bytebrew.errors import StorageError
 from bytebrew.hookspecs import Step
-from bytebrew.options import Option, expired_before
-from bytebrew.store import idempotency, removals
+from bytebrew.store import expiry, removals
+from bytebrew.store.expiry import Walk
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
 
 log = logging.getLogger(__name__)
-Place = tuple[str, str]
-START = ("", "")
 
 PAUSE = 60.0
 """Seconds between two looks for what is due."""
@@ -29,153 +26,8 @@ REST = 4
 """How much longer the worker rests than it worked, so that it takes a fifth of the writer at most."""
 QUIET = 1.0
 """Seconds without a write of anybody else after which the worker rests no more."""
-SLICE = 1000
-"""Rows that one transaction deletes, or events that it packs, about: a few milliseconds of work."""
-LOOK = 4
-"""Rows that are as much work as to see whether one session or task may go."""
-LONGEST = 0.004
-"""Seconds after which a transaction packs no further turn, however large the events are."""
 SPARE_PAGES = 256
 """Free pages that a running engine keeps: they will be written again soon."""
-
-_Days = Annotated[int, Meta(ge=0, le=36500)]
-SESSIONS = Option(
-    key="retention.sessions",
-    type=_Days,
-    default=0,
-    help="days after its last message on which a session is deleted with all of it, and after its end a task; 0: never",
-)
-EVENTS = Option(
-    key="retention.events",
-    type=_Days,
-    default=7,
-    help="days after which a finished turn's events are packed, to be replayed byte for byte all the same; 0: never",
-)
-KEYS = Option(
-    key="retention.idempotency",
-    type=Annotated[int, Meta(ge=1, le=365)],
-    default=1,
-    help="days for which the same Idempotency-Key gets the same answer",
-)
-OPTIONS = (SESSIONS, EVENTS, KEYS)
-
-
-class Walked(NamedTuple):
-    """What a walk has done, and the place up to which it has come; None at the end of all that is due."""
-
-    done: Sequence[object]
-    after: Place | None
-
-
-class Walk:
-    """A step of the core over rows of which some stay: it goes on from its place, and begins anew after the end."""
-
-    def __init__(self, what: str, work: Callable[[sqlite3.Connection, Place], Walked]) -> None:
-        self.what, self.work, self.__name__ = what, work, work.__name__
-        self._after: Place | None = START
-
-    def __call__(self, conn: sqlite3.Connection) -> Sequence[object] | None:
-        """Does a bounded part of the work."""
-        if self._after is None:
-            self._after = START
-            return ()
-        done, self._after = self.work(conn, self._after)
-        return done or None
-
-
-def expire_keys(conn: sqlite3.Connection, after: Place = START) -> Walked:
-    """Forgets some keys whose time is over."""
-    before = expired_before(conn, KEYS)
-    count = idempotency.expire(conn, before, 200) if before else 0
-    return Walked(range(count), after if count else None)
-
-
-def pack_events(conn: sqlite3.Connection, after: Place = START) -> Walked:
-    """Packs the events of some turns that have ended long ago."""
-    begun, spent = time.monotonic(), 0
-    packed: list[str] = []
-    turns = conn.execute(
-        """select id, session_id, first_event, last_event from turns where packed = 0 and finished_at is not null
-        and finished_at < ? order by finished_at limit ?""",
-        (expired_before(conn, EVENTS), SLICE),
-    ).fetchall()
-    for turn in turns:
-        while count := journal.pack(conn, turn["session_id"], turn["first_event"] or 0, turn["last_event"] or 0):
-            spent += count
-            if _enough(spent, begun):
-                return Walked(packed, after)
-        conn.execute("update turns set packed = 1 where id = ?", (turn["id"],))
-        packed.append(turn["id"])
-        spent += LOOK
-        if _enough(spent, begun):
-            return Walked(packed, after)
-    return Walked(packed, after if len(turns) == SLICE else None)
-
-
-def _enough(spent: int, begun: float) -> bool:
-    return spent >= SLICE or time.monotonic() - begun >= LONGEST
-
-
-def remove_rows(conn: sqlite3.Connection, after: Place = START) -> Walked:
-    """Removes some rows of sessions that were deleted."""
-    return Walked((), after if removals.proceed(conn, SLICE) >= SLICE else None)
-
-
-def expire_sessions(conn: sqlite3.Connection, after: Place = START) -> Walked:
-    """Deletes sessions that nobody has written to for long, unless a turn of one or a task in or below it is open."""
-    if (spent := removals.proceed(conn, SLICE)) >= SLICE:
-        return Walked((), after)
-    rows = conn.execute(
-        """select updated_at, id from sessions where parent_id is null and updated_at < ? and (updated_at, id) > (?, ?)
-        order by updated_at, id limit ?""",
-        (expired_before(conn, SESSIONS), *after, SLICE // LOOK),
-    ).fetchall()
-    gone: list[str] = []
-    for row in rows:
-        after, spent = (row["updated_at"], row["id"]), spent + LOOK
-        if not _in_use(conn, row["id"]):
-            gone += removals.begin(conn, row["id"])
-            spent += removals.proceed(conn, SLICE)
-        if spent >= SLICE:
-            return Walked(gone, after)
-    return Walked(gone, None)
-
-
-def _in_use(conn: sqlite3.Connection, session_id: str) -> bool:
-    row = conn.execute(  # a cross join walks the tree no further than to the first open task
-        """select exists (select 1 from turns t where t.session_id = ?1 and t.status in ('queued', 'running'))
-        or exists (with recursive tree (id) as (
-            select ?1 union all select b.id from sessions b join tree on b.parent_id = tree.id)
-          select 1 from tree cross join tasks k on k.session_id = tree.id or k.made_in = tree.id
-          where k.completed_at is null)""",
-        (session_id,),
-    ).fetchone()
-    return bool(row[0])
-
-
-def expire_tasks(conn: sqlite3.Connection, after: Place = START) -> Walked:
-    """Deletes tasks that have ended long ago, unless one is below them or an open one waits for them."""
-    before = expired_before(conn, SESSIONS)
-    rows = conn.execute(
-        """select completed_at, id from tasks where completed_at < ? and (completed_at, id) > (?, ?)
-        order by completed_at, id limit ?""",
-        (before, *after, SLICE // LOOK),
-    ).fetchall()
-    gone: list[str] = []
-    for row in rows:
-        task_id = row["id"]
-        while task_id is not None:  # with the last of those below it may go the one above, which has been passed
-            deleted = conn.execute(
-                """delete from tasks where id = ?1 and completed_at < ?2
-                and not exists (select 1 from tasks below where below.parent_task_id = ?1)
-                and not exists (select 1 from task_blockers b join tasks k on k.id = b.task
-                  where b.blocker = ?1 and k.completed_at is null) returning id, parent_task_id""",
-                (task_id, before),
-            ).fetchone()
-            gone += [task_id] if deleted else []
-            task_id = deleted["parent_task_id"] if deleted else None
-    last = rows[-1] if len(rows) == SLICE // LOOK else None
-    return Walked(gone, (last["completed_at"], last["id"]) if last else None)
 
 
 def shrink(conn: sqlite3.Connection, spare: int = SPARE_PAGES) -> Sequence[object]:
@@ -192,44 +44,67 @@ def _number(conn: sqlite3.Connection, pragma: str) -> int:
     return int(conn.execute(f"pragma {pragma}").fetchone()[0])
 
 
-def steps() -> Iterator[Walk]:
-    """What the core does, in this order; plugins' steps follow, and at the end the file shrinks."""
-    yield Walk("idempotency keys", expire_keys)
-    yield Walk("sessions", expire_sessions)
-    yield Walk("tasks", expire_tasks)
-    yield Walk("turns packed", pack_events)
-
-
 async def keep(engine: "Engine", scope: anyio.CancelScope) -> None:
     """Does what is due, a little at a time, until the scope is cancelled; at once where `engine.overdue` is set."""
     with scope:
-        if await engine.db.read(removals.pending):
-            engine.overdue.set()
+        await _logged(_remember, engine)
         while True:
             with anyio.move_on_after(PAUSE):
                 await engine.overdue.wait()
             engine.overdue.clear()
-            try:
-                await tidy(engine)
-            except StorageError as error:
-                log.warning("nothing is cleared away for now: %s", error)
-            except Exception:
-                log.exception("clearing away failed; the next time is in %g s", PAUSE)
+            await _logged(tidy, engine)
+
+
+async def _remember(engine: "Engine") -> None:
+    """Goes on at once with what a stopped engine had begun to remove."""
+    if await engine.db.read(removals.pending):
+        engine.overdue.set()
+
+
+async def _logged(work: Callable[["Engine"], Awaitable[None]], engine: "Engine") -> None:
+    try:
+        await work(engine)
+    except StorageError as error:
+        log.warning("nothing is cleared away for now: %s", error)
+    except Exception:
+        log.exception("clearing away failed; the next time is in %g s", PAUSE)
 
 
 async def tidy(engine: "Engine") -> None:
-    """Does what is due once, and rests longer than it works; what fails is logged and tried again the next time."""
+    """Does what is due once, and rests longer than it works; what fails is logged and tried again the next time.
+
+    While the clock is not trusted it only goes on with what has been deleted already.
+    """
     pace = Pace(engine.db)
-    await _done(engine, Walk("", remove_rows), pace)
+    await _done(engine, Walk("", expiry.remove_rows), pace)
     for owner, step in engine.retention:
         try:
-            await _done(engine, step, pace)
+            of_sessions = isinstance(step, Walk) and step.work is expiry.expire_sessions
+            await _done(engine, _by_a_trusted_clock(engine.clock, step), pace, sessions=of_sessions)
+        except ClockSet:
+            break
         except StorageError:
             raise
         except Exception:
             log.exception("%s of %s failed", getattr(step, "__name__", "a step of retention"), owner)
     if await _done(engine, shrink, pace):
         await engine.db.checkpoint()
+
+
+class ClockSet(Exception):
+    """The wall clock was set a while ago."""
+
+
+def _by_a_trusted_clock(clock: WallClock, step: Step) -> Step:
+    """The step, undone where the clock that it has read turns out to have been set."""
+
+    def trusting(conn: sqlite3.Connection) -> Sequence[object] | None:
+        done = step(conn)
+        if not clock.trusted():
+            raise ClockSet
+        return done
+
+    return trusting
 
 
 class Pace:
@@ -256,7 +131,7 @@ class Pace:
         return REST * (now - begun) if now - self._others < QUIET else 0.0
 
 
-async def _done(engine: "Engine", step: Step, pace: Pace) -> bool:
+async def _done(engine: "Engine", step: Step, pace: Pace, *, sessions: bool = False) -> bool:
     """Repeats a step until there is no more to do; whether there was any."""
     worked = False
     while True:
@@ -265,7 +140,7 @@ async def _done(engine: "Engine", step: Step, pace: Pace) -> bool:
         if done is not None and not done:
             return worked
         worked = True
-        if isinstance(step, Walk) and step.work is expire_sessions:
+        if sessions:
             for session_id in done or ():
                 engine.journal.forget(str(session_id))
         await anyio.sleep(pace.rest(begun))
@@ -282,7 +157,7 @@ class Swept(NamedTuple):
 def sweep(conn: sqlite3.Connection, steps: Iterable[tuple[str, Step]]) -> Swept:
     """Does all that is due, on a connection of its own, and leaves gaps for an engine that runs on the same file."""
     before, counts = _size(conn), dict[str, int]()
-    sum(_all(conn, Walk("", remove_rows)))
+    sum(_all(conn, Walk("", expiry.remove_rows)))
     for owner, step in steps:
         name = step.what if isinstance(step, Walk) else f"rows of {owner}"
         counts[name] = counts.get(name, 0) + sum(_all(conn, step))

@@ -12,14 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bytebrew import retention
 from bytebrew.config import NewAgent, NewModel, NewTask, TaskPatch
 from bytebrew.db import connect
 from bytebrew.errors import EngineError
 from bytebrew.migrations import CORE, migrate
 from bytebrew.notation import now, rfc3339
 from bytebrew.secrets import Secrets
-from bytebrew.store import agents, models, tasks
+from bytebrew.store import agents, expiry, models, tasks
 from tests.test_tasks import instructions
 
 FREE = """not exists (select 1 from json_each(t.blocked_by) b left join tasks d on d.id = b.value
@@ -152,7 +151,7 @@ def act(conn: sqlite3.Connection, known: list[str], one: Act) -> None:
         tasks.move(conn, first, None, ("approved", "in_progress", "completed", "failed")[b % 4])
     else:
         conn.execute("update tasks set completed_at = ? where completed_at is not null", (LONG_AGO,))
-        retention.expire_tasks(conn)
+        expiry.expire_tasks(conn)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -16,6 +16,7 @@ from bytebrew.engine import Engine
 from bytebrew.errors import TurnInterrupted
 from bytebrew.journal import read_events
 from bytebrew.notation import now
+from bytebrew.store import expiry
 from bytebrew.testing import ScriptedProvider, Step, chat, plugin, providing, scripted_schema, served_engine
 from tests.test_tasks import instructions, plans
 
@@ -221,7 +222,7 @@ async def test_a_session_that_stays_is_little_work_however_many_agents_it_has_sp
         conn.execute(sql, (session_id, None))
         conn.executemany(sql, [(f"spawned {n}", session_id) for n in range(1000)])
         with instructions(conn) as spent:
-            assert not retention.expire_sessions(conn).done
+            assert not expiry.expire_sessions(conn).done
         return len(spent)
 
     assert await engine.db.write(fill) < 10
@@ -273,7 +274,7 @@ async def test_a_task_goes_after_its_end_as_a_session_does_unless_an_open_one_ne
     assert await left() == {young}
 
 
-@pytest.mark.parametrize("step", [retention.expire_sessions, retention.expire_tasks, retention.pack_events])
+@pytest.mark.parametrize("step", [expiry.expire_sessions, expiry.expire_tasks, expiry.pack_events])
 async def test_the_search_for_what_is_old_is_answered_by_indexes(
     step: Callable[[sqlite3.Connection], object], served: tuple[Engine, httpx.AsyncClient]
 ) -> None:
@@ -364,7 +365,7 @@ async def test_many_turns_are_packed_in_each_transaction(
         conn.execute("update turns set first_event = 1, last_event = 1")
 
     await engine.db.write(fill)
-    monkeypatch.setattr(retention, "LONGEST", 60.0)
+    monkeypatch.setattr(expiry, "LONGEST", 60.0)
     held = watch(engine, monkeypatch)
     await retention.tidy(engine)
     assert await execute(engine, "select count(*) from turns where packed = 0") == [(0,)]

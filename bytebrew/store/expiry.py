@@ -1,0 +1,168 @@
+"""What goes when it is old: idempotency keys, sessions, tasks; and events, which are packed."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta
+
+from bytebrew import journal
+from bytebrew.options import Option, expired_before
+from bytebrew.store import idempotency, removals
+
+Place = tuple[str, str]
+START = ("", "")
+SLICE = 1000
+"""Rows that one transaction deletes, or events that it packs, about: a few milliseconds of work."""
+LOOK = 4
+"""Rows that are as much work as to see whether one session or task may go."""
+LONGEST = 0.004
+"""Seconds after which a transaction packs no further turn, however large the events are."""
+
+_Days = Annotated[int, Meta(ge=0, le=36500)]
+SESSIONS = Option(
+    key="retention.sessions",
+    type=_Days,
+    default=0,
+    help="days after its last message on which a session is deleted with all of it, and after its end a task; 0: never",
+)
+EVENTS = Option(
+    key="retention.events",
+    type=_Days,
+    default=7,
+    help="days after which a finished turn's events are packed, to be replayed byte for byte all the same; 0: never",
+)
+KEYS = Option(
+    key="retention.idempotency",
+    type=Annotated[int, Meta(ge=1, le=365)],
+    default=1,
+    help="days for which the same Idempotency-Key gets the same answer",
+)
+OPTIONS = (SESSIONS, EVENTS, KEYS)
+
+
+class Walked(NamedTuple):
+    """What a walk has done, and the place up to which it has come; None at the end of all that is due."""
+
+    done: Sequence[object]
+    after: Place | None
+
+
+class Walk:
+    """A step of the core over rows of which some stay: it goes on from its place, and begins anew after the end."""
+
+    def __init__(self, what: str, work: Callable[[sqlite3.Connection, Place], Walked]) -> None:
+        self.what, self.work, self.__name__ = what, work, work.__name__
+        self._after: Place | None = START
+
+    def __call__(self, conn: sqlite3.Connection) -> Sequence[object] | None:
+        """Does a bounded part of the work."""
+        if self._after is None:
+            self._after = START
+            return ()
+        done, self._after = self.work(conn, self._after)
+        return done or None
+
+
+def expire_keys(conn: sqlite3.Connection, after: Place = START) -> Walked:
+    """Forgets some keys whose time is over."""
+    before = expired_before(conn, KEYS)
+    count = idempotency.expire(conn, before, 200) if before else 0
+    return Walked(range(count), after if count else None)
+
+
+def pack_events(conn: sqlite3.Connection, after: Place = START) -> Walked:
+    """Packs the events of some turns that have ended long ago."""
+    begun, spent = time.monotonic(), 0
+    packed: list[str] = []
+    turns = conn.execute(
+        """select id, session_id, first_event, last_event from turns where packed = 0 and finished_at is not null
+        and finished_at < ? order by finished_at limit ?""",
+        (expired_before(conn, EVENTS), SLICE),
+    ).fetchall()
+    for turn in turns:
+        while count := journal.pack(conn, turn["session_id"], turn["first_event"] or 0, turn["last_event"] or 0):
+            spent += count
+            if _enough(spent, begun):
+                return Walked(packed, after)
+        conn.execute("update turns set packed = 1 where id = ?", (turn["id"],))
+        packed.append(turn["id"])
+        spent += LOOK
+        if _enough(spent, begun):
+            return Walked(packed, after)
+    return Walked(packed, after if len(turns) == SLICE else None)
+
+
+def _enough(spent: int, begun: float) -> bool:
+    return spent >= SLICE or time.monotonic() - begun >= LONGEST
+
+
+def remove_rows(conn: sqlite3.Connection, after: Place = START) -> Walked:
+    """Removes some rows of sessions that were deleted."""
+    return Walked((), after if removals.proceed(conn, SLICE) >= SLICE else None)
+
+
+def expire_sessions(conn: sqlite3.Connection, after: Place = START) -> Walked:
+    """Deletes sessions that nobody has written to for long, unless a turn of one or a task in or below it is open."""
+    if (spent := removals.proceed(conn, SLICE)) >= SLICE:
+        return Walked((), after)
+    rows = conn.execute(
+        """select updated_at, id from sessions where parent_id is null and updated_at < ? and (updated_at, id) > (?, ?)
+        order by updated_at, id limit ?""",
+        (expired_before(conn, SESSIONS), *after, SLICE // LOOK),
+    ).fetchall()
+    gone: list[str] = []
+    for row in rows:
+        after, spent = (row["updated_at"], row["id"]), spent + LOOK
+        if not _in_use(conn, row["id"]):
+            gone += removals.begin(conn, row["id"])
+            spent += removals.proceed(conn, SLICE)
+        if spent >= SLICE:
+            return Walked(gone, after)
+    return Walked(gone, None)
+
+
+def _in_use(conn: sqlite3.Connection, session_id: str) -> bool:
+    row = conn.execute(  # a cross join walks the tree no further than to the first open task
+        """select exists (select 1 from turns t where t.session_id = ?1 and t.status in ('queued', 'running'))
+        or exists (with recursive tree (id) as (
+            select ?1 union all select b.id from sessions b join tree on b.parent_id = tree.id)
+          select 1 from tree cross join tasks k on k.session_id = tree.id or k.made_in = tree.id
+          where k.completed_at is null)""",
+        (session_id,),
+    ).fetchone()
+    return bool(row[0])
+
+
+def expire_tasks(conn: sqlite3.Connection, after: Place = START) -> Walked:
+    """Deletes tasks that have ended long ago, unless one is below them or an open one waits for them."""
+    before = expired_before(conn, SESSIONS)
+    rows = conn.execute(
+        """select completed_at, id from tasks where completed_at < ? and (completed_at, id) > (?, ?)
+        order by completed_at, id limit ?""",
+        (before, *after, SLICE // LOOK),
+    ).fetchall()
+    gone: list[str] = []
+    for row in rows:
+        task_id = row["id"]
+        while task_id is not None:  # with the last of those below it may go the one above, which has been passed
+            deleted = conn.execute(
+                """delete from tasks where id = ?1 and completed_at < ?2
+                and not exists (select 1 from tasks below where below.parent_task_id = ?1)
+                and not exists (select 1 from task_blockers b join tasks k on k.id = b.task
+                  where b.blocker = ?1 and k.completed_at is null) returning id, parent_task_id""",
+                (task_id, before),
+            ).fetchone()
+            gone += [task_id] if deleted else []
+            task_id = deleted["parent_task_id"] if deleted else None
+    last = rows[-1] if len(rows) == SLICE // LOOK else None
+    return Walked(gone, (last["completed_at"], last["id"]) if last else None)
+
+
+def steps() -> Iterator[Walk]:
+    """What the core does, in this order; plugins' steps follow, and at the end the file shrinks."""
+    yield Walk("idempotency keys", expire_keys)
+    yield Walk("sessions", expire_sessions)
+    yield Walk("tasks", expire_tasks)
+    yield Walk("turns packed", pack_events)
