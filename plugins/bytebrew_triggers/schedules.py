@@ -5,12 +5,12 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bytebrew import EngineError, NewTask, now
+from bytebrew import EngineError, NewTask
 
 from . import store
 from .definition import NewSchedule, SchedulePatch, changes, next_moment
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bytebrew import Engine
 
 log = logging.getLogger(__name__)
+FAR = timedelta(hours=1)
 LONGEST_SLEEP = 60.0
 """Seconds after which the clock is looked at again: it may have been set."""
 
@@ -31,7 +32,7 @@ class Schedules:
         self._engine = engine
         self._clock = clock
         self._changed = asyncio.Event()
-        self._started = datetime.max.replace(tzinfo=UTC)
+        self._started = self._looked = datetime.max.replace(tzinfo=UTC)
         self._keeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -73,9 +74,26 @@ class Schedules:
     async def fire(self) -> float:
         """Makes the tasks that are due; the seconds until the next ones are."""
         moment = self._clock()
+        if moment < self._looked:  # the first look too, for a clock may be set while the engine is down
+            await self._engine.db.write(self._set_back, moment)
+            self._started = min(self._started, moment)
+        self._looked = moment
         due = await self._engine.db.write(self._fire, moment)
         self._engine.tasks.wake()
         return LONGEST_SLEEP if due is None else min(due - self._clock().timestamp(), LONGEST_SLEEP)
+
+    def _set_back(self, conn: sqlite3.Connection, moment: datetime) -> None:
+        """Brings forward what is due later than the clock, as it is now, would have it.
+
+        What has fired at a moment that lies ahead by less than an hour fires at none twice.
+        """
+        for row in conn.execute("select * from triggers_schedules where next_at is not null").fetchall():
+            schedule: NewSchedule = store.definition(row, SCHEDULE)
+            fired = datetime.fromisoformat(row["last_at"]) if row["last_at"] else moment
+            after = fired if moment < fired <= moment + FAR else moment
+            with suppress(EngineError):  # it has no moment any more: `_fire` says so
+                if (next_at := next_moment(schedule, after).timestamp()) < row["next_at"]:
+                    store.put(conn, SCHEDULE, schedule.name, next_at=next_at)
 
     def _fire(self, conn: sqlite3.Connection, moment: datetime) -> float | None:
         sql = "select * from triggers_schedules where next_at <= ? order by next_at, name"
@@ -103,7 +121,7 @@ class Schedules:
             except EngineError as error:
                 log.warning("schedule %s makes no task: %s", schedule.name, error)
                 fault = error.message
-            made = {"last_task_id": task_id, "last_error": fault, "last_at": now()}
+            made = {"last_task_id": task_id, "last_error": fault, "last_at": _text(moment)}
             store.put(conn, SCHEDULE, schedule.name, next_at=next_at, **made)
         found: float | None = conn.execute(
             "select min(next_at) from triggers_schedules where next_at is not null"
@@ -121,3 +139,7 @@ class Schedules:
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, seconds)):
                     await self._changed.wait()
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

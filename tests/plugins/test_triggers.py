@@ -6,7 +6,7 @@ import json
 import logging
 import random
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -202,6 +202,58 @@ async def test_what_was_missed_while_the_engine_was_down_is_as_it_says(missed: s
         clock.moment = NOON + timedelta(hours=6, seconds=3)
         await of(engine).fire()
         assert len(await tasks(client)) == count + 1
+
+
+@pytest.mark.parametrize("missed", ["skip", "once"])
+@pytest.mark.parametrize("restart", ["", "ahead", "back"])
+async def test_a_schedule_that_fired_by_a_clock_far_ahead_fires_at_its_times_once_that_is_set_back(
+    missed: str, restart: str, tmp_path: Path
+) -> None:
+    clock = Clock()
+    async with AsyncExitStack() as stack:
+        engine, client = await stack.enter_async_context(engine_at(clock, tmp_path))
+
+        async def again() -> tuple[Engine, httpx.AsyncClient]:
+            await stack.aclose()
+            return await stack.enter_async_context(engine_at(clock, tmp_path))
+
+        await made(client, SCHEDULES, name="tea", cron="5 * * * *", missed=missed)
+        clock.moment = NOON + timedelta(days=400)
+        if restart == "ahead":
+            engine, client = await again()
+        await of(engine).fire()
+        assert len(await tasks(client)) == (0 if (restart, missed) == ("ahead", "skip") else 1)
+        before = len(await tasks(client))
+        await made(client, SCHEDULES, name="new", cron="5 * * * *", missed=missed)
+        clock.moment = NOON + timedelta(minutes=1)
+        if restart == "back":
+            engine, client = await again()
+        await of(engine).fire()
+        for name in ("tea", "new"):
+            assert (await client.get(f"{SCHEDULES}/{name}")).json()["next_at"] == "2026-03-20T12:05:00Z"
+        for minutes, count in ((4, 0), (5, 2), (6, 2), (64, 2), (65, 4)):
+            clock.moment = NOON + timedelta(minutes=minutes)
+            await of(engine).fire()
+            assert len(await tasks(client)) - before == count
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_clock_that_is_set_back_a_little_has_nothing_fire_twice(restart: bool, tmp_path: Path) -> None:
+    clock = Clock()
+    async with engine_at(clock, tmp_path) as (engine, client):
+        await made(client, SCHEDULES, name="tea", cron="5 12 * * *")
+        clock.moment = NOON + timedelta(minutes=5, seconds=3)
+        await of(engine).fire()
+        clock.moment = NOON + timedelta(minutes=4, seconds=58)
+        if not restart:
+            await of(engine).fire()
+            clock.moment = NOON + timedelta(minutes=6)
+            await of(engine).fire()
+            assert len(await tasks(client)) == 1
+    async with engine_at(clock, tmp_path) as (engine, client):
+        clock.moment = NOON + timedelta(minutes=7)
+        await of(engine).fire()
+        assert len(await tasks(client)) == 1
 
 
 async def test_a_change_counts_at_once_and_a_disabled_schedule_rests() -> None:
