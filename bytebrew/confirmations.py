@@ -1,6 +1,7 @@
 """Questions put to a person about a tool call: asking, waiting, answering."""
 
 from datetime import UTC, datetime, timedelta
+from math import inf
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ class Confirmations:
 
     def question(self, turn: "Turn", call: ToolCall, kind: Kind) -> Confirmation:
         """A question about a call, not yet asked."""
-        seconds = self._engine.settings.core.confirmation_ttl
+        seconds = self._seconds()
         return Confirmation(
             id=new_id("conf"),
             session_id=turn.root.session_id,
@@ -59,8 +60,12 @@ class Confirmations:
             answered_by=None,
             answered_at=None,
             created_at=now(),
-            expires_at=rfc3339(datetime.now(UTC) + timedelta(seconds=seconds)) if seconds else None,
+            expires_at=rfc3339(datetime.now(UTC) + timedelta(seconds=seconds)) if seconds < inf else None,
         )
+
+    def _seconds(self) -> float:
+        """How long a question waits for its answer."""
+        return self._engine.settings.core.confirmation_ttl or inf
 
     def announce(self, turn: "Turn", asked: Confirmation) -> None:
         """Puts a question into the streams of the turn and of the person's own turn; store it without an await."""
@@ -77,9 +82,13 @@ class Confirmations:
         )
 
     async def settled(self, turn: "Turn", asked: Confirmation) -> Confirmation:
-        """The question once it is answered or has expired; the turn's time limit stands still meanwhile."""
+        """The question once it is answered or has expired; the turn's time limit stands still meanwhile.
+
+        The wait is by monotonic time and no longer than the setting, whatever the clock is set to meanwhile.
+        """
         db = self._engine.db
         answered = self._answered.setdefault(asked.id, anyio.Event())
+        until = anyio.current_time() + min(_seconds_until(asked.expires_at), self._seconds())
         try:
             with turn.waiting():
                 while True:
@@ -88,7 +97,7 @@ class Confirmations:
                         raise NotFound("The question was deleted with its session")
                     if found.status != "pending":
                         return found
-                    with anyio.move_on_after(_seconds_until(found.expires_at)) as limit:
+                    with anyio.CancelScope(deadline=until) as limit:
                         await answered.wait()
                     if limit.cancelled_caught:
                         await db.write(confirmations.expire, asked.id)
@@ -142,4 +151,4 @@ class Confirmations:
 
 
 def _seconds_until(moment: str | None) -> float:
-    return float("inf") if moment is None else (parse_time(moment) - datetime.now(UTC)).total_seconds()
+    return inf if moment is None else (parse_time(moment) - datetime.now(UTC)).total_seconds()

@@ -364,7 +364,7 @@ async def _drain(chunks: AsyncIterator[bytes]) -> None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, or a date (RFC 9110 section 10.2.3); OpenAI and Azure say milliseconds in a header of their own."""
+    """Seconds, or a date by the sender's clock (RFC 9110 section 10.2.3); OpenAI and Azure say milliseconds apart."""
     if (precise := headers.get("retry-after-ms", "")).replace(".", "", 1).isdecimal():
         return float(precise) / 1000
     text = headers.get("retry-after", "").strip()
@@ -373,7 +373,8 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         pass
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time())
+        sent = parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else time()
+        return max(0.0, parsedate_to_datetime(text).timestamp() - sent)
     except (ValueError, OverflowError):
         return None
 

@@ -19,6 +19,8 @@ from bytebrew import Actor, AuthMode, Core, Duration, Forbidden, Reply, Request,
 if TYPE_CHECKING:
     from bytebrew import Engine
 
+AHEAD = 60.0
+"""Seconds by which the clock may have been set back since a session was made."""
 SUBJECT = "local-admin"
 FORWARDED = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
 LONGEST = 366 * 86400
@@ -72,6 +74,8 @@ class LocalMode(AuthMode):
             raise bytebrew.Unauthorized(f"Invalid or expired session: {error}") from error
         if claims.get("sub") != SUBJECT:
             raise bytebrew.Unauthorized("Invalid session: it is not the local admin's")
+        if claims.get("iat", 0) > time.time() + AHEAD:
+            raise bytebrew.Unauthorized("Invalid session: it was made by a clock that was ahead; get a new one")
         return claims
 
     def session(self, seconds: float) -> LocalSession:

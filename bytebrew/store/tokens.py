@@ -102,7 +102,7 @@ def bootstrap(conn: sqlite3.Connection, token: str) -> bool:
 
 
 def actor(conn: sqlite3.Connection, token: str) -> tuple[Actor, bool] | None:
-    """The actor of a live token, and whether its `last_used_at` is a minute old or more."""
+    """The actor of a live token, and whether its `last_used_at` is not of the last minute."""
     row = conn.execute(f"{_SELECT} where hash = ? and revoked_at is null", (token_hash(token),)).fetchone()
     moment = datetime.now(UTC)
     if row is None or (row["expires_at"] and parse_time(row["expires_at"]) <= moment):
@@ -115,7 +115,7 @@ def actor(conn: sqlite3.Connection, token: str) -> tuple[Actor, bool] | None:
         schemas=tuple(msgspec.json.decode(row["schemas"])) if row["schemas"] else None,
     )
     used = row["last_used_at"]
-    return who, used is None or (moment - parse_time(used)).total_seconds() >= 60
+    return who, used is None or not 0 <= (moment - parse_time(used)).total_seconds() < 60
 
 
 def touch(conn: sqlite3.Connection, token: str) -> None:

@@ -205,14 +205,15 @@ class Limits:
     async def save(self) -> None:
         """Writes what has been counted since the last time."""
         now, rows = self._clock(), []
+        prune = not 0 <= now - self._pruned < PRUNE_SECONDS
         for live in self._live:
             unsaved, live.unsaved = live.unsaved, {}
             for (tier, key, _), entry in unsaved.items():
                 if tier in live.limits:
                     rows.append(Counted(live.id, tier, key, entry, entry.last + live.limits[tier].seconds))
-            if now - self._pruned >= PRUNE_SECONDS:
+            if prune:
                 live.prune(now)
-        if now - self._pruned >= PRUNE_SECONDS:
+        if prune:
             self._pruned = now
         await self._engine.db.write(store.save, rows, now)
 

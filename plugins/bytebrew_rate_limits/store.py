@@ -8,7 +8,7 @@ import msgspec
 
 from bytebrew import Conflict, Migration, NotFound, now
 
-from .rules import NewRule, Rule, RulePatch, encoded, merged
+from .rules import LONGEST, NewRule, Rule, RulePatch, encoded, merged
 from .window import Entry
 
 MIGRATIONS = (
@@ -101,7 +101,10 @@ def delete(conn: sqlite3.Connection, name: str) -> None:
 
 
 def save(conn: sqlite3.Connection, counted: Iterable[Counted], moment: float) -> None:
-    """Stores what has been counted and removes what counts no more at the moment, in seconds since 1970."""
+    """Stores what has been counted and removes what counts no more at the moment, in seconds since 1970.
+
+    What would count for longer than a rule can say was counted by a clock that was ahead.
+    """
     conn.executemany(
         """insert into rate_limits_counted select ?1, ?2, ?3, ?4, ?5, ?6, ?7
         where exists (select 1 from rate_limits where id = ?1)
@@ -113,6 +116,7 @@ def save(conn: sqlite3.Connection, counted: Iterable[Counted], moment: float) ->
         ],
     )
     conn.execute("delete from rate_limits_counted where leaves <= ?", (moment,))
+    conn.execute("delete from rate_limits_counted where leaves > ?", (moment + LONGEST,))
 
 
 def load(conn: sqlite3.Connection, moment: float) -> list[Counted]:
