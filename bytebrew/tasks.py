@@ -53,6 +53,7 @@ class Tasks:
         self._engine = engine
         self._running: dict[str, Turn | None] = {}
         self._woken = anyio.Event()
+        self._looked = datetime.max.replace(tzinfo=UTC)
         self._group: TaskGroup | None = None
 
     async def run(self, group: TaskGroup) -> None:
@@ -172,12 +173,15 @@ class Tasks:
 
     async def _take_all(self) -> float:
         """Takes as many tasks as there are free workers; the seconds after which another may be due."""
-        core, db = self._engine.settings.core, self._engine.db
+        core, db, moment = self._engine.settings.core, self._engine.db, datetime.now(UTC)
+        if moment < self._looked:  # the first look too, for a clock may be set while the engine is down
+            await db.write(tasks.set_back, moment)
+        self._looked = moment
         while sum(turn is None or not turn.holds for turn in self._running.values()) < core.task_workers:
             claim = await db.write(tasks.claim, core.tasks_per_agent)
             if claim is None:
-                moment = await db.read(tasks.next_moment)
-                until = (parse_time(moment) - datetime.now(UTC)).total_seconds() if moment else LOOK
+                due = await db.read(tasks.next_moment)
+                until = (parse_time(due) - datetime.now(UTC)).total_seconds() if due else LOOK
                 return max(0.05, min(until, LOOK))
             self._running[claim.turn_id] = None
             assert self._group is not None

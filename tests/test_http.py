@@ -317,6 +317,13 @@ def wait_of(text: str) -> float | None:
     return asyncio.run(ask())
 
 
+async def test_a_date_is_by_the_clock_of_who_sent_it() -> None:
+    sent = datetime.now(UTC) - timedelta(days=400)
+    until = format_datetime(sent + timedelta(seconds=7), usegmt=True)
+    answer = refused(503, {}, retry_after=until, date=format_datetime(sent, usegmt=True))
+    assert (await refusal(answer)).retry_after == 7
+
+
 async def test_a_date_in_the_past_is_no_wait() -> None:
     past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
     assert (await refusal(refused(503, {}, retry_after=past))).retry_after == 0

@@ -101,6 +101,18 @@ def test_the_end_of_a_blocker_looks_at_those_alone_that_wait_for_it(conn: sqlite
     conn.execute("rollback")
 
 
+def test_what_a_clock_far_ahead_has_put_off_is_mended_when_it_is_set_back(conn: sqlite3.Connection) -> None:
+    ahead = soon(400 * 86400)
+    rows(conn, 0, 1, created_at=ahead, priority=1)
+    rows(conn, 1, 1, not_before=ahead)
+    rows(conn, 2, 1, not_before=soon(5000))
+    rows(conn, 3, 1)
+    tasks.set_back(conn, datetime.now(UTC))
+    claims = [tasks.claim(conn, 0) for _ in range(4)]
+    assert [one and one.task.id for one in claims] == ["task_0", "task_1", "task_3", None]
+    assert tasks.next_moment(conn) is not None
+
+
 def test_an_old_file_knows_which_tasks_can_run(tmp_path: Path) -> None:
     with closing(connect(tmp_path / "old.db")) as conn:
         migrate(conn, "core", BEFORE)

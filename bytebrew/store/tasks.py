@@ -1,7 +1,7 @@
 """Tasks: work that an agent does without anybody waiting for it."""
 
 import sqlite3
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -48,8 +48,10 @@ _OPEN = "t.status in ('draft', 'pending', 'approved', 'in_progress')"
 _READY = """t.status in ('pending', 'approved') and t.mode = 'background' and t.blockers = 0
   and t.not_before is null"""
 """The condition of the index tasks_ready; triggers keep in `blockers` how many of a task's are not completed."""
+_LATER = "status in ('pending', 'approved') and mode = 'background'"
+"""The condition of the index tasks_later, for tasks with a `not_before`."""
 LONGEST_BACKOFF = 5400.0
-"""Seconds between two attempts at most; a later moment is of a clock that was wrong."""
+"""Seconds between two attempts at most."""
 
 
 def create(
@@ -203,11 +205,8 @@ def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
 
     A step of priority counts as much as ten minutes of waiting. A task that asks a person does not count as running.
     """
-    present = datetime.now(UTC)
-    moment, latest = rfc3339(present), rfc3339(present + timedelta(seconds=LONGEST_BACKOFF))
-    due = "update tasks set not_before = null where status in ('pending', 'approved') and mode = 'background' and"
-    conn.execute(f"{due} not_before <= ?", (moment,))
-    conn.execute(f"{due} not_before > ?", (latest,))
+    moment = now()
+    conn.execute(f"update tasks set not_before = null where {_LATER} and not_before <= ?", (moment,))
     row = conn.execute(
         f"""with recursive agents (name) as (
           select min(t.agent) from tasks t where {_READY}
@@ -228,6 +227,16 @@ def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
         (new_id("turn"), moment, row["id"]),
     )
     return _claim(conn, row["id"])
+
+
+def set_back(conn: sqlite3.Connection, present: datetime) -> None:
+    """Mends what a clock that was ahead has written, now that it is set back.
+
+    No attempt waits for longer than it could, and no task comes after all that are yet to be made.
+    """
+    latest, moment = rfc3339(present + timedelta(seconds=LONGEST_BACKOFF)), rfc3339(present)
+    conn.execute(f"update tasks set not_before = null where {_LATER} and not_before > ?", (latest,))
+    conn.execute(f"update tasks as t set created_at = ?1 where {_OPEN} and created_at > ?1", (moment,))
 
 
 def _claim(conn: sqlite3.Connection, task_id: str) -> Claim:
@@ -283,8 +292,7 @@ def is_claimed(conn: sqlite3.Connection, task_id: str, turn_id: str) -> bool:
 
 def next_moment(conn: sqlite3.Connection) -> str | None:
     """When the next of the tasks that wait for another attempt may run."""
-    sql = """select min(not_before) from tasks where status in ('pending', 'approved') and mode = 'background'
-      and not_before is not null"""
+    sql = f"select min(not_before) from tasks where {_LATER} and not_before is not null"
     moment: str | None = conn.execute(sql).fetchone()[0]
     return moment
 

@@ -140,6 +140,14 @@ async def test_an_expired_session_has_no_leeway(served: tuple[Engine, httpx.Asyn
     assert not await may(client, sign({**CLAIMS, "exp": time.time() - 1}, key_of(running.data_dir)))
 
 
+async def test_a_session_of_a_clock_that_was_ahead_ends_when_that_is_set_back(
+    served: tuple[Engine, httpx.AsyncClient],
+) -> None:
+    running, client = served
+    ahead = time.time() + 400 * 86400
+    assert not await may(client, sign({**CLAIMS, "iat": ahead, "exp": ahead + 3600}, key_of(running.data_dir)))
+
+
 # The fences around it.
 
 

@@ -546,6 +546,18 @@ async def test_keys_without_a_request_in_their_window_are_forgotten() -> None:
         assert (await usage(client, "3"))["used"] == 0
 
 
+async def test_what_a_clock_far_ahead_has_counted_is_forgotten_once_it_is_set_back() -> None:
+    clock = Clock()
+    async with limited(clock) as (running, client):
+        await make(client, name="short", key_header="X-Org-Id", tiers={"all": {"requests": 2, "window": "10s"}})
+        for seconds, key in ((400 * 86400, "ahead"), (-400 * 86400, "back"), (61, "new")):
+            clock.now += seconds
+            assert await statuses(client, 1, x_org_id=key) == [200]
+            await asyncio.sleep(1.2)
+        sql = "select key from rate_limits_counted"
+        assert await running.db.read(lambda conn: [row[0] for row in conn.execute(sql)]) == [header_key("new")]
+
+
 async def test_refusals_are_in_the_metrics() -> None:
     async with served_engine() as (_, client):
         await make(client, **PER_ORG)

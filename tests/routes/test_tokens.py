@@ -184,6 +184,9 @@ async def test_last_used_at_moves_with_use(served: tuple[Engine, httpx.AsyncClie
     await running.db.write(lambda conn: conn.execute("update tokens set last_used_at = '2020-01-01T00:00:00.000000Z'"))
     await status(client, token)
     assert (await listed(client))["last_used_at"] >= first
+    await running.db.write(lambda conn: conn.execute("update tokens set last_used_at = '2999-01-01T00:00:00.000000Z'"))
+    await status(client, token)
+    assert (await listed(client))["last_used_at"] < "2999", "the clock was ahead"
 
 
 async def test_a_refused_token_is_not_used(client: httpx.AsyncClient) -> None:
