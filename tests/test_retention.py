@@ -292,7 +292,8 @@ async def test_the_search_for_what_is_old_is_answered_by_indexes(
 def sessions(conn: sqlite3.Connection, name: str, count: int, moment: str) -> None:
     """So many sessions of one turn each, which nobody has written to since the moment."""
     conn.executemany(
-        "insert into sessions values (?, '', 'test', 'ada', '', '', null, ?, ?)",
+        """insert into sessions (id, schema, agent, owner, user_sub, title, created_at, updated_at)
+        values (?, '', 'test', 'ada', '', '', ?, ?)""",
         [(f"{name} {n}", moment, moment) for n in range(count)],
     )
     conn.executemany(

@@ -44,9 +44,13 @@ def delete(conn: sqlite3.Connection, session_id: str, actor: Actor) -> bool:
 
 
 def begin(conn: sqlite3.Connection, session_id: str) -> list[str]:
-    """Takes a session and those below it out of everybody's sight; their ids, which stay taken until they are gone."""
+    """Takes a session and those below it out of everybody's sight; their ids, which stay taken until they are gone.
+
+    No list has it, for lists have what is in no other session: it now lies within itself.
+    """
     tree = sessions.below(conn, session_id)
     conn.executemany("insert or ignore into removals (session_id) values (?)", [(one,) for one in tree])
+    conn.execute("update sessions set parent_id = id where id = ?", (session_id,))
     return tree
 
 

@@ -69,7 +69,7 @@ def owner(conn: sqlite3.Connection, session_id: str) -> str | None:
 def below(conn: sqlite3.Connection, session_id: str) -> list[str]:
     """A session and those of the agents that were spawned in it, on all levels."""
     sql = """with recursive tree (id) as (
-        select ? union all select s.id from sessions s join tree on s.parent_id = tree.id)
+        select ? union select s.id from sessions s join tree on s.parent_id = tree.id)
       select id from tree"""
     return [row["id"] for row in conn.execute(sql, (session_id,))]
 
@@ -115,7 +115,7 @@ def usage(conn: sqlite3.Connection, session_id: str) -> Usage:
 
 
 def _where(actor: Actor, wanted: Filter) -> tuple[str, dict[str, Any]]:
-    parts, values = ["s.parent_id is null and s.id not in (select session_id from removals)"], {}
+    parts, values = ["s.parent_id is null"], {}
     if not actor.is_admin:
         parts.append("s.owner = :owner")
         values["owner"] = actor.subject

@@ -61,7 +61,7 @@ end;
 # the owner and the user at the top are those of all below.
 _PLACE = """with recursive above (next, owner, user_sub) as (
     values (:session, null, null)
-    union all
+    union
     select coalesce(
       s.parent_id, (select t.made_in from tasks t where t.session_id = s.id and t.made_in <> t.session_id)),
       s.owner, s.user_sub from above join sessions s on s.id = above.next)
