@@ -236,7 +236,11 @@ def set_back(conn: sqlite3.Connection, present: datetime) -> None:
     """
     latest, moment = rfc3339(present + timedelta(seconds=LONGEST_BACKOFF)), rfc3339(present)
     conn.execute(f"update tasks set not_before = null where {_LATER} and not_before > ?", (latest,))
-    conn.execute(f"update tasks as t set created_at = ?1 where {_OPEN} and created_at > ?1", (moment,))
+    conn.execute(
+        """update tasks set created_at = ?1 where status in ('draft', 'pending', 'approved', 'in_progress')
+        and created_at > ?1""",
+        (moment,),
+    )
 
 
 def _claim(conn: sqlite3.Connection, task_id: str) -> Claim:
