@@ -166,7 +166,7 @@ def act(conn: sqlite3.Connection, known: list[str], one: Act) -> None:
         expiry.expire_tasks(conn)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(acts=ACTS)
 def test_a_task_can_run_exactly_when_all_its_blockers_are_completed(conn: sqlite3.Connection, acts: list[Act]) -> None:
     conn.execute("begin")

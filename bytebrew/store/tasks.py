@@ -45,9 +45,9 @@ _SELECT = f"""select t.id, t.title, t.description, t.agent, t.agent as agent_nam
   t.attempts, t.created_at, t.approved_at, t.started_at, t.completed_at, t.owner, t.turn_id from tasks t"""
 _OPEN = "t.status in ('draft', 'pending', 'approved', 'in_progress')"
 """The condition of the index tasks_open."""
-_READY = """t.status in ('pending', 'approved') and t.mode = 'background' and t.blockers = 0
-  and t.not_before is null"""
-"""The condition of the index tasks_ready; triggers keep in `blockers` how many of a task's are not completed."""
+_READY = """tasks t indexed by tasks_ready where t.status in ('pending', 'approved') and t.mode = 'background'
+  and t.blockers = 0 and t.not_before is null"""
+"""What workers may take; triggers keep in `blockers` how many of a task's blockers are not completed."""
 _LATER = "status in ('pending', 'approved') and mode = 'background'"
 """The condition of the index tasks_later, for tasks with a `not_before`."""
 LONGEST_BACKOFF = 5400.0
@@ -209,10 +209,10 @@ def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
     conn.execute(f"update tasks set not_before = null where {_LATER} and not_before <= ?", (moment,))
     row = conn.execute(
         f"""with recursive agents (name) as (
-          select min(t.agent) from tasks t where {_READY}
-          union all select (select min(t.agent) from tasks t where {_READY} and t.agent > agents.name) from agents
+          select min(t.agent) from {_READY}
+          union all select (select min(t.agent) from {_READY} and t.agent > agents.name) from agents
           where name is not null)
-        select n.id from agents join tasks n on n.seq = (select t.seq from tasks t where {_READY}
+        select n.id from agents join tasks n on n.seq = (select t.seq from {_READY}
           and t.agent = agents.name order by julianday(t.created_at) - t.priority / 144.0, t.seq limit 1)
         where ?1 = 0 or ?1 > (select count(*) from tasks r where r.status = 'in_progress' and r.turn_id is not null
           and r.agent = agents.name and not {_ASKING.format("r")})
