@@ -357,7 +357,6 @@ end;
 """
 
 
-
 _REMOVALS = """
 create table removals (
   n integer primary key,
@@ -366,7 +365,7 @@ create table removals (
 create index sessions_idle on sessions (updated_at, id) where parent_id is null;
 """
 
-CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS), (4, _INDEXES), (5, _SUMS), (6, _HISTORY), (7, _READY), (8, _REMOVALS))
+CORE = tuple(enumerate((_CONFIG, _SESSIONS, _TASKS, _INDEXES, _SUMS, _HISTORY, _READY, _REMOVALS), 1))
 
 
 def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    "errors settings messages events notation sse config logs breaker catalog options wording deadline cursor lock clock",
+    "errors settings messages events notation sse config logs breaker catalog options wording deadline cursor lock "
+    "clock",
     "hookspecs sections variables providers tools auth jwt secrets http api actions storage_faults",
     "db pragmas migrations journal epoch store",
     "plugins turn runner tasks config_file checking core_sections dialects documents history confirmations recovery "

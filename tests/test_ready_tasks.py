@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bytebrew.config import NewAgent, NewModel, NewTask, TaskPatch
-from bytebrew.db import connect
 from bytebrew.errors import EngineError
 from bytebrew.migrations import CORE, migrate
 from bytebrew.notation import now, rfc3339
+from bytebrew.pragmas import connect
 from bytebrew.secrets import Secrets
 from bytebrew.store import agents, expiry, models, tasks
 from tests.test_tasks import instructions

@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from bytebrew import MessageDelta, Thinking, ToolCall, Usage, retention
-from bytebrew.db import connect
 from bytebrew.engine import Engine
 from bytebrew.errors import TurnInterrupted
 from bytebrew.journal import read_events
 from bytebrew.notation import now
+from bytebrew.pragmas import connect
 from bytebrew.store import expiry
 from bytebrew.testing import ScriptedProvider, Step, chat, plugin, providing, scripted_schema, served_engine
 from tests.test_tasks import instructions, plans
