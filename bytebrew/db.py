@@ -15,7 +15,7 @@ import aiosqlite
 import msgspec
 from msgspec import Struct
 
-from bytebrew.errors import BootError, StorageError
+from bytebrew.errors import BootError, StorageError, TooSlow
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,9 @@ _FAULTS = {
 GATHER_SECONDS = 0.003
 """How long after a transaction with rows of several the next begins, so that more share it; one alone never waits."""
 READERS = 2
+SCANNERS = 2
+SCAN_SECONDS = 5.0
+"""How long a list, a sum or a page of an export may take: past it the statement is interrupted."""
 LOOKS = 8
 """Reads that share a hop into a reader's thread at most, for a long one holds up those behind it."""
 
@@ -68,11 +71,13 @@ class _Connection(aiosqlite.Connection):
 class Database:
     """Work is a plain function of a `sqlite3.Connection`; it runs in the database's thread, in one hop."""
 
-    def __init__(self, path: Path, synchronous: str = "normal") -> None:
+    def __init__(self, path: Path, synchronous: str = "normal", *, scan_seconds: float = SCAN_SECONDS) -> None:
         self.path = path
         self._synchronous = synchronous
+        self._scan_seconds = scan_seconds
         self._works: list[_Asked] = []
         self._looks: asyncio.Queue[_Asked] = asyncio.Queue()
+        self._scans: asyncio.Queue[_Asked] = asyncio.Queue()
         self._reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None
         self._wake = asyncio.Event()
@@ -86,6 +91,9 @@ class Database:
         self._writer = await _open(self.path, self._synchronous)
         self._readers = [await _open(self.path, self._synchronous, read_only=True) for _ in range(READERS)]
         self._reading = [asyncio.create_task(self._read_forever(one), name="database reader") for one in self._readers]
+        self._scanners = [await _open(self.path, self._synchronous, read_only=True) for _ in range(SCANNERS)]
+        scanning = [asyncio.create_task(self._scan_forever(one), name="database scanner") for one in self._scanners]
+        self._reading += scanning
         self._writing = asyncio.create_task(self._write_forever(), name="database writer")
         return self
 
@@ -100,9 +108,10 @@ class Database:
         for task in reading:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
-        while not self._looks.empty():
-            self._looks.get_nowait()[1].cancel()
-        for connection in (*self._readers, self._writer):
+        for waiting in (self._looks, self._scans):
+            while not waiting.empty():
+                waiting.get_nowait()[1].cancel()
+        for connection in (*self._readers, *self._scanners, self._writer):
             await connection.close()
 
     def source(self, source: RowSource) -> None:
@@ -118,22 +127,31 @@ class Database:
 
         Raises StorageError where the file cannot be read.
         """
-        return await self._look(partial(_reading, work, args, kwargs))
+        return await self._look(self._looks, partial(_reading, work, args, kwargs))
 
     async def glance(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `read`, for work of one statement: that sees a consistent view without a transaction."""
-        return await self._look(lambda conn: work(conn, *args, **kwargs))
+        return await self._look(self._looks, lambda conn: work(conn, *args, **kwargs))
 
-    async def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def scan(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `read`, for lists, sums and exports, which have readers of their own: no other read queues behind them.
+
+        Raises TooSlow where a statement is interrupted, after 5 seconds.
+        """
+        return await self._look(self._scans, partial(_reading, work, args, kwargs))
+
+    async def _look(self, queue: "asyncio.Queue[_Asked]", work: Callable[[sqlite3.Connection], T]) -> T:
         if not self._reading:
             raise RuntimeError("the database is closed")
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._looks.put_nowait((work, done))
+        queue.put_nowait((work, done))
         try:
             return await done
         except sqlite3.DatabaseError as error:
             if _code(error) == sqlite3.SQLITE_READONLY:  # the work's own fault, for it tried to write
                 raise
+            if _code(error) == sqlite3.SQLITE_INTERRUPT:
+                raise TooSlow(self._scan_seconds) from error
             if (told := self._told(error)) is error:
                 raise
             raise told from error
@@ -152,6 +170,24 @@ class Database:
                 raise
             for (_, done), outcome in zip(asked, outcomes, strict=True):
                 _settle(done, outcome)
+
+    async def _scan_forever(self, reader: _Connection) -> None:
+        while True:
+            work, done = await self._scans.get()
+            if done.done():
+                continue
+            running = asyncio.ensure_future(reader.run(partial(_each, [work])))
+            try:
+                waiting: list[asyncio.Future[Any]] = [running, done]
+                await asyncio.wait(waiting, timeout=self._scan_seconds, return_when=asyncio.FIRST_COMPLETED)
+                while not running.done():  # an interrupt that falls between two statements stops neither
+                    await reader.interrupt()
+                    await asyncio.wait([running], timeout=0.05)
+            except asyncio.CancelledError:
+                await reader.interrupt()
+                done.cancel()
+                raise
+            _settle(done, running.result()[0])
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of work once it is committed; an exception in it undoes it alone.

@@ -78,7 +78,7 @@ async def list_approvals(request: Request[None]) -> Inbox:
         raise InvalidRequest(f"status is {words}", details=[Detail("$.status", words)])
     limit = positive(query.get("limit"), 50, 200)
     after = query.get("after", "")
-    found = await request.engine.db.read(confirmations.page, status, after, limit + 1, actor.schemas)
+    found = await request.engine.db.scan(confirmations.page, status, after, limit + 1, actor.schemas)
     return Inbox(data=found[:limit], next=found[limit - 1].id if len(found) > limit else None)
 
 

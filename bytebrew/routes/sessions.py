@@ -77,7 +77,7 @@ async def list_sessions(request: Request[None]) -> SessionPage:
         until=moment(query, "to", last=True),
         after=query.get("after", ""),
     )
-    found = await request.engine.db.read(sessions.page, request.actor, wanted, (page - 1) * per_page, per_page)
+    found = await request.engine.db.scan(sessions.page, request.actor, wanted, (page - 1) * per_page, per_page)
     return SessionPage(
         sessions=found.sessions,
         data=found.sessions,
@@ -97,7 +97,7 @@ def _with_messages(conn: sqlite3.Connection, session_id: str, actor: Actor) -> S
 
 async def get_session(request: Request[None]) -> SessionDetail:
     """One session with its messages."""
-    return await request.engine.db.read(_with_messages, request.path["id"], request.actor)
+    return await request.engine.db.scan(_with_messages, request.path["id"], request.actor)
 
 
 def _messages(conn: sqlite3.Connection, session_id: str, actor: Actor, after: int, limit: int) -> list[messages.Entry]:
@@ -108,7 +108,7 @@ def _messages(conn: sqlite3.Connection, session_id: str, actor: Actor, after: in
 async def list_messages(request: Request[None]) -> list[messages.Entry]:
     """A session's messages, oldest first, from the one after `after`."""
     after, limit = _number(request.query, "after", 0), positive(request.query.get("limit"), 100, 1000)
-    return await request.engine.db.read(_messages, request.path["id"], request.actor, after, limit)
+    return await request.engine.db.scan(_messages, request.path["id"], request.actor, after, limit)
 
 
 async def rename_session(request: Request[SessionPatch]) -> Session:
@@ -158,7 +158,7 @@ async def follow(request: Request[None], session_id: str) -> Stream | Reply:
     after = _number(request.headers, "last-event-id", _number(request.query, "after", 0))
     if request.query.get("follow", "true").lower() in ("false", "0", "no"):
         limit = positive(request.query.get("limit"), 500, 500)
-        return Reply(body=await engine.db.read(_events, session_id, after, limit))
+        return Reply(body=await engine.db.scan(_events, session_id, after, limit))
     log = await engine.journal.log(session_id)
     return Stream(frames=engine.journal.follow(log, OpenStretch(after + 1)), headers={"x-session-id": session_id})
 

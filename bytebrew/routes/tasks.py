@@ -93,7 +93,7 @@ async def list_tasks(request: Request[None]) -> TaskPage:
         source=query.get("source", ""),
         session_id=query.get("session_id", ""),
     )
-    found, total = await request.engine.db.read(tasks.page, request.actor, wanted, (page - 1) * per_page, per_page)
+    found, total = await request.engine.db.scan(tasks.page, request.actor, wanted, (page - 1) * per_page, per_page)
     return TaskPage(
         tasks=found, data=found, total=total, page=page, per_page=per_page, total_pages=-(-total // per_page)
     )
@@ -117,7 +117,7 @@ async def cancel_task(request: Request[Cancellation]) -> None:
 async def list_subtasks(request: Request[None]) -> list[Task]:
     """The tasks right below one."""
     task = await request.engine.db.read(tasks.get, request.path["id"], request.actor)
-    return await request.engine.db.read(tasks.subtasks, task.id)
+    return await request.engine.db.scan(tasks.subtasks, task.id)
 
 
 async def approve_task(request: Request[None]) -> Task:

@@ -55,8 +55,8 @@ class Ledger(Generic[Entry]):
             return Stream(frames=self._lines(request.engine, wanted), headers={"content-type": NDJSON})
         page, per_page = positive(query.get("page"), 1, 10**9), positive(query.get("per_page"), 50, 100)
         return Page(
-            data=await db.read(self.entries, wanted, per_page, (page - 1) * per_page),
-            total=(total := await db.read(self._count, wanted)),
+            data=await db.scan(self.entries, wanted, per_page, (page - 1) * per_page),
+            total=(total := await db.scan(self._count, wanted)),
             page=page,
             per_page=per_page,
             total_pages=-(-total // per_page),
@@ -102,7 +102,7 @@ class Ledger(Generic[Entry]):
     async def _lines(self, engine: "Engine", wanted: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
         encoder = msgspec.json.Encoder()
         last: Entry | None = None
-        while rows := await engine.db.read(self.entries, wanted, EXPORT_ROWS, after=last):
+        while rows := await engine.db.scan(self.entries, wanted, EXPORT_ROWS, after=last):
             last = rows[-1]
             yield encoder.encode_lines(rows)
 

@@ -55,7 +55,7 @@ def table(servers: Servers) -> tuple[Route, ...]:
 
     async def list_servers(request: Request[None]) -> list[Server]:
         """Every MCP server by name."""
-        return await shown(request.engine, *await request.engine.db.read(_all))
+        return await shown(request.engine, *await request.engine.db.scan(_all))
 
     async def get_server(request: Request[None]) -> Server:
         """One MCP server."""
