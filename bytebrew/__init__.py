@@ -36,6 +36,7 @@ from bytebrew.secrets import masked, write_private
 from bytebrew.sections import ConfigSection
 from bytebrew.settings import Core, Settings
 from bytebrew.sse import ServerSentEvent
+from bytebrew.store.listing import Listing, Selection, kept_counts, rows_of
 from bytebrew.tools import Call, Outcome, Result, Risk, SpawnLimits, Tool, Toolset, input_schema, tool
 from bytebrew.variables import environment, resolved
 
@@ -74,6 +75,7 @@ __all__ = [
     "Http",
     "InvalidRequest",
     "KnowledgeConfig",
+    "Listing",
     "MemoryConfig",
     "Message",
     "MessageDelta",
@@ -97,6 +99,7 @@ __all__ = [
     "Risk",
     "Route",
     "Sample",
+    "Selection",
     "ServerSentEvent",
     "Settings",
     "SettingsError",
@@ -124,6 +127,7 @@ __all__ = [
     "expired_before",
     "hookimpl",
     "input_schema",
+    "kept_counts",
     "masked",
     "moment",
     "new_uuid",
@@ -132,6 +136,7 @@ __all__ = [
     "read_public_keys",
     "refusal",
     "resolved",
+    "rows_of",
     "sign",
     "tool",
     "uptime",

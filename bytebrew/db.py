@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from bytebrew.errors import BootError, StorageError, TooSlow
+from bytebrew.scanning import SCAN_SECONDS, SCANNERS, scan_forever
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,6 @@ _FAULTS = {
 GATHER_SECONDS = 0.003
 """How long after a transaction with rows of several the next begins, so that more share it; one alone never waits."""
 READERS = 2
-SCANNERS = 2
-SCAN_SECONDS = 5.0
-"""How long a list, a sum or a page of an export may take: past it the statement is interrupted."""
 LOOKS = 8
 """Reads that share a hop into a reader's thread at most, for a long one holds up those behind it."""
 
@@ -92,8 +90,8 @@ class Database:
         self._readers = [await _open(self.path, self._synchronous, read_only=True) for _ in range(READERS)]
         self._reading = [asyncio.create_task(self._read_forever(one), name="database reader") for one in self._readers]
         self._scanners = [await _open(self.path, self._synchronous, read_only=True) for _ in range(SCANNERS)]
-        scanning = [asyncio.create_task(self._scan_forever(one), name="database scanner") for one in self._scanners]
-        self._reading += scanning
+        scanning = [scan_forever(one, self._scans, self._scan_seconds, _settle) for one in self._scanners]
+        self._reading += [asyncio.create_task(one, name="database scanner") for one in scanning]
         self._writing = asyncio.create_task(self._write_forever(), name="database writer")
         return self
 
@@ -134,10 +132,7 @@ class Database:
         return await self._look(self._looks, lambda conn: work(conn, *args, **kwargs))
 
     async def scan(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `read`, for lists, sums and exports, which have readers of their own: no other read queues behind them.
-
-        Raises TooSlow where a statement is interrupted, after 5 seconds.
-        """
+        """As `read`, for lists, sums and exports, by readers of their own; TooSlow after 5 seconds."""
         return await self._look(self._scans, partial(_reading, work, args, kwargs))
 
     async def _look(self, queue: "asyncio.Queue[_Asked]", work: Callable[[sqlite3.Connection], T]) -> T:
@@ -170,24 +165,6 @@ class Database:
                 raise
             for (_, done), outcome in zip(asked, outcomes, strict=True):
                 _settle(done, outcome)
-
-    async def _scan_forever(self, reader: _Connection) -> None:
-        while True:
-            work, done = await self._scans.get()
-            if done.done():
-                continue
-            running = asyncio.ensure_future(reader.run(partial(_each, [work])))
-            try:
-                waiting: list[asyncio.Future[Any]] = [running, done]
-                await asyncio.wait(waiting, timeout=self._scan_seconds, return_when=asyncio.FIRST_COMPLETED)
-                while not running.done():  # an interrupt that falls between two statements stops neither
-                    await reader.interrupt()
-                    await asyncio.wait([running], timeout=0.05)
-            except asyncio.CancelledError:
-                await reader.interrupt()
-                done.cancel()
-                raise
-            _settle(done, running.result()[0])
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of work once it is committed; an exception in it undoes it alone.

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from bytebrew.errors import BootError
 from bytebrew.notation import now
+from bytebrew.store.listing import SESSIONS, TASKS, kept_counts
 
 _CONFIG = """
 create table models (
@@ -300,7 +301,31 @@ create index tasks_ended on tasks (completed_at) where completed_at is not null;
 create index tasks_blocked on tasks (blocked_by) where completed_at is null and blocked_by <> '[]';
 """
 
-CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS), (4, _INDEXES))
+_LAST_STATUS = """(select case when t.status in ('queued', 'running') then 'active' else t.status end
+    from turns t where t.session_id = {} order by t.seq desc limit 1)"""
+_LISTS = f"""
+alter table sessions add column status text not null default 'completed';
+update sessions set status = {_LAST_STATUS.format("sessions.id")}
+  where {_LAST_STATUS.format("sessions.id")} <> 'completed';
+create trigger turns_begin after insert on turns begin
+  update sessions set status = {_LAST_STATUS.format("new.session_id")}, updated_at = new.created_at
+  where id = new.session_id and (status <> 'active' or updated_at <> new.created_at);
+end;
+create trigger turns_end after update of status on turns
+  when new.status <> old.status and not (new.status = 'running' and old.status = 'queued') begin
+  update sessions set status = {_LAST_STATUS.format("new.session_id")},
+  updated_at = coalesce(new.finished_at, updated_at) where id = new.session_id;
+end;
+drop index sessions_agent;
+create index sessions_kinds on sessions (agent, schema, status, created_at, id, owner, user_sub)
+  where parent_id is null;
+create index sessions_user on sessions (user_sub, created_at, id) where parent_id is null;
+create index tasks_kinds on tasks (agent, status, source, seq, owner);
+{kept_counts(SESSIONS)}
+{kept_counts(TASKS)}
+"""  # noqa: S608
+
+CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS), (4, _INDEXES), (5, _LISTS))
 
 
 def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:

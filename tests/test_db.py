@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from bytebrew.db import GATHER_SECONDS, SCANNERS, Database, backup, connect
+from bytebrew.db import GATHER_SECONDS, Database, backup, connect
 from bytebrew.errors import BootError, TooSlow
+from bytebrew.scanning import SCANNERS
 
 
 @pytest.fixture

@@ -61,8 +61,6 @@ def close(conn: sqlite3.Connection, turn_id: str, last_event: int, failure: int)
     """Marks a turn that cannot go on as failed, with the tokens that it has cost; `failure` is its HTTP status."""
     moment = now()
     conn.execute(CLOSE_QUESTIONS, (turn_id,))
-    sql = "update sessions set updated_at = ? where id = (select session_id from turns where id = ?)"
-    conn.execute(sql, (moment, turn_id))
     conn.execute(
         f"""update turns set status = 'failed', failure = ?, first_event = coalesce(first_event, ?), last_event = ?,
         finished_at = ?, ({COUNTS}) = (?, ?, ?, ?, ?) where id = ?""",

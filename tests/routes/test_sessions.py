@@ -1,8 +1,5 @@
 """Sessions over REST."""
 
-import json
-import sqlite3
-
 import httpx
 import pytest
 
@@ -10,10 +7,6 @@ from bytebrew.testing import served_engine
 
 CHAT = "/api/v1/schemas/demo/chat"
 URL = "/api/v1/sessions"
-
-
-def details(conn: sqlite3.Connection, sql: str) -> list[str]:
-    return [row["detail"] for row in conn.execute(sql)]
 
 
 async def say(client: httpx.AsyncClient, message: str, **body: object) -> str:
@@ -105,17 +98,3 @@ async def test_an_unknown_session_is_a_404(method: str, path: str) -> None:
         body = {"title": "x"} if method == "PATCH" else None
         answer = await client.request(method, f"{URL}/a1b2c3d4{path}", json=body)
     assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
-
-
-async def test_lists_are_read_by_an_index() -> None:
-    async with served_engine() as (engine, _):
-        for where, index in (
-            ("1", "sessions_recent"),
-            ("owner = 'x'", "sessions_owner"),
-            ("agent = 'x'", "sessions_agent"),
-        ):
-            wanted = f"select id from sessions s where s.parent_id is null and {where}"
-            sql = f"explain query plan {wanted} order by created_at desc, id desc limit 20"
-            plan = await engine.db.read(details, sql)
-            assert index in plan[0], json.dumps(plan)
-            assert not any("TEMP B-TREE" in step for step in plan)
