@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from bytebrew.errors import BootError
 from bytebrew.notation import now
+from bytebrew.store import usage
 from bytebrew.store.listing import SESSIONS, TASKS, kept_counts
 
 _CONFIG = """
@@ -323,6 +324,8 @@ create index sessions_user on sessions (user_sub, created_at, id) where parent_i
 create index tasks_kinds on tasks (agent, status, source, seq, owner);
 {kept_counts(SESSIONS)}
 {kept_counts(TASKS)}
+create index if not exists usage_turn on usage (turn_id);
+{usage.KEPT}
 """  # noqa: S608
 
 CORE = ((1, _CONFIG), (2, _SESSIONS), (3, _TASKS), (4, _INDEXES), (5, _LISTS))
