@@ -39,17 +39,22 @@ class Listing:
     """A table in descending order of one column or two; the first is a moment, or a number with `unit` thousand.
 
     It needs an index on the order, one on `kinds` and the order, and one on each key and the order. `only` is a
-    condition that holds for all that is listed, and in those indexes; `{}` stands before the name of a column.
+    condition that holds for all that is listed, and in those indexes; `{}` stands before the name of a column. `kept`
+    is a key of which one value may have very many rows, such as the owner: its own totals are kept too.
     """
 
     table: str
     order: tuple[str, ...]
     kinds: tuple[str, ...]
+    kept: str
     unit: Literal["day", "thousand"] = "day"
     only: str = "true"
 
     def total(self, conn: sqlite3.Connection, chosen: Selection) -> int:
         """How many rows there are."""
+        if self.kept in chosen.keys and chosen == Selection(keys={self.kept: chosen.keys[self.kept]}):
+            sql = f"select coalesce(sum(rows), 0) from {self.table}_of where {self.kept} = ?"
+            return int(conn.execute(sql, (chosen.keys[self.kept],)).fetchone()[0])
         if chosen.keys or chosen.also:
             return self._counted(conn, chosen)
         if chosen.since or chosen.until:
@@ -141,9 +146,13 @@ class Listing:
 
 
 SESSIONS = Listing(
-    table="sessions", order=("created_at", "id"), kinds=("agent", "schema", "status"), only="{}parent_id is null"
+    table="sessions",
+    order=("created_at", "id"),
+    kinds=("agent", "schema", "status"),
+    only="{}parent_id is null",
+    kept="owner",
 )
-TASKS = Listing(table="tasks", order=("seq",), kinds=("agent", "status", "source"), unit="thousand")
+TASKS = Listing(table="tasks", order=("seq",), kinds=("agent", "status", "source"), unit="thousand", kept="owner")
 
 
 def kept_counts(listing: Listing) -> str:
@@ -164,6 +173,10 @@ def kept_counts(listing: Listing) -> str:
         return f"""insert into {table}_counts (unit, {kinds}, rows) {rows}
           on conflict (unit, {kinds}) do update set rows = rows + excluded.rows;"""
 
+    def owned(row: str, by: int) -> str:
+        return f"""insert into {table}_of values ({row}.{listing.kept}, {by})
+          on conflict ({listing.kept}) do update set rows = rows + excluded.rows;"""
+
     changed = " or ".join(f"new.{name} <> old.{name}" for name in (*listing.kinds, first))
     return f"""
 create table {table}_counts (
@@ -174,10 +187,20 @@ create table {table}_counts (
 insert into {table}_counts select {unit.format("")}, {kinds}, count(*) from {table} where {listing.only.format("")}
   group by 1, {kinds};
 insert into {table}_counts select '', {kinds}, sum(rows) from {table}_counts group by {kinds};
+create table {table}_of (
+  {listing.kept} text primary key,
+  rows integer not null
+) strict, without rowid;
+insert into {table}_of select {listing.kept}, count(*) from {table} where {listing.only.format("")} group by 1;
 create trigger {table}_counts_insert after insert on {table} when {listing.only.format("new.")} begin
-  {counted(("new", 1))} end;
+  {counted(("new", 1))} {owned("new", 1)} end;
 create trigger {table}_counts_delete after delete on {table} when {listing.only.format("old.")} begin
-  {counted(("old", -1))} end;
+  {counted(("old", -1))} {owned("old", -1)}
+  delete from {table}_counts where unit = {unit.format("old.")} and rows = 0;
+  delete from {table}_of where {listing.kept} = old.{listing.kept} and rows = 0; end;
+create trigger {table}_of_update after update of {listing.kept} on {table}
+  when {listing.only.format("new.")} and new.{listing.kept} <> old.{listing.kept} begin
+  {owned("old", -1)} {owned("new", 1)} end;
 create trigger {table}_counts_update after update of {kinds}, {first} on {table}
   when {listing.only.format("new.")} and ({changed}) begin
   {counted(("old", -1), ("new", 1))} end;

@@ -93,7 +93,9 @@ def _entry(row: sqlite3.Row) -> ToolCallEntry:
     return ToolCallEntry(**values | {"id": str(row["id"]), "output": output})
 
 
-LISTING = Listing(table="audit_tool_calls", order=("created_at", "id"), kinds=("agent_name", "tool_name", "status"))
+LISTING = Listing(
+    table="audit_tool_calls", order=("created_at", "id"), kinds=("agent_name", "tool_name", "status"), kept="user_id"
+)
 COUNTS = f"""
 drop index audit_tool_calls_agent;
 drop index audit_tool_calls_tool;

@@ -90,7 +90,7 @@ def _entry(row: sqlite3.Row) -> ChangeEntry:
     return ChangeEntry(**values)
 
 
-LISTING = Listing(table="audit_changes", order=("timestamp", "id"), kinds=("actor_type", "action"))
+LISTING = Listing(table="audit_changes", order=("timestamp", "id"), kinds=("actor_type", "action"), kept="resource")
 COUNTS = f"""
 drop index audit_changes_actor_type;
 drop index audit_changes_action;
