@@ -3,7 +3,21 @@
 from typing import TYPE_CHECKING
 
 from bytebrew.actions import Action
-from bytebrew.api import ANYONE, Guard, Moment, Parameter, Reply, Request, Route, Stream, moment, positive
+from bytebrew.api import (
+    ANYONE,
+    FORMAT,
+    NDJSON,
+    Guard,
+    Moment,
+    Parameter,
+    Reply,
+    Request,
+    Route,
+    Stream,
+    moment,
+    positive,
+    wants_lines,
+)
 from bytebrew.auth import SCOPES, Actor, AuthMode
 from bytebrew.breaker import Breaker
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
@@ -46,6 +60,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANYONE",
+    "FORMAT",
+    "NDJSON",
     "SCOPES",
     "Action",
     "Actor",
@@ -141,5 +157,6 @@ __all__ = [
     "tool",
     "uptime",
     "verify",
+    "wants_lines",
     "write_private",
 ]

@@ -209,11 +209,15 @@ create trigger {table}_counts_update after update of {kinds}, {first} on {table}
 
 def rows_of(conn: sqlite3.Connection, sql: str, page: Iterable[Key]) -> Iterator[sqlite3.Row]:
     """The rows of a page, each by the last column of its place, up to a megabyte of text and one row."""
+    return bounded(row for place in page for row in conn.execute(sql, (place[-1],)))
+
+
+def bounded(rows: Iterable[sqlite3.Row]) -> Iterator[sqlite3.Row]:
+    """The rows up to the one that makes a megabyte of text full."""
     size = 0
-    for place in page:
-        for row in conn.execute(sql, (place[-1],)):
-            yield row
-            size += sum(len(value) for value in row if isinstance(value, str | bytes))
+    for row in rows:
+        yield row
+        size += sum(len(value) for value in row if isinstance(value, str | bytes))
         if size >= PAGE_BYTES:
             return
 

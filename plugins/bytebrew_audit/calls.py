@@ -5,9 +5,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from bytebrew import Detail, InvalidRequest, Listing, Parameter, Request, Route, Stream, kept_counts
+from bytebrew import NDJSON, Detail, InvalidRequest, Listing, Parameter, Request, Route, Stream, kept_counts
 
-from .ledger import NDJSON, PAGING, Ledger, Page
+from .ledger import PAGING, Ledger, Page
 
 MOST_OUTPUT = 10 * 1024
 """Bytes that are kept of a tool's output."""

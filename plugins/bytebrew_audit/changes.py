@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from bytebrew import ANYONE, Action, Actor, Listing, Request, Route, Stream, kept_counts
+from bytebrew import ANYONE, NDJSON, Action, Actor, Listing, Request, Route, Stream, kept_counts
 
-from .ledger import NDJSON, PAGING, Ledger, Page
+from .ledger import PAGING, Ledger, Page
 
 if TYPE_CHECKING:
     from bytebrew import Engine

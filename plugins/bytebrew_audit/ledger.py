@@ -3,14 +3,14 @@
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from bytebrew import (
-    Detail,
-    InvalidRequest,
+    FORMAT,
+    NDJSON,
     Listing,
     Moment,
     NotFound,
@@ -21,22 +21,20 @@ from bytebrew import (
     moment,
     positive,
     rows_of,
+    wants_lines,
 )
 
 if TYPE_CHECKING:
     from bytebrew import Engine
 
 EXPORT_ROWS = 100
-NDJSON = "application/x-ndjson"
 PAGING: Mapping[str, str | Parameter] = {
     "from": Parameter("at this time or later", Moment),
     "to": Parameter("before this time; a bare date is included", Moment),
     "page": Parameter("from 1", int | str),
     "per_page": Parameter("rows, 100 at most, and a megabyte of text; `next` says where to go on", int | str),
     "after": "the last entry of the page before",
-    "format": Parameter(
-        "ndjson for all rows, one a line, as the header Accept: application/x-ndjson", Literal["json", "ndjson", ""]
-    ),
+    "format": FORMAT,
 }
 """What the query string of every audit may say besides its filters."""
 Entry = TypeVar("Entry", bound=Struct)
@@ -65,7 +63,7 @@ class Ledger(Generic[Entry]):
         """A page, or all entries as NDJSON, as the request asks."""
         query, db = request.query, request.engine.db
         wanted = self.wanted(query)
-        if _as_lines(query.get("format", ""), request.headers.get("accept", "")):
+        if wants_lines(request):
             return Stream(frames=self._lines(request.engine, wanted), headers={"content-type": NDJSON})
         page, per_page = positive(query.get("page"), 1, 10**9), positive(query.get("per_page"), 50, 100)
         return await db.scan(self._page, wanted, page, per_page, query.get("after", ""))
@@ -126,10 +124,3 @@ class Ledger(Generic[Entry]):
         while rows := await engine.db.scan(self.entries, wanted, EXPORT_ROWS, after=last):
             last = rows[-1]
             yield encoder.encode_lines(rows)
-
-
-def _as_lines(form: str, accept: str) -> bool:
-    if form not in ("", "json", "ndjson"):
-        words = "one of json, ndjson"
-        raise InvalidRequest(f"format is {words}", details=[Detail("$.format", words)])
-    return form == "ndjson" or (not form and NDJSON in accept.lower())
