@@ -304,6 +304,7 @@ create index tasks_blocked on tasks (blocked_by) where completed_at is null and 
 
 _LAST_STATUS = """(select case when t.status in ('queued', 'running') then 'active' else t.status end
     from turns t where t.session_id = {} order by t.seq desc limit 1)"""
+# with `parent_id` in them, indexes alone answer for the condition that it is null
 _LISTS = f"""
 alter table sessions add column status text not null default 'completed';
 update sessions set status = {_LAST_STATUS.format("sessions.id")}
@@ -318,9 +319,13 @@ create trigger turns_end after update of status on turns
   updated_at = coalesce(new.finished_at, updated_at) where id = new.session_id;
 end;
 drop index sessions_agent;
-create index sessions_kinds on sessions (agent, schema, status, created_at, id, owner, user_sub)
+drop index sessions_recent;
+drop index sessions_owner;
+create index sessions_recent on sessions (created_at, id, parent_id) where parent_id is null;
+create index sessions_owner on sessions (owner, created_at, id, parent_id) where parent_id is null;
+create index sessions_user on sessions (user_sub, created_at, id, parent_id) where parent_id is null;
+create index sessions_kinds on sessions (agent, schema, status, created_at, id, owner, user_sub, parent_id)
   where parent_id is null;
-create index sessions_user on sessions (user_sub, created_at, id) where parent_id is null;
 create index tasks_kinds on tasks (agent, status, source, seq, owner);
 {kept_counts(SESSIONS)}
 {kept_counts(TASKS)}
