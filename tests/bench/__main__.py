@@ -6,7 +6,7 @@ import platform
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -64,10 +64,11 @@ def run(folder: Path, effort: Effort) -> Iterable[object]:
         interrupted = multiply(left, session_id, 200, 1)
         interrupt(left, interrupted)
         yield from measures.restart(left, interrupted, "10,000", effort)
+        yield from large.measured(fresh, ("small", "medium"), effort.seconds)
         yield from measures.search(fresh, (1000, 5000), effort)
 
 
-def lists(folder: Path, sizes: Sequence[str]) -> Iterable[object]:
+def lists(folder: Path, sizes: tuple[str, str]) -> Iterable[object]:
     """The lines of the table of lists, as they are measured."""
     with running("tests.bench.double", core=LOAD_CORE, errors=folder / "errors.log") as vendor:
         with running_engine(folder / "fresh") as engine:
