@@ -30,6 +30,7 @@ class Sum(Struct, frozen=True, kw_only=True):
     cost_usd: float | None
 
 
+_EARLIEST = "0"
 _MIDNIGHT = "T00:00:00.000000Z"
 _SUMS = ("calls", "input_tokens", "output_tokens", "cached_tokens", "thinking_tokens", "priced", "cost")
 _OF_ROW = (
@@ -38,20 +39,24 @@ _OF_ROW = (
     "count(cost_usd)",
     f"coalesce(sum(cast(round(cost_usd * {DOLLAR}) as integer)), 0)",
 )
-_EACH = """(select 'total' as kind, '' as key union all select 'agent', new.agent union all select 'model', new.model
-    union all select 'schema', new.schema union all select 'token', new.subject)"""
+_DAY = "substr(new.created_at, 1, 10)"
+_EACH = f"""(select 'total' as kind, {_DAY} as day, '' as key union all select 'agent', {_DAY}, new.agent
+    union all select 'model', {_DAY}, new.model union all select 'schema', {_DAY}, new.schema
+    union all select 'token', {_DAY}, new.subject union all select 'token', '', new.subject)"""
 _ALIKE = """(kind = 'total' or (kind = 'agent' and u.agent = key) or (kind = 'model' and u.model = key)
     or (kind = 'schema' and u.schema = key) or (kind = 'token' and u.subject = key))"""
 _OTHER = f"from usage u where u.turn_id = new.turn_id and u.id <> new.id and {_ALIKE} and substr(u.created_at, 1, 10)"
-_DAY = "substr(new.created_at, 1, 10)"
-_NEIGHBOURS = f"""(select kind, key, {_DAY} as day,
+_NEIGHBOURS = f"""(select kind, key, day,
     (select max(substr(u.created_at, 1, 10)) {_OTHER} < {_DAY}) as before,
     (select min(substr(u.created_at, 1, 10)) {_OTHER} > {_DAY}) as behind from {_EACH}
-    where not exists (select 1 {_OTHER} = {_DAY}))"""
+    where day > '' and not exists (select 1 {_OTHER} = {_DAY}))"""
 _GROUPED = " union all ".join(
     f"""select '{kind}', substr(created_at, 1, 10), {column}, count(distinct turn_id), {", ".join(_OF_ROW)} from usage
     group by 1, 2, 3"""
     for kind, column in {"total": "''", **_COLUMNS}.items()
+)
+_GROUPED += (
+    f""" union all select 'token', '', subject, count(distinct turn_id), {", ".join(_OF_ROW)} from usage group by 3"""
 )
 _SPANNED = " union all ".join(
     f"""select '{kind}', key, day, earlier, count(*) from (select key, day, lag(day) over (partition by turn_id, key
@@ -80,7 +85,7 @@ insert into usage_days {_GROUPED};
 insert into usage_spans (kind, key, day, earlier, turns) {_SPANNED};
 create trigger usage_kept after insert on usage begin
   insert into usage_days
-  select kind, {_DAY}, key, not exists (select 1 {_OTHER} = {_DAY}), 1, new.input_tokens, new.output_tokens,
+  select kind, day, key, not exists (select 1 {_OTHER} like day || '%'), 1, new.input_tokens, new.output_tokens,
   new.cached_tokens, new.thinking_tokens, new.cost_usd is not null,
   coalesce(cast(round(new.cost_usd * {DOLLAR}) as integer), 0) from {_EACH} where true
   on conflict (kind, day, key) do update set turns = turns + excluded.turns,
@@ -98,7 +103,8 @@ end;
 """The SQL of the kept sums, for a migration.
 
 `turns` of usage_days are those with a call on that day. One that goes on over midnight would count on both days: so
-usage_spans has how many have a call on a day and their last one before on an earlier day.
+usage_spans has how many have a call on a day and their last one before on an earlier day. Of subjects, who may be many,
+there is a sum of all days too, under the day ''.
 """
 
 
@@ -124,7 +130,7 @@ def _sums(conn: sqlite3.Connection, by: str, since: str, until: str) -> dict[str
     """By key: the turns, and the columns of _SUMS."""
     kind, key = ("total", "day") if by == "day" else (by, "key")
     column = {"total": "''", "day": "substr(created_at, 1, 10)", **_COLUMNS}[by]
-    edges, first, last = _edges(since, until)
+    edges, first, last = _edges(since, until) if since or until or by != "token" else ([], "", _EARLIEST)
     columns = ", ".join(f"sum({name})" for name in ("turns", *_SUMS))
     found: dict[str, list[int]] = {}
     sql = f"select {key}, {columns} from usage_days where kind = ? and day >= ? and day < ? group by {key}"
@@ -162,7 +168,7 @@ def _edges(since: str, until: str) -> tuple[list[tuple[str, str]], str, str]:
         return [(since, until)], "~", "~"
     else:
         head = [(since, f"{first}~")] if since else []
-        first = f"{first}~" if since else ""
+        first = f"{first}~" if since else _EARLIEST
     tail = [(last, until)] if until and not until.endswith(_MIDNIGHT) else []
     return head + tail, first, last
 

@@ -137,7 +137,7 @@ _SUMS = {
     "usage by day": "/usage",
     "by agent": "/usage?group_by=agent",
     "by model, some months": "/usage?group_by=model&from=2026-03-01T09:30:00Z&to=2026-09-01T12:00:00Z",
-    "by schema": "/usage?group_by=schema",
+    "by token, of 10,001": "/usage?group_by=token",
 }
 
 

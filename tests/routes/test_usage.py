@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
@@ -171,11 +172,21 @@ async def test_from_and_to_narrow_the_report(query: str, days: list[int]) -> Non
         assert found["total"]["calls"] == len(days)
 
 
-async def test_the_report_is_read_by_an_index() -> None:
-    sql = "explain query plan select 1 from usage u where u.created_at >= '2026' and u.created_at < '2027'"
+async def test_reports_are_read_by_indexes() -> None:
     async with served_engine() as (running, _):
-        plan = await running.db.read(lambda conn: [row["detail"] for row in conn.execute(sql)])
-    assert any("usage_time" in step for step in plan)
+
+        def plans(conn: sqlite3.Connection) -> list[str]:
+            statements: list[str] = []
+            conn.set_trace_callback(statements.append)
+            for group_by in get_args(usage.GroupBy):
+                usage.report(conn, group_by, moment(1), moment(9))
+                usage.report(conn, group_by, "", "")
+            conn.set_trace_callback(None)
+            return [row["detail"] for sql in statements for row in conn.execute(f"explain query plan {sql}")]
+
+        steps = await running.db.scan(plans)
+    assert not [step for step in steps if re.search("SCAN (usage|u)|SEARCH usage USING INDEX usage_time [(]$", step)]
+    assert {"usage_time", "usage_turn"} <= set(re.findall(r"usage_\w+", " ".join(steps)))
 
 
 @pytest.mark.parametrize(
