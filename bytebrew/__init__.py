@@ -3,7 +3,22 @@
 from typing import TYPE_CHECKING
 
 from bytebrew.actions import Action
-from bytebrew.api import ANYONE, Guard, Moment, Parameter, Record, Reply, Request, Route, Stream, moment, positive
+from bytebrew.api import (
+    ANYONE,
+    FORMAT,
+    NDJSON,
+    Guard,
+    Moment,
+    Parameter,
+    Record,
+    Reply,
+    Request,
+    Route,
+    Stream,
+    moment,
+    positive,
+    wants_lines,
+)
 from bytebrew.auth import SCOPES, Actor, AuthMode
 from bytebrew.breaker import Breaker
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
@@ -36,6 +51,7 @@ from bytebrew.secrets import masked, write_private
 from bytebrew.sections import ConfigSection
 from bytebrew.settings import Core, Settings
 from bytebrew.sse import ServerSentEvent
+from bytebrew.store.listing import Listing, Selection, kept_counts, rows_of
 from bytebrew.tools import Call, Outcome, Result, Risk, SpawnLimits, Tool, Toolset, input_schema, tool
 from bytebrew.variables import environment, resolved
 
@@ -45,6 +61,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANYONE",
+    "FORMAT",
+    "NDJSON",
     "SCOPES",
     "Action",
     "Actor",
@@ -74,6 +92,7 @@ __all__ = [
     "Http",
     "InvalidRequest",
     "KnowledgeConfig",
+    "Listing",
     "MemoryConfig",
     "Message",
     "MessageDelta",
@@ -99,6 +118,7 @@ __all__ = [
     "Risk",
     "Route",
     "Sample",
+    "Selection",
     "ServerSentEvent",
     "Settings",
     "SettingsError",
@@ -126,6 +146,7 @@ __all__ = [
     "expired_before",
     "hookimpl",
     "input_schema",
+    "kept_counts",
     "masked",
     "moment",
     "new_uuid",
@@ -134,9 +155,11 @@ __all__ = [
     "read_public_keys",
     "refusal",
     "resolved",
+    "rows_of",
     "sign",
     "tool",
     "uptime",
     "verify",
+    "wants_lines",
     "write_private",
 ]

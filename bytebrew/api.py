@@ -117,6 +117,13 @@ class Parameter(Struct, frozen=True):
     required: bool = False
 
 
+NDJSON = "application/x-ndjson"
+FORMAT = Parameter(
+    "ndjson for all rows, one a line, as the header Accept: application/x-ndjson", Literal["json", "ndjson", ""]
+)
+"""What `wants_lines` reads of the query string, as `format`."""
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Route:
     """A path with a method, the scope that it needs (None: public), and the types of its body and answer.
@@ -169,6 +176,15 @@ def moment(query: Mapping[str, str], name: str, *, last: bool = False) -> str:
         words = "write 2026-03-01 or 2026-03-01T09:00:00Z"
         details = [Detail(f"$.{name}", words)]
         raise InvalidRequest(f"{name}: '{text[:40]}' is not a time; {words}", details=details) from error
+
+
+def wants_lines(request: Request[Any]) -> bool:
+    """Whether the answer is to be NDJSON: by `format=ndjson`, or without `format` by the header Accept."""
+    form = request.query.get("format", "")
+    if form not in ("", "json", "ndjson"):
+        words = "one of json, ndjson"
+        raise InvalidRequest(f"format is {words}", details=[Detail("$.format", words)])
+    return form == "ndjson" or (not form and NDJSON in request.headers.get("accept", "").lower())
 
 
 def positive(text: str | None, default: int, most: int) -> int:

@@ -12,15 +12,17 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from traceback import clear_frames
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, get_args, get_origin
+from typing import Any, Concatenate, ParamSpec, TypeVar, get_args, get_origin
 
 import aiosqlite
 import msgspec
 from msgspec import Struct
 
 from bytebrew import storage_faults
-from bytebrew.errors import BootError, StorageError
+from bytebrew.errors import BootError, StorageError, TooSlow
+from bytebrew.pending import Owner, Pending, Rows, RowSource
 from bytebrew.pragmas import BUSY_SECONDS, connect
+from bytebrew.scanning import SCAN_SECONDS, SCANNERS, scan_forever
 
 log = logging.getLogger(__name__)
 
@@ -36,41 +38,6 @@ LOOKS = 8
 """Reads that share a hop into a reader's thread at most, for a long one holds up those behind it."""
 
 
-Rows = Sequence[tuple[Any, ...]]
-"""Rows to insert; the first column says which session's a row is."""
-
-
-class RowSource(Protocol):
-    """Rows that wait for the next transaction: the journal's."""
-
-    def take(self) -> Rows:
-        """The rows that wait, which are then no longer waiting."""
-
-    def insert(self, conn: sqlite3.Connection, rows: Rows) -> None:
-        """Inserts rows, in the database's thread; raises where one of them cannot be."""
-
-    def settled(self, refused: Mapping[Any, Exception]) -> None:
-        """What was taken is committed, but for the rows of the sessions in `refused`: those never will be."""
-
-    def lost(self, error: Exception) -> None:
-        """Nothing will be taken any more."""
-
-
-class Owner(Protocol):
-    """Whose rows some are, as the first column has it; an `error` says that some of them were lost."""
-
-    session_id: str
-    error: Exception | None
-
-
-class Pending(NamedTuple):
-    """A work that waits for its transaction; with an owner it is done only if none of its rows is lost."""
-
-    work: Callable[[sqlite3.Connection], Any]
-    done: asyncio.Future[Any]
-    owner: Owner | None = None
-
-
 class _Connection(aiosqlite.Connection):
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs a whole piece of work in the connection's thread: one hop, however many statements."""
@@ -81,12 +48,14 @@ class _Connection(aiosqlite.Connection):
 class Database:
     """Work is a plain function of a `sqlite3.Connection`; it runs in the database's thread, in one hop."""
 
-    def __init__(self, path: Path, synchronous: str = "normal") -> None:
+    def __init__(self, path: Path, synchronous: str = "normal", *, scan_seconds: float = SCAN_SECONDS) -> None:
         self.path = path
         self._synchronous = synchronous
+        self._scan_seconds = scan_seconds
         self._works: list[Pending] = []
         self._running: list[Pending] = []
         self._looks: asyncio.Queue[Pending] = asyncio.Queue()
+        self._scans: asyncio.Queue[Pending] = asyncio.Queue()
         self._reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None
         self._wake = asyncio.Event()
@@ -102,10 +71,10 @@ class Database:
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         self._writer = await _open(self.path, self._synchronous)
         self._readers = [await _open(self.path, self._synchronous, read_only=True) for _ in range(READERS)]
-        names = {f"reader {n}": one for n, one in enumerate(self._readers, 1)}
-        self._reading = [
-            asyncio.create_task(self._read_forever(one, name), name=f"database {name}") for name, one in names.items()
-        ]
+        self._scanners = [await _open(self.path, self._synchronous, read_only=True) for _ in range(SCANNERS)]
+        loops = {f"reader {n}": self._read_forever(one, f"reader {n}") for n, one in enumerate(self._readers, 1)}
+        loops |= {f"scanner {n}": self._scan_forever(one, f"scanner {n}") for n, one in enumerate(self._scanners, 1)}
+        self._reading = [asyncio.create_task(loop, name=f"database {name}") for name, loop in loops.items()]
         self._writing = asyncio.create_task(self._write_forever(), name="database writer")
         for task in (self._writing, *self._reading):
             task.add_done_callback(self._ended)
@@ -122,9 +91,10 @@ class Database:
         for task in reading:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
-        while not self._looks.empty():
-            self._looks.get_nowait().done.cancel()
-        for connection in (*self._readers, self._writer):
+        for waiting in (self._looks, self._scans):
+            while not waiting.empty():
+                waiting.get_nowait().done.cancel()
+        for connection in (*self._readers, *self._scanners, self._writer):
             await connection.close()
 
     def source(self, source: RowSource) -> None:
@@ -140,23 +110,29 @@ class Database:
 
         Raises StorageError where the file cannot be read.
         """
-        return await self._look(partial(_reading, work, args, kwargs))
+        return await self._look(self._looks, partial(_reading, work, args, kwargs))
 
     async def glance(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `read`, for work of one statement: that sees a consistent view without a transaction."""
-        return await self._look(lambda conn: work(conn, *args, **kwargs))
+        return await self._look(self._looks, lambda conn: work(conn, *args, **kwargs))
 
-    async def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def scan(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `read`, for lists, sums and exports, by readers of their own; TooSlow after 5 seconds."""
+        return await self._look(self._scans, partial(_reading, work, args, kwargs))
+
+    async def _look(self, queue: "asyncio.Queue[Pending]", work: Callable[[sqlite3.Connection], T]) -> T:
         if not self._reading:
             raise RuntimeError("the database is closed")
         self._check()
         done: asyncio.Future[T] = _future()
-        self._looks.put_nowait(Pending(work, done))
+        queue.put_nowait(Pending(work, done))
         try:
             return await done
         except (sqlite3.DatabaseError, MemoryError) as error:
             if storage_faults.code(error) == sqlite3.SQLITE_READONLY:  # the work's own fault, for it tried to write
                 raise
+            if storage_faults.code(error) == sqlite3.SQLITE_INTERRUPT:
+                raise TooSlow(self._scan_seconds) from error
             if (fault := self._in_words(error)) is error:
                 raise
             raise fault from error
@@ -180,6 +156,13 @@ class Database:
                 raise
             for one, outcome in zip(looks, outcomes, strict=True):
                 _settle(one.done, outcome)
+
+    async def _scan_forever(self, scanner: _Connection, name: str) -> None:
+        async def run(work: Callable[[sqlite3.Connection], Any]) -> Any:
+            with self._at_work(name):
+                return (await scanner.run(partial(_each, [work])))[0]
+
+        await scan_forever(self._scans, self._scan_seconds, run=run, interrupt=scanner.interrupt, settle=_settle)
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of work once it is committed; an exception in it undoes it alone.
@@ -267,8 +250,9 @@ class Database:
         self.fault = StorageError(_ENDED, lasting=True)
         for one in (*self._running, *self._works):
             _settle(one.done, self.fault)
-        while not self._looks.empty():
-            _settle(self._looks.get_nowait().done, self.fault)
+        for waiting in (self._looks, self._scans):
+            while not waiting.empty():
+                _settle(waiting.get_nowait().done, self.fault)
         if self._source:
             self._source.lost(self.fault)
         self.lost.set()

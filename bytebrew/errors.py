@@ -157,6 +157,17 @@ class NotRecorded(EngineError):
     code = "not_recorded"
 
 
+class TooSlow(EngineError):
+    """A list, a sum or a page of an export that takes longer than the engine works on one."""
+
+    status = 503
+    code = "too_slow"
+
+    def __init__(self, seconds: float) -> None:
+        words = f"This takes longer than the {seconds:g} s that the engine works on a list: narrow the request"
+        super().__init__(f"{words}, with `from` and `to` or another filter, or follow `next` instead of `page`")
+
+
 class ProviderError(EngineError):
     """The model's vendor failed or refused, in the vendor's own words.
 

@@ -13,9 +13,10 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from bytebrew.db import Database, Rows, Work
+from bytebrew.db import Database, Work
 from bytebrew.errors import Draining, NotFound, StorageError
 from bytebrew.events import Event
+from bytebrew.pending import Rows
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from bytebrew.errors import BootError
 from bytebrew.notation import now
+from bytebrew.store import usage
+from bytebrew.store.listing import SESSIONS, TASKS, kept_counts
 
 _CONFIG = """
 create table models (
@@ -365,7 +367,37 @@ create table removals (
 create index sessions_idle on sessions (updated_at, id) where parent_id is null;
 """
 
-CORE = tuple(enumerate((_CONFIG, _SESSIONS, _TASKS, _INDEXES, _SUMS, _HISTORY, _READY, _REMOVALS), 1))
+_LAST_STATUS = """(select case when t.status in ('queued', 'running') then 'active' else t.status end
+    from turns t where t.session_id = {} order by t.seq desc limit 1)"""
+# with `parent_id` in them, indexes alone answer for the condition that it is null
+_LISTS = f"""
+alter table sessions add column status text not null default 'completed';
+update sessions set status = {_LAST_STATUS.format("sessions.id")}
+  where {_LAST_STATUS.format("sessions.id")} <> 'completed';
+create trigger turns_begin after insert on turns begin
+  update sessions set status = {_LAST_STATUS.format("new.session_id")}, updated_at = new.created_at
+  where id = new.session_id and (status <> 'active' or updated_at <> new.created_at);
+end;
+create trigger turns_end after update of status on turns
+  when new.status <> old.status and not (new.status = 'running' and old.status = 'queued') begin
+  update sessions set status = {_LAST_STATUS.format("new.session_id")},
+  updated_at = coalesce(new.finished_at, updated_at) where id = new.session_id;
+end;
+drop index sessions_agent;
+drop index sessions_recent;
+drop index sessions_owner;
+create index sessions_recent on sessions (created_at, id, parent_id) where parent_id is null;
+create index sessions_owner on sessions (owner, created_at, id, parent_id) where parent_id is null;
+create index sessions_user on sessions (user_sub, created_at, id, parent_id) where parent_id is null;
+create index sessions_kinds on sessions (agent, schema, status, created_at, id, owner, user_sub, parent_id)
+  where parent_id is null;
+create index tasks_kinds on tasks (agent, status, source, seq, owner);
+{kept_counts(SESSIONS)}
+{kept_counts(TASKS)}
+{usage.KEPT}
+"""  # noqa: S608
+
+CORE = tuple(enumerate((_CONFIG, _SESSIONS, _TASKS, _INDEXES, _SUMS, _HISTORY, _READY, _REMOVALS, _LISTS), 1))
 
 
 def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:

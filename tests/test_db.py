@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from bytebrew.backup import backup
-from bytebrew.db import GATHER_SECONDS, Database, Rows
-from bytebrew.errors import BootError
+from bytebrew.db import GATHER_SECONDS, Database
+from bytebrew.errors import BootError, TooSlow
+from bytebrew.pending import Rows
 from bytebrew.pragmas import connect
+from bytebrew.scanning import SCANNERS
 
 
 @pytest.fixture
@@ -159,6 +161,78 @@ async def test_who_reads_when_the_database_is_closed_is_not_left_waiting(tmp_pat
     assert (len(done), waiting) == (3, set())
     with pytest.raises(RuntimeError, match="closed"):
         await db.read(count)
+
+
+ENDLESS = "with recursive n (n) as (select 1 union all select n + 1 from n) select count(*) from n"
+
+
+def endless(conn: sqlite3.Connection) -> None:
+    conn.execute(ENDLESS).fetchall()
+
+
+async def test_reads_are_answered_while_every_scanner_is_busy(db: Database) -> None:
+    go_on = threading.Event()
+    scans = [asyncio.create_task(db.scan(lambda conn: go_on.wait(5))) for _ in range(3 * SCANNERS)]
+    for _ in range(20):
+        assert await asyncio.wait_for(db.read(count), 2) == await asyncio.wait_for(db.glance(count), 2) == 0
+    assert not any(scan.done() for scan in scans)
+    go_on.set()
+    await asyncio.gather(*scans)
+
+
+async def test_a_scan_that_takes_too_long_is_interrupted_and_its_reader_works_on(tmp_path: Path) -> None:
+    async with Database(tmp_path / "test.db", scan_seconds=0.1) as db:
+        await db.write(lambda conn: conn.execute("create table t (n integer primary key) strict"))
+        slow = await asyncio.gather(*(db.scan(endless) for _ in range(2 * SCANNERS)), return_exceptions=True)
+        assert [type(one) for one in slow] == [TooSlow] * 2 * SCANNERS
+        assert (slow[0].status, slow[0].code) == (503, "too_slow")  # type: ignore[union-attr]
+        assert "narrow the request" in str(slow[0])
+        assert await asyncio.gather(*(db.scan(count) for _ in range(2 * SCANNERS))) == [0] * 2 * SCANNERS
+        assert db.fault is None
+
+
+async def test_a_scan_of_many_short_statements_is_interrupted_too(tmp_path: Path) -> None:
+    def many(conn: sqlite3.Connection) -> None:
+        while True:
+            conn.execute("select 1").fetchall()
+
+    def slow_then_many(conn: sqlite3.Connection) -> None:
+        time.sleep(0.2)
+        many(conn)
+
+    async with Database(tmp_path / "test.db", scan_seconds=0.1) as db:
+        with pytest.raises(TooSlow):
+            await asyncio.wait_for(db.scan(slow_then_many), 10)
+
+
+async def test_a_scan_whose_caller_has_gone_frees_its_reader(db: Database) -> None:
+    scans = [asyncio.create_task(db.scan(endless)) for _ in range(SCANNERS)]
+    await asyncio.sleep(0.05)
+    for scan in scans:
+        scan.cancel()
+    assert await asyncio.wait_for(db.scan(count), 2) == 0
+
+
+async def test_a_scan_sees_one_state_and_cannot_write(db: Database) -> None:
+    def twice(conn: sqlite3.Connection) -> tuple[int, int]:
+        first = count(conn)
+        time.sleep(0.1)
+        return first, count(conn)
+
+    scan = asyncio.create_task(db.scan(twice))
+    await asyncio.sleep(0.03)
+    await db.write(insert, 1)
+    assert await scan == (0, 0)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await db.scan(insert, 2)
+
+
+async def test_a_database_closes_although_scans_run_and_wait(tmp_path: Path) -> None:
+    async with Database(tmp_path / "test.db") as db:
+        scans = [asyncio.create_task(db.scan(endless)) for _ in range(2 * SCANNERS)]
+        await asyncio.sleep(0.05)
+    done, waiting = await asyncio.wait(scans, timeout=2)
+    assert (len(done), waiting) == (2 * SCANNERS, set())
 
 
 async def test_a_read_sees_one_state_throughout(db: Database) -> None:

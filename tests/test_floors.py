@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     "errors settings messages events notation sse config logs breaker catalog options wording deadline cursor lock "
     "clock",
-    "hookspecs sections variables providers tools auth jwt secrets http api actions storage_faults",
+    "hookspecs sections variables providers tools auth jwt secrets http api actions storage_faults pending scanning",
     "db pragmas migrations journal epoch store",
     "plugins turn runner tasks config_file checking core_sections dialects documents history confirmations recovery "
     "results spawning retention",

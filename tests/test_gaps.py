@@ -55,7 +55,7 @@ POINTS: dict[str, dict[str, tuple[str, ...]]] = {
             f"{AUDIT}::test_a_spawned_agents_call_names_its_agent_and_the_call_above_and_stands_in_the_persons_session",
         ),
         "rows are read as they are asked for": (
-            f"{AUDIT}::test_every_filter_is_answered_by_an_index_in_the_order_of_its_rows",
+            "test_listing::test_every_list_and_total_is_read_by_an_index_in_its_order",
             f"{AUDIT}::test_an_export_is_sent_as_it_is_read",
         ),
     },

@@ -53,7 +53,7 @@ async def list_agents(request: Request[None]) -> list[AgentRow]:
             tools_count=len(agent.tools),
             has_knowledge=agent.capability("knowledge") is not None,
         )
-        for agent in await request.engine.db.read(agents.list_all)
+        for agent in await request.engine.db.scan(agents.list_all)
     ]
 
 

@@ -96,8 +96,8 @@ async def list_approvals(request: Request[None]) -> Inbox:
         raise InvalidRequest(f"status is {words}", details=[Detail("$.status", words)])
     limit = positive(query.get("limit"), 50, 200)
     after = query.get("after", "")
-    found = await request.engine.db.read(confirmations.page, status, after, limit + 1, actor.schemas)
-    return Inbox(data=found[:limit], next=found[limit - 1].id if len(found) > limit else None)
+    found, more = await request.engine.db.scan(confirmations.page, status, after, limit, actor.schemas)
+    return Inbox(data=found, next=more)
 
 
 ROUTES = (
@@ -120,7 +120,7 @@ ROUTES = (
         query={
             "status": Parameter("in this state; pending unless told", Status),
             "after": "the last id before",
-            "limit": Parameter("rows, 200 at most", int | str),
+            "limit": Parameter("rows, 200 at most, and a megabyte", int | str),
         },
         answer=Inbox,
     ),

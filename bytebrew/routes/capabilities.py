@@ -7,7 +7,7 @@ from bytebrew.store import capabilities
 
 async def list_capabilities(request: Request[None]) -> list[Capability]:
     """Every capability of an agent."""
-    return await request.engine.db.read(capabilities.list_all, request.path["name"])
+    return await request.engine.db.scan(capabilities.list_all, request.path["name"])
 
 
 async def create_capability(request: Request[NewCapability]) -> Capability:

@@ -64,7 +64,7 @@ async def list_models(request: Request[None]) -> list[Model]:
     if kind not in ("", "chat", "embedding"):
         details = [Detail("$.kind", "chat or embedding")]
         raise InvalidRequest("kind is chat or embedding", details=details)
-    return await request.engine.db.read(models.list_all, kind)
+    return await request.engine.db.scan(models.list_all, kind)
 
 
 async def get_model(request: Request[None]) -> Model:

@@ -7,7 +7,7 @@ from bytebrew.store import schemas
 
 async def list_schemas(request: Request[None]) -> list[Schema]:
     """Every schema by name."""
-    return await request.engine.db.read(schemas.list_all)
+    return await request.engine.db.scan(schemas.list_all)
 
 
 async def get_schema(request: Request[None]) -> Schema:
@@ -37,7 +37,7 @@ async def delete_schema(request: Request[None]) -> None:
 
 async def list_relations(request: Request[None]) -> list[Relation]:
     """A schema's relations."""
-    return await request.engine.db.read(schemas.relations, request.path["name"])
+    return await request.engine.db.scan(schemas.relations, request.path["name"])
 
 
 async def get_relation(request: Request[None]) -> Relation:

@@ -1,14 +1,27 @@
 """Sessions: pages, one with its messages, its events, cancel, delete."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated
 
 import anyio
+import msgspec
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import asdict
 
-from bytebrew.api import Moment, Parameter, Reply, Request, Route, Stream, moment, positive
+from bytebrew.api import (
+    FORMAT,
+    NDJSON,
+    Moment,
+    Parameter,
+    Reply,
+    Request,
+    Route,
+    Stream,
+    moment,
+    positive,
+    wants_lines,
+)
 from bytebrew.auth import Actor
 from bytebrew.cursor import Cursor, EventId, Number, event_cursor
 from bytebrew.errors import Detail, InvalidRequest
@@ -20,7 +33,8 @@ from bytebrew.store.sessions import Session
 CANCEL_SECONDS = 5.0
 """How long to wait for the end of a cancelled turn: a tool may not let go."""
 NEWEST = 1000
-"""Messages that a session's own answer carries; `/messages` pages through all of them."""
+"""Messages that a session's own answer carries at most; `/messages` pages through all of them."""
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class SessionPage(Struct, frozen=True, kw_only=True):
@@ -36,10 +50,14 @@ class SessionPage(Struct, frozen=True, kw_only=True):
 
 
 class SessionDetail(Session, frozen=True, kw_only=True):
-    """A session with its newest thousand messages and the tokens of all its turns."""
+    """A session with its newest messages and the tokens of all its turns.
+
+    They are a thousand at most, and a megabyte; `earlier_messages` come before them: `/messages` has those too.
+    """
 
     usage: Usage
     messages: list[messages.Entry]
+    earlier_messages: int
 
 
 class SessionPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,7 +100,7 @@ async def list_sessions(request: Request[None]) -> SessionPage:
         until=moment(query, "to", last=True),
         after=query.get("after", ""),
     )
-    found = await request.engine.db.read(sessions.page, request.actor, wanted, (page - 1) * per_page, per_page)
+    found = await request.engine.db.scan(sessions.page, request.actor, wanted, (page - 1) * per_page, per_page)
     return SessionPage(
         sessions=found.sessions,
         data=found.sessions,
@@ -96,25 +114,44 @@ async def list_sessions(request: Request[None]) -> SessionPage:
 
 def _with_messages(conn: sqlite3.Connection, session_id: str, actor: Actor) -> SessionDetail:
     session = sessions.get(conn, session_id, actor)
-    newest = messages.entries(conn, session_id, max(0, session.message_count - NEWEST))
-    return SessionDetail(**asdict(session), usage=sessions.usage(conn, session_id), messages=newest)
+    newest = messages.newest(conn, session_id, NEWEST)
+    usage, earlier = sessions.usage(conn, session_id), session.message_count - len(newest)
+    return SessionDetail(**asdict(session), usage=usage, messages=newest, earlier_messages=earlier)
 
 
 async def get_session(request: Request[None]) -> SessionDetail:
     """One session with its messages."""
-    return await request.engine.db.read(_with_messages, request.path["id"], request.actor)
+    return await request.engine.db.scan(_with_messages, request.path["id"], request.actor)
 
 
-def _messages(conn: sqlite3.Connection, session_id: str, actor: Actor, after: int, limit: int) -> list[messages.Entry]:
-    sessions.check_owner(actor, sessions.owner(conn, session_id), session_id)
-    Cursor(1, after).check(1, messages.last_number(conn, session_id))
-    return messages.entries(conn, session_id, after, limit)
+def _messages(
+    conn: sqlite3.Connection, session_id: str, actor: Actor, after: int, limit: int
+) -> tuple[list[messages.Entry], bool]:
+    last = sessions.get(conn, session_id, actor).message_count
+    Cursor(1, after).check(1, last)
+    page = messages.entries(conn, session_id, after, limit)
+    return page, bool(page) and int(page[-1].id) < last
 
 
-async def list_messages(request: Request[None]) -> list[messages.Entry]:
-    """A session's messages, oldest first, from the one after `after`."""
+async def list_messages(request: Request[None]) -> Reply | Stream:
+    """A session's messages, oldest first, from the one after `after`; all of them as NDJSON where that is wanted.
+
+    A page ends early where its messages take more than a megabyte; its Link header leads to the next.
+    """
+    session_id, actor, scan = request.path["id"], request.actor, request.engine.db.scan
     after, limit = _number(request.query, "after", 0), positive(request.query.get("limit"), 100, 1000)
-    return await request.engine.db.read(_messages, request.path["id"], request.actor, after, limit)
+    page, more = await scan(_messages, session_id, actor, after, limit)
+    if not wants_lines(request):
+        rest = f"{_ONE.format(id=session_id)}/messages?after={page[-1].id}&limit={limit}" if more else ""
+        return Reply(body=page, headers={"link": f'<{rest}>; rel="next"'} if more else {})
+
+    async def lines() -> AsyncGenerator[bytes, None]:
+        found = page
+        while found:
+            yield _encode_lines(found)
+            found, _ = await scan(_messages, session_id, actor, int(found[-1].id), limit)
+
+    return Stream(frames=lines(), headers={"content-type": NDJSON})
 
 
 async def rename_session(request: Request[SessionPatch]) -> Session:
@@ -177,7 +214,7 @@ async def follow(request: Request[None], session_id: str) -> Stream | Reply:
     engine, cursor = request.engine, event_cursor(request.headers, request.query)
     if request.query.get("follow", "true").lower() in ("false", "0", "no"):
         limit = positive(request.query.get("limit"), 500, 500)
-        return Reply(body=await engine.db.read(_events, session_id, engine.journal.epoch, cursor, limit))
+        return Reply(body=await engine.db.scan(_events, session_id, engine.journal.epoch, cursor, limit))
     log = await engine.journal.log(session_id)
     cursor.check(engine.journal.epoch, log.committed)
     frames = engine.journal.follow(log, OpenStretch(cursor.number + 1))
@@ -242,10 +279,12 @@ ROUTES = (
         summary="List a session's messages",
         query={
             "after": Parameter("the number of the last message before", Number),
-            "limit": Parameter("rows, 1000 at most", int | str),
+            "limit": Parameter("rows, 1000 at most, and a megabyte", int | str),
+            "format": FORMAT,
         },
         answer=list[messages.Entry],
         also={410: None},
+        gives=(NDJSON,),
     ),
     Route(
         method="GET",

@@ -20,7 +20,10 @@ from bytebrew.store.tasks import Filter
 
 
 class TaskPage(Struct, frozen=True, kw_only=True):
-    """A page of tasks, newest first; `tasks` and `data` hold the same rows."""
+    """A page of tasks, newest first; `tasks` and `data` hold the same rows, `next` is the `after` of the page behind.
+
+    It ends early where its rows have more than a megabyte of text.
+    """
 
     tasks: list[Task]
     data: list[Task]
@@ -28,6 +31,7 @@ class TaskPage(Struct, frozen=True, kw_only=True):
     page: int
     per_page: int
     total_pages: int
+    next: str | None
 
 
 class CreatedTask(Task, frozen=True, kw_only=True):
@@ -92,10 +96,17 @@ async def list_tasks(request: Request[None]) -> TaskPage:
         agent=query.get("agent", query.get("agent_name", "")),
         source=query.get("source", ""),
         session_id=query.get("session_id", ""),
+        after=query.get("after", ""),
     )
-    found, total = await request.engine.db.read(tasks.page, request.actor, wanted, (page - 1) * per_page, per_page)
+    found = await request.engine.db.scan(tasks.page, request.actor, wanted, (page - 1) * per_page, per_page)
     return TaskPage(
-        tasks=found, data=found, total=total, page=page, per_page=per_page, total_pages=-(-total // per_page)
+        tasks=found.tasks,
+        data=found.tasks,
+        total=found.total,
+        page=page,
+        per_page=per_page,
+        total_pages=-(-found.total // per_page),
+        next=found.next,
     )
 
 
@@ -117,7 +128,7 @@ async def cancel_task(request: Request[Cancellation]) -> None:
 async def list_subtasks(request: Request[None]) -> list[Task]:
     """The tasks right below one."""
     task = await request.engine.db.read(tasks.get, request.path["id"], request.actor)
-    return await request.engine.db.read(tasks.subtasks, task.id)
+    return await request.engine.db.scan(tasks.subtasks, task.id)
 
 
 async def approve_task(request: Request[None]) -> Task:
@@ -180,7 +191,8 @@ _LIST: Mapping[str, str | Parameter] = {
     "source": "api, agent, dashboard, schedule or webhook",
     "session_id": "of this session",
     "page": Parameter("from 1", int | str),
-    "per_page": Parameter("rows, 500 at most", int | str),
+    "per_page": Parameter("rows, 500 at most, and a megabyte of text; `next` says where to go on", int | str),
+    "after": "the last task of the page before",
 }
 _EVENTS = {
     "after": Parameter("the id of the last event before, 0 for the start", EventId),

@@ -6,7 +6,7 @@ from bytebrew.store import tokens
 
 async def list_tokens(request: Request[None]) -> list[tokens.Token]:
     """Every live token, without its secret."""
-    return await request.engine.db.read(tokens.list_all)
+    return await request.engine.db.scan(tokens.list_all)
 
 
 async def create_token(request: Request[tokens.NewToken]) -> tokens.CreatedToken:

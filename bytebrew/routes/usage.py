@@ -28,8 +28,8 @@ async def get_usage(request: Request[None]) -> Report:
     since, until = moment(query, "from"), moment(query, "to", last=True)
     return Report(
         group_by=group_by,
-        data=await request.engine.db.read(usage.report, group_by, since, until),
-        total=await request.engine.db.read(usage.total, since, until),
+        data=await request.engine.db.scan(usage.report, group_by, since, until),
+        total=await request.engine.db.scan(usage.total, since, until),
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import sqlite3
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Literal
 
 import msgspec
@@ -10,6 +11,7 @@ from msgspec import Struct
 
 from bytebrew.db import struct_of
 from bytebrew.notation import now
+from bytebrew.store.listing import bounded
 
 Kind = Literal["confirm", "unknown_outcome"]
 Status = Literal["pending", "approved", "rejected", "spent", "expired", "cancelled"]
@@ -133,15 +135,19 @@ def spend(conn: sqlite3.Connection, confirmation_id: str) -> bool:
 
 def page(
     conn: sqlite3.Connection, status: str, after: str, limit: int, schemas: Sequence[str] | None = None
-) -> list[Confirmation]:
-    """Questions of a status, oldest first, from the one after an id; with `schemas` those of their sessions."""
+) -> tuple[list[Confirmation], str | None]:
+    """Questions of a status, oldest first, from the one after an id; with `schemas` those of their sessions.
+
+    They take a megabyte at most; the id says after which of them there are more.
+    """
     rows = conn.execute(
         f"""{_SELECT} where status = ?1 and (created_at, id) >
         (coalesce((select created_at from confirmations where id = ?2), ''), ?2) and {_WITHIN}
         order by created_at, id limit ?4""",
-        (status, after, _listed(schemas), limit),
+        (status, after, _listed(schemas), limit + 1),
     )
-    return [struct_of(row, Confirmation) for row in rows]
+    found = [struct_of(row, Confirmation) for row in bounded(islice(rows, limit))]
+    return found, found[-1].id if rows.fetchone() else None
 
 
 def _listed(schemas: Sequence[str] | None) -> str | None:

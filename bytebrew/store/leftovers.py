@@ -72,8 +72,6 @@ def close(
         for row in conn.execute("select session_id from turns where id = ?", (turn_id,)).fetchall():
             messages.append(conn, row["session_id"], turn_id, texts)
         turns.spend(conn, turn_id, unsaved)
-    sql = "update sessions set updated_at = ? where id = (select session_id from turns where id = ?)"
-    conn.execute(sql, (moment, turn_id))
     conn.execute(
         f"""update turns set status = 'failed', failure = ?, first_event = coalesce(first_event, ?), last_event = ?,
         finished_at = ?, ({COUNTS}) = (?, ?, ?, ?, ?) where id = ?""",

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from bytebrew.messages import Message
 from bytebrew.notation import now
+from bytebrew.store.listing import bounded
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Message).decode
@@ -79,31 +80,35 @@ def last_number(conn: sqlite3.Connection, session_id: str) -> int:
 
 
 def entries(conn: sqlite3.Connection, session_id: str, after: int = 0, limit: int = -1) -> list[Entry]:
-    """The session's messages, oldest first, from the one after a number."""
+    """The session's messages, oldest first, from the one after a number, up to a megabyte and one message."""
     sql = "select n, body, created_at from messages where session_id = ? and n > ? order by n limit ?"
-    found = []
-    for n, body, created_at in conn.execute(sql, (session_id, after, limit)):
-        message = _decode(body)
-        calls: tuple[dict[str, Any], ...] = tuple(
+    return [_entry(*row) for row in bounded(conn.execute(sql, (session_id, after, limit)))]
+
+
+def newest(conn: sqlite3.Connection, session_id: str, limit: int) -> list[Entry]:
+    """The session's last messages, oldest first, up to a megabyte and one message."""
+    sql = "select n, body, created_at from messages where session_id = ? order by n desc limit ?"
+    return [_entry(*row) for row in bounded(conn.execute(sql, (session_id, limit)))][::-1]
+
+
+def _entry(n: int, body: str, created_at: str) -> Entry:
+    message = _decode(body)
+    return Entry(
+        id=str(n),
+        role=message.role,
+        content=message.content,
+        created_at=created_at,
+        thinking=message.thinking,
+        tool_calls=tuple(
             {"tool": call.tool, "input": call.input, "call_id": call.call_id} for call in message.tool_calls
-        )
-        found.append(
-            Entry(
-                id=str(n),
-                role=message.role,
-                content=message.content,
-                created_at=created_at,
-                thinking=message.thinking,
-                tool_calls=calls,
-                tool=message.tool,
-                call_id=message.call_id,
-                has_error=message.has_error,
-                attachments=tuple(
-                    {"media_type": one.media_type, "name": one.name, "url": one.url} for one in message.attachments
-                ),
-            )
-        )
-    return found
+        ),
+        tool=message.tool,
+        call_id=message.call_id,
+        has_error=message.has_error,
+        attachments=tuple(
+            {"media_type": one.media_type, "name": one.name, "url": one.url} for one in message.attachments
+        ),
+    )
 
 
 def of_turn(conn: sqlite3.Connection, session_id: str, turn_id: str) -> list[Message]:

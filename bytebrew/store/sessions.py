@@ -1,7 +1,7 @@
 """Sessions: rows, pages, and whose they are."""
 
 import sqlite3
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec import Struct
 
@@ -9,6 +9,7 @@ from bytebrew.auth import Actor
 from bytebrew.errors import NotFound
 from bytebrew.messages import Usage
 from bytebrew.notation import now
+from bytebrew.store.listing import SESSIONS, Selection, rows_of
 
 Status = Literal["active", "completed", "failed", "cancelled"]
 
@@ -47,9 +48,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     after: str = ""
 
 
-_STATUS = """coalesce((select case t.status when 'queued' then 'active' when 'running' then 'active' else t.status end
-  from turns t where t.session_id = s.id order by t.seq desc limit 1), 'completed')"""
-_SELECT = f"""select s.id, s.agent, s.schema, s.title, {_STATUS} as status, s.user_sub, s.created_at, s.updated_at,
+_SELECT = """select s.id, s.agent, s.schema, s.title, s.status, s.user_sub, s.created_at, s.updated_at,
   coalesce((select max(m.n) from messages m where m.session_id = s.id), 0) as message_count from sessions s"""
 
 
@@ -82,19 +81,21 @@ def get(conn: sqlite3.Connection, session_id: str, actor: Actor) -> Session:
 
 def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> Page:
     """The sessions that the actor may see."""
-    where, values = _where(actor, wanted)
-    total = conn.execute(f"select count(*) from sessions s where {where}", values).fetchone()[0]
+    keys = {"user_sub": wanted.user_sub, "owner": "" if actor.is_admin else actor.subject}
+    chosen = Selection(
+        kinds={name: value for name in SESSIONS.kinds if (value := getattr(wanted, name))},
+        keys={name: value for name, value in keys.items() if value},
+        since=wanted.since,
+        until=wanted.until,
+    )
+    after = None
     if wanted.after:
         check_owner(actor, owner(conn, wanted.after), wanted.after)
-        row = conn.execute("select created_at, id from sessions where id = ?", (wanted.after,)).fetchone()
-        where += " and (s.created_at, s.id) < (:at, :id)"
-        values |= {"at": row["created_at"], "id": row["id"]}
-    rows = conn.execute(
-        f"{_SELECT} where {where} order by s.created_at desc, s.id desc limit :limit offset :offset",
-        {**values, "limit": limit + 1, "offset": offset},
-    ).fetchall()
-    found = [Session(**dict(row)) for row in rows[:limit]]
-    return Page(sessions=found, total=total, next=found[-1].id if len(rows) > limit else None)
+        after = tuple(conn.execute("select created_at, id from sessions where id = ?", (wanted.after,)).fetchone())
+    places = SESSIONS.page(conn, chosen, limit + 1, offset, after)
+    found = [Session(**dict(row)) for row in rows_of(conn, f"{_SELECT} where s.id = ?", places[:limit])]
+    more = len(places) > len(found)
+    return Page(sessions=found, total=SESSIONS.total(conn, chosen), next=found[-1].id if more else None)
 
 
 def rename(conn: sqlite3.Connection, session_id: str, actor: Actor, title: str) -> Session:
@@ -112,24 +113,3 @@ def usage(conn: sqlite3.Connection, session_id: str) -> Usage:
         (session_id,),
     ).fetchone()
     return Usage(*row)
-
-
-def _where(actor: Actor, wanted: Filter) -> tuple[str, dict[str, Any]]:
-    parts, values = ["s.parent_id is null"], {}
-    if not actor.is_admin:
-        parts.append("s.owner = :owner")
-        values["owner"] = actor.subject
-    for name in ("agent", "schema", "user_sub"):
-        if value := getattr(wanted, name):
-            parts.append(f"s.{name} = :{name}")
-            values[name] = value
-    if wanted.status:
-        parts.append(f"{_STATUS} = :status")
-        values["status"] = wanted.status
-    if wanted.since:
-        parts.append("s.created_at >= :since")
-        values["since"] = wanted.since
-    if wanted.until:
-        parts.append("s.created_at < :until")
-        values["until"] = wanted.until
-    return " and ".join(parts), values

@@ -13,6 +13,7 @@ from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
 from bytebrew.notation import new_id, new_uuid, now, rfc3339
 from bytebrew.store import schemas, sessions
+from bytebrew.store.listing import TASKS, Selection, rows_of
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
 _NEXT: dict[str, frozenset[str]] = {
@@ -38,13 +39,12 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 
 _ASKING = "'pending' in (select c.status from confirmations c where c.session_id = {0}.session_id)"
-_STATUS = f"""case when t.status = 'in_progress' and t.turn_id is not null and {_ASKING.format("t")}
-  then 'needs_input' else t.status end"""
-_SELECT = f"""select t.id, t.title, t.description, t.agent, t.agent as agent_name, t.schema, {_STATUS} as status,
-  t.source, t.mode, t.priority, t.acceptance_criteria, t.blocked_by, t.parent_task_id, t.session_id, t.result, t.error,
-  t.attempts, t.created_at, t.approved_at, t.started_at, t.completed_at, t.owner, t.turn_id from tasks t"""
-_OPEN = "t.status in ('draft', 'pending', 'approved', 'in_progress')"
-"""The condition of the index tasks_open."""
+_STATUS = f"""case when {{0}}.status = 'in_progress' and {{0}}.turn_id is not null and {_ASKING}
+  then 'needs_input' else {{0}}.status end"""
+_SELECT = f"""select t.id, t.title, t.description, t.agent, t.agent as agent_name, t.schema,
+  {_STATUS.format("t")} as status, t.source, t.mode, t.priority, t.acceptance_criteria, t.blocked_by, t.parent_task_id,
+  t.session_id, t.result, t.error, t.attempts, t.created_at, t.approved_at, t.started_at, t.completed_at, t.owner,
+  t.turn_id, t.seq from tasks t"""
 _READY = """tasks t indexed by tasks_ready where t.status in ('pending', 'approved') and t.mode = 'background'
   and t.blockers = 0 and t.not_before is null"""
 """What workers may take; triggers keep in `blockers` how many of a task's blockers are not completed."""
@@ -151,34 +151,38 @@ def _row(conn: sqlite3.Connection, task_id: str, actor: Actor | None) -> sqlite3
 
 
 class Filter(Struct, frozen=True, kw_only=True):
-    """Which tasks to list; an empty field does not narrow."""
+    """Which tasks to list; an empty field does not narrow. `after` is the last task of the page before."""
 
     status: str = ""
     agent: str = ""
     source: str = ""
     session_id: str = ""
+    after: str = ""
 
 
-def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> tuple[list[Task], int]:
-    """Tasks that the actor may see, newest first, and how many there are."""
-    parts, values = ["1"], {}
-    if not actor.is_admin:
-        parts.append("t.owner = :owner")
-        values["owner"] = actor.subject
-    for name in ("agent", "source", "session_id"):
-        if value := getattr(wanted, name):
-            parts.append(f"t.{name} = :{name}")
-            values[name] = value
-    if wanted.status:
-        parts += [f"t.status = :stored and {_STATUS} = :status", *([] if wanted.status in ENDED else [_OPEN])]
-        values |= {"status": wanted.status, "stored": wanted.status.replace("needs_input", "in_progress")}
-    where = " and ".join(parts)
-    total = conn.execute(f"select count(*) from tasks t where {where}", values).fetchone()[0]
-    rows = conn.execute(
-        f"{_SELECT} where {where} order by t.seq desc limit :limit offset :offset",
-        {**values, "limit": limit, "offset": offset},
+class Page(Struct, frozen=True, kw_only=True):
+    """Some tasks, newest first, and how many there are; `next` continues after the last of them."""
+
+    tasks: list[Task]
+    total: int
+    next: str | None
+
+
+def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> Page:
+    """The tasks that the actor may see."""
+    stored = wanted.status.replace("needs_input", "in_progress")
+    kinds = {"agent": wanted.agent, "status": stored, "source": wanted.source}
+    keys = {"session_id": wanted.session_id, "owner": "" if actor.is_admin else actor.subject}
+    chosen = Selection(
+        kinds={name: value for name, value in kinds.items() if value},
+        keys={name: value for name, value in keys.items() if value},
+        also=f"{_STATUS.format('listed')} = '{wanted.status}'" if stored == "in_progress" else "",
     )
-    return [struct_of(row, Task) for row in rows], total
+    after = (_row(conn, wanted.after, actor)["seq"],) if wanted.after else None
+    places = TASKS.page(conn, chosen, limit + 1, offset, after)
+    found = [struct_of(row, Task) for row in rows_of(conn, f"{_SELECT} where t.seq = ?", places[:limit])]
+    more = len(places) > len(found)
+    return Page(tasks=found, total=TASKS.total(conn, chosen), next=found[-1].id if more else None)
 
 
 def subtasks(conn: sqlite3.Connection, task_id: str) -> list[Task]:

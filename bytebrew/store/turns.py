@@ -99,7 +99,8 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
         if above is not None and sessions.owner(conn, above) is None:
             raise NotFound(f"There is no session '{above}' any more")
         conn.execute(
-            "insert into sessions values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            """insert into sessions (id, schema, agent, owner, user_sub, title, parent_id, created_at, updated_at,
+              status) values (?, ?, ?, ?, ?, ?, ?, ?, ?, 'active')""",
             (new.session_id, new.schema, new.agent, new.owner, new.user_sub, title, above, moment, moment),
         )
     else:
@@ -110,8 +111,7 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
             raise NotFound(f"There is no session '{new.session_id}': it is a spawned agent's own")
         if row["schema"] != new.schema:
             raise Conflict(f"Session '{new.session_id}' belongs to schema '{row['schema']}'; chat with that one")
-        conn.execute("update sessions set updated_at = ? where id = ?", (moment, new.session_id))
-    conn.execute(
+    conn.execute(  # its session's `status` and `updated_at` follow by a trigger, also when it ends
         """insert into turns (id, session_id, message, attachments, own_key, subagents, time_limit,
         parent_turn_id, parent_call_id, root_turn_id, lineage, status, first_event, created_at, started_at)
         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
@@ -176,12 +176,10 @@ def finish(
         idempotency.free(conn, turn_id, failure)
     messages.append(conn, session_id, turn_id, unsaved.messages)
     spend(conn, turn_id, unsaved)
-    moment = now()
-    conn.execute("update sessions set updated_at = ? where id = ?", (moment, session_id))
     conn.execute(
         """update turns set status = ?, failure = ?, last_event = ?, input_tokens = ?, output_tokens = ?,
         cached_tokens = ?, thinking_tokens = ?, cost_usd = ?, finished_at = ? where id = ?""",
-        (status, failure, last_event, *astuple(usage), moment, turn_id),
+        (status, failure, last_event, *astuple(usage), now(), turn_id),
     )
 
 

@@ -43,6 +43,7 @@ def register_retention(register: Any) -> None:
 @hookimpl
 def register_migrations(register: Any) -> None:
     register(Migration(1, calls.TABLE + changes.TABLE))
+    register(Migration(2, calls.COUNTS + changes.COUNTS))
 
 
 @hookimpl

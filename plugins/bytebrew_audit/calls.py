@@ -5,9 +5,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from bytebrew import Detail, InvalidRequest, Parameter, Request, Route, Stream
+from bytebrew import NDJSON, Detail, InvalidRequest, Listing, Parameter, Request, Route, Stream, kept_counts
 
-from .ledger import NDJSON, PAGING, Ledger, Page
+from .ledger import PAGING, Ledger, Page
 
 MOST_OUTPUT = 10 * 1024
 """Bytes that are kept of a tool's output."""
@@ -93,9 +93,19 @@ def _entry(row: sqlite3.Row) -> ToolCallEntry:
     return ToolCallEntry(**values | {"id": str(row["id"]), "output": output})
 
 
+LISTING = Listing(
+    table="audit_tool_calls", order=("created_at", "id"), kinds=("agent_name", "tool_name", "status"), kept="user_id"
+)
+COUNTS = f"""
+drop index audit_tool_calls_agent;
+drop index audit_tool_calls_tool;
+drop index audit_tool_calls_status;
+create index audit_tool_calls_kinds
+  on audit_tool_calls (agent_name, tool_name, status, created_at, id, session_id, user_id);
+{kept_counts(LISTING)}
+"""
 LEDGER = Ledger(
-    "audit_tool_calls",
-    "created_at",
+    LISTING,
     {
         "session_id": "session_id",
         "agent": "agent_name",

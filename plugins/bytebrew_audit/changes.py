@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from bytebrew import ANYONE, Action, Actor, Request, Route, Stream
+from bytebrew import ANYONE, NDJSON, Action, Actor, Listing, Request, Route, Stream, kept_counts
 
-from .ledger import NDJSON, PAGING, Ledger, Page
+from .ledger import PAGING, Ledger, Page
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -90,9 +90,15 @@ def _entry(row: sqlite3.Row) -> ChangeEntry:
     return ChangeEntry(**values)
 
 
+LISTING = Listing(table="audit_changes", order=("timestamp", "id"), kinds=("actor_type", "action"), kept="resource")
+COUNTS = f"""
+drop index audit_changes_actor_type;
+drop index audit_changes_action;
+create index audit_changes_kinds on audit_changes (actor_type, action, timestamp, id, resource);
+{kept_counts(LISTING)}
+"""
 LEDGER = Ledger(
-    "audit_changes",
-    "timestamp",
+    LISTING,
     {"actor_type": "actor_type", "action": "action", "resource": "resource"},
     _entry,
 )

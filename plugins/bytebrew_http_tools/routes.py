@@ -33,7 +33,7 @@ class TrialResult(Struct, frozen=True, kw_only=True):
 
 async def list_tools(request: Request[None]) -> list[HttpTool]:
     """Every HTTP tool by name."""
-    return [store.shown(one) for one in await request.engine.db.read(store.list_all)]
+    return [store.shown(one) for one in await request.engine.db.scan(store.list_all)]
 
 
 async def get_tool(request: Request[None]) -> HttpTool:

@@ -47,12 +47,12 @@ class AgentStatus(Struct, frozen=True, kw_only=True):
 
 async def list_bases(request: Request[None]) -> list[Base]:
     """Every base by name."""
-    return await request.engine.db.read(bases.list_all)
+    return await request.engine.db.scan(bases.list_all)
 
 
 async def get_base(request: Request[None]) -> Base:
     """One base."""
-    return await request.engine.db.read(bases.get, request.path["id"])
+    return await request.engine.db.scan(bases.get, request.path["id"])
 
 
 async def create_base(request: Request[NewBase]) -> Base:
@@ -107,7 +107,7 @@ async def unlink_agent(request: Request[None]) -> None:
 
 async def list_files(request: Request[None]) -> list[File]:
     """Every file of a base by name."""
-    return await request.engine.db.read(files.list_all, [await _base_id(request)])
+    return await request.engine.db.scan(files.list_all, [await _base_id(request)])
 
 
 async def get_file(request: Request[None]) -> File:
@@ -137,7 +137,7 @@ async def reindex_file(request: Request[None]) -> Started:
 async def agent_status(request: Request[None]) -> AgentStatus:
     """How far the files are that an agent may search."""
     name = request.path["name"]
-    found = await request.engine.db.read(lambda conn: files.list_all(conn, bases.linked(conn, name)))
+    found = await request.engine.db.scan(lambda conn: files.list_all(conn, bases.linked(conn, name)))
     ready = sum(file.status == "ready" for file in found)
     waits = any(file.status == "indexing" for file in found)
     status: bases.Status = "empty" if not found else "indexing" if waits else "ready"
@@ -147,7 +147,7 @@ async def agent_status(request: Request[None]) -> AgentStatus:
 async def agent_files(request: Request[None]) -> list[File]:
     """Every file that an agent may search, by name."""
     name = request.path["name"]
-    return await request.engine.db.read(lambda conn: files.list_all(conn, bases.linked(conn, name)))
+    return await request.engine.db.scan(lambda conn: files.list_all(conn, bases.linked(conn, name)))
 
 
 async def upload_to_agent(request: Request[AsyncIterator[bytes]]) -> File:

@@ -55,7 +55,7 @@ def table(servers: Servers) -> tuple[Route, ...]:
 
     async def list_servers(request: Request[None]) -> list[Server]:
         """Every MCP server by name."""
-        return await request.engine.db.read(lambda conn: shown(conn, store.list_all(conn)))
+        return await request.engine.db.scan(lambda conn: shown(conn, store.list_all(conn)))
 
     async def get_server(request: Request[None]) -> Server:
         """One MCP server."""

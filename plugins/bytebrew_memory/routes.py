@@ -16,7 +16,7 @@ async def list_memory(request: Request[None]) -> list[Entry]:
     query = request.query
     limit = query.get("limit", "")
     most = min(int(limit), 10_000) if re.fullmatch("[1-9][0-9]{0,5}", limit) else 1000
-    return await request.engine.db.read(store.entries, request.path["name"], query.get("user_sub", ""), most)
+    return await request.engine.db.scan(store.entries, request.path["name"], query.get("user_sub", ""), most)
 
 
 async def clear_memory(request: Request[None]) -> None:

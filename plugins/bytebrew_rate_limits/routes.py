@@ -50,7 +50,7 @@ class Rules:
 
     async def list_rules(self, request: Request[None]) -> list[RateLimit]:
         """Every rate limit, in the order in which they apply."""
-        return [_shown(one) for one in await request.engine.db.read(store.list_all)]
+        return [_shown(one) for one in await request.engine.db.scan(store.list_all)]
 
     async def get_rule(self, request: Request[None]) -> RateLimit:
         """One rate limit."""

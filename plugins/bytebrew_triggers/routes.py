@@ -61,7 +61,7 @@ class ScheduleRoutes:
 
     async def list_schedules(self, request: Request[None]) -> list[Schedule]:
         """Every schedule by name."""
-        return [_schedule(row) for row in await request.engine.db.read(store.list_all, SCHEDULE)]
+        return [_schedule(row) for row in await request.engine.db.scan(store.list_all, SCHEDULE)]
 
     async def get_schedule(self, request: Request[None]) -> Schedule:
         """One schedule."""
@@ -94,7 +94,7 @@ class WebhookRoutes:
 
     async def list_webhooks(self, request: Request[None]) -> list[Webhook]:
         """Every webhook by name."""
-        return [Webhook(**_fields(row, WEBHOOK)) for row in await request.engine.db.read(store.list_all, WEBHOOK)]
+        return [Webhook(**_fields(row, WEBHOOK)) for row in await request.engine.db.scan(store.list_all, WEBHOOK)]
 
     async def get_webhook(self, request: Request[None]) -> Webhook:
         """One webhook."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.bench import measures
+from tests.bench import large, measures
 from tests.bench.data import configure, copied, interrupt, multiply
 from tests.bench.measures import Effort
 from tests.bench.servers import LOAD_CORE, SERVER_CORE, running, running_engine
@@ -64,14 +64,25 @@ def run(folder: Path, effort: Effort) -> Iterable[object]:
         interrupted = multiply(left, session_id, 200, 1)
         interrupt(left, interrupted)
         yield from measures.restart(left, interrupted, "10,000", effort)
+        yield from large.measured(fresh, ("small", "medium"), effort.seconds)
         yield from measures.search(fresh, (1000, 5000), effort)
+
+
+def lists(folder: Path, sizes: tuple[str, str]) -> Iterable[object]:
+    """The lines of the table of lists, as they are measured."""
+    with running("tests.bench.double", core=LOAD_CORE, errors=folder / "errors.log") as vendor:
+        with running_engine(folder / "fresh") as engine:
+            configure(engine, vendor)
+        yield from large.measured(folder / "fresh", sizes, 2)
 
 
 def main() -> None:
     """Ends all its servers, also on Ctrl-C and SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    effort = Effort(2, 1, 50) if parser.parse_args().quick else Effort(5, 2, 200)
+    parser.add_argument("part", nargs="?", choices=["large"], help="the lists of a file of 10,000,000 events alone")
+    chosen = parser.parse_args()
+    effort = Effort(2, 1, 50) if chosen.quick else Effort(5, 2, 200)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # SIGINT ends the loop in order
     where = f"ByteBrew {importlib.metadata.version('bytebrew')}, Python {platform.python_version()}"
     if SERVER_CORE is None:
@@ -81,7 +92,8 @@ def main() -> None:
     print(f"{where}; medians of {effort.rounds} rounds")
     with tempfile.TemporaryDirectory(prefix="bytebrew-bench-") as folder:
         try:
-            for line in run(Path(folder), effort):
+            table = lists(Path(folder), ("small", "large")) if chosen.part else run(Path(folder), effort)
+            for line in table:
                 print(line, flush=True)
         except KeyboardInterrupt:
             sys.exit("stopped")

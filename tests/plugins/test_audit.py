@@ -12,7 +12,6 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from bytebrew_audit.calls import LEDGER, ToolCallEntry
 from bytebrew_audit.ledger import Ledger
 
 from bytebrew import MessageDelta, Request, Route, Stream, ToolCall, ToolError, retention, tool
@@ -102,7 +101,7 @@ async def test_a_call_leaves_one_row_that_says_who_what_when_and_how_long() -> N
         answer = (await client.get(URL)).json()
     session = json.loads(events[-1].data)["session_id"]
     [row] = answer.pop("data")
-    assert answer == {"total": 1, "page": 1, "per_page": 50, "total_pages": 1}
+    assert answer == {"total": 1, "page": 1, "per_page": 50, "total_pages": 1, "next": None}
     assert row.pop("created_at").endswith("Z")
     assert 0 <= row.pop("duration_ms") < 1000
     assert row == {
@@ -421,35 +420,6 @@ async def test_it_is_for_admins_alone(filled: Filled) -> None:
     answer = await client.get(URL, headers={"Authorization": f"Bearer {token.token}"})
     assert answer.status_code == 403
     assert (await client.get(URL, headers={"Authorization": ""})).status_code == 401
-
-
-@pytest.mark.parametrize("filter", [*LEDGER.filters, "from", "to", ""])
-async def test_every_filter_is_answered_by_an_index_in_the_order_of_its_rows(filled: Filled, filter: str) -> None:
-    value = {"from": "2026-03-02", "to": "2026-03-02", "status": "failed"}.get(filter, "x")
-    wanted = LEDGER.wanted({filter: value})
-    after = ToolCallEntry(
-        **dict.fromkeys(("session_id", "agent_name", "tool_name", "input", "output", "user_id", "call_id"), ""),
-        id="7",
-        status="failed",
-        duration_ms=0,
-        created_at="2026-03-02T00:00:00.000000Z",
-        parent_call_id=None,
-        confirmed_by=None,
-    )
-
-    def plan(conn: sqlite3.Connection, after: ToolCallEntry | None) -> str:
-        statements: list[str] = []
-        conn.set_trace_callback(statements.append)
-        LEDGER.entries(conn, wanted, 50, after=after)
-        conn.set_trace_callback(None)
-        return " ".join(row["detail"] for row in conn.execute(f"explain query plan {statements[-1]}"))
-
-    for start in (None, after):
-        found = await filled[0].db.read(plan, start)
-        assert "USING INDEX audit_tool_calls_" in found
-        assert "TEMP B-TREE" not in found
-        if filter or start:
-            assert found.startswith("SEARCH")
 
 
 async def test_ten_thousand_rows_are_paged_and_exported_quickly(filled: Filled) -> None:

@@ -1,19 +1,22 @@
 """Sessions over REST."""
 
+import asyncio
 import json
 import sqlite3
+import threading
 
 import httpx
+import msgspec
 import pytest
 
+from bytebrew.engine import Engine
+from bytebrew.messages import Message
+from bytebrew.scanning import SCANNERS
+from bytebrew.store.listing import PAGE_BYTES
 from bytebrew.testing import served_engine
 
 CHAT = "/api/v1/schemas/demo/chat"
 URL = "/api/v1/sessions"
-
-
-def details(conn: sqlite3.Connection, sql: str) -> list[str]:
-    return [row["detail"] for row in conn.execute(sql)]
 
 
 async def say(client: httpx.AsyncClient, message: str, **body: object) -> str:
@@ -107,15 +110,69 @@ async def test_an_unknown_session_is_a_404(method: str, path: str) -> None:
     assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
 
 
-async def test_lists_are_read_by_an_index() -> None:
-    async with served_engine() as (engine, _):
-        for where, index in (
-            ("1", "sessions_recent"),
-            ("owner = 'x'", "sessions_owner"),
-            ("agent = 'x'", "sessions_agent"),
-        ):
-            wanted = f"select id from sessions s where s.parent_id is null and {where}"
-            sql = f"explain query plan {wanted} order by created_at desc, id desc limit 20"
-            plan = await engine.db.read(details, sql)
-            assert index in plan[0], json.dumps(plan)
-            assert not any("TEMP B-TREE" in step for step in plan)
+async def long_session(engine: Engine, client: httpx.AsyncClient, count: int, size: int) -> str:
+    """A session with so many messages of so many characters."""
+    session_id = await say(client, "hello")
+    body = msgspec.json.encode(Message("assistant", "x" * size)).decode()
+
+    def fill(conn: sqlite3.Connection) -> None:
+        conn.execute("delete from messages where session_id = ?", (session_id,))
+        conn.executemany(
+            "insert into messages values (?, ?, 'turn', ?, 1, '2026-03-01T00:00:00.000000Z')",
+            [(session_id, n + 1, body) for n in range(count)],
+        )
+
+    await engine.db.write(fill)
+    return session_id
+
+
+async def test_a_long_session_shows_its_newest_megabyte_and_how_many_messages_come_before() -> None:
+    async with served_engine() as (engine, client):
+        session_id = await long_session(engine, client, 100, PAGE_BYTES // 10)
+        answer = await client.get(f"{URL}/{session_id}")
+        session = answer.json()
+        assert len(answer.content) < 1.2 * PAGE_BYTES
+        assert [message["id"] for message in session["messages"]] == [str(n) for n in range(91, 101)]
+        assert (session["message_count"], session["earlier_messages"]) == (100, 90)
+        one = await long_session(engine, client, 3, 3 * PAGE_BYTES)
+        assert (await client.get(f"{URL}/{one}")).json()["earlier_messages"] == 2
+        short = (await client.get(f"{URL}/{await say(client, 'hello')}")).json()
+        assert (len(short["messages"]), short["earlier_messages"]) == (2, 0)
+
+
+async def test_messages_are_paged_by_bytes_along_links_or_sent_as_lines() -> None:
+    async with served_engine() as (engine, client):
+        session_id = await long_session(engine, client, 100, PAGE_BYTES // 10)
+        path: str | None = f"{URL}/{session_id}/messages"
+        ids: list[str] = []
+        pages = 0
+        while path:
+            answer = await client.get(path)
+            assert len(answer.content) < 1.2 * PAGE_BYTES
+            ids += [message["id"] for message in answer.json()]
+            path = answer.links.get("next", {}).get("url")
+            pages += 1
+        everything = [str(n) for n in range(1, 101)]
+        assert (ids, pages) == (everything, 10)
+        for query, headers in (("format=ndjson", {}), ("limit=7", {"accept": "application/x-ndjson"})):
+            answer = await client.get(f"{URL}/{session_id}/messages?{query}", headers=headers)
+            assert answer.headers["content-type"] == "application/x-ndjson"
+            assert [json.loads(line)["id"] for line in answer.text.splitlines()] == everything
+        rest = await client.get(f"{URL}/{session_id}/messages?format=ndjson&after=98")
+        assert [json.loads(line)["id"] for line in rest.text.splitlines()] == ["99", "100"]
+        assert (await client.get(f"{URL}/{session_id}/messages?format=csv")).status_code == 400
+        assert (await client.get(f"{URL}/nowhere/messages?format=ndjson")).status_code == 404
+
+
+async def test_chats_and_logins_are_answered_while_every_list_waits() -> None:
+    async with served_engine() as (engine, client):
+        go_on = threading.Event()
+        scans = [asyncio.create_task(engine.db.scan(lambda conn: go_on.wait(20))) for _ in range(SCANNERS)]
+        lists = [asyncio.create_task(client.get(URL)) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        for _ in range(3):
+            await say(client, "hello")
+        assert not any(one.done() for one in lists)
+        go_on.set()
+        await asyncio.gather(*scans)
+        assert [answer.status_code for answer in await asyncio.gather(*lists)] == [200] * 4

@@ -1,14 +1,27 @@
 """The report of tokens and cost."""
 
+import itertools
 import json
+import re
 import sqlite3
-from typing import Any
+from collections.abc import Iterable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, get_args
 
 import httpx
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bytebrew.events import MessageDelta
 from bytebrew.messages import ToolCall, Usage
+from bytebrew.migrations import CORE, migrate
+from bytebrew.notation import rfc3339
+from bytebrew.pragmas import connect
+from bytebrew.store import usage
 from bytebrew.testing import ScriptedProvider, Step, chat, providing, scripted_schema, served_engine
 from tests.tables import all_but, check_refusal, token_with
 
@@ -126,7 +139,11 @@ async def test_what_was_used_stays_when_its_session_is_deleted() -> None:
 
 def spread(conn: sqlite3.Connection) -> None:
     """Moves each call to a day of its own."""
-    conn.execute("update usage set created_at = '2026-03-0' || id || 'T09:00:00.000000Z'")
+    conn.execute("create temp table calls as select * from usage order by id")
+    for table in ("usage", "usage_days"):
+        conn.execute(f"delete from {table}")
+    conn.execute("update calls set created_at = '2026-03-0' || id || 'T09:00:00.000000Z'")
+    conn.execute("insert into usage select * from calls")
 
 
 @pytest.mark.parametrize(
@@ -155,11 +172,21 @@ async def test_from_and_to_narrow_the_report(query: str, days: list[int]) -> Non
         assert found["total"]["calls"] == len(days)
 
 
-async def test_the_report_is_read_by_an_index() -> None:
-    sql = "explain query plan select 1 from usage u where u.created_at >= '2026' and u.created_at < '2027'"
+async def test_reports_are_read_by_indexes() -> None:
     async with served_engine() as (running, _):
-        plan = await running.db.read(lambda conn: [row["detail"] for row in conn.execute(sql)])
-    assert any("usage_time" in step for step in plan)
+
+        def plans(conn: sqlite3.Connection) -> list[str]:
+            statements: list[str] = []
+            conn.set_trace_callback(statements.append)
+            for group_by in get_args(usage.GroupBy):
+                usage.report(conn, group_by, moment(1), moment(9))
+                usage.report(conn, group_by, "", "")
+            conn.set_trace_callback(None)
+            return [row["detail"] for sql in statements for row in conn.execute(f"explain query plan {sql}")]
+
+        steps = await running.db.scan(plans)
+    assert not [step for step in steps if re.search("SCAN (usage|u)|SEARCH usage USING INDEX usage_time [(]$", step)]
+    assert {"usage_time", "usage_turn"} <= set(re.findall(r"usage_\w+", " ".join(steps)))
 
 
 @pytest.mark.parametrize(
@@ -185,3 +212,80 @@ async def test_the_report_is_an_admins_alone() -> None:
         token = (await token_with(running, *all_but(), name="all but admin")).token
         answer = await client.get(URL, headers={"authorization": f"Bearer {token}"})
     assert (answer.status_code, check_refusal(answer)["error"]) == (403, "forbidden")
+
+
+Call = tuple[int, int, int, int, int]
+CALLS = st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 2), st.integers(0, 2), st.integers(0, 3))
+"""A turn, a time in steps of six hours, the number of an agent, of a model, and a price."""
+
+
+def moment(step: int) -> str:
+    return rfc3339(datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=6 * step))
+
+
+def insert(conn: sqlite3.Connection, calls: Iterable[Call]) -> None:
+    conn.executemany(
+        "insert into usage values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                f"t{turn}",
+                "s",
+                f"a{agent}",
+                f"m{model}",
+                f"token:{agent}",
+                7 * turn,
+                3,
+                2,
+                1,
+                0.1 * price or None,
+                moment(at),
+            )
+            for turn, at, agent, model, price in calls
+        ],
+    )
+
+
+def by_hand(conn: sqlite3.Connection, column: str, since: str, until: str) -> list[tuple[object, ...]]:
+    sql = f"""select {column} as key, count(distinct turn_id), count(*), sum(input_tokens), sum(output_tokens),
+      sum(cached_tokens), sum(thinking_tokens), count(cost_usd), sum(cast(round(cost_usd * {usage.DOLLAR}) as integer))
+      from usage where created_at >= ? and created_at < ? group by 1 order by 1"""
+    return [(*row[:7], row[8] / usage.DOLLAR if row[7] else None) for row in conn.execute(sql, (since, until or "~"))]
+
+
+def check_kept(conn: sqlite3.Connection) -> None:
+    """Each report, from any moment up to any other, is what the rows sum up to."""
+    columns: dict[usage.GroupBy, str] = {"agent": "agent", "model": "model", "schema": "schema", "token": "subject"}
+    columns["day"] = "substr(created_at, 1, 10)"
+    for since, until in itertools.product(["", *map(moment, (1, 4, 6))], ["", *map(moment, (2, 5, 8))]):
+        for group_by, column in columns.items():
+            found = [msgspec.structs.astuple(one) for one in usage.report(conn, group_by, since, until)]
+            assert found == by_hand(conn, column, since, until), (group_by, since, until)
+        whole = msgspec.structs.astuple(usage.total(conn, since, until))
+        assert whole[1:3] == next((row[1:3] for row in by_hand(conn, "''", since, until)), (0, 0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(CALLS, max_size=12), st.lists(CALLS, max_size=12))
+def test_the_kept_sums_are_those_of_the_rows(before: list[Call], after: list[Call]) -> None:
+    with closing(connect(Path(":memory:"))) as conn:
+        migrate(conn, "core", CORE[:4])
+        insert(conn, before)  # in an older file
+        migrate(conn, "core", CORE)
+        check_kept(conn)
+        insert(conn, after)
+        check_kept(conn)
+
+
+def test_a_report_is_no_more_work_where_there_are_ten_times_as_many_calls() -> None:
+    spent: list[int] = []
+    for count in (30, 300):
+        with closing(connect(Path(":memory:"))) as conn:
+            migrate(conn, "core", CORE)
+            insert(conn, [(turn, turn % 10, turn % 3, turn % 2, 1) for turn in range(count)])
+            spent.append(0)
+            conn.set_progress_handler(lambda: spent.append(spent.pop() + 1), 10)
+            for group_by in get_args(usage.GroupBy):
+                usage.report(conn, group_by, moment(0), moment(8))
+            usage.total(conn, "", "")
+            conn.set_progress_handler(None, 0)
+    assert spent[1] <= 1.1 * spent[0] + 5
