@@ -8,6 +8,7 @@ from bytebrew.auth import SCOPES, Actor, AuthMode
 from bytebrew.breaker import Breaker
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.config import Agent, Capability, KnowledgeConfig, MemoryConfig, Name, NewTask, Task, TaskPatch, Url
+from bytebrew.deadline import Deadline, within
 from bytebrew.errors import (
     BootError,
     Conflict,
@@ -64,6 +65,7 @@ __all__ = [
     "ConfigSection",
     "Conflict",
     "Core",
+    "Deadline",
     "Detail",
     "Duration",
     "EngineError",
@@ -136,5 +138,6 @@ __all__ = [
     "tool",
     "uptime",
     "verify",
+    "within",
     "write_private",
 ]

@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from bytebrew import actions, cors, transports
 from bytebrew.access import require, while_live
 from bytebrew.api import ANYONE, Reply, Request, Route, Stream
+from bytebrew.deadline import until
 from bytebrew.errors import (
     BootError,
     Detail,
@@ -297,7 +298,7 @@ class _Body:
         if declared.isdecimal() and int(declared[:19]) > self._limit:
             raise self._too_large()
         try:
-            async with asyncio.timeout_at(min(self._until, asyncio.get_running_loop().time() + BODY_SECONDS)):
+            with until(min(self._until, asyncio.get_running_loop().time() + BODY_SECONDS)):
                 piece = await self._next()
         except TimeoutError as error:
             self._more = False

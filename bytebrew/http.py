@@ -21,7 +21,7 @@ from aiohttp import ClientResponseError, ClientSession, DummyCookieJar, TCPConne
 from httpx_aiohttp import AiohttpTransport
 from msgspec.json import encode
 
-from bytebrew.deadline import Deadline
+from bytebrew.deadline import Deadline, until, within
 from bytebrew.errors import ProviderError
 from bytebrew.settings import Core
 from bytebrew.sse import Parser, ServerSentEvent
@@ -187,9 +187,9 @@ class Http:
     async def _answer(
         self, method: str, url: str, headers: Mapping[str, str], json: Any, *, patient: bool = False
     ) -> AsyncIterator[tuple[httpx.Response, AsyncGenerator[bytes, None]]]:
-        until = None if patient else asyncio.get_running_loop().time() + self._settings.provider_first_byte_timeout
-        response = await self._send(method, url, headers, json, until)
-        chunks = self._chunks(_pieces(response), until)
+        latest = None if patient else asyncio.get_running_loop().time() + self._settings.provider_first_byte_timeout
+        response = await self._send(method, url, headers, json, latest)
+        chunks = self._chunks(_pieces(response), latest)
         try:
             if response.is_redirect:
                 where = response.headers.get("location", "nowhere")
@@ -208,7 +208,7 @@ class Http:
         url: str,
         headers: Mapping[str, str],
         json: Any,
-        until: float | None,
+        latest: float | None,
         client: httpx.AsyncClient | None = None,
     ) -> httpx.Response:
         body = None if json is None else encode(json)
@@ -218,7 +218,7 @@ class Http:
             client = client or self.client(url)
             timeout = httpx.Timeout(None, connect=self._settings.provider_connect_timeout)
             request = client.build_request(method, url, headers=headers, content=body, timeout=timeout)
-            async with asyncio.timeout_at(until):
+            with until(latest):
                 return await client.send(request, stream=True)
         except TimeoutError as error:
             raise self._late() from error
@@ -232,17 +232,17 @@ class Http:
             words = f"{_origin(url)} does not speak HTTP: {' '.join(error.message.split())}"
             raise ProviderError(words, code="model_unavailable", retry=True) from error
 
-    async def _chunks(self, pieces: AsyncIterator[bytes], until: float | None) -> AsyncGenerator[bytes, None]:
-        """The body: its first piece comes before `until`, each further one before the silence is too long.
+    async def _chunks(self, pieces: AsyncIterator[bytes], latest: float | None) -> AsyncGenerator[bytes, None]:
+        """The body: its first piece comes before `latest`, each further one before the silence is too long.
 
-        Without an `until` it is waited for as long as it takes.
+        Without a `latest` it is waited for as long as it takes.
         """
         now, silence = asyncio.get_running_loop().time, self._settings.provider_silence_timeout
         begun = False
         with closing(Deadline()) as deadline:
             while True:
                 try:
-                    with deadline.at(until):
+                    with deadline.at(latest):
                         piece = await anext(pieces, b"")
                 except TimeoutError as error:
                     if not begun:
@@ -255,7 +255,7 @@ class Http:
                 if not piece:
                     return
                 yield piece
-                begun, until = True, None if until is None else now() + silence
+                begun, latest = True, None if latest is None else now() + silence
 
     def _late(self) -> ProviderError:
         wait = self._settings.provider_first_byte_timeout
@@ -346,21 +346,19 @@ async def _events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEven
 async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
     """The beginning of a body that explains a refusal, or as much of it as comes."""
     body = b""
-    with suppress(ProviderError, TimeoutError):
-        async with asyncio.timeout(ERROR_BODY_SECONDS):
-            async for chunk in chunks:
-                body += chunk
-                if len(body) >= MAX_ERROR_BYTES:
-                    break
+    with suppress(ProviderError, TimeoutError), within(ERROR_BODY_SECONDS):
+        async for chunk in chunks:
+            body += chunk
+            if len(body) >= MAX_ERROR_BYTES:
+                break
     return body[:MAX_ERROR_BYTES]
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
     """Waits a moment for the end of a body, for only then can the connection be used again."""
-    with suppress(ProviderError, TimeoutError):
-        async with asyncio.timeout(DRAIN_SECONDS):
-            async for _ in chunks:
-                pass
+    with suppress(ProviderError, TimeoutError), within(DRAIN_SECONDS):
+        async for _ in chunks:
+            pass
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

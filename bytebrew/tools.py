@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple, get_type_hints, overload
 
-import anyio
 import msgspec
 from msgspec import Struct
 
 from bytebrew.config import Agent
+from bytebrew.deadline import move_on_within
 from bytebrew.errors import ToolError
 from bytebrew.events import Event
 from bytebrew.messages import Attachment, ToolCall, ToolSpec
@@ -199,7 +199,7 @@ async def run_tool(tool: Tool | None, wanted: ToolCall, call: Call, *, seconds: 
         seconds = tool.timeout
     more: Result | None = None
     try:
-        with uncancelled(), anyio.move_on_after(seconds) as scope:
+        with uncancelled(), move_on_within(seconds) as scope:
             result = await tool.run(call, wanted.input)
         if scope.cancelled_caught:
             return Outcome(f"'{wanted.tool}' did not finish within {seconds:g} s", True)

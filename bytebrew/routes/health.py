@@ -5,10 +5,10 @@ import shutil
 import sqlite3
 import time
 
-import anyio
 from msgspec import UNSET, Struct, UnsetType
 
 from bytebrew.api import Parameter, Reply, Request, Route
+from bytebrew.deadline import within
 from bytebrew.errors import StorageError
 from bytebrew.notation import uptime
 from bytebrew.store import agents, settings
@@ -38,7 +38,7 @@ async def health(request: Request[None]) -> Reply:
     deep = request.query.get("deep", "").lower() in ("true", "1", "yes")
     count, fault = 0, ""
     try:
-        with anyio.fail_after(SECONDS):
+        with within(SECONDS):
             count = await engine.db.read(agents.count)
             if deep or engine.db.fault is not None:
                 await engine.db.write(_probe)
