@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
-from aiohttp import ClientResponseError, ClientSession, DummyCookieJar, TCPConnector
-from httpx_aiohttp import AiohttpTransport
+from aiohttp import ClientResponseError
 from msgspec.json import encode
 
 from bytebrew.deadline import Deadline, until, within
 from bytebrew.errors import ProviderError
+from bytebrew.pools import Pool
 from bytebrew.settings import Core
 from bytebrew.sse import Parser, ServerSentEvent
 
@@ -30,6 +30,8 @@ MAX_ERROR_BYTES = 65536
 MAX_BODY_BYTES = 64 * 1024 * 1024
 ERROR_BODY_SECONDS = 5.0
 DRAIN_SECONDS = 0.05
+MOST_IDLE = 64
+"""Clients that are kept without being used; a client takes 50 KB."""
 _NOTHING = httpx.ByteStream(b"")
 _GLOBAL_UNICAST = ip_network("2000::/3")
 _NAT64 = ip_network("64:ff9b::/96")
@@ -77,7 +79,7 @@ class Http:
     def __init__(self, settings: Core, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._settings = settings
         self._transport = transport
-        self._clients: dict[str, httpx.AsyncClient] = {}
+        self._clients: dict[str, tuple[httpx.AsyncClient, Pool]] = {}  # the one used last comes last
 
     @cached_property
     def _trust(self) -> ssl.SSLContext:
@@ -91,26 +93,36 @@ class Http:
 
     def _named(self, name: str, *, public_only: bool = False) -> httpx.AsyncClient:
         """The client of that name, which begins with its scheme."""
-        client = self._clients.get(name)
-        if client is None:
+        kept = self._clients.pop(name, None)
+        if kept is None:
             timeout = httpx.Timeout(
                 self._settings.provider_silence_timeout,
                 connect=self._settings.provider_connect_timeout,
                 pool=None,
             )
             trust = self._trust if name.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            client = self._clients[name] = httpx.AsyncClient(
-                transport=self._transport or _transport(trust, public_only),
+            pool = Pool(trust, _public_socket if public_only else None, self._close_idle)
+            client = httpx.AsyncClient(
+                transport=self._transport or pool,
                 timeout=timeout,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # one client serves many people
                 event_hooks={"request": [_signed]},
             )
-        return client
+            kept = client, pool
+        self._clients[name] = kept
+        return kept[0]
+
+    async def _close_idle(self) -> None:
+        """Closes the clients that have not been used for longest where there are many, but none that is in use."""
+        if (spare := len(self._clients) - MOST_IDLE) > 0:
+            for name in [name for name, (_, pool) in self._clients.items() if not pool.open][:spare]:
+                if kept := self._clients.pop(name, None):
+                    await kept[1].retire()
 
     async def aclose(self) -> None:
         """Closes every pool."""
         while self._clients:
-            await self._clients.popitem()[1].aclose()
+            await self._clients.popitem()[1][0].aclose()
 
     @asynccontextmanager
     async def stream(
@@ -279,16 +291,6 @@ def is_public(address: str) -> bool:
 async def _signed(request: httpx.Request) -> None:
     """Says who passes a request on (RFC 9110 section 7.6.3), so that none is taken for a person at this machine."""
     request.headers["Via"] = "1.1 bytebrew"
-
-
-def _transport(trust: ssl.SSLContext, public_only: bool) -> AiohttpTransport:
-    sockets = _public_socket if public_only else None
-
-    def session() -> ClientSession:
-        connector = TCPConnector(limit=4096, keepalive_timeout=30, ssl=trust, socket_factory=sockets)
-        return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
-
-    return AiohttpTransport(verify=trust, client=session)
 
 
 def _public_socket(where: tuple[Any, ...]) -> socket.socket:
