@@ -5,8 +5,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
-from aiohttp import ClientSession, DummyCookieJar, TCPConnector
+from aiohttp import ClientRequest, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from httpx_aiohttp import AiohttpTransport
+
+from bytebrew.deadline import within
+
+
+class _Connector(TCPConnector):
+    """Connections whose limit of time reads first what arrived while the process stood still."""
+
+    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109 - aiohttp names it
+        with within(timeout.sock_connect):
+            return await super().connect(req, traces, ClientTimeout())
 
 
 class Pool(AiohttpTransport):
@@ -22,7 +34,7 @@ class Pool(AiohttpTransport):
         self._before = before
 
         def session() -> ClientSession:
-            connector = TCPConnector(limit=4096, keepalive_timeout=30, ssl=trust, socket_factory=sockets)
+            connector = _Connector(limit=4096, keepalive_timeout=30, ssl=trust, socket_factory=sockets)
             return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
 
         self._session = session
