@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from bytebrew import actions, cors, transports
 from bytebrew.access import require, while_live
 from bytebrew.api import ANYONE, Reply, Request, Route, Stream
-from bytebrew.deadline import until
+from bytebrew.bodies import STREAM_SECONDS, Body, whole
 from bytebrew.errors import (
     BootError,
     Detail,
@@ -27,8 +27,6 @@ from bytebrew.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
-    PayloadTooLarge,
-    RequestTimeout,
     Unauthorized,
     UnsupportedMediaType,
 )
@@ -43,9 +41,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BODY_SECONDS = 15.0
-"""The longest time for a whole body, or between the pieces of one that is a stream."""
-STREAM_SECONDS = 900.0
 MAX_DEPTH = 100
 """Brackets within brackets of a JSON body: what is taken in must fit into an answer, where msgspec stops near 1000."""
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
@@ -212,7 +207,7 @@ class Endpoint:
         engine, core, raw = self._engine, self._engine.settings.core, b""
         if route.body is not None:
             limit = core.max_upload_bytes if route.upload else core.max_body_bytes
-            raw = await _read(receive, request.headers, limit)
+            raw = await whole(receive, request.headers, limit)
             request.body = self._decode(route, raw, request.headers)
         acts = route.method != "GET" and not route.streams and engine.observed("actor_acted")
         before = await self._thing.before(request, route) if acts else None
@@ -273,52 +268,6 @@ def _canonical(fields: dict[str, Any], aliases: Mapping[str, str]) -> dict[str, 
             raise InvalidRequest(f"{alias} and {name} are one field; send one of them", details=details)
         fields[name] = fields.pop(alias)
     return fields
-
-
-async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
-    return b"".join([piece async for piece in _Body(receive, headers, limit, BODY_SECONDS)])
-
-
-class _Body:
-    """A body as it comes, for as long as it keeps coming."""
-
-    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int, seconds: float) -> None:
-        self._receive, self._headers, self._limit, self._seconds = receive, headers, limit, seconds
-        self._until = asyncio.get_running_loop().time() + seconds
-        self._size = 0
-        self._more = True
-
-    def __aiter__(self) -> "_Body":
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._more:
-            raise StopAsyncIteration
-        declared = self._headers.get("content-length", "")
-        if declared.isdecimal() and int(declared[:19]) > self._limit:
-            raise self._too_large()
-        try:
-            with until(min(self._until, asyncio.get_running_loop().time() + BODY_SECONDS)):
-                piece = await self._next()
-        except TimeoutError as error:
-            self._more = False
-            words = f"The body did not arrive within {self._seconds:g} s, or fell silent for {BODY_SECONDS:g} s"
-            raise RequestTimeout(words) from error
-        self._size += len(piece)
-        if self._size > self._limit:
-            raise self._too_large()
-        return piece
-
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(f"The body is larger than {self._limit} bytes")
-
-    async def _next(self) -> bytes:
-        message = await self._receive()
-        self._more = message.get("more_body", False)
-        if message["type"] == "http.disconnect":
-            raise InvalidRequest("The client left before its body was whole")
-        body: bytes = message.get("body", b"")
-        return body
 
 
 async def _answer(send: Send, status: int, body: Any, headers: Mapping[str, str]) -> None:
