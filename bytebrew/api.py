@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
+from bytebrew.admission import Place
 from bytebrew.auth import Actor
 from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.notation import parse_time, rfc3339
@@ -42,7 +43,7 @@ class Request(Generic[Body]):
     PayloadTooLarge, RequestTimeout or InvalidRequest where they stop fitting or coming.
 
     Header names are lower case; a header that came twice is joined with commas (RFC 9110 section 5.3). `client` is the
-    address of the peer that connected.
+    address of the peer that connected. `place` is where the route begins a turn, and is freed as soon as that counts.
     """
 
     engine: "Engine"
@@ -54,6 +55,7 @@ class Request(Generic[Body]):
     client: str
     http_version: str = "1.1"
     key: Key | None = None
+    place: Place | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,6 +94,7 @@ class Route:
     body's fields. With `upload` the body may be as large as BYTEBREW_MAX_UPLOAD_BYTES says; with `stream_body` too, and
     it is not read before `run` asks for it: the route decodes it and checks its content type. `streams` says that the
     answer may be a stream of Server-Sent Events. An `idempotent` route heeds the header Idempotency-Key.
+    One that `begins_turn` is refused before anything of it is read where the engine has too many turns.
 
     The rest is for the API document: parameters of the query string and headers that the route reads, each a text or a
     Parameter; the media types of a streamed body with their JSON Schemas in `takes`, those of an answer that is no JSON
@@ -111,6 +114,7 @@ class Route:
     streams: bool = False
     stream_body: bool = False
     idempotent: bool = False
+    begins_turn: bool = False
     query: Mapping[str, str | Parameter] = field(default_factory=dict)
     headers: Mapping[str, str | Parameter] = field(default_factory=dict)
     takes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

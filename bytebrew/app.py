@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from bytebrew import actions, cors, transports
 from bytebrew.access import require, while_live
+from bytebrew.admission import Place
 from bytebrew.api import ANYONE, Reply, Request, Route, Stream
 from bytebrew.bodies import STREAM_SECONDS, Body, whole
 from bytebrew.errors import (
@@ -169,6 +170,15 @@ class Endpoint:
         engine = self._engine
         if engine.runner.draining and route.scope is not None:
             raise Draining
+        place = engine.admission.enter() if route.begins_turn else None
+        try:
+            await self._answer(scope, receive, send, route, place)
+        finally:
+            if place is not None:
+                place.free()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, route: Route, place: Place | None) -> None:
+        engine, method = self._engine, scope["method"]
         request: Request[Any] = Request(
             engine=engine,
             actor=ANYONE,
@@ -178,6 +188,7 @@ class Endpoint:
             body=None,
             client=scope["client"][0] if scope.get("client") else "",
             http_version=scope["http_version"],
+            place=place,
         )
         told: dict[str, str] = {}
         try:
@@ -185,6 +196,8 @@ class Endpoint:
             for guard in engine.guards:
                 told |= await guard(request, route) or {}
             answer = await self._run(request, route, scope, receive)
+            if place is not None:
+                place.free()
         except (Unauthorized, Forbidden) as error:
             await actions.refuse(request, method, scope["path"], error)
             raise
@@ -213,7 +226,7 @@ class Endpoint:
         before = await self._thing.before(request, route) if acts else None
         keyed = route.idempotent and HEADER in request.headers
         if route.stream_body:
-            request.body = _Body(receive, request.headers, core.max_upload_bytes, STREAM_SECONDS)
+            request.body = Body(receive, request.headers, core.max_upload_bytes, STREAM_SECONDS)
             answer = await route.run(request)
         elif keyed:
             answer = await self._keys.answer(request, route, scope["path"], scope["query_string"], raw)

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from bytebrew import byok, cors, logs, migrations, retention, settings
+from bytebrew.admission import Admission
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
@@ -76,6 +77,7 @@ class Engine:
         self.journal = Journal(self.db)
         self.http = http or Http(self.settings.core)
         self.runner = Runner(self)
+        self.admission = Admission(self.settings.core.max_turns, self.runner.turns)
         self.confirmations = Confirmations(self)
         self.tasks = Tasks(self)
         self.read_result = ReadResult(self.db, self.settings.core.tool_output_bytes)
@@ -163,6 +165,7 @@ class Engine:
             except OSError as error:
                 raise BootError(f"another engine runs on the data folder {self.data_dir}; stop it first") from error
             self.migrate()
+            stack.callback(self.admission.close)
             stack.push_async_callback(self.http.aclose)
             await stack.enter_async_context(self.db)
             if token := self.settings.core.bootstrap_admin_token:
