@@ -86,11 +86,14 @@ class Place:
 class Admission:
     """Refuses requests for turns past what the engine bears; cheaply, for that is when there are many.
 
-    `most` bounds all turns, those that run and those that wait; `refused` counts.
+    `most` bounds all turns, those that run and those that wait; `refused` counts. `crowd` says so while there are too
+    many connections.
     """
 
-    def __init__(self, most: int, turns: Mapping[str, "Turn"]) -> None:
-        self.most = most or default_turns()
+    def __init__(self, most: int, upstreams: int, turns: Mapping[str, "Turn"]) -> None:
+        self.most = min(most or default_turns(), upstreams)
+        self._cure = "the limit of descriptors (ulimit -n)" if self.most == upstreams else "BYTEBREW_MAX_TURNS"
+        self.crowd = ""
         self.limit = Limit()
         self.entering = self.refused = 0
         self._turns = turns
@@ -100,7 +103,7 @@ class Admission:
 
     def enter(self) -> Place:
         """A place for one more turn; raises Overloaded where there is none."""
-        if words := self.words():
+        if words := self._words():
             self.refused += 1
             raise Overloaded(words)
         if self._timer is None:
@@ -109,10 +112,13 @@ class Admission:
         return Place(self)
 
     def words(self) -> str:
-        """Why a turn could not begin now, or nothing."""
+        """Why a turn, or a connection, could not begin now, or nothing."""
+        return self.crowd or self._words()
+
+    def _words(self) -> str:
         turns = len(self._turns) + self.entering
         if turns >= self.most:
-            return f"The engine has {turns} turns, its most; try again in a moment, or raise BYTEBREW_MAX_TURNS"
+            return f"The engine has {turns} turns, its most; try again in a moment, or raise {self._cure}"
         if turns - self._rest >= self.limit.turns:
             return "The engine has as many turns as its processor keeps up with; try again in a moment"
         return ""

@@ -28,6 +28,7 @@ from bytebrew.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
     Unauthorized,
     UnsupportedMediaType,
 )
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CROWDED = "crowded"
+"""Why a connection is one too many, in its state: health is all that it is told."""
+HEALTH = "/api/v1/health"
 MAX_DEPTH = 100
 """Brackets within brackets of a JSON body: what is taken in must fit into an answer, where msgspec stops near 1000."""
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
@@ -124,6 +128,8 @@ class Application:
             shared = cors.headers(asked.get("origin", ""), origins)
 
         try:
+            if (full := scope.get("state", {}).get(CROWDED)) and scope["path"] != HEALTH:
+                raise Overloaded(full, closes=scope["http_version"] != "2")
             if (endpoint := self._plain.get(scope["path"])) is not None:
                 scope["endpoint"], scope["path_params"] = endpoint, {}
                 await endpoint(scope, receive_noting, send_with_headers)

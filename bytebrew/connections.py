@@ -1,6 +1,7 @@
 """Connections of hypercorn, mended where one stream could cost the others theirs, or a client the engine its memory."""
 
 import asyncio
+import math
 import sys
 from contextlib import suppress
 from typing import Any
@@ -13,6 +14,7 @@ from h2.settings import SettingCodes
 from h2.windows import LARGEST_FLOW_CONTROL_WINDOW
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import AsyncioSingleTask
 from hypercorn.events import Closed, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Body, EndBody, Response, StreamClosed
@@ -26,8 +28,31 @@ from priority.priority import PriorityTree
 _Headers = list[tuple[bytes, bytes]]
 
 
+class _Idle(AsyncioSingleTask):
+    """The wait for a next request, which knows since when."""
+
+    since = math.inf
+
+    async def restart(self, task_group: Any, action: Any) -> None:
+        self.since = asyncio.get_running_loop().time()
+        await super().restart(task_group, action)
+
+    async def stop(self) -> None:
+        self.since = math.inf
+        await super().stop()
+
+
 class Connection(TCPServer):
     """A connection that ends when its client leaves; hypercorn's own waits out the keep-alive time, or for ever."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.idle_task: _Idle = _Idle()
+
+    @property
+    def idle_since(self) -> float:
+        """Since when, by the loop's clock, it has waited for a request; infinity while it has one."""
+        return self.idle_task.since
 
     async def run(self) -> None:
         """Answers the client until it has left, or has had its time."""
@@ -38,7 +63,7 @@ class Connection(TCPServer):
             async with TaskGroup(self.loop) as group:
                 self._task_group = group
                 self.protocol = _Protocol(
-                    *(self.app, self.config, self.context, group, ConnectionState({})),
+                    *(self.app, self.config, self.context, group, ConnectionState(self.state)),
                     *(False, client, server, self.protocol_send),
                 )
                 await self.idle_task.restart(group, self._idle_timeout)

@@ -13,7 +13,7 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from bytebrew import byok, cors, logs, migrations, retention, settings
+from bytebrew import byok, cors, descriptors, logs, migrations, retention, settings
 from bytebrew.admission import Admission
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
@@ -75,9 +75,10 @@ class Engine:
         self.secrets = Secrets.load(data / "keys" / "secrets.key")
         self.db = Database(data / "bytebrew.db", self.settings.core.db_synchronous)
         self.journal = Journal(self.db)
-        self.http = http or Http(self.settings.core)
+        upstreams = descriptors.share().upstreams
+        self.http = http or Http(self.settings.core, upstreams=upstreams)
         self.runner = Runner(self)
-        self.admission = Admission(self.settings.core.max_turns, self.runner.turns)
+        self.admission = Admission(self.settings.core.max_turns, upstreams, self.runner.turns)
         self.confirmations = Confirmations(self)
         self.tasks = Tasks(self)
         self.read_result = ReadResult(self.db, self.settings.core.tool_output_bytes)

@@ -136,8 +136,8 @@ class Overloaded(EngineError):
     status = 503
     code = "overloaded"
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, headers={"Retry-After": "1"})
+    def __init__(self, message: str, *, closes: bool = False) -> None:
+        super().__init__(message, headers={"Retry-After": "1"} | ({"Connection": "close"} if closes else {}))
 
 
 class StorageError(EngineError):

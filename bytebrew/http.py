@@ -76,9 +76,12 @@ class Exchange(NamedTuple):
 class Http:
     """Clients by origin, each with a pool of its own, and the requests that providers make."""
 
-    def __init__(self, settings: Core, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self, settings: Core, transport: httpx.AsyncBaseTransport | None = None, *, upstreams: int = 4096
+    ) -> None:
         self._settings = settings
         self._transport = transport
+        self._slots = asyncio.Semaphore(upstreams)
         self._clients: dict[str, tuple[httpx.AsyncClient, Pool]] = {}  # the one used last comes last
 
     @cached_property
@@ -101,7 +104,7 @@ class Http:
                 pool=None,
             )
             trust = self._trust if name.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            pool = Pool(trust, _public_socket if public_only else None, self._close_idle)
+            pool = Pool(trust, _public_socket if public_only else None, self._slots, self._close_idle)
             client = httpx.AsyncClient(
                 transport=self._transport or pool,
                 timeout=timeout,

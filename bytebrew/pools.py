@@ -1,5 +1,6 @@
 """Pools of connections to one origin each: they know whether they are in use, and close when they are not."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -24,14 +25,16 @@ class _Connector(TCPConnector):
 class Pool(AiohttpTransport):
     """A transport that opens its connections when it is used, also after they were closed.
 
-    `open` counts requests whose answers have not been closed. `sockets` makes the sockets, `before` runs ahead of each
-    request.
+    `open` counts requests whose answers have not been closed. `sockets` makes the sockets. A request waits for one
+    of the `slots` that all pools share, and `before` runs ahead of it.
     """
 
-    def __init__(self, trust: ssl.SSLContext, sockets: Any, before: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, trust: ssl.SSLContext, sockets: Any, slots: asyncio.Semaphore, before: Callable[[], Awaitable[None]]
+    ) -> None:
         self.open = 0
         self._retired = False
-        self._before = before
+        self._slots, self._before = slots, before
 
         def session() -> ClientSession:
             connector = _Connector(limit=4096, keepalive_timeout=30, ssl=trust, socket_factory=sockets)
@@ -43,6 +46,11 @@ class Pool(AiohttpTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends a request; its answer is to be closed."""
         self.open += 1
+        try:
+            await self._slots.acquire()
+        except BaseException:
+            self.open -= 1
+            raise
         try:
             await self._before()
             response = await super().handle_async_request(request)
@@ -64,6 +72,7 @@ class Pool(AiohttpTransport):
 
     async def _closed(self) -> None:
         self.open -= 1
+        self._slots.release()
         if self._retired:
             await self.retire()
 

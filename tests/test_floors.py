@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = (
     "errors settings messages events notation sse config logs breaker catalog options wording",
-    "hookspecs sections variables providers tools auth jwt secrets http api actions deadline pools admission",
+    "hookspecs sections variables providers tools auth jwt secrets http api actions deadline pools admission "
+    "descriptors",
     "db migrations journal store",
     "plugins turn runner tasks config_file checking core_sections dialects documents history confirmations recovery "
     "results spawning retention",
     "access openapi page routes byok cors idempotency transports bodies",
-    "engine app __main__ testing conformance trial server connections doctor remote",
+    "engine app __main__ testing conformance trial server connections acceptor doctor remote",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 THIRD_PARTY = {
