@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.bench import measures
+from tests.bench import measures, overload
 from tests.bench.data import configure, copied, interrupt, multiply
 from tests.bench.measures import Effort
 from tests.bench.servers import LOAD_CORE, SERVER_CORE, running, running_engine
@@ -70,8 +70,11 @@ def run(folder: Path, effort: Effort) -> Iterable[object]:
 def main() -> None:
     """Ends all its servers, also on Ctrl-C and SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("section", nargs="?", choices=["overload"], help="another measurement: curves, as SVG in docs/")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    effort = Effort(2, 1, 50) if parser.parse_args().quick else Effort(5, 2, 200)
+    given = parser.parse_args()
+    effort = Effort(2, 1, 50) if given.quick else Effort(5, 2, 200)
+    measure = overload.run if given.section else run
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # SIGINT ends the loop in order
     where = f"ByteBrew {importlib.metadata.version('bytebrew')}, Python {platform.python_version()}"
     if SERVER_CORE is None:
@@ -81,7 +84,7 @@ def main() -> None:
     print(f"{where}; medians of {effort.rounds} rounds")
     with tempfile.TemporaryDirectory(prefix="bytebrew-bench-") as folder:
         try:
-            for line in run(Path(folder), effort):
+            for line in measure(Path(folder), effort):
                 print(line, flush=True)
         except KeyboardInterrupt:
             sys.exit("stopped")

@@ -154,16 +154,15 @@ async def side_by_side(
         return [turn for task in tasks for turn in task.result()]
 
 
-class Offered(NamedTuple):
-    """What became of turns that came at a rate: seconds of those that were done, and how many were not."""
+class Came(NamedTuple):
+    """A client who came: after so many seconds, how long it took, and whether the turn was done, refused or failed."""
 
-    done: list[float]
-    refused: list[float]
-    failed: int
-    seconds: float
+    at: float
+    took: float
+    became: str
 
 
-async def at_rate(wire: Wire, rate: float, seconds: float, patience: float, watch: Callable[[], None]) -> Offered:
+async def at_rate(wire: Wire, rate: float, seconds: float, patience: float, watch: Callable[[], None]) -> list[Came]:
     """Turns of clients who do not know of each other: as many a second as the rate says, whatever becomes of them.
 
     A client gives up after `patience` seconds. The time of a turn counts from the moment at which its client comes,
@@ -171,25 +170,23 @@ async def at_rate(wire: Wire, rate: float, seconds: float, patience: float, watc
     """
     loop, dice = asyncio.get_running_loop(), random.Random(1)
     idle: list[Client] = []
-    done: list[float] = []
-    refused: list[float] = []
-    failed = 0
+    all_: list[Came] = []
 
     async def come() -> None:
-        nonlocal failed
         came = time.perf_counter()
+        became = "failed"
         client = idle.pop() if idle else Client(wire)
         try:
             async with asyncio.timeout(patience):
                 if not client.connected:
                     await loop.create_connection(lambda: client, "127.0.0.1", wire.port)
                 await client.turn()
-            done.append(time.perf_counter() - came)
+            became = "done"
         except Refused:
-            refused.append(time.perf_counter() - came)
+            became = "refused"
         except (OSError, ValueError, TimeoutError):
-            failed += 1
             client.close()
+        all_.append(Came(came - began, time.perf_counter() - came, became))
         if client.connected:
             idle.append(client)
 
@@ -206,4 +203,4 @@ async def at_rate(wire: Wire, rate: float, seconds: float, patience: float, watc
     watch()
     for client in idle:
         client.close()
-    return Offered(done, refused, failed, time.perf_counter() - began)
+    return all_
