@@ -15,11 +15,9 @@ if TYPE_CHECKING:
 TICK = 0.01
 """Seconds between two looks at how late the event loop is."""
 INTERVAL = 0.1
-"""Seconds over which the least lateness counts: that of a loop that is never through (RFC 8289, section 4.2)."""
-LOOKS = 3
-"""Looks that an interval has at least: one long step is no overload."""
+"""Seconds over which lateness is averaged; two such times in a row are overload, a single long step is not."""
 TARGET = 0.02
-"""Seconds which the loop may be late for a whole interval."""
+"""Seconds which the loop may be late on average."""
 FEW = 64
 """Active turns that are never too many for the processor: so many clients who wait for each other's turns."""
 CALM = 10
@@ -40,23 +38,24 @@ class Limit:
     def __init__(self) -> None:
         self.turns = math.inf
         self.lag = 0.0
-        self._least = math.inf
+        self._sum = self._ends = 0.0
         self._looks = self._calm = 0
-        self._ends = 0.0
+        self._behind = False
 
     def look(self, now: float, late: float, active: int, *, refused: bool) -> bool:
         """Takes in how many seconds the loop is late at a moment; whether an interval has ended with that.
 
         `active` turns are at work; `refused` says that more have been wanted during the interval.
         """
-        self._least = min(self._least, late)
+        self._sum += late
         self._looks += 1
-        if now < self._ends or self._looks < LOOKS:
+        if now < self._ends:
             return False
-        self.lag = self._least
-        if self.lag > TARGET:
+        self.lag = self._sum / self._looks
+        before, self._behind = self._behind, self.lag > TARGET
+        if self._behind:
             self._calm = 0
-            if active <= self.turns * 1.1:  # or the last step has not come into effect yet
+            if before and active <= self.turns * 1.1:  # or the last step has not come into effect yet
                 self.turns = max(FEW, min(self.turns, active) * max(0.5, TARGET / self.lag))
         elif refused:
             self._calm = 0
@@ -65,7 +64,7 @@ class Limit:
             self._calm += 1
             if self._calm >= CALM:
                 self.turns = math.inf
-        self._least, self._looks, self._ends = math.inf, 0, now + INTERVAL
+        self._sum, self._looks, self._ends = 0.0, 0, now + INTERVAL
         return True
 
 
@@ -103,7 +102,7 @@ class Admission:
 
     def enter(self) -> Place:
         """A place for one more turn; raises Overloaded where there is none."""
-        if words := self._words():
+        if words := self.lacks():
             self.refused += 1
             raise Overloaded(words)
         if self._timer is None:
@@ -112,10 +111,11 @@ class Admission:
         return Place(self)
 
     def words(self) -> str:
-        """Why a turn, or a connection, could not begin now, or nothing."""
-        return self.crowd or self._words()
+        """Why a turn or a connection could not begin now, or nothing."""
+        return self.crowd or self.lacks()
 
-    def _words(self) -> str:
+    def lacks(self) -> str:
+        """Why a turn could not begin now, or nothing."""
         turns = len(self._turns) + self.entering
         if turns >= self.most:
             return f"The engine has {turns} turns, its most; try again in a moment, or raise {self._cure}"

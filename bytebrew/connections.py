@@ -14,8 +14,9 @@ from h2.settings import SettingCodes
 from h2.windows import LARGEST_FLOW_CONTROL_WINDOW
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
-from hypercorn.asyncio.worker_context import AsyncioSingleTask
+from hypercorn.asyncio.worker_context import AsyncioSingleTask, WorkerContext
 from hypercorn.events import Closed, RawData, Updated
+from hypercorn.events import Event as ConnectionEvent
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Body, EndBody, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
@@ -25,7 +26,17 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 from priority.priority import PriorityTree
 
+from bytebrew.shedding import Refusal
+
 _Headers = list[tuple[bytes, bytes]]
+
+
+class Context(WorkerContext):
+    """What all connections share, with the way in which they refuse requests."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(None)
+        self.refusal = refusal
 
 
 class _Idle(AsyncioSingleTask):
@@ -114,6 +125,27 @@ class _Http1(H11Protocol):
     """HTTP/1.1 whose streams go straight out: a tenth of what a piece costs is h11, which puts its length before it."""
 
     _chunked = False
+    _rest = 0
+
+    async def handle(self, event: ConnectionEvent) -> None:
+        """Takes in bytes; those of a request that is refused as it is go no further."""
+        if self._rest and isinstance(event, RawData):
+            passed, self._rest = min(self._rest, len(event.data)), max(0, self._rest - len(event.data))
+            event = RawData(event.data[passed:])
+            if not event.data:
+                return
+        if (
+            isinstance(event, RawData)
+            and isinstance(self.context, Context)
+            and self.stream is None
+            and getattr(self.connection, "trailing_data", None) == (b"", False)  # it begins with these bytes
+            and (refused := self.context.refusal.answer(event.data)) is not None
+        ):
+            answer, self._rest = refused
+            await self.send(RawData(answer))
+            await self.send(Updated(idle=True))
+            return
+        await super().handle(event)
 
     async def stream_send(self, event: StreamEvent) -> None:
         if isinstance(event, Body) and self._chunked:

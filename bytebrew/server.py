@@ -9,16 +9,16 @@ import sys
 from copy import copy
 
 from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
 from bytebrew import descriptors
 from bytebrew.acceptor import Acceptor
-from bytebrew.app import CROWDED, Application
-from bytebrew.connections import Connection, Ends
+from bytebrew.app import CROWDED, SECURITY, Application
+from bytebrew.connections import Connection, Context, Ends
 from bytebrew.engine import Engine
 from bytebrew.errors import BootError
 from bytebrew.routes import every
+from bytebrew.shedding import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,9 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     config.keep_alive_max_requests = sys.maxsize  # the last one over HTTP/2 would break off all others
     config.h2_max_concurrent_streams = 1000
-    application = ASGIWrapper(Application(engine, every(engine)))  # type: ignore[arg-type]
-    context = WorkerContext(None)
+    routes = every(engine)
+    application = ASGIWrapper(Application(engine, routes))  # type: ignore[arg-type]
+    context = Context(Refusal(engine, routes, SECURITY))
     loop = asyncio.get_running_loop()
     connections: dict[asyncio.Task[None], Connection] = {}
     brief = copy(config)

@@ -15,7 +15,7 @@ FLOORS = (
     "db migrations journal store",
     "plugins turn runner tasks config_file checking core_sections dialects documents history confirmations recovery "
     "results spawning retention",
-    "access openapi page routes byok cors idempotency transports bodies",
+    "access openapi page routes byok cors idempotency transports bodies shedding",
     "engine app __main__ testing conformance trial server connections acceptor doctor remote",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
