@@ -23,6 +23,7 @@ from bytebrew.auth import SCOPES, Actor, AuthMode
 from bytebrew.breaker import Breaker
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.config import Agent, Capability, KnowledgeConfig, MemoryConfig, Name, NewTask, Task, TaskPatch, Url
+from bytebrew.deadline import Deadline, within
 from bytebrew.errors import (
     BootError,
     Conflict,
@@ -43,6 +44,7 @@ from bytebrew.events import Event, MessageDelta, Thinking
 from bytebrew.hookspecs import Migration, Recorder, Sample, Step, hookimpl
 from bytebrew.http import Answer, Exchange, Http, UpstreamError
 from bytebrew.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
+from bytebrew.listing import Listing, Selection, kept_counts, rows_of
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
 from bytebrew.notation import Duration, new_uuid, now, uptime
 from bytebrew.options import Option, expired_before
@@ -51,7 +53,6 @@ from bytebrew.secrets import masked, write_private
 from bytebrew.sections import ConfigSection
 from bytebrew.settings import Core, Settings
 from bytebrew.sse import ServerSentEvent
-from bytebrew.store.listing import Listing, Selection, kept_counts, rows_of
 from bytebrew.tools import Call, Outcome, Result, Risk, SpawnLimits, Tool, Toolset, input_schema, tool
 from bytebrew.variables import environment, resolved
 
@@ -82,6 +83,7 @@ __all__ = [
     "ConfigSection",
     "Conflict",
     "Core",
+    "Deadline",
     "Detail",
     "Duration",
     "EngineError",
@@ -161,5 +163,6 @@ __all__ = [
     "uptime",
     "verify",
     "wants_lines",
+    "within",
     "write_private",
 ]

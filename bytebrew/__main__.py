@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from bytebrew import backup as copies
-from bytebrew import config_file, logs, remote, retention, server, settings
+from bytebrew import config_file, descriptors, logs, remote, retention, server, settings
 from bytebrew.checking import parse
 from bytebrew.config_file import lines
 from bytebrew.doctor import examine
@@ -103,6 +103,7 @@ def serve(host: str | None, port: str | None, data: str | None, config: str | No
     """Run the engine until SIGTERM or Ctrl-C."""
     flags = {"BYTEBREW_HOST": host, "BYTEBREW_PORT": port, "BYTEBREW_DATA_DIR": data, "BYTEBREW_CONFIG": config}
     environment = {**os.environ, **{name: value for name, value in flags.items() if value is not None}}
+    descriptors.raise_limit()
     engine = Engine(environment)
     logs.start(engine.settings.core.log_level, engine.settings.core.log_format)
     with asyncio.Runner(loop_factory=_new_loop()) as runner:

@@ -1,22 +1,42 @@
-"""From a bearer token to an Actor who may do what the route does."""
+"""Who gets in: a caller whose token allows what the route does, and no more turns than the engine bears."""
 
+import asyncio
+import math
+import os
 import re
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bytebrew.api import Request, Route
 from bytebrew.auth import BINDABLE, Actor
-from bytebrew.errors import Forbidden, StorageError, Unauthorized
+from bytebrew.errors import Forbidden, Overloaded, StorageError, Unauthorized
 from bytebrew.store import tokens
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
+    from bytebrew.runner import Turn
 
 _TOKEN = re.compile(r"bb_[0-9a-f]{64}")
 STALE_SECONDS = 5.0
 """How long ago a token may have been looked at when a piece of a stream is sent to its holder."""
+TICK = 0.01
+"""Seconds between two looks at how late the event loop is."""
+INTERVAL = 0.1
+"""Seconds over which lateness is averaged; two such times in a row are overload, a single long step is not."""
+TARGET = 0.02
+"""Seconds which the loop may be late on average."""
+FEW = 64
+"""Active turns that are never too many for the processor: so many clients who wait for each other's turns."""
+CALM = 10
+"""Intervals without lateness and refusal after which only memory bounds the turns."""
+TURN_BYTES = 1024 * 1024
+"""Memory for a turn: a stream takes 60 KB, a long conversation some of what its model may be sent."""
+LEAST, MOST = 16, 4096
+"""Bounds of a number of turns that is made of memory; the upper one is that of connections to one vendor."""
+_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 async def require(request: Request[Any], route: Route) -> None:
@@ -71,3 +91,134 @@ def check_schema(actor: Actor, schema: str) -> None:
     """Raises Forbidden where a token is bound to other schemas."""
     if actor.schemas is not None and schema not in actor.schemas:
         raise Forbidden(f"Token is not valid for schema '{schema}'")
+
+
+class Limit:
+    """How many turns may be active so that the loop keeps up: infinity until it does not.
+
+    As in TCP, what is late makes it smaller, in proportion, and what is not lets it grow while there is demand.
+    """
+
+    def __init__(self) -> None:
+        self.turns = math.inf
+        self.lag = 0.0
+        self._sum = self._ends = 0.0
+        self._looks = self._calm = 0
+        self._behind = False
+
+    def look(self, now: float, late: float, active: int, *, refused: bool) -> bool:
+        """Takes in how many seconds the loop is late at a moment; whether an interval has ended with that.
+
+        `active` turns are at work; `refused` says that more have been wanted during the interval.
+        """
+        self._sum += late
+        self._looks += 1
+        if now < self._ends:
+            return False
+        self.lag = self._sum / self._looks
+        before, self._behind = self._behind, self.lag > TARGET
+        if self._behind:
+            self._calm = 0
+            if before and active <= self.turns * 1.1:  # or the last step has not come into effect yet
+                self.turns = max(FEW, min(self.turns, active) * max(0.5, TARGET / self.lag))
+        elif refused:
+            self._calm = 0
+            self.turns = self.turns * 1.1 + 1
+        else:
+            self._calm += 1
+            if self._calm >= CALM:
+                self.turns = math.inf
+        self._sum, self._looks, self._ends = 0.0, 0, now + INTERVAL
+        return True
+
+
+class Place:
+    """That of a request on its way to a turn, until it is freed."""
+
+    def __init__(self, admission: "Admission") -> None:
+        self._admission: Admission | None = admission
+        admission.entering += 1
+
+    def free(self) -> None:
+        """Frees it: the turn counts from now on, or there is none; more than once does nothing."""
+        if self._admission is not None:
+            self._admission.entering -= 1
+            self._admission = None
+
+
+class Admission:
+    """Refuses requests for turns past what the engine bears; cheaply, for that is when there are many.
+
+    `most` bounds all turns, those that run and those that wait; `refused` counts. `crowd` says so while there are too
+    many connections.
+    """
+
+    def __init__(self, most: int, upstreams: int, turns: Mapping[str, "Turn"]) -> None:
+        self.most = min(most or default_turns(), upstreams)
+        self._cure = "the limit of descriptors (ulimit -n)" if self.most == upstreams else "BYTEBREW_MAX_TURNS"
+        self.crowd = ""
+        self.limit = Limit()
+        self.entering = self.refused = 0
+        self._turns = turns
+        self._rest = self._seen = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+
+    def enter(self) -> Place:
+        """A place for one more turn; raises Overloaded where there is none."""
+        if words := self.lacks():
+            self.refused += 1
+            raise Overloaded(words)
+        if self._timer is None:
+            self.limit = Limit()
+            self._wait(asyncio.get_running_loop())
+        return Place(self)
+
+    def words(self) -> str:
+        """Why a turn or a connection could not begin now, or nothing."""
+        return self.crowd or self.lacks()
+
+    def lacks(self) -> str:
+        """Why a turn could not begin now, or nothing."""
+        turns = len(self._turns) + self.entering
+        if turns >= self.most:
+            return f"The engine has {turns} turns, its most; try again in a moment, or raise {self._cure}"
+        if turns - self._rest >= self.limit.turns:
+            return "The engine has as many turns as its processor keeps up with; try again in a moment"
+        return ""
+
+    def close(self) -> None:
+        """Ends what it has begun."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _resting(self) -> int:
+        """Turns that wait for others of their session or for a person, and need no time of the loop."""
+        return sum(turn.status == "queued" or turn.holds > 0 for turn in self._turns.values())
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._due = loop.time() + TICK
+        self._timer = loop.call_at(self._due, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now, turns = loop.time(), len(self._turns) + self.entering
+        if self.limit.look(now, now - self._due, turns - self._rest, refused=self.refused > self._seen):
+            self._seen, self._rest = self.refused, self._resting()
+        if turns or self.limit.turns < math.inf:
+            self._wait(loop)
+        else:
+            self._timer = None
+
+
+def default_turns() -> int:
+    """As many turns as fit into half of the memory that this process may have."""
+    return max(LEAST, min(MOST, _memory() // 2 // TURN_BYTES))
+
+
+def _memory() -> int:
+    """Bytes of the machine, or of the container where that has fewer."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in map(Path, _CGROUPS):
+        if path.exists() and (text := path.read_text().strip()).isdecimal():
+            limits.append(int(text))
+    return min(limits)

@@ -13,6 +13,7 @@ from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.notation import parse_time, rfc3339
 
 if TYPE_CHECKING:
+    from bytebrew.access import Place
     from bytebrew.engine import Engine
 
 Body = TypeVar("Body")
@@ -47,7 +48,7 @@ class Request(Generic[Body]):
     PayloadTooLarge, RequestTimeout or InvalidRequest where they stop fitting or coming.
 
     Header names are lower case; a header that came twice is joined with commas (RFC 9110 section 5.3). `client` is the
-    address of the peer that connected.
+    address of the peer that connected. `place` is where the route begins a turn, and is freed as soon as that counts.
     """
 
     engine: "Engine"
@@ -61,6 +62,7 @@ class Request(Generic[Body]):
     key: Key | None = None
     records: tuple[Record, ...] = ()
     recorded: bool = False
+    place: "Place | None" = None
 
     async def write(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -132,6 +134,7 @@ class Route:
     body's fields. With `upload` the body may be as large as BYTEBREW_MAX_UPLOAD_BYTES says; with `stream_body` too, and
     it is not read before `run` asks for it: the route decodes it and checks its content type. `streams` says that the
     answer may be a stream of Server-Sent Events. An `idempotent` route heeds the header Idempotency-Key.
+    One that `begins_turn` is refused before anything of it is read where the engine has too many turns.
 
     The rest is for the API document: parameters of the query string and headers that the route reads, each a text or a
     Parameter; the media types of a streamed body with their JSON Schemas in `takes`, those of an answer that is no JSON
@@ -151,6 +154,7 @@ class Route:
     streams: bool = False
     stream_body: bool = False
     idempotent: bool = False
+    begins_turn: bool = False
     query: Mapping[str, str | Parameter] = field(default_factory=dict)
     headers: Mapping[str, str | Parameter] = field(default_factory=dict)
     takes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import aclosing
@@ -16,7 +15,7 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from bytebrew import actions, cors, transports
-from bytebrew.access import require, while_live
+from bytebrew.access import Place, require, while_live
 from bytebrew.api import ANYONE, Reply, Request, Route, Stream
 from bytebrew.errors import (
     BootError,
@@ -27,6 +26,7 @@ from bytebrew.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
     PayloadTooLarge,
     RequestTimeout,
     Unauthorized,
@@ -36,20 +36,22 @@ from bytebrew.events import ErrorEvent
 from bytebrew.idempotency import HEADER, Keys
 from bytebrew.logs import trace_id
 from bytebrew.notation import new_id
-from bytebrew.wording import refused
+from bytebrew.wording import canonical, depth, refused
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
 
 log = logging.getLogger(__name__)
 
+CROWDED = "crowded"
+"""Why a connection is one too many, in its state: health is all that it is told."""
+HEALTH = "/api/v1/health"
 BODY_SECONDS = 15.0
 """The longest time for a whole body, or between the pieces of one that is a stream."""
 STREAM_SECONDS = 900.0
+LATE_SECONDS = 0.05
 MAX_DEPTH = 100
 """Brackets within brackets of a JSON body: what is taken in must fit into an answer, where msgspec stops near 1000."""
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"strict-origin-when-cross-origin"),
@@ -128,6 +130,8 @@ class Application:
             shared = cors.headers(asked.get("origin", ""), origins)
 
         try:
+            if (full := scope.get("state", {}).get(CROWDED)) and scope["path"] != HEALTH:
+                raise Overloaded(full, closes=scope["http_version"] != "2")
             if (endpoint := self._plain.get(scope["path"])) is not None:
                 scope["endpoint"], scope["path_params"] = endpoint, {}
                 await endpoint(scope, receive_noting, send_with_headers)
@@ -174,6 +178,15 @@ class Endpoint:
         engine = self._engine
         if engine.runner.draining and route.scope is not None:
             raise Draining
+        place = engine.admission.enter() if route.begins_turn else None
+        try:
+            await self._answer(scope, receive, send, route, place)
+        finally:
+            if place is not None:
+                place.free()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, route: Route, place: Place | None) -> None:
+        engine, method = self._engine, scope["method"]
         request: Request[Any] = Request(
             engine=engine,
             actor=ANYONE,
@@ -183,6 +196,7 @@ class Endpoint:
             body=None,
             client=scope["client"][0] if scope.get("client") else "",
             http_version=scope["http_version"],
+            place=place,
         )
         told: dict[str, str] = {}
         try:
@@ -190,6 +204,8 @@ class Endpoint:
             for guard in engine.guards:
                 told |= await guard(request, route) or {}
             answer = await self._run(request, route, scope, receive)
+            if place is not None:
+                place.free()
         except (Unauthorized, Forbidden) as error:
             await actions.refuse(request, method, scope["path"], error)
             raise
@@ -212,7 +228,7 @@ class Endpoint:
         engine, core, raw = self._engine, self._engine.settings.core, b""
         if route.body is not None:
             limit = core.max_upload_bytes if route.upload else core.max_body_bytes
-            raw = await _read(receive, request.headers, limit)
+            raw = await _whole(receive, request.headers, limit)
             request.body = self._decode(route, raw, request.headers)
         act = None
         if route.method != "GET" and not route.streams and (engine.recorders or engine.observed("actor_acted")):
@@ -234,14 +250,14 @@ class Endpoint:
         kind = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
             raise UnsupportedMediaType("Send the body with Content-Type: application/json")
-        if _depth(raw) > MAX_DEPTH:
+        if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and depth(raw) > MAX_DEPTH:
             words = f"The body is nested deeper than {MAX_DEPTH} levels"
             raise InvalidRequest(words, details=[Detail("$", "too deep")])
         try:
             if not route.aliases:
                 return self._decoders[route.method].decode(raw or b"{}")
             fields = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
-            return msgspec.convert(_canonical(fields, route.aliases), route.body)
+            return msgspec.convert(canonical(fields, route.aliases), route.body)
         except msgspec.ValidationError as error:
             raise refused(error, route.body) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -256,28 +272,8 @@ def _joined(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
-def _depth(raw: bytes) -> int:
-    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
-        return 0
-    depth = deepest = 0
-    for mark in _STRINGS.sub(b"", raw).translate(None, _NO_BRACKETS):
-        depth += 1 if mark in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
-
-
-def _canonical(fields: dict[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
-    for alias, name in aliases.items():
-        if alias not in fields:
-            continue
-        if name in fields and fields[name] != fields[alias]:
-            details = [Detail(f"$.{alias}", f"is another name of {name}")]
-            raise InvalidRequest(f"{alias} and {name} are one field; send one of them", details=details)
-        fields[name] = fields.pop(alias)
-    return fields
-
-
-async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
+async def _whole(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
+    """A body of at most `limit` bytes; raises PayloadTooLarge, RequestTimeout or InvalidRequest."""
     return b"".join([piece async for piece in _Body(receive, headers, limit, BODY_SECONDS)])
 
 
@@ -300,8 +296,7 @@ class _Body:
         if declared.isdecimal() and int(declared[:19]) > self._limit:
             raise self._too_large()
         try:
-            async with asyncio.timeout_at(min(self._until, asyncio.get_running_loop().time() + BODY_SECONDS)):
-                piece = await self._next()
+            piece = await self._in_time()
         except TimeoutError as error:
             self._more = False
             words = f"The body did not arrive within {self._seconds:g} s, or fell silent for {BODY_SECONDS:g} s"
@@ -310,6 +305,14 @@ class _Body:
         if self._size > self._limit:
             raise self._too_large()
         return piece
+
+    async def _in_time(self) -> bytes:
+        try:
+            async with asyncio.timeout_at(min(self._until, asyncio.get_running_loop().time() + BODY_SECONDS)):
+                return await self._next()
+        except TimeoutError:  # of a process that was stopped too: what has arrived meanwhile is read first
+            async with asyncio.timeout(LATE_SECONDS):
+                return await self._next()
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"The body is larger than {self._limit} bytes")

@@ -1,6 +1,7 @@
 """Connections of hypercorn, mended where one stream could cost the others theirs, or a client the engine its memory."""
 
 import asyncio
+import math
 import sys
 from contextlib import suppress
 from typing import Any
@@ -13,7 +14,9 @@ from h2.settings import SettingCodes
 from h2.windows import LARGEST_FLOW_CONTROL_WINDOW
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import AsyncioSingleTask, WorkerContext
 from hypercorn.events import Closed, RawData, Updated
+from hypercorn.events import Event as ConnectionEvent
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Body, EndBody, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
@@ -23,11 +26,46 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 from priority.priority import PriorityTree
 
+from bytebrew.access import Admission
+from bytebrew.shedding import Refusal
+
 _Headers = list[tuple[bytes, bytes]]
+
+
+class Context(WorkerContext):
+    """What all connections share, with the way in which they refuse requests."""
+
+    def __init__(self, admission: Admission, refusal: Refusal) -> None:
+        super().__init__(None)
+        self.admission = admission
+        self.refusal = refusal
+
+
+class _Idle(AsyncioSingleTask):
+    """The wait for a next request, which knows since when."""
+
+    since = math.inf
+
+    async def restart(self, task_group: Any, action: Any) -> None:
+        self.since = asyncio.get_running_loop().time()
+        await super().restart(task_group, action)
+
+    async def stop(self) -> None:
+        self.since = math.inf
+        await super().stop()
 
 
 class Connection(TCPServer):
     """A connection that ends when its client leaves; hypercorn's own waits out the keep-alive time, or for ever."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.idle_task: _Idle = _Idle()
+
+    @property
+    def idle_since(self) -> float:
+        """Since when, by the loop's clock, it has waited for a request; infinity while it has one."""
+        return self.idle_task.since
 
     async def run(self) -> None:
         """Answers the client until it has left, or has had its time."""
@@ -38,7 +76,7 @@ class Connection(TCPServer):
             async with TaskGroup(self.loop) as group:
                 self._task_group = group
                 self.protocol = _Protocol(
-                    *(self.app, self.config, self.context, group, ConnectionState({})),
+                    *(self.app, self.config, self.context, group, ConnectionState(self.state)),
                     *(False, client, server, self.protocol_send),
                 )
                 await self.idle_task.restart(group, self._idle_timeout)
@@ -89,6 +127,28 @@ class _Http1(H11Protocol):
     """HTTP/1.1 whose streams go straight out: a tenth of what a piece costs is h11, which puts its length before it."""
 
     _chunked = False
+    _rest = 0
+
+    async def handle(self, event: ConnectionEvent) -> None:
+        """Takes in bytes; those of a request that is refused as it is go no further."""
+        if self._rest and isinstance(event, RawData):
+            passed, self._rest = min(self._rest, len(event.data)), max(0, self._rest - len(event.data))
+            event = RawData(event.data[passed:])
+            if not event.data:
+                return
+        if (
+            isinstance(event, RawData)
+            and isinstance(self.context, Context)
+            and self.stream is None
+            and getattr(self.connection, "trailing_data", None) == (b"", False)  # it begins with these bytes
+            and self.context.admission.lacks()
+            and (refused := self.context.refusal.answer(event.data)) is not None
+        ):
+            answer, self._rest = refused
+            await self.send(RawData(answer))
+            await self.send(Updated(idle=True))
+            return
+        await super().handle(event)
 
     async def stream_send(self, event: StreamEvent) -> None:
         if isinstance(event, Body) and self._chunked:

@@ -13,7 +13,8 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from bytebrew import byok, cors, epoch, lock, logs, migrations, retention, settings
+from bytebrew import byok, cors, descriptors, epoch, lock, logs, migrations, retention, settings
+from bytebrew.access import Admission
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
@@ -77,8 +78,10 @@ class Engine:
         self.secrets = Secrets.load(data / "keys" / "secrets.key")
         self.db = Database(data / "bytebrew.db", self.settings.core.db_synchronous)
         self.journal = Journal(self.db)
-        self.http = http or Http(self.settings.core)
+        upstreams = descriptors.share().upstreams
+        self.http = http or Http(self.settings.core, upstreams=upstreams)
         self.runner = Runner(self)
+        self.admission = Admission(self.settings.core.max_turns, upstreams, self.runner.turns)
         self.confirmations = Confirmations(self)
         self.tasks = Tasks(self)
         self.read_result = ReadResult(self.db, self.settings.core.tool_output_bytes)
@@ -164,6 +167,7 @@ class Engine:
             path = self.db.path
             stack.enter_context(lock.held(self.data_dir, path))
             log_there = epoch.log_of(path).exists()
+            stack.callback(self.admission.close)
             stack.push_async_callback(self.http.aclose)
             with self.migrated() as conn:  # until others are open, for the last one removes the log
                 await stack.enter_async_context(self.db)

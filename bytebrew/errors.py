@@ -136,6 +136,16 @@ class Draining(EngineError):
         super().__init__(message, headers={"Retry-After": "5"})
 
 
+class Overloaded(EngineError):
+    """The engine has as much to do as it can do well, and takes no more for the moment."""
+
+    status = 503
+    code = "overloaded"
+
+    def __init__(self, message: str, *, closes: bool = False) -> None:
+        super().__init__(message, headers={"Retry-After": "1"} | ({"Connection": "close"} if closes else {}))
+
+
 class StorageError(EngineError):
     """The database does not take or give what it should: the disk is full or fails, or the file is damaged.
 

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
-from aiohttp import ClientResponseError, ClientSession, DummyCookieJar, TCPConnector
-from httpx_aiohttp import AiohttpTransport
+from aiohttp import ClientResponseError
 from msgspec.json import encode
 
-from bytebrew.deadline import Deadline
+from bytebrew.deadline import Deadline, until, within
 from bytebrew.errors import ProviderError
+from bytebrew.pools import Pool
 from bytebrew.settings import Core
 from bytebrew.sse import Parser, ServerSentEvent
 
@@ -30,6 +30,8 @@ MAX_ERROR_BYTES = 65536
 MAX_BODY_BYTES = 64 * 1024 * 1024
 ERROR_BODY_SECONDS = 5.0
 DRAIN_SECONDS = 0.05
+MOST_IDLE = 64
+"""Clients that are kept without being used; a client takes 50 KB."""
 _NOTHING = httpx.ByteStream(b"")
 _GLOBAL_UNICAST = ip_network("2000::/3")
 _NAT64 = ip_network("64:ff9b::/96")
@@ -74,10 +76,13 @@ class Exchange(NamedTuple):
 class Http:
     """Clients by origin, each with a pool of its own, and the requests that providers make."""
 
-    def __init__(self, settings: Core, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self, settings: Core, transport: httpx.AsyncBaseTransport | None = None, *, upstreams: int = 4096
+    ) -> None:
         self._settings = settings
         self._transport = transport
-        self._clients: dict[str, httpx.AsyncClient] = {}
+        self._slots = asyncio.Semaphore(upstreams)
+        self._clients: dict[str, tuple[httpx.AsyncClient, Pool]] = {}  # the one used last comes last
 
     @cached_property
     def _trust(self) -> ssl.SSLContext:
@@ -91,26 +96,36 @@ class Http:
 
     def _named(self, name: str, *, public_only: bool = False) -> httpx.AsyncClient:
         """The client of that name, which begins with its scheme."""
-        client = self._clients.get(name)
-        if client is None:
+        kept = self._clients.pop(name, None)
+        if kept is None:
             timeout = httpx.Timeout(
                 self._settings.provider_silence_timeout,
                 connect=self._settings.provider_connect_timeout,
                 pool=None,
             )
             trust = self._trust if name.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            client = self._clients[name] = httpx.AsyncClient(
-                transport=self._transport or _transport(trust, public_only),
+            pool = Pool(trust, _public_socket if public_only else None, self._slots, self._close_idle)
+            client = httpx.AsyncClient(
+                transport=self._transport or pool,
                 timeout=timeout,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # one client serves many people
                 event_hooks={"request": [_signed]},
             )
-        return client
+            kept = client, pool
+        self._clients[name] = kept
+        return kept[0]
+
+    async def _close_idle(self) -> None:
+        """Closes the clients that have not been used for longest where there are many, but none that is in use."""
+        if (spare := len(self._clients) - MOST_IDLE) > 0:
+            for name in [name for name, (_, pool) in self._clients.items() if not pool.open][:spare]:
+                if kept := self._clients.pop(name, None):
+                    await kept[1].retire()
 
     async def aclose(self) -> None:
         """Closes every pool."""
         while self._clients:
-            await self._clients.popitem()[1].aclose()
+            await self._clients.popitem()[1][0].aclose()
 
     @asynccontextmanager
     async def stream(
@@ -187,9 +202,9 @@ class Http:
     async def _answer(
         self, method: str, url: str, headers: Mapping[str, str], json: Any, *, patient: bool = False
     ) -> AsyncIterator[tuple[httpx.Response, AsyncGenerator[bytes, None]]]:
-        until = None if patient else asyncio.get_running_loop().time() + self._settings.provider_first_byte_timeout
-        response = await self._send(method, url, headers, json, until)
-        chunks = self._chunks(_pieces(response), until)
+        latest = None if patient else asyncio.get_running_loop().time() + self._settings.provider_first_byte_timeout
+        response = await self._send(method, url, headers, json, latest)
+        chunks = self._chunks(_pieces(response), latest)
         try:
             if response.is_redirect:
                 where = response.headers.get("location", "nowhere")
@@ -208,7 +223,7 @@ class Http:
         url: str,
         headers: Mapping[str, str],
         json: Any,
-        until: float | None,
+        latest: float | None,
         client: httpx.AsyncClient | None = None,
     ) -> httpx.Response:
         body = None if json is None else encode(json)
@@ -218,7 +233,7 @@ class Http:
             client = client or self.client(url)
             timeout = httpx.Timeout(None, connect=self._settings.provider_connect_timeout)
             request = client.build_request(method, url, headers=headers, content=body, timeout=timeout)
-            async with asyncio.timeout_at(until):
+            with until(latest):
                 return await client.send(request, stream=True)
         except TimeoutError as error:
             raise self._late() from error
@@ -232,17 +247,17 @@ class Http:
             words = f"{_origin(url)} does not speak HTTP: {' '.join(error.message.split())}"
             raise ProviderError(words, code="model_unavailable", retry=True) from error
 
-    async def _chunks(self, pieces: AsyncIterator[bytes], until: float | None) -> AsyncGenerator[bytes, None]:
-        """The body: its first piece comes before `until`, each further one before the silence is too long.
+    async def _chunks(self, pieces: AsyncIterator[bytes], latest: float | None) -> AsyncGenerator[bytes, None]:
+        """The body: its first piece comes before `latest`, each further one before the silence is too long.
 
-        Without an `until` it is waited for as long as it takes.
+        Without a `latest` it is waited for as long as it takes.
         """
         now, silence = asyncio.get_running_loop().time, self._settings.provider_silence_timeout
         begun = False
         with closing(Deadline()) as deadline:
             while True:
                 try:
-                    with deadline.at(until):
+                    with deadline.at(latest):
                         piece = await anext(pieces, b"")
                 except TimeoutError as error:
                     if not begun:
@@ -255,7 +270,7 @@ class Http:
                 if not piece:
                     return
                 yield piece
-                begun, until = True, None if until is None else now() + silence
+                begun, latest = True, None if latest is None else now() + silence
 
     def _late(self) -> ProviderError:
         wait = self._settings.provider_first_byte_timeout
@@ -279,16 +294,6 @@ def is_public(address: str) -> bool:
 async def _signed(request: httpx.Request) -> None:
     """Says who passes a request on (RFC 9110 section 7.6.3), so that none is taken for a person at this machine."""
     request.headers["Via"] = "1.1 bytebrew"
-
-
-def _transport(trust: ssl.SSLContext, public_only: bool) -> AiohttpTransport:
-    sockets = _public_socket if public_only else None
-
-    def session() -> ClientSession:
-        connector = TCPConnector(limit=4096, keepalive_timeout=30, ssl=trust, socket_factory=sockets)
-        return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
-
-    return AiohttpTransport(verify=trust, client=session)
 
 
 def _public_socket(where: tuple[Any, ...]) -> socket.socket:
@@ -346,21 +351,19 @@ async def _events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEven
 async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
     """The beginning of a body that explains a refusal, or as much of it as comes."""
     body = b""
-    with suppress(ProviderError, TimeoutError):
-        async with asyncio.timeout(ERROR_BODY_SECONDS):
-            async for chunk in chunks:
-                body += chunk
-                if len(body) >= MAX_ERROR_BYTES:
-                    break
+    with suppress(ProviderError, TimeoutError), within(ERROR_BODY_SECONDS):
+        async for chunk in chunks:
+            body += chunk
+            if len(body) >= MAX_ERROR_BYTES:
+                break
     return body[:MAX_ERROR_BYTES]
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
     """Waits a moment for the end of a body, for only then can the connection be used again."""
-    with suppress(ProviderError, TimeoutError):
-        async with asyncio.timeout(DRAIN_SECONDS):
-            async for _ in chunks:
-                pass
+    with suppress(ProviderError, TimeoutError), within(DRAIN_SECONDS):
+        async for _ in chunks:
+            pass
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -5,9 +5,9 @@ import sqlite3
 from collections.abc import Iterable
 
 from bytebrew.errors import BootError
+from bytebrew.listing import SESSIONS, TASKS, kept_counts
 from bytebrew.notation import now
 from bytebrew.store import usage
-from bytebrew.store.listing import SESSIONS, TASKS, kept_counts
 
 _CONFIG = """
 create table models (

@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bytebrew.breaker import Breaker
+from bytebrew.deadline import within
 from bytebrew.errors import Detail, InvalidRequest, ProviderError, Unprocessable
 from bytebrew.events import MessageDelta, Thinking
 from bytebrew.http import Http, UpstreamError
@@ -355,7 +356,7 @@ class Models:
         tool_calling: Literal["supported", "not_detected", "skipped"] = "skipped"
         took, error = None, None
         try:
-            with anyio.fail_after(seconds):
+            with within(seconds):
                 if embeds:
                     await model.provider.embed(["ping"], model.base, self._http)
                 else:

@@ -2,24 +2,35 @@
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import sys
+from copy import copy
 
 from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
-from bytebrew.app import Application
-from bytebrew.connections import Connection, Ends
+from bytebrew import descriptors
+from bytebrew.acceptor import Acceptor
+from bytebrew.app import CROWDED, SECURITY, Application
+from bytebrew.connections import Connection, Context, Ends
 from bytebrew.engine import Engine
 from bytebrew.errors import BootError
 from bytebrew.routes import every
+from bytebrew.shedding import Refusal
 
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 75.0
 """How long a client may take for the head of its next request."""
+CROWDED_SECONDS = 2.0
+"""The same for a client who came when there was no descriptor for it, and is refused."""
+REAP_SECONDS = 0.5
+FREE = 0.9
+"""The share of connections below which there is room again."""
+OVER_SECONDS = 60.0
+"""After so long without another client too many, the next one is logged again."""
 UNREAD_SECONDS = 60.0
 """How long a client may read nothing of what is sent to it, alive or not; where the system can tell."""
 CLOSING_SECONDS = 2.0
@@ -48,36 +59,67 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     config.keep_alive_max_requests = sys.maxsize  # the last one over HTTP/2 would break off all others
     config.h2_max_concurrent_streams = 1000
-    application = ASGIWrapper(Application(engine, every(engine)))  # type: ignore[arg-type]
-    context = WorkerContext(None)
+    routes = every(engine)
+    application = ASGIWrapper(Application(engine, routes))  # type: ignore[arg-type]
+    context = Context(engine.admission, Refusal(engine, routes, SECURITY))
     loop = asyncio.get_running_loop()
-    connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+    connections: dict[asyncio.Task[None], Connection] = {}
+    brief = copy(config)
+    brief.keep_alive_timeout = CROWDED_SECONDS
+    share, admission = descriptors.share(), engine.admission
+    last_full = -math.inf
+    full = f"The engine has {share.clients} connections, all that its limit of {share.all} descriptors has room for"
+    full += "; try again in a moment, or raise the limit (ulimit -n, LimitNOFILE of systemd)"
 
     def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = loop.create_task(Connection(application, loop, config, context, {}, reader, writer).run())
-        connections[connection] = writer
-        connection.add_done_callback(end)
+        nonlocal last_full
+        if crowded := acceptor.open > share.clients:
+            if loop.time() - last_full > OVER_SECONDS:
+                log.warning(full)
+            if not admission.crowd:
+                loop.call_later(REAP_SECONDS, reap)
+            admission.crowd, last_full = full, loop.time()
+        state, times = ({CROWDED: full}, brief) if crowded else ({}, config)
+        connection = Connection(application, loop, times, context, state, reader, writer)
+        running = loop.create_task(connection.run())
+        connections[running] = connection
+        running.add_done_callback(end)
 
-    def end(connection: asyncio.Task[None]) -> None:
-        del connections[connection]
-        if not connection.cancelled() and (error := connection.exception()):
+    def reap() -> None:
+        """Closes connections without a request while they keep others out, those that have waited longest first."""
+        if admission.crowd:
+            before = loop.time() - CROWDED_SECONDS
+            idle = sorted(
+                (one for one in connections.values() if one.idle_since < before), key=lambda one: one.idle_since
+            )
+            for one in sorted(idle, key=lambda one: one.idle_since)[:further]:
+                one.writer.close()
+            loop.call_later(REAP_SECONDS, reap)
+
+    def end(running: asyncio.Task[None]) -> None:
+        del connections[running]
+        acceptor.left()
+        if acceptor.open < share.clients * FREE:
+            admission.crowd = ""
+        if not running.cancelled() and (error := running.exception()):
             log.error("a connection failed", exc_info=error)
 
-    server = await loop.create_server(lambda: Ends(asyncio.StreamReader(), connect), sock=sock, backlog=1024)
+    further = max(4, share.clients // 4)  # to be refused in words at a time
+    acceptor = Acceptor(sock, lambda: Ends(asyncio.StreamReader(), connect), share.clients + further)
     await stop.wait()
     seconds = engine.settings.core.drain_seconds
     log.info("draining for up to %g s", seconds)
     await engine.drain(seconds)
     await context.terminated.set()
-    server.close()
+    acceptor.close()
     if connections:
         await asyncio.wait(connections, timeout=CLOSING_SECONDS)
-    for writer in connections.values():
-        writer.transport.abort()  # what its client does not read would hold up the end
+    for connection in connections.values():
+        connection.writer.transport.abort()  # what its client does not read would hold up the end
     if connections:
         await asyncio.wait(connections, timeout=0.1)
-    for connection in connections:
-        connection.cancel()
+    for running in connections:
+        running.cancel()
     await asyncio.gather(*connections, return_exceptions=True)
 
 

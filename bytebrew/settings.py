@@ -42,6 +42,9 @@ class Core(Struct, frozen=True, kw_only=True):
     cors_origins: Annotated[tuple[str, ...], _help("origins whose pages may call, such as https://app.example")] = ()
     max_body_bytes: Annotated[int, Meta(ge=1024), _help("largest JSON body of a request")] = 1024 * 1024
     max_upload_bytes: Annotated[int, Meta(ge=1024), _help("largest body that carries files")] = 50 * 1024 * 1024
+    max_turns: Annotated[
+        int, Meta(ge=0), _help("turns that run or wait at a time, more get a 503; 0 for as many as memory bears")
+    ] = 0
     tool_timeout: Annotated[Duration, _help("longest run of a tool that names no limit of its own")] = Duration(60)
     tool_output_bytes: Annotated[int, Meta(ge=256), _help("longest tool result that a model is given")] = 65536
     confirmation_ttl: Annotated[Duration, _help("how long a person may take to answer; 0 for as long as they like")] = (

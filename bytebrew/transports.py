@@ -5,6 +5,8 @@ from contextlib import suppress
 
 from starlette.types import Message, Receive, Scope, Send
 
+from bytebrew.deadline import within
+
 REST_SECONDS = 15.0
 """How long what is left of a body may come after its answer."""
 SILENCE_SECONDS = 2.0
@@ -50,13 +52,11 @@ class Rest:
 
     async def _come(self) -> None:
         pieces = -1
-        with suppress(TimeoutError):
-            async with asyncio.timeout(REST_SECONDS):
-                while not self._whole.is_set() and pieces != self._pieces:
-                    pieces = self._pieces
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(SILENCE_SECONDS):
-                            await self._whole.wait()
+        with suppress(TimeoutError), within(REST_SECONDS):
+            while not self._whole.is_set() and pieces != self._pieces:
+                pieces = self._pieces
+                with suppress(TimeoutError), within(SILENCE_SECONDS):
+                    await self._whole.wait()
 
 
 def announced(scope: Scope) -> bool:

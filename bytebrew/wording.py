@@ -1,6 +1,7 @@
-"""What msgspec says of a value that does not fit, with what a pattern means in place of the pattern."""
+"""Bodies that do not fit: what msgspec says of a value, other names of a field, brackets within brackets."""
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -8,6 +9,8 @@ import msgspec
 
 from bytebrew.errors import Detail, InvalidRequest
 
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _PATTERN = re.compile(r"Expected `str` matching regex (.+?)(?= - at `|\Z)", re.DOTALL)
 
 
@@ -43,3 +46,24 @@ def _meanings(kind: Any) -> dict[str, str]:
         elif isinstance(one, list):
             waiting += one
     return found
+
+
+def canonical(fields: dict[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a body under their own names; InvalidRequest where two names of one field differ."""
+    for alias, name in aliases.items():
+        if alias not in fields:
+            continue
+        if name in fields and fields[name] != fields[alias]:
+            details = [Detail(f"$.{alias}", f"is another name of {name}")]
+            raise InvalidRequest(f"{alias} and {name} are one field; send one of them", details=details)
+        fields[name] = fields.pop(alias)
+    return fields
+
+
+def depth(raw: bytes) -> int:
+    """How deep the brackets of a JSON text lie within each other."""
+    depth = deepest = 0
+    for mark in _STRINGS.sub(b"", raw).translate(None, _NO_BRACKETS):
+        depth += 1 if mark in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest

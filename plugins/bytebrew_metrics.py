@@ -148,6 +148,8 @@ class Metrics:
         yield GaugeMetricFamily("bytebrew_active_sessions", "Sessions with a turn that runs or waits.", sessions)
         yield GaugeMetricFamily("bytebrew_open_streams", "Streams that clients are reading.", self._engine.streams)
         yield GaugeMetricFamily("bytebrew_queue_depth", "Turns that wait for another of their session.", queued)
+        refused = "Requests that were refused because the engine had too many turns."
+        yield CounterMetricFamily("bytebrew_refused_turns", refused, self._engine.admission.refused)
         works = "Pieces of work in each commit to the database."
         rows = "Events in each commit to the database."
         yield SummaryMetricFamily("bytebrew_commit_works", works, db.commits, db.committed_works)

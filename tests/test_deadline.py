@@ -1,13 +1,20 @@
 """Time limits on many short waits at the price of one timer."""
 
 import asyncio
+import math
+import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
-from typing import Any
 
 import pytest
 
-from bytebrew.deadline import Deadline
+from bytebrew.deadline import Deadline, move_on_within, until, within
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": request.param}
 
 
 @pytest.fixture
@@ -31,8 +38,67 @@ async def test_a_wait_that_is_too_long_is_ended(deadline: Deadline) -> None:
 
 
 async def test_a_moment_that_is_over_ends_a_wait_at_once(deadline: Deadline) -> None:
-    with pytest.raises(TimeoutError), deadline.at(soon(-1)):
+    for _ in range(2):  # the second one meets the timer of the first
+        with pytest.raises(TimeoutError), deadline.at(soon(-1)):
+            await asyncio.sleep(5)
+        with deadline.at(soon(-1)):
+            await asyncio.sleep(0)
+    with pytest.raises(TimeoutError), deadline.at(soon(-2)):
         await asyncio.sleep(5)
+
+
+async def test_what_arrived_while_the_process_stood_still_is_read_before_the_time_is_over(deadline: Deadline) -> None:
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    with closing(theirs), closing(writer):
+        for n in range(3):
+            begun = asyncio.create_task(reader.readline())
+            await asyncio.sleep(0)
+            with deadline.at(soon(0.02)):
+                asyncio.get_running_loop().call_soon(stand_still, theirs, n)
+                assert await begun == b"%d\n" % n
+        with pytest.raises(TimeoutError), deadline.at(soon(0.02)):
+            await reader.readline()
+
+
+async def test_limits_for_one_wait_read_first_too() -> None:
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    with closing(theirs), closing(writer):
+        for n, limit in enumerate((within(0.02), until(soon(0.02)), move_on_within(0.02))):
+            with limit:
+                asyncio.get_running_loop().call_soon(stand_still, theirs, n)
+                assert await reader.readline() == b"%d\n" % n
+    with pytest.raises(TimeoutError), within(0.01):
+        await asyncio.sleep(5)
+    with move_on_within(0.01) as scope:
+        await asyncio.sleep(5)
+    assert scope.cancelled_caught
+
+
+def stand_still(sender: socket.socket, n: int) -> None:
+    """What a pause of the process is to it: time passes, and data arrives."""
+    time.sleep(0.1)
+    sender.sendall(b"%d\n" % n)
+
+
+async def test_a_limit_of_infinity_or_none_is_none() -> None:
+    for seconds in (math.inf, None):
+        with within(seconds), move_on_within(seconds):
+            await asyncio.sleep(0.01)
+
+
+async def test_the_moment_may_move_while_the_wait_is_under_way() -> None:
+    with within(60) as deadline:
+        deadline.at(soon(0.1))
+        await asyncio.sleep(0.05)
+        deadline.at(soon(0.3))
+        await asyncio.sleep(0.2)
+        assert not deadline.over
+    with pytest.raises(TimeoutError), within(60) as deadline:
+        deadline.at(soon(0))
+        await asyncio.sleep(5)
+    assert deadline.over
 
 
 async def test_waits_that_are_short_enough_may_be_many(deadline: Deadline) -> None:
@@ -60,18 +126,19 @@ async def test_what_is_done_between_waits_has_all_the_time_in_the_world(deadline
         await asyncio.sleep(5)
 
 
-async def test_many_waits_set_one_timer(deadline: Deadline, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop, set_ = asyncio.get_running_loop(), []
+async def test_many_waits_set_one_timer() -> None:
+    moments = []
 
-    def call_at(moment: float, *given: Any) -> asyncio.TimerHandle:
-        set_.append(moment)
-        return type(loop).call_at(loop, moment, *given)
+    class Counting(Deadline):
+        def _set(self, moment: float) -> None:
+            moments.append(moment)
+            super()._set(moment)
 
-    monkeypatch.setattr(loop, "call_at", call_at)
+    deadline = Counting()
     for _ in range(100):
         with deadline.at(soon(10)):
             await asyncio.sleep(0)
-    assert len(set_) == 1
+    assert len(moments) == 1
 
 
 async def test_a_cancellation_stays_one(deadline: Deadline) -> None:

@@ -9,14 +9,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    "errors settings messages events notation sse config logs breaker catalog options wording deadline cursor lock "
-    "clock",
-    "hookspecs sections variables providers tools auth jwt secrets http api actions storage_faults pending scanning",
+    "errors settings messages events notation sse config logs breaker catalog options wording cursor lock clock",
+    "hookspecs sections variables providers tools auth jwt secrets http api actions storage_faults pending scanning "
+    "deadline pools descriptors listing",
     "db pragmas migrations journal epoch store",
     "plugins turn runner tasks config_file checking core_sections dialects documents history confirmations recovery "
     "results spawning retention",
-    "access openapi page routes byok cors idempotency transports",
-    "engine app __main__ testing conformance trial server connections doctor remote backup",
+    "access openapi page routes byok cors idempotency transports shedding",
+    "engine app __main__ testing conformance trial server connections acceptor doctor remote backup",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 THIRD_PARTY = {
@@ -24,12 +24,12 @@ THIRD_PARTY = {
     "anyio": {name for name, floor in FLOOR.items() if floor > 0},
     "pluggy": {"hookspecs", "plugins"},
     "nacl": {"jwt", "secrets"},
-    "httpx": {"http", "testing"},
-    "httpx_aiohttp": {"http"},
-    "aiohttp": {"http"},
+    "httpx": {"http", "pools", "testing"},
+    "httpx_aiohttp": {"pools"},
+    "aiohttp": {"http", "pools"},
     "aiosqlite": {"db"},
     "ruamel": {"documents"},
-    "starlette": {"access", "routes", "app", "transports"},
+    "starlette": {"access", "routes", "app", "bodies", "transports"},
     "hypercorn": {"server", "connections"},
     "h2": {"connections"},
     "priority": {"connections"},

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import gzip
 import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -15,8 +17,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bytebrew.errors import ProviderError
-from bytebrew.http import MAX_ERROR_BYTES, Exchange, Http, UpstreamError, is_public
-from tests.upstream import STREAM, Act, Step, broken, chunk, client, data, head, refused, streamed, upstream
+from bytebrew.http import MAX_ERROR_BYTES, MOST_IDLE, Exchange, Http, UpstreamError, is_public
+from tests.upstream import (
+    STREAM,
+    Act,
+    Step,
+    Upstream,
+    broken,
+    chunk,
+    client,
+    data,
+    head,
+    listening,
+    refused,
+    streamed,
+    upstream,
+)
 
 
 async def read(http: Http, url: str, **request: Any) -> list[str]:
@@ -366,6 +382,47 @@ async def test_each_origin_has_one_client() -> None:
         assert http.client("http://a.test/x") is http.client("http://a.test/y?z")
         assert http.client("http://a.test/") is not http.client("http://a.test:81/")
         assert http.client("http://a.test/") is not http.client("https://a.test/")
+
+
+@asynccontextmanager
+async def origins(*answer: Step) -> AsyncIterator[tuple[Upstream, list[str]]]:
+    """A double that is reached at 300 addresses of this machine, each an origin of its own."""
+    double = Upstream([answer])
+    async with listening(double, "0.0.0.0") as port:
+        yield double, [f"http://127.0.{n // 250}.{n % 250 + 1}:{port}" for n in range(300)]
+
+
+async def test_clients_of_origins_that_are_not_used_any_more_are_closed_with_their_connections() -> None:
+    async with origins(*streamed(data("1"))) as (double, urls), client() as http:
+        for url in urls:
+            assert await read(http, url) == ["1"]
+        for _ in range(3):  # a client that is still used keeps its connection
+            assert await read(http, urls[-1]) == ["1"]
+        assert double.connections == len(urls)
+        await until_(lambda: len(double.open) <= MOST_IDLE)
+        assert await read(http, urls[0]) == ["1"]
+    await until_(lambda: not double.open)
+
+
+async def test_no_client_is_closed_while_it_is_in_use() -> None:
+    go_on = asyncio.Event()
+    async with origins(*streamed(data("1"), go_on, data("2"))) as (double, urls), client(30, 30) as http:
+        reading = [asyncio.create_task(read(http, url)) for url in urls[:100]]
+        held = http.client(urls[200])
+        await until_(lambda: double.connections == 100)
+        go_on.set()
+        for url in urls[100:]:
+            assert await read(http, url) == ["1", "2"]
+        assert await asyncio.gather(*reading) == [["1", "2"]] * 100
+        for _ in range(2):  # who holds a client that was closed uses it on
+            assert (await held.get(urls[200])).status_code == 200
+        await until_(lambda: len(double.open) <= MOST_IDLE + 1)
+
+
+async def until_(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(5):
+        while not condition():
+            await anyio.sleep(0.01)
 
 
 async def test_the_certificates_are_read_once_and_for_origins_with_tls_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,10 @@ from bytebrew_audit import calls, changes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bytebrew.listing import NEAR, PAGE_BYTES, SESSIONS, TASKS, Listing, Selection, rows_of
 from bytebrew.migrations import CORE, migrate
 from bytebrew.notation import rfc3339
 from bytebrew.pragmas import connect
-from bytebrew.store.listing import NEAR, PAGE_BYTES, SESSIONS, TASKS, Listing, Selection, rows_of
 
 AUDIT = ((1, calls.TABLE + changes.TABLE), (2, calls.COUNTS + changes.COUNTS))
 START = datetime(2026, 1, 1, tzinfo=UTC)

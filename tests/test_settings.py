@@ -42,6 +42,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "cors_origins": ("https://a.example, http://localhost:3000", ("https://a.example", "http://localhost:3000")),
     "max_body_bytes": ("2048", 2048),
     "max_upload_bytes": ("4096", 4096),
+    "max_turns": ("100", 100),
     "tool_timeout": ("250ms", Duration(0.25)),
     "tool_output_bytes": ("1024", 1024),
     "confirmation_ttl": ("2h", Duration(7200)),
@@ -232,7 +233,7 @@ async def test_max_upload_bytes_limits_a_body_that_may_carry_files_instead() -> 
 @tool
 async def sleep_and_tell() -> str:
     """Takes its time and says much."""
-    await anyio.sleep(0.05)
+    await anyio.sleep(0.5)
     return "x" * 1000
 
 

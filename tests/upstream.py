@@ -121,10 +121,18 @@ class _Connection(asyncio.Protocol):
 async def upstream(*answers: Iterable[Step]) -> AsyncIterator[Upstream]:
     """A running double on a free port."""
     double = Upstream(answers)
-    server = await asyncio.get_running_loop().create_server(lambda: _Connection(double), "127.0.0.1", 0)
-    double.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with listening(double, "127.0.0.1") as port:
+        double.url = f"http://127.0.0.1:{port}"
         yield double
+
+
+@asynccontextmanager
+async def listening(double: Upstream, host: str) -> AsyncIterator[int]:
+    """The double's port on an address."""
+    server = await asyncio.get_running_loop().create_server(lambda: _Connection(double), host, 0)
+    try:
+        port: int = server.sockets[0].getsockname()[1]
+        yield port
     finally:
         server.close()
         for transport in list(double.open):

@@ -117,6 +117,8 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
     turn = engine.runner.turn(new, entrance, own_model)
     given = {**request.headers, **{name.lower(): value for name, value in body.headers.items()}}
     turn.headers = {name: value for name, value in given.items() if name not in PRIVATE}
+    if request.place is not None:
+        request.place.free()  # the turn counts from here on
     await engine.runner.submit(turn, body.on_busy)
     return await _answer(request, turn, arrived)
 
@@ -224,6 +226,7 @@ ROUTES = (
         body=ChatRequest,
         upload=True,
         idempotent=True,
+        begins_turn=True,
         streams=True,
         headers={
             "X-Model-Provider": "the type of a model of the caller's own, for this message",

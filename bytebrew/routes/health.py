@@ -5,10 +5,10 @@ import shutil
 import sqlite3
 import time
 
-import anyio
 from msgspec import UNSET, Struct, UnsetType
 
 from bytebrew.api import Parameter, Reply, Request, Route
+from bytebrew.deadline import within
 from bytebrew.errors import StorageError
 from bytebrew.notation import uptime
 from bytebrew.store import agents, settings
@@ -21,6 +21,8 @@ _PROBE = "health.probe"
 class Health(Struct, frozen=True, kw_only=True):
     """Whether the engine serves: `ok`, or under 503 `draining` or `degraded`, where `database` says what it lacks.
 
+    `overloaded` is a 200: what runs goes on, and `overload` says why no more begins for the moment.
+
     `database` and `disk_free_bytes` are there too if the request says `deep=true`.
     """
 
@@ -28,6 +30,7 @@ class Health(Struct, frozen=True, kw_only=True):
     version: str
     agents_count: int
     uptime: str
+    overload: str | UnsetType = UNSET
     database: str | UnsetType = UNSET
     disk_free_bytes: int | UnsetType = UNSET
 
@@ -38,7 +41,7 @@ async def health(request: Request[None]) -> Reply:
     deep = request.query.get("deep", "").lower() in ("true", "1", "yes")
     count, fault = 0, ""
     try:
-        with anyio.fail_after(SECONDS):
+        with within(SECONDS):
             count = await engine.db.read(agents.count)
             if deep or engine.db.fault is not None:
                 await engine.db.write(_probe)
@@ -50,17 +53,18 @@ async def health(request: Request[None]) -> Reply:
         fault = engine.db.fault.message
     for name, seconds in engine.db.stalled(SECONDS).items():
         fault = fault or f"The database's {name} has been at one piece of work for {seconds:.0f} s"
-    draining = engine.runner.draining
-    status = "draining" if draining else "degraded" if fault else "ok"
+    draining, overload = engine.runner.draining, engine.admission.words()
+    status = "draining" if draining else "degraded" if fault else "overloaded" if overload else "ok"
     answer = Health(
         status=status,
         version=importlib.metadata.version("bytebrew"),
         agents_count=count,
         uptime=uptime(time.monotonic() - engine.started),
+        overload=overload or UNSET,
         database=fault or ("ok" if deep else UNSET),
         disk_free_bytes=shutil.disk_usage(engine.data_dir).free if deep else UNSET,
     )
-    return Reply(body=answer, status=200 if status == "ok" else 503)
+    return Reply(body=answer, status=503 if draining or fault else 200)
 
 
 def _probe(conn: sqlite3.Connection) -> None:

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from bytebrew.db import struct_of
+from bytebrew.listing import bounded
 from bytebrew.notation import now
-from bytebrew.store.listing import bounded
 
 Kind = Literal["confirm", "unknown_outcome"]
 Status = Literal["pending", "approved", "rejected", "spent", "expired", "cancelled"]

@@ -7,9 +7,9 @@ from msgspec import Struct
 
 from bytebrew.auth import Actor
 from bytebrew.errors import NotFound
+from bytebrew.listing import SESSIONS, Selection, rows_of
 from bytebrew.messages import Usage
 from bytebrew.notation import now
-from bytebrew.store.listing import SESSIONS, Selection, rows_of
 
 Status = Literal["active", "completed", "failed", "cancelled"]
 

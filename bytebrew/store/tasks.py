@@ -11,9 +11,9 @@ from bytebrew.auth import Actor
 from bytebrew.config import NewTask, Task, TaskPatch, TaskSource, TaskStatus
 from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
+from bytebrew.listing import TASKS, Selection, rows_of
 from bytebrew.notation import new_id, new_uuid, now, rfc3339
 from bytebrew.store import schemas, sessions
-from bytebrew.store.listing import TASKS, Selection, rows_of
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
 _NEXT: dict[str, frozenset[str]] = {

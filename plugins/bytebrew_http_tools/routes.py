@@ -1,12 +1,11 @@
 """HTTP tools over REST, and a trial of one."""
 
-import asyncio
 import time
 from typing import Any
 
 from msgspec import Struct
 
-from bytebrew import Conflict, Detail, Request, Route, ToolError, environment
+from bytebrew import Conflict, Detail, Request, Route, ToolError, environment, within
 
 from . import store
 from .declared import DeclaredTool
@@ -71,7 +70,7 @@ async def try_tool(request: Request[Trial]) -> TrialResult:
     headers = {name: value for name, value in request.headers.items() if name not in own}
     began, status = time.monotonic(), None
     try:
-        async with asyncio.timeout(tool.timeout):
+        with within(tool.timeout):
             answer = await tool.exchange(headers, request.body.arguments)
         status = answer.status
         output, has_error = tool.output(answer, headers), False

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bytebrew import EngineError, ProviderError, Target, UpstreamError, masked, refusal
+from bytebrew import EngineError, ProviderError, Target, UpstreamError, masked, refusal, within
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -37,7 +37,7 @@ async def _tried(
     except EngineError as error:
         return ProviderError(error.message, code="model_bad_request")
     try:
-        async with asyncio.timeout(seconds):
+        with within(seconds):
             return await model.provider.embed(texts, model.base, engine.http)
     except TimeoutError:
         return ProviderError(f"No embeddings within {seconds:g} s", code="model_timeout", retry=True)

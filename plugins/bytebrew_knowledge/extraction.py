@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from bytebrew import within
+
 SOURCE = "import sys; sys.path.insert(0, sys.argv[1]); from reading.process import serve; serve()"
 GRACE_SECONDS = 5.0
 
@@ -32,7 +34,7 @@ class Reader:
         job = {"source": str(source), "type": kind, "target": str(target)}
         limits = {"seconds": round(self._seconds) or 1, "memory": self._memory}
         try:
-            async with asyncio.timeout(self._seconds + GRACE_SECONDS):
+            with within(self._seconds + GRACE_SECONDS):
                 process.stdin.write(msgspec.json.encode({**job, **limits}) + b"\n")
                 await process.stdin.drain()
                 line = await process.stdout.readline()

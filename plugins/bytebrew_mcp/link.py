@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from msgspec.structs import replace
 
-from bytebrew import Breaker, Call, EngineError, Result, ToolError, now
+from bytebrew import Breaker, Call, EngineError, Result, ToolError, now, within
 
 from . import pins, store
 from .blots import blotting, is_credential
@@ -193,9 +193,8 @@ class Link:
 
     async def settle(self, seconds: float) -> None:
         """Waits a while for what comes of the attempt to connect that is under way, or else of the next."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._trying().wait()
+        with suppress(TimeoutError), within(seconds):
+            await self._trying().wait()
 
     def _trying(self) -> asyncio.Event:
         if self._tried.is_set():
@@ -249,7 +248,7 @@ class Link:
             session = Session(server, channel, self._blotted)
             reading = group.create_task(channel.read(session.receive))
             try:
-                async with asyncio.timeout(self._settings.mcp_connect_timeout):
+                with within(self._settings.mcp_connect_timeout):
                     await session.open(probe=self._probes, probe_seconds=self._settings.mcp_probe_timeout)
                     await self._list(session)
                 self._probes = session.version == MODERN
@@ -281,7 +280,7 @@ class Link:
     async def _list(self, session: Session) -> None:
         seconds = self._settings.mcp_connect_timeout
         try:
-            async with asyncio.timeout(seconds):
+            with within(seconds):
                 listed = await session.tools()
         except TimeoutError as error:
             raise Lost(f"did not list its tools within {seconds:g} s") from error

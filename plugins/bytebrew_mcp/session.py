@@ -5,6 +5,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from bytebrew import Deadline, within
+
 from .blots import Blot
 from .definitions import Listed, Listing
 from .words import (
@@ -35,7 +37,7 @@ _PREFIX = "io.modelcontextprotocol/"
 class Asked:
     """A request that waits for its answer; progress sets its `clock` to so many seconds from then."""
 
-    def __init__(self, clock: asyncio.Timeout | None, seconds: float) -> None:
+    def __init__(self, clock: Deadline | None, seconds: float) -> None:
         self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.sent = False
         self._clock = clock
@@ -43,8 +45,8 @@ class Asked:
 
     def progressed(self) -> None:
         """Begins the time limit anew."""
-        if self._clock is not None and not self._clock.expired():
-            self._clock.reschedule(asyncio.get_running_loop().time() + self._seconds)
+        if self._clock is not None and not self._clock.over:
+            self._clock.at(asyncio.get_running_loop().time() + self._seconds)
 
     def fail(self, error: Lost) -> None:
         """Ends the wait: for the answer with the error, for a channel that still sends by the clock."""
@@ -54,8 +56,8 @@ class Asked:
         if clock is None or self.sent:
             self.answer.set_exception(Lost(str(error)))
             self.answer.exception()
-        elif not clock.expired():
-            clock.reschedule(asyncio.get_running_loop().time())
+        elif not clock.over:
+            clock.at(asyncio.get_running_loop().time())
 
 
 class Session:
@@ -98,7 +100,7 @@ class Session:
     async def _discovers(self, seconds: float) -> bool:
         """Whether the server speaks the stateless version; whatever goes wrong says that it does not."""
         try:
-            async with asyncio.timeout(seconds):
+            with within(seconds):
                 result = await self._request("server/discover", {"_meta": _meta()})
         except Refused as error:
             if error.code not in MODERN_ERRORS:
@@ -154,9 +156,9 @@ class Session:
         """The result of a tool; TimeoutError after the seconds without progress, or at the most that there may be."""
         params: dict[str, Any] = {"name": tool, "arguments": arguments}
         try:
-            async with asyncio.timeout(most) as whole:
+            with within(most) as whole:
                 for _ in range(MAX_ROUNDS):
-                    async with asyncio.timeout(seconds) as clock:
+                    with within(seconds) as clock:
                         result = await self._request(
                             "tools/call", params, meta=meta, headers=headers, clock=clock, seconds=seconds
                         )
@@ -171,7 +173,7 @@ class Session:
         except TimeoutError as error:
             if self.lost is not None:
                 raise Lost(str(self.lost)) from error
-            late = f"was still at work after {most:g} s" if whole.expired() else f"did not answer within {seconds:g} s"
+            late = f"was still at work after {most:g} s" if whole.over else f"did not answer within {seconds:g} s"
             raise TimeoutError(late) from error
         raise Refused(0, f"it had no result after {MAX_ROUNDS} rounds")
 
@@ -259,7 +261,7 @@ class Session:
         *,
         meta: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-        clock: asyncio.Timeout | None = None,
+        clock: Deadline | None = None,
         seconds: float = 0,
     ) -> dict[str, Any]:
         if self.lost is not None:
@@ -295,7 +297,7 @@ class Session:
 
         async def send() -> None:
             try:
-                async with asyncio.timeout(REPLY_SECONDS):
+                with within(REPLY_SECONDS):
                     await self._channel.send(message, self.receive, headers or {})
             except (Lost, Refused, TimeoutError) as error:
                 said = self._blot(str(error))

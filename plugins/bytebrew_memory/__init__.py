@@ -21,6 +21,7 @@ from bytebrew import (
     masked,
     refusal,
     tool,
+    within,
 )
 
 from . import store
@@ -88,7 +89,7 @@ class Memories(Toolset):
         try:
             bound = engine.models.bind(at.model)
             key = bound.base.api_key
-            async with asyncio.timeout(EMBED_SECONDS):
+            with within(EMBED_SECONDS):
                 found = await bound.provider.embed(texts, bound.base, engine.http)
             return [store.packed(vector) for vector in found]
         except TimeoutError:

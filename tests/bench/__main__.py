@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.bench import large, measures
+from tests.bench import large, measures, overload
 from tests.bench.data import configure, copied, interrupt, multiply
 from tests.bench.measures import Effort
 from tests.bench.servers import LOAD_CORE, SERVER_CORE, running, running_engine
@@ -68,21 +68,27 @@ def run(folder: Path, effort: Effort) -> Iterable[object]:
         yield from measures.search(fresh, (1000, 5000), effort)
 
 
-def lists(folder: Path, sizes: tuple[str, str]) -> Iterable[object]:
-    """The lines of the table of lists, as they are measured."""
+def large_lists(folder: Path, effort: Effort) -> Iterable[object]:
+    """The lines of the table of the lists of a file of 10,000,000 events, as they are measured."""
     with running("tests.bench.double", core=LOAD_CORE, errors=folder / "errors.log") as vendor:
         with running_engine(folder / "fresh") as engine:
             configure(engine, vendor)
-        yield from large.measured(folder / "fresh", sizes, 2)
+        yield from large.measured(folder / "fresh", ("small", "large"), effort.seconds)
 
 
 def main() -> None:
     """Ends all its servers, also on Ctrl-C and SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    parser.add_argument("part", nargs="?", choices=["large"], help="the lists of a file of 10,000,000 events alone")
+    parser.add_argument(
+        "part",
+        nargs="?",
+        choices=["large", "overload"],
+        help="one part alone: lists of a file of 10,000,000 events, or turns past what can be done, as SVG in docs/",
+    )
     chosen = parser.parse_args()
     effort = Effort(2, 1, 50) if chosen.quick else Effort(5, 2, 200)
+    measure = {"large": large_lists, "overload": overload.run}.get(chosen.part, run)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # SIGINT ends the loop in order
     where = f"ByteBrew {importlib.metadata.version('bytebrew')}, Python {platform.python_version()}"
     if SERVER_CORE is None:
@@ -92,8 +98,7 @@ def main() -> None:
     print(f"{where}; medians of {effort.rounds} rounds")
     with tempfile.TemporaryDirectory(prefix="bytebrew-bench-") as folder:
         try:
-            table = lists(Path(folder), ("small", "large")) if chosen.part else run(Path(folder), effort)
-            for line in table:
+            for line in measure(Path(folder), effort):
                 print(line, flush=True)
         except KeyboardInterrupt:
             sys.exit("stopped")

@@ -1,6 +1,7 @@
 """The load: many clients on keep-alive connections, cheap enough never to be what is measured."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -29,15 +30,27 @@ class Turn(NamedTuple):
     total: float
 
 
+class Refused(Exception):
+    """The server answered at once that it takes no more turns."""
+
+
 class Client(asyncio.Protocol):
     """A keep-alive connection with one turn at a time."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._loop = asyncio.get_running_loop()
+        self.connected = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self.connected = True
+
+    def close(self) -> None:
+        """Leaves, if it has come."""
+        if self.connected:
+            self.connected = False
+            self.transport.close()
 
     async def turn(self) -> Turn:
         """One turn; raises ValueError unless it comes whole and well."""
@@ -56,8 +69,11 @@ class Client(asyncio.Protocol):
             self._first = time.perf_counter()
         if data.endswith(END) or (len(data) < len(END) and b"".join(self._received[-len(END) :]).endswith(END)):
             self._whole.set_result(time.perf_counter())
+        elif self._received[0].startswith(b"HTTP/1.1 503") and data.endswith(b"}") and not self._whole.done():
+            self._whole.set_exception(Refused())
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.connected = False
         if hasattr(self, "_whole") and not self._whole.done():
             self._whole.set_exception(error or ConnectionResetError("the server hung up"))
 
@@ -136,3 +152,55 @@ async def side_by_side(
                 watch()
                 await asyncio.wait(tasks, timeout=0.1)
         return [turn for task in tasks for turn in task.result()]
+
+
+class Came(NamedTuple):
+    """A client who came: after so many seconds, how long it took, and whether the turn was done, refused or failed."""
+
+    at: float
+    took: float
+    became: str
+
+
+async def at_rate(wire: Wire, rate: float, seconds: float, patience: float, watch: Callable[[], None]) -> list[Came]:
+    """Turns of clients who do not know of each other: as many a second as the rate says, whatever becomes of them.
+
+    A client gives up after `patience` seconds. The time of a turn counts from the moment at which its client comes,
+    be there a connection or not. `watch` is called ten times a second.
+    """
+    loop, dice = asyncio.get_running_loop(), random.Random(1)
+    idle: list[Client] = []
+    all_: list[Came] = []
+
+    async def come() -> None:
+        came = time.perf_counter()
+        became = "failed"
+        client = idle.pop() if idle else Client(wire)
+        try:
+            async with asyncio.timeout(patience):
+                if not client.connected:
+                    await loop.create_connection(lambda: client, "127.0.0.1", wire.port)
+                await client.turn()
+            became = "done"
+        except Refused:
+            became = "refused"
+        except (OSError, ValueError, TimeoutError):
+            client.close()
+        all_.append(Came(came - began, time.perf_counter() - came, became))
+        if client.connected:
+            idle.append(client)
+
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        due, looked = began, began
+        while (due := due + dice.expovariate(rate)) < began + seconds:
+            if (wait := due - time.perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            group.create_task(come())
+            if due - looked > 0.1:
+                looked = due
+                watch()
+    watch()
+    for client in idle:
+        client.close()
+    return all_

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from bytebrew.engine import Engine
+from bytebrew.listing import PAGE_BYTES
 from bytebrew.messages import Message
 from bytebrew.scanning import SCANNERS
-from bytebrew.store.listing import PAGE_BYTES
 from bytebrew.testing import served_engine
 
 CHAT = "/api/v1/schemas/demo/chat"

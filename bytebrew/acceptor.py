@@ -1,0 +1,80 @@
+"""Accepts connections for as long as there are descriptors for them; the others wait with the system."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 64
+"""Connections that are accepted before anything else is done."""
+PAUSE_SECONDS = 0.1
+"""How long none is accepted where the system has no descriptor."""
+
+
+class Acceptor:
+    """Accepts on a listening socket; asyncio's own server takes whatever comes, up to the system's limit.
+
+    `open` counts connections until `left` is called for each. At most `most` are open.
+    """
+
+    def __init__(self, sock: socket.socket, protocol: Callable[[], asyncio.BaseProtocol], most: int) -> None:
+        self.open = 0
+        self._sock = sock
+        self._protocol = protocol
+        self._most = most
+        self._loop = asyncio.get_running_loop()
+        self._making: set[asyncio.Task[object]] = set()
+        self._reading = self._lacking = self._closed = False
+        sock.setblocking(False)
+        self._read()
+
+    def left(self) -> None:
+        """Takes note that a connection has ended."""
+        self.open -= 1
+        self._read()
+
+    def close(self) -> None:
+        """Accepts no more."""
+        self._closed = True
+        self._pause()
+        self._sock.close()
+
+    def _read(self) -> None:
+        if not self._reading and not self._closed and self.open < self._most:
+            self._reading = True
+            self._loop.add_reader(self._sock, self._accept)
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._sock)
+
+    def _accept(self) -> None:
+        for _ in range(AT_ONCE):
+            if self.open >= self._most:
+                self._pause()
+                return
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if not self._lacking:
+                    log.error("no connection can be accepted for the moment: %s", error)
+                self._lacking = True
+                self._pause()
+                self._loop.call_later(PAUSE_SECONDS, self._read)
+                return
+            self._lacking = False
+            self.open += 1
+            sock.setblocking(False)
+            making = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, sock))
+            self._making.add(making)
+            making.add_done_callback(self._made)
+
+    def _made(self, making: asyncio.Task[object]) -> None:
+        self._making.discard(making)
+        if making.cancelled() or making.exception() is not None:  # its client was gone at once
+            self.left()

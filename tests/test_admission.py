@@ -1,0 +1,206 @@
+"""More turns than the engine bears are refused at once, and those that run go on."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+import pytest
+
+from bytebrew.access import CALM, FEW, LEAST, MOST, TARGET, TICK, Limit, default_turns
+from bytebrew.events import MessageDelta
+from bytebrew.notation import new_uuid
+from bytebrew.testing import ScriptedProvider, chat, names, providing, scripted_schema, served_engine
+
+CHAT = "/api/v1/schemas/test/chat"
+
+
+@asynccontextmanager
+async def busy() -> AsyncIterator[tuple[httpx.AsyncClient, asyncio.Event]]:
+    """An engine that takes two turns and has them: one that runs until the event is set, and one in its queue."""
+    go_on = asyncio.Event()
+    provider = ScriptedProvider([go_on, MessageDelta(content="well")])
+    async with served_engine(providing(provider), settings={"BYTEBREW_MAX_TURNS": "2"}) as (engine, client):
+        await scripted_schema(engine)
+        session_id = new_uuid()
+        async with anyio.create_task_group() as group:
+            for n in (1, 2):
+                group.start_soon(lambda: chat(client, "test", "hello", session_id=session_id))
+                while len(engine.runner.turns) < n:
+                    await anyio.sleep(0.01)
+            try:
+                yield client, go_on
+            finally:
+                go_on.set()
+
+
+async def test_a_turn_too_many_is_refused_with_what_to_do_and_when() -> None:
+    async with busy() as (client, _):
+        refused = await client.post(CHAT, json={"message": "hello"})
+        assert (refused.status_code, refused.json()["error"]) == (503, "overloaded")
+        assert refused.headers["retry-after"] == "1"
+        assert "try again" in refused.json()["message"] and "BYTEBREW_MAX_TURNS" in refused.json()["message"]
+
+
+@pytest.mark.parametrize(
+    "path", [CHAT, f"{CHAT}?a=b", "/api/v1/schemas/a%20b/chat"], ids=["plain", "with a query", "escaped"]
+)
+async def test_a_refusal_is_the_same_whether_its_request_was_parsed_or_not(path: str) -> None:
+    async with busy() as (client, _):
+        short, long = [
+            await client.post(path, json={"message": "hello"}, headers=headers)
+            for headers in ({}, {"Origin": "https://a.example"})
+        ]
+        assert (short.status_code, short.json()) == (long.status_code, long.json())
+        ours = {name: value for name, value in short.headers.items() if name != "x-request-id"}
+        assert "date" not in ours
+        assert ours.items() <= long.headers.items()
+
+
+async def test_requests_that_are_refused_unparsed_may_come_in_pieces_and_on_one_connection() -> None:
+    async with busy() as (client, _):
+        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+        for pieces in (
+            (head, "{}"),
+            (head, "{", f"}}{head}{{}}"),
+            (head[:9], head[9:], "{}"),
+            (f"{head}{{}}",),
+            (f"{head}{{}}{head}{{}}",),
+        ):
+            for piece in pieces:
+                writer.write(piece.encode())
+                await asyncio.sleep(0.05)
+            for _ in range("".join(pieces).count("POST")):
+                with anyio.fail_after(5):
+                    answer = await reader.readuntil(b"\r\n\r\n")
+                    assert answer.startswith(b"HTTP/1.1 503")
+                    assert b'"overloaded"' in await reader.readexactly(int(answer.split(b"content-length: ")[1][:3]))
+        writer.close()
+        assert (await client.post("/api/v1/schemas/test/chats", json={})).status_code == 404
+        assert (await client.get(CHAT)).status_code == 405
+
+
+async def test_it_is_refused_before_its_caller_is_known_and_its_body_there() -> None:
+    async with busy() as (client, _):
+        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        writer.write(head.encode())
+        with anyio.fail_after(1.5):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 503")
+        writer.close()
+
+
+async def test_reads_and_what_ends_turns_go_on_and_health_says_what_is_the_matter() -> None:
+    async with busy() as (client, _):
+        (session,) = (await client.get("/api/v1/sessions")).json()["sessions"]
+        assert (await client.get(f"/api/v1/sessions/{session['id']}/events?follow=false")).status_code == 200
+        health = await client.get("/api/v1/health")
+        assert (health.status_code, health.json()["status"]) == (200, "overloaded")
+        assert "2 turns" in health.json()["overload"]
+        assert (await client.post(f"/api/v1/sessions/{session['id']}/cancel")).status_code == 204
+        assert "bytebrew_refused_turns_total 0.0" in (await client.get("/metrics")).text
+        assert (await client.get("/api/v1/health")).json()["status"] == "ok"
+
+
+async def test_a_refusal_uses_up_no_idempotency_key() -> None:
+    async with busy() as (client, go_on):
+        asked = {"json": {"message": "hello", "stream": False}, "headers": {"Idempotency-Key": "k"}}
+        assert (await client.post(CHAT, **asked)).status_code == 503  # type: ignore[arg-type]
+        go_on.set()
+        with anyio.fail_after(5):
+            while (answer := await client.post(CHAT, **asked)).status_code == 503:  # type: ignore[arg-type]
+                await anyio.sleep(0.01)
+        assert answer.json()["message"] == "well"
+        assert "bytebrew_refused_turns_total 0.0" not in (await client.get("/metrics")).text
+
+
+async def test_as_many_as_there_may_be_are_taken_however_many_come_at_once() -> None:
+    async with served_engine(
+        providing(ScriptedProvider([0.2, MessageDelta(content="well")])), settings={"BYTEBREW_MAX_TURNS": "5"}
+    ) as (engine, client):
+        await scripted_schema(engine)
+        for body in ({"message": "hello"}, {"message": "hello", "stream": False}):
+            answers: list[int] = []
+
+            async def ask(body: object = body, answers: list[int] = answers) -> None:
+                answers.append((await client.post(CHAT, json=body)).status_code)
+
+            async with anyio.create_task_group() as group:
+                for _ in range(20):
+                    group.start_soon(ask)
+            assert sorted(answers) == [200] * 5 + [503] * 15
+        assert (engine.admission.entering, engine.runner.turns) == (0, {})
+        assert names(await chat(client, "test", "hello"))[-1] == "done"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/schemas/none/chat", "/api/v1/schemas/test/chat?odd=1"])
+async def test_a_request_that_begins_no_turn_after_all_frees_its_place(path: str) -> None:
+    async with served_engine(settings={"BYTEBREW_MAX_TURNS": "1"}) as (engine, client):
+        for _ in range(3):
+            assert (await client.post(path, json={"message": "hello"})).status_code in (400, 404)
+            assert (await client.post(path, content=b"{")).status_code == 400
+        assert engine.admission.entering == 0
+
+
+async def test_the_engine_looks_at_its_loop_only_while_there_are_turns() -> None:
+    async with served_engine(providing(ScriptedProvider([MessageDelta(content="well")]))) as (engine, client):
+        await scripted_schema(engine)
+        await chat(client, "test", "hello")
+        with anyio.fail_after(5):
+            while engine.admission._timer is not None:
+                await anyio.sleep(TICK)
+        assert urlsplit(str(client.base_url)).port  # and it still serves
+        await chat(client, "test", "hello")
+
+
+def test_the_default_number_of_turns_is_made_of_memory() -> None:
+    assert LEAST <= default_turns() <= MOST
+
+
+class Loop:
+    """Moments of an event loop, as a limit sees them."""
+
+    def __init__(self) -> None:
+        self.limit = Limit()
+        self._now = 0.0
+
+    def runs(self, intervals: int, late: float, active: int, *, refused: bool = True) -> float:
+        """Lets so many intervals pass in which the loop is so late; the limit then."""
+        while intervals:
+            self._now += TICK + late
+            intervals -= self.limit.look(self._now, late, active, refused=refused)
+        return self.limit.turns
+
+
+def test_a_loop_that_is_in_time_takes_all_turns() -> None:
+    assert Loop().runs(100, TARGET / 2, 1000) == math.inf
+
+
+def test_a_loop_that_stays_late_takes_fewer_until_it_is_not() -> None:
+    loop = Loop()
+    limits = [loop.runs(2, TARGET * 1.5, 1000)]
+    assert limits[-1] < 1000
+    assert loop.runs(5, TARGET * 1.5, 1000) == limits[0]  # its turns have not ended yet
+    while limits[-1] > FEW:
+        limits.append(loop.runs(1, TARGET * 1.5, int(limits[-1])))
+    assert loop.runs(100, TARGET * 100, FEW) == FEW
+
+
+def test_it_takes_more_while_more_is_wanted_and_all_once_nothing_is_refused() -> None:
+    loop = Loop()
+    late = loop.runs(2, TARGET * 2, 1000)
+    assert late < loop.runs(3, 0, 500) < late * 2
+    assert loop.runs(CALM - 1, 0, 500, refused=False) < math.inf
+    assert loop.runs(1, 0, 500, refused=False) == math.inf
+
+
+def test_one_long_step_is_no_overload() -> None:
+    loop = Loop()
+    for _ in range(20):
+        assert loop.runs(1, 0, 1000) == math.inf
+        loop._now += 5
+        loop.limit.look(loop._now, 5, 1000, refused=False)

@@ -1,0 +1,128 @@
+"""More clients than descriptors: each is served right, refused in words or waits, and the engine lacks none itself."""
+
+import asyncio
+import re
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import anyio
+import httpx
+import msgspec
+import pytest
+
+from bytebrew.testing import ADMIN
+from tests.commands import BYTEBREW
+from tests.processes import Process, serving
+from tests.test_pauses import END, PLAIN, delta
+from tests.upstream import STREAM, Step, Upstream, upstream
+
+DESCRIPTORS = 200
+UNDER = ("sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$0" "$@"')
+TRUTH = {"done", "overloaded", ""}
+
+
+@pytest.fixture(params=[BYTEBREW, (sys.executable, "-c", PLAIN)], ids=["uvloop", "asyncio"])
+def narrow(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Process]:
+    with serving(tmp_path / "data", {"BYTEBREW_PROVIDER_RETRIES": "0"}, (*UNDER, *request.param)) as process:
+        yield process
+
+
+@asynccontextmanager
+async def configured(process: Process, vendor: Upstream) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    async with httpx.AsyncClient(base_url=f"{process.url}/api/v1", headers=headers, timeout=20) as api:
+        model = {"name": "m", "type": "openai_compatible", "model_name": "m", "api_key": "k", "base_url": vendor.url}
+        for path, body in (
+            ("/models", model),
+            ("/agents", {"name": "a", "model": "m", "system": "s"}),
+            ("/schemas", {"name": "s", "entry_agent": "a", "chat_enabled": True}),
+        ):
+            assert (await api.post(path, json=body)).status_code == 201
+        yield api
+
+
+async def exchange(process: Process, method: str, path: str, body: bytes = b"") -> tuple[int, str]:
+    """The status and the rest of an answer to a client with a connection of its own; status 0 where none comes."""
+    address = httpx.URL(process.url)
+    head = f"{method} /api/v1{path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {ADMIN}\r\nConnection: close\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    try:
+        async with asyncio.timeout(20):
+            reader, writer = await asyncio.open_connection(address.host, address.port)
+            with closing(writer):
+                writer.write(head.encode() + body)
+                answer = (await reader.read()).decode()
+    except TimeoutError:
+        return 0, ""
+    return int(answer[9:12]), answer
+
+
+async def health(process: Process, query: str = "") -> dict[str, str]:
+    """As one more client sees it."""
+    status, answer = await exchange(process, "GET", f"/health{query}")
+    fields: dict[str, str] = msgspec.json.decode(answer.partition("\r\n\r\n")[2]) if status == 200 else {}
+    return fields
+
+
+async def chat(process: Process) -> str:
+    """What becomes of one more client's chat: its last event, a code, or nothing where it still waits."""
+    status, answer = await exchange(process, "POST", "/schemas/s/chat", b'{"message": "hello"}')
+    if status == 503:
+        assert "\r\nretry-after: 1\r\n" in answer.lower()
+        return re.findall('"error":"([a-z_]+)"', answer)[0]  # type: ignore[no-any-return]
+    return "done" if "event: done" in answer and '"1 2 3 "' in answer else answer
+
+
+async def test_more_chats_than_descriptors_are_served_or_refused_in_words(narrow: Process) -> None:
+    go_on = asyncio.Event()
+    answer: list[Step] = [STREAM, delta(1), go_on, delta(2), delta(3), END]
+    async with upstream(answer) as vendor, configured(narrow, vendor):
+        became: Counter[str] = Counter()
+        states: list[dict[str, str]] = []
+
+        async def count() -> None:
+            became[await chat(narrow)] += 1
+
+        async with anyio.create_task_group() as group:
+            for _ in range(2 * DESCRIPTORS):
+                group.start_soon(count)
+            while became["overloaded"] < DESCRIPTORS:
+                states.append(await health(narrow))
+            go_on.set()
+        assert set(became) <= TRUTH
+        assert any(state["status"] == "overloaded" and "descriptors" in state["overload"] for state in states)
+        assert became["done"] >= 20, became
+        with anyio.fail_after(10):
+            while await chat(narrow) != "done":
+                await anyio.sleep(0.1)
+        assert (await health(narrow))["status"] == "ok"
+    assert narrow.stop() == 0
+    assert narrow.errors.count("warning") + narrow.errors.count("error") <= 3, narrow.errors
+
+
+async def test_connections_that_idle_leave_room_for_health_and_for_what_the_engine_opens(narrow: Process) -> None:
+    address = httpx.URL(narrow.url)
+    async with upstream([STREAM, delta(1), delta(2), delta(3), END]) as vendor, configured(narrow, vendor):
+        idle = [await asyncio.open_connection(address.host, address.port) for _ in range(2 * DESCRIPTORS)]
+        for _ in range(3):
+            assert (await health(narrow))["status"] in ("ok", "overloaded")
+            assert await chat(narrow) in TRUTH
+            assert (await health(narrow, "?deep=true"))["database"] == "ok"
+        for _, writer in idle:
+            writer.close()
+        with anyio.fail_after(20):
+            while await chat(narrow) != "done":
+                await anyio.sleep(0.1)
+    assert narrow.stop() == 0
+    assert narrow.errors.count("warning") == 1, narrow.errors
+
+
+async def test_the_limit_is_raised_as_far_as_it_may_be(tmp_path: Path) -> None:
+    soft = ("sh", "-c", f'ulimit -Sn {DESCRIPTORS}; exec "$0" "$@"', *BYTEBREW)
+    with serving(tmp_path / "data", {}, soft) as process:
+        limits = Path(f"/proc/{process.process.pid}/limits").read_text()
+        line = next(line for line in limits.splitlines() if line.startswith("Max open files"))
+        assert int(line.split()[3]) > DESCRIPTORS
