@@ -23,9 +23,10 @@ from bytebrew.doctor import examine
 from bytebrew.documents import InvalidConfig, contents
 from bytebrew.engine import Engine
 from bytebrew.errors import BootError, EngineError, SettingsError
+from bytebrew.greeting import greeting
 from bytebrew.plugins import Plugins
 from bytebrew.settings import Core
-from bytebrew.store import schemas, tokens
+from bytebrew.store import tokens
 
 
 def main() -> None:
@@ -141,28 +142,13 @@ async def _serve(engine: Engine) -> None:
     async with engine:
         sock = server.listen(core.host, core.port)
         url = f"http://{f'[{core.host}]' if ':' in core.host else core.host}:{sock.getsockname()[1]}"
-        click.echo(await _greeting(engine, url), err=True)
+        click.echo(await greeting(engine, url), err=True)
         click.echo(f"ByteBrew {importlib.metadata.version('bytebrew')} is ready at {url}")
         gc.collect()
         gc.freeze()  # what is loaded by now stays, so that no collection walks it again, 20 ms in which no stream moves
         gc.set_threshold(10_000)
         await server.serve(engine, sock, stop)
     watch.cancel()
-
-
-async def _greeting(engine: Engine, url: str) -> str:
-    open_to_chat = [schema.name for schema in await engine.db.read(schemas.list_all) if schema.chat_enabled]
-    if engine.auth_mode.name != "local" or not open_to_chat:
-        return f"The API is at {url}/api/v1"
-    session = f"curl -s -X POST {url}/api/v1/auth/local-session"
-    token = f"""$({session} | sed 's/.*"access_token":"\\([^"]*\\)".*/\\1/')"""
-    return f"""Say hello:
-
-  curl -N {url}/api/v1/schemas/{open_to_chat[0]}/chat \\
-    -H "Authorization: Bearer {token}" \\
-    -H "Content-Type: application/json" \\
-    -d '{{"message": "Hello! What is the current_time?"}}'
-"""
 
 
 @cli.command("plugins")

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from bytebrew.epoch import log_kept, log_of, uri_to_read
 from bytebrew.errors import BootError
 from bytebrew.lock import held
-from bytebrew.migrations import CORE, migrate
+from bytebrew.migrate import migrate
+from bytebrew.migrations import CORE
 from bytebrew.plugins import Plugins
 
 

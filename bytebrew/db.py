@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from traceback import clear_frames
 from typing import Any, Concatenate, ParamSpec, TypeVar, get_args, get_origin
@@ -19,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from bytebrew import storage_faults
+from bytebrew.apart import each_apart
 from bytebrew.errors import BootError, StorageError, TooSlow
 from bytebrew.pending import Owner, Pending, Rows, RowSource
 from bytebrew.pragmas import BUSY_SECONDS, connect
@@ -359,7 +358,7 @@ def _transact(
     raised, and nothing is done.
     """
     _begin(conn)
-    refused: dict[Any, Exception] = {}
+    refused: Mapping[Any, Exception] = {}
     try:
         try:
             if source and rows:
@@ -369,16 +368,7 @@ def _transact(
             if storage_faults.breaks(error):
                 raise
             _begin(conn)
-            if source and isinstance(_apart(conn, partial(source.insert, rows=rows)), Exception):
-                for session_id, group in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0)):
-                    if isinstance(failed := _apart(conn, partial(source.insert, rows=list(group))), Exception):
-                        refused[session_id] = failed
-            outcomes = [
-                refused[one.owner.session_id]
-                if one.owner and one.owner.session_id in refused
-                else _apart(conn, one.work)
-                for one in works
-            ]
+            outcomes, refused = each_apart(works, source, rows, conn)
         if not conn.in_transaction:  # SQLite has rolled it back, and a work has passed over the error
             raise sqlite3.OperationalError("the transaction ended before its commit")
         conn.execute("commit")
@@ -406,18 +396,3 @@ def _begin(conn: sqlite3.Connection) -> None:
             log.warning("another process has been writing to the database for %g s; waiting on", BUSY_SECONDS)
         else:
             return
-
-
-def _apart(conn: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> Any:
-    """The result, or the exception with all that the work did undone; a fault is raised."""
-    conn.execute("savepoint work")
-    try:
-        outcome = work(conn)
-    except Exception as error:  # it is raised where the work was asked for
-        if storage_faults.breaks(error):
-            raise
-        clear_frames(error.__traceback__)
-        conn.execute("rollback to work")
-        outcome = error
-    conn.execute("release work")
-    return outcome

@@ -28,6 +28,7 @@ from bytebrew.errors import BootError, SettingsError, StorageError
 from bytebrew.hookspecs import OBSERVING, Migration, Recorder, Sample
 from bytebrew.http import Http
 from bytebrew.journal import Journal
+from bytebrew.migrate import migrate
 from bytebrew.options import Option, Options
 from bytebrew.plugins import CORE, Plugins, Registry, place
 from bytebrew.providers import Models, Price, Provider
@@ -215,9 +216,9 @@ class Engine:
         with ExitStack() as stack:
             try:
                 conn = stack.enter_context(epoch.log_kept(path))
-                migrations.migrate(conn, "core", migrations.CORE)
+                migrate(conn, "core", migrations.CORE)
                 for name, steps in self._migrations.items():
-                    migrations.migrate(conn, name, steps)
+                    migrate(conn, name, steps)
             except sqlite3.Error as error:
                 raise BootError(f"{path} cannot be opened: {error}") from error
             yield conn

@@ -299,7 +299,8 @@ def last_number(conn: sqlite3.Connection, session_id: str) -> int:
 
 def _check(conn: sqlite3.Connection, session_id: str, n: int, before: int) -> None:
     """Raises unless an event is the next one of a session that is there."""
-    if conn.execute("select 1 from sessions where id = ?", (session_id,)).fetchone() is None:
+    sql = "select 1 from sessions where id = ? and id not in (select session_id from removals)"
+    if conn.execute(sql, (session_id,)).fetchone() is None:
         raise NotFound("The session was deleted")
     if n != before + 1:
         _log.error("event %d of session %s cannot follow upon event %d", n, session_id, before)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from bytebrew.auth import Actor
 from bytebrew.errors import EngineError, StorageError, TurnInterrupted
+from bytebrew.failed_turns import give_up
 from bytebrew.runner import Turn
 from bytebrew.store import leftovers, schemas, turns
 
@@ -37,7 +38,7 @@ async def recover(engine: "Engine") -> list[Turn]:
             if before := [turn for turn in found.values() if turn.session_id == left.session_id]:
                 before[-1].hopeless.append((left.id, error))
             else:
-                await engine.runner.give_up(left.session_id, left.id, error)
+                await give_up(engine.journal, left.session_id, left.id, error)
     return list(found.values())
 
 

@@ -14,14 +14,13 @@ import anyio
 from anyio.abc import TaskGroup
 from msgspec.structs import astuple, replace
 
+from bytebrew import failed_turns
 from bytebrew.config import Agent
 from bytebrew.errors import (
     Conflict,
     Draining,
     EngineError,
-    NotFound,
     StorageError,
-    TurnError,
     TurnTimeout,
     Unprocessable,
 )
@@ -331,12 +330,12 @@ class Runner:
                     await self._to_its_end(turn)
             except StorageError as error:
                 log.error("turn %s cannot be recorded: %s", turn.id, error)
-                await self._fail_later(turn, error)
+                await failed_turns.end_later(self._engine, turn, error)
             except EngineError:
                 raise
             except Exception:
                 log.exception("turn %s could not be recorded", turn.id)
-                await self._fail_later(turn, _internal(turn.id))
+                await failed_turns.end_later(self._engine, turn, failed_turns.internal(turn.id))
         except EngineError as error:  # the engine stops, or the session was deleted
             turn.failure = error
             turn.log.fail(error)
@@ -367,41 +366,7 @@ class Runner:
         await self._finish(turn, end)
         await engine.notify("turn_finished", turn=turn)
         for turn_id, error in turn.hopeless:
-            await self._closed(turn.session_id, turn_id, error)
-
-    async def _fail_later(self, turn: Turn, error: EngineError) -> None:
-        """Ends a turn that the file did not take, as soon as it does; a stopping engine leaves it to the next start."""
-        turn.status, turn.last, turn.failure, turn.unrecordable = "failed", None, error, error
-        turn.log.fail(error)
-        await anyio.sleep(0.5)  # what has just failed will hardly do better at once
-        broken, closed = turn.log, await self._closed(turn.session_id, turn.id, error, turn.unsaved)
-        if closed is not None:
-            turn.log, turn.last = closed
-            broken.notify()
-            await self._engine.notify("turn_finished", turn=turn)
-
-    async def _closed(
-        self, session_id: str, turn_id: str, error: EngineError, unsaved: turns.Unsaved | None = None
-    ) -> tuple[Log, int] | None:
-        """`give_up` as soon as the file takes it; None where its session is gone, or it is left to the next start."""
-        while not self.draining:
-            try:
-                return await self.give_up(session_id, turn_id, error, unsaved)
-            except NotFound:
-                return None
-            except StorageError:
-                await anyio.sleep(0.5)
-        return None
-
-    async def give_up(
-        self, session_id: str, turn_id: str, error: EngineError, unsaved: turns.Unsaved | None = None
-    ) -> tuple[Log, int]:
-        """Ends a turn that cannot go on with an error; the number of that event, and its log."""
-        journal = self._engine.journal
-        log = await journal.log(session_id)
-        last = journal.append(log, ErrorEvent(code=error.code, message=error.message))
-        await journal.write(log, leftovers.close, turn_id, last, error.status, unsaved)
-        return log, last
+            await failed_turns.closed(engine, turn.session_id, turn_id, error)
 
     async def _outcome(self, turn: Turn) -> Event | None:
         """Runs the turn; its last event says how it ended. None: it was stopped, and is to go on at the next start."""
@@ -423,7 +388,7 @@ class Runner:
             turn.failure = error
         except Exception:
             log.exception("turn %s failed", turn.id)
-            turn.failure = _internal(turn.id)
+            turn.failure = failed_turns.internal(turn.id)
         turn.status = "failed"
         return ErrorEvent(code=turn.failure.code, message=turn.failure.message)
 
@@ -433,7 +398,3 @@ class Runner:
         turn.last = turn.append(end)
         failure = turn.failure.status if turn.failure else None
         await turn.record(turns.finish, turn.id, turn.session_id, turn.status, turn.last, turn.usage, failure)
-
-
-def _internal(turn_id: str) -> TurnError:
-    return TurnError(f"The engine failed; its log has the trace of {turn_id}", code="internal_error")

@@ -12,11 +12,11 @@ FLOORS = (
     "errors settings messages events notation sse config logs breaker catalog options wording cursor lock clock",
     "hookspecs sections variables providers tools auth jwt secrets http api actions storage_faults pending scanning "
     "deadline pools descriptors listing",
-    "db pragmas migrations journal epoch store",
-    "plugins turn runner tasks config_file checking core_sections dialects documents history confirmations recovery "
-    "results spawning retention",
+    "db apart pragmas migrate migrations journal epoch store",
+    "plugins turn runner failed_turns tasks config_file checking core_sections dialects documents history "
+    "confirmations recovery results spawning retention",
     "access openapi page routes byok cors idempotency transports shedding",
-    "engine app __main__ testing conformance trial server connections acceptor doctor remote backup",
+    "engine app __main__ testing conformance trial server connections acceptor doctor remote backup greeting",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 THIRD_PARTY = {

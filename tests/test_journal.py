@@ -17,7 +17,8 @@ from bytebrew.errors import NotFound
 from bytebrew.events import Done, ErrorEvent, Event, MessageDelta, ToolStarted
 from bytebrew.journal import Journal, Log, OpenStretch, last_number, read_events
 from bytebrew.messages import Usage
-from bytebrew.migrations import CORE, migrate
+from bytebrew.migrate import migrate
+from bytebrew.migrations import CORE
 from bytebrew.notation import new_uuid
 from bytebrew.pragmas import connect
 from bytebrew.sse import Parser

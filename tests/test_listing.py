@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bytebrew.listing import NEAR, PAGE_BYTES, SESSIONS, TASKS, Listing, Selection, rows_of
-from bytebrew.migrations import CORE, migrate
+from bytebrew.migrate import migrate
+from bytebrew.migrations import CORE
 from bytebrew.notation import rfc3339
 from bytebrew.pragmas import connect
 

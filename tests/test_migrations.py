@@ -10,7 +10,8 @@ import pytest
 
 from bytebrew import Migration, testing
 from bytebrew.errors import BootError
-from bytebrew.migrations import CORE, migrate
+from bytebrew.migrate import migrate
+from bytebrew.migrations import CORE
 from bytebrew.pragmas import connect
 
 NOTES = "create table notes (id integer primary key, text text not null) strict;"

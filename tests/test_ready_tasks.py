@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from bytebrew.config import NewAgent, NewModel, NewTask, TaskPatch
 from bytebrew.errors import EngineError
-from bytebrew.migrations import CORE, migrate
+from bytebrew.migrate import migrate
+from bytebrew.migrations import CORE
 from bytebrew.notation import now, rfc3339
 from bytebrew.pragmas import connect
 from bytebrew.secrets import Secrets

@@ -13,6 +13,7 @@ import pytest
 from bytebrew import MessageDelta, Thinking, ToolCall, Usage, retention
 from bytebrew.engine import Engine
 from bytebrew.errors import TurnInterrupted
+from bytebrew.failed_turns import give_up
 from bytebrew.journal import read_events
 from bytebrew.notation import now
 from bytebrew.pragmas import connect
@@ -183,7 +184,7 @@ async def test_a_session_is_as_young_as_the_end_of_its_last_turn(
     else:
         [(turn_id,)] = await execute(engine, "select id from turns")
         await execute(engine, "update tasks set status = 'failed', completed_at = ?", LONG_AGO)
-        await engine.runner.give_up(session_id, turn_id, TurnInterrupted("no"))
+        await give_up(engine.journal, session_id, turn_id, TurnInterrupted("no"))
     await retention.tidy(engine)
     assert (await client.get(f"/api/v1/sessions/{session_id}")).status_code == 200
 

@@ -23,7 +23,8 @@ from bytebrew.engine import Engine
 from bytebrew.errors import ProviderError
 from bytebrew.events import MessageDelta
 from bytebrew.messages import ToolCall
-from bytebrew.migrations import CORE, migrate
+from bytebrew.migrate import migrate
+from bytebrew.migrations import CORE
 from bytebrew.notation import now, parse_time, rfc3339
 from bytebrew.pragmas import connect
 from bytebrew.store import tasks

@@ -14,7 +14,8 @@ from bytebrew_knowledge.indexes import READER
 from bytebrew_knowledge.tables import MIGRATIONS
 
 from bytebrew import new_uuid, now
-from bytebrew.migrations import CORE, migrate
+from bytebrew.migrate import migrate
+from bytebrew.migrations import CORE
 from bytebrew.pragmas import connect
 from bytebrew.testing import served_engine
 from tests.documents import BASES, create, found, put, settled

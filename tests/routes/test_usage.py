@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from bytebrew.events import MessageDelta
 from bytebrew.messages import ToolCall, Usage
-from bytebrew.migrations import CORE, migrate
+from bytebrew.migrate import migrate
+from bytebrew.migrations import CORE
 from bytebrew.notation import rfc3339
 from bytebrew.pragmas import connect
 from bytebrew.store import usage

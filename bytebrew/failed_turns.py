@@ -1,0 +1,58 @@
+"""Ends turns that cannot go on, as soon as the file takes their end."""
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from bytebrew.errors import EngineError, NotFound, StorageError, TurnError
+from bytebrew.events import ErrorEvent
+from bytebrew.journal import Journal, Log
+from bytebrew.store import leftovers, turns
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+    from bytebrew.runner import Turn
+
+PAUSE = 0.5
+"""Seconds between two attempts: what has just failed will hardly do better at once."""
+
+
+def internal(turn_id: str) -> TurnError:
+    """The error of a turn at which the engine itself failed."""
+    return TurnError(f"The engine failed; its log has the trace of {turn_id}", code="internal_error")
+
+
+async def end_later(engine: "Engine", turn: "Turn", error: EngineError) -> None:
+    """Ends a turn that the file did not take, as soon as it does; a stopping engine leaves it to the next start."""
+    turn.status, turn.last, turn.failure, turn.unrecordable = "failed", None, error, error
+    turn.log.fail(error)
+    await anyio.sleep(PAUSE)
+    broken, ended = turn.log, await closed(engine, turn.session_id, turn.id, error, turn.unsaved)
+    if ended is not None:
+        turn.log, turn.last = ended
+        broken.notify()
+        await engine.notify("turn_finished", turn=turn)
+
+
+async def closed(
+    engine: "Engine", session_id: str, turn_id: str, error: EngineError, unsaved: turns.Unsaved | None = None
+) -> tuple[Log, int] | None:
+    """`give_up` as soon as the file takes it; None where its session is gone, or it is left to the next start."""
+    while not engine.runner.draining:
+        try:
+            return await give_up(engine.journal, session_id, turn_id, error, unsaved)
+        except NotFound:
+            return None
+        except StorageError:
+            await anyio.sleep(PAUSE)
+    return None
+
+
+async def give_up(
+    journal: Journal, session_id: str, turn_id: str, error: EngineError, unsaved: turns.Unsaved | None = None
+) -> tuple[Log, int]:
+    """Ends a turn that cannot go on with an error; the number of that event, and its log."""
+    log = await journal.log(session_id)
+    last = journal.append(log, ErrorEvent(code=error.code, message=error.message))
+    await journal.write(log, leftovers.close, turn_id, last, error.status, unsaved)
+    return log, last

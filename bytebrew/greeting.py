@@ -1,0 +1,20 @@
+"""What an engine prints when it is ready: the first thing to try."""
+
+from bytebrew.engine import Engine
+from bytebrew.store import schemas
+
+
+async def greeting(engine: Engine, url: str) -> str:
+    """How to say hello to a schema, or where the API is."""
+    open_to_chat = [schema.name for schema in await engine.db.read(schemas.list_all) if schema.chat_enabled]
+    if engine.auth_mode.name != "local" or not open_to_chat:
+        return f"The API is at {url}/api/v1"
+    session = f"curl -s -X POST {url}/api/v1/auth/local-session"
+    token = f"""$({session} | sed 's/.*"access_token":"\\([^"]*\\)".*/\\1/')"""
+    return f"""Say hello:
+
+  curl -N {url}/api/v1/schemas/{open_to_chat[0]}/chat \\
+    -H "Authorization: Bearer {token}" \\
+    -H "Content-Type: application/json" \\
+    -d '{{"message": "Hello! What is the current_time?"}}'
+"""
