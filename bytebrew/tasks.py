@@ -16,7 +16,7 @@ from bytebrew.config import NewTask, Task, TaskPatch, TaskSource, TaskStatus
 from bytebrew.errors import Draining, EngineError, StorageError
 from bytebrew.notation import parse_time, rfc3339
 from bytebrew.runner import Turn
-from bytebrew.store import schemas, sessions, tasks, turns
+from bytebrew.store import mending, schemas, sessions, tasks, turns
 from bytebrew.store.tasks import Claim
 from bytebrew.store.turns import Ending
 
@@ -175,7 +175,7 @@ class Tasks:
         """Takes as many tasks as there are free workers; the seconds after which another may be due."""
         core, db, moment = self._engine.settings.core, self._engine.db, datetime.now(UTC)
         if moment < self._looked:  # the first look too, for a clock may be set while the engine is down
-            await db.write(tasks.set_back, moment)
+            await db.write(mending.set_back, moment)
         self._looked = moment
         while sum(turn is None or not turn.holds for turn in self._running.values()) < core.task_workers:
             claim = await db.write(tasks.claim, core.tasks_per_agent)

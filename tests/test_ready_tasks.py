@@ -19,7 +19,7 @@ from bytebrew.migrations import CORE
 from bytebrew.notation import now, rfc3339
 from bytebrew.pragmas import connect
 from bytebrew.secrets import Secrets
-from bytebrew.store import agents, expiry, models, tasks
+from bytebrew.store import agents, expiry, mending, models, tasks
 from tests.test_tasks import instructions
 
 FREE = """not exists (select 1 from json_each(t.blocked_by) b left join tasks d on d.id = b.value
@@ -108,7 +108,7 @@ def test_what_a_clock_far_ahead_has_put_off_is_mended_when_it_is_set_back(conn: 
     rows(conn, 1, 1, not_before=ahead)
     rows(conn, 2, 1, not_before=soon(5000))
     rows(conn, 3, 1)
-    tasks.set_back(conn, datetime.now(UTC))
+    mending.set_back(conn, datetime.now(UTC))
     claims = [tasks.claim(conn, 0) for _ in range(4)]
     assert [one and one.task.id for one in claims] == ["task_0", "task_1", "task_3", None]
     assert tasks.next_moment(conn) is not None

@@ -1,7 +1,6 @@
 """Tasks: work that an agent does without anybody waiting for it."""
 
 import sqlite3
-from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -12,7 +11,7 @@ from bytebrew.config import NewTask, Task, TaskPatch, TaskSource, TaskStatus
 from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
 from bytebrew.listing import TASKS, Selection, rows_of
-from bytebrew.notation import new_id, new_uuid, now, rfc3339
+from bytebrew.notation import new_id, new_uuid, now
 from bytebrew.store import schemas, sessions
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
@@ -48,10 +47,8 @@ _SELECT = f"""select t.id, t.title, t.description, t.agent, t.agent as agent_nam
 _READY = """tasks t indexed by tasks_ready where t.status in ('pending', 'approved') and t.mode = 'background'
   and t.blockers = 0 and t.not_before is null"""
 """What workers may take; triggers keep in `blockers` how many of a task's blockers are not completed."""
-_LATER = "status in ('pending', 'approved') and mode = 'background'"
+LATER = "status in ('pending', 'approved') and mode = 'background'"
 """The condition of the index tasks_later, for tasks with a `not_before`."""
-LONGEST_BACKOFF = 5400.0
-"""Seconds between two attempts at most."""
 
 
 def create(
@@ -210,7 +207,7 @@ def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
     A step of priority counts as much as ten minutes of waiting. A task that asks a person does not count as running.
     """
     moment = now()
-    conn.execute(f"update tasks set not_before = null where {_LATER} and not_before <= ?", (moment,))
+    conn.execute(f"update tasks set not_before = null where {LATER} and not_before <= ?", (moment,))
     row = conn.execute(
         f"""with recursive agents (name) as (
           select min(t.agent) from {_READY}
@@ -218,8 +215,8 @@ def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
           where name is not null)
         select n.id from agents join tasks n on n.seq = (select t.seq from {_READY}
           and t.agent = agents.name order by julianday(t.created_at) - t.priority / 144.0, t.seq limit 1)
-        where ?1 = 0 or ?1 > (select count(*) from tasks r where r.status = 'in_progress' and r.turn_id is not null
-          and r.agent = agents.name and not {_ASKING.format("r")})
+        where ?1 = 0 or ?1 > (select count(*) from tasks r indexed by tasks_running where r.status = 'in_progress'
+          and r.turn_id is not null and r.agent = agents.name and not {_ASKING.format("r")})
         order by julianday(n.created_at) - n.priority / 144.0, n.seq limit 1""",
         (per_agent,),
     ).fetchone()
@@ -231,20 +228,6 @@ def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
         (new_id("turn"), moment, row["id"]),
     )
     return _claim(conn, row["id"])
-
-
-def set_back(conn: sqlite3.Connection, present: datetime) -> None:
-    """Mends what a clock that was ahead has written, now that it is set back.
-
-    No attempt waits for longer than it could, and no task comes after all that are yet to be made.
-    """
-    latest, moment = rfc3339(present + timedelta(seconds=LONGEST_BACKOFF)), rfc3339(present)
-    conn.execute(f"update tasks set not_before = null where {_LATER} and not_before > ?", (latest,))
-    conn.execute(
-        """update tasks set created_at = ?1 where status in ('draft', 'pending', 'approved', 'in_progress')
-        and created_at > ?1""",
-        (moment,),
-    )
 
 
 def _claim(conn: sqlite3.Connection, task_id: str) -> Claim:
@@ -300,7 +283,7 @@ def is_claimed(conn: sqlite3.Connection, task_id: str, turn_id: str) -> bool:
 
 def next_moment(conn: sqlite3.Connection) -> str | None:
     """When the next of the tasks that wait for another attempt may run."""
-    sql = f"select min(not_before) from tasks where {_LATER} and not_before is not null"
+    sql = f"select min(not_before) from tasks where {LATER} and not_before is not null"
     moment: str | None = conn.execute(sql).fetchone()[0]
     return moment
 
