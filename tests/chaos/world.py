@@ -41,7 +41,7 @@ class World:
             (self.copy, 1),
         )
         acts, weights = zip(*disturbances, strict=True)
-        while (left := until - time.monotonic()) > 0:
+        while (left := until - time.monotonic()) > 0 and not self.model.violations:
             await asyncio.sleep(min(left, self.dice.uniform(0.5, 3.5)))
             if time.monotonic() >= until:
                 return
