@@ -1,11 +1,13 @@
 /* Preloaded into an engine: its wall clock is the system's plus an offset in nanoseconds, which the file named by
-   CHAOS_CLOCK holds as a 64-bit integer. Monotonic clocks stay as they are. */
+   CHAOS_CLOCK holds as a 64-bit integer. Monotonic clocks stay as they are. The engine ends with its parent. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,6 +20,8 @@ static int (*real_clock_gettime)(clockid_t, struct timespec *);
 __attribute__((constructor)) static void begin(void) {
     real_clock_gettime = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
     const char *path = getenv("CHAOS_CLOCK");
+    if (path)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0)
         return;

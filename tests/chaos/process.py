@@ -43,7 +43,6 @@ class Process:
         self.url = ""
         self.up = asyncio.Event()
         self.offset = 0.0
-        self.starts = 0
         self.disturbed = time.monotonic()
         """When the engine was last killed, stopped, paused or started."""
         self._log = folder / "engine.log"
@@ -80,12 +79,17 @@ class Process:
         with self._clock.open("r+b") as file:
             file.write(struct.pack("q", int(seconds * 1e9)))
 
+    def note(self, words: str) -> None:
+        """Writes into the engine's log what is done to it."""
+        with self._log.open("a") as log:
+            log.write(f"--- {time.monotonic() - self.model.began:.1f} s: {words}\n")
+
     async def spawn(self) -> asyncio.subprocess.Process:
         """An engine of which it is not known yet whether it will serve."""
         preloaded = f"{library(Path(__file__).with_name('clock.c'))}:{self._layered['LD_PRELOAD']}"
         disturbed = {**self._layered, "LD_PRELOAD": preloaded, "CHAOS_CLOCK": str(self._clock)}
+        self.note("start")
         with self._log.open("ab") as log:
-            log.write(f"--- start {self.starts}, {time.monotonic() - self.model.began:.1f} s\n".encode())
             return await asyncio.create_subprocess_exec(
                 *BYTEBREW,
                 "serve",
@@ -96,7 +100,6 @@ class Process:
 
     async def start(self) -> bool:
         """Starts an engine; whether it serves. One that neither serves nor ends is a violation."""
-        self.starts += 1
         self.disturbed = began = time.monotonic()
         self._process = await self.spawn()
         assert self._process.stdout is not None

@@ -88,6 +88,8 @@ async def _run(process: Process, model: Model, seconds: float, pace: float) -> N
             for talk in [talk for client in clients for talk in client.talks]:
                 await talk
             await ending.settled(process, model)
+            if model.violations:
+                raise Broken
             await ending.engine_agrees(clients[0])
             for task in background:
                 task.cancel()

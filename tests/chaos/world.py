@@ -48,6 +48,7 @@ class World:
             act: Disturbance = self.dice.choices(acts, weights)[0]
             self.model.count(act.__name__)
             async with self._lock:
+                self.process.note(act.__name__)
                 await act()
 
     async def watch(self) -> None:
@@ -138,6 +139,7 @@ class World:
         n = self.dice.randint(1, 3000 if fault.kind == "memory" else 40)
         lasting = self.dice.random() < 0.4
         self.model.faulty_until = float("inf")
+        self.process.note(f"{fault} at {n}{' and after' if lasting else ''}")
         self.process.disk.arm(fault, n, lasting=lasting)
         await asyncio.sleep(self.dice.uniform(0.3, 2.5))
         self.process.disk.disarm()
