@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.chaos.model import Model
 from tests.chaos.process import START_SECONDS, Process
 from tests.faults import layer
-from tests.faults.invariants import violations
+from tests.faults.invariants import Seen, violations
 
 DAY = 86400.0
 EXCUSED_SECONDS = 6.0
@@ -160,7 +160,8 @@ class World:
         if code != 0:
             self.model.violation(f"bytebrew backup ended with {code}: {words[-500:]}")
             return
-        for one in await asyncio.to_thread(violations, folder, idle=False):
+        seen = Seen(imported={"demo", *self.model.imported})
+        for one in await asyncio.to_thread(violations, folder, seen, idle=False):
             self.model.violation(f"in a backup: {one}")
         for file in folder.iterdir():
             file.unlink()
