@@ -190,7 +190,7 @@ class Client:
                         failure = json.loads(fields["data"])["code"]
                         self._plausible(f"the stream of {path}", 503, failure)
                         break
-                    last_id, number = fields["id"], int(fields["id"].rsplit("-", 1)[-1])
+                    last_id, number = fields["id"], int(fields["id"].rpartition(":")[2])
                     previous = numbers[-1] if numbers else after
                     if previous and number != previous + 1:
                         self.model.violation(f"event {number} follows event {previous} in session {session_id}")
