@@ -10,11 +10,13 @@ from tests.chaos.model import Model
 from tests.chaos.process import START_SECONDS, Process
 from tests.faults import layer
 from tests.faults.invariants import Seen, violations
+from tests.faults.layer import Fault
 
 DAY = 86400.0
 EXCUSED_SECONDS = 6.0
 """How long after a fault of the disk requests may still fail for it."""
 FAULTS = [one for one in layer.FAULTS if one.kind != "statement"]
+WEIGHTS = {"write": 5, "read": 3, "memory": 3}
 Disturbance = Callable[[], Awaitable[None]]
 
 
@@ -36,7 +38,8 @@ class World:
             (self.pause, 3),
             (self.second, 1),
             (self.clock, 4),
-            (self.disk, 6),
+            (self.disk, 8),
+            (self.start_on_bad_disk, 2),
             (self.collect, 1),
             (self.copy, 1),
         )
@@ -135,13 +138,29 @@ class World:
 
     async def disk(self) -> None:
         """The disk or the memory refuses what the engine asks of it, once or for a while."""
-        fault = self.dice.choice(FAULTS)
-        n = self.dice.randint(1, 3000 if fault.kind == "memory" else 40)
-        lasting = self.dice.random() < 0.4
-        self.model.faulty_until = float("inf")
-        self.process.note(f"{fault} at {n}{' and after' if lasting else ''}")
-        self.process.disk.arm(fault, n, lasting=lasting)
+        fault = self._arm(40)
         await asyncio.sleep(self.dice.uniform(0.3, 2.5))
+        self._disarm(fault)
+
+    async def start_on_bad_disk(self) -> None:
+        """The disk or the memory refuses what a start asks of it; the engine serves or ends, and serves once it can."""
+        await self.process.kill()
+        fault = self._arm(15)
+        served = await self.process.start()
+        await asyncio.sleep(self.dice.uniform(0, 0.5))
+        self._disarm(fault)
+        if not served:
+            await self.start()
+
+    def _arm(self, most: int) -> Fault:
+        fault = self.dice.choices(FAULTS, [WEIGHTS.get(one.kind, 1) for one in FAULTS])[0]
+        n, lasting = self.dice.randint(1, 75 * most if fault.kind == "memory" else most), self.dice.random() < 0.4
+        self.process.note(f"{fault} at {n}{' and after' if lasting else ''}")
+        self.model.faulty_until = float("inf")
+        self.process.disk.arm(fault, n, lasting=lasting)
+        return fault
+
+    def _disarm(self, fault: Fault) -> None:
         self.process.disk.disarm()
         self.model.acts[f"{fault}"] += self.process.disk.hits
         self.model.faulty_until = time.monotonic() + EXCUSED_SECONDS
