@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import random
+import signal
 import sys
 
 import uvloop
@@ -18,6 +19,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, each one more than the one before")
     wanted = parser.parse_args()
     first = wanted.seed if wanted.seed is not None else random.randrange(10**6)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which ends the engine too
     failed = []
     for seed in range(first, first + wanted.seeds):
         print(f"seed {seed}: make chaos SEED={seed} MINUTES={wanted.minutes:g}", flush=True)

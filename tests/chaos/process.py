@@ -4,12 +4,8 @@ import asyncio
 import os
 import shutil
 import signal
-import struct
-import subprocess
-import tempfile
 import time
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
 from bytebrew.testing import ADMIN
@@ -17,19 +13,11 @@ from tests import ledger
 from tests.chaos.model import Model
 from tests.commands import BYTEBREW, environment, install
 from tests.faults import layer
+from tests.faults.clock import Clock
 
 START_SECONDS = 40.0
 """How long a start may take on a machine that is busy with other things; alone it takes one second."""
 STOP_SECONDS = 40.0
-
-
-@cache
-def library(source: Path) -> Path:
-    """The shared library of a C file, compiled once for this process."""
-    target = Path(tempfile.mkdtemp(prefix="chaos-")) / f"{source.stem}.so"
-    command = ["cc", "-O2", "-shared", "-fPIC", "-Wall", "-o", str(target), str(source), "-ldl"]
-    subprocess.run(command, check=True, capture_output=True)
-    return target
 
 
 class Process:
@@ -46,8 +34,7 @@ class Process:
         self.disturbed = time.monotonic()
         """When the engine was last killed, stopped, paused or started."""
         self._log = folder / "engine.log"
-        self._clock = folder / "clock"
-        self._clock.write_bytes(struct.pack("q", 0))
+        self._clock = Clock(folder)
         install(folder / "plugins", "ledger", Path(ledger.__file__).read_text())
         install(folder / "plugins", "chaos", Path(__file__).with_name("plugin.py").read_text())
         self.environment = environment(
@@ -76,8 +63,7 @@ class Process:
     def set_clock(self, seconds: float) -> None:
         """Sets how far the engine's wall clock is off."""
         self.offset = seconds
-        with self._clock.open("r+b") as file:
-            file.write(struct.pack("q", int(seconds * 1e9)))
+        self._clock.set(seconds)
 
     def note(self, words: str) -> None:
         """Writes into the engine's log what is done to it."""
@@ -86,8 +72,8 @@ class Process:
 
     async def spawn(self) -> asyncio.subprocess.Process:
         """An engine of which it is not known yet whether it will serve."""
-        preloaded = f"{library(Path(__file__).with_name('clock.c'))}:{self._layered['LD_PRELOAD']}"
-        disturbed = {**self._layered, "LD_PRELOAD": preloaded, "CHAOS_CLOCK": str(self._clock)}
+        preloaded = f"{self._clock.environment['LD_PRELOAD']}:{self._layered['LD_PRELOAD']}"
+        disturbed = self._layered | self._clock.environment | {"LD_PRELOAD": preloaded}
         self.note("start")
         with self._log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
