@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # set in many containers; each start would compile all modules anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test test-peers test-faults test-fuzz check fix bench
+.PHONY: help run test test-peers test-faults test-fuzz chaos check fix bench
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
@@ -30,11 +30,14 @@ test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this se
 	tests/peers/setup.sh
 	$(BIN)/pytest -m peers
 
-test-faults: $(VENV)/.dev ## Kill the engine at every record and at random instants, a few hundred times
-	ALL_FAULTS=1 $(BIN)/pytest tests/test_fault_harness.py
+test-faults: $(VENV)/.dev ## Kill the engine at every record and at random instants, and fail every operation once
+	ALL_FAULTS=1 $(BIN)/pytest -n 2 tests/test_fault_harness.py tests/faults
 
 test-fuzz: $(VENV)/.dev ## Send every route a thousand requests, by chance others each time
 	FUZZ_EXAMPLES=1000 $(BIN)/pytest -n auto --dist load tests/test_fuzz.py
+
+chaos: $(VENV)/.dev ## Run a hostile world by chance against an engine: SEED=17 MINUTES=2 SEEDS=40
+	$(BIN)/python -m tests.chaos $(SEED:%=--seed %) $(MINUTES:%=--minutes %) $(SEEDS:%=--seeds %)
 
 check: $(VENV)/.dev ## Report what lint, format and types find; changes nothing
 	$(BIN)/ruff check .

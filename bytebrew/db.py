@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
 from traceback import clear_frames
@@ -68,9 +68,13 @@ class Database:
     async def __aenter__(self) -> "Database":
         if not self.path.exists():
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        self._writer = await _open(self.path, self._synchronous)
-        self._readers = [await _open(self.path, self._synchronous, read_only=True) for _ in range(READERS)]
-        self._scanners = [await _open(self.path, self._synchronous, read_only=True) for _ in range(SCANNERS)]
+        async with AsyncExitStack() as opened:
+            self._writer = await _open(opened, self.path, self._synchronous)
+            self._readers = [await _open(opened, self.path, self._synchronous, read_only=True) for _ in range(READERS)]
+            self._scanners = [
+                await _open(opened, self.path, self._synchronous, read_only=True) for _ in range(SCANNERS)
+            ]
+            opened.pop_all()
         loops = {f"reader {n}": self._read_forever(one, f"reader {n}") for n, one in enumerate(self._readers, 1)}
         loops |= {f"scanner {n}": self._scan_forever(one, f"scanner {n}") for n, one in enumerate(self._scanners, 1)}
         self._reading = [asyncio.create_task(loop, name=f"database {name}") for name, loop in loops.items()]
@@ -290,12 +294,16 @@ def _json_fields(kind: type[Struct]) -> tuple[str, ...]:
     )
 
 
-async def _open(path: Path, synchronous: str, *, read_only: bool = False) -> _Connection:
+async def _open(opened: AsyncExitStack, path: Path, synchronous: str, *, read_only: bool = False) -> _Connection:
+    """A connection, which the stack closes: a thread that is left running would keep the process from its end."""
+    connection = _Connection(partial(connect, path, synchronous, read_only=read_only), 64)
     try:
-        connection = _Connection(partial(connect, path, synchronous, read_only=read_only), 64)
         await connection
-    except sqlite3.Error as error:
-        raise BootError(f"{path} cannot be opened: {error}") from error
+    except (sqlite3.Error, MemoryError) as error:
+        await asyncio.to_thread(connection._thread.join)  # it stops by itself, and needs the loop for that
+        words = str(error) or "there is not enough memory"
+        raise BootError(f"{path} cannot be opened: {words}") from error
+    opened.push_async_callback(connection.close)
     return connection
 
 

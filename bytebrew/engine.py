@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from typing import Any
 
 import anyio
@@ -170,10 +170,12 @@ class Engine:
             log_there = epoch.log_of(path).exists()
             stack.callback(self.admission.close)
             stack.push_async_callback(self.http.aclose)
+            keeping = stack.enter_context(ExitStack())
             with self.migrated() as conn:  # until others are open, for the last one removes the log
                 await stack.enter_async_context(self.db)
+                keeping.enter_context(closing(epoch.keeper(path)))
                 self.journal.begin(epoch.begin(conn, path, log_there=log_there))
-            stack.push_async_callback(self._record_end)
+            stack.push_async_callback(self._record_end, keeping)
             if token := self.settings.core.bootstrap_admin_token:
                 await self._bootstrap(token)
             if self.settings.core.config is not None:
@@ -219,13 +221,15 @@ class Engine:
                 migrate(conn, "core", migrations.CORE)
                 for name, steps in self._migrations.items():
                     migrate(conn, name, steps)
-            except sqlite3.Error as error:
-                raise BootError(f"{path} cannot be opened: {error}") from error
+            except (sqlite3.Error, MemoryError) as error:
+                raise BootError(f"{path} cannot be opened: {str(error) or 'there is not enough memory'}") from error
             yield conn
 
-    async def _record_end(self) -> None:
+    async def _record_end(self, keeping: ExitStack) -> None:
+        """Lets go of the log only where the file says that nothing is missing without it."""
         try:
             await self.db.write(epoch.end)
+            keeping.close()
         except StorageError as error:
             log.warning("the end of the engine is not recorded: %s", error)
 

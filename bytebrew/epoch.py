@@ -29,14 +29,24 @@ def uri_to_read(path: Path) -> str:
     return f"{path.absolute().as_uri()}?mode={'ro' if log_of(path).exists() else 'rw'}"
 
 
+def keeper(path: Path) -> sqlite3.Connection:
+    """A connection that keeps a log that is there: none that closes before it is the last, which would remove it."""
+    conn = sqlite3.connect(uri_to_read(path), uri=True)
+    try:
+        conn.execute("select count(*) from sqlite_master").fetchall()  # opens the log
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
 @contextmanager
 def log_kept(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection to read and write that leaves a log where there was one, with nothing in it that the file lacks.
 
     So the next boot sees what an engine that was killed has left, whatever command has run since.
     """
-    with closing(sqlite3.connect(uri_to_read(path), uri=True)) as last, closing(connect(path)) as conn:
-        last.execute("select count(*) from sqlite_master").fetchall()  # opens the log
+    with closing(keeper(path)), closing(connect(path)) as conn:
         yield conn
         conn.execute("pragma wal_checkpoint(passive)").fetchall()
 

@@ -1,0 +1,233 @@
+"""What clients do to an engine while one operation fails: each act asks until it has its answer."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+import httpx
+
+from bytebrew.notation import new_uuid
+from tests.faults.invariants import Act, Answer, Seen
+
+SECONDS = 15.0
+"""How long an act may take, whatever fails once."""
+CHILD = [["I ", 0.001, ["look", {"n": 1}]], ["did"]]
+STEPS: list[list[Any]] = [
+    ["one ", 0.002, "two ", 0.002, ["look", {"n": 2}], ["pay", {"amount": 1}]],
+    ["three ", ["sign", {"name": "anna"}], ["spawn_helper", {"message": json.dumps(CHILD)}]],
+    ["four ", 0.002, "five ", 0.002, "six."],
+]
+"""A turn with tools that may run twice and that may not, a question, and an agent that is spawned."""
+
+
+class World(Protocol):
+    """An engine that is started again whenever it has ended; `starts` counts how often it was."""
+
+    http: httpx.AsyncClient
+    seen: Seen
+    starts: int
+
+    async def back(self, starts: int) -> None:
+        """Returns once it serves again that had been started so often when a connection broke."""
+
+
+class Hangs(Exception):
+    """No answer came in time."""
+
+
+class Refused(Exception):
+    """An answer that no fault excuses, which is among the problems."""
+
+
+class Client:
+    """Asks until it is answered, and keeps all that it has seen; `problems` are answers that no fault excuses.
+
+    It `approves` what it is asked about.
+    """
+
+    def __init__(self, world: World, *, approves: bool = True) -> None:
+        self.world = world
+        self.seen = world.seen
+        self.approves = approves
+        self.problems: list[str] = []
+        self.sessions: list[str] = []
+        self._approved: set[str] = set()
+
+    async def act(
+        self, method: str, path: str, body: Any = None, *, key: str = "", refusals: Sequence[int] = (), **given: Any
+    ) -> httpx.Response:
+        """One public act: again while the answer is a 503; `refusals` are the other statuses that it may have."""
+        headers, url = {"Idempotency-Key": key} if key else {}, f"/api/v1/{path}"
+        unknown = False
+        while True:
+            starts = self.world.starts
+            try:
+                answer = await self.world.http.request(method, url, json=body, headers=headers, **given)
+            except httpx.TimeoutException as error:
+                raise Hangs(f"{method} {path}") from error
+            except httpx.TransportError:
+                if unknown := method != "GET":
+                    self.seen.acts.append(Act(f"{method} {url}", 0))
+                await self.world.back(starts)
+                continue
+            if key:
+                self.seen.answers[key].append(Answer(answer.status_code, answer.content))
+            if method != "GET":
+                self.seen.acts.append(Act(f"{method} {url}", answer.status_code))
+            if answer.status_code != 503:
+                break
+            await asyncio.sleep(0.05)
+        if answer.status_code >= 400 and answer.status_code not in ((404, *refusals) if unknown else refusals):
+            self.problems.append(f"{method} {path} answered {answer.status_code}: {answer.text}")
+            raise Refused
+        return answer
+
+    async def create(self, path: str, body: Any) -> dict[str, Any]:
+        """Something new, twice under one key; the first answer."""
+        key = new_uuid()
+        made: dict[str, Any] = (await self.act("POST", path, body, key=key)).json()
+        acts = len(self.seen.acts)
+        await self.act("POST", path, body, key=key)
+        del self.seen.acts[acts:]  # a repeat is no act
+        return made
+
+    async def chat(self, schema: str, steps: list[Any], session_id: str = "", **body: Any) -> None:
+        """A message under a key, until its turn has ended, and once more."""
+        key, session_id = new_uuid(), session_id or new_uuid()
+        self.sessions.append(session_id)
+        given = {"message": json.dumps(steps), "session_id": session_id, **body}
+        while not await self._talk(schema, given, key):
+            await asyncio.sleep(0.05)
+        await self._talk(schema, given, key)
+
+    async def _talk(self, schema: str, body: dict[str, Any], key: str) -> bool:
+        """One request for the turn's stream; whether the turn's last event came."""
+        url, headers = f"/api/v1/schemas/{schema}/chat", {"Idempotency-Key": key}
+        frames: list[bytes] = []
+        starts = self.world.starts
+        try:
+            async with self.world.http.stream("POST", url, json=body, headers=headers) as response:
+                if response.status_code == 200:
+                    await self._read(response, body["session_id"], frames)
+                text = (await response.aread()).decode() if response.status_code != 200 else ""
+        except httpx.TimeoutException as error:
+            raise Hangs(f"chat {key}") from error
+        except httpx.TransportError:
+            await self.world.back(starts)
+            return False
+        if text:
+            self.seen.answers[key].append(Answer(response.status_code, text.encode()))
+            if response.status_code != 503:
+                self.problems.append(f"chat {key} answered {response.status_code}: {text}")
+                raise Refused
+            return False
+        turn_id = response.headers["x-turn-id"]
+        numbered = [one for one in frames if one.startswith(b"id: ")]
+        self.seen.answers[key].append(Answer(200, b"".join(numbered), turn_id))
+        return bool(numbered) and numbered[-1].split(b"\n")[1] in (b"event: done", b"event: error")
+
+    async def _read(self, response: httpx.Response, session_id: str, frames: list[bytes]) -> None:
+        rest = b""
+        async for chunk in response.aiter_raw():
+            *whole, rest = (rest + chunk).split(b"\n\n")
+            for one in whole:
+                frames.append(one + b"\n\n")
+                self.seen.frame(session_id, frames[-1])
+                if self.approves and b"\nevent: confirmation\n" in one:
+                    await self._approve(session_id, json.loads(one.partition(b"\ndata: ")[2]))
+                if b"\nevent: error\n" in one and b'"internal_error"' in one:
+                    self.problems.append(f"session {session_id}: {one.decode()}")
+
+    async def _approve(self, session_id: str, question: dict[str, Any]) -> None:
+        if question["call_id"] not in self._approved:
+            self._approved.add(question["call_id"])
+            known = "approve" if question["kind"] == "confirm" else "mark_done"
+            body = {"call_id": question["call_id"], "answers": [known]}
+            await self.act("POST", f"sessions/{session_id}/respond", body, refusals=(404, 409, 410))
+
+    async def approve_all(self) -> None:
+        """Answers all questions that wait."""
+        for question in (await self.act("GET", "approvals")).json()["data"]:
+            await self._approve(question["session_id"], {"call_id": question["id"], "kind": question["kind"]})
+
+
+async def configure(client: Client) -> None:
+    """A schema `fault` whose agent has the ledger's tools and may spawn `helper`, and a place for tasks."""
+    tools = ["look", "pay", "sign"]
+    agent = {"name": "fault", "model": "steps", "tools": tools, "can_spawn": ["helper"], "tool_execution": "parallel"}
+    await client.create("models", {"name": "steps", "type": "steps", "model_name": "steps"})
+    await client.create("agents", {"name": "helper", "model": "steps", "tools": tools})
+    await client.create("agents", agent)
+    await client.create("schemas", {"name": "fault", "entry_agent": "fault", "chat_enabled": True})
+
+
+async def turn(client: Client, n: int) -> None:
+    """A turn with all that a turn may have, and its repeat."""
+    await client.chat("fault", STEPS, subagents=n % 2 == 1)
+
+
+async def busy(client: Client, n: int) -> None:
+    """Two messages in one session, the first of which is cancelled, and one beside them."""
+    session_id = new_uuid()
+    first = asyncio.create_task(client.chat("fault", [["one ", 0.005] * 8], session_id))
+    beside = asyncio.create_task(client.chat("fault", [["a ", 0.003] * 5]))
+    tasks = [first, beside]
+    try:
+        while not client.seen.frames[session_id] and not first.done():
+            await asyncio.sleep(0.002)
+        tasks.append(asyncio.create_task(client.chat("fault", [["two"]], session_id)))
+        await client.act("POST", f"sessions/{session_id}/cancel")
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def work(client: Client, n: int) -> None:
+    """A task to its end."""
+    body = {"title": json.dumps([["working ", ["look", {"n": 3}]], ["done"]]), "agent": "fault", "schema": "fault"}
+    made = await client.create("tasks", body)
+    status = made["status"]
+    while status in ("pending", "approved", "in_progress"):
+        await asyncio.sleep(0.02)
+        status = (await client.act("GET", f"tasks/{made['id']}")).json()["status"]
+    if status not in ("completed", "failed"):
+        client.problems.append(f"task {made['id']} is {status}")
+
+
+async def configuration(client: Client, n: int) -> None:
+    """Everything that an operator creates, changes and deletes, one after the other."""
+    name = f"n{new_uuid()}"
+    await client.create("models", {"name": name, "type": "steps", "model_name": "steps"})
+    await client.act("PUT", f"models/{name}", {"model_name": "other"})
+    await client.create("agents", {"name": name, "model": name})
+    await client.act("PUT", f"agents/{name}", {"description": "other"})
+    await client.create("schemas", {"name": name, "entry_agent": name})
+    await client.act("PUT", f"schemas/{name}", {"chat_enabled": True})
+    token = await client.create("auth/tokens", {"name": name, "scopes": ["chat"]})
+    await client.act("DELETE", f"auth/tokens/{token['id']}")
+    await client.act("PUT", "settings/retention.audit", {"value": n + 1})
+    await client.act("DELETE", "settings/retention.audit")
+    text = f"agents:\n  - name: {name}\n    description: imported\n"
+    await client.act("POST", "config/import", content=text)
+    await client.act("DELETE", f"schemas/{name}")
+    await client.act("DELETE", f"agents/{name}")
+    await client.act("DELETE", f"models/{name}")
+
+
+async def deletion(client: Client, n: int) -> None:
+    """A conversation that gets a title and is deleted."""
+    session_id = new_uuid()
+    await client.chat("fault", [["short ", ["look", {"n": 4}]], ["lived"]], session_id)
+    await client.act("PATCH", f"sessions/{session_id}", {"title": "gone soon"})
+    client.seen.deleted.add(session_id)
+    await client.act("DELETE", f"sessions/{session_id}")
+
+
+ACTS: dict[str, Callable[[Client, int], Awaitable[None]]] = {
+    one.__name__: one for one in (turn, busy, work, configuration, deletion)
+}

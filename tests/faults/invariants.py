@@ -1,0 +1,366 @@
+"""What holds of a data folder and of all that clients saw, whatever failed in between; an empty list is good."""
+
+import math
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import msgspec
+from bytebrew.store.listing import SESSIONS, TASKS
+
+from bytebrew.journal import frame, read_events
+from bytebrew.messages import Message, Usage
+from bytebrew.pragmas import connect
+from bytebrew.store import sessions, usage
+
+ENDS = ("done", "error")
+OPEN = ("queued", "running")
+_COUNTS = Usage.__struct_fields__
+_KEPT = "select id from sessions where id not in (select session_id from removals)"
+"""Sessions that are not being removed, whose rows are all there."""
+_STORED = {
+    "agent": "select name from agents",
+    "schema": "select name from schemas",
+    "model": "select name from models",
+    "token": "select id from tokens where revoked_at is null and name <> 'bootstrap-admin'",
+}
+"""Types of audited resources, each with what the audit calls those that are stored."""
+
+
+class Answer(NamedTuple):
+    """One answer to a request with an Idempotency-Key; `turn_id` is its X-Turn-Id, and a stream's body its frames."""
+
+    status: int
+    body: bytes
+    turn_id: str = ""
+
+
+class Act(NamedTuple):
+    """A request that changes something: `POST /api/v1/agents`; status 0 where no answer came.
+
+    After a 503 it may have been done too: what was stored could not be read again.
+    """
+
+    resource: str
+    status: int
+
+
+@dataclass
+class Seen:
+    """What clients saw: frames by session and number, answers by key, public acts, and sessions that they deleted.
+
+    `conflicts` are frames that came again with other bytes. `imported` are names of things that no request created.
+    """
+
+    frames: dict[str, dict[int, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    answers: dict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))
+    acts: list[Act] = field(default_factory=list)
+    deleted: set[str] = field(default_factory=set)
+    imported: set[str] = field(default_factory=lambda: {"demo"})
+    conflicts: list[str] = field(default_factory=list)
+
+    def frame(self, session_id: str, one: bytes) -> None:
+        """Takes one frame with its closing empty line; comments and frames without an id are in no journal."""
+        if not one.startswith(b"id: "):
+            return
+        number = int(one[4 : one.index(b"\n")])
+        if (before := self.frames[session_id].setdefault(number, one)) != one:
+            self.conflicts.append(f"session {session_id}: a client saw event {number} as {before!r} and as {one!r}")
+
+
+def violations(path: Path, seen: Seen | None = None, *, idle: bool = True) -> list[str]:
+    """All that is wrong with the database of a data folder; `idle`: no turn is under way and none waits."""
+    seen = seen or Seen()
+    with closing(connect(path / "bytebrew.db", read_only=True)) as conn:
+        if damage := file(conn):
+            return damage
+        return [
+            *numbers(conn),
+            *ends(conn, idle=idle),
+            *replays(conn, seen),
+            *keys(conn, seen),
+            *spent(conn),
+            *audit(conn, seen),
+            *conversations(conn),
+            *states(conn),
+            *tasks(conn, idle=idle),
+            *counts(conn),
+        ]
+
+
+def file(conn: sqlite3.Connection) -> list[str]:
+    """The file is whole, and what it refers to is there."""
+    damage = [row[0] for row in conn.execute("pragma integrity_check") if row[0] != "ok"]
+    return damage + [f"a row of {row[0]} refers to no {row[2]}" for row in conn.execute("pragma foreign_key_check")]
+
+
+def events(conn: sqlite3.Connection, session_id: str) -> Iterator[tuple[int, str, bytes]]:
+    """A session's whole journal, packed rows included."""
+    at = 0
+    while page := read_events(conn, session_id, at, 2**62):
+        yield from page
+        at = page[-1][0]
+
+
+def numbers(conn: sqlite3.Connection) -> list[str]:
+    """Events and messages of a session are numbered from 1 without gaps."""
+    found: list[str] = []
+    for (session_id,) in conn.execute(_KEPT).fetchall():
+        had = [n for n, _, _ in events(conn, session_id)]
+        found += _gaps(f"session {session_id}: events", had)
+        sql = "select n from messages where session_id = ? order by n"
+        found += _gaps(f"session {session_id}: messages", [row[0] for row in conn.execute(sql, (session_id,))])
+    return found
+
+
+def _gaps(what: str, had: list[int]) -> list[str]:
+    wrong = next((n for n, one in enumerate(had, 1) if n != one), None)
+    return [] if wrong is None else [f"{what} go {had[max(0, wrong - 3) : wrong + 2]} where {wrong} belongs"]
+
+
+def ends(conn: sqlite3.Connection, *, idle: bool = True) -> list[str]:
+    """A turn that has ended has one end, its last event, which its row agrees with; each event is of one turn."""
+    found: list[str] = []
+    columns = ", ".join(("id", "status", "first_event", "last_event", "finished_at", *_COUNTS))
+    for (session_id,) in conn.execute(_KEPT).fetchall():
+        journal = {n: (name, data) for n, name, data in events(conn, session_id)}
+        owned: Counter[int] = Counter()
+        rows = conn.execute(f"select {columns} from turns where session_id = ? order by seq", (session_id,)).fetchall()
+        for row in rows:
+            first, last = row["first_event"], row["last_event"]
+            if row["status"] in OPEN:
+                if idle:
+                    found.append(f"turn {row['id']} is {row['status']} in an engine that is idle")
+                owned.update(range(first, max(journal, default=0) + 1) if first else ())
+            elif first is None or last is None or row["finished_at"] is None:
+                found.append(f"turn {row['id']} is {row['status']} and has events {first} to {last}")
+            else:
+                owned.update(range(first, last + 1))
+                found += _ending(row, journal)
+        stray = [n for n in journal if owned[n] != 1] if idle else []
+        found += [f"session {session_id}: events {stray[:5]} are of no turn or of several"] if stray else []
+    return found
+
+
+def _ending(row: sqlite3.Row, journal: dict[int, tuple[str, bytes]]) -> list[str]:
+    turn_id, status = row["id"], row["status"]
+    span = range(row["first_event"], row["last_event"] + 1)
+    at = [n for n in span if n in journal and journal[n][0] in ENDS]
+    if at != [row["last_event"]]:
+        return [f"turn {turn_id} is {status}, events {span[0]} to {span[-1]}, and ends at {at}"]
+    name, data = journal[at[0]]
+    end = msgspec.json.decode(data)
+    if name == "error":
+        return [] if status == "failed" else [f"turn {turn_id} is {status} and ends with an error"]
+    found: list[str] = []
+    if (end["turn_id"], end["status"]) != (turn_id, status):
+        found.append(f"turn {turn_id} is {status} and ends as {end['turn_id']} {end['status']}")
+    if not _equal([end["usage"].get(one) for one in _COUNTS], [row[one] for one in _COUNTS]):
+        found.append(f"turn {turn_id} says usage {end['usage']} and has {[row[one] for one in _COUNTS]}")
+    return found
+
+
+def replays(conn: sqlite3.Connection, seen: Seen) -> list[str]:
+    """What a client saw is what a replay gives."""
+    found = list(seen.conflicts)
+    for session_id in seen.frames.keys() - seen.deleted:
+        journal = {n: frame(n, name, data) for n, name, data in events(conn, session_id)}
+        for n, one in sorted(seen.frames[session_id].items()):
+            if journal.get(n) != one:
+                found.append(f"session {session_id}: a client saw {one!r}, the file has {journal.get(n)!r}")
+                break
+    return found
+
+
+def keys(conn: sqlite3.Connection, seen: Seen) -> list[str]:
+    """The same key gave the same bytes; a turn that failed with a 503 has used up no key, any other has."""
+    found: list[str] = []
+    for key, answers in seen.answers.items():
+        good = [one for one in answers if one.status < 400]
+        turn_ids = list(dict.fromkeys(one.turn_id for one in good))
+        if lasting := [turn_id for turn_id in turn_ids[:-1] if not _transient(conn, turn_id)]:
+            found.append(f"key {key}: gave turns {turn_ids}, of which {lasting} did not fail with a 503")
+        ended = Counter(one.turn_id for one in good if b"\nevent: error\n" in one.body)
+        used_up = [turn_id for turn_id, count in ended.items() if count > 1 and _transient(conn, turn_id)]
+        found += [f"key {key}: a 503 has used it up: {used_up}"] if used_up else []
+        for turn_id in turn_ids:
+            longest = max((one.body for one in good if one.turn_id == turn_id), key=len)
+            whole = not longest.startswith((b"id: ", b":"))
+            for one in good:
+                same = one.body == longest if whole else longest.startswith(one.body)
+                if one.turn_id == turn_id and not same:
+                    found.append(f"key {key}: gave {longest[-200:]!r} and {one.body[-200:]!r}")
+        after = answers[answers.index(good[0]) :] if good else []
+        found += [f"key {key}: {one.status} after it had an answer" for one in after if 400 <= one.status != 503]
+    return found
+
+
+def _transient(conn: sqlite3.Connection, turn_id: str) -> bool:
+    """Whether a turn was deleted or could not be brought to its end."""
+    row = conn.execute("select failure from turns where id = ?", (turn_id,)).fetchone()
+    return row is None or row["failure"] == 503
+
+
+def spent(conn: sqlite3.Connection) -> list[str]:
+    """A turn's usage is that of its own model calls and of all turns below it; sums are the sums of the calls."""
+    found: list[str] = []
+    own: dict[str, list[Any]] = defaultdict(list)
+    everything: list[Any] = []
+    for row in conn.execute(f"select turn_id, {', '.join(_COUNTS)} from usage"):
+        own[row["turn_id"]].append(tuple(row)[1:])
+        everything.append(tuple(row)[1:])
+    rows = conn.execute(
+        f"select id, parent_turn_id, status, {', '.join(_COUNTS)} from turns where session_id in ({_KEPT}) order by seq"
+    ).fetchall()
+    below: dict[str | None, list[str]] = defaultdict(list)
+    for row in rows:
+        below[row["parent_turn_id"]].append(row["id"])
+    for row in rows:
+        tree = [row["id"]]
+        for one in tree:
+            tree += below[one]
+        paid, counted = _sum(call for one in tree for call in own[one]), [row[one] for one in _COUNTS]
+        if row["status"] not in OPEN and not _equal(paid, counted):
+            found.append(f"turn {row['id']} ({row['status']}) has usage {counted}, its calls have {paid}")
+    for (session_id,) in conn.execute(_KEPT).fetchall():
+        counted = list(msgspec.structs.astuple(sessions.usage(conn, session_id)))
+        paid = _sum([row[one] for one in _COUNTS] for row in _turns(conn, session_id))
+        if not _equal(counted, paid):
+            found.append(f"session {session_id} has usage {counted}, its turns have {paid}")
+    paid = _sum(everything)
+    for key in get_args(usage.GroupBy):
+        counted = _sum([getattr(one, name) for name in _COUNTS] for one in usage.report(conn, key, "", ""))
+        if not _equal(counted, paid):
+            found.append(f"usage by {key} is {counted}, the calls have {paid}")
+    whole = usage.total(conn, "", "")
+    if not _equal([getattr(whole, name) for name in _COUNTS], paid):
+        found.append(f"usage is {whole}, the calls have {paid}")
+    return found
+
+
+def _turns(conn: sqlite3.Connection, session_id: str) -> list[sqlite3.Row]:
+    return conn.execute(f"select {', '.join(_COUNTS)} from turns where session_id = ?", (session_id,)).fetchall()
+
+
+def _sum(rows: Iterable[Any]) -> list[Any]:
+    columns = list(zip(*rows, strict=True)) or [()] * len(_COUNTS)
+    *counts, costs = columns
+    known = [cost for cost in costs if cost is not None]
+    return [*(sum(one) for one in counts), sum(known) if known else None]
+
+
+def _equal(one: Iterable[Any], other: Iterable[Any]) -> bool:
+    return all(math.isclose(a or 0, b or 0, abs_tol=1e-9) for a, b in zip(one, other, strict=True))
+
+
+def audit(conn: sqlite3.Connection, seen: Seen) -> list[str]:
+    """Each acknowledged act has its entry and each entry its act; what is stored was created by an audited act."""
+    rows = conn.execute("select action, resource, resource_type, resource_id, details from audit_changes").fetchall()
+    done = [row for row in rows if row["action"] != "auth.fail"]
+    entries = Counter(row["resource"] for row in done)
+    acknowledged = Counter(act.resource for act in seen.acts if 200 <= act.status < 300)
+    possible = acknowledged + Counter(act.resource for act in seen.acts if act.status in (0, 503))
+    found = [
+        f"{resource}: {count} acknowledged, {entries[resource]} in the audit"
+        for resource, count in acknowledged.items()
+        if entries[resource] < count
+    ]
+    found += [
+        f"{resource}: {entries[resource]} in the audit, {count} were stored"
+        for resource, count in possible.items()
+        if entries[resource] > count
+    ]
+    for kind, sql in _STORED.items():
+        stored = {row[0] for row in conn.execute(sql)} - seen.imported
+        made = Counter(row["resource_id"] for row in done if row["action"] == f"{kind}.create")
+        made.subtract(row["resource_id"] for row in done if row["action"] in (f"{kind}.delete", f"{kind}.revoke"))
+        found += [f"{kind} {one} is stored and no entry says who created it" for one in stored if made[one] < 1]
+        gone = [one for one, count in made.items() if count > 0 and one not in stored | seen.imported]
+        found += [f"{kind} {one} is created by the audit and not there" for one in gone]
+    sql = """select c.call_id from tool_calls c left join audit_tool_calls a
+      on a.turn_id = c.turn_id and a.call_id = c.call_id where c.finished_at is not null and a.id is null"""
+    return found + [f"tool call {row[0]} has ended and is not in the audit" for row in conn.execute(sql)]
+
+
+def conversations(conn: sqlite3.Connection) -> list[str]:
+    """Each result is of one call, and each call of a completed turn has one; an answer is its deltas joined."""
+    found: list[str] = []
+    for turn in conn.execute(
+        f"select id, session_id, status, first_event, last_event from turns where session_id in ({_KEPT})"
+    ).fetchall():
+        sql = "select body from messages where session_id = ? and turn_id = ? order by n"
+        said = [
+            msgspec.json.decode(row[0], type=Message) for row in conn.execute(sql, (turn["session_id"], turn["id"]))
+        ]
+        calls = Counter(call.call_id for one in said for call in one.tool_calls)
+        results = Counter(one.call_id for one in said if one.role == "tool")
+        wrong = [one for one in calls | results if calls[one] != 1 or results[one] > 1]
+        if turn["status"] == "completed":
+            wrong += [one for one in calls if results[one] != 1]
+            found += _told(conn, turn)
+        if wrong:
+            found.append(f"turn {turn['id']} ({turn['status']}) has calls {dict(calls)} and results {dict(results)}")
+        if turn["first_event"] and turn["status"] == "completed" and (not said or said[0].role != "user"):
+            found.append(f"turn {turn['id']} has lost its user's message")
+    return found
+
+
+def _told(conn: sqlite3.Connection, turn: sqlite3.Row) -> list[str]:
+    own = [
+        (name, data)
+        for n, name, raw in events(conn, turn["session_id"])
+        if turn["first_event"] <= n <= turn["last_event"] and "agent" not in (data := msgspec.json.decode(raw))
+    ]
+    deltas = "".join(data["content"] for name, data in own if name == "message_delta")
+    said = [data["content"] for name, data in own if name == "message"]
+    found = [] if said == [deltas] else [f"turn {turn['id']} said {said}, its deltas are {deltas!r}"]
+    asked, given = ([data["call_id"] for name, data in own if name == f"tool_{of}"] for of in ("call", "result"))
+    if Counter(asked) != Counter(given):
+        found.append(f"turn {turn['id']} shows calls {asked} and results {given}")
+    return found
+
+
+def states(conn: sqlite3.Connection) -> list[str]:
+    """No question of a turn that has ended is pending, and no call of a completed one is open."""
+    found = [
+        f"confirmation {row['id']} is pending, its turn is {row['status']}"
+        for row in conn.execute(
+            f"""select c.id, t.status from confirmations c join turns t on t.id = c.turn_id
+            where t.session_id in ({_KEPT}) and c.status = 'pending' and t.status not in ('queued', 'running')"""
+        )
+    ]
+    return found + [
+        f"tool call {row['call_id']} is {row['status']}, its turn is completed"
+        for row in conn.execute(
+            """select c.call_id, c.status from tool_calls c join turns t on t.id = c.turn_id
+            where t.status = 'completed' and c.status not in ('completed', 'failed')"""
+        )
+    ]
+
+
+def tasks(conn: sqlite3.Connection, *, idle: bool = True) -> list[str]:
+    """A task that workers have in progress has an open turn."""
+    rows = conn.execute(
+        """select k.id, t.status from tasks k left join turns t on t.id = k.turn_id
+        where k.status = 'in_progress' and k.turn_id is not null"""
+    )
+    return [
+        f"task {row[0]} is in progress, its turn is {row[1]}" for row in rows if idle or row[1] not in (*OPEN, None)
+    ]
+
+
+def counts(conn: sqlite3.Connection) -> list[str]:
+    """The counts that are kept for lists are what counting gives."""
+    found: list[str] = []
+    for listing in (SESSIONS, TASKS):
+        for table, columns, only in (("counts", ", ".join(listing.kinds), "unit = ''"), ("of", listing.kept, "1")):
+            kept = f"select {columns}, rows from {listing.table}_{table} where {only} and rows <> 0"
+            true = f"select {columns}, count(*) from {listing.table} where {listing.only.format('')} group by {columns}"
+            wrong = conn.execute(f"select * from ({kept} except {true}) limit 3").fetchall()
+            wrong += conn.execute(f"select * from ({true} except {kept}) limit 3").fetchall()
+            found += [f"{listing.table} are counted as {tuple(row)}, and are not so many" for row in wrong]
+    return found

@@ -1,0 +1,173 @@
+"""The sweep finds faults that are planted in a copy of the engine: it would find those that come by themselves."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import bytebrew
+from tests.faults.layer import FAULTS, Fault
+from tests.faults.sweep import Report, Sweep, engine_in
+
+ALL = "ALL_FAULTS" in os.environ
+FULL, MEMORY, KILL = FAULTS[-3:]
+WRITE = FAULTS[0]
+
+
+class Planted(NamedTuple):
+    """A line of a file that becomes another; what is wrong then, under which fault of which act, and how that is seen.
+
+    The n-th operation fails for n from `start` in steps of `stride`.
+    """
+
+    file: str
+    old: str
+    new: str
+    wrong: str
+    act: str
+    fault: Fault
+    seen: str
+    start: int = 1
+    stride: int = 1
+
+
+TABLE = (
+    Planted(
+        "journal.py",
+        "        self._waiting.append(log.add(event))\n",
+        "        self._waiting.append(log.add(event))\n        log.commit(log.last)\n",
+        "an event is sent before it is stored",
+        "turn",
+        WRITE,
+        "a client saw",
+        start=100,
+        stride=7,
+    ),
+    Planted(
+        "journal.py",
+        "            if (error := refused.get(session_id)) is None:\n",
+        "            if (error := refused.get(session_id)) is None or error:\n",
+        "an event that the file refused counts as stored",
+        "turn",
+        WRITE,
+        "a client saw|is running in an engine|hangs|internal_error",
+        stride=7,
+    ),
+    Planted(
+        "db.py",
+        "                source.insert(conn, rows)\n",
+        '                source.insert(conn, rows)\n                conn.execute("commit"), _begin(conn)\n',
+        "events are stored without the works of their transaction",
+        "turn",
+        FULL,
+        "ends at|are of no turn",
+        stride=3,
+    ),
+    Planted(
+        "runner.py",
+        "            result = await self.engine.journal.write(self.log, work, self.unsaved, *args, **kwargs)\n"
+        "        self.unsaved = self._nothing()\n",
+        "            unsaved, self.unsaved = self.unsaved, self._nothing()\n"
+        "            result = await self.engine.journal.write(self.log, work, unsaved, *args, **kwargs)\n",
+        "usage whose record failed is forgotten",
+        "turn",
+        FULL,
+        "has usage",
+        start=100,
+        stride=4,
+    ),
+    Planted(
+        "runner.py",
+        "        broken, closed = turn.log, await self._closed(turn.session_id, turn.id, error, turn.unsaved)\n",
+        "        broken, closed = turn.log, None\n",
+        "a turn that failed for storage gets no end",
+        "turn",
+        FULL,
+        "is running in an engine|hangs",
+        start=60,
+        stride=5,
+    ),
+    Planted(
+        "store/leftovers.py",
+        "astuple(_spent(conn, turn_id, whole=True))",
+        "astuple(_spent(conn, turn_id, whole=False))",
+        "a spawned agent that was still at work is missing from its parent's usage",
+        "turn",
+        FULL,
+        "has usage",
+        start=80,
+        stride=2,
+    ),
+    Planted(
+        "recovery.py",
+        "turn.text, turn.heard, turn.usage = list(turn.past.said), turn.past.partial, turn.past.usage\n",
+        "turn.text, turn.heard, turn.usage = [], turn.past.partial, turn.past.usage\n",
+        "a turn that is taken up has forgotten what it said",
+        "turn",
+        KILL,
+        "its deltas are",
+        start=60,
+        stride=10,
+    ),
+    Planted(
+        "recovery.py",
+        "turn.text, turn.heard, turn.usage = list(turn.past.said), turn.past.partial, turn.past.usage\n",
+        "turn.text, turn.heard = list(turn.past.said), turn.past.partial\n",
+        "a turn that is taken up has forgotten what it cost",
+        "turn",
+        KILL,
+        "has usage",
+        start=60,
+        stride=10,
+    ),
+    Planted(
+        "store/idempotency.py",
+        "    if failure == 503:\n",
+        "    if failure == 599:\n",
+        "a turn that storage failed keeps its key",
+        "turn",
+        FULL,
+        "has used it up",
+        start=60,
+        stride=3,
+    ),
+    Planted(
+        "idempotency.py",
+        "    request.records += (keeping.keep,)\n"
+        "    answer = await run()\n"
+        "    if keeping.body is not None and keeping.body != _encoded(answer):",
+        "    answer = await run()\n    if not hasattr(answer, 'frames'):",
+        "an answer is kept after what it says was done",
+        "configuration",
+        FULL,
+        "answered 409",
+        stride=2,
+    ),
+)
+
+
+def planted_in(folder: Path, one: Planted) -> Path:
+    """A copy of the engine with the fault in it."""
+    shutil.copytree(Path(bytebrew.__file__).parent, folder / "bytebrew", ignore=shutil.ignore_patterns("__pycache__"))
+    file = folder / "bytebrew" / one.file
+    text = file.read_text()
+    assert text.count(one.old) == 1, f"{one.file} has not one but {text.count(one.old)} times: {one.old}"
+    file.write_text(text.replace(one.old, one.new))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("one", TABLE if ALL else (TABLE[0], TABLE[-1]), ids=lambda one: one.wrong)
+async def test_a_planted_fault_is_found(one: Planted, tmp_path: Path) -> None:
+    report = Report()
+    async with engine_in(tmp_path, planted_in(tmp_path / "code", one)) as engine:
+        n = await Sweep(engine, one.act, one.fault, report).until(one.seen, one.start, one.stride)
+    print(f"found at {n}")
+
+
+def test_each_planted_fault_has_its_line_in_the_engine(tmp_path: Path) -> None:
+    for n, one in enumerate(TABLE):
+        planted_in(tmp_path / f"{n}", one)
