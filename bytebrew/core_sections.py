@@ -20,9 +20,9 @@ from bytebrew.config import (
     NewSchema,
     SchemaPatch,
 )
-from bytebrew.db import struct_of
 from bytebrew.dialects import near
 from bytebrew.errors import Detail, EngineError, InvalidRequest, NotFound
+from bytebrew.notation import struct_of
 from bytebrew.providers import named
 from bytebrew.sections import ConfigSection
 from bytebrew.store import agents, capabilities, models, schemas, settings

@@ -7,14 +7,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from traceback import clear_frames
-from typing import Any, Concatenate, ParamSpec, TypeVar, get_args, get_origin
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
-import msgspec
-from msgspec import Struct
 
 from bytebrew import storage_faults
 from bytebrew.apart import each_apart
@@ -27,7 +25,6 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
-S = TypeVar("S", bound=Struct)
 Work = Callable[Concatenate[sqlite3.Connection, P], T]
 _ENDED = "The database is served no more: the engine must be started anew"
 GATHER_SECONDS = 0.003
@@ -274,24 +271,6 @@ class Database:
         if self.fault is None or not self.fault.lasting:
             self.fault = fault
         return fault
-
-
-def struct_of(row: sqlite3.Row, kind: type[S]) -> S:
-    """A row as a struct of the same names; its lists and objects are stored as JSON text."""
-    values = dict(row)
-    for name in _json_fields(kind):
-        if values[name] is not None:
-            values[name] = msgspec.json.decode(values[name])
-    return msgspec.convert(values, kind, strict=False)
-
-
-@cache
-def _json_fields(kind: type[Struct]) -> tuple[str, ...]:
-    return tuple(
-        field.name
-        for field in msgspec.structs.fields(kind)
-        if any(get_origin(part) in (tuple, list, dict) for part in (field.type, *get_args(field.type)))
-    )
 
 
 async def _open(opened: AsyncExitStack, path: Path, synchronous: str, *, read_only: bool = False) -> _Connection:

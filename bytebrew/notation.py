@@ -1,10 +1,18 @@
-"""How things are written outside: identifiers, times in RFC 3339 and UTC, durations in Go's text."""
+"""How things are written: identifiers, times in RFC 3339 and UTC, durations in Go's text, rows of the database."""
 
 import os
 import random
 import re
+import sqlite3
 import time
 from datetime import UTC, datetime
+from functools import cache
+from typing import TypeVar, get_args, get_origin
+
+import msgspec
+from msgspec import Struct
+
+S = TypeVar("S", bound=Struct)
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -72,3 +80,21 @@ def parse_time(text: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone: end it with Z")
     return moment.astimezone(UTC)
+
+
+def struct_of(row: sqlite3.Row, kind: type[S]) -> S:
+    """A row as a struct of the same names; its lists and objects are stored as JSON text."""
+    values = dict(row)
+    for name in _json_fields(kind):
+        if values[name] is not None:
+            values[name] = msgspec.json.decode(values[name])
+    return msgspec.convert(values, kind, strict=False)
+
+
+@cache
+def _json_fields(kind: type[Struct]) -> tuple[str, ...]:
+    return tuple(
+        field.name
+        for field in msgspec.structs.fields(kind)
+        if any(get_origin(part) in (tuple, list, dict) for part in (field.type, *get_args(field.type)))
+    )

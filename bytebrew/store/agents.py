@@ -8,9 +8,8 @@ from msgspec import UNSET
 from msgspec.structs import asdict
 
 from bytebrew.config import Agent, AgentPatch, NewAgent
-from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
-from bytebrew.notation import new_uuid, now
+from bytebrew.notation import new_uuid, now, struct_of
 
 _LISTS = ("stop_sequences", "tools", "confirm_before", "can_spawn", "mcp_servers")
 SELECT = """select id, name, description, coalesce(model, (select name from models where is_default = 1)) as model,

@@ -9,9 +9,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from bytebrew.db import struct_of
 from bytebrew.listing import bounded
-from bytebrew.notation import now
+from bytebrew.notation import now, struct_of
 
 Kind = Literal["confirm", "unknown_outcome"]
 Status = Literal["pending", "approved", "rejected", "spent", "expired", "cancelled"]

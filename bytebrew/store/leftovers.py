@@ -6,9 +6,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
-from bytebrew.db import struct_of
 from bytebrew.messages import Attachment, Message, Usage
-from bytebrew.notation import now
+from bytebrew.notation import now, struct_of
 from bytebrew.store import idempotency, messages, turns
 from bytebrew.store.turns import CLOSE_QUESTIONS, COUNTS
 

@@ -8,9 +8,8 @@ from msgspec.json import encode
 from msgspec.structs import asdict
 
 from bytebrew.config import Model, ModelPatch, NewModel
-from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
-from bytebrew.notation import now
+from bytebrew.notation import now, struct_of
 from bytebrew.providers import Target
 from bytebrew.secrets import Secrets
 

@@ -9,9 +9,8 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from bytebrew.config import Agent, NewRelation, NewSchema, Relation, Schema, SchemaPatch
-from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
-from bytebrew.notation import new_uuid, now
+from bytebrew.notation import new_uuid, now, struct_of
 from bytebrew.providers import Target
 from bytebrew.store import agents, models
 

@@ -8,10 +8,9 @@ from msgspec import UNSET, Struct
 
 from bytebrew.auth import Actor
 from bytebrew.config import NewTask, Task, TaskPatch, TaskSource, TaskStatus
-from bytebrew.db import struct_of
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
 from bytebrew.listing import TASKS, Selection, rows_of
-from bytebrew.notation import new_id, new_uuid, now
+from bytebrew.notation import new_id, new_uuid, now, struct_of
 from bytebrew.store import schemas, sessions
 
 ENDED = frozenset({"completed", "failed", "cancelled"})

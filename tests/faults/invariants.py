@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import msgspec
-from bytebrew.store.listing import SESSIONS, TASKS
 
 from bytebrew.journal import frame, read_events
+from bytebrew.listing import SESSIONS, TASKS
 from bytebrew.messages import Message, Usage
 from bytebrew.pragmas import connect
 from bytebrew.store import sessions, usage
