@@ -361,7 +361,7 @@ class Runner:
         end = await self._outcome(turn)
         if end is None:
             if turn.unsaved.spent:
-                await turn.record(turns.stop, turn.id)
+                await turn.record(turns.spend, turn.id)  # its last step is done again at the next start
             raise Draining(_LATER)
         await self._finish(turn, end)
         await engine.notify("turn_finished", turn=turn)

@@ -70,7 +70,7 @@ def close(
         texts = [replace(one, tool_calls=()) for one in unsaved.messages if one.content]
         for row in conn.execute("select session_id from turns where id = ?", (turn_id,)).fetchall():
             messages.append(conn, row["session_id"], turn_id, texts)
-        turns.spend(conn, turn_id, unsaved)
+        turns.spend(conn, unsaved, turn_id)
     conn.execute(
         f"""update turns set status = 'failed', failure = ?, first_event = coalesce(first_event, ?), last_event = ?,
         finished_at = ?, ({COUNTS}) = (?, ?, ?, ?, ?) where id = ?""",

@@ -175,7 +175,7 @@ def finish(
         conn.execute(CLOSE_QUESTIONS, (turn_id,))
         idempotency.free(conn, turn_id, failure)
     messages.append(conn, session_id, turn_id, unsaved.messages)
-    spend(conn, turn_id, unsaved)
+    spend(conn, unsaved, turn_id)
     conn.execute(
         """update turns set status = ?, failure = ?, last_event = ?, input_tokens = ?, output_tokens = ?,
         cached_tokens = ?, thinking_tokens = ?, cost_usd = ?, finished_at = ? where id = ?""",
@@ -183,12 +183,7 @@ def finish(
     )
 
 
-def stop(conn: sqlite3.Connection, unsaved: Unsaved, turn_id: str) -> None:
-    """Records the usage of a turn that goes on at the next start; its last step is then done again."""
-    spend(conn, turn_id, unsaved)
-
-
-def spend(conn: sqlite3.Connection, turn_id: str, unsaved: Unsaved) -> None:
+def spend(conn: sqlite3.Connection, unsaved: Unsaved, turn_id: str) -> None:
     """Records the model usage of a turn."""
     moment = now()
     conn.executemany(
@@ -210,7 +205,7 @@ def tools_asked(
 ) -> None:
     """Records tool calls with the messages that asked for them: those without a question are about to run."""
     messages.append(conn, session_id, turn_id, unsaved.messages)
-    spend(conn, turn_id, unsaved)
+    spend(conn, unsaved, turn_id)
     moment = now()
     conn.executemany(
         """insert into tool_calls (turn_id, call_id, tool, input, status, asked_at, started_at)
