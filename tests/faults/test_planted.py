@@ -79,9 +79,9 @@ TABLE = (
         stride=4,
     ),
     Planted(
-        "runner.py",
-        "        broken, closed = turn.log, await self._closed(turn.session_id, turn.id, error, turn.unsaved)\n",
-        "        broken, closed = turn.log, None\n",
+        "failed_turns.py",
+        "await closed(engine, turn.session_id, turn.id, error, turn.unsaved)\n",
+        "None\n",
         "a turn that failed for storage gets no end",
         "turn",
         FULL,
