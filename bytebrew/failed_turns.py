@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 import anyio
+from msgspec.structs import replace
 
 from bytebrew.errors import EngineError, NotFound, StorageError, TurnError
-from bytebrew.events import ErrorEvent
+from bytebrew.events import Done, ErrorEvent, Event
 from bytebrew.journal import Journal, Log
 from bytebrew.store import leftovers, turns
 
@@ -20,6 +21,19 @@ PAUSE = 0.5
 def internal(turn_id: str) -> TurnError:
     """The error of a turn at which the engine itself failed."""
     return TurnError(f"The engine failed; its log has the trace of {turn_id}", code="internal_error")
+
+
+async def settle_below(engine: "Engine", turn: "Turn", end: Event) -> Event:
+    """Ends the spawned turns that a resumed turn did not come to wait for; its own end, with what all of them cost."""
+    below = [one for one in engine.runner.turns.values() if one.parent is turn]
+    for one in below:
+        one.cancel(turn.cancelled_for or "cancelled")
+    for one in below:
+        await one.end()
+    turn.usage = await engine.db.read(leftovers.spent, turn.id)
+    for spent in turn.unsaved.spent:
+        turn.add(spent.usage)
+    return replace(end, usage=turn.usage) if isinstance(end, Done) else end
 
 
 async def end_later(engine: "Engine", turn: "Turn", error: EngineError) -> None:

@@ -16,14 +16,7 @@ from msgspec.structs import astuple, replace
 
 from bytebrew import failed_turns
 from bytebrew.config import Agent
-from bytebrew.errors import (
-    Conflict,
-    Draining,
-    EngineError,
-    StorageError,
-    TurnTimeout,
-    Unprocessable,
-)
+from bytebrew.errors import Conflict, Draining, EngineError, StorageError, TurnTimeout, Unprocessable
 from bytebrew.events import ConfirmationAsked, Done, ErrorEvent, Event
 from bytebrew.journal import Log
 from bytebrew.messages import Message, Usage
@@ -359,6 +352,8 @@ class Runner:
         turn.log.notify()
         await engine.notify("turn_started", turn=turn)
         end = await self._outcome(turn)
+        if end is not None and turn.past is not None:
+            end = await failed_turns.settle_below(engine, turn, end)
         if end is None:
             if turn.unsaved.spent:
                 await turn.record(turns.spend, turn.id)  # its last step is done again at the next start

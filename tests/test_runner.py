@@ -414,7 +414,7 @@ async def test_a_message_that_waits_behind_a_turn_that_the_file_did_not_take_is_
         lambda conn: turns.spawned_in(conn, "root", "turn"),
         lambda conn: turns.finish(conn, turns.Unsaved("a", "s", "s"), "turn", "session", "failed", 1, Usage(), 503),
         leftovers.left_open,
-        lambda conn: leftovers._spent(conn, "turn", whole=True),
+        lambda conn: leftovers.spent(conn, "turn"),
         lambda conn: tasks.claim(conn, 3),
         lambda conn: tasks.page(conn, ANYONE, tasks.Filter(status="needs_input"), 0, 10),
     ],

@@ -74,7 +74,7 @@ def close(
     conn.execute(
         f"""update turns set status = 'failed', failure = ?, first_event = coalesce(first_event, ?), last_event = ?,
         finished_at = ?, ({COUNTS}) = (?, ?, ?, ?, ?) where id = ?""",
-        (failure, last_event, last_event, moment, *astuple(_spent(conn, turn_id, whole=True)), turn_id),
+        (failure, last_event, last_event, moment, *astuple(spent(conn, turn_id)), turn_id),
     )
 
 
@@ -128,11 +128,11 @@ def resume(conn: sqlite3.Connection, turn_id: str) -> Past:
         said,
         "".join(partial),
         {state["call_id"]: state["status"] for state in states},
-        _spent(conn, turn_id, whole=False),
+        spent(conn, turn_id, whole=False),
     )
 
 
-def _spent(conn: sqlite3.Connection, turn_id: str, *, whole: bool) -> Usage:
+def spent(conn: sqlite3.Connection, turn_id: str, *, whole: bool = True) -> Usage:
     """The tokens of a turn so far and of the turns below it; unless `whole`, without calls that are made again."""
     row = conn.execute(
         f"""with recursive tree (id) as (select ?1 union all
