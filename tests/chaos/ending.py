@@ -22,6 +22,8 @@ _OPEN_TURNS = "select id, session_id, status from turns where status in ('queued
 _OPEN_TASKS = """select t.id, t.status, t.not_before from tasks t where t.mode = 'background' and (
   (t.status = 'in_progress' and t.turn_id is not null) or (t.status in ('pending', 'approved') and not exists (
     select 1 from json_each(t.blocked_by) b left join tasks d on d.id = b.value where d.status is not 'completed')))"""
+LOOK_SECONDS = 10.0
+"""How long the schedules may take to look at the clock again once they were woken."""
 MOST_AHEAD = 3600.0 + 180.0
 """Seconds after which a schedule of each minute must be due, whatever the clock was."""
 
@@ -50,13 +52,14 @@ async def engine_agrees(client: Client) -> None:
     model.check(fine, f"health at the end: {health}")
     for session_id in [one for one in model.sessions if one not in model.deleting][-25:]:
         await _replays(client, session_id)
+    until = time.monotonic() + LOOK_SECONDS
     for (kind, name), possible in list(model.things.items()):
         if kind in ("agent", "schedule", "webhook"):
             answer = await client.insist("GET", f"/{kind}s/{name}")
             state = "gone" if answer is not None and answer.status == 404 else "there"
             model.check(state in possible, f"{kind} {name} is {state} and not {' or '.join(sorted(possible))}")
             if kind == "schedule" and answer is not None and answer.status == 200:
-                await _soon(client, answer.json)
+                await _soon(client, answer.json, until)
     listed = await client.insist("GET", "/auth/tokens")
     if listed is not None:
         names = {one["id"] for one in listed.json}
@@ -87,9 +90,9 @@ async def _replays(client: Client, session_id: str) -> None:
             return
 
 
-async def _soon(client: Client, schedule: dict[str, Any]) -> None:
+async def _soon(client: Client, schedule: dict[str, Any], until: float) -> None:
     """A schedule of each minute fires soon, or within the hour by which the clock was ahead: none fires twice."""
-    path, until = f"/schedules/{schedule['name']}", time.monotonic() + 75
+    path = f"/schedules/{schedule['name']}"
     while schedule["enabled"]:
         most = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + MOST_AHEAD))
         if schedule["next_at"] is not None and schedule["next_at"] <= most:
