@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 from tests.chaos.client import Answer, Client
-from tests.chaos.model import LABEL
+from tests.chaos.model import LABEL, Model
 from tests.chaos.scripts import script
 
 SCHEMAS = ("parallel", "sequential", "weak")
@@ -31,11 +32,19 @@ async def chat(client: Client) -> None:
         body["subagents"] = True
     key = f"key-{client.mark()}" if dice.random() < 0.7 else ""
     streamed = dice.random() < 0.7
+    if session_id is not None:
+        model.talking[session_id] += 1
     while len(client.talks) >= MOST_TALKS:
         await asyncio.wait(client.talks, return_when=asyncio.FIRST_COMPLETED)
     work = client.turn(schema, body, key) if streamed else _whole(client, schema, body, key)
     client.talks.add(talk := asyncio.create_task(work))
     talk.add_done_callback(client.talks.discard)
+    if session_id is not None:
+        talk.add_done_callback(partial(_ended, model, session_id))
+
+
+def _ended(model: Model, session_id: str, _: object) -> None:
+    model.talking[session_id] -= 1
 
 
 async def _whole(client: Client, schema: str, body: dict[str, Any], key: str) -> None:
@@ -128,9 +137,9 @@ async def delete(client: Client) -> None:
         return
     model = client.model
     model.deleting.add(session_id)
+    alone = not model.talking[session_id]
     answer = await client.send("DELETE", f"/sessions/{session_id}")
-    if answer is not None and answer.status == 204:
-        model.deleted.add(session_id)
+    if answer is not None and answer.status == 204 and alone:
         again = await client.send("GET", f"/sessions/{session_id}")
         if again is not None and again.status != 503:
             model.check(again.status == 404, f"the deleted session {session_id} answered {again.status}")

@@ -1,7 +1,7 @@
 """What the clients were promised, and the violations that were seen."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,7 +63,8 @@ class Model:
     sessions: list[str] = field(default_factory=list)
     schema_of: dict[str, str] = field(default_factory=dict)
     deleting: set[str] = field(default_factory=set)
-    deleted: set[str] = field(default_factory=set)
+    talking: Counter[str] = field(default_factory=Counter)
+    """Messages under way to sessions by their ids: one that comes behind a deletion begins the session again."""
     chats: dict[str, Chat] = field(default_factory=dict)
     replaced: list[tuple[str, str]] = field(default_factory=list)
     keyed: list[Keyed] = field(default_factory=list)
