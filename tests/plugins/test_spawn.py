@@ -15,7 +15,9 @@ import pytest
 
 from bytebrew import Call, MessageDelta, ProviderError, Thinking, ToolCall, Usage, tool
 from bytebrew.engine import Engine
+from bytebrew.errors import StorageError
 from bytebrew.sse import Parser, ServerSentEvent
+from bytebrew.store import confirmations
 from bytebrew.testing import (
     ADMIN,
     ScriptedProvider,
@@ -908,3 +910,39 @@ def test_a_tree_that_is_killed_twice_in_a_row_goes_on(stage: Stage) -> None:
         events = rest(process.url, session, "done")
     assert stage.noted() == ["root", "mid", "leaf"]
     assert datas(events, "done")[0]["usage"]["input_tokens"] == 6
+
+
+async def test_a_resumed_agent_that_fails_ends_those_that_it_spawned_and_counts_them(tmp_path: Path) -> None:
+    paid: Sequence[Step] = [say("x"), Usage(5, 0), 30.0]
+    scripts: Scripts = {"root": [[spawn("leaf", "go"), Usage(3, 0)]], "leaf": [paid]}
+    async with troupe(scripts, agents={"root": {"can_spawn": ["leaf"]}}, data=tmp_path) as it:
+        stream = asyncio.create_task(it.client.post("/api/v1/schemas/test/chat", json={"message": "go"}))
+        async with asyncio.timeout(5):
+            while not any(turn.usage.input_tokens == 5 for turn in it.engine.runner.turns.values()):
+                await asyncio.sleep(0.01)
+        await it.engine.drain(0)
+        await asyncio.wait([stream])
+
+    async def startup(engine: Engine) -> None:
+        read = engine.db.read
+
+        async def once(work: Any, *args: Any) -> Any:
+            if work is confirmations.of_call:
+                engine.db.read = read  # type: ignore[method-assign]
+                await asyncio.sleep(0.2)  # the leaf has called its model by then
+                raise StorageError("The disk did not answer")
+            return await read(work, *args)
+
+        engine.db.read = once  # type: ignore[assignment, method-assign]
+
+    models = [type(name, (ScriptedProvider,), {"type": name})(paid) for name in ("root", "leaf")]
+    broken = ("broken", plugin(startup=startup)[1])
+    async with served_engine(providing(*models), broken, data=tmp_path) as (running, client):
+        async with asyncio.timeout(5):
+            while running.runner.turns:
+                await asyncio.sleep(0.01)
+        turns = await running.db.read(
+            lambda conn: [tuple(row) for row in conn.execute("select status, input_tokens from turns order by seq")]
+        )
+        assert turns == [("failed", 13), ("cancelled", 10)]
+        assert (await client.get("/api/v1/usage")).json()["total"]["input_tokens"] == 13
