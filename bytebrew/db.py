@@ -313,6 +313,8 @@ def _each(works: Sequence[Callable[[sqlite3.Connection], Any]], conn: sqlite3.Co
     outcomes: list[Any] = []
     for work in works:
         try:
+            if conn.in_transaction:  # the rollback of the one before has failed
+                conn.execute("rollback")
             outcomes.append(_read_again_if_damaged(work, conn))
         except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
             clear_frames(error.__traceback__)  # a cursor in one would keep the connection at what it saw
@@ -321,8 +323,6 @@ def _each(works: Sequence[Callable[[sqlite3.Connection], Any]], conn: sqlite3.Co
 
 
 def _reading(work: Callable[..., T], args: Sequence[Any], kwargs: dict[str, Any], conn: sqlite3.Connection) -> T:
-    if conn.in_transaction:  # its rollback has failed
-        conn.execute("rollback")
     conn.execute("begin")
     try:
         return work(conn, *args, **kwargs)
