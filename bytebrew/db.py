@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
 
-from bytebrew import storage_faults
+from bytebrew import integrity, storage_faults
 from bytebrew.apart import each_apart
 from bytebrew.errors import BootError, StorageError, TooSlow
 from bytebrew.pending import Owner, Pending, Rows, RowSource
@@ -56,6 +56,7 @@ class Database:
         self._source: RowSource | None = None
         self._wake = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
+        self._examining: asyncio.Task[None] | None = None
         self.fault: StorageError | None = None
         self._since: dict[str, float] = {}
         self.lost = asyncio.Event()
@@ -87,7 +88,7 @@ class Database:
             self._writing.cancel()
             barrier.cancel()
             await asyncio.wait([barrier, self._writing])
-        reading, self._reading = self._reading, []
+        reading, self._reading = [*self._reading, *filter(None, [self._examining])], []
         for task in reading:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
@@ -257,6 +258,12 @@ class Database:
             self._source.lost(self.fault)
         self.lost.set()
 
+    async def _examine(self) -> None:
+        await integrity.sound(self.path)
+        if not self.lost.is_set():
+            log.warning("%s reads as a sound database again", self.path)
+            self.fault = None
+
     def _check(self) -> None:
         if self.lost.is_set():
             raise StorageError(_ENDED, lasting=True)
@@ -270,6 +277,8 @@ class Database:
         fault = storage_faults.in_words(error)
         if self.fault is None or not self.fault.lasting:
             self.fault = fault
+            if fault.lasting:
+                self._examining = asyncio.create_task(self._examine(), name="examination of the database")
         return fault
 
 

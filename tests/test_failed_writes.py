@@ -203,6 +203,24 @@ async def test_a_read_of_the_disk_that_fails_once_is_no_damage(
     assert (await client.get(f"{HEALTH}?deep=true")).json()["status"] == "ok"
 
 
+async def test_a_disk_that_did_not_read_for_a_while_is_damaged_no_longer_than_that(
+    served: tuple[Engine, httpx.AsyncClient],
+) -> None:
+    engine, client = served
+    damage = sqlite3.DatabaseError("database disk image is malformed")
+    damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+    def unreadable(conn: sqlite3.Connection) -> None:
+        raise damage
+
+    with pytest.raises(StorageError, match="damaged"):
+        await engine.db.read(unreadable)
+    assert (await client.get(HEALTH)).json()["status"] == "degraded"
+    async with asyncio.timeout(10):
+        while (await client.get(HEALTH)).json()["status"] != "ok":
+            await asyncio.sleep(0.1)
+
+
 async def test_health_names_a_thread_that_does_not_come_back(
     served: tuple[Engine, httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ FLOORS = (
     "errors settings messages events notation sse config logs breaker catalog options wording cursor lock clock",
     "hookspecs sections variables providers tools auth jwt secrets http api actions storage_faults pending scanning "
     "deadline pools descriptors listing",
-    "db apart pragmas migrate migrations journal epoch store",
+    "db integrity apart pragmas migrate migrations journal epoch store",
     "plugins turn runner failed_turns tasks config_file checking core_sections dialects documents history "
     "confirmations recovery results spawning retention",
     "access openapi page routes byok cors idempotency transports shedding",

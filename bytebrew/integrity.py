@@ -1,0 +1,31 @@
+"""Whether a file that seemed damaged is: a disk that does not read for a while looks the same to SQLite."""
+
+import asyncio
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+PAUSE = 1.0
+"""Seconds before the first look, and between two at the least."""
+REST = 10
+"""How much longer than a look took the next is waited for."""
+
+
+async def sound(path: Path) -> None:
+    """Returns once SQLite finds nothing wrong with the structure of the file; looks again and again."""
+    pause = PAUSE
+    while True:
+        await asyncio.sleep(pause)
+        begun = time.monotonic()
+        if await asyncio.to_thread(_is_sound, path):
+            return
+        pause = max(PAUSE, REST * (time.monotonic() - begun))
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as conn:
+            return bool(conn.execute("pragma quick_check(1)").fetchone()[0] == "ok")
+    except (sqlite3.Error, MemoryError):
+        return False
