@@ -263,7 +263,7 @@ class Journal:
                 chunk = log.between(at, reached)
                 if chunk is None:
                     rows = await self._db.read(read_events, log.session_id, at, reached)
-                    if not rows:
+                    if not rows or rows[0][0] != at + 1:  # the first of a session that is being removed go first
                         raise NotFound("The session was deleted")
                     chunk = b"".join([frame(n, name, data, self._form) for n, name, data in rows])
                     reached = rows[-1][0]

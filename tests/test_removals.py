@@ -14,6 +14,7 @@ import pytest
 from bytebrew import MessageDelta, retention
 from bytebrew.engine import Engine
 from bytebrew.errors import NotFound
+from bytebrew.journal import OpenStretch
 from bytebrew.notation import new_uuid
 from bytebrew.store import leftovers, removals
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
@@ -110,6 +111,25 @@ async def test_a_large_session_is_gone_at_once_and_its_rows_go_in_small_transact
     events = await chat(client, "test", "anew", session_id=session_id)
     assert [event.id for event in events] == ["1", "2", "3"][: len(events)]
     assert (await raw_events(client, session_id, 0, b"\n\n")).startswith(b": ok")
+
+
+async def test_a_follower_that_is_behind_a_removal_is_shown_no_gap(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    engine, client = served
+    session_id = new_uuid()
+    await chat(client, "test", "hi", session_id=session_id)
+    last = (await engine.journal.log(session_id)).last
+    rows = [(session_id, n, b'{"content":"words"}') for n in range(last + 1, 10_000)]
+    insert = "insert into events values (?, ?, 'message_delta', ?)"
+    await engine.db.write(lambda conn: conn.executemany(insert, rows).rowcount)
+    engine._clearing.cancel()
+    frames = engine.journal.follow(await engine.journal.log(session_id), OpenStretch(1))
+    told = await anext(frames)
+    assert (await client.delete(f"/api/v1/sessions/{session_id}")).status_code == 204
+    with pytest.raises(NotFound):
+        while True:
+            told += await anext(frames)
+    numbers = [int(line[4:]) for line in told.splitlines() if line.startswith(b"id: ")]
+    assert numbers == list(range(1, len(numbers) + 1))
 
 
 async def test_a_session_of_the_usual_size_leaves_nothing_behind_and_its_id_is_free(
