@@ -43,6 +43,20 @@ def fail(engine: Engine, error: BaseException, when: Callable[[Any], bool] = lam
     return begun
 
 
+class Disk:
+    """A disk that takes no write while it is `full`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.full, self._run = False, engine.db._writer.run
+        engine.db._writer.run = self._take  # type: ignore[method-assign]
+
+    async def _take(self, work: Any) -> Any:
+        if self.full:
+            await asyncio.sleep(0.01)
+            raise FULL
+        return await self._run(work)
+
+
 def has_rows(work: Any) -> bool:
     """Whether a transaction takes events."""
     transaction = work.args[0]
@@ -158,6 +172,28 @@ async def test_a_turn_that_storage_failed_uses_up_no_idempotency_key(served: tup
     assert again.status_code == 200
     repeat = await client.post(CHAT, json={"message": "hi", "stream": False}, headers=key)
     assert (repeat.status_code, repeat.json()) == (200, again.json())
+
+
+async def test_a_session_whose_turn_the_file_does_not_take_is_not_deleted_and_the_request_does_not_wait() -> None:
+    go = asyncio.Event()
+    async with served_engine(providing(ScriptedProvider([MessageDelta(content="a"), go]))) as (engine, client):
+        await scripted_schema(engine)
+        session_id = new_uuid()
+        url, disk = f"/api/v1/sessions/{session_id}", Disk(engine)
+        message = asyncio.create_task(client.post(CHAT, json={"message": "hi", "session_id": session_id}))
+        async with asyncio.timeout(5):
+            while not any(turn.partial for turn in engine.runner.turns.values()):
+                await asyncio.sleep(0.01)
+        disk.full = True
+        async with asyncio.timeout(5):
+            refused = await client.delete(url)
+        assert (refused.status_code, refused.json()["error"]) == (503, "storage")
+        assert '"code":"storage"' in (await message).text
+        disk.full = False
+        async with asyncio.timeout(5):
+            while engine.runner.turns:
+                await asyncio.sleep(0.05)
+        assert (await client.delete(url)).status_code == 204
 
 
 async def test_a_read_for_which_memory_is_short_is_a_refusal_in_words(served: tuple[Engine, httpx.AsyncClient]) -> None:
