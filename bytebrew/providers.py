@@ -16,7 +16,7 @@ from bytebrew.deadline import within
 from bytebrew.errors import Detail, InvalidRequest, ProviderError, Unprocessable
 from bytebrew.events import MessageDelta, Thinking
 from bytebrew.http import Http, UpstreamError
-from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
+from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage, plausible
 from bytebrew.secrets import Secrets, masked
 
 log = logging.getLogger(__name__)
@@ -334,8 +334,9 @@ class Models:
             async with aclosing(events):
                 async for event in events:
                     if isinstance(event, Usage):
-                        cost = model.price.of(event) if model.price else None
-                        yield Spent(model.name, replace(event, cost_usd=cost))
+                        usage = plausible(event)
+                        cost = model.price.of(usage) if model.price else None
+                        yield Spent(model.name, replace(usage, cost_usd=cost))
                     else:
                         yield event
             if breaker is not None:

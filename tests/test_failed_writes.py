@@ -159,6 +159,22 @@ async def test_usage_is_kept_whichever_write_of_a_turn_fails(nth: int) -> None:
         assert turns == usage == ((0, 0), (10, 5), (17, 6))[calls]
 
 
+@pytest.mark.parametrize("count", [2**63 - 2, 2**70, -5])
+async def test_a_count_of_tokens_that_no_call_has_keeps_no_turn_from_being_recorded(count: int) -> None:
+    provider = ScriptedProvider([MessageDelta(content="a"), Usage(count, 5)], [MessageDelta(content="b"), Usage(10, 5)])
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine)
+        for _ in range(3):
+            assert "event: done" in (await client.post(CHAT, json={"message": "hi"})).text
+        assert {row[0] for row in await engine.db.read(turn_states)} == {"completed"}
+        total = (await client.get("/api/v1/usage")).json()["total"]
+        assert (total["calls"], total["output_tokens"], total["input_tokens"] >= 20) == (3, 15, True)
+
+
+def turn_states(conn: sqlite3.Connection) -> list[Any]:
+    return conn.execute("select status from turns").fetchall()
+
+
 async def test_a_turn_that_storage_failed_uses_up_no_idempotency_key(served: tuple[Engine, httpx.AsyncClient]) -> None:
     engine, client = served
     fail(engine, FULL, has_rows)
