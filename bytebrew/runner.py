@@ -327,6 +327,8 @@ class Runner:
             except Exception:
                 log.exception("turn %s could not be recorded", turn.id)
                 await failed_turns.end_later(self._engine, turn, failed_turns.internal(turn.id))
+            for turn_id, failure in turn.hopeless:
+                await failed_turns.closed(self._engine, turn.session_id, turn_id, failure)
         except EngineError as error:  # the engine stops, or the session was deleted
             turn.failure = error
             turn.log.fail(error)
@@ -358,8 +360,6 @@ class Runner:
             raise Draining(_LATER)
         await self._finish(turn, end)
         await engine.notify("turn_finished", turn=turn)
-        for turn_id, error in turn.hopeless:
-            await failed_turns.closed(engine, turn.session_id, turn_id, error)
 
     async def _outcome(self, turn: Turn) -> Event | None:
         """Runs the turn; its last event says how it ended. None: it was stopped, and is to go on at the next start."""

@@ -361,3 +361,32 @@ async def test_what_a_stopped_turn_has_paid_counts_when_it_goes_on(tmp_path: Pat
         done = json.loads(next(one.data for one in Parser().feed(raw.encode()) if one.event == "done"))
         assert (done["usage"]["input_tokens"], done["usage"]["output_tokens"]) == (13, 7)
         assert (await client.get("/api/v1/usage")).json()["total"]["input_tokens"] == 13
+
+
+async def test_a_turn_that_cannot_go_on_ends_also_where_the_end_of_the_one_before_it_fails_once(tmp_path: Path) -> None:
+    session_id = new_uuid()
+    first = ScriptedProvider([MessageDelta(content="a"), 30.0])
+    async with served_engine(providing(first), data=tmp_path) as (engine, client):
+        await scripted_schema(engine)
+        chats = []
+        for n in range(2):
+            body = {"message": f"message {n}", "session_id": session_id}
+            chats.append(asyncio.create_task(client.post(CHAT, json=body)))
+            async with asyncio.timeout(5):
+                while len([turn for turn in engine.runner.turns.values() if turn.admitted.done()]) <= n:
+                    await asyncio.sleep(0.01)
+        lose_key = "update turns set own_key = 1 where message = 'message 1'"
+        await engine.db.write(lambda conn: conn.execute(lose_key).rowcount)
+        await engine.drain(0)
+        await asyncio.wait(chats)
+    go = asyncio.Event()
+    async with served_engine(providing(ScriptedProvider([go, MessageDelta(content="ab")])), data=tmp_path) as (
+        engine,
+        client,
+    ):
+        fail(engine, FULL, has_rows)
+        go.set()
+        async with asyncio.timeout(5):
+            while engine.runner.turns:
+                await asyncio.sleep(0.05)
+        assert [row[0] for row in await engine.db.read(turn_states)] == ["failed", "failed"]
