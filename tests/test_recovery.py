@@ -418,8 +418,9 @@ async def test_the_turn_that_ran_goes_before_one_that_waits_though_that_is_older
         await waits.end()
     async with engine_on(tmp_path) as (_, client, _):
         after = int(first.seen[-1].id)
-        urgent, waits = follow(client, first.session_id, after), follow(client, first.session_id, after + 4)
+        urgent = follow(client, first.session_id, after)
         await urgent.end()
+        waits = follow(client, first.session_id, after + 4)  # no sooner, for what is not there yet is refused
         await waits.end()
         messages = (await client.get(f"/api/v1/sessions/{first.session_id}/messages")).json()
     assert [urgent.datas("message")[0]["content"], waits.datas("message")[0]["content"]] == ["urgent!", "waits"]
