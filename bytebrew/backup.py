@@ -9,12 +9,13 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from bytebrew.epoch import log_kept, log_of, uri_to_read
+from bytebrew.epoch import end, log_of, uri_to_read
 from bytebrew.errors import BootError
 from bytebrew.lock import held
 from bytebrew.migrate import migrate
 from bytebrew.migrations import CORE
 from bytebrew.plugins import Plugins
+from bytebrew.pragmas import connect
 
 
 def backup(source: Path, target: Path) -> None:
@@ -123,14 +124,22 @@ def _begin(new: Path, replaced: int) -> tuple[int, int, str]:
 
 
 def _epoch(path: Path) -> int:
-    """The epoch of the database to be replaced, 0 where it cannot be read; it has all that is in its log afterwards."""
+    """The epoch of the database to be replaced, which is closed as by its engine: it needs no log from then on.
+
+    Where none can be read it is the present second, which no restore has begun yet.
+    """
+    unknown, log_there = int(time.time()), log_of(path).exists()
     if not path.exists():
-        return 0
+        return unknown
     try:
-        with log_kept(path) as conn:
-            return int(conn.execute("select epoch from history").fetchone()[0]) if _has(conn, "history") else 1
+        with closing(connect(path)) as conn:
+            if not _has(conn, "history"):
+                return 1
+            if log_there:
+                end(conn)
+            return int(conn.execute("select epoch from history").fetchone()[0])
     except sqlite3.Error:
-        return 0
+        return unknown
 
 
 def _set_aside(path: Path) -> Path | None:

@@ -2,11 +2,17 @@
 
 import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from .commands import install, run
+import pytest
+
+from .commands import environment, install, run
 from .processes import serving
 from .test_epoch import epoch, resumed, say
 
@@ -17,6 +23,18 @@ from bytebrew import Migration, hookimpl
 def register_migrations(register):
     for number in range(1, {newest} + 1):
         register(Migration(number, f"create table notes{number} (id integer primary key) strict"))
+"""
+
+KILLED = """
+import os, signal, sys
+from bytebrew.__main__ import main
+
+def look(event, given):
+    if event == os.environ["STEP"] and "bytebrew.db" in str(given[0]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(look)
+main()
 """
 
 
@@ -79,7 +97,41 @@ def test_every_restore_begins_another_epoch(tmp_path: Path) -> None:
         assert run("restore", str(copy), settings=settings(data)).returncode == 0
         assert epoch(data) == number
     assert run("restore", str(data / "bytebrew.db"), settings=settings(tmp_path / "other")).returncode == 0
-    assert epoch(tmp_path / "other") == 5
+    assert epoch(tmp_path / "other") > 4
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"no database" * 1000), Path.unlink])
+def test_every_restore_begins_another_epoch_whatever_became_of_the_last_one(
+    damage: Callable[[Path], object], tmp_path: Path
+) -> None:
+    data, copy = tmp_path / "data", tmp_path / "copy.db"
+    backed_up(data, copy)
+    epochs = []
+    for _ in range(3):
+        assert run("restore", str(copy), settings=settings(data)).returncode == 0
+        epochs.append(epoch(data))
+        damage(data / "bytebrew.db")
+    assert len({*epochs}) == 3
+
+
+@pytest.mark.parametrize("step", ["os.link", "os.rename"])
+def test_a_restore_that_is_killed_before_its_end_leaves_what_was_there(step: str, tmp_path: Path) -> None:
+    data, copy = tmp_path / "data", tmp_path / "copy.db"
+    session_id, _, after = backed_up(data, copy)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, "restore", str(copy)],
+        env=environment(settings(data, STEP=step)),
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    with serving(data) as engine:
+        assert resumed(engine, session_id, after[-1]) == (200, "")
+        assert engine.stop() == 0
+    assert "missing" not in engine.errors
+    assert run("restore", str(copy), settings=settings(data)).returncode == 0
+    assert epoch(data) == 2
 
 
 def test_a_damaged_database_is_replaced_and_kept_with_its_log(tmp_path: Path) -> None:
@@ -93,7 +145,7 @@ def test_a_damaged_database_is_replaced_and_kept_with_its_log(tmp_path: Path) ->
     assert kept.read_bytes() == b"no database" * 1000
     assert kept.with_name(f"{kept.name}-wal").read_bytes() == log
     with serving(data) as engine:
-        assert resumed(engine, session_id, f"2:{len(before)}") == (200, "")
+        assert resumed(engine, session_id, f"{epoch(data)}:{len(before)}") == (200, "")
 
 
 def test_a_folder_without_a_database_gets_one(tmp_path: Path) -> None:
@@ -102,7 +154,7 @@ def test_a_folder_without_a_database_gets_one(tmp_path: Path) -> None:
     done = run("restore", str(copy), settings=settings(tmp_path / "new"))
     assert (done.returncode, "that was there" in done.stdout) == (0, False)
     with serving(tmp_path / "new") as engine:
-        assert resumed(engine, session_id, f"2:{len(before)}") == (200, "")
+        assert resumed(engine, session_id, f"{epoch(tmp_path / 'new')}:{len(before)}") == (200, "")
 
 
 def test_an_engine_that_runs_is_left_alone(tmp_path: Path) -> None:
