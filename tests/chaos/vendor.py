@@ -39,14 +39,16 @@ class Vendor:
 
     async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serves one connection."""
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-                length = int(head.partition("content-length:")[2].partition("\r\n")[0].strip() or 0)
-                asked = json.loads(await reader.readexactly(length)) if length else {}
-                if not await self._answer(asked, writer):
-                    break
-        writer.close()
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                while True:
+                    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+                    length = int(head.partition("content-length:")[2].partition("\r\n")[0].strip() or 0)
+                    asked = json.loads(await reader.readexactly(length)) if length else {}
+                    if not await self._answer(asked, writer):
+                        break
+        finally:
+            writer.close()
 
     async def _answer(self, asked: dict[str, Any], writer: asyncio.StreamWriter) -> bool:
         """Sends an answer; False where the connection ends with it."""
