@@ -228,7 +228,7 @@ class Endpoint:
         engine, core, raw = self._engine, self._engine.settings.core, b""
         if route.body is not None:
             limit = core.max_upload_bytes if route.upload else core.max_body_bytes
-            raw = await _whole(receive, request.headers, limit)
+            raw = b"".join([piece async for piece in _Body(receive, request.headers, limit, BODY_SECONDS)])
             request.body = self._decode(route, raw, request.headers)
         act = None
         if route.method != "GET" and not route.streams and (engine.recorders or engine.observed("actor_acted")):
@@ -272,19 +272,13 @@ def _joined(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
-async def _whole(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
-    """A body of at most `limit` bytes; raises PayloadTooLarge, RequestTimeout or InvalidRequest."""
-    return b"".join([piece async for piece in _Body(receive, headers, limit, BODY_SECONDS)])
-
-
 class _Body:
     """A body as it comes, for as long as it keeps coming."""
 
     def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int, seconds: float) -> None:
         self._receive, self._headers, self._limit, self._seconds = receive, headers, limit, seconds
         self._until = asyncio.get_running_loop().time() + seconds
-        self._size = 0
-        self._more, self._late = True, False
+        self._size, self._more, self._late = 0, True, False
 
     def __aiter__(self) -> "_Body":
         return self

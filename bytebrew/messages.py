@@ -83,16 +83,6 @@ class Usage(Struct, frozen=True):
     cost_usd: float | None = None
 
 
-MOST_TOKENS = 10**8
-"""What a call counts of each kind of tokens at most."""
-
-
-def plausible(usage: Usage) -> Usage:
-    """The tokens of one call as they can be summed for ever, whatever a vendor has sent."""
-    counts = (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.thinking_tokens)
-    return Usage(*(min(max(0, count), MOST_TOKENS) for count in counts))
-
-
 class Stop(Struct, frozen=True):
     """The end of a model's answer and why it ended; `vendor` is kept with the message."""
 

@@ -9,14 +9,14 @@ from typing import ClassVar, Literal
 
 import anyio
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from bytebrew.breaker import Breaker
 from bytebrew.deadline import within
 from bytebrew.errors import Detail, InvalidRequest, ProviderError, Unprocessable
 from bytebrew.events import MessageDelta, Thinking
 from bytebrew.http import Http, UpstreamError
-from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage, plausible
+from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
 from bytebrew.secrets import Secrets, masked
 
 log = logging.getLogger(__name__)
@@ -245,6 +245,8 @@ class Verification(Struct, frozen=True, kw_only=True):
     error: str | None
 
 
+MOST_TOKENS = 10**8
+"""What a call counts of each kind of tokens at most: sums stay numbers that SQLite has, whatever a vendor sends."""
 ELSEWHERE = frozenset({"model_rate_limited", "model_overloaded", "model_unavailable", "model_timeout"})
 """The errors after which another model may answer: those that say nothing against the request or the key."""
 _BROKEN = ELSEWHERE - {"model_rate_limited"}
@@ -334,7 +336,7 @@ class Models:
             async with aclosing(events):
                 async for event in events:
                     if isinstance(event, Usage):
-                        usage = plausible(event)
+                        usage = Usage(*(min(max(0, count), MOST_TOKENS) for count in astuple(event)[:4]))
                         cost = model.price.of(usage) if model.price else None
                         yield Spent(model.name, replace(usage, cost_usd=cost))
                     else:

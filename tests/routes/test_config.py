@@ -191,7 +191,8 @@ async def test_each_dialect_comes_in_and_goes_round_in_equal_bytes(text: str) ->
         assert set(actions(await imported(second, once, "?mode=replace")).values()) == {"unchanged"}
 
 
-async def test_the_docs_form_means_what_it_says() -> None:
+async def test_the_docs_form_means_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where there is no folder `docs`
     async with served_engine(*MCP, settings=EMPTY) as (_, client):
         answer = await imported(client, DOCS_FORM)
         counts = {key: value for key, value in answer.items() if key.endswith("_imported") and value}
