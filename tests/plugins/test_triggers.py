@@ -213,21 +213,22 @@ async def test_a_schedule_that_fired_by_a_clock_far_ahead_fires_at_its_times_onc
     async with AsyncExitStack() as stack:
         engine, client = await stack.enter_async_context(engine_at(clock, tmp_path))
 
-        async def again() -> tuple[Engine, httpx.AsyncClient]:
-            await stack.aclose()
+        async def again(moment: datetime) -> tuple[Engine, httpx.AsyncClient]:
+            await stack.aclose()  # before the clock is set, or this engine may see it yet
+            clock.moment = moment
             return await stack.enter_async_context(engine_at(clock, tmp_path))
 
         await made(client, SCHEDULES, name="tea", cron="5 * * * *", missed=missed)
-        clock.moment = NOON + timedelta(days=400)
         if restart == "ahead":
-            engine, client = await again()
+            engine, client = await again(NOON + timedelta(days=400))
+        clock.moment = NOON + timedelta(days=400)
         await of(engine).fire()
         assert len(await tasks(client)) == (0 if (restart, missed) == ("ahead", "skip") else 1)
         before = len(await tasks(client))
         await made(client, SCHEDULES, name="new", cron="5 * * * *", missed=missed)
-        clock.moment = NOON + timedelta(minutes=1)
         if restart == "back":
-            engine, client = await again()
+            engine, client = await again(NOON + timedelta(minutes=1))
+        clock.moment = NOON + timedelta(minutes=1)
         await of(engine).fire()
         for name in ("tea", "new"):
             assert (await client.get(f"{SCHEDULES}/{name}")).json()["next_at"] == "2026-03-20T12:05:00Z"
