@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 REST_BYTES = 65536
 """The longest rest of a body that is thrown away unseen."""
-_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})\r\n", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length: *([^\r]*)", re.IGNORECASE)
 _OTHER = re.compile(
     rb"\r\n(?:(?:origin|expect|transfer-encoding|upgrade) *:|connection *: *+(?!keep-alive\r))", re.IGNORECASE
 )
 """Headers that need a closer look: the request goes the long way."""
+_PLAIN = re.compile(rb"(?:\r\n[\w!#$%&'*+.^`|~-]+:[^\x00-\x08\n-\x1f\x7f]*)+\r\n")
+"""Header lines that all read alike (RFC 9112 section 5): what parsers differ in would hide a request in a body."""
 
 
 class Refusal:
@@ -31,21 +33,22 @@ class Refusal:
 
     def __init__(self, engine: "Engine", routes: Iterable[Route], headers: Iterable[tuple[bytes, bytes]]) -> None:
         self._engine = engine
-        paths = [re.sub(r"\\{\w+\\}", "[^/? ]+", re.escape(one.path)) for one in routes if one.begins_turn]
-        self._wanted = re.compile(rf"POST (?:{'|'.join(paths)})(?:\?[^ ]*)? HTTP/1\.1\r\n".encode())
+        paths = [re.sub(r"\\{\w+\\}", "[!-.0->@-~]+", re.escape(one.path)) for one in routes if one.begins_turn]
+        self._wanted = re.compile(rf"POST (?:{'|'.join(paths)})(?:\?[!-~]*)? HTTP/1\.1(?=\r\n)".encode())
         self._headers = b"".join(b"%b: %b\r\n" % line for line in headers)
 
     def answer(self, data: bytes) -> tuple[bytes, int] | None:
         """The answer and how many bytes of the body are still to come; None where the application is to answer."""
         admission = self._engine.admission
-        if self._engine.runner.draining or not self._wanted.match(data) or not (words := admission.lacks()):
+        wanted = self._wanted.match(data)
+        if self._engine.runner.draining or not wanted or not (words := admission.lacks()):
             return None
         head, end, body = data.partition(b"\r\n\r\n")
         head += b"\r\n"
-        length = _LENGTH.search(head)
-        if not end or length is None or _OTHER.search(head):
+        if not end or not _PLAIN.fullmatch(head, wanted.end()) or _OTHER.search(head):
             return None
-        if not 0 <= (rest := int(length[1]) - len(body)) <= REST_BYTES:
+        length, *others = _LENGTH.findall(head) or [b""]
+        if others or not length.isdigit() or not 0 <= (rest := int(length[:19]) - len(body)) <= REST_BYTES:
             return None
         admission.refused += 1
         error = Overloaded(words)

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from urllib.parse import urlsplit
 
 import anyio
@@ -82,6 +82,34 @@ async def test_requests_that_are_refused_unparsed_may_come_in_pieces_and_on_one_
         writer.close()
         assert (await client.post("/api/v1/schemas/test/chats", json={})).status_code == 404
         assert (await client.get(CHAT)).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "Content-Length: 4\r\nA: b\nTransfer-Encoding: chunked",
+        "Content-Length: 4\r\nA: b\rTransfer-Encoding: chunked",
+        "Transfer-Encoding\t: chunked\r\nContent-Length: 4",
+        "Content-Length: 4\r\nContent-Length: 100",
+        "Content-Length: 100\r\nA: b\r\nContent-Length: 4",
+        "Content-Length: 4\r\nContent-Length: 3, 100",
+        "Content-Length: 4\r\n 0",
+        "A\r\nContent-Length: 4",
+    ],
+)
+async def test_no_request_hides_in_the_body_of_one_that_is_refused(lines: str) -> None:
+    hidden = "GET /api/v1/health HTTP/1.1\r\nHost: a\r\n\r\n"
+    body = f"{len(hidden):x}\r\n{hidden}\r\n0\r\n\r\n"
+    async with busy() as (client, _):
+        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        with closing(writer):
+            writer.write(f"POST {CHAT} HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n{body[:4]}".encode())
+            await asyncio.sleep(0.05)
+            writer.write(body[4:].encode())
+            with suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(0.5):
+                    while answer := await reader.readline():
+                        assert b"HTTP/1.1 200" not in answer
 
 
 async def test_it_is_refused_before_its_caller_is_known_and_its_body_there() -> None:
