@@ -284,7 +284,7 @@ class _Body:
         self._receive, self._headers, self._limit, self._seconds = receive, headers, limit, seconds
         self._until = asyncio.get_running_loop().time() + seconds
         self._size = 0
-        self._more = True
+        self._more, self._late = True, False
 
     def __aiter__(self) -> "_Body":
         return self
@@ -307,10 +307,15 @@ class _Body:
         return piece
 
     async def _in_time(self) -> bytes:
+        now = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout_at(min(self._until, asyncio.get_running_loop().time() + BODY_SECONDS)):
+            async with asyncio.timeout_at(min(self._until, now() + BODY_SECONDS)):
                 return await self._next()
         except TimeoutError:  # of a process that was stopped too: what has arrived meanwhile is read first
+            if self._late:
+                raise
+            if now() >= self._until:  # the time of the whole is over but once, or a byte now and then would put it off
+                self._late, self._until = True, now() + LATE_SECONDS
             async with asyncio.timeout(LATE_SECONDS):
                 return await self._next()
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -172,6 +173,21 @@ async def test_408_for_a_body_that_does_not_come(served: Served, monkeypatch: py
     monkeypatch.setattr(app, "BODY_SECONDS", 0.1)
     late = lines(f"POST {AGENTS} HTTP/1.1", "Content-Type: application/json", "Content-Length: 10", body=b"{")
     assert check_raw(await raw(served.client, late, end=False), 408)["error"] == "request_timeout"
+
+
+async def test_408_for_a_body_that_comes_a_byte_at_a_time(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(app, "LATE_SECONDS", 0.5)
+    head = lines(f"POST {AGENTS} HTTP/1.1", "Content-Type: application/json", "Content-Length: 1000")
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.client.base_url.port)
+    with closing(writer):
+        writer.write(head)
+        answer = asyncio.create_task(reader.readline())
+        async with asyncio.timeout(5):
+            while not answer.done():
+                writer.write(b" ")
+                await asyncio.sleep(0.05)
+        assert answer.result().startswith(b"HTTP/1.1 408 ")
 
 
 async def test_409_for_a_name_that_is_taken_and_for_what_is_in_use(served: Served) -> None:
