@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -144,6 +145,27 @@ async def test_a_refusal_uses_up_no_idempotency_key() -> None:
                 await anyio.sleep(0.01)
         assert answer.json()["message"] == "well"
         assert "bytebrew_refused_turns_total 0.0" not in (await client.get("/metrics")).text
+
+
+async def test_a_repeat_that_waits_for_its_turn_is_no_second_one() -> None:
+    go_on = asyncio.Event()
+    provider = ScriptedProvider([go_on, MessageDelta(content="well")])
+    async with served_engine(providing(provider), settings={"BYTEBREW_MAX_TURNS": "2"}) as (engine, client):
+        await scripted_schema(engine)
+        answers: list[int] = []
+
+        async def ask(**more: Any) -> None:
+            asked = {"message": "hello", "stream": False}
+            answers.append((await client.post(CHAT, json=asked, **more)).status_code)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(lambda: ask(headers={"Idempotency-Key": "k"}))
+                await anyio.sleep(0.3)
+            group.start_soon(ask)
+            await anyio.sleep(0.3)
+            go_on.set()
+        assert answers == [200] * 3
 
 
 async def test_as_many_as_there_may_be_are_taken_however_many_come_at_once() -> None:

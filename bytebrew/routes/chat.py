@@ -149,6 +149,8 @@ async def _answer(request: Request[ChatRequest], turn: Turn, arrived: float) -> 
 async def _again(request: Request[ChatRequest], turn_id: str, arrived: float) -> Stream | Reply:
     """The answer of a turn that was begun before: the same, from its first event on."""
     engine = request.engine
+    if request.place is not None:
+        request.place.free()  # the turn counts already, or has ended
     if (turn := engine.runner.turns.get(turn_id)) is not None:
         return await _answer(request, turn, arrived)
     told = await engine.db.read(endings.ended, turn_id)
