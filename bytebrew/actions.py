@@ -83,9 +83,14 @@ class Thing:
     key: str
     locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
+    def is_told(self, route: Route) -> bool:
+        """Whether what a route changes is told from what to what: not where it is new, or none, or a conversation."""
+        there = self.shown is not None and not self.shown.streams
+        return there and route.method != "POST" and route.scope != "chat"
+
     async def before(self, request: Request[Any], route: Route) -> dict[str, Any] | None:
-        """The thing as it is before a route changes it; None where it is new, or none, or a conversation."""
-        if self.shown is None or self.shown.streams or route.method == "POST" or route.scope == "chat":
+        """The thing as it is before a route changes it; None where it cannot be read."""
+        if self.shown is None or not self.is_told(route):
             return None
         try:
             answer = await self.shown.run(request)
@@ -107,7 +112,7 @@ class Act:
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """Reads what is to be replaced, which no other request to this path changes within the block."""
-        if self._route.method == "POST":
+        if not self._thing.is_told(self._route):
             yield
             return
         async with self._thing.locks.setdefault(self._path, asyncio.Lock()):

@@ -1,0 +1,49 @@
+"""Requests that change one thing, at the same time and while it cannot be read."""
+
+import asyncio
+from typing import Any
+
+import anyio
+
+from bytebrew.events import MessageDelta
+from bytebrew.messages import ToolCall
+from bytebrew.notation import new_uuid
+from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
+from bytebrew.tools import Call, Tool
+
+
+class Stubborn(Tool):
+    """Does not let go until its event is set."""
+
+    name = "stubborn"
+    description = "Goes on."
+    input_schema: dict[str, Any] = {"type": "object", "properties": {}}
+
+    def __init__(self) -> None:
+        self.began, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def run(self, call: Call, input: dict[str, Any]) -> str:
+        self.began.set()
+        with anyio.CancelScope(shield=True):
+            await self.go_on.wait()
+        return "over"
+
+
+async def test_a_session_whose_end_takes_long_can_be_renamed() -> None:
+    tool = Stubborn()
+    provider = ScriptedProvider([ToolCall("stubborn", {})], [MessageDelta(content="Hello")])
+    tools = plugin(register_tools=lambda register: register(tool))
+    async with served_engine(providing(provider), tools) as (engine, client):
+        await scripted_schema(engine, tools=("stubborn",))
+        url = f"/api/v1/sessions/{(session_id := new_uuid())}"
+        chatting = asyncio.create_task(chat(client, "test", "hello", session_id=session_id))
+        await tool.began.wait()
+        removing = asyncio.create_task(client.delete(url))
+        await anyio.sleep(0.2)
+        try:
+            with anyio.fail_after(5):
+                assert (await client.patch(url, json={"title": "Longest"})).status_code == 200
+        finally:
+            tool.go_on.set()
+        assert (await removing).status_code == 204
+        await chatting
