@@ -16,7 +16,7 @@ from msgspec import Struct
 from bytebrew import storage_faults
 from bytebrew.api import Reply, Request, Route, Stream
 from bytebrew.auth import Actor
-from bytebrew.errors import EngineError, NotRecorded
+from bytebrew.errors import EngineError, NotRecorded, StorageError, TooSlow
 from bytebrew.logs import redact, trace_id
 from bytebrew.notation import now
 
@@ -89,11 +89,13 @@ class Thing:
         return there and route.method != "POST" and route.scope != "chat"
 
     async def before(self, request: Request[Any], route: Route) -> dict[str, Any] | None:
-        """The thing as it is before a route changes it; None where it cannot be read."""
+        """The thing as it is before a route changes it; raises StorageError and TooSlow where it cannot be read."""
         if self.shown is None or not self.is_told(route):
             return None
         try:
             answer = await self.shown.run(request)
+        except (StorageError, TooSlow):  # what is not known cannot be told
+            raise
         except EngineError:
             return None
         return _object(answer.body if isinstance(answer, Reply) else answer)

@@ -4,12 +4,37 @@ import asyncio
 from typing import Any
 
 import anyio
+import pytest
 
+from bytebrew.api import Request, Route
+from bytebrew.errors import EngineError, StorageError, TooSlow
 from bytebrew.events import MessageDelta
 from bytebrew.messages import ToolCall
 from bytebrew.notation import new_uuid
 from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
 from bytebrew.tools import Call, Tool
+
+PATH = "/api/v1/cupboard/{name}"
+
+
+@pytest.mark.parametrize("error", [StorageError("The disk is full"), TooSlow(5)])
+async def test_what_cannot_be_read_is_not_changed(error: EngineError) -> None:
+    held = {"of": "cups"}
+
+    async def get(request: Request[None]) -> Any:
+        raise error
+
+    async def put(request: Request[None]) -> Any:
+        held["of"] = "plates"
+        return held
+
+    def register_routes(register: Any, engine: Any) -> None:
+        register(Route(method="GET", path=PATH, scope="config", run=get, summary="Show"))
+        register(Route(method="PUT", path=PATH, scope="config", run=put, summary="Change"))
+
+    async with served_engine(plugin(register_routes=register_routes)) as (_, client):
+        answer = await client.put("/api/v1/cupboard/left")
+        assert (answer.status_code, answer.json()["error"], held["of"]) == (503, error.code, "cups")
 
 
 class Stubborn(Tool):
