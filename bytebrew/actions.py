@@ -113,11 +113,12 @@ class Act:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """Reads what is to be replaced, which no other request to this path changes within the block."""
+        """Reads what is to be replaced, which no other request of this kind changes within the block."""
         if not self._thing.is_told(self._route):
             yield
             return
-        async with self._thing.locks.setdefault(self._path, asyncio.Lock()):
+        seen = await self._thing.before(self._request, self._route) or {}
+        async with self._thing.locks.setdefault(str(seen.get("id", self._path)), asyncio.Lock()):  # it has more names
             self._before = await self._thing.before(self._request, self._route)
             yield
 

@@ -17,6 +17,22 @@ from bytebrew.tools import Call, Tool
 PATH = "/api/v1/cupboard/{name}"
 
 
+async def test_changes_that_race_follow_on_each_other_by_whatever_name() -> None:
+    async with served_engine(providing(ScriptedProvider([MessageDelta(content="Hello")]))) as (_, client):
+        made = await client.post("/api/v1/models", json={"name": "m", "type": "scripted", "model_name": "0"})
+        paths = [f"/api/v1/models/{key}" for key in (made.json()["id"], "m")]
+        racing = [client.patch(paths[n % 2], json={"model_name": str(n)}) for n in range(1, 21)]
+        assert {answer.status_code for answer in await asyncio.gather(*racing)} == {200}
+        entries = (await client.get("/api/v1/audit?action=model.update")).json()["data"]
+        steps = [
+            (change["old_value"], change["new_value"])
+            for entry in reversed(entries)
+            for change in entry["details"]["changes"]
+            if change["field"] == "model_name"
+        ]
+        assert [old for old, _ in steps] == ["0", *(new for _, new in steps[:-1])]
+
+
 @pytest.mark.parametrize("error", [StorageError("The disk is full"), TooSlow(5)])
 async def test_what_cannot_be_read_is_not_changed(error: EngineError) -> None:
     held = {"of": "cups"}
