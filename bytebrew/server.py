@@ -67,17 +67,18 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     brief = copy(config)
     brief.keep_alive_timeout = CROWDED_SECONDS
     share, admission = descriptors.share(), engine.admission
-    last_full = -math.inf
+    last_full, reaping = -math.inf, False
     full = f"The engine has {share.clients} connections, all that its limit of {share.all} descriptors has room for"
     full += "; try again in a moment, or raise the limit (ulimit -n, LimitNOFILE of systemd)"
 
     def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal last_full
+        nonlocal last_full, reaping
         if crowded := acceptor.open > share.clients:
             if loop.time() - last_full > OVER_SECONDS:
                 log.warning(full)
-            if not admission.crowd:
+            if not reaping:
                 loop.call_later(REAP_SECONDS, reap)
+            reaping = True
             admission.crowd, last_full = full, loop.time()
         state, times = ({CROWDED: full}, brief) if crowded else ({}, config)
         connection = Connection(application, loop, times, context, state, reader, writer)
@@ -87,12 +88,13 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
 
     def reap() -> None:
         """Closes connections without a request while they keep others out, those that have waited longest first."""
-        if admission.crowd:
+        nonlocal reaping
+        if reaping := bool(admission.crowd):
             before = loop.time() - CROWDED_SECONDS
             idle = sorted(
                 (one for one in connections.values() if one.idle_since < before), key=lambda one: one.idle_since
             )
-            for one in sorted(idle, key=lambda one: one.idle_since)[:further]:
+            for one in idle[:further]:
                 one.writer.close()
             loop.call_later(REAP_SECONDS, reap)
 

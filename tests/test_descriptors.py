@@ -13,7 +13,8 @@ import httpx
 import msgspec
 import pytest
 
-from bytebrew.testing import ADMIN
+from bytebrew import descriptors
+from bytebrew.testing import ADMIN, served_engine
 from tests.commands import BYTEBREW
 from tests.processes import Process, serving
 from tests.test_pauses import END, PLAIN, delta
@@ -118,6 +119,21 @@ async def test_connections_that_idle_leave_room_for_health_and_for_what_the_engi
                 await anyio.sleep(0.1)
     assert narrow.stop() == 0
     assert narrow.errors.count("warning") == 1, narrow.errors
+
+
+async def test_idle_connections_are_looked_for_once_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptors, "share", lambda: descriptors.Share(4, 2, 64))
+    async with served_engine() as (engine, client):
+        for _ in range(5):
+            many = [await asyncio.open_connection("127.0.0.1", client.base_url.port) for _ in range(6)]
+            while not engine.admission.crowd:
+                await asyncio.sleep(0.001)
+            for _, writer in many:
+                writer.close()
+            while engine.admission.crowd:
+                await asyncio.sleep(0.001)
+        scheduled: list[asyncio.TimerHandle] = vars(asyncio.get_running_loop())["_scheduled"]
+        assert len([one for one in scheduled if "reap" in repr(one)]) == 1
 
 
 async def test_the_limit_is_raised_as_far_as_it_may_be(tmp_path: Path) -> None:
