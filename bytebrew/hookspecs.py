@@ -152,7 +152,10 @@ async def actor_acted(action: Action) -> None:
 
 @hookspec
 async def request_answered(engine: "Engine", method: str, path: str, status: int, seconds: float) -> None:
-    """A request has had its whole answer, or its client has left; `path` is its route's, "" where there is none."""
+    """A request has had its whole answer, or its client has left; `path` is its route's, "" where there is none.
+
+    Chats that are refused before they are read, for there are too many, are counted by `Admission.refused` alone.
+    """
 
 
 @hookspec

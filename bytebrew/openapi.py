@@ -49,7 +49,7 @@ _REFUSALS: dict[int, tuple[str, str]] = {
     412: ("PreconditionFailed", "The thing has changed since the client saw it."),
     429: ("RateLimited", "There have been too many requests; Retry-After says when to come again."),
     500: ("Failure", "The engine failed; its log has the trace."),
-    503: ("Unavailable", "The engine is shutting down, or its database does not take or give what it should."),
+    503: ("Unavailable", "The engine stops, has too much to do, or its database does not take or give this in time."),
 }
 _HEADERS = {
     "X-Request-Id": "the id of the request, which the log has too",

@@ -72,7 +72,7 @@ class Metrics:
         self._providers, self._models, self._tools = Values(), Values(), Values()
         self._requests = Counter(
             "bytebrew_http_requests_total",
-            "Requests that were answered, by the path of their route.",
+            "Requests that were answered, by the path of their route; those refused unread are in refused_turns alone.",
             ("method", "path", "status"),
             registry=registry,
         )
