@@ -96,13 +96,11 @@ class Application:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
-        request_id = new_id("req")
-        trace_id.set(request_id)
+        trace_id.set(request_id := new_id("req"))
         arrived = time.monotonic()
-        begun = False
+        begun = whole = False
         status = 0
         shared: list[tuple[bytes, bytes]] = []
-        whole = False
         rest: transports.Rest | None = None
 
         async def receive_noting() -> Message:
@@ -327,8 +325,7 @@ class _Body:
         self._more = message.get("more_body", False)
         if message["type"] == "http.disconnect":
             raise InvalidRequest("The client left before its body was whole")
-        body: bytes = message.get("body", b"")
-        return body
+        return bytes(message.get("body", b""))
 
 
 async def _answer(send: Send, status: int, body: Any, headers: Mapping[str, str]) -> None:
