@@ -149,6 +149,21 @@ async def test_idle_connections_are_looked_for_once_at_a_time(monkeypatch: pytes
         assert len([one for one in scheduled if "reap" in repr(one)]) == 1
 
 
+async def test_a_connection_that_was_one_too_many_is_served_once_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptors, "share", lambda: descriptors.Share(4, 2, 1, 64))
+    async with served_engine() as (_, client):
+        many = [await asyncio.open_connection("127.0.0.1", client.base_url.port) for _ in range(5)]
+        async with httpx.AsyncClient(
+            http1=False, http2=True, base_url=client.base_url, headers=client.headers
+        ) as patient:
+            assert (await patient.get("/api/v1/agents")).status_code == 503
+            for _, writer in many:
+                writer.close()
+            with anyio.fail_after(5):
+                while (await patient.get("/api/v1/agents")).status_code == 503:  # it comes again before it idles
+                    await anyio.sleep(0.2)
+
+
 async def test_the_limit_is_raised_as_far_as_it_may_be(tmp_path: Path) -> None:
     soft = ("sh", "-c", f'ulimit -Sn {DESCRIPTORS}; exec "$0" "$@"', *BYTEBREW)
     with serving(tmp_path / "data", {}, soft) as process:
