@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CROWDED = "crowded"
-"""Why a connection is one too many, in its state: health is all that it is told."""
+"""Why a connection is one too many, in its state: while there are, health is all that it is told."""
 HEALTH = "/api/v1/health"
 BODY_SECONDS = 15.0
 """The longest time for a whole body, or between the pieces of one that is a stream."""
@@ -96,13 +96,11 @@ class Application:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
-        request_id = new_id("req")
-        trace_id.set(request_id)
+        trace_id.set(request_id := new_id("req"))
         arrived = time.monotonic()
-        begun = False
+        begun = whole = False
         status = 0
         shared: list[tuple[bytes, bytes]] = []
-        whole = False
         rest: transports.Rest | None = None
 
         async def receive_noting() -> Message:
@@ -130,7 +128,7 @@ class Application:
             shared = cors.headers(asked.get("origin", ""), origins)
 
         try:
-            if (full := scope.get("state", {}).get(CROWDED)) and scope["path"] != HEALTH:
+            if (full := self._engine.admission.crowd) and CROWDED in scope.get("state", {}) and scope["path"] != HEALTH:
                 raise Overloaded(full, closes=scope["http_version"] != "2")
             if (endpoint := self._plain.get(scope["path"])) is not None:
                 scope["endpoint"], scope["path_params"] = endpoint, {}
@@ -321,8 +319,7 @@ class _Body:
         self._more = message.get("more_body", False)
         if message["type"] == "http.disconnect":
             raise InvalidRequest("The client left before its body was whole")
-        body: bytes = message.get("body", b"")
-        return body
+        return bytes(message.get("body", b""))
 
 
 async def _answer(send: Send, status: int, body: Any, headers: Mapping[str, str]) -> None:

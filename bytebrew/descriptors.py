@@ -11,13 +11,14 @@ KEPT = 64
 
 
 class Share(NamedTuple):
-    """How many descriptors clients' connections may take, and connections to vendors, of all that there are.
+    """How many descriptors clients' connections may take, connections to vendors, and idle ones, of all that there are.
 
-    The rest is nobody's: idle connections to vendors, servers of tools, and files that come and go.
+    The rest is nobody's: servers of tools, and files that come and go.
     """
 
     clients: int
     upstreams: int
+    idle: int
     all: int
 
 
@@ -35,4 +36,4 @@ def share() -> Share:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     total = MOST if soft == resource.RLIM_INFINITY else min(soft, MOST)
     spare = total - min(KEPT, total // 2)
-    return Share(spare // 2, spare // 4, total)
+    return Share(spare // 2, spare // 4, spare // 16, total)

@@ -79,10 +79,10 @@ class Engine:
         self.secrets = Secrets.load(data / "keys" / "secrets.key")
         self.db = Database(data / "bytebrew.db", self.settings.core.db_synchronous)
         self.journal = Journal(self.db)
-        upstreams = descriptors.share().upstreams
-        self.http = http or Http(self.settings.core, upstreams=upstreams)
+        share = descriptors.share()
+        self.http = http or Http(self.settings.core, upstreams=share.upstreams, idle=share.idle)
         self.runner = Runner(self)
-        self.admission = Admission(self.settings.core.max_turns, upstreams, self.runner.turns)
+        self.admission = Admission(self.settings.core.max_turns, share.upstreams, self.runner.turns)
         self.confirmations = Confirmations(self)
         self.tasks = Tasks(self)
         self.read_result = ReadResult(self.db, self.settings.core.tool_output_bytes)

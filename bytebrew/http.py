@@ -22,7 +22,7 @@ from msgspec.json import encode
 
 from bytebrew.deadline import Deadline, until, within
 from bytebrew.errors import ProviderError
-from bytebrew.pools import Pool
+from bytebrew.pools import Idle, Pool
 from bytebrew.settings import Core
 from bytebrew.sse import Parser, ServerSentEvent
 
@@ -77,11 +77,16 @@ class Http:
     """Clients by origin, each with a pool of its own, and the requests that providers make."""
 
     def __init__(
-        self, settings: Core, transport: httpx.AsyncBaseTransport | None = None, *, upstreams: int = 4096
+        self,
+        settings: Core,
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        upstreams: int = 4096,
+        idle: int = 1024,
     ) -> None:
         self._settings = settings
         self._transport = transport
-        self._slots = asyncio.Semaphore(upstreams)
+        self._slots, self._idle = asyncio.Semaphore(upstreams), Idle(idle)
         self._clients: dict[str, tuple[httpx.AsyncClient, Pool]] = {}  # the one used last comes last
 
     @cached_property
@@ -104,7 +109,7 @@ class Http:
                 pool=None,
             )
             trust = self._trust if name.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            pool = Pool(trust, _public_socket if public_only else None, self._slots, self._close_idle)
+            pool = Pool(trust, _public_socket if public_only else None, self._slots, self._idle, self._close_idle)
             client = httpx.AsyncClient(
                 transport=self._transport or pool,
                 timeout=timeout,

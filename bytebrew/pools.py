@@ -3,10 +3,13 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import httpx
 from aiohttp import ClientRequest, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from httpx_aiohttp import AiohttpTransport
@@ -14,30 +17,64 @@ from httpx_aiohttp import AiohttpTransport
 from bytebrew.deadline import within
 
 
+class Idle:
+    """Counts the connections of all pools, and closes what goes out of use where `most` others idle already."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: WeakSet[ResponseHandler] = WeakSet()
+        self._used = 0
+
+    def take(self, connection: Connection) -> None:
+        """Counts one as used until it is released."""
+        if (protocol := connection.protocol) is not None:
+            self._open.add(protocol)
+            self._used += 1
+            connection.add_callback(partial(self._leave, protocol))
+
+    def _leave(self, protocol: ResponseHandler) -> None:
+        self._used -= 1
+        if len(self._open) - self._used > self._most:
+            self._open = WeakSet(one for one in self._open if one.is_connected())
+            if len(self._open) - self._used > self._most:
+                protocol.force_close()
+
+
 class _Connector(TCPConnector):
     """Connections whose limit of time reads first what arrived while the process stood still."""
 
+    def __init__(self, idle: Idle, **options: Any) -> None:
+        super().__init__(**options)
+        self._idle = idle
+
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109 - aiohttp names it
         with within(timeout.sock_connect):
-            return await super().connect(req, traces, ClientTimeout())
+            connection = await super().connect(req, traces, ClientTimeout())
+        self._idle.take(connection)
+        return connection
 
 
 class Pool(AiohttpTransport):
     """A transport that opens its connections when it is used, also after they were closed.
 
     `open` counts requests whose answers have not been closed. `sockets` makes the sockets. A request waits for one
-    of the `slots` that all pools share, and `before` runs ahead of it.
+    of the `slots` that all pools share, as they do `idle`, and `before` runs ahead of it.
     """
 
     def __init__(
-        self, trust: ssl.SSLContext, sockets: Any, slots: asyncio.Semaphore, before: Callable[[], Awaitable[None]]
+        self,
+        trust: ssl.SSLContext,
+        sockets: Any,
+        slots: asyncio.Semaphore,
+        idle: Idle,
+        before: Callable[[], Awaitable[None]],
     ) -> None:
         self.open = 0
         self._retired = False
         self._slots, self._before = slots, before
 
         def session() -> ClientSession:
-            connector = _Connector(limit=4096, keepalive_timeout=30, ssl=trust, socket_factory=sockets)
+            connector = _Connector(idle, limit=4096, keepalive_timeout=30, ssl=trust, socket_factory=sockets)
             return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
 
         self._session = session

@@ -5,7 +5,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 import anyio
@@ -104,6 +104,19 @@ async def test_more_chats_than_descriptors_are_served_or_refused_in_words(narrow
     assert narrow.errors.count("warning") + narrow.errors.count("error") <= 3, narrow.errors
 
 
+async def test_connections_to_many_vendors_leave_room_for_the_engines_files(narrow: Process) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(6):
+            vendor = await stack.enter_async_context(upstream([STREAM, 0.3, delta(1), delta(2), delta(3), END]))
+            async with configured(narrow, vendor) as api:
+                assert await asyncio.gather(*(chat(narrow) for _ in range(30))) == ["done"] * 30
+                for path in ("/schemas/s", "/agents/a", "/models/m"):
+                    assert (await api.delete(path)).status_code == 204
+        assert (await health(narrow, "?deep=true"))["database"] == "ok"
+    assert narrow.stop() == 0
+    assert narrow.errors.count("error") == 0, narrow.errors
+
+
 async def test_connections_that_idle_leave_room_for_health_and_for_what_the_engine_opens(narrow: Process) -> None:
     address = httpx.URL(narrow.url)
     async with upstream([STREAM, delta(1), delta(2), delta(3), END]) as vendor, configured(narrow, vendor):
@@ -122,7 +135,7 @@ async def test_connections_that_idle_leave_room_for_health_and_for_what_the_engi
 
 
 async def test_idle_connections_are_looked_for_once_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(descriptors, "share", lambda: descriptors.Share(4, 2, 64))
+    monkeypatch.setattr(descriptors, "share", lambda: descriptors.Share(4, 2, 1, 64))
     async with served_engine() as (engine, client):
         for _ in range(5):
             many = [await asyncio.open_connection("127.0.0.1", client.base_url.port) for _ in range(6)]
@@ -134,6 +147,21 @@ async def test_idle_connections_are_looked_for_once_at_a_time(monkeypatch: pytes
                 await asyncio.sleep(0.001)
         scheduled: list[asyncio.TimerHandle] = vars(asyncio.get_running_loop())["_scheduled"]
         assert len([one for one in scheduled if "reap" in repr(one)]) == 1
+
+
+async def test_a_connection_that_was_one_too_many_is_served_once_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptors, "share", lambda: descriptors.Share(4, 2, 1, 64))
+    async with served_engine() as (_, client):
+        many = [await asyncio.open_connection("127.0.0.1", client.base_url.port) for _ in range(5)]
+        async with httpx.AsyncClient(
+            http1=False, http2=True, base_url=client.base_url, headers=client.headers
+        ) as patient:
+            assert (await patient.get("/api/v1/agents")).status_code == 503
+            for _, writer in many:
+                writer.close()
+            with anyio.fail_after(5):
+                while (await patient.get("/api/v1/agents")).status_code == 503:  # it comes again before it idles
+                    await anyio.sleep(0.2)
 
 
 async def test_the_limit_is_raised_as_far_as_it_may_be(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import gc
 import gzip
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from bytebrew.errors import ProviderError
 from bytebrew.http import MAX_ERROR_BYTES, MOST_IDLE, Exchange, Http, UpstreamError, is_public
+from bytebrew.settings import Core
 from tests.upstream import (
     STREAM,
     Act,
@@ -417,6 +418,17 @@ async def test_no_client_is_closed_while_it_is_in_use() -> None:
         for _ in range(2):  # who holds a client that was closed uses it on
             assert (await held.get(urls[200])).status_code == 200
         await until_(lambda: len(double.open) <= MOST_IDLE + 1)
+
+
+async def test_of_the_connections_of_all_origins_few_idle() -> None:
+    async with origins(*streamed(data("1"), 0.05)) as (double, urls), aclosing(Http(Core(), idle=5)) as http:
+        for n, url in enumerate(urls[:3], 1):
+            await asyncio.gather(*(read(http, url) for _ in range(10)))
+            assert double.connections == 10 * n
+            await until_(lambda: len(double.open) == 5)
+        for _ in range(5):  # and are used again
+            assert await read(http, urls[0]) == ["1"]
+        assert double.connections == 30
 
 
 async def until_(condition: Callable[[], bool]) -> None:

@@ -80,6 +80,20 @@ async def test_a_turn_that_runs_is_joined_from_its_first_event(provider: Scripte
         assert (await first).text.count("event: message_delta") == 2
 
 
+async def test_a_turn_that_has_ended_is_answered_though_nothing_more_can_be_kept(provider: ScriptedProvider) -> None:
+    go_on = asyncio.Event()
+    provider.answers = [[go_on, MessageDelta(content="well")]]
+    full = "create trigger full before insert on idempotency begin select raise(abort, 'full'); end"
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine)
+        answer = asyncio.create_task(post(client, "k", message="hello", stream=False))
+        while not await count(engine, "turns"):
+            await asyncio.sleep(0.01)
+        await engine.db.write(lambda conn: conn.execute(full) and None)
+        go_on.set()
+        assert (await answer).json()["message"] == "well"
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_turn_that_has_ended_is_replayed_byte_for_byte(
     stream: bool, served: tuple[Engine, httpx.AsyncClient], provider: ScriptedProvider

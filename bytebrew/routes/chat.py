@@ -120,6 +120,7 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
     if request.place is not None:
         request.place.free()  # the turn counts from here on
     await engine.runner.submit(turn, body.on_busy)
+    request.recorded = True  # the turn has its key, and answers for it
     return await _answer(request, turn, arrived)
 
 
