@@ -51,12 +51,17 @@ async def end_later(engine: "Engine", turn: "Turn", error: EngineError) -> None:
 async def closed(
     engine: "Engine", session_id: str, turn_id: str, error: EngineError, unsaved: turns.Unsaved | None = None
 ) -> tuple[Log, int] | None:
-    """`give_up` as soon as the file takes it; None where its session is gone, or it is left to the next start."""
+    """`give_up` as soon as the file takes it; None where the turn is not open, or it is left to the next start."""
     while not engine.runner.draining:
         try:
-            return await give_up(engine.journal, session_id, turn_id, error, unsaved)
-        except NotFound:
+            status = await engine.db.read(turns.status, turn_id)
+            if status in ("queued", "running"):
+                return await give_up(engine.journal, session_id, turn_id, error, unsaved)
+            if status is None and unsaved is not None:
+                await engine.db.write(turns.spend, unsaved, turn_id)
             return None
+        except NotFound:  # its session has just been deleted: what was paid counts all the same
+            continue
         except StorageError:
             await anyio.sleep(PAUSE)
     return None

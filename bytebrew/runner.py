@@ -16,7 +16,7 @@ from msgspec.structs import astuple, replace
 
 from bytebrew import failed_turns
 from bytebrew.config import Agent
-from bytebrew.errors import Conflict, Draining, EngineError, StorageError, TurnTimeout, Unprocessable
+from bytebrew.errors import Conflict, Draining, EngineError, NotFound, StorageError, TurnTimeout, Unprocessable
 from bytebrew.events import ConfirmationAsked, Done, ErrorEvent, Event
 from bytebrew.journal import Log
 from bytebrew.messages import Message, Usage
@@ -332,6 +332,8 @@ class Runner:
         except EngineError as error:  # the engine stops, or the session was deleted
             turn.failure = error
             turn.log.fail(error)
+            if isinstance(error, NotFound):
+                await failed_turns.closed(self._engine, turn.session_id, turn.id, error, turn.unsaved)
         except Exception as error:
             log.exception("turn %s is left to the next start", turn.id)
             turn.log.fail(error)
@@ -348,7 +350,12 @@ class Runner:
             earlier, turn.log = turn.log, await engine.journal.log(turn.session_id)  # that may have failed meanwhile
             earlier.notify()
             self._begin(turn)
-            await engine.db.write(turns.start, turn.new, turn.first or 0)
+            try:
+                await engine.db.write(turns.start, turn.new, turn.first or 0)
+            except NotFound:
+                earlier, turn.log = turn.log, earlier  # for the new one is that of another session of this id
+                earlier.notify()
+                raise
         turn.log.notify()
         await engine.notify("turn_started", turn=turn)
         end = await self._outcome(turn)

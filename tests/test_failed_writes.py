@@ -212,6 +212,40 @@ async def test_a_session_whose_turn_the_file_does_not_take_is_not_deleted_and_th
         assert (await client.delete(url)).status_code == 204
 
 
+async def test_turns_that_went_with_their_session_write_nothing_into_the_next_of_its_id_and_are_paid() -> None:
+    go = asyncio.Event()
+    provider = ScriptedProvider([MessageDelta(content="a"), Usage(10, 5), go])
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine)
+        session_id = new_uuid()
+        chats = []
+        for n in range(2):
+            body = {"message": f"message {n}", "session_id": session_id, "stream": False}
+            chats.append(asyncio.create_task(client.post(CHAT, json=body)))
+            async with asyncio.timeout(5):
+                while len([turn for turn in engine.runner.turns.values() if turn.admitted.done()]) <= n:
+                    await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            while not any(turn.unsaved.spent for turn in engine.runner.turns.values()):
+                await asyncio.sleep(0.01)
+
+        def renew(conn: sqlite3.Connection) -> None:
+            conn.execute("create temp table kept as select * from sessions")
+            conn.execute("delete from sessions")
+            conn.execute("insert into sessions select * from kept")
+
+        await engine.db.write(renew)
+        go.set()
+        async with asyncio.timeout(10):
+            assert [answer.status_code for answer in await asyncio.gather(*chats)] == [503, 404]
+            while engine.runner.turns:
+                await asyncio.sleep(0.05)
+        assert await stored(engine, session_id) == []
+        assert (await client.get(f"/api/v1/sessions/{session_id}/messages")).json() == []
+        total = (await client.get("/api/v1/usage")).json()["total"]
+        assert (len(provider.requests), total["calls"]) == (1, 1)
+
+
 async def test_a_read_for_which_memory_is_short_is_a_refusal_in_words(served: tuple[Engine, httpx.AsyncClient]) -> None:
     engine, _ = served
 

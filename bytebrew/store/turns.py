@@ -151,8 +151,17 @@ def _check_limits(conn: sqlite3.Connection, new: NewTurn, parent: Parent, limits
             raise Unprocessable(f"{most} {what} are the limit", code="spawn_limit")
 
 
+def status(conn: sqlite3.Connection, turn_id: str) -> str | None:
+    """How far a turn is; None where its session is deleted."""
+    sql = "select status from turns where id = ? and session_id not in (select session_id from removals)"
+    row = conn.execute(sql, (turn_id,)).fetchone()
+    return row["status"] if row else None
+
+
 def start(conn: sqlite3.Connection, new: NewTurn, first_event: int) -> None:
-    """Marks a queued turn as running and takes its message into the session."""
+    """Marks a queued turn as running and takes its message into the session; NotFound where it went with that."""
+    if status(conn, new.id) is None:
+        raise NotFound("The session was deleted")
     conn.execute(
         "update turns set status = 'running', first_event = ?, started_at = ? where id = ?",
         (first_event, now(), new.id),
