@@ -91,8 +91,8 @@ TABLE = (
     ),
     Planted(
         "store/leftovers.py",
-        "astuple(_spent(conn, turn_id, whole=True))",
-        "astuple(_spent(conn, turn_id, whole=False))",
+        "astuple(spent(conn, turn_id))",
+        "astuple(spent(conn, turn_id, whole=False))",
         "a spawned agent that was still at work is missing from its parent's usage",
         "turn",
         FULL,
