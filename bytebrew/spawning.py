@@ -5,7 +5,7 @@ from uuid import UUID, uuid5
 
 import anyio
 
-from bytebrew.errors import Draining, ToolError, Unprocessable
+from bytebrew.errors import Draining, StorageError, ToolError, Unprocessable
 from bytebrew.notation import new_id, new_uuid
 from bytebrew.runner import Turn
 from bytebrew.store import schemas, turns
@@ -87,13 +87,26 @@ async def _begun(engine: "Engine", parent: Turn, call: Call, agent: str, message
 async def _ended(child: Turn, parent: Turn) -> None:
     """Waits for the child's end, which comes at the latest with its parent's; Draining where it is left unfinished."""
     try:
-        await child.end()
+        await _recorded(child, parent)
     except anyio.get_cancelled_exc_class():
         child.cancel(parent.cancelled_for or "cancelled")
         with anyio.CancelScope(shield=True):
-            await child.end()
+            await _recorded(child, parent)
         raise
     finally:
         parent.add(child.usage)
     if isinstance(child.failure, Draining):
         raise child.failure
+
+
+async def _recorded(child: Turn, parent: Turn) -> None:
+    """Waits for the child's end; whoever is not patient with the parent waits no longer than the file takes that."""
+    try:
+        await child.end(patient=False)
+    except StorageError as error:
+        parent.unrecordable = error
+        parent.log.notify()
+        try:
+            await child.end()
+        finally:
+            parent.unrecordable = None

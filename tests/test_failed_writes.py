@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ from bytebrew import MessageDelta, ToolCall, Usage, tool
 from bytebrew.engine import Engine
 from bytebrew.errors import StorageError
 from bytebrew.events import MessageDelta as Delta
+from bytebrew.http import Http
 from bytebrew.journal import read_events
+from bytebrew.messages import ModelRequest, Stop
 from bytebrew.notation import new_uuid
+from bytebrew.providers import ProviderEvent
 from bytebrew.sse import Parser
 from bytebrew.testing import ADMIN, ScriptedProvider, plugin, providing, scripted_schema, served_engine
 from tests.commands import install
@@ -244,6 +247,51 @@ async def test_turns_that_went_with_their_session_write_nothing_into_the_next_of
         assert (await client.get(f"/api/v1/sessions/{session_id}/messages")).json() == []
         total = (await client.get("/api/v1/usage")).json()["total"]
         assert (len(provider.requests), total["calls"]) == (1, 1)
+
+
+class Spawning(ScriptedProvider):
+    """The agent `test` spawns `helper`, which goes on once it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+
+    async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
+        self.requests.append(request)
+        if request.system == "helper":
+            yield MessageDelta(content="did")
+            await self.go.wait()
+        elif request.messages[-1].role == "user":
+            yield ToolCall("spawn_helper", {"message": "do"})
+        else:
+            yield MessageDelta(content="well")
+        yield Stop()
+
+
+async def test_nobody_waits_for_a_turn_while_the_file_does_not_take_what_it_has_spawned() -> None:
+    provider = Spawning()
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine, can_spawn=["helper"])
+        await scripted_schema(engine, "helper", system="helper")
+        pair = {"source": "test", "target": "helper"}
+        assert (await client.post("/api/v1/schemas/test/agent-relations", json=pair)).status_code == 201
+        session_id, disk, key = new_uuid(), Disk(engine), {"Idempotency-Key": "k"}
+        body = {"message": "hi", "session_id": session_id, "stream": False}
+        message = asyncio.create_task(client.post(CHAT, json=body, headers=key))
+        async with asyncio.timeout(5):
+            while len(provider.requests) < 2:
+                await asyncio.sleep(0.01)
+        disk.full = True
+        provider.go.set()
+        async with asyncio.timeout(5):
+            assert (await message).status_code == 503
+            assert (await client.post(CHAT, json=body | {"message": "more"})).status_code == 503
+        disk.full = False
+        async with asyncio.timeout(5):
+            while engine.runner.turns:
+                await asyncio.sleep(0.05)
+        answer = await client.post(CHAT, json=body, headers=key)
+        assert (answer.status_code, answer.json()["message"]) == (200, "well")
 
 
 async def test_a_read_for_which_memory_is_short_is_a_refusal_in_words(served: tuple[Engine, httpx.AsyncClient]) -> None:
