@@ -178,7 +178,8 @@ def create_token(name: str, scopes: tuple[str, ...], bound: tuple[str, ...], exp
     except msgspec.ValidationError as error:
         raise click.UsageError(str(error)) from error
     with _opened(_engine(may_make=True)) as conn:
-        click.echo(tokens.create(conn, new).token)
+        created = tokens.create(conn, new)
+    click.echo(created.token)
 
 
 @token.command("list")

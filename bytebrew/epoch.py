@@ -44,11 +44,15 @@ def keeper(path: Path) -> sqlite3.Connection:
 def log_kept(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection to read and write that leaves a log where there was one, with nothing in it that the file lacks.
 
+    What the disk refuses to take over into the file stays committed in the log.
     So the next boot sees what an engine that was killed has left, whatever command has run since.
     """
     with closing(keeper(path)), closing(connect(path)) as conn:
         yield conn
-        conn.execute("pragma wal_checkpoint(passive)").fetchall()
+        try:
+            conn.execute("pragma wal_checkpoint(passive)").fetchall()
+        except sqlite3.Error as error:
+            log.warning("%s keeps what was committed last for now: %s", log_of(path), error)
 
 
 def begin(conn: sqlite3.Connection, path: Path, *, log_there: bool) -> int:

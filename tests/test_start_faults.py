@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from bytebrew.testing import ADMIN
-from tests.commands import BYTEBREW, environment
+from tests.commands import BYTEBREW, environment, run
 from tests.faults import layer
 from tests.processes import serving
 
@@ -51,3 +51,17 @@ async def test_a_start_that_fails_ends_in_words_and_loses_nothing(tmp_path: Path
             page = json.loads((await client.get(url)).content)
     assert page["epoch"] == 1
     assert page["events"][-1]["event"] == "done"
+
+
+def test_a_command_shows_a_token_if_and_only_if_it_is_stored(tmp_path: Path) -> None:
+    data, control = tmp_path / "data", layer.Control(tmp_path / "control")
+    settings = {"BYTEBREW_DATA_DIR": str(data)}
+    with serving(data) as engine:
+        engine.kill()
+    for n in (1, *range(11, 21)):
+        control.arm(WRITE, n, lasting=True)
+        faulty = settings | layer.environment(control.path, data)
+        done = run("token", "create", f"token{n}", "--scope", "chat", settings=faulty)
+        control.disarm()
+        stored = f"token{n} " in run("token", "list", settings=settings).stdout
+        assert (done.stdout.startswith("bb_"), done.returncode == 0) == (stored, stored), (n, done.stderr)
