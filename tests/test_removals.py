@@ -16,7 +16,7 @@ from bytebrew.engine import Engine
 from bytebrew.errors import NotFound
 from bytebrew.journal import OpenStretch
 from bytebrew.notation import new_uuid
-from bytebrew.store import leftovers, removals
+from bytebrew.store import leftovers, removals, sessions
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
 from tests.processes import serving
 from tests.test_retention import execute, raw_events, watch
@@ -130,6 +130,25 @@ async def test_a_follower_that_is_behind_a_removal_is_shown_no_gap(served: tuple
             told += await anext(frames)
     numbers = [int(line[4:]) for line in told.splitlines() if line.startswith(b"id: ")]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_a_follower_that_begins_while_its_session_is_deleted_ends(
+    served: tuple[Engine, httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, client = served
+    session_id, read = new_uuid(), engine.db.read
+    await chat(client, "test", "hi", session_id=session_id)
+    engine.journal._logs.pop(session_id, None)
+
+    async def then_delete(work: Any, *args: Any) -> Any:
+        result = await read(work, *args)
+        if work is sessions.owner and args == (session_id,):
+            assert (await client.delete(f"/api/v1/sessions/{session_id}")).status_code == 204
+        return result
+
+    monkeypatch.setattr(engine.db, "read", then_delete)
+    async with asyncio.timeout(5):
+        assert "not_found" in (await client.get(f"/api/v1/sessions/{session_id}/events")).text
 
 
 async def test_a_session_of_the_usual_size_leaves_nothing_behind_and_its_id_is_free(

@@ -25,7 +25,7 @@ from bytebrew.api import (
 from bytebrew.auth import Actor
 from bytebrew.cursor import Cursor, EventId, Number, event_cursor
 from bytebrew.errors import Detail, InvalidRequest
-from bytebrew.journal import OpenStretch, last_number, read_events
+from bytebrew.journal import Log, OpenStretch, last_number, read_events
 from bytebrew.messages import Usage
 from bytebrew.store import messages, removals, sessions
 from bytebrew.store.sessions import Session
@@ -204,18 +204,19 @@ def _events(conn: sqlite3.Connection, session_id: str, epoch: int, cursor: Curso
 async def follow_events(request: Request[None]) -> Stream | Reply:
     """A session's events after `Last-Event-ID` or `after`, then those to come; `follow=false` gives a JSON page."""
     session_id = request.path["id"]
+    log = await request.engine.journal.log(session_id)  # before the look, so that a deletion behind that ends it
     owner = await request.engine.db.read(sessions.owner, session_id)
     sessions.check_owner(request.actor, owner, session_id)
-    return await follow(request, session_id)
+    return await follow(request, session_id, log)
 
 
-async def follow(request: Request[None], session_id: str) -> Stream | Reply:
+async def follow(request: Request[None], session_id: str, log: Log | None = None) -> Stream | Reply:
     """The events of a session that the caller may see, in the form that the request asks for."""
     engine, cursor = request.engine, event_cursor(request.headers, request.query)
     if request.query.get("follow", "true").lower() in ("false", "0", "no"):
         limit = positive(request.query.get("limit"), 500, 500)
         return Reply(body=await engine.db.scan(_events, session_id, engine.journal.epoch, cursor, limit))
-    log = await engine.journal.log(session_id)
+    log = log or await engine.journal.log(session_id)
     cursor.check(engine.journal.epoch, log.committed)
     frames = engine.journal.follow(log, OpenStretch(cursor.number + 1))
     return Stream(frames=frames, headers={"x-session-id": session_id})
