@@ -16,7 +16,7 @@ from bytebrew.engine import Engine
 from bytebrew.errors import NotFound
 from bytebrew.journal import OpenStretch
 from bytebrew.notation import new_uuid
-from bytebrew.store import leftovers, removals, sessions
+from bytebrew.store import endings, leftovers, removals, sessions
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
 from tests.processes import serving
 from tests.test_retention import execute, raw_events, watch
@@ -149,6 +149,24 @@ async def test_a_follower_that_begins_while_its_session_is_deleted_ends(
     monkeypatch.setattr(engine.db, "read", then_delete)
     async with asyncio.timeout(5):
         assert "not_found" in (await client.get(f"/api/v1/sessions/{session_id}/events")).text
+
+
+async def test_a_repeat_that_begins_while_its_session_is_deleted_ends(
+    served: tuple[Engine, httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, client = served
+    body, key, read = {"message": "hi", "session_id": new_uuid()}, {"Idempotency-Key": "k"}, engine.db.read
+    assert "event: done" in (await client.post(CHAT, json=body, headers=key)).text
+
+    async def then_delete(work: Any, *args: Any) -> Any:
+        result = await read(work, *args)
+        if work is endings.ended:
+            assert (await client.delete(f"/api/v1/sessions/{body['session_id']}")).status_code == 204
+        return result
+
+    monkeypatch.setattr(engine.db, "read", then_delete)
+    async with asyncio.timeout(5):
+        assert (await client.post(CHAT, json=body, headers=key)).status_code == 410
 
 
 async def test_a_session_of_the_usual_size_leaves_nothing_behind_and_its_id_is_free(

@@ -22,6 +22,7 @@ from bytebrew.store.endings import Ended
 
 PRIVATE = byok.HEADERS | {"authorization", "cookie"}
 """Headers that no tool is shown: they are meant for the engine alone."""
+_GONE = "The turn that this Idempotency-Key began was deleted with its session"
 
 
 class NewAttachment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -156,11 +157,13 @@ async def _again(request: Request[ChatRequest], turn_id: str, arrived: float) ->
         return await _answer(request, turn, arrived)
     told = await engine.db.read(endings.ended, turn_id)
     if told is None:
-        raise Gone("The turn that this Idempotency-Key began was deleted with its session")
+        raise Gone(_GONE)
     if told.last is None:
         raise TurnInterrupted("The turn has stopped at a record and goes on when the engine is back; try again then")
     if request.body.stream:
         log = await engine.journal.log(told.session_id)
+        if log.committed < told.last:  # it has been deleted since
+            raise Gone(_GONE)
         stretch = OpenStretch(told.first, told.last)
         return Stream(frames=engine.journal.follow(log, stretch), headers=_headers(told.session_id, told.id))
     return await _whole(request, told)
