@@ -17,19 +17,27 @@ def each_apart(
 ) -> tuple[list[Any], Mapping[Any, Exception]]:
     """The works' outcomes, and the errors of the sessions whose rows were refused.
 
-    A row that cannot be inserted undoes all rows of its session and fails that session's works; a work's exception
-    undoes that work alone. A fault of the file or of memory is raised.
+    The rows of a session and the works that they own are done together or not at all; any other work fails alone. A
+    fault of the file or of memory is raised.
     """
     refused: dict[Any, Exception] = {}
-    if source and isinstance(_apart(conn, partial(source.insert, rows=rows)), Exception):
-        for session_id, group in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0)):
-            if isinstance(failed := _apart(conn, partial(source.insert, rows=list(group))), Exception):
-                refused[session_id] = failed
-    outcomes = [
-        refused[one.owner.session_id] if one.owner and one.owner.session_id in refused else _apart(conn, one.work)
-        for one in works
-    ]
-    return outcomes, refused
+    outcomes: dict[int, Any] = {}
+    for session_id, group in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0)):
+        own = [n for n, one in enumerate(works) if one.owner and one.owner.session_id == session_id]
+        done = _apart(conn, partial(_together, [works[n] for n in own], source, list(group)))
+        if isinstance(done, Exception):
+            refused[session_id] = done
+        outcomes |= dict(zip(own, [done] * len(own) if isinstance(done, Exception) else done, strict=True))
+    for n, one in enumerate(works):
+        if n not in outcomes:
+            outcomes[n] = _apart(conn, one.work)
+    return [outcomes[n] for n in range(len(works))], refused
+
+
+def _together(works: Sequence[Pending], source: RowSource | None, rows: Rows, conn: sqlite3.Connection) -> list[Any]:
+    if source:
+        source.insert(conn, rows)
+    return [one.work(conn) for one in works]
 
 
 def _apart(conn: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> Any:

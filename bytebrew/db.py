@@ -176,7 +176,7 @@ class Database:
         return result
 
     async def write_for(self, owner: Owner, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `write`, unless rows of the owner are lost, before or in the same transaction: it fails as they did."""
+        """As `write`, together with the owner's rows or not at all; fails as they did where some were lost before."""
         result: T = await self._put(Pending(lambda conn: work(conn, *args, **kwargs), _future(), owner))
         return result
 
@@ -349,9 +349,9 @@ def _transact(
 ) -> tuple[list[Any], Mapping[Any, Exception]]:
     """Commits the rows and the works; the works' outcomes, and the errors of the sessions whose rows were refused.
 
-    Where something fails, all is done again, each apart: a row that cannot be inserted undoes all rows of its session
-    and fails that session's works; a work's exception undoes that work alone. A fault of the file or of memory is
-    raised, and nothing is done.
+    Where something fails, all is done again, each apart: what fails of a session's rows and of the works that they own
+    undoes all of these, any other work's exception that work alone. A fault of the file or of memory is raised, and
+    nothing is done.
     """
     _begin(conn)
     refused: Mapping[Any, Exception] = {}

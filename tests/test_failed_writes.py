@@ -115,6 +115,25 @@ async def test_what_was_queued_behind_a_lost_event_is_not_done(served: tuple[Eng
     assert len(await stored(engine, session_id)) == last
 
 
+async def test_an_event_is_not_stored_without_the_record_that_belongs_to_it(
+    served: tuple[Engine, httpx.AsyncClient],
+) -> None:
+    engine, client = served
+    session_id = (await client.post(CHAT, json={"message": "hi"})).headers["x-session-id"]
+    log = await engine.journal.log(session_id)
+    last = log.last
+
+    def broken(conn: sqlite3.Connection) -> None:
+        raise KeyError("no")
+
+    engine.journal.append(log, Delta(content="told of what was never recorded"))
+    with pytest.raises(KeyError):
+        await engine.journal.write(log, broken)
+    assert len(await stored(engine, session_id)) == last
+    assert (await client.get(HEALTH)).json()["status"] == "ok"
+    assert "event: done" in (await client.post(CHAT, json={"message": "more", "session_id": session_id})).text
+
+
 async def test_an_event_is_stored_only_right_behind_the_one_before(served: tuple[Engine, httpx.AsyncClient]) -> None:
     engine, client = served
     session_id = (await client.post(CHAT, json={"message": "hi"})).headers["x-session-id"]
