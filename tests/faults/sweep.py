@@ -4,7 +4,7 @@ import asyncio
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,6 +148,18 @@ class Engine:
         problems, self.problems = self.problems, []
         return problems + found
 
+    def repeated(self, sessions: Sequence[str]) -> list[str]:
+        """What tools that may not run twice have done more often than they were called in these sessions."""
+        sql = "select count(*) from tool_calls c join turns t on t.id = c.turn_id where c.tool = ? and t.session_id = ?"
+        found = []
+        with closing(connect(self.data / "bytebrew.db", read_only=True)) as conn:
+            for line, times in self.ledger.counts().items():
+                name = line.partition(" ")[0]
+                calls = sum(conn.execute(sql, (name, one)).fetchone()[0] for one in sessions)
+                if name in ("pay", "sign") and times > calls:
+                    found.append(f"{line} happened {times} times and was called {calls} times")
+        return found
+
     async def health(self) -> str:
         """What it says of itself once it has tried."""
         try:
@@ -223,7 +235,7 @@ class Sweep:
             engine.control.disarm()
         hits = engine.control.hits
         self._n_of.update(dict.fromkeys(client.sessions, n))
-        for problem in client.problems + engine.problems:
+        for problem in client.problems + engine.problems + engine.repeated(client.sessions):
             self._tell(n, problem)
         engine.problems.clear()
         await self._healthy(n)

@@ -123,6 +123,16 @@ TABLE = (
         stride=10,
     ),
     Planted(
+        "turn.py",
+        "        if tool is None or not tool.idempotent:\n",
+        "        if tool is None:\n",
+        "a tool that may not run twice runs again",
+        "turn",
+        KILL,
+        "pay 1 happened 2 times",
+        start=40,
+    ),
+    Planted(
         "store/idempotency.py",
         "    if failure == 503:\n",
         "    if failure == 599:\n",
