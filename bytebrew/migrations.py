@@ -1,7 +1,7 @@
 """Numbered SQL for the core's tables, forward only."""
 
 from bytebrew.listing import SESSIONS, TASKS, kept_counts
-from bytebrew.store import usage
+from bytebrew.store import blockers, usage
 
 _CONFIG = """
 create table models (
@@ -310,49 +310,6 @@ create table history (
 insert into history values (1, 1, 1);
 """
 
-_READY = """
-alter table tasks add column blockers integer not null default 0;
-create table task_blockers (
-  blocker text not null,
-  task text not null,
-  primary key (blocker, task)
-) strict, without rowid;
-create index task_blockers_task on task_blockers (task);
-insert into task_blockers select distinct b.value, t.id from tasks t, json_each(t.blocked_by) b
-  where t.blocked_by <> '[]';
-update tasks set blockers = (select count(*) from task_blockers b left join tasks d on d.id = b.blocker
-  where b.task = tasks.id and d.status is not 'completed') where blocked_by <> '[]';
-drop index tasks_blocked;
-drop index tasks_waiting;
-drop index tasks_later;
-create index tasks_later on tasks (not_before)
-  where status in ('pending', 'approved') and mode = 'background' and not_before is not null;
-create index tasks_ready on tasks (agent, julianday(created_at) - priority / 144.0)
-  where status in ('pending', 'approved') and mode = 'background' and blockers = 0 and not_before is null;
-create trigger tasks_created after insert on tasks when new.blocked_by <> '[]' begin
-  insert into task_blockers select distinct value, new.id from json_each(new.blocked_by);
-  update tasks set blockers = (select count(*) from task_blockers b left join tasks d on d.id = b.blocker
-    where b.task = new.id and d.status is not 'completed') where id = new.id;
-end;
-create trigger tasks_blocked_by after update of blocked_by on tasks begin
-  delete from task_blockers where task = new.id;
-  insert into task_blockers select distinct value, new.id from json_each(new.blocked_by);
-  update tasks set blockers = (select count(*) from task_blockers b left join tasks d on d.id = b.blocker
-    where b.task = new.id and d.status is not 'completed') where id = new.id;
-end;
-create trigger tasks_status after update of status on tasks
-  when (old.status = 'completed') <> (new.status = 'completed') begin
-  update tasks set blockers = blockers + iif(new.status = 'completed', -1, 1)
-    where id in (select task from task_blockers where blocker = new.id);
-end;
-create trigger tasks_deleted after delete on tasks begin
-  update tasks set blockers = blockers + (old.status = 'completed')
-    where id in (select task from task_blockers where blocker = old.id);
-  delete from task_blockers where task = old.id;
-end;
-"""
-
-
 _REMOVALS = """
 create table removals (
   n integer primary key,
@@ -391,4 +348,18 @@ create index tasks_kinds on tasks (agent, status, source, seq, owner);
 {usage.KEPT}
 """  # noqa: S608
 
-CORE = tuple(enumerate((_CONFIG, _SESSIONS, _TASKS, _INDEXES, _SUMS, _HISTORY, _READY, _REMOVALS, _LISTS), 1))
+_ASKED = """
+alter table confirmations add column seq integer not null default 0;
+update confirmations set seq = o.n from (
+  select id, row_number() over (order by created_at, id) as n from confirmations) o where o.id = confirmations.id;
+drop index confirmations_pending;
+drop index confirmations_session;
+drop index confirmations_status;
+create index confirmations_seq on confirmations (seq);
+create index confirmations_session on confirmations (session_id, seq);
+create index confirmations_status on confirmations (status, seq);
+"""
+
+CORE = tuple(
+    enumerate((_CONFIG, _SESSIONS, _TASKS, _INDEXES, _SUMS, _HISTORY, blockers.KEPT, _REMOVALS, _LISTS, _ASKED), 1)
+)

@@ -123,6 +123,7 @@ ROUTES = (
             "limit": Parameter("rows, 200 at most, and a megabyte", int | str),
         },
         answer=Inbox,
+        also={404: None},
     ),
     Route(
         method="POST",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from bytebrew.errors import NotFound
 from bytebrew.listing import bounded
 from bytebrew.notation import now, struct_of
 
@@ -55,11 +56,12 @@ def digest(tool: str, input: dict[str, Any]) -> str:
 
 
 def ask(conn: sqlite3.Connection, new: Confirmation) -> None:
-    """Stores a question."""
+    """Stores a question, behind all others, whatever the clock says."""
     values = msgspec.structs.asdict(new)
     values["input"] = msgspec.json.encode(new.input).decode()
     conn.execute(
-        f"insert into confirmations ({', '.join(values)}) values ({', '.join('?' * len(values))})",
+        f"""insert into confirmations ({", ".join(values)}, seq)
+        values ({", ".join("?" * len(values))}, (select coalesce(max(seq), 0) + 1 from confirmations))""",
         tuple(values.values()),
     )
 
@@ -81,14 +83,14 @@ def find(
     sql = f"{_SELECT} where id = ?1 and coalesce(?2, session_id) = session_id and {_WITHIN}"
     row = conn.execute(sql, (key, session_id, _listed(schemas))).fetchone()
     if row is None and session_id is not None:
-        sql = f"{_SELECT} where call_id = ?1 and session_id = ?2 and {_WITHIN} order by created_at desc limit 1"
+        sql = f"{_SELECT} where call_id = ?1 and session_id = ?2 and {_WITHIN} order by seq desc limit 1"
         row = conn.execute(sql, (key, session_id, _listed(schemas))).fetchone()
     return struct_of(row, Confirmation) if row else None
 
 
 def of_session(conn: sqlite3.Connection, session_id: str) -> list[Confirmation]:
     """The questions of a session that wait, oldest first."""
-    sql = f"{_SELECT} where session_id = ? and status = 'pending' order by created_at, id"
+    sql = f"{_SELECT} where session_id = ? and status = 'pending' order by seq"
     return [struct_of(row, Confirmation) for row in conn.execute(sql, (session_id,))]
 
 
@@ -137,13 +139,14 @@ def page(
 ) -> tuple[list[Confirmation], str | None]:
     """Questions of a status, oldest first, from the one after an id; with `schemas` those of their sessions.
 
-    They take a megabyte at most; the id says after which of them there are more.
+    They take a megabyte at most; the id says after which of them there are more. NotFound where `after` is none.
     """
+    place = conn.execute("select seq from confirmations where id = ?", (after,)).fetchone() if after else (0,)
+    if place is None:
+        raise NotFound(f"There is no question '{after[:255]}' any more; read the list from the start")
     rows = conn.execute(
-        f"""{_SELECT} where status = ?1 and (created_at, id) >
-        (coalesce((select created_at from confirmations where id = ?2), ''), ?2) and {_WITHIN}
-        order by created_at, id limit ?4""",
-        (status, after, _listed(schemas), limit + 1),
+        f"{_SELECT} where status = ?1 and seq > ?2 and {_WITHIN} order by seq limit ?4",
+        (status, place[0], _listed(schemas), limit + 1),
     )
     found = [struct_of(row, Confirmation) for row in bounded(islice(rows, limit))]
     return found, found[-1].id if rows.fetchone() else None

@@ -225,6 +225,16 @@ async def test_the_inbox_has_pages_oldest_first(served: Served) -> None:
     assert found == [talk.datas("confirmation")[0]["call_id"] for talk in talks]
 
 
+async def test_a_question_is_behind_those_before_it_whatever_the_clock_says(served: Served) -> None:
+    first = served.talk.datas("confirmation")[0]["call_id"]
+    await served.engine.db.write(lambda conn: conn.execute("update confirmations set created_at = '2099-01-01'"))
+    later = say(served.client, PAY)
+    await later.until("confirmation")
+    page = (await served.client.get("/api/v1/approvals", params={"after": first})).json()
+    assert [one["id"] for one in page["data"]] == [later.datas("confirmation")[0]["call_id"]]
+    refused_as(await served.client.get("/api/v1/approvals?after=conf_gone"), 404, "not_found")
+
+
 async def test_a_status_that_is_none_is_refused(served: Served) -> None:
     refused = await served.client.get("/api/v1/approvals?status=open")
     refused_as(refused, 400, "invalid_request")
