@@ -348,7 +348,7 @@ create index tasks_kinds on tasks (agent, status, source, seq, owner);
 {usage.KEPT}
 """  # noqa: S608
 
-_ASKED = """
+_QUESTIONS = """
 alter table confirmations add column seq integer not null default 0;
 update confirmations set seq = o.n from (
   select id, row_number() over (order by created_at, id) as n from confirmations) o where o.id = confirmations.id;
@@ -361,5 +361,5 @@ create index confirmations_status on confirmations (status, seq);
 """
 
 CORE = tuple(
-    enumerate((_CONFIG, _SESSIONS, _TASKS, _INDEXES, _SUMS, _HISTORY, blockers.KEPT, _REMOVALS, _LISTS, _ASKED), 1)
+    enumerate((_CONFIG, _SESSIONS, _TASKS, _INDEXES, _SUMS, _HISTORY, blockers.KEPT, _REMOVALS, _LISTS, _QUESTIONS), 1)
 )
