@@ -21,7 +21,7 @@ from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
 from tests.documents import BASES, found, pdf, put, settled
 from tests.plugins.test_knowledge import Meanings, blobs, embedding, knows
-from tests.processes import serving
+from tests.processes import Process, serving
 from tests.tables import check_refusal, token_with
 
 CONFIG = "/api/v1/config"
@@ -562,23 +562,35 @@ async def test_a_reload_clears_away_no_file_that_is_being_sent(home: Path) -> No
         assert (await settled(client, "handbook"))["s.txt"]["status"] == "ready"
 
 
+def known_files(data: Path) -> int:
+    with closing(sqlite3.connect(f"file:{data / 'bytebrew.db'}?mode=ro", uri=True)) as conn:
+        return int(conn.execute("select count(*) from knowledge_files").fetchone()[0])
+
+
+def kill_beyond(process: Process, data: Path, count: int) -> None:
+    """Kills an engine once it knows more files than that, whatever the machine's speed."""
+    until = time.monotonic() + 20
+    while known_files(data) <= count and time.monotonic() < until:
+        time.sleep(0.001)
+    process.kill()
+
+
 def test_kill_9_while_a_folder_is_read_loses_nothing(home: Path) -> None:
     (home / "bytebrew.yaml").write_text(HANDBOOK)
     settings = {**BARE, "BYTEBREW_CONFIG": str(home / "bytebrew.yaml")}
     headers = {"authorization": f"Bearer {ADMIN}"}
     total, between = 2, 0
-    for seconds in (0.05, 0.1, 0.2, 0.3):
+    for more in (0, 20, 60, 120):
         with serving(home / "data", settings) as process:
             for n in range(total, total + 300):
                 (home / "docs" / f"{n}.md").write_text(f"# Part {n}\n\nApples of basket b{n}x.")
             before, total = total, total + 300
-            timer = threading.Timer(seconds, process.kill)
-            timer.start()
+            killer = threading.Thread(target=kill_beyond, args=(process, home / "data", before + more))
+            killer.start()
             with suppress(httpx.TransportError):
                 httpx.post(f"{process.url}{CONFIG}/reload", headers=headers, timeout=30)
-            timer.join()
-        with closing(sqlite3.connect(home / "data" / "bytebrew.db")) as conn:
-            between += before < conn.execute("select count(*) from knowledge_files").fetchone()[0] < total
+            killer.join()
+        between += before < known_files(home / "data") < total
     assert between
     with serving(home / "data", settings) as process, httpx.Client(base_url=process.url, headers=headers) as client:
         assert client.post(f"{CONFIG}/reload").status_code == 200
