@@ -33,11 +33,14 @@ class Cursor(NamedTuple):
 
 def event_cursor(headers: Mapping[str, str], query: Mapping[str, str]) -> Cursor:
     """The cursor of a request, `Last-Event-ID` before `after`, each as the id of an event."""
-    for source, name in ((headers, "last-event-id"), (query, "after")):
-        if (text := source.get(name)) is not None:
-            if (found := _ID.fullmatch(text)) is None:
-                raise InvalidRequest(
-                    f"{name} is the id of an event, such as 17", details=[Detail(f"$.{name}", "no id of an event")]
-                )
-            return Cursor(int(found[1] or 1), int(found[2]))
-    return Cursor(1, 0)
+    seen, after = _read(headers, "last-event-id"), _read(query, "after")
+    return seen or after or Cursor(1, 0)
+
+
+def _read(source: Mapping[str, str], name: str) -> Cursor | None:
+    if (text := source.get(name)) is None:
+        return None
+    if (found := _ID.fullmatch(text)) is None:
+        details = [Detail(f"$.{name}", "no id of an event")]
+        raise InvalidRequest(f"{name} is the id of an event, such as 17", details=details)
+    return Cursor(int(found[1] or 1), int(found[2]))

@@ -84,6 +84,6 @@ async def _turn(engine: "Engine", left: leftovers.OpenTurn) -> Turn:
     if left.status == "running":
         turn.status, turn.first = "running", left.first_event
         turn.past = await engine.db.write(leftovers.resume, left.id)
-        turn.text, turn.heard, turn.usage = list(turn.past.said), turn.past.partial, turn.past.usage
+        turn.text, turn.heard = list(turn.past.said), turn.past.partial
         turn.continues = left.first_event != 1
     return turn

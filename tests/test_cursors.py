@@ -153,3 +153,12 @@ async def test_a_tasks_events_are_refused_alike() -> None:
         task = (await client.post("/api/v1/tasks", json={"agent": "demo", "title": "hello"})).json()
         status, body = await first_bytes(client, f"/api/v1/tasks/{task['id']}/events?after=9999")
     assert (status, b"history_changed" in body) == (410, True)
+
+
+async def test_what_is_no_id_is_refused_also_where_the_other_one_is() -> None:
+    async with served_engine() as (_, client):
+        turn = await client.post("/api/v1/schemas/demo/chat", json={"message": "hi"})
+        path = f"/api/v1/sessions/{turn.headers['x-session-id']}/events?follow=false"
+        for query, header in (("&after=x", "1"), ("&after=1", "x")):
+            answer = await client.get(path + query, headers={"Last-Event-ID": header})
+            assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")

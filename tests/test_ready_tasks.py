@@ -105,12 +105,14 @@ def test_the_end_of_a_blocker_looks_at_those_alone_that_wait_for_it(conn: sqlite
 def test_what_a_clock_far_ahead_has_put_off_is_mended_when_it_is_set_back(conn: sqlite3.Connection) -> None:
     ahead = soon(400 * 86400)
     rows(conn, 0, 1, created_at=ahead, priority=1)
-    rows(conn, 1, 1, not_before=ahead)
-    rows(conn, 2, 1, not_before=soon(5000))
+    rows(conn, 1, 1, not_before=ahead, attempts=10)
+    rows(conn, 2, 1, not_before=soon(5000), attempts=10)
     rows(conn, 3, 1)
+    rows(conn, 4, 1, not_before=soon(3600), attempts=1)
+    rows(conn, 5, 1, not_before=soon(25), attempts=2)
     mending.set_back(conn, datetime.now(UTC))
-    claims = [tasks.claim(conn, 0) for _ in range(4)]
-    assert [one and one.task.id for one in claims] == ["task_0", "task_1", "task_3", None]
+    claims = [tasks.claim(conn, 0) for _ in range(5)]
+    assert [one and one.task.id for one in claims] == ["task_0", "task_1", "task_3", "task_4", None]
     assert tasks.next_moment(conn) is not None
 
 

@@ -223,7 +223,7 @@ def _route(
         aliases={"agent_name": "agent"} if body in (NewTask, TaskPatch) else {},
         query=query,
         streams=run is follow_task,
-        also={410: None} if run is follow_task else {},
+        also={follow_task: {410: None}, list_tasks: {404: None}}.get(run, {}),
         idempotent=run is create_task,
     )
 

@@ -53,7 +53,6 @@ class Past(Struct, frozen=True):
     said: list[str]
     partial: str
     calls: dict[str, str]
-    usage: Usage
 
 
 def close(
@@ -128,18 +127,15 @@ def resume(conn: sqlite3.Connection, turn_id: str) -> Past:
         said,
         "".join(partial),
         {state["call_id"]: state["status"] for state in states},
-        spent(conn, turn_id, whole=False),
     )
 
 
-def spent(conn: sqlite3.Connection, turn_id: str, *, whole: bool = True) -> Usage:
-    """The tokens of a turn so far and of the turns below it; unless `whole`, without calls that are made again."""
+def spent(conn: sqlite3.Connection, turn_id: str) -> Usage:
+    """The tokens of a turn so far and of the turns below it."""
     row = conn.execute(
-        f"""with recursive tree (id) as (select ?1 union all
-          select t.id from tree join turns t on t.parent_turn_id = tree.id where ?2 or tree.id <> ?1 or exists (
-            select 1 from tool_calls c where c.turn_id = ?1 and c.call_id = t.parent_call_id
-            and c.finished_at is not null))
+        f"""with recursive tree (id) as (
+          select ? union all select t.id from tree join turns t on t.parent_turn_id = tree.id)
         select {_SUM} from tree cross join usage u on u.turn_id = tree.id""",
-        (turn_id, whole),
+        (turn_id,),
     ).fetchone()
     return Usage(*row)

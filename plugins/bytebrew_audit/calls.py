@@ -150,5 +150,6 @@ ROUTE = Route(
         **PAGING,
     },
     answer=ToolCallPage,
+    also={404: None},
     gives=(NDJSON,),
 )

@@ -162,6 +162,7 @@ class Changes:
                 **PAGING,
             },
             answer=ChangePage,
+            also={404: None},
             gives=(NDJSON,),
         )
 

@@ -102,8 +102,8 @@ TABLE = (
     ),
     Planted(
         "recovery.py",
-        "turn.text, turn.heard, turn.usage = list(turn.past.said), turn.past.partial, turn.past.usage\n",
-        "turn.text, turn.heard, turn.usage = [], turn.past.partial, turn.past.usage\n",
+        "turn.text, turn.heard = list(turn.past.said), turn.past.partial\n",
+        "turn.text, turn.heard = [], turn.past.partial\n",
         "a turn that is taken up has forgotten what it said",
         "turn",
         KILL,
@@ -112,9 +112,9 @@ TABLE = (
         stride=10,
     ),
     Planted(
-        "recovery.py",
-        "turn.text, turn.heard, turn.usage = list(turn.past.said), turn.past.partial, turn.past.usage\n",
-        "turn.text, turn.heard = list(turn.past.said), turn.past.partial\n",
+        "failed_turns.py",
+        "    turn.usage = await engine.db.read(leftovers.spent, turn.id)\n",
+        "    await engine.db.read(leftovers.spent, turn.id)\n",
         "a turn that is taken up has forgotten what it cost",
         "turn",
         KILL,
