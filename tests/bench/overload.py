@@ -1,7 +1,10 @@
 """The overload curve: turns that come at a rate, a fraction of what the engine can do up to three times as much."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +16,11 @@ from tests.bench.data import configure
 from tests.bench.figures import percentile
 from tests.bench.load import Wire
 from tests.bench.measures import Effort, engine_wire
-from tests.bench.servers import LOAD_CORE, Server, running, running_engine
+from tests.bench.servers import LOAD_CORE, SERVER_CORE, Server, running, running_engine
 
-FACTORS = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4)
+FACTORS = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3)
+NEIGHBOURS = 2
+"""Processes that want all of the engine's core, which leave it a third: load and vendor are then not late first."""
 WARM_SECONDS = 2.0
 """What comes before is not counted: the engine has yet to see what is wanted of it."""
 PATIENCE = 10.0
@@ -47,6 +52,8 @@ def run(folder: Path, effort: Effort) -> Iterator[object]:
     curves: list[Curve] = []
     with ExitStack() as stack:
         vendor = stack.enter_context(running("tests.bench.double", core=LOAD_CORE, errors=folder / "errors.log"))
+        for _ in range(NEIGHBOURS):
+            stack.enter_context(neighbour())
         for schema, words in KINDS.items():
             with running_engine(folder / schema) as engine:
                 configure(engine, vendor)
@@ -64,6 +71,19 @@ def run(folder: Path, effort: Effort) -> Iterator[object]:
     SVG.parent.mkdir(exist_ok=True)
     SVG.write_text(drawn(curves))
     yield f"\nwrote {SVG}"
+
+
+@contextmanager
+def neighbour() -> Iterator[None]:
+    """A process that wants all of the engine's core."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    if SERVER_CORE is not None:
+        os.sched_setaffinity(process.pid, {SERVER_CORE})
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def capacity(engine: Server, wire: Wire, seconds: float) -> float:
