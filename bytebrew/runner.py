@@ -17,7 +17,7 @@ from msgspec.structs import astuple, replace
 from bytebrew import failed_turns
 from bytebrew.config import Agent
 from bytebrew.errors import Conflict, Draining, EngineError, NotFound, StorageError, TurnTimeout, Unprocessable
-from bytebrew.events import ConfirmationAsked, Done, ErrorEvent, Event
+from bytebrew.events import ConfirmationAsked, Done, ErrorEvent, Event, MessageDone
 from bytebrew.journal import Log
 from bytebrew.messages import Message, Usage
 from bytebrew.providers import BoundModel, Spent
@@ -395,6 +395,8 @@ class Runner:
     async def _finish(self, turn: Turn, end: Event) -> None:
         if said := "".join(turn.partial) + turn.heard:
             turn.unsaved.messages.append(Message("assistant", said))
+        if turn.status == "completed":  # in one transaction with the end
+            turn.append(MessageDone(content="".join(turn.text)))
         turn.last = turn.append(end)
         failure = turn.failure.status if turn.failure else None
         await turn.record(turns.finish, turn.id, turn.session_id, turn.status, turn.last, turn.usage, failure)

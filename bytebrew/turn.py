@@ -12,7 +12,7 @@ from msgspec.json import encode
 from msgspec.structs import replace
 
 from bytebrew.errors import TurnError
-from bytebrew.events import MessageDelta, MessageDone, Thinking, ToolFinished, ToolStarted
+from bytebrew.events import MessageDelta, Thinking, ToolFinished, ToolStarted
 from bytebrew.history import recall
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall
 from bytebrew.notation import new_id
@@ -78,7 +78,6 @@ async def run_turn(turn: "Turn") -> None:
         began = time.monotonic()
         own += await _run_tools(turn, tools, answer.tool_calls)
         turn.in_tools += time.monotonic() - began
-    turn.append(MessageDone(content="".join(turn.text)))
 
 
 def _ended(own: list[Message]) -> bool:
