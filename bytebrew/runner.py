@@ -254,8 +254,7 @@ class Runner:
     async def cancel(self, session_id: str) -> None:
         """Cancels the turn of the session that is running, and sees that into the file; those that wait go on."""
         if lane := self._lanes.get(session_id):
-            turn = lane.current
-            turn.cancel("cancelled")
+            (turn := lane.current).cancel("cancelled")
             await turn.end(patient=False)
 
     async def stop_session(self, session_id: str) -> None:
@@ -395,8 +394,7 @@ class Runner:
     async def _finish(self, turn: Turn, end: Event) -> None:
         if said := "".join(turn.partial) + turn.heard:
             turn.unsaved.messages.append(Message("assistant", said))
-        if turn.status == "completed":  # in one transaction with the end
-            turn.append(MessageDone(content="".join(turn.text)))
-        turn.last = turn.append(end)
-        failure = turn.failure.status if turn.failure else None
-        await turn.record(turns.finish, turn.id, turn.session_id, turn.status, turn.last, turn.usage, failure)
+        whole = [MessageDone(content="".join(turn.text))] if turn.status == "completed" else []
+        turn.last = [turn.append(event) for event in (*whole, end)][-1]  # in one transaction
+        fault = turn.failure.status if turn.failure else None
+        await turn.record(turns.finish, turn.id, turn.session_id, turn.status, turn.last, turn.usage, fault)
