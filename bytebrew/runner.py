@@ -57,6 +57,7 @@ class Turn:
         self.headers: Mapping[str, str] = {}
         self.parent: Turn | None = None
         self.hopeless: list[tuple[str, EngineError]] = []  # turns behind it that cannot go on, and end after it
+        self.spawning = asyncio.Lock()  # turns that it spawns begin in the order of their calls
         self.continues = True
         self.first: int | None = None
         self.last: int | None = None
@@ -381,8 +382,7 @@ class Runner:
                 return Done(session_id=turn.session_id, turn_id=turn.id, usage=turn.usage, status="cancelled")
             if turn.cancelled_for == "stopped":
                 return None
-            words = f"The turn took longer than {seconds:g} s; raise the agent's max_turn_duration"
-            turn.failure = TurnTimeout(words)
+            turn.failure = TurnTimeout(f"The turn took longer than {seconds:g} s; raise the agent's max_turn_duration")
         except EngineError as error:
             turn.failure = error
         except Exception:

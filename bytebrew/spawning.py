@@ -21,21 +21,21 @@ async def spawn(engine: "Engine", call: Call, agent: str, message: str, limits: 
     Raises ToolError where the agent fails, and EngineError where it cannot begin: in a circle, or beyond the limits.
     """
     parent = engine.runner.turns[call.turn_id]
-    child = next((turn for turn in engine.runner.turns.values() if _serves(turn, call)), None)
-    earlier = None if child else await engine.db.read(turns.spawned, call.turn_id, call.call_id)
-    if earlier is not None:
-        turn_id = earlier.id
-        parent.add(earlier.usage)
-    else:
-        try:
-            child = child or await _begun(engine, parent, call, agent, message, limits)
-            await _ended(child, parent)
-        except Draining:
-            parent.cancel("stopped")  # at the next start it makes this call again
-            await anyio.sleep_forever()
-            raise
-        turn_id = child.id
-    end = await engine.db.read(turns.outcome, turn_id)
+    served: Turn | turns.Spawned | None
+    try:
+        async with parent.spawning:
+            served = next((turn for turn in engine.runner.turns.values() if _serves(turn, call)), None)
+            served = served or await engine.db.read(turns.spawned, call.turn_id, call.call_id)
+            served = served or await _begun(engine, parent, call, agent, message, limits)
+        if isinstance(served, Turn):
+            await _ended(served, parent)
+        else:
+            parent.add(served.usage)
+    except Draining:
+        parent.cancel("stopped")  # at the next start it makes this call again
+        await anyio.sleep_forever()
+        raise
+    end = await engine.db.read(turns.outcome, served.id)
     if end is None:
         raise ToolError(f"Agent '{agent}' was deleted before it had an answer")
     if end.status != "completed":
