@@ -123,7 +123,8 @@ class Listing:
         return [(dict(zip(self.kinds, row, strict=True)), ()) for row in conn.execute(sql, values).fetchall()]
 
     def _is_rare(self, conn: sqlite3.Connection, key: str, chosen: Selection) -> bool:
-        sql = f"select count(*) from (select 1 from {self.table} where {self.only.format('')} and {key} = ? limit ?)"
+        where = f"{self.only.format('')} and {key} = ? and {key} <> ''"
+        sql = f"select count(*) from (select 1 from {self.table} where {where} limit ?)"
         return int(conn.execute(sql, (chosen.keys[key], FEW + 1)).fetchone()[0]) <= FEW
 
     def _select(
@@ -133,6 +134,7 @@ class Listing:
         for name, value in {**chosen.kinds, **kinds, **chosen.keys}.items():
             parts.append(f"{name} = ?" if name in kinds or name in keys else f"{name} || '' = ?")  # not by its index
             values.append(value)
+        parts += [f"{name} <> ''" for name in keys]  # some of their indexes have no others
         for sign, bound in ((">=", chosen.since), ("<", high)):
             if bound != "":
                 parts.append(f"{self.order[0]} {sign} ?")

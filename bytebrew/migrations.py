@@ -360,6 +360,28 @@ create index confirmations_session on confirmations (session_id, seq);
 create index confirmations_status on confirmations (status, seq);
 """
 
+# every index of sessions is a page more that each turn writes: these are no longer needed, or by few
+_FEWER_PAGES = """
+drop index sessions_idle;
+drop index sessions_user;
+create index sessions_user on sessions (user_sub, created_at, id, parent_id) where parent_id is null and user_sub <> '';
+"""
+
 CORE = tuple(
-    enumerate((_CONFIG, _SESSIONS, _TASKS, _INDEXES, _SUMS, _HISTORY, blockers.KEPT, _REMOVALS, _LISTS, _QUESTIONS), 1)
+    enumerate(
+        (
+            _CONFIG,
+            _SESSIONS,
+            _TASKS,
+            _INDEXES,
+            _SUMS,
+            _HISTORY,
+            blockers.KEPT,
+            _REMOVALS,
+            _LISTS,
+            _QUESTIONS,
+            _FEWER_PAGES,
+        ),
+        1,
+    )
 )

@@ -107,17 +107,20 @@ def expire_sessions(conn: sqlite3.Connection, after: Place = START) -> Walked:
     """Deletes sessions that nobody has written to for long, unless a turn of one or a task in or below it is open."""
     if (spent := removals.proceed(conn, SLICE)) >= SLICE:
         return Walked((), after)
+    before = expired_before(conn, SESSIONS)
     rows = conn.execute(
-        """select updated_at, id from sessions where parent_id is null and updated_at < ? and (updated_at, id) > (?, ?)
-        order by updated_at, id limit ?""",
-        (expired_before(conn, SESSIONS), *after, SLICE // LOOK),
-    ).fetchall()
+        """select created_at, id, updated_at < ?1 as due from sessions where parent_id is null and created_at < ?1
+        and (created_at, id) > (?2, ?3) order by created_at, id limit ?4""",
+        (before, *after, SLICE),
+    )
     gone: list[str] = []
-    for row in rows:
-        after, spent = (row["updated_at"], row["id"]), spent + LOOK
-        if not _in_use(conn, row["id"]):
-            gone += removals.begin(conn, row["id"])
-            spent += removals.proceed(conn, SLICE)
+    for row in rows.fetchall():
+        after, spent = (row["created_at"], row["id"]), spent + 1
+        if row["due"]:
+            spent += LOOK
+            if not _in_use(conn, row["id"]):
+                gone += removals.begin(conn, row["id"])
+                spent += removals.proceed(conn, SLICE)
         if spent >= SLICE:
             return Walked(gone, after)
     return Walked(gone, None)
