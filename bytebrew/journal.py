@@ -215,10 +215,16 @@ class Journal:
     def insert(self, conn: sqlite3.Connection, rows: Rows) -> None:
         """Inserts events, each right behind the one before; raises NotFound or StorageError where that is not there."""
         last: dict[str, int] = {}
-        for session_id, n, *_ in rows:
-            before = last[session_id] if session_id in last else last_number(conn, session_id)
-            if n != before + 1 or not before:
-                _check(conn, session_id, n, before)
+        removing = conn.execute("select 1 from removals limit 1").fetchone() is not None
+        for row in rows:
+            session_id, n = row[0], row[1]
+            if (before := last.get(session_id)) is None:
+                before = _newest(conn, session_id)
+                if removing or not before:
+                    _check_session(conn, session_id)
+            if n != before + 1:
+                _log.error("event %d of session %s cannot follow upon event %d", n, session_id, before)
+                raise StorageError("An event before this one is not in the file; send the message again")
             last[session_id] = n
         at = 0
         for size in _INSERTS:  # many to a statement: each is a time at which the loop's thread may take the GIL
@@ -292,19 +298,19 @@ class Journal:
 
 def last_number(conn: sqlite3.Connection, session_id: str) -> int:
     """The number of the session's newest event, 0 where there is none or the session is being removed."""
-    sql = "select max(n) from events where session_id = ?1 and ?1 not in (select session_id from removals)"
-    row = conn.execute(sql, (session_id,)).fetchone()
-    return row[0] or 0
+    removed = conn.execute("select 1 from removals where session_id = ?", (session_id,)).fetchone() is not None
+    return 0 if removed else _newest(conn, session_id)
 
 
-def _check(conn: sqlite3.Connection, session_id: str, n: int, before: int) -> None:
-    """Raises unless an event is the next one of a session that is there."""
+def _newest(conn: sqlite3.Connection, session_id: str) -> int:
+    return conn.execute("select max(n) from events where session_id = ?", (session_id,)).fetchone()[0] or 0
+
+
+def _check_session(conn: sqlite3.Connection, session_id: str) -> None:
+    """Raises where the session is gone, or being removed."""
     sql = "select 1 from sessions where id = ? and id not in (select session_id from removals)"
     if conn.execute(sql, (session_id,)).fetchone() is None:
         raise NotFound("The session was deleted")
-    if n != before + 1:
-        _log.error("event %d of session %s cannot follow upon event %d", n, session_id, before)
-        raise StorageError("An event before this one is not in the file; send the message again")
 
 
 def read_events(
