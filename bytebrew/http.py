@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, closing, suppress
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from time import time
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from msgspec.json import encode
 
 from bytebrew.deadline import Deadline, until, within
 from bytebrew.errors import ProviderError
-from bytebrew.pools import Idle, Pool
+from bytebrew.pools import Idle, NoCookies, Pool
 from bytebrew.settings import Core
 from bytebrew.sse import Parser, ServerSentEvent
 
@@ -113,7 +112,7 @@ class Http:
             client = httpx.AsyncClient(
                 transport=self._transport or pool,
                 timeout=timeout,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # one client serves many people
+                cookies=NoCookies(),
                 event_hooks={"request": [_signed]},
             )
             kept = client, pool

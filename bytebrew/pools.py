@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from http.cookiejar import CookieJar
 from typing import Any
 from weakref import WeakSet
 
@@ -112,6 +113,16 @@ class Pool(AiohttpTransport):
         self._slots.release()
         if self._retired:
             await self.retire()
+
+
+class NoCookies(CookieJar):
+    """Takes and gives none: one client serves many people."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Looks at no answer."""
+
+    def add_cookie_header(self, request: object) -> None:
+        """Leaves every request as it is."""
 
 
 class _Counted(httpx.AsyncByteStream):
