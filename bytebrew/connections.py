@@ -12,6 +12,8 @@ from h2.events import Event as FrameEvent
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 from h2.windows import LARGEST_FLOW_CONTROL_WINDOW
+from h11 import ERROR, LocalProtocolError
+from h11 import Response as Head
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import AsyncioSingleTask, WorkerContext
@@ -124,9 +126,13 @@ class _Protocol(ProtocolWrapper):
 
 
 class _Http1(H11Protocol):
-    """HTTP/1.1 whose streams go straight out: a tenth of what a piece costs is h11, which puts its length before it."""
+    """HTTP/1.1 whose streams go straight out: a tenth of what a piece costs is h11, which puts its length before it.
+
+    The head of a stream of events goes out with the first of it, which follows at once.
+    """
 
     _chunked = False
+    _head = b""
     _rest = 0
 
     async def handle(self, event: ConnectionEvent) -> None:
@@ -151,15 +157,27 @@ class _Http1(H11Protocol):
         await super().handle(event)
 
     async def stream_send(self, event: StreamEvent) -> None:
-        if isinstance(event, Body) and self._chunked:
-            if event.data:
-                await self.send(RawData(b"%x\r\n%b\r\n" % (len(event.data), event.data)))
+        head, self._head = self._head, b""
+        if isinstance(event, Body) and event.data and self._chunked:
+            await self.send(RawData(b"%b%x\r\n%b\r\n" % (head, len(event.data), event.data)))
             return
+        if head:
+            await self.send(RawData(head))
         if isinstance(event, Response):
             # as h11 decides it (RFC 9112 section 6.3); an upgraded connection has no version
             sized = any(name == b"content-length" for name, _ in event.headers)
             self._chunked = not sized and getattr(self.connection, "their_http_version", None) == b"1.1"
         await super().stream_send(event)
+
+    async def _send_h11_event(self, event: Any) -> None:
+        if self._chunked and isinstance(event, Head) and (b"content-type", b"text/event-stream") in event.headers:
+            try:
+                self._head = self.connection.send(event) or b""
+            except LocalProtocolError:
+                if self.connection.their_state is not ERROR:
+                    raise
+        else:
+            await super()._send_h11_event(event)
 
 
 class _Http2(H2Protocol):

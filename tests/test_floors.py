@@ -31,6 +31,7 @@ THIRD_PARTY = {
     "ruamel": {"documents"},
     "starlette": {"access", "routes", "app", "bodies", "transports"},
     "hypercorn": {"server", "connections"},
+    "h11": {"connections"},
     "h2": {"connections"},
     "priority": {"connections"},
     "click": {"__main__"},
