@@ -27,7 +27,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Work = Callable[Concatenate[sqlite3.Connection, P], T]
 _ENDED = "The database is served no more: the engine must be started anew"
-GATHER_SECONDS = 0.003
+GATHER_SECONDS = 0.005
 """How long after a transaction with rows of several the next begins, so that more share it; one alone never waits."""
 READERS = 2
 LOOKS = 8

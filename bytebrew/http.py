@@ -21,7 +21,7 @@ from msgspec.json import encode
 
 from bytebrew.deadline import Deadline, until, within
 from bytebrew.errors import ProviderError
-from bytebrew.pools import Idle, NoCookies, Pool
+from bytebrew.pools import Client, Idle, Pool
 from bytebrew.settings import Core
 from bytebrew.sse import Parser, ServerSentEvent
 
@@ -109,10 +109,9 @@ class Http:
             )
             trust = self._trust if name.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             pool = Pool(trust, _public_socket if public_only else None, self._slots, self._idle, self._close_idle)
-            client = httpx.AsyncClient(
+            client = Client(
                 transport=self._transport or pool,
                 timeout=timeout,
-                cookies=NoCookies(),
                 event_hooks={"request": [_signed]},
             )
             kept = client, pool

@@ -4,7 +4,6 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from http.cookiejar import CookieJar
 from typing import Any
 from weakref import WeakSet
 
@@ -115,14 +114,26 @@ class Pool(AiohttpTransport):
             await self.retire()
 
 
-class NoCookies(CookieJar):
-    """Takes and gives none: one client serves many people."""
+class _NoCookies(httpx.Cookies):
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Takes none, and does not look for any."""
 
-    def extract_cookies(self, response: object, request: object) -> None:
-        """Looks at no answer."""
 
-    def add_cookie_header(self, request: object) -> None:
-        """Leaves every request as it is."""
+class Client(httpx.AsyncClient):
+    """A client without cookies: it serves many people."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._none = _NoCookies()
+
+    @property
+    def cookies(self) -> httpx.Cookies:
+        """Always empty."""
+        return self._none
+
+    @cookies.setter
+    def cookies(self, cookies: object) -> None:
+        """Stays as it is."""
 
 
 class _Counted(httpx.AsyncByteStream):
