@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from types import TracebackType
 
 from anyio import CancelScope
@@ -94,14 +94,24 @@ class Deadline:
             (self._end or self._task.cancel)()
 
 
-@contextmanager
-def until(moment: float | None) -> Iterator[Deadline]:
+class _Once(Deadline):
+    """A limit for one wait, with which its timer goes: lighter than a context manager around both."""
+
+    __slots__ = ()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+        super().__exit__(kind, error, trace)
+
+
+def until(moment: float | None) -> Deadline:
     """As asyncio.timeout_at, for one wait on I/O: data that had arrived by the moment is read first."""
-    with closing(Deadline()) as deadline, deadline.at(moment):
-        yield deadline
+    return _Once().at(moment)
 
 
-def within(seconds: float | None) -> AbstractContextManager[Deadline]:
+def within(seconds: float | None) -> Deadline:
     """As asyncio.timeout, for one wait on I/O: data that had arrived in time is read first; None is for ever."""
     return until(_moment(seconds))
 

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, closing, suppress
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from time import time
 from typing import Any, NamedTuple
@@ -235,7 +235,7 @@ class Http:
         try:
             client = client or self.client(url)
             timeout = httpx.Timeout(None, connect=self._settings.provider_connect_timeout)
-            request = client.build_request(method, url, headers=headers, content=body, timeout=timeout)
+            request = client.build_request(method, _parsed(url), headers=headers, content=body, timeout=timeout)
             with until(latest):
                 return await client.send(request, stream=True)
         except TimeoutError as error:
@@ -338,6 +338,11 @@ async def _unpacked(chunks: AsyncIterator[bytes], encoding: str, limit: int) -> 
     if unpacker and body and not unpacker.eof:
         raise ProviderError("The answer's gzip breaks off")
     return bytes(body), False
+
+
+@lru_cache(256)
+def _parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
 
 
 async def _events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent, None]:

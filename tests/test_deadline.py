@@ -5,7 +5,7 @@ import math
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 
 import pytest
 
@@ -65,7 +65,8 @@ async def test_limits_for_one_wait_read_first_too() -> None:
     ours, theirs = socket.socketpair()
     reader, writer = await asyncio.open_connection(sock=ours)
     with closing(theirs), closing(writer):
-        for n, limit in enumerate((within(0.02), until(soon(0.02)), move_on_within(0.02))):
+        limits: list[AbstractContextManager[object]] = [within(0.02), until(soon(0.02)), move_on_within(0.02)]
+        for n, limit in enumerate(limits):
             with limit:
                 asyncio.get_running_loop().call_soon(stand_still, theirs, n)
                 assert await reader.readline() == b"%d\n" % n
