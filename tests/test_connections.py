@@ -506,6 +506,18 @@ async def test_the_pieces_of_a_stream_are_framed_as_the_version_has_it(version: 
         assert [event.event for event in events] == ["thinking", "message_delta", "message_delta", "message", "done"]
 
 
+async def test_the_head_of_a_stream_of_events_comes_with_the_first_of_them_and_does_not_wait_for_more() -> None:
+    async with serving() as served:
+        reader, writer = await served.connect()
+        writer.write(request(f"GET {EVENTS}"))
+        async with asyncio.timeout(5):
+            first = await reader.read(65536)
+        head, _, body = first.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200") and b"text/event-stream" in head.lower()
+        assert body.startswith(b"6\r\n: ok\n\n\r\n")
+        writer.close()
+
+
 async def test_pipelined_requests_are_answered_in_turn() -> None:
     async with serving() as served:
         reader, writer = await served.connect()
