@@ -5,7 +5,7 @@ import math
 import os
 import re
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,17 +149,18 @@ class Place:
 class Admission:
     """Refuses requests for turns past what the engine bears; cheaply, for that is when there are many.
 
-    `most` bounds all turns, those that run and those that wait; `refused` counts. `crowd` says so while there are too
-    many connections.
+    `most` bounds all turns, those that run and those that wait; `refused` counts. `delay` says for how many seconds
+    reads of the file have waited. `crowd` says so while there are too many connections.
     """
 
-    def __init__(self, most: int, upstreams: int, turns: Mapping[str, "Turn"]) -> None:
+    def __init__(self, most: int, upstreams: int, turns: Mapping[str, "Turn"], delay: Callable[[], float]) -> None:
         self.most = min(most or default_turns(), upstreams)
         self._cure = "the limit of descriptors (ulimit -n)" if self.most == upstreams else "BYTEBREW_MAX_TURNS"
         self.crowd = ""
         self.limit = Limit()
         self.entering = self.refused = 0
         self._turns = turns
+        self._delay = delay
         self._rest = self._seen = 0
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -202,7 +203,8 @@ class Admission:
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now, turns = loop.time(), len(self._turns) + self.entering
-        if self.limit.look(now, now - self._due, turns - self._rest, refused=self.refused > self._seen):
+        late = max(now - self._due, self._delay())  # with the loop on time, its threads may lack the processor
+        if self.limit.look(now, late, turns - self._rest, refused=self.refused > self._seen):
             self._seen, self._rest = self.refused, self._resting()
         if turns or self.limit.turns < math.inf:
             self._wait(loop)

@@ -17,7 +17,7 @@ import aiosqlite
 from bytebrew import integrity, storage_faults
 from bytebrew.apart import each_apart
 from bytebrew.errors import BootError, StorageError, TooSlow
-from bytebrew.pending import Owner, Pending, Rows, RowSource
+from bytebrew.pending import Line, Owner, Pending, Rows, RowSource
 from bytebrew.pragmas import BUSY_SECONDS, connect
 from bytebrew.scanning import SCAN_SECONDS, SCANNERS, scan_forever
 
@@ -50,8 +50,7 @@ class Database:
         self._scan_seconds = scan_seconds
         self._works: list[Pending] = []
         self._running: list[Pending] = []
-        self._looks: asyncio.Queue[Pending] = asyncio.Queue()
-        self._scans: asyncio.Queue[Pending] = asyncio.Queue()
+        self._looks, self._scans = Line(), Line()
         self._reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None
         self._wake = asyncio.Event()
@@ -121,12 +120,12 @@ class Database:
         """As `read`, for lists, sums and exports, by readers of their own; TooSlow after 5 seconds."""
         return await self._look(self._scans, partial(_reading, work, args, kwargs))
 
-    async def _look(self, queue: "asyncio.Queue[Pending]", work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _look(self, line: Line, work: Callable[[sqlite3.Connection], T]) -> T:
         if not self._reading:
             raise RuntimeError("the database is closed")
         self._check()
         done: asyncio.Future[T] = _future()
-        queue.put_nowait(Pending(work, done))
+        line.put_nowait(Pending(work, done, since=time.monotonic()))
         try:
             return await done
         except (sqlite3.DatabaseError, MemoryError) as error:
@@ -185,6 +184,10 @@ class Database:
         self._works.append(one)
         self._wake.set()
         return await one.done
+
+    def delay(self) -> float:
+        """For how many seconds the first of the reads has waited for a reader."""
+        return self._looks.age(time.monotonic())
 
     def stalled(self, seconds: float) -> dict[str, float]:
         """The threads that have been at one piece of work for longer than this, and for how many seconds."""

@@ -82,7 +82,7 @@ class Engine:
         share = descriptors.share()
         self.http = http or Http(self.settings.core, upstreams=share.upstreams, idle=share.idle)
         self.runner = Runner(self)
-        self.admission = Admission(self.settings.core.max_turns, share.upstreams, self.runner.turns)
+        self.admission = Admission(self.settings.core.max_turns, share.upstreams, self.runner.turns, self.db.delay)
         self.confirmations = Confirmations(self)
         self.tasks = Tasks(self)
         self.read_result = ReadResult(self.db, self.settings.core.tool_output_bytes)

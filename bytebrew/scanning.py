@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bytebrew.pending import Pending
+from bytebrew.pending import Line
 
 SCANNERS = 2
 SCAN_SECONDS = 5.0
@@ -13,7 +13,7 @@ SCAN_SECONDS = 5.0
 
 
 async def scan_forever(
-    scans: "asyncio.Queue[Pending]",
+    scans: Line,
     seconds: float,
     *,
     run: Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]],
@@ -25,7 +25,8 @@ async def scan_forever(
     `run` has a work done in a connection's thread, `interrupt` has the statement fail that runs there.
     """
     while True:
-        work, done, _ = await scans.get()
+        one = await scans.get()
+        work, done = one.work, one.done
         if done.done():
             continue
         running = asyncio.ensure_future(run(work))

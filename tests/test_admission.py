@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
@@ -194,6 +195,25 @@ async def test_a_request_that_begins_no_turn_after_all_frees_its_place(path: str
             assert (await client.post(path, json={"message": "hello"})).status_code in (400, 404)
             assert (await client.post(path, content=b"{")).status_code == 400
         assert engine.admission.entering == 0
+
+
+async def test_reads_that_wait_for_a_reader_count_as_lateness_though_the_loop_is_in_time() -> None:
+    go_on = asyncio.Event()
+    provider = ScriptedProvider([go_on, MessageDelta(content="well")])
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine)
+        async with anyio.create_task_group() as group:
+            group.start_soon(chat, client, "test", "hello")
+            with anyio.fail_after(5):
+                while not engine.runner.turns:
+                    await anyio.sleep(0.01)
+                assert engine.db.delay() == 0
+                while engine.admission.limit.turns == math.inf:
+                    for _ in range(50):
+                        group.start_soon(engine.db.read, lambda _: time.sleep(0.01))
+                    await anyio.sleep(0.1)
+            assert engine.admission.limit.turns == FEW
+            go_on.set()
 
 
 async def test_the_engine_looks_at_its_loop_only_while_there_are_turns() -> None:
