@@ -147,7 +147,7 @@ class _Http1(H11Protocol):
             and isinstance(self.context, Context)
             and self.stream is None
             and getattr(self.connection, "trailing_data", None) == (b"", False)  # it begins with these bytes
-            and self.context.admission.lacks()
+            and self.context.admission.pressed()
             and (refused := self.context.refusal.answer(event.data)) is not None
         ):
             answer, self._rest = refused

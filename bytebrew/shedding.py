@@ -41,7 +41,10 @@ class Refusal:
         """The answer and how many bytes of the body are still to come; None where the application is to answer."""
         admission = self._engine.admission
         wanted = self._wanted.match(data)
-        if self._engine.runner.draining or not wanted or not (words := admission.lacks()):
+        if self._engine.runner.draining or not wanted:
+            return None
+        if not (words := admission.lacks(admission.coming)):
+            admission.coming += 1
             return None
         head, end, body = data.partition(b"\r\n\r\n")
         head += b"\r\n"

@@ -13,9 +13,10 @@ import httpx
 import pytest
 
 from bytebrew.access import CALM, FEW, LEAST, MOST, TARGET, TICK, Limit, default_turns
+from bytebrew.engine import Engine
 from bytebrew.events import MessageDelta
 from bytebrew.notation import new_uuid
-from bytebrew.testing import ScriptedProvider, chat, names, providing, scripted_schema, served_engine
+from bytebrew.testing import ADMIN, ScriptedProvider, chat, names, plugin, providing, scripted_schema, served_engine
 
 CHAT = "/api/v1/schemas/test/chat"
 
@@ -195,6 +196,37 @@ async def test_a_request_that_begins_no_turn_after_all_frees_its_place(path: str
             assert (await client.post(path, json={"message": "hello"})).status_code in (400, 404)
             assert (await client.post(path, content=b"{")).status_code == 400
         assert engine.admission.entering == 0
+
+
+async def test_of_requests_that_come_at_once_no_more_get_as_far_as_the_routes_than_there_are_places() -> None:
+    reached: list[int] = []
+
+    async def request_answered(engine: Engine, method: str, path: str, status: int, seconds: float) -> None:
+        reached.append(status)
+
+    go_on = asyncio.Event()
+    provider = ScriptedProvider([go_on, MessageDelta(content="well")])
+    observer = plugin(request_answered=request_answered)
+    async with served_engine(providing(provider), observer, settings={"BYTEBREW_MAX_TURNS": "4"}) as (engine, client):
+        await scripted_schema(engine)
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(chat, client, "test", "hello")
+            while len(engine.runner.turns) < 2:
+                await anyio.sleep(0.01)
+            request = f"POST {CHAT} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {ADMIN}\r\n"
+            request += 'Content-Type: application/json\r\nContent-Length: 17\r\n\r\n{"message": "hi"}'
+            ends = [await asyncio.open_connection(client.base_url.host, client.base_url.port) for _ in range(20)]
+            reached.clear()
+            for _, writer in ends:
+                writer.write(request.encode())
+            answers = [(await reader.readline()).split()[1] for reader, _ in ends]
+            assert sorted(answers) == [b"200"] * 2 + [b"503"] * 18
+            assert engine.admission.refused == 18
+            go_on.set()
+            for _, writer in ends:
+                writer.close()
+        assert 503 not in reached
 
 
 async def test_reads_that_wait_for_a_reader_count_as_lateness_though_the_loop_is_in_time() -> None:
