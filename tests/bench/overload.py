@@ -1,4 +1,4 @@
-"""The overload curve: turns that come at a rate, a fraction of what the engine can do up to three times as much."""
+"""The overload curve: turns that come at a rate, a fraction of what the engine can do up to four times as much."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from tests.bench.load import Wire
 from tests.bench.measures import Effort, engine_wire
 from tests.bench.servers import LOAD_CORE, SERVER_CORE, Server, running, running_engine
 
-FACTORS = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3)
+FACTORS = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4)
 NEIGHBOURS = 2
 """Processes that want all of the engine's core, which leave it a third: load and vendor are then not late first."""
 WARM_SECONDS = 2.0
