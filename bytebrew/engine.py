@@ -247,9 +247,8 @@ class Engine:
         """Tells every observer, in order; one that fails or takes too long is logged with its plugin's name."""
         for name, observer in self._observers[hook]:
             try:
-                with uncancelled():
-                    async with asyncio.timeout(OBSERVER_SECONDS):
-                        await observer(**given)
+                with uncancelled(), anyio.fail_after(OBSERVER_SECONDS):
+                    await observer(**given)
             except Exception:
                 log.exception("plugin %s failed in %s", name, hook)
 
