@@ -8,6 +8,7 @@ from typing import Annotated, NamedTuple
 from msgspec import Meta
 
 from bytebrew import journal
+from bytebrew.notation import now
 from bytebrew.options import Option, expired_before
 from bytebrew.store import idempotency, removals
 
@@ -107,11 +108,13 @@ def expire_sessions(conn: sqlite3.Connection, after: Place = START) -> Walked:
     """Deletes sessions that nobody has written to for long, unless a turn of one or a task in or below it is open."""
     if (spent := removals.proceed(conn, SLICE)) >= SLICE:
         return Walked((), after)
-    before = expired_before(conn, SESSIONS)
-    rows = conn.execute(
-        """select created_at, id, updated_at < ?1 as due from sessions where parent_id is null and created_at < ?1
-        and (created_at, id) > (?2, ?3) order by created_at, id limit ?4""",
-        (before, *after, SLICE),
+    rows = conn.execute(  # also of those that were begun by a clock far ahead
+        """select created_at, id, updated_at < ?1 as due from sessions
+        where parent_id is null and created_at < ?1 and (created_at, id) > (?2, ?3)
+        union all select created_at, id, updated_at < ?1 from sessions
+        where parent_id is null and created_at > ?4 and (created_at, id) > (?2, ?3)
+        order by created_at, id limit ?5""",
+        (expired_before(conn, SESSIONS), *after, now(), SLICE),
     )
     gone: list[str] = []
     for row in rows.fetchall():
