@@ -4,7 +4,7 @@ Triggers keep sums of whole days, by each key; only the days at the edges of a r
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Literal
 
@@ -173,8 +173,10 @@ def _edges(since: str, until: str) -> tuple[list[tuple[str, str]], str, str]:
     return head + tail, first, last
 
 
-def _add(found: dict[str, list[int]], key: str, more: Iterable[int]) -> None:
-    sums = found.setdefault(key, [0] * 8)
+def _add(found: dict[str, list[int]], key: str, more: Sequence[int]) -> None:
+    if (sums := found.get(key)) is None:  # so it is mostly, for ten thousand keys
+        found[key] = [*more, *[0] * (8 - len(more))]
+        return
     for at, value in enumerate(more):
         sums[at] += value
 
