@@ -5,6 +5,7 @@ import logging
 import os
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
@@ -17,7 +18,7 @@ import aiosqlite
 from bytebrew import integrity, storage_faults
 from bytebrew.apart import each_apart
 from bytebrew.errors import BootError, StorageError, TooSlow
-from bytebrew.pending import Line, Owner, Pending, Rows, RowSource
+from bytebrew.pending import Owner, Pending, Rows, RowSource
 from bytebrew.pragmas import BUSY_SECONDS, connect
 from bytebrew.scanning import SCAN_SECONDS, SCANNERS, scan_forever
 
@@ -46,11 +47,10 @@ class Database:
 
     def __init__(self, path: Path, synchronous: str = "normal", *, scan_seconds: float = SCAN_SECONDS) -> None:
         self.path = path
-        self._synchronous = synchronous
-        self._scan_seconds = scan_seconds
-        self._works: list[Pending] = []
-        self._running: list[Pending] = []
-        self._looks, self._scans = Line(), Line()
+        self._synchronous, self._scan_seconds = synchronous, scan_seconds
+        self._works, self._running = list[Pending](), list[Pending]()
+        self._looks, self._scans = asyncio.Queue[Pending](), asyncio.Queue[Pending]()
+        self._asked = deque[float]()  # since when each of the looks waits
         self._reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None
         self._wake = asyncio.Event()
@@ -67,10 +67,9 @@ class Database:
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         async with AsyncExitStack() as opened:
             self._writer = await _open(opened, self.path, self._synchronous)
-            self._readers = [await _open(opened, self.path, self._synchronous, read_only=True) for _ in range(READERS)]
-            self._scanners = [
-                await _open(opened, self.path, self._synchronous, read_only=True) for _ in range(SCANNERS)
-            ]
+            reader = partial(_open, opened, self.path, self._synchronous, read_only=True)
+            self._readers = [await reader() for _ in range(READERS)]
+            self._scanners = [await reader() for _ in range(SCANNERS)]
             opened.pop_all()
         loops = {f"reader {n}": self._read_forever(one, f"reader {n}") for n, one in enumerate(self._readers, 1)}
         loops |= {f"scanner {n}": self._scan_forever(one, f"scanner {n}") for n, one in enumerate(self._scanners, 1)}
@@ -120,12 +119,14 @@ class Database:
         """As `read`, for lists, sums and exports, by readers of their own; TooSlow after 5 seconds."""
         return await self._look(self._scans, partial(_reading, work, args, kwargs))
 
-    async def _look(self, line: Line, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _look(self, queue: "asyncio.Queue[Pending]", work: Callable[[sqlite3.Connection], T]) -> T:
         if not self._reading:
             raise RuntimeError("the database is closed")
         self._check()
         done: asyncio.Future[T] = _future()
-        line.put_nowait(Pending(work, done, since=time.monotonic()))
+        queue.put_nowait(Pending(work, done))
+        if queue is self._looks:
+            self._asked.append(time.monotonic())
         try:
             return await done
         except (sqlite3.DatabaseError, MemoryError) as error:
@@ -142,6 +143,8 @@ class Database:
             looks = [await self._looks.get()]
             while len(looks) < LOOKS and not self._looks.empty():
                 looks.append(self._looks.get_nowait())
+            for _ in looks:
+                self._asked.popleft()
             looks = [one for one in looks if not one.done.done()]
             try:
                 with self._at_work(name):
@@ -187,7 +190,7 @@ class Database:
 
     def delay(self) -> float:
         """For how many seconds the first of the reads has waited for a reader."""
-        return self._looks.age(time.monotonic())
+        return time.monotonic() - self._asked[0] if self._asked else 0.0
 
     def stalled(self, seconds: float) -> dict[str, float]:
         """The threads that have been at one piece of work for longer than this, and for how many seconds."""
@@ -219,8 +222,8 @@ class Database:
             changes = self._writer.total_changes if self.fault else 0
             try:
                 with self._at_work("writer"):
-                    transaction = partial(_transact, works, self._source, rows)
-                    outcomes, refused = await self._writer.run(partial(_read_again_if_damaged, transaction))
+                    work = partial(_read_again_if_damaged, partial(_transact, works, self._source, rows))
+                    outcomes, refused = await self._writer.run(work)
             except (sqlite3.Error, MemoryError) as failure:
                 level = logging.DEBUG if self.fault else logging.ERROR  # once for each time that it begins
                 log.log(level, "a transaction of %d works and %d rows failed: %r", len(works), len(rows), failure)

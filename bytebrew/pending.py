@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -34,20 +33,8 @@ class Owner(Protocol):
 
 
 class Pending(NamedTuple):
-    """A work that waits, since a moment; with an owner it is done only if none of its rows is lost."""
+    """A work that waits for its transaction; with an owner it is done only if none of its rows is lost."""
 
     work: Callable[[sqlite3.Connection], Any]
     done: asyncio.Future[Any]
     owner: Owner | None = None
-    since: float = 0.0
-
-
-class Line(asyncio.Queue[Pending]):
-    """Works that wait, the first first."""
-
-    def _init(self, maxsize: int) -> None:
-        self._queue = self._waiting = deque[Pending]()
-
-    def age(self, now: float) -> float:
-        """For how many seconds the first one has waited."""
-        return now - self._waiting[0].since if self._waiting else 0.0

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bytebrew.pending import Line
+from bytebrew.pending import Pending
 
 SCANNERS = 2
 SCAN_SECONDS = 5.0
@@ -13,7 +13,7 @@ SCAN_SECONDS = 5.0
 
 
 async def scan_forever(
-    scans: Line,
+    scans: "asyncio.Queue[Pending]",
     seconds: float,
     *,
     run: Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]],
