@@ -36,6 +36,8 @@ TURN_BYTES = 1024 * 1024
 """Memory for a turn: a stream takes 60 KB, a long conversation some of what its model may be sent."""
 LEAST, MOST = 16, 4096
 """Bounds of a number of turns that is made of memory; the upper one is that of connections to one vendor."""
+PLACES = "places"
+"""Where a request's state has the place that it got with its first bytes, if it did."""
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -150,8 +152,7 @@ class Admission:
     """Refuses requests for turns past what the engine bears; cheaply, for that is when there are many.
 
     `most` bounds all turns, those that run and those that wait; `refused` counts. `delay` says for how many seconds
-    reads of the file have waited. `coming` are requests that were let through by their first bytes and have not got to
-    `enter` yet. `crowd` says so while there are too many connections.
+    reads of the file have waited. `crowd` says so while there are too many connections.
     """
 
     def __init__(self, most: int, upstreams: int, turns: Mapping[str, "Turn"], delay: Callable[[], float]) -> None:
@@ -159,16 +160,17 @@ class Admission:
         self._cure = "the limit of descriptors (ulimit -n)" if self.most == upstreams else "BYTEBREW_MAX_TURNS"
         self.crowd = ""
         self.limit = Limit()
-        self.entering = self.coming = self.refused = 0
+        self.entering = self.refused = 0
         self._turns = turns
         self._delay = delay
         self._rest = self._seen = 0
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
 
-    def enter(self) -> Place:
-        """A place for one more turn; raises Overloaded where there is none."""
-        self.coming = max(0, self.coming - 1)
+    def enter(self, held: list[Place] | None = None) -> Place:
+        """A place for one more turn, which may be held for it; raises Overloaded where there is none."""
+        if held:
+            return held.pop()
         if words := self.lacks():
             self.refused += 1
             raise Overloaded(words)
@@ -185,9 +187,9 @@ class Admission:
         """Whether it is worth a look at the first bytes of a request."""
         return self.limit.turns < math.inf or 2 * (len(self._turns) + self.entering) >= self.most
 
-    def lacks(self, coming: int = 0) -> str:
-        """Why a turn could not begin now, after so many that are coming, or nothing."""
-        turns = len(self._turns) + self.entering + coming
+    def lacks(self) -> str:
+        """Why a turn could not begin now, or nothing."""
+        turns = len(self._turns) + self.entering
         if turns >= self.most:
             return f"The engine has {turns} turns, its most; try again in a moment, or raise {self._cure}"
         if turns - self._rest >= self.limit.turns:
@@ -212,7 +214,6 @@ class Admission:
         late = max(now - self._due, self._delay())  # with the loop on time, its threads may lack the processor
         if self.limit.look(now, late, turns - self._rest, refused=self.refused > self._seen):
             self._seen, self._rest = self.refused, self._resting()
-            self.coming = 0  # some may have turned out to begin no turn
         if turns or self.limit.turns < math.inf:
             self._wait(loop)
         else:

@@ -15,7 +15,7 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from bytebrew import actions, cors, transports
-from bytebrew.access import Place, require, while_live
+from bytebrew.access import PLACES, Place, require, while_live
 from bytebrew.api import ANYONE, Reply, Request, Route, Stream
 from bytebrew.errors import (
     BootError,
@@ -176,7 +176,7 @@ class Endpoint:
         engine = self._engine
         if engine.runner.draining and route.scope is not None:
             raise Draining
-        place = engine.admission.enter() if route.begins_turn else None
+        place = engine.admission.enter(scope.get("state", {}).get(PLACES)) if route.begins_turn else None
         try:
             await self._answer(scope, receive, send, route, place)
         finally:

@@ -28,7 +28,7 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 from priority.priority import PriorityTree
 
-from bytebrew.access import Admission
+from bytebrew.access import PLACES, Admission, Place
 from bytebrew.shedding import Refusal
 
 _Headers = list[tuple[bytes, bytes]]
@@ -135,8 +135,15 @@ class _Http1(H11Protocol):
     _head = b""
     _rest = 0
 
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._places: list[Place] = []
+        self.connection_state = ConnectionState({**self.connection_state, PLACES: self._places})
+
     async def handle(self, event: ConnectionEvent) -> None:
         """Takes in bytes; those of a request that is refused as it is go no further."""
+        if isinstance(event, Closed):
+            self._give_back()
         if self._rest and isinstance(event, RawData):
             passed, self._rest = min(self._rest, len(event.data)), max(0, self._rest - len(event.data))
             event = RawData(event.data[passed:])
@@ -148,15 +155,20 @@ class _Http1(H11Protocol):
             and self.stream is None
             and getattr(self.connection, "trailing_data", None) == (b"", False)  # it begins with these bytes
             and self.context.admission.pressed()
-            and (refused := self.context.refusal.answer(event.data)) is not None
+            and (decided := self.context.refusal.decide(event.data)) is not None
         ):
-            answer, self._rest = refused
-            await self.send(RawData(answer))
-            await self.send(Updated(idle=True))
-            return
+            if isinstance(decided, Place):
+                self._places.append(decided)
+            else:
+                answer, self._rest = decided
+                await self.send(RawData(answer))
+                await self.send(Updated(idle=True))
+                return
         await super().handle(event)
 
     async def stream_send(self, event: StreamEvent) -> None:
+        if isinstance(event, StreamClosed):
+            self._give_back()
         head, self._head = self._head, b""
         if isinstance(event, Body) and event.data and self._chunked:
             await self.send(RawData(b"%b%x\r\n%b\r\n" % (head, len(event.data), event.data)))
@@ -168,6 +180,11 @@ class _Http1(H11Protocol):
             sized = any(name == b"content-length" for name, _ in event.headers)
             self._chunked = not sized and getattr(self.connection, "their_http_version", None) == b"1.1"
         await super().stream_send(event)
+
+    def _give_back(self) -> None:
+        """Frees a place that the request has not taken up: no route has seen it."""
+        while self._places:
+            self._places.pop().free()
 
     async def _send_h11_event(self, event: Any) -> None:
         if self._chunked and isinstance(event, Head) and (b"content-type", b"text/event-stream") in event.headers:

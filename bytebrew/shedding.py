@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.json import encode
 
+from bytebrew.access import Place
 from bytebrew.api import Route
 from bytebrew.errors import Overloaded
 from bytebrew.notation import new_id
@@ -27,7 +28,8 @@ _PLAIN = re.compile(rb"(?:\r\n[\w!#$%&'*+.^`|~-]+:[^\x00-\x08\n-\x1f\x7f]*)+\r\n
 class Refusal:
     """Answers bytes that begin one request for a turn which the engine does not take, in HTTP/1.1.
 
-    Under overload most requests are refused, and what that costs is lost to the turns that run. What is not plain is
+    Under overload most requests are refused, and what that costs is lost to the turns that run. Those that are not
+    have their places at once, or all that come in one look at the network would be let through. What is not plain is
     left to the application, whose refusal has the same words.
     """
 
@@ -37,14 +39,14 @@ class Refusal:
         self._wanted = re.compile(rf"POST (?:{'|'.join(paths)})(?:\?[!-~]*)? HTTP/1\.1(?=\r\n)".encode())
         self._headers = b"".join(b"%b: %b\r\n" % line for line in headers)
 
-    def answer(self, data: bytes) -> tuple[bytes, int] | None:
-        """The answer and how many bytes of the body are still to come; None where the application is to answer."""
+    def decide(self, data: bytes) -> tuple[bytes, int] | Place | None:
+        """The answer and how many bytes of the body are still to come, or the request's place.
+
+        None where the application is to decide.
+        """
         admission = self._engine.admission
         wanted = self._wanted.match(data)
-        if self._engine.runner.draining or not wanted:
-            return None
-        if not (words := admission.lacks(admission.coming)):
-            admission.coming += 1
+        if not wanted or self._engine.runner.draining:
             return None
         head, end, body = data.partition(b"\r\n\r\n")
         head += b"\r\n"
@@ -53,6 +55,8 @@ class Refusal:
         length, *others = _LENGTH.findall(head) or [b""]
         if others or not length.isdigit() or not 0 <= (rest := int(length[:19]) - len(body)) <= REST_BYTES:
             return None
+        if not (words := admission.lacks()):
+            return admission.enter()
         admission.refused += 1
         error = Overloaded(words)
         answer = encode(error.body())

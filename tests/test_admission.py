@@ -229,6 +229,44 @@ async def test_of_requests_that_come_at_once_no_more_get_as_far_as_the_routes_th
         assert 503 not in reached
 
 
+@pytest.mark.parametrize(
+    ("path", "lines"),
+    [
+        ("/api/v1/schemas/a%2Fb/chat", "Host: a\r\nContent-Length: 0\r\n"),
+        (CHAT, "Content-Length: 0\r\n"),
+        (CHAT, "Host: a\r\nContent-Length: 9\r\nContent-Type: application/json\r\n"),
+    ],
+    ids=["no such path", "malformed", "left in the middle of its body"],
+)
+async def test_a_request_that_reaches_no_turn_gives_back_the_place_that_its_first_bytes_got(
+    path: str, lines: str
+) -> None:
+    go_on = asyncio.Event()
+    provider = ScriptedProvider([go_on, MessageDelta(content="well")])
+    async with served_engine(providing(provider), settings={"BYTEBREW_MAX_TURNS": "2"}) as (engine, client):
+        await scripted_schema(engine)
+        task = {"title": "Wait", "agent": "test", "mode": "background"}  # no request of it is known to the admission
+        assert (await client.post("/api/v1/tasks", json=task)).status_code == 201
+        with anyio.fail_after(5):
+            while not engine.runner.turns:
+                await anyio.sleep(0.01)
+        assert engine.admission.pressed()
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+            writer.write(f"POST {path} HTTP/1.1\r\nAuthorization: Bearer {ADMIN}\r\n{lines}\r\n".encode())
+            with closing(writer), anyio.fail_after(5):
+                if "9" not in lines:
+                    assert (await reader.readline()).split()[1] in (b"400", b"404")
+                while "9" in lines and not engine.admission.entering:
+                    await anyio.sleep(0.01)
+            await writer.wait_closed()
+            with anyio.fail_after(5):
+                while engine.admission.entering:
+                    await anyio.sleep(0.01)
+        go_on.set()
+        assert names(await chat(client, "test", "hello"))[-1] == "done"
+
+
 async def test_reads_that_wait_for_a_reader_count_as_lateness_though_the_loop_is_in_time() -> None:
     go_on = asyncio.Event()
     provider = ScriptedProvider([go_on, MessageDelta(content="well")])
