@@ -5,7 +5,7 @@ Triggers keep sums of whole days, by each key; only the days at the edges of a r
 
 import sqlite3
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Literal
 
 import msgspec
@@ -113,11 +113,9 @@ def report(conn: sqlite3.Connection, group_by: GroupBy, since: str, until: str) 
     found = _sums(conn, group_by, since, until)
     if group_by == "token":
         sql = "select 'token:' || id, name from tokens where id in (select substr(value, 7) from json_each(?))"
-        names = dict(conn.execute(sql, (msgspec.json.encode([*found]).decode(),)).fetchall())
-        named: dict[str, list[int]] = {}
-        for subject, sums in found.items():
-            _add(named, names.get(subject, subject), sums)
-        found = named
+        names = conn.execute(sql, (msgspec.json.encode([*found]).decode(),)).fetchall()
+        for name, sums in [(name, found.pop(subject)) for subject, name in names]:
+            _add(found, name, sums)
     return [_sum(key, found[key]) for key in sorted(found)]
 
 
@@ -126,20 +124,20 @@ def total(conn: sqlite3.Connection, since: str, until: str) -> Sum:
     return _sum("total", _sums(conn, "total", since, until).get("", [0] * 8))
 
 
-def _sums(conn: sqlite3.Connection, by: str, since: str, until: str) -> dict[str, list[int]]:
+def _sums(conn: sqlite3.Connection, by: str, since: str, until: str) -> dict[str, Sequence[int]]:
     """By key: the turns, and the columns of _SUMS."""
     kind, key = ("total", "day") if by == "day" else (by, "key")
     column = {"total": "''", "day": "substr(created_at, 1, 10)", **_COLUMNS}[by]
     edges, first, last = _edges(since, until) if since or until or by != "token" else ([], "", _EARLIEST)
     columns = ", ".join(f"sum({name})" for name in ("turns", *_SUMS))
-    found: dict[str, list[int]] = {}
+    found: dict[str, Sequence[int]] = {}
     sql = f"select {key}, {columns} from usage_days where kind = ? and day >= ? and day < ? group by {key}"
     for row in conn.execute(sql, (kind, first, last)):
         _add(found, row[0], row[1:])
     if by != "day":
         sql = "select key, sum(turns) from usage_spans where kind = ?1 and day >= ?2 and day < ?3 and earlier >= ?2"
         for row in conn.execute(f"{sql} group by key", (kind, first, last)):
-            _add(found, row[0], [-row[1]])
+            _add(found, row[0], (-row[1],))
     for edge in edges:
         sql = f"""select {column}, 0, {", ".join(_OF_ROW)} from usage where created_at >= ? and created_at < ?
           group by 1"""
@@ -153,7 +151,7 @@ def _sums(conn: sqlite3.Connection, by: str, since: str, until: str) -> dict[str
         sql = f"""select e.key, count(*) from ({turns}) e where not exists (select 1 from usage where
           turn_id = e.turn_id and {column} = e.key and created_at >= ? and created_at < ?) group by e.key"""
         for row in conn.execute(sql, (*chain(*edges), first, last)):
-            _add(found, row[0], [row[1]])
+            _add(found, row[0], (row[1],))
     return found
 
 
@@ -173,12 +171,9 @@ def _edges(since: str, until: str) -> tuple[list[tuple[str, str]], str, str]:
     return head + tail, first, last
 
 
-def _add(found: dict[str, list[int]], key: str, more: Sequence[int]) -> None:
-    if (sums := found.get(key)) is None:  # so it is mostly, for ten thousand keys
-        found[key] = [*more, *[0] * (8 - len(more))]
-        return
-    for at, value in enumerate(more):
-        sums[at] += value
+def _add(found: dict[str, Sequence[int]], key: str, more: Sequence[int]) -> None:
+    """Adds to the sums of a key; they are tuples, for lists of ten thousand keys keep the garbage collector busy."""
+    found[key] = tuple(map(sum, zip_longest(found[key], more, fillvalue=0))) if key in found else tuple(more)
 
 
 def _sum(key: str, sums: Sequence[int]) -> Sum:
