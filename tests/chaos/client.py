@@ -239,6 +239,9 @@ class Client:
                     self.model.keyed.append(Keyed("POST", path, body, key, era, 200, b"", chat.turn_id))
                 return
             if part.status not in (0, 200, 503):
+                if chat is not None and key and part.failure == "session_busy":
+                    self.model.replaced.append((chat.turn_id, "found the session busy"))
+                    return
                 gone = part.status in (404, 410, 409)
                 if chat is not None and not (gone and session_id in self.model.deleting):
                     self.model.violation(f"the turn {chat.turn_id} cannot be followed: {part.status} {part.failure}")
