@@ -182,11 +182,13 @@ class _Http1(H11Protocol):
         await super().stream_send(event)
 
     def _give_back(self) -> None:
-        """Frees a place that the request has not taken up: no route has seen it."""
+        """Frees a place that the request has not taken up: it has an answer and no turn, or is gone."""
         while self._places:
             self._places.pop().free()
 
     async def _send_h11_event(self, event: Any) -> None:
+        if isinstance(event, Head):
+            self._give_back()
         if self._chunked and isinstance(event, Head) and (b"content-type", b"text/event-stream") in event.headers:
             try:
                 self._head = self.connection.send(event) or b""

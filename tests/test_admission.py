@@ -233,10 +233,11 @@ async def test_of_requests_that_come_at_once_no_more_get_as_far_as_the_routes_th
     ("path", "lines"),
     [
         ("/api/v1/schemas/a%2Fb/chat", "Host: a\r\nContent-Length: 0\r\n"),
+        ("/api/v1/schemas/a%2Fb/chat", "Host: a\r\nContent-Length: 60000\r\n"),
         (CHAT, "Content-Length: 0\r\n"),
         (CHAT, "Host: a\r\nContent-Length: 9\r\nContent-Type: application/json\r\n"),
     ],
-    ids=["no such path", "malformed", "left in the middle of its body"],
+    ids=["no such path", "no such path, and a body that does not come", "malformed", "left in the middle of its body"],
 )
 async def test_a_request_that_reaches_no_turn_gives_back_the_place_that_its_first_bytes_got(
     path: str, lines: str
@@ -257,6 +258,7 @@ async def test_a_request_that_reaches_no_turn_gives_back_the_place_that_its_firs
             with closing(writer), anyio.fail_after(5):
                 if "9" not in lines:
                     assert (await reader.readline()).split()[1] in (b"400", b"404")
+                    assert engine.admission.entering == 0
                 while "9" in lines and not engine.admission.entering:
                     await anyio.sleep(0.01)
             await writer.wait_closed()
