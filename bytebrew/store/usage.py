@@ -112,7 +112,8 @@ def report(conn: sqlite3.Connection, group_by: GroupBy, since: str, until: str) 
     """Sums from one moment up to another, by key; an empty moment is open."""
     found = _sums(conn, group_by, since, until)
     if group_by == "token":
-        sql = "select 'token:' || id, name from tokens where id in (select substr(value, 7) from json_each(?))"
+        sql = """select 'token:' || id, name from tokens
+          where id in (select substr(value, 7) from json_each(?) where substr(value, 1, 6) = 'token:')"""
         names = conn.execute(sql, (msgspec.json.encode([*found]).decode(),)).fetchall()
         for name, sums in [(name, found.pop(subject)) for subject, name in names]:
             _add(found, name, sums)

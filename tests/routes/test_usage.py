@@ -94,6 +94,26 @@ async def test_sums_by_agent_model_schema_token_and_day() -> None:
         assert today == {"key": session["created_at"][:10], **sums(3, 5.0)}
 
 
+async def test_only_a_token_has_the_name_of_one_and_two_of_one_name_are_one_line() -> None:
+    async with served_engine() as (engine, client):
+        ids = [await token_id(client, name) for name in ("kiosk", "other")]
+        subjects = [f"user:x{ids[0]}", f"token:{ids[0]}", f"token:{ids[1]}", "token:gone"]
+
+        def fill(conn: sqlite3.Connection) -> None:
+            sql = "insert into usage values (null, ?, 's', 'a', 'm', ?, 1, 1, 0, 0, null, ?)"
+            conn.executemany(sql, [(subject, subject, rfc3339(datetime.now(UTC))) for subject in subjects])
+            conn.execute("update tokens set name = ? where id = ?", ("token:gone", ids[1]))
+
+        await engine.db.write(fill)
+        found = {one["key"]: one["calls"] for one in (await report(client, "group_by=token"))["data"]}
+    assert found == {subjects[0]: 1, "kiosk": 1, "token:gone": 2}
+
+
+async def token_id(client: httpx.AsyncClient, name: str) -> str:
+    made = await client.post("/api/v1/auth/tokens", json={"name": name, "scopes": ["chat"]})
+    return str(made.json()["id"])
+
+
 async def test_every_call_of_a_turn_counts_and_done_and_the_session_tell_the_cost() -> None:
     provider = ScriptedProvider([ToolCall("current_time", {}), Usage(100_000, 20_000)], ANSWER)
     async with served_engine(providing(provider)) as (running, client):
