@@ -112,9 +112,8 @@ def expire_sessions(conn: sqlite3.Connection, after: Place = START) -> Walked:
         """select created_at, id, updated_at < ?1 as due from sessions
         where parent_id is null and created_at < ?1 and (created_at, id) > (?2, ?3)
         union all select created_at, id, updated_at < ?1 from sessions
-        where parent_id is null and created_at > ?4 and (created_at, id) > (?2, ?3)
-        order by created_at, id limit ?5""",
-        (expired_before(conn, SESSIONS), *after, now(), SLICE),
+        where parent_id is null and (created_at, id) > (?4, ?5) order by created_at, id limit ?6""",
+        (expired_before(conn, SESSIONS), *after, *max(after, (now(), "")), SLICE),
     )
     gone: list[str] = []
     for row in rows.fetchall():
