@@ -190,7 +190,7 @@ class Database:
 
     def delay(self) -> float:
         """For how many seconds the first of the reads has waited for a reader."""
-        return time.monotonic() - self._asked[0] if self._asked else 0.0
+        return 0.0 if self._looks.empty() else time.monotonic() - self._asked[0]
 
     def stalled(self, seconds: float) -> dict[str, float]:
         """The threads that have been at one piece of work for longer than this, and for how many seconds."""
