@@ -39,7 +39,7 @@ async def settle_below(engine: "Engine", turn: "Turn", end: Event) -> Event:
 async def end_later(engine: "Engine", turn: "Turn", error: EngineError) -> None:
     """Ends a turn that the file did not take, as soon as it does; a stopping engine leaves it to the next start."""
     turn.status, turn.last, turn.failure, turn.unrecordable = "failed", None, error, error
-    turn.log.fail(error)
+    await engine.journal.close(turn.log, error)
     await anyio.sleep(PAUSE)
     broken, ended = turn.log, await closed(engine, turn.session_id, turn.id, error, turn.unsaved)
     if ended is not None:

@@ -6,6 +6,7 @@ import sqlite3
 import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -14,7 +15,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from bytebrew.db import Database, Work
-from bytebrew.errors import Draining, NotFound, StorageError
+from bytebrew.errors import Draining, EngineError, NotFound, StorageError
 from bytebrew.events import Event
 from bytebrew.pending import Rows
 
@@ -204,6 +205,12 @@ class Journal:
             if log.error is not None:
                 raise log.error
             await log.changed()
+
+    async def close(self, log: Log, error: Exception) -> None:
+        """Ends a log by an error once what was appended is in the file with the works that belong to it, or is lost."""
+        with suppress(EngineError):
+            await self.flush(log)
+        log.fail(error)
 
     def take(self) -> Rows:
         """The rows that wait, for the database's writer."""

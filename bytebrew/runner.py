@@ -331,12 +331,12 @@ class Runner:
                 await failed_turns.closed(self._engine, turn.session_id, turn_id, failure)
         except EngineError as error:  # the engine stops, or the session was deleted
             turn.failure = error
-            turn.log.fail(error)
+            await self._engine.journal.close(turn.log, error)
             if isinstance(error, NotFound):
                 await failed_turns.closed(self._engine, turn.session_id, turn.id, error, turn.unsaved)
         except Exception as error:
             log.exception("turn %s is left to the next start", turn.id)
-            turn.log.fail(error)
+            await self._engine.journal.close(turn.log, error)
         finally:
             turn.recorded = True
             self.turns.pop(turn.id, None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from bytebrew import journal as journal_module
 from bytebrew.db import Database
-from bytebrew.errors import NotFound
+from bytebrew.errors import Draining, NotFound
 from bytebrew.events import Done, ErrorEvent, Event, MessageDelta, ToolStarted
 from bytebrew.journal import Journal, Log, OpenStretch, last_number, read_events
 from bytebrew.messages import Usage
@@ -171,6 +172,33 @@ async def test_an_event_and_a_write_asked_for_together_share_a_transaction(db: D
     transaction = first[first.index("begin") : first.index("commit")]
     assert "update" in transaction
     assert "insert" in transaction
+
+
+async def test_an_event_and_the_write_that_belongs_to_it_are_both_there_when_their_log_is_closed_at_once(
+    db: Database,
+) -> None:
+    journal = Journal(db)
+    logs = [await journal.log(await session(db)) for _ in range(2)]
+    for log in logs:  # what comes next is gathered for a moment
+        journal.append(log, MessageDelta(content="first"))
+    await asyncio.gather(*(journal.flush(log) for log in logs))
+
+    def name(conn: sqlite3.Connection, session_id: str, number: int) -> None:
+        conn.execute("update sessions set title = ? where id = ?", (f"event {number}", session_id))
+
+    def found(conn: sqlite3.Connection, session_id: str) -> tuple[str, int]:
+        sql = "select title, (select max(n) from events where session_id = id) from sessions where id = ?"
+        return tuple(conn.execute(sql, (session_id,)).fetchone())
+
+    for log in logs:
+        number = journal.append(log, MessageDelta(content="last"))
+        writing = asyncio.create_task(journal.write(log, name, log.session_id, number))
+        await asyncio.sleep(0)
+        writing.cancel()
+        await journal.close(log, Draining("The engine is stopping"))
+        with pytest.raises(Draining):
+            journal.append(log, MessageDelta(content="too late"))
+        assert await db.read(found, log.session_id) == ("event 2", 2)
 
 
 async def test_events_are_read_by_an_index(db: Database) -> None:
