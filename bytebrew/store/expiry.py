@@ -18,6 +18,8 @@ SLICE = 1000
 """Rows that one transaction deletes, or events that it packs, about: a few milliseconds of work."""
 LOOK = 4
 """Rows that are as much work as to see whether one session or task may go."""
+PASS = 2
+"""Rows that are as much work as to pass over a session."""
 LONGEST = 0.004
 """Seconds after which a transaction packs no further turn, however large the events are."""
 
@@ -113,11 +115,11 @@ def expire_sessions(conn: sqlite3.Connection, after: Place = START) -> Walked:
         where parent_id is null and created_at < ?1 and (created_at, id) > (?2, ?3)
         union all select created_at, id, updated_at < ?1 from sessions
         where parent_id is null and (created_at, id) > (?4, ?5) order by created_at, id limit ?6""",
-        (expired_before(conn, SESSIONS), *after, *max(after, (now(), "")), SLICE),
+        (expired_before(conn, SESSIONS), *after, *max(after, (now(), "")), SLICE // PASS),
     )
     gone: list[str] = []
     for row in rows.fetchall():
-        after, spent = (row["created_at"], row["id"]), spent + 1
+        after, spent = (row["created_at"], row["id"]), spent + PASS
         if row["due"]:
             spent += LOOK
             if not _in_use(conn, row["id"]):
