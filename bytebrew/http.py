@@ -1,24 +1,22 @@
 """The one place that makes an HTTP client: transport, pools, time limits, address policy, a vendor's events."""
 
 import asyncio
-import errno
 import re
-import socket
 import ssl
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, closing, suppress
 from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from time import time
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
-from aiohttp import ClientResponseError
+from aiohttp import ClientConnectorError, ClientResponseError
 from msgspec.json import encode
 
+from bytebrew.addresses import listed, sockets
 from bytebrew.deadline import Deadline, until, within
 from bytebrew.errors import ProviderError
 from bytebrew.pools import Client, Idle, Pool
@@ -32,10 +30,6 @@ DRAIN_SECONDS = 0.05
 MOST_IDLE = 64
 """Clients that are kept without being used; a client takes 50 KB."""
 _NOTHING = httpx.ByteStream(b"")
-_GLOBAL_UNICAST = ip_network("2000::/3")
-_NAT64 = ip_network("64:ff9b::/96")
-_SPECIAL = [ip_network(one) for one in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "2002::/16")]
-"""Azure's metadata, Oracle's among the protocol assignments, and both ends of 6to4: no private addresses to Python."""
 
 
 class UpstreamError(Exception):
@@ -86,6 +80,7 @@ class Http:
         self._settings = settings
         self._transport = transport
         self._slots, self._idle = asyncio.Semaphore(upstreams), Idle(idle)
+        self._allowed = listed(settings.link_local_addresses)
         self._clients: dict[str, tuple[httpx.AsyncClient, Pool]] = {}  # the one used last comes last
 
     @cached_property
@@ -108,7 +103,8 @@ class Http:
                 pool=None,
             )
             trust = self._trust if name.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            pool = Pool(trust, _public_socket if public_only else None, self._slots, self._idle, self._close_idle)
+            policy = sockets(self._allowed, public_only=public_only)
+            pool = Pool(trust, policy, self._slots, self._idle, self._close_idle)
             client = Client(
                 transport=self._transport or pool,
                 timeout=timeout,
@@ -245,6 +241,10 @@ class Http:
             raise ProviderError(f"{shown!r} cannot be called: {error}", code="model_bad_request") from error
         except httpx.RequestError as error:
             words = f"Cannot reach {_origin(url)}: {_words(error)}"
+            if isinstance(error.__cause__, ClientConnectorError) and isinstance(
+                error.__cause__.os_error, PermissionError
+            ):
+                raise ProviderError(words, code="model_bad_request") from error
             raise ProviderError(words, code="model_unavailable", retry=True) from error
         except ClientResponseError as error:  # of a head that is not HTTP; the transport lets it through
             words = f"{_origin(url)} does not speak HTTP: {' '.join(error.message.split())}"
@@ -280,31 +280,9 @@ class Http:
         return ProviderError(f"No answer within {wait:g} s", code="model_timeout", retry=True)
 
 
-def is_public(address: str) -> bool:
-    """Whether an IP address is the internet's: not loopback, private, link-local, multicast, metadata or reserved.
-
-    An IPv6 address that stands for an IPv4 one (RFC 4291 section 2.5.5.2, RFC 6052) is judged as that one.
-    """
-    one = ip_address(address.partition("%")[0])
-    if isinstance(one, IPv6Address):
-        if inner := one.ipv4_mapped or (IPv4Address(int(one) & 0xFFFFFFFF) if one in _NAT64 else None):
-            return is_public(str(inner))
-        if one not in _GLOBAL_UNICAST:
-            return False
-    return one.is_global and not (one.is_multicast or one.is_reserved or any(one in special for special in _SPECIAL))
-
-
 async def _signed(request: httpx.Request) -> None:
     """Says who passes a request on (RFC 9110 section 7.6.3), so that none is taken for a person at this machine."""
     request.headers["Via"] = "1.1 bytebrew"
-
-
-def _public_socket(where: tuple[Any, ...]) -> socket.socket:
-    """A socket for an address that is about to be connected to: no name, spelling or DNS answer gets past it."""
-    family, kind, protocol, _, address = where
-    if not is_public(address[0]):
-        raise PermissionError(errno.EACCES, f"{address[0]} is no public address")
-    return socket.socket(family, kind, protocol)
 
 
 async def _end(response: httpx.Response, chunks: AsyncGenerator[bytes, None]) -> None:

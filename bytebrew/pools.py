@@ -14,6 +14,7 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from httpx_aiohttp import AiohttpTransport
 
+from bytebrew.addresses import Sockets
 from bytebrew.deadline import within
 
 
@@ -64,7 +65,7 @@ class Pool(AiohttpTransport):
     def __init__(
         self,
         trust: ssl.SSLContext,
-        sockets: Any,
+        sockets: Sockets,
         slots: asyncio.Semaphore,
         idle: Idle,
         before: Callable[[], Awaitable[None]],

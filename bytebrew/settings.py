@@ -57,6 +57,9 @@ class Core(Struct, frozen=True, kw_only=True):
     provider_connect_timeout: Annotated[Duration, _help("longest wait for a connection to a vendor")] = Duration(10)
     provider_first_byte_timeout: Annotated[Duration, _help("longest wait for a vendor's first byte")] = Duration(120)
     provider_silence_timeout: Annotated[Duration, _help("longest silence in a vendor's stream")] = Duration(60)
+    link_local_addresses: Annotated[
+        tuple[str, ...], _help("link-local and metadata addresses that may be called, such as 169.254.169.254")
+    ] = ()
     provider_retries: Annotated[int, Meta(ge=0, le=10), _help("further tries before a model's first token")] = 3
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _help("least severe record to log")] = "info"
     log_format: Annotated[Literal["text", "json"], _help("form of a log line")] = "text"

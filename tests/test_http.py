@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bytebrew.errors import ProviderError
-from bytebrew.http import MAX_ERROR_BYTES, MOST_IDLE, Exchange, Http, UpstreamError, is_public
+from bytebrew.http import MAX_ERROR_BYTES, MOST_IDLE, Exchange, Http, UpstreamError
 from bytebrew.settings import Core
 from tests.upstream import (
     STREAM,
@@ -521,24 +521,3 @@ async def test_an_exchange_with_public_addresses_only_connects_to_no_other() -> 
             with pytest.raises(ProviderError, match="is no public address"):
                 await http.ask("GET", url, public_only=True)
     assert double.connections == 1
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        *("0.0.0.0", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.9.9.9", "168.63.129.16"),
-        *("169.254.169.254", "172.16.0.1", "192.0.0.192", "192.0.2.1", "192.88.99.1", "192.168.0.1", "198.18.0.1"),
-        *("224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255", "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1"),
-        *("::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "100::1", "2001::1", "2001:db8::1"),
-        *("2002:7f00:1::", "fc00::1", "fd00:ec2::254", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1"),
-    ],
-)
-def test_an_address_that_is_not_the_internets_is_not_public(address: str) -> None:
-    assert not is_public(address)
-
-
-@pytest.mark.parametrize(
-    "address", ["1.1.1.1", "8.8.8.8", "172.32.0.1", "::ffff:8.8.8.8", "64:ff9b::808:808", "2606:4700:4700::1111"]
-)
-def test_an_address_of_the_internet_is_public(address: str) -> None:
-    assert is_public(address)

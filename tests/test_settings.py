@@ -53,6 +53,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "provider_connect_timeout": ("5", Duration(5)),
     "provider_first_byte_timeout": ("5m", Duration(300)),
     "provider_silence_timeout": ("30s", Duration(30)),
+    "link_local_addresses": ("169.254.169.254", ("169.254.169.254",)),
     "provider_retries": ("0", 0),
     "log_level": ("debug", "debug"),
     "log_format": ("json", "json"),
