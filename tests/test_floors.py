@@ -16,7 +16,7 @@ FLOORS = (
     "plugins turn runner failed_turns tasks config_file checking core_sections dialects documents history "
     "confirmations recovery results spawning retention",
     "access openapi page routes byok cors idempotency transports shedding",
-    "engine app __main__ testing conformance trial server connections acceptor doctor remote backup greeting",
+    "engine app __main__ commands testing conformance trial server connections acceptor doctor remote backup greeting",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 THIRD_PARTY = {
@@ -34,8 +34,8 @@ THIRD_PARTY = {
     "h11": {"connections"},
     "h2": {"connections"},
     "priority": {"connections"},
-    "click": {"__main__"},
-    "uvloop": {"__main__"},
+    "click": {"__main__", "commands"},
+    "uvloop": {"commands"},
 }
 CORE = {
     path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path

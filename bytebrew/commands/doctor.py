@@ -1,0 +1,19 @@
+"""`bytebrew doctor`."""
+
+import sys
+
+import click
+
+from bytebrew.commands.setup import Setup
+from bytebrew.doctor import examine
+
+
+@click.command()
+@click.pass_obj
+def doctor(setup: Setup) -> None:
+    """Check plugins, port, file rights, database and keys."""
+    findings = examine(setup.core(), setup.plugins)
+    for finding in findings:
+        click.echo(f"{'ok ' if finding.fine else 'BAD'} {finding.what}: {finding.words}")
+    if not all(finding.fine for finding in findings):
+        sys.exit(1)

@@ -1,0 +1,20 @@
+"""`bytebrew gc`."""
+
+import click
+
+from bytebrew import retention
+from bytebrew.commands.setup import Setup
+
+
+@click.command("gc")
+@click.pass_obj
+def clear_away(setup: Setup) -> None:
+    """Clear away what is due and give its space back.
+
+    The settings retention.* say what is due; the engine may run.
+    """
+    engine = setup.engine()
+    with engine.migrated() as conn:
+        swept = retention.sweep(conn, engine.retention)
+    click.echo(f"cleared away: {', '.join(f'{count} {what}' for what, count in swept.counts.items())}")
+    click.echo(f"{engine.db.path} had {swept.before} bytes and has {swept.after}")
