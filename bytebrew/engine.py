@@ -143,6 +143,7 @@ class Engine:
         core = (
             *expiry.OPTIONS,
             byok.ANY_BASE_URL,
+            byok.ORIGINS,
             *map(byok.option, self.providers.values()),
             logs.option(self.settings.core.log_level),
             cors.option(self._allow),

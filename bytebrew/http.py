@@ -6,6 +6,7 @@ import ssl
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, closing, suppress
+from copy import copy
 from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
 from time import time
@@ -80,18 +81,24 @@ class Http:
         self._settings = settings
         self._transport = transport
         self._slots, self._idle = asyncio.Semaphore(upstreams), Idle(idle)
+        self._public_only = False
+        # one for all clients that need it: to read the certificates takes 17 ms of everybody's time, and 800 KB
+        self._trust = lru_cache(1)(httpx.create_ssl_context)
         self._allowed = listed(settings.link_local_addresses)
         self._clients: dict[str, tuple[httpx.AsyncClient, Pool]] = {}  # the one used last comes last
 
     @cached_property
-    def _trust(self) -> ssl.SSLContext:
-        """One for all clients that need it: to read the certificates takes 17 ms of everybody's time, and 800 KB."""
-        return httpx.create_ssl_context()
+    def public(self) -> "Http":
+        """The same for requests to addresses that a stranger names: it connects to public ones only."""
+        twin = copy(self)
+        twin._public_only = True
+        return twin
 
     def client(self, url: str) -> httpx.AsyncClient:
         """The client of the URL's origin; it follows no redirects and keeps no cookies."""
         parts = urlsplit(url)
-        return self._named(f"{parts.scheme}://{parts.netloc}")
+        kind = " public" * self._public_only
+        return self._named(f"{parts.scheme}://{parts.netloc}{kind}", public_only=self._public_only)
 
     def _named(self, name: str, *, public_only: bool = False) -> httpx.AsyncClient:
         """The client of that name, which begins with its scheme."""
@@ -102,7 +109,7 @@ class Http:
                 connect=self._settings.provider_connect_timeout,
                 pool=None,
             )
-            trust = self._trust if name.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            trust = self._trust() if name.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             policy = sockets(self._allowed, public_only=public_only)
             pool = Pool(trust, policy, self._slots, self._idle, self._close_idle)
             client = Client(

@@ -10,8 +10,10 @@ import httpx
 import pytest
 
 from bytebrew.events import MessageDelta
+from bytebrew.http import Http
 from bytebrew.messages import ToolCall, Usage
 from bytebrew.notation import new_uuid
+from bytebrew.settings import Core
 from bytebrew.testing import ADMIN, ScriptedProvider, events_of, providing, scripted_schema, served_engine
 from tests.processes import plugins_folder, serving
 from tests.tables import check_refusal, token_with
@@ -28,6 +30,11 @@ async def allow(client: httpx.AsyncClient, *providers: str) -> None:
     for provider in providers:
         answer = await client.put(f"/api/v1/settings/byok.{provider}", json={"value": True})
         assert answer.status_code == 200, answer.text
+
+
+async def list_origins(client: httpx.AsyncClient, *origins: str) -> None:
+    answer = await client.put("/api/v1/settings/byok.origins", json={"value": origins})
+    assert answer.status_code == 200, answer.text
 
 
 async def ask(
@@ -147,11 +154,7 @@ async def test_a_base_url_is_taken_only_where_the_settings_allow_it() -> None:
         off = await client.post(url, json={"message": "hi"}, headers=headers)
         assert (off.status_code, check_refusal(off)["error"]) == (403, "byok_disabled")
         assert vendor.requests == []
-        await allow(client, "base_url")
-        for bad in ("file:///etc/passwd", "http://", "vendor.test"):
-            answer = await client.post(url, json={"message": "hi"}, headers={**headers, "X-Model-Base-URL": bad})
-            assert answer.status_code == 400
-            assert check_refusal(answer)["details"][0]["path"] == "$.headers.X-Model-Base-URL"
+        await list_origins(client, vendor.url)
         assert "event: done" in (await client.post(url, json={"message": "hi"}, headers=headers)).text
     [request] = vendor.requests
     assert (request.headers["authorization"], request.json["model"]) == (f"Bearer {KEY}", "theirs")
@@ -163,6 +166,100 @@ async def test_a_provider_without_an_address_of_its_own_needs_one() -> None:
         headers = {**WIRE, "X-Model-Provider": "azure_openai"}
         answer = await client.post("/api/v1/schemas/demo/chat", json={"message": "hi"}, headers=headers)
     assert (answer.status_code, check_refusal(answer)["details"][0]["path"]) == (400, "$.headers.X-Model-Base-URL")
+
+
+# Where a caller may send the engine
+
+
+BAD_URLS = (
+    *("file:///etc/passwd", "http://", "vendor.test", "http://vendor.test/internal#", "http://vendor.test/x?y="),
+    *("http://user@vendor.test/", "http://vendor.test/a/../admin", "http://vendor.test/%2e%2e/admin", "http://a\\b"),
+    *("http://vendor.test/..", "http://vendor.test/" + 2000 * "a"),
+)
+
+
+@pytest.mark.parametrize("bad", BAD_URLS)
+async def test_a_base_url_with_more_than_a_host_and_a_path_is_refused(bad: str) -> None:
+    async with served_engine() as (_, client):
+        await allow(client, "openai_compatible", "base_url")
+        headers = {**WIRE, "X-Model-Base-URL": bad}
+        answer = await client.post("/api/v1/schemas/demo/chat", json={"message": "hi"}, headers=headers)
+    assert answer.status_code == 400
+    assert check_refusal(answer)["details"][0]["path"] == "$.headers.X-Model-Base-URL"
+
+
+@pytest.mark.parametrize("bad", ["../../v1/files", "a/../b", "models/x?key=1", "m#", "..", "m%2e", "m\\n"])
+async def test_the_name_of_a_model_is_no_way_to_another_path(bad: str) -> None:
+    async with served_engine() as (_, client):
+        await allow(client, "google")
+        headers = {**WIRE, "X-Model-Provider": "google", "X-Model-Name": bad}
+        answer = await client.post("/api/v1/schemas/demo/chat", json={"message": "hi"}, headers=headers)
+    assert answer.status_code == 400
+    assert check_refusal(answer)["details"][0]["path"] == "$.headers.X-Model-Name"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
+async def test_no_private_address_is_called_for_a_caller_though_base_urls_are_on(host: str) -> None:
+    async with upstream(streamed(data(*HELLO))) as vendor, served_engine() as (_, client):
+        await allow(client, "openai_compatible", "base_url")
+        headers = {**WIRE, "X-Model-Base-URL": vendor.url.replace("127.0.0.1", host)}
+        answer = await client.post("/api/v1/schemas/demo/chat", json={"message": "hi"}, headers=headers)
+    assert "is no public address" in answer.text
+    assert "event: error" in answer.text
+    assert vendor.connections == 0
+
+
+async def test_a_private_address_is_called_for_the_operator_while_it_is_refused_to_callers() -> None:
+    async with upstream(streamed(data(*HELLO))) as vendor, served_engine() as (running, client):
+        await scripted_schema(running)
+        model = {"name": "mine", "type": "openai_compatible", "model_name": "gpt", "base_url": vendor.url}
+        await client.post("/api/v1/models", json=model)
+        await client.post("/api/v1/agents", json={"name": "a", "model": "mine"})
+        await client.post("/api/v1/schemas", json={"name": "own", "entry_agent": "a", "chat_enabled": True})
+        await allow(client, "openai_compatible", "base_url")
+        headers = {**WIRE, "X-Model-Base-URL": vendor.url}
+        for _ in range(2):
+            url, body = "/api/v1/schemas/own/chat", {"message": "hi"}
+            assert "event: done" in (await client.post(url, json=body)).text
+            assert "is no public address" in (await client.post(url, json=body, headers=headers)).text
+
+
+@pytest.mark.parametrize("other", ["http://127.0.0.1:1", "https://127.0.0.1", "http://localhost"])
+async def test_only_the_very_origin_on_the_list_is_called(other: str) -> None:
+    async with upstream(streamed(data(*HELLO))) as vendor, served_engine() as (_, client):
+        await allow(client, "openai_compatible")
+        await list_origins(client, vendor.url)
+        headers = {**WIRE, "X-Model-Base-URL": other}
+        answer = await client.post("/api/v1/schemas/demo/chat", json={"message": "hi"}, headers=headers)
+    assert (answer.status_code, check_refusal(answer)["error"]) == (403, "byok_disabled")
+    assert "byok.origins" in answer.text
+
+
+@pytest.mark.parametrize("status", [200, 302, 401, 404, 500])
+async def test_nothing_of_what_a_listed_address_answers_is_read_back_to_the_caller(status: int) -> None:
+    secret = {"error": {"message": "internal-secret"}, "token": "internal-secret"}
+    async with (
+        upstream(refused(status, secret, location="http://internal-secret/")) as inside,
+        served_engine(settings={"BYTEBREW_PROVIDER_RETRIES": "0"}) as (_, client),
+    ):
+        await allow(client, "openai_compatible")
+        await list_origins(client, inside.url)
+        for stream in (True, False):
+            body = {"message": "hi", "stream": stream}
+            headers = {**WIRE, "X-Model-Base-URL": f"{inside.url}/admin"}
+            answer = await client.post("/api/v1/schemas/demo/chat", json=body, headers=headers)
+            assert "error" in answer.text
+            assert "internal-secret" not in answer.text
+    assert len(inside.requests) == 2
+
+
+async def test_a_public_vendors_words_do_reach_the_caller() -> None:
+    vendor = httpx.MockTransport(lambda _: httpx.Response(404, json={"error": {"message": f"No model, {KEY}"}}))
+    async with served_engine(http=Http(Core(), vendor)) as (_, client):
+        await allow(client, "openai_compatible", "base_url")
+        headers = {**WIRE, "X-Model-Base-URL": "https://vendor.test/v1"}
+        answer = await client.post("/api/v1/schemas/demo/chat", json={"message": "hi"}, headers=headers)
+    assert "HTTP 404: No model, ***" in answer.text
 
 
 # Never the operator's model
@@ -183,7 +280,8 @@ async def test_what_a_vendor_refuses_is_an_error_and_never_falls_back_on_the_ope
         await client.patch("/api/v1/models/main", json={"fallback": ["spare"]})
         await client.post("/api/v1/agents", json={"name": "a", "model": "main"})
         await client.post("/api/v1/schemas", json={"name": "test", "entry_agent": "a", "chat_enabled": True})
-        await allow(client, "openai_compatible", "base_url")
+        await allow(client, "openai_compatible")
+        await list_origins(client, theirs.url)
         headers = {**WIRE, "X-Model-Base-URL": theirs.url}
         stream = await ask(client, headers)
         whole = await ask(client, headers, stream=False)
@@ -191,7 +289,8 @@ async def test_what_a_vendor_refuses_is_an_error_and_never_falls_back_on_the_ope
         assert "event: error" in stream.text
         assert whole.status_code == 502
         for answer in (stream, whole):
-            assert f"HTTP {status}: No: ***" in answer.text
+            assert f"HTTP {status}" in answer.text or "what the address answered is not shown" in answer.text
+            assert "No: " not in answer.text
             assert KEY not in answer.text
         assert operators.requests == []
         assert "event: done" in (await ask(client, {})).text
@@ -208,7 +307,8 @@ async def test_one_tenants_failures_do_not_stop_another() -> None:
         served_engine(settings=retries) as (running, client),
     ):
         await scripted_schema(running)
-        await allow(client, "openai_compatible", "base_url")
+        await allow(client, "openai_compatible")
+        await list_origins(client, broken.url, well.url)
         for _ in range(7):
             assert "event: error" in (await ask(client, {**WIRE, "X-Model-Base-URL": broken.url})).text
         assert "event: done" in (await ask(client, {**WIRE, "X-Model-Base-URL": well.url})).text
@@ -234,7 +334,8 @@ async def test_two_tenants_at_once_reach_their_own_vendor_account_and_leave_no_k
         served_engine(providing(ScriptedProvider([])), data=tmp_path) as (running, client),
     ):
         await scripted_schema(running)
-        await allow(client, "openai_compatible", "base_url")
+        await allow(client, "openai_compatible")
+        await list_origins(client, vendor.url)
 
         async def tenant(name: str) -> None:
             headers = {**WIRE, "X-Model-API-Key": keys[name], "X-Model-Base-URL": vendor.url}
