@@ -22,6 +22,7 @@ from bytebrew.config import (
 )
 from bytebrew.dialects import near
 from bytebrew.errors import Detail, EngineError, InvalidRequest, NotFound
+from bytebrew.missing import missing
 from bytebrew.notation import struct_of
 from bytebrew.providers import named
 from bytebrew.sections import ConfigSection
@@ -176,7 +177,7 @@ class AgentsSection(ConfigSection):
 
     def warnings(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> Sequence[str]:
         """What the agent names and the engine does not have."""
-        return agents.missing(conn, agents.get(conn, name))
+        return missing(conn, engine, agents.get(conn, name))
 
 
 class SchemasSection(ConfigSection):

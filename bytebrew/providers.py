@@ -54,7 +54,7 @@ class Provider:
     """A vendor's API: turns a ModelRequest into the vendor's words and the answer into events.
 
     `base_url` is used where a model names none; `aliases` are other names of the type that are read; `needs` are the
-    fields that a model of this type must have, of `base_url`, `api_key` and `api_version`.
+    fields that a model of this type must have, of `base_url`, `api_key` and `api_version`. A `demo` is no real model.
     """
 
     type: ClassVar[str]
@@ -62,6 +62,7 @@ class Provider:
     base_url: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset()
     capabilities: ClassVar[Capabilities] = Capabilities()
+    demo: ClassVar[bool] = False
 
     def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
         """The answer as an async generator: text and thinking as they come, whole tool calls, usage, then one Stop.

@@ -3,7 +3,8 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple, get_type_hints, overload
 
@@ -106,6 +107,17 @@ class Toolset:
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         """The tools that this agent has from here."""
         raise NotImplementedError
+
+    def has(self, conn: sqlite3.Connection, name: str) -> bool:
+        """Whether there may be a tool of this name from here for an agent that has it in `tools`.
+
+        Where no source has one, who saves the agent is warned. One that is asked about `tools` and does not say may.
+        """
+        return not self.lists or "tools" in self.lists
+
+    def missing(self, conn: sqlite3.Connection, agent: Agent) -> Iterable[str]:
+        """What the agent names of this source and the source does not have, a sentence each: its `warnings`."""
+        return ()
 
 
 class FunctionTool(Tool):

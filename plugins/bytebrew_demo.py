@@ -40,6 +40,7 @@ class DemoProvider(Provider):
 
     type = "demo"
     capabilities = Capabilities(thinking=True)
+    demo = True
 
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
         asked = next((m.content for m in reversed(request.messages) if m.role == "user"), "")

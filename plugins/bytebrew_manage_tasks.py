@@ -239,6 +239,9 @@ class TaskTools(Toolset):
     async def all(self) -> Sequence[Tool]:
         return [ManageTasks(self._engine)]
 
+    def has(self, conn: sqlite3.Connection, name: str) -> bool:
+        return name == NAME
+
 
 def _id(call: Call, number: int) -> str:
     """The id of a task that a call makes: the same however often the call runs."""

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, Struct
@@ -70,6 +71,14 @@ class Spawning(Toolset):
 
     async def all(self) -> Sequence[Tool]:
         return [Spawn(self._engine, name, agent) for name, agent in _named(await self._engine.agents()).items()]
+
+    def has(self, conn: sqlite3.Connection, name: str) -> bool:
+        return name.startswith("spawn_")
+
+    def missing(self, conn: sqlite3.Connection, agent: Agent) -> Iterable[str]:
+        for name in agent.tools:
+            if name.startswith("spawn_"):
+                yield f"tools: '{name}' comes with the agent's name in can_spawn, not from here"
 
 
 def _named(agents: Sequence[Agent]) -> dict[str, Agent]:

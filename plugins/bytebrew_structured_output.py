@@ -1,5 +1,6 @@
 """Structured output: a model shows a table, a note or a form, and a form's answer is the next message."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -72,6 +73,9 @@ class Blocks(Toolset):
 
     async def all(self) -> Sequence[Tool]:
         return (self._tool,)
+
+    def has(self, conn: sqlite3.Connection, name: str) -> bool:
+        return name == self._tool.name
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         return (self._tool,) if self._tool.name in agent.tools else ()

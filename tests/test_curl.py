@@ -60,7 +60,9 @@ def test_agents(sh: Shell) -> None:
             "tools": ["knowledge_search"], "can_spawn": ["researcher"], "lifecycle": "persistent",
             "max_steps": 50 }'""")
     assert created["name"] == "my-agent"
-    assert created["warnings"] == ["There is no model 'glm-5' yet", "can_spawn: there is no agent 'researcher' yet"]
+    *named, search = created["warnings"]
+    assert named == ["There is no model 'glm-5' yet", "can_spawn: there is no agent 'researcher' yet"]
+    assert search.startswith("tools: 'knowledge_search' is there once a knowledge base is linked")
     listed = sh.json('curl http://localhost:8443/api/v1/agents \\\n -H "Authorization: Bearer bb_your_token"')
     [row] = [row for row in listed if row["name"] == "my-agent"]
     assert {name: row[name] for name in ("name", "model", "lifecycle", "tools_count", "has_knowledge")} == {

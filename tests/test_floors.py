@@ -13,7 +13,7 @@ FLOORS = (
     "addresses hookspecs sections variables providers tools auth jwt secrets http api actions storage_faults pending "
     "scanning deadline pools descriptors listing",
     "db integrity apart pragmas migrate migrations journal epoch store",
-    "plugins turn runner failed_turns tasks config_file checking core_sections dialects documents history "
+    "plugins turn runner failed_turns tasks config_file checking core_sections missing dialects documents history "
     "confirmations recovery results spawning retention",
     "access openapi page routes byok cors idempotency transports shedding",
     "engine app __main__ commands testing conformance trial server connections acceptor doctor remote backup greeting",

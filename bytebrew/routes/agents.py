@@ -1,13 +1,18 @@
 """Agents."""
 
 import sqlite3
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import asdict
 
 from bytebrew.api import Request, Route
 from bytebrew.config import Agent, AgentPatch, NewAgent
+from bytebrew.missing import missing
 from bytebrew.store import agents
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
 
 
 class AgentRow(Struct, frozen=True, kw_only=True):
@@ -31,13 +36,13 @@ class AgentDetail(Agent, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
 
 
-def _detail(conn: sqlite3.Connection, agent: Agent) -> AgentDetail:
+def _detail(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> AgentDetail:
     return AgentDetail(
         **asdict(agent),
         system_prompt=agent.system,
         tools_count=len(agent.tools),
         has_knowledge=agent.capability("knowledge") is not None,
-        warnings=tuple(agents.missing(conn, agent)),
+        warnings=tuple(missing(conn, engine, agent)),
     )
 
 
@@ -59,18 +64,20 @@ async def list_agents(request: Request[None]) -> list[AgentRow]:
 
 async def get_agent(request: Request[None]) -> AgentDetail:
     """One agent."""
-    return await request.engine.db.read(lambda conn: _detail(conn, agents.get(conn, request.path["name"])))
+    engine, name = request.engine, request.path["name"]
+    return await engine.db.read(lambda conn: _detail(conn, engine, agents.get(conn, name)))
 
 
 async def create_agent(request: Request[NewAgent]) -> AgentDetail:
     """A new agent."""
-    return await request.write(lambda conn: _detail(conn, agents.create(conn, request.body)))
+    engine = request.engine
+    return await request.write(lambda conn: _detail(conn, engine, agents.create(conn, request.body)))
 
 
 async def update_agent(request: Request[AgentPatch]) -> AgentDetail:
     """The agent with the fields that were sent."""
-    name = request.path["name"]
-    return await request.write(lambda conn: _detail(conn, agents.update(conn, name, request.body)))
+    engine, name = request.engine, request.path["name"]
+    return await request.write(lambda conn: _detail(conn, engine, agents.update(conn, name, request.body)))
 
 
 async def delete_agent(request: Request[None]) -> None:

@@ -47,23 +47,6 @@ def get(conn: sqlite3.Connection, key: str) -> Agent:
     return agent
 
 
-def missing(conn: sqlite3.Connection, agent: Agent) -> list[str]:
-    """What the agent names and the engine does not have yet, a sentence each."""
-    lacks = []
-    if agent.model is None:
-        lacks.append("It has no model and there is no default one: create a model with POST /api/v1/models")
-    elif not conn.execute("select 1 from models where name = ?", (agent.model,)).fetchone():
-        lacks.append(f"There is no model '{agent.model}' yet")
-    for name in agent.can_spawn:
-        if not conn.execute("select 1 from agents where name = ?", (name,)).fetchone():
-            lacks.append(f"can_spawn: there is no agent '{name}' yet")
-    for one in agent.capabilities:
-        embedder = one.config.get("embedding_model")
-        if embedder and not conn.execute("select 1 from models where name = ?", (embedder,)).fetchone():
-            lacks.append(f"capabilities: there is no model '{embedder}' yet, so its {one.type} goes by words alone")
-    return lacks
-
-
 def create(conn: sqlite3.Connection, new: NewAgent) -> Agent:
     """The agent, now stored."""
     if conn.execute("select 1 from agents where name = ?", (new.name,)).fetchone():

@@ -1,5 +1,6 @@
 """Declarative HTTP tools: an operator writes a request down, a model fills in its parameters."""
 
+import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ class HttpTools(Toolset):
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         wanted = [name for name in agent.tools if name not in self._engine.tools]
         return [self._declared(one) for one in await self._engine.db.read(store.named, wanted)] if wanted else ()
+
+    def has(self, conn: sqlite3.Connection, name: str) -> bool:
+        return bool(store.named(conn, [name]))
 
     def _declared(self, stored: store.Stored) -> Tool:
         return DeclaredTool(stored, self._engine.http, self._engine.secrets.open, environment())

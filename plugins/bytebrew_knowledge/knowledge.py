@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,6 +98,18 @@ class Knowledge(Toolset):
         if capability is None or not await self._engine.db.read(bases.linked, agent.name):
             return ()
         return [KnowledgeSearch(self, msgspec.convert(capability.config, KnowledgeConfig))]
+
+    def has(self, conn: Connection, name: str) -> bool:
+        return name == KnowledgeSearch.name
+
+    def missing(self, conn: Connection, agent: Agent) -> Iterable[str]:
+        on = agent.capability("knowledge") is not None
+        linked = bool(bases.linked(conn, agent.id))
+        how = f"POST /api/v1/knowledge-bases/{{id}}/agents/{agent.name}"
+        if on and not linked:
+            yield f"capabilities: no knowledge base is linked yet: link one with {how}"
+        elif KnowledgeSearch.name in agent.tools and not on:
+            yield f"tools: '{KnowledgeSearch.name}' is there once a knowledge base is linked, with {how}"
 
     async def update(self, key: str, patch: bases.BasePatch, record: Record) -> bases.Base:
         """The base with the patch merged in; with another model its files are indexed again."""

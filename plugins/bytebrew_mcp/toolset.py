@@ -154,6 +154,24 @@ class Servers(Toolset):
             for name, listed in link.tools.items()
         ]
 
+    def has(self, conn: sqlite3.Connection, name: str) -> bool:
+        return self._offering(name) is not None
+
+    def missing(self, conn: sqlite3.Connection, agent: Agent) -> Iterable[str]:
+        for name in agent.mcp_servers:
+            if (server := store.find(conn, name)) is None:
+                yield f"mcp_servers: there is no MCP server '{name}' yet"
+            elif not server.enabled:
+                yield f"mcp_servers: the MCP server '{name}' is disabled"
+        for name in agent.tools:
+            if name not in self._engine.tools and (offering := self._offering(name)):
+                yield f"tools: '{name}' comes with the MCP server '{offering}' in mcp_servers, not from here"
+
+    def _offering(self, tool: str) -> str | None:
+        """The server that offers a tool which agents know by this name."""
+        links = tuple(self.links.items())
+        return next((name for name, link in links if any(_fitting(one) == tool for one in tuple(link.tools))), None)
+
 
 def _connection(row: ServerRow) -> ServerRow:
     """The row as far as it needs another connection."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
@@ -55,6 +56,15 @@ class Memories(Toolset):
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         return self._tools if agent.capability("memory") else ()
+
+    def has(self, conn: sqlite3.Connection, name: str) -> bool:
+        return any(name == one.name for one in self._tools)
+
+    def missing(self, conn: sqlite3.Connection, agent: Agent) -> Iterable[str]:
+        wanted = [one.name for one in self._tools if one.name in agent.tools]
+        if wanted and not agent.capability("memory"):
+            how = f"POST /api/v1/agents/{agent.name}/capabilities"
+            yield f"tools: '{wanted[0]}' is there once the capability memory is on, with {how}"
 
     async def memory_store(self, call: Call, content: Content, metadata: dict[str, Any] | None = None) -> str:
         """Remember a fact about the person you talk to, for this and all later conversations with them."""

@@ -112,7 +112,7 @@ async def test_an_agent_has_knowledge_while_that_capability_is_on() -> None:
 
 async def test_a_missing_embedding_model_is_warned_of() -> None:
     async with served_engine() as (_, client):
-        await client.post("/api/v1/agents", json={"name": "a"})
+        await client.post("/api/v1/agents", json={"name": "a", "model": "demo"})
         await give(client, "memory", config={"embedding_model": "later"})
         [warning] = (await client.get("/api/v1/agents/a")).json()["warnings"]
         assert "'later'" in warning
