@@ -41,7 +41,7 @@ from bytebrew.errors import (
     UnsupportedMediaType,
 )
 from bytebrew.events import Event, MessageDelta, Thinking
-from bytebrew.hookspecs import Migration, Recorder, Sample, Step, hookimpl
+from bytebrew.hookspecs import Migration, Recorder, Register, Sample, Step, hookimpl
 from bytebrew.http import Answer, Exchange, Http, UpstreamError
 from bytebrew.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
 from bytebrew.listing import Listing, Selection, kept_counts, rows_of
@@ -55,6 +55,7 @@ from bytebrew.settings import Core, Settings
 from bytebrew.sse import ServerSentEvent
 from bytebrew.tools import Call, Outcome, Result, Risk, SpawnLimits, Tool, Toolset, input_schema, tool
 from bytebrew.variables import environment, resolved
+from bytebrew.versions import CONTRACT, __version__
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine as Engine
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANYONE",
+    "CONTRACT",
     "FORMAT",
     "NDJSON",
     "SCOPES",
@@ -114,6 +116,7 @@ __all__ = [
     "PublicKeys",
     "Record",
     "Recorder",
+    "Register",
     "Reply",
     "Request",
     "Result",
@@ -144,6 +147,7 @@ __all__ = [
     "UpstreamError",
     "Url",
     "Usage",
+    "__version__",
     "environment",
     "expired_before",
     "hookimpl",

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import pluggy
 from msgspec import Struct
@@ -20,6 +20,8 @@ from bytebrew.settings import Settings
 from bytebrew.tools import Outcome, Tool, Toolset
 
 if TYPE_CHECKING:
+    import click
+
     from bytebrew.engine import Engine
     from bytebrew.runner import Turn
 
@@ -30,6 +32,9 @@ Step = Callable[[sqlite3.Connection], Sequence[object] | None]
 
 None says that nothing was done this time and that there is more to look at.
 """
+T = TypeVar("T")
+Register = Callable[[T], None]
+"""What a declaring hook calls with each thing that it brings, such as `Register[Tool]`."""
 hookspec = pluggy.HookspecMarker("bytebrew")
 hookimpl = pluggy.HookimplMarker("bytebrew")
 
@@ -52,67 +57,67 @@ class Sample(NamedTuple):
 
 
 @hookspec
-def register_settings(register: Callable[[type[Struct]], None]) -> None:
+def register_settings(register: Register[type[Struct]]) -> None:
     """Registers a table of BYTEBREW_* variables: a frozen Struct with a default and a description for each field."""
 
 
 @hookspec
-def register_providers(register: Callable[[Provider], None], settings: Settings) -> None:
+def register_providers(register: Register[Provider], settings: Settings) -> None:
     """Registers LLM providers, each under its `type`."""
 
 
 @hookspec
-def register_catalog(register: Callable[[CatalogEntry], None]) -> None:
+def register_catalog(register: Register[CatalogEntry]) -> None:
     """Registers known models and vendors, each under its id."""
 
 
 @hookspec
-def register_tools(register: Callable[[Tool], None], settings: Settings) -> None:
+def register_tools(register: Register[Tool], settings: Settings) -> None:
     """Registers tools that any agent may name."""
 
 
 @hookspec
-def register_toolsets(register: Callable[[Toolset], None], engine: "Engine") -> None:
+def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
     """Registers sources of tools that depend on the agent."""
 
 
 @hookspec
-def register_auth_modes(register: Callable[[AuthMode], None], settings: Settings) -> None:
+def register_auth_modes(register: Register[AuthMode], settings: Settings) -> None:
     """Registers ways to turn a bearer token into an Actor; BYTEBREW_AUTH_MODE chooses one."""
 
 
 @hookspec
-def register_migrations(register: Callable[[Migration], None]) -> None:
+def register_migrations(register: Register[Migration]) -> None:
     """Registers the SQL of the plugin's own tables, in order."""
 
 
 @hookspec
-def register_routes(register: Callable[[Route], None], engine: "Engine") -> None:
+def register_routes(register: Register[Route], engine: "Engine") -> None:
     """Registers HTTP routes, each with the scope that it needs."""
 
 
 @hookspec
-def register_guards(register: Callable[[Guard], None], engine: "Engine") -> None:
+def register_guards(register: Register[Guard], engine: "Engine") -> None:
     """Registers checks that run after authentication and before the work."""
 
 
 @hookspec
-def register_recorders(register: Callable[[Recorder], None], engine: "Engine") -> None:
+def register_recorders(register: Register[Recorder], engine: "Engine") -> None:
     """Registers what is stored with each change over the API, in the same transaction."""
 
 
 @hookspec
-def register_config_sections(register: Callable[[ConfigSection], None]) -> None:
+def register_config_sections(register: Register[ConfigSection]) -> None:
     """Registers top-level keys of the configuration file, each under its `key`."""
 
 
 @hookspec
-def register_options(register: Callable[[Option], None]) -> None:
+def register_options(register: Register[Option]) -> None:
     """Registers what an operator changes while the engine runs, through /api/v1/settings."""
 
 
 @hookspec
-def register_retention(register: Callable[[Step], None]) -> None:
+def register_retention(register: Register[Step]) -> None:
     """Registers what clears away old rows of the plugin's tables: a few in each call, until there are no more.
 
     A step runs in a transaction of its own and answers the rows that went, and nothing once there are none.
@@ -120,7 +125,7 @@ def register_retention(register: Callable[[Step], None]) -> None:
 
 
 @hookspec
-def register_commands(cli: Any) -> None:
+def register_commands(cli: "click.Group") -> None:
     """Adds subcommands to the command line, a click Group."""
 
 

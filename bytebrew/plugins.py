@@ -23,6 +23,7 @@ from bytebrew.auth import SCOPES
 from bytebrew.errors import BootError, SettingsError
 from bytebrew.providers import Provider
 from bytebrew.settings import Core, Row, rows
+from bytebrew.versions import CONTRACT, OLDEST_CONTRACT, __version__, unfit
 
 T = TypeVar("T")
 
@@ -177,6 +178,8 @@ class Plugins:
                     self._register(name, self._sources[name].load())
 
     def _register(self, name: str, plugin: object) -> None:
+        if words := unfit(getattr(plugin, "bytebrew_contract", OLDEST_CONTRACT)):
+            raise TypeError(words)
         for hook in dir(plugin):
             if self._pluggy.parse_hookimpl_opts(plugin, hook):
                 self._check_arguments(hook, getattr(plugin, hook))
@@ -213,6 +216,8 @@ class Plugins:
         except (Exception, SystemExit) as error:
             distribution, version, _ = self._sources[name]
             words = f"{type(error).__name__}: {' '.join(str(error).split())}{place(error)}"
+            if isinstance(error, ImportError) and error.name == "bytebrew":
+                words += f"; this is bytebrew {__version__} with contract {CONTRACT}"
             raise BootError(f"plugin {name} (of {distribution} {version}) failed in {where}: {words}") from error
 
 

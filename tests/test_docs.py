@@ -1,5 +1,6 @@
 """The page for plugin authors is complete, exact, and runs."""
 
+import ast
 import inspect
 import logging
 import re
@@ -18,12 +19,20 @@ from tests.test_conformance import WIRE
 HERE = Path(__file__).parent.parent / "plugins"
 PAGE = (HERE / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-WHOLE, *PARTS, TEST, CONFORMANCE = BLOCKS
+WHOLE, *PARTS, TEST, CONFORMANCE, STATEMENT = BLOCKS
 HOOKS = {
     name: f"{name}({', '.join(inspect.signature(hook).parameters)})"
     for name, hook in vars(hookspecs).items()
     if hasattr(hook, "bytebrew_spec")
 }
+
+
+NAMED = {"register_guards": "Guard", "register_recorders": "Recorder", "register_retention": "Step"}
+TAKEN = {
+    hook: {"register_settings": "type[Struct]", **NAMED}.get(hook, kind.__name__)
+    for hook, kind in hookspecs.DECLARING.items()
+}
+"""What each declaring hook's `register` takes."""
 
 
 def module_of(*sources: str, file: Path = HERE / "bytebrew_dice.py") -> ModuleType:
@@ -42,8 +51,15 @@ def test_every_hook_has_a_heading_with_its_exact_arguments_and_there_is_no_other
 @pytest.mark.parametrize("hook", HOOKS)
 def test_every_hook_has_an_example_that_takes_those_arguments(hook: str) -> None:
     section = PAGE.partition(f"### `{HOOKS[hook]}`")[2].partition("\n## ")[0].partition("\n### ")[0]
-    prefix = "async def" if hook in hookspecs.OBSERVING else "def"
-    assert f"@hookimpl\n{prefix} {HOOKS[hook]}:" in section
+    tree = ast.parse("\n".join(re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)))
+    kind = ast.AsyncFunctionDef if hook in hookspecs.OBSERVING else ast.FunctionDef
+    [example] = [node for node in tree.body if isinstance(node, kind) and node.name == hook]
+    assert [ast.unparse(one) for one in example.decorator_list] == ["hookimpl"]
+    arguments = example.args.args
+    assert f"{hook}({', '.join(one.arg for one in arguments)})" == HOOKS[hook]
+    spec = inspect.signature(getattr(hookspecs, hook)).parameters
+    register = [ast.unparse(one.annotation) for one in arguments if one.arg == "register" and one.annotation]
+    assert register == [f"Register[{TAKEN[hook]}]" for name in spec if name == "register"]
 
 
 @pytest.mark.parametrize("name", bytebrew.__all__)

@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    "errors settings messages events notation sse config logs breaker catalog options wording cursor lock clock",
+    "errors settings messages events notation sse config logs breaker catalog options wording cursor lock clock "
+    "versions",
     "addresses hookspecs sections variables providers tools auth jwt secrets http api actions storage_faults pending "
     "scanning deadline pools descriptors listing",
     "db integrity apart pragmas migrate migrations journal epoch store",

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import importlib.metadata
 import os
 import signal
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from bytebrew import descriptors, logs, server, settings
 from bytebrew.commands.setup import Setup
 from bytebrew.engine import Engine
 from bytebrew.greeting import greeting
+from bytebrew.versions import __version__
 
 
 class WithSettings(click.Command):
@@ -78,7 +78,7 @@ async def _serve(engine: Engine) -> None:
         sock = server.listen(core.host, core.port)
         url = f"http://{f'[{core.host}]' if ':' in core.host else core.host}:{sock.getsockname()[1]}"
         click.echo(await greeting(engine, url), err=True)
-        click.echo(f"ByteBrew {importlib.metadata.version('bytebrew')} is ready at {url}")
+        click.echo(f"ByteBrew {__version__} is ready at {url}")
         gc.collect()
         gc.freeze()  # what is loaded by now stays, so that no collection walks it again, 20 ms in which no stream moves
         gc.set_threshold(10_000)

@@ -1,6 +1,5 @@
 """The core's routes, one file for each heading of the API reference."""
 
-import importlib.metadata
 from typing import TYPE_CHECKING
 
 from bytebrew import openapi
@@ -21,6 +20,7 @@ from bytebrew.routes import (
     tools,
     usage,
 )
+from bytebrew.versions import __version__
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -46,4 +46,4 @@ CORE: tuple[Route, ...] = (
 def every(engine: "Engine") -> tuple[Route, ...]:
     """All that an engine serves: the core's routes, the plugins', and those that describe them."""
     routes = (*CORE, *engine.routes)
-    return (*routes, *openapi.routes(routes, importlib.metadata.version("bytebrew")))
+    return (*routes, *openapi.routes(routes, __version__))

@@ -1,6 +1,5 @@
 """Health."""
 
-import importlib.metadata
 import shutil
 import sqlite3
 import time
@@ -12,6 +11,7 @@ from bytebrew.deadline import within
 from bytebrew.errors import StorageError
 from bytebrew.notation import uptime
 from bytebrew.store import agents, settings
+from bytebrew.versions import __version__
 
 SECONDS = 3.0
 """How long the database may take to answer; a probe gives up soon after."""
@@ -57,7 +57,7 @@ async def health(request: Request[None]) -> Reply:
     status = "draining" if draining else "degraded" if fault else "overloaded" if overload else "ok"
     answer = Health(
         status=status,
-        version=importlib.metadata.version("bytebrew"),
+        version=__version__,
         agents_count=count,
         uptime=uptime(time.monotonic() - engine.started),
         overload=overload or UNSET,

@@ -1,7 +1,7 @@
 """A provider that answers every question with a forecast; it shows all that a provider plugin needs."""
 
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
@@ -13,6 +13,7 @@ from bytebrew import (
     Provider,
     ProviderError,
     ProviderEvent,
+    Register,
     Settings,
     Stop,
     Thinking,
@@ -48,10 +49,10 @@ class WeatherProvider(Provider):
 
 
 @hookimpl
-def register_settings(register: Any) -> None:
+def register_settings(register: Register[type[Struct]]) -> None:
     register(Weather)
 
 
 @hookimpl
-def register_providers(register: Any, settings: Settings) -> None:
+def register_providers(register: Register[Provider], settings: Settings) -> None:
     register(WeatherProvider(settings.of(Weather).weather_mood))

@@ -1,0 +1,20 @@
+"""The version of the engine, and that of the contract with its plugins."""
+
+import importlib.metadata
+
+__version__ = importlib.metadata.version("bytebrew")
+CONTRACT = 1
+"""The newest version of the contract; it grows by one where hooks, arguments or exported names are added."""
+OLDEST_CONTRACT = 1
+"""The oldest version that this engine still honours; it grows only with the engine's major version."""
+
+
+def unfit(needed: object) -> str:
+    """What keeps a plugin from running that states a version of the contract, or nothing."""
+    if type(needed) is not int:
+        return f"its bytebrew_contract is {needed!r}; write a whole number, {CONTRACT} for this engine's"
+    if needed > CONTRACT:
+        return f"it needs contract {needed}, and bytebrew {__version__} has {CONTRACT}: install a newer bytebrew"
+    if needed < OLDEST_CONTRACT:
+        return f"it was written for contract {needed}, and bytebrew {__version__} honours {OLDEST_CONTRACT} and later"
+    return ""
