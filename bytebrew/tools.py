@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple, get_type_hints, overload
+from urllib.parse import quote
 
 import anyio
 import msgspec
@@ -38,6 +39,14 @@ class Call(Struct, frozen=True, kw_only=True):
     agent: str
     subject: str
     headers: Mapping[str, str] = {}
+
+    @property
+    def key(self) -> str:
+        """`turn_id:call_id`, printable ASCII: the same whenever this call is run again, and of no other call.
+
+        The turn is in it since many vendors number the calls of each conversation anew.
+        """
+        return f"{self.turn_id}:{quote(self.call_id, safe=':')}"
 
 
 class Result(Struct, frozen=True, kw_only=True):

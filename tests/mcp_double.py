@@ -160,6 +160,9 @@ class Server:
     async def call(
         self, name: str, given: dict[str, Any], about: dict[str, Any], headers: dict[str, str], tell: Any
     ) -> dict[str, Any]:
+        if file := self.how.get("calls_file"):
+            with Path(file).open("a") as lines:
+                lines.write(json.dumps({"name": name, "_meta": about}) + "\n")
         if self.how.get("silent"):
             await asyncio.sleep(3600)
         if name == "echo":

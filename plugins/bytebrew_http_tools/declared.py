@@ -53,16 +53,19 @@ class DeclaredTool(Tool):
         self.risk = one.risk or _RISKS.get(one.method, "caution")
 
     async def run(self, call: Call, input: dict[str, Any]) -> str:
-        return self.output(await self.exchange(call.headers, input), call.headers)
+        return self.output(await self.exchange(call.headers, input, call.key), call.headers)
 
-    async def exchange(self, given: Mapping[str, str], input: Mapping[str, Any]) -> Exchange:
-        """The answer to a call, after its redirects; `given` are the headers of which some are passed on."""
+    async def exchange(self, given: Mapping[str, str], input: Mapping[str, Any], key: str = "") -> Exchange:
+        """The answer to a call, after its redirects; `given` are the headers of which some are passed on.
+
+        The `key` is the request's Idempotency-Key, unless the definition has one of its own.
+        """
         one = self._definition
         if self._exposed:
             raise ToolError(f"The tool does not run: its {self._exposed.path[2:]} {self._exposed.message}")
         arguments = checked(input, self._parameters)
         method, url = str(one.method), url_of(one.url, self._params, arguments)
-        headers, body = self._headers(given, arguments), filled(self._body, arguments)
+        headers, body = self._headers(given, arguments, key), filled(self._body, arguments)
         trusted = "" if names(origin_of(one.url)) else _origin(url)
         for _ in range(MAX_REDIRECTS + 1):
             public_only = not one.allow_private and _origin(url) != trusted
@@ -102,9 +105,9 @@ class DeclaredTool(Tool):
             words = f"A request to {_origin(url)} cannot be made of these arguments" if bad else error.message
             raise ToolError(self._masked(words, {})) from error
 
-    def _headers(self, given: Mapping[str, str], arguments: Mapping[str, Any]) -> dict[str, str]:
+    def _headers(self, given: Mapping[str, str], arguments: Mapping[str, Any], key: str) -> dict[str, str]:
         one = self._definition
-        headers = self._passed_on(given)
+        headers = ({"idempotency-key": key} if key else {}) | self._passed_on(given)
         own = filled(one.headers, arguments)
         headers |= {name.lower(): plain(value) for name, value in own.items() if value is not None}
         if one.auth is not None:

@@ -41,6 +41,8 @@ MIN_CREDENTIAL, MIN_VALUE = 8, 4
 """Characters of what is blotted out of a server's answers and tools, and of what is logged and shown of its state."""
 FORWARDED = "ai.bytebrew/headers"
 """Where the headers of the chat request are in the `_meta` of a call over stdio."""
+CALL_ID, KEY = "ai.bytebrew/call_id", "ai.bytebrew/idempotency_key"
+"""Where a call's own id and the key by which a server knows it again are in its `_meta`."""
 
 ToolState = Literal["available", "changed", "withheld"]
 
@@ -166,7 +168,7 @@ class Link:
                 return await session.call(
                     tool.name,
                     arguments,
-                    meta={FORWARDED: given} if stdio and given else {},
+                    meta={CALL_ID: call.call_id, KEY: call.key} | ({FORWARDED: given} if stdio and given else {}),
                     headers=headers,
                     seconds=self._settings.mcp_call_timeout,
                     most=self._settings.mcp_call_max,

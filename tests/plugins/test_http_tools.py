@@ -315,6 +315,7 @@ def test_no_value_leaves_its_segment_its_query_value_or_its_body_field(value: st
         "content-type",
         "content-length",
         "via",
+        "idempotency-key",
     }
 
 
