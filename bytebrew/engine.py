@@ -13,7 +13,7 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from bytebrew import byok, cors, descriptors, epoch, lock, logs, migrations, retention, settings
+from bytebrew import byok, cors, descriptors, epoch, forwarding, lock, logs, migrations, retention, settings
 from bytebrew.access import Admission
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
@@ -144,6 +144,7 @@ class Engine:
             *expiry.OPTIONS,
             byok.ANY_BASE_URL,
             byok.ORIGINS,
+            forwarding.BODY_HEADERS,
             *map(byok.option, self.providers.values()),
             logs.option(self.settings.core.log_level),
             cors.option(self._allow),

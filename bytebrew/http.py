@@ -248,11 +248,9 @@ class Http:
             raise ProviderError(f"{shown!r} cannot be called: {error}", code="model_bad_request") from error
         except httpx.RequestError as error:
             words = f"Cannot reach {_origin(url)}: {_words(error)}"
-            if isinstance(error.__cause__, ClientConnectorError) and isinstance(
-                error.__cause__.os_error, PermissionError
-            ):
-                raise ProviderError(words, code="model_bad_request") from error
-            raise ProviderError(words, code="model_unavailable", retry=True) from error
+            cause = error.__cause__
+            refused = isinstance(cause, ClientConnectorError) and isinstance(cause.os_error, PermissionError)
+            raise ProviderError(words, code="model_unavailable", retry=not refused) from error
         except ClientResponseError as error:  # of a head that is not HTTP; the transport lets it through
             words = f"{_origin(url)} does not speak HTTP: {' '.join(error.message.split())}"
             raise ProviderError(words, code="model_unavailable", retry=True) from error

@@ -16,7 +16,7 @@ FLOORS = (
     "db integrity apart pragmas migrate migrations journal epoch store",
     "plugins turn runner failed_turns tasks config_file checking core_sections missing dialects documents history "
     "confirmations recovery results spawning retention",
-    "access openapi page routes byok cors idempotency transports shedding",
+    "access openapi page routes byok cors forwarding idempotency transports shedding",
     "engine app __main__ commands testing conformance trial server connections acceptor doctor remote backup greeting",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}

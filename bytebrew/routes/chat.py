@@ -13,6 +13,7 @@ from bytebrew.access import check_schema
 from bytebrew.api import Reply, Request, Route, Stream
 from bytebrew.config import Url
 from bytebrew.errors import Detail, Forbidden, Gone, InvalidRequest, TurnInterrupted
+from bytebrew.forwarding import PRIVATE, brought
 from bytebrew.journal import OpenStretch
 from bytebrew.messages import Attachment, Usage
 from bytebrew.notation import is_uuid, new_id, new_uuid
@@ -20,8 +21,6 @@ from bytebrew.runner import OnBusy, Turn
 from bytebrew.store import endings, forms, schemas, sessions, turns
 from bytebrew.store.endings import Ended
 
-PRIVATE = byok.HEADERS | {"authorization", "cookie"}
-"""Headers that no tool is shown: they are meant for the engine alone."""
 _GONE = "The turn that this Idempotency-Key began was deleted with its session"
 
 
@@ -45,8 +44,8 @@ class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     The message is a text, or the answers to a form. `attachments` are images and files for models that see them.
     `on_busy` says what to do while the session answers another message. With `subagents` the stream carries the events
-    of spawned agents too. `headers` are added to the request's own for the tools that pass some on. `user_sub` is kept
-    with a new session.
+    of spawned agents too. `headers` go beside the request's own to the tools that pass some on, by the names that the
+    setting `chat.body_headers` lists. `user_sub` is kept with a new session.
     """
 
     message: Annotated[str, Meta(min_length=1, max_length=1_000_000)] | FormAnswer
@@ -98,6 +97,7 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
     if isinstance(message, FormAnswer):
         form = await engine.db.read(forms.last, body.session_id or "")
         message = forms.answered(form, message.form)
+    more = await brought(request, body.headers) if body.headers else {}
     own_model = None if byok.HEADERS.isdisjoint(request.headers) else await byok.own_model(request)
     new = turns.NewTurn(
         id=new_id("turn"),
@@ -116,8 +116,7 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
         key=request.key,
     )
     turn = engine.runner.turn(new, entrance, own_model)
-    given = {**request.headers, **{name.lower(): value for name, value in body.headers.items()}}
-    turn.headers = {name: value for name, value in given.items() if name not in PRIVATE}
+    turn.headers = {name: value for name, value in {**more, **request.headers}.items() if name not in PRIVATE}
     if request.place is not None:
         request.place.free()  # the turn counts from here on
     await engine.runner.submit(turn, body.on_busy)
