@@ -31,7 +31,8 @@ from bytebrew.journal import Journal
 from bytebrew.migrate import migrate
 from bytebrew.options import Option, Options
 from bytebrew.plugins import CORE, Plugins, Registry, place
-from bytebrew.providers import Models, Price, Provider
+from bytebrew.prices import of_catalog
+from bytebrew.providers import Models, Provider
 from bytebrew.recovery import recover
 from bytebrew.results import ReadResult
 from bytebrew.runner import Runner
@@ -87,10 +88,8 @@ class Engine:
         self.tasks = Tasks(self)
         self.read_result = ReadResult(self.db, self.settings.core.tool_output_bytes)
         self._declare()
-        prices = {
-            one.id: Price(input=one.pricing_input, output=one.pricing_output, cached=one.pricing_cached)
-            for one in self.catalog.values()
-        }
+        vendors = {name: one.base_url for one in self.providers.values() for name in (one.type, *one.aliases)}
+        prices = of_catalog(self.catalog.values(), vendors)
         retries = self.settings.core.provider_retries
         self.origins = self.settings.core.cors_origins
         self.options = Options(self._known().values())

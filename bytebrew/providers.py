@@ -17,6 +17,7 @@ from bytebrew.errors import Detail, InvalidRequest, ProviderError, Unprocessable
 from bytebrew.events import MessageDelta, Thinking
 from bytebrew.http import Http, UpstreamError
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
+from bytebrew.prices import Price
 from bytebrew.secrets import Secrets, masked
 
 log = logging.getLogger(__name__)
@@ -167,20 +168,6 @@ def _without_key(error: ProviderError, key: str) -> ProviderError:
     return ProviderError(message, code=error.code, retry=error.retry, retry_after=error.retry_after)
 
 
-class Price(Struct, frozen=True, kw_only=True):
-    """US dollars for a million tokens; cached input costs as much as other input unless it has a price of its own."""
-
-    input: float
-    output: float
-    cached: float | None = None
-
-    def of(self, usage: Usage) -> float:
-        """What some tokens cost."""
-        cached = self.input if self.cached is None else self.cached
-        fresh = usage.input_tokens - usage.cached_tokens
-        return (fresh * self.input + usage.cached_tokens * cached + usage.output_tokens * self.output) / 1_000_000
-
-
 class Target(Struct, frozen=True, kw_only=True):
     """What it takes to call a model; `sealed_key` is opened just before."""
 
@@ -277,15 +264,17 @@ class Models:
         if provider is None:
             words = f"Model '{target.name}' is of type '{target.type}', for which no plugin is loaded"
             raise Unprocessable(words, code="provider_missing")
-        price = self._prices.get(target.model_name)
-        if target.pricing_input is not None and target.pricing_output is not None:
-            price = Price(input=target.pricing_input, output=target.pricing_output)
         base = ModelRequest(
             model_name=target.model_name,
             base_url=(target.base_url or provider.base_url).rstrip("/"),
             api_key=key or (self._secrets.open(target.sealed_key) if target.sealed_key else ""),
             api_version=target.api_version,
         )
+        price = self._prices.get(target.model_name)
+        if price is not None and not price.counts_at(base.base_url):
+            price = None
+        if target.pricing_input is not None and target.pricing_output is not None:
+            price = Price(input=target.pricing_input, output=target.pricing_output)
         return BoundModel(
             name=target.name,
             provider=provider,

@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     "errors settings messages events notation sse config logs breaker catalog options wording cursor lock clock "
     "versions",
-    "addresses hookspecs sections variables providers tools auth jwt secrets http api actions storage_faults pending "
-    "scanning deadline pools descriptors listing",
+    "addresses hookspecs sections variables prices providers tools auth jwt secrets http api actions storage_faults "
+    "pending scanning deadline pools descriptors listing",
     "db integrity apart pragmas migrate migrations journal epoch store",
     "plugins turn runner failed_turns tasks config_file checking core_sections missing dialects documents history "
     "confirmations recovery results spawning retention",

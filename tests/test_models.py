@@ -13,7 +13,8 @@ from bytebrew.errors import ProviderError, Unprocessable
 from bytebrew.events import MessageDelta, Thinking
 from bytebrew.http import Http
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, Usage
-from bytebrew.providers import ELSEWHERE, Models, Price, Spent, Target
+from bytebrew.prices import Price
+from bytebrew.providers import ELSEWHERE, Models, Spent, Target
 from bytebrew.secrets import Secrets
 from bytebrew.settings import Core
 from bytebrew.testing import ScriptedProvider, Step, chat, providing, scripted_schema, served_engine

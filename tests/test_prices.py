@@ -1,0 +1,41 @@
+"""A price of the catalog counts for a model at its own vendor's address, and nowhere else."""
+
+import pytest
+
+from bytebrew.providers import Target
+from bytebrew.testing import engine
+
+
+@pytest.mark.parametrize(
+    ("type", "model", "base_url", "priced"),
+    [
+        ("anthropic", "claude-sonnet-4-6", "", True),
+        ("anthropic", "claude-sonnet-4-6", "https://api.anthropic.com/v1", True),
+        ("anthropic", "claude-sonnet-4-6", "https://API.anthropic.com:443/", True),
+        ("anthropic", "claude-sonnet-4-6", "https://relay.example", False),
+        ("anthropic", "claude-sonnet-4-6", "http://api.anthropic.com", False),
+        ("anthropic", "claude-sonnet-4-6", "https://api.anthropic.com.example/v1", False),
+        ("anthropic", "claude-sonnet-4-6", "https://api.anthropic.com@relay.example/v1", False),
+        ("openai_compatible", "gpt-5.4", "", True),
+        ("openai_compatible", "gpt-5.4", "http://127.0.0.1:8000/v1", False),
+        ("openai_compatible", "glm-5", "https://api.z.ai/api/paas/v4", True),
+        ("openai_compatible", "glm-5", "", False),
+        ("azure_openai", "gpt-5.4", "https://mine.openai.azure.com", False),
+        ("ollama", "glm-5", "", False),
+        ("anthropic", "claude-sonnet-4-6", "https://api.anthropic.com:99999", False),
+    ],
+)
+async def test_a_catalog_price_is_that_of_the_models_own_vendor(
+    type: str, model: str, base_url: str, priced: bool
+) -> None:
+    async with engine() as running:
+        bound = running.models.bind(Target(name="m", type=type, model_name=model, base_url=base_url))
+        assert (bound.price is not None) is priced
+
+
+async def test_the_operators_price_counts_at_any_address() -> None:
+    async with engine() as running:
+        where = {"name": "m", "type": "openai_compatible", "base_url": "http://127.0.0.1:8000/v1"}
+        bound = running.models.bind(Target(**where, model_name="gpt-5.4", pricing_input=3.0, pricing_output=6.0))
+        assert bound.price is not None
+        assert (bound.price.input, bound.price.output) == (3.0, 6.0)
