@@ -1,6 +1,7 @@
 """A price of the catalog counts for a model at its own vendor's address, and nowhere else."""
 
 import pytest
+from msgspec.structs import replace
 
 from bytebrew.providers import Target
 from bytebrew.testing import engine
@@ -35,7 +36,7 @@ async def test_a_catalog_price_is_that_of_the_models_own_vendor(
 
 async def test_the_operators_price_counts_at_any_address() -> None:
     async with engine() as running:
-        where = {"name": "m", "type": "openai_compatible", "base_url": "http://127.0.0.1:8000/v1"}
-        bound = running.models.bind(Target(**where, model_name="gpt-5.4", pricing_input=3.0, pricing_output=6.0))
+        target = Target(name="m", type="openai_compatible", base_url="http://127.0.0.1:8000/v1", model_name="gpt-5.4")
+        bound = running.models.bind(replace(target, pricing_input=3.0, pricing_output=6.0))
         assert bound.price is not None
         assert (bound.price.input, bound.price.output) == (3.0, 6.0)
