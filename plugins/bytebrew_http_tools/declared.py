@@ -1,5 +1,6 @@
 """A declared tool as an agent calls it: the request, its redirects, and what the model is told of the answer."""
 
+import logging
 import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -15,12 +16,15 @@ from bytebrew import Call, EngineError, Exchange, Http, ProviderError, Risk, Too
 from .arguments import Parameter, checked, schema_of
 from .definition import CREDENTIAL, TELLING, Auth, Definition, exposed, parameters_of, unplaced
 from .store import Stored
-from .template import URL, expanded, filled, header, names, origin_of, plain, url_of, variables
+from .template import URL, expanded, filled, header, names, origin_of, plain, unset, url_of, variables
+
+log = logging.getLogger(__name__)
 
 MAX_REDIRECTS = 5
 MAX_BYTES = 1024 * 1024
 MIN_CREDENTIAL = 8
 """Characters of what is blotted out of an answer though only its name, or that it is a variable, says it is secret."""
+_UNSET = "The tool is not called: the environment variable {0} is not set; set it, or write ${{{0}:-}} for an empty one"
 _RISKS: Mapping[str, Risk] = {"GET": "safe", "HEAD": "safe", "DELETE": "dangerous"}
 _TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml|yaml|javascript|x-ndjson|x-www-form-urlencoded)|")
 _CHARSET = re.compile(
@@ -39,6 +43,7 @@ class DeclaredTool(Tool):
         self._definition = one = _loaded(stored.definition, environment)
         self._variables = _values(stored.definition, one.url, environment)
         self._exposed = next(exposed(stored.definition), None)
+        self._unset = unset(_sent(stored.definition), environment)
         self._sealed, self._unseal = stored.sealed, unseal
         self._http, self._environment = http, environment
         self._parameters = parameters_of(one)
@@ -63,6 +68,9 @@ class DeclaredTool(Tool):
         one = self._definition
         if self._exposed:
             raise ToolError(f"The tool does not run: its {self._exposed.path[2:]} {self._exposed.message}")
+        if self._unset:
+            log.warning("the HTTP tool %s is not called: the variable %s is not set", self.name, self._unset[0])
+            raise ToolError(_UNSET.format(self._unset[0]))
         arguments = checked(input, self._parameters)
         method, url = str(one.method), url_of(one.url, self._params, arguments)
         headers, body = self._headers(given, arguments, key), filled(self._body, arguments)
@@ -141,7 +149,12 @@ class DeclaredTool(Tool):
             sealed = self._unseal(self._sealed)
         except EngineError as error:
             raise ToolError(error.message) from error
-        return str(expanded(sealed, self._environment) or getattr(auth, CREDENTIAL[auth.type]))
+        if missing := unset(sealed, self._environment):
+            raise ToolError(_UNSET.format(missing[0]))
+        credential = str(expanded(sealed, self._environment) or getattr(auth, CREDENTIAL[auth.type]))
+        if not credential and auth.type != "basic":
+            raise ToolError(f"The tool is not called: its {auth.type} credential is empty")
+        return credential
 
 
 def _loaded(definition: Definition, environment: Mapping[str, str]) -> Definition:
@@ -157,13 +170,17 @@ def _told(one: Parameter, environment: Mapping[str, str]) -> Parameter:
     return replace(one, description=description, enum=tuple(enum), default=next(iter(default), UNSET))
 
 
+def _sent(definition: Definition) -> list[Any]:
+    """What of the definition goes out in a request."""
+    auth = asdict(definition.auth) if definition.auth else None
+    return [definition.url, definition.params, definition.body, definition.headers, auth]
+
+
 def _values(definition: Definition, url: str, environment: Mapping[str, str]) -> set[str]:
     """What variables bring into the request, also as a server reads it in a query; of a URL what follows the host."""
-    sent = [definition.url, definition.params, definition.body, definition.headers]
-    auth = asdict(definition.auth) if definition.auth else None
     parts = URL.fullmatch(url)
     origin = url[: parts.end("authority")] if parts else ""
-    values = {environment.get(name, "").removeprefix(origin) for name in variables([*sent, auth])}
+    values = {environment.get(name, "").removeprefix(origin) for name in variables(_sent(definition))}
     return {form for value in values if value not in origin for form in (value, unquote_plus(value))}
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import asdict, replace
 from bytebrew import Detail, InvalidRequest, Risk
 
 from .arguments import Parameter, fitting
-from .template import PARAMETER, URL, VARIABLE, names, origin_of, texts
+from .template import PARAMETER, URL, VARIABLE, names, origin_of, plain, texts
 
 ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z", description="letters, digits, _ and -")]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
@@ -253,7 +253,7 @@ def exposed(tool: Definition) -> Iterator[Detail]:
 
 def _left_behind(old: Definition, new: Definition, sent: Container[str], stays: bool) -> Iterator[Detail]:
     """What was stored for another address, was not sent again, and would go to the new one."""
-    if not old.url or origin_of(old.url) == origin_of(new.url):
+    if not old.url or _within(new, old):
         return
     words = f"send it again, or as a ${{VAR}}, with another url: what is stored is {origin_of(old.url)[:300]}'s alone"
     if stays:
@@ -261,6 +261,17 @@ def _left_behind(old: Definition, new: Definition, sent: Container[str], stays: 
     for path, value in _telling(new):
         if path.split(".")[1] not in sent and VARIABLE.search(value):
             yield Detail(path, words)
+
+
+def _within(new: Definition, old: Definition) -> bool:
+    """Whether the one reaches no scheme, host or port that the other does not: their templates, and what fills them."""
+    if origin_of(old.url) != origin_of(new.url):
+        return False
+    for name in names(origin_of(old.url)):
+        ours, theirs = (one.parameters[name].enum if name in one.parameters else () for one in (new, old))
+        if theirs and not (ours and {plain(value) for value in ours} <= {plain(value) for value in theirs}):
+            return False
+    return True
 
 
 def _telling(tool: Definition) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,6 @@
 `$${` is a plain `${`.
 """
 
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -13,8 +12,6 @@ import msgspec
 from msgspec import UNSET
 
 from bytebrew import ToolError
-
-log = logging.getLogger(__name__)
 
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]{0,254})(?::-([^{}]*))?\}")
 PARAMETER = re.compile(r"\{\{ *([A-Za-z_][A-Za-z0-9_-]{0,63}) *\}\}")
@@ -50,15 +47,19 @@ def variables(value: Any) -> set[str]:
     return {name for text in texts(value) for name, _ in VARIABLE.findall(text)}
 
 
+def unset(value: Any, environment: Mapping[str, str]) -> list[str]:
+    """The names of the variables in a JSON value that have neither a value nor a default, in order."""
+    written_out = (pair for text in texts(value) for pair in VARIABLE.finditer(text))
+    return list(dict.fromkeys(one[1] for one in written_out if one[2] is None and not environment.get(one[1])))
+
+
 def expanded(value: Any, environment: Mapping[str, str]) -> Any:
-    """A JSON value with `${VAR}` and `${VAR:-default}` in its texts filled in; what is not set is empty, and logged."""
+    """A JSON value with `${VAR}` and `${VAR:-default}` in its texts filled in; what is not set is empty."""
 
     def fill(match: re.Match[str]) -> str:
         name, default = match.groups()
         if name is None:
             return "${"
-        if not environment.get(name) and default is None:
-            log.warning("an HTTP tool needs the environment variable %s, which is not set", name)
         return environment.get(name) or default or ""
 
     return _mapped(value, lambda text: _WRITTEN.sub(fill, text), str)
