@@ -19,7 +19,7 @@ from bytebrew import integrity, storage_faults
 from bytebrew.apart import each_apart
 from bytebrew.errors import BootError, StorageError, TooSlow
 from bytebrew.pending import Owner, Pending, Rows, RowSource
-from bytebrew.pragmas import BUSY_SECONDS, connect
+from bytebrew.pragmas import BUSY_SECONDS, connect, roll_back
 from bytebrew.scanning import SCAN_SECONDS, SCANNERS, scan_forever
 
 log = logging.getLogger(__name__)
@@ -342,8 +342,7 @@ def _reading(work: Callable[..., T], args: Sequence[Any], kwargs: dict[str, Any]
     try:
         return work(conn, *args, **kwargs)
     finally:
-        if conn.in_transaction:
-            conn.execute("rollback")
+        roll_back(conn)
 
 
 def _future() -> asyncio.Future[Any]:
@@ -376,8 +375,7 @@ def _transact(
         conn.execute("commit")
     except BaseException as error:
         clear_frames(error.__traceback__)
-        if conn.in_transaction:
-            conn.execute("rollback")
+        roll_back(conn)
         raise
     return outcomes, refused
 

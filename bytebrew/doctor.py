@@ -1,20 +1,32 @@
-"""What `bytebrew doctor` looks at; it changes nothing."""
+"""What `bytebrew doctor` looks at, and tries as `serve` does it; it leaves everything as it was."""
 
 import errno
 import os
 import socket
 import sqlite3
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from bytebrew.checking import parse
+from bytebrew.config_file import lines
+from bytebrew.documents import InvalidConfig, contents
+from bytebrew.engine import Engine
 from bytebrew.epoch import uri_to_read
 from bytebrew.errors import BootError, EngineError
+from bytebrew.lock import held
 from bytebrew.plugins import Plugins
 from bytebrew.secrets import Secrets
 from bytebrew.settings import Core
+
+_LARGE = """
+select count(*) from (select randomblob(1000) as bytes from (
+  with recursive numbers(n) as (select 1 union all select n + 1 from numbers limit 3000) select n from numbers
+) order by bytes)
+"""
 
 
 class Finding(NamedTuple):
@@ -25,13 +37,14 @@ class Finding(NamedTuple):
     words: str
 
 
-def examine(core: Core, plugins: Plugins) -> list[Finding]:
-    """Everything that was looked at, in order."""
+def examine(core: Core, plugins: Plugins, environment: Mapping[str, str]) -> list[Finding]:
+    """Everything that was looked at and tried, in order."""
     loaded = [plugin.name for plugin in plugins.list_all() if plugin.state == "loaded"]
     findings = [Finding("plugins", True, f"{len(loaded)} loaded: {', '.join(loaded)}"), _port(core)]
     data = core.data_dir
     if barred := _barred(data):
         return [*findings, barred]
+    findings += _serving(core, environment)
     if not data.exists():
         return [*findings, Finding("data", True, f"{data} is not there yet; `bytebrew serve` makes it")]
     return [*findings, *_rights(data), *_database(data)]
@@ -54,7 +67,7 @@ def _port(core: Core) -> Finding:
 
 def _barred(data: Path) -> Finding | None:
     """What keeps this user from writing to the data folder, or from making it."""
-    folder = next(path for path in (data, *data.absolute().parents) if os.access(path, os.F_OK))
+    folder = _there(data)
     if not folder.is_dir():
         return Finding("data", False, f"{folder} is no folder; choose another BYTEBREW_DATA_DIR")
     for path in (folder, data / "bytebrew.db", data / "engine.lock"):
@@ -64,13 +77,46 @@ def _barred(data: Path) -> Finding | None:
     return None
 
 
+def _there(data: Path) -> Path:
+    """The data folder, or the folder in which it is to be made."""
+    return next(path for path in (data, *data.absolute().parents) if os.access(path, os.F_OK))
+
+
+def _serving(core: Core, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Does on the disk of the data folder, in a folder of its own, what `serve` does there before it listens."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=_there(core.data_dir)) as scratch:
+            engine = Engine({**environment, "BYTEBREW_DATA_DIR": scratch})
+            with held(engine.data_dir, engine.db.path), engine.migrated() as conn:
+                conn.execute(_LARGE)
+            if core.config is not None:
+                yield _config(core.config, engine)
+    except (BootError, OSError, sqlite3.Error) as error:
+        yield Finding("serve", False, f"cannot start with its data on the disk of {core.data_dir}: {error}")
+    else:
+        yield Finding("serve", True, f"keys, locks, tables and large sorts work on the disk of {core.data_dir}")
+
+
+def _config(file: Path, engine: Engine) -> Finding:
+    try:
+        parse(contents(file, engine.settings.core.max_body_bytes), engine.sections)
+    except InvalidConfig as error:
+        return Finding("config", False, "; ".join([f"{file} does not fit", *lines(file, error.details)]))
+    return Finding("config", True, f"{file} can be read")
+
+
 def _rights(data: Path) -> Iterator[Finding]:
     private = [path for path in data.rglob("*") if path.suffix != ".pub"]
     for path in (data, *private):
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
-            wanted = "700" if path.is_dir() else "600"
-            yield Finding("rights", False, f"{path} is open to others ({mode:o}); run chmod {wanted} {path}")
+        try:
+            found = path.stat()
+        except FileNotFoundError:  # a running engine has removed it
+            continue
+        mode, ours = stat.S_IMODE(found.st_mode), found.st_uid == os.geteuid()
+        wanted = ("700" if stat.S_ISDIR(found.st_mode) else "600") if ours else "o-w"
+        if mode & (0o077 if ours else 0o002):  # of another's volume only what is within is ours, and closed
+            cure = f"run chmod {wanted} {path}" if ours else f"have its owner, uid {found.st_uid}, run chmod {wanted}"
+            yield Finding("rights", False, f"{path} is open to others ({mode:o}); {cure}")
     yield Finding("rights", True, f"{len(private) + 1} files and folders looked at")
 
 

@@ -302,7 +302,8 @@ class Engine:
     def _make_private(folder: Any) -> None:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
+            if folder.stat().st_uid == os.geteuid():  # the rights of another's volume are its owner's affair
+                folder.chmod(0o700)
         except OSError as error:
             raise SettingsError(f"BYTEBREW_DATA_DIR: {folder} cannot be used: {error.strerror}") from error
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from bytebrew.errors import BootError
 from bytebrew.notation import now
+from bytebrew.pragmas import roll_back
 
 
 def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:
@@ -29,7 +30,7 @@ def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int
             conn.execute("insert into migrations values (?, ?, ?)", (owner, number, now()))
             conn.execute("commit")
         except sqlite3.Error as error:
-            conn.execute("rollback")
+            roll_back(conn)
             raise BootError(f"migration {number} of {owner} failed: {error}") from error
     if reached > newest:
         raise BootError(f"the database is newer than this {owner}: it has migration {reached}, known is {newest}")

@@ -12,6 +12,7 @@ from bytebrew.clock import WallClock
 from bytebrew.db import Database
 from bytebrew.errors import StorageError
 from bytebrew.hookspecs import Step
+from bytebrew.pragmas import roll_back
 from bytebrew.store import expiry, removals
 from bytebrew.store.expiry import Walk
 
@@ -174,8 +175,7 @@ def _all(conn: sqlite3.Connection, step: Step) -> Iterator[int]:
             done = step(conn)
             conn.execute("commit")
         except BaseException:
-            if conn.in_transaction:
-                conn.execute("rollback")
+            roll_back(conn)
             raise
         yield len(done or ())
         time.sleep(0.001)

@@ -53,7 +53,7 @@ def test_a_healthy_engine_is_told_so_and_left_as_it_is(data: Path) -> None:
     code, found = doctor(data)
     assert code == 0
     assert {what: state for what, (state, _) in found.items()} == dict.fromkeys(
-        ("plugins", "port", "rights", "database", "keys"), "ok"
+        ("plugins", "port", "serve", "rights", "database", "keys"), "ok"
     )
     assert "demo" in found["plugins"][1]
     assert found["keys"][1].endswith("opens all 300 stored credentials")

@@ -152,3 +152,11 @@ async def test_a_file_that_is_no_database_is_told_in_words(tmp_path: Path) -> No
     with pytest.raises(BootError, match=r"bytebrew\.db cannot be opened: file is not a database"):
         async with testing.engine(data=tmp_path):
             pass
+
+
+def test_a_migration_that_fails_says_why_also_where_sqlite_has_rolled_it_back() -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
+        sql = "create table once (n integer unique); insert into once values (1);"
+        sql += "insert or rollback into once values (1);"
+        with pytest.raises(BootError, match=r"migration 1 of ducks failed: UNIQUE constraint failed: once\.n"):
+            migrate(conn, "ducks", [(1, sql)])
