@@ -350,10 +350,10 @@ async def _stream(stream: Stream, told: dict[str, str], receive: Receive, send: 
                 async for chunk in frames:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             except EngineError as error:
-                await _last_words(send, events, ErrorEvent(code=error.code, message=error.message))
+                await _last_words(send, headers, error.code, error.message)
             except Exception:
                 log.exception("a stream failed")
-                await _last_words(send, events, ErrorEvent(code=_INTERNAL["error"], message=_INTERNAL["message"]))
+                await _last_words(send, headers, _INTERNAL["error"], _INTERNAL["message"])
     except TimeoutError:
         if not presence.expired():
             raise
@@ -370,10 +370,12 @@ async def _until_gone(receive: Receive, presence: asyncio.Timeout) -> None:
     presence.reschedule(asyncio.get_running_loop().time())
 
 
-async def _last_words(send: Send, events: bool, event: ErrorEvent) -> None:
+async def _last_words(send: Send, headers: Mapping[str, str], code: str, message: str) -> None:
     """Tells followers of events what went wrong; another content breaks off, so that nobody takes it for whole."""
-    if not events:
-        raise RuntimeError(event.message)
+    if headers["content-type"] != STREAM_HEADERS["content-type"]:
+        raise RuntimeError(message)
+    ids = {"session_id": headers.get("x-session-id", ""), "turn_id": headers.get("x-turn-id", "")}
+    event = ErrorEvent(**ids, code=code, message=message)
     body = b"event: %s\ndata: %s\n\n" % (event.name.encode(), msgspec.json.encode(event))
     await send({"type": "http.response.body", "body": body, "more_body": True})
 

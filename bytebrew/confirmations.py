@@ -71,8 +71,10 @@ class Confirmations:
         """Puts a question into the streams of the turn and of the person's own turn; store it without an await."""
         turn.append(
             ConfirmationAsked(
-                call_id=asked.id,
-                tool_call_id=asked.call_id,
+                session_id=asked.session_id,
+                turn_id=turn.root.id,
+                confirmation_id=asked.id,
+                call_id=asked.call_id,
                 tool=asked.tool,
                 input=asked.input,
                 args_digest=asked.args_digest,
@@ -107,7 +109,7 @@ class Confirmations:
     async def answer(
         self,
         actor: Actor,
-        key: str,
+        keys: tuple[str, ...],
         words: tuple[str, ...],
         *,
         session_id: str | None = None,
@@ -115,19 +117,15 @@ class Confirmations:
         reason: str = "",
         record: Record = unrecorded,
     ) -> Confirmation:
-        """Takes an answer to a question, by its id or within a session that of its call.
+        """Takes an answer to the question that all keys name: by its id, or within a session by that of its call.
 
-        The same answer again is the same; Conflict for another one and where the id is that of several calls, Gone once
+        The same answer again is the same; Conflict for another one and where an id is that of several calls, Gone once
         the question is over, NotFound otherwise and for a token of other schemas.
         """
         db = self._engine.db
-        asked = await db.read(confirmations.find, key, session_id, actor.schemas)
-        if asked is None:
-            raise NotFound(f"There is no question '{key[:255]}'")
-        if asked.id != key:
-            alike = [one.id for one in await db.read(confirmations.of_session, asked.session_id) if one.call_id == key]
-            if len(alike) > 1:
-                raise Conflict(f"Several questions are about a call '{key[:255]}'; answer one of {', '.join(alike)}")
+        asked = await self._named(actor, keys[0], session_id)
+        if other := next((key for key in keys if key not in (asked.id, asked.call_id)), None):
+            raise Conflict(f"'{keys[0][:255]}' and '{other[:255]}' do not name the same question")
         wanted = verdict(asked.kind, words[0])
         if input is not None and wanted != "approve":
             raise InvalidRequest("Only an approval takes edited arguments")
@@ -148,6 +146,22 @@ class Confirmations:
         if (found.verdict, found.edited) != (wanted, input):
             raise Conflict(f"The question '{asked.id}' was answered with {found.verdict}", code="already_answered")
         return found
+
+    async def _named(self, actor: Actor, key: str, session_id: str | None) -> Confirmation:
+        """The question of this id, or of the one call of this id: an answer to an earlier call is not for a later."""
+        db = self._engine.db
+        if asked := await db.read(confirmations.find, key, session_id, actor.schemas):
+            return asked
+        alike = await db.read(confirmations.about, key, session_id, actor.schemas) if session_id is not None else []
+        if not alike:
+            raise NotFound(f"There is no question '{key[:255]}'")
+        waiting = [one for one in alike if one.status == "pending"]
+        if len(waiting) > 1 or len({one.turn_id for one in alike}) > 1:
+            ids = ", ".join(one.id for one in waiting or alike[-1:])
+            raise Conflict(
+                f"Several questions are about a call '{key[:255]}'; answer by confirmation_id, such as {ids}"
+            )
+        return (waiting or alike)[-1]
 
 
 def _seconds_until(moment: str | None) -> float:

@@ -60,14 +60,17 @@ class ToolFinished(Event, frozen=True):
 
 
 class ConfirmationAsked(Event, frozen=True):
-    """A person is asked about a tool call; `call_id` is what an answer names, `tool_call_id` the call itself.
+    """A person is asked about a tool call; an answer names the question by `confirmation_id`, or its call by `call_id`.
 
+    `session_id` and `turn_id` are those of the person's own turn, also where an agent asks that was spawned in it.
     `args_digest` is SHA-256 in hex over the tool's name and its arguments.
     """
 
     name = "confirmation"
+    session_id: str
+    turn_id: str
+    confirmation_id: str
     call_id: str
-    tool_call_id: str
     tool: str
     input: dict[str, Any]
     args_digest: str
@@ -76,9 +79,11 @@ class ConfirmationAsked(Event, frozen=True):
 
 
 class ErrorEvent(Event, frozen=True):
-    """The last event of a failed turn."""
+    """The last event of a failed turn; of a stream that failed by itself, where `turn_id` may be empty."""
 
     name = "error"
+    session_id: str
+    turn_id: str
     code: str
     message: str
 

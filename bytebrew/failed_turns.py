@@ -23,6 +23,11 @@ def internal(turn_id: str) -> TurnError:
     return TurnError(f"The engine failed; its log has the trace of {turn_id}", code="internal_error")
 
 
+def last_event(session_id: str, turn_id: str, error: EngineError) -> ErrorEvent:
+    """The end of a turn that has failed."""
+    return ErrorEvent(session_id=session_id, turn_id=turn_id, code=error.code, message=error.message)
+
+
 async def settle_below(engine: "Engine", turn: "Turn", end: Event) -> Event:
     """Ends the spawned turns that a resumed turn did not come to wait for; its own end, with what all of them cost."""
     below = [one for one in engine.runner.turns.values() if one.parent is turn]
@@ -72,6 +77,6 @@ async def give_up(
 ) -> tuple[Log, int]:
     """Ends a turn that cannot go on with an error; the number of that event, and its log."""
     log = await journal.log(session_id)
-    last = journal.append(log, ErrorEvent(code=error.code, message=error.message))
+    last = journal.append(log, last_event(session_id, turn_id, error))
     await journal.write(log, leftovers.close, turn_id, last, error.status, unsaved)
     return log, last

@@ -192,10 +192,12 @@ async def test_the_question_says_all_that_a_person_must_know(tmp_path: Path) -> 
         await configure(client, confirm_before=["pay"])
         first, second = say(client, PAY), say(client, [[["pay", {"amount": 6}]], ["ok"]])
         [asked], [other] = await first.until("confirmation"), await second.until("confirmation")
-    assert asked["call_id"].startswith("conf_")
-    assert asked | {"call_id": ""} == {
-        "call_id": "",
-        "tool_call_id": first.datas("tool_call")[0]["call_id"],
+    assert asked["confirmation_id"].startswith("conf_")
+    assert asked | {"confirmation_id": "", "turn_id": ""} == {
+        "session_id": first.session_id,
+        "turn_id": "",
+        "confirmation_id": "",
+        "call_id": first.datas("tool_call")[0]["call_id"],
         "tool": "pay",
         "input": {"amount": 5},
         "args_digest": confirmations.digest("pay", {"amount": 5}),
@@ -333,7 +335,9 @@ async def test_a_question_outlives_the_engine_and_its_tool_runs_once(tmp_path: P
         with anyio.fail_after(2):
             await running.drain(60)
     async with engine_on(tmp_path) as (_, client, written):
-        assert [one["id"] for one in (await client.get("/api/v1/approvals")).json()["data"]] == [asked["call_id"]]
+        assert [one["id"] for one in (await client.get("/api/v1/approvals")).json()["data"]] == [
+            asked["confirmation_id"]
+        ]
         rest = follow(client, talk.session_id, int(talk.seen[2].id))
         answered = await answer(client, talk.session_id, asked["call_id"], "approve", input={"amount": 4})
         assert answered.status_code == 200
@@ -351,7 +355,9 @@ async def test_an_answer_that_meets_a_stopping_engine_is_used_at_the_next_start(
         talk = say(client, PAY)
         [asked] = await talk.until("confirmation")
         draining = asyncio.create_task(running.drain(60))
-        assert (await running.confirmations.answer(person, asked["call_id"], ("approve",))).status == "approved"
+        assert (
+            await running.confirmations.answer(person, (asked["confirmation_id"],), ("approve",))
+        ).status == "approved"
         assert (await answer(client, talk.session_id, asked["call_id"], "approve")).status_code == 503
         await draining
         await talk.end()

@@ -209,13 +209,13 @@ def test_session_respond(sh: Shell) -> None:
       -H "Authorization: Bearer bb_your_token" -H "Content-Type: application/json" \\
       -d '{"message": "What is the current_time?"}'""")
     seen = ""
-    while '"tool_call_id"' not in seen:
+    while '"confirmation_id"' not in seen:
         assert chat.stdout is not None
         line = chat.stdout.readline()
         assert line, seen
         seen += line
     [session_id] = re.findall(r"(?i)^x-session-id: (\S+)", seen, re.MULTILINE)
-    [call_id] = re.findall(r'"call_id":"(conf_\w+)"', seen)
+    [call_id] = set(re.findall(r'"call_id":"([^"]+)"', seen))  # the call and the question about it name the same
     respond = """curl -X POST http://localhost:8443/api/v1/sessions/{session_id}/respond \\
       -H "Authorization: Bearer bb_your_token" \\
       -H "Content-Type: application/json" \\

@@ -421,8 +421,8 @@ async def test_a_retry_that_is_cut_too_is_asked_about_again(tmp_path: Path) -> N
     async with engine_on(tmp_path) as (_, client, written):
         rest = follow(client, talk.session_id)
         [_, again] = await rest.until("confirmation", 2)
-        assert (again["kind"], again["tool_call_id"]) == ("unknown_outcome", asked["tool_call_id"])
-        assert (await answer(client, talk.session_id, asked["call_id"], "retry")).status_code == 404
+        assert (again["kind"], again["call_id"]) == ("unknown_outcome", asked["call_id"])
+        assert (await answer(client, talk.session_id, asked["confirmation_id"], "retry")).status_code == 404
         await answer(client, talk.session_id, again["call_id"], "mark_done")
         await rest.end()
     assert [result["has_error"] for result in rest.datas("tool_result")] == [False]

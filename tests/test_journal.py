@@ -215,7 +215,7 @@ async def test_events_are_read_by_an_index(db: Database) -> None:
 texts = st.text(max_size=40)
 any_event = st.one_of(
     texts.map(lambda content: MessageDelta(content=content)),
-    st.builds(lambda code, message: ErrorEvent(code=code, message=message), texts, texts),
+    st.builds(lambda code, message: ErrorEvent(session_id="s", turn_id="t", code=code, message=message), texts, texts),
     st.dictionaries(texts, st.one_of(st.none(), st.booleans(), st.integers(), texts)).map(
         lambda value: ToolStarted(tool="t", input=value, call_id="c")
     ),

@@ -26,14 +26,23 @@ class Answer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class SessionAnswer(Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An answer within a session; `call_id` is the question's id, or that of the tool call."""
+    """An answer within a session to the question `confirmation_id`, or to the one about the tool call `call_id`.
 
-    call_id: Annotated[str, Meta(min_length=1, max_length=255)]
+    `call_id` may be the question's id too. Where both are there they name one question.
+    """
+
+    confirmation_id: Annotated[str, Meta(max_length=255)] = ""
+    call_id: Annotated[str, Meta(max_length=255)] = ""
+
+    def keys(self) -> tuple[str, ...]:
+        """What names the question, nothing where the answer does not say."""
+        return tuple(key for key in (self.confirmation_id, self.call_id) if key)
 
 
 class Answered(Struct, frozen=True, kw_only=True):
-    """What an answer was taken for."""
+    """What an answer was taken for: the question, and the tool call that it is about."""
 
+    confirmation_id: str
     call_id: str
     approved: bool
     confirmation: Confirmation
@@ -52,16 +61,21 @@ async def respond(request: Request[SessionAnswer]) -> Answered:
     session_id, body = request.path["id"], request.body
     owner = await request.engine.db.read(sessions.owner, session_id)
     sessions.check_owner(request.actor, owner, session_id)
-    return await answer_question(request, body.call_id, body, session_id)
+    if not (keys := body.keys()):
+        details = [Detail("$.call_id", "name the question by confirmation_id, or its tool call by call_id")]
+        raise InvalidRequest("The answer does not say to which question", details=details)
+    return await answer_question(request, keys, body, session_id)
 
 
 async def answer_approval(request: Request[Answer]) -> Answered:
     """Answers a question from the inbox."""
-    return await answer_question(request, request.path["id"], request.body, None)
+    return await answer_question(request, (request.path["id"],), request.body, None)
 
 
-async def answer_question(request: Request[Any], key: str, body: Answer, session_id: str | None) -> Answered:
-    """Answers a question by its id, or within a session by that of its tool call."""
+async def answer_question(
+    request: Request[Any], keys: tuple[str, ...], body: Answer, session_id: str | None
+) -> Answered:
+    """Answers a question by its id, or within a session by that of its tool call; all `keys` must name it."""
 
     def record(conn: sqlite3.Connection, confirmation: Confirmation) -> None:
         request.record(conn, _answered(confirmation))
@@ -69,7 +83,7 @@ async def answer_question(request: Request[Any], key: str, body: Answer, session
     return _answered(
         await request.engine.confirmations.answer(
             request.actor,
-            key,
+            keys,
             body.answers,
             session_id=session_id,
             input=body.input,
@@ -81,7 +95,9 @@ async def answer_question(request: Request[Any], key: str, body: Answer, session
 
 def _answered(confirmation: Confirmation) -> Answered:
     approved = confirmation.status in ("approved", "spent")
-    return Answered(call_id=confirmation.id, approved=approved, confirmation=confirmation)
+    return Answered(
+        confirmation_id=confirmation.id, call_id=confirmation.call_id, approved=approved, confirmation=confirmation
+    )
 
 
 async def list_approvals(request: Request[None]) -> Inbox:

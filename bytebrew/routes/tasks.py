@@ -13,7 +13,7 @@ from bytebrew.api import Parameter, Reply, Request, Route, Stream, positive
 from bytebrew.config import NewTask, Priority, Task, TaskPatch, TaskStatus
 from bytebrew.cursor import EventId
 from bytebrew.errors import Conflict, Detail, InvalidRequest
-from bytebrew.routes.approvals import Answer, Answered, answer_question
+from bytebrew.routes.approvals import Answered, SessionAnswer, answer_question
 from bytebrew.routes.sessions import EventPage, follow
 from bytebrew.store import confirmations, tasks
 from bytebrew.store.tasks import Filter
@@ -64,10 +64,8 @@ class NewPriority(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     priority: Priority
 
 
-class Input(Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An answer to what a task asks; without `call_id` to the one question that waits."""
-
-    call_id: Annotated[str, Meta(max_length=255)] = ""
+class Input(SessionAnswer, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An answer to what a task asks; without `confirmation_id` and `call_id` to the one question that waits."""
 
 
 async def create_task(request: Request[NewTask]) -> CreatedTask:
@@ -166,15 +164,15 @@ async def give_input(request: Request[Input]) -> Answered:
     """Answers the question that a task waits with."""
     engine, body = request.engine, request.body
     task = await engine.db.read(tasks.get, request.path["id"], request.actor)
-    key = body.call_id
-    if not key:
+    keys = body.keys()
+    if not keys:
         waiting = await engine.db.read(confirmations.of_session, task.session_id)
         if len(waiting) != 1:
             raise Conflict(
-                f"{len(waiting)} questions of this task wait; name one by call_id", code="no_single_question"
+                f"{len(waiting)} questions of this task wait; name one by confirmation_id", code="no_single_question"
             )
-        key = waiting[0].id
-    return await answer_question(request, key, body, task.session_id)
+        keys = (waiting[0].id,)
+    return await answer_question(request, keys, body, task.session_id)
 
 
 async def follow_task(request: Request[None]) -> Stream | Reply:

@@ -76,16 +76,18 @@ def of_call(conn: sqlite3.Connection, turn_id: str, call_id: str, kind: Kind) ->
 def find(
     conn: sqlite3.Connection, key: str, session_id: str | None = None, schemas: Sequence[str] | None = None
 ) -> Confirmation | None:
-    """A question by its id; within a session by the id of its tool call too, the newest first.
-
-    With `schemas` only one of a session with one of these.
-    """
+    """A question by its id; with `session_id` one of that session, with `schemas` of a session with one of these."""
     sql = f"{_SELECT} where id = ?1 and coalesce(?2, session_id) = session_id and {_WITHIN}"
     row = conn.execute(sql, (key, session_id, _listed(schemas))).fetchone()
-    if row is None and session_id is not None:
-        sql = f"{_SELECT} where call_id = ?1 and session_id = ?2 and {_WITHIN} order by seq desc limit 1"
-        row = conn.execute(sql, (key, session_id, _listed(schemas))).fetchone()
     return struct_of(row, Confirmation) if row else None
+
+
+def about(
+    conn: sqlite3.Connection, call_id: str, session_id: str, schemas: Sequence[str] | None = None
+) -> list[Confirmation]:
+    """The questions of a session about tool calls with this id, oldest first: models may give one id to several."""
+    sql = f"{_SELECT} where call_id = ?1 and session_id = ?2 and {_WITHIN} order by seq"
+    return [struct_of(row, Confirmation) for row in conn.execute(sql, (call_id, session_id, _listed(schemas)))]
 
 
 def of_session(conn: sqlite3.Connection, session_id: str) -> list[Confirmation]:

@@ -43,14 +43,15 @@ async def token(client: httpx.AsyncClient, *scopes: str) -> dict[str, str]:
 
 
 async def test_an_answer_says_what_it_was_taken_for_and_by_whom(served: Served) -> None:
-    call_id = served.asked["call_id"]
+    asked, call_id = served.asked["confirmation_id"], served.asked["call_id"]
     answered = await answer(served.client, served.talk.session_id, call_id, "approve", "it is cheap")
     await served.talk.end()
     assert answered.status_code == 200
     body = answered.json()
     kept = body.pop("confirmation")
-    assert body == {"status": "ok", "call_id": call_id, "approved": True}
-    assert (kept["id"], kept["session_id"], kept["verdict"]) == (call_id, served.talk.session_id, "approve")
+    assert body == {"status": "ok", "confirmation_id": asked, "call_id": call_id, "approved": True}
+    assert (kept["id"], kept["session_id"], kept["verdict"]) == (asked, served.talk.session_id, "approve")
+    assert kept["call_id"] == call_id
     assert (kept["reason"], kept["edited"], kept["agent"]) == ("it is cheap", None, "test")
     assert kept["answered_by"].startswith("token:")
     assert kept["answered_at"] > kept["created_at"]
@@ -85,15 +86,16 @@ async def test_the_same_answer_again_is_the_same_and_another_is_a_conflict(
 
 
 async def test_a_question_has_the_id_of_its_tool_call_too_within_its_session(served: Served) -> None:
-    tool_call_id = served.asked["tool_call_id"]
+    call_id = served.asked["call_id"]
+    assert call_id == served.talk.datas("tool_call")[0]["call_id"]
     other = say(served.client, [["hi"]])
     await other.end()
-    elsewhere = await answer(served.client, other.session_id, tool_call_id, "approve")
+    elsewhere = await answer(served.client, other.session_id, call_id, "approve")
     refused_as(elsewhere, 404, "not_found")
-    inbox = f"/api/v1/approvals/{tool_call_id}/respond"
+    inbox = f"/api/v1/approvals/{call_id}/respond"
     refused_as(await served.client.post(inbox, json={"answers": ["approve"]}), 404, "not_found")
-    answered = await answer(served.client, served.talk.session_id, tool_call_id, "approve")
-    assert answered.json()["call_id"] == served.asked["call_id"]
+    answered = await answer(served.client, served.talk.session_id, call_id, "approve")
+    assert answered.json()["confirmation_id"] == served.asked["confirmation_id"]
     await served.talk.end()
     assert served.talk.datas("tool_result")[0]["output"] == "paid 5"
 
@@ -105,11 +107,11 @@ async def test_a_call_id_that_two_questions_share_answers_neither(served: Served
     move = "update confirmations set session_id = ? where id = ?"  # as the question of a spawned agent would be
     session_id = served.talk.session_id
     await served.engine.db.write(lambda conn: conn.execute(rename).rowcount)
-    await served.engine.db.write(lambda conn: conn.execute(move, (session_id, second["call_id"])).rowcount)
+    await served.engine.db.write(lambda conn: conn.execute(move, (session_id, second["confirmation_id"])).rowcount)
     both = await answer(served.client, session_id, "call_0", "approve")
     refused_as(both, 409, "conflict")
-    assert all(one["call_id"] in both.json()["message"] for one in (served.asked, second))
-    assert (await answer(served.client, session_id, second["call_id"], "approve")).status_code == 200
+    assert all(one["confirmation_id"] in both.json()["message"] for one in (served.asked, second))
+    assert (await answer(served.client, session_id, second["confirmation_id"], "approve")).status_code == 200
     assert (await other.end())[-1] == "done"
     assert not served.talk.datas("tool_result")
 
@@ -173,7 +175,11 @@ async def test_a_no_takes_no_arguments(served: Served) -> None:
 async def test_the_inbox_shows_and_answers_questions_of_everybody(served: Served) -> None:
     approver = await token(served.client, "approvals")
     [waiting] = (await served.client.get("/api/v1/approvals", headers=approver)).json()["data"]
-    assert (waiting["id"], waiting["input"], waiting["kind"]) == (served.asked["call_id"], {"amount": 5}, "confirm")
+    assert (waiting["id"], waiting["input"], waiting["kind"]) == (
+        served.asked["confirmation_id"],
+        {"amount": 5},
+        "confirm",
+    )
     url = f"/api/v1/approvals/{waiting['id']}/respond"
     answered = await served.client.post(url, json={"answers": ["reject"], "reason": "not now"}, headers=approver)
     assert (answered.status_code, answered.json()["approved"]) == (200, False)
@@ -187,7 +193,7 @@ async def test_the_inbox_shows_and_answers_questions_of_everybody(served: Served
 @pytest.mark.parametrize("scope", ["chat", "tasks", "agents:read"])
 async def test_the_inbox_is_closed_without_its_scope(scope: str, served: Served) -> None:
     other = await token(served.client, scope)
-    url = f"/api/v1/approvals/{served.asked['call_id']}/respond"
+    url = f"/api/v1/approvals/{served.asked['confirmation_id']}/respond"
     for refused in (
         await served.client.get("/api/v1/approvals", headers=other),
         await served.client.post(url, json={"answers": ["approve"]}, headers=other),
@@ -196,7 +202,7 @@ async def test_the_inbox_is_closed_without_its_scope(scope: str, served: Served)
 
 
 async def test_a_token_for_some_schemas_sees_and_answers_questions_of_those_alone(served: Served) -> None:
-    url = f"/api/v1/approvals/{served.asked['call_id']}/respond"
+    url = f"/api/v1/approvals/{served.asked['confirmation_id']}/respond"
     for schemas, seen, status in ((["other"], 0, 404), (["other", "test"], 1, 200)):
         scopes = {"name": str(seen), "scopes": ["approvals"], "schemas": schemas}
         made = (await served.client.post("/api/v1/auth/tokens", json=scopes)).json()
@@ -222,16 +228,16 @@ async def test_the_inbox_has_pages_oldest_first(served: Served) -> None:
         after = page["next"]
         if after is None:
             break
-    assert found == [talk.datas("confirmation")[0]["call_id"] for talk in talks]
+    assert found == [talk.datas("confirmation")[0]["confirmation_id"] for talk in talks]
 
 
 async def test_a_question_is_behind_those_before_it_whatever_the_clock_says(served: Served) -> None:
-    first = served.talk.datas("confirmation")[0]["call_id"]
+    first = served.talk.datas("confirmation")[0]["confirmation_id"]
     await served.engine.db.write(lambda conn: conn.execute("update confirmations set created_at = '2099-01-01'"))
     later = say(served.client, PAY)
     await later.until("confirmation")
     page = (await served.client.get("/api/v1/approvals", params={"after": first})).json()
-    assert [one["id"] for one in page["data"]] == [later.datas("confirmation")[0]["call_id"]]
+    assert [one["id"] for one in page["data"]] == [later.datas("confirmation")[0]["confirmation_id"]]
     refused_as(await served.client.get("/api/v1/approvals?after=conf_gone"), 404, "not_found")
 
 
@@ -244,6 +250,6 @@ async def test_a_status_that_is_none_is_refused(served: Served) -> None:
 async def test_a_deleted_session_takes_its_questions_along(served: Served) -> None:
     assert (await served.client.delete(f"/api/v1/sessions/{served.talk.session_id}")).status_code == 204
     gone = await served.client.post(
-        f"/api/v1/approvals/{served.asked['call_id']}/respond", json={"answers": ["approve"]}
+        f"/api/v1/approvals/{served.asked['confirmation_id']}/respond", json={"answers": ["approve"]}
     )
     refused_as(gone, 404, "not_found")

@@ -479,12 +479,12 @@ async def test_a_task_needs_input_while_a_question_waits(served: Served) -> None
     assert answered.status_code == 200
     body = answered.json()
     assert (body["status"], body["approved"], body["confirmation"]["reason"]) == ("ok", True, "go on")
-    assert body["call_id"].startswith("conf_")
+    assert body["confirmation_id"].startswith("conf_")
     done = await until(client, task["id"], "completed")
     assert done["result"] == "signed by ada"
     again = await act(client, task["id"], "input", answers=["approve"])
     refused_as(again, 409, "no_single_question")
-    same = await act(client, task["id"], "input", answers=["approve"], call_id=body["call_id"])
+    same = await act(client, task["id"], "input", answers=["approve"], confirmation_id=body["confirmation_id"])
     assert same.status_code == 200
 
 
