@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator, Set
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from bytebrew.auth import Actor
 from bytebrew.errors import EngineError, NotRecorded, StorageError, TooSlow
 from bytebrew.logs import redact, trace_id
 from bytebrew.notation import now
+from bytebrew.slow import BLOCKING_SECONDS
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -130,12 +132,14 @@ class Act:
         """Has every recorder store what the request did; NotRecorded names the plugin whose recorder fails."""
         action = self._done(answer)
         for plugin, recorder in self._request.engine.recorders:
+            begun = time.monotonic()
             try:
                 recorder(conn, action)
             except Exception as error:
                 if isinstance(error, EngineError) or storage_faults.is_known(error):
                     raise
                 raise NotRecorded(f"The plugin {plugin} could not record this, so nothing was changed") from error
+            self._request.engine.slow_hooks.look(plugin, "its recorder", begun, BLOCKING_SECONDS)
         self.action = action
 
     def _done(self, answer: Any) -> Action:

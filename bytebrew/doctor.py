@@ -8,6 +8,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from importlib.metadata import requires
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from bytebrew.epoch import uri_to_read
 from bytebrew.errors import BootError, EngineError
 from bytebrew.lock import held
 from bytebrew.plugins import Plugins
+from bytebrew.requirements import lacking
 from bytebrew.secrets import Secrets
 from bytebrew.settings import Core
 
@@ -40,7 +42,10 @@ class Finding(NamedTuple):
 def examine(core: Core, plugins: Plugins, environment: Mapping[str, str]) -> list[Finding]:
     """Everything that was looked at and tried, in order."""
     loaded = [plugin.name for plugin in plugins.list_all() if plugin.state == "loaded"]
-    findings = [Finding("plugins", True, f"{len(loaded)} loaded: {', '.join(loaded)}"), _port(core)]
+    findings = [Finding("plugins", True, f"{len(loaded)} loaded: {', '.join(loaded)}")]
+    findings += [Finding("plugins", False, words) for words in plugins.warnings]
+    own = [f"bytebrew {words}; install it again" for words in lacking(requires("bytebrew") or ())]
+    findings += [*(Finding("packages", False, words) for words in own), _port(core)]
     data = core.data_dir
     if barred := _barred(data):
         return [*findings, barred]

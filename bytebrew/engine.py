@@ -39,6 +39,7 @@ from bytebrew.runner import Runner
 from bytebrew.secrets import Secrets
 from bytebrew.sections import ConfigSection
 from bytebrew.settings import Core, Settings
+from bytebrew.slow import BLOCKING_SECONDS, SlowHooks
 from bytebrew.spawning import spawn
 from bytebrew.store import agents, expiry, models, schemas, tokens
 from bytebrew.store import settings as stored_settings
@@ -73,6 +74,7 @@ class Engine:
         self.streams = 0
         self.overdue = asyncio.Event()
         self.clock = WallClock()
+        self.slow_hooks = SlowHooks()
         data = self.settings.core.data_dir
         self.data_dir = data
         self._make_private(data)
@@ -168,6 +170,8 @@ class Engine:
         async with AsyncExitStack() as stack:
             path = self.db.path
             stack.enter_context(lock.held(self.data_dir, path))
+            for words in self.plugins.warnings:
+                log.warning("%s", words)
             log_there = epoch.log_of(path).exists()
             stack.callback(self.admission.close)
             stack.push_async_callback(self.http.aclose)
@@ -183,6 +187,7 @@ class Engine:
                 await boot(self, self.settings.core.config)
             await self.follow_options()
             for name, startup in self._observers["startup"]:
+                begun = time.monotonic()
                 try:
                     await startup(engine=self)
                 except BootError:
@@ -190,6 +195,7 @@ class Engine:
                 except Exception as error:
                     words = f"{type(error).__name__}: {error}{place(error)}"
                     raise BootError(f"plugin {name} failed in startup: {words}") from error
+                self.slow_hooks.look(name, "startup", begun)
             stack.push_async_callback(self.notify, "shutdown", engine=self)
             group = await stack.enter_async_context(anyio.create_task_group())
             await self.runner.run(group, await recover(self))
@@ -247,16 +253,19 @@ class Engine:
     async def notify(self, hook: str, **given: Any) -> None:
         """Tells every observer, in order; one that fails or takes too long is logged with its plugin's name."""
         for name, observer in self._observers[hook]:
+            begun = time.monotonic()
             try:
                 with uncancelled(), anyio.fail_after(OBSERVER_SECONDS):
                     await observer(**given)
             except Exception:
                 log.exception("plugin %s failed in %s", name, hook)
+            self.slow_hooks.look(name, hook, begun)
 
     def samples(self) -> list[Sample]:
         """What every plugin tells at a scrape of /metrics; one that fails is logged with its name."""
         found: list[Sample] = []
         for name, collect in self.plugins.implementations("collect_metrics"):
+            begun = time.monotonic()
             try:
                 told = list(collect(engine=self))
                 if strange := [one for one in told if not isinstance(one, Sample)]:
@@ -264,6 +273,7 @@ class Engine:
                 found += told
             except Exception:
                 log.exception("plugin %s failed in collect_metrics", name)
+            self.slow_hooks.look(name, "collect_metrics", begun, BLOCKING_SECONDS)
         return found
 
     async def agents(self) -> list[Agent]:

@@ -4,12 +4,12 @@ import difflib
 import importlib
 import inspect
 import os
-import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -17,18 +17,21 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import pluggy
 from msgspec import Struct, json
 
-from bytebrew import hookspecs
+from bytebrew import hookspecs, plugin_folder
 from bytebrew.api import Parameter, Route
 from bytebrew.auth import SCOPES
 from bytebrew.errors import BootError, SettingsError
 from bytebrew.providers import Provider
+from bytebrew.requirements import lacking
 from bytebrew.settings import Core, Row, rows
+from bytebrew.slow import SECONDS
 from bytebrew.versions import CONTRACT, OLDEST_CONTRACT, __version__, unfit
 
 T = TypeVar("T")
 
 GROUP = "bytebrew"
 HANDED_IN = "handed in"
+OWN_DISTRIBUTION = "bytebrew"
 CORE = "core"
 NO_PLUGINS = ("<", f"{Path(__file__).parent}{os.sep}", f"{Path(importlib.__file__).parent}{os.sep}")
 """How the files of a trace begin that are no plugin's."""
@@ -62,9 +65,10 @@ class Plugin(Struct, frozen=True, kw_only=True):
 class Source(NamedTuple):
     """Where a plugin comes from."""
 
-    distribution: str
-    version: str
     plugin: object
+    distribution: str = HANDED_IN
+    version: str = "0"
+    requires: tuple[str, ...] = ()
 
     def load(self) -> object:
         """The plugin: a module or an object with hooks."""
@@ -87,16 +91,25 @@ class Plugins:
         self._pluggy = _Hooks("bytebrew")
         self._pluggy.add_hookspecs(hookspecs)
         self._sources: dict[str, Source] = {}
+        self._lacking = cache(lacking)
+        self.warnings: list[str] = []
+        """What does not stop the boot and should be known: a sentence each, with the plugin's name where it has one."""
+
+    def warn(self, name: str, words: str) -> None:
+        """Adds a warning about a plugin, once."""
+        if (whole := f"{self._named(name)} {words}") not in self.warnings:
+            self.warnings.append(whole)
 
     def list_all(self) -> list[Plugin]:
         """Every plugin by name."""
         found = []
-        for name, (distribution, version, _) in sorted(self._sources.items()):
+        for name, source in sorted(self._sources.items()):
             loaded = self._pluggy.get_plugin(name)
             callers = (self._pluggy.get_hookcallers(loaded) or []) if loaded else []
             hooks = tuple(sorted(caller.name for caller in callers))
             state = "loaded" if loaded else "disabled"
-            found.append(Plugin(name=name, distribution=distribution, version=version, hooks=hooks, state=state))
+            about = {"distribution": source.distribution, "version": source.version}
+            found.append(Plugin(name=name, hooks=hooks, state=state, **about))
         return found
 
     def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
@@ -127,12 +140,15 @@ class Plugins:
             return register
 
         for name, implementation in self.implementations(hook):
+            begun = time.monotonic()
             with self._blamed(name, hook):
                 things: list[Any] = []
                 if implementation(register=registering(name, things), **given) is not None:
                     raise TypeError("it answers something: call register with each thing, and answer nothing")
                 if kind is Route:
                     _check_types(things)
+            if (seconds := time.monotonic() - begun) >= SECONDS:
+                self.warn(name, f"took {seconds:.1f} s in {hook}, and the engine starts later for it")
 
     def tables(self) -> list[type[Struct]]:
         """The settings tables of the core and of every plugin; no variable is in two of them."""
@@ -161,7 +177,10 @@ class Plugins:
 
     def load(self, disabled: Sequence[str], folder: Path | None, extra: Iterable[tuple[str, object]] = ()) -> None:
         """Loads every plugin that is installed, lies in the folder or is handed in, but for the disabled ones."""
-        for name, source in (*_installed(folder), *_handed_in(extra)):
+        more = plugin_folder.enter(folder) if folder is not None else []
+        if folder is not None:
+            self.warnings += plugin_folder.strays(folder, more, GROUP)
+        for name, source in (*_installed(more), *_handed_in(extra)):
             if name == CORE:
                 raise BootError(f"a plugin cannot be named {CORE}: rename that of {source.distribution}")
             first = self._sources.setdefault(name, source)
@@ -176,6 +195,17 @@ class Plugins:
             if name not in disabled:
                 with self._blamed(name, "its module"):
                     self._register(name, self._sources[name].load())
+                for words in self._unmet(name):
+                    self.warn(name, words)
+
+    def _unmet(self, name: str) -> list[str]:
+        """What the plugin's distribution requires and does not find; the engine's own is looked at by `doctor`."""
+        source = self._sources[name]
+        return [] if source.distribution == OWN_DISTRIBUTION else self._lacking(source.requires)
+
+    def _named(self, name: str) -> str:
+        source = self._sources[name]
+        return f"plugin {name} (of {source.distribution} {source.version})"
 
     def _register(self, name: str, plugin: object) -> None:
         if words := unfit(getattr(plugin, "bytebrew_contract", OLDEST_CONTRACT)):
@@ -214,11 +244,11 @@ class Plugins:
         except BootError:
             raise
         except (Exception, SystemExit) as error:
-            distribution, version, _ = self._sources[name]
             words = f"{type(error).__name__}: {' '.join(str(error).split())}{place(error)}"
             if isinstance(error, ImportError) and error.name == "bytebrew":
                 words += f"; this is bytebrew {__version__} with contract {CONTRACT}"
-            raise BootError(f"plugin {name} (of {distribution} {version}) failed in {where}: {words}") from error
+            words += "".join(f"; it {one}" for one in self._unmet(name))
+            raise BootError(f"{self._named(name)} failed in {where}: {words}") from error
 
 
 class Registry(dict[str, T], Generic[T]):
@@ -290,30 +320,22 @@ def _by_name(function: Callable[..., Any], names: Sequence[str]) -> Callable[...
 
 def _handed_in(plugins: Iterable[tuple[str, object]]) -> Iterator[tuple[str, Source]]:
     for name, plugin in plugins:
-        yield name, Source(HANDED_IN, "0", plugin)
+        yield name, Source(plugin)
 
 
-def _installed(folder: Path | None) -> Iterator[tuple[str, Source]]:
+def _installed(more: Sequence[Distribution]) -> Iterator[tuple[str, Source]]:
     """Every entry point; a distribution that is found in several places counts where Python imports it from."""
-    named = cache(_named)  # to read a distribution's metadata takes longer than all else here
+    described = cache(_described)  # to read a distribution's metadata takes longer than all else here
     for point in entry_points(group=GROUP):
-        yield point.name, Source(*named(point.dist), point)
-    if folder is None:
-        return
-    if not folder.is_dir():
-        raise SettingsError(
-            f"BYTEBREW_PLUGINS_DIR: {folder} is no folder; fill it with pip install --target {folder} ..."
-        )
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-    for found in distributions(path=[str(folder)]):
+        yield point.name, Source(point, *described(point.dist))
+    for found in more:
         for point in found.entry_points.select(group=GROUP):
-            yield point.name, Source(*named(point.dist), point)
+            yield point.name, Source(point, *described(found))
 
 
-def _named(dist: Distribution | None) -> tuple[str, str]:
-    """A distribution's name and version."""
+def _described(dist: Distribution | None) -> tuple[str, str, tuple[str, ...]]:
+    """A distribution's name and version, and what it requires."""
     if dist is None:
-        return "unknown", "0"
+        return "unknown", "0", ()
     told = dist.metadata
-    return told["Name"], told["Version"]
+    return told["Name"], told["Version"], tuple(told.get_all("Requires-Dist") or ())

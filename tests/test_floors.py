@@ -10,10 +10,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = (
     "errors settings messages events notation sse config logs breaker catalog options wording cursor lock clock "
-    "versions",
+    "versions requirements slow",
     "addresses hookspecs sections variables prices providers tools auth jwt secrets http api actions storage_faults "
     "pending scanning deadline pools descriptors listing",
     "db integrity apart pragmas migrate migrations journal epoch store",
+    "plugin_folder "
     "plugins turn runner failed_turns tasks config_file checking core_sections missing dialects documents history "
     "confirmations recovery results spawning retention",
     "access openapi page routes byok cors forwarding idempotency transports shedding",

@@ -1,0 +1,82 @@
+"""The folder of more plugins: who may write to it, and what lies in it that is no plugin."""
+
+import os
+import pwd
+import stat
+import sys
+from collections.abc import Iterator
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
+from bytebrew.errors import SettingsError
+from bytebrew.requirements import normalized, required
+
+VARIABLE = "BYTEBREW_PLUGINS_DIR"
+
+
+def enter(folder: Path) -> list[Distribution]:
+    """The distributions in the folder, whose modules can be imported from now on.
+
+    Raises SettingsError where it is no folder, or where another user could change what the engine runs.
+    """
+    fill = f"fill it with pip install --target {folder} ..."
+    if not folder.is_dir():
+        raise SettingsError(f"{VARIABLE}: {folder} is no folder; {fill}")
+    for path in folder.resolve().parents:
+        mode = path.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise SettingsError(_open_to_all(path, mode, f"chmod o-w {path}"))
+    for path in _files(folder.resolve(), set()):
+        status = path.stat()
+        if status.st_mode & stat.S_IWOTH:
+            raise SettingsError(_open_to_all(path, status.st_mode, f"chmod -R o-w {folder}"))
+        if status.st_uid not in (0, os.geteuid()):
+            words = f"{path} belongs to {_user(status.st_uid)}, who could change what the engine runs"
+            raise SettingsError(f"{VARIABLE}: {words}; run chown -R {_user(os.geteuid())} {folder}")
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    return list(distributions(path=[str(folder)]))
+
+
+def strays(folder: Path, there: list[Distribution], group: str) -> Iterator[str]:
+    """What lies in the folder and does nothing: a sentence each."""
+    if not there and any(folder.iterdir()):
+        yield f"no distribution is in {folder}, and a module alone is no plugin; fill it with pip install --target"
+    plugins = {normalized(one.name) for one in there if one.entry_points.select(group=group)}
+    wanted: set[str] = set()
+    waiting = plugins
+    while waiting - wanted:
+        wanted |= waiting
+        waiting = {name for one in there if normalized(one.name) in wanted for name in required(one.requires or ())}
+    for one in there:
+        if normalized(one.name) not in wanted:
+            groups = ", ".join(sorted(one.entry_points.groups)) or "none"
+            words = f"has no entry point in the group '{group}' (its groups: {groups}), so it is no plugin"
+            yield f"{one.name} {one.version} in {folder} {words}, and no plugin there requires it"
+
+
+def _files(path: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """The path and all below it, links followed, each once."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:  # a link that leads nowhere
+        return
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
+    yield path
+    if stat.S_ISDIR(status.st_mode):
+        for below in sorted(path.iterdir()):
+            yield from _files(below, seen)
+
+
+def _open_to_all(path: Path, mode: int, cure: str) -> str:
+    words = f"{path} may be changed by every user ({stat.S_IMODE(mode):o}), and the engine runs what is there"
+    return f"{VARIABLE}: {words}; run {cure}"
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
