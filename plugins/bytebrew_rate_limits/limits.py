@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import math
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
@@ -25,6 +26,10 @@ T = TypeVar("T")
 
 SCOPES = frozenset({"chat", "tasks"})
 """The routes that are counted, by the scope that they need: those of clients. Nobody is locked out of the others."""
+OPEN = re.compile(r"/(sessions|tasks)/\{")
+"""Routes of one session or task that is there: to answer, stop or look at what was begun counts under no rule."""
+KEYS = 1000
+"""Values of a key header that one API token may be counted under at a time, unless the rule says otherwise."""
 SAVE_SECONDS = 1.0
 """How long a count is in memory alone: what a kill -9 may lose."""
 PRUNE_SECONDS = 60.0
@@ -75,20 +80,37 @@ class Live:
         self.windows: dict[tuple[str, str], Window] = before.windows if before else {}
         self.unsaved: dict[tuple[str, str, float], Entry] = before.unsaved if before else {}
         self.refused: int = before.refused if before else 0
+        self._named: dict[str, dict[str, float]] = before._named if before else {}
+        self._longest = max(limit.seconds for limit in self.limits.values())
         self._key_header = rule.key_header.lower()
         self._tier_header = rule.tier_header.lower()
 
-    def key(self, request: Request[Any]) -> str | None:
-        """What the request counts under; None where the rule is not about it."""
+    def keys(self, request: Request[Any], now: float) -> list[str]:
+        """What the request counts under; nothing where the rule is not about it."""
         actor = request.actor
         if self.rule.per == "ip":
-            return f"ip {request.client}"
+            return [f"ip {request.client}"]
         if self.rule.per == "token":
-            return f"token {actor.subject}" if actor.kind == "token" else None
-        value = request.headers.get(self._key_header, "")
-        if value and (len(self.windows) < MOST_KEYS or (self.tier(request), header_key(value)) in self.windows):
-            return header_key(value)
-        return f"subject {actor.subject}"
+            return [f"token {actor.subject}"] if actor.kind == "token" else []
+        subject, value = f"subject {actor.subject}", request.headers.get(self._key_header, "")
+        if not value:
+            return [subject]
+        key, here = header_key(value), (self.tier(request), header_key(value)) in self.windows
+        if not here and len(self.windows) >= MOST_KEYS:
+            return [subject]
+        if actor.is_admin:
+            return [key]
+        if actor.kind != "token":
+            return [key, subject]
+        return [key] if self._may_name(actor.subject, key, now) else [subject]
+
+    def _may_name(self, caller: str, key: str, now: float) -> bool:
+        """Whether a caller's requests may count under a key: one of those that it names at the time, or one more."""
+        named = self._named.setdefault(caller, {})
+        if key not in named and len(named) >= (self.rule.keys_per_caller or KEYS):
+            return False
+        named[key] = now
+        return True
 
     def tier(self, request: Request[Any]) -> str:
         """The tier of the request."""
@@ -111,6 +133,10 @@ class Live:
             window.slide(now)
             if not window.used or tier not in self.limits:
                 del self.windows[tier, key]
+        for caller, named in list(self._named.items()):
+            self._named[caller] = {key: then for key, then in named.items() if 0 <= now - then < self._longest}
+            if not self._named[caller]:
+                del self._named[caller]
 
 
 class Limits:
@@ -128,19 +154,18 @@ class Limits:
 
         The headers are of the first rule that has a limit for the request.
         """
-        if route.scope not in SCOPES:
+        if route.scope not in SCOPES or OPEN.search(route.path):
             return None
         now = self._clock()
         counting = []
         for live in self._live:
-            if (key := live.key(request)) is None:
-                continue
-            tier = live.tier(request)
-            window, limit = live.window(tier, key, now), live.limits[tier]
-            if limit.requests is not None and window.used >= limit.requests:
-                live.refused += 1
-                raise _refusal(live.rule.name, limit.requests, window, now)
-            counting.append((live, tier, key, window))
+            for key in live.keys(request, now):
+                tier = live.tier(request)
+                window, limit = live.window(tier, key, now), live.limits[tier]
+                if limit.requests is not None and window.used >= limit.requests:
+                    live.refused += 1
+                    raise _refusal(live.rule.name, limit.requests, window, now)
+                counting.append((live, tier, key, window))
         for live, tier, key, window in counting:
             entry = window.add(now)
             live.unsaved[tier, key, entry.first] = entry

@@ -9,6 +9,7 @@ from msgspec.structs import asdict, replace
 from bytebrew import Detail, Duration, InvalidRequest, Name
 
 Header = Annotated[str, Meta(pattern=r"^([A-Za-z0-9!#$%&'*+.^_`|~-]{1,100})?\Z", description="the name of a header")]
+Keys = Annotated[int, Meta(ge=1, le=100_000)]
 Per = Literal["token", "subject", "ip"]
 LONGEST = 31 * 86400
 
@@ -38,6 +39,7 @@ class RulePatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tier_header: Header | UnsetType = UNSET
     default_tier: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
     tiers: Tiers | UnsetType = UNSET
+    keys_per_caller: Keys | UnsetType | None = UNSET
 
 
 class NewRule(RulePatch, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +47,10 @@ class NewRule(RulePatch, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     It counts by the value of `key_header`, or `per` API token, subject or address. The tier is that of the request's
     `tier_header`, if the rule names one, or else `default_tier`, which may be left out where there is one tier.
+
+    The headers are for a gateway of yours to set. A caller who sends another `key_header` each time gains little by it:
+    an end user counts under the own subject as well, and an API token under `keys_per_caller` values at a time, 1000
+    unless the rule says otherwise; requests with further ones count under the token. An admin is taken at the word.
     """
 
     name: Name
@@ -60,6 +66,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     tier_header: Header = ""
     default_tier: Annotated[str, Meta(max_length=64)] = ""
     tiers: Tiers
+    keys_per_caller: Keys | None = None
 
 
 def merged(old: Rule, patch: RulePatch) -> Rule:

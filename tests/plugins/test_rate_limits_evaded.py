@@ -1,0 +1,97 @@
+"""Rate limits that a caller cannot get round, and that never stop who wants to answer, stop or look at something."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from bytebrew import Actor, AuthMode, ToolCall, tool
+from bytebrew.testing import ScriptedProvider, plugin, providing, scripted_schema, served_engine
+from tests.plugins.test_rate_limits import PER_ORG, SESSIONS, make, statuses
+from tests.tables import token_with
+
+
+class Named(AuthMode):
+    """Takes `user NAME` for an end user of that name."""
+
+    name = "named"
+
+    async def authenticate(self, token: str) -> Actor | None:
+        return Actor(subject=f"user:{token}", name=token, kind="user", scopes=frozenset({"chat", "tasks"}))
+
+
+def named_users() -> tuple[str, object]:
+    return plugin(register_auth_modes=lambda register: register(Named()))
+
+
+async def test_an_end_user_who_sends_another_key_each_time_is_refused_all_the_same() -> None:
+    async with served_engine(named_users(), settings={"BYTEBREW_AUTH_MODE": "named"}) as (_, client):
+        await make(client, **PER_ORG)
+        codes = [(await statuses(client, 1, x_org_id=str(n), authorization="Bearer ada"))[0] for n in range(5)]
+        assert codes == [200, 200, 429, 429, 429]
+        assert await statuses(client, 1, x_org_id="0", authorization="Bearer ben") == [200]
+
+
+async def test_end_users_of_one_organisation_share_its_limit() -> None:
+    async with served_engine(named_users(), settings={"BYTEBREW_AUTH_MODE": "named"}) as (_, client):
+        await make(client, **PER_ORG)
+        codes = [(await statuses(client, 1, x_org_id="a", authorization=f"Bearer {n}"))[0] for n in range(4)]
+        assert codes == [200, 200, 429, 429]
+
+
+async def test_a_token_names_as_many_keys_at_a_time_as_the_rule_allows_and_further_ones_count_under_it() -> None:
+    async with served_engine() as (engine, client):
+        await make(client, **PER_ORG, keys_per_caller=3)
+        token = f"Bearer {(await token_with(engine, 'chat')).token}"
+        codes = [(await statuses(client, 1, x_org_id=str(n), authorization=token))[0] for n in range(8)]
+        assert codes == [200, 200, 200, 200, 200, 429, 429, 429]
+        assert await statuses(client, 2, x_org_id="1", authorization=token) == [200, 429]
+        assert await statuses(client, 1, x_org_id="other") == [200]
+
+
+@pytest.mark.parametrize("value", [0, -1, 100_001, "many"])
+async def test_the_number_of_keys_of_a_caller_is_from_1_to_100000(value: Any) -> None:
+    async with served_engine() as (_, client):
+        answer = await client.post("/api/v1/rate-limits", json={**PER_ORG, "keys_per_caller": value})
+    assert (answer.status_code, answer.json()["details"][0]["path"]) == (400, "$.keys_per_caller")
+
+
+@tool(idempotent=False)
+async def erase() -> str:
+    """Erases."""
+    return "erased"
+
+
+async def used_up(client: httpx.AsyncClient) -> None:
+    await make(client, name="all", per="subject", tiers={"all": {"requests": 1, "window": "1h"}})
+    assert (await statuses(client, 2))[1] == 429
+
+
+async def test_who_has_used_up_a_limit_still_answers_stops_and_looks_at_the_own_session() -> None:
+    provider = ScriptedProvider([ToolCall("erase", {}, "call_1")])
+    own = plugin(register_tools=lambda register: register(erase))
+    async with served_engine(providing(provider), own) as (engine, client):
+        await scripted_schema(engine, tools=("erase",), confirm_before=("erase",))
+        async with client.stream("POST", "/api/v1/schemas/test/chat", json={"message": "go"}) as stream:
+            session = stream.headers["x-session-id"]
+            async for line in stream.aiter_lines():
+                if line == "event: confirmation":
+                    break
+            await used_up(client)
+            one = f"{SESSIONS}/{session}"
+            for path in (one, f"{one}/messages", f"{one}/events?follow=false"):
+                assert await statuses(client, 2, path) == [200, 200], path
+            body = {"call_id": "call_1", "answers": ["reject"]}
+            assert (await client.post(f"{one}/respond", json=body)).status_code < 300
+            assert (await client.post(f"{one}/cancel")).status_code == 204
+        assert (await client.post("/api/v1/schemas/test/chat", json={"message": "go"})).status_code == 429
+        assert (await client.delete(one)).status_code == 204
+
+
+async def test_who_has_used_up_a_limit_still_stops_and_looks_at_the_own_tasks() -> None:
+    async with served_engine(settings={"BYTEBREW_TASK_WORKERS": "0"}) as (_, client):
+        task = (await client.post("/api/v1/tasks", json={"agent": "demo", "title": "hi"})).json()["id"]
+        await used_up(client)
+        assert await statuses(client, 2, f"/api/v1/tasks/{task}") == [200, 200]
+        assert (await client.delete(f"/api/v1/tasks/{task}")).status_code < 300
+        assert (await client.post("/api/v1/tasks", json={"agent": "demo", "title": "hi"})).status_code == 429
