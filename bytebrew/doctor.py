@@ -6,7 +6,7 @@ import socket
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from importlib.metadata import requires
 from pathlib import Path
@@ -39,11 +39,11 @@ class Finding(NamedTuple):
     words: str
 
 
-def examine(core: Core, plugins: Plugins, environment: Mapping[str, str]) -> list[Finding]:
-    """Everything that was looked at and tried, in order."""
+def examine(core: Core, plugins: Plugins, warnings: Sequence[str], environment: Mapping[str, str]) -> list[Finding]:
+    """Everything that was looked at and tried, in order; `warnings` are those about plugins."""
     loaded = [plugin.name for plugin in plugins.list_all() if plugin.state == "loaded"]
     findings = [Finding("plugins", True, f"{len(loaded)} loaded: {', '.join(loaded)}")]
-    findings += [Finding("plugins", False, words) for words in plugins.warnings]
+    findings += [Finding("plugins", False, words) for words in warnings]
     own = [f"bytebrew {words}; install it again" for words in lacking(requires("bytebrew") or ())]
     findings += [*(Finding("packages", False, words) for words in own), _port(core)]
     data = core.data_dir

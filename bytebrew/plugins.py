@@ -25,6 +25,7 @@ from bytebrew.providers import Provider
 from bytebrew.requirements import lacking
 from bytebrew.settings import Core, Row, rows
 from bytebrew.slow import SECONDS
+from bytebrew.tools import Tool
 from bytebrew.versions import CONTRACT, OLDEST_CONTRACT, __version__, unfit
 
 T = TypeVar("T")
@@ -134,6 +135,9 @@ class Plugins:
                 if not isinstance(thing, kind):
                     raise TypeError(f"it registers {thing!r}, which is no {kind.__name__}")
                 _check(hook, thing)
+                if isinstance(thing, Tool) and not thing.description.strip():
+                    words = f"has the tool '{thing.name}' without a docstring, so no model knows what it does"
+                    self.warn(name, words + written_at(thing))
                 take(name, thing)
                 things.append(thing)
 
@@ -267,6 +271,15 @@ class Registry(dict[str, T], Generic[T]):
             raise BootError(f"plugins {self._owners[name]} and {owner} both register the {self._noun} '{name}'")
         self[name] = thing
         self._owners[name] = owner
+
+
+def written_at(tool: Tool) -> str:
+    """` (file:line)` where a tool's function or its class is written, to follow words about it; or nothing."""
+    written = getattr(tool, "__wrapped__", type(tool))
+    try:
+        return f" ({Path(inspect.getfile(written)).name}:{inspect.getsourcelines(written)[1]})"
+    except (OSError, TypeError):
+        return ""
 
 
 def place(error: BaseException) -> str:

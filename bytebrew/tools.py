@@ -6,7 +6,7 @@ import logging
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, NamedTuple, get_type_hints, overload
+from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints, overload
 from urllib.parse import quote
 
 import anyio
@@ -132,9 +132,19 @@ class Toolset:
 class FunctionTool(Tool):
     """A typed async function as a tool; its arguments are checked against its signature."""
 
-    def __init__(self, function: Callable[..., Awaitable[Any]], *, timeout: float | None, idempotent: bool) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        *,
+        timeout: float | None,
+        idempotent: bool,
+        confirm: bool = False,
+        risk: Risk = "safe",
+    ) -> None:
         if not inspect.iscoroutinefunction(function):
             raise TypeError(f"{function.__qualname__} must be an async function to be a tool")
+        if risk not in get_args(Risk):
+            raise TypeError(f"{function.__qualname__}: a risk is one of {', '.join(get_args(Risk))}, not {risk!r}")
         hints = get_type_hints(function, include_extras=True)
         parameters = inspect.signature(function).parameters.values()
         fields: list[Any] = []
@@ -149,7 +159,9 @@ class FunctionTool(Tool):
         self.description = inspect.getdoc(function) or ""
         self.timeout = timeout
         self.idempotent = idempotent
-        self._function = function
+        self.confirm = confirm
+        self.risk = risk
+        self.__wrapped__ = function
         self._call_parameter = next((p.name for p in parameters if hints[p.name] is Call), None)
         self._arguments = msgspec.defstruct(function.__name__, fields, kw_only=True, forbid_unknown_fields=True)
         self.input_schema = input_schema(self._arguments)
@@ -162,7 +174,7 @@ class FunctionTool(Tool):
         given = {name: getattr(arguments, name) for name in self._arguments.__struct_fields__}
         if self._call_parameter is not None:
             given[self._call_parameter] = call
-        return await self._function(**given)
+        return await self.__wrapped__(**given)
 
 
 @overload
@@ -171,21 +183,26 @@ def tool(function: Callable[..., Awaitable[Any]]) -> FunctionTool: ...
 
 @overload
 def tool(
-    *, timeout: float | None = None, idempotent: bool = False
+    *, timeout: float | None = None, idempotent: bool = False, confirm: bool = False, risk: Risk = "safe"
 ) -> Callable[[Callable[..., Awaitable[Any]]], FunctionTool]: ...
 
 
 def tool(
-    function: Callable[..., Awaitable[Any]] | None = None, *, timeout: float | None = None, idempotent: bool = False
+    function: Callable[..., Awaitable[Any]] | None = None,
+    *,
+    timeout: float | None = None,
+    idempotent: bool = False,
+    confirm: bool = False,
+    risk: Risk = "safe",
 ) -> FunctionTool | Callable[[Callable[..., Awaitable[Any]]], FunctionTool]:
     """Makes a tool of a typed async function.
 
     Its name, docstring and annotated parameters are what the model is told; a parameter of type Call is filled by the
-    engine. Use it bare or as `@tool(timeout=5, idempotent=True)`.
+    engine. Use it bare or as `@tool(timeout=5, idempotent=True)`; the options are those of `Tool`.
     """
 
     def make(function: Callable[..., Awaitable[Any]]) -> FunctionTool:
-        return FunctionTool(function, timeout=timeout, idempotent=idempotent)
+        return FunctionTool(function, timeout=timeout, idempotent=idempotent, confirm=confirm, risk=risk)
 
     return make if function is None else make(function)
 

@@ -143,6 +143,16 @@ def test_a_plugin_that_fails_for_what_it_lacks_says_both(folder: Path, tmp_path:
         build(folder, tmp_path / "data")
 
 
+def test_a_tool_without_a_docstring_is_told_with_file_and_line(folder: Path, tmp_path: Path) -> None:
+    (folder / "pond_plugin.py").write_text(TOOL.replace('    """Swims."""\n', ""))
+    settings = {"BYTEBREW_PLUGINS_DIR": str(folder), "BYTEBREW_DATA_DIR": str(tmp_path / "data")}
+    words = "plugin pond (of some-pond 1.0) has the tool 'swim' without a docstring, so no model knows what it does"
+    listed = run("plugins", settings=settings)
+    assert (listed.returncode, listed.stderr) == (0, f"warning: {words} (pond_plugin.py:4)\n")
+    examined = run("doctor", settings={**settings, "BYTEBREW_PORT": "0"})
+    assert f"BAD plugins: {words} (pond_plugin.py:4)\n" in examined.stdout
+
+
 async def test_what_is_told_is_in_the_log_of_an_engine_that_starts(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,6 @@
 """Tools: what a model is told of a typed function, and what one call comes to."""
 
+import json
 import logging
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
-from bytebrew import Call, Outcome, Tool, ToolCall, ToolError, tool
+from bytebrew import Call, MessageDelta, Outcome, Tool, ToolCall, ToolError, tool
+from bytebrew.testing import ScriptedProvider, events_of, plugin, providing, scripted_schema, served_engine
 from bytebrew.tools import run_tool
 
 CALL = Call(call_id="call_1", session_id="session", turn_id="turn_1", schema="shop", agent="agent", subject="user:me")
@@ -35,6 +37,12 @@ async def forecast(
     Rain included.
     """
     return {"city": place.city, "days": days, "unit": unit, "asked_by": call.subject}
+
+
+@tool(confirm=True, risk="dangerous")
+async def wipe(disk: str) -> str:
+    """Erases a disk."""
+    return f"{disk} is empty"
 
 
 async def run(one: Tool | None, input: dict[str, Any], *, seconds: float = 5, limit: int = 1000) -> Outcome:
@@ -225,3 +233,29 @@ def test_only_a_typed_async_function_is_a_tool() -> None:
         @tool
         async def untyped(place) -> str:  # type: ignore[no-untyped-def]
             return str(place)
+
+
+def test_a_risk_that_is_none_is_refused_where_it_is_written() -> None:
+    with pytest.raises(TypeError, match=r"wipe: a risk is one of safe, caution, dangerous, not 'deadly'"):
+        tool(risk="deadly")(wipe.__wrapped__)  # type: ignore[call-overload]
+
+
+async def test_a_tool_with_confirm_asks_a_person_though_the_agent_does_not_say_so() -> None:
+    model = ScriptedProvider([ToolCall("wipe", {"disk": "sda"})], [MessageDelta(content="Done.")])
+    wiping = plugin(register_tools=lambda register: register(wipe))
+    async with served_engine(wiping, providing(model)) as (running, client):
+        await scripted_schema(running, tools=("wipe",))
+        [listed] = [one for one in (await client.get("/api/v1/tools/metadata")).json() if one["name"] == "wipe"]
+        assert (listed["confirm"], listed["security_zone"]) == (True, "dangerous")
+        body = {"message": "Wipe!"}
+        async with client.stream("POST", "/api/v1/schemas/test/chat", json=body) as response:
+            session = response.headers["x-session-id"]
+            seen = []
+            async for event in events_of(response):
+                seen.append(event.event)
+                if event.event == "confirmation":
+                    assert (await client.get("/api/v1/approvals")).json()["data"][0]["tool"] == "wipe"
+                    answer = {"call_id": json.loads(event.data)["call_id"], "answers": ["no"]}
+                    assert (await client.post(f"/api/v1/sessions/{session}/respond", json=answer)).is_success
+    assert seen == ["tool_call", "confirmation", "tool_result", "message_delta", "message", "done"]
+    assert "refused this call" in model.requests[-1].messages[-1].content

@@ -12,7 +12,7 @@ from bytebrew.doctor import examine
 @click.pass_obj
 def doctor(setup: Setup) -> None:
     """Check plugins, port, file rights, database and keys, and try on the disk what `serve` needs."""
-    findings = examine(setup.core(), setup.plugins, setup.environment)
+    findings = examine(setup.core(), setup.plugins, setup.warnings(), setup.environment)
     for finding in findings:
         click.echo(f"{'ok ' if finding.fine else 'BAD'} {finding.what}: {finding.words}")
     if not all(finding.fine for finding in findings):

@@ -24,6 +24,12 @@ class Setup(NamedTuple):
         """The core's settings; SettingsError where any setting is wrong."""
         return settings.read(self.environment, self.plugins.tables()).core
 
+    def warnings(self) -> list[str]:
+        """What is wrong with the plugins and their tools, though it does not stop the boot."""
+        read = settings.read(self.environment, self.plugins.tables())
+        self.plugins.declare("register_tools", lambda name, tool: None, settings=read)
+        return self.plugins.warnings
+
     def engine(self, *, may_make: bool = False, **others: str) -> Engine:
         """An engine on the data folder, which must have a database unless the command may make one, and says so.
 
