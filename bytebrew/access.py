@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bytebrew.api import Request, Route
+from bytebrew.api import ANYONE, Request, Route
 from bytebrew.auth import BINDABLE, Actor
 from bytebrew.errors import Forbidden, Overloaded, StorageError, Unauthorized
 from bytebrew.store import tokens
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _TOKEN = re.compile(r"bb_[0-9a-f]{64}")
 STALE_SECONDS = 5.0
-"""How long ago a token may have been looked at when a piece of a stream is sent to its holder."""
+"""How long ago a credential may have been looked at when a piece of a stream is sent to its holder."""
 TICK = 0.01
 """Seconds between two looks at how late the event loop is."""
 INTERVAL = 0.1
@@ -72,11 +72,11 @@ async def authenticate(engine: "Engine", headers: Mapping[str, str]) -> Actor:
 
 
 async def while_live(request: Request[Any], frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """A stream's frames for as long as the caller's API token is live; raises Unauthorized then."""
-    looked = time.monotonic()
+    """A stream's frames for as long as the credential that opened it is live; raises Unauthorized then."""
+    looked, named = time.monotonic(), request.actor is not ANYONE
     async with aclosing(frames):
         async for frame in frames:
-            if request.actor.kind == "token" and time.monotonic() - looked >= STALE_SECONDS:
+            if named and time.monotonic() - looked >= STALE_SECONDS:
                 request.actor, looked = await authenticate(request.engine, request.headers), time.monotonic()
             yield frame
 

@@ -1,6 +1,8 @@
 """External auth mode: JWTs of another issuer, checked with its Ed25519 public keys."""
 
 import logging
+import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ANY = "*"
+"""The audience of who takes a JWT that was made for any other service of its issuer."""
+BROKEN_SECONDS = 60.0
+"""How long the keys that were read last stay in force while their file cannot be read: it may be half written."""
+
 
 class External(Struct, frozen=True, kw_only=True):
     """The settings of the external mode."""
@@ -22,39 +29,43 @@ class External(Struct, frozen=True, kw_only=True):
         Path | None, Meta(description="file of the issuer's public keys: hex lines, PEM blocks, a JWK or a JWK set")
     ] = None
     jwt_issuer: Annotated[str, Meta(description="the iss that a JWT must have, if any")] = ""
-    jwt_audience: Annotated[str, Meta(description="the aud that a JWT must have, if any")] = ""
+    jwt_audience: Annotated[
+        str, Meta(description="the aud that a JWT must have, which the external mode needs; * for any, or for none")
+    ] = ""
     external_default_scopes: Annotated[
         tuple[str, ...], Meta(description="scopes of a JWT that has no scope or scopes claim")
     ] = ("chat",)
 
 
 class ExternalMode(AuthMode):
-    """Checks JWTs with the keys in a file; a changed file is read again, so keys rotate without a restart."""
+    """Checks JWTs with the keys in a file, and with no others: a changed file is read again, without a restart."""
 
     name = "external"
 
     def __init__(self, settings: External) -> None:
         self._settings = settings
         self._keys: PublicKeys = {}
-        self._seen = (0, 0, 0)
+        self._seen: tuple[int, int, int] | None = None
+        self._broken_since = math.inf
 
     def load(self) -> None:
         """Reads the key file; SettingsError says what is wrong with it."""
         path = self._settings.jwt_public_key_path
-        if path is None:
-            raise SettingsError("BYTEBREW_JWT_PUBLIC_KEY_PATH: the external auth mode needs the issuer's public key")
+        assert path is not None
         try:
             self._seen = _version(path)
             self._keys = bytebrew.read_public_keys(path.read_text())
         except (OSError, ValueError) as error:
             raise SettingsError(f"BYTEBREW_JWT_PUBLIC_KEY_PATH: {path} holds no Ed25519 public key: {error}") from error
+        self._broken_since = math.inf
 
     async def authenticate(self, token: str) -> Actor | None:
         """The user in the token's `sub`, with the scopes of its claim."""
         self._follow_file()
         settings = self._settings
+        audience = "" if settings.jwt_audience == ANY else settings.jwt_audience
         try:
-            claims = bytebrew.verify(token, self._keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+            claims = bytebrew.verify(token, self._keys, issuer=settings.jwt_issuer, audience=audience)
         except bytebrew.BadToken as error:
             raise Unauthorized(f"Invalid or expired token: {error}") from error
         subject = claims.get("sub")
@@ -74,15 +85,24 @@ class ExternalMode(AuthMode):
         return frozenset(name for name in names if isinstance(name, str) and name in bytebrew.SCOPES)
 
     def _follow_file(self) -> None:
+        """Reads the file again if it is another; takes the keys out with a file that is gone, or broken for long."""
         path = self._settings.jwt_public_key_path
         assert path is not None
         try:
             if _version(path) != self._seen:
+                self._broken_since = min(self._broken_since, time.monotonic())
                 self.load()
+        except FileNotFoundError:
+            if self._keys:
+                log.error("BYTEBREW_JWT_PUBLIC_KEY_PATH: %s is gone, so no JWT is good until it is back", path)
+            self._keys, self._seen = {}, None
         except OSError:
-            return  # the keys that were read last stay in force while the file is being replaced
+            self._broken_since, self._seen = min(self._broken_since, time.monotonic()), None
         except SettingsError as error:
-            log.error("the keys that were read last stay in force: %s", error)
+            log.error("the keys that were read last stay in force for %g s: %s", BROKEN_SECONDS, error)
+        if self._keys and time.monotonic() - self._broken_since > BROKEN_SECONDS:
+            log.error("BYTEBREW_JWT_PUBLIC_KEY_PATH: %s has no key, so no JWT is good until it has", path)
+            self._keys = {}
 
 
 def _version(path: Path) -> tuple[int, int, int]:
@@ -98,10 +118,19 @@ def register_settings(register: Any) -> None:
 
 @hookimpl
 def register_auth_modes(register: Any, settings: Settings) -> None:
-    unknown = [name for name in settings.of(External).external_default_scopes if name not in bytebrew.SCOPES]
-    if unknown:
-        raise SettingsError(f"BYTEBREW_EXTERNAL_DEFAULT_SCOPES: no such scope: {', '.join(unknown)}")
-    register(ExternalMode(settings.of(External)))
+    own = settings.of(External)
+    faults = []
+    if unknown := [name for name in own.external_default_scopes if name not in bytebrew.SCOPES]:
+        faults.append(f"BYTEBREW_EXTERNAL_DEFAULT_SCOPES: no such scope: {', '.join(unknown)}")
+    if settings.core.auth_mode == ExternalMode.name:
+        if own.jwt_public_key_path is None:
+            faults.append("BYTEBREW_JWT_PUBLIC_KEY_PATH: the external auth mode needs the issuer's public key")
+        if not own.jwt_audience:
+            words = "without it a JWT that was made for another service of the issuer would be good here: set the aud"
+            faults.append(f"BYTEBREW_JWT_AUDIENCE: {words} that is this engine's, or {ANY} if the issuer gives none")
+    if faults:
+        raise SettingsError("\n".join(faults))
+    register(ExternalMode(own))
 
 
 @hookimpl

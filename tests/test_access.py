@@ -87,7 +87,11 @@ async def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     if request.param == "external":
         key = SigningKey.generate()
         (folder / "issuer").write_text(bytes(key.verify_key).hex())
-        settings = {"BYTEBREW_AUTH_MODE": "external", "BYTEBREW_JWT_PUBLIC_KEY_PATH": str(folder / "issuer")}
+        settings = {
+            "BYTEBREW_AUTH_MODE": "external",
+            "BYTEBREW_JWT_PUBLIC_KEY_PATH": str(folder / "issuer"),
+            "BYTEBREW_JWT_AUDIENCE": "*",
+        }
         async with served_engine(data=folder / "data", settings=settings) as (engine, client):
             yield Served(engine, client, key, {"sub": "ada", "scope": "admin"})
     else:

@@ -55,7 +55,11 @@ async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
     """Users and tokens of the same names, who share nothing."""
     issuer, key = tmp_path_factory.mktemp("keys") / "issuer", SigningKey.generate()
     issuer.write_text(bytes(key.verify_key).hex())
-    settings = {"BYTEBREW_AUTH_MODE": "external", "BYTEBREW_JWT_PUBLIC_KEY_PATH": str(issuer)}
+    settings = {
+        "BYTEBREW_AUTH_MODE": "external",
+        "BYTEBREW_JWT_PUBLIC_KEY_PATH": str(issuer),
+        "BYTEBREW_JWT_AUDIENCE": "*",
+    }
     provider = providing(ScriptedProvider([MessageDelta(content="Hello")]))
     async with served_engine(provider, settings=settings) as (engine, admin):
         await scripted_schema(engine)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import bytebrew_auth_external as auth_external
 import httpx
 import msgspec
 import pytest
@@ -25,6 +26,7 @@ KEY = SigningKey(bytes(range(32)))
 OTHER = SigningKey(bytes(range(32, 64)))
 MODE = "BYTEBREW_AUTH_MODE"
 PATH = "BYTEBREW_JWT_PUBLIC_KEY_PATH"
+AUDIENCE = "BYTEBREW_JWT_AUDIENCE"
 
 
 def hex_of(key: VerifyKey) -> str:
@@ -40,6 +42,7 @@ async def issued_by(
     settings = {
         MODE: "external",
         PATH: str(path),
+        AUDIENCE: "*",
         **{f"BYTEBREW_{name.upper()}": value for name, value in more.items()},
     }
     async with served_engine(settings=settings) as (running, client):
@@ -161,13 +164,21 @@ async def test_clocks_may_differ_by_a_minute(client: httpx.AsyncClient) -> None:
     assert await status(client, user(nbf=now + 90)) == 401
 
 
-async def test_issuer_and_audience_are_checked_where_they_are_set(tmp_path: Path) -> None:
+async def test_issuer_and_audience_are_checked(tmp_path: Path) -> None:
     async with issued_by(tmp_path / "issuer", jwt_issuer="https://idp", jwt_audience="bytebrew") as (_, client):
         ours = {"sub": "ada", "iss": "https://idp", "aud": ["bytebrew", "crm"]}
         assert await status(client, sign(fresh(ours), KEY)) == 200
         for name, wrong in (("iss", "https://evil"), ("iss", None), ("aud", "crm"), ("aud", None), ("aud", [])):
             assert await status(client, sign(fresh({**ours, name: wrong}), KEY)) == 401
         assert await status(client, user()) == 401
+
+
+async def test_a_jwt_for_another_service_is_good_only_where_the_operator_says_so(tmp_path: Path) -> None:
+    for audience, expected in (("bytebrew", 401), ("*", 200)):
+        async with issued_by(tmp_path / "issuer", jwt_audience=audience) as (_, client):
+            assert await status(client, user(aud="crm")) == expected
+            assert await status(client, user()) == expected
+            assert await status(client, user(aud="bytebrew")) == 200
 
 
 async def test_an_api_token_is_good_beside_the_issuers(tmp_path: Path) -> None:
@@ -255,8 +266,29 @@ async def test_a_key_file_that_was_replaced_is_noticed_though_its_time_is_the_sa
         assert [await status(client, user(key)) for key in (KEY, OTHER)] == [401, 200]
 
 
-async def test_a_key_file_that_breaks_leaves_the_last_keys_in_force_and_is_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_a_key_file_that_is_gone_takes_its_keys_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "issuer"
+    async with issued_by(path) as (_, client):
+        assert await status(client, user()) == 200
+        path.unlink()
+        with caplog.at_level(logging.ERROR):
+            assert [await status(client, user()) for _ in range(2)] == [401, 401]
+        assert [record.message for record in caplog.records if "is gone" in record.message]
+        assert len(caplog.records) == 1
+        path.write_text(hex_of(KEY.verify_key))
+        assert await status(client, user()) == 200
+
+
+async def test_a_key_that_is_taken_out_of_a_set_is_out(tmp_path: Path) -> None:
+    path = tmp_path / "issuer"
+    async with issued_by(path, set_of({"a": KEY.verify_key, "b": OTHER.verify_key})) as (_, client):
+        assert [await status(client, user(KEY, "a")), await status(client, user(OTHER, "b"))] == [200, 200]
+        path.write_text(set_of({"b": OTHER.verify_key}))
+        assert [await status(client, user(KEY, "a")), await status(client, user(OTHER, "b"))] == [401, 200]
+
+
+async def test_a_key_file_that_breaks_leaves_the_last_keys_in_force_for_a_minute_and_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "issuer"
     async with issued_by(path) as (_, client):
@@ -265,10 +297,15 @@ async def test_a_key_file_that_breaks_leaves_the_last_keys_in_force_and_is_logge
             assert [await status(client, user(key)) for key in (KEY, OTHER, KEY)] == [200, 401, 200]
         assert [record.message for record in caplog.records if "stay in force" in record.message]
         assert len(caplog.records) == 1
-        path.unlink()
+        path.write_text("half a key")
         assert await status(client, user()) == 200
+        monkeypatch.setattr(auth_external, "BROKEN_SECONDS", 0.0)
+        assert [await status(client, user(key)) for key in (KEY, OTHER)] == [401, 401]
+        monkeypatch.undo()
         path.write_text(hex_of(OTHER.verify_key))
         assert [await status(client, user(key)) for key in (KEY, OTHER)] == [401, 200]
+        path.write_text("half a key")
+        assert await status(client, user(OTHER)) == 200
 
 
 @pytest.mark.parametrize("text", [None, "", "hello", "{}", hex_of(KEY.verify_key)[:-2], "\xff"])
@@ -277,16 +314,18 @@ async def test_a_key_file_without_a_key_stops_the_boot(tmp_path: Path, text: str
     if text is not None:
         path.write_text(text, encoding="latin-1")
     with pytest.raises(SettingsError, match=f"{PATH}: .*issuer holds no Ed25519 public key"):
-        async with engine(settings={MODE: "external", PATH: str(path)}):
+        async with engine(settings={MODE: "external", PATH: str(path), AUDIENCE: "*"}):
             pass
 
 
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({}, PATH),
-        ({PATH: "nowhere/key"}, PATH),
-        ({PATH: "/"}, PATH),
+        ({AUDIENCE: "us"}, PATH),
+        ({PATH: "nowhere/key", AUDIENCE: "us"}, PATH),
+        ({PATH: "/", AUDIENCE: "us"}, PATH),
+        ({PATH: "/"}, AUDIENCE),
+        ({PATH: "/", AUDIENCE: ""}, AUDIENCE),
         ({"BYTEBREW_EXTERNAL_DEFAULT_SCOPES": "chat,root"}, "BYTEBREW_EXTERNAL_DEFAULT_SCOPES: no such scope: root"),
     ],
 )
