@@ -6,6 +6,7 @@ import time
 
 from msgspec import UNSET, Struct, UnsetType
 
+from bytebrew.access import authenticate, check_scope
 from bytebrew.api import Parameter, Reply, Request, Route
 from bytebrew.deadline import within
 from bytebrew.errors import StorageError
@@ -23,7 +24,7 @@ class Health(Struct, frozen=True, kw_only=True):
 
     `overloaded` is a 200: what runs goes on, and `overload` says why no more begins for the moment.
 
-    `database` and `disk_free_bytes` are there too if the request says `deep=true`.
+    `database` and `disk_free_bytes` are there too if the request says `deep=true`, which takes the scope `config`.
     """
 
     status: str
@@ -36,12 +37,19 @@ class Health(Struct, frozen=True, kw_only=True):
 
 
 async def health(request: Request[None]) -> Reply:
-    """The engine's state, cheap enough for a probe; with `deep=true` the database is written to, to see that it can."""
+    """The engine's state, cheap enough for a probe, to anyone.
+
+    With `deep=true`, and a token with the scope `config`, the database is written to, to see that it can be.
+    """
     engine = request.engine
-    deep = request.query.get("deep", "").lower() in ("true", "1", "yes")
-    count, fault = 0, ""
+    wanted = request.query.get("deep", "").lower() in ("true", "1", "yes")
+    count, fault, deep = 0, "", False
     try:
         with within(SECONDS):
+            if wanted:
+                request.actor = await authenticate(engine, request.headers)
+                check_scope(request.actor, "config")
+                deep = True
             count = await engine.db.read(agents.count)
             if deep or engine.db.fault is not None:
                 await engine.db.write(_probe)
@@ -80,8 +88,8 @@ ROUTES: tuple[Route, ...] = (
         scope=None,
         run=health,
         summary="Engine status",
-        query={"deep": Parameter("true to try the database and the disk", bool | str)},
+        query={"deep": Parameter("true to try the database and the disk, with the scope config", bool | str)},
         answer=Health,
-        also={503: Health},
+        also={401: None, 403: None, 503: Health},
     ),
 )
