@@ -1,8 +1,9 @@
 """Takes tables up to their newest number, forward only."""
 
+import hashlib
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from bytebrew.errors import BootError
 from bytebrew.notation import now
@@ -10,14 +11,21 @@ from bytebrew.pragmas import roll_back
 
 
 def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:
-    """Takes the tables of one owner (`core` or a plugin) up to its newest number, each step in a transaction."""
+    """Takes the tables of one owner (`core` or a plugin) up to its newest number, each step in a transaction.
+
+    Raises BootError where a step fails, the file is newer, or a step is not the one that the file had.
+    """
     conn.execute(
         "create table if not exists migrations (owner text not null, number integer not null, applied_at text not null,"
-        " primary key (owner, number)) strict, without rowid"
+        " digest text not null default '', primary key (owner, number)) strict, without rowid"
     )
-    reached = conn.execute("select coalesce(max(number), 0) from migrations where owner = ?", (owner,)).fetchone()[0]
+    if "digest" not in [row[1] for row in conn.execute("pragma table_info(migrations)")]:
+        conn.execute("alter table migrations add column digest text not null default ''")
+    steps = [*migrations]
+    applied = _compared(conn, owner, dict(steps))
+    reached = max(applied, default=0)
     newest = 0
-    for expected, (number, sql) in enumerate(migrations, 1):
+    for expected, (number, sql) in enumerate(steps, 1):
         if number != expected:
             raise BootError(f"the migrations of {owner} go from {newest} to {number}; number them 1, 2, 3 without gaps")
         newest = number
@@ -27,13 +35,37 @@ def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int
         try:
             for statement in _statements(sql):
                 conn.execute(statement)
-            conn.execute("insert into migrations values (?, ?, ?)", (owner, number, now()))
+            values = (owner, number, now(), _digest(sql))
+            conn.execute("insert into migrations (owner, number, applied_at, digest) values (?, ?, ?, ?)", values)
             conn.execute("commit")
         except sqlite3.Error as error:
             roll_back(conn)
             raise BootError(f"migration {number} of {owner} failed: {error}") from error
     if reached > newest:
         raise BootError(f"the database is newer than this {owner}: it has migration {reached}, known is {newest}")
+
+
+def _compared(conn: sqlite3.Connection, owner: str, steps: Mapping[int, str]) -> list[int]:
+    """The numbers that the file has; BootError where the text of one has been edited since.
+
+    A file of an engine that stored no digests gets those of today.
+    """
+    sql = "select number, applied_at, digest from migrations where owner = ? order by number"
+    rows = conn.execute(sql, (owner,)).fetchall()
+    for number, applied_at, digest in rows:
+        if number in steps and digest not in ("", _digest(steps[number])):
+            words = f"migration {number} of {owner} was edited after it had been applied to this file on {applied_at}"
+            raise BootError(f"{words}; put its text back as it was, and make the change a further migration")
+    for number, _, digest in rows:
+        if number in steps and not digest:
+            values = (_digest(steps[number]), owner, number)
+            conn.execute("update migrations set digest = ? where owner = ? and number = ?", values)
+    return [number for number, _, _ in rows]
+
+
+def _digest(sql: str) -> str:
+    """SHA-256 in hex of a step's text, however its lines are broken."""
+    return hashlib.sha256(" ".join(sql.split()).encode()).hexdigest()
 
 
 def _statements(sql: str) -> Iterable[str]:

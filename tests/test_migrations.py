@@ -1,6 +1,9 @@
 """Migrations: forward only, each whole or not at all, from every number that a file may have."""
 
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -139,6 +142,62 @@ async def test_a_plugins_failing_step_stops_the_boot_and_leaves_the_core_usable(
             pass
     async with testing.engine(data=tmp_path) as engine:
         assert "notes" not in await engine.db.read(tables)
+
+
+def test_a_step_that_was_edited_after_it_was_applied_is_refused(conn: sqlite3.Connection) -> None:
+    migrate(conn, "notes", [(1, NOTES), (2, STARS)])
+    before = tables(conn)
+    edited = NOTES.replace("text text not null", "text text")
+    words = r"migration 1 of notes was edited after it had been applied to this file on 2\d{3}-.*; put its text back"
+    for steps in ([(1, edited), (2, STARS)], [(1, edited), (2, STARS), (3, "create table more (id)")]):
+        with pytest.raises(BootError, match=words):
+            migrate(conn, "notes", steps)
+    assert tables(conn) == before
+    migrate(conn, "notes", [(1, NOTES.replace(" (", "\n  (").replace(", ", ",\n  ")), (2, STARS)])
+
+
+def test_a_file_that_stored_no_digests_takes_those_of_the_steps_that_it_meets(conn: sqlite3.Connection) -> None:
+    migrate(conn, "notes", [(1, NOTES)])
+    conn.execute("alter table migrations drop column digest")
+    migrate(conn, "notes", [(1, NOTES), (2, STARS)])
+    assert reached(conn) == [("notes", 1), ("notes", 2)]
+    with pytest.raises(BootError, match="migration 1 of notes was edited"):
+        migrate(conn, "notes", [(1, NOTES + " -- and more"), (2, STARS)])
+
+
+async def test_an_edited_step_of_a_plugin_stops_the_boot(tmp_path: Path) -> None:
+    async with testing.engine(
+        testing.plugin("notes", register_migrations=migrating(Migration(1, NOTES))), data=tmp_path
+    ):
+        pass
+    edited = testing.plugin(
+        "notes", register_migrations=migrating(Migration(1, NOTES.replace("text text", "text any")))
+    )
+    with pytest.raises(BootError, match="migration 1 of notes was edited"):
+        async with testing.engine(edited, data=tmp_path):
+            pass
+
+
+def test_every_step_has_the_same_text_in_every_process(tmp_path: Path) -> None:
+    script = """
+import sys
+from bytebrew.engine import Engine
+engine = Engine({"BYTEBREW_DATA_DIR": sys.argv[1]})
+with engine.migrated() as conn:
+    print(*map(tuple, conn.execute("select owner, number, digest from migrations order by owner, number")))
+"""
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / seed)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
+    assert len(told) == 1
+    assert "('core', 1, '" in told.pop()
 
 
 async def test_a_plugin_cannot_pass_itself_off_as_the_core(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_what_is_no_sound_database_of_an_engine_is_refused_and_nothing_changes(t
     refused(f"{bad} cannot be restored:")
     shutil.copy(copy, bad)
     with closing(sqlite3.connect(bad, isolation_level=None)) as conn:
-        conn.execute("insert into migrations values ('core', 99, '')")
+        conn.execute("insert into migrations (owner, number, applied_at) values ('core', 99, '')")
     refused("newer than this core: it has migration 99")
 
 
