@@ -222,10 +222,10 @@ class Admission:
 
 def default_turns() -> int:
     """As many turns as fit into half of the memory that this process may have."""
-    return max(LEAST, min(MOST, _memory() // 2 // TURN_BYTES))
+    return max(LEAST, min(MOST, memory() // 2 // TURN_BYTES))
 
 
-def _memory() -> int:
+def memory() -> int:
     """Bytes of the machine, or of the container where that has fewer."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in map(Path, _CGROUPS):

@@ -2,16 +2,8 @@
 
 import asyncio
 import math
-import sys
-from contextlib import suppress
 from typing import Any
 
-from h2.errors import ErrorCodes
-from h2.events import DataReceived, PriorityUpdated, RequestReceived
-from h2.events import Event as FrameEvent
-from h2.exceptions import ProtocolError
-from h2.settings import SettingCodes
-from h2.windows import LARGEST_FLOW_CONTROL_WINDOW
 from h11 import ERROR, LocalProtocolError
 from h11 import Response as Head
 from hypercorn.asyncio.task_group import TaskGroup
@@ -20,18 +12,16 @@ from hypercorn.asyncio.worker_context import AsyncioSingleTask, WorkerContext
 from hypercorn.events import Closed, RawData, Updated
 from hypercorn.events import Event as ConnectionEvent
 from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.events import Body, EndBody, Response, StreamClosed
+from hypercorn.protocol.events import Body, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, H2Protocol, StreamBuffer
+from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
-from priority.priority import PriorityTree
 
-from bytebrew.access import PLACES, Admission, Place
+from bytebrew.access import PLACES, Admission, Place, memory
+from bytebrew.http2 import Held, Http2
 from bytebrew.shedding import Refusal
-
-_Headers = list[tuple[bytes, bytes]]
 
 
 class Context(WorkerContext):
@@ -41,6 +31,7 @@ class Context(WorkerContext):
         super().__init__(None)
         self.admission = admission
         self.refusal = refusal
+        self.held = Held(memory() // 8)
 
 
 class _Idle(AsyncioSingleTask):
@@ -117,7 +108,7 @@ class _Protocol(ProtocolWrapper):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, H11Protocol | H2Protocol):
-            kind = _Http2 if isinstance(value, H2Protocol) else _Http1
+            kind = Http2 if isinstance(value, H2Protocol) else _Http1
             value = kind(
                 *(self.app, self.config, self.context, self.task_group, self.state),
                 *(self.ssl, self.client, self.server, self.send),
@@ -197,67 +188,3 @@ class _Http1(H11Protocol):
                     raise
         else:
             await super()._send_h11_event(event)
-
-
-class _Http2(H2Protocol):
-    """HTTP/2 whose streams do not touch each other."""
-
-    async def initiate(self, headers: _Headers | None = None, settings: bytes | None = None) -> None:
-        """Begins with windows as wide as they can be.
-
-        The usual 64 KiB are shared by all bodies of a connection, so no more gets through in a round trip, and some
-        clients stall at the edge. What holds a client back is TCP, as in HTTP/1.1: nothing is read while ten pieces of
-        a body wait.
-        """
-        connection = self.connection
-        connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = LARGEST_FLOW_CONTROL_WINDOW
-        connection.local_settings.acknowledge()
-        if settings is None:
-            connection.initiate_connection()
-        else:
-            connection.initiate_upgrade_connection()  # a client's first frame has its settings again
-        connection.increment_flow_control_window(LARGEST_FLOW_CONTROL_WINDOW - connection.inbound_flow_control_window)
-        await self._flush()
-        self.priority = PriorityTree(maximum_streams=sys.maxsize)  # how many there may be at a time is h2's to say
-        if headers is not None:
-            await self._create_stream(RequestReceived(stream_id=1, headers=headers))
-            await self.streams[1].handle(EndBody(stream_id=1))
-        self.task_group.spawn(self.send_task)
-        await self.send(Updated(self.idle))  # its beginning was taken for a request
-
-    async def send_task(self) -> None:
-        try:
-            await super().send_task()
-        finally:
-            for buffer in self.stream_buffers.values():
-                await buffer.close()  # answers wait until they are sent, and nobody sends them any more
-
-    async def stream_send(self, event: StreamEvent) -> None:
-        buffer = self.stream_buffers.get(event.stream_id)
-        if isinstance(event, StreamClosed) and buffer is not None and not buffer.complete:
-            await self._break_off(event.stream_id, buffer)
-        await super().stream_send(event)
-        if isinstance(event, Body) and buffer is not None and len(buffer.buffer) >= BUFFER_HIGH_WATER:
-            await buffer.drain()  # its own limit does not hold while the client's window is shut
-
-    async def _break_off(self, stream_id: int, buffer: StreamBuffer) -> None:
-        with suppress(ProtocolError):  # it may be reset already
-            self.connection.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
-        await self._flush()
-        await buffer.close()
-        await self._window_updated(stream_id)
-
-    async def _handle_events(self, events: list[FrameEvent]) -> None:
-        for event in events:
-            if isinstance(event, DataReceived) and event.stream_id not in self.streams:
-                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)  # answered
-            elif isinstance(event, RequestReceived) and not _well_formed(event):
-                self.connection.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
-            elif not isinstance(event, PriorityUpdated):  # out of use (RFC 9113 section 5.3.2), and kept for ever
-                await super()._handle_events([event])
-        await self._flush()
-
-
-def _well_formed(request: RequestReceived) -> bool:
-    given = dict(request.headers)
-    return given[b":method"].isascii() and given.get(b":path", b"\xff").isascii()

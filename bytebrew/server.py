@@ -59,6 +59,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     config.keep_alive_max_requests = sys.maxsize  # the last one over HTTP/2 would break off all others
     config.h2_max_concurrent_streams = 1000
+    config.h2_max_header_list_size = 32_768  # of each of them; HTTP/1.1 takes half of that
     routes = every(engine)
     application = ASGIWrapper(Application(engine, routes))  # type: ignore[arg-type]
     context = Context(engine.admission, Refusal(engine, routes, SECURITY))

@@ -18,7 +18,8 @@ FLOORS = (
     "plugins turn runner failed_turns tasks config_file checking core_sections missing dialects documents history "
     "confirmations recovery results spawning retention",
     "access openapi page routes byok cors forwarding idempotency transports shedding",
-    "engine app __main__ commands testing conformance trial server connections acceptor doctor remote backup greeting",
+    "engine app __main__ commands testing conformance trial server connections http2 acceptor doctor remote backup "
+    "greeting",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 THIRD_PARTY = {
@@ -32,10 +33,9 @@ THIRD_PARTY = {
     "aiosqlite": {"db"},
     "ruamel": {"documents"},
     "starlette": {"access", "routes", "app", "bodies", "transports"},
-    "hypercorn": {"server", "connections"},
+    "hypercorn": {"server", "connections", "http2"},
     "h11": {"connections"},
-    "h2": {"connections"},
-    "priority": {"connections"},
+    "h2": {"http2"},
     "click": {"__main__", "commands"},
     "uvloop": {"commands"},
 }

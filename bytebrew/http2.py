@@ -1,0 +1,371 @@
+"""HTTP/2 of hypercorn, with an order of sending of our own, and bounds on what a client's frames cost and hold."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    WindowUpdated,
+)
+from h2.events import Event as FrameEvent
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes
+from h2.windows import LARGEST_FLOW_CONTROL_WINDOW
+from hypercorn.events import Closed, RawData, Updated
+from hypercorn.events import Event as ConnectionEvent
+from hypercorn.protocol.events import Body, EndBody, InformationalResponse, Request, Response, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.utils import filter_pseudo_headers
+
+log = logging.getLogger(__name__)
+
+PREFACE = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+FRAMES_AT_ONCE = 16
+"""Frames of one client that are read before anything else is done."""
+BURST = 1000.0
+"""What a connection may spend at once, in frames that ask for no answer."""
+RATE = 100.0
+"""How much of that comes back in a second."""
+RESET, SETTINGS = 5.0, 10.0
+"""What a request costs that is given up before its answer begins, and a change of settings, in such frames."""
+SMALL = 256
+"""A frame of a body with fewer bytes counts."""
+HEAD_BYTES = 65536
+"""The longest head of a request, packed; unpacked it has `h2_max_header_list_size`."""
+HELD_BYTES, SCANT_BYTES = 16 * 1024 * 1024, 256 * 1024
+"""The most of its answers that waits for a client to open its windows; the same while those of all are too much."""
+STREAM_BYTES = 65536
+"""The most of a stream that waits before its source is asked for more."""
+PIECE = 16384
+UNREAD_SECONDS = 60.0
+"""How long a stream may wait for its client to read on."""
+_DATA, _HEADERS, _SETTINGS, _CONTINUATION = 0, 1, 4, 9
+_END_STREAM = 1
+_Headers = list[tuple[bytes, bytes]]
+
+
+class Held:
+    """The bytes of answers that wait for clients of all connections, and how many may be too much."""
+
+    def __init__(self, most: int) -> None:
+        self.bytes, self.most = 0, most
+
+
+class Flooded(Exception):
+    """A client has spent more than its connection may."""
+
+
+class Meter:
+    """Counts what a client's frames cost beyond the requests that they are for.
+
+    One that does what HTTP/2 is for spends little: its resets, pings, settings, windows, priorities and small pieces
+    are few for each request, or answer frames of ours, which earns them back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.left = BURST
+        self._clock, self._at = clock, clock()
+        self._begun = b""  # of a frame's head
+        self._rest = PREFACE  # of a frame whose head was seen
+        self._head_bytes = 0
+
+    def spend(self, cost: float) -> None:
+        """Takes a cost; raises Flooded where there is no more to spend."""
+        self.left -= cost
+        if self.left < 0:
+            now = self._clock()
+            self.left, self._at = min(BURST, self.left + cost + RATE * (now - self._at)) - cost, now
+            if self.left < 0:
+                raise Flooded
+
+    def earn(self, frames: float) -> None:
+        """Gives back what answers to a frame of ours will cost."""
+        self.left = min(BURST, self.left + frames)
+
+    def parts(self, data: bytes) -> Iterator[bytes]:
+        """The bytes in parts of a few frames each; raises Flooded before the part that is too much."""
+        start = 0
+        position = min(self._rest, len(data))
+        self._rest -= position
+        frames = 0
+        while position < len(data):
+            head = self._begun + data[position : position + 9 - len(self._begun)]
+            position += len(head) - len(self._begun)
+            self._begun = head if len(head) < 9 else b""
+            if self._begun:
+                break
+            self._count(head)
+            length = int.from_bytes(head[:3], "big")
+            self._rest = max(0, position + length - len(data))
+            position = min(position + length, len(data))
+            frames += 1
+            if frames == FRAMES_AT_ONCE:
+                yield data[start:position]
+                start, frames = position, 0
+        if start < len(data):
+            yield data[start:]
+
+    def _count(self, head: bytes) -> None:
+        length, kind = int.from_bytes(head[:3], "big"), head[3]
+        if kind == _DATA:
+            if length < SMALL and not head[4] & _END_STREAM:
+                self.spend(1)
+        elif kind == _HEADERS:
+            self._head_bytes = length
+        elif kind == _CONTINUATION:
+            self._head_bytes += length
+            self.spend(1 if self._head_bytes <= HEAD_BYTES else math.inf)
+        else:
+            self.spend(SETTINGS if kind == _SETTINGS else 1)
+
+
+class Outlet:
+    """What of one answer waits to be sent."""
+
+    def __init__(self) -> None:
+        self.waiting = bytearray()
+        self.ended = self.closed = False
+        self.moved = asyncio.Event()
+
+
+class Http2(H2Protocol):
+    """HTTP/2 whose streams do not touch each other, and whose client cannot make much of little."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._meter = Meter()
+        self._outlets: dict[int, Outlet] = {}
+        self._ready: dict[int, None] = {}  # streams with something to send, the next one first
+        self._held = 0
+        self._all_held: Held = getattr(self.context, "held", None) or Held(HELD_BYTES)
+
+    async def initiate(self, headers: _Headers | None = None, settings: bytes | None = None) -> None:
+        """Begins with windows as wide as they can be.
+
+        The usual 64 KiB are shared by all bodies of a connection, so no more gets through in a round trip, and some
+        clients stall at the edge. What holds a client back is TCP, as in HTTP/1.1: nothing is read while ten pieces of
+        a body wait.
+        """
+        connection = self.connection
+        connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = LARGEST_FLOW_CONTROL_WINDOW
+        connection.local_settings.acknowledge()
+        if settings is None:
+            connection.initiate_connection()
+        else:
+            connection.initiate_upgrade_connection()  # a client's first frame has its settings again
+        connection.increment_flow_control_window(LARGEST_FLOW_CONTROL_WINDOW - connection.inbound_flow_control_window)
+        await self._flush()
+        if headers is not None:
+            await self._create_stream(RequestReceived(stream_id=1, headers=headers))
+            await self.streams[1].handle(EndBody(stream_id=1))
+        self.task_group.spawn(self.send_task)
+        await self.send(Updated(self.idle))  # its beginning was taken for a request
+
+    async def handle(self, event: ConnectionEvent) -> None:
+        """Takes in bytes, a few frames at a time: others have their turn in between."""
+        if not isinstance(event, RawData):
+            await super().handle(event)
+            return
+        try:
+            for n, part in enumerate(self._meter.parts(event.data)):
+                if n:
+                    await asyncio.sleep(0)
+                if self.closed:
+                    return
+                await self._handle_events(self.connection.receive_data(part))
+        except ProtocolError:
+            await self._end()
+        except Flooded:
+            log.info("%s was sent away: it keeps the engine busy with frames that ask for nothing", self.client)
+            self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+            await self._end()
+
+    async def _end(self) -> None:
+        """Says why, as h2 has it, and ends the connection; what is read of it after that is not looked at."""
+        self.closed = True
+        await self._flush()
+        await self.send(Closed())
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Sends a part of an answer; returns once there is room for more of it."""
+        stream_id = event.stream_id
+        outlet = self._outlets.get(stream_id)
+        if isinstance(event, InformationalResponse | Response):
+            lines = [(b":status", b"%d" % event.status_code), *event.headers, *self.config.response_headers("h2")]
+            with suppress(ProtocolError):  # the client has given it up
+                self.connection.send_headers(stream_id, lines)
+                await self._flush()
+        elif isinstance(event, StreamClosed):
+            if outlet is not None:
+                await self._break_off(stream_id, outlet, ErrorCodes.INTERNAL_ERROR)
+            await self._close_stream(stream_id)
+            if self.idle and self.context.terminated.is_set():
+                self.connection.close_connection()
+                await self._flush()
+            await self.send(Updated(idle=self.idle))
+        elif outlet is None or outlet.closed:
+            return
+        elif isinstance(event, Body):
+            scant = self._all_held.bytes > self._all_held.most
+            if self._held and self._held + len(event.data) > (SCANT_BYTES if scant else HELD_BYTES):
+                await self._break_off(stream_id, outlet, ErrorCodes.ENHANCE_YOUR_CALM)
+                return
+            outlet.waiting += event.data
+            self._hold(len(event.data))
+            await self._sent(stream_id, outlet, STREAM_BYTES)
+        elif isinstance(event, EndBody):
+            outlet.ended = True
+            await self._sent(stream_id, outlet, 0)
+
+    def _hold(self, more: int) -> None:
+        self._held += more
+        self._all_held.bytes += more
+
+    async def _sent(self, stream_id: int, outlet: Outlet, most: int) -> None:
+        """Returns once no more than that waits, or nobody is there to read it; the answer has ended where it has."""
+        self._ready[stream_id] = None
+        await self.has_data.set()
+        while not outlet.closed and (len(outlet.waiting) > most or (outlet.ended and stream_id in self._outlets)):
+            outlet.moved.clear()
+            try:
+                async with asyncio.timeout(UNREAD_SECONDS):
+                    await outlet.moved.wait()
+            except TimeoutError:
+                await self._break_off(stream_id, outlet, ErrorCodes.CANCEL)
+
+    async def send_task(self) -> None:
+        """Sends what waits, a piece of each stream in turn."""
+        try:
+            while not self.closed:
+                if not self._ready:
+                    await self.has_data.wait()
+                    await self.has_data.clear()
+                    continue
+                stream_id = next(iter(self._ready))
+                del self._ready[stream_id]
+                if (outlet := self._outlets.get(stream_id)) is not None:
+                    await self._send_data(stream_id, outlet)
+        finally:
+            for stream_id in list(self._outlets):
+                self._drop(stream_id)  # answers wait until they are sent, and nobody sends them any more
+
+    async def _send_data(self, stream_id: int, outlet: Outlet) -> None:  # type: ignore[override]
+        connection = self.connection
+        try:
+            room = min(connection.local_flow_control_window(stream_id), connection.max_outbound_frame_size, PIECE)
+            piece = bytes(outlet.waiting[: max(0, room)])
+            del outlet.waiting[: len(piece)]
+            self._hold(-len(piece))
+            ends = outlet.ended and not outlet.waiting
+            if piece or ends:
+                connection.send_data(stream_id, piece, end_stream=ends)
+                if not outlet.waiting or len(piece) >= SMALL:
+                    self._meter.earn(2)  # an update of two windows
+                await self._flush()
+            if ends:
+                self._drop(stream_id)
+            elif piece and outlet.waiting:
+                self._ready[stream_id] = None
+            outlet.moved.set()
+        except ProtocolError:  # it was reset meanwhile, or the connection has ended
+            self._drop(stream_id)
+
+    def _drop(self, stream_id: int) -> None:
+        """Forgets what of a stream is still to be sent."""
+        if (outlet := self._outlets.pop(stream_id, None)) is not None:
+            self._hold(-len(outlet.waiting))
+            outlet.waiting = bytearray()
+            outlet.closed = True
+            outlet.moved.set()
+
+    async def _break_off(self, stream_id: int, outlet: Outlet, why: ErrorCodes) -> None:
+        self._drop(stream_id)
+        with suppress(ProtocolError):  # it may be reset already
+            self.connection.reset_stream(stream_id, why)
+        await self._flush()
+
+    async def _handle_events(self, events: list[FrameEvent]) -> None:
+        for event in events:
+            if isinstance(event, RequestReceived):
+                await self._begin(event)
+            elif isinstance(event, DataReceived):
+                if (stream := self.streams.get(event.stream_id)) is not None:
+                    await stream.handle(Body(stream_id=event.stream_id, data=event.data))
+                with suppress(ProtocolError):  # it may be reset meanwhile
+                    self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            elif isinstance(event, StreamEnded):
+                if (stream := self.streams.get(event.stream_id)) is not None:  # or it was answered before its end
+                    await stream.handle(EndBody(stream_id=event.stream_id))
+            elif isinstance(event, StreamReset):
+                await self._reset(event.stream_id)
+            elif isinstance(event, WindowUpdated):
+                await self._window_updated(event.stream_id)
+            elif isinstance(event, RemoteSettingsChanged):
+                if SettingCodes.INITIAL_WINDOW_SIZE in event.changed_settings:
+                    await self._window_updated(None)
+            elif isinstance(event, ConnectionTerminated):
+                await self.send(Closed())
+        await self._flush()
+
+    async def _begin(self, request: RequestReceived) -> None:
+        if not _well_formed(request):
+            self._meter.spend(RESET)
+            self.connection.reset_stream(request.stream_id, ErrorCodes.PROTOCOL_ERROR)
+        elif self.context.terminated.is_set():
+            self.connection.reset_stream(request.stream_id, ErrorCodes.REFUSED_STREAM)
+            self.connection.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 0})
+        else:
+            await self._create_stream(request)
+            await self.send(Updated(idle=False))
+
+    async def _reset(self, stream_id: int) -> None:
+        """Ends a stream that its client has given up, or has driven us to reset."""
+        stream = self.streams.get(stream_id)
+        if stream is None or not hasattr(stream, "response"):
+            self._meter.spend(RESET)
+        self._drop(stream_id)
+        await self._close_stream(stream_id)
+
+    async def _window_updated(self, stream_id: int | None) -> None:
+        if stream_id:
+            self._ready |= {stream_id: None} if stream_id in self._outlets else {}
+        else:
+            self._ready |= dict.fromkeys(one for one, outlet in self._outlets.items() if outlet.waiting)
+        await self.has_data.set()
+
+    async def _create_stream(self, request: RequestReceived) -> None:
+        stream_id, given = request.stream_id, dict(request.headers)
+        self._outlets[stream_id] = Outlet()
+        stream = self.streams[stream_id] = HTTPStream(
+            *(self.app, self.config, self.context, self.task_group, self.ssl, self.client, self.server),
+            *(self.stream_send, stream_id),
+        )
+        await stream.handle(
+            Request(
+                stream_id=stream_id,
+                headers=filter_pseudo_headers(request.headers),
+                http_version="2",
+                method=given[b":method"].decode("ascii").upper(),
+                raw_path=given[b":path"],
+                state=self.connection_state,
+            )
+        )
+        await self.context.mark_request()
+
+
+def _well_formed(request: RequestReceived) -> bool:
+    given = dict(request.headers)
+    return given[b":method"].isascii() and given.get(b":path", b"\xff").isascii() and b":protocol" not in given
