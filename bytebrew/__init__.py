@@ -20,6 +20,7 @@ from bytebrew.api import (
     wants_lines,
 )
 from bytebrew.auth import SCOPES, Actor, AuthMode
+from bytebrew.bounds import Bounds, Intake
 from bytebrew.breaker import Breaker
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.config import Agent, Capability, KnowledgeConfig, MemoryConfig, Name, NewTask, Task, TaskPatch, Url
@@ -75,6 +76,7 @@ __all__ = [
     "AuthMode",
     "BadToken",
     "BootError",
+    "Bounds",
     "Breaker",
     "Call",
     "Capabilities",
@@ -94,6 +96,7 @@ __all__ = [
     "Forbidden",
     "Guard",
     "Http",
+    "Intake",
     "InvalidRequest",
     "KnowledgeConfig",
     "Listing",

@@ -182,7 +182,8 @@ class ProviderError(EngineError):
     """The model's vendor failed or refused, in the vendor's own words.
 
     `code` is one of model_auth, model_rate_limited, model_overloaded, model_context_too_long, model_bad_request,
-    model_unavailable, model_timeout, model_error. `retry_after` is in seconds, where the vendor named a wait.
+    model_unavailable, model_timeout, model_answer_too_long, model_error. `retry_after` is in seconds, where the vendor
+    named a wait.
     `retry` says whether the same request may succeed later.
     """
 

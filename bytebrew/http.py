@@ -1,9 +1,9 @@
 """The one place that makes an HTTP client: transport, pools, time limits, address policy, a vendor's events."""
 
 import asyncio
+import math
 import re
 import ssl
-import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, closing, suppress
 from copy import copy
@@ -14,20 +14,26 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
-from aiohttp import ClientConnectorError, ClientResponseError
+from aiohttp import ClientResponseError
 from msgspec.json import encode
 
 from bytebrew.addresses import listed, sockets
+from bytebrew.bounds import Bounds
 from bytebrew.deadline import Deadline, until, within
 from bytebrew.errors import ProviderError
+from bytebrew.network_faults import broken_off, no_http, unreachable
 from bytebrew.pools import Client, Idle, Pool
 from bytebrew.settings import Core
 from bytebrew.sse import Parser, ServerSentEvent
+from bytebrew.unpacking import unpacked
 
 MAX_ERROR_BYTES = 65536
 MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_EVENT_BYTES = 8 * 1024 * 1024
 ERROR_BODY_SECONDS = 5.0
 DRAIN_SECONDS = 0.05
+FRAMING = 32
+"""Times the longest answer that its whole body may be: a vendor wraps a word of four letters in 300 bytes of JSON."""
 MOST_IDLE = 64
 """Clients that are kept without being used; a client takes 50 KB."""
 _NOTHING = httpx.ByteStream(b"")
@@ -79,6 +85,7 @@ class Http:
         idle: int = 1024,
     ) -> None:
         self._settings = settings
+        self.bounds = Bounds(answer_bytes=settings.answer_bytes, tool_calls=settings.step_tool_calls)
         self._transport = transport
         self._slots, self._idle = asyncio.Semaphore(upstreams), Idle(idle)
         self._public_only = False
@@ -115,6 +122,7 @@ class Http:
             client = Client(
                 transport=self._transport or pool,
                 timeout=timeout,
+                headers={"Accept-Encoding": "gzip"},
                 event_hooks={"request": [_signed]},
             )
             kept = client, pool
@@ -155,7 +163,7 @@ class Http:
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind in ("application/json", "text/html"):
                 raise UpstreamError(response.status_code, await _beginning(chunks), None)
-            async with aclosing(_events(chunks)) as events:
+            async with aclosing(_events(chunks, self.bounds.answer_bytes)) as events:
                 yield events
 
     async def fetch(
@@ -196,11 +204,16 @@ class Http:
         """
         scheme = "https" if url[:6].lower() == "https:" else "http"
         client = self._named(f"{scheme}:{'public' if public_only else 'any'}", public_only=public_only)
-        response = await self._send(method, url, {**(headers or {}), "Accept-Encoding": "gzip"}, json, None, client)
+        response = await self._send(method, url, headers or {}, json, None, client)
         chunks = self._chunks(response.aiter_raw(), None)
         try:
-            body, cut = await _unpacked(chunks, response.headers.get("content-encoding", "").strip().lower(), limit)
-            return Exchange(response.status_code, dict(response.headers), body, cut)
+            body = bytearray()
+            async with aclosing(unpacked(chunks, response.headers.get("content-encoding", ""))) as pieces:
+                async for piece in pieces:
+                    body += piece
+                    if len(body) > limit:
+                        break
+            return Exchange(response.status_code, dict(response.headers), bytes(body[:limit]), len(body) > limit)
         finally:
             await _end(response, chunks)
 
@@ -247,21 +260,18 @@ class Http:
             shown = re.sub("//[^/]*@", "//***@", url)
             raise ProviderError(f"{shown!r} cannot be called: {error}", code="model_bad_request") from error
         except httpx.RequestError as error:
-            words = f"Cannot reach {_origin(url)}: {_words(error)}"
-            cause = error.__cause__
-            refused = isinstance(cause, ClientConnectorError) and isinstance(cause.os_error, PermissionError)
-            raise ProviderError(words, code="model_unavailable", retry=not refused) from error
+            raise unreachable(_origin(url), error, self._settings.provider_connect_timeout) from error
         except ClientResponseError as error:  # of a head that is not HTTP; the transport lets it through
-            words = f"{_origin(url)} does not speak HTTP: {' '.join(error.message.split())}"
-            raise ProviderError(words, code="model_unavailable", retry=True) from error
+            raise no_http(_origin(url), error) from error
 
     async def _chunks(self, pieces: AsyncIterator[bytes], latest: float | None) -> AsyncGenerator[bytes, None]:
         """The body: its first piece comes before `latest`, each further one before the silence is too long.
 
-        Without a `latest` it is waited for as long as it takes.
+        Without a `latest` it is waited for as long as it takes, and it is as long as the caller bears.
         """
         now, silence = asyncio.get_running_loop().time, self._settings.provider_silence_timeout
-        begun = False
+        most = math.inf if latest is None else FRAMING * self.bounds.answer_bytes
+        taken, begun = 0, False
         with closing(Deadline()) as deadline:
             while True:
                 try:
@@ -273,10 +283,12 @@ class Http:
                     words = f"The vendor's stream fell silent for {silence:g} s"
                     raise ProviderError(words, code="model_timeout", retry=True) from error
                 except httpx.RequestError as error:
-                    words = f"The vendor's stream broke off: {_words(error)}"
-                    raise ProviderError(words, code="model_unavailable", retry=True) from error
+                    raise broken_off(error) from error
                 if not piece:
                     return
+                taken += len(piece)
+                if taken > most:
+                    raise self.bounds.too_long()
                 yield piece
                 begun, latest = True, None if latest is None else now() + silence
 
@@ -298,29 +310,11 @@ async def _end(response: httpx.Response, chunks: AsyncGenerator[bytes, None]) ->
 
 def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     """A body's pieces, unpacked; where there is nothing to unpack, without the two layers that httpx does it in."""
-    if "content-encoding" in response.headers or not isinstance(response.stream, httpx.AsyncByteStream):
+    if encoding := response.headers.get("content-encoding", ""):
+        return unpacked(response.aiter_raw(), encoding)
+    if not isinstance(response.stream, httpx.AsyncByteStream):
         return response.aiter_bytes()
     return aiter(response.stream)
-
-
-async def _unpacked(chunks: AsyncIterator[bytes], encoding: str, limit: int) -> tuple[bytes, bool]:
-    """A body and whether it was longer; of one that is packed no more than the limit is ever unpacked."""
-    if encoding not in ("", "identity", "gzip", "x-gzip"):
-        raise ProviderError(f"The answer is encoded as {encoding[:40]}, which was not asked for")
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16) if "gzip" in encoding else None
-    body = bytearray()
-    try:
-        async for chunk in chunks:
-            body += unpacker.decompress(chunk, limit + 1 - len(body)) if unpacker else chunk
-            if len(body) > limit:
-                return bytes(body[:limit]), True
-            if unpacker and unpacker.eof:  # what follows is nothing
-                break
-    except zlib.error as error:
-        raise ProviderError(f"The answer is no gzip: {error}") from error
-    if unpacker and body and not unpacker.eof:
-        raise ProviderError("The answer's gzip breaks off")
-    return bytes(body), False
 
 
 @lru_cache(256)
@@ -328,13 +322,13 @@ def _parsed(url: str) -> httpx.URL:
     return httpx.URL(url)
 
 
-async def _events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent, None]:
-    parser = Parser()
+async def _events(chunks: AsyncIterator[bytes], limit: int = MAX_EVENT_BYTES) -> AsyncGenerator[ServerSentEvent, None]:
+    parser = Parser(limit)
     async for chunk in chunks:
         try:
             events = parser.feed(chunk)
         except ValueError as error:
-            raise ProviderError(f"The vendor's stream is malformed: {error}") from error
+            raise ProviderError(f"The vendor's stream is malformed: {error}", code="model_answer_too_long") from error
         for event in events:
             yield event
 
@@ -376,7 +370,3 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__

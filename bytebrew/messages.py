@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from bytebrew.bounds import Bounds
+
 Role = Literal["user", "assistant", "tool"]
 StopReason = Literal["end", "tool_calls", "max_tokens", "stop_sequence", "refusal"]
 
@@ -54,7 +56,10 @@ class ToolSpec(Struct, frozen=True):
 
 
 class ModelRequest(Struct, frozen=True, kw_only=True):
-    """One call of a model: where, what, and how; None leaves a choice to the vendor."""
+    """One call of a model: where, what, and how; None leaves a choice to the vendor.
+
+    `bounds` say how much of the answer is taken in; what a provider keeps until the end it counts with an `Intake`.
+    """
 
     model_name: str
     base_url: str
@@ -68,6 +73,7 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     top_p: float | None = None
     max_tokens: int | None = None
     stop_sequences: tuple[str, ...] = ()
+    bounds: Bounds = Bounds()
 
 
 class Usage(Struct, frozen=True):

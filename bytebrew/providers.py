@@ -2,21 +2,19 @@
 
 import logging
 import random
-import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import anyio
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 from bytebrew.breaker import Breaker
-from bytebrew.deadline import within
 from bytebrew.errors import Detail, InvalidRequest, ProviderError, Unprocessable
 from bytebrew.events import MessageDelta, Thinking
 from bytebrew.http import Http, UpstreamError
-from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
+from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, Usage
 from bytebrew.prices import Price
 from bytebrew.secrets import Secrets, masked
 
@@ -86,18 +84,29 @@ def named(providers: Mapping[str, Provider], name: str) -> Provider | None:
 async def stream_answer(
     provider: Provider, request: ModelRequest, http: Http, *, retries: int
 ) -> AsyncGenerator[ProviderEvent, None]:
-    """A provider's events; failures before the first one are tried again, with backoff and jitter."""
-    tries = 0
+    """A provider's events; failures before the first one are tried again, with backoff and jitter.
+
+    Raises ProviderError where the answer goes past the request's bounds.
+    """
+    tries, bounds = 0, request.bounds
     while True:
         begun = False
         stopped = False
+        taken = calls = 0
         try:
             async with aclosing(provider.stream(request, http)) as events:
                 async for event in events:
                     begun = True
-                    if not _is_sound(event):
+                    if (size := _size(event)) < 0:
                         raise ProviderError(f"Provider '{provider.type}' told {event!r:.200}, which is no event")
-                    stopped = stopped or type(event) is Stop
+                    taken += size
+                    if taken > bounds.answer_bytes:
+                        raise bounds.too_long()
+                    if not size:
+                        stopped = stopped or type(event) is Stop
+                        calls += type(event) is ToolCall
+                        if calls > bounds.tool_calls:
+                            raise bounds.too_many_calls()
                     yield event
             if stopped:
                 return
@@ -117,21 +126,25 @@ async def stream_answer(
         await anyio.sleep(wait)
 
 
-def _is_sound(event: object) -> bool:
-    """Whether it can be stored and sent; a plugin's author may have got a type wrong."""
+def _size(event: object) -> int:
+    """The bytes of a piece of the answer, 0 for other events.
+
+    -1 where it cannot be stored and sent; a plugin's author may have got a type wrong.
+    """
     if isinstance(event, MessageDelta | Thinking):
-        return isinstance(event.content, str) and (event.content.isascii() or _is_unicode(event.content))
+        text = event.content
+        if not isinstance(text, str):
+            return -1
+        if text.isascii():
+            return len(text)
+        try:
+            return len(text.encode())
+        except UnicodeEncodeError:
+            return -1
     if isinstance(event, ToolCall):
-        return all(isinstance(text, str) for text in (event.tool, event.call_id)) and isinstance(event.input, dict)
-    return isinstance(event, Usage | Stop)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        sound = all(isinstance(text, str) for text in (event.tool, event.call_id)) and isinstance(event.input, dict)
+        return 0 if sound else -1
+    return 0 if isinstance(event, Usage | Stop) else -1
 
 
 _CODES = {
@@ -201,6 +214,7 @@ class BoundModel(Struct, frozen=True, kw_only=True):
             base_url=base.base_url,
             api_key=base.api_key,
             api_version=base.api_version,
+            bounds=base.bounds,
         )
 
     def check(self, attachments: Sequence[Attachment]) -> None:
@@ -222,34 +236,23 @@ class Spent(Struct, frozen=True):
 Answered = Thinking | MessageDelta | ToolCall | Spent | Stop
 
 
-class Verification(Struct, frozen=True, kw_only=True):
-    """What became of a ping and of a question that wants a tool; `response_time_ms` is the ping's."""
-
-    connectivity: Literal["ok", "error"]
-    tool_calling: Literal["supported", "not_detected", "skipped"]
-    response_time_ms: int
-    model_name: str
-    provider: str
-    error: str | None
-
-
 MOST_TOKENS = 10**8
 """What a call counts of each kind of tokens at most: sums stay numbers that SQLite has, whatever a vendor sends."""
 ELSEWHERE = frozenset({"model_rate_limited", "model_overloaded", "model_unavailable", "model_timeout"})
 """The errors after which another model may answer: those that say nothing against the request or the key."""
 _BROKEN = ELSEWHERE - {"model_rate_limited"}
-_CALCULATOR = ToolSpec(
-    "calculator",
-    "Evaluates an arithmetic expression",
-    {"type": "object", "properties": {"expression": {"type": "string"}}, "required": ["expression"]},
-)
 
 
 class Models:
     """Makes stored models callable, and calls them; knows which of them fail."""
 
     def __init__(
-        self, providers: Mapping[str, Provider], secrets: Secrets, prices: Mapping[str, Price], http: Http, retries: int
+        self,
+        providers: Mapping[str, Provider],
+        secrets: Secrets,
+        prices: Mapping[str, Price],
+        http: Http,
+        retries: int,
     ) -> None:
         self._providers = providers
         self._secrets = secrets
@@ -269,6 +272,7 @@ class Models:
             base_url=(target.base_url or provider.base_url).rstrip("/"),
             api_key=key or (self._secrets.open(target.sealed_key) if target.sealed_key else ""),
             api_version=target.api_version,
+            bounds=self._http.bounds,
         )
         price = self._prices.get(target.model_name)
         if price is not None and not price.counts_at(base.base_url):
@@ -342,47 +346,6 @@ class Models:
         finally:
             if breaker is not None and tries:
                 breaker.released()
-
-    async def verify(self, model: BoundModel, *, embeds: bool = False, seconds: float = 30) -> Verification:
-        """Pings a model and asks it for a tool call, within the seconds; never raises what the vendor did."""
-        started = time.monotonic()
-        tool_calling: Literal["supported", "not_detected", "skipped"] = "skipped"
-        took, error = None, None
-        try:
-            with within(seconds):
-                if embeds:
-                    await model.provider.embed(["ping"], model.base, self._http)
-                else:
-                    await self._asked(model, "Reply with the word pong.")
-                took = time.monotonic() - started
-                if not embeds and model.provider.capabilities.tools:
-                    tool_calling = "not_detected"
-                    if await self._asked(model, "What is 1234 * 5678? Use the calculator.", _CALCULATOR):
-                        tool_calling = "supported"
-        except TimeoutError:
-            error = f"No answer within {seconds:g} s"
-        except (ProviderError, UpstreamError) as failure:
-            words = failure.message if isinstance(failure, ProviderError) else refusal(failure).message
-            error = masked(words, model.base.api_key)
-        if took is None:
-            error = f"connectivity check failed: {error}"
-        return Verification(
-            connectivity="error" if took is None else "ok",
-            tool_calling=tool_calling,
-            response_time_ms=round(1000 * (time.monotonic() - started if took is None else took)),
-            model_name=model.base.model_name,
-            provider=model.provider.type,
-            error=error,
-        )
-
-    async def _asked(self, model: BoundModel, words: str, *tools: ToolSpec) -> bool:
-        """Whether the model calls a tool."""
-        asked = model.request(ModelRequest(model_name="", base_url="", messages=(Message("user", words),), tools=tools))
-        called = False
-        async with aclosing(stream_answer(model.provider, asked, self._http, retries=0)) as events:
-            async for event in events:
-                called = called or type(event) is ToolCall
-        return called
 
 
 def _carried(model: BoundModel, messages: Sequence[Message]) -> bool:

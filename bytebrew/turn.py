@@ -204,8 +204,12 @@ def _unheard(turn: "Turn", piece: str) -> str:
 async def _tell(turn: "Turn", delta: MessageDelta | Thinking) -> None:
     if turn.told is None:
         turn.told = time.monotonic()
-    if turn.append(delta) - turn.log.committed > BACKLOG:
+    number = turn.append(delta)
+    if number - turn.log.committed > BACKLOG:
         await turn.engine.journal.flush(turn.log, BACKLOG // 2)
+    if number - (turn.first or 0) >= (most := turn.engine.settings.core.turn_events):
+        words = f"The turn has more than {most} events; BYTEBREW_TURN_EVENTS is the limit"
+        raise TurnError(words, code="turn_too_long")
 
 
 def _numbered(turn: "Turn", call: ToolCall) -> ToolCall:

@@ -14,6 +14,7 @@ from bytebrew import (
     Attachment,
     Capabilities,
     Http,
+    Intake,
     Message,
     MessageDelta,
     ModelRequest,
@@ -59,6 +60,8 @@ _SAMPLED = re.compile(r"claude-(instant|[1-3]\b|4-|(opus|sonnet|haiku)-4(?!-[7-9
 _THINKS = re.compile(r"claude-((opus|sonnet|haiku|fable|mythos)-[5-9]|mythos-preview)")
 """The Claude models that think unless they are told not to; the others would cost more once they were asked to."""
 _THINKING = ("thinking", "redacted_thinking")
+_BLOCK = 1000
+"""What a content block takes besides its text."""
 
 
 class _Tokens(Struct):
@@ -140,6 +143,7 @@ class Anthropic(Provider):
         headers = {"anthropic-version": "2023-06-01"} | ({"x-api-key": request.api_key} if request.api_key else {})
         body, prefix = _asked(request)
         blocks: dict[int, _Block] = {}
+        intake = Intake(request.bounds)
         usage = _Usage()
         reason = ""
         try:
@@ -151,12 +155,15 @@ class Anthropic(Provider):
                     if counted := said.usage or (said.message and said.message.usage):
                         usage.update(counted)
                     if said.content_block:
+                        intake.take(_BLOCK)
+                        if said.content_block.type == "tool_use":
+                            intake.call()
                         blocks[said.index] = _Block(said.content_block)
                     if (piece := said.content_block or said.delta) is None:
                         continue
                     reason = piece.stop_reason or reason
-                    if block := blocks.get(said.index):
-                        block.add(piece)
+                    if (block := blocks.get(said.index)) and (size := block.add(piece)):
+                        intake.take(size)
                     if piece.thinking:
                         yield Thinking(content=piece.thinking)
                     if piece.text:
@@ -185,10 +192,13 @@ class _Block(Struct):
     pieces: list[str] = field(default_factory=list)
     signature: str = ""
 
-    def add(self, piece: _Piece) -> None:
-        if text := piece.text or piece.thinking or piece.partial_json:
+    def add(self, piece: _Piece) -> int:
+        """Takes a piece in; how many characters of it are kept."""
+        text = piece.text or piece.thinking or piece.partial_json or ""
+        if text:
             self.pieces.append(text)
         self.signature = piece.signature or self.signature
+        return len(text)
 
     def call(self, *, cut: bool) -> ToolCall:
         """The call; in an answer that was cut off, one without arguments may have been about to get some."""
@@ -227,7 +237,7 @@ def _read(data: str) -> _Event:
         event = _event(data)
     except msgspec.DecodeError as error:
         words = f"The vendor sent an event that cannot be read ({error}): {data[:200]}"
-        raise ProviderError(words) from error
+        raise ProviderError(words, code="model_unavailable", retry=True) from error
     if event.type == "error" or event.error:
         raise _broken_off(event.error or _Fault())
     return event

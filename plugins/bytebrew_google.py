@@ -12,6 +12,7 @@ from bytebrew import (
     Attachment,
     Capabilities,
     Http,
+    Intake,
     Message,
     MessageDelta,
     ModelRequest,
@@ -164,7 +165,8 @@ class Google(Provider):
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
         url = f"{request.base_url}/{_model(request)}:streamGenerateContent?alt=sse"
         calls: list[ToolCall] = []
-        parts: list[dict[str, Any]] = []
+        parts = _Parts()
+        intake = Intake(request.bounds)
         usage: _Usage | None = None
         reason = words = ""
         try:
@@ -180,8 +182,11 @@ class Google(Provider):
                     reason = candidate.finish_reason or reason
                     words = candidate.finish_message or words
                     for part in (candidate.content and candidate.content.parts) or ():
-                        _keep(parts, part)
+                        if size := parts.add(part):
+                            intake.take(size)
                         if part.function_call:
+                            intake.call()
+                            intake.take(len(event.data))
                             calls.append(part.function_call.whole())
                         elif part.text:
                             yield Thinking(content=part.text) if part.thought else MessageDelta(content=part.text)
@@ -194,13 +199,14 @@ class Google(Provider):
             raise ProviderError(told[:1000], retry=_FAILURES[reason])
         stop = _STOPS.get(reason, "end")
         if stop == "refusal":  # nothing is run of an answer that was stopped halfway
-            calls, parts = [], []
+            calls, parts = [], _Parts()
         for call in calls:
             yield call
         if usage:
             yield usage.tokens()
-        signed = any("thoughtSignature" in part for part in parts)
-        yield Stop("tool_calls" if calls and stop == "end" else stop, {"gemini": parts} if signed else {})
+        kept = parts.whole()
+        signed = any("thoughtSignature" in part for part in kept)
+        yield Stop("tool_calls" if calls and stop == "end" else stop, {"gemini": kept} if signed else {})
 
     async def embed(self, texts: Sequence[str], request: ModelRequest, http: Http) -> list[list[float]]:
         model = _model(request)
@@ -306,18 +312,39 @@ def _answered(message: Message, signs: bool) -> list[dict[str, Any]]:
     return ([{"text": message.content}] if message.content else []) + calls
 
 
-def _keep(parts: list[dict[str, Any]], part: _Part) -> None:
-    """Adds a part as it goes back: unsigned text joined, a call as its place alone, a thought only if it is signed."""
-    signature = {"thoughtSignature": part.thought_signature} if part.thought_signature else {}
-    if part.function_call:
-        parts.append({"functionCall": None, **signature})
-    elif signature:
-        parts.append({"text": part.text or "", **({"thought": True} if part.thought else {}), **signature})
-    elif part.text and not part.thought:
-        if parts and parts[-1].keys() == {"text"}:
-            parts[-1]["text"] += part.text
-        else:
-            parts.append({"text": part.text})
+class _Parts:
+    """The parts of an answer as they go back: unsigned text joined, a call as its place alone, thoughts if signed."""
+
+    def __init__(self) -> None:
+        self._parts: list[dict[str, Any]] = []
+        self._text: list[str] = []
+
+    def add(self, part: _Part) -> int:
+        """Takes a part in; how many characters of it are kept."""
+        signature = {"thoughtSignature": part.thought_signature} if part.thought_signature else {}
+        text = part.text or ""
+        if part.function_call:
+            self._join()
+            self._parts.append({"functionCall": None, **signature})
+            return len(part.thought_signature or "")
+        if signature:
+            self._join()
+            self._parts.append({"text": text, **({"thought": True} if part.thought else {}), **signature})
+            return len(text) + len(part.thought_signature or "")
+        if not text or part.thought:
+            return 0
+        self._text.append(text)
+        return len(text)
+
+    def whole(self) -> list[dict[str, Any]]:
+        """All of them."""
+        self._join()
+        return self._parts
+
+    def _join(self) -> None:
+        if self._text:
+            self._parts.append({"text": "".join(self._text)})
+            self._text = []
 
 
 def _read(data: str) -> _Chunk:
@@ -325,7 +352,7 @@ def _read(data: str) -> _Chunk:
         chunk = _chunk(data)
     except msgspec.DecodeError as error:
         words = f"The vendor sent a chunk that cannot be read ({error}): {data[:200]}"
-        raise ProviderError(words) from error
+        raise ProviderError(words, code="model_unavailable", retry=True) from error
     if chunk.error:
         raise _broken_off(chunk.error)
     return chunk

@@ -9,8 +9,10 @@ import msgspec
 from msgspec import Struct
 
 from bytebrew import (
+    Bounds,
     Capabilities,
     Http,
+    Intake,
     Message,
     MessageDelta,
     ModelRequest,
@@ -26,8 +28,6 @@ from bytebrew import (
     hookimpl,
     refusal,
 )
-
-MAX_LINE_BYTES = 8 * 1024 * 1024
 
 
 class _Function(Struct):
@@ -88,7 +88,7 @@ class Ollama(Provider):
         try:
             async with (
                 http.stream("POST", _url(request, "chat"), headers=_headers(request), json=_body(request)) as pieces,
-                aclosing(_lines(pieces)) as lines,
+                aclosing(_lines(pieces, request.bounds)) as lines,
             ):
                 async for line in lines:
                     if message := line.message:
@@ -197,18 +197,24 @@ def _function(tool: ToolSpec) -> dict[str, Any]:
     return {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
 
 
-async def _lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[_Line, None]:
+async def _lines(pieces: AsyncIterator[bytes], bounds: Bounds) -> AsyncGenerator[_Line, None]:
     """The lines of a stream of JSON, however its bytes are cut; a line ends at a line feed and nowhere else."""
-    rest = b""
+    intake = Intake(bounds)
+    rest = bytearray()  # added to in place: a long line may come in very many pieces
     async for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        if max(map(len, [*lines, rest])) > MAX_LINE_BYTES:
-            raise ProviderError(f"Ollama sent a line that is longer than {MAX_LINE_BYTES} bytes")
-        for line in lines:
-            if line.strip():
-                yield _read(line)
+        first, *more = piece.split(b"\n")
+        rest += first
+        if len(rest) > bounds.answer_bytes:
+            raise bounds.too_long()
+        if more:
+            lines, rest = [bytes(rest), *more[:-1]], bytearray(more[-1])
+            for line in filter(bytes.strip, lines):
+                read = _read(line)
+                if read.message and read.message.tool_calls:
+                    intake.take(len(line))
+                yield read
     if rest.endswith(b"}"):  # a last line without its line feed; any other rest was cut off
-        yield _read(rest)
+        yield _read(bytes(rest))
 
 
 def _read(line: bytes) -> _Line:
@@ -216,7 +222,7 @@ def _read(line: bytes) -> _Line:
         read = _line(line)
     except msgspec.DecodeError as error:
         words = f"Ollama sent a line that cannot be read ({error}): {line[:200].decode('utf-8', 'replace')}"
-        raise ProviderError(words) from error
+        raise ProviderError(words, code="model_unavailable", retry=True) from error
     if read.error:
         # https://docs.ollama.com/api/errors: had it come first, its status would have been 500
         like = refusal(UpstreamError(500, b"", None))

@@ -9,12 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    "errors settings messages events notation sse config logs breaker catalog options wording cursor lock clock "
+    "errors bounds settings messages events notation sse config logs breaker catalog options wording cursor lock clock "
     "versions requirements slow",
     "addresses hookspecs sections variables prices providers tools auth jwt secrets http api actions storage_faults "
-    "pending scanning deadline pools descriptors listing",
+    "pending scanning deadline unpacking network_faults pools descriptors listing",
     "db integrity apart pragmas migrate migrations journal epoch store",
-    "plugin_folder "
+    "plugin_folder verification "
     "plugins turn runner failed_turns tasks config_file checking core_sections missing dialects documents history "
     "confirmations recovery results spawning retention",
     "access openapi page routes byok cors forwarding idempotency transports shedding",
@@ -27,9 +27,9 @@ THIRD_PARTY = {
     "anyio": {name for name, floor in FLOOR.items() if floor > 0},
     "pluggy": {"hookspecs", "plugins"},
     "nacl": {"jwt", "secrets"},
-    "httpx": {"http", "pools", "testing"},
+    "httpx": {"http", "pools", "network_faults", "testing"},
     "httpx_aiohttp": {"pools"},
-    "aiohttp": {"http", "pools"},
+    "aiohttp": {"http", "pools", "network_faults"},
     "aiosqlite": {"db"},
     "ruamel": {"documents"},
     "starlette": {"access", "routes", "app", "bodies", "transports"},

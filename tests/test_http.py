@@ -229,19 +229,25 @@ async def test_a_password_in_a_url_cannot_be_used_and_is_not_repeated() -> None:
 
 async def test_a_server_that_does_not_speak_http_is_told_from_one_that_is_not_there() -> None:
     error = await failure([b"SSH-2.0-OpenSSH_9.2\r\n\r\n"])
-    assert "does not speak HTTP: Bad status line" in error.message
+    assert error.message.endswith("does not speak HTTP: its answer is malformed")
     assert (error.code, "\n" in error.message) == ("model_unavailable", False)
 
 
-async def test_a_compressed_stream_that_is_none_broke_off() -> None:
+async def test_a_compressed_stream_that_is_none_is_told() -> None:
     error = await failure([head(content_type="text/event-stream", content_encoding="gzip", content_length=3) + b"abc"])
-    assert error.message.startswith("The vendor's stream broke off: ")
+    assert (error.message, error.code, error.retry) == ("The answer is no gzip", "model_unavailable", True)
+
+
+async def test_a_compressed_stream_without_an_end_broke_off() -> None:
+    packed = gzip.compress(data("1"))[:-9]
+    answer = head(content_type="text/event-stream", content_encoding="gzip", content_length=len(packed)) + packed
+    assert (await failure([answer])).message == "The answer's gzip breaks off"
 
 
 async def test_an_endless_line_is_refused() -> None:
-    error = await failure([STREAM, chunk(b"x" * 1024 * 1024) * 9, chunk(b"")])
+    error = await failure([STREAM, chunk(b"x" * 1024 * 1024) * 5, chunk(b"")])
     assert "stream is malformed: a line of the event stream is longer than" in error.message
-    assert error.code == "model_error"
+    assert error.code == "model_answer_too_long"
 
 
 async def test_a_redirect_is_not_followed_but_named() -> None:

@@ -55,6 +55,9 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "provider_silence_timeout": ("30s", Duration(30)),
     "link_local_addresses": ("169.254.169.254", ("169.254.169.254",)),
     "provider_retries": ("0", 0),
+    "answer_bytes": ("65536", 65536),
+    "step_tool_calls": ("1", 1),
+    "turn_events": ("1000", 1000),
     "log_level": ("debug", "debug"),
     "log_format": ("json", "json"),
 }
@@ -72,6 +75,9 @@ BAD = {
     "task_timeout": ("soon",),
     "task_retries": ("101", "-1"),
     "provider_retries": ("11", "-1", "many"),
+    "answer_bytes": ("4095", "4MB"),
+    "step_tool_calls": ("0",),
+    "turn_events": ("999",),
     "log_level": ("loud",),
     "log_format": ("xml",),
 }

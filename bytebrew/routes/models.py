@@ -9,8 +9,9 @@ from msgspec.structs import replace
 from bytebrew.api import Parameter, Request, Route
 from bytebrew.config import Model, ModelPatch, NewModel
 from bytebrew.errors import Detail, InvalidRequest
-from bytebrew.providers import Provider, Target, Verification, named
+from bytebrew.providers import Provider, Target, named
 from bytebrew.store import models
+from bytebrew.verification import Verification, verify
 
 Body = TypeVar("Body", NewModel, ModelPatch)
 
@@ -91,7 +92,7 @@ async def verify_model(request: Request[None]) -> Verification:
     """Pings a model, and asks it for a tool call; what its vendor says is in the answer, not in the status."""
     model, target = await request.engine.db.read(_to_verify, request.path["name"])
     bound = request.engine.models.bind(target)
-    return await request.engine.models.verify(bound, embeds=model.kind == "embedding")
+    return await verify(bound, request.engine.http, embeds=model.kind == "embedding")
 
 
 def _to_verify(conn: sqlite3.Connection, key: str) -> tuple[Model, Target]:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from bytebrew import ProviderError, ToolCall, Usage
+from bytebrew import Intake, ProviderError, ToolCall, Usage
 
 from .faults import broken_off
 
@@ -99,7 +99,7 @@ def read(data: str) -> Chunk:
         chunk = _chunk(data)
     except msgspec.DecodeError as error:
         words = f"The vendor sent a chunk that cannot be read ({error}): {data[:200]}"
-        raise ProviderError(words) from error
+        raise ProviderError(words, code="model_unavailable", retry=True) from error
     if fault := chunk.error or (chunk.choices and chunk.choices[0].error):
         raise broken_off(fault)
     if chunk.choices is None and chunk.message:
@@ -107,19 +107,28 @@ def read(data: str) -> Chunk:
     return chunk
 
 
+_REREAD_BYTES = 1024 * 1024
+"""What may be read anew besides."""
+
+
 def joined(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The details of a whole answer out of their pieces, each of which goes on with the one before of its index."""
     whole: list[dict[str, Any]] = []
+    texts: dict[str, list[str]] = {}
     for piece in details:
         last = whole[-1] if whole else {}
         if piece.get("index") is None or (last.get("index"), last.get("type")) != (piece["index"], piece.get("type")):
-            whole.append(dict(piece))
-            continue
+            last.update({name: "".join(pieces) for name, pieces in texts.items()})
+            last, texts = {}, {}
+            whole.append(last)
         for name, value in piece.items():
             if name in ("text", "summary", "data") and isinstance(value, str):
-                last[name] = (last.get(name) or "") + value
-            elif value is not None:
+                last.setdefault(name, "")
+                texts.setdefault(name, []).append(value)
+            elif value is not None or name not in last:
                 last[name] = value
+    if whole:
+        whole[-1].update({name: "".join(pieces) for name, pieces in texts.items()})
     return whole
 
 
@@ -128,13 +137,7 @@ class _Call(Struct):
     id: str = ""
     name: str = ""
     arguments: list[str] = field(default_factory=list)
-
-    def is_whole(self) -> bool:
-        """Whether its arguments are there to their end."""
-        try:
-            return isinstance(msgspec.json.decode("".join(self.arguments)), dict)
-        except (msgspec.DecodeError, RecursionError):
-            return False
+    size: int = 0
 
     def whole(self, *, cut: bool) -> ToolCall:
         text = "".join(self.arguments)
@@ -148,21 +151,38 @@ class _Call(Struct):
 
 
 class Calls:
-    """The tool calls of an answer, put together from their pieces."""
+    """The tool calls of an answer, put together from their pieces; each piece is looked at once, however many.
 
-    def __init__(self) -> None:
+    `reread` counts the characters of arguments that were looked at again.
+    """
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
         self._calls: list[_Call] = []
+        self._newest: dict[int, _Call] = {}  # by index
+        self._named: dict[str, _Call] = {}  # by id
+        self._received = self.reread = 0
 
     def add(self, piece: CallPiece) -> None:
+        """Takes a piece in; raises ProviderError past the bounds of the answer."""
         function = piece.function or Function()
         call = self._of(piece, function.name or "", bool(function.arguments))
         if call is None:
+            self._intake.call()
             call = _Call(piece.index or 0)
             self._calls.append(call)
-        call.id = call.id or piece.id or ""
+            self._newest[call.index] = call
+        if not call.id and piece.id:
+            call.id = piece.id
+            self._named[call.id] = call
         call.name = call.name or function.name or ""
-        if arguments := function.arguments:
-            text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+        text = function.arguments or ""
+        if not isinstance(text, str):
+            text = msgspec.json.encode(text).decode()
+        self._intake.take(len(text))
+        if text:
+            self._received += len(text)
+            call.size += len(text)
             call.arguments.append(text)
 
     def _of(self, piece: CallPiece, name: str, brings: bool) -> _Call | None:
@@ -172,15 +192,37 @@ class Calls:
         comes with another id, is another name, or brings arguments to a call that has all of its own. An id without a
         name means nothing: some vendors make a new one for each piece.
         """
-        for call in reversed(self._calls):
-            if piece.index is None:
-                same = piece.id == call.id if piece.id else not name
-            else:
-                same = piece.index == call.index and not (name and piece.id and call.id and piece.id != call.id)
-            if same:
-                other = name and call.name and (name != call.name or (brings and not piece.id and call.is_whole()))
-                return None if other else call
-        return self._calls[-1] if self._calls and piece.index is None and not name else None
+        last = self._calls[-1] if self._calls else None
+        if piece.index is not None:
+            call = self._newest.get(piece.index)
+            if call and name and piece.id and call.id and piece.id != call.id:
+                named = self._named.get(piece.id)
+                call = named if named and named.index == piece.index else None
+        elif piece.id:
+            call = self._named.get(piece.id)
+        else:
+            call = None if name else last
+        if call is None:
+            return last if piece.index is None and not name else None
+        begins = name and call.name and (name != call.name or (brings and not piece.id and self._is_whole(call)))
+        return None if begins else call
+
+    def _is_whole(self, call: _Call) -> bool:
+        """Whether a call's arguments are there to their end.
+
+        They are read anew for each piece that repeats the name: four times what has come in all, and no more.
+        """
+        if not call.arguments or not call.arguments[-1].rstrip().endswith("}"):
+            return False
+        if self.reread + call.size > 4 * self._received + _REREAD_BYTES:
+            return False
+        self.reread += call.size
+        text = "".join(call.arguments)
+        call.arguments = [text]
+        try:
+            return isinstance(msgspec.json.decode(text), dict)
+        except (msgspec.DecodeError, RecursionError):
+            return False
 
     def whole(self, *, cut: bool) -> Iterator[ToolCall]:
         """The calls in the order of their indexes; in an answer that was `cut` off, one needs its arguments."""

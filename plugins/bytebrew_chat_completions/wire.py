@@ -11,6 +11,7 @@ from bytebrew import (
     Attachment,
     Capabilities,
     Http,
+    Intake,
     Message,
     MessageDelta,
     ModelRequest,
@@ -26,6 +27,9 @@ from bytebrew import (
 
 from .chunks import Calls, Counts, joined, read
 from .faults import refused
+
+_DETAIL = 200
+"""What a piece of the reasoning's details takes besides its texts."""
 
 
 class _Vector(Struct):
@@ -139,7 +143,8 @@ class ChatCompletions(Provider):
         return ProviderError(f"{self.type} takes no {file.media_type} {how}", code="model_bad_request")
 
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
-        calls = Calls()
+        intake = Intake(request.bounds)
+        calls = Calls(intake)
         details: list[dict[str, Any]] = []
         counts: Counts | None = None
         reason = ""
@@ -166,7 +171,9 @@ class ChatCompletions(Provider):
                         yield Thinking(content=thought)
                     if text:
                         yield MessageDelta(content=text)
-                    details += delta.reasoning_details or ()
+                    for detail in delta.reasoning_details or ():
+                        intake.take(sum(len(value) for value in detail.values() if isinstance(value, str)) + _DETAIL)
+                        details.append(detail)
                     for piece in delta.tool_calls or ():
                         calls.add(piece)
         except UpstreamError as error:

@@ -356,7 +356,7 @@ async def test_an_event_that_cannot_be_read_is_told_in_words(event: str) -> None
     assert found == [text("a")]
     assert raised.value.message.startswith("The vendor sent an event that cannot be read (")
     assert raised.value.message.endswith(event)
-    assert (raised.value.code, raised.value.retry) == ("model_error", False)
+    assert (raised.value.code, raised.value.retry) == ("model_unavailable", True)
 
 
 LONG = "prompt is too long: 207791 tokens > 200000 maximum"

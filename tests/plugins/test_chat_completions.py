@@ -395,7 +395,7 @@ async def test_a_chunk_that_cannot_be_read_is_told_in_words(chunk: str) -> None:
     assert found == [text("a")]
     assert raised.value.message.startswith("The vendor sent a chunk that cannot be read (")
     assert raised.value.message.endswith(chunk)
-    assert (raised.value.code, raised.value.retry) == ("model_error", False)
+    assert (raised.value.code, raised.value.retry) == ("model_unavailable", True)
 
 
 @pytest.mark.parametrize(
@@ -754,7 +754,7 @@ async def test_a_spent_quota_is_told_at_once() -> None:
         pytest.param(broken(data(delta(content="a")), 0.01, Act.RESET), "broke off", "model_unavailable", id="reset"),
         pytest.param(streamed(data(delta(content="a"))), "ended early", "model_unavailable", id="ended"),
         pytest.param(broken(data(delta(content="a")), Act.HANG), "fell silent", "model_timeout", id="silent"),
-        pytest.param(streamed(data(delta(content="a"), "{")), "cannot be read", "model_error", id="not JSON"),
+        pytest.param(streamed(data(delta(content="a"), "{")), "cannot be read", "model_unavailable", id="not JSON"),
         pytest.param(
             streamed(data(delta(content="a"), {"error": {"message": "Oh", "type": "server_error"}})),
             "Oh",

@@ -420,7 +420,7 @@ async def test_a_chunk_that_cannot_be_read_is_told_in_words(chunk: str) -> None:
     assert found == [text("a")]
     assert raised.value.message.startswith("The vendor sent a chunk that cannot be read (")
     assert raised.value.message.endswith(chunk)
-    assert (raised.value.code, raised.value.retry) == ("model_error", False)
+    assert (raised.value.code, raised.value.retry) == ("model_unavailable", True)
 
 
 # Errors, in the middle and in place of an answer

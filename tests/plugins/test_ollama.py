@@ -10,8 +10,9 @@ import anyio
 import httpx
 import msgspec
 import pytest
-from bytebrew_ollama import MAX_LINE_BYTES, Ollama, ollama
+from bytebrew_ollama import Ollama, ollama
 
+from bytebrew.bounds import Bounds
 from bytebrew.errors import ProviderError
 from bytebrew.events import MessageDelta, Thinking
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
@@ -232,12 +233,13 @@ async def test_a_line_that_cannot_be_read_is_told_in_words(line: bytes) -> None:
     error = await failure(lines(said(content="a")) + line + b"\n" + lines(done()), found)
     assert found == [text("a")]
     assert error.message.startswith("Ollama sent a line that cannot be read (")
-    assert (error.code, error.retry) == ("model_error", False)
+    assert (error.code, error.retry) == ("model_unavailable", True)
 
 
 async def test_a_line_without_an_end_is_not_waited_for() -> None:
-    error = await failure(b"x" * (MAX_LINE_BYTES + 1))
-    assert error.message == f"Ollama sent a line that is longer than {MAX_LINE_BYTES} bytes"
+    bounds = Bounds()
+    error = await failure(b"x" * (bounds.answer_bytes + 1))
+    assert (error.message, error.code) == (bounds.too_long().message, "model_answer_too_long")
 
 
 @pytest.mark.parametrize(

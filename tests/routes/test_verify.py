@@ -13,7 +13,8 @@ from bytebrew.events import MessageDelta
 from bytebrew.providers import Capabilities
 from bytebrew.store import models
 from bytebrew.testing import ScriptedProvider, providing, served_engine
-from tests.upstream import STREAM, Act, Upstream, data, refused, streamed, upstream
+from bytebrew.verification import PING_TOKENS, QUESTION_TOKENS, verify
+from tests.upstream import STREAM, Act, Step, Upstream, chunk, data, refused, streamed, upstream
 
 URL = "/api/v1/models"
 KEY = "sk-verify-0123456789abcdef"
@@ -121,7 +122,7 @@ async def test_a_silent_host_is_left_within_the_time(silent: list[Any]) -> None:
     async with upstream(silent) as vendor, served_engine() as (engine, client):
         model = await bound(engine, vendor, client)
         with anyio.fail_after(2):
-            found = await engine.models.verify(model, seconds=0.3)
+            found = await verify(model, engine.http, seconds=0.3)
             await vendor.left.wait()
     assert (found.connectivity, found.tool_calling) == ("error", "skipped")
     assert found.error == "connectivity check failed: No answer within 0.3 s"
@@ -130,15 +131,34 @@ async def test_a_silent_host_is_left_within_the_time(silent: list[Any]) -> None:
 
 async def test_a_host_that_is_silent_to_the_tool_probe_has_still_answered_the_ping() -> None:
     async with upstream(PONG, [Act.HANG]) as vendor, served_engine() as (engine, client):
-        found = await engine.models.verify(await bound(engine, vendor, client), seconds=0.3)
+        found = await verify(await bound(engine, vendor, client), engine.http, seconds=0.3)
     assert (found.connectivity, found.tool_calling) == ("ok", "not_detected")
     assert found.error == "No answer within 0.3 s"
     assert found.response_time_ms < 300
 
 
+def thought(text: str) -> bytes:
+    return data({"choices": [{"delta": {"reasoning_content": text}}]})
+
+
+async def test_a_first_token_is_an_answer_be_it_of_a_thought_that_does_not_end() -> None:
+    thinking: list[Step] = [STREAM, chunk(thought("Hm")), Act.HANG]
+    async with upstream(thinking, CALLS) as vendor, served_engine() as (engine, client):
+        with anyio.fail_after(5):
+            found = await verify(await bound(engine, vendor, client), engine.http)
+            await vendor.left.wait()
+    assert (found.connectivity, found.tool_calling, found.error) == ("ok", "supported", None)
+
+
+async def test_a_ping_asks_for_few_tokens() -> None:
+    async with upstream(PONG, CALLS) as vendor, served_engine() as (engine, client):
+        await verify(await bound(engine, vendor, client), engine.http)
+    assert [request.json["max_tokens"] for request in vendor.requests] == [PING_TOKENS, QUESTION_TOKENS]
+
+
 async def test_the_time_is_the_pings() -> None:
     async with upstream([0.1, *PONG], [0.5, *CALLS]) as vendor, served_engine() as (engine, client):
-        found = await engine.models.verify(await bound(engine, vendor, client))
+        found = await verify(await bound(engine, vendor, client), engine.http)
     assert 100 <= found.response_time_ms < 500
 
 
@@ -165,7 +185,7 @@ async def test_verification_neither_waits_for_a_breaker_nor_counts_for_one() -> 
         breaker = engine.models.breakers[model.name] = Breaker(5, 60, 30)
         for _ in range(5):
             breaker.failed()
-        assert "HTTP 401" in str((await engine.models.verify(model)).error)
+        assert "HTTP 401" in str((await verify(model, engine.http)).error)
         assert breaker.failure_count == 5
 
 
