@@ -18,10 +18,13 @@ from bytebrew.conformance import CHECKS, THOUGHTS, WORDS, Check, Wire, provider_
 from bytebrew.engine import Engine
 from bytebrew.hookspecs import hookimpl
 from bytebrew.http import Http
+from bytebrew.in_process import InProcess
 from bytebrew.messages import ModelRequest, Stop
+from bytebrew.notation import new_id
 from bytebrew.providers import Capabilities, Provider, ProviderEvent
 from bytebrew.sse import Parser, ServerSentEvent
-from bytebrew.store import agents, models, schemas
+from bytebrew.store import agents, models, schemas, tokens
+from bytebrew.store.tokens import NewToken
 
 __all__ = [
     "ADMIN",
@@ -33,6 +36,7 @@ __all__ = [
     "Step",
     "Wire",
     "chat",
+    "client",
     "engine",
     "events_of",
     "names",
@@ -41,6 +45,7 @@ __all__ = [
     "providing",
     "scripted_schema",
     "served_engine",
+    "token",
 ]
 
 ADMIN = "bb_" + "a" * 64
@@ -116,6 +121,26 @@ async def engine(
         }
         async with Engine(environment, plugins, http=http) as running:
             yield running
+
+
+def client(running: Engine, token: str = ADMIN) -> httpx.AsyncClient:
+    """A client of an engine in this process, without a socket: `async with client(running) as http: ...`.
+
+    Requests run through all of the engine but its server; streams come as they are made, and who closes one has left.
+    """
+    return httpx.AsyncClient(
+        transport=InProcess(running),
+        base_url="http://localhost",
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+        timeout=30,
+        trust_env=False,
+    )
+
+
+async def token(running: Engine, *scopes: str, schemas: Sequence[str] | None = None) -> str:
+    """A new API token with these scopes, for a client that is no admin; `schemas` bind it to some."""
+    new = NewToken(name=new_id("test"), scopes=scopes, schemas=tuple(schemas) if schemas is not None else None)
+    return (await running.db.write(tokens.create, new)).token
 
 
 @asynccontextmanager

@@ -81,7 +81,7 @@ async def test_the_parts_are_a_plugin_with_every_hook_and_the_test_on_the_page_p
     caplog.set_level(logging.INFO)
     await vars(module_of(TEST))["test_the_model_may_roll"]()
     own = [record for record in caplog.records if record.name == "bytebrew_dice"]
-    assert [record.levelname for record in own] == ["INFO"] * 3
+    assert [record.levelname for record in own] == ["INFO"] * 4
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 

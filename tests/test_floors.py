@@ -18,6 +18,7 @@ FLOORS = (
     "plugins turn runner failed_turns tasks config_file checking core_sections missing dialects documents history "
     "confirmations recovery results spawning retention",
     "access openapi page routes byok cors forwarding idempotency transports shedding",
+    "in_process "
     "engine app __main__ commands testing conformance trial server connections http2 acceptor doctor remote backup "
     "greeting",
 )
@@ -27,12 +28,12 @@ THIRD_PARTY = {
     "anyio": {name for name, floor in FLOOR.items() if floor > 0},
     "pluggy": {"hookspecs", "plugins"},
     "nacl": {"jwt", "secrets"},
-    "httpx": {"http", "pools", "network_faults", "testing"},
+    "httpx": {"http", "pools", "network_faults", "testing", "in_process"},
     "httpx_aiohttp": {"pools"},
     "aiohttp": {"http", "pools", "network_faults"},
     "aiosqlite": {"db"},
     "ruamel": {"documents"},
-    "starlette": {"access", "routes", "app", "bodies", "transports"},
+    "starlette": {"access", "routes", "app", "bodies", "transports", "in_process"},
     "hypercorn": {"server", "connections", "http2"},
     "h11": {"connections"},
     "h2": {"http2"},
