@@ -55,7 +55,7 @@ from bytebrew.sections import ConfigSection
 from bytebrew.settings import Core, Settings
 from bytebrew.sse import ServerSentEvent
 from bytebrew.tools import Call, Outcome, Result, Risk, SpawnLimits, Tool, Toolset, input_schema, tool
-from bytebrew.variables import environment, resolved
+from bytebrew.variables import environment, escaped, filled, resolved
 from bytebrew.versions import CONTRACT, __version__
 
 if TYPE_CHECKING:
@@ -152,7 +152,9 @@ __all__ = [
     "Usage",
     "__version__",
     "environment",
+    "escaped",
     "expired_before",
+    "filled",
     "hookimpl",
     "input_schema",
     "kept_counts",

@@ -41,7 +41,7 @@ _NAMES = {
 """Where the rule's name is not the one that the audit of the original has."""
 _WORDS = r"(?:(?:api|access|auth|private)[-_]?key|token|secret|passw|passphrase|pwd|credential|authorization|cookie)"
 _SECRET = re.compile(f"(?i){_WORDS}")
-_VALUES = {"env", "env_vars", "headers"}
+_VALUES = {"args", "env", "env_vars", "headers"}
 """Fields whose every value may be a credential."""
 _NAMED = ("value", "default", "fields")
 """Where a thing has what its name says: a setting its value, a change of the configuration both values."""
@@ -256,6 +256,8 @@ def _field(field: str, value: Any, held: Set[str], *, secret: bool) -> Any:
         return _masked(field, value)
     if field in _VALUES and isinstance(value, dict):
         return {name: _masked(name, one) for name, one in value.items()}
+    if field in _VALUES and isinstance(value, list):
+        return [_masked(field, one) for one in value]
     return shown(value, held)
 
 

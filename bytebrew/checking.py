@@ -43,15 +43,18 @@ class Given(Struct):
         """The item with the credentials that it does not replace; tells those that are written out."""
         unsaid: set[tuple[str, ...]] = set()
 
-        def whole(path: tuple[str, ...], one: Any, stored: Any) -> Any:
+        def whole(path: tuple[str, ...], one: Any, stored: Any, spot: str) -> Any:
             if isinstance(one, dict):
                 there = stored if isinstance(stored, dict) else {}
-                return {key: whole((*path, key), inner, there.get(key, "")) for key, inner in one.items()}
+                return {key: whole((*path, key), two, there.get(key, ""), f"{spot}.{key}") for key, two in one.items()}
+            if isinstance(one, list):
+                there = dict(enumerate(stored if isinstance(stored, list) else ()))
+                return [whole((*path, str(n)), two, there.get(n, ""), f"{spot}[{n}]") for n, two in enumerate(one)]
             if not isinstance(one, str) or not section.is_secret(path):
                 return one
             stored = stored if isinstance(stored, str) else ""
-            place = self.spot(f"$.{'.'.join(path)}", section.aliases).place
-            where = Problem(".".join(("$", section.key, name, *path))[:300], "", *place)
+            place = self.spot(f"${spot}", section.aliases).place
+            where = Problem(f"$.{section.key}.{name}{spot}"[:300], "", *place)
             if placeholder(one):
                 try:
                     stays = bool(expanded(one)[1]) and placeholder(stored) in ("", one)
@@ -60,7 +63,7 @@ class Given(Struct):
                     return stored
             else:
                 stays = not one
-                if one not in ("", stored):
+                if one not in ("", stored) and not spot.endswith("]"):  # most texts of a list are no credentials
                     words = "is written out; write ${VAR} and keep it out of the file"
                     if variables_in(one):
                         words = "is used as it stands: a credential is one ${VAR} and nothing else, or a word and one"
@@ -75,6 +78,8 @@ class Given(Struct):
             if isinstance(one, dict):
                 inner = {key: said((*path, key), value) for key, value in one.items()}
                 return {key: value for key, value in inner.items() if value is not UNSET}
+            if isinstance(one, list):
+                return [said((*path, str(n)), value) for n, value in enumerate(one)]
             return section.stays if path in unsaid else one
 
         if section.item is None:
@@ -82,7 +87,7 @@ class Given(Struct):
         value, sent = dict(self.value), dict(self.value)
         for field in fields_of(section.item):
             if (key := field.encode_name) in section.secret_fields & value.keys():
-                secret = whole((key,), plainly(value[key]), old.get(key, ""))
+                secret = whole((key,), plainly(value[key]), old.get(key, ""), f".{key}")
                 for into, one in ((value, secret), (sent, said((key,), secret))):
                     del into[key]
                     if one not in ("", UNSET):

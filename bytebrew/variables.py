@@ -68,15 +68,18 @@ def placeholder(credential: str) -> str:
 
 def resolved(credential: str) -> str:
     """A credential, or the value of the variable that stands for it; Unprocessable where that has none."""
-    if not placeholder(credential):
-        return credential
+    return filled(credential) if placeholder(credential) else credential
+
+
+def filled(text: str) -> str:
+    """The text with the value of each variable in it; Unprocessable where one has none or is the engine's own."""
     try:
-        value, missing = expanded(credential)
+        whole, missing = expanded(text)
     except ValueError as error:
         raise Unprocessable(str(error), code="credential_missing") from error
     if missing:
         raise Unprocessable(f"The variable {missing[0]} holds a credential and is not set", code="credential_missing")
-    return value
+    return whole
 
 
 class Credentials(Secrets):

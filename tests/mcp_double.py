@@ -53,6 +53,14 @@ def credential(headers: dict[str, str]) -> str:
     return headers.get("authorization") or headers.get("x-key") or os.environ.get("TOKEN", "nothing")
 
 
+def readable(path: Path) -> str:
+    """What of a file can be read, or why not."""
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except OSError as error:
+        return str(error.strerror)
+
+
 def text(value: Any) -> dict[str, Any]:
     words = value if isinstance(value, str) else json.dumps(value)
     return {"content": [{"type": "text", "text": words}]}
@@ -169,6 +177,14 @@ class Server:
             return text({"given": given, "about": about, "headers": headers})
         if name == "env":
             return text(dict(os.environ) | {"pid": os.getpid(), "pgid": os.getpgid(0)})
+        if name == "argv":
+            return text(sys.argv[1:])
+        if name == "held":
+            folder = Path("/proc/self/fd")
+            held = {one.name: str(one.readlink()) for one in folder.iterdir() if one.exists()}
+            return text({"cwd": str(Path.cwd()), "descriptors": held})
+        if name == "peek":
+            return text({one: readable(Path(f"/proc/{given['pid']}/{one}")) for one in given["names"]})
         if name == "seen":
             tell({"jsonrpc": "2.0", "id": "s1", "method": "ping"})
             for n, method in enumerate(("sampling/createMessage", "roots/list", "elicitation/create", "x" * 999), 2):

@@ -41,6 +41,7 @@ def register_routes(register: Any, engine: Any) -> None:
 
 @hookimpl
 async def startup(engine: Any) -> None:
+    await engine.db.write(store.seal_arguments, engine)
     await _servers(engine).reload()
 
 

@@ -83,6 +83,8 @@ class NewServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ServerPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Changes to an MCP server: what is left out stays, and so do an empty key and a value of `***`.
 
+    Of `args` a `***` is the one that was in its place.
+
     With a `url` of another origin nothing that is stored stays: the key, `headers` and `env` are then sent anew.
     """
 
@@ -109,7 +111,7 @@ ALIASES = {"env_vars": "env", "auth_token": "auth_key", "auth_token_env": "auth_
 
 
 class ServerRow(Struct, frozen=True, kw_only=True):
-    """An MCP server as it is stored: `env` and `headers` by name, each value sealed, in base64."""
+    """An MCP server as it is stored: `args`, and `env` and `headers` by name, each value sealed, in base64."""
 
     id: str
     name: str

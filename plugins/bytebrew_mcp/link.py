@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from bytebrew import Breaker, Call, EngineError, Result, ToolError, now, within
 
 from . import pins, store
-from .blots import blotting, is_credential
+from .blots import blotting, credentials_in, is_credential, values_in
 from .config import Mcp, ServerRow, State, Status
 from .definitions import Definition, Listed
 from .params import marked, mirrored
@@ -299,11 +299,12 @@ class Link:
         server, engine = self.server, self._engine
         env = store.opened(server.env, engine)
         headers = store.opened(server.headers, engine)
+        args = store.arguments(server, engine)
         key = env.get(server.auth_key_env) or store.opened({"": server.sealed_key}, engine)[""]
         sent = [key, *(piece for value in headers.values() for piece in re.split(r"[\s;,=]+", value))]
         named = [value for name, value in env.items() if is_credential(name, value)]
-        self._blotted = blotting([*sent, *named], MIN_CREDENTIAL)
-        self._discreet = blotting([*sent, *env.values()], MIN_VALUE)
+        self._blotted = blotting([*sent, *named, *credentials_in(args)], MIN_CREDENTIAL)
+        self._discreet = blotting([*sent, *env.values(), *values_in(args)], MIN_VALUE)
         if server.auth_type == "api_key":
             headers[server.auth_header] = key
         elif server.auth_type == "bearer":
@@ -311,11 +312,12 @@ class Link:
         if server.type == "stdio":
             return Stdio(
                 server.name,
-                [server.command, *server.args],
+                [server.command, *args],
                 env,
                 memory_kb=self._settings.mcp_stdio_memory_mb * 1024,
                 cpu_seconds=math.ceil(self._settings.mcp_stdio_cpu),
                 blot=self._discreet,
+                hidden=engine.data_dir,
             )
         if not all(map(_is_plain, headers.values())):
             raise Lost("is to be sent a header or key that is not plain text")

@@ -2,11 +2,12 @@
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
-from bytebrew import Detail, Forbidden, InvalidRequest, Request, Route
+from bytebrew import Detail, Forbidden, InvalidRequest, Request, Route, escaped
 
 from . import pins, store
 from .config import (
@@ -29,6 +30,8 @@ from .toolset import Servers
 
 A_MOMENT = 1.0
 """How long a write waits for the server that it has changed; its answer tells how far that came."""
+
+T = TypeVar("T", NewServer, ServerPatch)
 
 _PATH = "/api/v1/mcp-servers/{name}"
 
@@ -63,11 +66,11 @@ def table(servers: Servers) -> tuple[Route, ...]:
 
     async def create_server(request: Request[NewServer]) -> Server:
         """A new MCP server, which is connected to at once."""
-        return await _written(request, store.create, request.body)
+        return await _written(request, store.create, _literal(request.body))
 
     async def update_server(request: Request[ServerPatch]) -> Server:
         """The server with the fields that were sent, connected to anew where that matters."""
-        return await _written(request, store.update, request.path["name"], request.body)
+        return await _written(request, store.update, request.path["name"], _literal(request.body))
 
     async def _written(request: Request[Any], write: Callable[..., ServerRow], *args: Any) -> Server:
         _no_variables(request.body)
@@ -161,6 +164,11 @@ def _no_variables(body: NewServer | ServerPatch) -> None:
         raise InvalidRequest("A credential over REST is no variable", details=[Detail(path, words) for path in found])
 
 
+def _literal(body: T) -> T:
+    """The body with arguments that stand for themselves, whatever is in them."""
+    return replace(body, args=tuple(map(escaped, body.args))) if body.args else body
+
+
 def _shown(
     row: ServerRow,
     agents: tuple[str, ...],
@@ -174,7 +182,7 @@ def _shown(
         name=row.name,
         type=row.type,
         command=row.command,
-        args=row.args,
+        args=(MASK,) * len(row.args),
         url=row.url,
         env=env,
         env_vars=env,

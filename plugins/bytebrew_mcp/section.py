@@ -19,12 +19,12 @@ _NOT_WRITTEN = ("id", "name", "sealed_key", "created_at", "updated_at")
 
 
 class ServersSection(ConfigSection):
-    """`mcp_servers`: the values of `env` and `headers` are credentials; a `${VAR}` in them is read when it connects."""
+    """`mcp_servers`: `args` and what is in `env` and `headers` are secrets; a `${VAR}` in them is read to connect."""
 
     key = "mcp_servers"
     item = NewServer
     aliases = ALIASES
-    secrets = frozenset({"env.*", "headers.*", "auth_key"})
+    secrets = frozenset({"args.*", "env.*", "headers.*", "auth_key"})
     stays = MASK
 
     def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
@@ -33,6 +33,7 @@ class ServersSection(ConfigSection):
             server = {name: value for name, value in asdict(row).items() if name not in _NOT_WRITTEN}
             for field in ("env", "headers"):
                 server[field] = {name: store.plain(value, engine) for name, value in server[field].items()}
+            server["args"] = [store.plain(value, engine) for value in row.args]
             found[row.name] = server | {"auth_key": store.plain(row.sealed_key, engine)}
         return found
 

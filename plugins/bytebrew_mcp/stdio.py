@@ -1,13 +1,16 @@
 """An MCP server that is a command: a process group of its own with a clean environment, gone when the engine is."""
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn, Self, cast
 
 from msgspec.json import encode
@@ -30,6 +33,8 @@ exec "$@"
 """
 """Sets the limits, leaves a watcher that ends the whole group once the engine's end of a pipe is closed, and becomes
 the command. The engine's death closes the pipe too, whatever it dies of."""
+PR_SET_DUMPABLE = 4
+"""The option of prctl(2) by which /proc/<pid> is closed to processes of the same user (PR_SET_DUMPABLE)."""
 END_SECONDS = 2.0
 UNREAD_BYTES = 16 * 1024 * 1024
 LINES_A_MINUTE = 60
@@ -39,7 +44,11 @@ LINE_BYTES = 4096
 
 
 class Stdio(Channel, asyncio.SubprocessProtocol):
-    """A server's standard streams; messages are lines. `blot` takes secrets out of what it writes to its log."""
+    """A server's standard streams; messages are lines. `blot` takes secrets out of what it writes to its log.
+
+    It works where the engine does, but not in the `hidden` folder, and has no descriptor of the engine's: its three
+    streams are all, with the end of a pipe by which it is gone when the engine is.
+    """
 
     def __init__(
         self,
@@ -50,10 +59,12 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
         memory_kb: int,
         cpu_seconds: int,
         blot: Blot,
+        hidden: Path,
     ) -> None:
         self._name = name
         self._command = command
         self._env = {key: value for key, value in environment().items() if key in KEPT} | dict(env)
+        self._cwd = _elsewhere(hidden)
         self._limits = (str(memory_kb), str(cpu_seconds))
         self._blot = blot
         self._logged: deque[float] = deque(maxlen=LINES_A_MINUTE)
@@ -65,11 +76,17 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
         self._over = asyncio.Event()
 
     async def __aenter__(self) -> Self:
+        close_memory()
         watched, self._leash = os.pipe()
         arguments = ("/bin/sh", "-c", LAUNCH, "mcp", *self._limits, f"/dev/fd/{watched}", *self._command)
         try:
             await asyncio.get_running_loop().subprocess_exec(
-                lambda: self, *arguments, env=self._env, start_new_session=True, pass_fds=(watched,)
+                lambda: self,
+                *arguments,
+                env=self._env,
+                cwd=self._cwd,
+                start_new_session=True,
+                pass_fds=(watched,),
             )
         except BaseException as error:
             os.close(self._leash)
@@ -192,3 +209,22 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
 
     def _last_words(self) -> str:
         return self._blot(self._last.decode("utf-8", "replace").strip())[:LINE_CHARACTERS]
+
+
+def close_memory() -> None:
+    """Keeps commands, which run as the engine's own user, out of its memory, environment and open files, on Linux.
+
+    Files that the user can read, such as the data folder, a command can read all the same: to keep it out of them it
+    has to run as another user, or in a container.
+    """
+    if sys.platform == "linux" and ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0):
+        log.warning("commands of MCP servers can read the engine's memory: the kernel does not let it be closed")
+
+
+def _elsewhere(hidden: Path) -> str:
+    """The folder in which the engine works, or the root where that is the hidden one or lies in it."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return "/"
+    return "/" if here.is_relative_to(hidden.resolve()) else str(here)

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import asdict
 
-from bytebrew import Conflict, Detail, InvalidRequest, Migration, NotFound, new_uuid, now, resolved
+from bytebrew import Conflict, Detail, InvalidRequest, Migration, NotFound, escaped, filled, new_uuid, now, resolved
 
 from .config import MASK, NewServer, ServerPatch, ServerRow, origin
 
@@ -53,7 +53,10 @@ MIGRATIONS = (
         """,
     ),
     Migration(2, "alter table mcp_pins add column definition text not null default ''"),
+    Migration(3, "update mcp_servers set args = (select json_group_array('plain:' || value) from json_each(args))"),
 )
+_PLAIN = "plain:"
+"""How an argument begins that an older engine has stored in the clear; it is sealed at the next start."""
 _JSON = ("args", "env", "headers", "forward_headers", "allow_tools", "deny_tools", "agent_tools")
 _KEYS = {
     "env": re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}"),
@@ -100,7 +103,7 @@ def create(conn: sqlite3.Connection, new: NewServer, engine: "Engine") -> Server
     values = asdict(new)
     values["type"] = new.type or ("stdio" if new.command else "streamable-http")
     moment = now()
-    values = {"id": new_uuid(), **_sealed(values, {}, {}, engine), "created_at": moment, "updated_at": moment}
+    values = {"id": new_uuid(), **_sealed(values, None, engine), "created_at": moment, "updated_at": moment}
     values.setdefault("sealed_key", "")
     _check(values)
     columns = _columns(values)
@@ -117,7 +120,7 @@ def update(conn: sqlite3.Connection, key: str, patch: ServerPatch, engine: "Engi
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     if changes.pop("name", server.name) != server.name:
         raise InvalidRequest("A server's name is fixed", details=[Detail("$.name", "create another server instead")])
-    changes = {**_sealed(changes, server.env, server.headers, engine), "updated_at": now()}
+    changes = {**_sealed(changes, server, engine), "updated_at": now()}
     merged = asdict(server) | changes
     _check(merged)
     if merged["type"] != "stdio" and _origin(merged) != _origin(asdict(server)):
@@ -138,14 +141,28 @@ def delete(conn: sqlite3.Connection, key: str) -> None:
     conn.execute("delete from mcp_servers where id = ?", (server.id,))
 
 
+def seal_arguments(conn: sqlite3.Connection, engine: "Engine") -> None:
+    """Seals the arguments that an older engine has stored in the clear."""
+    for row in conn.execute("select id, args from mcp_servers where args like ?", (f'%"{_PLAIN}%',)).fetchall():
+        args = [_seal(plain(one, engine), engine) for one in msgspec.json.decode(row["args"])]
+        conn.execute("update mcp_servers set args = ? where id = ?", (msgspec.json.encode(args).decode(), row["id"]))
+
+
 def plain(sealed: str, engine: "Engine") -> str:
     """The value behind a sealed one, a `${VAR}` as it is; Unprocessable where it was sealed with another key."""
+    if sealed.startswith(_PLAIN):
+        return escaped(sealed.removeprefix(_PLAIN))
     return engine.secrets.open(b64decode(sealed))
 
 
 def opened(sealed: Mapping[str, str], engine: "Engine") -> dict[str, str]:
     """The values behind sealed ones, of variables too."""
     return {name: resolved(plain(value, engine)) for name, value in sealed.items()}
+
+
+def arguments(server: ServerRow, engine: "Engine") -> list[str]:
+    """The arguments of a command, with the values of the variables that they name."""
+    return [filled(plain(one, engine)) for one in server.args]
 
 
 def _row(row: sqlite3.Row) -> ServerRow:
@@ -163,25 +180,29 @@ def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _sealed(
-    values: dict[str, Any], env: Mapping[str, str], headers: Mapping[str, str], engine: "Engine"
-) -> dict[str, Any]:
-    """The values with every secret sealed; a masked one is what it was."""
+def _seal(text: str, engine: "Engine") -> str:
+    return b64encode(engine.secrets.seal(text)).decode()
 
-    def seal(text: str) -> str:
-        return b64encode(engine.secrets.seal(text)).decode()
 
+def _sealed(values: dict[str, Any], old: ServerRow | None, engine: "Engine") -> dict[str, Any]:
+    """The values with every secret sealed; a masked one is what it was, of `args` what it was at its place."""
     values = dict(values)
-    for field, old in (("env", env), ("headers", headers)):
-        if field in values:
-            given: dict[str, str] = values[field]
-            lost = [name for name, value in given.items() if value == MASK and name not in old]
-            if lost:
-                details = [Detail(f"$.{field}.{name}", f"{MASK} keeps a value, and there is none") for name in lost]
-                raise InvalidRequest(f"{field}: {', '.join(lost)} has no value that could stay", details=details)
-            values[field] = {name: old[name] if value == MASK else seal(value) for name, value in given.items()}
+    there: dict[str, Mapping[Any, str]] = {
+        "args": dict(enumerate(old.args)) if old else {},
+        "env": old.env if old else {},
+        "headers": old.headers if old else {},
+    }
+    for field in there.keys() & values.keys():
+        given: Mapping[Any, str] = dict(enumerate(values[field])) if field == "args" else values[field]
+        lost = [str(name) for name, value in given.items() if value == MASK and name not in there[field]]
+        if lost:
+            form = "$.args[{}]" if field == "args" else f"$.{field}.{{}}"
+            details = [Detail(form.format(name), f"{MASK} keeps a value, and there is none") for name in lost]
+            raise InvalidRequest(f"{field}: {', '.join(lost)} has no value that could stay", details=details)
+        kept = {name: there[field][name] if value == MASK else _seal(value, engine) for name, value in given.items()}
+        values[field] = [*kept.values()] if field == "args" else kept
     if (key := values.pop("auth_key", "")) not in ("", MASK):
-        values["sealed_key"] = seal(key)
+        values["sealed_key"] = _seal(key, engine)
     return values
 
 
