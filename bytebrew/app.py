@@ -374,8 +374,8 @@ async def _last_words(send: Send, headers: Mapping[str, str], code: str, message
     """Tells followers of events what went wrong; another content breaks off, so that nobody takes it for whole."""
     if headers["content-type"] != STREAM_HEADERS["content-type"]:
         raise RuntimeError(message)
-    ids = {"session_id": headers.get("x-session-id", ""), "turn_id": headers.get("x-turn-id", "")}
-    event = ErrorEvent(**ids, code=code, message=message)
+    session_id, turn_id = headers.get("x-session-id", ""), headers.get("x-turn-id", "")
+    event = ErrorEvent(session_id=session_id, turn_id=turn_id, code=code, message=message)
     body = b"event: %s\ndata: %s\n\n" % (event.name.encode(), msgspec.json.encode(event))
     await send({"type": "http.response.body", "body": body, "more_body": True})
 

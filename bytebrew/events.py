@@ -6,6 +6,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 from bytebrew.messages import Usage
 
+FinishReason = Literal["stop", "max_tokens", "cancelled"]
+
 
 class Event(Struct, frozen=True, kw_only=True):
     """An entry of a session's journal; `name` is its SSE event type.
@@ -79,20 +81,28 @@ class ConfirmationAsked(Event, frozen=True):
 
 
 class ErrorEvent(Event, frozen=True):
-    """The last event of a failed turn; of a stream that failed by itself, where `turn_id` may be empty."""
+    """The last event of a failed turn; of a stream that failed by itself, where `turn_id` may be empty.
+
+    `retry_after` is in seconds, where the model's vendor named a wait.
+    """
 
     name = "error"
     session_id: str
     turn_id: str
     code: str
     message: str
+    retry_after: int | UnsetType = UNSET
 
 
 class Done(Event, frozen=True):
-    """The last event of a turn that ended well or was cancelled."""
+    """The last event of a turn that ended well or was cancelled.
+
+    `finish_reason` is `max_tokens` where the model came to its token limit in the middle of the answer.
+    """
 
     name = "done"
     session_id: str
     turn_id: str
     usage: Usage
     status: Literal["completed", "cancelled"] = "completed"
+    finish_reason: FinishReason = "stop"

@@ -1,11 +1,13 @@
 """Ends turns that cannot go on, as soon as the file takes their end."""
 
+import math
 from typing import TYPE_CHECKING
 
 import anyio
+from msgspec import UNSET
 from msgspec.structs import replace
 
-from bytebrew.errors import EngineError, NotFound, StorageError, TurnError
+from bytebrew.errors import EngineError, NotFound, ProviderError, StorageError, TurnError
 from bytebrew.events import Done, ErrorEvent, Event
 from bytebrew.journal import Journal, Log
 from bytebrew.store import leftovers, turns
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 PAUSE = 0.5
 """Seconds between two attempts: what has just failed will hardly do better at once."""
+_LONGEST_WAIT = 1e9
 
 
 def internal(turn_id: str) -> TurnError:
@@ -25,7 +28,22 @@ def internal(turn_id: str) -> TurnError:
 
 def last_event(session_id: str, turn_id: str, error: EngineError) -> ErrorEvent:
     """The end of a turn that has failed."""
-    return ErrorEvent(session_id=session_id, turn_id=turn_id, code=error.code, message=error.message)
+    wait = retry_after(error)
+    return ErrorEvent(
+        session_id=session_id,
+        turn_id=turn_id,
+        code=error.code,
+        message=error.message,
+        retry_after=UNSET if wait is None else wait,
+    )
+
+
+def retry_after(error: EngineError) -> int | None:
+    """The whole seconds after which it may go better, where the vendor or the engine knows them."""
+    if isinstance(error, ProviderError):
+        wait = error.retry_after
+        return None if wait is None or not wait < _LONGEST_WAIT else math.ceil(wait)
+    return int(error.headers["Retry-After"]) if "Retry-After" in error.headers else None
 
 
 async def settle_below(engine: "Engine", turn: "Turn", end: Event) -> Event:

@@ -45,8 +45,13 @@ _encode = msgspec.json.Encoder().encode
 class Stretch(Protocol):
     """How far a follower goes: from `first` to `last`, each None as long as it is not known."""
 
-    first: int | None
-    last: int | None
+    @property
+    def first(self) -> int | None:
+        """The number of its first event."""
+
+    @property
+    def last(self) -> int | None:
+        """The number of its last event."""
 
 
 @dataclass(slots=True)
@@ -271,6 +276,7 @@ class Journal:
         while stretch.last is None or at < stretch.last:
             if at < 0 and stretch.first is not None:
                 at = stretch.first - 1
+                continue
             if 0 <= at < log.committed:
                 reached = log.committed if stretch.last is None else min(log.committed, stretch.last)
                 chunk = log.between(at, reached)

@@ -16,8 +16,9 @@ from msgspec.structs import astuple, replace
 
 from bytebrew import failed_turns
 from bytebrew.config import Agent
+from bytebrew.draining import drain
 from bytebrew.errors import Conflict, Draining, EngineError, NotFound, StorageError, TurnTimeout, Unprocessable
-from bytebrew.events import ConfirmationAsked, Done, ErrorEvent, Event, MessageDone
+from bytebrew.events import ConfirmationAsked, Done, ErrorEvent, Event, FinishReason, MessageDone
 from bytebrew.journal import Log
 from bytebrew.messages import Message, Usage
 from bytebrew.providers import BoundModel, Spent
@@ -65,7 +66,7 @@ class Turn:
         self.text: list[str] = []
         self.partial: list[str] = []
         self.past: leftovers.Past | None = None
-        self.heard, self.cut = "", False
+        self.heard, self.cut, self.stop = "", False, "end"
         self.unsaved = self._nothing()
         self.call_ids: set[str] = set()
         self.status, self.urgent = "queued", False
@@ -116,6 +117,16 @@ class Turn:
             result = await self.engine.journal.write(self.log, work, self.unsaved, *args, **kwargs)
         self.unsaved = self._nothing()
         return result
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why its answer has ended."""
+        return "cancelled" if self.status == "cancelled" else "max_tokens" if self.stop == "max_tokens" else "stop"
+
+    def done(self, status: Literal["completed", "cancelled"]) -> Done:
+        """Ends it well, or as cancelled: its last event."""
+        self.status, ids = status, {"session_id": self.session_id, "turn_id": self.id}
+        return Done(**ids, usage=self.usage, status=status, finish_reason=self.finish_reason)
 
     def _nothing(self) -> turns.Unsaved:
         return turns.Unsaved(self.agent.name, self.subject, self.new.schema)
@@ -266,21 +277,9 @@ class Runner:
             await lane.current.end(patient=False)
 
     async def drain(self, seconds: float) -> None:
-        """Takes no more turns, lets those that run come to an end, and stops the rest, to go on at the next start.
-
-        Those that wait for a person are stopped at once.
-        """
+        """Takes no more turns, and brings what runs to an end; see `draining.drain`."""
         self.draining = True
-        for turn in list(self.turns.values()):
-            if turn.holds:
-                turn.cancel("stopped")
-        with anyio.move_on_after(seconds):
-            for lane in list(self._lanes.values()):
-                await asyncio.wait([lane.empty])
-        for lane in list(self._lanes.values()):
-            lane.current.cancel("stopped")
-        for lane in list(self._lanes.values()):
-            await asyncio.wait([lane.empty])
+        await drain(self.turns, self._lanes, seconds)
 
     def _make_way(self, lane: Lane, turn: Turn, on_busy: OnBusy) -> list[Turn]:
         """Takes a turn into a lane; the turns that it interrupts once it is admitted."""
@@ -375,11 +374,9 @@ class Runner:
             with uncancelled(), turn.scope:
                 turn.start_clock(seconds)
                 await run_turn(turn)
-                turn.status = "completed"
-                return Done(session_id=turn.session_id, turn_id=turn.id, usage=turn.usage)
+                return turn.done("completed")
             if turn.cancelled_for == "cancelled":
-                turn.status = "cancelled"
-                return Done(session_id=turn.session_id, turn_id=turn.id, usage=turn.usage, status="cancelled")
+                return turn.done("cancelled")
             if turn.cancelled_for == "stopped":
                 return None
             turn.failure = TurnTimeout(f"The turn took longer than {seconds:g} s; raise the agent's max_turn_duration")

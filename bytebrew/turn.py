@@ -178,6 +178,7 @@ async def _step(turn: "Turn", asked: ModelRequest) -> Message:
     if stop.reason == "refusal" or (not content and not calls and stop.reason in _CUT):
         turn.partial.clear()  # what came before a refusal is not for the history
         raise TurnError(_CUT[stop.reason], code=f"model_{stop.reason}")
+    turn.stop = "tool_calls" if calls else stop.reason
     answer = Message("assistant", content, thinking="".join(thinking), tool_calls=tuple(calls), vendor=stop.vendor)
     turn.partial.clear()
     turn.unsaved.messages.append(answer)

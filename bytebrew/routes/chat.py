@@ -12,9 +12,12 @@ from bytebrew import byok
 from bytebrew.access import check_schema
 from bytebrew.api import Reply, Request, Route, Stream
 from bytebrew.config import Url
+from bytebrew.cursor import event_cursor
 from bytebrew.errors import Detail, Forbidden, Gone, InvalidRequest, TurnInterrupted
+from bytebrew.events import FinishReason
+from bytebrew.failed_turns import retry_after
 from bytebrew.forwarding import PRIVATE, brought
-from bytebrew.journal import OpenStretch
+from bytebrew.journal import Log, OpenStretch, Stretch
 from bytebrew.messages import Attachment, Usage
 from bytebrew.notation import is_uuid, new_id, new_uuid
 from bytebrew.runner import OnBusy, Turn
@@ -77,6 +80,7 @@ class ChatAnswer(Struct, frozen=True, kw_only=True):
     tool_calls: list[CallRecord]
     usage: Usage
     status: Literal["completed", "cancelled"]
+    finish_reason: FinishReason
 
 
 async def chat(request: Request[ChatRequest]) -> Stream | Reply:
@@ -124,10 +128,12 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
     return await _answer(request, turn, arrived)
 
 
-async def _answer(request: Request[ChatRequest], turn: Turn, arrived: float) -> Stream | Reply:
+async def _answer(
+    request: Request[ChatRequest], turn: Turn, arrived: float, stretch: Stretch | None = None
+) -> Stream | Reply:
     if request.body.stream:
         headers = _headers(turn.session_id, turn.id) | _timing(engine=time.monotonic() - arrived)
-        return Stream(frames=request.engine.journal.follow(turn.log, turn), headers=headers)
+        return Stream(frames=request.engine.journal.follow(turn.log, stretch or turn), headers=headers)
     await turn.end(patient=False)
     fault = turn.failure
     told = Ended(
@@ -139,6 +145,8 @@ async def _answer(request: Request[ChatRequest], turn: Turn, arrived: float) -> 
         failure=fault.status if fault else None,
         code=fault.code if fault else "",
         words=fault.message if fault else "",
+        retry_after=retry_after(fault) if fault else None,
+        finish_reason=turn.finish_reason,
     )
     reply = await _whole(request, told)
     model = sum(asked.seconds for asked in turn.asked)
@@ -148,12 +156,12 @@ async def _answer(request: Request[ChatRequest], turn: Turn, arrived: float) -> 
 
 
 async def _again(request: Request[ChatRequest], turn_id: str, arrived: float) -> Stream | Reply:
-    """The answer of a turn that was begun before: the same, from its first event on."""
+    """The answer of a turn that was begun before: the same, from its first event on, or behind `Last-Event-ID`."""
     engine = request.engine
     if request.place is not None:
         request.place.free()  # the turn counts already, or has ended
     if (turn := engine.runner.turns.get(turn_id)) is not None:
-        return await _answer(request, turn, arrived)
+        return await _answer(request, turn, arrived, _behind(request, turn.log, turn))
     told = await engine.db.read(endings.ended, turn_id)
     if told is None:
         raise Gone(_GONE)
@@ -163,9 +171,34 @@ async def _again(request: Request[ChatRequest], turn_id: str, arrived: float) ->
         log = await engine.journal.log(told.session_id)
         if log.committed < told.last:  # it has been deleted since
             raise Gone(_GONE)
-        stretch = OpenStretch(told.first, told.last)
+        stretch = _behind(request, log, OpenStretch(told.first, told.last))
         return Stream(frames=engine.journal.follow(log, stretch), headers=_headers(told.session_id, told.id))
     return await _whole(request, told)
+
+
+class _Behind:
+    """What is left of a stretch behind an event that the client has seen."""
+
+    def __init__(self, whole: Stretch, seen: int) -> None:
+        self._whole, self._next = whole, seen + 1
+
+    @property
+    def first(self) -> int | None:
+        """The first event that it has not seen, once that is known."""
+        return None if self._whole.first is None else max(self._whole.first, self._next)
+
+    @property
+    def last(self) -> int | None:
+        """The stretch's own last event."""
+        return self._whole.last
+
+
+def _behind(request: Request[ChatRequest], log: Log, whole: Stretch) -> Stretch:
+    if not request.body.stream:
+        return whole
+    seen = event_cursor(request.headers, {})
+    seen.check(request.engine.journal.epoch, log.committed)
+    return _Behind(whole, seen.number)
 
 
 def _headers(session_id: str, turn_id: str) -> dict[str, str]:
@@ -196,6 +229,8 @@ async def _whole(request: Request[ChatRequest], told: Ended) -> Reply:
     headers = _headers(told.session_id, told.id)
     if told.failure is not None:
         body = {"error": told.code, "message": told.words, "session_id": told.session_id, "turn_id": told.id}
+        if told.retry_after is not None:
+            headers["retry-after"] = str(told.retry_after)
         return Reply(status=told.failure, body=body, headers=headers)
     answer = ChatAnswer(
         session_id=told.session_id,
@@ -204,6 +239,7 @@ async def _whole(request: Request[ChatRequest], told: Ended) -> Reply:
         tool_calls=await request.engine.db.read(_calls, told.id),
         usage=told.usage,
         status="cancelled" if told.status == "cancelled" else "completed",
+        finish_reason=told.finish_reason,
     )
     return Reply(body=answer, headers=headers)
 
@@ -234,6 +270,7 @@ ROUTES = (
         begins_turn=True,
         streams=True,
         headers={
+            "Last-Event-ID": "the id of an event: behind it goes on the stream of an Idempotency-Key that came before",
             "X-Model-Provider": "the type of a model of the caller's own, for this message",
             "X-Model-API-Key": "its key",
             "X-Model-Name": "its name with its vendor",

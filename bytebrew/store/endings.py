@@ -5,6 +5,7 @@ import sqlite3
 import msgspec
 from msgspec import Struct
 
+from bytebrew.events import FinishReason
 from bytebrew.journal import read_events
 from bytebrew.messages import Usage
 
@@ -25,6 +26,8 @@ class Ended(Struct, frozen=True, kw_only=True):
     failure: int | None = None
     code: str = ""
     words: str = ""
+    retry_after: int | None = None
+    finish_reason: FinishReason = "stop"
 
 
 def ended(conn: sqlite3.Connection, turn_id: str) -> Ended | None:
@@ -38,14 +41,18 @@ def ended(conn: sqlite3.Connection, turn_id: str) -> Ended | None:
     first, last = row["first_event"], row["last_event"]
     said: list[str] = []
     code = words = ""
+    retry_after: int | None = None
+    finish_reason: FinishReason = "stop"
     at = (first or 1) - 1
     while last is not None and at < last and (events := read_events(conn, row["session_id"], at, last)):
         at = events[-1][0]
         for _, name, data in events:
-            if name in ("message_delta", "error"):
+            if name in ("message_delta", "error", "done"):
                 event = msgspec.json.decode(data)
                 if name == "error":
-                    code, words = event["code"], event["message"]
+                    code, words, retry_after = event["code"], event["message"], event.get("retry_after")
+                elif name == "done":
+                    finish_reason = event.get("finish_reason", "stop")
                 elif "agent" not in event:
                     said.append(event["content"])
     return Ended(
@@ -59,4 +66,6 @@ def ended(conn: sqlite3.Connection, turn_id: str) -> Ended | None:
         failure=row["failure"],
         code=code,
         words=words,
+        retry_after=retry_after,
+        finish_reason=finish_reason,
     )
