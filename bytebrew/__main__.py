@@ -1,12 +1,15 @@
 """The command line."""
 
+import logging
 import os
 import sqlite3
 import sys
+from functools import partial
+from typing import NoReturn
 
 import click
 
-from bytebrew import settings
+from bytebrew import logs, settings
 from bytebrew.commands import backup, config, doctor, gc, plugins, serve, token
 from bytebrew.commands.setup import Setup
 from bytebrew.errors import BootError, EngineError, SettingsError
@@ -22,24 +25,32 @@ def main() -> None:
     os.close(spare)
     if sys.stdout:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    early = settings.read(os.environ, [Core], whole=False).core
+    logs.start("warning", early.log_format)
+    fail = partial(_fail, early.log_format)
     try:
-        setup = Setup(os.environ, _plugins())
+        setup = Setup(os.environ, Plugins())
+        setup.plugins.load(early.disabled_plugins, early.plugins_dir)
         setup.plugins.commands(cli)
         cli.main(prog_name="bytebrew", standalone_mode=False, obj=setup)
     except click.ClickException as error:
+        if early.log_format == "json":
+            fail(error.format_message(), error.exit_code)
         error.show()
         sys.exit(error.exit_code)
     except SettingsError as error:
-        click.echo(f"bytebrew: {error}", err=True)
-        sys.exit(2)
+        fail(str(error), 2)
     except UnicodeEncodeError as error:
-        click.echo(f"bytebrew: {error.object!a} is no text in UTF-8", err=True)
-        sys.exit(2)
+        fail(f"{error.object!a} is no text in UTF-8", 2)
     except (BootError, EngineError, OSError, sqlite3.Error) as error:
-        click.echo(f"bytebrew: {_words(error)}", err=True)
-        sys.exit(1)
+        fail(_words(error), 1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(1)
+
+
+def _fail(form: str, words: str, code: int) -> NoReturn:
+    click.echo(logs.printed(form, f"bytebrew: {words}", logging.ERROR), err=True)
+    sys.exit(code)
 
 
 def _words(error: Exception) -> str:
@@ -48,13 +59,6 @@ def _words(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
-
-
-def _plugins() -> Plugins:
-    early = settings.read(os.environ, [Core], whole=False).core
-    found = Plugins()
-    found.load(early.disabled_plugins, early.plugins_dir)
-    return found
 
 
 @click.group()

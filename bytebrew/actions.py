@@ -204,6 +204,7 @@ async def refuse(request: Request[Any], method: str, path: str, error: EngineErr
         request_id=trace_id.get(),
         reason=redact(error.message),
     )
+    request.engine.refusals.note(request.client, action.resource, error.status, action.reason)
     await request.engine.notify("actor_acted", action=action)
 
 

@@ -34,6 +34,7 @@ from bytebrew.plugins import CORE, Plugins, Registry, place
 from bytebrew.prices import of_catalog
 from bytebrew.providers import Models, Provider
 from bytebrew.recovery import recover
+from bytebrew.refusals import Refusals
 from bytebrew.results import ReadResult
 from bytebrew.runner import Runner
 from bytebrew.secrets import Secrets
@@ -73,6 +74,7 @@ class Engine:
         self.started = time.monotonic()
         self.streams = 0
         self.overdue = asyncio.Event()
+        self.refusals = Refusals()
         self.clock = WallClock()
         self.slow_hooks = SlowHooks()
         data = self.settings.core.data_dir

@@ -184,7 +184,7 @@ class ProviderError(EngineError):
     `code` is one of model_auth, model_rate_limited, model_overloaded, model_context_too_long, model_bad_request,
     model_unavailable, model_timeout, model_answer_too_long, model_error. `retry_after` is in seconds, where the vendor
     named a wait.
-    `retry` says whether the same request may succeed later.
+    `retry` says whether the same request may succeed later, `tries` how often it was sent.
     """
 
     status = 502
@@ -196,6 +196,7 @@ class ProviderError(EngineError):
         super().__init__(message, code=code)
         self.retry = retry
         self.retry_after = retry_after
+        self.tries = 1
 
 
 class TurnError(EngineError):

@@ -1,6 +1,8 @@
 """Ends turns that cannot go on, as soon as the file takes their end."""
 
+import logging
 import math
+import time
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,6 +17,8 @@ from bytebrew.store import leftovers, turns
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
     from bytebrew.runner import Turn
+
+log = logging.getLogger(__name__)
 
 PAUSE = 0.5
 """Seconds between two attempts: what has just failed will hardly do better at once."""
@@ -44,6 +48,17 @@ def retry_after(error: EngineError) -> int | None:
         wait = error.retry_after
         return None if wait is None or not wait < _LONGEST_WAIT else math.ceil(wait)
     return int(error.headers["Retry-After"]) if "Retry-After" in error.headers else None
+
+
+def logged(turn: "Turn", error: EngineError) -> ErrorEvent:
+    """The last event of a turn that has failed, with a line in the log: without the vendor's words, which may quote."""
+    tries = f", tries {error.tries}" if isinstance(error, ProviderError) else ""
+    seconds = time.monotonic() - turn.began
+    log.warning(
+        "turn %s of session %s failed after %.1f s: %s (agent %s, model %s%s)",
+        *(turn.id, turn.session_id, seconds, error.code, turn.agent.name, turn.model.name, tries),
+    )
+    return last_event(turn.session_id, turn.id, error)
 
 
 async def settle_below(engine: "Engine", turn: "Turn", end: Event) -> Event:
@@ -94,7 +109,8 @@ async def give_up(
     journal: Journal, session_id: str, turn_id: str, error: EngineError, unsaved: turns.Unsaved | None = None
 ) -> tuple[Log, int]:
     """Ends a turn that cannot go on with an error; the number of that event, and its log."""
-    log = await journal.log(session_id)
-    last = journal.append(log, last_event(session_id, turn_id, error))
-    await journal.write(log, leftovers.close, turn_id, last, error.status, unsaved)
-    return log, last
+    entries = await journal.log(session_id)
+    last = journal.append(entries, last_event(session_id, turn_id, error))
+    await journal.write(entries, leftovers.close, turn_id, last, error.status, unsaved)
+    log.warning("turn %s of session %s failed: %s", turn_id, session_id, error.code)
+    return entries, last

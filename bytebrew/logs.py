@@ -3,7 +3,9 @@
 import logging
 import re
 import sys
+import threading
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Literal
 
 import msgspec
@@ -21,6 +23,8 @@ _SECRETS = re.compile(
     r"|\b(?:(?:sk|xai|gsk|hf|pplx)[-_]|AIza)[A-Za-z0-9_-]{16,}"  # vendors' keys
 )
 _BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_MARGIN = "\n    | "
+"""What begins each further line of a record on a terminal, so that none is taken for another record."""
 """What ends a line, steers a terminal, or is no text at all."""
 
 
@@ -30,11 +34,14 @@ def redact(text: str) -> str:
 
 
 class Line(logging.Formatter):
-    """One line for each record; a trace follows within the same line, its line ends escaped."""
+    """One line for each record, as `text` or `json`; its line ends are escaped, also those of a trace.
+
+    On a `terminal` a trace has lines of its own.
+    """
 
     def __init__(self, form: str) -> None:
         super().__init__()
-        self._json = form == "json"
+        self._form = form
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
@@ -47,10 +54,22 @@ class Line(logging.Formatter):
         }
         if record.exc_info:
             values["exception"] = redact(self.formatException(record.exc_info))
-        if self._json:
+        if self._form == "json":
             values = {name: value.encode("utf-8", "backslashreplace").decode() for name, value in values.items()}
             return msgspec.json.encode(values).decode()
-        return _BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode(), " ".join(values.values()))
+        trace = values.pop("exception", "").split("\n") if self._form == "terminal" else []
+        return _MARGIN.join(map(_escaped, [" ".join(values.values()), *filter(None, trace)]))
+
+
+def _escaped(text: str) -> str:
+    return _BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def printed(form: str, words: str, level: int = logging.INFO) -> str:
+    """What the command line prints: the words, or with `json` a record of them on one line."""
+    if form != "json":
+        return words
+    return Line(form).format(logging.LogRecord("bytebrew", level, "", 0, "%s", (words,), None))
 
 
 def option(default: str) -> Option:
@@ -65,9 +84,20 @@ def option(default: str) -> Option:
 
 
 def start(level: str, form: str) -> None:
-    """Sends the records of every logger to standard error from now on."""
+    """Sends the records of every logger to standard error from now on, and what Python itself would print there."""
     target = logging.StreamHandler(sys.stderr)
-    target.setFormatter(Line(form))
+    on_terminal = form == "text" and sys.stderr is not None and sys.stderr.isatty()
+    target.setFormatter(Line("terminal" if on_terminal else form))
     logging.basicConfig(level=level.upper(), handlers=[target], force=True)
+    logging.captureWarnings(True)
+    sys.excepthook = _on_exception
+    sys.unraisablehook = lambda lost: _on_exception(lost.exc_type, lost.exc_value, lost.exc_traceback)
+    threading.excepthook = lambda lost: _on_exception(lost.exc_type, lost.exc_value, lost.exc_traceback)
     for name in ("hypercorn", "hpack", "httpx", "aiosqlite", "asyncio"):
         logging.getLogger(name).setLevel("WARNING")
+
+
+def _on_exception(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """Logs what nothing has caught."""
+    if error is not None and not issubclass(kind, KeyboardInterrupt | SystemExit):
+        logging.getLogger("bytebrew").critical("nothing has caught this", exc_info=(kind, error, trace))

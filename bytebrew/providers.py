@@ -121,7 +121,7 @@ async def stream_answer(
         if wait is None:
             wait = min(8.0, 0.5 * 2**tries) * random.uniform(0.5, 1.0)  # noqa: S311
         if begun or not failure.retry or tries >= retries or not wait <= LONGEST_WAIT:
-            raise _without_key(failure, request.api_key) from failure.__cause__
+            raise _reported(failure, request.api_key, tries + 1) from failure.__cause__
         tries += 1
         await anyio.sleep(wait)
 
@@ -174,11 +174,13 @@ def refusal(error: UpstreamError, words: str = "") -> ProviderError:
     )
 
 
-def _without_key(error: ProviderError, key: str) -> ProviderError:
+def _reported(error: ProviderError, key: str, tries: int) -> ProviderError:
+    """The error without the key, and with how often the request was sent."""
     message = masked(error.message, key)
-    if message == error.message:
-        return error
-    return ProviderError(message, code=error.code, retry=error.retry, retry_after=error.retry_after)
+    if message != error.message:
+        error = ProviderError(message, code=error.code, retry=error.retry, retry_after=error.retry_after)
+    error.tries = tries
+    return error
 
 
 class Target(Struct, frozen=True, kw_only=True):

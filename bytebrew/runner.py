@@ -386,7 +386,7 @@ class Runner:
             log.exception("turn %s failed", turn.id)
             turn.failure = failed_turns.internal(turn.id)
         turn.status = "failed"
-        return failed_turns.last_event(turn.session_id, turn.id, turn.failure)
+        return failed_turns.logged(turn, turn.failure)
 
     async def _finish(self, turn: Turn, end: Event) -> None:
         if said := "".join(turn.partial) + turn.heard:

@@ -75,7 +75,8 @@ class Process:
         if " is ready at " not in ready:
             _, errors = self.process.communicate()
             raise AssertionError(f"the engine did not start: {ready}{errors.decode()}")
-        self.url = ready.rsplit(" ", 1)[1].strip()
+        self.ready = ready
+        self.url = ready.rsplit(" ", 1)[1].strip().removesuffix('"}')
 
     def kill(self) -> None:
         """SIGKILL: no word of farewell."""

@@ -12,7 +12,7 @@ FLOORS = (
     "errors bounds settings messages events notation sse config logs breaker catalog options wording cursor lock clock "
     "versions requirements slow",
     "addresses hookspecs sections variables prices providers tools auth jwt secrets http api actions storage_faults "
-    "pending scanning deadline unpacking network_faults pools descriptors listing",
+    "pending scanning deadline unpacking network_faults pools descriptors listing refusals",
     "db integrity apart pragmas migrate migrations journal epoch store",
     "plugin_folder verification "
     "plugins turn runner failed_turns tasks config_file checking core_sections missing dialects documents history "

@@ -103,3 +103,11 @@ logging.getLogger("any").warning("loud")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == ""
     assert [json.loads(line)["message"] for line in done.stderr.splitlines()] == ["loud"]
+
+
+def test_a_trace_has_lines_of_its_own_on_a_terminal_none_of_which_looks_like_a_record() -> None:
+    first, *trace = Line("terminal").format(failing("first\n2026-01-01 info forged\x1b[2J")).split("\n")
+    assert first.endswith("it broke")
+    assert trace[0] == "    | Traceback (most recent call last):"
+    assert trace[-1] == "    | 2026-01-01 info forged\\x1b[2J"
+    assert all(line.startswith("    | ") for line in trace)

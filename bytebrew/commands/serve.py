@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from bytebrew import descriptors, logs, server, settings
 from bytebrew.commands.setup import Setup
 from bytebrew.engine import Engine
 from bytebrew.greeting import greeting
+from bytebrew.settings import Core
 from bytebrew.versions import __version__
 
 
@@ -39,9 +41,10 @@ def serve(setup: Setup, host: str | None, port: str | None, data: str | None, co
     """Run the engine until SIGTERM or Ctrl-C."""
     flags = {"BYTEBREW_HOST": host, "BYTEBREW_PORT": port, "BYTEBREW_DATA_DIR": data, "BYTEBREW_CONFIG": config}
     environment = {**setup.environment, **{name: value for name, value in flags.items() if value is not None}}
+    early = settings.read(environment, [Core], whole=False).core
+    logs.start(early.log_level, early.log_format)
     descriptors.raise_limit()
     engine = Engine(environment)
-    logs.start(engine.settings.core.log_level, engine.settings.core.log_format)
     with asyncio.Runner(loop_factory=_new_loop()) as runner:
         runner.run(_serve(engine))
 
@@ -70,15 +73,16 @@ async def _serve(engine: Engine) -> None:
 
     async def end_if_lost() -> None:
         await engine.db.lost.wait()
-        click.echo("bytebrew: a thread of the database has ended; what was committed is safe, start again", err=True)
+        words = "bytebrew: a thread of the database has ended; what was committed is safe, start again"
+        click.echo(logs.printed(core.log_format, words, logging.CRITICAL), err=True)
         os._exit(1)  # nothing else can be stored, and what runs would wait for ever
 
     watch = asyncio.create_task(end_if_lost(), name="watch over the database")
     async with engine:
         sock = server.listen(core.host, core.port)
         url = f"http://{f'[{core.host}]' if ':' in core.host else core.host}:{sock.getsockname()[1]}"
-        click.echo(await greeting(engine, url), err=True)
-        click.echo(f"ByteBrew {__version__} is ready at {url}")
+        click.echo(logs.printed(core.log_format, await greeting(engine, url)), err=True)
+        click.echo(logs.printed(core.log_format, f"ByteBrew {__version__} is ready at {url}"))
         gc.collect()
         gc.freeze()  # what is loaded by now stays, so that no collection walks it again, 20 ms in which no stream moves
         gc.set_threshold(10_000)

@@ -201,6 +201,12 @@ def waiting(conn: sqlite3.Connection, busy: Sequence[str], full: Sequence[str]) 
     return Waiting(*row) if row else None
 
 
+def count_waiting(conn: sqlite3.Connection) -> int:
+    """How many files are not indexed yet."""
+    sql = "select count(*) from knowledge_files where status = 'indexing'"
+    return int(conn.execute(sql).fetchone()[0])
+
+
 def _file(row: sqlite3.Row) -> File:
     values = dict(row)
     values["metadata"] = msgspec.json.decode(values["metadata"])

@@ -17,6 +17,7 @@ from . import bases, files, indexes
 from .blobs import SPOOL
 from .embedding import embed
 from .extraction import Reader, Unread
+from .run import Run
 from .vectors import unit
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Indexer:
         self._readers = [reader() for _ in range(READERS)]
         self._reading = asyncio.Semaphore(READERS)
         self._busy: dict[str, str] = {}
+        self._run: Run | None = None
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -80,8 +82,12 @@ class Indexer:
             async with self._patient():
                 while file := await self._engine.db.read(files.waiting, list(self._busy), self._full()):
                     self._busy[file.id] = file.model or ""
+                    self._run = self._run or Run()
                     self._begin(self._work(file))
                 if not self._busy:
+                    if self._run is not None:
+                        self._run.end()
+                        self._run = None
                     await self._close()
                     if await self._engine.db.write(indexes.sweep):
                         self.wake()
@@ -134,17 +140,27 @@ class Indexer:
             building = await db.write(indexes.begin, file, bases.signature(target), total)
             if building is not None:
                 await self._fill(file, building, target, spool)
+            self._count(files=1)
         except Unread as error:
-            await db.write(indexes.fail, file, str(error))
+            await self._fail(file, str(error))
         except ProviderError as error:
-            await db.write(indexes.fail, file, f"The embedding model failed: {error.message}")
+            await self._fail(file, f"The embedding model failed: {error.message}")
         except EngineError:  # of the database, and no fault of the file
             raise
         except Exception:
             log.exception("file %s cannot be indexed", file.id)
-            await db.write(indexes.fail, file, "The engine failed at it; its log has the trace")
+            await self._fail(file, "The engine failed at it; its log has the trace")
         finally:
             spool.unlink(missing_ok=True)
+
+    async def _fail(self, file: files.Waiting, fault: str) -> None:
+        await self._engine.db.write(indexes.fail, file, fault)
+        log.warning("file %s of knowledge base %s is not indexed: %s", file.id, file.base_id, fault)
+        self._count(files=1, failed=1)
+
+    def _count(self, *, files: int = 0, failed: int = 0, chunks: int = 0) -> None:
+        if (run := self._run) is not None:
+            run.files, run.failed, run.chunks = run.files + files, run.failed + failed, run.chunks + chunks
 
     async def _fill(self, file: files.Waiting, building: indexes.Building, target: Target | None, spool: Path) -> None:
         db, fault = self._engine.db, None
@@ -168,6 +184,9 @@ class Indexer:
                 if not await db.write(indexes.add, file, building, done, chunks, fault):
                     return
                 done += len(chunks)
+                self._count(chunks=len(chunks))
+                if self._run is not None and self._run.due():
+                    self._run.tell(await db.read(files.count_waiting))
 
 
 def _skip(lines: BinaryIO, count: int) -> None:
