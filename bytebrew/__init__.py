@@ -23,7 +23,7 @@ from bytebrew.auth import SCOPES, Actor, AuthMode
 from bytebrew.bounds import Bounds, Intake
 from bytebrew.breaker import Breaker
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
-from bytebrew.config import Agent, Capability, KnowledgeConfig, MemoryConfig, Name, NewTask, Task, TaskPatch, Url
+from bytebrew.config import Agent, Capability, KnowledgeConfig, Live, MemoryConfig, Name, NewTask, Task, TaskPatch, Url
 from bytebrew.deadline import Deadline, within
 from bytebrew.errors import (
     BootError,
@@ -100,6 +100,7 @@ __all__ = [
     "InvalidRequest",
     "KnowledgeConfig",
     "Listing",
+    "Live",
     "MemoryConfig",
     "Message",
     "MessageDelta",

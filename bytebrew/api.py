@@ -137,8 +137,9 @@ class Route:
     One that `begins_turn` is refused before anything of it is read where the engine has too many turns.
 
     The rest is for the API document: parameters of the query string and headers that the route reads, each a text or a
-    Parameter; the media types of a streamed body with their JSON Schemas in `takes`, those of an answer that is no JSON
-    in `gives`; and in `also` further statuses with the types of their answers, None for a refusal.
+    Parameter, and no others may be in a query string; an `example` of a body, which makes a thing where the route makes
+    one; the media types of a streamed body with their JSON Schemas in `takes`, those of an answer that is no JSON in
+    `gives`; and in `also` further statuses with the types of their answers, None for a refusal.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -157,6 +158,7 @@ class Route:
     begins_turn: bool = False
     query: Mapping[str, str | Parameter] = field(default_factory=dict)
     headers: Mapping[str, str | Parameter] = field(default_factory=dict)
+    example: Mapping[str, Any] | None = None
     takes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gives: Sequence[str] = ()
     also: Mapping[int, Any] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from bytebrew import actions, cors, transports
 from bytebrew.access import PLACES, Place, require, while_live
 from bytebrew.api import ANYONE, Reply, Request, Route, Stream
+from bytebrew.bodies import Body, unfit
 from bytebrew.errors import (
     BootError,
     Detail,
@@ -36,7 +37,7 @@ from bytebrew.events import ErrorEvent
 from bytebrew.idempotency import HEADER, Keys
 from bytebrew.logs import trace_id
 from bytebrew.notation import new_id
-from bytebrew.wording import canonical, depth, refused
+from bytebrew.wording import depth
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -161,11 +162,13 @@ class Endpoint:
         self.path = next(iter(methods.values())).path
         self._thing = actions.Thing(methods.get("GET"), key)
         self._keys = Keys()
-        self._decoders = {
-            method: msgspec.json.Decoder(route.body)
-            for method, route in methods.items()
-            if route.body is not None and not route.aliases
+        bodies = {
+            method: Body(route, methods.get("GET")) for method, route in methods.items() if route.body is not None
         }
+        self._decoders = {
+            method: msgspec.json.Decoder(methods[method].body) for method, body in bodies.items() if body.is_plain
+        }
+        self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
@@ -227,7 +230,7 @@ class Endpoint:
         if route.body is not None:
             limit = core.max_upload_bytes if route.upload else core.max_body_bytes
             raw = b"".join([piece async for piece in _Body(receive, request.headers, limit, BODY_SECONDS)])
-            request.body = self._decode(route, raw, request.headers)
+            request.body = await self._decode(request, route, raw)
         act = None
         if route.method != "GET" and not route.streams and (engine.recorders or engine.observed("actor_acted")):
             act = actions.Act(request, route, scope["path"], self._thing)
@@ -244,22 +247,19 @@ class Endpoint:
             await engine.notify("actor_acted", action=act.action)
         return answer
 
-    def _decode(self, route: Route, raw: bytes, headers: Mapping[str, str]) -> Any:
-        kind = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    async def _decode(self, request: Request[Any], route: Route, raw: bytes) -> Any:
+        kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
             raise UnsupportedMediaType("Send the body with Content-Type: application/json")
         if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and depth(raw) > MAX_DEPTH:
             words = f"The body is nested deeper than {MAX_DEPTH} levels"
             raise InvalidRequest(words, details=[Detail("$", "too deep")])
+        if (decoder := self._decoders.get(route.method)) is None:
+            return await self._bodies[route.method].read(request, raw)
         try:
-            if not route.aliases:
-                return self._decoders[route.method].decode(raw or b"{}")
-            fields = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
-            return msgspec.convert(canonical(fields, route.aliases), route.body)
-        except msgspec.ValidationError as error:
-            raise refused(error, route.body) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InvalidRequest(f"The body is not JSON: {error}", details=[Detail("$", str(error))]) from error
+            return decoder.decode(raw or b"{}")
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise unfit(error, route.body) from error
 
 
 def _joined(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

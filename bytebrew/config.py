@@ -1,9 +1,13 @@
 """What an operator configures: models, agents, schemas, and the rules of their fields."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+T = TypeVar("T")
+LIVE = "live"
+Live = Annotated[T, Meta(extra={LIVE: True}, extra_json_schema={"readOnly": True})]
+"""The type of a field of an answer that changes by itself: a PUT may send an older value of it back."""
 Name = Annotated[
     str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,254}\Z", description="lower-case letters, digits, dots, dashes")
 ]
@@ -99,7 +103,7 @@ class Model(Struct, frozen=True, kw_only=True):
     has_api_key: bool
     is_default: bool
     created_at: str
-    updated_at: str
+    updated_at: Live[str]
 
 
 class NewAgent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -214,7 +218,7 @@ class Agent(Struct, frozen=True, kw_only=True):
     can_spawn: tuple[str, ...]
     mcp_servers: tuple[str, ...]
     created_at: str
-    updated_at: str
+    updated_at: Live[str]
     capabilities: tuple[Capability, ...] = ()
 
     def capability(self, type: CapabilityType) -> Capability | None:
@@ -275,7 +279,7 @@ class Task(Struct, frozen=True, kw_only=True):
     session_id: str
     result: str | None
     error: str | None
-    attempts: int
+    attempts: Live[int]
     created_at: str
     approved_at: str | None
     started_at: str | None
@@ -333,5 +337,5 @@ class Schema(Struct, frozen=True, kw_only=True):
     agents_count: int
     relations: tuple[Relation, ...]
     chat_enabled: bool
-    chat_last_fired_at: str | None
+    chat_last_fired_at: Live[str | None]
     created_at: str

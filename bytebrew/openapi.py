@@ -165,11 +165,12 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     }
     if parameters:
         operation["parameters"] = parameters
+    example = {"example": route.example} if route.example is not None else {}
     if route.body is not None:
-        body = {"application/json": {"schema": schema_of[id(route.body)]}}
+        body = {"application/json": {"schema": schema_of[id(route.body)]} | example}
         operation["requestBody"] = {"required": not _may_be_left_out(route.body), "content": body}
     elif route.stream_body:
-        content = {kind: {"schema": schema} for kind, schema in route.takes.items()}
+        content = {kind: {"schema": schema} | example for kind, schema in route.takes.items()}
         operation["requestBody"] = {"required": True, "content": content or {"*/*": {"schema": {}}}}
     if route.scope is not None:
         operation["security"] = [{"bearer": []}]

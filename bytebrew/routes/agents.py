@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from bytebrew.api import Request, Route
-from bytebrew.config import Agent, AgentPatch, NewAgent
+from bytebrew.config import Agent, AgentPatch, Live, NewAgent
 from bytebrew.missing import missing
 from bytebrew.store import agents
 
@@ -33,7 +33,7 @@ class AgentDetail(Agent, frozen=True, kw_only=True):
     system_prompt: str
     tools_count: int
     has_knowledge: bool
-    warnings: tuple[str, ...]
+    warnings: Live[tuple[str, ...]]
 
 
 def _detail(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> AgentDetail:
@@ -104,6 +104,12 @@ ROUTES = (
         run=create_agent,
         summary="Create an agent",
         body=NewAgent,
+        example={
+            "name": "support",
+            "system": "You help customers of a shop.",
+            "tools": ["current_time"],
+            "max_steps": 20,
+        },
         aliases=_ALIASES,
         answer=AgentDetail,
         status=201,
@@ -118,6 +124,7 @@ ROUTES = (
             run=update_agent,
             summary="Update an agent",
             body=AgentPatch,
+            example={"system": "You help customers of a shop, briefly.", "max_steps": 30},
             aliases=_ALIASES,
             answer=AgentDetail,
         )

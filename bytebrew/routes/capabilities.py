@@ -10,6 +10,11 @@ async def list_capabilities(request: Request[None]) -> list[Capability]:
     return await request.engine.db.scan(capabilities.list_all, request.path["name"])
 
 
+async def get_capability(request: Request[None]) -> Capability:
+    """One capability of an agent, by its id or type."""
+    return await request.engine.db.read(capabilities.get, request.path["name"], request.path["id"])
+
+
 async def create_capability(request: Request[NewCapability]) -> Capability:
     """A new capability of an agent; its next message can use it."""
     return await request.write(capabilities.create, request.path["name"], request.body)
@@ -45,9 +50,18 @@ ROUTES = (
         run=create_capability,
         summary="Give an agent a capability",
         body=NewCapability,
+        example={"type": "memory", "config": {"max_entries": 500}},
         answer=Capability,
         status=201,
         idempotent=True,
+    ),
+    Route(
+        method="GET",
+        path=_ONE,
+        scope="agents:read",
+        run=get_capability,
+        summary="Get a capability",
+        answer=Capability,
     ),
     *(
         Route(
@@ -57,6 +71,7 @@ ROUTES = (
             run=update_capability,
             summary="Update a capability",
             body=CapabilityPatch,
+            example={"config": {"max_entries": 100}},
             status=204,
         )
         for method in ("PUT", "PATCH")

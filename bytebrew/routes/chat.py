@@ -265,6 +265,7 @@ ROUTES = (
         run=chat,
         summary="Chat with a schema",
         body=ChatRequest,
+        example={"message": "What laptops do you have under $1000?"},
         upload=True,
         idempotent=True,
         begins_turn=True,

@@ -111,6 +111,10 @@ ROUTES = (
         summary="Import a configuration",
         answer=dict[str, Any],
         stream_body=True,
+        example={
+            "models": {"local": {"type": "ollama", "model_name": "llama3.2"}},
+            "agents": {"clerk": {"model": "local"}},
+        },
         takes={kind: {"type": ["object", "null"]} for kind in (MEDIA[0], MEDIA[-1])},
         query={
             "dry_run": Parameter("true answers what would change and changes nothing", bool),

@@ -118,6 +118,12 @@ ROUTES = (
         run=create_model,
         summary="Create a model",
         body=NewModel,
+        example={
+            "name": "sonnet",
+            "type": "anthropic",
+            "model_name": "claude-sonnet-4-6",
+            "api_key": "sk-ant-...",
+        },
         answer=Model,
         status=201,
         idempotent=True,
@@ -131,6 +137,7 @@ ROUTES = (
             run=update_model,
             summary="Update a model",
             body=ModelPatch,
+            example={"api_key": "sk-ant-...", "model_name": "claude-opus-4-6"},
             answer=Model,
         )
         for method in ("PUT", "PATCH")

@@ -75,6 +75,12 @@ ROUTES = (
         run=create_schema,
         summary="Create a schema",
         body=NewSchema,
+        example={
+            "name": "helpdesk",
+            "entry_agent": "support",
+            "chat_enabled": True,
+            "relations": [{"source": "support", "target": "demo"}],
+        },
         aliases=_ALIASES,
         answer=Schema,
         status=201,
@@ -89,6 +95,7 @@ ROUTES = (
             run=update_schema,
             summary="Update a schema",
             body=SchemaPatch,
+            example={"description": "For customers", "chat_enabled": True},
             aliases=_ALIASES,
             answer=Schema,
         )
@@ -118,6 +125,7 @@ ROUTES = (
         run=create_relation,
         summary="Create an agent relation",
         body=NewRelation,
+        example={"source": "support", "target": "demo"},
         answer=Relation,
         status=201,
         idempotent=True,
@@ -132,6 +140,7 @@ ROUTES = (
         run=replace_relation,
         summary="Replace an agent relation",
         body=NewRelation,
+        example={"source": "support", "target": "demo", "config": {"note": "for small talk"}},
         status=204,
     ),
     Route(

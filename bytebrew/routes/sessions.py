@@ -23,6 +23,7 @@ from bytebrew.api import (
     wants_lines,
 )
 from bytebrew.auth import Actor
+from bytebrew.config import Live
 from bytebrew.cursor import Cursor, EventId, Number, event_cursor
 from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.journal import Log, OpenStretch, last_number, read_events
@@ -55,9 +56,9 @@ class SessionDetail(Session, frozen=True, kw_only=True):
     They are a thousand at most, and a megabyte; `earlier_messages` come before them: `/messages` has those too.
     """
 
-    usage: Usage
-    messages: list[messages.Entry]
-    earlier_messages: int
+    usage: Live[Usage]
+    messages: Live[list[messages.Entry]]
+    earlier_messages: Live[int]
 
 
 class SessionPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -267,6 +268,7 @@ ROUTES = (
             run=rename_session,
             summary="Rename a session",
             body=SessionPatch,
+            example={"title": "Laptops under $1000"},
             answer=Session,
         )
         for method in ("PUT", "PATCH")

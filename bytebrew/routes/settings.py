@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import Struct
 
 from bytebrew.api import Request, Route
+from bytebrew.config import Live
 from bytebrew.options import CUSTOM, Option
 from bytebrew.store import settings
 
@@ -16,7 +17,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     value: Any
     default: Any
     help: str
-    updated_at: str | None
+    updated_at: Live[str | None]
 
 
 class NewValue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,6 +82,7 @@ ROUTES = (
         run=put_setting,
         summary="Change a setting",
         body=NewValue,
+        example={"value": True},
         answer=Setting,
     ),
     Route(method="DELETE", path=_PATH, scope="admin", run=reset_setting, summary="Reset a setting", status=204),

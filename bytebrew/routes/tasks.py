@@ -199,6 +199,17 @@ _EVENTS = {
 }
 
 
+_EXAMPLES: Mapping[Any, Mapping[str, Any]] = {
+    NewTask: {"agent": "support", "title": "Market analysis Q1", "require_approval": True},
+    TaskPatch: {"title": "Market analysis Q1 and Q2"},
+    Cancellation: {"reason": "No longer needed"},
+    Result: {"result": "Sales rose by a tenth"},
+    Reason: {"reason": "The data is incomplete"},
+    NewPriority: {"priority": 2},
+    Input: {"answers": ["approve"]},
+}
+
+
 def _route(
     method: Any,
     path: str,
@@ -216,6 +227,7 @@ def _route(
         run=run,
         summary=summary,
         body=body,
+        example=_EXAMPLES.get(body),
         answer=answer,
         status=status,
         aliases={"agent_name": "agent"} if body in (NewTask, TaskPatch) else {},

@@ -35,6 +35,7 @@ ROUTES = (
         run=create_token,
         summary="Create an API token",
         body=tokens.NewToken,
+        example={"name": "ci", "scopes": ["chat", "tasks"], "expires_at": "2099-01-01T00:00:00Z"},
         answer=tokens.CreatedToken,
         status=201,
         idempotent=True,

@@ -20,6 +20,14 @@ def list_all(conn: sqlite3.Connection, agent: str) -> list[Capability]:
     return list(agents.get(conn, agent).capabilities)
 
 
+def get(conn: sqlite3.Connection, agent: str, key: str) -> Capability:
+    """A capability of an agent by its id or type; NotFound otherwise."""
+    for one in list_all(conn, agent):
+        if key in (one.id, one.type):
+            return one
+    raise NotFound(f"Agent '{agent[:255]}' has no capability '{key[:255]}'")
+
+
 def create(conn: sqlite3.Connection, agent: str, new: NewCapability) -> Capability:
     """The capability, now stored; Conflict where the agent has one of its type."""
     owner = agents.get(conn, agent)
@@ -37,7 +45,7 @@ def create(conn: sqlite3.Connection, agent: str, new: NewCapability) -> Capabili
 
 def update(conn: sqlite3.Connection, agent: str, key: str, patch: CapabilityPatch) -> None:
     """Merges the patch into a capability by id or type."""
-    one = _get(conn, agent, key)
+    one = get(conn, agent, key)
     if patch.type not in (UNSET, one.type):
         raise InvalidRequest("A capability's type is fixed", details=[Detail("$.type", "create another instead")])
     config = one.config if patch.config is UNSET else _checked(conn, one.type, {**one.config, **patch.config})
@@ -50,14 +58,7 @@ def update(conn: sqlite3.Connection, agent: str, key: str, patch: CapabilityPatc
 
 def delete(conn: sqlite3.Connection, agent: str, key: str) -> None:
     """Takes a capability by id or type from an agent."""
-    conn.execute("delete from agent_capabilities where id = ?", (_get(conn, agent, key).id,))
-
-
-def _get(conn: sqlite3.Connection, agent: str, key: str) -> Capability:
-    for one in list_all(conn, agent):
-        if key in (one.id, one.type):
-            return one
-    raise NotFound(f"Agent '{agent[:255]}' has no capability '{key[:255]}'")
+    conn.execute("delete from agent_capabilities where id = ?", (get(conn, agent, key).id,))
 
 
 def _checked(conn: sqlite3.Connection, type: CapabilityType, config: dict[str, Any]) -> dict[str, Any]:

@@ -144,8 +144,7 @@ def update(conn: sqlite3.Connection, key: str, patch: SchemaPatch) -> Schema:
     assignments = ", ".join(f"{name} = ?" for name in changes)
     conn.execute(f"update schemas set {assignments} where id = ?", (*changes.values(), row["id"]))
     if patch.relations is not UNSET:
-        conn.execute("delete from agent_relations where schema_id = ?", (row["id"],))
-        _relate(conn, row["id"], patch.relations)
+        _replace_relations(conn, row["id"], patch.relations)
     return get(conn, row["name"])
 
 
@@ -216,6 +215,15 @@ def _relate(
             "insert into agent_relations values (?, ?, ?, ?, ?)", (made[-1], schema_id, source, target, config)
         )
     return made
+
+
+def _replace_relations(conn: sqlite3.Connection, schema_id: str, new: Sequence[NewRelation]) -> None:
+    """Has a schema these relations alone; those between agents that had one keep their ids."""
+    ids = {(one.source, one.target): one.id for one in relations(conn, schema_id)}
+    conn.execute("delete from agent_relations where schema_id = ?", (schema_id,))
+    for one in new:
+        ends = [agent.name if (agent := agents.find(conn, key)) else key for key in (one.source, one.target)]
+        _relate(conn, schema_id, [one], ids.get((ends[0], ends[1])))
 
 
 def _reaches(conn: sqlite3.Connection, schema_id: str, start: str, goal: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from bytebrew.auth import Actor
+from bytebrew.config import Live
 from bytebrew.errors import NotFound
 from bytebrew.listing import SESSIONS, Selection, rows_of
 from bytebrew.messages import Usage
@@ -21,11 +22,11 @@ class Session(Struct, frozen=True, kw_only=True):
     agent: str
     schema: str
     title: str
-    status: Status
+    status: Live[Status]
     user_sub: str
     created_at: str
-    updated_at: str
-    message_count: int
+    updated_at: Live[str]
+    message_count: Live[int]
 
 
 class Page(Struct, frozen=True, kw_only=True):

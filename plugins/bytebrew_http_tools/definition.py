@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
-from bytebrew import Detail, InvalidRequest, Risk
+from bytebrew import Detail, InvalidRequest, Live, Risk
 
 from .arguments import Parameter, fitting
 from .template import PARAMETER, URL, VARIABLE, names, origin_of, plain, texts
@@ -88,7 +88,7 @@ class HttpTool(Definition, frozen=True, kw_only=True):
     type: Literal["http"] = "http"
     has_credential: bool
     created_at: str
-    updated_at: str
+    updated_at: Live[str]
 
 
 class HttpToolPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -92,11 +92,43 @@ def _route(method: Any, path: str, run: Any, summary: str, **more: Any) -> Route
 ROUTES = (
     _route("GET", _ALL, list_tools, "List HTTP tools", answer=list[HttpTool]),
     _route(
-        "POST", _ALL, create_tool, "Create an HTTP tool", body=NewHttpTool, answer=HttpTool, status=201, idempotent=True
+        "POST",
+        _ALL,
+        create_tool,
+        "Create an HTTP tool",
+        body=NewHttpTool,
+        example={
+            "name": "get_order",
+            "url": "https://shop.example/orders/{{id}}",
+            "description": "One order of a customer",
+            "parameters": {"id": {"type": "string", "description": "the order's number"}},
+            "auth": {"type": "bearer", "token": "a-secret"},
+        },
+        answer=HttpTool,
+        status=201,
+        idempotent=True,
     ),
     _route("GET", _ONE, get_tool, "Get an HTTP tool", answer=HttpTool),
-    _route("PUT", _ONE, update_tool, "Update an HTTP tool", body=HttpToolPatch, answer=HttpTool),
-    _route("PATCH", _ONE, update_tool, "Update an HTTP tool", body=HttpToolPatch, answer=HttpTool),
+    *(
+        _route(
+            method,
+            _ONE,
+            update_tool,
+            "Update an HTTP tool",
+            body=HttpToolPatch,
+            example={"description": "One order, by its number"},
+            answer=HttpTool,
+        )
+        for method in ("PUT", "PATCH")
+    ),
     _route("DELETE", _ONE, delete_tool, "Delete an HTTP tool", status=204),
-    _route("POST", f"{_ONE}/test", try_tool, "Run an HTTP tool once", body=Trial, answer=TrialResult),
+    _route(
+        "POST",
+        f"{_ONE}/test",
+        try_tool,
+        "Run an HTTP tool once",
+        body=Trial,
+        example={"arguments": {"id": "A-17"}},
+        answer=TrialResult,
+    ),
 )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from bytebrew import Conflict, Detail, InvalidRequest, KnowledgeConfig, NotFound, Target, new_uuid, now
+from bytebrew import Conflict, Detail, InvalidRequest, KnowledgeConfig, Live, NotFound, Target, new_uuid, now
 
 BaseName = Annotated[
     str, Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+\Z", description="a text on one line")
@@ -45,13 +45,13 @@ class Base(Struct, frozen=True, kw_only=True):
     embedding_model: str | None
     embedding_model_id: int | None
     folder: str | None
-    file_count: int
-    indexed_files: int
-    failed_files: int
-    status: Status
+    file_count: Live[int]
+    indexed_files: Live[int]
+    failed_files: Live[int]
+    status: Live[Status]
     linked_agents: tuple[str, ...]
     created_at: str
-    updated_at: str
+    updated_at: Live[str]
 
 
 class Followed(NamedTuple):

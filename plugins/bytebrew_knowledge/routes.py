@@ -203,6 +203,7 @@ def _route(method: Any, path: str, run: Any, summary: str, **more: Any) -> Route
 
 _CREATE: dict[str, Any] = {
     "body": NewBase,
+    "example": {"name": "handbook", "description": "How we work"},
     "aliases": _ALIASES,
     "answer": Base,
     "status": 201,
@@ -222,7 +223,12 @@ _SEARCH = {
     "file": "only in this file, by name or id",
     "metadata.<name>": "only in files whose metadata has this value",
 }
-_UPDATE: dict[str, Any] = {"body": BasePatch, "aliases": _ALIASES, "answer": Base}
+_UPDATE: dict[str, Any] = {
+    "body": BasePatch,
+    "example": {"description": "How we work, since 2026"},
+    "aliases": _ALIASES,
+    "answer": Base,
+}
 _FORM = {
     "type": "object",
     "properties": {

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from bytebrew import Duration, Name, Url
+from bytebrew import Duration, Live, Name, Url
 
 Type = Literal["stdio", "http", "streamable-http", "sse"]
 AuthType = Literal["none", "api_key", "bearer", "forward_headers"]
@@ -199,11 +199,11 @@ class Server(Struct, frozen=True, kw_only=True):
     deny_tools: tuple[str, ...]
     agent_tools: dict[str, tuple[str, ...]]
     enabled: bool
-    status: Status
-    tools: tuple[ShownTool, ...]
+    status: Live[Status]
+    tools: Live[tuple[ShownTool, ...]]
     agents: tuple[str, ...]
     created_at: str
-    updated_at: str
+    updated_at: Live[str]
 
 
 def origin(url: str) -> tuple[str, str, int]:

@@ -116,6 +116,13 @@ def table(servers: Servers) -> tuple[Route, ...]:
             summary="Create an MCP server",
             idempotent=True,
             body=NewServer,
+            example={
+                "name": "crm",
+                "url": "https://crm.example/mcp",
+                "auth_type": "bearer",
+                "auth_key": "a-secret",
+                "headers": {"X-Team": "support"},
+            },
             answer=Server,
             status=201,
             aliases=ALIASES,
@@ -129,6 +136,7 @@ def table(servers: Servers) -> tuple[Route, ...]:
                 run=run,
                 summary="Update an MCP server",
                 body=ServerPatch,
+                example={"deny_tools": ["delete_customer"]},
                 answer=Server,
                 aliases=ALIASES,
             )
@@ -149,6 +157,7 @@ def table(servers: Servers) -> tuple[Route, ...]:
             run=approve_tool,
             summary="Approve a changed MCP tool",
             body=Approval,
+            example={},
             answer=Server,
         ),
     )

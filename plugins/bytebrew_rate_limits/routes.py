@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
-from bytebrew import Detail, InvalidRequest, NotFound, Parameter, Request, Route, uptime
+from bytebrew import Detail, InvalidRequest, Live, NotFound, Parameter, Request, Route, uptime
 
 from . import store
 from .limits import Limits
@@ -27,7 +27,7 @@ class RateLimit(Rule, frozen=True, kw_only=True):
     """A rate limit as it is answered."""
 
     created_at: str
-    updated_at: str
+    updated_at: Live[str]
 
 
 class RateLimitUsage(Struct, frozen=True, kw_only=True):
@@ -40,6 +40,15 @@ class RateLimitUsage(Struct, frozen=True, kw_only=True):
     limit: int
     window: str
     resets_at: str
+
+
+_EXAMPLE = {
+    "name": "by-organization",
+    "key_header": "X-Org-Id",
+    "tier_header": "X-Org-Tier",
+    "default_tier": "free",
+    "tiers": {"free": {"requests": 1000, "window": "1h"}, "pro": {"unlimited": True}},
+}
 
 
 class Rules:
@@ -118,11 +127,14 @@ def routes(limits: Limits) -> Iterator[Route]:
         return Route(method=method, path=path, run=run, summary=summary, **{"scope": "config", **more})
 
     yield route("GET", everything, rules.list_rules, "List rate limits", answer=list[RateLimit])
-    new = {"body": NewRule, "answer": RateLimit, "status": 201, "idempotent": True}
+    new = {"body": NewRule, "example": _EXAMPLE, "answer": RateLimit, "status": 201, "idempotent": True}
     yield route("POST", everything, rules.create_rule, "Create a rate limit", **new)
     yield route("GET", one, rules.get_rule, "Get a rate limit", answer=RateLimit)
     for method in ("PUT", "PATCH"):
-        yield route(method, one, rules.update_rule, "Update a rate limit", body=RulePatch, answer=RateLimit)
+        example = {"tiers": {"free": {"requests": 2000, "window": "1h"}, "pro": {"unlimited": True}}}
+        yield route(
+            method, one, rules.update_rule, "Update a rate limit", body=RulePatch, answer=RateLimit, example=example
+        )
     yield route("DELETE", one, rules.delete_rule, "Delete a rate limit", status=204)
     yield route(
         "GET",

@@ -1,14 +1,14 @@
 """Schedules and webhooks over REST."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from bytebrew import Request, Route
+from bytebrew import Live, Request, Route
 
 from . import store
 from .definition import NewSchedule, NewWebhook, SchedulePatch, WebhookPatch
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 class Schedule(NewSchedule, frozen=True, kw_only=True, omit_defaults=False):
     """A schedule, when it fires next, and what came of it last; `last_error` says why it made no task."""
 
-    next_at: str | None
-    last_at: str | None
-    last_task_id: str | None
-    last_error: str | None
+    next_at: Live[str | None]
+    last_at: Live[str | None]
+    last_task_id: Live[str | None]
+    last_error: Live[str | None]
     created_at: str
-    updated_at: str
+    updated_at: Live[str]
 
 
 class Webhook(Struct, frozen=True, kw_only=True):
@@ -40,17 +40,25 @@ class Webhook(Struct, frozen=True, kw_only=True):
     message: str
     schema: str
     enabled: bool
-    last_at: str | None
-    last_task_id: str | None
-    last_error: str | None
+    last_at: Live[str | None]
+    last_task_id: Live[str | None]
+    last_error: Live[str | None]
     created_at: str
-    updated_at: str
+    updated_at: Live[str]
 
 
 class CreatedWebhook(Webhook, frozen=True, kw_only=True):
     """A new webhook with its secret, which is shown this once."""
 
     secret: str
+
+
+_EXAMPLES: Mapping[Any, Mapping[str, Any]] = {
+    NewSchedule: {"name": "daily-report", "cron": "0 9 * * MON-FRI", "agent": "support", "message": "Write the report"},
+    SchedulePatch: {"cron": "30 8 * * MON-FRI"},
+    NewWebhook: {"name": "new-order", "agent": "support", "message": "A new order: {{body}}"},
+    WebhookPatch: {"message": "{{body.order}}"},
+}
 
 
 class ScheduleRoutes:
@@ -137,7 +145,8 @@ def routes(schedules: Schedules, webhooks: Webhooks) -> Iterator[Route]:
     many, one = "/api/v1/schedules", "/api/v1/schedules/{name}"
 
     def route(method: Any, path: str, run: Any, summary: str, **more: Any) -> Route:
-        return Route(method=method, path=path, run=run, summary=summary, **{"scope": "config", **more})
+        example = _EXAMPLES.get(more.get("body"))
+        return Route(method=method, path=path, run=run, summary=summary, example=example, **{"scope": "config", **more})
 
     new: dict[str, Any] = {"status": 201, "idempotent": True}
     yield route("GET", many, s.list_schedules, "List schedules", answer=list[Schedule])

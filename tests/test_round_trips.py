@@ -1,0 +1,211 @@
+"""What GET gives, PUT and PATCH take, for every resource of the API document; what only GET gives stays."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from bytebrew import config_file
+from bytebrew.testing import chat, served_engine
+from tests.tables import installed
+
+WRITES = ("put", "patch")
+
+
+class Resource(NamedTuple):
+    """A thing at a path: the fields that its GET gives, those that its writes take, and the writes."""
+
+    path: str
+    given: dict[str, Any]
+    taken: set[str]
+    methods: list[str]
+
+
+class World(NamedTuple):
+    """An engine with one of each resource, made by the document's own examples; `urls` by path."""
+
+    client: httpx.AsyncClient
+    resources: dict[str, Resource]
+    urls: dict[str, str]
+
+
+PATHS = sorted({route.path for route in installed() if route.method in ("PUT", "PATCH")})
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with served_engine() as (_, client):
+        document = (await client.get("/api/v1/openapi.json")).json()
+        await chat(client, "demo", "Hi")
+        examples = {
+            path: methods["post"]["requestBody"]["content"]["application/json"].get("example")
+            for path, methods in document["paths"].items()
+            if "application/json" in methods.get("post", {}).get("requestBody", {}).get("content", {})
+        }
+        resources = {path: resource(document, path) for path in PATHS}
+        urls: dict[str, str] = {}
+        for _ in range(5):  # some need others
+            for path in PATHS:
+                if path not in urls and (url := await made(client, path, examples, urls)):
+                    urls[path] = url
+        yield World(client, resources, urls)
+
+
+def resource(document: dict[str, Any], path: str) -> Resource:
+    methods = document["paths"][path]
+    shapes = document["components"]["schemas"]
+    assert "get" in methods, f"{path} can be written and not read"
+
+    def fields(content: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = shapes[content["application/json"]["schema"]["$ref"].rpartition("/")[2]]["properties"]
+        return found
+
+    writes = [method for method in WRITES if method in methods]
+    taken = set(fields(methods[writes[0]]["requestBody"]["content"]))
+    return Resource(path, fields(methods["get"]["responses"]["200"]["content"]), taken, writes)
+
+
+async def made(client: httpx.AsyncClient, path: str, examples: dict[str, Any], urls: dict[str, str]) -> str | None:
+    """The URL of a thing that an example makes, or of the first in the list where nothing is made there."""
+    above, _, key = path.rpartition("/")
+    if "{" in above:
+        parent = above[: above.rindex("}") + 1]
+        if parent not in urls:
+            return None
+        above = urls[parent] + above[len(parent) :]
+    name = key.strip("{}")
+    if template := examples.get(path.rpartition("/")[0]):
+        answer = await client.post(above, json=template)
+        if answer.status_code == 201:
+            return f"{above}/{answer.json()[name]}"
+    answer = (await client.get(above)).json()
+    rows = answer if isinstance(answer, list) else answer["data"]
+    own = [row for row in rows if row[name] != "demo"]
+    return f"{above}/{own[0][name]}" if own else None
+
+
+async def settled(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
+    """What GET gives, once that changes no more by itself."""
+    found: dict[str, Any] = {}
+    while found != (found := (await client.get(url)).raise_for_status().json()):
+        await asyncio.sleep(0.1)
+    return found
+
+
+def other(value: Any) -> Any:
+    """A value of the same kind that is not the same."""
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1
+        case str():
+            return f"{value}x"
+        case list():
+            return [*value, "x"]
+        case dict():
+            return value | {"x": 1}
+        case None:
+            return "x"
+    raise AssertionError(value)
+
+
+async def test_what_get_gives_is_taken_back_and_nothing_changes_also_a_second_time(world: World) -> None:
+    client = world.client
+    for path, url in world.urls.items():
+        live = {name for name, kind in world.resources[path].given.items() if kind.get("readOnly")}
+        for method in world.resources[path].methods:
+            before = await settled(client, url)
+            for _ in range(2):  # the second time it has been updated since
+                answer = await client.request(method, url, json=before)
+                assert answer.status_code in (200, 204), (method, url, answer.text)
+            after = await settled(client, url)
+            assert {name: after[name] for name in after if name not in live} == {
+                name: before[name] for name in before if name not in live
+            }
+
+
+async def test_a_field_that_only_get_gives_is_refused_by_name_where_it_is_changed(world: World) -> None:
+    client, refused = world.client, 0
+    for path, url in world.urls.items():
+        one, others = world.resources[path], aliases(path)
+        before = await settled(client, url)
+        for name in one.given.keys() - one.taken - others:
+            live = one.given[name].get("readOnly", False)
+            value = {"no": "such"} if live else other(before[name])
+            for method in one.methods:
+                answer = await client.request(method, url, json=before | {name: value})
+                assert answer.status_code == 400, (method, url, name, answer.text)
+                assert f"$.{name}" in [detail["path"] for detail in answer.json()["details"]], (url, answer.text)
+                refused += 1
+        assert await settled(client, url) == before
+    assert refused > 100
+
+
+def aliases(path: str) -> set[str]:
+    return {alias for route in installed() if route.path == path for alias in route.aliases}
+
+
+async def test_an_unknown_field_is_refused_as_ever(world: World) -> None:
+    for path, url in world.urls.items():
+        for method in world.resources[path].methods:
+            answer = await world.client.request(method, url, json={"colour": "red"})
+            assert (answer.status_code, answer.json()["details"][0]["path"]) == (400, "$.colour"), path
+
+
+async def test_every_resource_that_can_be_written_is_walked(world: World) -> None:
+    assert world.urls.keys() == set(PATHS)
+    assert len(PATHS) >= 14
+
+
+async def test_a_field_under_its_other_name_is_passed_over_while_it_is_as_it_was(world: World) -> None:
+    client, url = world.client, world.urls["/api/v1/schemas/{name}"]
+    shown = (await client.get(url)).json()
+    changed = await client.put(url, json=shown | {"entry_agent": "demo", "relations": []})
+    assert (changed.status_code, changed.json()["entry_agent_name"]) == (200, "demo")
+    agent = world.urls["/api/v1/agents/{name}"]
+    shown = (await client.get(agent)).json()
+    assert (await client.put(agent, json=shown | {"system": "Be brief"})).json()["system_prompt"] == "Be brief"
+    clash = await client.put(agent, json=shown | {"system": "One", "system_prompt": "Two"})
+    assert (clash.status_code, clash.json()["details"][0]["path"]) == (400, "$.system_prompt")
+
+
+async def test_parts_of_a_list_keep_their_ids_and_are_refused_by_name_too(world: World) -> None:
+    client, url = world.client, world.urls["/api/v1/schemas/{name}"]
+    shown = (await client.get(url)).json()
+    [relation] = shown["relations"]
+    edited = [relation | {"config": {"note": "new"}}]
+    assert (await client.put(url, json=shown | {"relations": edited})).json()["relations"] == edited
+    for name in ("id", "schema_id"):
+        answer = await client.put(url, json=shown | {"relations": [relation | {name: "another"}]})
+        assert answer.status_code == 400
+        assert f"$.relations[0].{name}" in [one["path"] for one in answer.json()["details"]]
+    assert (await client.get(url)).json()["relations"] == edited
+
+
+async def test_secrets_stay_where_what_get_gives_comes_back() -> None:
+    async with served_engine() as (running, client):
+        tool = {"name": "t", "url": "http://127.0.0.1:1/", "auth": {"type": "basic", "username": "u", "password": "p"}}
+        server = {"name": "s", "url": "http://127.0.0.1:1/", "headers": {"X-Key": "k"}, "env": {"A": "a"}}
+        model = {"name": "m", "type": "anthropic", "model_name": "x", "api_key": "sk-ant-one"}
+        embedder = {"name": "e", "type": "openai_compatible", "model_name": "e", "kind": "embedding", "api_key": "k"}
+        base = {"name": "b", "embedding_model": "e"}
+        for path, body in (
+            ("tools", tool),
+            ("mcp-servers", server | {"auth_type": "bearer", "auth_key": "k", "enabled": False}),
+            ("models", model),
+            ("models", embedder),
+            ("knowledge-bases", base),
+            ("webhooks", {"name": "w", "agent": "demo", "message": "m", "secret": "x" * 20}),
+        ):
+            url = f"/api/v1/{path}"
+            made = await client.post(url, json=body)
+            assert made.status_code == 201, made.text
+            shown = (await client.get(f"{url}/{made.json().get('name')}")).json()
+            before = await running.db.read(config_file.state, running)  # with credentials in the clear
+            answer = await client.put(f"{url}/{shown['name']}", json=shown)
+            assert answer.status_code == 200, answer.text
+            assert await running.db.read(config_file.state, running) == before
+            assert answer.json() | {"updated_at": ""} == shown | {"updated_at": ""}
