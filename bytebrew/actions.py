@@ -131,15 +131,7 @@ class Act:
     def record(self, conn: sqlite3.Connection, answer: Any) -> None:
         """Has every recorder store what the request did; NotRecorded names the plugin whose recorder fails."""
         action = self._done(answer)
-        for plugin, recorder in self._request.engine.recorders:
-            begun = time.monotonic()
-            try:
-                recorder(conn, action)
-            except Exception as error:
-                if isinstance(error, EngineError) or storage_faults.is_known(error):
-                    raise
-                raise NotRecorded(f"The plugin {plugin} could not record this, so nothing was changed") from error
-            self._request.engine.slow_hooks.look(plugin, "its recorder", begun, BLOCKING_SECONDS)
+        store(conn, action)
         self.action = action
 
     def _done(self, answer: Any) -> Action:
@@ -172,6 +164,19 @@ class Act:
             before=shown(before, held) if before is not None else None,
             after=after,
         )
+
+
+def store(conn: sqlite3.Connection, action: Action) -> None:
+    """Has every recorder store an action; NotRecorded names the plugin whose recorder fails."""
+    for plugin, recorder in action.engine.recorders:
+        begun = time.monotonic()
+        try:
+            recorder(conn, action)
+        except Exception as error:
+            if isinstance(error, EngineError) or storage_faults.is_known(error):
+                raise
+            raise NotRecorded(f"The plugin {plugin} could not record this, so nothing was changed") from error
+        action.engine.slow_hooks.look(plugin, "its recorder", begun, BLOCKING_SECONDS)
 
 
 async def perform(request: Request[Any], route: Route, act: Act | None) -> Any:

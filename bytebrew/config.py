@@ -247,7 +247,10 @@ class NewTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class TaskPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Changes to a task that has not ended; what is left out stays, and so does the agent once the task has begun."""
+    """Changes to a task that has not ended; what is left out stays, and so does the agent once the task has begun.
+
+    A change to what a person has approved takes the task back to draft.
+    """
 
     agent: Name | UnsetType = UNSET
     title: TaskTitle | UnsetType = UNSET
@@ -260,7 +263,9 @@ class TaskPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Task(Struct, frozen=True, kw_only=True):
     """A task; `result` and `error` say how it ended, `session_id` is where it is worked on.
 
-    It needs input while a question of its session waits for a person. `agent_name` is another name of `agent`.
+    It needs input while a question of its session waits for a person. `agent_name` is another name of `agent`. `digest`
+    is over what a person approves: title, description, criteria, agent, schema, mode and blockers. In the texts of one
+    that needs an approval, or has had one, an invisible character is shown by its number, as in `[U+202E]`.
     """
 
     id: str
@@ -276,6 +281,7 @@ class Task(Struct, frozen=True, kw_only=True):
     acceptance_criteria: tuple[str, ...]
     blocked_by: tuple[str, ...]
     parent_task_id: str | None
+    digest: str
     session_id: str
     result: str | None
     error: str | None

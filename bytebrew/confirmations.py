@@ -9,12 +9,13 @@ import anyio
 
 from bytebrew.api import Record, unrecorded
 from bytebrew.auth import Actor
-from bytebrew.errors import Conflict, Gone, InvalidRequest, NotFound
+from bytebrew.errors import Conflict, Gone, InvalidRequest, NotFound, Stale
 from bytebrew.events import ConfirmationAsked
 from bytebrew.messages import ToolCall
 from bytebrew.notation import new_id, now, parse_time, rfc3339
 from bytebrew.store import confirmations
 from bytebrew.store.confirmations import Confirmation, Kind, Verdict
+from bytebrew.visible import as_meant
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -40,8 +41,8 @@ class Confirmations:
         self._engine = engine
         self._answered: dict[str, anyio.Event] = {}
 
-    def question(self, turn: "Turn", call: ToolCall, kind: Kind) -> Confirmation:
-        """A question about a call, not yet asked."""
+    def question(self, turn: "Turn", call: ToolCall, kind: Kind, source: str) -> Confirmation:
+        """A question about a call of a tool from that source, not yet asked."""
         seconds = self._seconds()
         return Confirmation(
             id=new_id("conf"),
@@ -50,9 +51,10 @@ class Confirmations:
             call_id=call.call_id,
             kind=kind,
             agent=turn.agent.name,
+            source=source,
             tool=call.tool,
             input=call.input,
-            args_digest=confirmations.digest(call.tool, call.input),
+            args_digest=confirmations.digest(source, call.tool, call.input),
             status="pending",
             verdict=None,
             edited=None,
@@ -69,12 +71,14 @@ class Confirmations:
 
     def announce(self, turn: "Turn", asked: Confirmation) -> None:
         """Puts a question into the streams of the turn and of the person's own turn; store it without an await."""
+        asked = confirmations.shown(asked)
         turn.append(
             ConfirmationAsked(
                 session_id=asked.session_id,
                 turn_id=turn.root.id,
                 confirmation_id=asked.id,
                 call_id=asked.call_id,
+                source=asked.source,
                 tool=asked.tool,
                 input=asked.input,
                 args_digest=asked.args_digest,
@@ -115,15 +119,20 @@ class Confirmations:
         session_id: str | None = None,
         input: dict[str, Any] | None = None,
         reason: str = "",
+        digest: str = "",
         record: Record = unrecorded,
     ) -> Confirmation:
         """Takes an answer to the question that all keys name: by its id, or within a session by that of its call.
 
-        The same answer again is the same; Conflict for another one and where an id is that of several calls, Gone once
-        the question is over, NotFound otherwise and for a token of other schemas.
+        `digest` is that of what the person was shown, the answer Stale where it is another. In `input` a text as it was
+        shown stands for the one behind it. The same answer again is the same; Conflict for another one and where an id
+        is that of several calls, Gone once the question is over, NotFound otherwise and for a token of other schemas.
         """
         db = self._engine.db
         asked = await self._named(actor, keys[0], session_id)
+        if digest not in ("", asked.args_digest):
+            raise Stale("The question is about another call than the one that was shown", confirmations.shown(asked))
+        input = as_meant(input, asked.input)
         if other := next((key for key in keys if key not in (asked.id, asked.call_id)), None):
             raise Conflict(f"'{keys[0][:255]}' and '{other[:255]}' do not name the same question")
         wanted = verdict(asked.kind, words[0])

@@ -92,6 +92,19 @@ class Conflict(EngineError):
     code = "conflict"
 
 
+class Stale(Conflict):
+    """What would be approved is not what was shown; `current` is what there is now, with its own digest."""
+
+    code = "stale_digest"
+
+    def __init__(self, message: str, current: object, *, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.current = current
+
+    def body(self) -> dict[str, object]:
+        return super().body() | {"current": self.current}
+
+
 class Gone(EngineError):
     """It was there, and its time is over."""
 

@@ -65,7 +65,8 @@ class ConfirmationAsked(Event, frozen=True):
     """A person is asked about a tool call; an answer names the question by `confirmation_id`, or its call by `call_id`.
 
     `session_id` and `turn_id` are those of the person's own turn, also where an agent asks that was spawned in it.
-    `args_digest` is SHA-256 in hex over the tool's name and its arguments.
+    `args_digest` is SHA-256 in hex over the tool's source, its name and its exact arguments, which `tool_call` has.
+    Here an invisible character in them is shown by its number, as in `[U+202E]`.
     """
 
     name = "confirmation"
@@ -73,6 +74,7 @@ class ConfirmationAsked(Event, frozen=True):
     turn_id: str
     confirmation_id: str
     call_id: str
+    source: str
     tool: str
     input: dict[str, Any]
     args_digest: str

@@ -367,6 +367,12 @@ drop index sessions_user;
 create index sessions_user on sessions (user_sub, created_at, id, parent_id) where parent_id is null and user_sub <> '';
 """
 
+_APPROVED = """
+alter table confirmations add column source text not null default '';
+alter table tasks add column approved_digest text;
+alter table tasks add column revised integer not null default 0;
+"""
+
 CORE = tuple(
     enumerate(
         (
@@ -381,6 +387,7 @@ CORE = tuple(
             _LISTS,
             _QUESTIONS,
             _FEWER_PAGES,
+            _APPROVED,
         ),
         1,
     )

@@ -64,6 +64,7 @@ class Error(msgspec.Struct, omit_defaults=True):
     """The one shape of every refusal; `details` are there where the request itself is at fault.
 
     In a configuration file they have `line` and `column` too; `session_id` and `turn_id` are those of a failed chat.
+    `current` is what there is now where the digest of an approval is that of something else.
     """
 
     error: str
@@ -71,6 +72,7 @@ class Error(msgspec.Struct, omit_defaults=True):
     details: tuple[errors.Detail, ...] = ()
     session_id: str = ""
     turn_id: str = ""
+    current: dict[str, Any] = {}
 
 
 def document(routes: Iterable[Route], version: str) -> dict[str, Any]:

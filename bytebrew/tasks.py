@@ -8,15 +8,18 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 from anyio.abc import TaskGroup
 
+from bytebrew import actions
+from bytebrew.actions import Action
 from bytebrew.api import Record, unrecorded
 from bytebrew.auth import Actor
 from bytebrew.config import NewTask, Task, TaskPatch, TaskSource, TaskStatus
 from bytebrew.errors import Draining, EngineError, StorageError
-from bytebrew.notation import parse_time, rfc3339
+from bytebrew.notation import now, parse_time, rfc3339
 from bytebrew.runner import Turn
-from bytebrew.store import mending, schemas, sessions, tasks, turns
+from bytebrew.store import mending, schemas, sessions, task_approvals, task_steps, tasks, turns
 from bytebrew.store.tasks import Claim
 from bytebrew.store.turns import Ending
 
@@ -103,29 +106,66 @@ class Tasks:
         """The task that is worked on in a turn, or in the one far above that has spawned its agent."""
         return await self._engine.db.read(tasks.at_hand, turn_id)
 
-    async def update(self, task_id: str, actor: Actor | None, patch: TaskPatch, *, record: Record = unrecorded) -> Task:
-        """The task with the patch merged in; Conflict once it has ended."""
+    async def update(
+        self, task_id: str, actor: Actor | None, patch: TaskPatch, *, by: str = "", record: Record = unrecorded
+    ) -> Task:
+        """The task with the patch merged in, a draft again if it was approved; Conflict once it has ended.
+
+        `by` is the agent that changes it, where no request does.
+        """
 
         def update(conn: sqlite3.Connection) -> Task:
-            task = tasks.update(conn, task_id, actor, patch)
+            before = tasks.get(conn, task_id, actor)
+            task = task_steps.update(conn, task_id, actor, patch)
             record(conn, task)
+            self._record_withdrawal(conn, before, task, by)
             return task
 
         task = await self._engine.db.write(update)
         self.wake()
         return task
 
-    async def assign(self, task_id: str, actor: Actor | None, agent: str) -> Task:
-        """The task given to an agent to do in the background."""
-        task = await self._engine.db.write(tasks.assign, task_id, actor, agent)
+    async def assign(self, task_id: str, actor: Actor | None, agent: str, *, by: str) -> Task:
+        """The task given by an agent to another to do in the background; a draft again if it was approved."""
+
+        def assign(conn: sqlite3.Connection) -> Task:
+            before = tasks.get(conn, task_id, actor)
+            task = task_steps.assign(conn, task_id, actor, agent)
+            self._record_withdrawal(conn, before, task, by)
+            return task
+
+        task = await self._engine.db.write(assign)
         self.wake()
         return task
+
+    def _record_withdrawal(self, conn: sqlite3.Connection, before: Task, after: Task, by: str) -> None:
+        """Records that an approval is gone, where it was no request that took it."""
+        if not by or before.approved_at is None or after.approved_at is not None:
+            return
+        log.warning("task %s was changed after its approval and is a draft again", before.id)
+        actions.store(
+            conn,
+            Action(
+                engine=self._engine,
+                moment=now(),
+                actor=Actor(subject=f"agent:{by}", name=by, kind="user", scopes=frozenset()),
+                name="task.withdraw",
+                resource=f"TASK {before.id}",
+                resource_type="task",
+                resource_id=before.id,
+                status=200,
+                client="",
+                request_id="",
+                before=actions.shown(msgspec.to_builtins(before)),
+                after=actions.shown(msgspec.to_builtins(after)),
+            ),
+        )
 
     async def cancel(self, task_id: str, actor: Actor | None, reason: str = "", *, record: Record = unrecorded) -> None:
         """Cancels a task with all below it, and the turns in which they are worked on."""
 
         def cancel(conn: sqlite3.Connection) -> list[str]:
-            turn_ids = tasks.cancel(conn, task_id, actor, reason)
+            turn_ids = task_steps.cancel(conn, task_id, actor, reason)
             record(conn, None)
             return turn_ids
 
@@ -141,12 +181,16 @@ class Tasks:
         words: str | None = None,
         *,
         within: str = "",
+        seen: str | None = None,
         record: Record = unrecorded,
     ) -> Task:
-        """Takes a task to another status by hand; the turn that works on it is cancelled unless it is `within` that."""
+        """Takes a task to another status by hand; the turn that works on it is cancelled unless it is `within` that.
+
+        `seen` is the digest of what a person approves, "" where they do not say; None stands for an agent's own list.
+        """
 
         def move(conn: sqlite3.Connection) -> tuple[Task, str | None]:
-            task, turn_id = tasks.move(conn, task_id, actor, status, words)
+            task, turn_id = task_steps.move(conn, task_id, actor, status, words, seen)
             record(conn, task)
             return task, turn_id
 
@@ -178,7 +222,7 @@ class Tasks:
             await db.write(mending.set_back, moment)
         self._looked = moment
         while sum(turn is None or not turn.holds for turn in self._running.values()) < core.task_workers:
-            claim = await db.write(tasks.claim, core.tasks_per_agent)
+            claim = await db.write(self._claimed, core.tasks_per_agent)
             if claim is None:
                 due = await db.read(tasks.next_moment)
                 until = (parse_time(due) - datetime.now(UTC)).total_seconds() if due else LOOK
@@ -187,6 +231,15 @@ class Tasks:
             assert self._group is not None
             self._group.start_soon(self._attend, claim, True)
         return LOOK
+
+    def _claimed(self, conn: sqlite3.Connection, per_agent: int) -> Claim | None:
+        """The next task to run; one that is not what was approved becomes a draft again."""
+        while claim := tasks.claim(conn, per_agent):
+            if claim.approved in (None, claim.task.digest):
+                return claim
+            task_approvals.withdraw(conn, claim.task.id, claim.turn_id)
+            self._record_withdrawal(conn, claim.task, tasks.get(conn, claim.task.id), "engine")
+        return None
 
     async def _attend(self, claim: Claim, begin: bool) -> None:
         """Sees an attempt to its recorded end; what a stopping engine leaves goes on at the next start."""

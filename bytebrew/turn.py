@@ -263,7 +263,11 @@ async def _run_tools(
 async def _asked(turn: "Turn", tools: dict[str, Tool], calls: list[ToolCall]) -> None:
     """Tells of calls and records them, together with the questions about those that a person must approve."""
     asking = turn.engine.confirmations
-    questions = {call.call_id: asking.question(turn, call, "confirm") for call in calls if _gated(turn, tools, call)}
+    questions = {
+        call.call_id: asking.question(turn, call, "confirm", _source(_tool(turn, tools, call)))
+        for call in calls
+        if _gated(turn, tools, call)
+    }
     for call in calls:
         turn.append(ToolStarted(tool=call.tool, input=call.input, call_id=call.call_id))
     for question in questions.values():
@@ -271,30 +275,40 @@ async def _asked(turn: "Turn", tools: dict[str, Tool], calls: list[ToolCall]) ->
     await turn.record(turns.tools_asked, turn.id, turn.session_id, calls, questions)
 
 
+def _tool(turn: "Turn", tools: dict[str, Tool], call: ToolCall) -> Tool | None:
+    read_result = turn.engine.read_result
+    return read_result if turn.cut and call.tool == read_result.name else tools.get(call.tool)
+
+
+def _source(tool: Tool | None) -> str:
+    return "" if tool is None else tool.source
+
+
 def _gated(turn: "Turn", tools: dict[str, Tool], call: ToolCall) -> bool:
-    tool = tools.get(call.tool)
+    tool = _tool(turn, tools, call)
     return call.tool in turn.agent.confirm_before or (tool is not None and tool.confirm)
 
 
 async def _run(turn: "Turn", tools: dict[str, Tool], wanted: ToolCall, state: str | None) -> Message:
     """One call to its recorded end; `state` says how far it came before the engine stopped."""
     engine, settings = turn.engine, turn.engine.settings.core
-    tool = tools.get(wanted.tool)
-    if turn.cut and wanted.tool == engine.read_result.name:
-        tool = engine.read_result
+    tool = _tool(turn, tools, wanted)
     settled: Confirmation | None = None
     outcome: Outcome | None = None
     note = ""
     if state == "started":
         settled = await engine.db.read(confirmations.of_call, turn.id, wanted.call_id, "confirm")
     elif state == "asked" or _gated(turn, tools, wanted):
-        settled = await engine.confirmations.settled(turn, await _question(turn, wanted, "confirm"))
+        settled = await engine.confirmations.settled(turn, await _question(turn, wanted, "confirm", tool))
+    moved = settled is not None and settled.args_digest != confirmations.digest(
+        _source(tool), wanted.tool, wanted.input
+    )
     if settled is not None and settled.edited is not None:
         wanted = replace(wanted, input=settled.edited, malformed=None)
         note = f"[A person changed the arguments to {encode(settled.edited).decode()}]\n"
     if state == "started":
-        if tool is None or not tool.idempotent:
-            outcome = await _unknown(turn, wanted)
+        if tool is None or not tool.idempotent or moved:  # what was approved is not what would run again
+            outcome = await _unknown(turn, wanted, tool)
     elif settled is not None:
         if settled.verdict != "approve":
             outcome = _refused(settled)
@@ -337,10 +351,10 @@ def _refused(settled: Confirmation) -> Outcome:
     return Outcome(f"A person refused this call{reason}", True)
 
 
-async def _unknown(turn: "Turn", wanted: ToolCall) -> Outcome | None:
+async def _unknown(turn: "Turn", wanted: ToolCall, tool: Tool | None) -> Outcome | None:
     """What a person says of a call whose end a stopped engine has not seen; None: run it again."""
     engine = turn.engine
-    settled = await engine.confirmations.settled(turn, await _question(turn, wanted, "unknown_outcome"))
+    settled = await engine.confirmations.settled(turn, await _question(turn, wanted, "unknown_outcome", tool))
     if settled.verdict == "retry":
         if await engine.journal.write(turn.log, turns.tool_approved, turn.id, wanted, settled.id):
             return None
@@ -353,12 +367,12 @@ async def _unknown(turn: "Turn", wanted: ToolCall) -> Outcome | None:
     return Outcome(f"The engine was stopped during this call; a person says that it failed{reason}", True)
 
 
-async def _question(turn: "Turn", call: ToolCall, kind: Kind) -> Confirmation:
-    """The question about a call, asked now unless it has been."""
-    engine = turn.engine
+async def _question(turn: "Turn", call: ToolCall, kind: Kind, tool: Tool | None) -> Confirmation:
+    """The question about a call, asked now unless it has been: of the same tool, for another may have its name now."""
+    engine, source = turn.engine, _source(tool)
     asked = await engine.db.read(confirmations.of_call, turn.id, call.call_id, kind)
-    if asked is None:
-        asked = engine.confirmations.question(turn, call, kind)
+    if asked is None or asked.args_digest != confirmations.digest(source, call.tool, call.input):
+        asked = engine.confirmations.question(turn, call, kind, source)
         engine.confirmations.announce(turn, asked)
         await engine.journal.write(turn.log, confirmations.ask, asked)
     return asked

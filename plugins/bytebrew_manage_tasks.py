@@ -144,13 +144,14 @@ class ManageTasks(Tool):
         task = _known(here, given.task_id, "task_id")
         match given.action:
             case "update":
-                task = await tasks.update(task.id, None, _patch(here, given))
+                task = await tasks.update(task.id, None, _patch(here, given), by=call.agent)
             case "set_priority":
                 if given.priority is None:
                     raise ToolError("Say which priority: 0 normal, 1 high, 2 critical")
-                task = await tasks.update(task.id, None, msgspec.convert({"priority": given.priority}, TaskPatch))
+                patch = msgspec.convert({"priority": given.priority}, TaskPatch)
+                task = await tasks.update(task.id, None, patch, by=call.agent)
             case "assign":
-                task = await tasks.assign(task.id, None, self._allowed(call, given.agent_id or ""))
+                task = await tasks.assign(task.id, None, self._allowed(call, given.agent_id or ""), by=call.agent)
             case "get":
                 pass
             case action:

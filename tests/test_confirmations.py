@@ -198,19 +198,25 @@ async def test_the_question_says_all_that_a_person_must_know(tmp_path: Path) -> 
         "turn_id": "",
         "confirmation_id": "",
         "call_id": first.datas("tool_call")[0]["call_id"],
+        "source": "built-in",
         "tool": "pay",
         "input": {"amount": 5},
-        "args_digest": confirmations.digest("pay", {"amount": 5}),
+        "args_digest": confirmations.digest("built-in", "pay", {"amount": 5}),
         "kind": "confirm",
         "expires_at": None,
     }
     assert asked["args_digest"] != other["args_digest"]
 
 
-def test_the_digest_is_of_the_tool_and_its_arguments_in_any_order() -> None:
-    one = confirmations.digest("pay", {"amount": 5, "to": "anna"})
-    assert one == confirmations.digest("pay", {"to": "anna", "amount": 5})
-    assert len({one, confirmations.digest("pay", {"amount": 5}), confirmations.digest("sign", {"amount": 5})}) == 3
+def test_the_digest_is_of_the_tool_its_source_and_its_arguments_in_any_order() -> None:
+    one = confirmations.digest("built-in", "pay", {"amount": 5, "to": "anna"})
+    assert one == confirmations.digest("built-in", "pay", {"to": "anna", "amount": 5})
+    others = [
+        ("built-in", "pay", {"amount": 5}),
+        ("built-in", "sign", {"amount": 5}),
+        ("mcp:bank", "pay", {"amount": 5}),
+    ]
+    assert len({one, *(confirmations.digest(*other) for other in others)}) == 4
     assert len(bytes.fromhex(one)) == 32
 
 

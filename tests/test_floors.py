@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
+    "visible "
     "errors bounds settings messages events notation sse config logs breaker catalog options wording cursor lock clock "
     "versions requirements slow",
     "addresses hookspecs sections variables prices providers tools auth jwt secrets http api actions storage_faults "

@@ -19,7 +19,7 @@ from bytebrew.migrations import CORE
 from bytebrew.notation import now, rfc3339
 from bytebrew.pragmas import connect
 from bytebrew.secrets import Secrets
-from bytebrew.store import agents, expiry, mending, models, tasks
+from bytebrew.store import agents, expiry, mending, models, task_steps, tasks
 from tests.test_tasks import instructions
 
 FREE = """not exists (select 1 from json_each(t.blocked_by) b left join tasks d on d.id = b.value
@@ -154,16 +154,16 @@ def act(conn: sqlite3.Connection, known: list[str], one: Act) -> None:
         new = NewTask(title="t", agent="test", blocked_by=others[: a % 3], require_approval=a == 7)
         known.append(tasks.create(conn, new, "ada", "api").id)
     elif what == "update":
-        tasks.update(conn, first, None, TaskPatch(blocked_by=others[: a % 3]))
+        task_steps.update(conn, first, None, TaskPatch(blocked_by=others[: a % 3]))
     elif what == "cancel":
-        tasks.cancel(conn, first, None, "")
+        task_steps.cancel(conn, first, None, "")
     elif what in ("end", "retry", "claim"):
         if claim := tasks.claim(conn, 0):
             end = ("completed", "failed")[a % 2]
             if what != "claim":
                 tasks.settle(conn, claim.task.id, claim.turn_id, end, "", soon(60) if what == "retry" else None)
     elif what == "move":
-        tasks.move(conn, first, None, ("approved", "in_progress", "completed", "failed")[b % 4])
+        task_steps.move(conn, first, None, ("approved", "in_progress", "completed", "failed")[b % 4])
     else:
         conn.execute("update tasks set completed_at = ? where completed_at is not null", (LONG_AGO,))
         expiry.expire_tasks(conn)

@@ -27,7 +27,7 @@ from bytebrew.migrate import migrate
 from bytebrew.migrations import CORE
 from bytebrew.notation import now, parse_time, rfc3339
 from bytebrew.pragmas import connect
-from bytebrew.store import tasks
+from bytebrew.store import task_steps, tasks
 from bytebrew.testing import ScriptedProvider, Step, plugin, providing, scripted_schema, served_engine
 from bytebrew.tools import tool
 from tests.ledger import Ledger
@@ -549,7 +549,7 @@ def instructions(conn: sqlite3.Connection) -> Iterator[list[None]]:
         (tasks.subtasks, ("task_1",)),
         (tasks.at_hand, ("turn_1",)),
         (tasks.told, ("s1", "t")),
-        (tasks.cancel, ("task_10000", ADMIN, "")),
+        (task_steps.cancel, ("task_10000", ADMIN, "")),
         (tasks.page, (ADMIN, tasks.Filter(status="pending"), 0, 20)),
         (tasks.page, (ADMIN, tasks.Filter(status="needs_input"), 0, 20)),
     ],
@@ -694,7 +694,7 @@ async def test_the_turn_of_a_task_that_was_cancelled_just_before_a_crash_does_no
         with anyio.fail_after(5):
             while not desk.model.requests:
                 await asyncio.sleep(0.005)
-        await desk.engine.db.write(tasks.cancel, task_id, ADMIN, "no more")
+        await desk.engine.db.write(task_steps.cancel, task_id, ADMIN, "no more")
     async with opened(OK, data=tmp_path) as desk:
         await asyncio.sleep(0.1)
         assert (await desk.get(task_id)).status == "cancelled"

@@ -16,11 +16,13 @@ Answers = Annotated[tuple[Annotated[str, Meta(max_length=10_000)], ...], Meta(mi
 class Answer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An answer: a word, such as approve or reject, and a reason behind it or in its own field.
 
-    `input` are arguments that take the place of those that were asked about. To a question of kind unknown_outcome the
-    words are retry, mark_done and fail.
+    `input` are arguments that take the place of those that were asked about; a text in them that was left as it was
+    shown stays as it is. `args_digest` is that of the question as it was shown: where there is another, nothing is
+    approved. To a question of kind unknown_outcome the words are retry, mark_done and fail.
     """
 
     answers: Answers
+    args_digest: Annotated[str, Meta(max_length=255)] = ""
     input: dict[str, Any] | None = None
     reason: Annotated[str, Meta(max_length=10_000)] = ""
 
@@ -88,6 +90,7 @@ async def answer_question(
             session_id=session_id,
             input=body.input,
             reason=body.reason,
+            digest=body.args_digest,
             record=record,
         )
     )
@@ -96,7 +99,10 @@ async def answer_question(
 def _answered(confirmation: Confirmation) -> Answered:
     approved = confirmation.status in ("approved", "spent")
     return Answered(
-        confirmation_id=confirmation.id, call_id=confirmation.call_id, approved=approved, confirmation=confirmation
+        confirmation_id=confirmation.id,
+        call_id=confirmation.call_id,
+        approved=approved,
+        confirmation=confirmations.shown(confirmation),
     )
 
 
@@ -113,7 +119,7 @@ async def list_approvals(request: Request[None]) -> Inbox:
     limit = positive(query.get("limit"), 50, 200)
     after = query.get("after", "")
     found, more = await request.engine.db.scan(confirmations.page, status, after, limit, actor.schemas)
-    return Inbox(data=found, next=more)
+    return Inbox(data=[*map(confirmations.shown, found)], next=more)
 
 
 ROUTES = (

@@ -9,13 +9,14 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from bytebrew.access import check_schema
-from bytebrew.api import Parameter, Reply, Request, Route, Stream, positive
+from bytebrew.api import Parameter, Record, Reply, Request, Route, Stream, positive
 from bytebrew.config import NewTask, Priority, Task, TaskPatch, TaskStatus
 from bytebrew.cursor import EventId
 from bytebrew.errors import Conflict, Detail, InvalidRequest
 from bytebrew.routes.approvals import Answered, SessionAnswer, answer_question
 from bytebrew.routes.sessions import EventPage, follow
 from bytebrew.store import confirmations, tasks
+from bytebrew.store.task_approvals import shown
 from bytebrew.store.tasks import Filter
 
 
@@ -52,6 +53,12 @@ class Cancellation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     reason: Annotated[str, Meta(max_length=10_000)] = ""
 
 
+class Approval(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which task is approved: the `digest` of what was shown, which a task needs that has changed since it was made."""
+
+    digest: Annotated[str, Meta(max_length=255)] = ""
+
+
 class Reason(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why a task has failed."""
 
@@ -77,7 +84,7 @@ async def create_task(request: Request[NewTask]) -> CreatedTask:
 
 
 def _created(conn: sqlite3.Connection, new: NewTask, owner: str) -> CreatedTask:
-    task = tasks.create(conn, new, owner, "api")
+    task = shown(tasks.create(conn, new, owner, "api"))
     return CreatedTask(**asdict(task), task_id=task.id)
 
 
@@ -97,9 +104,10 @@ async def list_tasks(request: Request[None]) -> TaskPage:
         after=query.get("after", ""),
     )
     found = await request.engine.db.scan(tasks.page, request.actor, wanted, (page - 1) * per_page, per_page)
+    rows = [*map(shown, found.tasks)]
     return TaskPage(
-        tasks=found.tasks,
-        data=found.tasks,
+        tasks=rows,
+        data=rows,
         total=found.total,
         page=page,
         per_page=per_page,
@@ -110,12 +118,21 @@ async def list_tasks(request: Request[None]) -> TaskPage:
 
 async def get_task(request: Request[None]) -> Task:
     """One task."""
-    return await request.engine.db.read(tasks.get, request.path["id"], request.actor)
+    return shown(await request.engine.db.read(tasks.get, request.path["id"], request.actor))
 
 
 async def update_task(request: Request[TaskPatch]) -> Task:
-    """The task with the fields that were sent."""
-    return await request.engine.tasks.update(request.path["id"], request.actor, request.body, record=request.record)
+    """The task with the fields that were sent; one that was approved is a draft again."""
+    return await _changed(request, request.body)
+
+
+async def _changed(request: Request[Any], patch: TaskPatch) -> Task:
+    task_id, record = request.path["id"], _recording(request)
+    return shown(await request.engine.tasks.update(task_id, request.actor, patch, record=record))
+
+
+def _recording(request: Request[Any]) -> Record:
+    return lambda conn, task: request.record(conn, shown(task))
 
 
 async def cancel_task(request: Request[Cancellation]) -> None:
@@ -126,12 +143,12 @@ async def cancel_task(request: Request[Cancellation]) -> None:
 async def list_subtasks(request: Request[None]) -> list[Task]:
     """The tasks right below one."""
     task = await request.engine.db.read(tasks.get, request.path["id"], request.actor)
-    return await request.engine.db.scan(tasks.subtasks, task.id)
+    return [*map(shown, await request.engine.db.scan(tasks.subtasks, task.id))]
 
 
-async def approve_task(request: Request[None]) -> Task:
-    """Lets a draft be worked on."""
-    return await _move(request, "approved")
+async def approve_task(request: Request[Approval]) -> Task:
+    """Lets a draft be worked on, as it was shown: a change takes it back to draft."""
+    return await _move(request, "approved", seen=request.body.digest)
 
 
 async def start_task(request: Request[None]) -> Task:
@@ -149,15 +166,14 @@ async def fail_task(request: Request[Reason]) -> Task:
     return await _move(request, "failed", request.body.reason)
 
 
-async def _move(request: Request[Any], status: TaskStatus, words: str | None = None) -> Task:
-    task_id, actor = request.path["id"], request.actor
-    return await request.engine.tasks.move(task_id, actor, status, words, record=request.record)
+async def _move(request: Request[Any], status: TaskStatus, words: str | None = None, seen: str | None = None) -> Task:
+    task_id, actor, record = request.path["id"], request.actor, _recording(request)
+    return shown(await request.engine.tasks.move(task_id, actor, status, words, seen=seen, record=record))
 
 
 async def set_priority(request: Request[NewPriority]) -> Task:
     """Makes a task more or less urgent."""
-    patch = TaskPatch(priority=request.body.priority)
-    return await request.engine.tasks.update(request.path["id"], request.actor, patch, record=request.record)
+    return await _changed(request, TaskPatch(priority=request.body.priority))
 
 
 async def give_input(request: Request[Input]) -> Answered:
@@ -247,7 +263,7 @@ ROUTES = (
     _route("DELETE", _ONE, cancel_task, "Cancel a task", None, Cancellation, 204),
     _route("GET", f"{_ONE}/subtasks", list_subtasks, "List subtasks", list[Task]),
     _route("GET", f"{_ONE}/events", follow_task, "Follow a task's events", EventPage, query=_EVENTS),
-    _route("POST", f"{_ONE}/approve", approve_task, "Approve a task", Task),
+    _route("POST", f"{_ONE}/approve", approve_task, "Approve a task", Task, Approval),
     _route("POST", f"{_ONE}/start", start_task, "Start a task by hand", Task),
     _route("POST", f"{_ONE}/complete", complete_task, "Complete a task", Task, Result),
     _route("POST", f"{_ONE}/fail", fail_task, "Fail a task", Task, Reason),

@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bytebrew.errors import NotFound
 from bytebrew.listing import bounded
 from bytebrew.notation import now, struct_of
+from bytebrew.visible import visible
 
 Kind = Literal["confirm", "unknown_outcome"]
 Status = Literal["pending", "approved", "rejected", "spent", "expired", "cancelled"]
@@ -21,8 +23,9 @@ Verdict = Literal["approve", "reject", "retry", "mark_done", "fail"]
 class Confirmation(Struct, frozen=True, kw_only=True):
     """A question and what became of it.
 
-    `session_id` is the session that a person sees, also where a sub-agent asks. `input` are the arguments that were
-    asked about, `edited` those that a person put in their place. `spent` is an approval whose call has begun.
+    `session_id` is the session that a person sees, also where a sub-agent asks. `source` is where the tool comes from,
+    `input` the arguments that were asked about, `edited` those that a person put in their place; `args_digest` is over
+    the source, the tool and the exact arguments. `spent` is an approval whose call has begun.
     """
 
     id: str
@@ -31,6 +34,7 @@ class Confirmation(Struct, frozen=True, kw_only=True):
     call_id: str
     kind: Kind
     agent: str
+    source: str
     tool: str
     input: dict[str, Any]
     args_digest: str
@@ -44,23 +48,32 @@ class Confirmation(Struct, frozen=True, kw_only=True):
     expires_at: str | None
 
 
-_SELECT = """select id, session_id, turn_id, call_id, kind, agent, tool, input, args_digest, status, verdict, edited,
-  reason, answered_by, answered_at, created_at, expires_at from confirmations"""
+_SELECT = """select id, session_id, turn_id, call_id, kind, agent, source, tool, input, args_digest, status, verdict,
+  edited, reason, answered_by, answered_at, created_at, expires_at from confirmations"""
 _WITHIN = """(?3 is null or exists (select 1 from sessions s where s.id = session_id
   and s.schema in (select value from json_each(?3))))"""
 
 
-def digest(tool: str, input: dict[str, Any]) -> str:
-    """SHA-256 in hex over the tool's name and its arguments in canonical JSON."""
-    return hashlib.sha256(msgspec.json.encode([tool, input], order="deterministic")).hexdigest()
+def digest(source: str, tool: str, input: dict[str, Any]) -> str:
+    """SHA-256 in hex over the source of a tool, its name and its arguments in canonical JSON."""
+    return hashlib.sha256(msgspec.json.encode([source, tool, input], order="deterministic")).hexdigest()
+
+
+def shown(one: Confirmation) -> Confirmation:
+    """The question as people see it: no character in it is invisible."""
+    edited = None if one.edited is None else visible(one.edited)
+    return replace(one, tool=visible(one.tool), input=visible(one.input), edited=edited)
 
 
 def ask(conn: sqlite3.Connection, new: Confirmation) -> None:
-    """Stores a question, behind all others, whatever the clock says."""
+    """Stores a question, behind all others, whatever the clock says; it takes the place of an earlier one of its kind.
+
+    There is an earlier one where the call was to go to another tool, which has changed its source since.
+    """
     values = msgspec.structs.asdict(new)
     values["input"] = msgspec.json.encode(new.input).decode()
     conn.execute(
-        f"""insert into confirmations ({", ".join(values)}, seq)
+        f"""insert or replace into confirmations ({", ".join(values)}, seq)
         values ({", ".join("?" * len(values))}, (select coalesce(max(seq), 0) + 1 from confirmations))""",
         tuple(values.values()),
     )

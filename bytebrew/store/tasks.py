@@ -4,36 +4,32 @@ import sqlite3
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
 from bytebrew.auth import Actor
-from bytebrew.config import NewTask, Task, TaskPatch, TaskSource, TaskStatus
+from bytebrew.config import NewTask, Task, TaskSource
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
 from bytebrew.listing import TASKS, Selection, rows_of
-from bytebrew.notation import new_id, new_uuid, now, struct_of
+from bytebrew.notation import new_id, new_uuid, now
 from bytebrew.store import schemas, sessions
+from bytebrew.store.task_approvals import task_of
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
-_NEXT: dict[str, frozenset[str]] = {
-    "draft": frozenset({"approved", "cancelled"}),
-    "approved": frozenset({"in_progress", "cancelled"}),
-    "pending": frozenset({"in_progress", "cancelled"}),
-    "in_progress": frozenset({"completed", "failed", "cancelled"}),
-    "needs_input": frozenset({"failed", "cancelled"}),  # an answer takes it back to in_progress
-}
 MAX_NESTING = 10
 
 
 class Claim(Struct, frozen=True, kw_only=True):
     """A task with what it takes to run it; `turn_id` is the turn of its present attempt.
 
-    `user_sub` is that of the session whose agent has made it.
+    `user_sub` is that of the session whose agent has made it. `approved` is the digest of what a person approved, None
+    where nobody had to.
     """
 
     task: Task
     turn_id: str
     owner: str
     user_sub: str
+    approved: str | None
 
 
 _ASKING = "'pending' in (select c.status from confirmations c where c.session_id = {0}.session_id)"
@@ -42,7 +38,7 @@ _STATUS = f"""case when {{0}}.status = 'in_progress' and {{0}}.turn_id is not nu
 _SELECT = f"""select t.id, t.title, t.description, t.agent, t.agent as agent_name, t.schema,
   {_STATUS.format("t")} as status, t.source, t.mode, t.priority, t.acceptance_criteria, t.blocked_by, t.parent_task_id,
   t.session_id, t.result, t.error, t.attempts, t.created_at, t.approved_at, t.started_at, t.completed_at, t.owner,
-  t.turn_id, t.seq from tasks t"""
+  t.turn_id, t.seq, t.approved_digest, t.revised from tasks t"""
 _READY = """tasks t indexed by tasks_ready where t.status in ('pending', 'approved') and t.mode = 'background'
   and t.blockers = 0 and t.not_before is null"""
 """What workers may take; triggers keep in `blockers` how many of a task's blockers are not completed."""
@@ -70,7 +66,7 @@ def create(
         owner = sessions.owner(conn, made_in) or owner
     check(conn, new.agent, new.schema if made_in is None else "")
     for n, blocker in enumerate(new.blocked_by):
-        _owned(conn, blocker, owner, f"$.blocked_by[{n}]")
+        owned(conn, blocker, owner, f"$.blocked_by[{n}]")
     if new.parent_task_id is not None:
         _check_parent(conn, new.parent_task_id, owner)
     values: dict[str, Any] = {
@@ -112,7 +108,8 @@ def check(conn: sqlite3.Connection, agent: str, schema: str) -> None:
         raise Unprocessable(f"The schema '{schema}' has no agent '{agent}'", details=details)
 
 
-def _owned(conn: sqlite3.Connection, task_id: str, owner: str, path: str) -> sqlite3.Row:
+def owned(conn: sqlite3.Connection, task_id: str, owner: str, path: str) -> sqlite3.Row:
+    """A task of the owner's that another names at the path; Unprocessable where there is none."""
     sql = "select status, parent_task_id from tasks where id = ? and owner = ?"
     row: sqlite3.Row | None = conn.execute(sql, (task_id, owner)).fetchone()
     if row is None:
@@ -122,7 +119,7 @@ def _owned(conn: sqlite3.Connection, task_id: str, owner: str, path: str) -> sql
 
 def _check_parent(conn: sqlite3.Connection, task_id: str, owner: str) -> None:
     path = "$.parent_task_id"
-    parent = _owned(conn, task_id, owner, path)
+    parent = owned(conn, task_id, owner, path)
     if parent["status"] in ENDED:
         raise Conflict(f"The task above has {parent['status']} and takes no subtasks", code="bad_transition")
     depth, above = 1, parent["parent_task_id"]
@@ -136,10 +133,11 @@ def _check_parent(conn: sqlite3.Connection, task_id: str, owner: str) -> None:
 
 def get(conn: sqlite3.Connection, task_id: str, actor: Actor | None = None) -> Task:
     """A task that the actor may see; NotFound otherwise."""
-    return struct_of(_row(conn, task_id, actor), Task)
+    return task_of(row_of(conn, task_id, actor))
 
 
-def _row(conn: sqlite3.Connection, task_id: str, actor: Actor | None) -> sqlite3.Row:
+def row_of(conn: sqlite3.Connection, task_id: str, actor: Actor | None) -> sqlite3.Row:
+    """The row of a task that the actor may see, None being one who may; NotFound otherwise."""
     row: sqlite3.Row | None = conn.execute(f"{_SELECT} where t.id = ?", (task_id,)).fetchone()
     if row is None or (actor is not None and row["owner"] != actor.subject and not actor.is_admin):
         raise NotFound(f"There is no task '{task_id[:255]}'")
@@ -174,9 +172,9 @@ def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, li
         keys={name: value for name, value in keys.items() if value},
         also=f"{_STATUS.format('listed')} = '{wanted.status}'" if stored == "in_progress" else "",
     )
-    after = (_row(conn, wanted.after, actor)["seq"],) if wanted.after else None
+    after = (row_of(conn, wanted.after, actor)["seq"],) if wanted.after else None
     places = TASKS.page(conn, chosen, limit + 1, offset, after)
-    found = [struct_of(row, Task) for row in rows_of(conn, f"{_SELECT} where t.seq = ?", places[:limit])]
+    found = [task_of(row) for row in rows_of(conn, f"{_SELECT} where t.seq = ?", places[:limit])]
     more = len(places) > len(found)
     return Page(tasks=found, total=TASKS.total(conn, chosen), next=found[-1].id if more else None)
 
@@ -184,20 +182,20 @@ def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, li
 def subtasks(conn: sqlite3.Connection, task_id: str) -> list[Task]:
     """The tasks right below one, oldest first."""
     rows = conn.execute(f"{_SELECT} where t.parent_task_id = ? order by t.seq", (task_id,))
-    return [struct_of(row, Task) for row in rows]
+    return [task_of(row) for row in rows]
 
 
 def of_session(conn: sqlite3.Connection, session_id: str) -> list[Task]:
     """The tasks that are worked on in a session or were made by its agent, oldest first."""
     sql = f"{_SELECT} where t.session_id = ?1 or t.made_in = ?1 order by t.seq"
-    return [struct_of(row, Task) for row in conn.execute(sql, (session_id,))]
+    return [task_of(row) for row in conn.execute(sql, (session_id,))]
 
 
 def ready(conn: sqlite3.Connection, session_id: str) -> list[Task]:
     """Those of a session that wait and whose blockers have all been completed, the most urgent first."""
     sql = f"""{_SELECT} where (t.session_id = ?1 or t.made_in = ?1) and t.status in ('pending', 'approved')
       and t.blockers = 0 order by t.priority desc, t.seq"""
-    return [struct_of(row, Task) for row in conn.execute(sql, (session_id,))]
+    return [task_of(row) for row in conn.execute(sql, (session_id,))]
 
 
 def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
@@ -230,11 +228,17 @@ def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
 
 
 def _claim(conn: sqlite3.Connection, task_id: str) -> Claim:
-    row = _row(conn, task_id, None)
+    row = row_of(conn, task_id, None)
     sql = "select s.user_sub from tasks t join sessions s on s.id = t.made_in where t.id = ?"
     made_for = conn.execute(sql, (task_id,)).fetchone()
     user_sub = made_for["user_sub"] if made_for else ""
-    return Claim(task=struct_of(row, Task), turn_id=row["turn_id"], owner=row["owner"], user_sub=user_sub)
+    return Claim(
+        task=task_of(row),
+        turn_id=row["turn_id"],
+        owner=row["owner"],
+        user_sub=user_sub,
+        approved=row["approved_digest"],
+    )
 
 
 def left_open(conn: sqlite3.Connection) -> list[Claim]:
@@ -265,7 +269,7 @@ def at_hand(conn: sqlite3.Connection, turn_id: str) -> Task | None:
         where t.session_id = r.session_id and t.turn_id = r.id""",
         (turn_id,),
     ).fetchone()
-    return struct_of(row, Task) if row else None
+    return task_of(row) if row else None
 
 
 def told(conn: sqlite3.Connection, session_id: str, message: str) -> bool:
@@ -303,87 +307,3 @@ def settle(conn: sqlite3.Connection, task_id: str, turn_id: str, status: str, wo
         and status = 'in_progress'""",
         (status, words if done else None, None if done else words, now(), *here),
     )
-
-
-def move(
-    conn: sqlite3.Connection, task_id: str, actor: Actor | None, status: TaskStatus, words: str | None = None
-) -> tuple[Task, str | None]:
-    """The task in another status, and the turn that worked on it; Conflict where there is no such step."""
-    row = _row(conn, task_id, actor)
-    if status not in _NEXT.get(row["status"], frozenset()):
-        raise Conflict(f"A task that is {row['status']} cannot become {status}", code="bad_transition")
-    conn.execute(
-        """update tasks set status = ?1, result = iif(?1 = 'completed', ?2, result),
-        error = iif(?1 = 'completed', null, coalesce(?2, error)), turn_id = iif(?1 = 'in_progress', null, turn_id),
-        approved_at = iif(?1 = 'approved', ?3, approved_at), started_at = iif(?1 = 'in_progress', ?3, started_at),
-        completed_at = iif(?1 in ('completed', 'failed', 'cancelled'), ?3, completed_at) where id = ?4""",
-        (status, words, now(), task_id),
-    )
-    return get(conn, task_id), row["turn_id"]
-
-
-def cancel(conn: sqlite3.Connection, task_id: str, actor: Actor | None, reason: str) -> list[str]:
-    """Cancels a task and all below it that have not ended; the turns that worked on them."""
-    status = _row(conn, task_id, actor)["status"]
-    if status in ENDED and status != "cancelled":
-        raise Conflict(f"The task has {status} and cannot be cancelled", code="bad_transition")
-    rows = conn.execute(
-        """with recursive below (id) as (select ?1 union select t.id from tasks t
-          join below on t.parent_task_id = below.id)
-        select t.id, t.turn_id from tasks t join below on below.id = t.id
-        where t.status not in ('completed', 'failed', 'cancelled')""",
-        (task_id,),
-    ).fetchall()
-    moment = now()
-    conn.executemany(
-        "update tasks set status = 'cancelled', error = ?, completed_at = ? where id = ?",
-        [(reason or None, moment, row["id"]) for row in rows],
-    )
-    return [row["turn_id"] for row in rows if row["turn_id"]]
-
-
-def update(conn: sqlite3.Connection, task_id: str, actor: Actor | None, patch: TaskPatch) -> Task:
-    """The task with the patch merged in; Conflict once it has ended."""
-    row = _row(conn, task_id, actor)
-    if row["status"] in ENDED:
-        raise Conflict(f"The task has {row['status']} and cannot be changed", code="bad_transition")
-    changes: dict[str, Any] = {k: v for k, v in msgspec.structs.asdict(patch).items() if v is not UNSET}
-    if (agent := changes.get("agent", row["agent"])) != row["agent"]:
-        _check_waiting(row)
-        check(conn, agent, row["schema"])
-    for n, blocker in enumerate(changes.get("blocked_by", ())):
-        _owned(conn, blocker, row["owner"], f"$.blocked_by[{n}]")
-        if blocker == task_id or _waits_for(conn, blocker, task_id):
-            raise InvalidRequest("A task cannot wait for itself", details=[Detail(f"$.blocked_by[{n}]", "leads back")])
-    for name in ("acceptance_criteria", "blocked_by"):
-        if name in changes:
-            changes[name] = msgspec.json.encode(changes[name]).decode()
-    if changes:
-        assignments = ", ".join(f"{name} = ?" for name in changes)
-        conn.execute(f"update tasks set {assignments} where id = ?", (*changes.values(), task_id))
-    return get(conn, task_id)
-
-
-def assign(conn: sqlite3.Connection, task_id: str, actor: Actor | None, agent: str) -> Task:
-    """The task given to an agent to do in the background, in a session of its own."""
-    row = _row(conn, task_id, actor)
-    if (row["mode"], row["agent"]) == ("background", agent):
-        return struct_of(row, Task)
-    _check_waiting(row)
-    check(conn, agent, "")
-    session_id = new_uuid() if row["mode"] == "interactive" else row["session_id"]
-    sql = "update tasks set agent = ?, mode = 'background', session_id = ? where id = ?"
-    conn.execute(sql, (agent, session_id, task_id))
-    return get(conn, task_id)
-
-
-def _check_waiting(row: sqlite3.Row) -> None:
-    if row["started_at"] is not None or row["status"] in ENDED:
-        raise Conflict("The task has begun; its agent stays", code="bad_transition")
-
-
-def _waits_for(conn: sqlite3.Connection, start: str, goal: str) -> bool:
-    sql = """with recursive reached (id) as (select ? union select b.value from tasks t
-        join reached on reached.id = t.id, json_each(t.blocked_by) b)
-      select 1 from reached where id = ?"""
-    return conn.execute(sql, (start, goal)).fetchone() is not None

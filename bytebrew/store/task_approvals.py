@@ -1,0 +1,74 @@
+"""Approvals of tasks: each is bound to the digest of what was shown, and ends with any change to that."""
+
+import hashlib
+import sqlite3
+
+import msgspec
+from msgspec.structs import replace
+
+from bytebrew.config import Task
+from bytebrew.errors import Stale
+from bytebrew.notation import struct_of
+from bytebrew.visible import visible
+
+_BOUND = ("title", "description", "agent", "schema", "mode", "acceptance_criteria", "blocked_by")
+"""What a person approves: all that says what is done, by whom and after what."""
+
+
+def task_of(row: sqlite3.Row) -> Task:
+    """A row of the tasks with its digest."""
+    return struct_of({**dict(row), "digest": digest(row)}, Task)
+
+
+def digest(row: sqlite3.Row) -> str:
+    """SHA-256 in hex over what a person approves."""
+    return hashlib.sha256(msgspec.json.encode([row[name] for name in _BOUND])).hexdigest()
+
+
+def shown(task: Task) -> Task:
+    """The task as people see it: no character of one that needs an approval, or has had one, is invisible."""
+    if task.status != "draft" and task.approved_at is None:
+        return task
+    criteria = tuple(visible(task.acceptance_criteria))
+    texts = {"title": visible(task.title), "description": visible(task.description), "acceptance_criteria": criteria}
+    return replace(task, **texts)
+
+
+def check(row: sqlite3.Row, seen: str) -> None:
+    """Stale unless the task is what a person has seen; without a digest, unless it is as it was made."""
+    if seen == digest(row) or (not seen and not row["revised"]):
+        return
+    current = shown(task_of(row))
+    if seen:
+        raise Stale("The task has changed since it was shown; look at it again and approve it by its digest", current)
+    advice = "The task has changed since it was made; approve it by the digest of what you have seen"
+    raise Stale(advice, current, code="digest_required")
+
+
+def approve(conn: sqlite3.Connection, row: sqlite3.Row) -> None:
+    """Binds the approval of a task to what it is now."""
+    conn.execute("update tasks set approved_digest = ? where id = ?", (digest(row), row["id"]))
+
+
+def revise(conn: sqlite3.Connection, before: sqlite3.Row, after: sqlite3.Row) -> None:
+    """Takes a task that was changed back to draft where it was approved and has not begun.
+
+    One that has begun goes on as it was approved; another attempt of it is not begun.
+    """
+    if digest(before) == digest(after):
+        return
+    conn.execute("update tasks set revised = 1 where id = ?", (before["id"],))
+    conn.execute(
+        """update tasks set status = 'draft', approved_at = null, approved_digest = null, not_before = null
+        where id = ? and approved_at is not null and status in ('approved', 'pending')""",
+        (before["id"],),
+    )
+
+
+def withdraw(conn: sqlite3.Connection, task_id: str, turn_id: str) -> None:
+    """Takes a task whose claim does not fit its approval back to draft, as if it had not been claimed."""
+    conn.execute(
+        """update tasks set status = 'draft', turn_id = null, attempts = attempts - 1, revised = 1, approved_at = null,
+        approved_digest = null, started_at = iif(attempts = 1, null, started_at) where id = ? and turn_id = ?""",
+        (task_id, turn_id),
+    )

@@ -1,0 +1,126 @@
+"""What callers do with a task: take it to another status, cancel it, change it, give it to an agent."""
+
+import sqlite3
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from bytebrew.auth import Actor
+from bytebrew.config import Task, TaskPatch, TaskStatus
+from bytebrew.errors import Conflict, Detail, InvalidRequest
+from bytebrew.notation import new_uuid, now
+from bytebrew.store import task_approvals
+from bytebrew.store.task_approvals import task_of
+from bytebrew.store.tasks import ENDED, check, get, owned, row_of
+from bytebrew.visible import as_meant
+
+_NEXT: dict[str, frozenset[str]] = {
+    "draft": frozenset({"approved", "cancelled"}),
+    "approved": frozenset({"in_progress", "cancelled"}),
+    "pending": frozenset({"in_progress", "cancelled"}),
+    "in_progress": frozenset({"completed", "failed", "cancelled"}),
+    "needs_input": frozenset({"failed", "cancelled"}),  # an answer takes it back to in_progress
+}
+
+
+def move(
+    conn: sqlite3.Connection,
+    task_id: str,
+    actor: Actor | None,
+    status: TaskStatus,
+    words: str | None = None,
+    seen: str | None = None,
+) -> tuple[Task, str | None]:
+    """The task in another status, and the turn that worked on it; Conflict where there is no such step.
+
+    `seen` is the digest of what a person approves, "" where they do not say; None stands for an agent's own list.
+    """
+    row = row_of(conn, task_id, actor)
+    if status not in _NEXT.get(row["status"], frozenset()):
+        raise Conflict(f"A task that is {row['status']} cannot become {status}", code="bad_transition")
+    if status == "approved":
+        if seen is not None:
+            task_approvals.check(row, seen)
+        task_approvals.approve(conn, row)
+    conn.execute(
+        """update tasks set status = ?1, result = iif(?1 = 'completed', ?2, result),
+        error = iif(?1 = 'completed', null, coalesce(?2, error)), turn_id = iif(?1 = 'in_progress', null, turn_id),
+        approved_at = iif(?1 = 'approved', ?3, approved_at), started_at = iif(?1 = 'in_progress', ?3, started_at),
+        completed_at = iif(?1 in ('completed', 'failed', 'cancelled'), ?3, completed_at) where id = ?4""",
+        (status, words, now(), task_id),
+    )
+    return get(conn, task_id), row["turn_id"]
+
+
+def cancel(conn: sqlite3.Connection, task_id: str, actor: Actor | None, reason: str) -> list[str]:
+    """Cancels a task and all below it that have not ended; the turns that worked on them."""
+    status = row_of(conn, task_id, actor)["status"]
+    if status in ENDED and status != "cancelled":
+        raise Conflict(f"The task has {status} and cannot be cancelled", code="bad_transition")
+    rows = conn.execute(
+        """with recursive below (id) as (select ?1 union select t.id from tasks t
+          join below on t.parent_task_id = below.id)
+        select t.id, t.turn_id from tasks t join below on below.id = t.id
+        where t.status not in ('completed', 'failed', 'cancelled')""",
+        (task_id,),
+    ).fetchall()
+    moment = now()
+    conn.executemany(
+        "update tasks set status = 'cancelled', error = ?, completed_at = ? where id = ?",
+        [(reason or None, moment, row["id"]) for row in rows],
+    )
+    return [row["turn_id"] for row in rows if row["turn_id"]]
+
+
+def update(conn: sqlite3.Connection, task_id: str, actor: Actor | None, patch: TaskPatch) -> Task:
+    """The task with the patch merged in, a draft again if it was approved; Conflict once it has ended.
+
+    A text that is as it was shown to people stands for the one behind it.
+    """
+    row = row_of(conn, task_id, actor)
+    if row["status"] in ENDED:
+        raise Conflict(f"The task has {row['status']} and cannot be changed", code="bad_transition")
+    sent, exact = msgspec.structs.asdict(patch), msgspec.structs.asdict(task_of(row))
+    changes: dict[str, Any] = {k: as_meant(v, exact[k]) for k, v in sent.items() if v is not UNSET}
+    if (agent := changes.get("agent", row["agent"])) != row["agent"]:
+        _check_waiting(row)
+        check(conn, agent, row["schema"])
+    for n, blocker in enumerate(changes.get("blocked_by", ())):
+        owned(conn, blocker, row["owner"], f"$.blocked_by[{n}]")
+        if blocker == task_id or _waits_for(conn, blocker, task_id):
+            raise InvalidRequest("A task cannot wait for itself", details=[Detail(f"$.blocked_by[{n}]", "leads back")])
+    for name in ("acceptance_criteria", "blocked_by"):
+        if name in changes:
+            changes[name] = msgspec.json.encode(changes[name]).decode()
+    if changes:
+        assignments = ", ".join(f"{name} = ?" for name in changes)
+        conn.execute(f"update tasks set {assignments} where id = ?", (*changes.values(), task_id))
+        task_approvals.revise(conn, row, row_of(conn, task_id, None))
+    return get(conn, task_id)
+
+
+def assign(conn: sqlite3.Connection, task_id: str, actor: Actor | None, agent: str) -> Task:
+    """The task given to an agent to do in the background, in a session of its own; a draft again if it was approved."""
+    row = row_of(conn, task_id, actor)
+    if (row["mode"], row["agent"]) == ("background", agent):
+        return task_of(row)
+    _check_waiting(row)
+    check(conn, agent, "")
+    session_id = new_uuid() if row["mode"] == "interactive" else row["session_id"]
+    sql = "update tasks set agent = ?, mode = 'background', session_id = ? where id = ?"
+    conn.execute(sql, (agent, session_id, task_id))
+    task_approvals.revise(conn, row, row_of(conn, task_id, None))
+    return get(conn, task_id)
+
+
+def _check_waiting(row: sqlite3.Row) -> None:
+    if row["started_at"] is not None or row["status"] in ENDED:
+        raise Conflict("The task has begun; its agent stays", code="bad_transition")
+
+
+def _waits_for(conn: sqlite3.Connection, start: str, goal: str) -> bool:
+    sql = """with recursive reached (id) as (select ? union select b.value from tasks t
+        join reached on reached.id = t.id, json_each(t.blocked_by) b)
+      select 1 from reached where id = ?"""
+    return conn.execute(sql, (start, goal)).fetchone() is not None

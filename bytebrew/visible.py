@@ -1,0 +1,64 @@
+"""Text as the person who approves it sees it: whatever is invisible in it, or turns it around, has a mark."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from unicodedata import category
+
+_DRAWS_A_SYMBOL = "\ufe0f"
+"""Behind a symbol it says that this is drawn in colours, and nothing else."""
+_HIDDEN = re.compile(
+    "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\xad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f"
+    "\\u2028-\\u202e\\u2060-\\u206f\\u2800\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb\\U0001bca0-\\U0001bca3"
+    "\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff]"
+    r"|\r(?!\n)|\[(?=U\+[0-9A-F]{4,6}\])"
+)
+"""Controls, what Unicode lets programs pass over when they draw (bidi and zero-width characters among it), letters that
+are blank, a return that leads back over its own line, and what reads as a mark."""
+
+
+def shown(text: str) -> str:
+    """The text with `[U+202E]` in place of such a character; no two texts are shown alike."""
+    return _HIDDEN.sub(_mark, text)
+
+
+def _mark(hidden: re.Match[str]) -> str:
+    character, at = hidden[0], hidden.start()
+    if character == _DRAWS_A_SYMBOL and at and category(hidden.string[at - 1]) == "So":
+        return character
+    return f"[U+{ord(character):04X}]"
+
+
+def visible(value: Any) -> Any:
+    """A JSON value with all its texts as they are shown, the names of fields too."""
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, dict):
+        return {shown(name): visible(one) for name, one in value.items()}
+    return [visible(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def as_meant(sent: Any, exact: Any) -> Any:
+    """What a person sends who was shown `exact`: a text that they left as it was shown is the one behind it."""
+    behind = {marked: text for text in _texts(exact) if (marked := shown(text)) != text}
+    return _put_back(sent, behind) if behind else sent
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield name
+            yield from _texts(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(one)
+
+
+def _put_back(value: Any, behind: dict[str, str]) -> Any:
+    if isinstance(value, str):
+        return behind.get(value, value)
+    if isinstance(value, dict):
+        return {behind.get(name, name): _put_back(one, behind) for name, one in value.items()}
+    return type(value)(_put_back(one, behind) for one in value) if isinstance(value, list | tuple) else value
