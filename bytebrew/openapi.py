@@ -158,11 +158,12 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
         }
         for (place, name), one in _parameters(route).items()
     ]
+    words = _NO_NAME.sub("_", route.path.removeprefix("/api/v1/")).strip("_")
     operation: dict[str, Any] = {
-        "operationId": f"{route.method.lower()}_{_NO_NAME.sub('_', route.path.removeprefix('/api/v1/')).strip('_')}",
+        "operationId": f"{route.method.lower()}_{words or 'root'}",
         "summary": route.summary,
         "description": inspect.cleandoc(route.run.__doc__ or ""),
-        "tags": [route.path.removeprefix("/api/v1/").partition("/")[0]],
+        "tags": [route.path.removeprefix("/api/v1/").partition("/")[0] or "docs"],
         "responses": _responses(route, schema_of),
     }
     if parameters:
@@ -244,7 +245,9 @@ def _event(name: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def routes(described: Sequence[Route], version: str) -> tuple[Route, ...]:
-    """The routes of the document and its page, which are made when first asked for; both are in it themselves."""
+    """The routes of the document and its page, which are made when first asked for; they are in it themselves."""
+
+    taken = {(one.method, one.path) for one in described}  # a plugin may have a page of its own at /
 
     @cache
     def whole() -> dict[str, Any]:
@@ -254,18 +257,9 @@ def routes(described: Sequence[Route], version: str) -> tuple[Route, ...]:
     def raw() -> bytes:
         return msgspec.json.encode(whole())
 
-    @cache
-    def shown() -> bytes:
-        return page.written(whole()).encode()
-
     async def get_document(request: Request[None]) -> Reply:
         """This document."""
         return Reply(body=raw(), headers={"content-type": "application/json"})
-
-    async def get_page(request: Request[None]) -> Reply:
-        """The document as a page for people."""
-        headers = {"content-type": "text/html; charset=utf-8", "content-security-policy": page.POLICY}
-        return Reply(body=shown(), headers=headers)
 
     own = (
         Route(
@@ -276,13 +270,6 @@ def routes(described: Sequence[Route], version: str) -> tuple[Route, ...]:
             summary="The OpenAPI document",
             answer=dict[str, Any],
         ),
-        Route(
-            method="GET",
-            path="/docs",
-            scope=None,
-            run=get_page,
-            summary="The API for people to read",
-            gives=("text/html",),
-        ),
+        *(one for one in page.routes(whole, version) if (one.method, one.path) not in taken),
     )
     return own

@@ -36,7 +36,9 @@ from tests.tables import all_but, check_refusal, has_struct, label, path_of, sam
 
 PUBLIC = {
     "POST /api/v1/webhooks/{name}",
+    "GET /",
     "GET /docs",
+    "GET /docs/{part}",
     "GET /api/v1/openapi.json",
     "GET /api/v1/health",
     "POST /api/v1/auth/local-session",

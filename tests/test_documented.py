@@ -50,7 +50,8 @@ async def test_every_route_is_on_the_page_for_people() -> None:
         page = (await client.get("/docs")).text
         for route in table(running):
             path = re.sub(r"\{(\w+)(:\w+)?\}", r"{\1}", route.path)
-            assert f"<b>{route.method}</b><code>{path}</code>" in page, label(route)
+            method = f"<b class={route.method.lower()}>{route.method}</b>"
+            assert f"<summary>{method}<code>{path}</code>" in page, label(route)
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`(?:[A-Z]+ )?(/[a-z][\w/{}.-]*)", README))))

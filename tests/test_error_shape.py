@@ -147,7 +147,7 @@ async def test_403_for_a_scope_and_for_a_chat_that_is_off(served: Served) -> Non
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/api", "/api/v1", "/api/v1/", "/api/v1/nothing", f"{AGENTS}/", f"{AGENTS}/nobody", "//", "/favicon.ico"],
+    ["/api", "/api/v1", "/api/v1/", "/api/v1/nothing", f"{AGENTS}/", f"{AGENTS}/nobody", "//", "/favicon.ico"],
 )
 async def test_404_for_what_is_not_there(served: Served, path: str) -> None:
     url = served.client.base_url.copy_with(raw_path=path.encode())

@@ -1,0 +1,175 @@
+"""The pages: `/` says where things are, and /docs has contents, search and an example of each operation that works."""
+
+import html
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bytebrew import Reply, Request, Route, __version__
+from bytebrew.page import POLICY
+from bytebrew.page.example import ORIGIN, sample
+from bytebrew.testing import ADMIN, client, engine, plugin
+from tests.processes import serving
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("pages") / "data") as process:
+        yield process.url
+
+
+@pytest.fixture(scope="module")
+def page(served: str) -> str:
+    return httpx.get(f"{served}/docs").text
+
+
+@pytest.fixture(scope="module")
+def document(served: str) -> Any:
+    return httpx.get(f"{served}/api/v1/openapi.json").json()
+
+
+def test_the_root_says_where_things_are_and_each_is_there(served: str) -> None:
+    answer = httpx.get(served)
+    assert answer.headers["content-type"] == "application/json"
+    places = answer.json()
+    assert (places.pop("name"), places.pop("version")) == ("ByteBrew", __version__)
+    assert places == {
+        "api": "/api/v1",
+        "health": "/api/v1/health",
+        "openapi": "/api/v1/openapi.json",
+        "docs": "/docs",
+    }
+    for path in ("health", "openapi", "docs"):
+        assert httpx.get(f"{served}{places[path]}").status_code == 200
+
+
+def test_a_browser_gets_the_root_as_a_page(served: str) -> None:
+    answer = httpx.get(served, headers={"accept": BROWSER})
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["vary"] == "accept"
+    linked = {attributes["href"] for tag, attributes in Elements(answer.text).found if tag == "a"}
+    assert linked == {"/docs", "/api/v1/openapi.json", "/api/v1/health"}
+
+
+async def test_a_plugin_may_have_the_root_for_a_page_of_its_own() -> None:
+    async def run(request: Request[None]) -> Reply:
+        return Reply(body="mine")
+
+    def register_routes(register: Any) -> None:
+        register(Route(method="GET", path="/", scope=None, run=run, summary="Mine", answer=str))
+
+    async with engine(plugin(register_routes=register_routes)) as running, client(running) as http:
+        assert (await http.get("/")).json() == "mine"
+        assert (await http.get("/docs")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_a_page_loads_nothing_from_another_host_and_runs_nothing_inline(path: str, served: str) -> None:
+    answer = httpx.get(f"{served}{path}", headers={"accept": BROWSER})
+    assert answer.headers["content-security-policy"] == POLICY
+    assert "'unsafe" not in POLICY
+    for tag, attributes in Elements(answer.text).found:
+        assert not {name for name in attributes if name.startswith("on") or name == "style"}, tag
+        if tag == "script":
+            assert attributes["src"] == "/docs/page.js"
+        elif tag in ("link", "img", "iframe"):
+            assert attributes.get("href") in ("data:,", "/docs/page.css")
+        elif tag == "a":
+            assert (attributes["href"] or "")[0] in "#/"
+    assert httpx.get(f"{served}/docs/reference.py").status_code == 404
+    for part in ("page.css", "page.js"):
+        text = httpx.get(f"{served}/docs/{part}")
+        assert text.headers["content-type"] == f"text/{'css' if part.endswith('css') else 'javascript'}; charset=utf-8"
+        assert not re.findall(r"https?://|@import|url\(", text.text)
+
+
+def test_the_contents_lead_to_every_operation_and_every_link_leads_somewhere(page: str, document: Any) -> None:
+    found = Elements(page).found
+    ids = [attributes["id"] for _, attributes in found if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    assert {attributes["href"] for tag, attributes in found if tag == "a"} <= {
+        "/",
+        "/api/v1/openapi.json",
+        *(f"#{one}" for one in ids),
+    }
+    contents = {
+        attributes["href"]
+        for tag, attributes in Elements(page.partition("<nav>")[2].partition("</nav>")[0]).found
+        if tag == "a"
+    }
+    operations = [one for methods in document["paths"].values() for one in methods.values()]
+    assert contents >= {f"#{one['operationId']}" for one in operations}
+    assert page.count("<h3>Example</h3>") == len(operations)
+
+
+def commands(page: str) -> list[tuple[str, str]]:
+    """The operation and the command of each example on the page."""
+    items = re.findall(r"<details class=item id='(\w+)'>(.*?)</details>", page, re.DOTALL)
+    found = [
+        (name, re.search(r"<h3>Example</h3><div class=code><pre>(.*?)</pre>", text, re.DOTALL)) for name, text in items
+    ]
+    return [(name, html.unescape(re.sub(r"<[^>]+>", "", match[1]))) for name, match in found if match]
+
+
+def test_every_line_of_curl_is_a_request_that_the_engine_understands(
+    page: str, document: Any, served: str, tmp_path: Path
+) -> None:
+    operations = {one["operationId"]: one for methods in document["paths"].values() for one in methods.values()}
+    (tmp_path / "handbook.md").write_text("# Handbook\n")
+    (tmp_path / "file").write_text("{}")
+    script = ["set -u", f"TOKEN={ADMIN}", "ID=00000000-0000-7000-8000-000000000000"]
+    found = commands(page)
+    assert len(found) == len(operations)
+    names = {name for _, command in found for name in re.findall(r"\$([A-Z_]+)", command)}
+    script += [f"{name}=nothing" for name in names - {"TOKEN", "ID"}]
+    for name, command in found:
+        assert command.startswith("curl ")
+        script.append(f"echo; echo '---- {name}'")
+        script.append(command.replace("curl ", "curl --max-time 5 -o /dev/null -w '%{http_code}' ", 1))
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script).replace(ORIGIN, served)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    told = dict(re.findall(r"---- (\w+)\n(\d{3})", done.stdout))
+    assert set(told) == set(operations), done.stderr
+    wrong = {
+        name: status
+        for name, status in told.items()
+        if status not in operations[name]["responses"] or status in ("401", "403", "405", "415", "500")
+    }
+    assert wrong.pop("post_auth_local_session_refresh") == "401"  # it takes a session, and the token is none
+    assert wrong.pop("post_webhooks_name") == "401"  # it takes a signature
+    assert not wrong
+
+
+def test_what_an_example_answers_has_the_fields_of_its_schema(page: str, document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    model = sample({"$ref": "#/components/schemas/Health"}, schemas)
+    assert set(model) == set(schemas["Health"]["properties"])
+    answers = re.findall(r"<h3>It answers</h3><div class=code><pre>(.*?)</pre>", page, re.DOTALL)
+    assert len(answers) > 50
+    assert all(json.loads(html.unescape(one)) is not None for one in answers)
