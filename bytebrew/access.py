@@ -14,6 +14,7 @@ from bytebrew.api import ANYONE, Request, Route
 from bytebrew.auth import BINDABLE, Actor
 from bytebrew.errors import Forbidden, Overloaded, StorageError, Unauthorized
 from bytebrew.store import tokens
+from bytebrew.visitors import PREFIX
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -54,6 +55,8 @@ async def authenticate(engine: "Engine", headers: Mapping[str, str]) -> Actor:
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized("Send a token in the header Authorization: Bearer <token>", missing=True)
+    if token.startswith(PREFIX):
+        return await _visitor(engine, token)
     if token.startswith("bb_"):
         if not _TOKEN.fullmatch(token):
             raise Unauthorized
@@ -69,6 +72,21 @@ async def authenticate(engine: "Engine", headers: Mapping[str, str]) -> Actor:
     if user is None:
         raise Unauthorized
     return user
+
+
+async def _visitor(engine: "Engine", token: str) -> Actor:
+    """A visitor of a public page, for as long as the page's token is live."""
+    visitor = engine.visitors.read(token)
+    schemas = await engine.db.glance(tokens.page, visitor.page)
+    if schemas is None:
+        raise Unauthorized("The page's token is no longer valid")
+    return Actor(
+        subject=visitor.subject,
+        name=f"visitor:{visitor.id}",
+        kind="user",
+        scopes=frozenset({"chat"}),
+        schemas=None if schemas == "all" else schemas,
+    )
 
 
 async def while_live(request: Request[Any], frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -5,6 +5,10 @@ from typing import ClassVar, Literal
 
 from msgspec import Struct
 
+PUBLIC = "public"
+"""The scope of a token that stands in a public page: it makes visitors' tokens, and nothing else."""
+VISITOR = ":visitor:"
+"""Stands in the subject of a visitor of a public page, behind that of the page's token, under which usage counts."""
 SCOPES: dict[str, int] = {
     "chat": 1,
     "tasks": 2,
@@ -19,9 +23,10 @@ SCOPES: dict[str, int] = {
     "schemas:read": 4096,
     "schemas:write": 8192,
     "approvals": 16384,
+    PUBLIC: 32768,
 }
 """Every scope and its bit in a `scopes_mask`."""
-BINDABLE = frozenset({"chat", "tasks", "approvals"})
+BINDABLE = frozenset({"chat", "tasks", "approvals", PUBLIC})
 """The scopes that can be bound to schemas: those whose routes look at the schema."""
 
 _ALIASES: dict[str, frozenset[str]] = {
@@ -47,6 +52,11 @@ class Actor(Struct, frozen=True, kw_only=True):
     def is_admin(self) -> bool:
         """Whether the scope `admin`, which covers every other, is among the actor's."""
         return "admin" in self.scopes
+
+    @property
+    def token(self) -> str | None:
+        """The subject of the API token that was shown, or stands in the page that was visited; None for a JWT."""
+        return self.subject.partition(VISITOR)[0] if self.subject.startswith("token:") else None
 
 
 class AuthMode:

@@ -47,6 +47,7 @@ from bytebrew.store import settings as stored_settings
 from bytebrew.tasks import Tasks
 from bytebrew.tools import Call, SpawnLimits, Tool, Toolset, uncancelled
 from bytebrew.variables import Credentials
+from bytebrew.visitors import Visitors
 
 OBSERVER_SECONDS = 30
 """How long an observer may take, for what it observes waits until it is through."""
@@ -82,6 +83,7 @@ class Engine:
         self._make_private(data)
         self._make_private(data / "keys")
         self.secrets = Secrets.load(data / "keys" / "secrets.key")
+        self.visitors = Visitors(Secrets.derived(data / "keys" / "secrets.key", b"visitors"))
         self.db = Database(data / "bytebrew.db", self.settings.core.db_synchronous)
         self.journal = Journal(self.db)
         share = descriptors.share()

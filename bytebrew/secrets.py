@@ -3,6 +3,7 @@
 import os
 import tempfile
 from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -45,6 +46,12 @@ class Secrets:
             raise BootError(f"{path} cannot be used: {error.strerror}") from error
         except ValueError as error:
             raise BootError(f"{path} does not hold a key of 64 hex digits; restore it from your backup") from error
+
+    @classmethod
+    def derived(cls, path: Path, purpose: bytes) -> "Secrets":
+        """With a key for one purpose, made of that in the file: what it seals is opened for no other."""
+        key = bytes.fromhex(path.read_text().strip())
+        return cls(blake2b(key=key, person=purpose, digest_size=SecretBox.KEY_SIZE).digest())
 
     def seal(self, text: str) -> bytes:
         """The sealed form of a credential; empty stays empty."""

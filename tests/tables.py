@@ -78,8 +78,8 @@ async def token_with(engine: Engine, *scopes: str, **fields: Any) -> tokens.Crea
 
 
 def all_but(*scopes: str) -> tuple[str, ...]:
-    """Every scope besides these and `admin`."""
-    return tuple(scope for scope in SCOPES if scope not in (*scopes, "admin"))
+    """Every scope besides these, `admin` and `public`, which stands alone."""
+    return tuple(scope for scope in SCOPES if scope not in (*scopes, "admin", "public"))
 
 
 def check_refusal(response: httpx.Response, where: str = "") -> dict[str, Any]:

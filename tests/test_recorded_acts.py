@@ -288,7 +288,7 @@ async def test_a_change_that_cannot_be_recorded_is_not_made_by_whatever_route(tm
     async with world(tmp_path) as w:
         acts = list(w.acts())
         changing = {label(route) for route in installed() if route.method != "GET" and not route.streams}
-        assert {act.route for act in acts} == changing
+        assert {act.route for act in acts} == changing - {"POST /api/v1/auth/visitors"}  # which stores nothing
         await w.engine.db.write(lambda conn: conn.execute(DEAF) and None)
         before = await w.engine.db.read(contents)
         left: dict[str, list[str]] = {}

@@ -1,6 +1,14 @@
 """API tokens."""
 
-from bytebrew.api import Request, Route
+from datetime import UTC, datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from bytebrew.api import Reply, Request, Route
+from bytebrew.auth import PUBLIC
+from bytebrew.errors import Detail, InvalidRequest
+from bytebrew.notation import rfc3339
 from bytebrew.store import tokens
 
 
@@ -19,7 +27,44 @@ async def revoke_token(request: Request[None]) -> None:
     await request.write(tokens.revoke, request.path["id"])
 
 
+class Visit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A visit of a public page; `access_token` is the visitor's of an earlier visit, who then stays the same one."""
+
+    access_token: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class VisitorToken(Struct, frozen=True, kw_only=True):
+    """The bearer token of one visitor, with the scope chat and sessions, memories and limits of the visitor's own."""
+
+    access_token: str
+    expires_at: str
+    visitor: str
+    token_type: str = "Bearer"  # noqa: S105
+
+
+async def visit(request: Request[Visit]) -> Reply:
+    """A token for a visitor of the page in which the caller's token stands; keep it in the browser for later visits."""
+    if PUBLIC not in request.actor.scopes or request.actor.kind != "token":
+        words = f"show the API token of the page: one with the scope {PUBLIC} alone"
+        raise InvalidRequest(words.capitalize(), details=[Detail("$.headers.Authorization", words)])
+    page = request.actor.subject.removeprefix("token:")
+    token, visitor = request.engine.visitors.new(page, request.body.access_token)
+    request.recorded = True  # nothing is stored, and the audit is not for strangers to fill
+    until = rfc3339(datetime.fromtimestamp(visitor.expires, UTC))
+    answer = VisitorToken(access_token=token, expires_at=until, visitor=visitor.id)
+    return Reply(body=answer, headers={"cache-control": "no-store"})
+
+
 ROUTES = (
+    Route(
+        method="POST",
+        path="/api/v1/auth/visitors",
+        scope=PUBLIC,
+        run=visit,
+        summary="Let a visitor in",
+        body=Visit,
+        answer=VisitorToken,
+    ),
     Route(
         method="GET",
         path="/api/v1/auth/tokens",

@@ -4,12 +4,12 @@ import hashlib
 import secrets
 import sqlite3
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from bytebrew.auth import BINDABLE, Actor, parse_scopes, scopes_mask
+from bytebrew.auth import BINDABLE, PUBLIC, Actor, parse_scopes, scopes_mask
 from bytebrew.config import SchemaName
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.notation import new_uuid, now, parse_time, rfc3339
@@ -18,7 +18,8 @@ from bytebrew.notation import new_uuid, now, parse_time, rfc3339
 class NewToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A token to create; `scopes` and `scopes_mask` add up.
 
-    `schemas` bind it to some schemas, which only the scopes chat, tasks and approvals can be.
+    `schemas` bind it to some schemas, which only the scopes chat, tasks, approvals and public can be. The scope public
+    is for a token that all visitors of a page can read: it stands alone, and POST /api/v1/auth/visitors takes it.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=255)]
@@ -72,6 +73,9 @@ def create(conn: sqlite3.Connection, new: NewToken, token: str | None = None) ->
     if new.schemas is not None and (wide := sorted(scopes - BINDABLE)):
         words = f"a token that is bound has no scope but {', '.join(sorted(BINDABLE))}"
         raise InvalidRequest(f"{wide[0]} is about every schema; {words}", details=[Detail("$.schemas", words)])
+    if PUBLIC in scopes and len(scopes) > 1:
+        words = f"the scope {PUBLIC} stands alone: whoever reads the page would hold the others too"
+        raise InvalidRequest(words.capitalize(), details=[Detail("$.scopes", words)])
     expires_at = _expiry(new.expires_at)
     if conn.execute("select 1 from tokens where name = ? and revoked_at is null", (new.name,)).fetchone():
         raise Conflict(f"There is a token '{new.name}' already; revoke it first or take another name")
@@ -116,6 +120,15 @@ def actor(conn: sqlite3.Connection, token: str) -> tuple[Actor, bool] | None:
     )
     used = row["last_used_at"]
     return who, used is None or not 0 <= (moment - parse_time(used)).total_seconds() < 60
+
+
+def page(conn: sqlite3.Connection, token_id: str) -> tuple[str, ...] | Literal["all"] | None:
+    """The schemas that visitors of a public page may chat with; None where its token is no longer live."""
+    sql = "select schemas, expires_at from tokens where id = ? and scopes = ? and revoked_at is null"
+    row = conn.execute(sql, (token_id, PUBLIC)).fetchone()
+    if row is None or (row["expires_at"] and parse_time(row["expires_at"]) <= datetime.now(UTC)):
+        return None
+    return tuple(msgspec.json.decode(row["schemas"])) if row["schemas"] else "all"
 
 
 def touch(conn: sqlite3.Connection, token: str) -> None:

@@ -9,7 +9,7 @@ from msgspec import Struct, field
 from msgspec.structs import astuple
 
 from bytebrew.api import Key
-from bytebrew.auth import Actor
+from bytebrew.auth import VISITOR, Actor
 from bytebrew.errors import Conflict, NotFound, Unprocessable
 from bytebrew.journal import read_events
 from bytebrew.messages import Attachment, Message, ToolCall, Usage
@@ -194,11 +194,11 @@ def finish(
 
 def spend(conn: sqlite3.Connection, unsaved: Unsaved, turn_id: str) -> None:
     """Records the model usage of a turn."""
-    moment = now()
+    moment, account = now(), unsaved.subject.partition(VISITOR)[0]
     conn.executemany(
         "insert into usage values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (turn_id, unsaved.schema, unsaved.agent, one.model, unsaved.subject, *astuple(one.usage), moment)
+            (turn_id, unsaved.schema, unsaved.agent, one.model, account, *astuple(one.usage), moment)
             for one in unsaved.spent
         ],
     )

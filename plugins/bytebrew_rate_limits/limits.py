@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SCOPES = frozenset({"chat", "tasks"})
+SCOPES = frozenset({"chat", "tasks", "public"})
 """The routes that are counted, by the scope that they need: those of clients. Nobody is locked out of the others."""
 OPEN = re.compile(r"/(sessions|tasks)/\{")
 """Routes of one session or task that is there: to answer, stop or look at what was begun counts under no rule."""
@@ -91,7 +91,9 @@ class Live:
         if self.rule.per == "ip":
             return [f"ip {request.client}"]
         if self.rule.per == "token":
-            return [f"token {actor.subject}"] if actor.kind == "token" else []
+            return [f"token {actor.token}"] if actor.token else []
+        if "public" in actor.scopes:  # all visitors begin with the one token of their page
+            return []
         subject, value = f"subject {actor.subject}", request.headers.get(self._key_header, "")
         if not value:
             return [subject]
