@@ -12,13 +12,8 @@ FLOORS = (
     "visible "
     "errors bounds settings messages events notation sse config logs breaker catalog options wording cursor lock clock "
     "versions requirements slow",
-<<<<<<< HEAD
-    "addresses hookspecs sections variables prices providers tools auth jwt secrets http api actions storage_faults "
-    "pending scanning deadline unpacking network_faults pools descriptors listing refusals",
-=======
     "addresses hookspecs sections variables prices providers tools auth jwt secrets visitors http api actions "
-    "storage_faults pending scanning deadline pools descriptors listing",
->>>>>>> 623254d (Give each visitor of a public page an identity that the engine signs, for a token of the scope public)
+    "storage_faults pending scanning deadline unpacking network_faults pools descriptors listing refusals",
     "db integrity apart pragmas migrate migrations journal epoch store",
     "plugin_folder verification "
     "plugins turn runner failed_turns tasks config_file checking core_sections missing dialects documents history "
