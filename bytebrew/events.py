@@ -34,6 +34,17 @@ class MessageDelta(Event, frozen=True):
     content: str
 
 
+class MessageRestarted(Event, frozen=True):
+    """The engine was stopped in the middle of an answer, and the model now says something else.
+
+    `content` is the turn's text that stays, that of the steps before: clients drop all other pieces of text, and the
+    reasoning since the turn's last tool result. The new pieces follow.
+    """
+
+    name = "message_restart"
+    content: str
+
+
 class MessageDone(Event, frozen=True):
     """The whole answer: all the turn's deltas joined."""
 

@@ -19,6 +19,7 @@ _TEMPLATE = "#/components/schemas/{name}"
 EVENTS: tuple[type[events.Event], ...] = (
     events.Thinking,
     events.MessageDelta,
+    events.MessageRestarted,
     events.MessageDone,
     events.ToolStarted,
     events.ToolFinished,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from bytebrew.auth import Actor
 from bytebrew.errors import EngineError, StorageError, TurnInterrupted
 from bytebrew.failed_turns import give_up
+from bytebrew.resuming import shown_before
 from bytebrew.runner import Turn
 from bytebrew.store import leftovers, schemas, turns
 
@@ -84,6 +85,6 @@ async def _turn(engine: "Engine", left: leftovers.OpenTurn) -> Turn:
     if left.status == "running":
         turn.status, turn.first = "running", left.first_event
         turn.past = await engine.db.write(leftovers.resume, left.id)
-        turn.text, turn.heard = list(turn.past.said), turn.past.partial
+        turn.text, turn.shown = list(turn.past.said), shown_before(turn.past)
         turn.continues = left.first_event != 1
     return turn

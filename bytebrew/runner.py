@@ -22,6 +22,7 @@ from bytebrew.events import ConfirmationAsked, Done, ErrorEvent, Event, FinishRe
 from bytebrew.journal import Log
 from bytebrew.messages import Message, Usage
 from bytebrew.providers import BoundModel, Spent
+from bytebrew.resuming import Shown
 from bytebrew.store import leftovers, schemas, sessions, turns
 from bytebrew.tools import uncancelled
 from bytebrew.turn import run_turn
@@ -66,7 +67,8 @@ class Turn:
         self.text: list[str] = []
         self.partial: list[str] = []
         self.past: leftovers.Past | None = None
-        self.heard, self.cut, self.stop = "", False, "end"
+        self.shown: Shown | None = None
+        self.cut, self.stop = False, "end"
         self.unsaved = self._nothing()
         self.call_ids: set[str] = set()
         self.status, self.urgent = "queued", False
@@ -389,7 +391,7 @@ class Runner:
         return failed_turns.logged(turn, turn.failure)
 
     async def _finish(self, turn: Turn, end: Event) -> None:
-        if said := "".join(turn.partial) + turn.heard:
+        if said := "".join(turn.partial) + (turn.shown.text if turn.shown else ""):
             turn.unsaved.messages.append(Message("assistant", said))
         whole = [MessageDone(content="".join(turn.text))] if turn.status == "completed" else []
         turn.last = [turn.append(event) for event in (*whole, end)][-1]  # in one transaction

@@ -17,6 +17,7 @@ from bytebrew.history import recall
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall
 from bytebrew.notation import new_id
 from bytebrew.providers import Spent
+from bytebrew.resuming import Piece, told, told_anew
 from bytebrew.store import confirmations, messages, turns
 from bytebrew.store.confirmations import Confirmation, Kind
 from bytebrew.store.leftovers import Past
@@ -155,14 +156,15 @@ async def _step(turn: "Turn", asked: ModelRequest) -> Message:
     turn.partial.clear()
     async with aclosing(turn.engine.models.answer(turn.model, asked)) as events:
         async for event in events:
-            if isinstance(event, MessageDelta):
-                turn.partial.append(event.content)
-                if new := _unheard(turn, event.content):
-                    turn.text.append(new)
-                    await _tell(turn, event if new == event.content else MessageDelta(content=new))
-            elif isinstance(event, Thinking):
-                thinking.append(event.content)
-                await _tell(turn, event)
+            if isinstance(event, MessageDelta | Thinking):
+                (thinking if isinstance(event, Thinking) else turn.partial).append(event.content)
+                if turn.shown is None:
+                    if isinstance(event, MessageDelta):
+                        turn.text.append(event.content)
+                    await _tell(turn, event)
+                else:
+                    for piece in told(turn, turn.shown, event, thinking):
+                        await _tell(turn, piece)
             elif isinstance(event, ToolCall):
                 calls.append(_numbered(turn, event))
             elif isinstance(event, Spent):
@@ -170,11 +172,9 @@ async def _step(turn: "Turn", asked: ModelRequest) -> Message:
             else:
                 stop = event
     content = "".join(turn.partial)
-    if turn.heard:
-        turn.heard = ""
-        if content:
-            turn.text.append(f"\n\n{content}")
-            await _tell(turn, MessageDelta(content=turn.text[-1]))
+    if turn.shown is not None:
+        for piece in told_anew(turn, turn.shown, thinking):
+            await _tell(turn, piece)
     if stop.reason == "refusal" or (not content and not calls and stop.reason in _CUT):
         turn.partial.clear()  # what came before a refusal is not for the history
         raise TurnError(_CUT[stop.reason], code=f"model_{stop.reason}")
@@ -185,24 +185,7 @@ async def _step(turn: "Turn", asked: ModelRequest) -> Message:
     return answer
 
 
-def _unheard(turn: "Turn", piece: str) -> str:
-    """What of a piece is new to those who heard the beginning of this answer before the engine stopped.
-
-    An answer that takes another course than the one they heard is told whole, in a paragraph of its own.
-    """
-    heard = turn.heard
-    if not heard:
-        return piece
-    if heard.startswith(piece):
-        turn.heard = heard[len(piece) :]
-        return ""
-    turn.heard = ""
-    if piece.startswith(heard):
-        return piece[len(heard) :]
-    return "\n\n" + "".join(turn.partial)
-
-
-async def _tell(turn: "Turn", delta: MessageDelta | Thinking) -> None:
+async def _tell(turn: "Turn", delta: Piece) -> None:
     if turn.told is None:
         turn.told = time.monotonic()
     number = turn.append(delta)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -18,10 +18,13 @@ from hypothesis import strategies as st
 
 from bytebrew.backup import backup
 from bytebrew.engine import Engine
+from bytebrew.events import MessageDelta, MessageRestarted, Thinking
 from bytebrew.recovery import MOST_RESUMES
+from bytebrew.resuming import shown_before, told, told_anew
 from bytebrew.runner import Turn
+from bytebrew.store.leftovers import Past
 from bytebrew.testing import names
-from bytebrew.turn import _unheard
+from tests.faults.invariants import text_shown
 from tests.ledger import Ledger
 from tests.test_confirmations import PAY, Setup, Talk, answer, configure, engine_on, follow, processes, say
 
@@ -53,7 +56,7 @@ async def resumed(data: Path, talk: Talk) -> tuple[Talk, Ledger]:
         await whole.end()
     assert whole.seen[: len(talk.seen)] == talk.seen
     assert [int(event.id) for event in whole.seen] == list(range(1, len(whole.seen) + 1))
-    said = "".join(delta["content"] for delta in whole.datas("message_delta"))
+    said = text_shown((event.event, json.loads(event.data)) for event in whole.seen)
     assert [message["content"] for message in whole.datas("message")] in ([], [said])
     return whole, written
 
@@ -115,29 +118,64 @@ async def test_a_client_that_resumes_after_kill_9_has_the_text_once(processes: S
 
 
 @pytest.mark.parametrize(
-    ("heard", "then", "said"),
+    ("heard", "then"),
     [
-        ("The sky is", "Grass is green", "The sky is\n\nGrass is green"),
-        ("The sky is", "The grass", "The sky is\n\nThe grass"),
-        ("The sky is blue", "The sky", "The sky is blue\n\nThe sky"),
-        ("The sky is", "The sky is blue", "The sky is blue"),
-        ("The sky is", "The sky is", "The sky is"),
-        ("The sky is", "", "The sky is"),
+        ("The sky is", "Grass is green"),
+        ("The sky is", "The grass"),
+        ("The sky is blue", "The sky"),
+        ("The sky is", ""),
     ],
 )
-async def test_another_answer_is_told_whole_in_a_paragraph_of_its_own(
-    heard: str, then: str, said: str, tmp_path: Path
+async def test_clients_drop_an_answer_in_place_of_which_the_model_gives_another(
+    heard: str, then: str, tmp_path: Path
 ) -> None:
-    steps = [[{"tries": [heard, then]}, ONCE, ["look", {"n": 1}]], [" blue"]]
+    steps: list[list[Any]] = [
+        ["First. ", ["look", {"n": 1}]],
+        [{"tries": [heard, then]}, ONCE, ["look", {"n": 2}]],
+        [" End."],
+    ]
+    async with engine_on(tmp_path) as (running, client, _):
+        await configure(client)
+        talk = say(client, steps)
+        await talk.until("message_delta", 2)
+        await stopped(running, talk)
+    whole, _ = await resumed(tmp_path, talk)
+    assert [event["content"] for event in whole.datas("message_restart")] == ["First. "]
+    assert whole.datas("message")[0]["content"] == f"First. {then} End."
+    async with engine_on(tmp_path) as (_, client, _):
+        messages = (await client.get(f"/api/v1/sessions/{talk.session_id}/messages")).json()
+        whole_again = (await client.get(f"/api/v1/sessions/{talk.session_id}/events?follow=false")).json()["events"]
+    assert "".join(one["content"] for one in messages if one["role"] == "assistant") == f"First. {then} End."
+    assert [event["event"] for event in whole_again].count("message_restart") == 1
+
+
+@pytest.mark.parametrize(("heard", "then"), [("The sky is", "The sky is blue"), ("The sky is", "The sky is")])
+async def test_an_answer_that_begins_as_before_goes_on(heard: str, then: str, tmp_path: Path) -> None:
+    steps = [[{"tries": [heard, then]}, ONCE, ["look", {"n": 1}]], ["."]]
     async with engine_on(tmp_path) as (running, client, _):
         await configure(client)
         talk = say(client, steps)
         await talk.until("message_delta")
         await stopped(running, talk)
     whole, written = await resumed(tmp_path, talk)
-    assert whole.datas("message")[0]["content"] == f"{said} blue"
+    assert whole.datas("message")[0]["content"] == f"{then}."
     assert names(whole.seen) == [*("message_delta", "tool_call", "tool_result", "message_delta", "message", "done")]
     assert written.counts() == {"model 0": 2, "look 1": 1, "model 1": 1}
+
+
+async def test_an_answer_that_is_another_each_time_is_dropped_each_time(tmp_path: Path) -> None:
+    async with engine_on(tmp_path) as (running, client, _):
+        await configure(client)
+        talk = say(client, [[{"tries": ["one", "two", "three"]}, {"tries": [30.0, 30.0, 0.0]}]])
+        await talk.until("message_delta")
+        await stopped(running, talk)
+    async with engine_on(tmp_path) as (running, client, _):
+        second = follow(client, talk.session_id, int(talk.seen[-1].id))
+        await second.until("message_delta")
+        await running.drain(0)
+    whole, _ = await resumed(tmp_path, talk)
+    assert names(whole.seen) == [*(["message_delta", "message_restart"] * 2), "message_delta", "message", "done"]
+    assert whole.datas("message")[0]["content"] == "three"
 
 
 def split(text: str, cuts: list[int]) -> list[str]:
@@ -145,22 +183,36 @@ def split(text: str, cuts: list[int]) -> list[str]:
     return [text[a:b] for a, b in pairwise(places) if a < b]
 
 
-@given(st.text("ab \n", max_size=12), st.text("ab \n", max_size=12), st.lists(st.integers(0, 12), max_size=5))
-def test_what_is_told_after_what_was_heard_is_the_answer_however_it_is_cut(
-    heard: str, said: str, cuts: list[int]
+TEXT = st.text("ab \n", max_size=8)
+CUTS = st.lists(st.integers(0, 12), max_size=5)
+
+
+@given(TEXT, TEXT, TEXT, TEXT, TEXT, CUTS)
+def test_what_clients_have_after_a_resume_is_the_answer_however_it_is_cut(
+    kept: str, thought: str, text: str, thinks: str, says: str, cuts: list[int]
 ) -> None:
-    turn = SimpleNamespace(heard=heard, partial=[])
-    told = ""
-    for piece in split(said, cuts):
-        turn.partial.append(piece)
-        told += _unheard(cast(Turn, turn), piece)
-    if said.startswith(heard):
-        assert heard + told == said
-    elif heard.startswith(said):
-        assert told == ""
-        assert turn.heard == heard[len(said) :]
-    else:
-        assert told == f"\n\n{said}"
+    shown = shown_before(Past([], [one for one in (kept, text) if one], text, thought, {}))
+    turn = SimpleNamespace(shown=shown, partial=[], text=[kept, text])
+    thinking: list[str] = []
+    client = {"thinking": thought, "text": kept + text}
+
+    def take(pieces: Iterator[Any]) -> None:
+        for piece in pieces:
+            if isinstance(piece, MessageRestarted):
+                client.update(thinking="", text=piece.content)
+            else:
+                client["thinking" if isinstance(piece, Thinking) else "text"] += piece.content
+
+    told_of: list[Any] = [Thinking(content=piece) for piece in split(thinks, cuts)]
+    for piece in [*told_of, *(MessageDelta(content=piece) for piece in split(says, cuts))]:
+        (thinking if isinstance(piece, Thinking) else turn.partial).append(piece.content)
+        if turn.shown is None:
+            take(iter([piece]))
+        else:
+            take(told(cast(Turn, turn), turn.shown, piece, thinking))
+    if turn.shown is not None:
+        take(told_anew(cast(Turn, turn), turn.shown, thinking))
+    assert client == {"thinking": thinks, "text": kept + says}
 
 
 async def test_what_was_heard_stays_in_the_history_of_a_turn_that_is_cancelled_before_it_is_said_again(

@@ -47,13 +47,15 @@ def ended(conn: sqlite3.Connection, turn_id: str) -> Ended | None:
     while last is not None and at < last and (events := read_events(conn, row["session_id"], at, last)):
         at = events[-1][0]
         for _, name, data in events:
-            if name in ("message_delta", "error", "done"):
+            if name in ("message_delta", "message_restart", "error", "done"):
                 event = msgspec.json.decode(data)
                 if name == "error":
                     code, words, retry_after = event["code"], event["message"], event.get("retry_after")
                 elif name == "done":
                     finish_reason = event.get("finish_reason", "stop")
                 elif "agent" not in event:
+                    if name == "message_restart":
+                        said.clear()
                     said.append(event["content"])
     return Ended(
         id=turn_id,

@@ -45,13 +45,14 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
 class Past(Struct, frozen=True):
     """What a turn had done when the engine stopped.
 
-    `messages` follow the user's own; `said` are all its deltas, `partial` what of them no message holds yet; `calls`
-    are the states of its tool calls.
+    `messages` follow the user's own; `said` are all its deltas, `partial` what of them no message holds yet, and
+    `thought` the reasoning before that; `calls` are the states of its tool calls.
     """
 
     messages: list[Message]
     said: list[str]
     partial: str
+    thought: str
     calls: dict[str, str]
 
 
@@ -112,13 +113,21 @@ def resume(conn: sqlite3.Connection, turn_id: str) -> Past:
     row = conn.execute("select session_id, first_event from turns where id = ?", (turn_id,)).fetchone()
     said: list[str] = []
     partial: list[str] = []
-    sql = "select type, data from events where session_id = ? and n >= ? and type in ('message_delta', 'tool_call')"
+    thought: list[str] = []
+    sql = """select type, data from events where session_id = ? and n >= ?
+      and type in ('thinking', 'message_delta', 'message_restart', 'tool_call')"""
     for kind, data in conn.execute(f"{sql} order by n", (row["session_id"], row["first_event"])):
         if kind == "tool_call":
-            partial.clear()
+            partial, thought = [], []
             continue
         event = msgspec.json.decode(data)
-        if "agent" not in event:
+        if "agent" in event:
+            continue
+        if kind == "message_restart":
+            said, partial, thought = [event["content"]], [], []
+        elif kind == "thinking":
+            thought.append(event["content"])
+        else:
             said.append(event["content"])
             partial.append(event["content"])
     states = conn.execute("select call_id, status from tool_calls where turn_id = ?", (turn_id,))
@@ -126,6 +135,7 @@ def resume(conn: sqlite3.Connection, turn_id: str) -> Past:
         messages.of_turn(conn, row["session_id"], turn_id)[1:],
         said,
         "".join(partial),
+        "".join(thought),
         {state["call_id"]: state["status"] for state in states},
     )
 

@@ -14,7 +14,7 @@ from bytebrew.pragmas import connect
 from tests.chaos.client import Client
 from tests.chaos.model import LABEL, Model
 from tests.chaos.process import Process
-from tests.faults.invariants import Act, Seen, events, violations
+from tests.faults.invariants import Act, Seen, events, text_shown, violations
 
 DRAIN_SECONDS = 60.0
 """How long all turns and tasks may take to end once nothing disturbs them."""
@@ -138,12 +138,10 @@ def _chats(conn: sqlite3.Connection, model: Model) -> None:
         if chat.done is not None:
             model.check(row["status"] == chat.done["status"], f"turn {chat.turn_id} is {row['status']}: {chat.done}")
         if chat.answer is not None:
-            text = "".join(
-                data["content"]
+            text = text_shown(
+                (name, data)
                 for n, name, raw in events(conn, chat.session_id)
-                if row["first_event"] <= n <= row["last_event"]
-                and name == "message_delta"
-                and "agent" not in (data := json.loads(raw))
+                if row["first_event"] <= n <= row["last_event"] and "agent" not in (data := json.loads(raw))
             )
             fine = chat.answer["message"] == text and chat.answer["usage"]["input_tokens"] == row["input_tokens"]
             model.check(fine, f"turn {chat.turn_id} was answered {chat.answer} and has {text!r} {row['input_tokens']}")

@@ -309,13 +309,24 @@ def conversations(conn: sqlite3.Connection) -> list[str]:
     return found
 
 
+def text_shown(events: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    """The text that a client has who follows a turn's events."""
+    text = ""
+    for name, data in events:
+        if name == "message_restart":
+            text = data["content"]
+        elif name == "message_delta":
+            text += data["content"]
+    return text
+
+
 def _told(conn: sqlite3.Connection, turn: sqlite3.Row) -> list[str]:
     own = [
         (name, data)
         for n, name, raw in events(conn, turn["session_id"])
         if turn["first_event"] <= n <= turn["last_event"] and "agent" not in (data := msgspec.json.decode(raw))
     ]
-    deltas = "".join(data["content"] for name, data in own if name == "message_delta")
+    deltas = text_shown(own)
     said = [data["content"] for name, data in own if name == "message"]
     found = [] if said == [deltas] else [f"turn {turn['id']} said {said}, its deltas are {deltas!r}"]
     asked, given = ([data["call_id"] for name, data in own if name == f"tool_{of}"] for of in ("call", "result"))

@@ -102,8 +102,8 @@ TABLE = (
     ),
     Planted(
         "recovery.py",
-        "turn.text, turn.heard = list(turn.past.said), turn.past.partial\n",
-        "turn.text, turn.heard = [], turn.past.partial\n",
+        "turn.text, turn.shown = list(turn.past.said), shown_before(turn.past)\n",
+        "turn.text, turn.shown = [], shown_before(turn.past)\n",
         "a turn that is taken up has forgotten what it said",
         "turn",
         KILL,
