@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import socket
 from collections.abc import Callable
 
@@ -11,6 +12,9 @@ AT_ONCE = 64
 """Connections that are accepted before anything else is done."""
 PAUSE_SECONDS = 0.1
 """How long none is accepted where the system has no descriptor."""
+
+LOGGED_SECONDS = 60.0
+"""How long the lack of descriptors is not logged again."""
 
 
 class Acceptor:
@@ -26,7 +30,8 @@ class Acceptor:
         self._most = most
         self._loop = asyncio.get_running_loop()
         self._making: set[asyncio.Task[object]] = set()
-        self._reading = self._lacking = self._closed = False
+        self._reading = self._closed = False
+        self._logged = -math.inf
         sock.setblocking(False)
         self._read()
 
@@ -61,18 +66,22 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                if not self._lacking:
-                    log.error("no connection can be accepted for the moment: %s", error)
-                self._lacking = True
+                self._lacks(error)
                 self._pause()
                 self._loop.call_later(PAUSE_SECONDS, self._read)
                 return
-            self._lacking = False
             self.open += 1
             sock.setblocking(False)
             making = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, sock))
             self._making.add(making)
             making.add_done_callback(self._made)
+
+    def _lacks(self, error: OSError) -> None:
+        """Logs that clients have to wait, once in a while."""
+        if self._loop.time() - self._logged > LOGGED_SECONDS:
+            self._logged = self._loop.time()
+            words = "no connection can be accepted for the moment, and clients wait: %s; raise the limit of descriptors"
+            log.warning(f"{words} (ulimit -n, LimitNOFILE of systemd), or look for what else takes them", error)
 
     def _made(self, making: asyncio.Task[object]) -> None:
         self._making.discard(making)

@@ -1,4 +1,4 @@
-"""Who gets in: a caller whose token allows what the route does, and no more turns than the engine bears."""
+"""Who gets in: a caller whose token allows what the route does, and no more turns and bodies than the engine bears."""
 
 import asyncio
 import math
@@ -10,9 +10,19 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from starlette.types import Receive
+
 from bytebrew.api import ANYONE, Request, Route
 from bytebrew.auth import BINDABLE, Actor
-from bytebrew.errors import Forbidden, Overloaded, StorageError, Unauthorized
+from bytebrew.errors import (
+    Forbidden,
+    InvalidRequest,
+    Overloaded,
+    PayloadTooLarge,
+    RequestTimeout,
+    StorageError,
+    Unauthorized,
+)
 from bytebrew.store import tokens
 from bytebrew.visitors import PREFIX
 
@@ -37,8 +47,17 @@ TURN_BYTES = 1024 * 1024
 """Memory for a turn: a stream takes 60 KB, a long conversation some of what its model may be sent."""
 LEAST, MOST = 16, 4096
 """Bounds of a number of turns that is made of memory; the upper one is that of connections to one vendor."""
+BODY_SECONDS = 15.0
+"""The longest time for a whole body that is held in memory, or between the pieces of another."""
+STREAM_SECONDS = 900.0
+LATE_SECONDS = 0.05
+LEAST_RATE = 1024
+"""Bytes a second, after the first seconds, below which a body that is not held in memory takes too long."""
+MOST_BODIES, MOST_STRANGERS = 512 * 1024 * 1024, 32 * 1024 * 1024
+"""Bounds of the memory for bodies, of which there is an eighth of all, and for those of callers who have no token."""
 PLACES = "places"
 """Where a request's state has the place that it got with its first bytes, if it did."""
+_CROWDED_BODIES = "The bodies of other requests take all the memory that is for them; try again in a moment"
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -238,9 +257,133 @@ class Admission:
             self._timer = None
 
 
+class Arrivals:
+    """The bytes of requests' bodies that are in memory, all together at most so many.
+
+    Where there would be more, the bodies that have begun first and are not whole give way: the slowest.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+        self._coming: dict[Arrival, None] = {}
+
+    def take(self, body: "Arrival", size: int) -> None:
+        """Takes in a piece; raises Overloaded where there is no room for it."""
+        self._coming.setdefault(body)
+        self.held += size
+        body.held += size
+        while self.held > self.most:
+            slowest = next(iter(self._coming), body)
+            self.leave(slowest)
+            slowest.give_way()
+            if slowest is body:
+                raise Overloaded(_CROWDED_BODIES)
+
+    def whole(self, body: "Arrival") -> None:
+        """The body has come; it counts on until it leaves."""
+        self._coming.pop(body, None)
+
+    def leave(self, body: "Arrival") -> None:
+        """Its bytes are in memory no more."""
+        self._coming.pop(body, None)
+        self.held -= body.held
+        body.held = 0
+
+
+class Arrival:
+    """A body as it comes, for as long as it keeps coming: one that is held in memory soon, another at a least pace."""
+
+    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int, bodies: Arrivals | None) -> None:
+        self.held = 0
+        self._receive, self._headers, self._limit, self._bodies = receive, headers, limit, bodies
+        self._began = asyncio.get_running_loop().time()
+        self._size, self._more, self._late, self._gives_way = 0, True, 0.0, False
+        self._waiting: asyncio.Timeout | None = None
+
+    def close(self) -> None:
+        """What has come of it is in memory no more."""
+        if self._bodies is not None:
+            self._bodies.leave(self)
+
+    def check(self) -> None:
+        """Raises PayloadTooLarge where it was announced as larger than it may be."""
+        declared = self._headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:19]) > self._limit:
+            raise self._too_large()
+
+    def give_way(self) -> None:
+        """Has its reader get an Overloaded in place of what is still to come."""
+        self._gives_way = True
+        if self._waiting is not None:
+            self._waiting.reschedule(0)
+
+    def __aiter__(self) -> "Arrival":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._more:
+            raise StopAsyncIteration
+        self.check()
+        try:
+            piece = await self._in_time()
+        except TimeoutError as error:
+            self._more = False
+            if self._gives_way:
+                raise Overloaded(_CROWDED_BODIES) from error
+            words = f"The body fell silent for {BODY_SECONDS:g} s, or did not arrive in time"
+            raise RequestTimeout(words) from error
+        self._size += len(piece)
+        if self._size > self._limit:
+            raise self._too_large()
+        if self._bodies is not None:
+            self._bodies.take(self, len(piece))
+            if not self._more:
+                self._bodies.whole(self)
+        return piece
+
+    def _until(self) -> float:
+        """The end of its time: a byte now and then does not put it off."""
+        if self._bodies is not None:
+            return self._began + BODY_SECONDS
+        return self._began + min(STREAM_SECONDS, BODY_SECONDS + self._size / LEAST_RATE)
+
+    async def _in_time(self) -> bytes:
+        now = asyncio.get_running_loop().time
+        try:
+            return await self._next(min(self._late or self._until(), now() + BODY_SECONDS))
+        except TimeoutError:  # of a process that was stopped too: what has arrived meanwhile is read first
+            if self._late or self._gives_way:
+                raise
+            if now() >= self._until():
+                self._late = now() + LATE_SECONDS
+            return await self._next(now() + LATE_SECONDS)
+
+    async def _next(self, until: float) -> bytes:
+        if self._gives_way:
+            raise TimeoutError
+        try:
+            async with asyncio.timeout_at(until) as self._waiting:
+                message = await self._receive()
+        finally:
+            self._waiting = None
+        self._more = message.get("more_body", False)
+        if message["type"] == "http.disconnect":
+            raise InvalidRequest("The client left before its body was whole")
+        return bytes(message.get("body", b""))
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"The body is larger than {self._limit} bytes")
+
+
 def default_turns() -> int:
     """As many turns as fit into half of the memory that this process may have."""
     return max(LEAST, min(MOST, memory() // 2 // TURN_BYTES))
+
+
+def default_bodies(longest: int, most: int) -> Arrivals:
+    """Room for the bodies that are in memory, two of the longest at least."""
+    return Arrivals(max(2 * longest, min(most, memory() // 8)))
 
 
 def memory() -> int:

@@ -132,8 +132,9 @@ class Route:
 
     `run` answers a value for JSON, None for an empty 204, a Reply or a Stream. `aliases` are further names of the
     body's fields. With `upload` the body may be as large as BYTEBREW_MAX_UPLOAD_BYTES says; with `stream_body` too, and
-    it is not read before `run` asks for it: the route decodes it and checks its content type. `streams` says that the
-    answer may be a stream of Server-Sent Events. An `idempotent` route heeds the header Idempotency-Key.
+    it is not read before `run` asks for it: the route decodes it and checks its content type. Where the route keeps it
+    `in_memory`, it may be no larger and take no longer than JSON may. `streams` says that the answer may be a stream of
+    Server-Sent Events. An `idempotent` route heeds the header Idempotency-Key.
     One that `begins_turn` is refused before anything of it is read where the engine has too many turns.
 
     The rest is for the API document: parameters of the query string and headers that the route reads, each a text or a
@@ -154,6 +155,7 @@ class Route:
     upload: bool = False
     streams: bool = False
     stream_body: bool = False
+    in_memory: bool = False
     idempotent: bool = False
     begins_turn: bool = False
     query: Mapping[str, str | Parameter] = field(default_factory=dict)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, MutableMapping
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -15,7 +15,7 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from bytebrew import actions, cors, transports
-from bytebrew.access import PLACES, Place, require, while_live
+from bytebrew.access import PLACES, Arrival, Place, require, while_live
 from bytebrew.api import ANYONE, Reply, Request, Route, Stream
 from bytebrew.bodies import Body, unfit
 from bytebrew.errors import (
@@ -28,8 +28,6 @@ from bytebrew.errors import (
     MethodNotAllowed,
     NotFound,
     Overloaded,
-    PayloadTooLarge,
-    RequestTimeout,
     Unauthorized,
     UnsupportedMediaType,
 )
@@ -47,10 +45,6 @@ log = logging.getLogger(__name__)
 CROWDED = "crowded"
 """Why a connection is one too many, in its state: while there are, health is all that it is told."""
 HEALTH = "/api/v1/health"
-BODY_SECONDS = 15.0
-"""The longest time for a whole body, or between the pieces of one that is a stream."""
-STREAM_SECONDS = 900.0
-LATE_SECONDS = 0.05
 MAX_DEPTH = 100
 """Brackets within brackets of a JSON body: what is taken in must fit into an answer, where msgspec stops near 1000."""
 SECURITY = (
@@ -226,17 +220,27 @@ class Endpoint:
             await _answer(send, 204 if answer is None else route.status, answer, told)
 
     async def _run(self, request: Request[Any], route: Route, scope: Scope, receive: Receive) -> Any:
+        if route.body is None and not route.stream_body:
+            return await self._perform(request, route, scope)
         engine, core, raw = self._engine, self._engine.settings.core, b""
-        if route.body is not None:
-            limit = core.max_upload_bytes if route.upload else core.max_body_bytes
-            raw = b"".join([piece async for piece in _Body(receive, request.headers, limit, BODY_SECONDS)])
-            request.body = await self._decode(request, route, raw)
-        act = None
+        passed_on = route.stream_body and not route.in_memory
+        held = None if passed_on else engine.arrivals if route.scope else engine.strangers
+        limit = core.max_upload_bytes if route.upload or passed_on else core.max_body_bytes
+        with closing(Arrival(receive, request.headers, limit, held)) as body:
+            if route.in_memory:
+                body.check()  # before anything is looked up for a stranger
+            if route.stream_body:
+                request.body = body
+            else:
+                raw = b"".join([piece async for piece in body])
+                request.body = await self._decode(request, route, raw)
+            return await self._perform(request, route, scope, raw)
+
+    async def _perform(self, request: Request[Any], route: Route, scope: Scope, raw: bytes = b"") -> Any:
+        engine, act = self._engine, None
         if route.method != "GET" and not route.streams and (engine.recorders or engine.observed("actor_acted")):
             act = actions.Act(request, route, scope["path"], self._thing)
             request.records += (act.record,)
-        if route.stream_body:
-            request.body = _Body(receive, request.headers, core.max_upload_bytes, STREAM_SECONDS)
         keyed = route.idempotent and not route.stream_body and HEADER in request.headers
         run = partial(actions.perform, request, route, act) if act or keyed else partial(route.run, request)
         if keyed:
@@ -268,58 +272,6 @@ def _joined(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
-
-
-class _Body:
-    """A body as it comes, for as long as it keeps coming."""
-
-    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int, seconds: float) -> None:
-        self._receive, self._headers, self._limit, self._seconds = receive, headers, limit, seconds
-        self._until = asyncio.get_running_loop().time() + seconds
-        self._size, self._more, self._late = 0, True, False
-
-    def __aiter__(self) -> "_Body":
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._more:
-            raise StopAsyncIteration
-        declared = self._headers.get("content-length", "")
-        if declared.isdecimal() and int(declared[:19]) > self._limit:
-            raise self._too_large()
-        try:
-            piece = await self._in_time()
-        except TimeoutError as error:
-            self._more = False
-            words = f"The body did not arrive within {self._seconds:g} s, or fell silent for {BODY_SECONDS:g} s"
-            raise RequestTimeout(words) from error
-        self._size += len(piece)
-        if self._size > self._limit:
-            raise self._too_large()
-        return piece
-
-    async def _in_time(self) -> bytes:
-        now = asyncio.get_running_loop().time
-        try:
-            async with asyncio.timeout_at(min(self._until, now() + BODY_SECONDS)):
-                return await self._next()
-        except TimeoutError:  # of a process that was stopped too: what has arrived meanwhile is read first
-            if self._late:
-                raise
-            if now() >= self._until:  # the time of the whole is over but once, or a byte now and then would put it off
-                self._late, self._until = True, now() + LATE_SECONDS
-            async with asyncio.timeout(LATE_SECONDS):
-                return await self._next()
-
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(f"The body is larger than {self._limit} bytes")
-
-    async def _next(self) -> bytes:
-        message = await self._receive()
-        self._more = message.get("more_body", False)
-        if message["type"] == "http.disconnect":
-            raise InvalidRequest("The client left before its body was whole")
-        return bytes(message.get("body", b""))
 
 
 async def _answer(send: Send, status: int, body: Any, headers: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from functools import partial
 from typing import Any
 
 from h11 import ERROR, LocalProtocolError
@@ -22,6 +23,9 @@ from hypercorn.utils import parse_socket_addr
 from bytebrew.access import PLACES, Admission, Place, memory
 from bytebrew.http2 import Held, Http2
 from bytebrew.shedding import Refusal
+
+HEAD_SECONDS = 15.0
+"""How long the head of a request may take from its first byte on."""
 
 
 class Context(WorkerContext):
@@ -122,6 +126,7 @@ class _Http1(H11Protocol):
     The head of a stream of events goes out with the first of it, which follows at once.
     """
 
+    _head_timer: asyncio.TimerHandle | None = None
     _chunked = False
     _head = b""
     _rest = 0
@@ -156,6 +161,16 @@ class _Http1(H11Protocol):
                 await self.send(Updated(idle=True))
                 return
         await super().handle(event)
+        self._watch(isinstance(event, RawData) and self.stream is None and self.connection.trailing_data[0] != b"")
+
+    def _watch(self, half: bool) -> None:
+        """Gives the rest of a head that has begun its time, which further pieces do not put off."""
+        if half and self._head_timer is None:
+            end = partial(self.task_group.spawn, self.send, Closed())
+            self._head_timer = asyncio.get_running_loop().call_later(HEAD_SECONDS, end)
+        elif self._head_timer is not None and not half:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     async def stream_send(self, event: StreamEvent) -> None:
         if isinstance(event, StreamClosed):

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from bytebrew import byok, cors, descriptors, epoch, forwarding, lock, logs, migrations, retention, settings
-from bytebrew.access import Admission
+from bytebrew.access import MOST_BODIES, MOST_STRANGERS, Admission, default_bodies
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
@@ -90,6 +90,9 @@ class Engine:
         self.http = http or Http(self.settings.core, upstreams=share.upstreams, idle=share.idle)
         self.runner = Runner(self)
         self.admission = Admission(self.settings.core.max_turns, share.upstreams, self.runner.turns, self.db.delay)
+        core = self.settings.core
+        self.arrivals = default_bodies(core.max_upload_bytes, MOST_BODIES)
+        self.strangers = default_bodies(core.max_body_bytes, MOST_STRANGERS)
         self.confirmations = Confirmations(self)
         self.tasks = Tasks(self)
         self.read_result = ReadResult(self.db, self.settings.core.tool_output_bytes)

@@ -156,8 +156,8 @@ class Http2(H2Protocol):
         """Begins with windows as wide as they can be.
 
         The usual 64 KiB are shared by all bodies of a connection, so no more gets through in a round trip, and some
-        clients stall at the edge. What holds a client back is TCP, as in HTTP/1.1: nothing is read while ten pieces of
-        a body wait.
+        clients stall at the edge. What holds a client back is TCP, as in HTTP/1.1: nothing is read while a few pieces
+        of a body wait.
         """
         connection = self.connection
         connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = LARGEST_FLOW_CONTROL_WINDOW

@@ -13,6 +13,7 @@ from hypercorn.config import Config
 
 from bytebrew import descriptors
 from bytebrew.acceptor import Acceptor
+from bytebrew.access import memory
 from bytebrew.app import CROWDED, SECURITY, Application
 from bytebrew.connections import Connection, Context, Ends
 from bytebrew.engine import Engine
@@ -23,7 +24,7 @@ from bytebrew.shedding import Refusal
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 75.0
-"""How long a client may take for the head of its next request."""
+"""How long a connection may be without a request; the head of one that has begun has less."""
 CROWDED_SECONDS = 2.0
 """The same for a client who came when there was no descriptor for it, and is refused."""
 REAP_SECONDS = 0.5
@@ -31,6 +32,8 @@ FREE = 0.9
 """The share of connections below which there is room again."""
 OVER_SECONDS = 60.0
 """After so long without another client too many, the next one is logged again."""
+CONNECTION_BYTES = 65_536
+"""Memory for a connection: one that has sent half of a head takes 32 KB."""
 UNREAD_SECONDS = 60.0
 """How long a client may read nothing of what is sent to it, alive or not; where the system can tell."""
 CLOSING_SECONDS = 2.0
@@ -58,6 +61,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     config.errorlog = logging.getLogger("hypercorn")
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     config.keep_alive_max_requests = sys.maxsize  # the last one over HTTP/2 would break off all others
+    config.max_app_queue_size = 3
     config.h2_max_concurrent_streams = 1000
     config.h2_max_header_list_size = 32_768  # of each of them; HTTP/1.1 takes half of that
     routes = every(engine)
@@ -69,12 +73,11 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     brief.keep_alive_timeout = CROWDED_SECONDS
     share, admission = descriptors.share(), engine.admission
     last_full, reaping = -math.inf, False
-    full = f"The engine has {share.clients} connections, all that its limit of {share.all} descriptors has room for"
-    full += "; try again in a moment, or raise the limit (ulimit -n, LimitNOFILE of systemd)"
+    most, full = _most(share, engine.settings.core.max_connections)
 
     def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal last_full, reaping
-        if crowded := acceptor.open > share.clients:
+        if crowded := acceptor.open > most:
             if loop.time() - last_full > OVER_SECONDS:
                 log.warning(full)
             if not reaping:
@@ -102,13 +105,13 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     def end(running: asyncio.Task[None]) -> None:
         del connections[running]
         acceptor.left()
-        if acceptor.open < share.clients * FREE:
+        if acceptor.open < most * FREE:
             admission.crowd = ""
         if not running.cancelled() and (error := running.exception()):
             log.error("a connection failed", exc_info=error)
 
-    further = max(4, share.clients // 4)  # to be refused in words at a time
-    acceptor = Acceptor(sock, lambda: Ends(asyncio.StreamReader(), connect), share.clients + further)
+    further = max(4, most // 4)  # to be refused in words at a time
+    acceptor = Acceptor(sock, lambda: Ends(asyncio.StreamReader(), connect), most + further)
     await stop.wait()
     seconds = engine.settings.core.drain_seconds
     log.info("draining for up to %g s", seconds)
@@ -124,6 +127,20 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     for running in connections:
         running.cancel()
     await asyncio.gather(*connections, return_exceptions=True)
+
+
+def _most(share: descriptors.Share, wanted: int) -> tuple[int, str]:
+    """How many connections there may be, and what to say to one more."""
+    bounds = [(share.clients, f"its limit of {share.all} descriptors", "the limit (ulimit -n, LimitNOFILE of systemd)")]
+    if wanted:
+        bounds.append((wanted, "BYTEBREW_MAX_CONNECTIONS", "it"))
+    else:
+        bounds.append((memory() // 4 // CONNECTION_BYTES, "a quarter of its memory", "BYTEBREW_MAX_CONNECTIONS"))
+    most, room, cure = min(bounds)
+    return (
+        most,
+        f"The engine has {most} connections, all that {room} has room for; try again in a moment, or raise {cure}",
+    )
 
 
 def _family(host: str) -> socket.AddressFamily:

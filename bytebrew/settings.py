@@ -45,6 +45,9 @@ class Core(Struct, frozen=True, kw_only=True):
     max_turns: Annotated[
         int, Meta(ge=0), _help("turns that run or wait at a time, more get a 503; 0 for as many as memory bears")
     ] = 0
+    max_connections: Annotated[
+        int, Meta(ge=0), _help("clients' connections at a time; 0 for as many as descriptors and memory bear")
+    ] = 0
     tool_timeout: Annotated[Duration, _help("longest run of a tool that names no limit of its own")] = Duration(60)
     tool_output_bytes: Annotated[int, Meta(ge=256), _help("longest tool result that a model is given")] = 65536
     confirmation_ttl: Annotated[Duration, _help("how long a person may take to answer; 0 for as long as they like")] = (

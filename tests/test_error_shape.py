@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from bytebrew import app
+from bytebrew import access
 from bytebrew.api import Request, Route
 from bytebrew.engine import Engine
 from bytebrew.errors import (
@@ -170,14 +170,14 @@ async def test_405_for_every_other_method_with_those_that_are_allowed(served: Se
 
 
 async def test_408_for_a_body_that_does_not_come(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(access, "BODY_SECONDS", 0.1)
     late = lines(f"POST {AGENTS} HTTP/1.1", "Content-Type: application/json", "Content-Length: 10", body=b"{")
     assert check_raw(await raw(served.client, late, end=False), 408)["error"] == "request_timeout"
 
 
 async def test_408_for_a_body_that_comes_a_byte_at_a_time(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "BODY_SECONDS", 0.1)
-    monkeypatch.setattr(app, "LATE_SECONDS", 0.5)
+    monkeypatch.setattr(access, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(access, "LATE_SECONDS", 0.5)
     head = lines(f"POST {AGENTS} HTTP/1.1", "Content-Type: application/json", "Content-Length: 1000")
     reader, writer = await asyncio.open_connection("127.0.0.1", served.client.base_url.port)
     with closing(writer):

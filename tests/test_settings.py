@@ -43,6 +43,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "max_body_bytes": ("2048", 2048),
     "max_upload_bytes": ("4096", 4096),
     "max_turns": ("100", 100),
+    "max_connections": ("100", 100),
     "tool_timeout": ("250ms", Duration(0.25)),
     "tool_output_bytes": ("1024", 1024),
     "confirmation_ttl": ("2h", Duration(7200)),

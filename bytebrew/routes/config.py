@@ -9,7 +9,7 @@ import anyio.to_thread
 from bytebrew import config_file
 from bytebrew.api import Parameter, Reply, Request, Route
 from bytebrew.config_file import Plan
-from bytebrew.errors import Detail, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from bytebrew.errors import Detail, InvalidRequest, UnsupportedMediaType
 from bytebrew.store import agents, models
 
 MEDIA = ("application/x-yaml", "application/yaml", "text/yaml", "text/x-yaml", "application/json")
@@ -41,11 +41,7 @@ async def import_config(request: Request[AsyncIterator[bytes]]) -> Reply:
     dry_run = _choice(request, "dry_run", "false", "true") == "true"
     match = request.headers.get("if-match", "*")
     expected = () if match.strip() == "*" else [one.strip().removeprefix("W/").strip('"') for one in match.split(",")]
-    body, limit = bytearray(), request.engine.settings.core.max_body_bytes
-    async for piece in request.body:
-        body += piece
-        if len(body) > limit:
-            raise PayloadTooLarge(f"The file is larger than {limit} bytes")
+    body = b"".join([piece async for piece in request.body])
     if not body:
         raise InvalidRequest("The body is empty; send the file with --data-binary", details=[Detail("$", "is empty")])
 
@@ -54,7 +50,7 @@ async def import_config(request: Request[AsyncIterator[bytes]]) -> Reply:
 
     plan = await config_file.take_in(
         request.engine,
-        bytes(body),
+        body,
         request.actor,
         record=record,
         replace=mode == "replace",
@@ -111,6 +107,7 @@ ROUTES = (
         summary="Import a configuration",
         answer=dict[str, Any],
         stream_body=True,
+        in_memory=True,
         example={
             "models": {"local": {"type": "ollama", "model_name": "llama3.2"}},
             "agents": {"clerk": {"model": "local"}},

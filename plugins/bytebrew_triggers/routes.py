@@ -165,6 +165,7 @@ def routes(schedules: Schedules, webhooks: Webhooks) -> Iterator[Route]:
     summary = "Make a task by a signed request"
     signed: dict[str, Any] = {
         "stream_body": True,
+        "in_memory": True,
         "headers": {
             TIMESTAMP: "the present time in seconds since 1970",
             SIGNATURE: "sha256= and the HMAC-SHA256 of timestamp, dot and body in hex",

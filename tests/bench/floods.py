@@ -92,6 +92,7 @@ def slow_body(path: str, size: int, *, sent: float = 0.95) -> bytes:
     """A request over HTTP/1.1 whose body stops short of its end."""
     stamp = int(time.time())
     lines = [f"POST {path} HTTP/1.1", "Host: a", f"Authorization: Bearer {ADMIN}", f"X-Webhook-Timestamp: {stamp}"]
+    lines.append(f"X-Webhook-Signature: sha256={'0' * 64}")
     lines += ["Content-Type: application/json", f"Content-Length: {size}", "", ""]
     return "\r\n".join(lines).encode() + b"x" * int(size * sent)
 
@@ -106,7 +107,7 @@ FLOODS: dict[str, tuple[int, Callable[[], bytes]]] = {
     "100,000 empty DATA": (1, lambda: empty(100_000)),
     "100,000 CONTINUATION": (1, lambda: continued(100_000)),
     "shut windows": (4, lambda: unread(b"/api/v1/openapi.json", 1000)),
-    "400 slow webhooks": (400, lambda: slow_body("/api/v1/webhooks/no", 1_048_576)),
+    "400 slow webhooks": (400, lambda: slow_body("/api/v1/webhooks/flooded", 1_048_576)),
     "400 slow uploads": (400, lambda: slow_body("/api/v1/schemas/demo/chat", 4_000_000)),
     "2,000 half heads": (2000, lambda: b"GET / HTTP/1.1\r\nHost: " + b"a" * 8000),
 }
@@ -153,6 +154,15 @@ def serving(command: list[str]) -> Iterator[tuple[int, str]]:
             process.wait()
 
 
+def make_webhook(url: str) -> None:
+    """One whose requests have bodies that are read."""
+    headers = {"Authorization": f"Bearer {ADMIN}", "Content-Type": "application/json"}
+    ask = urllib.request.Request(f"{url}/api/v1/agents", headers=headers)
+    agent = json.load(urllib.request.urlopen(ask))[0]["name"]
+    body = json.dumps({"name": "flooded", "agent": agent}).encode()
+    urllib.request.urlopen(urllib.request.Request(f"{url}/api/v1/webhooks", body, headers)).close()
+
+
 def flood(address: tuple[str, int], data: bytes, connections: int, seconds: float) -> None:
     """Sends the same over so many connections, as fast as it is taken, and reads nothing."""
     until = time.monotonic() + seconds
@@ -190,6 +200,7 @@ def main() -> None:
         with serving([sys.executable, "-m", "bytebrew"]) as (pid, url):
             bystander = Bystander(url)
             urllib.request.urlopen(f"{url}/api/v1/openapi.json").read()
+            make_webhook(url)
             before = most = memory(pid)
             bystander.start()
             time.sleep(0.3)
