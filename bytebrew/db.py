@@ -320,6 +320,7 @@ def _read_again_if_damaged(work: Callable[[sqlite3.Connection], T], conn: sqlite
         if not storage_faults.is_damage(error):
             raise
         clear_frames(error.__traceback__)
+    roll_back(conn)
     return work(conn)
 
 
@@ -333,16 +334,16 @@ def _each(works: Sequence[Callable[[sqlite3.Connection], Any]], conn: sqlite3.Co
             outcomes.append(_read_again_if_damaged(work, conn))
         except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
             clear_frames(error.__traceback__)  # a cursor in one would keep the connection at what it saw
+            roll_back(conn)
             outcomes.append(error)
     return outcomes
 
 
 def _reading(work: Callable[..., T], args: Sequence[Any], kwargs: dict[str, Any], conn: sqlite3.Connection) -> T:
     conn.execute("begin")
-    try:
-        return work(conn, *args, **kwargs)
-    finally:
-        roll_back(conn)
+    found = work(conn, *args, **kwargs)
+    conn.execute("rollback")
+    return found
 
 
 def _future() -> asyncio.Future[Any]:
@@ -381,17 +382,14 @@ def _transact(
 
 
 def _begin(conn: sqlite3.Connection) -> None:
-    """Begins a transaction that may write, once what an earlier one has left is rolled back; waits as long as it takes.
-
-    The file is another process's for a while where a command, a backup or a check works on it.
-    """
+    """Begins a transaction that may write, after what an earlier one has left; waits as long as it takes."""
     if conn.in_transaction:
         conn.execute("rollback")
     while True:
         try:
             conn.execute("begin immediate")
         except sqlite3.OperationalError as error:
-            if storage_faults.code(error) != sqlite3.SQLITE_BUSY:
+            if storage_faults.code(error) != sqlite3.SQLITE_BUSY:  # a command, a backup or a check works on the file
                 raise
             log.warning("another process has been writing to the database for %g s; waiting on", BUSY_SECONDS)
         else:

@@ -40,7 +40,7 @@ from bytebrew.runner import Runner
 from bytebrew.secrets import Secrets
 from bytebrew.sections import ConfigSection
 from bytebrew.settings import Core, Settings
-from bytebrew.slow import BLOCKING_SECONDS, SlowHooks
+from bytebrew.slow import AWAITED_SECONDS, BLOCKING_SECONDS, SlowHooks
 from bytebrew.spawning import spawn
 from bytebrew.store import agents, expiry, models, schemas, tokens
 from bytebrew.store import settings as stored_settings
@@ -266,7 +266,8 @@ class Engine:
                     await observer(**given)
             except Exception:
                 log.exception("plugin %s failed in %s", name, hook)
-            self.slow_hooks.look(name, hook, begun)
+            if time.monotonic() - begun >= AWAITED_SECONDS:
+                self.slow_hooks.look(name, hook, begun)
 
     def samples(self) -> list[Sample]:
         """What every plugin tells at a scrape of /metrics; one that fails is logged with its name."""

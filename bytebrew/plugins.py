@@ -24,7 +24,7 @@ from bytebrew.errors import BootError, SettingsError
 from bytebrew.providers import Provider
 from bytebrew.requirements import lacking
 from bytebrew.settings import Core, Row, rows
-from bytebrew.slow import SECONDS
+from bytebrew.slow import AWAITED_SECONDS
 from bytebrew.tools import Tool
 from bytebrew.versions import CONTRACT, OLDEST_CONTRACT, __version__, unfit
 
@@ -151,7 +151,7 @@ class Plugins:
                     raise TypeError("it answers something: call register with each thing, and answer nothing")
                 if kind is Route:
                     _check_types(things)
-            if (seconds := time.monotonic() - begun) >= SECONDS:
+            if (seconds := time.monotonic() - begun) >= AWAITED_SECONDS:
                 self.warn(name, f"took {seconds:.1f} s in {hook}, and the engine starts later for it")
 
     def tables(self) -> list[type[Struct]]:

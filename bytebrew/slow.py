@@ -5,7 +5,7 @@ import time
 
 log = logging.getLogger(__name__)
 
-SECONDS = 1.0
+AWAITED_SECONDS = 1.0
 """How long a hook may take that is awaited."""
 BLOCKING_SECONDS = 0.25
 """How long one may take for which everybody waits, because it is a plain function."""
@@ -20,7 +20,7 @@ class SlowHooks:
         self._warned: dict[tuple[str, str], float] = {}
         self._passed_over: dict[tuple[str, str], int] = {}
 
-    def look(self, plugin: str, hook: str, begun: float, limit: float = SECONDS) -> None:
+    def look(self, plugin: str, hook: str, begun: float, limit: float = AWAITED_SECONDS) -> None:
         """Takes in that a hook has ended which began at a moment of `time.monotonic`; `limit` is in seconds."""
         now = time.monotonic()
         if now - begun < limit:
