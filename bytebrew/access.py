@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import Receive
 
+from bytebrew import cors
 from bytebrew.api import ANYONE, Request, Route
 from bytebrew.auth import BINDABLE, Actor
 from bytebrew.errors import (
@@ -64,16 +65,14 @@ _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_
 async def require(request: Request[Any], route: Route) -> None:
     """Finds out who calls, unless anyone may; raises Unauthorized, or Forbidden where they lack the route's scope."""
     if route.scope is not None:
-        request.actor = await authenticate(request.engine, request.headers)
+        request.actor = await authenticate(request)
         check_scope(request.actor, route.scope)
 
 
-async def authenticate(engine: "Engine", headers: Mapping[str, str]) -> Actor:
-    """The actor of the Authorization header."""
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthorized("Send a token in the header Authorization: Bearer <token>", missing=True)
+async def authenticate(request: Request[Any]) -> Actor:
+    """The actor of an API token, or whom the auth mode knows; raises Unauthorized where that is nobody."""
+    engine, (scheme, _, token) = request.engine, request.headers.get("authorization", "").partition(" ")
+    token = token.strip() if scheme.lower() == "bearer" else ""
     if token.startswith(PREFIX):
         return await _visitor(engine, token)
     if token.startswith("bb_"):
@@ -87,9 +86,15 @@ async def authenticate(engine: "Engine", headers: Mapping[str, str]) -> Actor:
             with suppress(StorageError):  # a full disk must not shut out those who could make room
                 await engine.db.write(tokens.touch, token)
         return actor
-    user = await engine.auth_mode.authenticate(token)
+    user = await engine.auth_mode.identify(request)
     if user is None:
-        raise Unauthorized
+        if token:
+            raise Unauthorized
+        mode, words = engine.auth_mode, "Send a token in the header Authorization: Bearer <token>"
+        other = "" if mode.challenge.startswith("Bearer") else f", or what the auth mode '{mode.name}' asks for"
+        raise Unauthorized(f"{words}{other}", missing=True, challenge=mode.challenge)
+    if not token:
+        cors.check_page(request.headers, engine.origins)
     return user
 
 
@@ -114,7 +119,7 @@ async def while_live(request: Request[Any], frames: AsyncGenerator[bytes, None])
     async with aclosing(frames):
         async for frame in frames:
             if named and time.monotonic() - looked >= STALE_SECONDS:
-                request.actor, looked = await authenticate(request.engine, request.headers), time.monotonic()
+                request.actor, looked = await authenticate(request), time.monotonic()
             yield frame
 
 

@@ -190,6 +190,8 @@ class Endpoint:
             headers=_joined(scope["headers"]),
             body=None,
             client=scope["client"][0] if scope.get("client") else "",
+            method=method,
+            url_path=scope["path"],
             http_version=scope["http_version"],
             place=place,
         )

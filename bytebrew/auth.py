@@ -1,9 +1,12 @@
 """Who is calling and what they may do: actors, scopes, and auth modes."""
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from bytebrew.api import Request
 
 PUBLIC = "public"
 """The scope of a token that stands in a public page: it makes visitors' tokens, and nothing else."""
@@ -60,13 +63,26 @@ class Actor(Struct, frozen=True, kw_only=True):
 
 
 class AuthMode:
-    """A way to turn a bearer token that is no API token into an Actor; one is chosen by BYTEBREW_AUTH_MODE."""
+    """A way to know who calls without an API token; one is chosen by BYTEBREW_AUTH_MODE.
+
+    A mode of bearer tokens has `authenticate`; one that looks at anything else of a request has `identify` in its
+    place. `challenge` is the WWW-Authenticate of a request that nobody is known to send.
+    """
 
     name: ClassVar[str]
+    challenge: ClassVar[str] = 'Bearer realm="bytebrew"'
 
     async def authenticate(self, token: str) -> Actor | None:
         """The actor, or None for a token of another kind; raises Unauthorized for one of ours that is bad."""
         raise NotImplementedError
+
+    async def identify(self, request: "Request[Any]") -> Actor | None:
+        """The actor of a request whose body is not there yet, or None, which is a 401; raises Unauthorized as well.
+
+        An open stream is looked at again every few seconds, and ends where its request is nobody's any more.
+        """
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        return await self.authenticate(token.strip()) if scheme.lower() == "bearer" and token.strip() else None
 
 
 def parse_scopes(names: Iterable[str], mask: int = 0) -> frozenset[str]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from bytebrew.errors import Forbidden
 from bytebrew.options import Option
 
 Origin = Annotated[
@@ -56,3 +57,14 @@ def preflight(asked: Mapping[str, str], allowed: Sequence[str]) -> list[tuple[by
         lines.append((b"access-control-allow-headers", ", ".join([ALLOWED, *custom]).encode("latin-1")))
         lines.append((b"access-control-max-age", b"600"))
     return lines
+
+
+def check_page(headers: Mapping[str, str], allowed: Sequence[str]) -> None:
+    """Raises Forbidden for a foreign page's request with a credential that a browser or a gateway adds by itself."""
+    origin = headers.get("origin")
+    if origin is None and headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        return
+    own = origin is not None and origin.rpartition("://")[2].lower() == headers.get("host", "").lower()
+    if not own and origin not in allowed:
+        where = f"A page of {origin}" if origin else "Another site"
+        raise Forbidden(f"{where[:300]} may not call with your credentials; BYTEBREW_CORS_ORIGINS lists those that may")

@@ -52,9 +52,15 @@ class Unauthorized(EngineError):
     status = 401
     code = "unauthorized"
 
-    def __init__(self, message: str = "Invalid or expired API token", *, missing: bool = False) -> None:
-        challenge = 'Bearer realm="bytebrew"' + ("" if missing else ', error="invalid_token"')
-        super().__init__(message, headers={"WWW-Authenticate": challenge})
+    def __init__(
+        self,
+        message: str = "Invalid or expired API token",
+        *,
+        missing: bool = False,
+        challenge: str = 'Bearer realm="bytebrew"',
+    ) -> None:
+        line = challenge if missing else f'{challenge}, error="invalid_token"'
+        super().__init__(message, headers={"WWW-Authenticate": line})
 
 
 class Forbidden(EngineError):

@@ -19,7 +19,7 @@ from msgspec import Struct, json
 
 from bytebrew import hookspecs, plugin_folder
 from bytebrew.api import Parameter, Route
-from bytebrew.auth import SCOPES
+from bytebrew.auth import SCOPES, AuthMode
 from bytebrew.errors import BootError, SettingsError
 from bytebrew.providers import Provider
 from bytebrew.requirements import lacking
@@ -39,14 +39,13 @@ NO_PLUGINS = ("<", f"{Path(__file__).parent}{os.sep}", f"{Path(importlib.__file_
 OWN = {
     "register_tools": ("run", "input_schema", "description"),
     "register_toolsets": ("tools",),
-    "register_auth_modes": ("authenticate",),
     "register_config_sections": ("export", "put", "delete"),
 }
 """What a thing must have of its own, beyond its base class."""
 AWAITED = {
     "register_tools": "run",
     "register_toolsets": "tools",
-    "register_auth_modes": "authenticate",
+    "register_auth_modes": "identify",
     "register_guards": "",
     "register_routes": "run",
 }
@@ -301,6 +300,11 @@ def _check(hook: str, thing: Any) -> None:
         function = inspect.unwrap(thing if hook == "register_guards" else getattr(thing, AWAITED[hook]))
         if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(function.__call__)):
             raise TypeError(f"{getattr(function, '__qualname__', function)} must be an async function")
+    if isinstance(thing, AuthMode):
+        if kind.authenticate is AuthMode.authenticate and kind.identify is AuthMode.identify:
+            raise TypeError(f"{kind.__name__} has no 'authenticate' and no 'identify'")
+        if not inspect.iscoroutinefunction(inspect.unwrap(thing.authenticate)):
+            raise TypeError(f"{kind.__name__}.authenticate must be an async function")
     if isinstance(thing, Provider):
         if kind.stream is Provider.stream and kind.embed is Provider.embed:
             raise TypeError(f"{kind.__name__} has no 'stream'")

@@ -81,5 +81,12 @@ def test_a_plugin_folder_is_filled_with_pip_install_target(tmp_path: Path) -> No
     assert "1 passed" in told
 
 
+@pytest.mark.timeout(120)
+def test_the_auth_modes_of_the_example_let_in_who_is_known_and_nobody_else() -> None:
+    doors = ROOT / "examples" / "bytebrew-doors"
+    told = check(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", doors, PYTHONPATH=str(doors))
+    assert "6 passed" in told
+
+
 def test_the_plugin_is_short_enough_to_be_read_at_a_glance() -> None:
     assert len((EXAMPLE / "bytebrew_weather.py").read_text().splitlines()) <= 60

@@ -47,7 +47,7 @@ async def health(request: Request[None]) -> Reply:
     try:
         with within(SECONDS):
             if wanted:
-                request.actor = await authenticate(engine, request.headers)
+                request.actor = await authenticate(request)
                 check_scope(request.actor, "config")
                 deep = True
             count = await engine.db.read(agents.count)
