@@ -1,29 +1,64 @@
-// Streams one answer: node chat.mjs URL TOKEN SCHEMA MESSAGE. Works in a browser as it does in Node 20.
+// One message at the terminal, with its questions and forms: node chat.mjs URL TOKEN SCHEMA MESSAGE
+import { createInterface } from "node:readline";
+import { Conversation, Refused } from "./bytebrew.mjs";
+
 const [url, token, schema, message] = process.argv.slice(2);
 if (!message) throw new Error("Usage: node chat.mjs URL TOKEN SCHEMA MESSAGE");
 
-const response = await fetch(`${url}/api/v1/schemas/${schema}/chat`, {
-  method: "POST",
-  headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" },
-  body: JSON.stringify({ message }),
-});
-if (!response.ok) throw new Error((await response.json()).message);
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const conversation = new Conversation(url, token, schema);
+const print = (words) => process.stdout.write(words);
 
-let rest = "";
-let ended = false;
-for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
-  const frames = (rest + chunk).split("\n\n");
-  rest = frames.pop();
-  for (const frame of frames) {
-    if (frame.startsWith(":")) continue; // a comment: the greeting or a heartbeat
-    const fields = Object.fromEntries(frame.split("\n").map((line) => line.split(/: (.*)/s, 2)));
-    const data = JSON.parse(fields.data);
-    if (fields.event === "message_delta") process.stdout.write(data.content);
-    if (fields.event === "error") throw new Error(data.message);
-    if (fields.event === "done") {
-      process.stdout.write("\n");
-      ended = true;
-    }
+async function prompt(words) {
+  print(`${words} `);
+  return ((await lines.next()).value ?? "").trim();
+}
+
+async function answer(question) {
+  print(`\n[${question.tool} ${JSON.stringify(question.input)}]\n`);
+  const words = question.kind === "unknown_outcome" ? "retry, mark_done or fail?" : "May it run? yes, no, or JSON";
+  const said = await prompt(words);
+  const edited = said.startsWith("{") ? JSON.parse(said) : undefined;
+  try {
+    await conversation.respond(question, edited ? "approve" : said || "no", { input: edited });
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    console.error(`[${error.message}]`); // somebody else has answered: the stream says what came of it
   }
 }
-if (!ended) throw new Error("The connection broke off: GET the session's events, behind the last id that was seen");
+
+async function filledIn(form) {
+  const answers = {};
+  for (const { id, label, type, options = [] } of form.questions) {
+    const said = await prompt(`${label}${options.length ? ` (${options.map((one) => one.value).join(", ")})` : ""}:`);
+    if (said) answers[id] = type === "multiselect" ? said.split(",").map((one) => one.trim()) : said;
+  }
+  return { form: answers };
+}
+
+async function turn(said) {
+  let form;
+  for await (const { event, data } of conversation.say(said)) {
+    if (event === "message_delta") print(data.content);
+    else if (event === "message_restart") print(`\n[again]\n${data.content}`);
+    else if (event === "tool_call") print(`\n[${data.tool} ${JSON.stringify(data.input)}]\n`);
+    else if (event === "queued") print(data.needs_input ? "[waits for a question]\n" : "[waits for its turn]\n");
+    else if (event === "confirmation") await answer(data);
+    else if (event === "structured_output") {
+      print(`\n${[data.title, data.description].filter(Boolean).join("\n")}\n`);
+      for (const { label, value } of data.rows ?? []) print(`  ${label}: ${value}\n`);
+      if (data.output_type === "form") form = data;
+    } else if (event === "error") throw new Error(`${data.code}: ${data.message}`);
+    else if (event === "done") print(data.finish_reason === "max_tokens" ? "\n[the model came to its token limit]\n" : "\n");
+  }
+  return form;
+}
+
+try {
+  for (let form = await turn(message); form; ) form = await turn(await filledIn(form));
+} catch (error) {
+  console.error(`[${error.message}]`);
+  process.exitCode = 1;
+}
+lines.return();
+process.stdin.destroy();

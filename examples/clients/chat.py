@@ -1,4 +1,4 @@
-"""A conversation at the terminal, with httpx alone: streams the answers, and resumes where a connection broke off."""
+"""A conversation at the terminal, with httpx alone: questions, forms, errors and broken connections included."""
 
 import asyncio
 import json
@@ -9,58 +9,154 @@ from typing import Any
 
 import httpx
 
+WAITS = 5
+"""How often a message is sent again that was too much for the engine, or for a rate limit."""
 
-async def turn(
-    client: httpx.AsyncClient, schema: str, message: str, session_id: str | None, last: str
-) -> tuple[str | None, str]:
-    """Sends one message and prints the answer as it comes; the session's id and the id of its last event."""
-    chat = f"/api/v1/schemas/{schema}/chat"
-    body = {"message": message} | ({"session_id": session_id} if session_id else {})
-    key = str(uuid.uuid4())  # a message that may not have arrived is sent again and counts once
-    begun = False
-    while True:
-        if begun:
-            url, resume = f"/api/v1/sessions/{session_id}/events", {"Last-Event-ID": last}
-            request = client.build_request("GET", url, headers=resume)
-        else:
-            request = client.build_request("POST", chat, json=body, headers={"Idempotency-Key": key})
-        try:
-            response = await client.send(request, stream=True)
-            if response.status_code != 200:
-                await response.aread()
-                raise SystemExit(response.json()["message"])
-            begun, session_id = True, response.headers["x-session-id"]
-            async for last, event, data in events(response):
-                show(event, data)
-                if event in ("done", "error"):
+
+class Refused(Exception):
+    """An answer in the engine's one shape of errors."""
+
+    def __init__(self, status: int, body: dict[str, Any], wait: float | None) -> None:
+        faults = "; ".join(f"{one['path']}: {one['message']}" for one in body.get("details", ()))
+        super().__init__(f"{body['error']}: {body['message']}{f' ({faults})' if faults else ''}")
+        self.status, self.code, self.wait = status, body["error"], wait
+
+
+class Conversation:
+    """A session with a schema; `last` is the id of the last event that was seen."""
+
+    def __init__(self, client: httpx.AsyncClient, schema: str) -> None:
+        self.client, self.schema = client, schema
+        self.session_id, self.last = "", "0"
+        self.form: dict[str, Any] | None = None
+
+    async def say(self, message: str | dict[str, Any]) -> None:
+        """Sends a message and shows its turn to the end; it counts once, however often it has to be sent."""
+        body = {"message": message} | ({"session_id": self.session_id} if self.session_id else {})
+        chat, key = f"/api/v1/schemas/{self.schema}/chat", {"Idempotency-Key": str(uuid.uuid4())}
+        begun, waits, self.form = False, 0, None
+        while True:
+            try:
+                if begun:
+                    url, seen = f"/api/v1/sessions/{self.session_id}/events", {"Last-Event-ID": self.last}
+                    request = self.client.build_request("GET", url, headers=seen)
+                else:
+                    request = self.client.build_request("POST", chat, json=body, headers=key)
+                response = await self.client.send(request, stream=True)
+                try:
+                    await _check(response)
+                    begun, self.session_id = True, response.headers["x-session-id"]
+                    async for event, data in self._events(response):
+                        await self._show(event, data)
+                        if event in ("done", "error"):
+                            return
+                finally:
                     await response.aclose()
-                    return session_id, last
-        except httpx.TransportError as error:
-            print(f"\n[{type(error).__name__}; once more]", file=sys.stderr)
-        await asyncio.sleep(1)
+            except Refused as error:
+                if error.code == "history_changed":  # the engine was restored from a backup: read from the start
+                    self.last = "0"
+                elif error.wait is None or (waits := waits + 1) > WAITS:
+                    raise
+                else:
+                    note(f"{error}; once more in {error.wait:g} s")
+                    await asyncio.sleep(error.wait)
+            except httpx.TransportError as error:
+                note(f"{type(error).__name__}; once more")
+                await asyncio.sleep(1)
 
+    async def _events(self, response: httpx.Response) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Type and data of each event; comments are left out, and what has no id is no part of the history."""
+        rest = b""
+        async for chunk in response.aiter_bytes():
+            *frames, rest = (rest + chunk).split(b"\n\n")
+            for frame in frames:
+                if not frame.startswith(b":"):
+                    fields = dict(line.split(b": ", 1) for line in frame.split(b"\n"))
+                    self.last = fields.get(b"id", self.last.encode()).decode()
+                    yield fields[b"event"].decode(), json.loads(fields[b"data"])
 
-async def events(response: httpx.Response) -> AsyncIterator[tuple[str, str, dict[str, Any]]]:
-    """Id, type and data of each event of a stream; comments are left out."""
-    rest = b""
-    async for chunk in response.aiter_bytes():
-        *frames, rest = (rest + chunk).split(b"\n\n")
-        for frame in frames:
-            if not frame.startswith(b":"):
-                fields = dict(line.split(b": ", 1) for line in frame.split(b"\n"))
-                yield fields.get(b"id", b"0").decode(), fields[b"event"].decode(), json.loads(fields[b"data"])
+    async def _show(self, event: str, data: dict[str, Any]) -> None:
+        """Prints deltas as they are and the rest in a line each; what it does not know it passes over."""
+        if event == "message_delta":
+            print(data["content"], end="", flush=True)
+        elif event == "message_restart":  # the engine was stopped, and the model says something else now
+            print(f"\n[again]\n{data['content']}", end="", flush=True)
+        elif event == "tool_call":
+            print(f"\n[{data['tool']} {json.dumps(data['input'])}]")
+        elif event == "tool_result" and data["has_error"]:
+            print(f"[{data['tool']} failed: {data['output']}]")
+        elif event == "queued":
+            print("[waits for a question of an earlier message]" if data["needs_input"] else "[waits for its turn]")
+        elif event == "confirmation":
+            await self._answer(data)
+        elif event == "structured_output":
+            self._show_block(data)
+        elif event == "error":
+            print(f"\n[{data['code']}: {data['message']}]")
+        elif event == "done":
+            ends = {"cancelled": "cancelled", "max_tokens": "the model came to its token limit"}
+            why = ends.get(data["status"]) or ends.get(data.get("finish_reason", ""))
+            print(f"\n[{why}]" if why else "")
 
+    async def _answer(self, asked: dict[str, Any]) -> None:
+        """Puts a question to the person, who may answer with arguments of their own too; whatever is no yes is a no."""
+        print(f"\n[{asked['tool']} {json.dumps(asked['input'])}]")
+        unknown = asked["kind"] == "unknown_outcome"
+        answer = await prompt(
+            "The engine stopped in the middle of this call: retry, mark_done or fail?"
+            if unknown
+            else "May it run? yes, no, or other arguments as JSON"
+        )
+        body: dict[str, Any] = {"confirmation_id": asked["confirmation_id"], "answers": [answer or "no"]}
+        if answer.startswith("{"):
+            body |= {"answers": ["approve"], "input": json.loads(answer)}
+        url = f"/api/v1/sessions/{asked['session_id']}/respond"
+        response = await self.client.post(url, json=body, headers={"Idempotency-Key": str(uuid.uuid4())})
+        if response.is_error:  # somebody else has answered, or it is too late: the stream says what came of it
+            note(str(Refused(response.status_code, response.json(), None)))
 
-def show(event: str, data: dict[str, Any]) -> None:
-    """Prints deltas as they are and says the rest in a line."""
-    if event == "message_delta":
-        print(data["content"], end="", flush=True)
-    elif event == "tool_call":
-        print(f"\n[{data['tool']} {json.dumps(data['input'])}]")
-    elif event == "error":
-        print(f"\n[{data['code']}: {data['message']}]")
-    elif event == "done":
+    def _show_block(self, block: dict[str, Any]) -> None:
+        """A table or a note at once; a form is kept until the turn has ended, and is answered by the next message."""
+        for line in (block.get("title"), block.get("description")):
+            if line:
+                print(f"\n{line}", end="")
         print()
+        for row in block.get("rows", ()):
+            print(f"  {row['label']}: {row['value']}")
+        if block["output_type"] == "form":
+            self.form = block
+
+    async def fill_in(self) -> dict[str, Any]:
+        """The answers to the form, by the ids of its questions; an empty line takes the default."""
+        answers: dict[str, Any] = {}
+        for one in (self.form or {})["questions"]:
+            values = [option["value"] for option in one.get("options", ())]
+            hint = f" ({', '.join(values)})" if values else ""
+            default = f" [{one['default']}]" if one.get("default") else ""
+            answer = await prompt(f"{one['label']}{hint}{default}:")
+            if answer:
+                several = one["type"] == "multiselect"
+                answers[one["id"]] = [part.strip() for part in answer.split(",")] if several else answer
+        return {"form": answers}
+
+
+async def _check(response: httpx.Response) -> None:
+    if response.is_error:
+        await response.aread()
+        wait = response.headers.get("retry-after", "")
+        raise Refused(response.status_code, response.json(), float(wait) if wait.isdecimal() else None)
+
+
+async def prompt(words: str) -> str:
+    """A line of standard input, which the events do not wait for; nothing at its end."""
+    print(words, end=" ", flush=True)
+    line: str = await asyncio.to_thread(sys.stdin.readline)
+    return line.strip()
+
+
+def note(words: str) -> None:
+    """A line beside the conversation."""
+    print(f"\n[{words}]", file=sys.stderr)
 
 
 async def main() -> None:
@@ -68,11 +164,19 @@ async def main() -> None:
     if len(sys.argv) != 4:
         raise SystemExit(main.__doc__)
     url, token, schema = sys.argv[1:]
-    session_id, last = None, "0"
     async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client:
-        for line in sys.stdin:
-            if message := line.strip():
-                session_id, last = await turn(client, schema, message, session_id, last)
+        conversation = Conversation(client, schema)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            if not (message := line.strip()):
+                continue
+            try:
+                await conversation.say(message)
+                while conversation.form is not None:
+                    await conversation.say(await conversation.fill_in())
+            except Refused as error:
+                note(str(error))
+                if error.status in (401, 403, 404):
+                    raise SystemExit(1) from error
 
 
 if __name__ == "__main__":

@@ -1,0 +1,95 @@
+// A client for browsers and for Node 20, without a dependency: the events of a turn, to the end, over broken connections.
+
+/** An answer in the engine's one shape of errors; `retryAfter` is in seconds, where the engine names a wait. */
+export class Refused extends Error {
+  constructor(status, body, retryAfter) {
+    const faults = (body.details ?? []).map((one) => `${one.path}: ${one.message}`).join("; ");
+    super(`${body.error}: ${body.message}${faults && ` (${faults})`}`);
+    Object.assign(this, { status, code: body.error, details: body.details ?? [], retryAfter });
+  }
+}
+
+/** A session with a schema. `sessionId` is there after the first event, `last` is the id of the last event seen. */
+export class Conversation {
+  sessionId = "";
+  last = "0";
+
+  constructor(url, token, schema) {
+    Object.assign(this, { url, token, schema });
+  }
+
+  /**
+   * Sends a message, a text or `{form: answers}`, and yields `{event, data}` until `done` or `error`. The message counts
+   * once, however often it has to be sent. Throws Refused. What you do not know among the events, pass over.
+   */
+  async *say(message, { signal } = {}) {
+    const body = { message, ...(this.sessionId && { session_id: this.sessionId }) };
+    const key = crypto.randomUUID();
+    for (let begun = false, waits = 0; ; ) {
+      try {
+        const response = begun
+          ? await this.#fetch(`sessions/${this.sessionId}/events`, { signal, headers: { "Last-Event-ID": this.last } })
+          : await this.#post(`schemas/${this.schema}/chat`, body, { signal, headers: { "Idempotency-Key": key } });
+        begun = true;
+        this.sessionId = response.headers.get("x-session-id");
+        for await (const { id, event, data } of events(response)) {
+          this.last = id ?? this.last; // what has no id is no part of the history
+          yield { event, data };
+          if (event === "done" || event === "error") return;
+        }
+        await pause(1); // the connection ended before the turn did
+      } catch (error) {
+        if (signal?.aborted) throw error;
+        if (error instanceof Refused && error.code === "history_changed") this.last = "0"; // restored from a backup
+        else if (error instanceof Refused && (error.retryAfter === undefined || ++waits > 5)) throw error;
+        else if (!(error instanceof Refused || error instanceof TypeError)) throw error; // TypeError: the network's
+        await pause(error.retryAfter ?? 1);
+      }
+    }
+  }
+
+  /** Answers the question of a `confirmation` event; `input` are arguments that take the place of those asked about. */
+  async respond(question, answer, { input, reason = "" } = {}) {
+    const body = { confirmation_id: question.confirmation_id, answers: [answer], reason, ...(input && { input }) };
+    const headers = { "Idempotency-Key": crypto.randomUUID() };
+    return (await this.#post(`sessions/${question.session_id}/respond`, body, { headers })).json();
+  }
+
+  /** Stops the turn that runs; its stream ends with `done`. */
+  async cancel() {
+    await this.#fetch(`sessions/${this.sessionId}/cancel`, { method: "POST" });
+  }
+
+  #post(path, body, { headers, ...rest }) {
+    const json = { ...headers, "Content-Type": "application/json" };
+    return this.#fetch(path, { method: "POST", body: JSON.stringify(body), headers: json, ...rest });
+  }
+
+  async #fetch(path, { headers, ...rest }) {
+    const authorized = { Authorization: `Bearer ${this.token}`, ...headers };
+    const response = await fetch(`${this.url}/api/v1/${path}`, { headers: authorized, ...rest });
+    if (response.ok) return response;
+    const wait = response.headers.get("retry-after");
+    throw new Refused(response.status, await response.json(), wait === null ? undefined : Number(wait));
+  }
+}
+
+const pause = (seconds) => new Promise((go) => setTimeout(go, 1000 * seconds));
+
+async function* events(response) {
+  let rest = "";
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  try {
+    for (let piece; !(piece = await reader.read()).done; ) {
+      const frames = (rest + piece.value).split("\n\n");
+      rest = frames.pop();
+      for (const frame of frames) {
+        if (frame.startsWith(":")) continue; // a comment: the greeting or a heartbeat
+        const { id, event, data } = Object.fromEntries(frame.split("\n").map((line) => line.split(/: (.*)/s, 2)));
+        yield { id, event, data: JSON.parse(data) };
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {}); // also where the caller has had enough
+  }
+}

@@ -1,0 +1,236 @@
+"""The clients in examples/ against real engines: answers, questions, forms, errors, and connections that break off."""
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import httpx
+import pytest
+
+from bytebrew import Http, MessageDelta, ModelRequest, ProviderError, ToolCall, tool
+from bytebrew.testing import (
+    ADMIN,
+    ScriptedProvider,
+    plugin,
+    providing,
+    scripted_schema,
+    served_engine,
+)
+from tests.processes import serving
+
+CLIENTS = Path(__file__).parent.parent / "examples" / "clients"
+NODE = pytest.mark.skipif(shutil.which("node") is None, reason="node is not on this machine")
+BOTH = pytest.mark.parametrize("client", ["chat.py", pytest.param("chat.mjs", marks=NODE)])
+
+
+class Said(NamedTuple):
+    """What a client printed, and what of it went to the standard error."""
+
+    code: int
+    output: str
+    errors: str
+
+
+async def run(client: str, url: str, *lines: str, schema: str = "test", token: str = ADMIN) -> Said:
+    """A conversation: the first line is the message, the others are answers."""
+    python = client.endswith(".py")
+    message, typed = ([], lines) if python else (lines[:1], lines[1:])
+    command = [*([sys.executable, "-I"] if python else ["node"]), str(CLIENTS / client), url, token, schema, *message]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    output, errors = await asyncio.wait_for(process.communicate("".join(f"{one}\n" for one in typed).encode()), 40)
+    return Said(process.returncode or 0, output.decode(), errors.decode())
+
+
+async def wiping(client: str, *answers: str) -> tuple[Said, list[str], ScriptedProvider]:
+    """A conversation about a call that a person must allow, and the disks that were wiped."""
+    wiped: list[str] = []
+
+    @tool(confirm=True)
+    async def wipe(disk: str) -> str:
+        """Erases a disk."""
+        wiped.append(disk)
+        return f"{disk} is empty"
+
+    model = ScriptedProvider([ToolCall("wipe", {"disk": "sda"})], [MessageDelta(content="As you say.")])
+    tools = plugin(register_tools=lambda register: register(wipe))
+    async with served_engine(tools, providing(model)) as (running, http):
+        await scripted_schema(running, tools=("wipe",))
+        said = await run(client, str(http.base_url), "Wipe!", *answers)
+    return said, wiped, model
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("answer", "disks"), [("yes", ["sda"]), ("no", []), ("perhaps", []), ('{"disk": "sdb"}', ["sdb"])]
+)
+async def test_a_person_is_asked_before_a_call_and_the_answer_counts(
+    client: str, answer: str, disks: list[str]
+) -> None:
+    said, wiped, _ = await wiping(client, answer)
+    assert (said.code, wiped) == (0, disks), said
+    assert "May it run?" in said.output
+    assert said.output.rstrip().endswith("As you say.")
+
+
+FORM = {
+    "output_type": "form",
+    "title": "Your order",
+    "questions": [
+        {"id": "size", "label": "Which size", "type": "select", "options": [{"label": "S"}, {"label": "L"}]},
+        {
+            "id": "extras",
+            "label": "What with it",
+            "type": "multiselect",
+            "options": [{"label": "milk"}, {"label": "sugar"}],
+        },
+        {"id": "name", "label": "Your name"},
+    ],
+}
+TABLE = {"output_type": "table", "title": "So far", "rows": [{"label": "Coffee", "value": 2}]}
+
+
+@BOTH
+async def test_a_form_is_filled_in_and_answers_as_the_next_message(client: str) -> None:
+    model = ScriptedProvider(
+        [ToolCall("show_structured_output", TABLE)],
+        [MessageDelta(content="One thing more."), ToolCall("show_structured_output", FORM)],
+        [MessageDelta(content="Thank you.")],
+    )
+    async with served_engine(providing(model)) as (running, http):
+        await scripted_schema(running, tools=("show_structured_output",))
+        said = await run(client, str(http.base_url), "Coffee!", "L", "milk, sugar", "Anna")
+    assert said.code == 0, said
+    assert "So far" in said.output
+    assert "Coffee: 2" in said.output
+    assert "Which size (S, L)" in said.output
+    assert said.output.rstrip().endswith("Thank you.")
+    answered = model.requests[-1].messages[-1]
+    assert answered.role == "user"
+    for word in ("L", "milk", "sugar", "Anna"):
+        assert word in answered.content
+
+
+@BOTH
+async def test_a_turn_that_fails_says_why(client: str) -> None:
+    model = ScriptedProvider(
+        [MessageDelta(content="Well"), ProviderError("the vendor is out", code="model_bad_request")]
+    )
+    async with served_engine(providing(model)) as (running, http):
+        await scripted_schema(running)
+        said = await run(client, str(http.base_url), "Hi")
+    assert "model_bad_request: the vendor is out" in said.output + said.errors
+    assert said.code == (0 if client == "chat.py" else 1)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("schema", "token", "words"),
+    [("nobodys", ADMIN, "not_found: "), ("demo", "bb_" + "0" * 64, "unauthorized: Invalid or expired API token")],
+)
+async def test_what_is_refused_is_said_and_ends_the_client(client: str, schema: str, token: str, words: str) -> None:
+    async with served_engine() as (_, http):
+        said = await run(client, str(http.base_url), "Hi", schema=schema, token=token)
+    assert said.code == 1
+    assert words in said.errors
+    assert "Traceback" not in said.errors
+
+
+class Waiting(ScriptedProvider):
+    """Keeps the one place for a turn taken until a client has been refused."""
+
+    def __init__(self) -> None:
+        super().__init__([MessageDelta(content="Here now.")])
+        self.busy, self.free = asyncio.Event(), asyncio.Event()
+
+    async def stream(self, request: ModelRequest, http: Http) -> Any:
+        if request.messages[-1].content == "block":
+            self.busy.set()
+            await self.free.wait()
+        async for event in super().stream(request, http):
+            yield event
+
+
+@BOTH
+async def test_a_client_that_is_too_many_waits_and_sends_its_message_again(client: str) -> None:
+    model = Waiting()
+    async with served_engine(providing(model), settings={"BYTEBREW_MAX_TURNS": "1"}) as (running, http):
+        await scripted_schema(running)
+        first = asyncio.create_task(http.post("/api/v1/schemas/test/chat", json={"message": "block"}))
+        await model.busy.wait()
+        second = asyncio.create_task(run(client, str(http.base_url), "Hi"))
+        while not running.admission.refused:
+            await asyncio.sleep(0.05)
+        model.free.set()
+        await first
+        said = await second
+    assert said.code == 0, said
+    assert said.output.strip().endswith("Here now.")
+
+
+class Cutting(socketserver.StreamRequestHandler):
+    """Hands on what an engine says, and cuts the first answers short: one before its head, one in its middle."""
+
+    rbufsize = 0
+    upstream = ("", 0)
+    lengths: ClassVar[list[int]] = []
+
+    def handle(self) -> None:
+        with socket.create_connection(self.upstream) as engine, contextlib.suppress(OSError):
+            threading.Thread(target=self.ask, args=[engine], daemon=True).start()
+            length = self.lengths.pop(0) if self.lengths else 1 << 20
+            while length and (data := engine.recv(min(length, 4096))):
+                self.wfile.write(data)
+                length -= len(data)
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def ask(self, engine: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := self.connection.recv(4096):
+                engine.sendall(data)
+        with contextlib.suppress(OSError):  # a client may leave with a reset
+            engine.shutdown(socket.SHUT_RDWR)
+
+
+def through_a_proxy_that_cuts(url: str, lengths: Sequence[int]) -> socketserver.ThreadingTCPServer:
+    host, port = url.removeprefix("http://").split(":")
+    Cutting.upstream, Cutting.lengths = (host, int(port)), [*lengths]
+    proxy = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Cutting)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    return proxy
+
+
+@BOTH
+async def test_a_client_resumes_what_was_cut_and_sends_no_message_twice(client: str, tmp_path: Path) -> None:
+    messages = ("alpha", "", "beta") if client == "chat.py" else ("beta",)
+    lengths = [1 << 20, 10, 900] if client == "chat.py" else [10, 900]
+    with serving(tmp_path / "data") as engine:
+        with through_a_proxy_that_cuts(engine.url, lengths) as proxy:
+            said = await run(client, f"http://127.0.0.1:{proxy.server_address[1]}", *messages, schema="demo")
+            proxy.shutdown()
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        [session] = httpx.get(f"{engine.url}/api/v1/sessions", headers=headers).json()["sessions"]
+    assert said.code == 0, said
+    assert not Cutting.lengths
+    told = [message for message in messages if message]
+    assert session["message_count"] == 2 * len(told)
+    for message, line in zip(told, [line for line in said.output.splitlines() if line], strict=True):
+        assert line.startswith(f"You said: {message} ")
+
+
+def test_the_library_is_one_file_that_names_no_package() -> None:
+    for name in ("bytebrew.mjs", "chat.mjs"):
+        text = (CLIENTS / name).read_text()
+        imported = [
+            line.partition(" from ")[2].strip(' ";') for line in text.splitlines() if line.startswith("import ")
+        ]
+        assert set(imported) <= {"./bytebrew.mjs", "node:readline"}
+    assert "node:" not in (CLIENTS / "bytebrew.mjs").read_text()
