@@ -42,7 +42,7 @@ from bytebrew.errors import (
     UnsupportedMediaType,
 )
 from bytebrew.events import Event, MessageDelta, Thinking
-from bytebrew.hookspecs import Migration, Recorder, Register, Sample, Step, hookimpl
+from bytebrew.hookspecs import Migration, Opened, Recorder, Register, Sample, Step, hookimpl
 from bytebrew.http import Answer, Exchange, Http, UpstreamError
 from bytebrew.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
 from bytebrew.listing import Listing, Selection, kept_counts, rows_of
@@ -110,6 +110,7 @@ __all__ = [
     "Name",
     "NewTask",
     "NotFound",
+    "Opened",
     "Option",
     "Outcome",
     "Parameter",

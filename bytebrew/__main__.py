@@ -31,7 +31,7 @@ def main() -> None:
     try:
         setup = Setup(os.environ, Plugins())
         setup.plugins.load(early.disabled_plugins, early.plugins_dir)
-        setup.plugins.commands(cli)
+        setup.plugins.commands(cli, setup.opened)
         cli.main(prog_name="bytebrew", standalone_mode=False, obj=setup)
     except click.ClickException as error:
         if early.log_format == "json":

@@ -48,8 +48,9 @@ class Request(Generic[Body]):
     PayloadTooLarge, RequestTimeout or InvalidRequest where they stop fitting or coming.
 
     Header names are lower case; a header that came twice is joined with commas (RFC 9110 section 5.3). `client` is the
-    address of the peer that connected; `method` and `url_path` are those of the request line. `place` is where the
-    route begins a turn, and is freed as soon as that counts.
+    address of the peer that connected, `connection` the address and port of both ends, the peer's first, where they are
+    known; `method` and `url_path` are those of the request line. `place` is where the route begins a turn, and is freed
+    as soon as that counts.
     """
 
     engine: "Engine"
@@ -59,6 +60,7 @@ class Request(Generic[Body]):
     headers: Mapping[str, str]
     body: Body
     client: str
+    connection: tuple[tuple[str, int], tuple[str, int]] | None = None
     method: str = ""
     url_path: str = ""
     http_version: str = "1.1"

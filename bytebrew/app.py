@@ -181,7 +181,7 @@ class Endpoint:
                 place.free()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, route: Route, place: Place | None) -> None:
-        engine, method = self._engine, scope["method"]
+        engine, method, client, server = self._engine, scope["method"], scope.get("client"), scope.get("server")
         request: Request[Any] = Request(
             engine=engine,
             actor=ANYONE,
@@ -189,7 +189,8 @@ class Endpoint:
             query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
             headers=_joined(scope["headers"]),
             body=None,
-            client=scope["client"][0] if scope.get("client") else "",
+            client=client[0] if client else "",
+            connection=(tuple(client), tuple(server)) if client and server else None,
             method=method,
             url_path=scope["path"],
             http_version=scope["http_version"],

@@ -84,6 +84,10 @@ class AuthMode:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         return await self.authenticate(token.strip()) if scheme.lower() == "bearer" and token.strip() else None
 
+    def link(self, url: str) -> str:
+        """A link to the engine at this URL that lets its operator in; "" where the mode has none. It is a secret."""
+        return ""
+
 
 def parse_scopes(names: Iterable[str], mask: int = 0) -> frozenset[str]:
     """Scopes from names, their aliases and a bit mask; ValueError names the first that is unknown."""

@@ -1,15 +1,24 @@
-"""What an engine prints when it is ready: the first thing to try."""
+"""What an engine prints when it is ready: the first thing to try, and the way in."""
+
+import sys
 
 from bytebrew.engine import Engine
 from bytebrew.store import schemas
 
 
-async def greeting(engine: Engine, url: str) -> str:
-    """How to say hello to a schema, or where the API is."""
+async def greeting(engine: Engine, url: str, *, to_person: bool) -> str:
+    """How to say hello to a schema, or where the API is; and to a person, who is no log, the link that lets them in."""
+    link = engine.auth_mode.link(url) if to_person else ""
+    return "\n".join([await _hello(engine, url), *([f"Sign in, once: {link}"] if link else [])])
+
+
+async def _hello(engine: Engine, url: str) -> str:
     open_to_chat = [schema.name for schema in await engine.db.read(schemas.list_all) if schema.chat_enabled]
     if engine.auth_mode.name != "local" or not open_to_chat:
         return f"The API is at {url}/api/v1"
     session = f"curl -s -X POST {url}/api/v1/auth/local-session"
+    if sys.platform != "linux":  # elsewhere nothing shows whose a connection is
+        session += f""" -H "Authorization: Bearer $(cat '{engine.data_dir.resolve()}/local-session.token')\""""
     token = f"""$({session} | sed 's/.*"access_token":"\\([^"]*\\)".*/\\1/')"""
     return f"""Say hello:
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
@@ -31,6 +32,11 @@ Step = Callable[[sqlite3.Connection], Sequence[object] | None]
 """Does a little of its work in a transaction and answers what it did; nothing, once there is no more to do.
 
 None says that nothing was done this time and that there is more to look at.
+"""
+Opened = Callable[[], "AbstractContextManager[tuple[Engine, sqlite3.Connection]]"]
+"""Opens the database of the data folder in a transaction, for a command: with the engine, which is not started.
+
+It is committed unless something fails, and another engine may run on it. Raises BootError where there is none.
 """
 T = TypeVar("T")
 Register = Callable[[T], None]
@@ -125,8 +131,8 @@ def register_retention(register: Register[Step]) -> None:
 
 
 @hookspec
-def register_commands(cli: "click.Group") -> None:
-    """Adds subcommands to the command line, a click Group."""
+def register_commands(cli: "click.Group", opened: Opened) -> None:
+    """Adds subcommands to the command line, a click Group; `opened` is for those that work on the data folder."""
 
 
 @hookspec

@@ -169,12 +169,12 @@ class Plugins:
         self.declare("register_settings", take)
         return found
 
-    def commands(self, cli: Any) -> None:
-        """Lets every plugin add its subcommands."""
+    def commands(self, cli: Any, opened: hookspecs.Opened) -> None:
+        """Lets every plugin add its subcommands, which may have the data folder opened."""
         for name, implementation in self.implementations("register_commands"):
             with self._blamed(name, "register_commands"):
                 before = dict(cli.commands)
-                implementation(cli=cli)
+                implementation(cli=cli, opened=opened)
                 if taken := [one for one, command in before.items() if cli.commands.get(one) is not command]:
                     raise TypeError(f"there is a command '{taken[0]}' already")
 

@@ -38,6 +38,7 @@ PUBLIC = {
     "POST /api/v1/webhooks/{name}",
     "GET /",
     "GET /docs",
+    "GET /sign-in",
     "GET /docs/{part}",
     "GET /api/v1/openapi.json",
     "GET /api/v1/health",

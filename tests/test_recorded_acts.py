@@ -15,6 +15,7 @@ import pytest
 from bytebrew import MessageDelta, ToolCall
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, providing, scripted_schema, served_engine
+from tests.local import local_session, proof_of
 from tests.plugins.test_mcp import stdio
 from tests.plugins.test_triggers import SECRET, signed
 from tests.tables import installed, label
@@ -99,7 +100,7 @@ class World:
         pair = {"source": "test", "target": "c"}
         self.ids["relation"] = (await self.make("schemas/test/agent-relations", pair))["id"]
         await self.client.put("/api/v1/settings/custom.b", json={"value": 1})
-        self.ids["local"] = (await self.make("auth/local-session", None))["access_token"]
+        self.ids["local"] = await local_session(self.engine, self.client)
         await self.make("tools", {"name": "spare", "url": "http://127.0.0.1:1/"})
         await self.make("knowledge-bases", {"name": "spare"})
         await self.make("knowledge-bases", {"name": "empty"})
@@ -151,8 +152,9 @@ class World:
 
         yield act("POST models/{name}/verify", None, "test")
         yield act("POST sessions/{id}/cancel", None, ids["session"])
-        yield act("POST auth/local-session")
+        yield act("POST auth/local-session", headers=proof_of(self.engine.data_dir))
         yield act("POST auth/local-session/refresh", headers={"Authorization": f"Bearer {ids['local']}"})
+        yield act("DELETE auth/local-session", headers={"Authorization": f"Bearer {ids['local']}"})
         yield act("POST tools/{name}/test", {}, "spare")
         yield act("POST auth/tokens", {"name": "new", "scopes": ["chat"]})
         yield act("DELETE auth/tokens/{id}", None, ids["token"])

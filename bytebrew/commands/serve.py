@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable
 
 import click
@@ -81,7 +82,8 @@ async def _serve(engine: Engine) -> None:
     async with engine:
         sock = server.listen(core.host, core.port)
         url = f"http://{f'[{core.host}]' if ':' in core.host else core.host}:{sock.getsockname()[1]}"
-        click.echo(logs.printed(core.log_format, await greeting(engine, url)), err=True)
+        hello = await greeting(engine, url, to_person=core.log_format == "text" and sys.stderr.isatty())
+        click.echo(logs.printed(core.log_format, hello), err=True)
         click.echo(logs.printed(core.log_format, f"ByteBrew {__version__} is ready at {url}"))
         gc.collect()
         gc.freeze()  # what is loaded by now stays, so that no collection walks it again, 20 ms in which no stream moves

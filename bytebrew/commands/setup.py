@@ -42,6 +42,13 @@ class Setup(NamedTuple):
             click.echo(f"bytebrew: {file} is new; BYTEBREW_DATA_DIR names another data folder", err=True)
         return Engine({**self.environment, **others})
 
+    @contextmanager
+    def opened(self) -> Iterator[tuple[Engine, sqlite3.Connection]]:
+        """An engine that is not started, and a connection to its database in a transaction."""
+        engine = self.engine()
+        with opened(engine) as conn:
+            yield engine, conn
+
 
 @contextmanager
 def opened(engine: Engine) -> Iterator[sqlite3.Connection]:

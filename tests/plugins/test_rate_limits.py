@@ -20,6 +20,7 @@ from bytebrew_rate_limits.window import GRAINS, Window
 from bytebrew import MessageDelta
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
+from tests.local import local_session
 from tests.processes import serving
 from tests.tables import token_with
 
@@ -135,8 +136,7 @@ async def test_a_rule_per_token_counts_each_api_token_and_nobody_else() -> None:
         first, second = [f"Bearer {(await token_with(engine, 'chat', name=name)).token}" for name in ("one", "two")]
         assert await statuses(client, 3, authorization=first) == [200, 200, 429]
         assert await statuses(client, 3, authorization=second) == [200, 200, 429]
-        session = await client.post("/api/v1/auth/local-session", headers={"authorization": ""})
-        user = f"Bearer {session.json()['access_token']}"
+        user = f"Bearer {await local_session(engine, client)}"
         assert await statuses(client, 4, authorization=user) == [200] * 4
 
 
@@ -147,8 +147,7 @@ async def test_a_rule_per_subject_counts_users_and_tokens_alike() -> None:
         assert await statuses(client, 3, authorization=token) == [200, 200, 429]
         users = []
         for _ in range(2):
-            session = await client.post("/api/v1/auth/local-session", headers={"authorization": ""})
-            users.append(f"Bearer {session.json()['access_token']}")
+            users.append(f"Bearer {await local_session(engine, client)}")
         assert await statuses(client, 2, authorization=users[0]) == [200, 200]
         assert await statuses(client, 1, authorization=users[1]) == [429]
 

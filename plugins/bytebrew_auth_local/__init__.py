@@ -1,0 +1,82 @@
+"""Local auth mode: the engine signs admin sessions itself, for who proves to be its own user."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from bytebrew import AuthMode, Migration, Opened, Register, Route, SettingsError, hookimpl
+
+from . import store
+from .keys import KeyPair
+from .routes import ROUTES
+from .sessions import LocalMode, issue
+from .settings import Local
+
+if TYPE_CHECKING:
+    from click import Group
+
+    from bytebrew import Engine
+
+__all__ = ["Local", "LocalMode"]
+
+
+@hookimpl
+def register_settings(register: Register[type[Struct]]) -> None:
+    register(Local)
+
+
+@hookimpl
+def register_auth_modes(register: Register[AuthMode]) -> None:
+    register(LocalMode())
+
+
+@hookimpl
+def register_migrations(register: Register[Migration]) -> None:
+    register(Migration(1, store.MIGRATION))
+
+
+@hookimpl
+def register_routes(register: Register[Route], engine: "Engine") -> None:
+    if engine.auth_mode.name == LocalMode.name:
+        for route in ROUTES:
+            register(route)
+
+
+@hookimpl
+def register_commands(cli: "Group", opened: Opened) -> None:
+    @cli.group("session")
+    def session() -> None:
+        """Open and end sessions of the local admin; the engine may run."""
+
+    @session.command("create")
+    def create() -> None:
+        """Open a session and print its token."""
+        with opened() as (engine, conn):
+            if not isinstance(engine.auth_mode, LocalMode):
+                words = (
+                    f"an engine in the mode {engine.auth_mode.name} takes no local session; run bytebrew token create"
+                )
+                raise SettingsError(f"BYTEBREW_AUTH_MODE: {words}")
+            local = engine.settings.of(Local)
+            made = issue(KeyPair(_folder(local, engine)), store.generation(conn), local)
+        sys.stdout.write(f"{made.access_token}\n")
+
+    @session.command("revoke")
+    def revoke() -> None:
+        """End every session that was opened so far, at once."""
+        with opened() as (_, conn):
+            store.end_all(conn)
+
+
+@hookimpl
+async def startup(engine: "Engine") -> None:
+    if isinstance(engine.auth_mode, LocalMode):
+        local = engine.settings.of(Local)
+        local.check(engine.settings.core)
+        engine.auth_mode.load(engine, _folder(local, engine))
+
+
+def _folder(local: Local, engine: "Engine") -> Path:
+    return local.jwt_keys_dir or engine.data_dir / "keys"

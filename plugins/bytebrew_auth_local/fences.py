@@ -1,0 +1,82 @@
+"""Who may be handed an admin's session: who can prove to be the engine's own user, and whom the operator lets in."""
+
+import secrets
+import time
+from typing import ClassVar
+
+from bytebrew import Core, EngineError, Forbidden, Request
+
+from .addresses import is_known_host, is_loopback, is_within
+from .peers import NotShown
+from .sessions import LocalMode
+from .settings import Local
+
+FORWARDED = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
+HOW = (
+    "send Authorization: Bearer with what the file local-session.token in the engine's data folder holds, "
+    "or take the token that `bytebrew session create` prints"
+)
+"""What opens a session wherever the request comes from."""
+
+
+class TooManyAttempts(EngineError):
+    """Wrong secrets have come from this address, which has to wait."""
+
+    status: ClassVar[int] = 429
+    code = "too_many_attempts"
+
+
+def check_origin(request: Request[None]) -> None:
+    """Raises Forbidden for what a page of another origin sends, whatever it knows."""
+    headers = request.headers
+    origin = headers.get("origin")
+    foreign = origin is not None and origin.partition("://")[2] != headers.get("host", "")
+    if foreign or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        raise Forbidden("A page of another origin may not open a local session", code="foreign_origin")
+
+
+async def check(request: Request[None], mode: LocalMode, local: Local, core: Core) -> None:
+    """Raises Forbidden unless the caller may be handed an admin session; TooManyAttempts for who guesses.
+
+    The secret, where one is set, opens from anywhere. Without one the caller must come from a network that the operator
+    named, or from a process that is shown to be the engine's own user's and no proxy.
+    """
+    headers = request.headers
+    if sent := headers.get("authorization", "").partition(" ")[2].strip():
+        _check_proof(sent, request.client, mode, local.local_session_secret)
+        return
+    if local.local_session_secret:
+        words = f"Send the value of BYTEBREW_LOCAL_SESSION_SECRET as Authorization: Bearer <secret>, or {HOW}"
+        raise Forbidden(words, code="secret_required")
+    if any(name in FORWARDED or name.startswith("x-forwarded-") for name in headers) or request.http_version != "1.1":
+        raise Forbidden(f"A proxy passed this on, so {HOW}", code="forwarded")
+    if not is_known_host(headers.get("host", ""), core.host):
+        words = "The Host header may be a foreign site's; call the engine by its IP address or as localhost"
+        raise Forbidden(f"{words}, or {HOW}", code="foreign_host")
+    if is_within(request.client, local.local_session_from):
+        return
+    if not is_loopback(request.client):
+        words = f"{request.client} may not open a local session; add its network to BYTEBREW_LOCAL_SESSION_FROM"
+        raise Forbidden(f"{words}, or {HOW}", code="foreign_address")
+    try:
+        if request.connection is None:
+            raise NotShown("its address is not known")
+        await mode.owners.check(*request.connection)
+    except NotShown as error:
+        words = f"Nothing shows that this is the engine's own user: {error}"
+        raise Forbidden(f"{words}. To prove it, {HOW}", code="proof_required") from error
+
+
+def _check_proof(sent: str, client: str, mode: LocalMode, secret: str) -> None:
+    """Raises unless what was sent is the secret; the link's token, which nobody can guess, has not come here."""
+    now, attempts = time.monotonic(), mode.attempts
+    if seconds := attempts.wait(client, now):
+        words = f"Too many wrong secrets have come from {client}: wait {seconds} s, or {HOW}"
+        raise TooManyAttempts(words, headers={"Retry-After": str(seconds)})
+    if secret and secrets.compare_digest(sent.encode("latin-1"), secret.encode()):
+        return
+    attempts.failed(client, now)
+    if secret:
+        words = "This is not the value of BYTEBREW_LOCAL_SESSION_SECRET, which to send as Authorization: Bearer"
+        raise Forbidden(f"{words}; or {HOW}", code="secret_required")
+    raise Forbidden(f"This token is none, or was used before; {HOW}", code="wrong_token")

@@ -1,0 +1,65 @@
+"""The engine's own key pair, which signs local sessions and checks them."""
+
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import bytebrew
+from bytebrew import BootError, SigningKey
+
+log = logging.getLogger(__name__)
+
+
+class KeyPair:
+    """The pair in a folder: `.priv` is seed and public key in hex, `.pub` the latter; made on first use.
+
+    A pair that is removed or replaced while the engine runs is out at once, and with it every session that it signed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._private, self._public = folder / "jwt_ed25519.priv", folder / "jwt_ed25519.pub"
+        self._seen: tuple[int, int, int] | None = None
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._key: SigningKey | None = self._load()
+
+    def current(self) -> SigningKey | None:
+        """The key that is there now; None where its file has become unreadable, which is logged once."""
+        try:
+            seen = _version(self._private.stat())
+        except OSError:
+            seen = None
+        if seen is None or seen != self._seen:
+            try:
+                self._key = self._load()
+            except (BootError, OSError) as error:
+                if self._key is not None:
+                    log.error("no local session is good until the key pair is back: %s", error)
+                self._key, self._seen = None, seen
+        return self._key
+
+    def _load(self) -> SigningKey:
+        private = self._private
+        if not private.exists():
+            key = SigningKey.generate()
+            with suppress(FileExistsError):  # another process was first: its pair is the one
+                bytebrew.write_private(private, (bytes(key) + bytes(key.verify_key)).hex().encode() + b"\n")
+        with private.open("rb") as file:
+            seen, text = _version(os.fstat(file.fileno())), file.read()
+        try:
+            raw = bytes.fromhex(text.decode().strip())
+            key = SigningKey(raw[:32])
+            if len(raw) != 64 or bytes(key.verify_key) != raw[32:]:
+                raise ValueError("seed and public key do not belong together")
+        except ValueError as error:
+            raise BootError(f"{private} holds no Ed25519 key pair ({error}); restore or remove it") from error
+        line = bytes(key.verify_key).hex() + "\n"
+        if not self._public.exists() or self._public.read_text() != line:
+            self._public.write_text(line)
+        self._seen = seen
+        return key
+
+
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    """What tells a file from the one that lay there before, though its time may be the same."""
+    return status.st_mtime_ns, status.st_ino, status.st_size

@@ -1,0 +1,53 @@
+"""The token that lets the operator in once: in a file that only the engine's own user can read, and in a link."""
+
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+NAME = "local-session.token"
+"""The file's name within the data folder."""
+
+
+class Link:
+    """The one token that is good at a time; it is written anew at each start and once it has been used."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        self.token = self._written()
+
+    @contextmanager
+    def taken(self, token: str) -> Iterator[bool]:
+        """Takes the token out of use, if it is the one, and says so; another takes its place unless the block fails."""
+        if not self.token or not secrets.compare_digest(token.encode("latin-1", "replace"), self.token.encode()):
+            yield False
+            return
+        kept, self.token = self.token, ""
+        try:
+            yield True
+            self.token = self._renewed()
+        finally:
+            self.token = self.token or kept
+
+    def _renewed(self) -> str:
+        try:
+            return self._written()
+        except OSError as error:  # a full disk must not shut out who could make room
+            log.warning("%s cannot be written, so its token stays good: %s", self.path, error)
+            return ""
+
+    def _written(self) -> str:
+        token = secrets.token_urlsafe(32)
+        handle, part = tempfile.mkstemp(prefix=f".{NAME}.", dir=self.path.parent)  # with the rights 0600
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(f"{token}\n")
+            Path(part).replace(self.path)
+        except OSError:
+            Path(part).unlink(missing_ok=True)
+            raise
+        return token

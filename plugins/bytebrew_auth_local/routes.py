@@ -1,0 +1,109 @@
+"""The routes of local sessions."""
+
+import time
+from typing import TYPE_CHECKING, Literal
+
+from bytebrew import Detail, InvalidRequest, Parameter, Reply, Request, Route
+
+from . import store
+from .fences import check, check_origin
+from .page import show_page
+from .sessions import LocalMode, LocalSession
+from .settings import Local
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+PATH = "/api/v1/auth/local-session"
+
+
+async def open_session(request: Request[None]) -> Reply:
+    """An admin session for the engine's own user.
+
+    Who that is shows the process that connects, on the same Linux machine, or the token in the file local-session.token
+    of the data folder, as bearer token, which is good once.
+    """
+    settings, mode = request.engine.settings, _mode(request.engine)
+    local = settings.of(Local)
+    check_origin(request)
+    with mode.once.taken(_bearer(request)) as by_link:
+        if not by_link:
+            await check(request, mode, local, settings.core)
+        reply = _told(await mode.open(local))
+        await request.write(lambda conn: reply)
+    return reply
+
+
+async def refresh_session(request: Request[None]) -> Reply:
+    """A new session for the one in the header Authorization, if it is still alive and has not had its whole time."""
+    local = request.engine.settings.of(Local)
+    return _told(await _mode(request.engine).refresh(_bearer(request), local))
+
+
+async def end_sessions(request: Request[None]) -> None:
+    """Ends the session in the header Authorization with all that it was refreshed to, or with `all=true` every one."""
+    if request.query.get("all", "").lower() == "true":
+        await request.write(store.end_all)
+        return
+    mode, token = _mode(request.engine), _bearer(request)
+    sid, until = "", 0.0
+    if not token.startswith("bb_"):
+        claims = await mode.claims(token)
+        sid, until = claims.get("sid", ""), request.engine.settings.of(Local).end(claims)
+    if not sid:
+        words = "this token is no local session that can be ended alone; say all=true to end every one"
+        raise InvalidRequest(words.capitalize(), details=[Detail("$.all", words)])
+    await request.write(store.end, sid, until, time.time())
+
+
+def _told(session: LocalSession) -> Reply:
+    return Reply(body=session, headers={"cache-control": "no-store"})
+
+
+def _bearer(request: Request[None]) -> str:
+    return request.headers.get("authorization", "").partition(" ")[2].strip()
+
+
+def _mode(engine: "Engine") -> LocalMode:
+    mode = engine.auth_mode
+    assert isinstance(mode, LocalMode)
+    return mode
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="POST",
+        path=PATH,
+        scope=None,
+        run=open_session,
+        summary="Open a local admin session",
+        answer=LocalSession,
+        also={403: None, 429: None},
+    ),
+    Route(
+        method="POST",
+        path=f"{PATH}/refresh",
+        scope=None,
+        run=refresh_session,
+        summary="Refresh a local admin session",
+        answer=LocalSession,
+        also={401: None},
+    ),
+    Route(
+        method="GET",
+        path="/sign-in",
+        scope=None,
+        run=show_page,
+        summary="The page of the link that the engine prints",
+        gives=("text/html",),
+    ),
+    Route(
+        method="DELETE",
+        path=PATH,
+        scope="admin",
+        run=end_sessions,
+        summary="End local admin sessions",
+        query={"all": Parameter("true to end every local session", Literal["true", "false", ""])},
+        status=204,
+    ),
+)

@@ -1,0 +1,105 @@
+"""Local sessions: JWTs of the one admin that a local engine has, signed and checked with the engine's own key."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+import bytebrew
+from bytebrew import Actor, AuthMode, Conflict, Unauthorized, new_uuid
+
+from . import store
+from .attempts import Attempts
+from .keys import KeyPair
+from .link import Link
+from .owners import Owners
+from .settings import Local
+
+if TYPE_CHECKING:
+    from bytebrew import Engine
+
+AHEAD = 60.0
+"""Seconds by which the clock may have been set back since a session was made."""
+SUBJECT = "local-admin"
+
+
+class LocalSession(Struct, frozen=True, kw_only=True):
+    """A local session: the bearer token of the local admin, and when it ends."""
+
+    access_token: str
+    expires_at: str
+    token_type: str = "Bearer"  # noqa: S105
+
+
+class LocalMode(AuthMode):
+    """Checks and issues JWTs with the engine's own key.
+
+    Besides what is in every JWT, `sid` names a session through all its refreshing, `auth_time` says when it was opened,
+    and `gen` how often all sessions had been ended before.
+    """
+
+    name = "local"
+
+    def load(self, engine: "Engine", keys: Path) -> None:
+        """Takes the key pair and the link's token, once the data folder is there."""
+        self._db, self._keys = engine.db, KeyPair(keys)
+        self.once = Link(engine.data_dir)
+        self.attempts = Attempts()
+        self.owners = Owners(engine.data_dir)
+
+    async def authenticate(self, token: str) -> Actor | None:
+        """The local admin."""
+        await self.claims(token)
+        return Actor(subject=f"user:{SUBJECT}", name=SUBJECT, kind="user", scopes=frozenset({"admin"}))
+
+    def link(self, url: str) -> str:
+        """The page that opens a session with the link's token."""
+        return f"{url}/sign-in#t={self.once.token}"
+
+    async def claims(self, token: str) -> dict[str, Any]:
+        """The claims of a live session; raises Unauthorized."""
+        key = self._keys.current()
+        try:
+            claims = bytebrew.verify(token, {"": key.verify_key} if key else {}, leeway=0)
+        except bytebrew.BadToken as error:
+            raise Unauthorized(f"Invalid or expired session: {error}") from error
+        if claims.get("sub") != SUBJECT:
+            raise Unauthorized("Invalid session: it is not the local admin's")
+        if claims.get("iat", 0) > time.time() + AHEAD:
+            raise Unauthorized("Invalid session: it was made by a clock that was ahead; get a new one")
+        if await self._db.glance(store.is_ended, claims.get("sid", ""), claims.get("gen", 0)):
+            raise Unauthorized("Invalid session: it was ended; open a new one")
+        return claims
+
+    async def open(self, local: Local) -> LocalSession:
+        """A new session, as the routes answer it; Conflict where there is no key."""
+        return issue(self._keys, await self._db.glance(store.generation), local)
+
+    async def refresh(self, token: str, local: Local) -> LocalSession:
+        """A live session with new time, but none beyond its whole; raises Unauthorized."""
+        claims, now = await self.claims(token), time.time()
+        left = local.end(claims) - now
+        if left < 1:
+            raise Unauthorized("Invalid session: it has had all its time; open a new one")
+        return _signed(self._keys, claims, now, min(local.local_session_ttl, left))
+
+
+def issue(keys: KeyPair, generation: int, local: Local) -> LocalSession:
+    """A new session of a generation; Conflict where there is no key to sign it with."""
+    now = time.time()
+    begun = {"auth_time": int(now), "sid": new_uuid(), "gen": generation}
+    return _signed(keys, begun, now, local.local_session_ttl)
+
+
+def _signed(keys: KeyPair, begun: dict[str, Any], now: float, seconds: float) -> LocalSession:
+    if (key := keys.current()) is None:
+        raise Conflict("The key pair of local sessions cannot be used; the engine's log says why", code="no_key")
+    issued = int(now)
+    expires = issued + int(seconds)
+    kept: dict[str, Any] = {name: begun[name] for name in ("auth_time", "sid", "gen") if name in begun}
+    kept.setdefault("auth_time", begun.get("iat", issued))
+    token = bytebrew.sign({"sub": SUBJECT, "tenant_id": "", "iat": issued, "exp": expires, **kept}, key)
+    until = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return LocalSession(access_token=token, expires_at=until)

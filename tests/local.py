@@ -1,0 +1,22 @@
+"""The session of the local admin, as tests open it that run in the engine's own process."""
+
+from pathlib import Path
+
+import httpx
+
+from bytebrew.engine import Engine
+
+SESSION = "/api/v1/auth/local-session"
+
+
+def proof_of(data: Path) -> dict[str, str]:
+    """The header with the token of the link, which is good once."""
+    return {"authorization": f"Bearer {(data / 'local-session.token').read_text().strip()}"}
+
+
+async def local_session(engine: Engine, client: httpx.AsyncClient) -> str:
+    """The bearer token of a new session."""
+    response = await client.post(SESSION, headers=proof_of(engine.data_dir))
+    assert response.status_code == 200, response.text
+    token: str = response.json()["access_token"]
+    return token
