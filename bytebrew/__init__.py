@@ -49,6 +49,7 @@ from bytebrew.listing import Listing, Selection, kept_counts, rows_of
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
 from bytebrew.notation import Duration, new_uuid, now, uptime
 from bytebrew.options import Option, expired_before
+from bytebrew.paging import AFTER, OFFSET, NumberedPage, Page, offset_of, page_numbers, page_of, page_window
 from bytebrew.providers import Capabilities, Provider, ProviderEvent, Target, refusal
 from bytebrew.secrets import masked, write_private
 from bytebrew.sections import ConfigSection
@@ -63,10 +64,12 @@ if TYPE_CHECKING:
     from bytebrew.runner import Turn as Turn
 
 __all__ = [
+    "AFTER",
     "ANYONE",
     "CONTRACT",
     "FORMAT",
     "NDJSON",
+    "OFFSET",
     "SCOPES",
     "Action",
     "Actor",
@@ -110,9 +113,11 @@ __all__ = [
     "Name",
     "NewTask",
     "NotFound",
+    "NumberedPage",
     "Opened",
     "Option",
     "Outcome",
+    "Page",
     "Parameter",
     "PayloadTooLarge",
     "Provider",
@@ -164,6 +169,10 @@ __all__ = [
     "moment",
     "new_uuid",
     "now",
+    "offset_of",
+    "page_numbers",
+    "page_of",
+    "page_window",
     "positive",
     "read_public_keys",
     "refusal",

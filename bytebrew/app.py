@@ -7,19 +7,17 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import aclosing, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.routing import Route as PathRoute
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
-from bytebrew import actions, cors, transports
+from bytebrew import actions, cors, paging, paths, transports
 from bytebrew.access import PLACES, Arrival, Place, require, while_live
 from bytebrew.api import ANYONE, Reply, Request, Route, Stream
 from bytebrew.bodies import Body, unfit
 from bytebrew.errors import (
-    BootError,
     Detail,
     Draining,
     EngineError,
@@ -34,7 +32,7 @@ from bytebrew.errors import (
 from bytebrew.events import ErrorEvent
 from bytebrew.idempotency import HEADER, Keys
 from bytebrew.logs import trace_id
-from bytebrew.notation import new_id
+from bytebrew.notation import canonical_id, new_id
 from bytebrew.wording import depth
 
 if TYPE_CHECKING:
@@ -66,22 +64,17 @@ class Application:
 
     def __init__(self, engine: "Engine", routes: Iterable[Route]) -> None:
         self._engine = engine
-        by_path: dict[str, dict[str, Route]] = {}
-        for route in routes:
-            methods = by_path.setdefault(route.path, {})
-            if route.method in methods:
-                raise BootError(f"{route.method} {route.path} is there twice; a plugin's route takes another path")
-            methods[route.method] = route
+        by_path = paths.grouped(routes)
         keys = {path.rpartition("/{")[0]: path.rpartition("/{")[2][:-1] for path in by_path if path.endswith("}")}
         endpoints = {path: Endpoint(engine, methods, keys.get(path, "id")) for path, methods in by_path.items()}
         self._plain = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
         streaming = {path for path, methods in by_path.items() if any(route.streams for route in methods.values())}
-        paths = [
+        by_pattern = [
             PathRoute(path, endpoint=endpoint)
             for path, endpoint in sorted(endpoints.items(), key=lambda item: item[0] not in streaming)
             if "{" in path
         ]
-        self._router = Router(paths, redirect_slashes=False, default=_no_such_path)
+        self._router = Router(by_pattern, redirect_slashes=False, default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -153,7 +146,8 @@ class Endpoint:
     def __init__(self, engine: "Engine", methods: Mapping[str, Route], key: str) -> None:
         self._engine = engine
         self._methods = methods
-        self.path = next(iter(methods.values())).path
+        self.path = path = next(iter(methods.values())).path
+        self._taken = engine.taken.get(path) or engine.taken.get(path.rpartition("/{")[0], frozenset())
         self._thing = actions.Thing(methods.get("GET"), key)
         self._keys = Keys()
         bodies = {
@@ -185,8 +179,8 @@ class Endpoint:
         request: Request[Any] = Request(
             engine=engine,
             actor=ANYONE,
-            path=scope["path_params"],
-            query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
+            path={name: canonical_id(value) for name, value in scope["path_params"].items()},
+            query=paging.read(scope["query_string"]) if scope["query_string"] else {},
             headers=_joined(scope["headers"]),
             body=None,
             client=client[0] if client else "",
@@ -223,6 +217,8 @@ class Endpoint:
             await _answer(send, 204 if answer is None else route.status, answer, told)
 
     async def _run(self, request: Request[Any], route: Route, scope: Scope, receive: Receive) -> Any:
+        if request.query:
+            paging.check(request.query, route)
         if route.body is None and not route.stream_body:
             return await self._perform(request, route, scope)
         engine, core, raw = self._engine, self._engine.settings.core, b""
@@ -237,6 +233,8 @@ class Endpoint:
             else:
                 raw = b"".join([piece async for piece in body])
                 request.body = await self._decode(request, route, raw)
+                if self._taken:
+                    paths.check(getattr(request.body, "name", None), self._taken)
             return await self._perform(request, route, scope, raw)
 
     async def _perform(self, request: Request[Any], route: Route, scope: Scope, raw: bytes = b"") -> Any:
@@ -250,6 +248,8 @@ class Endpoint:
             answer = await self._keys.answer(request, route, run, scope["path"], scope["query_string"], raw)
         else:
             answer = await run()
+        if request.query:
+            answer = paging.answered(answer, request.query, route)
         if act and act.action:  # an answer out of the store is no second act
             await engine.notify("actor_acted", action=act.action)
         return answer

@@ -45,6 +45,7 @@ class Body:
         taken = _struct(route.body)
         self._shape = _shape(taken, shown, route.aliases) if taken and shown else Shape({}, {})
         names = {field.encode_name for field in shown.fields} if shown else set[str]()
+        self._optional = {field.encode_name for field in taken.fields if not field.required} if taken else set[str]()
         self._aliases = {alias: name for alias, name in route.aliases.items() if alias in names}
 
     @property
@@ -72,6 +73,8 @@ class Body:
         for alias, name in self._aliases.items():
             if alias in fields and name in fields and _alike(fields[alias], current.get(alias)):
                 del fields[alias]
+        same = [name for name in self._optional & fields.keys() & current.keys() if _alike(fields[name], current[name])]
+        fields = {name: value for name, value in fields.items() if name not in same}  # it may be shown otherwise
         if faults:
             names = ", ".join(fault.path.removeprefix("$.") for fault in faults)
             raise InvalidRequest(f"{names}: {_READ_ONLY}"[:1000], details=faults)

@@ -12,6 +12,7 @@ import anyio.to_thread
 import msgspec
 from msgspec import UNSET, Struct
 
+from bytebrew import paths
 from bytebrew.api import Record, unrecorded
 from bytebrew.auth import Actor
 from bytebrew.checking import Given, Parsed, alike, parse, plainly, unchanged
@@ -205,6 +206,8 @@ class _Applying:
             else:
                 with self._guarded(section, name, given, failed):
                     self._check(section)
+                    if name not in old:
+                        paths.check(name, self._engine.taken.get(section.path, frozenset()))
                     section.put(self._conn, self._engine, self._actor, name, given.said)
                     changed.append((name, given))
                     self._stored.append((section, name, given))

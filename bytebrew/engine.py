@@ -13,7 +13,7 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from bytebrew import byok, cors, descriptors, epoch, forwarding, lock, logs, migrations, retention, settings
+from bytebrew import byok, cors, descriptors, epoch, forwarding, lock, logs, migrations, paths, retention, settings
 from bytebrew.access import MOST_BODIES, MOST_STRANGERS, Admission, default_bodies
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
@@ -36,6 +36,7 @@ from bytebrew.providers import Models, Provider
 from bytebrew.recovery import recover
 from bytebrew.refusals import Refusals
 from bytebrew.results import ReadResult
+from bytebrew.routes import every
 from bytebrew.runner import Runner
 from bytebrew.secrets import Secrets
 from bytebrew.sections import ConfigSection
@@ -97,6 +98,7 @@ class Engine:
         self.tasks = Tasks(self)
         self.read_result = ReadResult(self.db, self.settings.core.tool_output_bytes)
         self._declare()
+        self.taken = paths.taken(route.path for route in every(self))
         vendors = {name: one.base_url for one in self.providers.values() for name in (one.type, *one.aliases)}
         prices = of_catalog(self.catalog.values(), vendors)
         retries = self.settings.core.provider_retries

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 S = TypeVar("S", bound=Struct)
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d{1,12}(?:\.\d+)?)(ms|s|m|h|d)")
 
@@ -38,8 +38,13 @@ def _milliseconds() -> int:
 
 
 def is_uuid(text: str) -> bool:
-    """Whether the text is a UUID in its canonical form."""
+    """Whether the text is a UUID, be its letters small or capital (RFC 9562 section 4)."""
     return _UUID.fullmatch(text) is not None
+
+
+def canonical_id(text: str) -> str:
+    """The id as it is stored: a UUID in small letters, any other as it is."""
+    return text.lower() if len(text) == 36 and is_uuid(text) else text
 
 
 class Duration(float):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from bytebrew import errors, events, page
+from bytebrew import errors, events, page, paging
 from bytebrew.api import Parameter, Reply, Request, Route
 from bytebrew.cursor import EventId
 
@@ -78,7 +78,7 @@ class Error(msgspec.Struct, omit_defaults=True):
 
 def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     """The document as JSON values; every struct that a route reads or writes is a component."""
-    routes = list(routes)
+    routes = [paging.told(route) for route in routes]
     kinds = [kind for route in routes for kind in (route.body, route.answer, *route.also.values()) if kind is not None]
     kinds += [one.type for route in routes for one in _parameters(route).values()]
     kinds += [Error, *EVENTS]

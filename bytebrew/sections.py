@@ -22,10 +22,12 @@ class ConfigSection:
     One that is stored and that the file does not say comes to `put` as the word `stays`, or not at all without one.
     With `keeps_variables` every `${VAR}` comes in as it is written; otherwise it is expanded but for the secrets.
     Sections that name schemas are applied `after` them, others before the agents that name them. Who may import may
-    change the items, if they have the `scope`.
+    change the items, if they have the `scope`. `collection` is the last word of the path at which they are over REST,
+    where that is not the key.
     """
 
     key: ClassVar[str]
+    collection: ClassVar[str] = ""
     item: ClassVar[type[Struct] | None]
     aliases: ClassVar[Mapping[str, str]] = {}
     secrets: ClassVar[frozenset[str]] = frozenset()
@@ -33,6 +35,11 @@ class ConfigSection:
     keeps_variables: ClassVar[bool] = False
     after: ClassVar[Literal["models", "schemas"]] = "models"
     scope: ClassVar[str] = "config"
+
+    @property
+    def path(self) -> str:
+        """Where the items are over REST."""
+        return f"/api/v1/{self.collection or self.key.replace('_', '-')}"
 
     def is_secret(self, path: Sequence[str]) -> bool:
         """Whether a field of an item, by the names on the way to it, holds a credential."""

@@ -12,6 +12,7 @@ FLOORS = (
     "visible "
     "errors bounds settings messages events notation sse config logs breaker catalog options wording cursor lock clock "
     "versions requirements slow",
+    "paths paging "
     "addresses hookspecs sections variables prices providers tools auth jwt secrets visitors http api actions "
     "storage_faults pending scanning deadline unpacking network_faults pools descriptors listing refusals",
     "db integrity apart pragmas migrate migrations journal epoch store",

@@ -52,9 +52,11 @@ class Answered(Struct, frozen=True, kw_only=True):
 
 
 class Inbox(Struct, frozen=True, kw_only=True):
-    """Questions, oldest first; `next` continues after the last of them."""
+    """Questions, oldest first, of all `total`; `next` continues after the last of them."""
 
     data: list[Confirmation]
+    total: int
+    limit: int
     next: str | None
 
 
@@ -118,8 +120,10 @@ async def list_approvals(request: Request[None]) -> Inbox:
         raise InvalidRequest(f"status is {words}", details=[Detail("$.status", words)])
     limit = positive(query.get("limit"), 50, 200)
     after = query.get("after", "")
-    found, more = await request.engine.db.scan(confirmations.page, status, after, limit, actor.schemas)
-    return Inbox(data=[*map(confirmations.shown, found)], next=more)
+    scan = request.engine.db.scan
+    found, more = await scan(confirmations.page, status, after, limit, actor.schemas)
+    total = await scan(confirmations.count, status, actor.schemas)
+    return Inbox(data=[*map(confirmations.shown, found)], total=total, limit=limit, next=more)
 
 
 ROUTES = (

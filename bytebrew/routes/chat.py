@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from bytebrew import byok
 from bytebrew.access import check_schema
@@ -19,7 +20,7 @@ from bytebrew.failed_turns import retry_after
 from bytebrew.forwarding import PRIVATE, brought
 from bytebrew.journal import Log, OpenStretch, Stretch
 from bytebrew.messages import Attachment, Usage
-from bytebrew.notation import is_uuid, new_id, new_uuid
+from bytebrew.notation import canonical_id, is_uuid, new_id, new_uuid
 from bytebrew.runner import OnBusy, Turn
 from bytebrew.store import endings, forms, schemas, sessions, turns
 from bytebrew.store.endings import Ended
@@ -86,6 +87,8 @@ class ChatAnswer(Struct, frozen=True, kw_only=True):
 async def chat(request: Request[ChatRequest]) -> Stream | Reply:
     """Sends a message and answers with the turn's events; the turn goes on if the client leaves."""
     arrived, engine, body = time.monotonic(), request.engine, request.body
+    if body.session_id:
+        body = replace(body, session_id=canonical_id(body.session_id))
     if request.key is not None and request.key.turn_id is not None:
         return await _again(request, request.key.turn_id, arrived)
     entrance, owner = await engine.db.read(_entrance, request.path["name"], body.session_id)

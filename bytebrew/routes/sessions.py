@@ -28,6 +28,7 @@ from bytebrew.cursor import Cursor, EventId, Number, event_cursor
 from bytebrew.errors import Detail, InvalidRequest
 from bytebrew.journal import Log, OpenStretch, last_number, read_events
 from bytebrew.messages import Usage
+from bytebrew.paging import OFFSET, NumberedPage, Page, page_numbers, page_window
 from bytebrew.store import messages, removals, sessions
 from bytebrew.store.sessions import Session
 
@@ -38,16 +39,10 @@ NEWEST = 1000
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
-class SessionPage(Struct, frozen=True, kw_only=True):
-    """A page of sessions; `data` holds the same rows, `next` is the `after` of the page behind."""
+class SessionPage(NumberedPage[Session], frozen=True, kw_only=True):
+    """A page of sessions; `sessions` and `data` hold the same rows, `next` is the `after` of the page behind."""
 
     sessions: list[Session]
-    data: list[Session]
-    total: int
-    page: int
-    per_page: int
-    total_pages: int
-    next: str | None
 
 
 class SessionDetail(Session, frozen=True, kw_only=True):
@@ -78,10 +73,14 @@ class EventEntry(Struct, frozen=True):
 class EventPage(Struct, frozen=True, kw_only=True):
     """A page of events; `last` is the number of the session's newest, so there are more while the page ends before.
 
-    `epoch` is that of the history, and `next` is the `after` of the page behind.
+    `events` and `data` hold the same rows, `total` is `last`: events are numbered from 1. `epoch` is that of the
+    history, and `next` is the `after` of the page behind, also where nothing is there yet.
     """
 
     events: list[EventEntry]
+    data: list[EventEntry]
+    total: int
+    limit: int
     last: int
     epoch: int
     next: str
@@ -90,8 +89,7 @@ class EventPage(Struct, frozen=True, kw_only=True):
 async def list_sessions(request: Request[None]) -> SessionPage:
     """The caller's sessions, newest first; an admin sees all."""
     query = request.query
-    per_page = positive(query.get("limit") or query.get("per_page"), 20, 100)
-    page = positive(query.get("page"), 1, 10**9)
+    limit, offset = page_window(query, 20, 100)
     wanted = sessions.Filter(
         agent=query.get("agent") or query.get("agent_name", ""),
         schema=query.get("schema", ""),
@@ -101,15 +99,9 @@ async def list_sessions(request: Request[None]) -> SessionPage:
         until=moment(query, "to", last=True),
         after=query.get("after", ""),
     )
-    found = await request.engine.db.scan(sessions.page, request.actor, wanted, (page - 1) * per_page, per_page)
+    found = await request.engine.db.scan(sessions.page, request.actor, wanted, offset, limit)
     return SessionPage(
-        sessions=found.sessions,
-        data=found.sessions,
-        total=found.total,
-        page=page,
-        per_page=per_page,
-        total_pages=-(-found.total // per_page),
-        next=found.next,
+        sessions=found.sessions, data=found.sessions, next=found.next, **page_numbers(found.total, limit, offset)
     )
 
 
@@ -134,12 +126,24 @@ def _messages(
     return page, bool(page) and int(page[-1].id) < last
 
 
+def _message_page(
+    conn: sqlite3.Connection, session_id: str, actor: Actor, limit: int, offset: int
+) -> Page[messages.Entry]:
+    total = sessions.get(conn, session_id, actor).message_count
+    rows = messages.entries(conn, session_id, offset, limit)  # they are numbered from 1
+    following = rows[-1].id if rows and int(rows[-1].id) < total else None
+    return Page(data=rows, total=total, limit=limit, offset=offset, next=following)
+
+
 async def list_messages(request: Request[None]) -> Reply | Stream:
     """A session's messages, oldest first, from the one after `after`; all of them as NDJSON where that is wanted.
 
-    A page ends early where its messages take more than a megabyte; its Link header leads to the next.
+    A page ends early where its messages take more than a megabyte; its Link header leads to the next. With `offset` it
+    is an object as other pages are.
     """
     session_id, actor, scan = request.path["id"], request.actor, request.engine.db.scan
+    if "offset" in request.query:
+        return Reply(body=await scan(_message_page, session_id, actor, *page_window(request.query, 100, 1000)))
     after, limit = _number(request.query, "after", 0), positive(request.query.get("limit"), 100, 1000)
     page, more = await scan(_messages, session_id, actor, after, limit)
     if not wants_lines(request):
@@ -199,7 +203,7 @@ def _events(conn: sqlite3.Connection, session_id: str, epoch: int, cursor: Curso
     rows = read_events(conn, session_id, cursor.number, last, limit)
     events = [EventEntry(n, name, Raw(data)) for n, name, data in rows]
     behind = Cursor(epoch, events[-1].id if events else last)
-    return EventPage(events=events, last=last, epoch=epoch, next=str(behind))
+    return EventPage(events=events, data=events, total=last, limit=limit, last=last, epoch=epoch, next=str(behind))
 
 
 async def follow_events(request: Request[None]) -> Stream | Reply:
@@ -252,6 +256,7 @@ ROUTES = (
             "from": Parameter("begun at this time or later", Moment),
             "to": Parameter("begun before this time, or at it if it is a date", Moment),
             "limit": Parameter("rows, 100 at most", int | str),
+            "offset": OFFSET,
             "per_page": Parameter("as limit", int | str),
             "page": Parameter("from 1", int | str),
             "after": "the last session of the page before",
@@ -283,9 +288,10 @@ ROUTES = (
         query={
             "after": Parameter("the number of the last message before", Number),
             "limit": Parameter("rows, 1000 at most, and a megabyte", int | str),
+            "offset": OFFSET,
             "format": FORMAT,
         },
-        answer=list[messages.Entry],
+        answer=list[messages.Entry] | Page[messages.Entry],
         also={410: None},
         gives=(NDJSON,),
     ),

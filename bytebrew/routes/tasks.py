@@ -9,10 +9,11 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from bytebrew.access import check_schema
-from bytebrew.api import Parameter, Record, Reply, Request, Route, Stream, positive
+from bytebrew.api import Parameter, Record, Reply, Request, Route, Stream
 from bytebrew.config import NewTask, Priority, Task, TaskPatch, TaskStatus
 from bytebrew.cursor import EventId
 from bytebrew.errors import Conflict, Detail, InvalidRequest
+from bytebrew.paging import OFFSET, NumberedPage, page_numbers, page_window
 from bytebrew.routes.approvals import Answered, SessionAnswer, answer_question
 from bytebrew.routes.sessions import EventPage, follow
 from bytebrew.store import confirmations, tasks
@@ -20,19 +21,13 @@ from bytebrew.store.task_approvals import shown
 from bytebrew.store.tasks import Filter
 
 
-class TaskPage(Struct, frozen=True, kw_only=True):
+class TaskPage(NumberedPage[Task], frozen=True, kw_only=True):
     """A page of tasks, newest first; `tasks` and `data` hold the same rows, `next` is the `after` of the page behind.
 
     It ends early where its rows have more than a megabyte of text.
     """
 
     tasks: list[Task]
-    data: list[Task]
-    total: int
-    page: int
-    per_page: int
-    total_pages: int
-    next: str | None
 
 
 class CreatedTask(Task, frozen=True, kw_only=True):
@@ -95,7 +90,7 @@ async def list_tasks(request: Request[None]) -> TaskPage:
     if status and status not in get_args(TaskStatus):
         known = f"one of {', '.join(get_args(TaskStatus))}"
         raise InvalidRequest(f"status is {known}", details=[Detail("$.status", known)])
-    page, per_page = positive(query.get("page"), 1, 1_000_000), positive(query.get("per_page"), 100, 500)
+    limit, offset = page_window(query, 100, 500)
     wanted = Filter(
         status=status,
         agent=query.get("agent", query.get("agent_name", "")),
@@ -103,17 +98,9 @@ async def list_tasks(request: Request[None]) -> TaskPage:
         session_id=query.get("session_id", ""),
         after=query.get("after", ""),
     )
-    found = await request.engine.db.scan(tasks.page, request.actor, wanted, (page - 1) * per_page, per_page)
+    found = await request.engine.db.scan(tasks.page, request.actor, wanted, offset, limit)
     rows = [*map(shown, found.tasks)]
-    return TaskPage(
-        tasks=rows,
-        data=rows,
-        total=found.total,
-        page=page,
-        per_page=per_page,
-        total_pages=-(-found.total // per_page),
-        next=found.next,
-    )
+    return TaskPage(tasks=rows, data=rows, next=found.next, **page_numbers(found.total, limit, offset))
 
 
 async def get_task(request: Request[None]) -> Task:
@@ -204,8 +191,10 @@ _LIST: Mapping[str, str | Parameter] = {
     "agent_name": "as agent",
     "source": "api, agent, dashboard, schedule or webhook",
     "session_id": "of this session",
+    "limit": Parameter("rows, 500 at most, and a megabyte of text; `next` says where to go on", int | str),
+    "offset": OFFSET,
     "page": Parameter("from 1", int | str),
-    "per_page": Parameter("rows, 500 at most, and a megabyte of text; `next` says where to go on", int | str),
+    "per_page": Parameter("as limit", int | str),
     "after": "the last task of the page before",
 }
 _EVENTS = {

@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 
 from bytebrew.config import Agent, AgentPatch, NewAgent
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
-from bytebrew.notation import new_uuid, now, struct_of
+from bytebrew.notation import canonical_id, new_uuid, now, struct_of
 
 _LISTS = ("stop_sequences", "tools", "confirm_before", "can_spawn", "mcp_servers")
 SELECT = """select id, name, description, coalesce(model, (select name from models where is_default = 1)) as model,
@@ -32,8 +32,8 @@ def count(conn: sqlite3.Connection) -> int:
 
 def find(conn: sqlite3.Connection, key: str) -> Agent | None:
     """An agent by name, or else by id."""
-    for column in ("name", "id"):
-        row = conn.execute(f"{SELECT} where {column} = ?", (key,)).fetchone()
+    for column, value in (("name", key), ("id", canonical_id(key))):
+        row = conn.execute(f"{SELECT} where {column} = ?", (value,)).fetchone()
         if row is not None:
             return struct_of(row, Agent)
     return None

@@ -167,5 +167,12 @@ def page(
     return found, found[-1].id if rows.fetchone() else None
 
 
+def count(conn: sqlite3.Connection, status: str, schemas: Sequence[str] | None = None) -> int:
+    """How many questions of a status there are; with `schemas` of their sessions."""
+    sql = f"select count(*) from confirmations where status = ?1 and {_WITHIN}"
+    found: int = conn.execute(sql, (status, None, _listed(schemas))).fetchone()[0]
+    return found
+
+
 def _listed(schemas: Sequence[str] | None) -> str | None:
     return None if schemas is None else msgspec.json.encode(schemas).decode()

@@ -5,9 +5,20 @@ from typing import Literal
 
 from msgspec import Struct
 
-from bytebrew import NDJSON, Detail, InvalidRequest, Listing, Parameter, Request, Route, Stream, kept_counts
+from bytebrew import (
+    NDJSON,
+    Detail,
+    InvalidRequest,
+    Listing,
+    NumberedPage,
+    Parameter,
+    Request,
+    Route,
+    Stream,
+    kept_counts,
+)
 
-from .ledger import PAGING, Ledger, Page
+from .ledger import PAGING, Ledger
 
 MOST_OUTPUT = 10 * 1024
 """Bytes that are kept of a tool's output."""
@@ -83,7 +94,7 @@ class ToolCallEntry(Struct, frozen=True, kw_only=True):
     confirmed_by: str | None
 
 
-class ToolCallPage(Page[ToolCallEntry], frozen=True, kw_only=True):
+class ToolCallPage(NumberedPage[ToolCallEntry], frozen=True, kw_only=True):
     """A page of tool calls, newest first."""
 
 
@@ -126,7 +137,7 @@ def watch(conn: sqlite3.Connection) -> None:
         conn.execute(trigger)
 
 
-async def list_tool_calls(request: Request[None]) -> Page[ToolCallEntry] | Stream:
+async def list_tool_calls(request: Request[None]) -> NumberedPage[ToolCallEntry] | Stream:
     """Tool calls by page, newest first, or all of them as NDJSON."""
     status = request.query.get("status")
     if status and status not in ("completed", "failed"):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from bytebrew import ANYONE, NDJSON, Action, Actor, Listing, Request, Route, Stream, kept_counts
+from bytebrew import ANYONE, NDJSON, Action, Actor, Listing, NumberedPage, Request, Route, Stream, kept_counts
 
-from .ledger import PAGING, Ledger, Page
+from .ledger import PAGING, Ledger
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -81,7 +81,7 @@ class ChangeEntry(Struct, frozen=True, kw_only=True):
     details: Details
 
 
-class ChangePage(Page[ChangeEntry], frozen=True, kw_only=True):
+class ChangePage(NumberedPage[ChangeEntry], frozen=True, kw_only=True):
     """A page of changes, newest first."""
 
 
@@ -142,7 +142,7 @@ class Changes:
                 refused.untold = 0
                 await self._engine.db.write(store, refused.last, more)
 
-    async def list_changes(self, request: Request[None]) -> Page[ChangeEntry] | Stream:
+    async def list_changes(self, request: Request[None]) -> NumberedPage[ChangeEntry] | Stream:
         """Changes by page, newest first, or all of them as NDJSON."""
         await self.settle()
         return await LEDGER.answer(request)

@@ -11,15 +11,18 @@ from msgspec import Struct
 from bytebrew import (
     FORMAT,
     NDJSON,
+    OFFSET,
     Listing,
     Moment,
     NotFound,
+    NumberedPage,
     Parameter,
     Request,
     Selection,
     Stream,
     moment,
-    positive,
+    page_numbers,
+    page_window,
     rows_of,
     wants_lines,
 )
@@ -31,24 +34,15 @@ EXPORT_ROWS = 100
 PAGING: Mapping[str, str | Parameter] = {
     "from": Parameter("at this time or later", Moment),
     "to": Parameter("before this time; a bare date is included", Moment),
+    "limit": Parameter("rows, 100 at most, and a megabyte of text; `next` says where to go on", int | str),
+    "offset": OFFSET,
     "page": Parameter("from 1", int | str),
-    "per_page": Parameter("rows, 100 at most, and a megabyte of text; `next` says where to go on", int | str),
+    "per_page": Parameter("as limit", int | str),
     "after": "the last entry of the page before",
     "format": FORMAT,
 }
 """What the query string of every audit may say besides its filters."""
 Entry = TypeVar("Entry", bound=Struct)
-
-
-class Page(Struct, Generic[Entry], frozen=True, kw_only=True):
-    """A page of an audit, newest first; `next` is the `after` of the page behind."""
-
-    data: list[Entry]
-    total: int
-    page: int
-    per_page: int
-    total_pages: int
-    next: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +53,13 @@ class Ledger(Generic[Entry]):
     filters: Mapping[str, str]
     read: Callable[[sqlite3.Row], Entry]
 
-    async def answer(self, request: Request[None]) -> Page[Entry] | Stream:
+    async def answer(self, request: Request[None]) -> NumberedPage[Entry] | Stream:
         """A page, or all entries as NDJSON, as the request asks."""
         query, db = request.query, request.engine.db
         wanted = self.wanted(query)
         if wants_lines(request):
             return Stream(frames=self._lines(request.engine, wanted), headers={"content-type": NDJSON})
-        page, per_page = positive(query.get("page"), 1, 10**9), positive(query.get("per_page"), 50, 100)
-        return await db.scan(self._page, wanted, page, per_page, query.get("after", ""))
+        return await db.scan(self._page, wanted, *page_window(query, 50, 100), query.get("after", ""))
 
     def wanted(self, query: Mapping[str, str]) -> Selection:
         """Which entries a query string asks for."""
@@ -90,19 +83,14 @@ class Ledger(Generic[Entry]):
         sql = f"select * from {self.listing.table} where id = ?"  # noqa: S608
         return [self.read(row) for row in rows_of(conn, sql, places)]
 
-    def _page(self, conn: sqlite3.Connection, wanted: Selection, page: int, per_page: int, after: str) -> Page[Entry]:
+    def _page(
+        self, conn: sqlite3.Connection, wanted: Selection, limit: int, offset: int, after: str
+    ) -> NumberedPage[Entry]:
         place = self._place(conn, after) if after else None
-        places = self.listing.page(conn, wanted, per_page + 1, (page - 1) * per_page, place)
-        data, total = self._read(conn, places[:per_page]), self.listing.total(conn, wanted)
+        places = self.listing.page(conn, wanted, limit + 1, offset, place)
+        data, total = self._read(conn, places[:limit]), self.listing.total(conn, wanted)
         last: Any = data[-1] if len(places) > len(data) else None
-        return Page(
-            data=data,
-            total=total,
-            page=page,
-            per_page=per_page,
-            total_pages=-(-total // per_page),
-            next=last.id if last else None,
-        )
+        return NumberedPage(data=data, next=last.id if last else None, **page_numbers(total, limit, offset))
 
     def _place(self, conn: sqlite3.Connection, entry_id: str) -> tuple[Any, ...]:
         order, table = ", ".join(self.listing.order), self.listing.table

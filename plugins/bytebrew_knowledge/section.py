@@ -39,6 +39,7 @@ class KnowledgeSection(ConfigSection):
     """
 
     key = "knowledge"
+    collection = "knowledge-bases"
     item = BaseItem
     aliases = {"linked_agents": "agents", "embedding_model_id": "embedding_model"}
     after = "schemas"

@@ -1,22 +1,40 @@
 """What a schema's agents remember, for operators to read and to delete."""
 
-import re
 from typing import Annotated
 
 from msgspec import Meta
 
-from bytebrew import Detail, InvalidRequest, Parameter, Request, Route
+from bytebrew import (
+    AFTER,
+    OFFSET,
+    Detail,
+    InvalidRequest,
+    Page,
+    Parameter,
+    Request,
+    Route,
+    offset_of,
+    page_of,
+    positive,
+)
 
 from . import store
 from .store import Entry
 
 
-async def list_memory(request: Request[None]) -> list[Entry]:
-    """A schema's memories, newest first; `user_sub` names one person, `limit` is 1000 and at most 10,000."""
-    query = request.query
-    limit = query.get("limit", "")
-    most = min(int(limit), 10_000) if re.fullmatch("[1-9][0-9]{0,5}", limit) else 1000
-    return await request.engine.db.scan(store.entries, request.path["name"], query.get("user_sub", ""), most)
+async def list_memory(request: Request[None]) -> list[Entry] | Page[Entry]:
+    """A schema's memories, newest first; `user_sub` names one person, `limit` is 1000 and at most 10,000.
+
+    With `offset` or `after` they are a page, as other lists are.
+    """
+    query, scan = request.query, request.engine.db.scan
+    schema, whose = request.path["name"], query.get("user_sub", "")
+    limit = positive(query.get("limit"), 1000, 10_000)
+    if query.keys().isdisjoint(("offset", "after")):
+        return await scan(store.entries, schema, whose, limit)
+    start = offset_of(query)
+    rows = await scan(store.entries, schema, whose, limit, start)
+    return page_of(rows, await scan(store.count, schema, whose), limit, start)
 
 
 async def clear_memory(request: Request[None]) -> None:
@@ -43,8 +61,13 @@ ROUTES = (
         scope=_READ,
         run=list_memory,
         summary="List memories",
-        answer=list[Entry],
-        query={"user_sub": _PERSON, "limit": Parameter("rows, 1000 unless told and 10,000 at most", int | str)},
+        answer=list[Entry] | Page[Entry],
+        query={
+            "user_sub": _PERSON,
+            "limit": Parameter("rows, 1000 unless told and 10,000 at most", int | str),
+            "offset": OFFSET,
+            "after": AFTER,
+        },
     ),
     Route(
         method="DELETE",

@@ -244,16 +244,26 @@ def forget(conn: sqlite3.Connection) -> list[sqlite3.Row]:
     ).fetchall()
 
 
-def entries(conn: sqlite3.Connection, schema: str, whose: str, limit: int) -> list[Entry]:
+def entries(conn: sqlite3.Connection, schema: str, whose: str, limit: int, offset: int = 0) -> list[Entry]:
     """The memories of a schema, or of one of its people, newest first."""
     rows = conn.execute(
         """select e.id, o.schema_id, o.subject, o.user_sub, e.content, e.metadata, e.created_at, e.updated_at
         from memory_entries e join memory_owners o on o.id = e.owner_id
         where o.schema_id = ?1 and (?2 in ('', o.user_sub, o.subject) or o.subject = 'user:' || ?2)
-        order by e.updated_at desc, e.n desc limit ?3""",
-        (_schema_id(conn, schema), whose, limit),
+        order by e.updated_at desc, e.n desc limit ?3 offset ?4""",
+        (_schema_id(conn, schema), whose, limit, offset),
     )
     return [Entry(**{**dict(row), "metadata": decode(row["metadata"])}) for row in rows]
+
+
+def count(conn: sqlite3.Connection, schema: str, whose: str) -> int:
+    """How many memories a schema has, or of one of its people."""
+    found: int = conn.execute(
+        """select count(*) from memory_entries e join memory_owners o on o.id = e.owner_id
+        where o.schema_id = ?1 and (?2 in ('', o.user_sub, o.subject) or o.subject = 'user:' || ?2)""",
+        (_schema_id(conn, schema), whose),
+    ).fetchone()[0]
+    return found
 
 
 def clear(conn: sqlite3.Connection, schema: str, whose: str) -> None:

@@ -82,8 +82,6 @@ def merged(old: Rule, patch: RulePatch) -> Rule:
     faults = []
     if rule.name != old.name:
         faults.append(Detail("$.name", "is fixed; create another rule instead"))
-    if rule.name == "usage":
-        faults.append(Detail("$.name", "is the name of a route; take another"))
     if bool(rule.key_header) is (rule.per is not None):
         faults.append(Detail("$.key_header", "send either key_header or per"))
     if rule.default_tier not in rule.tiers:

@@ -6,6 +6,8 @@ import httpx
 import pytest
 
 from bytebrew import CatalogModel, CatalogProvider
+from bytebrew.config import NewModel
+from bytebrew.store import models
 from bytebrew.testing import plugin, served_engine
 from tests.tables import check_refusal
 
@@ -129,10 +131,11 @@ async def test_a_third_party_adds_to_it_by_hook() -> None:
         assert len((await client.get(f"{URL}/providers")).json()) == 12
 
 
-async def test_a_model_that_is_named_like_the_catalog_is_reached_by_its_number() -> None:
-    async with served_engine() as (_, client):
-        new = {"name": "registry", "type": "demo", "model_name": "x"}
-        made = (await client.post("/api/v1/models", json=new)).json()
+async def test_a_model_of_an_older_file_that_is_named_like_the_catalog_is_reached_by_its_number() -> None:
+    async with served_engine() as (running, client):
+        new = NewModel(name="registry", type="demo", model_name="x")
+        stored = await running.db.write(models.create, new, running.secrets)
+        made = (await client.get(f"/api/v1/models/{stored.id}")).json()
         assert len(await ids(client)) == 14
         assert (await client.get(f"/api/v1/models/{made['id']}")).json() == made
         assert (await client.post("/api/v1/models/registry/verify")).json()["connectivity"] == "ok"

@@ -1,0 +1,52 @@
+"""A UUID is the same id in capital letters (RFC 9562 section 4)."""
+
+from typing import Any
+
+from bytebrew.notation import canonical_id, is_uuid, new_uuid
+from bytebrew.testing import chat, served_engine
+
+
+def test_a_uuid_in_capital_letters_is_one_and_another_text_stays_as_it_is() -> None:
+    made = new_uuid()
+    assert is_uuid(made.upper())
+    assert canonical_id(made.upper()) == made
+    assert canonical_id("Conf_ABC") == "Conf_ABC"
+
+
+async def test_a_session_is_the_same_by_either_form() -> None:
+    made = new_uuid()
+    async with served_engine() as (_, client):
+        for form in (made.upper(), made, made.upper()):
+            events = await chat(client, "demo", "Hi", session_id=form)
+            assert f'"session_id":"{made}"' in events[-1].data
+        session = (await client.get(f"/api/v1/sessions/{made.upper()}")).json()
+        assert (session["id"], session["message_count"]) == (made, 6)
+        assert [row["id"] for row in (await client.get("/api/v1/sessions")).json()["data"]] == [made]
+        calls = await client.get(f"/api/v1/audit/tool-calls?session_id={made.upper()}")
+        assert calls.status_code == 200
+        assert (await client.post(f"/api/v1/sessions/{made.upper()}/cancel")).status_code == 204
+        assert (await client.delete(f"/api/v1/sessions/{made.upper()}")).status_code == 204
+
+
+async def test_whatever_has_a_uuid_is_found_by_either_form() -> None:
+    async with served_engine() as (_, client):
+        agent = (await client.post("/api/v1/agents", json={"name": "a"})).json()
+        relation = {"source": agent["id"].upper(), "target": "demo"}
+        schema = {"name": "s", "entry_agent": agent["id"].upper(), "relations": [relation]}
+        made: dict[str, Any] = {
+            "agents": agent,
+            "schemas": (await client.post("/api/v1/schemas", json=schema)).json(),
+            "knowledge-bases": (await client.post("/api/v1/knowledge-bases", json={"name": "b"})).json(),
+            "mcp-servers": (
+                await client.post("/api/v1/mcp-servers", json={"name": "m", "url": "http://[::1]:1"})
+            ).json(),
+        }
+        assert made["schemas"]["entry_agent"] == "a"
+        for path, thing in made.items():
+            answer = await client.get(f"/api/v1/{path}/{thing['id'].upper()}")
+            assert (answer.status_code, answer.json()["id"]) == (200, thing["id"]), path
+        [relation] = made["schemas"]["relations"]
+        answer = await client.get(f"/api/v1/schemas/s/agent-relations/{relation['id'].upper()}")
+        assert answer.json() == relation
+        linked = await client.post(f"/api/v1/knowledge-bases/b/agents/{agent['id'].upper()}")
+        assert linked.status_code == 200
