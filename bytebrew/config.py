@@ -59,7 +59,7 @@ class NewModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     type: Annotated[str, Meta(min_length=1, max_length=64)]
     model_name: Annotated[str, Meta(min_length=1, max_length=255)]
     base_url: Url = ""
-    api_key: Secret = ""
+    api_key: Secret | None = ""
     api_version: Annotated[str, Meta(max_length=64)] = ""
     kind: ModelKind = "chat"
     embedding_dim: Dimensions | None = None
@@ -70,13 +70,13 @@ class NewModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ModelPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Changes to a model: what is left out stays, and so does the key when `api_key` is empty."""
+    """Changes to a model: what is left out stays, and so does the key when `api_key` is empty; null removes it."""
 
     name: Name | UnsetType = UNSET
     type: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType = UNSET
     model_name: Annotated[str, Meta(min_length=1, max_length=255)] | UnsetType = UNSET
     base_url: Url | UnsetType = UNSET
-    api_key: Secret | UnsetType = UNSET
+    api_key: Secret | UnsetType | None = UNSET
     api_version: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
     kind: ModelKind | UnsetType = UNSET
     embedding_dim: Dimensions | UnsetType | None = UNSET

@@ -79,7 +79,7 @@ async def create_model(request: Request[NewModel]) -> Model:
 
 
 async def update_model(request: Request[ModelPatch]) -> Model:
-    """The model with the fields that were sent; an empty key keeps the old one."""
+    """The model with the fields that were sent; an empty key keeps the old one, null removes it."""
     return await _stored(request, models.update, request.path["name"])
 
 

@@ -56,7 +56,7 @@ def create(conn: sqlite3.Connection, new: NewModel, secrets: Secrets) -> Model:
         raise Conflict(f"{words}; take another name", details=[Detail("$.kind", words)])
     first = new.kind == "chat" and conn.execute("select 1 from models where kind = 'chat'").fetchone() is None
     values = asdict(new)
-    values["sealed_key"] = secrets.seal(values.pop("api_key"))
+    values["sealed_key"] = secrets.seal(values.pop("api_key") or "")
     values["fallback"] = encode(new.fallback).decode()
     values |= {"is_default": first, "created_at": now()}
     values["updated_at"] = values["created_at"]
@@ -69,7 +69,7 @@ def create(conn: sqlite3.Connection, new: NewModel, secrets: Secrets) -> Model:
 
 
 def update(conn: sqlite3.Connection, key: str, patch: ModelPatch, secrets: Secrets) -> Model:
-    """The model with the patch merged in; an empty key keeps the one that is stored."""
+    """The model with the patch merged in; an empty key keeps the one that is stored, and None removes it."""
     model = get(conn, key)
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     if changes.pop("name", model.name) != model.name:
@@ -85,11 +85,11 @@ def update(conn: sqlite3.Connection, key: str, patch: ModelPatch, secrets: Secre
         raise InvalidRequest("One model is the default", details=[Detail("$.is_default", "make another the default")])
     address = changes.get("base_url", model.base_url)
     moved = address != model.base_url or (not address and changes.get("type", model.type) != model.type)
-    if model.has_api_key and moved and not changes.get("api_key"):
+    if model.has_api_key and moved and changes.get("api_key", "") == "":
         words = "send the key with another base_url or vendor: the one that is stored is for the old address"
         raise InvalidRequest("A stored key goes to no other address", details=[Detail("$.api_key", words)])
-    if secret := changes.pop("api_key", ""):
-        changes["sealed_key"] = secrets.seal(secret)
+    if (secret := changes.pop("api_key", "")) != "":
+        changes["sealed_key"] = secrets.seal(secret or "")
     changes["updated_at"] = now()
     assignments = ", ".join(f"{name} = ?" for name in changes)
     conn.execute(f"update models set {assignments} where id = ?", (*changes.values(), model.id))

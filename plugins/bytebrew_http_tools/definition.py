@@ -45,15 +45,18 @@ class NamedParameter(Parameter, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How the engine makes itself known: bearer with `token` or `token_env`, basic, or a header of any name."""
+    """How the engine makes itself known: bearer with `token` or `token_env`, basic, or a header of any name.
+
+    An empty credential keeps the one that is stored, null removes it; a tool whose `auth` is null has none.
+    """
 
     type: Literal["bearer", "basic", "header"]
-    token: Credential = ""
+    token: Credential | None = ""
     token_env: Annotated[str, Meta(max_length=255)] = ""
     username: Short = ""
-    password: Credential = ""
+    password: Credential | None = ""
     name: Annotated[str, Meta(max_length=100)] = ""
-    value: Credential = ""
+    value: Credential | None = ""
 
 
 class Definition(Struct, frozen=True, kw_only=True):
@@ -179,10 +182,13 @@ def _auth(given: Auth | UnsetType | None, old: Definition) -> tuple[Auth | None,
         raise _bad("$.auth.username", "is missing or holds a colon (RFC 7617)")
     field = CREDENTIAL[given.type]
     secret = getattr(given, field)
-    if not secret and old.auth is not None and old.auth.type == given.type:
+    given = replace(given, **{other: getattr(given, other) or "" for other in CREDENTIAL.values()})
+    if secret == "" and old.auth is not None and old.auth.type == given.type:
         return replace(given, **{field: getattr(old.auth, field)}), None
     if not secret and given.type != "basic":
         raise _bad(f"$.auth.{field}", "is missing")
+    if secret is None:
+        return given, ""
     if VARIABLE.fullmatch(secret) and ":-" not in secret:
         return given, ""
     return replace(given, **{field: ""}), secret

@@ -71,7 +71,7 @@ class NewServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     forward_headers: Headers = ()
     auth_type: AuthType = "none"
     auth_header: Token = "X-API-Key"
-    auth_key: Line = ""
+    auth_key: Line | None = ""
     auth_key_env: Annotated[str, Meta(max_length=200)] = ""
     pin: Pin = "block"
     allow_tools: ToolNames | None = None
@@ -81,7 +81,7 @@ class NewServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ServerPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Changes to an MCP server: what is left out stays, and so do an empty key and a value of `***`.
+    """Changes to an MCP server: what is left out stays, an empty key and a value of `***` too; a null key goes.
 
     Of `args` a `***` is the one that was in its place.
 
@@ -98,7 +98,7 @@ class ServerPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     forward_headers: Headers | UnsetType = UNSET
     auth_type: AuthType | UnsetType = UNSET
     auth_header: Token | UnsetType = UNSET
-    auth_key: Line | UnsetType = UNSET
+    auth_key: Line | UnsetType | None = UNSET
     auth_key_env: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
     pin: Pin | UnsetType = UNSET
     allow_tools: ToolNames | UnsetType | None = UNSET

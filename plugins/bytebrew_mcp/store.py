@@ -202,7 +202,7 @@ def _sealed(values: dict[str, Any], old: ServerRow | None, engine: "Engine") -> 
         kept = {name: there[field][name] if value == MASK else _seal(value, engine) for name, value in given.items()}
         values[field] = [*kept.values()] if field == "args" else kept
     if (key := values.pop("auth_key", "")) not in ("", MASK):
-        values["sealed_key"] = _seal(key, engine)
+        values["sealed_key"] = "" if key is None else _seal(key, engine)
     return values
 
 

@@ -69,14 +69,14 @@ class NewWebhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
 
 class WebhookPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Changes to a webhook; what is left out stays, and so does the secret when it is empty."""
+    """Changes to a webhook; what is left out stays, and so does the secret when it is empty; it needs one."""
 
     agent: Name | UnsetType = UNSET
     title: Title | UnsetType = UNSET
     message: Text | UnsetType = UNSET
     schema: Schema | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
-    secret: Secret | UnsetType = UNSET
+    secret: Secret | UnsetType | None = UNSET
 
 
 def changes(patch: Struct) -> dict[str, Any]:

@@ -76,6 +76,9 @@ class Webhooks:
     def update(self, conn: sqlite3.Connection, name: str, patch: WebhookPatch) -> sqlite3.Row:
         """The webhook with the patch merged in."""
         row = store.get(conn, WEBHOOK, name)
+        if patch.secret is None:
+            words = "stays or is replaced: without one anybody could make tasks"
+            raise InvalidRequest(f"The secret of a webhook {words}", details=[Detail("$.secret", words)])
         new = replace(store.definition(row, WEBHOOK), **changes(patch))
         self._check(conn, new)
         sealed = self._engine.secrets.seal(_given(new.secret)) or row["sealed_secret"]
