@@ -85,6 +85,10 @@ fi
 if command -v npm >/dev/null; then
   node_peer aimock @copilotkit/aimock@1.43.0
   node_peer everything @modelcontextprotocol/server-everything@2026.8.31
+  # Two linters of OpenAPI documents, and types of TypeScript that are made from one.
+  node_peer redocly @redocly/cli@2.77.0
+  node_peer spectral @stoplight/spectral-cli@6.16.3
+  node_peer typescript openapi-typescript@7.13.0 openapi-fetch@0.17.0 typescript@5.9.3
 else
   echo "no npm here: the peers that need Node.js are left out" >&2
 fi

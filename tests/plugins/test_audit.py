@@ -102,7 +102,8 @@ async def test_a_call_leaves_one_row_that_says_who_what_when_and_how_long() -> N
         answer = (await client.get(URL)).json()
     session = json.loads(events[-1].data)["session_id"]
     [row] = answer.pop("data")
-    assert answer == {"total": 1, "page": 1, "per_page": 50, "total_pages": 1, "next": None}
+    pages = {"page": 1, "per_page": 50, "total_pages": 1}
+    assert answer == {"total": 1, "limit": 50, "offset": 0, **pages, "next": None}
     assert row.pop("created_at").endswith("Z")
     assert 0 <= row.pop("duration_ms") < 1000
     assert row == {

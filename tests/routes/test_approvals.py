@@ -185,7 +185,12 @@ async def test_the_inbox_shows_and_answers_questions_of_everybody(served: Served
     assert (answered.status_code, answered.json()["approved"]) == (200, False)
     await served.talk.end()
     assert served.talk.datas("tool_result")[0]["output"] == "A person refused this call: not now"
-    assert (await served.client.get("/api/v1/approvals", headers=approver)).json() == {"data": [], "next": None}
+    assert (await served.client.get("/api/v1/approvals", headers=approver)).json() == {
+        "data": [],
+        "total": 0,
+        "limit": 50,
+        "next": None,
+    }
     [kept] = (await served.client.get("/api/v1/approvals?status=rejected", headers=approver)).json()["data"]
     assert (kept["id"], kept["reason"]) == (waiting["id"], "not now")
 

@@ -443,7 +443,15 @@ async def test_a_deleted_session_cancels_its_task(served: Served) -> None:
 async def test_the_events_can_be_followed_before_the_task_begins(idle: httpx.AsyncClient) -> None:
     task = await made(idle)
     page = await idle.get(f"{TASKS}/{task['id']}/events", params={"follow": "false"})
-    assert page.json() == {"events": [], "last": 0, "epoch": 1, "next": "0"}
+    assert page.json() == {
+        "events": [],
+        "data": [],
+        "total": 0,
+        "limit": 500,
+        "last": 0,
+        "epoch": 1,
+        "next": "0",
+    }
 
 
 async def test_the_events_are_those_of_the_tasks_session(served: Served) -> None:
