@@ -92,7 +92,8 @@ def asking(client: httpx.AsyncClient, route: Route, session_id: str, query: str 
     """A good request to the route about a session."""
     path = re.sub(r"(?<=/sessions/)\{\w+\}", session_id, route.path).replace("{name}", "test")
     assert "{" not in path, "say what to put there"
-    named = {"session_id": session_id} if "session_id" in fields(route) else {}
+    named = {"session_id": session_id, "call_id": "none"}
+    named = {name: value for name, value in named.items() if name in fields(route)}
     body = {**sample(route.body), **named} if has_struct(route) else None
     return client.build_request(route.method, f"{path}{query}", json=body)
 
