@@ -41,7 +41,7 @@ from bytebrew.errors import (
     Unprocessable,
     UnsupportedMediaType,
 )
-from bytebrew.events import Event, MessageDelta, Thinking
+from bytebrew.events import Event, MessageDelta, Notice, Thinking
 from bytebrew.hookspecs import Migration, Opened, Recorder, Register, Sample, Step, hookimpl
 from bytebrew.http import Answer, Exchange, Http, UpstreamError
 from bytebrew.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
@@ -113,6 +113,7 @@ __all__ = [
     "Name",
     "NewTask",
     "NotFound",
+    "Notice",
     "NumberedPage",
     "Opened",
     "Option",

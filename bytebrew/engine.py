@@ -116,6 +116,7 @@ class Engine:
         self.tools: Registry[Tool] = Registry("tool")
         self.auth_modes: Registry[AuthMode] = Registry("auth mode")
         self.toolsets: list[Toolset] = []
+        self.unmatched: dict[str, list[str]] = {}  # what each agent's last turn has found of its gates
         self.guards: list[Guard] = []
         self.recorders: list[tuple[str, Recorder]] = []
         self.routes: list[Route] = []
@@ -137,6 +138,9 @@ class Engine:
             raise SettingsError(f"BYTEBREW_AUTH_MODE: no plugin registers the mode '{core.auth_mode}'; known: {known}")
         self.auth_mode = self.auth_modes[core.auth_mode]
         plugins.declare("register_toolsets", lambda _, one: self.toolsets.append(one), engine=self)
+        reserved = [*self.tools, self.read_result.name, *(one for kit in self.toolsets for one in kit.reserves)]
+        self._reserved = frozenset(map(str.casefold, reserved))
+        self._reserved_beginnings = tuple(name.casefold()[:-1] for name in reserved if name.endswith("*"))
         plugins.declare("register_guards", lambda _, one: self.guards.append(one), engine=self)
         plugins.declare("register_recorders", lambda name, one: self.recorders.append((name, one)), engine=self)
         plugins.declare("register_routes", lambda _, one: self.routes.append(one), engine=self)
@@ -254,6 +258,11 @@ class Engine:
         async with self._following:  # what was read last is applied last
             stored = await self.db.read(stored_settings.changed)
             self.options.apply({key: value for key, (value, _) in stored.items()})
+
+    def reserves(self, name: str) -> bool:
+        """Whether a name is for the engine's own tools and its plugins', so that no tool from outside may have it."""
+        name = name.casefold()
+        return name in self._reserved or name.startswith(self._reserved_beginnings)
 
     def observed(self, hook: str) -> bool:
         """Whether a plugin observes the hook."""

@@ -72,6 +72,19 @@ class ToolFinished(Event, frozen=True):
     has_error: bool = False
 
 
+class Notice(Event, frozen=True):
+    """Something that a person may want to know; `names` are what it is about.
+
+    `code` says what: `tools_awaited` and `tools_missing` are about sources of the agent's tools, `gate_unmatched` about
+    names in its `confirm_before`.
+    """
+
+    name = "notice"
+    code: str
+    message: str
+    names: tuple[str, ...] = ()
+
+
 class ConfirmationAsked(Event, frozen=True):
     """A person is asked about a tool call; an answer names the question by `confirmation_id`, or its call by `call_id`.
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 def missing(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> list[str]:
     """What the agent names and the engine does not have yet, a sentence each: the core's, then each toolset's."""
     found = [*_models(conn, engine, agent), *_agents(conn, agent), *_tools(conn, engine, agent)]
+    found += _gates(conn, engine, agent)
     for toolset in engine.toolsets:
         found += toolset.missing(conn, agent)
     return found
@@ -40,6 +41,17 @@ def _agents(conn: sqlite3.Connection, agent: Agent) -> Iterator[str]:
     for name in agent.can_spawn:
         if not conn.execute("select 1 from agents where name = ?", (name,)).fetchone():
             yield f"can_spawn: there is no agent '{name}' yet"
+
+
+def _gates(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> Iterator[str]:
+    own = {name for tool in agent.tools if tool in engine.tools for name in engine.tools[tool].names}
+    for gate in agent.confirm_before:
+        if gate in own or gate in engine.read_result.names:
+            continue
+        if not any(toolset.knows(conn, agent, gate) for toolset in engine.toolsets):
+            words = "until it has, a person is asked about every tool of its MCP servers"
+            closes = f"; {words}" if agent.mcp_servers and not engine.reserves(gate) else ""
+            yield f"confirm_before: the agent has no tool '{gate}'{closes}"
 
 
 def _tools(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> Iterator[str]:

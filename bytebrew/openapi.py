@@ -23,6 +23,7 @@ EVENTS: tuple[type[events.Event], ...] = (
     events.MessageDone,
     events.ToolStarted,
     events.ToolFinished,
+    events.Notice,
     events.ConfirmationAsked,
     events.ErrorEvent,
     events.Done,

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints, overload
 from urllib.parse import quote
@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from bytebrew.config import Agent
 from bytebrew.errors import ToolError
-from bytebrew.events import Event
+from bytebrew.events import Event, Notice
 from bytebrew.messages import Attachment, ToolCall, ToolSpec
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,11 @@ class Tool:
     `timeout` is in seconds, None being the engine's own limit. `idempotent` says that a call whose outcome is unknown
     after a crash may simply run again, `confirm` that a person is asked before every call. `risk` and `source` are what
     operators are told of it.
+
+    A tool is one of its source, by the name that it has there: `names` are all by which `confirm_before` may name it. A
+    `foreign` one is named by others than the operator, as an MCP server names its tools: where its name is taken it has
+    the first of `spare` that is not. What is `away` is not offered to the model, which is told these words when it
+    calls it all the same; it is `gone` where its source is there and has it no more.
     """
 
     name: str
@@ -86,6 +91,19 @@ class Tool:
     confirm: bool = False
     risk: Risk = "safe"
     source: str = "built-in"
+    foreign: bool = False
+    away: str = ""
+    gone: bool = False
+
+    @property
+    def spare(self) -> tuple[str, ...]:
+        """Further names for the model, the best first."""
+        return ()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names by which it is known: the model's, and its own within its source."""
+        return frozenset((self.name, f"{self.source}/{self.name}"))
 
     async def run(self, call: Call, input: dict[str, Any]) -> Any:
         """The result: text or a Result as it is, anything else as JSON.
@@ -104,14 +122,25 @@ class Toolset:
 
     `lists` are those of the agent's lists (`tools`, `can_spawn`, `mcp_servers`, `capabilities`) that name this source's
     tools: where all of them are empty it is not asked; `tools` counts only while it names something that no plugin
-    registers.
+    registers. `reserves` are the names that its tools may have, with `*` at the end for all that begin so: no tool from
+    outside has one of them, in any agent.
     """
 
     lists: ClassVar[tuple[str, ...]] = ()
+    reserves: ClassVar[tuple[str, ...]] = ()
 
     async def all(self) -> Sequence[Tool]:
         """Every tool from here, for people to look at."""
         return ()
+
+    async def ready(self, agent: Agent) -> AsyncIterator[Notice]:
+        """Waits for what the agent's tools from here need, as long as that is worth it; says what for, and what lacks.
+
+        What is said of missing tools (`tools_missing`) the model is told too.
+        """
+        nothing: tuple[Notice, ...] = ()
+        for notice in nothing:
+            yield notice
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         """The tools that this agent has from here."""
@@ -124,9 +153,68 @@ class Toolset:
         """
         return not self.lists or "tools" in self.lists
 
+    def knows(self, conn: sqlite3.Connection, agent: Agent, gate: str) -> bool:
+        """Whether a name in the agent's `confirm_before` is that of a tool that it has from here, or once had."""
+        return not self.reserves or gate in self.reserves
+
     def missing(self, conn: sqlite3.Connection, agent: Agent) -> Iterable[str]:
         """What the agent names of this source and the source does not have, a sentence each: its `warnings`."""
         return ()
+
+
+class Kit:
+    """The tools of one turn by the names that the model calls them by.
+
+    `gates` are the names of tools that a person is asked about. A gate whose tool its source has no more covers every
+    tool of that source, for it may go by another name now; one that names no tool at all covers all that others than
+    the operator name, unless the name is `reserved` and so nobody else's. Such gates are `unmatched`.
+    `missing` says which sources are away.
+    """
+
+    def __init__(
+        self, tools: Iterable[Tool], gates: Sequence[str] = (), reserved: Callable[[str], bool] = lambda name: False
+    ) -> None:
+        self.tools: dict[str, Tool] = {}
+        self.missing = ""
+        self._reserved = reserved
+        for tool in sorted(tools, key=lambda tool: tool.foreign):
+            if tool.foreign and tool.name in self.tools:
+                tool.name = next((name for name in tool.spare if name not in self.tools), tool.name)
+            self.tools.setdefault(tool.name, tool)
+        self._gated = {tool.name for tool in self.tools.values() if tool.confirm}
+        self.unmatched = [gate for gate in gates if not self._close(gate)]
+        self._gates = frozenset(gates)
+
+    @property
+    def offered(self) -> list[Tool]:
+        """The tools that the model is told of."""
+        return [tool for tool in self.tools.values() if not tool.away]
+
+    def find(self, name: str) -> Tool | None:
+        """The tool that a call means: the one of this name, or that its source calls so."""
+        if (found := self.tools.get(name)) is not None or self._reserved(name):
+            return found
+        known = [tool for tool in self.tools.values() if tool.foreign and name in tool.names]
+        return next((tool for tool in known if not tool.away), next(iter(known), None))
+
+    def asks(self, name: str) -> bool:
+        """Whether a person is asked about a call of this name."""
+        tool = self.find(name)
+        return name in self._gates or (tool is not None and tool.name in self._gated)
+
+    def absent(self, name: str) -> str:
+        """What a model is told that calls a tool which is not there, where that may be since a source is away."""
+        return f"No tool '{name}' can be reached at the moment. {self.missing}" if self.missing else ""
+
+    def _close(self, gate: str) -> bool:
+        """Has a person asked about what a gate covers; whether it names a tool that is there or away."""
+        named = [tool for tool in self.tools.values() if gate in tool.names]
+        sources = {tool.source for tool in named if tool.gone}
+        if not named and not self._reserved(gate):
+            sources = {tool.source for tool in self.tools.values() if tool.foreign}
+        self._gated |= {tool.name for tool in named}
+        self._gated |= {tool.name for tool in self.tools.values() if tool.source in sources}
+        return bool(named) and not sources
 
 
 class FunctionTool(Tool):
@@ -216,6 +304,14 @@ def input_schema(kind: type[Struct]) -> dict[str, Any]:
     return {**schema, "$defs": definitions} if definitions else schema
 
 
+def unmatched(gates: Sequence[str]) -> Notice:
+    """What is told of gates that match no tool, or one that its source has no more."""
+    names = ", ".join(f"'{gate}'" for gate in gates)
+    words = f"confirm_before names {names}, and the agent has no such tool"
+    closed = "until that changes, a person is asked about every tool that may go by another name now"
+    return Notice(code="gate_unmatched", message=f"{words}: {closed}", names=tuple(gates))
+
+
 class Outcome(NamedTuple):
     """What the model is told of a call; `whole` is the output where that is only its beginning."""
 
@@ -227,10 +323,15 @@ class Outcome(NamedTuple):
     ends_turn: bool = False
 
 
-async def run_tool(tool: Tool | None, wanted: ToolCall, call: Call, *, seconds: float, limit: int) -> Outcome:
-    """Runs one call to its outcome, whatever happens in it; `limit` is in bytes, `seconds` the engine's own limit."""
+async def run_tool(
+    tool: Tool | None, wanted: ToolCall, call: Call, *, seconds: float, limit: int, absent: str = ""
+) -> Outcome:
+    """Runs one call to its outcome, whatever happens in it; `limit` is in bytes, `seconds` the engine's own limit.
+
+    `absent` is what the model is told where there is no such tool.
+    """
     if tool is None:
-        return Outcome(f"There is no tool named '{wanted.tool}'", True)
+        return Outcome(absent or f"There is no tool named '{wanted.tool}'", True)
     if wanted.malformed is not None:
         return Outcome(f"The arguments are not a JSON object: {wanted.malformed[:200]}", True)
     if tool.timeout is not None:

@@ -21,7 +21,7 @@ from bytebrew.resuming import Piece, told, told_anew
 from bytebrew.store import confirmations, messages, turns
 from bytebrew.store.confirmations import Confirmation, Kind
 from bytebrew.store.leftovers import Past
-from bytebrew.tools import Call, Outcome, Tool, run_tool
+from bytebrew.tools import Call, Kit, Outcome, Tool, run_tool, unmatched
 
 if TYPE_CHECKING:
     from bytebrew.runner import Turn
@@ -38,15 +38,16 @@ _CUT = {"max_tokens": "The answer reached the model's token limit", "refusal": "
 
 async def run_turn(turn: "Turn") -> None:
     """Calls the model and the tools it asks for, in turn, until it asks for none; raises EngineError otherwise."""
-    tools = await _tools(turn)
+    kit = await _kit(turn)
     if turn.continues or turn.past is not None:
         turn.cut = await turn.engine.db.read(turns.has_results, turn.session_id)
-    specs = tuple(tool.spec() for tool in tools.values())
+    specs = tuple(tool.spec() for tool in kit.offered)
     history = await recall(turn, specs) if turn.continues else None
     system = "\n\n".join(
         part
         for part in (
             turn.agent.system,
+            kit.missing,
             _DATA if specs or any(one.role == "tool" for one in (history.messages if history else ())) else "",
             f"Summary of the conversation so far:\n{history.summary}" if history and history.summary else "",
         )
@@ -57,7 +58,7 @@ async def run_turn(turn: "Turn") -> None:
         Message("user", turn.new.message, attachments=turn.new.attachments),
     ]
     turn.call_ids |= {call.call_id for message in earlier for call in message.tool_calls}
-    own = await _taken_up(turn, tools, turn.past) if turn.past is not None else []
+    own = await _taken_up(turn, kit, turn.past) if turn.past is not None else []
     while not _ended(own):
         if sum(message.role == "assistant" for message in own) >= turn.agent.max_steps:
             words = f"The agent took {turn.agent.max_steps} steps without an end"
@@ -77,7 +78,7 @@ async def run_turn(turn: "Turn") -> None:
             answer = await _step(turn, asked)
         own.append(answer)
         began = time.monotonic()
-        own += await _run_tools(turn, tools, answer.tool_calls)
+        own += await _run_tools(turn, kit, answer.tool_calls)
         turn.in_tools += time.monotonic() - began
 
 
@@ -87,13 +88,13 @@ def _ended(own: list[Message]) -> bool:
     return last is not None and (not last.tool_calls or any(message.ends_turn for message in own))
 
 
-async def _taken_up(turn: "Turn", tools: dict[str, Tool], past: Past) -> list[Message]:
+async def _taken_up(turn: "Turn", kit: Kit, past: Past) -> list[Message]:
     """The turn's messages so far, once the calls that a stopped engine has left open have ended."""
     done = {message.call_id for message in past.messages if message.role == "tool"}
     turn.call_ids |= {call.call_id for message in past.messages for call in message.tool_calls}
     last = next((message for message in reversed(past.messages) if message.role == "assistant"), None)
     left = tuple(call for call in last.tool_calls if call.call_id not in done) if last else ()
-    results = await _run_tools(turn, tools, left, past.calls) if left else []
+    results = await _run_tools(turn, kit, left, past.calls) if left else []
     return messages.paired([*past.messages, *results])
 
 
@@ -131,21 +132,33 @@ def _fit(shown: list[Message], limit: int) -> list[Message]:
     return fitted
 
 
-async def _tools(turn: "Turn") -> dict[str, Tool]:
-    """The tools that the agent names and those of the sources that its lists speak of; the first of a name counts."""
+async def _kit(turn: "Turn") -> Kit:
+    """The tools that the agent names and those of the sources that its lists speak of, once these are ready."""
     engine, agent = turn.engine, turn.agent
-    found = {name: engine.tools[name] for name in agent.tools if name in engine.tools}
+    found = [engine.tools[name] for name in agent.tools if name in engine.tools]
     lists = {
         "tools": len(found) < len(agent.tools),
         "can_spawn": bool(agent.can_spawn),
         "mcp_servers": bool(agent.mcp_servers),
         "capabilities": any(one.enabled for one in agent.capabilities),
     }
+    missing = []
     for toolset in engine.toolsets:
         if toolset.lists and not any(lists[name] for name in toolset.lists):
             continue
-        found = {tool.name: tool for tool in await toolset.tools(agent)} | found
-    return found
+        async for notice in toolset.ready(agent):
+            turn.append(notice)
+            missing += [notice.message] if notice.code == "tools_missing" else []
+        found += await toolset.tools(agent)
+    kit = Kit(found, agent.confirm_before, engine.reserves)
+    kit.missing = "\n".join(missing)
+    if kit.unmatched:
+        notice = unmatched(kit.unmatched)
+        turn.append(notice)
+        if engine.unmatched.get(agent.name) != kit.unmatched:  # not again in each turn
+            log.warning("agent %s: %s", agent.name, notice.message)
+    engine.unmatched[agent.name] = kit.unmatched
+    return kit
 
 
 async def _step(turn: "Turn", asked: ModelRequest) -> Message:
@@ -219,21 +232,21 @@ def _storable(call: ToolCall) -> bool:
 
 
 async def _run_tools(
-    turn: "Turn", tools: dict[str, Tool], calls: tuple[ToolCall, ...], states: Mapping[str, str] = MappingProxyType({})
+    turn: "Turn", kit: Kit, calls: tuple[ToolCall, ...], states: Mapping[str, str] = MappingProxyType({})
 ) -> list[Message]:
     """The results of the calls, in their order; `states` are of those that a stopped engine had begun."""
     results: dict[str, Message] = {}
 
     async def run(call: ToolCall, state: str | None) -> None:
-        results[call.call_id] = await _run(turn, tools, call, state)
+        results[call.call_id] = await _run(turn, kit, call, state)
 
     if turn.agent.tool_execution == "sequential" or len(calls) < 2:
         for call in calls:
             if call.call_id not in states:
-                await _asked(turn, tools, [call])
+                await _asked(turn, kit, [call])
             await run(call, states.get(call.call_id))
     else:
-        await _asked(turn, tools, [call for call in calls if call.call_id not in states])
+        await _asked(turn, kit, [call for call in calls if call.call_id not in states])
         try:
             async with anyio.create_task_group() as group:
                 for call in calls:
@@ -243,13 +256,13 @@ async def _run_tools(
     return [results[call.call_id] for call in calls]
 
 
-async def _asked(turn: "Turn", tools: dict[str, Tool], calls: list[ToolCall]) -> None:
+async def _asked(turn: "Turn", kit: Kit, calls: list[ToolCall]) -> None:
     """Tells of calls and records them, together with the questions about those that a person must approve."""
     asking = turn.engine.confirmations
     questions = {
-        call.call_id: asking.question(turn, call, "confirm", _source(_tool(turn, tools, call)))
+        call.call_id: asking.question(turn, call, "confirm", _source(_tool(turn, kit, call)))
         for call in calls
-        if _gated(turn, tools, call)
+        if kit.asks(call.tool)
     }
     for call in calls:
         turn.append(ToolStarted(tool=call.tool, input=call.input, call_id=call.call_id))
@@ -258,30 +271,25 @@ async def _asked(turn: "Turn", tools: dict[str, Tool], calls: list[ToolCall]) ->
     await turn.record(turns.tools_asked, turn.id, turn.session_id, calls, questions)
 
 
-def _tool(turn: "Turn", tools: dict[str, Tool], call: ToolCall) -> Tool | None:
+def _tool(turn: "Turn", kit: Kit, call: ToolCall) -> Tool | None:
     read_result = turn.engine.read_result
-    return read_result if turn.cut and call.tool == read_result.name else tools.get(call.tool)
+    return read_result if turn.cut and call.tool == read_result.name else kit.find(call.tool)
 
 
 def _source(tool: Tool | None) -> str:
     return "" if tool is None else tool.source
 
 
-def _gated(turn: "Turn", tools: dict[str, Tool], call: ToolCall) -> bool:
-    tool = _tool(turn, tools, call)
-    return call.tool in turn.agent.confirm_before or (tool is not None and tool.confirm)
-
-
-async def _run(turn: "Turn", tools: dict[str, Tool], wanted: ToolCall, state: str | None) -> Message:
+async def _run(turn: "Turn", kit: Kit, wanted: ToolCall, state: str | None) -> Message:
     """One call to its recorded end; `state` says how far it came before the engine stopped."""
     engine, settings = turn.engine, turn.engine.settings.core
-    tool = _tool(turn, tools, wanted)
+    tool = _tool(turn, kit, wanted)
     settled: Confirmation | None = None
     outcome: Outcome | None = None
     note = ""
     if state == "started":
         settled = await engine.db.read(confirmations.of_call, turn.id, wanted.call_id, "confirm")
-    elif state == "asked" or _gated(turn, tools, wanted):
+    elif state == "asked" or kit.asks(wanted.tool):
         settled = await engine.confirmations.settled(turn, await _question(turn, wanted, "confirm", tool))
     moved = settled is not None and settled.args_digest != confirmations.digest(
         _source(tool), wanted.tool, wanted.input
@@ -307,7 +315,10 @@ async def _run(turn: "Turn", tools: dict[str, Tool], wanted: ToolCall, state: st
             subject=turn.subject,
             headers=turn.headers,
         )
-        outcome = await run_tool(tool, wanted, call, seconds=settings.tool_timeout, limit=settings.tool_output_bytes)
+        seconds, limit = settings.tool_timeout, settings.tool_output_bytes
+        outcome = await run_tool(
+            tool, wanted, call, seconds=seconds, limit=limit, absent=kit.absent(wanted.tool) if tool is None else ""
+        )
     output = note + outcome.output
     turn.cut = turn.cut or outcome.whole is not None
     result = Message(

@@ -230,6 +230,7 @@ class TaskTools(Toolset):
     """The tool for each agent that names it."""
 
     lists = ("tools",)
+    reserves = (NAME,)
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
@@ -239,6 +240,9 @@ class TaskTools(Toolset):
 
     async def all(self) -> Sequence[Tool]:
         return [ManageTasks(self._engine)]
+
+    def knows(self, conn: sqlite3.Connection, agent: Agent, gate: str) -> bool:
+        return gate == NAME and NAME in agent.tools
 
     def has(self, conn: sqlite3.Connection, name: str) -> bool:
         return name == NAME

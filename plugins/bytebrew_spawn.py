@@ -35,12 +35,15 @@ class Spawn(Tool):
     idempotent = True  # a call that is run again takes up the turn that it began
     source = "spawn"
 
-    def __init__(self, engine: "Engine", name: str, agent: Agent, *, confirm: bool = False) -> None:
+    def __init__(self, engine: "Engine", name: str, agent: Agent) -> None:
         self.name = name
         self.description = agent.description or f"Hands a task to the agent {agent.name} and waits for its answer"
-        self.confirm = confirm
         self._engine = engine
         self._agent = agent.name
+
+    @property
+    def names(self) -> frozenset[str]:
+        return super().names | {f"spawn_{self._agent}"}
 
     async def run(self, call: Call, input: dict[str, Any]) -> str:
         message = input.get("message")
@@ -60,17 +63,20 @@ class Spawning(Toolset):
     """A tool for each entry of can_spawn that exists."""
 
     lists = ("can_spawn",)
+    reserves = ("spawn_*",)
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         others = _named([one for one in await self._engine.agents() if one.name in agent.can_spawn])
-        gated = {name for name, other in others.items() if f"spawn_{other.name}" in agent.confirm_before}
-        return [Spawn(self._engine, name, other, confirm=name in gated) for name, other in others.items()]
+        return [Spawn(self._engine, name, other) for name, other in others.items()]
 
     async def all(self) -> Sequence[Tool]:
         return [Spawn(self._engine, name, agent) for name, agent in _named(await self._engine.agents()).items()]
+
+    def knows(self, conn: sqlite3.Connection, agent: Agent, gate: str) -> bool:
+        return gate in {form for name in agent.can_spawn for form in (f"spawn_{name}", _plain(name))}
 
     def has(self, conn: sqlite3.Connection, name: str) -> bool:
         return name.startswith("spawn_")
@@ -81,9 +87,14 @@ class Spawning(Toolset):
                 yield f"tools: '{name}' comes with the agent's name in can_spawn, not from here"
 
 
+def _plain(name: str) -> str:
+    """What the tool for an agent is called, where no other is called so."""
+    return re.sub("[^a-zA-Z0-9_-]", "_", f"spawn_{name}")[:64]
+
+
 def _named(agents: Sequence[Agent]) -> dict[str, Agent]:
     """The agents by the names of their tools: such as every vendor takes, and no two alike."""
-    plain = {one.name: re.sub("[^a-zA-Z0-9_-]", "_", f"spawn_{one.name}")[:64] for one in agents}
+    plain = {one.name: _plain(one.name) for one in agents}
     found: dict[str, Agent] = {}
     for agent in sorted(agents, key=lambda one: plain[one.name] != f"spawn_{one.name}"):
         name, n = plain[agent.name], 1

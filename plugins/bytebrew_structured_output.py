@@ -66,6 +66,7 @@ class Blocks(Toolset):
     """The tool that shows blocks, for agents that list it."""
 
     lists = ("tools",)
+    reserves = ("show_structured_output",)
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
@@ -73,6 +74,9 @@ class Blocks(Toolset):
 
     async def all(self) -> Sequence[Tool]:
         return (self._tool,)
+
+    def knows(self, conn: sqlite3.Connection, agent: Agent, gate: str) -> bool:
+        return gate == self._tool.name and gate in agent.tools
 
     def has(self, conn: sqlite3.Connection, name: str) -> bool:
         return name == self._tool.name

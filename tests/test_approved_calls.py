@@ -1,6 +1,5 @@
 """What a person approved is the call that runs: of the tool that was shown, with the arguments that were shown."""
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -182,4 +181,4 @@ async def test_a_tool_that_is_named_with_what_is_invisible_is_shown_so(
     assert (asked["tool"], asked["input"]) == ("pa[U+200B]y", {"a[U+202E]": [SHOWN]})
     await answer(client, talk.session_id, asked["call_id"], "no")
     await talk.end()
-    assert json.loads(talk.seen[0].data)["tool"] == "pa\u200by"
+    assert talk.datas("tool_call")[0]["tool"] == "pa\u200by"

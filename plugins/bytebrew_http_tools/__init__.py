@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class HttpTools(Toolset):
-    """The HTTP tools of the database; a plugin's tool of the same name goes first."""
+    """The HTTP tools of the database; none has a name that is reserved, whatever an older engine has stored."""
 
     lists = ("tools",)
 
@@ -27,8 +27,12 @@ class HttpTools(Toolset):
         return [self._declared(one) for one in await self._engine.db.read(store.list_all)]
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
-        wanted = [name for name in agent.tools if name not in self._engine.tools]
+        wanted = [name for name in agent.tools if not self._engine.reserves(name)]
         return [self._declared(one) for one in await self._engine.db.read(store.named, wanted)] if wanted else ()
+
+    def knows(self, conn: sqlite3.Connection, agent: Agent, gate: str) -> bool:
+        name = gate.removeprefix(f"{DeclaredTool.source}/")
+        return name in agent.tools and self.has(conn, name)
 
     def has(self, conn: sqlite3.Connection, name: str) -> bool:
         return bool(store.named(conn, [name]))

@@ -45,7 +45,7 @@ async def create_tool(request: Request[NewHttpTool]) -> HttpTool:
     engine, name = request.engine, request.body.name
     others = [tool for toolset in engine.toolsets for tool in await toolset.all()]
     taken = {tool.name for tool in others if tool.source.partition(":")[0] not in _PASSING}
-    if name in engine.tools or name == engine.read_result.name or name in taken:
+    if engine.reserves(name) or name in taken:
         raise Conflict(f"'{name}' is a built-in tool; choose another name", details=[Detail("$.name", "is taken")])
     return await request.write(lambda conn: store.shown(store.create(conn, request.body, engine.secrets.seal)))
 

@@ -44,7 +44,7 @@ class ToolsSection(ConfigSection):
         return found
 
     def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
-        if name in engine.tools or name == engine.read_result.name:
+        if engine.reserves(name):
             raise Conflict(f"'{name}' is a built-in tool; choose another name", details=[Detail("$", "is taken")])
         if store.named(conn, [name]):
             store.update(conn, name, HttpToolPatch(**given), engine.secrets.seal)

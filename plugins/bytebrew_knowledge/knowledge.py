@@ -54,6 +54,7 @@ class Knowledge(Toolset):
     """Gives `knowledge_search` to the agents that are linked to a base and have the capability."""
 
     lists = ("capabilities",)
+    reserves = ("knowledge_search",)
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
@@ -98,6 +99,9 @@ class Knowledge(Toolset):
         if capability is None or not await self._engine.db.read(bases.linked, agent.name):
             return ()
         return [KnowledgeSearch(self, msgspec.convert(capability.config, KnowledgeConfig))]
+
+    def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
+        return gate in self.reserves and agent.capability("knowledge") is not None
 
     def has(self, conn: Connection, name: str) -> bool:
         return name == KnowledgeSearch.name

@@ -45,6 +45,9 @@ class Mcp(Struct, frozen=True, kw_only=True):
     mcp_probe_timeout: Annotated[
         Duration, Meta(description="wait for an answer in the newest version of MCP, before an older one; 0: no try")
     ] = Duration(3)
+    mcp_turn_wait: Annotated[
+        Duration, Meta(description="longest wait of a turn for an MCP server of its agent that is away; 0: none")
+    ] = Duration(30)
     mcp_call_timeout: Annotated[
         Duration, Meta(description="longest wait for an MCP tool, counted anew from each progress that it reports")
     ] = Duration(30)
@@ -165,6 +168,8 @@ class Approved(Struct, frozen=True, kw_only=True):
 class ShownTool(Struct, frozen=True, kw_only=True):
     """A tool as its server defines it now; of one that has changed since, `approved` is what it was.
 
+    A `new` one waits to be approved for the first time.
+
     `digest` stands for all of the definition that counts.
     """
 
@@ -173,7 +178,7 @@ class ShownTool(Struct, frozen=True, kw_only=True):
     input_schema: dict[str, Any]
     annotations: dict[str, Any] | None
     digest: str
-    state: Literal["available", "changed", "withheld"]
+    state: Literal["available", "changed", "withheld", "new"]
     approved: Approved | None
 
 

@@ -44,7 +44,9 @@ FORWARDED = "ai.bytebrew/headers"
 CALL_ID, KEY = "ai.bytebrew/call_id", "ai.bytebrew/idempotency_key"
 """Where a call's own id and the key by which a server knows it again are in its `_meta`."""
 
-ToolState = Literal["available", "changed", "withheld"]
+ToolState = Literal["available", "changed", "withheld", "new"]
+SHUT = {"withheld": "has changed, and waits to be approved", "new": "is new, and waits to be approved"}
+"""The states in which agents do not have a tool, in words."""
 
 
 class Link:
@@ -59,6 +61,7 @@ class Link:
         self.pins = pinned
         self.status = Status(status="disconnected")
         self.failures = 0
+        self.away_since: float | None = None
         self.successor: Link | None = None
         self._engine = engine
         self._settings = engine.settings.of(Mcp)
@@ -101,11 +104,34 @@ class Link:
         await self.close()
 
     def state_of(self, listed: Listed, pinned: Mapping[str, pins.Pin] | None = None) -> ToolState:
-        """Whether agents get a tool: one that has changed since it was pinned is withheld if its server says so."""
+        """Whether agents get a tool: one that is new or has changed is not theirs if the server's `pin` is `block`."""
         pin = (self.pins if pinned is None else pinned).get(listed.definition.name)
         if self.server.pin == "off" or (pin is not None and pin.digest == listed.digest):
             return "available"
-        return "withheld" if self.server.pin == "block" else "changed"
+        if self.server.pin == "warn":
+            return "changed"
+        return "new" if pin is None else "withheld"
+
+    def awaited(self, seconds: float) -> bool:
+        """Whether it may still come, and has not been away for so long."""
+        coming = self.status.status in ("connecting", "error") and self.away_since is not None
+        return coming and self._remaining(seconds) > 0
+
+    async def arrive(self, seconds: float) -> None:
+        """Waits until it is connected, or has been away for so long."""
+        self._wake.set()
+        with suppress(TimeoutError), within(self._remaining(seconds)):
+            while self.awaited(seconds):
+                await self._trying().wait()
+
+    def _remaining(self, seconds: float) -> float:
+        now = asyncio.get_running_loop().time()
+        return (now if self.away_since is None else self.away_since) + seconds - now
+
+    def look_again(self) -> None:
+        """Asks for the tools once more."""
+        if (session := self._live()) is not None:
+            session.news.set()
 
     async def run(self, tool: Definition, call: Call, arguments: dict[str, Any]) -> Result:
         """The result of a call; ToolError in words for the model whatever goes wrong."""
@@ -159,8 +185,8 @@ class Link:
         for again in (True, False):
             session = await self._connected()
             listed = self.tools.get(tool.name)
-            if listed is not None and listed.definition != tool and self.state_of(listed) == "withheld":
-                raise ToolError(f"'{tool.name}' of MCP server '{server.name}' has changed, and waits to be approved")
+            if listed is not None and (shut := SHUT.get(self.state_of(listed))):
+                raise ToolError(f"'{tool.name}' of MCP server '{server.name}' {shut}")
             headers = {} if stdio else given
             if session.version == MODERN and not stdio:
                 headers = headers | mirrored(marked(tool.input_schema), arguments)
@@ -286,14 +312,15 @@ class Link:
                 listed = await session.tools()
         except TimeoutError as error:
             raise Lost(f"did not list its tools within {seconds:g} s") from error
-        if any(pins.is_new(one, self.pins) for one in listed.values()):
-            self.pins = await self._engine.db.write(pins.add_new, self.server.id, tuple(listed.values()))
-        known, self.tools = self.tools, {name: one for name, one in listed.items() if name in self.pins}
+        strict = self.server.pin == "block"
+        if any(pins.is_new(one, self.pins, strict=strict) for one in listed.values()):
+            self.pins = await self._engine.db.write(pins.add_new, self.server.id, tuple(listed.values()), strict=strict)
+        known, self.tools = self.tools, {name: one for name, one in listed.items() if strict or name in self.pins}
         if len(self.tools) < len(listed):
             log.warning("MCP server %s has shown %d tools; new ones are left out", self.server.name, len(self.pins))
         for name, one in self.tools.items():
             if known.get(name) != one and (state := self.state_of(one)) != "available":
-                log.warning("MCP server %s: the tool %s has changed and is %s", self.server.name, name, state)
+                log.warning("MCP server %s: the tool %s %s", self.server.name, name, SHUT.get(state, "has changed"))
 
     def _channel(self) -> Channel:
         server, engine = self.server, self._engine
@@ -332,6 +359,10 @@ class Link:
 
     def _become(self, state: State, message: str = "", version: str | None = None) -> None:
         connected = state == "connected"
+        if connected:
+            self.away_since = None
+        elif self.away_since is None:
+            self.away_since = asyncio.get_running_loop().time()
         self.status = Status(
             status=state,
             status_message=message,

@@ -4,6 +4,8 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from msgspec.json import encode
+
 from bytebrew import now
 
 from . import store
@@ -14,16 +16,31 @@ MAX_PINS = 2000
 
 
 class Pin(NamedTuple):
-    """The approved definition of a tool by its hash, and whether it is stored as a whole."""
+    """The approved definition of a tool by its hash, whether it is stored as a whole, and since when it is known."""
 
     digest: str
     whole: bool
+    since: str
 
 
 def every(conn: sqlite3.Connection, server_id: str) -> dict[str, Pin]:
-    """The pin of each tool that the server has ever shown."""
-    sql = "select tool, digest, definition <> '' as whole from mcp_pins where server_id = ?"
-    return {row["tool"]: Pin(row["digest"], bool(row["whole"])) for row in conn.execute(sql, (server_id,))}
+    """The pin of each tool that agents have ever had from the server."""
+    sql = "select tool, digest, definition <> '' as whole, pinned_at from mcp_pins where server_id = ?"
+    rows = conn.execute(sql, (server_id,))
+    return {row["tool"]: Pin(row["digest"], bool(row["whole"]), row["pinned_at"]) for row in rows}
+
+
+def all_definitions(conn: sqlite3.Connection, server_id: str) -> dict[str, str]:
+    """The approved definition of each tool of a server, as far as they are known."""
+    sql = "select tool, definition from mcp_pins where server_id = ? and definition <> ''"
+    return {row["tool"]: row["definition"] for row in conn.execute(sql, (server_id,))}
+
+
+def tools_of(conn: sqlite3.Connection, servers: Iterable[str]) -> list[tuple[str, str]]:
+    """Every tool that agents have ever had from these servers, with its server's name."""
+    sql = """select s.name, p.tool from mcp_servers s join mcp_pins p on p.server_id = s.id
+      where s.name in (select value from json_each(?))"""
+    return [(row["name"], row["tool"]) for row in conn.execute(sql, (encode([*servers]).decode(),))]
 
 
 def definitions(conn: sqlite3.Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -33,16 +50,22 @@ def definitions(conn: sqlite3.Connection, keys: Iterable[tuple[str, str]]) -> di
     return {key: row["definition"] for key, row in rows.items() if row is not None}
 
 
-def is_new(one: Listed, there: Mapping[str, Pin]) -> bool:
-    """Whether a tool has no pin, or is as it was pinned before definitions were stored."""
+def is_new(one: Listed, there: Mapping[str, Pin], *, strict: bool = False) -> bool:
+    """Whether a tool is to be pinned: for it has no pin, or is as it was pinned before definitions were stored.
+
+    Where that is `strict`, one without a pin only among the first tools that a server ever shows: a person approves
+    those that come later.
+    """
     pin = there.get(one.definition.name)
-    return pin is None or (not pin.whole and pin.digest == one.digest)
+    return not (strict and there) if pin is None else not pin.whole and pin.digest == one.digest
 
 
-def add_new(conn: sqlite3.Connection, server_id: str, listed: Iterable[Listed]) -> dict[str, Pin]:
-    """The pins, with tools that are seen for the first time pinned now, as long as there are not too many."""
+def add_new(
+    conn: sqlite3.Connection, server_id: str, listed: Iterable[Listed], *, strict: bool = False
+) -> dict[str, Pin]:
+    """The pins, with those tools pinned now that are new, as long as there are not too many."""
     there = every(conn, server_id)
-    new = [one for one in listed if is_new(one, there)]
+    new = [one for one in listed if is_new(one, there, strict=strict)]
     unseen = [one for one in new if one.definition.name not in there]
     if store.find(conn, server_id, "id"):
         _pin(
@@ -61,7 +84,7 @@ def approve(conn: sqlite3.Connection, server_id: str, listed: Listed) -> dict[st
 
 
 def _pin(conn: sqlite3.Connection, server_id: str, listed: Iterable[Listed]) -> None:
-    sql = """insert or replace into mcp_pins (server_id, tool, digest, definition, pinned_at)
-      values (?, ?, ?, ?, ?)"""
+    sql = """insert into mcp_pins (server_id, tool, digest, definition, pinned_at) values (?, ?, ?, ?, ?)
+      on conflict (server_id, tool) do update set digest = excluded.digest, definition = excluded.definition"""
     moment = now()
     conn.executemany(sql, [(server_id, one.definition.name, one.digest, one.text, moment) for one in listed])

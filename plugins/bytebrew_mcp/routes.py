@@ -86,7 +86,7 @@ def table(servers: Servers) -> tuple[Route, ...]:
         await servers.reload()
 
     async def approve_tool(request: Request[Approval]) -> Server:
-        """Lets agents have a tool as it is defined now, though it has changed since it was first seen.
+        """Lets agents have a tool as it is defined now, though it is new or has changed since it was first seen.
 
         A `digest` says which definition the caller has seen: 409 where the server has changed the tool again.
         """
@@ -155,7 +155,7 @@ def table(servers: Servers) -> tuple[Route, ...]:
             path=f"{_PATH}/tools/{{tool:path}}/approve",
             scope="mcp:write",
             run=approve_tool,
-            summary="Approve a changed MCP tool",
+            summary="Approve a new or changed MCP tool",
             body=Approval,
             example={},
             answer=Server,
@@ -218,7 +218,7 @@ def _shown(
 
 def _tool(link: Link, listed: Listed, approved: str, pinned: Mapping[str, Pin] | None) -> ShownTool:
     tool, state, was = listed.definition, link.state_of(listed, pinned), None
-    if state != "available":
+    if state not in ("available", "new"):
         known = msgspec.json.decode(approved, type=Definition) if approved else None
         was = Approved(
             digest=link.pins[tool.name].digest,

@@ -4,36 +4,51 @@ import asyncio
 import logging
 import re
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from bytebrew import Agent, Call, Conflict, Detail, NotFound, Record, Result, Risk, Tool, Toolset
+from bytebrew import Agent, Call, Conflict, Detail, NotFound, Notice, Record, Result, Risk, Tool, ToolError, Toolset
 
 from . import pins, store
 from .config import Mcp, ServerRow
 from .definitions import Definition, Hints, Listed
-from .link import Link
+from .link import SHUT, Link
 
 if TYPE_CHECKING:
     from bytebrew import Engine
 
 log = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 2.0
-"""How long a turn waits for a server that is being connected to; then it begins without its tools."""
+SOURCE = "mcp:"
+"""How the source of a tool begins, before its server's name."""
 MAX_NAME = 64
 _ODD = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 class McpTool(Tool):
-    """A tool of an MCP server, under the name that agents know it by."""
+    """A tool of an MCP server, under the name that agents know it by.
 
-    def __init__(self, name: str, link: Link, definition: Definition, longest: float) -> None:
+    One that is `shut` is not called, and its callers are told why it is `away`.
+    """
+
+    foreign = True
+
+    def __init__(
+        self,
+        name: str,
+        link: Link,
+        definition: Definition,
+        longest: float,
+        *,
+        away: str = "",
+        shut: bool = False,
+        gone: bool = False,
+    ) -> None:
         hints = definition.annotations or Hints()
         self.name = name
         self.description = definition.description or ""
@@ -41,11 +56,23 @@ class McpTool(Tool):
         self.timeout = longest
         self.idempotent = bool(hints.read_only_hint or hints.idempotent_hint)
         self.risk = _risk(hints)
-        self.source = f"mcp:{link.server.name}"
+        self.source = f"{SOURCE}{link.server.name}"
+        self.away, self.gone = away, gone
+        self._shut = shut
         self._link = link
         self._definition = definition
 
+    @property
+    def spare(self) -> tuple[str, ...]:
+        return tuple(form(self._link.server.name, self._definition.name) for form in _FORMS)
+
+    @property
+    def names(self) -> frozenset[str]:
+        return super().names | {self.name, *_known_as(self._link.server.name, self._definition.name)}
+
     async def run(self, call: Call, input: dict[str, Any]) -> Result:
+        if self._shut:
+            raise ToolError(self.away)
         return await self._link.run(self._definition, call, input)
 
 
@@ -72,7 +99,9 @@ class Servers(Toolset):
             for name, row in rows.items():
                 link = self.links.get(name)
                 if link is not None and _connection(link.server) == _connection(row):
-                    link.server = row
+                    repinned, link.server = link.server.pin != row.pin, row
+                    if repinned:
+                        link.look_again()
                 else:
                     await self._replace(link, row)
 
@@ -119,40 +148,68 @@ class Servers(Toolset):
         links = (*self.links.values(), *self._ending.values())
         await asyncio.gather(*(link.close() for link in links), *self._ending)
 
+    async def ready(self, agent: Agent) -> AsyncIterator[Notice]:
+        """Waits for servers that are away, none for longer than it has been since it went or the engine was started."""
+        seconds = self._engine.settings.of(Mcp).mcp_turn_wait
+        awaited = [link for link in self._linked(agent) if link.awaited(seconds)]
+        if awaited:
+            names = tuple(link.server.name for link in awaited)
+            yield Notice(code="tools_awaited", message=f"Waiting for MCP servers: {', '.join(names)}", names=names)
+            async with asyncio.TaskGroup() as group:
+                for link in awaited:
+                    group.create_task(link.arrive(seconds))
+        links = {link.server.name: link for link in self._linked(agent)}
+        there = {name for name, link in links.items() if link.status.status == "connected"}
+        if away := [name for name in dict.fromkeys(agent.mcp_servers) if name not in there]:
+            words = "; ".join(f"MCP server '{name}' {_state(links.get(name))}" for name in away)
+            yield Notice(code="tools_missing", message=f"Tools are missing at the moment: {words}", names=tuple(away))
+
     async def tools(self, agent: Agent) -> Sequence[Tool]:
-        """What the agent's servers offer now and its filters let through; a server that is away costs its tools."""
-        links = [self.links[name] for name in dict.fromkeys(agent.mcp_servers) if name in self.links]
-        async with asyncio.TaskGroup() as group:
-            for link in links:
-                if link.status.status == "connecting" and link.failures < 2:
-                    group.create_task(link.settle(PATIENCE_SECONDS))
-        names = _names(
-            [
-                (link.server.name, tool)
-                for link in links
-                for tool in sorted({*link.pins, *link.tools})
-                if _lets(link.server, agent.name, tool)
-            ],
-            {*self._engine.tools, self._engine.read_result.name},
-        )
+        """What the agent's servers offer now and its filters let through; what they lack, or is not for it, as away."""
+        links = self._linked(agent)
         longest = self._engine.settings.of(Mcp).mcp_call_max + 30
-        return [
-            McpTool(names[link.server.name, name], link, listed.definition, longest)
-            for link in links
-            if link.status.status == "connected"
-            for name, listed in link.tools.items()
-            if link.state_of(listed) != "withheld" and _lets(link.server, agent.name, name)
-        ]
+        pairs = [(n, tool) for n, link in enumerate(links) for tool in {*link.pins, *link.tools}]
+        ranked = sorted((_rank(links[n], agent.name, tool), n, tool) for n, tool in pairs)
+        names = _names([(links[n].server.name, tool) for _, n, tool in ranked], self._engine.reserves)
+        found: list[Tool] = []
+        for link in links:
+            server, connected = link.server.name, link.status.status == "connected"
+            stored = {} if connected else await self._engine.db.read(pins.all_definitions, link.server.id)
+            for tool in {**link.pins, **link.tools} if connected else link.pins:
+                listed = link.tools.get(tool) if connected else None
+                definition = listed.definition if listed else _stored(tool, stored.get(tool, ""))
+                about = f"'{tool}' of MCP server '{server}'"
+                if not _lets(link.server, agent.name, tool):
+                    away, shut = f"There is no tool named '{names[server, tool]}'", True
+                elif not connected:
+                    away, shut = f"MCP server '{server}' {_state(link)}", False
+                elif listed is None:
+                    away, shut = f"MCP server '{server}' offers '{tool}' no more", True
+                else:
+                    words = SHUT.get(link.state_of(listed))
+                    away, shut = f"{about} {words}" if words else "", words is not None
+                gone = connected and listed is None
+                name = names[server, tool]
+                found.append(McpTool(name, link, definition, longest, away=away, shut=shut, gone=gone))
+        return found
 
     async def all(self) -> Sequence[Tool]:
         """Every tool that a server offers now, by the name that it has where no other is called so."""
         longest = self._engine.settings.of(Mcp).mcp_call_max + 30
         return [
-            McpTool(_fitting(name), link, listed.definition, longest)
+            McpTool(_names([(link.server.name, name)], self._engine.reserves)[link.server.name, name], link, *rest)
             for link in self.links.values()
             if link.status.status == "connected"
             for name, listed in link.tools.items()
+            for rest in ((listed.definition, longest),)
         ]
+
+    def _linked(self, agent: Agent) -> list[Link]:
+        return [self.links[name] for name in dict.fromkeys(agent.mcp_servers) if name in self.links]
+
+    def knows(self, conn: sqlite3.Connection, agent: Agent, gate: str) -> bool:
+        listed = [(name, tool) for name in agent.mcp_servers if (link := self.links.get(name)) for tool in link.tools]
+        return any(gate in _known_as(*one) for one in (*pins.tools_of(conn, agent.mcp_servers), *listed))
 
     def has(self, conn: sqlite3.Connection, name: str) -> bool:
         return self._offering(name) is not None
@@ -192,20 +249,44 @@ def _lets(server: ServerRow, agent: str, tool: str) -> bool:
     return allowed and tool not in server.deny_tools and tool in server.agent_tools.get(agent, (tool,))
 
 
-def _names(pairs: Sequence[tuple[str, str]], taken: Iterable[str]) -> Mapping[tuple[str, str], str]:
-    """A name for each tool of each server: its own, with the server's before it where that is not unique.
+def _rank(link: Link, agent: str, tool: str) -> tuple[int, str]:
+    """Which of two tools of one name goes before: what is for the agent, then what has been known for longer."""
+    pin = link.pins.get(tool)
+    return (0 if pin else 1) if _lets(link.server, agent, tool) else 2, pin.since if pin else ""
 
-    They depend on which tools the servers have ever shown, and not on which servers are there at the moment.
+
+def _names(pairs: Iterable[tuple[str, str]], reserved: Callable[[str], bool]) -> Mapping[tuple[str, str], str]:
+    """A name for each tool of each server: its own, or with its server's where one before it is called so.
+
+    As those that have been known for longer come before, no tool that a server shows later renames another.
     """
     names: dict[tuple[str, str], str] = {}
-    used = set(taken)
-    for form in _FORMS:
-        left = {pair: form(*pair) for pair in pairs if pair not in names}
-        counts = Counter(left.values())
-        free = {pair: name for pair, name in left.items() if counts[name] == 1 and name not in used}
-        names |= free
-        used |= set(free.values())
+    used: set[str] = set()
+    for server, tool in pairs:
+        forms = (form(server, tool) for form in _FORMS)
+        names[server, tool] = name = next(form for form in forms if form not in used and not reserved(form))
+        used.add(name)
     return names
+
+
+def _known_as(server: str, tool: str) -> set[str]:
+    """What an operator may call a tool: its server's own name for it, or that with the server before it."""
+    within = {f"{server}{mark}{tool}" for mark in (".", "/", "__")} | {f"{SOURCE}{server}/{tool}"}
+    return {tool, *within, *(form(server, tool) for form in _FORMS)}
+
+
+def _state(link: Link | None) -> str:
+    """How a server is, in our own words: those of a server are not for the model's instructions."""
+    if link is None:
+        return "does not exist"
+    return {"disabled": "is switched off", "connecting": "is still being connected to"}.get(
+        link.status.status, "cannot be reached"
+    )
+
+
+def _stored(tool: str, text: str) -> Definition:
+    """A tool as it was approved, as far as that is known."""
+    return msgspec.json.decode(text, type=Definition) if text else Definition(name=tool, input_schema={})
 
 
 def _fitting(name: str) -> str:
@@ -223,6 +304,7 @@ _FORMS: tuple[Callable[[str, str], str], ...] = (
     lambda server, tool: _fitting(tool),
     lambda server, tool: _fitting(f"{server}__{tool}"),
     lambda server, tool: _hashed(f"{server}__{tool}"),
+    lambda server, tool: _hashed(f"{SOURCE}{server}/{tool}"),
 )
 
 

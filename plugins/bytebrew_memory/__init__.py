@@ -46,6 +46,7 @@ class Memories(Toolset):
     """The tools of agents with a memory: what they store is kept for one person and one schema."""
 
     lists = ("capabilities",)
+    reserves = ("memory_store", "memory_recall")
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
@@ -56,6 +57,9 @@ class Memories(Toolset):
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         return self._tools if agent.capability("memory") else ()
+
+    def knows(self, conn: sqlite3.Connection, agent: Agent, gate: str) -> bool:
+        return gate in self.reserves and agent.capability("memory") is not None
 
     def has(self, conn: sqlite3.Connection, name: str) -> bool:
         return any(name == one.name for one in self._tools)

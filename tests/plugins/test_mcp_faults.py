@@ -243,7 +243,7 @@ async def test_new_tools_are_noticed_and_a_changed_one_is_withheld_until_it_is_a
 
         await until(withheld)
         assert "echo" not in await w.offered()
-        assert (await w.ask("echo"))["output"] == "There is no tool named 'echo'"
+        assert (await w.ask("echo"))["output"] == "'echo' of MCP server 'double' has changed, and waits to be approved"
         assert "env" in await w.offered()
         assert (await w.client.patch(f"{PATH}/double", json={"pin": "warn"})).json()["tools"][0]["state"] == "changed"
         assert "echo" in await w.offered()

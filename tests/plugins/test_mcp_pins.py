@@ -171,15 +171,17 @@ async def test_a_withheld_definition_is_at_no_moment_taken_for_the_one_that_foll
         await desk.describe(SECOND)
         begun, goes_on, write = asyncio.Event(), asyncio.Event(), w.engine.db.write
 
-        async def slow(work: Any, *args: Any) -> Any:
+        async def slow(work: Any, *args: Any, **more: Any) -> Any:
             if work is pins.add_new:
                 begun.set()
                 await goes_on.wait()
-            return await write(work, *args)
+            return await write(work, *args, **more)
 
         monkeypatch.setattr(w.engine.db, "write", slow)
-        await w.engine.db.write(lambda conn: conn.execute("delete from mcp_pins where tool = 'env'").rowcount)
-        w.links["double"].pins = {name: pin for name, pin in w.links["double"].pins.items() if name != "env"}
+        sql = "update mcp_pins set definition = '' where tool = 'env'"
+        await w.engine.db.write(lambda conn: conn.execute(sql).rowcount)
+        known = w.links["double"].pins
+        w.links["double"].pins = {**known, "env": known["env"]._replace(whole=False)}
         desk.file.write_text(FIRST)
         with anyio.fail_after(8):
             await begun.wait()
@@ -194,7 +196,7 @@ async def test_a_server_that_keeps_showing_other_tools_fills_nothing(monkeypatch
     monkeypatch.setattr(pins, "MAX_PINS", 12)
     more = [{"name": f"a{n}", "inputSchema": {}} for n in range(5)]
     async with Web(more_tools=more) as web, world() as w:
-        await w.add(url=web.url)
+        await w.add(url=web.url, pin="warn")
         assert {"a0", "a1"} < set(await w.offered())
         assert len(await w.offered()) == 12
         more[:] = [{"name": f"b{n}", "inputSchema": {}} for n in range(5)]
