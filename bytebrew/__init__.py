@@ -41,7 +41,7 @@ from bytebrew.errors import (
     Unprocessable,
     UnsupportedMediaType,
 )
-from bytebrew.events import Event, MessageDelta, Notice, Thinking
+from bytebrew.events import Event, MessageDelta, Notice, Risk, Thinking
 from bytebrew.hookspecs import Migration, Opened, Recorder, Register, Sample, Step, hookimpl
 from bytebrew.http import Answer, Exchange, Http, UpstreamError
 from bytebrew.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
@@ -55,7 +55,7 @@ from bytebrew.secrets import masked, write_private
 from bytebrew.sections import ConfigSection
 from bytebrew.settings import Core, Settings
 from bytebrew.sse import ServerSentEvent
-from bytebrew.tools import Call, Outcome, Result, Risk, SpawnLimits, Tool, Toolset, input_schema, tool
+from bytebrew.tools import Call, Outcome, Result, SpawnLimits, Tool, Toolset, input_schema, tool
 from bytebrew.variables import environment, escaped, filled, resolved
 from bytebrew.versions import CONTRACT, __version__
 

@@ -10,7 +10,7 @@ import anyio
 from bytebrew.api import Record, unrecorded
 from bytebrew.auth import Actor
 from bytebrew.errors import Conflict, Gone, InvalidRequest, NotFound, Stale
-from bytebrew.events import ConfirmationAsked
+from bytebrew.events import ConfirmationAsked, Risk
 from bytebrew.messages import ToolCall
 from bytebrew.notation import new_id, now, parse_time, rfc3339
 from bytebrew.store import confirmations
@@ -41,7 +41,7 @@ class Confirmations:
         self._engine = engine
         self._answered: dict[str, anyio.Event] = {}
 
-    def question(self, turn: "Turn", call: ToolCall, kind: Kind, source: str) -> Confirmation:
+    def question(self, turn: "Turn", call: ToolCall, kind: Kind, source: str, risk: Risk) -> Confirmation:
         """A question about a call of a tool from that source, not yet asked."""
         seconds = self._seconds()
         return Confirmation(
@@ -53,6 +53,7 @@ class Confirmations:
             agent=turn.agent.name,
             source=source,
             tool=call.tool,
+            risk=risk,
             input=call.input,
             args_digest=confirmations.digest(source, call.tool, call.input),
             status="pending",
@@ -80,6 +81,7 @@ class Confirmations:
                 call_id=asked.call_id,
                 source=asked.source,
                 tool=asked.tool,
+                risk=asked.risk,
                 input=asked.input,
                 args_digest=asked.args_digest,
                 kind=asked.kind,

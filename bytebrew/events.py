@@ -9,6 +9,10 @@ from bytebrew.messages import Usage
 FinishReason = Literal["stop", "max_tokens", "cancelled"]
 
 
+Risk = Literal["safe", "caution", "dangerous"]
+"""How much harm a tool says that it can do, as MCP's annotations have it: none, some, or what cannot be undone."""
+
+
 class Event(Struct, frozen=True, kw_only=True):
     """An entry of a session's journal; `name` is its SSE event type.
 
@@ -89,8 +93,9 @@ class ConfirmationAsked(Event, frozen=True):
     """A person is asked about a tool call; an answer names the question by `confirmation_id`, or its call by `call_id`.
 
     `session_id` and `turn_id` are those of the person's own turn, also where an agent asks that was spawned in it.
-    `args_digest` is SHA-256 in hex over the tool's source, its name and its exact arguments, which `tool_call` has.
-    Here an invisible character in them is shown by its number, as in `[U+202E]`.
+    `risk` is what the tool says of itself. `args_digest` is SHA-256 in hex over the tool's source, its name and its
+    exact arguments, which `tool_call` has. Here an invisible character in them is shown by its number, as in
+    `[U+202E]`.
     """
 
     name = "confirmation"
@@ -100,6 +105,7 @@ class ConfirmationAsked(Event, frozen=True):
     call_id: str
     source: str
     tool: str
+    risk: Risk
     input: dict[str, Any]
     args_digest: str
     kind: Literal["confirm", "unknown_outcome"]

@@ -373,6 +373,8 @@ alter table tasks add column approved_digest text;
 alter table tasks add column revised integer not null default 0;
 """
 
+_RISKS = "alter table confirmations add column risk text not null default 'caution';"
+
 CORE = tuple(
     enumerate(
         (
@@ -388,6 +390,7 @@ CORE = tuple(
             _QUESTIONS,
             _FEWER_PAGES,
             _APPROVED,
+            _RISKS,
         ),
         1,
     )

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints, overload
+from typing import Any, ClassVar, NamedTuple, get_args, get_type_hints, overload
 from urllib.parse import quote
 
 import anyio
@@ -15,14 +15,13 @@ from msgspec import Struct
 
 from bytebrew.config import Agent
 from bytebrew.errors import ToolError
-from bytebrew.events import Event, Notice
+from bytebrew.events import Event, Notice, Risk
 from bytebrew.messages import Attachment, ToolCall, ToolSpec
 
 log = logging.getLogger(__name__)
 
 MOST_KEPT = 8 * 1024 * 1024
 """Bytes that are kept of a tool's output."""
-Risk = Literal["safe", "caution", "dangerous"]
 
 
 class Call(Struct, frozen=True, kw_only=True):

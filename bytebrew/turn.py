@@ -12,7 +12,7 @@ from msgspec.json import encode
 from msgspec.structs import replace
 
 from bytebrew.errors import TurnError
-from bytebrew.events import MessageDelta, Thinking, ToolFinished, ToolStarted
+from bytebrew.events import MessageDelta, Risk, Thinking, ToolFinished, ToolStarted
 from bytebrew.history import recall
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall
 from bytebrew.notation import new_id
@@ -260,8 +260,8 @@ async def _asked(turn: "Turn", kit: Kit, calls: list[ToolCall]) -> None:
     """Tells of calls and records them, together with the questions about those that a person must approve."""
     asking = turn.engine.confirmations
     questions = {
-        call.call_id: asking.question(turn, call, "confirm", _source(_tool(turn, kit, call)))
-        for call in calls
+        call.call_id: asking.question(turn, call, "confirm", _source(tool), _risk(tool))
+        for call, tool in ((one, _tool(turn, kit, one)) for one in calls)
         if kit.asks(call.tool)
     }
     for call in calls:
@@ -274,6 +274,10 @@ async def _asked(turn: "Turn", kit: Kit, calls: list[ToolCall]) -> None:
 def _tool(turn: "Turn", kit: Kit, call: ToolCall) -> Tool | None:
     read_result = turn.engine.read_result
     return read_result if turn.cut and call.tool == read_result.name else kit.find(call.tool)
+
+
+def _risk(tool: Tool | None) -> Risk:
+    return "caution" if tool is None else tool.risk
 
 
 def _source(tool: Tool | None) -> str:
@@ -366,7 +370,7 @@ async def _question(turn: "Turn", call: ToolCall, kind: Kind, tool: Tool | None)
     engine, source = turn.engine, _source(tool)
     asked = await engine.db.read(confirmations.of_call, turn.id, call.call_id, kind)
     if asked is None or asked.args_digest != confirmations.digest(source, call.tool, call.input):
-        asked = engine.confirmations.question(turn, call, kind, source)
+        asked = engine.confirmations.question(turn, call, kind, source, _risk(tool))
         engine.confirmations.announce(turn, asked)
         await engine.journal.write(turn.log, confirmations.ask, asked)
     return asked

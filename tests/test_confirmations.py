@@ -200,6 +200,7 @@ async def test_the_question_says_all_that_a_person_must_know(tmp_path: Path) -> 
         "call_id": first.datas("tool_call")[0]["call_id"],
         "source": "built-in",
         "tool": "pay",
+        "risk": "safe",
         "input": {"amount": 5},
         "args_digest": confirmations.digest("built-in", "pay", {"amount": 5}),
         "kind": "confirm",

@@ -254,7 +254,9 @@ async def test_a_tool_with_confirm_asks_a_person_though_the_agent_does_not_say_s
             async for event in events_of(response):
                 seen.append(event.event)
                 if event.event == "confirmation":
-                    assert (await client.get("/api/v1/approvals")).json()["data"][0]["tool"] == "wipe"
+                    assert json.loads(event.data)["risk"] == "dangerous"
+                    [waiting] = (await client.get("/api/v1/approvals")).json()["data"]
+                    assert (waiting["tool"], waiting["risk"]) == ("wipe", "dangerous")
                     answer = {"call_id": json.loads(event.data)["call_id"], "answers": ["no"]}
                     assert (await client.post(f"/api/v1/sessions/{session}/respond", json=answer)).is_success
     assert seen == ["tool_call", "confirmation", "tool_result", "message_delta", "message", "done"]

@@ -5,7 +5,8 @@ from typing import Any
 from msgspec import Struct
 
 from bytebrew.api import Request, Route
-from bytebrew.tools import Risk, Tool
+from bytebrew.events import Risk
+from bytebrew.tools import Tool
 
 
 class Metadata(Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bytebrew.errors import NotFound
+from bytebrew.events import Risk
 from bytebrew.listing import bounded
 from bytebrew.notation import now, struct_of
 from bytebrew.visible import visible
@@ -24,8 +25,9 @@ class Confirmation(Struct, frozen=True, kw_only=True):
     """A question and what became of it.
 
     `session_id` is the session that a person sees, also where a sub-agent asks. `source` is where the tool comes from,
-    `input` the arguments that were asked about, `edited` those that a person put in their place; `args_digest` is over
-    the source, the tool and the exact arguments. `spent` is an approval whose call has begun.
+    `risk` how much harm it says that it can do, `input` the arguments that were asked about, `edited` those that a
+    person put in their place; `args_digest` is over the source, the tool and the exact arguments. `spent` is
+    an approval whose call has begun.
     """
 
     id: str
@@ -36,6 +38,7 @@ class Confirmation(Struct, frozen=True, kw_only=True):
     agent: str
     source: str
     tool: str
+    risk: Risk
     input: dict[str, Any]
     args_digest: str
     status: Status
@@ -48,8 +51,8 @@ class Confirmation(Struct, frozen=True, kw_only=True):
     expires_at: str | None
 
 
-_SELECT = """select id, session_id, turn_id, call_id, kind, agent, source, tool, input, args_digest, status, verdict,
-  edited, reason, answered_by, answered_at, created_at, expires_at from confirmations"""
+_SELECT = """select id, session_id, turn_id, call_id, kind, agent, source, tool, risk, input, args_digest, status,
+  verdict, edited, reason, answered_by, answered_at, created_at, expires_at from confirmations"""
 _WITHIN = """(?3 is null or exists (select 1 from sessions s where s.id = session_id
   and s.schema in (select value from json_each(?3))))"""
 

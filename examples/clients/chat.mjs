@@ -15,7 +15,7 @@ async function prompt(words) {
 }
 
 async function answer(question) {
-  print(`\n[${question.tool} ${JSON.stringify(question.input)}]\n`);
+  print(`\n[${question.tool}, ${question.risk}: ${JSON.stringify(question.input)}]\n`);
   const words = question.kind === "unknown_outcome" ? "retry, mark_done or fail?" : "May it run? yes, no, or JSON";
   const said = await prompt(words);
   const edited = said.startsWith("{") ? JSON.parse(said) : undefined;

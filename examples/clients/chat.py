@@ -100,7 +100,7 @@ class Conversation:
 
     async def _answer(self, asked: dict[str, Any]) -> None:
         """Puts a question to the person, who may answer with arguments of their own too; whatever is no yes is a no."""
-        print(f"\n[{asked['tool']} {json.dumps(asked['input'])}]")
+        print(f"\n[{asked['tool']}, {asked['risk']}: {json.dumps(asked['input'])}]")
         unknown = asked["kind"] == "unknown_outcome"
         answer = await prompt(
             "The engine stopped in the middle of this call: retry, mark_done or fail?"
