@@ -112,6 +112,18 @@ class ConfirmationAsked(Event, frozen=True):
     expires_at: str | None
 
 
+class ContextTrimmed(Event, frozen=True):
+    """The model answers without so many of the session's oldest messages, and perhaps without the ends of tool results.
+
+    They are too long for its `window`, in tokens where the vendor has said how many, or could not be summarised.
+    """
+
+    name = "context_trimmed"
+    reason: Literal["too_long", "no_summary"]
+    messages: int
+    window: int | None = None
+
+
 class ErrorEvent(Event, frozen=True):
     """The last event of a failed turn; of a stream that failed by itself, where `turn_id` may be empty.
 

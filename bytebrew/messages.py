@@ -33,7 +33,10 @@ class Attachment(Struct, frozen=True, omit_defaults=True):
 
 
 class Message(Struct, frozen=True, omit_defaults=True):
-    """One entry of a conversation; `vendor` is what a provider wants back unchanged, such as a thinking signature."""
+    """One entry of a conversation; `vendor` is what a provider wants back unchanged, such as a thinking signature.
+
+    `broken_off` is there on an answer that did not come to its end: its turn's status, `failed` or `cancelled`.
+    """
 
     role: Role
     content: str = ""
@@ -44,6 +47,7 @@ class Message(Struct, frozen=True, omit_defaults=True):
     has_error: bool = False
     ends_turn: bool = False
     attachments: tuple[Attachment, ...] = ()
+    broken_off: str = ""
     vendor: dict[str, Any] = field(default_factory=dict)
 
 
@@ -58,7 +62,8 @@ class ToolSpec(Struct, frozen=True):
 class ModelRequest(Struct, frozen=True, kw_only=True):
     """One call of a model: where, what, and how; None leaves a choice to the vendor.
 
-    `bounds` say how much of the answer is taken in; what a provider keeps until the end it counts with an `Intake`.
+    `context_size` is how many tokens the conversation is made to fit into, for vendors that do not know. `bounds` say
+    how much of the answer is taken in; what a provider keeps until the end it counts with an `Intake`.
     """
 
     model_name: str
@@ -72,6 +77,7 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
+    context_size: int | None = None
     stop_sequences: tuple[str, ...] = ()
     bounds: Bounds = Bounds()
 

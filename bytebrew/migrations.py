@@ -1,7 +1,7 @@
 """Numbered SQL for the core's tables, forward only."""
 
 from bytebrew.listing import SESSIONS, TASKS, kept_counts
-from bytebrew.store import blockers, usage
+from bytebrew.store import blockers, models, usage
 
 _CONFIG = """
 create table models (
@@ -391,6 +391,7 @@ CORE = tuple(
             _FEWER_PAGES,
             _APPROVED,
             _RISKS,
+            models.WINDOWS,
         ),
         1,
     )

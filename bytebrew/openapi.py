@@ -25,6 +25,7 @@ EVENTS: tuple[type[events.Event], ...] = (
     events.ToolFinished,
     events.Notice,
     events.ConfirmationAsked,
+    events.ContextTrimmed,
     events.ErrorEvent,
     events.Done,
 )

@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 from bytebrew.breaker import Breaker
+from bytebrew.config import Agent
 from bytebrew.errors import Detail, InvalidRequest, ProviderError, Unprocessable
 from bytebrew.events import MessageDelta, Thinking
 from bytebrew.http import Http, UpstreamError
@@ -195,16 +196,21 @@ class Target(Struct, frozen=True, kw_only=True):
     pricing_input: float | None = None
     pricing_output: float | None = None
     fallback: tuple[str, ...] = ()
+    context_window: int | None = None
 
 
 class BoundModel(Struct, frozen=True, kw_only=True):
-    """A model with its provider and its opened key, and those that may take its place."""
+    """A model with its provider and its opened key, and those that may take its place.
+
+    `window` is what its vendor has said that it takes, in tokens.
+    """
 
     name: str
     provider: Provider
     base: ModelRequest
     price: Price | None = None
     own_key: bool = False
+    window: int | None = None
     fallback: "tuple[BoundModel, ...]" = ()
 
     def request(self, asked: ModelRequest) -> ModelRequest:
@@ -218,6 +224,12 @@ class BoundModel(Struct, frozen=True, kw_only=True):
             api_version=base.api_version,
             bounds=base.bounds,
         )
+
+    def room(self, agent: Agent) -> int:
+        """The tokens that an agent's messages may take: its own limit, or what the vendor has said, if less."""
+        if self.window is None:
+            return agent.max_context_size
+        return min(agent.max_context_size, self.window - min(agent.max_tokens or 0, self.window // 2))
 
     def check(self, attachments: Sequence[Attachment]) -> None:
         """InvalidRequest where the model cannot see one of a message's attachments."""
@@ -287,6 +299,7 @@ class Models:
             base=base,
             price=price,
             own_key=bool(key),
+            window=target.context_window,
             fallback=tuple(self._bound(fallback)),
         )
 

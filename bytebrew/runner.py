@@ -392,7 +392,7 @@ class Runner:
 
     async def _finish(self, turn: Turn, end: Event) -> None:
         if said := "".join(turn.partial) + (turn.shown.text if turn.shown else ""):
-            turn.unsaved.messages.append(Message("assistant", said))
+            turn.unsaved.messages.append(Message("assistant", said, broken_off=turn.status))
         whole = [MessageDone(content="".join(turn.text))] if turn.status == "completed" else []
         turn.last = [turn.append(event) for event in (*whole, end)][-1]  # in one transaction
         fault = turn.failure.status if turn.failure else None

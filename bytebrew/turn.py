@@ -11,7 +11,7 @@ import anyio
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from bytebrew.errors import TurnError
+from bytebrew.errors import ProviderError, TurnError
 from bytebrew.events import MessageDelta, Risk, Thinking, ToolFinished, ToolStarted
 from bytebrew.history import recall
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall
@@ -22,6 +22,7 @@ from bytebrew.store import confirmations, messages, turns
 from bytebrew.store.confirmations import Confirmation, Kind
 from bytebrew.store.leftovers import Past
 from bytebrew.tools import Call, Kit, Outcome, Tool, run_tool, unmatched
+from bytebrew.trimming import MOST_TRIMS, trim
 
 if TYPE_CHECKING:
     from bytebrew.runner import Turn
@@ -59,23 +60,33 @@ async def run_turn(turn: "Turn") -> None:
     ]
     turn.call_ids |= {call.call_id for message in earlier for call in message.tool_calls}
     own = await _taken_up(turn, kit, turn.past) if turn.past is not None else []
+    trims = 0
     while not _ended(own):
         if sum(message.role == "assistant" for message in own) >= turn.agent.max_steps:
             words = f"The agent took {turn.agent.max_steps} steps without an end"
             raise TurnError(f"{words}; raise its max_steps or give it less to do", code="max_steps_reached")
+        said = _fit([*earlier, *own], turn.model.room(turn.agent))
         asked = ModelRequest(
             model_name="",
             base_url="",
             system=system,
-            messages=tuple(_shown(turn, _fit([*earlier, *own], turn.agent.max_context_size))),
+            messages=tuple(_shown(turn, said)),
             tools=(*specs, turn.engine.read_result.spec()) if turn.cut else specs,
             temperature=turn.agent.temperature,
             top_p=turn.agent.top_p,
             max_tokens=turn.agent.max_tokens,
+            context_size=turn.agent.max_context_size,
             stop_sequences=turn.agent.stop_sequences,
         )
-        with turn.asking():
-            answer = await _step(turn, asked)
+        try:
+            with turn.asking():
+                answer = await _step(turn, asked)
+        except ProviderError as error:
+            if error.code != "model_context_too_long" or turn.partial or trims == MOST_TRIMS:
+                raise
+            earlier, own, _ = await trim(turn, error, said, earlier, own)
+            trims += 1
+            continue
         own.append(answer)
         began = time.monotonic()
         own += await _run_tools(turn, kit, answer.tool_calls)

@@ -146,6 +146,7 @@ def _body(request: ModelRequest) -> dict[str, Any]:
         "temperature": request.temperature,
         "top_p": request.top_p,
         "num_predict": request.max_tokens,
+        "num_ctx": request.context_size,  # or it cuts all that is longer than 4096 tokens, and says nothing
         "stop": request.stop_sequences or None,
     }
     fields = {

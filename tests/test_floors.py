@@ -18,7 +18,7 @@ FLOORS = (
     "db integrity apart pragmas migrate migrations journal epoch store",
     "plugin_folder verification "
     "plugins turn runner failed_turns tasks config_file checking core_sections missing dialects documents history "
-    "confirmations draining resuming recovery results spawning retention",
+    "confirmations draining trimming resuming recovery results spawning retention",
     "access bodies openapi page routes byok cors forwarding idempotency transports shedding",
     "in_process "
     "engine app __main__ commands testing conformance trial server connections http2 acceptor doctor remote backup "

@@ -34,7 +34,7 @@ class Chunk(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A message as clients read it."""
+    """A message as clients read it; `broken_off` says how its turn ended where the answer did not come to its end."""
 
     id: str
     role: str
@@ -45,6 +45,7 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool: str = ""
     call_id: str = ""
     has_error: bool = False
+    broken_off: str = ""
     attachments: tuple[dict[str, str], ...] = ()
 
 
@@ -105,6 +106,7 @@ def _entry(n: int, body: str, created_at: str) -> Entry:
         tool=message.tool,
         call_id=message.call_id,
         has_error=message.has_error,
+        broken_off=message.broken_off,
         attachments=tuple(
             {"media_type": one.media_type, "name": one.name, "url": one.url} for one in message.attachments
         ),

@@ -15,8 +15,12 @@ from bytebrew.secrets import Secrets
 
 _SELECT = """select id, name, type, base_url, model_name, api_version, kind, embedding_dim, pricing_input,
   pricing_output, fallback, length(sealed_key) > 0 as has_api_key, is_default, created_at, updated_at from models"""
-TARGET = """select name, type, base_url, model_name, api_version, sealed_key, pricing_input, pricing_output, fallback
-  from models"""
+TARGET = """select name, type, base_url, model_name, api_version, sealed_key, pricing_input, pricing_output, fallback,
+  context_window from models"""
+WINDOWS = "alter table models add column context_window integer;"
+"""The SQL of what vendors have said of their models' windows, for a migration."""
+
+_OF_WINDOW = ("type", "model_name", "base_url", "api_version")
 
 
 def list_all(conn: sqlite3.Connection, kind: str = "") -> list[Model]:
@@ -90,12 +94,19 @@ def update(conn: sqlite3.Connection, key: str, patch: ModelPatch, secrets: Secre
         raise InvalidRequest("A stored key goes to no other address", details=[Detail("$.api_key", words)])
     if (secret := changes.pop("api_key", "")) != "":
         changes["sealed_key"] = secrets.seal(secret or "")
+    if any(changes.get(name, was) != was for name, was in asdict(model).items() if name in _OF_WINDOW):
+        changes["context_window"] = None  # it was said of another model, or by another vendor
     changes["updated_at"] = now()
     assignments = ", ".join(f"{name} = ?" for name in changes)
     conn.execute(f"update models set {assignments} where id = ?", (*changes.values(), model.id))
     if default and not model.is_default:
         _make_default(conn, model.name)
     return get(conn, model.name)
+
+
+def remember_window(conn: sqlite3.Connection, name: str, tokens: int) -> None:
+    """Keeps what the vendor has said of a model's window, until the model is changed."""
+    conn.execute("update models set context_window = ? where name = ?", (tokens, name))
 
 
 def delete(conn: sqlite3.Connection, key: str) -> None:

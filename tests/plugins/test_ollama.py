@@ -320,8 +320,9 @@ async def test_a_request_leaves_out_what_is_not_set() -> None:
 
 
 async def test_the_way_to_sample_is_under_options_zeros_too() -> None:
-    asked = await body(temperature=0.0, top_p=0.0, max_tokens=7, stop_sequences=("END",))
-    assert asked["options"] == {"temperature": 0.0, "top_p": 0.0, "num_predict": 7, "stop": ["END"]}
+    asked = await body(temperature=0.0, top_p=0.0, max_tokens=7, context_size=32_000, stop_sequences=("END",))
+    options = {"temperature": 0.0, "top_p": 0.0, "num_predict": 7, "num_ctx": 32_000, "stop": ["END"]}
+    assert asked["options"] == options
 
 
 async def test_tools_are_functions_and_none_of_them_is_offered_where_none_may_be_called() -> None:
