@@ -21,6 +21,7 @@ from bytebrew import (
     Provider,
     ProviderError,
     ProviderEvent,
+    Register,
     Stop,
     Thinking,
     ToolCall,
@@ -381,5 +382,5 @@ def _refined(failure: ProviderError, fault: _Fault) -> ProviderError:
 
 
 @hookimpl
-def register_providers(register: Any) -> None:
+def register_providers(register: Register[Provider]) -> None:
     register(Anthropic())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Meta, Struct
 
 import bytebrew
-from bytebrew import Actor, AuthMode, PublicKeys, Settings, SettingsError, Unauthorized, hookimpl
+from bytebrew import Actor, AuthMode, PublicKeys, Register, Settings, SettingsError, Unauthorized, hookimpl
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -112,12 +112,12 @@ def _version(path: Path) -> tuple[int, int, int]:
 
 
 @hookimpl
-def register_settings(register: Any) -> None:
+def register_settings(register: Register[type[Struct]]) -> None:
     register(External)
 
 
 @hookimpl
-def register_auth_modes(register: Any, settings: Settings) -> None:
+def register_auth_modes(register: Register[AuthMode], settings: Settings) -> None:
     own = settings.of(External)
     faults = []
     if unknown := [name for name in own.external_default_scopes if name not in bytebrew.SCOPES]:

@@ -1,10 +1,21 @@
 """The catalog of known models and vendors, and its public routes."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from bytebrew import CatalogModel, CatalogProvider, Detail, InvalidRequest, Parameter, Request, Route, hookimpl
+from bytebrew import (
+    CatalogEntry,
+    CatalogModel,
+    CatalogProvider,
+    Detail,
+    InvalidRequest,
+    Parameter,
+    Register,
+    Request,
+    Route,
+    hookimpl,
+)
 
 VENDORS = (
     ("openai", "OpenAI", "https://console.openai.com"),
@@ -147,7 +158,7 @@ async def list_providers(request: Request[None]) -> list[CatalogProvider]:
 
 
 @hookimpl
-def register_catalog(register: Any) -> None:
+def register_catalog(register: Register[CatalogEntry]) -> None:
     for model in MODELS:
         register(model)
     for vendor, name, website in VENDORS:
@@ -156,7 +167,7 @@ def register_catalog(register: Any) -> None:
 
 
 @hookimpl
-def register_routes(register: Any) -> None:
+def register_routes(register: Register[Route]) -> None:
     url = "/api/v1/models/registry"
     narrowing: dict[str, str | Parameter] = {
         "provider": "of this vendor",

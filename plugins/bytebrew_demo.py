@@ -17,8 +17,10 @@ from bytebrew import (
     ModelRequest,
     Provider,
     ProviderEvent,
+    Register,
     Stop,
     Thinking,
+    Tool,
     ToolCall,
     ToolError,
     ToolSpec,
@@ -101,12 +103,12 @@ async def current_time(timezone: str = "UTC") -> str:
 
 
 @hookimpl
-def register_providers(register: Any) -> None:
+def register_providers(register: Register[Provider]) -> None:
     register(DemoProvider())
 
 
 @hookimpl
-def register_tools(register: Any) -> None:
+def register_tools(register: Register[Tool]) -> None:
     register(current_time)
 
 

@@ -19,6 +19,7 @@ from bytebrew import (
     Provider,
     ProviderError,
     ProviderEvent,
+    Register,
     Stop,
     Thinking,
     ToolCall,
@@ -231,7 +232,7 @@ google = Google()
 
 
 @hookimpl
-def register_providers(register: Any) -> None:
+def register_providers(register: Register[Provider]) -> None:
     register(google)
 
 

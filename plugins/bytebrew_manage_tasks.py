@@ -13,6 +13,7 @@ from bytebrew import (
     Call,
     EngineError,
     NewTask,
+    Register,
     Task,
     TaskPatch,
     Tool,
@@ -281,5 +282,5 @@ def _listed(tasks: Any) -> list[dict[str, Any]]:
 
 
 @hookimpl
-def register_toolsets(register: Any, engine: "Engine") -> None:
+def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
     register(TaskTools(engine))

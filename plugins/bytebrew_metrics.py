@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from bytebrew import Outcome, Reply, Request, Route, Sample, ToolCall, hookimpl
+from bytebrew import Outcome, Register, Reply, Request, Route, Sample, ToolCall, hookimpl
 
 if TYPE_CHECKING:
     from bytebrew import Engine, Turn
@@ -252,12 +252,12 @@ def _of(engine: "Engine") -> Metrics:
 
 
 @hookimpl
-def register_settings(register: Any) -> None:
+def register_settings(register: Register[type[Struct]]) -> None:
     register(MetricsSettings)
 
 
 @hookimpl
-def register_routes(register: Any, engine: "Engine") -> None:
+def register_routes(register: Register[Route], engine: "Engine") -> None:
     scope = "admin" if engine.settings.of(MetricsSettings).metrics_token_required else None
     run = Metrics(engine).scrape
     register(

@@ -19,6 +19,7 @@ from bytebrew import (
     Provider,
     ProviderError,
     ProviderEvent,
+    Register,
     Stop,
     Thinking,
     ToolCall,
@@ -79,7 +80,7 @@ class Ollama(Provider):
     capabilities = Capabilities(thinking=True, vision=True, embeddings=True, urls=())
 
     @hookimpl
-    def register_providers(self, register: Any) -> None:
+    def register_providers(self, register: Register[Provider]) -> None:
         register(self)
 
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:

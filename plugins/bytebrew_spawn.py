@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, Struct
 
-from bytebrew import Agent, Call, EngineError, SpawnLimits, Tool, ToolError, Toolset, hookimpl
+from bytebrew import Agent, Call, EngineError, Register, SpawnLimits, Tool, ToolError, Toolset, hookimpl
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -106,10 +106,10 @@ def _named(agents: Sequence[Agent]) -> dict[str, Agent]:
 
 
 @hookimpl
-def register_settings(register: Any) -> None:
+def register_settings(register: Register[type[Struct]]) -> None:
     register(SpawnSettings)
 
 
 @hookimpl
-def register_toolsets(register: Any, engine: "Engine") -> None:
+def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
     register(Spawning(engine))

@@ -3,12 +3,12 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
-from bytebrew import Agent, Call, Event, Result, Tool, ToolError, Toolset, hookimpl, tool
+from bytebrew import Agent, Call, Event, Register, Result, Tool, ToolError, Toolset, hookimpl, tool
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -182,5 +182,5 @@ def _faults_of(question: Question) -> Iterator[str]:
 
 
 @hookimpl
-def register_toolsets(register: Any, engine: "Engine") -> None:
+def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
     register(Blocks(engine))

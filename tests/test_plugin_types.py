@@ -1,5 +1,6 @@
 """A plugin author outside this tree gets types: the page's examples pass mypy in its strict mode, mistakes do not."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_docs import PARTS, STATEMENT, TEST, WHOLE
+from bytebrew import hookspecs
+from tests.test_docs import PARTS, STATEMENT, TAKEN, TEST, WHOLE
 
 WRONG = """
 from bytebrew import Register, Settings, Tool, hookimpl, tool
@@ -23,7 +25,8 @@ def register_tools(register: Register[Tool], settings: Settings) -> None:
     settings.core.prot
 """
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+ROOT = Path(__file__).parent.parent
+WRITTEN = [*ROOT.glob("plugins/**/*.py"), *ROOT.glob("examples/**/*.py")]
 
 
 def mypy(folder: Path, **sources: str) -> tuple[int, str]:
@@ -40,6 +43,18 @@ def mypy(folder: Path, **sources: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_hook_of_ours_says_what_it_registers(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and node.name in hookspecs.DECLARING:
+            for one in node.args.args:
+                if one.arg == "register":
+                    assert one.annotation is not None
+                    assert ast.unparse(one.annotation) == f"Register[{TAKEN[node.name]}]", f"{path}:{node.lineno}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_the_examples_of_the_page_are_fully_typed_and_mistakes_are_found(tmp_path: Path) -> None:
     page = "\n".join((*PARTS, STATEMENT))
     code, words = mypy(tmp_path, bytebrew_whole=WHOLE, bytebrew_dice=page, test_dice=TEST)

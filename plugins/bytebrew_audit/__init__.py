@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
 
-from bytebrew import Action, Migration, Option, Step, expired_before, hookimpl
+from bytebrew import Action, Migration, Option, Recorder, Register, Route, Step, expired_before, hookimpl
 
 from . import calls, changes
 from .ledger import Ledger
@@ -30,30 +30,30 @@ def _expiring(ledger: Ledger[Any]) -> Step:
 
 
 @hookimpl
-def register_options(register: Any) -> None:
+def register_options(register: Register[Option]) -> None:
     register(KEPT)
 
 
 @hookimpl
-def register_retention(register: Any) -> None:
+def register_retention(register: Register[Step]) -> None:
     register(_expiring(calls.LEDGER))
     register(_expiring(changes.LEDGER))
 
 
 @hookimpl
-def register_migrations(register: Any) -> None:
+def register_migrations(register: Register[Migration]) -> None:
     register(Migration(1, calls.TABLE + changes.TABLE))
     register(Migration(2, calls.COUNTS + changes.COUNTS))
 
 
 @hookimpl
-def register_routes(register: Any, engine: "Engine") -> None:
+def register_routes(register: Register[Route], engine: "Engine") -> None:
     register(calls.ROUTE)
     register(changes.Changes(engine).route())
 
 
 @hookimpl
-def register_recorders(register: Any, engine: "Engine") -> None:
+def register_recorders(register: Register[Recorder], engine: "Engine") -> None:
     register(changes.store)
 
 

@@ -18,6 +18,7 @@ from bytebrew import (
     Provider,
     ProviderError,
     ProviderEvent,
+    Register,
     Stop,
     Thinking,
     ToolSpec,
@@ -62,7 +63,7 @@ class ChatCompletions(Provider):
     asks_for_usage: ClassVar[bool] = True
 
     @hookimpl
-    def register_providers(self, register: Any) -> None:
+    def register_providers(self, register: Register[Provider]) -> None:
         register(self)
 
     def url(self, request: ModelRequest, path: str) -> str:

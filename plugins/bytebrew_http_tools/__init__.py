@@ -2,9 +2,9 @@
 
 import sqlite3
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bytebrew import Agent, Tool, Toolset, environment, hookimpl
+from bytebrew import Agent, ConfigSection, Migration, Register, Route, Tool, Toolset, environment, hookimpl
 
 from . import store
 from .declared import DeclaredTool
@@ -42,22 +42,22 @@ class HttpTools(Toolset):
 
 
 @hookimpl
-def register_migrations(register: Any) -> None:
+def register_migrations(register: Register[Migration]) -> None:
     for migration in store.MIGRATIONS:
         register(migration)
 
 
 @hookimpl
-def register_toolsets(register: Any, engine: "Engine") -> None:
+def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
     register(HttpTools(engine))
 
 
 @hookimpl
-def register_config_sections(register: Any) -> None:
+def register_config_sections(register: Register[ConfigSection]) -> None:
     register(ToolsSection())
 
 
 @hookimpl
-def register_routes(register: Any) -> None:
+def register_routes(register: Register[Route]) -> None:
     for route in ROUTES:
         register(route)

@@ -1,8 +1,10 @@
 """Knowledge bases: files that are read, cut, indexed and searched, by agents that are linked and by people."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bytebrew import hookimpl
+from msgspec import Struct
+
+from bytebrew import ConfigSection, Migration, Register, Route, Toolset, hookimpl
 
 from .knowledge import Knowledge, Limits, of
 from .routes import ROUTES
@@ -14,28 +16,28 @@ if TYPE_CHECKING:
 
 
 @hookimpl
-def register_settings(register: Any) -> None:
+def register_settings(register: Register[type[Struct]]) -> None:
     register(Limits)
 
 
 @hookimpl
-def register_migrations(register: Any) -> None:
+def register_migrations(register: Register[Migration]) -> None:
     for migration in MIGRATIONS:
         register(migration)
 
 
 @hookimpl
-def register_toolsets(register: Any, engine: "Engine") -> None:
+def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
     register(Knowledge(engine))
 
 
 @hookimpl
-def register_config_sections(register: Any) -> None:
+def register_config_sections(register: Register[ConfigSection]) -> None:
     register(KnowledgeSection())
 
 
 @hookimpl
-def register_routes(register: Any) -> None:
+def register_routes(register: Register[Route]) -> None:
     for route in ROUTES:
         register(route)
 

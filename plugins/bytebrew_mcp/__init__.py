@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from bytebrew import hookimpl
+from msgspec import Struct
+
+from bytebrew import ConfigSection, Migration, Register, Route, Toolset, hookimpl
 
 from . import catalog, routes, store
 from .config import Mcp
@@ -13,28 +15,28 @@ __all__ = ["Servers"]
 
 
 @hookimpl
-def register_settings(register: Any) -> None:
+def register_settings(register: Register[type[Struct]]) -> None:
     register(Mcp)
 
 
 @hookimpl
-def register_migrations(register: Any) -> None:
+def register_migrations(register: Register[Migration]) -> None:
     for migration in store.MIGRATIONS:
         register(migration)
 
 
 @hookimpl
-def register_toolsets(register: Any, engine: Any) -> None:
+def register_toolsets(register: Register[Toolset], engine: Any) -> None:
     register(Servers(engine))
 
 
 @hookimpl
-def register_config_sections(register: Any) -> None:
+def register_config_sections(register: Register[ConfigSection]) -> None:
     register(ServersSection())
 
 
 @hookimpl
-def register_routes(register: Any, engine: Any) -> None:
+def register_routes(register: Register[Route], engine: Any) -> None:
     for route in (*routes.table(_servers(engine)), catalog.ROUTE):
         register(route)
 

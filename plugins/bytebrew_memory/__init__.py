@@ -14,6 +14,9 @@ from bytebrew import (
     Call,
     EngineError,
     Migration,
+    Register,
+    Route,
+    Step,
     Tool,
     ToolError,
     Toolset,
@@ -117,21 +120,21 @@ class Memories(Toolset):
 
 
 @hookimpl
-def register_migrations(register: Any) -> None:
+def register_migrations(register: Register[Migration]) -> None:
     register(Migration(1, store.MIGRATION))
 
 
 @hookimpl
-def register_toolsets(register: Any, engine: "Engine") -> None:
+def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
     register(Memories(engine))
 
 
 @hookimpl
-def register_routes(register: Any) -> None:
+def register_routes(register: Register[Route]) -> None:
     for route in ROUTES:
         register(route)
 
 
 @hookimpl
-def register_retention(register: Any) -> None:
+def register_retention(register: Register[Step]) -> None:
     register(store.forget)

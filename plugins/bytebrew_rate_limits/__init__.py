@@ -1,9 +1,9 @@
 """Rate limits: rules by key header, API token, subject or address, over a sliding window that survives a restart."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bytebrew import Sample, hookimpl
+from bytebrew import ConfigSection, Migration, Register, Route, Sample, hookimpl
 
 from .limits import Limits
 from .routes import of, routes
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 @hookimpl
-def register_migrations(register: Any) -> None:
+def register_migrations(register: Register[Migration]) -> None:
     for migration in MIGRATIONS:
         register(migration)
 
 
 @hookimpl
-def register_routes(register: Any, engine: "Engine") -> None:
+def register_routes(register: Register[Route], engine: "Engine") -> None:
     for route in routes(Limits(engine)):
         register(route)
 
 
 @hookimpl
-def register_config_sections(register: Any) -> None:
+def register_config_sections(register: Register[ConfigSection]) -> None:
     register(RateLimits())
 
 

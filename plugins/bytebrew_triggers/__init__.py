@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bytebrew import hookimpl
+from msgspec import Struct
+
+from bytebrew import ConfigSection, Migration, Register, Route, hookimpl
 
 from .routes import of, routes
 from .schedules import Schedules
@@ -23,24 +25,24 @@ class Triggers:
         self._clock = clock
 
     @hookimpl
-    def register_settings(self, register: Any) -> None:
+    def register_settings(self, register: Register[type[Struct]]) -> None:
         """Makes its setting known."""
         register(WebhookSettings)
 
     @hookimpl
-    def register_migrations(self, register: Any) -> None:
+    def register_migrations(self, register: Register[Migration]) -> None:
         """Its tables."""
         for migration in MIGRATIONS:
             register(migration)
 
     @hookimpl
-    def register_routes(self, register: Any, engine: "Engine") -> None:
+    def register_routes(self, register: Register[Route], engine: "Engine") -> None:
         """Its routes."""
         for route in routes(Schedules(engine, self._clock), Webhooks(engine, self._clock)):
             register(route)
 
     @hookimpl
-    def register_config_sections(self, register: Any) -> None:
+    def register_config_sections(self, register: Register[ConfigSection]) -> None:
         """Its sections of the configuration file."""
         register(SchedulesSection())
         register(WebhooksSection())
