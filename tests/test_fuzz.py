@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -133,7 +134,11 @@ async def world(served: Served, name: str) -> World:
     keys["memory"] = [entry.id for entry in await engine.db.read(memory.entries, name, "", 1)]
     admin = await token_with(engine, "admin", name=f"{name}-admin")
     user = sign(fresh({"sub": name, "scope": "chat"}), key)
-    return World(keys, [admin.token, sign(fresh(CLAIMS), key)], [weak.token, user, *forgeries(CLAIMS, key).values()])
+    return World(
+        keys,
+        [admin.token, sign(fresh({**CLAIMS, "iat": int(time.time()), "sid": name}), key)],
+        [weak.token, user, *forgeries(CLAIMS, key).values()],
+    )
 
 
 # What may be sent.
@@ -367,7 +372,7 @@ async def check(client: httpx.AsyncClient, route: Route, shot: Shot) -> int:
         assert raw == b""
     elif route.path == "/metrics":
         assert raw.startswith(b"# HELP ")
-    elif route.path == "/docs":
+    elif route.path in ("/docs", "/sign-in"):
         assert raw.startswith(b"<!doctype html>")
     else:
         assert 200 <= response.status_code < 300

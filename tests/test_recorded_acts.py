@@ -155,6 +155,7 @@ class World:
         yield act("POST auth/local-session", headers=proof_of(self.engine.data_dir))
         yield act("POST auth/local-session/refresh", headers={"Authorization": f"Bearer {ids['local']}"})
         yield act("DELETE auth/local-session", headers={"Authorization": f"Bearer {ids['local']}"})
+        yield act("DELETE auth/local-sessions")
         yield act("POST tools/{name}/test", {}, "spare")
         yield act("POST auth/tokens", {"name": "new", "scopes": ["chat"]})
         yield act("DELETE auth/tokens/{id}", None, ids["token"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from bytebrew import AuthMode, Migration, Opened, Register, Route, SettingsError, hookimpl
+from bytebrew import AuthMode, Migration, Opened, Register, Route, Settings, SettingsError, hookimpl
 
 from . import store
 from .keys import KeyPair
@@ -28,7 +28,9 @@ def register_settings(register: Register[type[Struct]]) -> None:
 
 
 @hookimpl
-def register_auth_modes(register: Register[AuthMode]) -> None:
+def register_auth_modes(register: Register[AuthMode], settings: Settings) -> None:
+    if settings.core.auth_mode == LocalMode.name:
+        settings.of(Local).check(settings.core)
     register(LocalMode())
 
 
@@ -73,9 +75,7 @@ def register_commands(cli: "Group", opened: Opened) -> None:
 @hookimpl
 async def startup(engine: "Engine") -> None:
     if isinstance(engine.auth_mode, LocalMode):
-        local = engine.settings.of(Local)
-        local.check(engine.settings.core)
-        engine.auth_mode.load(engine, _folder(local, engine))
+        engine.auth_mode.load(engine, _folder(engine.settings.of(Local), engine))
 
 
 def _folder(local: Local, engine: "Engine") -> Path:

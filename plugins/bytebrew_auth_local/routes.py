@@ -1,9 +1,9 @@
 """The routes of local sessions."""
 
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from bytebrew import Detail, InvalidRequest, Parameter, Reply, Request, Route
+from bytebrew import InvalidRequest, Reply, Request, Route
 
 from . import store
 from .fences import check, check_origin
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bytebrew import Engine
 
 PATH = "/api/v1/auth/local-session"
+ENDED = "/api/v1/auth/local-sessions"
 
 
 async def open_session(request: Request[None]) -> Reply:
@@ -40,20 +41,19 @@ async def refresh_session(request: Request[None]) -> Reply:
     return _told(await _mode(request.engine).refresh(_bearer(request), local))
 
 
+async def end_session(request: Request[None]) -> None:
+    """Ends the session in the header Authorization, with all that it was refreshed to."""
+    token = _bearer(request)
+    claims = {} if token.startswith("bb_") else await _mode(request.engine).claims(token)
+    if not (sid := claims.get("sid", "")):
+        path = ENDED.removeprefix("/api/v1")
+        raise InvalidRequest(f"This token is no local session that can be ended alone; DELETE {path} ends every one")
+    await request.write(store.end, sid, request.engine.settings.of(Local).end(claims), time.time())
+
+
 async def end_sessions(request: Request[None]) -> None:
-    """Ends the session in the header Authorization with all that it was refreshed to, or with `all=true` every one."""
-    if request.query.get("all", "").lower() == "true":
-        await request.write(store.end_all)
-        return
-    mode, token = _mode(request.engine), _bearer(request)
-    sid, until = "", 0.0
-    if not token.startswith("bb_"):
-        claims = await mode.claims(token)
-        sid, until = claims.get("sid", ""), request.engine.settings.of(Local).end(claims)
-    if not sid:
-        words = "this token is no local session that can be ended alone; say all=true to end every one"
-        raise InvalidRequest(words.capitalize(), details=[Detail("$.all", words)])
-    await request.write(store.end, sid, until, time.time())
+    """Ends every local session that was opened so far."""
+    await request.write(store.end_all)
 
 
 def _told(session: LocalSession) -> Reply:
@@ -97,13 +97,8 @@ ROUTES: tuple[Route, ...] = (
         summary="The page of the link that the engine prints",
         gives=("text/html",),
     ),
+    Route(method="DELETE", path=PATH, scope="admin", run=end_session, summary="End a local admin session", status=204),
     Route(
-        method="DELETE",
-        path=PATH,
-        scope="admin",
-        run=end_sessions,
-        summary="End local admin sessions",
-        query={"all": Parameter("true to end every local session", Literal["true", "false", ""])},
-        status=204,
+        method="DELETE", path=ENDED, scope="admin", run=end_sessions, summary="End all local admin sessions", status=204
     ),
 )

@@ -336,6 +336,14 @@ def test_the_command_line_says_what_to_set(tmp_path: Path, settings: dict[str, s
     assert "Traceback" not in stopped.stderr
 
 
+def test_doctor_says_what_to_set_too(tmp_path: Path) -> None:
+    (tmp_path / "issuer").write_text(hex_of(KEY.verify_key))
+    settings = {MODE: "external", PATH: str(tmp_path / "issuer"), "BYTEBREW_DATA_DIR": str(tmp_path / "data")}
+    sick, sound = run("doctor", settings=settings), run("doctor", settings={**settings, AUDIENCE: "us"})
+    assert (sick.returncode, sound.returncode) == (1, 0)
+    assert AUDIENCE in sick.stdout
+
+
 async def test_an_open_address_needs_no_fence_where_the_engine_issues_nothing(tmp_path: Path) -> None:
     async with issued_by(tmp_path / "issuer", host="0.0.0.0") as (_, client):
         assert await status(client, user()) == 200

@@ -468,6 +468,12 @@ def test_a_fence_that_is_none_stops_the_boot(tmp_path: Path, name: str, value: s
     assert "Traceback" not in stopped.stderr
 
 
+def test_doctor_finds_an_open_address_without_a_fence(tmp_path: Path) -> None:
+    done = run("doctor", settings={"BYTEBREW_DATA_DIR": str(tmp_path), "BYTEBREW_HOST": "0.0.0.0"})
+    assert done.returncode == 1
+    assert "BYTEBREW_LOCAL_SESSION_SECRET" in done.stdout
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost"])
 async def test_a_loopback_address_needs_no_fence(host: str) -> None:
     async with engine(settings={"BYTEBREW_HOST": host}):
