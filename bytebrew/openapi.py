@@ -2,20 +2,19 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from bytebrew import errors, events, page, paging
+from bytebrew import components, errors, events, page, paging
 from bytebrew.api import Parameter, Reply, Request, Route
 from bytebrew.cursor import EventId
 
 _IN_PATH = re.compile(r"\{(\w+)(?::\w+)?\}")  # as Starlette writes them, with a converter or without
 _NO_NAME = re.compile(r"\W+")
-_TEMPLATE = "#/components/schemas/{name}"
 EVENTS: tuple[type[events.Event], ...] = (
     events.Thinking,
     events.MessageDelta,
@@ -32,27 +31,34 @@ EVENTS: tuple[type[events.Event], ...] = (
 _TEXT = {"type": "string"}
 _KEY = Parameter("the same key gives the same answer for a day", Annotated[str, Meta(min_length=1, max_length=255)])
 _FOLLOWS = Parameter("the id of the last event that was seen; it counts before `after`", EventId)
+_WORDS = "A self-hosted engine for AI agents. Chats and events are streams of Server-Sent Events."
+_KINDS = (
+    errors.InvalidRequest,
+    errors.Unauthorized,
+    errors.Forbidden,
+    errors.NotFound,
+    errors.RequestTimeout,
+    errors.Conflict,
+    errors.Gone,
+    errors.PayloadTooLarge,
+    errors.UnsupportedMediaType,
+    errors.Unprocessable,
+    errors.ProviderError,
+    errors.TurnTimeout,
+)
 _REFUSALS: dict[int, tuple[str, str]] = {
-    kind.status: (kind.__name__, (kind.__doc__ or "").partition("\n")[0])
-    for kind in (
-        errors.InvalidRequest,
-        errors.Unauthorized,
-        errors.Forbidden,
-        errors.NotFound,
-        errors.RequestTimeout,
-        errors.Conflict,
-        errors.Gone,
-        errors.PayloadTooLarge,
-        errors.UnsupportedMediaType,
-        errors.Unprocessable,
-        errors.ProviderError,
-        errors.TurnTimeout,
-    )
+    kind.status: (kind.__name__, (kind.__doc__ or "").partition("\n")[0]) for kind in _KINDS
 } | {
     412: ("PreconditionFailed", "The thing has changed since the client saw it."),
     429: ("RateLimited", "There have been too many requests; Retry-After says when to come again."),
     500: ("Failure", "The engine failed; its log has the trace."),
     503: ("Unavailable", "The engine stops, has too much to do, or its database does not take or give this in time."),
+}
+_CODES = {kind.status: kind.code for kind in _KINDS} | {
+    412: "precondition_failed",
+    429: "rate_limited",
+    500: "internal_error",
+    503: "overloaded",
 }
 _HEADERS = {
     "X-Request-Id": "the id of the request, which the log has too",
@@ -78,14 +84,16 @@ class Error(msgspec.Struct, omit_defaults=True):
     current: dict[str, Any] = {}
 
 
-def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
-    """The document as JSON values; every struct that a route reads or writes is a component."""
+def document(
+    routes: Iterable[Route], version: str, kinds_of_events: Sequence[type[events.Event]] = EVENTS
+) -> dict[str, Any]:
+    """The document as JSON values; every struct that a route reads or writes, and every event, is a component."""
     routes = [paging.told(route) for route in routes]
-    kinds = [kind for route in routes for kind in (route.body, route.answer, *route.also.values()) if kind is not None]
+    bodies = [route.body for route in routes if route.body is not None]
+    kinds = [*bodies, *(kind for route in routes for kind in (route.answer, *route.also.values()) if kind is not None)]
     kinds += [one.type for route in routes for one in _parameters(route).values()]
-    kinds += [Error, *EVENTS]
-    made, components = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE)
-    schemas = [_portable(schema) for schema in made]
+    kinds += [Error, *kinds_of_events]
+    schemas, named = components.described(kinds, bodies)
     schema_of = {id(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -93,14 +101,13 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, schema_of)
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "ByteBrew",
-            "version": version,
-            "description": "A self-hosted engine for AI agents. Chats and events are streams of Server-Sent Events.",
-        },
+        "info": {"title": "ByteBrew", "version": version, "description": f"{_WORDS}\n\n{paging.WORDS}"},
+        "servers": [{"url": "/", "description": "the engine that this document is from"}],
+        "security": [{"bearer": []}],
+        "tags": [*_tags(routes)],
         "paths": dict(sorted(paths.items())),
         "components": {
-            "schemas": {(own := _component(name)): _portable(one) | {"title": own} for name, one in components.items()},
+            "schemas": dict(sorted((named | _frames(kinds_of_events, schema_of)).items())),
             "responses": {name: _refusal(status, words) for status, (name, words) in sorted(_REFUSALS.items())},
             "headers": {name: {"description": words, "schema": _TEXT} for name, words in _HEADERS.items()},
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": "an API token or a JWT"}},
@@ -108,31 +115,43 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     }
 
 
-def _portable(schema: Any) -> Any:
-    """The schema as readers other than msgspec expect it: ECMA's patterns, items of every array, one name a thing."""
-    if isinstance(schema, list):
-        return [_portable(one) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found = {key: _portable(one) for key, one in schema.items()}
-    if isinstance(words := found.get("description"), str):
-        found["description"] = inspect.cleandoc(words)
-    if isinstance(pattern := found.get("pattern"), str):
-        found["pattern"] = pattern.replace(r"\Z", "$")  # ECMA-262 has no \Z; its $ is the very end
-    if isinstance(target := found.get("$ref"), str):
-        found["$ref"] = _TEMPLATE.format(name=_component(target.rpartition("/")[2]))
-    if found.get("type") == "array" and "prefixItems" not in found:
-        found.setdefault("items", {})
+def _tags(routes: Iterable[Route]) -> Iterator[dict[str, str]]:
+    """The tags, each in the words of the file with the first of its routes."""
+    words: dict[str, str] = {}
+    for route in routes:
+        words.setdefault(_tag(route), inspect.getdoc(inspect.getmodule(route.run)) or route.summary)
+    for name, said in sorted(words.items()):
+        yield {"name": name, "description": said.partition("\n")[0]}
+
+
+def _tag(route: Route) -> str:
+    return route.path.removeprefix("/api/v1").strip("/").partition("/")[0] or "docs"
+
+
+def _frames(kinds: Sequence[type[events.Event]], schema_of: dict[int, Any]) -> dict[str, Any]:
+    """One event of a stream as it stands there, for each kind, and any of them.
+
+    Before OpenAPI 3.2 the schema of a stream is that of each of its events.
+    """
+    found, by_name = dict[str, Any](), dict[str, str]()
+    for kind in kinds:
+        name = f"{kind.__name__}Frame"
+        data = _TEXT | {"contentMediaType": "application/json", "contentSchema": schema_of[id(kind)]}
+        found[name] = {
+            "title": name,
+            "description": (inspect.getdoc(kind) or "").partition("\n")[0],
+            "type": "object",
+            "properties": {"id": _TEXT, "event": _TEXT | {"const": kind.name}, "data": data},
+            "required": ["event", "data"],
+        }
+        by_name[kind.name] = components.TEMPLATE.format(name=name)
+    found["StreamEvent"] = {
+        "title": "StreamEvent",
+        "description": "One event of a stream of Server-Sent Events; `event` says which, `data` is its JSON.",
+        "oneOf": [{"$ref": target} for target in by_name.values()],
+        "discriminator": {"propertyName": "event", "mapping": by_name},
+    }
     return found
-
-
-def _component(name: str) -> str:
-    """A component's name in one word: msgspec puts the module before a name that two structs share."""
-    if "." not in name:
-        return name
-    module, _, own = name.rpartition(".")
-    words = _NO_NAME.sub("_", module.removeprefix("bytebrew")).split("_")
-    return "".join(word.capitalize() for word in words) + own
 
 
 def _parameters(route: Route) -> dict[tuple[str, str], Parameter]:
@@ -166,7 +185,7 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
         "operationId": f"{route.method.lower()}_{words or 'root'}",
         "summary": route.summary,
         "description": inspect.cleandoc(route.run.__doc__ or ""),
-        "tags": [route.path.removeprefix("/api/v1/").partition("/")[0] or "docs"],
+        "tags": [_tag(route)],
         "responses": _responses(route, schema_of),
     }
     if parameters:
@@ -178,8 +197,8 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     elif route.stream_body:
         content = {kind: {"schema": schema} | example for kind, schema in route.takes.items()}
         operation["requestBody"] = {"required": True, "content": content or {"*/*": {"schema": {}}}}
+    operation["security"] = [] if route.scope is None else [{"bearer": []}]
     if route.scope is not None:
-        operation["security"] = [{"bearer": []}]
         operation["x-scope"] = route.scope
     return operation
 
@@ -198,9 +217,7 @@ def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
         content["application/json"] = {"schema": schema_of[id(route.answer)]}
     headers = ["X-Request-Id"]
     if route.streams:
-        known = [_event({"const": kind.name}, schema_of[id(kind)]) | {"title": kind.name} for kind in EVENTS]
-        others = _TEXT | {"not": {"enum": [kind.name for kind in EVENTS]}}
-        content["text/event-stream"] = {"schema": {"oneOf": [*known, _event(others, {}) | {"title": "a tool's own"}]}}
+        content["text/event-stream"] = {"schema": {"$ref": components.TEMPLATE.format(name="StreamEvent")}}
         headers += ["X-Session-Id", "X-Turn-Id"] if route.method == "POST" else ["X-Session-Id"]
     answer = {"description": route.summary, "headers": _told(*headers)} | ({"content": content} if content else {})
     found: dict[int, dict[str, Any]] = {route.status: answer}
@@ -233,7 +250,8 @@ def _refusals(route: Route) -> set[int]:
 
 def _refusal(status: int, words: str) -> dict[str, Any]:
     headers = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])
-    content = {"application/json": {"schema": {"$ref": _TEMPLATE.format(name=Error.__name__)}}}
+    example = {"error": _CODES.get(status, "failed"), "message": words.rstrip(".")}
+    content = {"application/json": {"schema": components.ref(Error), "example": example}}
     return {"description": words, "headers": _told("X-Request-Id", *headers), "content": content}
 
 
@@ -241,20 +259,16 @@ def _told(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def _event(name: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """One event of a stream: before OpenAPI 3.2 the schema of a stream is that of each of its events."""
-    data = _TEXT | {"contentMediaType": "application/json", "contentSchema": schema}
-    return {"type": "object", "properties": {"id": _TEXT, "event": name, "data": data}, "required": ["event", "data"]}
-
-
-def routes(described: Sequence[Route], version: str) -> tuple[Route, ...]:
+def routes(
+    described: Sequence[Route], version: str, kinds_of_events: Sequence[type[events.Event]] = EVENTS
+) -> tuple[Route, ...]:
     """The routes of the document and its page, which are made when first asked for; they are in it themselves."""
 
     taken = {(one.method, one.path) for one in described}  # a plugin may have a page of its own at /
 
     @cache
     def whole() -> dict[str, Any]:
-        return document((*described, *own), version)
+        return document((*described, *own), version, kinds_of_events)
 
     @cache
     def raw() -> bytes:

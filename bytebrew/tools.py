@@ -80,6 +80,8 @@ class Tool:
     `foreign` one is named by others than the operator, as an MCP server names its tools: where its name is taken it has
     the first of `spare` that is not. What is `away` is not offered to the model, which is told these words when it
     calls it all the same; it is `gone` where its source is there and has it no more.
+
+    `events` are the kinds of events that its results bring along: the API document has them.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Tool:
     foreign: bool = False
     away: str = ""
     gone: bool = False
+    events: tuple[type[Event], ...] = ()
 
     @property
     def spare(self) -> tuple[str, ...]:
@@ -127,6 +130,7 @@ class Toolset:
 
     lists: ClassVar[tuple[str, ...]] = ()
     reserves: ClassVar[tuple[str, ...]] = ()
+    events: ClassVar[tuple[type[Event], ...]] = ()
 
     async def all(self) -> Sequence[Tool]:
         """Every tool from here, for people to look at."""

@@ -67,6 +67,7 @@ class Blocks(Toolset):
 
     lists = ("tools",)
     reserves = ("show_structured_output",)
+    events = (StructuredOutput,)
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine

@@ -19,7 +19,7 @@ FLOORS = (
     "plugin_folder verification "
     "plugins turn runner failed_turns tasks config_file checking core_sections missing dialects documents history "
     "confirmations draining trimming resuming recovery results spawning retention",
-    "access bodies openapi page routes byok cors forwarding idempotency transports shedding",
+    "access bodies components openapi page routes byok cors forwarding idempotency transports shedding",
     "in_process "
     "engine app __main__ commands testing conformance trial server connections http2 acceptor doctor remote backup "
     "greeting",

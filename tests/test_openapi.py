@@ -1,16 +1,18 @@
 """The OpenAPI document is valid, complete, and true; its page needs nothing else."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from bytebrew import events
+from bytebrew import Result, events, tool
 from bytebrew.openapi import EVENTS
-from bytebrew.testing import engine, served_engine
+from bytebrew.testing import engine, plugin, served_engine
 from tests.tables import installed, table
 
 URL = "/api/v1/openapi.json"
@@ -39,7 +41,7 @@ async def test_every_route_is_in_it_with_its_scope_and_every_operation_has_an_id
         path = re.sub(r"\{(\w+)(:\w+)?\}", r"{\1}", route.path)
         operation = found["paths"][path][route.method.lower()]
         assert operation.get("x-scope") == route.scope
-        assert ("security" in operation) is (route.scope is not None)
+        assert operation["security"] == ([] if route.scope is None else [{"bearer": []}])
         assert operation["summary"]
         assert operation["description"]
         assert str(route.status) in operation["responses"]
@@ -49,14 +51,94 @@ async def test_every_route_is_in_it_with_its_scope_and_every_operation_has_an_id
     assert len(set(ids)) == len(ids)
 
 
-async def test_every_event_is_described_where_a_chat_streams() -> None:
-    chat = (await document())["paths"]["/api/v1/schemas/{name}/chat"]["post"]
-    stream = chat["responses"]["200"]["content"]["text/event-stream"]
+async def test_every_event_is_described_where_a_chat_streams_also_those_that_tools_bring_along() -> None:
+    found = await document()
+    shapes = found["components"]["schemas"]
+    for path, method in (("/api/v1/schemas/{name}/chat", "post"), ("/api/v1/sessions/{id}/events", "get")):
+        stream = found["paths"][path][method]["responses"]["200"]["content"]["text/event-stream"]
+        assert stream["schema"] == {"$ref": "#/components/schemas/StreamEvent"}
     kinds = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)}
-    *known, others = (one["properties"]["event"] for one in stream["schema"]["oneOf"])
-    told = {one["const"] for one in known}
-    assert others == {"type": "string", "not": {"enum": [kind.name for kind in EVENTS]}}
-    assert told == {kind.name for kind in kinds - {events.Event}} == {kind.name for kind in EVENTS}
+    known = {kind.name: kind.__name__ for kind in kinds - {events.Event}}
+    assert known == {kind.name: kind.__name__ for kind in EVENTS}
+    known["structured_output"] = "StructuredOutput"
+    one = shapes["StreamEvent"]
+    assert one["discriminator"]["propertyName"] == "event"
+    assert one["discriminator"]["mapping"].keys() == known.keys()
+    assert [choice["$ref"] for choice in one["oneOf"]] == [*one["discriminator"]["mapping"].values()]
+    for name, target in one["discriminator"]["mapping"].items():
+        frame = shapes[target.rpartition("/")[2]]["properties"]
+        assert frame["event"] == {"type": "string", "const": name}
+        assert frame["data"]["contentSchema"] == {"$ref": f"#/components/schemas/{known[name]}"}
+
+
+async def test_a_plugins_tool_tells_the_document_of_its_own_events() -> None:
+    class Rolled(events.Event, frozen=True, kw_only=True):
+        """A die has been rolled."""
+
+        name = "rolled"
+        eyes: int
+
+    @tool
+    async def roll() -> Result:
+        """Roll a die."""
+        return Result(text="6", events=(Rolled(eyes=6),))
+
+    roll.events = (Rolled,)
+
+    def register_tools(register: Any) -> None:
+        register(roll)
+
+    async with served_engine(plugin(register_tools=register_tools)) as (_, client):
+        shapes = (await client.get(URL)).json()["components"]["schemas"]
+    assert shapes["StreamEvent"]["discriminator"]["mapping"]["rolled"] == "#/components/schemas/RolledFrame"
+    assert shapes["Rolled"]["required"] == ["eyes"]
+
+
+async def test_what_a_body_may_leave_out_is_optional_and_what_an_answer_always_has_is_required() -> None:
+    found = await document()
+    shapes = found["components"]["schemas"]
+    assert shapes["NewAgent"]["required"] == ["name"]
+    assert shapes["NewAgent"]["properties"]["max_steps"]["x-default"] == 50
+    assert {"max_steps", "warnings", "capabilities"} <= set(shapes["AgentDetail"]["required"])
+    assert "overload" not in shapes["Health"]["required"]
+    assert not [path for path in places(found, "default") if not path.endswith(".properties.default")]
+
+
+async def test_the_examples_fit_their_schemas_and_every_json_body_has_one() -> None:
+    found = await document()
+    without = []
+    for path, methods in found["paths"].items():
+        for method, operation in methods.items():
+            for media, content in operation.get("requestBody", {}).get("content", {}).items():
+                if "example" in content:
+                    schema = content["schema"] | {"components": found["components"]}
+                    where = f"{method} {path}"
+                    faults = [*OAS31Validator(schema).iter_errors(content["example"])]
+                    assert not faults, (where, faults)
+                elif media == "application/json":
+                    without.append(f"{method} {path}")
+    assert without == []
+
+
+def places(value: Any, key: str, path: str = "$") -> Iterator[str]:
+    """The paths at which a key stands."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name == key:
+                yield f"{path}.{name}"
+            yield from places(inner, key, f"{path}.{name}")
+    elif isinstance(value, list):
+        for n, inner in enumerate(value):
+            yield from places(inner, key, f"{path}[{n}]")
+
+
+async def test_every_tag_is_described_and_the_document_says_where_the_engine_is() -> None:
+    found = await document()
+    tags = {tag["name"]: tag["description"] for tag in found["tags"]}
+    used = {tag for methods in found["paths"].values() for one in methods.values() for tag in one["tags"]}
+    assert tags.keys() == used
+    assert all(tags.values())
+    assert found["servers"][0]["url"] == "/"
 
 
 READS = re.compile(
@@ -137,7 +219,10 @@ async def test_the_page_says_in_words_what_a_request_takes_and_gives() -> None:
     chat = page.partition("<code>/api/v1/schemas/{name}/chat</code>")[2].partition("</details>")[0]
     assert "<td>body<td><a href='#ChatRequest'>ChatRequest</a><td>application/json" in chat
     assert "<td>200<td><a href='#ChatAnswer'>ChatAnswer</a><td>application/json" in chat
-    assert "tool_call <a href='#ToolStarted'>ToolStarted</a>, tool_result" in chat
+    assert "<td>200<td><a href='#StreamEvent'>StreamEvent</a><td>text/event-stream" in chat
+    frame = page.partition("id='ToolStartedFrame'")[2].partition("</details>")[0]
+    assert "<code>tool_call</code>" in frame
+    assert "string with the JSON of <a href='#ToolStarted'>ToolStarted</a>" in frame
     assert "<td><code>Idempotency-Key</code><td>header <small>optional</small>: string" in chat
     shape = page.partition("id='ChatRequest'>")[2].partition("</details>")[0]
     assert "<td><code>message</code><td>string <small>minLength 1</small>" in shape

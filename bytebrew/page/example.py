@@ -68,7 +68,7 @@ def sample(schema: Mapping[str, Any], schemas: Schemas, *, required: bool = Fals
     """A value of a schema; with `required` an object has what it must have and no more."""
     if target := schema.get("$ref"):
         return sample(schemas[target.rpartition("/")[2]], schemas, required=required, depth=depth + 1)
-    for key in ("example", "const", "default"):
+    for key in ("example", "const", "x-default"):
         if schema.get(key) is not None:
             return schema[key]
     for key in ("examples", "enum"):

@@ -117,19 +117,7 @@ def _exchange(operation: Mapping[str, Any]) -> Iterator[Row]:
 def _bodies(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for media, one in told.get("content", {}).items():
         schema = one.get("schema", {})
-        if media == "text/event-stream" and "oneOf" in schema:
-            yield (
-                media,
-                ", ".join(f"{escape(event.get('title', ''))} {_kind(_data(event))}" for event in schema["oneOf"]),
-            )
-        else:
-            yield escape(media), _kind(schema)
-
-
-def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema of an event's data, or of the event itself where it is named elsewhere."""
-    found: Mapping[str, Any] = event.get("properties", {}).get("data", {}).get("contentSchema", event)
-    return found
+        yield escape(media), _kind(schema)
 
 
 def _fields(schema: Mapping[str, Any]) -> Iterator[Row]:
@@ -137,7 +125,8 @@ def _fields(schema: Mapping[str, Any]) -> Iterator[Row]:
         yield _kind(schema), "", ""
     for name, field in schema.get("properties", {}).items():
         needed = "" if name in schema.get("required", ()) else " <small>optional</small>"
-        default = f" <small>= {escape(encode(field['default']).decode())}</small>" if field.get("default") else ""
+        usual = field.get("x-default")
+        default = f" <small>= {escape(encode(usual).decode())}</small>" if usual else ""
         yield f"<code>{escape(name)}</code>{needed}", f"{_kind(field)}{default}", _words(field)
 
 
@@ -161,6 +150,8 @@ def _kind(schema: Mapping[str, Any]) -> str:
     if "const" in schema or "enum" in schema:
         values = schema.get("enum", [schema.get("const")])
         return " or ".join(f"<code>{escape(str(value))}</code>" for value in values)
+    if inner := schema.get("contentSchema"):
+        return f"string with the JSON of {_kind(inner)}"
     limits = "".join(f" <small>{key} {escape(str(schema[key]))}</small>" for key in _LIMITS if key in schema)
     kind = schema.get("type", schema.get("format", "any value"))
     if kind == "array":

@@ -46,4 +46,6 @@ CORE: tuple[Route, ...] = (
 def every(engine: "Engine") -> tuple[Route, ...]:
     """All that an engine serves: the core's routes, the plugins', and those that describe them."""
     routes = (*CORE, *engine.routes)
-    return (*routes, *openapi.routes(routes, __version__))
+    told = [kind for tool in engine.tools.values() for kind in tool.events]
+    told += [kind for toolset in engine.toolsets for kind in toolset.events]
+    return (*routes, *openapi.routes(routes, __version__, [*dict.fromkeys([*openapi.EVENTS, *told])]))

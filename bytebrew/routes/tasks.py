@@ -207,6 +207,7 @@ _EVENTS = {
 _EXAMPLES: Mapping[Any, Mapping[str, Any]] = {
     NewTask: {"agent": "support", "title": "Market analysis Q1", "require_approval": True},
     TaskPatch: {"title": "Market analysis Q1 and Q2"},
+    Approval: {},
     Cancellation: {"reason": "No longer needed"},
     Result: {"result": "Sales rose by a tenth"},
     Reason: {"reason": "The data is incomplete"},

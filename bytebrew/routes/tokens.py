@@ -63,6 +63,7 @@ ROUTES = (
         run=visit,
         summary="Let a visitor in",
         body=Visit,
+        example={},
         answer=VisitorToken,
     ),
     Route(
