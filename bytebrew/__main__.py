@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from bytebrew import logs, settings
-from bytebrew.commands import backup, config, doctor, gc, plugins, serve, token
+from bytebrew.commands import backup, config, doctor, gc, plugins, restore, serve, token
 from bytebrew.commands.setup import Setup
 from bytebrew.errors import BootError, EngineError, SettingsError
 from bytebrew.plugins import Plugins
@@ -26,7 +26,7 @@ def main() -> None:
     if sys.stdout:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     early = settings.read(os.environ, [Core], whole=False).core
-    logs.start("warning", early.log_format)
+    logs.start(early.log_level, early.log_format)
     fail = partial(_fail, early.log_format)
     try:
         setup = Setup(os.environ, Plugins())
@@ -76,7 +76,7 @@ for _command in (
     token.token,
     config.configuration,
     backup.backup,
-    backup.restore,
+    restore.restore,
     gc.clear_away,
     doctor.doctor,
 ):

@@ -1,168 +1,181 @@
-"""Copies of the database, and the way back from one."""
+"""A backup: database, keys and uploads in one archive, as they belong together at one moment."""
 
+import fcntl
+import io
 import os
+import shutil
 import sqlite3
+import tarfile
+import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import closing
-from itertools import count
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
-from bytebrew.epoch import end, log_of, uri_to_read
+import msgspec
+from msgspec import Struct
+
+from bytebrew.copying import check_space, copy_database, make_file, sync
+from bytebrew.epoch import log_of, uri_to_read
 from bytebrew.errors import BootError
-from bytebrew.lock import held
-from bytebrew.migrate import migrate
-from bytebrew.migrations import CORE
-from bytebrew.plugins import Plugins
-from bytebrew.pragmas import connect
+from bytebrew.notation import now
+from bytebrew.progress import Progress
+from bytebrew.versions import __version__
+
+DATABASE, KEYS, FILES, ABOUT = "bytebrew.db", "keys", "files", "backup.json"
+"""The names within an archive."""
+_SCRATCH = ".backup-"
 
 
-def backup(source: Path, target: Path) -> None:
-    """Copies a database that may be in use to a new file of its own; BootError where that cannot be."""
+class Written(NamedTuple):
+    """Bytes of an archive, and how many keys and uploads are in it."""
+
+    size: int
+    keys: int
+    files: int
+
+
+class About(Struct, frozen=True, kw_only=True):
+    """What an archive says of itself."""
+
+    version: str
+    made_at: str
+    keys: int
+    files: int
+
+
+def backup(data: Path, target: Path) -> Written:
+    """Archives a data folder that may be in use in a new file (0600); BootError where that cannot be.
+
+    It is written beside its place and gets its name once the disk has it, so it is whole or not there. A name that
+    ends in `.gz` or `.tgz` has it packed.
+    """
+    source = data / DATABASE
     if not source.exists():
         raise BootError(f"there is no database at {source}; set BYTEBREW_DATA_DIR to the engine's data folder")
-    _make(target, "the backup")
+    if os.path.lexists(target):
+        raise BootError(f"cannot write the backup {target}: it is there already; choose another name")
     try:
-        _copy(source, uri_to_read(source), target)
-    except sqlite3.Error as error:
-        target.unlink(missing_ok=True)
-        raise BootError(f"cannot back up {source} to {target}: {error}") from error
+        with tempfile.TemporaryDirectory(prefix=part_of(target), dir=target.absolute().parent) as scratch:
+            return _written(data, Path(scratch), target)
+    except (sqlite3.Error, OSError) as error:
+        words = getattr(error, "strerror", None) or error
+        raise BootError(f"cannot back up {data} to {target}: {words}") from error
 
 
-class Restored(NamedTuple):
-    """What a restore has put in place, and under which name it keeps what was there.
-
-    `torn` says that the backup was copied from a running engine without the log beside its file.
-    """
-
-    epoch: int
-    sessions: int
-    newest: str
-    torn: bool
-    kept: Path | None
+def part_of(target: Path) -> str:
+    """How the name of the folder begins in which a backup is made."""
+    return f".{target.name}.part-"
 
 
-def restore(source: Path, folder: Path, plugins: Plugins) -> Restored:
-    """Puts a copy of `source` in the place of a folder's database, and begins another epoch; the rest is untouched.
-
-    Raises BootError, with nothing changed, where an engine runs on the folder or its database, and where the source is
-    damaged, newer than this engine or one of its plugins, or no database of an engine.
-    """
-    known = {"core": len(CORE)}
-    plugins.declare("register_migrations", lambda name, one: known.update({name: one.number}))
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = (folder / "bytebrew.db").resolve()
-    if path.exists() and path.samefile(source):
-        raise BootError(f"{source} is the database of {folder} itself; name a copy of it")
-    with held(folder, path if path.exists() else None):
-        new = path.with_name(f"{path.name}.restoring")
-        new.unlink(missing_ok=True)  # of a restore that was killed
-        _make(new, "the copy")
-        try:
-            still = "" if log_of(source).exists() else "&immutable=1"  # its folder may be one to read only
-            torn = _copy(source, f"{source.absolute().as_uri()}?mode=ro{still}", new)
-            _check(new, known)
-            epoch, sessions, newest = _begin(new, _epoch(path))
-            _sync(new)
-            kept = _set_aside(path)
-            new.replace(path)
-            _sync(path.parent)
-        except (sqlite3.Error, BootError) as error:
-            raise BootError(f"{source} cannot be restored: {error}") from error
-        finally:
-            new.unlink(missing_ok=True)
-    return Restored(epoch, sessions, newest, torn, kept)
-
-
-def _make(path: Path, what: str) -> None:
+def _written(data: Path, folder: Path, target: Path) -> Written:
+    source, copy, part = data / DATABASE, folder / DATABASE, folder / "archive"
+    with _uploads_kept(data / FILES) as uploads:
+        size = sum(path.stat().st_size for path in (source, log_of(source)) if path.exists())
+        check_space(folder, 2 * size + sum(path.stat().st_size for path in uploads().values()), "the backup")
+        make_file(copy, "the backup")
+        with Progress("copying the database", unit="pages") as progress:
+            copy_database(source, uri_to_read(source), copy, at=progress.of, begun=uploads)
+        content = {DATABASE: copy}
+        content |= {f"{KEYS}/{path.name}": path for path in sorted((data / KEYS).glob("[!.]*")) if path.is_file()}
+        keys = len(content) - 1
+        content |= {f"{FILES}/{name}": path for name, path in sorted(uploads().items())}
+        about = About(version=__version__, made_at=now(), keys=keys, files=len(content) - 1 - keys)
+        _archive(part, about, content, packed=target.suffix in (".gz", ".tgz"))
+    size = part.stat().st_size
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except OSError as error:
-        words = "it is there already; choose another name" if isinstance(error, FileExistsError) else error.strerror
-        raise BootError(f"cannot write {what} {path}: {words}") from error
+        os.link(part, target)
+    except FileExistsError as error:
+        raise BootError(f"cannot write the backup {target}: it is there already; choose another name") from error
+    except OSError:  # a disk that knows no second names
+        part.rename(target)
+    sync(target.absolute().parent)
+    return Written(size, about.keys, about.files)
 
 
-def _copy(source: Path, uri: str, target: Path) -> bool:
-    """Copies all that is committed into an empty file, which counts as closed; whether the source has lost its log."""
-    log_there = log_of(source).exists()
+@contextmanager
+def _uploads_kept(folder: Path) -> Iterator[Callable[[], dict[str, Path]]]:
+    """A function that gives the uploads there are second names, so that they stay while others remove them.
+
+    It is called before and after the moment that is copied: what came before and goes after is still there.
+    """
+    home = folder.resolve().parent
+    if not os.access(home, os.W_OK):  # of a disk to read only, from which nobody removes anything
+        yield lambda: {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        return
+    _clear(home)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=home)))
+        stack.callback(os.close, alive := os.open(scratch, os.O_RDONLY))
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        kept: dict[str, Path] = {}
+
+        def keep() -> dict[str, Path]:
+            for path in folder.rglob("*"):
+                name = path.relative_to(folder).as_posix()
+                if name in kept or not path.is_file():
+                    continue
+                with suppress(FileNotFoundError):  # it has gone again
+                    kept[name] = _second_name(path, scratch / str(len(kept)))
+            return kept
+
+        yield keep
+
+
+def _second_name(path: Path, second: Path) -> Path:
+    try:
+        os.link(path, second)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a disk that knows no second names
+        shutil.copyfile(path, second)
+    return second
+
+
+def _clear(home: Path) -> None:
+    """Removes what backups have left that were killed."""
+    for scratch in home.glob(f"{_SCRATCH}*"):
+        with suppress(FileNotFoundError, BlockingIOError):
+            alive = os.open(scratch, os.O_RDONLY)
+            try:
+                fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(scratch)
+            finally:
+                os.close(alive)
+
+
+def _archive(part: Path, about: About, content: Mapping[str, Path], *, packed: bool) -> None:
+    total = sum(path.stat().st_size for path in content.values())
     with (
-        closing(sqlite3.connect(uri, timeout=60, uri=True)) as from_,
-        closing(sqlite3.connect(target, isolation_level=None)) as to,
+        os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), "wb") as file,
+        Progress("writing the backup", total, "bytes") as progress,
     ):
-        from_.backup(to)
-        to.execute("pragma journal_mode = delete")  # one file, without a log beside it
-        if not _has(to, "history"):
-            return False
-        torn = not log_there and to.execute("select clean from history").fetchone() == (0,)
-        to.execute("update history set clean = 1")
-        return torn
+        with tarfile.open(fileobj=file, mode="w:gz" if packed else "w", format=tarfile.PAX_FORMAT) as archive:
+            raw = msgspec.json.encode(about)
+            archive.addfile(_member(ABOUT, len(raw), time.time()), io.BytesIO(raw))
+            for name, path in content.items():
+                with path.open("rb") as one:
+                    found = os.fstat(one.fileno())
+                    archive.addfile(_member(name, found.st_size, found.st_mtime), Watched(one, progress))
+        file.flush()
+        os.fsync(file.fileno())
 
 
-def _check(new: Path, known: Mapping[str, int]) -> None:
-    with closing(sqlite3.connect(new)) as conn:
-        if not _has(conn, "migrations") or not _has(conn, "sessions"):
-            raise BootError("it is no database of ByteBrew")
-        faults = [row[0] for row in conn.execute("pragma integrity_check")]
-        if faults != ["ok"]:
-            raise BootError(f"it is damaged ({faults[0]})")
-        if orphans := conn.execute("pragma foreign_key_check").fetchall():
-            raise BootError(f"it is damaged ({len(orphans)} rows point at nothing)")
-        for owner, number in conn.execute("select owner, max(number) from migrations group by owner"):
-            if number > known.get(owner, number):
-                raise BootError(f"it is newer than this {owner}: it has migration {number}, known is {known[owner]}")
+def _member(name: str, size: int, changed: float) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size, member.mtime, member.mode = size, int(changed), 0o600
+    return member
 
 
-def _begin(new: Path, replaced: int) -> tuple[int, int, str]:
-    """Begins an epoch after the copy's own and the replaced one's; it, the sessions, and when the last one changed."""
-    with closing(sqlite3.connect(new, isolation_level=None)) as conn:
-        migrate(conn, "core", CORE)
-        epoch = max(conn.execute("select epoch from history").fetchone()[0], replaced) + 1
-        conn.execute("update history set epoch = ?, clean = 1", (epoch,))
-        sessions, newest = conn.execute("select count(*), coalesce(max(updated_at), '') from sessions").fetchone()
-        return epoch, sessions, newest
+class Watched(io.RawIOBase):
+    """A file whose reading counts as progress."""
 
+    def __init__(self, file: IO[bytes], progress: Progress) -> None:
+        self._file, self._progress = file, progress
 
-def _epoch(path: Path) -> int:
-    """The epoch of the database to be replaced, which is closed as by its engine: it needs no log from then on.
-
-    Where none can be read it is the present millisecond, which no restore has begun yet.
-    """
-    unknown, log_there = time.time_ns() // 1_000_000, log_of(path).exists()
-    if not path.exists():
-        return unknown
-    try:
-        with closing(connect(path)) as conn:
-            if not _has(conn, "history"):
-                return 1
-            if log_there:
-                end(conn)
-            return int(conn.execute("select epoch from history").fetchone()[0])
-    except sqlite3.Error:
-        return unknown
-
-
-def _set_aside(path: Path) -> Path | None:
-    """Gives a database another name besides its own, and its log another one; it may be without a log, or be gone."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    names = (path.with_name(f"{path.name}.replaced-{stamp}" + (f"-{n}" if n else "")) for n in count())
-    kept = next(name for name in names if not name.exists())
-    for suffix in ("-wal", "-shm"):  # SQLite would take the log of another file for this one's
-        if (log := path.with_name(path.name + suffix)).exists():
-            log.rename(kept.with_name(kept.name + suffix))
-    if not path.exists():
-        return None
-    kept.hardlink_to(path)
-    return kept
-
-
-def _has(conn: sqlite3.Connection, table: str) -> bool:
-    return conn.execute("select 1 from sqlite_master where name = ?", (table,)).fetchone() is not None
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        data = self._file.read(size)
+        self._progress.add(len(data))
+        return data

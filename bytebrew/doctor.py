@@ -12,6 +12,7 @@ from importlib.metadata import requires
 from pathlib import Path
 from typing import NamedTuple
 
+from bytebrew import sealed
 from bytebrew.checking import parse
 from bytebrew.config_file import lines
 from bytebrew.documents import InvalidConfig, contents
@@ -134,24 +135,25 @@ def _database(data: Path) -> Iterator[Finding]:
         with closing(sqlite3.connect(uri_to_read(path), uri=True, timeout=60)) as conn:
             faults = [row[0] for row in conn.execute("pragma integrity_check")]
             orphans = conn.execute("pragma foreign_key_check").fetchall()
-            sealed = [row[0] for row in conn.execute("select sealed_key from models where length(sealed_key) > 0")]
+            keys = [row[0] for row in conn.execute("select sealed_key from models where length(sealed_key) > 0")]
+            count = sealed.count(conn)
     except sqlite3.Error as error:
         yield Finding("database", False, f"{path} cannot be read ({error}); restore it from a backup")
         return
     fault = faults[0] if faults != ["ok"] else f"{len(orphans)} rows point at nothing" if orphans else ""
     words = f"{path} is damaged ({fault}); restore it from a backup" if fault else f"{path} is whole"
     yield Finding("database", not fault, words)
-    yield _keys(data / "keys" / "secrets.key", sealed)
+    yield _keys(data / "keys" / "secrets.key", keys, count)
 
 
-def _keys(path: Path, sealed: list[bytes]) -> Finding:
+def _keys(path: Path, keys: list[bytes], count: int) -> Finding:
     if not path.exists():
-        words = f"{path} is missing; restore it, or the {len(sealed)} stored credentials are lost"
-        return Finding("keys", not sealed, words if sealed else f"{path} is not there yet; `bytebrew serve` makes it")
+        words = f"{path} is missing; restore it, or the {count} stored credentials are lost"
+        return Finding("keys", not count, words if count else f"{path} is not there yet; `bytebrew serve` makes it")
     try:
         secrets = Secrets.load(path)
-        for blob in sealed:
+        for blob in keys:
             secrets.open(blob)
     except (BootError, EngineError) as error:
         return Finding("keys", False, str(error))
-    return Finding("keys", True, f"{path} opens all {len(sealed)} stored credentials")
+    return Finding("keys", True, f"{path} opens all {len(keys)} stored credentials")

@@ -5,7 +5,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from typing import Any
 
@@ -13,10 +13,24 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from bytebrew import byok, cors, descriptors, epoch, forwarding, lock, logs, migrations, paths, retention, settings
+from bytebrew import (
+    byok,
+    cors,
+    descriptors,
+    epoch,
+    forwarding,
+    lock,
+    logs,
+    migrations,
+    paths,
+    retention,
+    sealed,
+    settings,
+)
 from bytebrew.access import MOST_BODIES, MOST_STRANGERS, Admission, default_bodies
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
+from bytebrew.before_migrating import keep_copy
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.clock import WallClock
 from bytebrew.config import Agent, NewAgent, NewModel, NewSchema
@@ -28,13 +42,15 @@ from bytebrew.errors import BootError, SettingsError, StorageError
 from bytebrew.hookspecs import OBSERVING, Migration, Recorder, Sample
 from bytebrew.http import Http
 from bytebrew.journal import Journal
-from bytebrew.migrate import migrate
+from bytebrew.migrate import migrate, pending
 from bytebrew.options import Option, Options
 from bytebrew.plugins import CORE, Plugins, Registry, place
 from bytebrew.prices import of_catalog
+from bytebrew.progress import Progress
 from bytebrew.providers import Models, Provider
 from bytebrew.recovery import recover
 from bytebrew.refusals import Refusals
+from bytebrew.restoring import finish_killed
 from bytebrew.results import ReadResult
 from bytebrew.routes import every
 from bytebrew.runner import Runner
@@ -82,7 +98,9 @@ class Engine:
         data = self.settings.core.data_dir
         self.data_dir = data
         self._make_private(data)
+        finish_killed(data)
         self._make_private(data / "keys")
+        sealed.check_key(data / "keys" / "secrets.key", data / "bytebrew.db")
         self.secrets = Secrets.load(data / "keys" / "secrets.key")
         self.visitors = Visitors(Secrets.derived(data / "keys" / "secrets.key", b"visitors"))
         self.db = Database(data / "bytebrew.db", self.settings.core.db_synchronous)
@@ -238,9 +256,14 @@ class Engine:
         with ExitStack() as stack:
             try:
                 conn = stack.enter_context(epoch.log_kept(path))
-                migrate(conn, "core", migrations.CORE)
-                for name, steps in self._migrations.items():
-                    migrate(conn, name, steps)
+                owners: dict[str, Sequence[tuple[int, str]]] = {"core": migrations.CORE, **self._migrations}
+                if due := pending(conn, owners):
+                    keep_copy(path, due)
+                with Progress("changing the tables of the database") as progress:
+                    conn.set_progress_handler(progress.beat, 100_000)
+                    for name, steps in owners.items():
+                        migrate(conn, name, steps)
+                    conn.set_progress_handler(None, 0)
             except (sqlite3.Error, MemoryError) as error:
                 raise BootError(f"{path} cannot be opened: {str(error) or 'there is not enough memory'}") from error
             yield conn

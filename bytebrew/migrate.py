@@ -3,7 +3,7 @@
 import hashlib
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from bytebrew.errors import BootError
 from bytebrew.notation import now
@@ -43,6 +43,16 @@ def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int
             raise BootError(f"migration {number} of {owner} failed: {error}") from error
     if reached > newest:
         raise BootError(f"the database is newer than this {owner}: it has migration {reached}, known is {newest}")
+
+
+def pending(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, str]]]) -> list[str]:
+    """The migrations that a database needs, such as `core 12`; none of one that is new."""
+    if conn.execute("select 1 from sqlite_master where name = 'migrations'").fetchone() is None:
+        return []
+    reached = dict(conn.execute("select owner, max(number) from migrations group by owner").fetchall())
+    return [
+        f"{owner} {step[0]}" for owner, steps in owners.items() for step in steps if step[0] > reached.get(owner, 0)
+    ]
 
 
 def _compared(conn: sqlite3.Connection, owner: str, steps: Mapping[int, str]) -> list[int]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from bytebrew.backup import backup
+from bytebrew.copying import copy_database, make_file
 from bytebrew.db import GATHER_SECONDS, Database
+from bytebrew.epoch import uri_to_read
 from bytebrew.errors import BootError, TooSlow
 from bytebrew.pending import Rows
 from bytebrew.pragmas import connect
@@ -297,7 +298,8 @@ async def test_a_backup_is_whole_while_writes_go_on(db: Database, tmp_path: Path
 
     writing = asyncio.create_task(write())
     await asyncio.sleep(0.05)
-    await asyncio.to_thread(backup, db.path, tmp_path / "copy.db")
+    make_file(tmp_path / "copy.db", "the copy")
+    await asyncio.to_thread(copy_database, db.path, uri_to_read(db.path), tmp_path / "copy.db")
     stop = True
     written = await writing
     copy = sqlite3.connect(tmp_path / "copy.db")
@@ -306,7 +308,7 @@ async def test_a_backup_is_whole_while_writes_go_on(db: Database, tmp_path: Path
     copy.close()
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
     with pytest.raises(BootError, match="is there already"):
-        backup(db.path, tmp_path / "copy.db")
+        make_file(tmp_path / "copy.db", "the copy")
 
 
 class Chatter:

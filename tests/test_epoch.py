@@ -15,6 +15,7 @@ import pytest
 
 from bytebrew.testing import ADMIN
 
+from .archives import unpacked
 from .commands import BYTEBREW, environment, run
 from .processes import Process, serving
 
@@ -130,12 +131,11 @@ def test_a_copy_of_the_file_without_its_log_begins_another(tmp_path: Path) -> No
 
 
 def test_a_copy_by_backup_is_whole(tmp_path: Path) -> None:
-    copy = tmp_path / "copy" / "bytebrew.db"
-    copy.parent.mkdir()
+    copy = tmp_path / "copy.tar"
     with serving(tmp_path / "data") as engine:
         say(engine)
         assert run("backup", str(copy), settings={"BYTEBREW_DATA_DIR": str(tmp_path / "data")}).returncode == 0
-    with serving(copy.parent) as engine:
+    with serving(unpacked(copy, tmp_path / "copy")) as engine:
         assert engine.stop() == 0
     assert " error " not in engine.errors
 

@@ -11,18 +11,18 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     "visible "
     "errors bounds settings messages events notation sse config logs breaker catalog options wording cursor lock clock "
-    "versions requirements slow",
+    "versions requirements slow progress",
     "paths paging "
     "addresses hookspecs sections variables prices providers tools auth jwt secrets visitors http api actions "
     "storage_faults pending scanning deadline unpacking network_faults pools descriptors listing refusals",
-    "db integrity apart pragmas migrate migrations journal epoch store",
+    "db integrity apart pragmas migrate migrations journal epoch store copying sealed before_migrating",
     "plugin_folder verification "
     "plugins turn runner failed_turns tasks config_file checking core_sections missing dialects documents history "
     "confirmations draining trimming resuming recovery results spawning retention",
     "access bodies components openapi page routes byok cors forwarding idempotency transports shedding",
     "in_process "
     "engine app __main__ commands testing conformance trial server connections http2 acceptor doctor remote backup "
-    "greeting",
+    "restoring greeting",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 THIRD_PARTY = {

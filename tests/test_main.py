@@ -20,6 +20,7 @@ import pytest
 from bytebrew import SCOPES
 from bytebrew.testing import ADMIN, served_engine
 
+from .archives import database, unpacked
 from .commands import BYTEBREW, environment, install, run
 from .processes import Process, plugins_folder, serving
 
@@ -374,7 +375,7 @@ def test_a_backup_is_whole_while_turns_are_written(tmp_path: Path) -> None:
         assert (told.returncode, told.stdout) == (0, "")
         assert f"wrote {copy}" in told.stderr
         assert f"{stat.S_IMODE(copy.stat().st_mode):o}" == "600"
-        with closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro", uri=True)) as conn:
+        with closing(sqlite3.connect(f"{database(copy).as_uri()}?mode=ro", uri=True)) as conn:
             assert conn.execute("pragma integrity_check").fetchone() == ("ok",)
             assert conn.execute("pragma foreign_key_check").fetchall() == []
             last = conn.execute("select max(n), type from events where session_id = ?", (before,)).fetchone()
@@ -382,17 +383,17 @@ def test_a_backup_is_whole_while_turns_are_written(tmp_path: Path) -> None:
             counted = conn.execute("select session_id, count(*), max(n) from events group by session_id").fetchall()
             assert len(counted) > 1
             assert all(count == newest for _, count, newest in counted)
-    assert not list(tmp_path.glob("copy*-*"))
+    assert not list(tmp_path.glob(".copy*"))
+    assert not list(data.glob(".backup-*"))
 
 
 def test_a_backup_can_be_served_from(tmp_path: Path) -> None:
     with serving(tmp_path / "data") as engine:
         url = f"{engine.url}/api/v1"
         whole = httpx.post(f"{url}/schemas/demo/chat", headers=HEADERS, json={"message": "hi", "stream": False}).json()
-        copy = tmp_path / "copy" / "bytebrew.db"
-        copy.parent.mkdir()
+        copy = tmp_path / "copy.tar"
         assert run("backup", str(copy), settings={"BYTEBREW_DATA_DIR": str(tmp_path / "data")}).returncode == 0
-    with serving(copy.parent) as engine:
+    with serving(unpacked(copy, tmp_path / "copy")) as engine:
         url = f"{engine.url}/api/v1/sessions/{whole['session_id']}"
         assert httpx.get(url, headers=HEADERS).json()["messages"][-1]["content"] == whole["message"]
 

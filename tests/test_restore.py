@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from .archives import database
 from .commands import environment, install, run
 from .processes import serving
 from .test_epoch import epoch, resumed, say
@@ -63,7 +64,7 @@ def test_a_client_of_a_restored_engine_is_refused_and_reads_again_from_the_start
     assert done.returncode == 0, done.stderr
     assert f"restored {copy} with 1 session, the newest of 2" in done.stdout
     assert "its history epoch is 2" in done.stdout
-    assert str(data / "keys") in done.stderr
+    assert "keys and 0 uploads" in done.stdout
     with serving(data) as engine:
         for last in (before[0], before[-1], after[-1]):
             assert resumed(engine, session_id, last) == (410, "history_changed")
@@ -80,7 +81,7 @@ def test_what_is_replaced_is_kept_whole(tmp_path: Path) -> None:
     _, before, after = backed_up(data, copy)
     done = run("restore", str(copy), settings=settings(data))
     (kept,) = data.glob("bytebrew.db.replaced-*Z")
-    assert f"the database that was there is {kept} now" in done.stdout
+    assert f"what was there is {kept} now" in done.stdout
     assert kept.stat().st_mode & 0o777 == (data / "bytebrew.db").stat().st_mode & 0o777 == 0o600
     with closing(sqlite3.connect(f"{kept.as_uri()}?mode=ro&immutable=1", uri=True)) as conn:
         assert conn.execute("pragma integrity_check").fetchone() == ("ok",)
@@ -114,10 +115,8 @@ def test_every_restore_begins_another_epoch_whatever_became_of_the_last_one(
     assert len({*epochs}) == 3
 
 
-@pytest.mark.parametrize("step", ["os.link", "os.rename"])
-def test_a_restore_that_is_killed_before_its_end_leaves_what_was_there(step: str, tmp_path: Path) -> None:
-    data, copy = tmp_path / "data", tmp_path / "copy.db"
-    session_id, _, after = backed_up(data, copy)
+def killed_at(step: str, data: Path, copy: Path) -> None:
+    """A restore that ends by SIGKILL as it is about to do something with the database."""
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, "restore", str(copy)],
         env=environment(settings(data, STEP=step)),
@@ -125,13 +124,35 @@ def test_a_restore_that_is_killed_before_its_end_leaves_what_was_there(step: str
         timeout=30,
         check=False,
     )
-    assert killed.returncode == -signal.SIGKILL
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
+def test_a_restore_that_is_killed_before_all_is_prepared_leaves_what_was_there(tmp_path: Path) -> None:
+    data, copy = tmp_path / "data", tmp_path / "copy.db"
+    session_id, _, after = backed_up(data, copy)
+    killed_at("os.rename", data, copy)
     with serving(data) as engine:
         assert resumed(engine, session_id, after[-1]) == (200, "")
         assert engine.stop() == 0
     assert "missing" not in engine.errors
     assert run("restore", str(copy), settings=settings(data)).returncode == 0
     assert epoch(data) == 2
+
+
+def test_a_restore_that_is_killed_after_that_is_brought_to_its_end_by_the_next_start(tmp_path: Path) -> None:
+    data, copy = tmp_path / "data", tmp_path / "copy.db"
+    session_id, before, after = backed_up(data, copy)
+    key = (data / "keys" / "secrets.key").read_text()
+    (data / "keys" / "secrets.key").write_text("0" * 64)
+    killed_at("os.link", data, copy)
+    with serving(data) as engine:
+        assert resumed(engine, session_id, after[-1]) == (410, "history_changed")
+        assert resumed(engine, session_id, f"2:{len(before)}") == (200, "")
+        assert engine.stop() == 0
+    assert " error " not in engine.errors
+    assert (data / "keys" / "secrets.key").read_text() == key
+    assert not (data / "restoring").exists()
+    assert {path.name.partition(".replaced-")[0] for path in data.glob("*.replaced-*")} >= {"keys", "bytebrew.db"}
 
 
 def test_a_damaged_database_is_replaced_and_kept_with_its_log(tmp_path: Path) -> None:
@@ -152,7 +173,7 @@ def test_a_folder_without_a_database_gets_one(tmp_path: Path) -> None:
     data, copy = tmp_path / "data", tmp_path / "copy.db"
     session_id, before, _ = backed_up(data, copy)
     done = run("restore", str(copy), settings=settings(tmp_path / "new"))
-    assert (done.returncode, "that was there" in done.stdout) == (0, False)
+    assert (done.returncode, "what was there" in done.stdout) == (0, False)
     with serving(tmp_path / "new") as engine:
         assert resumed(engine, session_id, f"{epoch(tmp_path / 'new')}:{len(before)}") == (200, "")
 
@@ -189,11 +210,11 @@ def test_what_is_no_sound_database_of_an_engine_is_refused_and_nothing_changes(t
     refused("file is not a database")
     bad.write_bytes(b"")
     refused("no database of ByteBrew")
-    raw = bytearray(copy.read_bytes())
+    raw = bytearray(database(copy).read_bytes())
     raw[4096 * 12 : 4096 * 20] = os.urandom(4096 * 8)
     bad.write_bytes(raw)
     refused(f"{bad} cannot be restored:")
-    shutil.copy(copy, bad)
+    shutil.copy(database(copy), bad)
     with closing(sqlite3.connect(bad, isolation_level=None)) as conn:
         conn.execute("insert into migrations (owner, number, applied_at) values ('core', 99, '')")
     refused("newer than this core: it has migration 99")

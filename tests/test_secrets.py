@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bytebrew.engine import Engine
 from bytebrew.errors import BootError, Unprocessable
 from bytebrew.secrets import Secrets, masked, write_private
 from bytebrew.testing import ADMIN, ScriptedProvider, providing, served_engine
@@ -211,7 +212,12 @@ async def test_a_database_without_its_key_says_so_where_the_credential_is_needed
         await client.post("/api/v1/models", json={"name": "m", "type": "scripted", "model_name": "x", "api_key": "k"})
         await client.post("/api/v1/agents", json={"name": "a", "model": "m"})
         await client.post("/api/v1/schemas", json={"name": "s", "entry_agent": "a", "chat_enabled": True})
-    (tmp_path / "keys" / "secrets.key").unlink()
+    key = tmp_path / "keys" / "secrets.key"
+    key.unlink()
+    with pytest.raises(BootError, match=r"secrets\.key is missing, and 1 stored credentials cannot be opened"):
+        Engine({"BYTEBREW_DATA_DIR": str(tmp_path)})
+    assert not key.exists()
+    key.write_text(f"{'5e' * 32}\n")  # lost for good, as the message says
     async with served_engine(providing(ScriptedProvider([])), data=tmp_path) as (_, client):
         refused = await client.post("/api/v1/schemas/s/chat", json=body)
         assert refused.status_code == 422

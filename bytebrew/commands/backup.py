@@ -1,41 +1,93 @@
-"""`bytebrew backup` and `bytebrew restore`."""
+"""`bytebrew backup`: once, or again and again."""
 
+import logging
+import re
+import shutil
+import signal
+import threading
+import time
 from pathlib import Path
+from types import FrameType
 
 import click
 
-from bytebrew import backup as copies
+from bytebrew import backup as archives
+from bytebrew import logs
 from bytebrew.commands.setup import Setup, counted
+from bytebrew.errors import BootError, SettingsError
+from bytebrew.notation import Duration
+
+STAMP = "%Y%m%dT%H%M%SZ"
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--every", metavar="TIME", help="Go on: a backup each time that so long has passed, such as 5m or 1h.")
+@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="With --every: remove all but the newest N.")
 @click.pass_obj
-def backup(setup: Setup, file: Path) -> None:
-    """Copy the database to a new FILE; the engine may run.
+def backup(setup: Setup, file: Path, every: str | None, keep: int | None) -> None:
+    """Write database, keys and uploads to a new FILE, which belong together; the engine may run.
 
-    Not in it are the folders keys/, without which no stored credential opens, and files/, which has what was uploaded:
-    keep a copy of both beside it.
+    FILE opens every stored credential: keep it where nobody else can read it. With --every, FILE.tar stands for
+    FILE-TIME.tar, only such files are removed, and a backup that fails is printed and does not end the command.
     """
-    data = setup.core().data_dir
-    copies.backup(data / "bytebrew.db", file)
-    click.echo(f"wrote {file}; keep a copy of {data / 'keys'} and {data / 'files'} beside it", err=True)
+    if every is None:
+        if keep is not None:
+            raise click.UsageError("--keep goes with --every")
+        click.echo(_once(setup, file), err=True)
+        return
+    try:
+        seconds = Duration.parse(every)
+    except ValueError as error:
+        raise click.UsageError(f"--every: {error}") from error
+    if seconds < 1:
+        raise click.UsageError("--every takes a second or more, such as 5m")
+    _repeat(setup, file, seconds, keep)
 
 
-@click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.pass_obj
-def restore(setup: Setup, file: Path) -> None:
-    """Put a copy of FILE, a backup, in the place of the database; no engine may run.
+def _once(setup: Setup, file: Path) -> str:
+    done = archives.backup(setup.core().data_dir, file)
+    what = f"the database, {counted(done.keys, 'keys')} and {counted(done.files, 'uploads')}"
+    return f"wrote {file}, {done.size:,} bytes: {what}"
 
-    The database that was there is kept beside it. Clients that followed events of it have to read again from the start.
-    """
-    data = setup.core().data_dir
-    done = copies.restore(file, data, setup.plugins)
-    if done.torn:
-        click.echo(f"warning: {file} was copied without the log beside it, so what was newest is missing", err=True)
-    newest = f", the newest of {done.newest}" if done.newest else ""
-    click.echo(f"restored {file} with {counted(done.sessions, 'sessions')}{newest}; its history epoch is {done.epoch}")
-    if done.kept:
-        click.echo(f"the database that was there is {done.kept} now")
-    click.echo(f"put copies of {data / 'keys'} and {data / 'files'} in place too; then run bytebrew doctor", err=True)
+
+def _repeat(setup: Setup, file: Path, seconds: float, keep: int | None) -> None:
+    """Backs up until a signal comes; what fails is printed, and tried again at the next time."""
+    form, stop = setup.core().log_format, threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    _clear(file)
+    due = time.monotonic()
+    while not stop.is_set():
+        try:
+            target = file.with_name(f"{file.stem}-{time.strftime(STAMP, time.gmtime())}{file.suffix}")
+            click.echo(logs.printed(form, _once(setup, target)), err=True)
+            for old in _own(file)[:-keep] if keep else ():
+                old.unlink()
+                click.echo(logs.printed(form, f"removed {old}"), err=True)
+        except (BootError, OSError) as error:
+            if isinstance(error, SettingsError):
+                raise
+            words = f"bytebrew: {error}; the next backup is in {seconds:g} s"
+            click.echo(logs.printed(form, words, logging.ERROR), err=True)
+        due = max(due + seconds, time.monotonic())
+        stop.wait(due - time.monotonic())
+
+
+def _own(file: Path) -> list[Path]:
+    """The backups that a schedule of this name has written, the oldest first."""
+    own = re.compile(rf"{re.escape(file.stem)}-\d{{8}}T\d{{6}}Z{re.escape(file.suffix)}")
+    folder = file.absolute().parent
+    return sorted(one for one in folder.iterdir() if own.fullmatch(one.name) and one.is_file() and not one.is_symlink())
+
+
+def _clear(file: Path) -> None:
+    """Removes what backups of this name have left that were killed."""
+    left = re.compile(rf"\.{re.escape(file.stem)}-\d{{8}}T\d{{6}}Z{re.escape(file.suffix)}\.part-\w+")
+    for one in file.absolute().parent.glob(".*"):
+        if left.fullmatch(one.name):
+            shutil.rmtree(one, ignore_errors=True)

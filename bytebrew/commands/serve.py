@@ -14,7 +14,6 @@ from bytebrew import descriptors, logs, server, settings
 from bytebrew.commands.setup import Setup
 from bytebrew.engine import Engine
 from bytebrew.greeting import greeting
-from bytebrew.settings import Core
 from bytebrew.versions import __version__
 
 
@@ -42,8 +41,6 @@ def serve(setup: Setup, host: str | None, port: str | None, data: str | None, co
     """Run the engine until SIGTERM or Ctrl-C."""
     flags = {"BYTEBREW_HOST": host, "BYTEBREW_PORT": port, "BYTEBREW_DATA_DIR": data, "BYTEBREW_CONFIG": config}
     environment = {**setup.environment, **{name: value for name, value in flags.items() if value is not None}}
-    early = settings.read(environment, [Core], whole=False).core
-    logs.start(early.log_level, early.log_format)
     descriptors.raise_limit()
     engine = Engine(environment)
     with asyncio.Runner(loop_factory=_new_loop()) as runner:

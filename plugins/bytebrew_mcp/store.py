@@ -54,6 +54,13 @@ MIGRATIONS = (
     ),
     Migration(2, "alter table mcp_pins add column definition text not null default ''"),
     Migration(3, "update mcp_servers set args = (select json_group_array('plain:' || value) from json_each(args))"),
+    Migration(
+        4,
+        """
+        create view mcp_servers_sealed as select args || env || headers as sealed_texts from mcp_servers
+          where (args, env, headers) <> ('[]', '{}', '{}')
+        """,
+    ),
 )
 _PLAIN = "plain:"
 """How an argument begins that an older engine has stored in the clear; it is sealed at the next start."""

@@ -2,10 +2,12 @@
 
 import asyncio
 import random
+import shutil
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from tests.archives import unpacked
 from tests.chaos.model import Model
 from tests.chaos.process import START_SECONDS, Process
 from tests.faults import layer
@@ -175,13 +177,13 @@ class World:
         self._copies += 1
         folder: Path = self.process.folder / f"copy-{self._copies}"
         folder.mkdir()
-        code, words = await self.process.command("backup", str(folder / "bytebrew.db"))
+        archive = folder / "backup.tar"
+        code, words = await self.process.command("backup", str(archive))
         if code != 0:
             self.model.violation(f"bytebrew backup ended with {code}: {words[-500:]}")
             return
+        await asyncio.to_thread(unpacked, archive, folder)
         seen = Seen(imported={"demo", *self.model.imported})
         for one in await asyncio.to_thread(violations, folder, seen, idle=False):
             self.model.violation(f"in a backup: {one}")
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)

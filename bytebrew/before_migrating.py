@@ -1,0 +1,53 @@
+"""A copy of the database before its tables change, so that an older engine can go on with it."""
+
+import logging
+import re
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bytebrew.copying import check_space, copy_database, make_file, sync
+from bytebrew.epoch import log_of, uri_to_read
+from bytebrew.errors import BootError
+from bytebrew.progress import Progress
+
+log = logging.getLogger(__name__)
+
+KEPT = 3
+"""Copies that stay: the newest ones."""
+
+
+def keep_copy(path: Path, steps: Sequence[str]) -> None:
+    """Copies the database beside itself; where that cannot be, the log says so and the engine goes on.
+
+    `steps` are the migrations that follow, such as `core 12`.
+    """
+    path = path.resolve()
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    copy = path.with_name(f"{path.name}.before-{stamp}")
+    part = path.with_name(f"{copy.name}.part")
+    words = ", ".join(steps)
+    try:
+        size = sum(one.stat().st_size for one in (path, log_of(path)) if one.exists())
+        check_space(path.parent, 2 * size, "a copy of the database, and for changing it")
+        part.unlink(missing_ok=True)
+        make_file(part, "the copy")
+        with Progress("copying the database", unit="pages") as progress:
+            copy_database(path, uri_to_read(path), part, at=progress.of)
+        sync(part)
+        part.replace(copy)
+        sync(path.parent)
+    except (sqlite3.Error, BootError, OSError) as error:
+        part.unlink(missing_ok=True)
+        log.warning("migrations follow (%s) without a copy of the database: %s", words, error)
+        return
+    log.info("migrations follow (%s); the database as it was is %s", words, copy)
+    for old in _own(path)[:-KEPT]:
+        old.unlink(missing_ok=True)
+        log.info("removed %s, for there are %d newer ones", old, KEPT)
+
+
+def _own(path: Path) -> list[Path]:
+    own = re.compile(rf"{re.escape(path.name)}\.before-\d{{8}}T\d{{6}}Z")
+    return sorted(one for one in path.parent.iterdir() if own.fullmatch(one.name))
