@@ -34,5 +34,6 @@ class CatalogModel(CatalogEntry, frozen=True, kw_only=True):
     pricing_input: float
     pricing_output: float
     pricing_cached: float | None = None
+    pricing_cache_write: float | None = None
     description: str
     recommended_for: tuple[Literal["orchestrator", "sub_agent", "utility"], ...]

@@ -83,7 +83,9 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
 
 
 class Usage(Struct, frozen=True):
-    """Tokens of one or more model calls; `cached_tokens` are part of the input, `thinking_tokens` of the output.
+    """Tokens of one or more model calls; `thinking_tokens` are part of the output.
+
+    `cached_tokens`, which came out of a vendor's cache, and `cache_write_tokens`, which went into it, are of the input.
 
     `cost_usd` is of the calls whose price is known, and None where no price is; a provider leaves it so.
     """
@@ -92,6 +94,7 @@ class Usage(Struct, frozen=True):
     output_tokens: int = 0
     cached_tokens: int = 0
     thinking_tokens: int = 0
+    cache_write_tokens: int = 0
     cost_usd: float | None = None
 
 

@@ -392,6 +392,7 @@ CORE = tuple(
             _APPROVED,
             _RISKS,
             models.WINDOWS,
+            usage.CACHE_WRITES,
         ),
         1,
     )

@@ -10,21 +10,26 @@ from bytebrew.messages import Usage
 
 
 class Price(Struct, frozen=True, kw_only=True):
-    """US dollars for a million tokens; cached input costs as much as other input unless it has a price of its own.
+    """US dollars for a million tokens.
 
+    Input that comes out of a cache, or goes into one, costs as much as other input unless it has a price of its own.
     `base_url` is the vendor's whose price it is.
     """
 
     input: float
     output: float
     cached: float | None = None
+    cache_write: float | None = None
     base_url: str = ""
 
     def of(self, usage: Usage) -> float:
         """What some tokens cost."""
-        cached = self.input if self.cached is None else self.cached
-        fresh = usage.input_tokens - usage.cached_tokens
-        return (fresh * self.input + usage.cached_tokens * cached + usage.output_tokens * self.output) / 1_000_000
+        read = min(usage.cached_tokens, usage.input_tokens)  # vendors have been seen to count what they do not bill
+        written = min(usage.cache_write_tokens, usage.input_tokens - read)
+        cost = (usage.input_tokens - read - written) * self.input + usage.output_tokens * self.output
+        cost += read * (self.input if self.cached is None else self.cached)
+        cost += written * (self.input if self.cache_write is None else self.cache_write)
+        return cost / 1_000_000
 
     def counts_at(self, base_url: str) -> bool:
         """Whether the vendor is who is reached there, be the path as it may."""
@@ -38,6 +43,7 @@ def of_catalog(catalog: Iterable[CatalogModel], vendors: Mapping[str, str]) -> d
             input=one.pricing_input,
             output=one.pricing_output,
             cached=one.pricing_cached,
+            cache_write=one.pricing_cache_write,
             base_url=vendors[one.provider],
         )
         for one in catalog

@@ -345,7 +345,7 @@ class Models:
             async with aclosing(events):
                 async for event in events:
                     if isinstance(event, Usage):
-                        usage = Usage(*(min(max(0, count), MOST_TOKENS) for count in astuple(event)[:4]))
+                        usage = Usage(*(min(max(0, count), MOST_TOKENS) for count in astuple(event)[:-1]))
                         cost = model.price.of(usage) if model.price else None
                         yield Spent(model.name, replace(usage, cost_usd=cost))
                     else:

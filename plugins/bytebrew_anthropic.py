@@ -82,12 +82,13 @@ class _Usage(Struct):
                 setattr(self, name, value)
 
     def tokens(self) -> Usage:
-        cached = self.cache_read_input_tokens or 0
+        cached, written = self.cache_read_input_tokens or 0, self.cache_creation_input_tokens or 0
         return Usage(
-            (self.input_tokens or 0) + (self.cache_creation_input_tokens or 0) + cached,
+            (self.input_tokens or 0) + written + cached,
             self.output_tokens or 0,
             cached,
             (self.output_tokens_details and self.output_tokens_details.thinking_tokens) or 0,
+            written,
         )
 
 

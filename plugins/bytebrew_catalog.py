@@ -44,6 +44,7 @@ def _model(
     *roles: Literal["orchestrator", "sub_agent", "utility"],
     tools: bool = True,
     cached: float | None = None,
+    written: float | None = None,
 ) -> CatalogModel:
     return CatalogModel(
         id=model_id,
@@ -57,6 +58,7 @@ def _model(
         pricing_input=prices[0],
         pricing_output=prices[1],
         pricing_cached=cached,
+        pricing_cache_write=written,
         description=description,
         recommended_for=roles,
     )
@@ -66,12 +68,12 @@ MODELS = (
     _model(
         # https://platform.claude.com/docs/en/models/opus-4-6/overview and /build-with-claude/prompt-caching#pricing
         "claude-opus-4-6", "Claude Opus 4.6", "anthropic", 1, (1_000_000, 128_000), (5, 25), True,
-        "Anthropic's most capable model, for long and intricate work", "orchestrator", cached=0.5,
+        "Anthropic's most capable model, for long and intricate work", "orchestrator", cached=0.5, written=6.25,
     ),
     _model(
         # https://platform.claude.com/docs/en/models/sonnet-4-6/overview and /build-with-claude/prompt-caching#pricing
         "claude-sonnet-4-6", "Claude Sonnet 4.6", "anthropic", 1, (1_000_000, 128_000), (3, 15), True,
-        "A balance of skill, speed and price, strong with tools", "orchestrator", "sub_agent", cached=0.3,
+        "A balance of skill, speed and price, strong with tools", "orchestrator", "sub_agent", cached=0.3, written=3.75,
     ),
     _model(
         # https://developers.openai.com/api/docs/models/gpt-5.4, whose prices are of prompts up to 272,000 tokens
@@ -110,7 +112,7 @@ MODELS = (
         # https://platform.claude.com/docs/en/models/opus-5/overview, where it is compared, and
         # https://platform.claude.com/docs/en/build-with-claude/prompt-caching#pricing
         "claude-haiku-4-5", "Claude Haiku 4.5", "anthropic", 2, (200_000, 64_000), (1, 5), True,
-        "Anthropic's fast model for sub-agents", "sub_agent", cached=0.1,
+        "Anthropic's fast model for sub-agents", "sub_agent", cached=0.1, written=1.25,
     ),
     _model(
         # https://ai.google.dev/gemini-api/docs/models/gemini-2.5-flash and /pricing

@@ -127,7 +127,7 @@ class Metrics:
         )
         for status in ("completed", "failed", "cancelled"):
             self._turns.labels(status)
-        for kind in ("input", "output", "cached", "thinking"):
+        for kind in ("input", "output", "cached", "thinking", "cache_write"):
             self._tokens.labels(kind)
         self._watch: asyncio.Task[None] | None = None
 

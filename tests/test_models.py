@@ -289,7 +289,7 @@ async def test_tokens_cost_what_the_model_or_else_the_catalog_says(
     provider = First(said("hi", Usage(20_000_000, 10_000_000, 10_000_000, 5_000_000)))
     models = make(provider, prices={"m1": catalog} if catalog else {})
     target = Target(name="one", type="first", model_name="m1", pricing_input=own[0], pricing_output=own[1])
-    expected = Spent("one", Usage(20_000_000, 10_000_000, 10_000_000, 5_000_000, cost))
+    expected = Spent("one", Usage(20_000_000, 10_000_000, 10_000_000, 5_000_000, cost_usd=cost))
     assert await told(models, target) == [MessageDelta(content="hi"), expected, Stop()]
 
 

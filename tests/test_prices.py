@@ -3,6 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
+from bytebrew.messages import Usage
+from bytebrew.prices import Price
 from bytebrew.providers import Target
 from bytebrew.testing import engine
 
@@ -40,3 +42,24 @@ async def test_the_operators_price_counts_at_any_address() -> None:
         bound = running.models.bind(replace(target, pricing_input=3.0, pricing_output=6.0))
         assert bound.price is not None
         assert (bound.price.input, bound.price.output) == (3.0, 6.0)
+
+
+def test_what_goes_into_a_cache_has_a_price_of_its_own() -> None:
+    usage = Usage(1_000_000, 100_000, 500_000, 0, 200_000)
+    assert Price(input=5, output=25, cached=0.5, cache_write=6.25).of(usage) == pytest.approx(1.5 + 0.25 + 1.25 + 2.5)
+    assert Price(input=5, output=25).of(usage) == pytest.approx(5 + 2.5)
+
+
+def test_what_a_vendor_counts_twice_is_paid_once() -> None:
+    price = Price(input=1, output=1, cached=0.1, cache_write=1.25)
+    assert price.of(Usage(100, 0, 500, 0, 500)) == pytest.approx(100 * 0.1 / 1_000_000)
+
+
+async def test_anthropics_cache_writes_cost_a_quarter_more_than_its_input() -> None:
+    async with engine() as running:
+        for name, model in running.catalog.items():
+            if name.startswith("claude-"):
+                assert model.pricing_cache_write == pytest.approx(1.25 * model.pricing_input)
+        bound = running.models.bind(Target(name="m", type="anthropic", model_name="claude-opus-4-6"))
+        assert bound.price is not None
+        assert bound.price.cache_write == 6.25

@@ -323,7 +323,9 @@ async def test_an_answer_that_was_refused_halfway_is_a_failure_and_nothing_of_it
 
 
 async def test_tokens_add_up_over_the_steps_of_a_turn_and_the_turns_of_a_session() -> None:
-    provider = ScriptedProvider([ToolCall("double", {"n": 1}), Usage(10, 1, 5, 0)], [*say("ok"), Usage(20, 2, 0, 1)])
+    provider = ScriptedProvider(
+        [ToolCall("double", {"n": 1}), Usage(10, 1, 5, 0, 3)], [*say("ok"), Usage(20, 2, 0, 1, 4)]
+    )
     async with served_engine(providing(provider), tools(double)) as (engine, client):
         await scripted_schema(engine, tools=("double",))
         events = await chat(client, "test", "go")
@@ -336,6 +338,7 @@ async def test_tokens_add_up_over_the_steps_of_a_turn_and_the_turns_of_a_session
         "output_tokens": 3,
         "cached_tokens": 5,
         "thinking_tokens": 1,
+        "cache_write_tokens": 7,
         **unpriced,
     }
     assert session["usage"] == {
@@ -343,6 +346,7 @@ async def test_tokens_add_up_over_the_steps_of_a_turn_and_the_turns_of_a_session
         "output_tokens": 5,
         "cached_tokens": 5,
         "thinking_tokens": 2,
+        "cache_write_tokens": 11,
         **unpriced,
     }
 

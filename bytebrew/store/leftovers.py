@@ -73,7 +73,7 @@ def close(
         turns.spend(conn, unsaved, turn_id)
     conn.execute(
         f"""update turns set status = 'failed', failure = ?, first_event = coalesce(first_event, ?), last_event = ?,
-        finished_at = ?, ({COUNTS}) = (?, ?, ?, ?, ?) where id = ?""",
+        finished_at = ?, ({COUNTS}) = (?, ?, ?, ?, ?, ?) where id = ?""",
         (failure, last_event, last_event, moment, *astuple(spent(conn, turn_id)), turn_id),
     )
 

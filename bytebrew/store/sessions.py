@@ -110,7 +110,8 @@ def usage(conn: sqlite3.Connection, session_id: str) -> Usage:
     """The tokens of all the session's turns."""
     row = conn.execute(
         """select coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0), coalesce(sum(cached_tokens), 0),
-        coalesce(sum(thinking_tokens), 0), sum(cost_usd) from turns where session_id = ?""",
+        coalesce(sum(thinking_tokens), 0), coalesce(sum(cache_write_tokens), 0), sum(cost_usd) from turns
+        where session_id = ?""",
         (session_id,),
     ).fetchone()
     return Usage(*row)

@@ -187,7 +187,7 @@ def finish(
     spend(conn, unsaved, turn_id)
     conn.execute(
         """update turns set status = ?, failure = ?, last_event = ?, input_tokens = ?, output_tokens = ?,
-        cached_tokens = ?, thinking_tokens = ?, cost_usd = ?, finished_at = ? where id = ?""",
+        cached_tokens = ?, thinking_tokens = ?, cache_write_tokens = ?, cost_usd = ?, finished_at = ? where id = ?""",
         (status, failure, last_event, *astuple(usage), now(), turn_id),
     )
 
@@ -196,7 +196,8 @@ def spend(conn: sqlite3.Connection, unsaved: Unsaved, turn_id: str) -> None:
     """Records the model usage of a turn."""
     moment, account = now(), unsaved.subject.partition(VISITOR)[0]
     conn.executemany(
-        "insert into usage values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"""insert into usage (turn_id, schema, agent, model, subject, {COUNTS}, created_at)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         [
             (turn_id, unsaved.schema, unsaved.agent, one.model, account, *astuple(one.usage), moment)
             for one in unsaved.spent

@@ -27,15 +27,16 @@ class Sum(Struct, frozen=True, kw_only=True):
     output_tokens: int
     cached_tokens: int
     thinking_tokens: int
+    cache_write_tokens: int
     cost_usd: float | None
 
 
 _EARLIEST = "0"
 _MIDNIGHT = "T00:00:00.000000Z"
-_SUMS = ("calls", "input_tokens", "output_tokens", "cached_tokens", "thinking_tokens", "priced", "cost")
-_OF_ROW = (
+_FIRST = ("calls", "input_tokens", "output_tokens", "cached_tokens", "thinking_tokens", "priced", "cost")
+_OF_FIRST = (
     "count(*)",
-    *(f"sum({name})" for name in _SUMS[1:5]),
+    *(f"sum({name})" for name in _FIRST[1:5]),
     "count(cost_usd)",
     f"coalesce(sum(cast(round(cost_usd * {DOLLAR}) as integer)), 0)",
 )
@@ -51,12 +52,12 @@ _NEIGHBOURS = f"""(select kind, key, day,
     (select min(substr(u.created_at, 1, 10)) {_OTHER} > {_DAY}) as behind from {_EACH}
     where day > '' and not exists (select 1 {_OTHER} = {_DAY}))"""
 _GROUPED = " union all ".join(
-    f"""select '{kind}', substr(created_at, 1, 10), {column}, count(distinct turn_id), {", ".join(_OF_ROW)} from usage
+    f"""select '{kind}', substr(created_at, 1, 10), {column}, count(distinct turn_id), {", ".join(_OF_FIRST)} from usage
     group by 1, 2, 3"""
     for kind, column in {"total": "''", **_COLUMNS}.items()
 )
 _GROUPED += (
-    f""" union all select 'token', '', subject, count(distinct turn_id), {", ".join(_OF_ROW)} from usage group by 3"""
+    f""" union all select 'token', '', subject, count(distinct turn_id), {", ".join(_OF_FIRST)} from usage group by 3"""
 )
 _SPANNED = " union all ".join(
     f"""select '{kind}', key, day, earlier, count(*) from (select key, day, lag(day) over (partition by turn_id, key
@@ -70,7 +71,7 @@ create table usage_days (
   day text not null,
   key text not null,
   turns integer not null,
-  {", ".join(f"{name} integer not null" for name in _SUMS)},
+  {", ".join(f"{name} integer not null" for name in _FIRST)},
   primary key (kind, day, key)
 ) strict, without rowid;
 create table usage_spans (
@@ -89,7 +90,7 @@ create trigger usage_kept after insert on usage begin
   new.cached_tokens, new.thinking_tokens, new.cost_usd is not null,
   coalesce(cast(round(new.cost_usd * {DOLLAR}) as integer), 0) from {_EACH} where true
   on conflict (kind, day, key) do update set turns = turns + excluded.turns,
-  {", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS)};
+  {", ".join(f"{name} = {name} + excluded.{name}" for name in _FIRST)};
 end;
 create trigger usage_spanned after insert on usage
   when exists (select 1 from usage where turn_id = new.turn_id and substr(created_at, 1, 10) <> {_DAY}) begin
@@ -107,6 +108,24 @@ usage_spans has how many have a call on a day and their last one before on an ea
 there is a sum of all days too, under the day ''.
 """
 
+CACHE_WRITES = f"""
+alter table turns add column cache_write_tokens integer not null default 0;
+alter table usage add column cache_write_tokens integer not null default 0;
+alter table usage_days add column cache_write_tokens integer not null default 0;
+drop trigger usage_kept;
+create trigger usage_kept after insert on usage begin
+  insert into usage_days
+  select kind, day, key, not exists (select 1 {_OTHER} like day || '%'), 1, new.input_tokens, new.output_tokens,
+  new.cached_tokens, new.thinking_tokens, new.cost_usd is not null,
+  coalesce(cast(round(new.cost_usd * {DOLLAR}) as integer), 0), new.cache_write_tokens from {_EACH} where true
+  on conflict (kind, day, key) do update set turns = turns + excluded.turns,
+  {", ".join(f"{name} = {name} + excluded.{name}" for name in (*_FIRST, "cache_write_tokens"))};
+end;
+"""
+"""The SQL of the sums of tokens that are written into a vendor's cache, for a migration."""
+_SUMS = (*_FIRST, "cache_write_tokens")
+_OF_ROW = (*_OF_FIRST, "sum(cache_write_tokens)")
+
 
 def report(conn: sqlite3.Connection, group_by: GroupBy, since: str, until: str) -> list[Sum]:
     """Sums from one moment up to another, by key; an empty moment is open."""
@@ -122,7 +141,7 @@ def report(conn: sqlite3.Connection, group_by: GroupBy, since: str, until: str) 
 
 def total(conn: sqlite3.Connection, since: str, until: str) -> Sum:
     """The sum of everything from one moment up to another."""
-    return _sum("total", _sums(conn, "total", since, until).get("", [0] * 8))
+    return _sum("total", _sums(conn, "total", since, until).get("", [0] * 9))
 
 
 def _sums(conn: sqlite3.Connection, by: str, since: str, until: str) -> dict[str, Sequence[int]]:
@@ -178,7 +197,7 @@ def _add(found: dict[str, Sequence[int]], key: str, more: Sequence[int]) -> None
 
 
 def _sum(key: str, sums: Sequence[int]) -> Sum:
-    turns, calls, input_tokens, output_tokens, cached_tokens, thinking_tokens, priced, cost = sums
+    turns, calls, input_tokens, output_tokens, cached_tokens, thinking_tokens, priced, cost, cache_write_tokens = sums
     return Sum(
         key=key,
         turns=turns,
@@ -187,5 +206,6 @@ def _sum(key: str, sums: Sequence[int]) -> Sum:
         output_tokens=output_tokens,
         cached_tokens=cached_tokens,
         thinking_tokens=thinking_tokens,
+        cache_write_tokens=cache_write_tokens,
         cost_usd=cost / DOLLAR if priced else None,
     )

@@ -54,6 +54,7 @@ class Choice(Struct):
 
 class PromptDetails(Struct):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None  # https://openrouter.ai/docs/features/prompt-caching
 
 
 class CompletionDetails(Struct):
@@ -72,11 +73,12 @@ class Counts(Struct):
         prompt, completion = self.prompt_tokens or 0, self.completion_tokens or 0
         cached = (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
         cached = cached or self.prompt_cache_hit_tokens or 0  # DeepSeek's: api-docs.deepseek.com/guides/kv_cache
+        written = (self.prompt_tokens_details and self.prompt_tokens_details.cache_write_tokens) or 0
         thinking = (self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens) or 0
         # xAI counts thinking beside the completion and not within it: https://docs.x.ai/docs/guides/reasoning
         if thinking and self.total_tokens == prompt + completion + thinking:
             completion += thinking
-        return Usage(prompt, completion, cached, thinking)
+        return Usage(prompt, completion, cached, thinking, written)
 
 
 class Chunk(Struct):

@@ -40,6 +40,7 @@ async def test_known_models_are_shown_to_anyone_by_tier() -> None:
         "supports_vision": True,
         "pricing_input": 1.0,
         "pricing_output": 3.2,
+        "pricing_cache_write": None,
         "pricing_cached": 0.2,
         "recommended_for": ["orchestrator"],
     }

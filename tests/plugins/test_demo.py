@@ -34,7 +34,7 @@ async def test_a_new_engine_talks_at_once() -> None:
     assert str(message["content"]).startswith("You said: Hello there ")
     (done,) = data(events, "done")
     usage = {"input_tokens": 2, "output_tokens": len(str(message["content"])) // 4, "cached_tokens": 0}
-    assert done["usage"] == {**usage, "thinking_tokens": 8, "cost_usd": None}
+    assert done["usage"] == {**usage, "thinking_tokens": 8, "cache_write_tokens": 0, "cost_usd": None}
 
 
 async def test_the_same_message_gives_the_same_answer() -> None:

@@ -27,7 +27,7 @@ from bytebrew.testing import ScriptedProvider, Step, chat, providing, scripted_s
 from tests.tables import all_but, check_refusal, token_with
 
 URL = "/api/v1/usage"
-ANSWER: list[Step] = [MessageDelta(content="hi"), Usage(1_000_000, 100_000, 500_000, 50_000)]
+ANSWER: list[Step] = [MessageDelta(content="hi"), Usage(1_000_000, 100_000, 500_000, 50_000, 250_000)]
 """Costs 2 + 0.5 dollars with the prices below."""
 PRICES = {"pricing_input": 2, "pricing_output": 5}
 NOTHING = {
@@ -38,6 +38,7 @@ NOTHING = {
     "output_tokens": 0,
     "cached_tokens": 0,
     "thinking_tokens": 0,
+    "cache_write_tokens": 0,
     "cost_usd": None,
 }
 
@@ -57,6 +58,7 @@ def sums(times: int, cost: float | None) -> dict[str, object]:
         "output_tokens": times * 100_000,
         "cached_tokens": times * 500_000,
         "thinking_tokens": times * 50_000,
+        "cache_write_tokens": times * 250_000,
         "cost_usd": cost,
     }
 
@@ -100,7 +102,8 @@ async def test_only_a_token_has_the_name_of_one_and_two_of_one_name_are_one_line
         subjects = [f"user:x{ids[0]}", f"token:{ids[0]}", f"token:{ids[1]}", "token:gone"]
 
         def fill(conn: sqlite3.Connection) -> None:
-            sql = "insert into usage values (null, ?, 's', 'a', 'm', ?, 1, 1, 0, 0, null, ?)"
+            sql = """insert into usage (turn_id, schema, agent, model, subject, input_tokens, output_tokens,
+              cached_tokens, thinking_tokens, created_at) values (?, 's', 'a', 'm', ?, 1, 1, 0, 0, ?)"""
             conn.executemany(sql, [(subject, subject, rfc3339(datetime.now(UTC))) for subject in subjects])
             conn.execute("update tokens set name = ? where id = ?", ("token:gone", ids[1]))
 
@@ -125,6 +128,7 @@ async def test_every_call_of_a_turn_counts_and_done_and_the_session_tell_the_cos
             "output_tokens": 120_000,
             "cached_tokens": 500_000,
             "thinking_tokens": 50_000,
+            "cache_write_tokens": 250_000,
             "cost_usd": pytest.approx(2.8),
         }
         assert done["usage"] == total
@@ -244,33 +248,34 @@ def moment(step: int) -> str:
     return rfc3339(datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=6 * step))
 
 
-def insert(conn: sqlite3.Connection, calls: Iterable[Call]) -> None:
-    conn.executemany(
-        "insert into usage values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                f"t{turn}",
-                "s",
-                f"a{agent}",
-                f"m{model}",
-                f"token:{agent}",
-                7 * turn,
-                3,
-                2,
-                1,
-                0.1 * price or None,
-                moment(at),
-            )
-            for turn, at, agent, model, price in calls
-        ],
-    )
+def insert(conn: sqlite3.Connection, calls: Iterable[Call], *, written: bool = True) -> None:
+    """`written`: the tokens that went into a cache too, which an older file does not have."""
+    more = {"cache_write_tokens": 5} if written else {}
+    for turn, at, agent, model, price in calls:
+        values: dict[str, object] = {
+            "turn_id": f"t{turn}",
+            "schema": "s",
+            "agent": f"a{agent}",
+            "model": f"m{model}",
+            "subject": f"token:{agent}",
+            "input_tokens": 7 * turn,
+            "output_tokens": 3,
+            "cached_tokens": 2,
+            "thinking_tokens": 1,
+            "cost_usd": 0.1 * price or None,
+            "created_at": moment(at),
+            **more,
+        }
+        names = ", ".join(values)
+        conn.execute(f"insert into usage ({names}) values ({', '.join('?' * len(values))})", tuple(values.values()))
 
 
 def by_hand(conn: sqlite3.Connection, column: str, since: str, until: str) -> list[tuple[object, ...]]:
     sql = f"""select {column} as key, count(distinct turn_id), count(*), sum(input_tokens), sum(output_tokens),
-      sum(cached_tokens), sum(thinking_tokens), count(cost_usd), sum(cast(round(cost_usd * {usage.DOLLAR}) as integer))
+      sum(cached_tokens), sum(thinking_tokens), sum(cache_write_tokens), count(cost_usd),
+      sum(cast(round(cost_usd * {usage.DOLLAR}) as integer))
       from usage where created_at >= ? and created_at < ? group by 1 order by 1"""
-    return [(*row[:7], row[8] / usage.DOLLAR if row[7] else None) for row in conn.execute(sql, (since, until or "~"))]
+    return [(*row[:8], row[9] / usage.DOLLAR if row[8] else None) for row in conn.execute(sql, (since, until or "~"))]
 
 
 def check_kept(conn: sqlite3.Connection) -> None:
@@ -290,7 +295,7 @@ def check_kept(conn: sqlite3.Connection) -> None:
 def test_the_kept_sums_are_those_of_the_rows(before: list[Call], after: list[Call]) -> None:
     with closing(connect(Path(":memory:"))) as conn:
         migrate(conn, "core", CORE[:4])
-        insert(conn, before)  # in an older file
+        insert(conn, before, written=False)  # in an older file
         migrate(conn, "core", CORE)
         check_kept(conn)
         insert(conn, after)
