@@ -48,6 +48,8 @@ def why(error: Exception, seconds: float = 0) -> str:
             return "the connection was closed"
         if isinstance(cause, ClientPayloadError | BadHttpMessage):
             return "it ended before it was whole"
+        if isinstance(cause, httpx.InvalidURL):  # the client reads where a redirect leads, though it does not go there
+            return "it redirects to what is no URL"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
     return "the connection failed"

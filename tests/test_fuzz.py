@@ -107,6 +107,7 @@ async def world(served: Served, name: str) -> World:
         "schedules": [name, f"{name}-3"],
         "settings": ["byok.demo", "custom.fuzz"],
         "webhooks": [name, f"{name}-3"],
+        "docs": ["page.css", "page.js"],
     }
     for trigger in keys["schedules"]:
         await client.post("/api/v1/schedules", json={"name": trigger, "cron": "0 9 * * *", "agent": name})
@@ -133,10 +134,11 @@ async def world(served: Served, name: str) -> World:
     await engine.db.write(memory.store, at, "Likes fuzz", {}, None)
     keys["memory"] = [entry.id for entry in await engine.db.read(memory.entries, name, "", 1)]
     admin = await token_with(engine, "admin", name=f"{name}-admin")
+    page = await token_with(engine, "public", name=f"{name}-page")
     user = sign(fresh({"sub": name, "scope": "chat"}), key)
     return World(
         keys,
-        [admin.token, sign(fresh({**CLAIMS, "iat": int(time.time()), "sid": name}), key)],
+        [admin.token, page.token, sign(fresh({**CLAIMS, "iat": int(time.time()), "sid": name}), key)],
         [weak.token, user, *forgeries(CLAIMS, key).values()],
     )
 
