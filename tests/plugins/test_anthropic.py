@@ -171,7 +171,7 @@ TRANSCRIPTS: dict[str, list[ProviderEvent]] = {
         text("\n\n"),
         ToolCall("get_weather", {"location": "Paris"}, "toolu_01A09q90qw90lq917835lq9"),
         ToolCall("get_time", {}, "toolu_01A09q90qw90lq917835lq0"),
-        Usage(120 + 2048 + 4096, 97, 4096, 21),
+        Usage(120 + 2048 + 4096, 97, 4096, 21, 2048),
         Stop("tool_calls"),
     ],
     "thinking": [
