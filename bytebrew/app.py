@@ -30,7 +30,7 @@ from bytebrew.errors import (
     UnsupportedMediaType,
 )
 from bytebrew.events import ErrorEvent
-from bytebrew.idempotency import HEADER, Keys
+from bytebrew.idempotency import HEADER, Keys, digest_of
 from bytebrew.logs import trace_id
 from bytebrew.notation import canonical_id, new_id
 from bytebrew.wording import depth
@@ -220,7 +220,7 @@ class Endpoint:
         if request.query:
             paging.check(request.query, route)
         if route.body is None and not route.stream_body:
-            return await self._perform(request, route, scope)
+            return await self._perform(request, route, scope, _digest(request, route, scope, b""))
         engine, core, raw = self._engine, self._engine.settings.core, b""
         passed_on = route.stream_body and not route.in_memory
         held = None if passed_on else engine.arrivals if route.scope else engine.strangers
@@ -235,17 +235,19 @@ class Endpoint:
                 request.body = await self._decode(request, route, raw)
                 if self._taken:
                     paths.check(getattr(request.body, "name", None), self._taken)
-            return await self._perform(request, route, scope, raw)
+            digest, raw = _digest(request, route, scope, raw), b""  # a turn may wait for long
+            if route.begins_turn:
+                body.close()  # which counts from now on
+            return await self._perform(request, route, scope, digest)
 
-    async def _perform(self, request: Request[Any], route: Route, scope: Scope, raw: bytes = b"") -> Any:
+    async def _perform(self, request: Request[Any], route: Route, scope: Scope, digest: bytes) -> Any:
         engine, act = self._engine, None
         if route.method != "GET" and not route.streams and (engine.recorders or engine.observed("actor_acted")):
             act = actions.Act(request, route, scope["path"], self._thing)
             request.records += (act.record,)
-        keyed = route.idempotent and not route.stream_body and HEADER in request.headers
-        run = partial(actions.perform, request, route, act) if act or keyed else partial(route.run, request)
-        if keyed:
-            answer = await self._keys.answer(request, route, run, scope["path"], scope["query_string"], raw)
+        run = partial(actions.perform, request, route, act) if act or digest else partial(route.run, request)
+        if digest:
+            answer = await self._keys.answer(request, route, run, scope["path"], digest)
         else:
             answer = await run()
         if request.query:
@@ -267,6 +269,12 @@ class Endpoint:
             return decoder.decode(raw or b"{}")
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise unfit(error, route.body) from error
+
+
+def _digest(request: Request[Any], route: Route, scope: Scope, raw: bytes) -> bytes:
+    """What a repeat of the request has too; nothing where it has no key."""
+    keyed = route.idempotent and not route.stream_body and HEADER in request.headers
+    return digest_of(scope["query_string"], raw) if keyed else b""
 
 
 def _joined(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -165,6 +165,16 @@ class Overloaded(EngineError):
         super().__init__(message, headers={"Retry-After": "1"} | ({"Connection": "close"} if closes else {}))
 
 
+class QueueFull(EngineError):
+    """As much of the session's or the caller's own waits as may."""
+
+    status = 429
+    code = "queue_full"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"Retry-After": "5"})
+
+
 class StorageError(EngineError):
     """The database does not take or give what it should: the disk is full or fails, or the file is damaged.
 

@@ -30,15 +30,13 @@ class Keys:
         route: Route,
         run: Callable[[], Awaitable[Any]],
         path: str,
-        query: bytes,
-        body: bytes,
+        digest: bytes,
     ) -> Any:
         """What `run` answers, the first time; after that the same, or the answer of the turn which the key began.
 
         Raises Unprocessable where the key came with another body or query. A refusal and a failure use up no key.
         """
         text = _checked(request.headers[HEADER])
-        digest = hashlib.sha256(b"%d\n%b%b" % (len(query), query, body)).digest()
         key = Key(
             subject=request.actor.subject,
             method=route.method,
@@ -62,6 +60,11 @@ class Keys:
             request.key = replace(key, turn_id=kept.turn_id)
             return await route.run(request)
         return Reply(status=kept.status, body=request.engine.secrets.open(kept.body).encode() or None)
+
+
+def digest_of(query: bytes, body: bytes) -> bytes:
+    """What a repeat of a request has too."""
+    return hashlib.sha256(b"%d\n%b%b" % (len(query), query, body)).digest()
 
 
 class _Keeping:

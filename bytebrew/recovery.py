@@ -3,6 +3,8 @@
 import logging
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from bytebrew.auth import Actor
 from bytebrew.errors import EngineError, StorageError, TurnInterrupted
 from bytebrew.failed_turns import give_up
@@ -71,8 +73,7 @@ async def _turn(engine: "Engine", left: leftovers.OpenTurn) -> Turn:
         actor=Actor(subject=left.owner, name=left.owner, kind="user", scopes=frozenset()),
         owner=left.owner,
         user_sub=left.user_sub,
-        message=left.message,
-        attachments=left.attachments,
+        message="",
         subagents=left.subagents,
         time_limit=left.time_limit,
         parent=parent,
@@ -81,10 +82,12 @@ async def _turn(engine: "Engine", left: leftovers.OpenTurn) -> Turn:
         begins=False,
     )
     turn = engine.runner.turn(new, entrance)
+    turn.size = left.size
     turn.log = await engine.journal.log(left.session_id)
     if left.status == "running":
         turn.status, turn.first = "running", left.first_event
         turn.past = await engine.db.write(leftovers.resume, left.id)
+        turn.new = replace(new, message=turn.past.asked.content, attachments=turn.past.asked.attachments)
         turn.text, turn.shown = list(turn.past.said), shown_before(turn.past)
         turn.continues = left.first_event != 1
     return turn

@@ -14,18 +14,19 @@ import anyio
 from anyio.abc import TaskGroup
 from msgspec.structs import astuple, replace
 
-from bytebrew import failed_turns
+from bytebrew import failed_turns, waiting
 from bytebrew.config import Agent
 from bytebrew.draining import drain
-from bytebrew.errors import Conflict, Draining, EngineError, NotFound, StorageError, TurnTimeout, Unprocessable
+from bytebrew.errors import Draining, EngineError, NotFound, StorageError, TurnTimeout, Unprocessable
 from bytebrew.events import ConfirmationAsked, Done, ErrorEvent, Event, FinishReason, MessageDone
 from bytebrew.journal import Log
 from bytebrew.messages import Message, Usage
 from bytebrew.providers import BoundModel, Spent
 from bytebrew.resuming import Shown
-from bytebrew.store import leftovers, schemas, sessions, turns
+from bytebrew.store import leftovers, schemas, turns
 from bytebrew.tools import uncancelled
 from bytebrew.turn import run_turn
+from bytebrew.waiting import OnBusy
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -34,7 +35,6 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
-OnBusy = Literal["queue", "interrupt", "reject"]
 _LATER = "The engine is stopping; this turn goes on when it is back"
 
 
@@ -53,7 +53,7 @@ class Turn:
         self.new = new
         self.id = new.id
         self.session_id = new.session_id
-        self.subject = new.actor.subject
+        self.subject, self.size = new.actor.subject, turns.size(new)
         self.agent = agent
         self.model = model
         self.headers: Mapping[str, str] = {}
@@ -235,13 +235,18 @@ class Runner:
         model.check(new.attachments)
         return Turn(self._engine, new, entrance.agent, model)
 
-    async def submit(self, turn: Turn, on_busy: OnBusy = "queue") -> None:
-        """Stores a turn and sees to it that it runs; raises Conflict where a busy session was not wanted."""
+    async def submit(self, turn: Turn, on_busy: OnBusy = "queue", *, bounded: bool = False) -> None:
+        """Stores a turn and sees to it that it runs; raises Conflict where a busy session was not wanted.
+
+        One that is `bounded` and would have to wait is refused where too much waits already.
+        """
         if self._group is None or self.draining:
             raise Draining
         lane = self._lanes.get(turn.session_id)
         idle = lane is None
-        giving_way = self._make_way(lane, turn, on_busy) if lane else []
+        if lane and bounded:
+            waiting.check_room(self._engine, lane, turn)
+        giving_way = waiting.make_way(lane, turn, on_busy) if lane else []
         if lane is None:
             lane = self._lanes[turn.session_id] = Lane(turn)
         self.turns[turn.id] = turn
@@ -253,6 +258,8 @@ class Runner:
                     self._begin(turn)
                 await self._engine.db.write(turns.admit, turn.new, turn.first)
                 admitted = True
+                if not idle:
+                    waiting.leave_to_the_file(turn)
                 for one in giving_way:
                     one.cancel("cancelled")
                 with suppress(StorageError):  # it is admitted, and gets on or fails by itself
@@ -282,21 +289,6 @@ class Runner:
         """Takes no more turns, and brings what runs to an end; see `draining.drain`."""
         self.draining = True
         await drain(self.turns, self._lanes, seconds)
-
-    def _make_way(self, lane: Lane, turn: Turn, on_busy: OnBusy) -> list[Turn]:
-        """Takes a turn into a lane; the turns that it interrupts once it is admitted."""
-        sessions.check_owner(turn.new.actor, lane.owner, turn.session_id)
-        if lane.current.unrecordable is not None:
-            raise lane.current.unrecordable
-        if on_busy == "reject" and (lane.waiting or lane.current.last is None):
-            raise Conflict("The session is busy with another message; wait for it or use on_busy", code="session_busy")
-        if on_busy != "interrupt":
-            lane.waiting.append(turn)
-            return []
-        turn.urgent = True
-        before = [one for one in lane.waiting if one.urgent]
-        lane.waiting.insert(len(before), turn)
-        return [lane.current, *before]
 
     def _begin(self, turn: Turn) -> None:
         turn.first = turn.log.last + 1
@@ -352,7 +344,7 @@ class Runner:
             earlier.notify()
             self._begin(turn)
             try:
-                await engine.db.write(turns.start, turn.new, turn.first or 0)
+                turn.new = await engine.db.write(turns.start, turn.new, turn.first or 0)
             except NotFound:
                 earlier, turn.log = turn.log, earlier  # for the new one is that of another session of this id
                 earlier.notify()
@@ -375,6 +367,7 @@ class Runner:
         try:
             with uncancelled(), turn.scope:
                 turn.start_clock(seconds)
+                turn.model.check(turn.new.attachments)  # which are known by now, also where the turn has waited
                 await run_turn(turn)
                 return turn.done("completed")
             if turn.cancelled_for == "cancelled":

@@ -45,6 +45,15 @@ class Core(Struct, frozen=True, kw_only=True):
     max_turns: Annotated[
         int, Meta(ge=0), _help("turns that run or wait at a time, more get a 503; 0 for as many as memory bears")
     ] = 0
+    queued_per_session: Annotated[
+        int, Meta(ge=1), _help("messages that wait in a session behind the one that is answered, more get a 429")
+    ] = 32
+    queued_per_caller: Annotated[
+        int, Meta(ge=1), _help("messages of one caller that wait in all sessions, more get a 429")
+    ] = 256
+    queued_bytes: Annotated[
+        int, Meta(ge=4096), _help("bytes of all messages that wait, with attachments; a caller may have a quarter")
+    ] = 256 * 1024 * 1024
     max_connections: Annotated[
         int, Meta(ge=0), _help("clients' connections at a time; 0 for as many as descriptors and memory bear")
     ] = 0

@@ -15,8 +15,8 @@ FLOORS = (
     "paths paging "
     "addresses hookspecs sections variables prices providers tools auth jwt secrets visitors http api actions "
     "storage_faults pending scanning deadline unpacking network_faults pools descriptors listing refusals",
-    "db integrity apart pragmas migrate migrations journal epoch store copying sealed before_migrating",
-    "plugin_folder verification "
+    "db integrity apart pragmas migrate migrations first_tables journal epoch store copying sealed before_migrating",
+    "plugin_folder verification waiting "
     "plugins turn runner failed_turns tasks config_file checking core_sections missing dialects documents history "
     "confirmations draining trimming resuming recovery results spawning retention",
     "access bodies components openapi page routes byok cors forwarding idempotency transports shedding",

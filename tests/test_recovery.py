@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from bytebrew.backup import backup
 from bytebrew.engine import Engine
 from bytebrew.events import MessageDelta, MessageRestarted, Thinking
+from bytebrew.messages import Message
 from bytebrew.recovery import MOST_RESUMES
 from bytebrew.resuming import shown_before, told, told_anew
 from bytebrew.runner import Turn
@@ -191,7 +192,7 @@ CUTS = st.lists(st.integers(0, 12), max_size=5)
 def test_what_clients_have_after_a_resume_is_the_answer_however_it_is_cut(
     kept: str, thought: str, text: str, thinks: str, says: str, cuts: list[int]
 ) -> None:
-    shown = shown_before(Past([], [one for one in (kept, text) if one], text, thought, {}))
+    shown = shown_before(Past(Message("user", "?"), [], [one for one in (kept, text) if one], text, thought, {}))
     turn = SimpleNamespace(shown=shown, partial=[], text=[kept, text])
     thinking: list[str] = []
     client = {"thinking": thought, "text": kept + text}

@@ -21,9 +21,10 @@ from bytebrew.forwarding import PRIVATE, brought
 from bytebrew.journal import Log, OpenStretch, Stretch
 from bytebrew.messages import Attachment, Usage
 from bytebrew.notation import canonical_id, is_uuid, new_id, new_uuid
-from bytebrew.runner import OnBusy, Turn
+from bytebrew.runner import Turn
 from bytebrew.store import endings, forms, schemas, sessions, turns
 from bytebrew.store.endings import Ended
+from bytebrew.waiting import OnBusy
 
 _GONE = "The turn that this Idempotency-Key began was deleted with its session"
 
@@ -126,8 +127,10 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
     turn.headers = {name: value for name, value in {**more, **request.headers}.items() if name not in PRIVATE}
     if request.place is not None:
         request.place.free()  # the turn counts from here on
-    await engine.runner.submit(turn, body.on_busy)
+    await engine.runner.submit(turn, body.on_busy, bounded=True)
     request.recorded = True  # the turn has its key, and answers for it
+    request.body = body = replace(body, message="-", attachments=())  # which may wait for long, and is in the file
+    del message, new
     return await _answer(request, turn, arrived)
 
 

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
-from bytebrew.messages import Attachment, Message, Usage
+from bytebrew.messages import Message, Usage
 from bytebrew.notation import now, struct_of
 from bytebrew.store import idempotency, messages, turns
 from bytebrew.store.turns import CLOSE_QUESTIONS, COUNTS
@@ -25,8 +25,7 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     agent: str
     owner: str
     user_sub: str
-    message: str
-    attachments: tuple[Attachment, ...]
+    size: int
     own_key: bool
     subagents: bool
     time_limit: float | None
@@ -45,10 +44,11 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
 class Past(Struct, frozen=True):
     """What a turn had done when the engine stopped.
 
-    `messages` follow the user's own; `said` are all its deltas, `partial` what of them no message holds yet, and
-    `thought` the reasoning before that; `calls` are the states of its tool calls.
+    `asked` is the user's own message, and `messages` follow it; `said` are all its deltas, `partial` what of them no
+    message holds yet, and `thought` the reasoning before that; `calls` are the states of its tool calls.
     """
 
+    asked: Message
     messages: list[Message]
     said: list[str]
     partial: str
@@ -84,7 +84,7 @@ def left_open(conn: sqlite3.Connection) -> list[OpenTurn]:
     How often one was taken up does not count while it waits for a person or for an agent that it has spawned.
     """
     rows = conn.execute(
-        """select t.id, t.session_id, s.schema, s.agent, s.owner, s.user_sub, t.message, t.attachments, t.own_key,
+        """select t.id, t.session_id, s.schema, s.agent, s.owner, s.user_sub, t.size, t.own_key,
         t.subagents, t.time_limit, t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id,
         t.root_turn_id, t.lineage, t.first_event, t.status,
         k.agent as task_agent, coalesce(k.completed_at is not null, 0) as task_ended, case when
@@ -131,8 +131,10 @@ def resume(conn: sqlite3.Connection, turn_id: str) -> Past:
             said.append(event["content"])
             partial.append(event["content"])
     states = conn.execute("select call_id, status from tool_calls where turn_id = ?", (turn_id,))
+    asked, *rest = messages.of_turn(conn, row["session_id"], turn_id)
     return Past(
-        messages.of_turn(conn, row["session_id"], turn_id)[1:],
+        asked,
+        rest,
         said,
         "".join(partial),
         "".join(thought),

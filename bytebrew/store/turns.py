@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct, field
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from bytebrew.api import Key
 from bytebrew.auth import VISITOR, Actor
@@ -112,14 +112,16 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
         if row["schema"] != new.schema:
             raise Conflict(f"Session '{new.session_id}' belongs to schema '{row['schema']}'; chat with that one")
     conn.execute(  # its session's `status` and `updated_at` follow by a trigger, also when it ends
-        """insert into turns (id, session_id, message, attachments, own_key, subagents, time_limit,
+        """insert into turns (id, session_id, message, attachments, size, own_key, subagents, time_limit,
         parent_turn_id, parent_call_id, root_turn_id, lineage, status, first_event, created_at, started_at)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             new.id,
             new.session_id,
             new.message,
-            msgspec.json.encode(new.attachments).decode() if new.attachments else "[]",
+            # what runs has its attachments with its message, and nowhere else
+            msgspec.json.encode(new.attachments).decode() if new.attachments and first_event is None else "[]",
+            size(new),
             new.own_key,
             new.subagents,
             new.time_limit,
@@ -158,15 +160,27 @@ def status(conn: sqlite3.Connection, turn_id: str) -> str | None:
     return row["status"] if row else None
 
 
-def start(conn: sqlite3.Connection, new: NewTurn, first_event: int) -> None:
-    """Marks a queued turn as running and takes its message into the session; NotFound where it went with that."""
+def size(new: NewTurn) -> int:
+    """Bytes of what a turn is to answer, nearly."""
+    return len(new.message) + sum(len(one.data) + len(one.url) for one in new.attachments)
+
+
+def start(conn: sqlite3.Connection, new: NewTurn, first_event: int) -> NewTurn:
+    """Marks a queued turn as running and takes its message into the session; the turn with its message.
+
+    NotFound where it went with the session.
+    """
     if status(conn, new.id) is None:
         raise NotFound("The session was deleted")
+    row = conn.execute("select message, attachments from turns where id = ?", (new.id,)).fetchone()
     conn.execute(
-        "update turns set status = 'running', first_event = ?, started_at = ? where id = ?",
+        "update turns set status = 'running', first_event = ?, started_at = ?, attachments = '[]' where id = ?",
         (first_event, now(), new.id),
     )
+    attachments = msgspec.json.decode(row["attachments"], type=tuple[Attachment, ...])
+    new = replace(new, message=row["message"], attachments=attachments)
     messages.append(conn, new.session_id, new.id, [Message("user", new.message, attachments=new.attachments)])
+    return new
 
 
 def finish(
