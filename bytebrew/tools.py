@@ -185,7 +185,10 @@ class Kit:
                 tool.name = next((name for name in tool.spare if name not in self.tools), tool.name)
             self.tools.setdefault(tool.name, tool)
         self._gated = {tool.name for tool in self.tools.values() if tool.confirm}
-        self.unmatched = [gate for gate in gates if not self._close(gate)]
+        known = [(tool, tool.names) for tool in self.tools.values()] if gates else []
+        self.unmatched = [
+            gate for gate in gates if not self._close(gate, [tool for tool, names in known if gate in names])
+        ]
         self._gates = frozenset(gates)
 
     @property
@@ -209,9 +212,8 @@ class Kit:
         """What a model is told that calls a tool which is not there, where that may be since a source is away."""
         return f"No tool '{name}' can be reached at the moment. {self.missing}" if self.missing else ""
 
-    def _close(self, gate: str) -> bool:
-        """Has a person asked about what a gate covers; whether it names a tool that is there or away."""
-        named = [tool for tool in self.tools.values() if gate in tool.names]
+    def _close(self, gate: str, named: Sequence[Tool]) -> bool:
+        """Has a person asked about what a gate covers that names these tools; whether they are there or away."""
         sources = {tool.source for tool in named if tool.gone}
         if not named and not self._reserved(gate):
             sources = {tool.source for tool in self.tools.values() if tool.foreign}

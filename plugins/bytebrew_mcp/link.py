@@ -112,6 +112,12 @@ class Link:
             return "changed"
         return "new" if pin is None else "withheld"
 
+    def lost_denials(self) -> tuple[str, ...]:
+        """Tools that agents are denied and that the server has no more: they may go by another name now."""
+        if self.status.status != "connected":
+            return ()
+        return tuple(tool for tool in self.server.deny_tools if tool in self.pins and tool not in self.tools)
+
     def awaited(self, seconds: float) -> bool:
         """Whether it may still come, and has not been away for so long."""
         coming = self.status.status in ("connecting", "error") and self.away_since is not None

@@ -5,6 +5,7 @@ import logging
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -38,17 +39,7 @@ class McpTool(Tool):
 
     foreign = True
 
-    def __init__(
-        self,
-        name: str,
-        link: Link,
-        definition: Definition,
-        longest: float,
-        *,
-        away: str = "",
-        shut: bool = False,
-        gone: bool = False,
-    ) -> None:
+    def __init__(self, name: str, link: Link, definition: Definition, longest: float) -> None:
         hints = definition.annotations or Hints()
         self.name = name
         self.description = definition.description or ""
@@ -57,8 +48,7 @@ class McpTool(Tool):
         self.idempotent = bool(hints.read_only_hint or hints.idempotent_hint)
         self.risk = _risk(hints)
         self.source = f"{SOURCE}{link.server.name}"
-        self.away, self.gone = away, gone
-        self._shut = shut
+        self.shut = False
         self._link = link
         self._definition = definition
 
@@ -68,10 +58,10 @@ class McpTool(Tool):
 
     @property
     def names(self) -> frozenset[str]:
-        return super().names | {self.name, *_known_as(self._link.server.name, self._definition.name)}
+        return _known_as(self._link.server.name, self._definition.name) | {self.name}
 
     async def run(self, call: Call, input: dict[str, Any]) -> Result:
-        if self._shut:
+        if self.shut:
             raise ToolError(self.away)
         return await self._link.run(self._definition, call, input)
 
@@ -159,6 +149,11 @@ class Servers(Toolset):
                 for link in awaited:
                     group.create_task(link.arrive(seconds))
         links = {link.server.name: link for link in self._linked(agent)}
+        for name, link in links.items():
+            if lost := link.lost_denials():
+                words = f"deny_tools of MCP server '{name}' names {', '.join(map(repr, lost))}, which it offers no more"
+                closed = "until that changes, a person is asked about every tool of it"
+                yield Notice(code="gate_unmatched", message=f"{words}: {closed}", names=lost)
         there = {name for name, link in links.items() if link.status.status == "connected"}
         if away := [name for name in dict.fromkeys(agent.mcp_servers) if name not in there]:
             words = "; ".join(f"MCP server '{name}' {_state(links.get(name))}" for name in away)
@@ -167,30 +162,23 @@ class Servers(Toolset):
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         """What the agent's servers offer now and its filters let through; what they lack, or is not for it, as away."""
         links = self._linked(agent)
+        away = [link.server.id for link in links if link.status.status != "connected"]
+        stored = {key: await self._engine.db.read(pins.all_definitions, key) for key in away}  # no await after this
         longest = self._engine.settings.of(Mcp).mcp_call_max + 30
         pairs = [(n, tool) for n, link in enumerate(links) for tool in {*link.pins, *link.tools}]
         ranked = sorted((_rank(links[n], agent.name, tool), n, tool) for n, tool in pairs)
         names = _names([(links[n].server.name, tool) for _, n, tool in ranked], self._engine.reserves)
         found: list[Tool] = []
         for link in links:
-            server, connected = link.server.name, link.status.status == "connected"
-            stored = {} if connected else await self._engine.db.read(pins.all_definitions, link.server.id)
+            connected = link.status.status == "connected"
+            asks, approved = bool(link.lost_denials()), stored.get(link.server.id, {})
             for tool in {**link.pins, **link.tools} if connected else link.pins:
                 listed = link.tools.get(tool) if connected else None
-                definition = listed.definition if listed else _stored(tool, stored.get(tool, ""))
-                about = f"'{tool}' of MCP server '{server}'"
-                if not _lets(link.server, agent.name, tool):
-                    away, shut = f"There is no tool named '{names[server, tool]}'", True
-                elif not connected:
-                    away, shut = f"MCP server '{server}' {_state(link)}", False
-                elif listed is None:
-                    away, shut = f"MCP server '{server}' offers '{tool}' no more", True
-                else:
-                    words = SHUT.get(link.state_of(listed))
-                    away, shut = f"{about} {words}" if words else "", words is not None
-                gone = connected and listed is None
-                name = names[server, tool]
-                found.append(McpTool(name, link, definition, longest, away=away, shut=shut, gone=gone))
+                definition = listed.definition if listed else _stored(tool, approved.get(tool, ""))
+                one = McpTool(names[link.server.name, tool], link, definition, longest)
+                one.confirm, one.gone = asks, connected and listed is None
+                one.away, one.shut = _standing(link, agent.name, one.name, tool, listed)
+                found.append(one)
         return found
 
     async def all(self) -> Sequence[Tool]:
@@ -249,6 +237,19 @@ def _lets(server: ServerRow, agent: str, tool: str) -> bool:
     return allowed and tool not in server.deny_tools and tool in server.agent_tools.get(agent, (tool,))
 
 
+def _standing(link: Link, agent: str, name: str, tool: str, listed: Listed | None) -> tuple[str, bool]:
+    """Why a tool is not offered, or nothing; whether it is not called either."""
+    server = f"MCP server '{link.server.name}'"
+    if not _lets(link.server, agent, tool):
+        return f"There is no tool named '{name}'", True
+    if link.status.status != "connected":
+        return f"{server} {_state(link)}", False  # it may be back when it is called
+    if listed is None:
+        return f"{server} offers '{tool}' no more", True
+    words = SHUT.get(link.state_of(listed))
+    return (f"'{tool}' of {server} {words}", True) if words else ("", False)
+
+
 def _rank(link: Link, agent: str, tool: str) -> tuple[int, str]:
     """Which of two tools of one name goes before: what is for the agent, then what has been known for longer."""
     pin = link.pins.get(tool)
@@ -269,10 +270,11 @@ def _names(pairs: Iterable[tuple[str, str]], reserved: Callable[[str], bool]) ->
     return names
 
 
-def _known_as(server: str, tool: str) -> set[str]:
+@lru_cache(maxsize=10_000)
+def _known_as(server: str, tool: str) -> frozenset[str]:
     """What an operator may call a tool: its server's own name for it, or that with the server before it."""
     within = {f"{server}{mark}{tool}" for mark in (".", "/", "__")} | {f"{SOURCE}{server}/{tool}"}
-    return {tool, *within, *(form(server, tool) for form in _FORMS)}
+    return frozenset((tool, *within, *(form(server, tool) for form in _FORMS)))
 
 
 def _state(link: Link | None) -> str:

@@ -252,6 +252,15 @@ async def test_a_gate_of_a_tool_that_is_denied_or_changed_closes_nothing_else() 
         assert (await t.call("delete")).output == "There is no tool named 'delete'" or (await t.call("delete")).asked
 
 
+async def test_a_tool_that_is_denied_does_not_come_back_under_another_name_unasked() -> None:
+    async with town({"files": ("delete", "read")}, "off", deny_tools=["delete"]) as t:
+        assert (await t.call("read")).ran == [("files", "read")]
+        await t.show("files", "delete2", "read")
+        found = await t.call("delete2")
+        assert (found.asked, found.ran) == (True, [])
+        assert [(one["code"], one["names"]) for one in found.notices] == [("gate_unmatched", ["delete"])]
+
+
 async def test_a_listing_that_comes_in_the_middle_of_a_turn_changes_no_name_in_it() -> None:
     async with town({"evil": ("read",), "files": ("delete",)}, "off") as t:
         t.w.model.answers = [[ToolCall("slow", {"last": 1.5})], [ToolCall("delete", {})], [MessageDelta(content="Ok.")]]
