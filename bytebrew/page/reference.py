@@ -38,7 +38,8 @@ def written(described: Mapping[str, Any]) -> str:
         "<ul><li><a href='/api/v1/openapi.json'>openapi.json</a></li><li><a href='/'>Where things are</a></li>"
     )
     parts.append(
-        "</ul><p>The examples read an API token from the variable <code>TOKEN</code>. On the engine's own machine:</p>"
+        "</ul><p>The examples read a token from <code>TOKEN</code>. In a shell of the engine's own user, on "
+        "Linux it comes from this; <code>bytebrew session create</code> prints one everywhere.</p>"
     )
     parts.append(f"{_code(_LOGIN)}</header>")
     for tag, operations in tags.items():

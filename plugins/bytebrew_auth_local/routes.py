@@ -97,7 +97,15 @@ ROUTES: tuple[Route, ...] = (
         summary="The page of the link that the engine prints",
         gives=("text/html",),
     ),
-    Route(method="DELETE", path=PATH, scope="admin", run=end_session, summary="End a local admin session", status=204),
+    Route(
+        method="DELETE",
+        path=PATH,
+        scope="admin",
+        run=end_session,
+        summary="End a local admin session",
+        status=204,
+        also={400: None},
+    ),
     Route(
         method="DELETE", path=ENDED, scope="admin", run=end_sessions, summary="End all local admin sessions", status=204
     ),
