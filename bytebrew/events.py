@@ -112,6 +112,19 @@ class ConfirmationAsked(Event, frozen=True):
     expires_at: str | None
 
 
+class Queued(Event, frozen=True):
+    """The message waits until so many others of its session are answered; it comes again when that changes.
+
+    With `needs_input` the first of them waits for a person. It has no id, for it is no event of the session.
+    """
+
+    name = "queued"
+    session_id: str
+    turn_id: str
+    position: int
+    needs_input: bool
+
+
 class ContextTrimmed(Event, frozen=True):
     """The model answers without so many of the session's oldest messages, and perhaps without the ends of tool results.
 

@@ -26,6 +26,8 @@ INSERT = "insert into events (session_id, n, type, data) values"
 _INSERTS = {size: f"{INSERT} {', '.join(['(?, ?, ?, ?)'] * size)}" for size in (64, 8, 1)}
 _FRAME = b"id: %d\nevent: %s\ndata: %s\n\n"
 HEARTBEAT_SECONDS = 15.0
+PING = b": ping\n\n"
+"""The comment that keeps a stream alive."""
 TAIL_EVENTS = 16
 TAIL_BYTES = 128 * 1024
 """What a log keeps in memory of committed events, besides those of the last two commits as far as the bytes allow.
@@ -295,7 +297,7 @@ class Journal:
             elif self._closing and stretch.first is None:
                 raise Draining
             elif not await log.changed(HEARTBEAT_SECONDS):
-                yield b": ping\n\n"
+                yield PING
 
     def close_open_ends(self) -> None:
         """Ends every follower that has no end of its own."""

@@ -24,6 +24,7 @@ EVENTS: tuple[type[events.Event], ...] = (
     events.ToolFinished,
     events.Notice,
     events.ConfirmationAsked,
+    events.Queued,
     events.ContextTrimmed,
     events.ErrorEvent,
     events.Done,
@@ -66,7 +67,9 @@ _HEADERS = {
     "WWW-Authenticate": "the challenge of RFC 6750",
     "X-Session-Id": "the session whose events these are",
     "X-Turn-Id": "the turn that answers the message",
+    "Location": "where the turn is, and once it has ended its end",
 }
+_SO_FAR = "A person must answer before it goes on; ask again later."
 
 
 class Error(msgspec.Struct, omit_defaults=True):
@@ -226,13 +229,15 @@ def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     for status, kind in route.also.items():
         if kind is not None:
             body = {"application/json": {"schema": schema_of[id(kind)]}}
-            found[status] = {"description": route.summary, "headers": _told("X-Request-Id"), "content": body}
+            names = ["X-Request-Id", "X-Session-Id", "X-Turn-Id", "Location"] if route.streams else ["X-Request-Id"]
+            words = _SO_FAR if status == 202 else route.summary
+            found[status] = {"description": words, "headers": _told(*names), "content": body}
     return {str(status): one for status, one in sorted(found.items())}
 
 
 def _refusals(route: Route) -> set[int]:
     """The statuses of refusals that a route of its kind can give."""
-    found = {429, 500, 503, *route.also}
+    found = {429, 500, 503, *(status for status, kind in route.also.items() if kind is None)}
     if route.scope is not None:
         found |= {401, 403}
     if "{" in route.path:

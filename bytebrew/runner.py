@@ -67,11 +67,13 @@ class Turn:
         self.text: list[str] = []
         self.partial: list[str] = []
         self.past: leftovers.Past | None = None
+        self.ending: Sequence[Event] = ()  # what was shown by the call that ended it
         self.shown: Shown | None = None
         self.cut, self.stop = False, "end"
         self.unsaved = self._nothing()
         self.call_ids: set[str] = set()
-        self.status, self.urgent = "queued", False
+        self.status: turns.Status = "queued"
+        self.urgent = False
         self.log: Log
         self.admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.recorded = False
@@ -168,6 +170,7 @@ class Turn:
         self.scope.deadline = math.inf if self.holds else anyio.current_time() + self._left
         if self.holds and self.engine.runner.draining:
             self.cancel("stopped")
+        self.log.notify()  # whoever waits for the turn may now have to wait for a person
         if self.parent is not None:
             self.parent.hold(change)
         self.engine.tasks.wake()  # a task that asks a person makes way for others
@@ -202,7 +205,7 @@ class Runner:
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
-        self._lanes: dict[str, Lane] = {}
+        self.lanes: dict[str, Lane] = {}
         self._group: TaskGroup | None = None
         self.turns: dict[str, Turn] = {}
         self.draining = False
@@ -213,11 +216,11 @@ class Runner:
         for turn in recovered:
             turn.admitted.set_result(True)
             self.turns[turn.id] = turn
-            if lane := self._lanes.get(turn.session_id):
+            if lane := self.lanes.get(turn.session_id):
                 lane.waiting.append(turn)
             else:
-                self._lanes[turn.session_id] = Lane(turn)
-        for session_id, lane in self._lanes.items():
+                self.lanes[turn.session_id] = Lane(turn)
+        for session_id, lane in self.lanes.items():
             group.start_soon(self._drive, session_id, lane)
 
     def turn(self, new: turns.NewTurn, entrance: schemas.Entrance, model: BoundModel | None = None) -> Turn:
@@ -242,13 +245,13 @@ class Runner:
         """
         if self._group is None or self.draining:
             raise Draining
-        lane = self._lanes.get(turn.session_id)
+        lane = self.lanes.get(turn.session_id)
         idle = lane is None
         if lane and bounded:
             waiting.check_room(self._engine, lane, turn)
         giving_way = waiting.make_way(lane, turn, on_busy) if lane else []
         if lane is None:
-            lane = self._lanes[turn.session_id] = Lane(turn)
+            lane = self.lanes[turn.session_id] = Lane(turn)
         self.turns[turn.id] = turn
         with anyio.CancelScope(shield=True):
             admitted = False
@@ -274,13 +277,13 @@ class Runner:
 
     async def cancel(self, session_id: str) -> None:
         """Cancels the turn of the session that is running, and sees that into the file; those that wait go on."""
-        if lane := self._lanes.get(session_id):
+        if lane := self.lanes.get(session_id):
             (turn := lane.current).cancel("cancelled")
             await turn.end(patient=False)
 
     async def stop_session(self, session_id: str) -> None:
         """Cancels all turns of a session and waits for their end; StorageError where the file does not take that."""
-        while lane := self._lanes.get(session_id):
+        while lane := self.lanes.get(session_id):
             for turn in (lane.current, *lane.waiting):
                 turn.cancel("cancelled")
             await lane.current.end(patient=False)
@@ -288,7 +291,7 @@ class Runner:
     async def drain(self, seconds: float) -> None:
         """Takes no more turns, and brings what runs to an end; see `draining.drain`."""
         self.draining = True
-        await drain(self.turns, self._lanes, seconds)
+        await drain(self.turns, self.lanes, seconds)
 
     def _begin(self, turn: Turn) -> None:
         turn.first = turn.log.last + 1
@@ -304,7 +307,7 @@ class Runner:
                     return
                 lane.current = lane.waiting.popleft()
         finally:
-            del self._lanes[session_id]
+            del self.lanes[session_id]
             lane.empty.set_result(None)
 
     async def _run(self, turn: Turn) -> None:

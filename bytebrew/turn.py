@@ -347,6 +347,8 @@ async def _run(turn: "Turn", kit: Kit, wanted: ToolCall, state: str | None) -> M
     )
     for event in outcome.events:
         turn.append(event)
+    if outcome.ends_turn:
+        turn.ending = outcome.events
     turn.append(ToolFinished(tool=wanted.tool, output=output, call_id=wanted.call_id, has_error=outcome.has_error))
     await engine.journal.write(turn.log, turns.tool_finished, turn.id, turn.session_id, result, outcome.whole)
     await engine.notify("tool_finished", turn=turn, call=wanted, result=outcome)

@@ -18,6 +18,7 @@ FLOORS = (
     "db integrity apart pragmas migrate migrations first_tables journal epoch store copying sealed before_migrating",
     "plugin_folder verification waiting "
     "plugins turn runner failed_turns tasks config_file checking core_sections missing dialects documents history "
+    "queueing "
     "confirmations draining trimming resuming recovery results spawning retention",
     "access bodies components openapi page routes byok cors forwarding idempotency transports shedding",
     "in_process "

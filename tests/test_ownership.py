@@ -23,6 +23,7 @@ MAY = {
     f"GET {ONE}": 200,
     f"GET {ONE}/messages": 200,
     f"GET {ONE}/events": 200,
+    f"GET {ONE}/turns/{{turn_id}}": 404,
     f"PUT {ONE}": 200,
     f"PATCH {ONE}": 200,
     f"POST {ONE}/cancel": 204,
@@ -90,7 +91,8 @@ def fields(route: Route) -> tuple[str, ...]:
 
 def asking(client: httpx.AsyncClient, route: Route, session_id: str, query: str = "") -> httpx.Request:
     """A good request to the route about a session."""
-    path = re.sub(r"(?<=/sessions/)\{\w+\}", session_id, route.path).replace("{name}", "test")
+    path = re.sub(r"(?<=/sessions/)\{\w+\}", session_id, route.path)
+    path = path.replace("{name}", "test").replace("{turn_id}", "turn_none")
     assert "{" not in path, "say what to put there"
     named = {"session_id": session_id, "call_id": "none"}
     named = {name: value for name, value in named.items() if name in fields(route)}

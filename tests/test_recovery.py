@@ -461,7 +461,7 @@ async def test_the_turn_that_ran_goes_before_one_that_waits_though_that_is_older
         first = say(client, [["first", 30.0]])
         await first.until("message_delta")
         waits = say(client, [["waits"]], session_id=first.session_id)
-        while not running.runner._lanes[first.session_id].waiting:
+        while not running.runner.lanes[first.session_id].waiting:
             await asyncio.sleep(0.005)
         urgent = say(
             client, [["urgent", {"tries": [0.0, 30.0, 0.0]}, "!"]], session_id=first.session_id, on_busy="interrupt"
@@ -534,7 +534,7 @@ async def test_a_chat_without_a_stream_that_waits_in_a_queue_is_told_that_the_en
         await first.until("message_delta")
         body = {"message": json.dumps([["waits"]]), "session_id": first.session_id, "stream": False}
         waits = asyncio.create_task(client.post("/api/v1/schemas/test/chat", json=body))
-        while not running.runner._lanes[first.session_id].waiting:
+        while not running.runner.lanes[first.session_id].waiting:
             await asyncio.sleep(0.005)
         await running.drain(0)
         with anyio.fail_after(2):

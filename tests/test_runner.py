@@ -74,11 +74,14 @@ async def test_messages_to_a_busy_session_are_answered_in_order_of_arrival() -> 
         rest = []
         for n in (2, 3):
             rest.append(asyncio.create_task(chat(client, "test", str(n), session_id=session_id)))
-            while len(running.runner._lanes[session_id].waiting) < n - 1:
+            while len(running.runner.lanes[session_id].waiting) < n - 1:
                 await asyncio.sleep(0.005)
         gate.set()
         assert await first == ["message_delta", "message", "done", "completed"]
         answers = [await task for task in rest]
+    told = [json.loads(events[0].data)["position"] for events in answers]
+    answers = [[event for event in events if event.event != "queued"] for events in answers]
+    assert told == [1, 2]
     assert [json.loads(events[0].data)["content"] for events in answers] == ["two", "three"]
     assert [int(events[0].id) for events in answers] == [4, 7]
     assert [request.messages[-1].content for request in provider.requests] == ["1", "2", "3"]
@@ -102,7 +105,7 @@ async def test_on_busy_interrupt_cancels_the_running_turn_and_goes_before_the_qu
         await scripted_schema(running)
         session_id, first = await begin(client, "1")
         patient = asyncio.create_task(chat(client, "test", "patient", session_id=session_id))
-        while not running.runner._lanes[session_id].waiting:
+        while not running.runner.lanes[session_id].waiting:
             await asyncio.sleep(0.005)
         await chat(client, "test", "urgent", session_id=session_id, on_busy="interrupt")
         await patient
@@ -148,7 +151,7 @@ async def test_of_two_messages_that_interrupt_at_once_the_later_has_the_last_wor
     async with served_engine(providing(provider)) as (running, client):
         await scripted_schema(running)
         session_id, first = await begin(client, "1")
-        waiting = running.runner._lanes[session_id].waiting
+        waiting = running.runner.lanes[session_id].waiting
         rest = []
         for n, message in enumerate(("patient", "earlier", "later")):
             on_busy = "queue" if message == "patient" else "interrupt"
@@ -179,7 +182,7 @@ async def test_a_session_whose_turn_is_done_is_not_busy() -> None:
         await scripted_schema(running)
         session_id, first = await begin(client, "1")
         await first
-        assert session_id in running.runner._lanes
+        assert session_id in running.runner.lanes
         again = await chat(client, "test", "2", session_id=session_id, on_busy="reject")
     assert names(again)[-1] == "done"
 
@@ -310,11 +313,12 @@ async def test_a_message_that_waits_at_the_drain_is_kept_and_answered_after_the_
         await scripted_schema(running)
         session_id, first = await begin(client, "1")
         waiting = asyncio.create_task(chat(client, "test", "2", session_id=session_id))
-        while not running.runner._lanes[session_id].waiting:
+        while not running.runner.lanes[session_id].waiting:
             await asyncio.sleep(0.005)
         await running.drain(0)
         assert await first == ["message_delta", "error", ""]
-        [last] = await waiting
+        [*before, last] = await waiting
+        assert names(before) == ["queued"]
         assert (last.event, json.loads(last.data)["code"]) == ("error", "draining")
     async with engine(providing(provider), data=tmp_path) as running:
         messages = await answered(running, session_id, 4)
@@ -330,7 +334,7 @@ async def answered(running: Engine, session_id: str, count: int) -> list[dict[st
     with anyio.fail_after(5):
         while True:
             rows = await running.db.read(lambda conn: conn.execute(sql, (session_id,)).fetchall())
-            if len(rows) >= count and not running.runner._lanes:
+            if len(rows) >= count and not running.runner.lanes:
                 return [json.loads(row["body"]) for row in rows]
             await asyncio.sleep(0.01)
 
@@ -398,7 +402,7 @@ async def test_a_message_that_waits_behind_a_turn_that_the_file_did_not_take_is_
         session_id, first = await begin(client, "1")
         waiting = client.post(URL, json={"message": "2", "session_id": session_id, "stream": False})
         second = asyncio.create_task(waiting)
-        while not running.runner._lanes[session_id].waiting:
+        while not running.runner.lanes[session_id].waiting:
             await asyncio.sleep(0.005)
         gate.set()
         await first

@@ -18,6 +18,7 @@ from bytebrew.routes import (
     tasks,
     tokens,
     tools,
+    turns,
     usage,
 )
 from bytebrew.versions import __version__
@@ -34,6 +35,7 @@ CORE: tuple[Route, ...] = (
     *models.ROUTES,
     *schemas.ROUTES,
     *sessions.ROUTES,
+    *turns.ROUTES,
     *approvals.ROUTES,
     *tasks.ROUTES,
     *tools.ROUTES,

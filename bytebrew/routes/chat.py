@@ -3,24 +3,23 @@
 import sqlite3
 import time
 from base64 import b64encode
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from bytebrew import byok
+from bytebrew import byok, queueing
 from bytebrew.access import check_schema
 from bytebrew.api import Reply, Request, Route, Stream
 from bytebrew.config import Url
 from bytebrew.cursor import event_cursor
 from bytebrew.errors import Detail, Forbidden, Gone, InvalidRequest, TurnInterrupted
-from bytebrew.events import FinishReason
 from bytebrew.failed_turns import retry_after
 from bytebrew.forwarding import PRIVATE, brought
 from bytebrew.journal import Log, OpenStretch, Stretch
-from bytebrew.messages import Attachment, Usage
+from bytebrew.messages import Attachment
 from bytebrew.notation import canonical_id, is_uuid, new_id, new_uuid
+from bytebrew.routes.turns import ChatAnswer, so_far, whole
 from bytebrew.runner import Turn
 from bytebrew.store import endings, forms, schemas, sessions, turns
 from bytebrew.store.endings import Ended
@@ -61,28 +60,6 @@ class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     subagents: bool = False
     headers: Annotated[dict[str, Annotated[str, Meta(max_length=8000)]], Meta(max_length=50)] = {}
     user_sub: Annotated[str, Meta(max_length=255)] = ""
-
-
-class CallRecord(Struct, frozen=True, kw_only=True):
-    """A tool call of the turn."""
-
-    tool: str
-    input: dict[str, Any]
-    output: str
-    call_id: str
-    has_error: bool
-
-
-class ChatAnswer(Struct, frozen=True, kw_only=True):
-    """The whole of a turn, for `stream: false`."""
-
-    session_id: str
-    turn_id: str
-    message: str
-    tool_calls: list[CallRecord]
-    usage: Usage
-    status: Literal["completed", "cancelled"]
-    finish_reason: FinishReason
 
 
 async def chat(request: Request[ChatRequest]) -> Stream | Reply:
@@ -139,8 +116,12 @@ async def _answer(
 ) -> Stream | Reply:
     if request.body.stream:
         headers = _headers(turn.session_id, turn.id) | _timing(engine=time.monotonic() - arrived)
-        return Stream(frames=request.engine.journal.follow(turn.log, stretch or turn), headers=headers)
-    await turn.end(patient=False)
+        left, journal = stretch or turn, request.engine.journal
+        waits = turn.first is None
+        frames = queueing.frames(request.engine, turn, left) if waits else journal.follow(turn.log, left)
+        return Stream(frames=frames, headers=headers)
+    if (place := await queueing.ended(request.engine, turn)) is not None:
+        return _asking(await so_far(request.engine, turn, place))
     fault = turn.failure
     told = Ended(
         id=turn.id,
@@ -153,7 +134,10 @@ async def _answer(
         words=fault.message if fault else "",
         retry_after=retry_after(fault) if fault else None,
         finish_reason=turn.finish_reason,
+        form=forms.shown_by(turn.ending),
     )
+    if turn.past is not None and (stored := await request.engine.db.read(endings.ended, turn.id)):
+        told = stored  # it has what the turn did before the engine stopped too
     reply = await _whole(request, told)
     model = sum(asked.seconds for asked in turn.asked)
     engine = max(0.0, time.monotonic() - arrived - model - turn.in_tools)
@@ -238,29 +222,16 @@ async def _whole(request: Request[ChatRequest], told: Ended) -> Reply:
         if told.retry_after is not None:
             headers["retry-after"] = str(told.retry_after)
         return Reply(status=told.failure, body=body, headers=headers)
-    answer = ChatAnswer(
-        session_id=told.session_id,
-        turn_id=told.id,
-        message=told.text,
-        tool_calls=await request.engine.db.read(_calls, told.id),
-        usage=told.usage,
-        status="cancelled" if told.status == "cancelled" else "completed",
-        finish_reason=told.finish_reason,
-    )
+    answer = await whole(request.engine, told)
+    if answer.status == "needs_input":
+        return _asking(answer)
     return Reply(body=answer, headers=headers)
 
 
-def _calls(conn: sqlite3.Connection, turn_id: str) -> list[CallRecord]:
-    return [
-        CallRecord(
-            tool=row["tool"],
-            input=msgspec.json.decode(row["input"]),
-            output=row["output"] or "",
-            call_id=row["call_id"],
-            has_error=row["status"] == "failed",
-        )
-        for row in turns.tool_calls(conn, turn_id)
-    ]
+def _asking(answer: ChatAnswer) -> Reply:
+    """The answer of a turn for which a person must answer first; `Location` is where its end will be."""
+    place = f"/api/v1/sessions/{answer.session_id}/turns/{answer.turn_id}"
+    return Reply(body=answer, status=202, headers=_headers(answer.session_id, answer.turn_id) | {"location": place})
 
 
 ROUTES = (
@@ -284,5 +255,6 @@ ROUTES = (
             "X-Model-Base-URL": "its address, where the type needs one",
         },
         answer=ChatAnswer,
+        also={202: ChatAnswer},
     ),
 )

@@ -1,6 +1,7 @@
 """Turns that have ended, as their streams have told them."""
 
 import sqlite3
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -8,17 +9,18 @@ from msgspec import Struct
 from bytebrew.events import FinishReason
 from bytebrew.journal import read_events
 from bytebrew.messages import Usage
+from bytebrew.store import forms, turns
 
 
 class Ended(Struct, frozen=True, kw_only=True):
     """A turn as its stream has told it; `failure` is the HTTP status of its error, `code` and `words` are what it says.
 
-    Events `first` to `last` are its own; `last` is None while it has not ended.
+    `form` is the one with which it ended. Events `first` to `last` are its own; `last` is None while it has not ended.
     """
 
     id: str
     session_id: str
-    status: str
+    status: turns.Status
     first: int | None = None
     last: int | None = None
     text: str = ""
@@ -28,6 +30,7 @@ class Ended(Struct, frozen=True, kw_only=True):
     words: str = ""
     retry_after: int | None = None
     finish_reason: FinishReason = "stop"
+    form: dict[str, Any] | None = None
 
 
 def ended(conn: sqlite3.Connection, turn_id: str) -> Ended | None:
@@ -43,11 +46,14 @@ def ended(conn: sqlite3.Connection, turn_id: str) -> Ended | None:
     code = words = ""
     retry_after: int | None = None
     finish_reason: FinishReason = "stop"
+    form: dict[str, Any] | None = None
     at = (first or 1) - 1
     while last is not None and at < last and (events := read_events(conn, row["session_id"], at, last)):
         at = events[-1][0]
         for _, name, data in events:
-            if name in ("message_delta", "message_restart", "error", "done"):
+            if name == forms.EVENT:
+                form = forms.form(data) or form
+            elif name in ("message_delta", "message_restart", "error", "done"):
                 event = msgspec.json.decode(data)
                 if name == "error":
                     code, words, retry_after = event["code"], event["message"], event.get("retry_after")
@@ -70,4 +76,5 @@ def ended(conn: sqlite3.Connection, turn_id: str) -> Ended | None:
         words=words,
         retry_after=retry_after,
         finish_reason=finish_reason,
+        form=form if row["status"] == "completed" else None,
     )

@@ -1,18 +1,21 @@
 """Forms that a session has shown, and whether an answer fits."""
 
 import sqlite3
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from bytebrew.errors import Detail, Unprocessable
+from bytebrew.events import Event
 from bytebrew.journal import PACKED, read_events
 
 MOST_TEXT = 10_000
 MOST_FAULTS = 100
 """Answers that do not fit and are told one by one."""
-_EVENT = "structured_output"
+EVENT = "structured_output"
+"""The event that shows a form, or another block."""
 
 
 class Option(Struct, frozen=True):
@@ -45,14 +48,26 @@ def last(conn: sqlite3.Connection, session_id: str) -> Form:
     rows = conn.execute(
         """select n, (select coalesce(max(b.n), 0) from events b where b.session_id = e.session_id and b.n < e.n) before
         from events e where session_id = ? and type in (?, ?) order by n desc""",
-        (session_id, _EVENT, PACKED),
+        (session_id, EVENT, PACKED),
     )
     for row in rows:
         for _, name, data in reversed(read_events(conn, session_id, row["before"], row["n"])):
-            if name == _EVENT and (form := msgspec.json.decode(data, type=Form)).output_type == "form":
+            if name == EVENT and (form := msgspec.json.decode(data, type=Form)).output_type == "form":
                 return form
     details = [Detail("$.message.form", "the session has shown no form")]
     raise Unprocessable("There is no form to answer; send the message as text", details=details)
+
+
+def form(data: bytes) -> dict[str, Any] | None:
+    """The event's data where it shows a form to the person: a spawned agent has none to show."""
+    shown: dict[str, Any] = msgspec.json.decode(data)
+    return shown if shown.get("output_type") == "form" and "agent" not in shown else None
+
+
+def shown_by(events: Iterable[Event]) -> dict[str, Any] | None:
+    """The form that is the last of these events to show one."""
+    shown = (form(msgspec.json.encode(event)) for event in events if event.name == EVENT)
+    return next(filter(None, reversed([*shown])), None)
 
 
 def answered(form: Form, answers: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct, field
@@ -18,6 +18,8 @@ from bytebrew.providers import Spent
 from bytebrew.store import confirmations, idempotency, messages, sessions
 from bytebrew.store.confirmations import Confirmation
 from bytebrew.tools import SpawnLimits
+
+Status = Literal["queued", "running", "completed", "failed", "cancelled"]
 
 
 class Parent(Struct, frozen=True, kw_only=True):
