@@ -40,6 +40,8 @@ async def spawn(engine: "Engine", call: Call, agent: str, message: str, limits: 
         raise ToolError(f"Agent '{agent}' was deleted before it had an answer")
     if end.status != "completed":
         raise ToolError(f"Agent '{agent}' ended as {end.status}: {end.words or 'it has said nothing'}")
+    if end.cut:
+        return f"{end.words}\n[Agent '{agent}' was cut off here by its model's token limit]"
     return end.words or f"Agent '{agent}' ended without a word"
 
 

@@ -335,11 +335,12 @@ def last_word(conn: sqlite3.Connection, session_id: str, turn_id: str) -> str:
 
 
 class Ending(NamedTuple):
-    """How a turn has ended: its answer, or the words and the code of its error."""
+    """How a turn has ended: its answer, or the words and the code of its error; `cut` at the model's token limit."""
 
     status: str
     words: str
     code: str
+    cut: bool = False
 
 
 def outcome(conn: sqlite3.Connection, turn_id: str) -> Ending | None:
@@ -347,8 +348,9 @@ def outcome(conn: sqlite3.Connection, turn_id: str) -> Ending | None:
     row = conn.execute("select session_id, status, last_event from turns where id = ?", (turn_id,)).fetchone()
     if row is None or row["status"] in ("queued", "running"):
         return None
-    if row["status"] != "failed":
-        return Ending(row["status"], last_word(conn, row["session_id"], turn_id), "")
     found = read_events(conn, row["session_id"], row["last_event"] - 1, row["last_event"])
-    fault = msgspec.json.decode(found[0][2]) if found else {"message": "It failed", "code": "turn_failed"}
-    return Ending("failed", fault["message"], fault["code"])
+    last = msgspec.json.decode(found[0][2]) if found else {"message": "It failed", "code": "turn_failed"}
+    if row["status"] != "failed":
+        cut = last.get("finish_reason") == "max_tokens"
+        return Ending(row["status"], last_word(conn, row["session_id"], turn_id), "", cut)
+    return Ending("failed", last["message"], last["code"])

@@ -13,7 +13,7 @@ import anyio
 import httpx
 import pytest
 
-from bytebrew import Call, MessageDelta, ProviderError, Thinking, ToolCall, Usage, tool
+from bytebrew import Call, MessageDelta, ProviderError, Stop, Thinking, ToolCall, Usage, tool
 from bytebrew.engine import Engine
 from bytebrew.errors import StorageError
 from bytebrew.sse import Parser, ServerSentEvent
@@ -117,6 +117,17 @@ CHAIN: Agents = {"root": {"can_spawn": ["mid"]}, "mid": {"can_spawn": ["leaf"]}}
 
 
 # What an agent is given and what comes back.
+
+
+async def test_an_answer_that_the_token_limit_cut_off_says_so_to_the_agent_above() -> None:
+    scripts: Scripts = {
+        "boss": [[spawn("clerk", "count")], [say("ok")]],
+        "clerk": [[say("one, two"), Stop("max_tokens")]],
+    }
+    async with troupe(scripts, agents={"boss": {"can_spawn": ["clerk"]}}) as found:
+        await chat(found.client, "test", "go")
+        words = "one, two\n[Agent 'clerk' was cut off here by its model's token limit]"
+        assert found.shown("boss", 1)[-1] == words
 
 
 async def test_an_agent_has_a_tool_for_each_agent_that_it_may_spawn_and_that_exists() -> None:
