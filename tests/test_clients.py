@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from bytebrew import Http, MessageDelta, ModelRequest, ProviderError, ToolCall, tool
+from bytebrew.engine import Engine
 from bytebrew.testing import (
     ADMIN,
     ScriptedProvider,
@@ -174,6 +175,56 @@ async def test_a_client_that_is_too_many_waits_and_sends_its_message_again(clien
         said = await second
     assert said.code == 0, said
     assert said.output.strip().endswith("Here now.")
+
+
+class Slow(ScriptedProvider):
+    """Answers a message that says so only once it may."""
+
+    def __init__(self) -> None:
+        super().__init__([MessageDelta(content="Here now.")])
+        self.free = asyncio.Event()
+
+    async def stream(self, request: ModelRequest, http: Http) -> Any:
+        if request.messages[-1].content == "slow":
+            await self.free.wait()
+        async for event in super().stream(request, http):
+            yield event
+
+
+async def turns(running: Engine, count: int) -> None:
+    """Waits until so many turns run or wait."""
+    async with asyncio.timeout(40):
+        while len(running.runner.turns) < count:
+            await asyncio.sleep(0.02)
+
+
+SECOND = """
+import { Conversation } from "%s";
+const conversation = new Conversation(...process.argv.slice(1, 4));
+conversation.sessionId = process.argv[4];
+for await (const { event } of conversation.say("mine")) console.log(event);
+"""
+
+
+@NODE
+async def test_a_message_behind_others_says_that_it_waits_and_ends_with_its_own_turn() -> None:
+    model = Slow()
+    async with served_engine(providing(model)) as (running, http):
+        await scripted_schema(running)
+        first = await http.post("/api/v1/schemas/test/chat", json={"message": "hello", "stream": False})
+        body = {"message": "slow", "session_id": (session := first.json()["session_id"])}
+        slow = asyncio.create_task(http.post("/api/v1/schemas/test/chat", json=body))
+        await turns(running, 1)
+        script = SECOND % (CLIENTS / "bytebrew.mjs").as_uri()
+        command = ["node", "--input-type=module", "-e", script, "--", str(http.base_url), ADMIN, "test", session]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        await turns(running, 2)
+        model.free.set()
+        output, _ = await asyncio.wait_for(process.communicate(), 40)
+        await slow
+    events = [event for event in output.decode().split() if event != "queued"]
+    assert (process.returncode, events) == (0, ["message_delta", "message", "done"])
+    assert output.startswith(b"queued\n")
 
 
 class Cutting(socketserver.StreamRequestHandler):

@@ -25,17 +25,17 @@ export class Conversation {
   async *say(message, { signal } = {}) {
     const body = { message, ...(this.sessionId && { session_id: this.sessionId }) };
     const key = crypto.randomUUID();
-    for (let begun = false, waits = 0; ; ) {
+    for (let turn, waits = 0; ; ) {
       try {
-        const response = begun
+        const response = turn
           ? await this.#fetch(`sessions/${this.sessionId}/events`, { signal, headers: { "Last-Event-ID": this.last } })
           : await this.#post(`schemas/${this.schema}/chat`, body, { signal, headers: { "Idempotency-Key": key } });
-        begun = true;
         this.sessionId = response.headers.get("x-session-id");
+        turn ??= response.headers.get("x-turn-id");
         for await (const { id, event, data } of events(response)) {
           this.last = id ?? this.last; // what has no id is no part of the history
           yield { event, data };
-          if (event === "done" || event === "error") return;
+          if ((event === "done" || event === "error") && data.turn_id === turn) return; // others may talk here too
         }
         await pause(1); // the connection ended before the turn did
       } catch (error) {

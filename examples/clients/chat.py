@@ -34,10 +34,10 @@ class Conversation:
         """Sends a message and shows its turn to the end; it counts once, however often it has to be sent."""
         body = {"message": message} | ({"session_id": self.session_id} if self.session_id else {})
         chat, key = f"/api/v1/schemas/{self.schema}/chat", {"Idempotency-Key": str(uuid.uuid4())}
-        begun, waits, self.form = False, 0, None
+        turn, waits, self.form = "", 0, None
         while True:
             try:
-                if begun:
+                if turn:
                     url, seen = f"/api/v1/sessions/{self.session_id}/events", {"Last-Event-ID": self.last}
                     request = self.client.build_request("GET", url, headers=seen)
                 else:
@@ -45,10 +45,10 @@ class Conversation:
                 response = await self.client.send(request, stream=True)
                 try:
                     await _check(response)
-                    begun, self.session_id = True, response.headers["x-session-id"]
+                    self.session_id, turn = response.headers["x-session-id"], turn or response.headers["x-turn-id"]
                     async for event, data in self._events(response):
                         await self._show(event, data)
-                        if event in ("done", "error"):
+                        if event in ("done", "error") and data["turn_id"] == turn:  # others may talk here too
                             return
                 finally:
                     await response.aclose()
