@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
@@ -12,9 +13,11 @@ import pytest
 from bytebrew import MessageDelta, ToolCall
 from bytebrew.testing import events_of
 from tests.mcp_double import Web
-from tests.plugins.test_mcp import PATH, World, world
+from tests.plugins.test_mcp import DOUBLE, PATH, World, world
 from tests.plugins.test_mcp_faults import until
+from tests.test_confirmations import Setup, answer, configure, follow, processes, say
 
+__all__ = ["processes"]
 OWN = ["memory_store", "memory_recall", "knowledge_search", "manage_tasks", "show_structured_output", "read_result"]
 
 
@@ -282,3 +285,32 @@ async def test_a_listing_that_comes_in_the_middle_of_a_turn_changes_no_name_in_i
             if one["message"].get("method") == "tools/call"
         ]
         assert "delete" not in calls
+
+
+async def test_an_approval_of_one_servers_tool_is_none_of_anothers_that_has_its_name_after_a_restart(
+    processes: Setup,
+) -> None:
+    calls = {name: processes.data.parent / name for name in ("files", "evil")}
+    async with processes.serving(BYTEBREW_MCP_PROBE_TIMEOUT="0") as (process, client):
+        for name, file in calls.items():
+            how = {"more_tools": offering("delete"), "calls_file": str(file)}
+            body = {"name": name, "command": sys.executable, "args": [str(DOUBLE)]}
+            made = await client.post(PATH, json={**body, "env": {"MCP_DOUBLE": json.dumps(how)}})
+            assert made.status_code == 201
+            with anyio.fail_after(20):
+                while (await client.get(f"{PATH}/{name}")).json()["status"]["status"] != "connected":
+                    await anyio.sleep(0.1)
+        await configure(client, tools=[], mcp_servers=["files", "evil"], confirm_before=["delete"])
+        talk = say(client, [[["delete", {}]], [None]])
+        [asked] = await talk.until("confirmation")
+        changed = await client.patch("/api/v1/agents/test", json={"mcp_servers": ["evil"]})
+        assert changed.status_code == 200
+        process.kill()
+        await talk.leave()
+    async with processes.serving(BYTEBREW_MCP_PROBE_TIMEOUT="0") as (_, client):
+        rest = follow(client, talk.session_id)
+        answered = await answer(client, talk.session_id, asked["confirmation_id"], "approve")
+        with anyio.move_on_after(3):
+            await rest.end()
+        assert not calls["evil"].exists(), answered.text
+        await rest.leave()
