@@ -32,6 +32,8 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 ERROR_BODY_SECONDS = 5.0
 DRAIN_SECONDS = 0.05
+WHOLE = 4
+"""Times the longest answer that one in a single piece may be: numbers in digits take many times that once decoded."""
 FRAMING = 32
 """Times the longest answer that its whole body may be: a vendor wraps a word of four letters in 300 bytes of JSON."""
 MOST_IDLE = 64
@@ -169,13 +171,13 @@ class Http:
     async def fetch(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
     ) -> bytes:
-        """The whole body of an answer of at most 64 MiB; raises as `stream`."""
+        """The whole body of an answer, of four times BYTEBREW_ANSWER_BYTES at most; raises as `stream`."""
         async with self._answer(method, url, headers or {}, json) as (_, chunks):
             body = bytearray()
             async for chunk in chunks:
                 body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    raise ProviderError(f"The vendor's answer is longer than {MAX_BODY_BYTES} bytes")
+                if len(body) > WHOLE * self.bounds.answer_bytes:
+                    raise self.bounds.too_long()
             return bytes(body)
 
     @asynccontextmanager

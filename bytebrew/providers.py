@@ -339,7 +339,7 @@ class Models:
         tries = breaker is not None and breaker.state == "half_open"
         if breaker is not None and not breaker.allows():
             words = f"Model '{model.name}' has failed {breaker.failure_count} times; it is tried again within a minute"
-            raise ProviderError(words, code="model_unavailable")
+            raise ProviderError(words, code="model_unavailable", retry_after=max(1.0, breaker.remaining()))
         try:
             events = stream_answer(model.provider, model.request(asked), self._http, retries=self._retries)
             async with aclosing(events):

@@ -113,6 +113,9 @@ def attack(name: str) -> Iterator[bytes]:
         case "refusal":
             yield b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n\r\n"
             yield from repeat(KILOBYTE.encode())
+        case "vectors":
+            yield b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"data": [{"embedding": [0'
+            yield from repeat(b",0" * 512)
         case "anthropic text":
             yield from (EVENTS, block(0, "text"))
             piece = {"type": "content_block_delta", "index": 0, "delta": {"text": KILOBYTE}}

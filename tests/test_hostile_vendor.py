@@ -13,7 +13,8 @@ from bytebrew_chat_completions.chunks import CallPiece, Calls, Function, joined
 
 from bytebrew.bounds import Bounds, Intake
 from bytebrew.errors import ProviderError
-from bytebrew.http import FRAMING
+from bytebrew.http import FRAMING, WHOLE, Http
+from bytebrew.settings import Core
 from bytebrew.testing import chat, served_engine
 from tests.hostile_vendor import Hostile, hostile_vendor
 
@@ -93,6 +94,17 @@ async def test_what_does_not_end_ends_the_turn_in_words(name: str, words: str) -
     assert len(events) <= EVENTS + 1
     assert vendor.requests == 1
     assert vendor.sent <= FRAMING * ANSWER + UNREAD
+
+
+async def test_vectors_without_an_end_are_not_taken_in() -> None:
+    async with hostile_vendor() as vendor:
+        http = Http(Core(answer_bytes=ANSWER))
+        try:
+            with pytest.raises(ProviderError, match="longer than"):
+                await http.fetch("POST", vendor.base_url("vectors"))
+        finally:
+            await http.aclose()
+    assert vendor.sent <= WHOLE * ANSWER + UNREAD
 
 
 async def test_an_event_full_of_the_beginnings_of_calls_ends_the_turn_at_the_first_too_many() -> None:

@@ -27,7 +27,9 @@ _STATUS = {
 """The HTTP status that an error in the middle of a stream would have had."""
 _SPENT = frozenset({"insufficient_quota", "1113"})  # https://docs.z.ai/api-reference/api-code: 1113 is no balance
 _TOO_LONG = re.compile(
-    r"context[ _](length|window|size)|maximum (prompt|input) length|(prompt|input) is too long", re.IGNORECASE
+    r"context[ _](length|window|size)|maximum (prompt|input) length|(prompt|input) is too long"
+    r"|prompt exceeds max length",  # https://docs.z.ai/api-reference/api-code: 1261
+    re.IGNORECASE,
 )
 
 
