@@ -33,7 +33,7 @@ def written(described: Mapping[str, Any]) -> str:
             parts.append(f"<li><a href='#{escape(operation['operationId'])}' title='{escape(path)}'>{name}</a></li>")
         parts.append("</ul></li>")
     parts.append("<li><a href='#shapes'>Shapes</a></li></ul></nav><main><header>")
-    parts.append(f"<h1>{escape(about['title'])} {escape(about['version'])}</h1><p>{escape(about['description'])}</p>")
+    parts.append(f"<h1>{escape(about['title'])} {escape(about['version'])}</h1><p>{_prose(about['description'])}</p>")
     parts.append(
         "<ul><li><a href='/api/v1/openapi.json'>openapi.json</a></li><li><a href='/'>Where things are</a></li>"
     )
@@ -44,7 +44,7 @@ def written(described: Mapping[str, Any]) -> str:
     parts.append(f"{_code(_LOGIN)}</header>")
     for tag, operations in tags.items():
         parts.append(f"<section id='{_anchor(tag)}'><h2>{escape(tag)}</h2>")
-        parts.append(f"<p>{escape(words[tag])}</p>" if words.get(tag) else "")
+        parts.append(f"<p>{_prose(words[tag])}</p>" if words.get(tag) else "")
         for method, path, operation in operations:
             parts += _operation(method, path, operation, schemas)
         parts.append("</section>")
@@ -137,8 +137,13 @@ def _table(rows: Iterable[Row]) -> Iterator[str]:
     yield "</table></div>"
 
 
+def _prose(text: str) -> str:
+    """A text of the document, in which names stand between backticks."""
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
+
+
 def _words(told: Mapping[str, Any]) -> str:
-    return f"<p class=description>{escape(told['description'])}</p>" if told.get("description") else ""
+    return f"<p class=description>{_prose(told['description'])}</p>" if told.get("description") else ""
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
