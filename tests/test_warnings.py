@@ -7,6 +7,7 @@ import pytest
 
 from bytebrew import Agent, Tool, Toolset
 from bytebrew.testing import plugin, served_engine
+from tests.mcp_double import Web
 
 URL = "/api/v1/agents"
 IMPORT = "/api/v1/config/import"
@@ -99,3 +100,22 @@ async def test_a_source_of_tools_that_does_not_say_what_it_has_is_trusted_to_hav
     async with served_engine(plugin(register_toolsets=register_toolsets)) as (_, client):
         await client.post("/api/v1/models", json=MODEL)
         assert await saved(client, tools=["weathr"]) == []
+
+
+async def test_what_a_servers_filters_name_and_is_not_there_is_in_its_warnings() -> None:
+    async with Web(json=True) as double, served_engine() as (_, client):
+        filters = {"allow_tools": ["echo", "ecko"], "agent_tools": {"demo": ["echo"], "nobody": ["echo"]}}
+        body = {"name": "double", "url": double.url, "pin": "off", **filters}
+        assert (await client.post("/api/v1/mcp-servers", json=body)).status_code == 201
+        server: dict[str, Any] = {}
+        while server.get("status", {}).get("status") != "connected":
+            server = (await client.get("/api/v1/mcp-servers/double")).json()
+        assert "echo" in {tool["name"] for tool in server["tools"]}
+        expected = [
+            "agent_tools: there is no agent 'nobody' yet",
+            "allow_tools: the server offers no tool 'ecko'",
+        ]
+        assert server["warnings"] == expected
+        taken = await client.post(IMPORT, json={"mcp_servers": {"double": {"deny_tools": ["gone"]}}})
+        told = [one["message"] for one in taken.json()["warnings"]]
+        assert told == [*expected, "deny_tools: the server offers no tool 'gone'"]

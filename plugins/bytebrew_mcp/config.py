@@ -183,7 +183,10 @@ class ShownTool(Struct, frozen=True, kw_only=True):
 
 
 class Server(Struct, frozen=True, kw_only=True):
-    """An MCP server with its state, its tools and the agents that name it; its secrets are masked."""
+    """An MCP server with its state, its tools and the agents that name it; its secrets are masked.
+
+    `warnings` say what its filters name and is not there.
+    """
 
     id: str
     name: str
@@ -207,6 +210,7 @@ class Server(Struct, frozen=True, kw_only=True):
     status: Live[Status]
     tools: Live[tuple[ShownTool, ...]]
     agents: tuple[str, ...]
+    warnings: Live[tuple[str, ...]]
     created_at: str
     updated_at: Live[str]
 

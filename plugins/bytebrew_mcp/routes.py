@@ -1,7 +1,7 @@
 """MCP servers over REST."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,6 +24,7 @@ from .config import (
     Status,
 )
 from .definitions import Definition, Listed
+from .filters import unmet
 from .link import Link
 from .pins import Pin
 from .toolset import Servers
@@ -50,7 +51,17 @@ def table(servers: Servers) -> tuple[Route, ...]:
             if link.state_of(listed, pinned) != "available"
         ]
         approved, agents = pins.definitions(conn, changed), store.agents_of(conn)
-        return [_shown(row, agents.get(row.name, ()), servers.links.get(row.name), approved, pinned) for row in rows]
+        return [
+            _shown(
+                row,
+                agents.get(row.name, ()),
+                link := servers.links.get(row.name),
+                approved,
+                pinned,
+                unmet(conn, row, link),
+            )
+            for row in rows
+        ]
 
     def one(conn: sqlite3.Connection, key: str, pinned: Mapping[str, Pin] | None = None) -> Server:
         [server] = shown(conn, [store.get(conn, key)], pinned)
@@ -184,6 +195,7 @@ def _shown(
     link: Link | None,
     approved: Mapping[tuple[str, str], str],
     pinned: Mapping[str, Pin] | None,
+    warnings: Iterable[str],
 ) -> Server:
     env = dict.fromkeys(row.env, MASK)
     return Server(
@@ -211,6 +223,7 @@ def _shown(
         if link
         else (),
         agents=agents,
+        warnings=tuple(warnings),
         created_at=row.created_at,
         updated_at=row.updated_at,
     )

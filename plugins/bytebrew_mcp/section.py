@@ -1,7 +1,7 @@
 """MCP servers in the configuration file."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict
@@ -10,6 +10,7 @@ from bytebrew import Actor, ConfigSection, Forbidden
 
 from . import store
 from .config import ALIASES, MASK, Mcp, NewServer, ServerPatch
+from .filters import unmet
 from .toolset import Servers
 
 if TYPE_CHECKING:
@@ -54,5 +55,13 @@ class ServersSection(ConfigSection):
     def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
         store.delete(conn, name)
 
+    def warnings(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> Sequence[str]:
+        server = store.find(conn, name)
+        return [] if server is None else [*unmet(conn, server, _servers(engine).links.get(name))]
+
     async def changed(self, engine: "Engine") -> None:
-        await next(one for one in engine.toolsets if isinstance(one, Servers)).reload()
+        await _servers(engine).reload()
+
+
+def _servers(engine: "Engine") -> Servers:
+    return next(one for one in engine.toolsets if isinstance(one, Servers))

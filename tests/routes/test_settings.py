@@ -22,6 +22,7 @@ async def test_every_setting_is_listed_with_its_default_its_help_and_what_was_ch
             assert set(row) == {"key", "value", "default", "help", "updated_at"}
             assert (row["value"], row["updated_at"]) == (row["default"], None)
         own_keys = {row["key"]: row for row in before if row["key"].startswith("byok.")}
+        assert own_keys.pop("byok.origins")["default"] == []
         assert own_keys.keys() == {"byok.base_url", *(f"byok.{type_}" for type_ in running.providers)}
         for row in own_keys.values():
             assert row["default"] is False
