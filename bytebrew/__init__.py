@@ -24,6 +24,7 @@ from bytebrew.bounds import Bounds, Intake
 from bytebrew.breaker import Breaker
 from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.config import Agent, Capability, KnowledgeConfig, Live, MemoryConfig, Name, NewTask, Task, TaskPatch, Url
+from bytebrew.connection import Connection
 from bytebrew.deadline import Deadline, within
 from bytebrew.errors import (
     BootError,
@@ -89,6 +90,7 @@ __all__ = [
     "CatalogProvider",
     "ConfigSection",
     "Conflict",
+    "Connection",
     "Core",
     "Deadline",
     "Detail",

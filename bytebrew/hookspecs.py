@@ -1,6 +1,5 @@
 """The whole plugin contract: every hook and its exact arguments."""
 
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from bytebrew.actions import Action
 from bytebrew.api import Guard, Route
 from bytebrew.auth import AuthMode
 from bytebrew.catalog import CatalogEntry
+from bytebrew.connection import Connection
 from bytebrew.messages import ToolCall
 from bytebrew.options import Option
 from bytebrew.providers import Provider
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from bytebrew.engine import Engine
     from bytebrew.runner import Turn
 
-Recorder = Callable[[sqlite3.Connection, Action], None]
+Recorder = Callable[[Connection, Action], None]
 """Stores an action in the transaction of the write that it is about; what it raises undoes that write."""
-Step = Callable[[sqlite3.Connection], Sequence[object] | None]
+Step = Callable[[Connection], Sequence[object] | None]
 """Does a little of its work in a transaction and answers what it did; nothing, once there is no more to do.
 
 None says that nothing was done this time and that there is more to look at.
 """
-Opened = Callable[[], "AbstractContextManager[tuple[Engine, sqlite3.Connection]]"]
+Opened = Callable[[], "AbstractContextManager[tuple[Engine, Connection]]"]
 """Opens the database of the data folder in a transaction, for a command: with the engine, which is not started.
 
 It is committed unless something fails, and another engine may run on it. Raises BootError where there is none.

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     "visible "
     "errors bounds settings messages events notation sse config logs breaker catalog options wording cursor lock clock "
-    "versions requirements slow progress",
+    "connection versions requirements slow progress",
     "paths paging "
     "addresses hookspecs sections variables prices providers tools auth jwt secrets visitors http api actions "
     "storage_faults pending scanning deadline unpacking network_faults pools descriptors listing refusals",
