@@ -1,23 +1,23 @@
-PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# an environment whose Python is older than 3.11, or is gone, is made anew
+STALE := $(shell $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || echo stale)
 
 # set in many containers; each start would compile all modules anew
 unexport PYTHONDONTWRITEBYTECODE
+export PYTHON
 
-.PHONY: help run test test-peers test-faults test-fuzz chaos check fix bench
+.PHONY: help run test test-peers test-faults test-fuzz chaos check fix bench stale
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
 
-$(BIN)/bytebrew: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+$(BIN)/bytebrew: pyproject.toml $(STALE)
+	@scripts/venv.sh $(VENV) .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,check]'
+$(VENV)/.dev: pyproject.toml $(STALE)
+	@scripts/venv.sh $(VENV) '.[test,check]'
 	@touch $@ $(BIN)/bytebrew
 
 run: $(BIN)/bytebrew ## Set up and start the engine on http://127.0.0.1:8443
