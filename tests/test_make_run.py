@@ -52,9 +52,8 @@ def interpreter(folder: Path, name: str, version: str, *, pip: int = 0) -> None:
 def make_run(folder: Path, more: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     """`make run` where nothing else is on the machine."""
     given = {"PATH": str(folder / "bin"), "MADE": str(folder / "made"), **(more or {})}
-    return subprocess.run(
-        ["make", "run"], cwd=folder, env=given, capture_output=True, text=True, timeout=30, check=False
-    )
+    command = ["make", "run"]
+    return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=30, check=False)
 
 
 def made(folder: Path) -> list[str]:
@@ -126,4 +125,5 @@ def test_a_pip_that_fails_is_said_and_tried_again_the_next_time(folder: Path) ->
     assert "pip could not install it" in done.stderr
     interpreter(folder, "python3", "3.12")
     assert make_run(folder).returncode == 0
+    assert made(folder) == ["3.12", "3.12"]
     assert os.access(folder / ".venv" / "bin" / "bytebrew", os.X_OK)

@@ -13,8 +13,8 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_every_command_of_the_tour_works_as_it_stands(tmp_path: Path) -> None:
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) >= 6
+    blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) >= 8
     with serving(tmp_path / "data") as engine:
         script = "set -euo pipefail\n" + "\necho; echo ----\n".join(blocks)
         done = subprocess.run(
@@ -24,7 +24,8 @@ def test_every_command_of_the_tour_works_as_it_stands(tmp_path: Path) -> None:
             timeout=60,
         )
     assert done.returncode == 0, done.stderr
-    session, stream, answer, events, made, token = (part.strip() for part in done.stdout.split("----"))
+    parts = [part.strip() for part in done.stdout.split("----")]
+    session, stream, answer, events, made, token, task, webhook = parts
     assert session == ""
     assert "event: tool_call" in stream
     assert "event: done" in stream
@@ -33,6 +34,15 @@ def test_every_command_of_the_tour_works_as_it_stands(tmp_path: Path) -> None:
     assert made.count('"created_at"') == 3
     assert '"error"' not in made
     assert re.search(r'"token":"bb_[0-9a-f]{64}"', token)
+    assert '"title":"What is the current_time?"' in task
+    assert '"task_id"' in webhook or '"id"' in webhook
+    assert '"error":"' not in task + webhook
+
+
+def test_paths_are_whole() -> None:
+    called = re.findall(r"`(?:GET|POST|PUT|PATCH|DELETE) (/[^`]*)`", README)
+    assert len(called) > 20
+    assert not [path for path in called if not re.match(r"/(api/v1/|docs|metrics)", path)]
 
 
 def test_the_settings_table_is_the_codes(tmp_path: Path) -> None:
