@@ -2,7 +2,7 @@
 
 from bytebrew import first_tables
 from bytebrew.listing import SESSIONS, TASKS, kept_counts
-from bytebrew.store import blockers, models, usage
+from bytebrew.store import blockers, models, shares, usage
 
 _INDEXES = """
 create index tasks_open on tasks (status, seq) where status in ('draft', 'pending', 'approved', 'in_progress');
@@ -116,6 +116,7 @@ CORE = tuple(
             models.WINDOWS,
             usage.CACHE_WRITES,
             _ONCE,
+            shares.KEPT,
         ),
         1,
     )

@@ -541,7 +541,7 @@ def instructions(conn: sqlite3.Connection) -> Iterator[list[None]]:
 @pytest.mark.parametrize(
     ("work", "args"),
     [
-        (tasks.claim, (1,)),
+        (tasks.claim, (100,)),
         (tasks.next_moment, ()),
         (tasks.left_open, ()),
         (tasks.of_session, ("s1",)),

@@ -4,6 +4,7 @@ import sqlite3
 from datetime import datetime, timedelta
 
 from bytebrew.notation import rfc3339
+from bytebrew.store import shares
 from bytebrew.store.tasks import LATER
 
 LONGEST_BACKOFF = 5400.0
@@ -22,3 +23,4 @@ def set_back(conn: sqlite3.Connection, present: datetime) -> None:
         and created_at > ?1""",
         (moment,),
     )
+    shares.set_back(conn, moment)

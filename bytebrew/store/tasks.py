@@ -11,7 +11,7 @@ from bytebrew.config import NewTask, Task, TaskSource
 from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
 from bytebrew.listing import TASKS, Selection, rows_of
 from bytebrew.notation import new_id, new_uuid, now
-from bytebrew.store import schemas, sessions
+from bytebrew.store import schemas, sessions, shares
 from bytebrew.store.task_approvals import task_of
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
@@ -39,9 +39,6 @@ _SELECT = f"""select t.id, t.title, t.description, t.agent, t.agent as agent_nam
   {_STATUS.format("t")} as status, t.source, t.mode, t.priority, t.acceptance_criteria, t.blocked_by, t.parent_task_id,
   t.session_id, t.result, t.error, t.attempts, t.created_at, t.approved_at, t.started_at, t.completed_at, t.owner,
   t.turn_id, t.seq, t.approved_digest, t.revised from tasks t"""
-_READY = """tasks t indexed by tasks_ready where t.status in ('pending', 'approved') and t.mode = 'background'
-  and t.blockers = 0 and t.not_before is null"""
-"""What workers may take; triggers keep in `blockers` how many of a task's blockers are not completed."""
 LATER = "status in ('pending', 'approved') and mode = 'background'"
 """The condition of the index tasks_later, for tasks with a `not_before`."""
 
@@ -201,30 +198,23 @@ def ready(conn: sqlite3.Connection, session_id: str) -> list[Task]:
 def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
     """Takes the most urgent task that can run, with an attempt that has not begun; `per_agent` 0 is no limit.
 
-    A step of priority counts as much as ten minutes of waiting. A task that asks a person does not count as running.
+    A step of priority counts as much as ten minutes of waiting; owners who have tasks for one agent take turns. A task
+    that asks a person does not count as running.
     """
     moment = now()
     conn.execute(f"update tasks set not_before = null where {LATER} and not_before <= ?", (moment,))
-    row = conn.execute(
-        f"""with recursive agents (name) as (
-          select min(t.agent) from {_READY}
-          union all select (select min(t.agent) from {_READY} and t.agent > agents.name) from agents
-          where name is not null)
-        select n.id from agents join tasks n on n.seq = (select t.seq from {_READY}
-          and t.agent = agents.name order by julianday(t.created_at) - t.priority / 144.0, t.seq limit 1)
-        where ?1 = 0 or ?1 > (select count(*) from tasks r indexed by tasks_running where r.status = 'in_progress'
-          and r.turn_id is not null and r.agent = agents.name and not {_ASKING.format("r")})
-        order by julianday(n.created_at) - n.priority / 144.0, n.seq limit 1""",
-        (per_agent,),
-    ).fetchone()
-    if row is None:
+    running = f"""select count(*) from tasks r indexed by tasks_running where r.status = 'in_progress'
+      and r.turn_id is not null and r.agent = agents.name and not {_ASKING.format("r")}"""
+    if (task_id := shares.take(conn, moment, running, per_agent)) is None:
         return None
     conn.execute(
         """update tasks set status = 'in_progress', turn_id = ?, attempts = attempts + 1,
         started_at = coalesce(started_at, ?) where id = ?""",
-        (new_id("turn"), moment, row["id"]),
+        (new_id("turn"), moment, task_id),
     )
-    return _claim(conn, row["id"])
+    claim = _claim(conn, task_id)
+    shares.taken(conn, claim.task.agent, claim.owner)
+    return claim
 
 
 def _claim(conn: sqlite3.Connection, task_id: str) -> Claim:
