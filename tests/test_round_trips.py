@@ -209,3 +209,57 @@ async def test_secrets_stay_where_what_get_gives_comes_back() -> None:
             assert answer.status_code == 200, answer.text
             assert await running.db.read(config_file.state, running) == before
             assert answer.json() | {"updated_at": ""} == shown | {"updated_at": ""}
+
+
+BODIES: list[tuple[str, dict[str, Any]]] = [
+    ("models", {"name": "m2", "type": "ollama", "model_name": "x", "pricing_input": 1.5, "is_default": True}),
+    ("models", {"name": "m3", "type": "openai_compatible", "model_name": "e", "kind": "embedding", "embedding_dim": 3}),
+    ("models", {"name": "m4", "type": "ollama", "model_name": "y", "fallback": ["m2"]}),
+    (
+        "agents",
+        {
+            "name": "a2",
+            "model": "m4",
+            "tools": ["current_time", "later"],
+            "can_spawn": ["demo"],
+            "temperature": 0.5,
+            "stop_sequences": ["end"],
+            "confirm_before": ["later"],
+            "mcp_servers": ["later"],
+        },
+    ),
+    ("mcp-servers", {"name": "s2", "command": "true", "args": ["--key", "k"], "env": {"A": "a"}, "enabled": False}),
+    ("mcp-servers", {"name": "s3", "url": "http://127.0.0.1:1/", "type": "sse", "allow_tools": [], "enabled": False}),
+    ("tools", {"name": "t2", "endpoint": "POST http://127.0.0.1:1/{{id}}", "body": {"a": "{{b}}"}, "timeout": 5}),
+    ("tools", {"name": "t3", "url": "http://127.0.0.1:1/", "params": [{"name": "q", "type": "integer", "default": 1}]}),
+    ("tools", {"name": "t4", "url": "https://a.test/", "auth": {"type": "header", "name": "X-Key", "value": "k"}}),
+    ("rate-limits", {"name": "r2", "per": "token", "tiers": {"all": {"unlimited": True}}}),
+    ("schedules", {"name": "c2", "cron": "0 9 * * *", "agent": "demo", "timezone": "Europe/Berlin", "missed": "once"}),
+    ("webhooks", {"name": "w2", "agent": "demo", "schema": "demo", "enabled": False}),
+    ("knowledge-bases", {"name": "Base Two", "embedding_model": "m3"}),
+]
+
+
+async def test_whatever_a_resource_is_made_of_comes_back_by_put_and_patch() -> None:
+    async with served_engine() as (_, client):
+        for path, body in BODIES:
+            made = await client.post(f"/api/v1/{path}", json=body)
+            assert made.status_code == 201, (path, made.text)
+            url = f"/api/v1/{path}/{body['name']}"
+            shown = (await client.get(url)).json()
+            for method in WRITES:
+                answer = await client.request(method, url, json=shown)
+                assert answer.status_code == 200, (method, url, answer.text)
+                after = (await client.get(url)).json()
+                assert after | {"updated_at": "", "status": ""} == shown | {"updated_at": "", "status": ""}, url
+
+
+async def test_a_text_that_is_shown_otherwise_than_it_is_stored_stays_as_it_is() -> None:
+    async with served_engine() as (running, client):
+        new = {"agent": "demo", "title": "Pay \u202eRUE 09", "require_approval": True}
+        url = f"/api/v1/tasks/{(await client.post('/api/v1/tasks', json=new)).json()['id']}"
+        shown = (await client.get(url)).json()
+        assert shown["title"] != new["title"]
+        assert (await client.put(url, json=shown | {"priority": 1})).json()["priority"] == 1
+        sql = "select title from tasks"
+        assert await running.db.read(lambda conn: conn.execute(sql).fetchone()[0]) == new["title"]
