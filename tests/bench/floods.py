@@ -109,6 +109,7 @@ FLOODS: dict[str, tuple[int, Callable[[], bytes]]] = {
     "shut windows": (4, lambda: unread(b"/api/v1/openapi.json", 1000)),
     "400 slow webhooks": (400, lambda: slow_body("/api/v1/webhooks/flooded", 1_048_576)),
     "400 slow uploads": (400, lambda: slow_body("/api/v1/schemas/demo/chat", 4_000_000)),
+    "1,000 unread answers": (1000, lambda: b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"),
     "2,000 half heads": (2000, lambda: b"GET / HTTP/1.1\r\nHost: " + b"a" * 8000),
 }
 

@@ -77,6 +77,8 @@ python_peer client openapi-python-client==0.29.1 annotated-doc==0.0.7 annotated-
 if command -v apt-get >/dev/null; then
   [ -n "$(apt-cache search --names-only '^caddy$')" ] || [ "$(id -u)" != 0 ] || apt-get update --quiet=2
   debian_peer proxies nginx haproxy socat caddy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 libwrap0
+  # A client of HTTP/2 that makes load.
+  debian_peer h2load nghttp2-client libnghttp2-14 libev4 libjemalloc2
 else
   echo "no apt-get here: the peers that are packages of Debian are left out" >&2
 fi

@@ -2,16 +2,16 @@
 
 import asyncio
 import re
-import shutil
+from pathlib import Path
 
 import pytest
 
 from bytebrew.testing import served_engine
 
-pytestmark = [
-    pytest.mark.peers,
-    pytest.mark.skipif(shutil.which("h2load") is None, reason="nghttp2-client is not installed"),
-]
+pytestmark = pytest.mark.peers
+
+PEER = Path(__file__).parents[2] / ".cache/peers/h2load/usr"
+LIBRARIES = ":".join(str(folder) for folder in PEER.glob("lib/*-linux-gnu*"))
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,9 @@ async def test_all_requests_of_h2load_are_answered(requests: int, options: tuple
     async with served_engine() as (_, client):
         url = f"{client.base_url}/api/v1/{path}".replace("//api", "/api")
         running = await asyncio.create_subprocess_exec(
-            "h2load", "-n", str(requests), *options, url, stdout=asyncio.subprocess.PIPE
+            *(PEER / "bin/h2load", "-n", str(requests), *options, url),
+            env={"LD_LIBRARY_PATH": LIBRARIES},
+            stdout=asyncio.subprocess.PIPE,
         )
         output = (await running.communicate())[0].decode()
         assert (await client.get("/api/v1/health")).status_code == 200
