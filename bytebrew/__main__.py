@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from bytebrew import logs, settings
-from bytebrew.commands import backup, config, doctor, gc, plugins, restore, serve, token
+from bytebrew.commands import backup, config, doctor, gc, plugins, restore, serve, status, token
 from bytebrew.commands.setup import Setup
 from bytebrew.errors import BootError, EngineError, SettingsError
 from bytebrew.plugins import Plugins
@@ -79,6 +79,7 @@ for _command in (
     restore.restore,
     gc.clear_away,
     doctor.doctor,
+    status.show_status,
 ):
     cli.add_command(_command)
 

@@ -155,19 +155,24 @@ class Swept(NamedTuple):
     after: int
 
 
-def sweep(conn: sqlite3.Connection, steps: Iterable[tuple[str, Step]]) -> Swept:
-    """Does all that is due, on a connection of its own, and leaves gaps for an engine that runs on the same file."""
+def sweep(
+    conn: sqlite3.Connection, steps: Iterable[tuple[str, Step]], done: Callable[[int], None] = lambda count: None
+) -> Swept:
+    """Does all that is due, on a connection of its own, and leaves gaps for an engine that runs on the same file.
+
+    `done` is called with how much each step has done.
+    """
     before, counts = _size(conn), dict[str, int]()
-    sum(_all(conn, Walk("", expiry.remove_rows)))
+    sum(_all(conn, Walk("", expiry.remove_rows), done))
     for owner, step in steps:
         name = step.what if isinstance(step, Walk) else f"rows of {owner}"
-        counts[name] = counts.get(name, 0) + sum(_all(conn, step))
-    sum(_all(conn, lambda conn: shrink(conn, 0)))
+        counts[name] = counts.get(name, 0) + sum(_all(conn, step, done))
+    sum(_all(conn, lambda conn: shrink(conn, 0), done))
     conn.execute("pragma wal_checkpoint(truncate)").fetchall()
     return Swept(counts, before, _size(conn))
 
 
-def _all(conn: sqlite3.Connection, step: Step) -> Iterator[int]:
+def _all(conn: sqlite3.Connection, step: Step, tell: Callable[[int], None]) -> Iterator[int]:
     done: Sequence[object] | None = None
     while done is None or done:
         conn.execute("begin immediate")
@@ -177,6 +182,7 @@ def _all(conn: sqlite3.Connection, step: Step) -> Iterator[int]:
         except BaseException:
             roll_back(conn)
             raise
+        tell(len(done or ()))
         yield len(done or ())
         time.sleep(0.001)
 

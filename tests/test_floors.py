@@ -23,7 +23,7 @@ FLOORS = (
     "access bodies components openapi page routes byok cors forwarding idempotency transports shedding",
     "in_process "
     "engine app __main__ commands testing conformance trial server connections http2 acceptor doctor remote backup "
-    "restoring greeting",
+    "restoring status greeting",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 THIRD_PARTY = {

@@ -14,6 +14,7 @@ from bytebrew.commands.setup import Setup, counted, opened
 from bytebrew.config_file import lines
 from bytebrew.documents import InvalidConfig, contents
 from bytebrew.engine import Engine
+from bytebrew.progress import Progress
 
 
 @click.group("config")
@@ -89,7 +90,8 @@ def _plan(setup: Setup, file: Path, url: str | None, *, replace: bool, dry_run: 
         else:
             with _planning(setup, file, dry_run) as engine:
                 parsed = parse(contents(file, engine.settings.core.max_body_bytes), engine.sections)
-                with opened(engine) as conn:
+                with opened(engine) as conn, Progress(f"importing {file.name}") as progress:
+                    conn.set_progress_handler(progress.beat, 100_000)
                     plan = config_file.apply(conn, engine, parsed, replace=replace, dry_run=dry_run)
     except InvalidConfig as error:
         told = f"{file} does not fit" if dry_run else "nothing was changed"

@@ -4,6 +4,7 @@ import click
 
 from bytebrew import retention
 from bytebrew.commands.setup import Setup
+from bytebrew.progress import Progress
 
 
 @click.command("gc")
@@ -14,7 +15,7 @@ def clear_away(setup: Setup) -> None:
     The settings retention.* say what is due; the engine may run.
     """
     engine = setup.engine()
-    with engine.migrated() as conn:
-        swept = retention.sweep(conn, engine.retention)
+    with engine.migrated() as conn, Progress("clearing away", unit="rows and pages") as progress:
+        swept = retention.sweep(conn, engine.retention, progress.add)
     click.echo(f"cleared away: {', '.join(f'{count} {what}' for what, count in swept.counts.items())}")
     click.echo(f"{engine.db.path} had {swept.before} bytes and has {swept.after}")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import click
 
-from bytebrew import descriptors, logs, server, settings
+from bytebrew import descriptors, logs, server, settings, status
 from bytebrew.commands.setup import Setup
 from bytebrew.engine import Engine
 from bytebrew.greeting import greeting
@@ -76,7 +76,7 @@ async def _serve(engine: Engine) -> None:
         os._exit(1)  # nothing else can be stored, and what runs would wait for ever
 
     watch = asyncio.create_task(end_if_lost(), name="watch over the database")
-    async with engine:
+    async with engine, status.answering(engine):
         sock = server.listen(core.host, core.port)
         url = f"http://{f'[{core.host}]' if ':' in core.host else core.host}:{sock.getsockname()[1]}"
         hello = await greeting(engine, url, to_person=core.log_format == "text" and sys.stderr.isatty())

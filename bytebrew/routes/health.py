@@ -3,6 +3,8 @@
 import shutil
 import sqlite3
 import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -13,6 +15,9 @@ from bytebrew.errors import StorageError
 from bytebrew.notation import uptime
 from bytebrew.store import agents, settings
 from bytebrew.versions import __version__
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
 
 SECONDS = 3.0
 """How long the database may take to answer; a probe gives up soon after."""
@@ -41,15 +46,31 @@ async def health(request: Request[None]) -> Reply:
 
     With `deep=true`, and a token with the scope `config`, the database is written to, to see that it can be.
     """
-    engine = request.engine
-    wanted = request.query.get("deep", "").lower() in ("true", "1", "yes")
-    count, fault, deep = 0, "", False
+    engine, deep = request.engine, False
+    if request.query.get("deep", "").lower() in ("true", "1", "yes"):
+        with suppress(StorageError, TimeoutError), within(SECONDS):  # the database's fault, which is in the answer
+            request.actor = await authenticate(request)
+            check_scope(request.actor, "config")
+            deep = True
+    count, fault = await database_of(engine, deep=deep)
+    overload = engine.admission.words()
+    answer = Health(
+        status=state_of(engine, fault),
+        version=__version__,
+        agents_count=count,
+        uptime=uptime(time.monotonic() - engine.started),
+        overload=overload or UNSET,
+        database=fault or ("ok" if deep else UNSET),
+        disk_free_bytes=shutil.disk_usage(engine.data_dir).free if deep else UNSET,
+    )
+    return Reply(body=answer, status=503 if engine.runner.draining or fault else 200)
+
+
+async def database_of(engine: "Engine", *, deep: bool) -> tuple[int, str]:
+    """How many agents there are, and what is wrong with the database, "" where nothing is; `deep` writes to it."""
+    count, fault = 0, ""
     try:
         with within(SECONDS):
-            if wanted:
-                request.actor = await authenticate(request)
-                check_scope(request.actor, "config")
-                deep = True
             count = await engine.db.read(agents.count)
             if deep or engine.db.fault is not None:
                 await engine.db.write(_probe)
@@ -61,18 +82,13 @@ async def health(request: Request[None]) -> Reply:
         fault = engine.db.fault.message
     for name, seconds in engine.db.stalled(SECONDS).items():
         fault = fault or f"The database's {name} has been at one piece of work for {seconds:.0f} s"
-    draining, overload = engine.runner.draining, engine.admission.words()
-    status = "draining" if draining else "degraded" if fault else "overloaded" if overload else "ok"
-    answer = Health(
-        status=status,
-        version=__version__,
-        agents_count=count,
-        uptime=uptime(time.monotonic() - engine.started),
-        overload=overload or UNSET,
-        database=fault or ("ok" if deep else UNSET),
-        disk_free_bytes=shutil.disk_usage(engine.data_dir).free if deep else UNSET,
-    )
-    return Reply(body=answer, status=503 if draining or fault else 200)
+    return count, fault
+
+
+def state_of(engine: "Engine", fault: str) -> str:
+    """How an engine is in one word, where its database has this fault."""
+    overload = engine.admission.words()
+    return "draining" if engine.runner.draining else "degraded" if fault else "overloaded" if overload else "ok"
 
 
 def _probe(conn: sqlite3.Connection) -> None:

@@ -1,10 +1,11 @@
 """Knowledge bases: files that are read, cut, indexed and searched, by agents that are linked and by people."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from bytebrew import ConfigSection, Migration, Register, Route, Toolset, hookimpl
+from bytebrew import ConfigSection, Migration, Register, Route, Sample, Toolset, hookimpl
 
 from .knowledge import Knowledge, Limits, of
 from .routes import ROUTES
@@ -50,3 +51,8 @@ async def startup(engine: "Engine") -> None:
 @hookimpl
 async def shutdown(engine: "Engine") -> None:
     await of(engine).stop()
+
+
+@hookimpl
+def collect_metrics(engine: "Engine") -> Iterable[Sample]:
+    return of(engine).samples()

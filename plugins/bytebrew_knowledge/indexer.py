@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from bytebrew import EngineError, ProviderError, Target, new_uuid
+from bytebrew import EngineError, ProviderError, Sample, Target, new_uuid
 
 from . import bases, files, indexes
 from .blobs import SPOOL
@@ -65,6 +65,13 @@ class Indexer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._close()
+
+    def samples(self) -> Iterator[Sample]:
+        """What is in work, and what the present run has done so far."""
+        done, failed = (self._run.files - self._run.failed, self._run.failed) if self._run else (0, 0)
+        for state, count in (("in_work", len(self._busy)), ("done", done), ("failed", failed)):
+            words = "Files of the present run of indexing."
+            yield Sample("bytebrew_knowledge_indexing_files", count, {"state": state}, help=words)
 
     def wake(self) -> None:
         """Says that there may be work."""

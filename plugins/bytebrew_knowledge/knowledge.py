@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,7 @@ from bytebrew import (
     KnowledgeConfig,
     Record,
     Request,
+    Sample,
     Tool,
     ToolError,
     Toolset,
@@ -78,6 +79,10 @@ class Knowledge(Toolset):
         self._starting.cancel()
         await asyncio.wait([self._starting])
         await self._indexer.stop()
+
+    def samples(self) -> Iterator[Sample]:
+        """The files that are being indexed, and what the present run has done so far."""
+        return self._indexer.samples()
 
     async def follow(self) -> None:
         """Brings every base up to its folder, and clears away what no base needs."""

@@ -1,10 +1,11 @@
 """Tools from MCP servers: a client of all five versions of the protocol, its routes and a catalog of servers."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct
 
-from bytebrew import ConfigSection, Migration, Register, Route, Toolset, hookimpl
+from bytebrew import ConfigSection, Migration, Register, Route, Sample, Toolset, hookimpl
 
 from . import catalog, routes, store
 from .config import Mcp
@@ -50,6 +51,13 @@ async def startup(engine: Any) -> None:
 @hookimpl
 async def shutdown(engine: Any) -> None:
     await _servers(engine).close()
+
+
+@hookimpl
+def collect_metrics(engine: Any) -> Iterable[Sample]:
+    for name, link in sorted(_servers(engine).links.items()):
+        labels = {"server": name, "status": link.status.status}
+        yield Sample("bytebrew_mcp_server_tools", link.status.tools_count, labels, help="Tools of each MCP server.")
 
 
 def _servers(engine: Any) -> Servers:
