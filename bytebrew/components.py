@@ -11,6 +11,8 @@ from msgspec.structs import fields as fields_of
 
 TEMPLATE = "#/components/schemas/{name}"
 _NO_NAME = re.compile(r"\W+")
+_GENERIC = re.compile(r"([A-Za-z]+)_([A-Za-z]+)_")
+"""How msgspec calls a `Page[Row]`."""
 Schema = dict[str, Any]
 
 
@@ -108,6 +110,8 @@ def _portable(schema: Any) -> Any:
 
 def _component(name: str) -> str:
     """A component's name in one word: msgspec puts the module before a name that two structs share."""
+    if generic := _GENERIC.fullmatch(name):
+        return f"{generic[1]}Of{generic[2][0].upper()}{generic[2][1:]}"
     if "." not in name:
         return name
     module, _, own = name.rpartition(".")

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Annotated, Any
@@ -119,12 +120,13 @@ def document(
 
 
 def _tags(routes: Iterable[Route]) -> Iterator[dict[str, str]]:
-    """The tags, each in the words of the file with the first of its routes."""
-    words: dict[str, str] = {}
+    """The tags, each in the words of the file with the most of its routes."""
+    words: dict[str, Counter[str]] = {}
     for route in routes:
-        words.setdefault(_tag(route), inspect.getdoc(inspect.getmodule(route.run)) or route.summary)
-    for name, said in sorted(words.items()):
-        yield {"name": name, "description": said.partition("\n")[0]}
+        said = inspect.getdoc(inspect.getmodule(route.run)) or route.summary
+        words.setdefault(_tag(route), Counter()).update([said.partition("\n")[0]])
+    for name, counts in sorted(words.items()):
+        yield {"name": name, "description": counts.most_common(1)[0][0]}
 
 
 def _tag(route: Route) -> str:

@@ -56,6 +56,10 @@ class SessionDetail(Session, frozen=True, kw_only=True):
     earlier_messages: Live[int]
 
 
+class MessagePage(Page[messages.Entry], frozen=True, kw_only=True):
+    """A page of a session's messages, oldest first; `next` is the number of the last of them."""
+
+
 class SessionPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A session's new title."""
 
@@ -291,7 +295,7 @@ ROUTES = (
             "offset": OFFSET,
             "format": FORMAT,
         },
-        answer=list[messages.Entry] | Page[messages.Entry],
+        answer=list[messages.Entry] | MessagePage,
         also={410: None},
         gives=(NDJSON,),
     ),

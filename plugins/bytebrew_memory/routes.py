@@ -22,6 +22,10 @@ from . import store
 from .store import Entry
 
 
+class MemoryPage(Page[Entry], frozen=True, kw_only=True):
+    """A page of memories, newest first."""
+
+
 async def list_memory(request: Request[None]) -> list[Entry] | Page[Entry]:
     """A schema's memories, newest first; `user_sub` names one person, `limit` is 1000 and at most 10,000.
 
@@ -61,7 +65,7 @@ ROUTES = (
         scope=_READ,
         run=list_memory,
         summary="List memories",
-        answer=list[Entry] | Page[Entry],
+        answer=list[Entry] | MemoryPage,
         query={
             "user_sub": _PERSON,
             "limit": Parameter("rows, 1000 unless told and 10,000 at most", int | str),
