@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bytebrew import BootError
+
 log = logging.getLogger(__name__)
 NAME = "local-session.token"
 """The file's name within the data folder."""
@@ -18,7 +20,10 @@ class Link:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
-        self.token = self._written()
+        try:
+            self.token = self._written()
+        except OSError as error:
+            raise BootError(f"{self.path} cannot be written: {error.strerror}") from error
 
     @contextmanager
     def taken(self, token: str) -> Iterator[bool]:

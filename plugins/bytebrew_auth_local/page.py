@@ -33,7 +33,6 @@ def _digest(text: str) -> str:
 _HEADERS = {
     "content-type": "text/html; charset=utf-8",
     "cache-control": "no-store",
-    "referrer-policy": "no-referrer",
     "content-security-policy": f"default-src 'none'; style-src {_digest(_STYLE)}; script-src {_digest(_SCRIPT)}; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'",
 }
