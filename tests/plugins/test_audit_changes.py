@@ -158,7 +158,7 @@ def test_every_route_that_changes_something_has_a_name_of_its_own() -> None:
     assert {"token.create", "token.revoke", "setting.update", "session.delete", "config.import"} <= set(found)
     assert {"tool.update", "task.approve", "approval.answer", "kb.create", "agent_relation.delete"} <= set(found)
     several = {name: paths for name, paths in found.items() if len(paths) > 1}
-    assert set(several) == {"approval.answer", "schema_memory.delete"}
+    assert set(several) == {"approval.answer", "local_session.delete", "schema_memory.delete"}
 
 
 @pytest.mark.parametrize(
