@@ -96,14 +96,20 @@ async def test_register_providers() -> None:
         assert seen == [running.settings]
 
 
+class Lake(ScriptedProvider):
+    """A vendor with an address, which alone its catalog's prices are for."""
+
+    base_url = "https://pond.example"
+
+
 async def test_register_catalog() -> None:
     def register_catalog(register: Any) -> None:
-        register(CatalogProvider(id="pond", display_name="Pond", auth_type="none", website=""))
+        register(CatalogProvider(id="scripted", display_name="Pond", auth_type="none", website=""))
         register(
             CatalogModel(
                 id="script",
                 display_name="Duck",
-                provider="pond",
+                provider="scripted",
                 tier=3,
                 context_window=100,
                 max_output=10,
@@ -117,13 +123,13 @@ async def test_register_catalog() -> None:
             )
         )
 
-    provider = ScriptedProvider([MessageDelta(content="quack"), Usage(3, 2, 2)])
+    provider = Lake([MessageDelta(content="quack"), Usage(3, 2, 2)])
     async with served_engine(plugin(register_catalog=register_catalog), providing(provider)) as (running, client):
         await scripted_schema(running)
         registry = "/api/v1/models/registry"
-        [known] = (await client.get(f"{registry}?provider=pond")).json()
+        [known] = (await client.get(f"{registry}?provider=scripted")).json()
         assert (known["id"], known["pricing_cached"]) == ("script", 0.5)
-        assert "pond" in [vendor["id"] for vendor in (await client.get(f"{registry}/providers")).json()]
+        assert "scripted" in [vendor["id"] for vendor in (await client.get(f"{registry}/providers")).json()]
         done = json.loads((await chat(client, "test", "hi"))[-1].data)
     assert done["usage"]["cost_usd"] == 6e-6  # one fresh token for 1, two cached for 0.5 each, two of output for 2 each
 

@@ -449,6 +449,8 @@ def test_the_command_lists_name_version_distribution_state_and_hooks(tmp_path: P
     assert rows["demo"] == ["1.0.0", "bytebrew", "disabled", "-"]
     assert rows["auth_local"][3].split(", ") == [
         "register_auth_modes",
+        "register_commands",
+        "register_migrations",
         "register_routes",
         "register_settings",
         "startup",
