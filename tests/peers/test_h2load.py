@@ -27,7 +27,7 @@ async def test_all_requests_of_h2load_are_answered(requests: int, options: tuple
     async with served_engine() as (_, client):
         url = f"{client.base_url}/api/v1/{path}".replace("//api", "/api")
         running = await asyncio.create_subprocess_exec(
-            *(PEER / "bin/h2load", "-n", str(requests), *options, url),
+            *(str(PEER / "bin/h2load"), "-n", str(requests), *options, url),
             env={"LD_LIBRARY_PATH": LIBRARIES},
             stdout=asyncio.subprocess.PIPE,
         )
