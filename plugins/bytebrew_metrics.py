@@ -163,7 +163,8 @@ class Metrics:
 
     def tool_ended(self, call: ToolCall, result: Outcome) -> None:
         """Counts a tool call; one of a tool that does not exist is "other", for a model may make up any name."""
-        made_up = result.output == f"There is no tool named '{call.tool}'"
+        nowhere = f"There is no tool named '{call.tool}'", f"No tool '{call.tool}' can be reached"
+        made_up = result.has_error and result.output.startswith(nowhere)
         name = "other" if made_up else self._tools(call.tool)
         self._tool_calls.labels(name, "failed" if result.has_error else "completed").inc()
 
