@@ -260,7 +260,9 @@ async def test_ten_thousand_names_of_agents_tools_and_models_do_not_make_as_many
 async def test_the_tools_that_a_model_makes_up_take_no_series_from_those_that_there_are() -> None:
     made_up = [ToolCall(f"moo_{n}", {}, f"c{n}") for n in range(MOST + 10)]
     words = [MessageDelta(content="so it does")]
-    provider = ScriptedProvider(made_up, words, [ToolCall("quack", {"times": "many"}), ToolCall("quack", {})], words)
+    provider = ScriptedProvider(
+        made_up[:100], made_up[100:], words, [ToolCall("quack", {"times": "many"}), ToolCall("quack", {})], words
+    )
     duck = plugin("duck", register_tools=lambda register: register(quack))
     async with served_engine(duck, providing(provider)) as (running, client):
         await scripted_schema(running, tools=("quack",))
