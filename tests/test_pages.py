@@ -174,4 +174,7 @@ def test_what_an_example_answers_has_the_fields_of_its_schema(page: str, documen
     assert set(model) == set(schemas["Health"]["properties"])
     answers = re.findall(r"<h3>It answers</h3><div class=code><pre>(.*?)</pre>", page, re.DOTALL)
     assert len(answers) > 50
+    made = page.partition("<details class=item id='post_agents'>")[2].partition("<h3>It answers</h3>")[2]
+    sent = document["paths"]["/api/v1/agents"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert json.loads(html.unescape(made.partition("<pre>")[2].partition("</pre>")[0])).items() >= sent.items()
     assert all(json.loads(html.unescape(one)) is not None for one in answers)

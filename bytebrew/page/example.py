@@ -55,11 +55,14 @@ def sent(path: str, operation: Mapping[str, Any], schemas: Schemas) -> tuple[str
 
 
 def answered(operation: Mapping[str, Any], schemas: Schemas) -> str:
-    """The JSON that a success answers, indented; nothing where it answers none."""
+    """The JSON that a success answers, indented, with what the example has sent; nothing where it answers none."""
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
     for status, answer in operation["responses"].items():
         one = answer.get("content", {}).get("application/json")
         if status.startswith("2") and one is not None:
             value = one["example"] if "example" in one else sample(one.get("schema", {}), schemas)
+            if isinstance(value, dict) and isinstance(body, dict):
+                value |= {name: one for name, one in body.items() if name in value}
             return indented(encode(value), indent=2).decode() if value not in ({}, None) else ""
     return ""
 
