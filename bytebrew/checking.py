@@ -87,6 +87,12 @@ class Given(Struct):
         value, sent = dict(self.value), dict(self.value)
         for field in fields_of(section.item):
             if (key := field.encode_name) in section.secret_fields & value.keys():
+                if value[key] is None and section.is_secret((key,)):  # more often forgotten than meant
+                    place = self.spot(f"$.{key}", section.aliases).place
+                    words = "is empty: leave it out to keep what is stored; only over REST null removes it"
+                    note(Problem(f"$.{section.key}.{name}.{key}"[:300], words, *place))
+                    del value[key], sent[key]
+                    continue
                 secret = whole((key,), plainly(value[key]), old.get(key, ""), f".{key}")
                 for into, one in ((value, secret), (sent, said((key,), secret))):
                     del into[key]

@@ -37,17 +37,19 @@ class Price(Struct, frozen=True, kw_only=True):
 
 
 def of_catalog(catalog: Iterable[CatalogModel], vendors: Mapping[str, str]) -> dict[str, Price]:
-    """The catalog's prices by model; `vendors` has their base URLs by name, and those without one have no prices."""
+    """The catalog's prices by model; `vendors` has their base URLs by name.
+
+    A price of a vendor without one counts where a model's provider has none either.
+    """
     return {
         one.id: Price(
             input=one.pricing_input,
             output=one.pricing_output,
             cached=one.pricing_cached,
             cache_write=one.pricing_cache_write,
-            base_url=vendors[one.provider],
+            base_url=vendors.get(one.provider, ""),
         )
         for one in catalog
-        if vendors.get(one.provider)
     }
 
 

@@ -113,7 +113,8 @@ async def test_bodies_and_queries_arrive_as_they_are_sent() -> None:
         return Reply(body=[request.path["rest"], request.query["q"], request.headers["x-one"], request.body["text"]])
 
     def register_routes(register: Any) -> None:
-        register(Route(method="PUT", path="/put/{rest}", scope=None, run=run, summary="Put", body=dict[str, Any]))
+        given: dict[str, Any] = {"summary": "Put", "body": dict[str, Any], "query": {"q": "anything"}}
+        register(Route(method="PUT", path="/put/{rest}", scope=None, run=run, **given))
 
     async with engine(plugin(register_routes=register_routes)) as running, client(running) as http:
         response: httpx.Response = await http.put(

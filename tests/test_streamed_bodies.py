@@ -34,7 +34,7 @@ class Sink:
         """What to hand to an engine."""
 
         def register_routes(register: Any) -> None:
-            given: dict[str, Any] = {"summary": "Count", "stream_body": True}
+            given: dict[str, Any] = {"summary": "Count", "stream_body": True, "query": {"refuse": "to be refused"}}
             register(Route(method="POST", path="/api/v1/sink", scope="config", run=self.count, **given))
 
         return plugin(register_routes=register_routes)

@@ -52,7 +52,8 @@ async def test_a_change_leaves_one_entry_that_says_who_did_what_to_what(served: 
     told = await client.put("/api/v1/agents/test", json={"max_steps": 7, "description": "Kind"}, headers=headers)
     answer = (await client.get(URL)).json()
     [entry] = answer.pop("data")
-    assert answer == {"total": 1, "page": 1, "per_page": 50, "total_pages": 1, "next": None}
+    pages = {"page": 1, "per_page": 50, "total_pages": 1}
+    assert answer == {"total": 1, "limit": 50, "offset": 0, **pages, "next": None}
     assert entry.pop("timestamp").endswith("Z")
     assert changed(entry) == {"max_steps": (50, 7), "description": ("", "Kind")}
     assert entry["details"].pop("changes")
