@@ -31,7 +31,8 @@ async def open_session(request: Request[None]) -> Reply:
         if not by_link:
             await check(request, mode, local, settings.core)
         reply = _told(await mode.open(local))
-        await request.write(lambda conn: reply)
+        if request.records:
+            await request.write(lambda conn: reply)
     return reply
 
 
