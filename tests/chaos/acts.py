@@ -52,8 +52,25 @@ async def _whole(client: Client, schema: str, body: dict[str, Any], key: str) ->
     answer = await (client.keyed(path, body) if key else client.send("POST", path, body))
     if answer is not None:
         client.answered(answer, schema)
-        allowed = (200, 404, 409, 410, 429, 502, 503, 504)
+        if answer.asks:
+            await _asked(client, answer)
+        allowed = (200, 202, 404, 409, 410, 429, 502, 503, 504)
         client.model.check(answer.status in allowed, f"a chat answered {answer.status} {answer.content[:200]!r}")
+
+
+async def _asked(client: Client, first: Answer) -> None:
+    """Looks at a turn that waits for a person until it has ended."""
+    session_id, turn_id = first.headers["x-session-id"], first.headers["x-turn-id"]
+    client.model.check(bool(first.json["questions"]), f"turn {turn_id} asks nothing: {first.content[:200]!r}")
+    until = time.monotonic() + 90
+    while time.monotonic() < until:
+        answer = await client.insist("GET", f"/sessions/{session_id}/turns/{turn_id}")
+        if answer is None or answer.status != 200:
+            _expect(client, answer, session_id)
+            return
+        if answer.json["status"] not in ("queued", "running", "needs_input"):
+            return
+        await asyncio.sleep(0.3)
 
 
 async def repeat(client: Client) -> None:

@@ -27,6 +27,11 @@ class Answer(NamedTuple):
     content: bytes
 
     @property
+    def asks(self) -> bool:
+        """Whether a person must answer before a chat goes on."""
+        return self.status == 202 and "x-turn-id" in self.headers
+
+    @property
     def json(self) -> Any:
         """The decoded body."""
         return json.loads(self.content) if self.content else None
@@ -151,6 +156,10 @@ class Client:
         key = f"key-{self.mark()}"
         era = self.model.era
         answer = await self.insist("POST", path, body, headers={"Idempotency-Key": key}, **more)
+        until = time.monotonic() + 90
+        while answer is not None and answer.asks and time.monotonic() < until:  # the person answers, now and then
+            await asyncio.sleep(0.3)
+            answer = await self.insist("POST", path, body, headers={"Idempotency-Key": key}, **more)
         turn_id = answer.headers.get("x-turn-id", "") if answer else ""
         if answer is not None and (answer.status < 400 or turn_id) and answer.status != 202:
             self.model.keyed.append(Keyed("POST", path, body, key, era, answer.status, answer.content, turn_id))
@@ -186,6 +195,8 @@ class Client:
                 async for frame in _frames(response):
                     began = time.monotonic()
                     fields = dict(line.split(": ", 1) for line in frame.decode().split("\n") if ": " in line)
+                    if fields["event"] == "queued":
+                        continue  # its place in the queue is in no journal
                     if "id" not in fields:
                         failure = json.loads(fields["data"])["code"]
                         self._plausible(f"the stream of {path}", 503, failure)

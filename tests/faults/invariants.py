@@ -180,7 +180,7 @@ def keys(conn: sqlite3.Connection, seen: Seen) -> list[str]:
     """The same key gave the same bytes; a turn that failed with a 503 has used up no key, any other has."""
     found: list[str] = []
     for key, answers in seen.answers.items():
-        good = [one for one in answers if one.status < 400]
+        good = [one for one in answers if one.status < 400 and one.status != 202]  # which is not yet the end
         turn_ids = list(dict.fromkeys(one.turn_id for one in good))
         if lasting := [turn_id for turn_id in turn_ids[:-1] if not _transient(conn, turn_id)]:
             found.append(f"key {key}: gave turns {turn_ids}, of which {lasting} did not fail with a 503")
