@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bytebrew.backup import backup
+from bytebrew.copying import copy_database
 from bytebrew.engine import Engine
 from bytebrew.events import MessageDelta, MessageRestarted, Thinking
 from bytebrew.messages import Message
@@ -571,7 +571,8 @@ def left_behind(data: Path) -> Path:
     left.mkdir(mode=0o700)
     shutil.copytree(data / "keys", left / "keys")
     shutil.copy(data / "ledger", left / "ledger")
-    backup(data / "bytebrew.db", left / "bytebrew.db")
+    source = data / "bytebrew.db"
+    copy_database(source, f"{source.as_uri()}?mode=ro", left / "bytebrew.db")
     return left
 
 
