@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import aiosqlite
 import anyio
 import httpx
 import pytest
@@ -232,6 +233,24 @@ async def test_what_was_heard_stays_in_the_history_of_a_turn_that_is_cancelled_b
         await follow(client, talk.session_id).end()
         messages = (await client.get(f"/api/v1/sessions/{talk.session_id}/messages")).json()
     assert [message["content"] for message in messages[1:]] == ["half "]
+
+
+async def test_what_was_shown_of_a_turn_that_cannot_go_on_stays_in_its_history(tmp_path: Path) -> None:
+    async with engine_on(tmp_path) as (running, client, _):
+        await configure(client)
+        talk = say(client, [["half ", 30.0]])
+        await talk.until("message_delta")
+        await stopped(running, talk)
+        sql = f"update turns set resumes = {MOST_RESUMES}"
+    async with aiosqlite.connect(tmp_path / "bytebrew.db") as db:
+        await db.execute(sql)
+        await db.commit()
+    async with engine_on(tmp_path) as (_, client, _):
+        whole = follow(client, talk.session_id)
+        await whole.end()
+        messages = (await client.get(f"/api/v1/sessions/{talk.session_id}/messages")).json()
+    assert whole.datas("error")[0]["code"] == "interrupted"
+    assert [(one["content"], one.get("broken_off")) for one in messages[1:]] == [("half ", "failed")]
 
 
 # During a tool

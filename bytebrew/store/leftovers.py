@@ -61,15 +61,18 @@ def close(
 ) -> None:
     """Marks a turn that cannot go on as failed, with all the tokens that it and those below it have cost.
 
-    `failure` is its HTTP status. Of what is unsaved the text stays; the calls in it were never begun.
+    `failure` is its HTTP status. Of what is unsaved, or else was shown, the text stays; calls in it were never begun.
     """
     moment = now()
     conn.execute(CLOSE_QUESTIONS, (turn_id,))
     idempotency.free(conn, turn_id, failure)
+    texts = [replace(one, tool_calls=()) for one in unsaved.messages if one.content] if unsaved else []
+    for row in conn.execute("select session_id, first_event from turns where id = ?", (turn_id,)).fetchall():
+        if not texts and row["first_event"] is not None:
+            _, partial, _ = _shown(conn, row["session_id"], row["first_event"])
+            texts = [Message("assistant", partial, broken_off="failed")] if partial else []
+        messages.append(conn, row["session_id"], turn_id, texts)
     if unsaved is not None:
-        texts = [replace(one, tool_calls=()) for one in unsaved.messages if one.content]
-        for row in conn.execute("select session_id from turns where id = ?", (turn_id,)).fetchall():
-            messages.append(conn, row["session_id"], turn_id, texts)
         turns.spend(conn, unsaved, turn_id)
     conn.execute(
         f"""update turns set status = 'failed', failure = ?, first_event = coalesce(first_event, ?), last_event = ?,
@@ -111,12 +114,27 @@ def resume(conn: sqlite3.Connection, turn_id: str) -> Past:
         (turn_id,),
     )
     row = conn.execute("select session_id, first_event from turns where id = ?", (turn_id,)).fetchone()
+    said, partial, thought = _shown(conn, row["session_id"], row["first_event"])
+    states = conn.execute("select call_id, status from tool_calls where turn_id = ?", (turn_id,))
+    asked, *rest = messages.of_turn(conn, row["session_id"], turn_id)
+    return Past(
+        asked,
+        rest,
+        said,
+        partial,
+        thought,
+        {state["call_id"]: state["status"] for state in states},
+    )
+
+
+def _shown(conn: sqlite3.Connection, session_id: str, first_event: int) -> tuple[list[str], str, str]:
+    """The deltas of a turn that clients have, and joined, the text and the reasoning of its last step among them."""
     said: list[str] = []
     partial: list[str] = []
     thought: list[str] = []
     sql = """select type, data from events where session_id = ? and n >= ?
       and type in ('thinking', 'message_delta', 'message_restart', 'tool_call')"""
-    for kind, data in conn.execute(f"{sql} order by n", (row["session_id"], row["first_event"])):
+    for kind, data in conn.execute(f"{sql} order by n", (session_id, first_event)):
         if kind == "tool_call":
             partial, thought = [], []
             continue
@@ -130,16 +148,7 @@ def resume(conn: sqlite3.Connection, turn_id: str) -> Past:
         else:
             said.append(event["content"])
             partial.append(event["content"])
-    states = conn.execute("select call_id, status from tool_calls where turn_id = ?", (turn_id,))
-    asked, *rest = messages.of_turn(conn, row["session_id"], turn_id)
-    return Past(
-        asked,
-        rest,
-        said,
-        "".join(partial),
-        "".join(thought),
-        {state["call_id"]: state["status"] for state in states},
-    )
+    return said, "".join(partial), "".join(thought)
 
 
 def spent(conn: sqlite3.Connection, turn_id: str) -> Usage:
