@@ -7,9 +7,10 @@ from bytebrew.store import schemas
 
 
 async def greeting(engine: Engine, url: str, *, to_person: bool) -> str:
-    """How to say hello to a schema, or where the API is; and to a person, who is no log, the link that lets them in."""
-    link = engine.auth_mode.link(url) if to_person else ""
-    return "\n".join([await _hello(engine, url), *([f"Sign in, once: {link}"] if link else [])])
+    """How to say hello to a schema, or where the API is; and the way in, which is a secret that no log is shown."""
+    link = engine.auth_mode.link(url)
+    way_in = f"Sign in, once: {link}" if to_person else "To get in, run: bytebrew session create"
+    return "\n".join([await _hello(engine, url), *([way_in] if link else [])])
 
 
 async def _hello(engine: Engine, url: str) -> str:

@@ -141,6 +141,7 @@ def test_the_link_is_printed_to_a_person_and_never_into_a_log(tmp_path: Path) ->
         token = (tmp_path / "a" / FILE).read_text().strip()
         process.stop()
         assert token not in process.errors + process.output
+        assert "bytebrew session create" in process.errors
     settings = environment({"BYTEBREW_DATA_DIR": str(tmp_path / "b"), "BYTEBREW_PORT": "0"})
     mine, its = pty.openpty()
     running = subprocess.Popen([*BYTEBREW, "serve"], env=settings, stdin=its, stdout=subprocess.PIPE, stderr=its)
