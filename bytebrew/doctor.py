@@ -21,6 +21,7 @@ from bytebrew.epoch import uri_to_read
 from bytebrew.errors import BootError, EngineError
 from bytebrew.lock import held
 from bytebrew.plugins import Plugins
+from bytebrew.progress import Progress
 from bytebrew.requirements import lacking
 from bytebrew.secrets import Secrets
 from bytebrew.settings import Core
@@ -132,7 +133,11 @@ def _database(data: Path) -> Iterator[Finding]:
         yield Finding("database", True, f"{path} is not there yet; `bytebrew serve` makes it")
         return
     try:
-        with closing(sqlite3.connect(uri_to_read(path), uri=True, timeout=60)) as conn:
+        with (
+            closing(sqlite3.connect(uri_to_read(path), uri=True, timeout=60)) as conn,
+            Progress("checking the database") as progress,
+        ):
+            conn.set_progress_handler(progress.beat, 100_000)
             faults = [row[0] for row in conn.execute("pragma integrity_check")]
             orphans = conn.execute("pragma foreign_key_check").fetchall()
             keys = [row[0] for row in conn.execute("select sealed_key from models where length(sealed_key) > 0")]

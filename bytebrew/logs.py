@@ -6,7 +6,7 @@ import sys
 import threading
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Literal
+from typing import Literal, TextIO
 
 import msgspec
 
@@ -41,7 +41,7 @@ class Line(logging.Formatter):
 
     def __init__(self, form: str) -> None:
         super().__init__()
-        self._form = form
+        self.form = form
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
@@ -54,10 +54,10 @@ class Line(logging.Formatter):
         }
         if record.exc_info:
             values["exception"] = redact(self.formatException(record.exc_info))
-        if self._form == "json":
+        if self.form == "json":
             values = {name: value.encode("utf-8", "backslashreplace").decode() for name, value in values.items()}
             return msgspec.json.encode(values).decode()
-        trace = values.pop("exception", "").split("\n") if self._form == "terminal" else []
+        trace = values.pop("exception", "").split("\n") if self.form == "terminal" else []
         return _MARGIN.join(map(_escaped, [" ".join(values.values()), *filter(None, trace)]))
 
 
@@ -81,6 +81,14 @@ def option(default: str) -> Option:
         help="least severe record to log, in the place of BYTEBREW_LOG_LEVEL",
         applied=lambda level: logging.getLogger().setLevel(level.upper()),
     )
+
+
+def terminal() -> TextIO | None:
+    """Standard error where a person reads it, unless it takes nothing but JSON."""
+    forms = {one.formatter.form for one in logging.getLogger().handlers if isinstance(one.formatter, Line)}
+    if "json" in forms or sys.stderr is None or not sys.stderr.isatty():
+        return None
+    return sys.stderr
 
 
 def start(level: str, form: str) -> None:

@@ -1,10 +1,11 @@
 """How far long work is: a bar on a terminal, and else a line in the log each ten seconds."""
 
 import logging
-import sys
 import time
 from collections.abc import Callable
 from typing import TextIO
+
+from bytebrew import logs
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Progress:
         self._what, self._unit = what, unit
         self.total, self.done = total, 0
         self._clock, self._begun = clock, clock()
-        self._terminal = terminal or (sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None)
+        self._terminal = terminal or logs.terminal()
         self._next = self._begun + (SOON if self._terminal else EVERY)
         self._shown = False
 

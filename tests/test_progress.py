@@ -2,6 +2,10 @@
 
 import io
 import logging
+import os
+import pty
+import subprocess
+import sys
 
 import pytest
 
@@ -63,6 +67,27 @@ def test_work_of_which_nobody_knows_the_end_says_that_it_goes_on(caplog: pytest.
         "importing shop.yaml, 10 s so far",
         "importing shop.yaml, 20 s so far",
     ]
+
+
+def test_a_terminal_that_takes_json_alone_gets_no_bar() -> None:
+    program = """
+import sys
+from bytebrew import logs
+from bytebrew.progress import Progress
+moment = [0.0]
+logs.start("info", sys.argv[1])
+with Progress("copying", 10, clock=lambda: moment[0]) as progress:
+    moment[0] = 11.0
+    progress.add()
+"""
+    for form, shown in (("json", '"message":"copying: 10 %, 1 of 10, 11 s so far"'), ("text", "[###-----")):
+        ours, theirs = pty.openpty()
+        subprocess.run([sys.executable, "-c", program, form], stderr=theirs, check=True, timeout=30)
+        told = os.read(ours, 65536).decode()
+        os.close(ours)
+        os.close(theirs)
+        assert shown in told
+        assert ("\x1b" in told) == (form == "text")
 
 
 def test_what_fails_leaves_its_bar_with_an_end() -> None:
