@@ -124,8 +124,8 @@ TABLE = (
     ),
     Planted(
         "turn.py",
-        "        if tool is None or not tool.idempotent:\n",
-        "        if tool is None:\n",
+        "        if tool is None or not tool.idempotent or moved:",
+        "        if tool is None or moved:",
         "a tool that may not run twice runs again",
         "turn",
         KILL,
