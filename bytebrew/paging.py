@@ -105,7 +105,7 @@ def page_of(rows: Sequence[Row], total: int, limit: int, offset: int) -> Page[Ro
 
 def offset_of(query: Mapping[str, str]) -> int:
     """How many rows come before a page, by `offset` or by an `after` that is one."""
-    return number(query, "after" if "after" in query else "offset", 0, 0, 10**9 - 1)
+    return number(query, "after", number(query, "offset", 0, 0, 10**9 - 1), 0, 10**9 - 1)
 
 
 def page_window(query: Mapping[str, str], default: int, most: int) -> tuple[int, int]:
