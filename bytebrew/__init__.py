@@ -59,6 +59,7 @@ from bytebrew.sse import ServerSentEvent
 from bytebrew.tools import Call, Outcome, Result, SpawnLimits, Tool, Toolset, input_schema, tool
 from bytebrew.variables import environment, escaped, filled, resolved
 from bytebrew.versions import CONTRACT, __version__
+from bytebrew.visibility import visible
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine as Engine
@@ -185,6 +186,7 @@ __all__ = [
     "tool",
     "uptime",
     "verify",
+    "visible",
     "wants_lines",
     "within",
     "write_private",

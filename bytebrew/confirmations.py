@@ -15,7 +15,7 @@ from bytebrew.messages import ToolCall
 from bytebrew.notation import new_id, now, parse_time, rfc3339
 from bytebrew.store import confirmations
 from bytebrew.store.confirmations import Confirmation, Kind, Verdict
-from bytebrew.visible import as_meant
+from bytebrew.visibility import as_meant
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    "visible "
+    "visibility "
     "errors bounds settings messages events notation sse config logs breaker catalog options wording cursor lock clock "
     "connection versions requirements slow progress",
     "paths paging "

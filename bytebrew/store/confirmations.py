@@ -14,7 +14,7 @@ from bytebrew.errors import NotFound
 from bytebrew.events import Risk
 from bytebrew.listing import bounded
 from bytebrew.notation import now, struct_of
-from bytebrew.visible import visible
+from bytebrew.visibility import visible
 
 Kind = Literal["confirm", "unknown_outcome"]
 Status = Literal["pending", "approved", "rejected", "spent", "expired", "cancelled"]

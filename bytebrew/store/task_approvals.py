@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from bytebrew.config import Task
 from bytebrew.errors import Stale
 from bytebrew.notation import struct_of
-from bytebrew.visible import visible
+from bytebrew.visibility import visible
 
 _BOUND = ("title", "description", "agent", "schema", "mode", "acceptance_criteria", "blocked_by")
 """What a person approves: all that says what is done, by whom and after what."""

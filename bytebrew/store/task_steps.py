@@ -13,7 +13,7 @@ from bytebrew.notation import new_uuid, now
 from bytebrew.store import task_approvals
 from bytebrew.store.task_approvals import task_of
 from bytebrew.store.tasks import ENDED, check, get, owned, row_of
-from bytebrew.visible import as_meant
+from bytebrew.visibility import as_meant
 
 _NEXT: dict[str, frozenset[str]] = {
     "draft": frozenset({"approved", "cancelled"}),

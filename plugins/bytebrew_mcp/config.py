@@ -170,7 +170,8 @@ class ShownTool(Struct, frozen=True, kw_only=True):
 
     A `new` one waits to be approved for the first time.
 
-    `digest` stands for all of the definition that counts.
+    `digest` stands for all of the definition that counts. Invisible characters in it are shown by their numbers, as in
+    `[U+202E]`.
     """
 
     name: str

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from bytebrew import Detail, Forbidden, InvalidRequest, Request, Route, escaped
+from bytebrew import Detail, Forbidden, InvalidRequest, Request, Route, escaped, visible
 
 from . import pins, store
 from .config import (
@@ -235,14 +235,14 @@ def _tool(link: Link, listed: Listed, approved: str, pinned: Mapping[str, Pin] |
         known = msgspec.json.decode(approved, type=Definition) if approved else None
         was = Approved(
             digest=link.pins[tool.name].digest,
-            description=(known.description or "") if known else None,
-            input_schema=known.input_schema if known else None,
+            description=visible(known.description or "") if known else None,
+            input_schema=visible(known.input_schema) if known else None,
             annotations=_hints(known) if known else None,
         )
     return ShownTool(
         name=tool.name,
-        description=tool.description or "",
-        input_schema=tool.input_schema,
+        description=visible(tool.description or ""),
+        input_schema=visible(tool.input_schema),
         annotations=_hints(tool),
         digest=listed.digest,
         state=state,

@@ -68,6 +68,20 @@ async def test_what_was_approved_and_what_waits_for_it_stand_side_by_side(tmp_pa
         assert (back["state"], back["approved"]["description"]) == ("withheld", SECOND)
 
 
+async def test_a_definition_is_shown_with_what_is_invisible_in_it(tmp_path: Path) -> None:
+    async with world() as w:
+        desk = await begin(w, tmp_path)
+        desk.file.write_text("Says it\u200b again.\u202e")
+
+        async def heard() -> bool:
+            return bool((await desk.echo())["description"] == "Says it[U+200B] again.[U+202E]")
+
+        await until(heard)
+        waits = await desk.echo()
+        assert waits["approved"]["description"] == FIRST
+        assert (await desk.approve(digest=waits["digest"])).status_code == 200
+
+
 async def test_a_definition_that_has_changed_since_it_was_looked_at_is_not_approved(tmp_path: Path) -> None:
     async with world() as w:
         desk = await begin(w, tmp_path)
