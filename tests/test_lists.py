@@ -81,6 +81,15 @@ async def test_every_list_of_the_document_has_the_shape(client: httpx.AsyncClien
     assert walked > 20
 
 
+async def test_what_stands_beside_an_offset_is_read_too(client: httpx.AsyncClient) -> None:
+    await chat(client, "demo", "Hi")
+    url = f"/api/v1/sessions/{(await client.get('/api/v1/sessions')).json()['data'][0]['id']}/messages"
+    assert [row["id"] for row in (await client.get(f"{url}?offset=0&after=1")).json()["data"]] == ["2"]
+    assert len((await client.get(f"{url}?offset=0&format=ndjson")).text.splitlines()) == 2
+    for query in ("offset=0&after=x", "offset=x", "offset=0&format=x"):
+        assert (await client.get(f"{url}?{query}")).status_code == 400, query
+
+
 async def test_older_names_stay_beside_the_new_ones(client: httpx.AsyncClient) -> None:
     await chat(client, "demo", "Hi")
     old = (await client.get("/api/v1/sessions", params={"page": "1", "per_page": "5"})).json()

@@ -146,11 +146,13 @@ async def list_messages(request: Request[None]) -> Reply | Stream:
     is an object as other pages are.
     """
     session_id, actor, scan = request.path["id"], request.actor, request.engine.db.scan
-    if "offset" in request.query:
-        return Reply(body=await scan(_message_page, session_id, actor, *page_window(request.query, 100, 1000)))
-    after, limit = _number(request.query, "after", 0), positive(request.query.get("limit"), 100, 1000)
+    after, whole = _number(request.query, "after", 0), wants_lines(request)
+    if "offset" in request.query and not whole:
+        limit, offset = page_window(request.query, 100, 1000)
+        return Reply(body=await scan(_message_page, session_id, actor, limit, after or offset))
+    limit = positive(request.query.get("limit"), 100, 1000)
     page, more = await scan(_messages, session_id, actor, after, limit)
-    if not wants_lines(request):
+    if not whole:
         rest = f"{_ONE.format(id=session_id)}/messages?after={page[-1].id}&limit={limit}" if more else ""
         return Reply(body=page, headers={"link": f'<{rest}>; rel="next"'} if more else {})
 
