@@ -354,14 +354,14 @@ def states(conn: sqlite3.Connection) -> list[str]:
 
 
 def tasks(conn: sqlite3.Connection, *, idle: bool = True) -> list[str]:
-    """A task that workers have in progress has an open turn."""
+    """No task that workers have in progress is left when an engine is idle: a turn ends, and then its task."""
+    if not idle:
+        return []
     rows = conn.execute(
         """select k.id, t.status from tasks k left join turns t on t.id = k.turn_id
         where k.status = 'in_progress' and k.turn_id is not null"""
     )
-    return [
-        f"task {row[0]} is in progress, its turn is {row[1]}" for row in rows if idle or row[1] not in (*OPEN, None)
-    ]
+    return [f"task {row[0]} is in progress, its turn is {row[1]}" for row in rows]
 
 
 def counts(conn: sqlite3.Connection) -> list[str]:
