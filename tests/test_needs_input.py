@@ -10,7 +10,7 @@ import anyio
 import httpx
 import pytest
 
-from bytebrew import ToolCall, tool
+from bytebrew import ToolCall, retention, tool
 from bytebrew.engine import Engine
 from bytebrew.testing import chat, events_of
 from tests.ledger import Ledger
@@ -121,6 +121,26 @@ async def test_the_question_and_the_end_outlive_a_kill(processes: Setup) -> None
     async with processes.serving() as (_, client):
         assert (await whole(client, PAY, "k")).content == end.content
     assert processes.ledger.counts()["pay 5"] == 1
+
+
+async def test_the_key_outlives_a_person_who_takes_days(served: Served) -> None:
+    async def age(column: str) -> None:
+        sql = f"update {column.partition('.')[0]} set {column.partition('.')[2]} = '2020-01-01T00:00:00.000000Z'"
+        await served.engine.db.write(lambda conn: conn.execute(sql).rowcount)
+        await retention.tidy(served.engine)
+
+    first = await whole(served.client, PAY, "k")
+    await age("idempotency.created_at")
+    again = await whole(served.client, PAY, "k")
+    assert (again.status_code, again.content) == (202, first.content)
+    [question] = first.json()["questions"]
+    await answer(served.client, question["session_id"], question["id"], "approve")
+    end = await whole(served.client, PAY, "k")
+    await age("idempotency.created_at")
+    assert (await whole(served.client, PAY, "k")).content == end.content
+    assert served.ledger.counts()["pay 5"] == 1
+    await age("turns.finished_at")
+    assert (await whole(served.client, PAY, "k")).json()["turn_id"] != end.json()["turn_id"]
 
 
 async def test_what_became_of_a_cut_call_is_asked_so_too(processes: Setup) -> None:

@@ -40,7 +40,7 @@ KEYS = Option(
     key="retention.idempotency",
     type=Annotated[int, Meta(ge=1, le=365)],
     default=1,
-    help="days for which the same Idempotency-Key gets the same answer",
+    help="days for which the same Idempotency-Key gets the same answer, after the end of its turn where it began one",
 )
 OPTIONS = (SESSIONS, EVENTS, KEYS)
 

@@ -50,9 +50,14 @@ def free(conn: sqlite3.Connection, turn_id: str, failure: int | None) -> None:
 
 
 def expire(conn: sqlite3.Connection, before: str, limit: int) -> int:
-    """Forgets the oldest keys from before a moment; how many."""
+    """Forgets the oldest keys from before a moment; how many.
+
+    A key of a turn stays until the turn has ended before that moment too: one may wait for a person for days.
+    """
     return conn.execute(
         """delete from idempotency where (subject, method, path, key) in (
-        select subject, method, path, key from idempotency where created_at < ? order by created_at limit ?)""",
+        select subject, method, path, key from idempotency i where created_at < ?1 and not exists (
+          select 1 from turns t where t.id = i.turn_id and (t.finished_at is null or t.finished_at >= ?1))
+        order by created_at limit ?2)""",
         (before, limit),
     ).rowcount
