@@ -18,6 +18,7 @@ trace_id: ContextVar[str] = ContextVar("trace_id", default="-")
 
 _SECRETS = re.compile(
     r"bb_[0-9a-f]{64}"  # API tokens
+    r"|bbv_[\w-]{20,}"  # visitors' tokens
     r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]+"  # JWTs
     r"|(?i:(?<=bearer ))\S+"
     r"|\b(?:(?:sk|xai|gsk|hf|pplx)[-_]|AIza)[A-Za-z0-9_-]{16,}"  # vendors' keys

@@ -20,6 +20,7 @@ SECRETS = (
     "xai-0123456789abcdefghij",
     "gsk_0123456789abcdefghij",
     "AIzaSyA0123456789_abcdefghij",
+    "bbv_roI2RMPY-f71zU8YoPik09Tb8zQO--Yraj3n2a9zYHheh_Ust8TR83uM_tw",
 )
 
 
