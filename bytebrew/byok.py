@@ -33,7 +33,9 @@ ORIGINS = Option(
     default=(),
     help="origins of base URLs that callers with a key of their own may name, also at private addresses",
 )
-_PLAIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~:@/-]*)?", re.IGNORECASE)
+_PLAIN = re.compile(
+    r"https?://(?:\[[0-9A-F:.]+\]|[A-Z0-9.-]+)(?::[0-9]{1,5})?(?:/[A-Z0-9._~:@/-]*)?", re.IGNORECASE | re.ASCII
+)
 _MODEL = re.compile(r"[A-Za-z0-9@._~:/+ -]{1,500}")
 _CLIMBS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
 

@@ -175,6 +175,7 @@ BAD_URLS = (
     *("file:///etc/passwd", "http://", "vendor.test", "http://vendor.test/internal#", "http://vendor.test/x?y="),
     *("http://user@vendor.test/", "http://vendor.test/a/../admin", "http://vendor.test/%2e%2e/admin", "http://a\\b"),
     *("http://vendor.test/..", "http://vendor.test/" + 2000 * "a"),
+    *("http://[::1]8080", "http://[::1]8080/v1", "http://[::1", "http://a]b[vendor.test", "http://::1", "http://a:b"),
 )
 
 
