@@ -52,7 +52,11 @@ class Core(Struct, frozen=True, kw_only=True):
         int, Meta(ge=1), _help("messages of one caller that wait in all sessions, more get a 429")
     ] = 256
     queued_bytes: Annotated[
-        int, Meta(ge=4096), _help("bytes of all messages that wait, with attachments; a caller may have a quarter")
+        int,
+        Meta(ge=4096),
+        _help(
+            "bytes of all messages that wait, with attachments; a caller, or all visitors of a page, may have a quarter"
+        ),
     ] = 256 * 1024 * 1024
     max_connections: Annotated[
         int, Meta(ge=0), _help("clients' connections at a time; 0 for as many as descriptors and memory bear")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
+from bytebrew.auth import VISITOR
 from bytebrew.errors import Conflict, Overloaded, QueueFull
 from bytebrew.store import sessions, turns
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from bytebrew.runner import Lane, Turn
 
 SHARE = 4
-"""One caller's messages may take this part of the bytes for all that wait."""
+"""One caller's messages, or those of all visitors of a page, may take this part of the bytes for all that wait."""
 OnBusy = Literal["queue", "interrupt", "reject"]
 
 
@@ -49,7 +50,9 @@ def check_room(engine: "Engine", lane: "Lane", turn: "Turn") -> None:
     if len(own) >= core.queued_per_caller:
         words = f"{len(own)} messages of this caller wait, its most"
         raise QueueFull(f"{words}; wait for their answers, or raise BYTEBREW_QUEUED_PER_CALLER")
-    if sum(one.size for one in own) + size > core.queued_bytes // SHARE:
+    page = turn.subject.partition(VISITOR)[0]  # whoever reads its token can be any number of visitors
+    shared = sum(one.size for one in waiting if one.subject.partition(VISITOR)[0] == page)
+    if shared + size > core.queued_bytes // SHARE:
         words = f"The messages of this caller that wait take {core.queued_bytes // SHARE} bytes, its most"
         raise QueueFull(f"{words}; wait for their answers, or raise BYTEBREW_QUEUED_BYTES")
     if sum(one.size for one in waiting) + size > core.queued_bytes:

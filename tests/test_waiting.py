@@ -139,6 +139,21 @@ async def test_what_waits_takes_a_bounded_number_of_bytes_of_a_caller_and_of_all
         assert await one.end() == [200] * 10
 
 
+async def test_all_visitors_of_a_page_have_the_bytes_of_one_caller() -> None:
+    async with desk(BYTEBREW_QUEUED_BYTES="4096") as one:
+        page = {"authorization": f"Bearer {await token(one.engine, 'public')}"}
+        made = [await one.client.post("/api/v1/auth/visitors", json={}, headers=page) for _ in range(2)]
+        visitors, sessions = [answer.json()["access_token"] for answer in made], [new_uuid(), new_uuid()]
+        for visitor, session_id in zip(visitors, sessions, strict=True):
+            await one.send(session_id, "first", visitor)
+        await one.send(sessions[0], "x" * 1000, visitors[0])
+        status, code, _, words = await one.refused(sessions[1], "y" * 100, visitors[1])
+        assert (status, code) == (429, "queue_full")
+        assert "BYTEBREW_QUEUED_BYTES" in words
+        await one.send(sessions[1], "short", visitors[1])
+        assert await one.end() == [200] * 4
+
+
 async def test_a_refusal_uses_up_no_idempotency_key() -> None:
     async with desk(BYTEBREW_QUEUED_PER_SESSION="1") as one:
         session_id, key = new_uuid(), {"Idempotency-Key": "once"}
