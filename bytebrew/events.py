@@ -140,6 +140,7 @@ class ContextTrimmed(Event, frozen=True):
 class ErrorEvent(Event, frozen=True):
     """The last event of a failed turn; of a stream that failed by itself, where `turn_id` may be empty.
 
+    Of a stream it has no id: the turn may go on, such as after a restart, and the session's events have its end.
     `retry_after` is in seconds, where the model's vendor named a wait.
     """
 

@@ -24,7 +24,7 @@ from bytebrew.testing import (
     scripted_schema,
     served_engine,
 )
-from tests.processes import serving
+from tests.processes import plugins_folder, serving
 
 CLIENTS = Path(__file__).parent.parent / "examples" / "clients"
 NODE = pytest.mark.skipif(shutil.which("node") is None, reason="node is not on this machine")
@@ -275,6 +275,38 @@ async def test_a_client_resumes_what_was_cut_and_sends_no_message_twice(client: 
     assert session["message_count"] == 2 * len(told)
     for message, line in zip(told, [line for line in said.output.splitlines() if line], strict=True):
         assert line.startswith(f"You said: {message} ")
+
+
+@BOTH
+async def test_a_turn_goes_on_for_a_client_where_the_engine_is_stopped_and_started_anew(
+    client: str, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = {
+        "BYTEBREW_PLUGINS_DIR": str(plugins_folder(tmp_path / "plugins")),
+        "BYTEBREW_PORT": str(port),
+        "BYTEBREW_DRAIN_SECONDS": "0",
+    }
+    with serving(tmp_path / "data", settings) as engine:
+        async with httpx.AsyncClient(base_url=engine.url, headers={"Authorization": f"Bearer {ADMIN}"}) as http:
+            for path, body in (
+                ("models", {"name": "slow", "type": "slow", "model_name": "slow"}),
+                ("agents", {"name": "slow", "model": "slow"}),
+                ("schemas", {"name": "slow", "entry_agent": "slow", "chat_enabled": True}),
+            ):
+                assert (await http.post(f"/api/v1/{path}", json=body)).status_code == 201
+            talking = asyncio.create_task(run(client, engine.url, "1500", schema="slow"))
+            async with asyncio.timeout(20):
+                while not (await http.get("/api/v1/sessions?status=active")).json()["total"]:
+                    await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(engine.stop)
+    with serving(tmp_path / "data", settings):
+        said = await talking
+    assert said.code == 0, said
+    assert "draining" in said.errors or client == "chat.mjs"
+    assert said.output.strip() == "".join(f"delta {n} \u00fc\u2028 " for n in range(1500)).strip()
 
 
 def test_the_library_is_one_file_that_names_no_package() -> None:

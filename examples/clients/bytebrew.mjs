@@ -34,6 +34,8 @@ export class Conversation {
         turn ??= response.headers.get("x-turn-id");
         for await (const { id, event, data } of events(response)) {
           this.last = id ?? this.last; // what has no id is no part of the history
+          if (event === "error" && !id) // the stream has failed and not its turn, such as when the engine stops
+            throw new Refused(response.status, { error: data.code, message: data.message }, 1);
           yield { event, data };
           if ((event === "done" || event === "error") && data.turn_id === turn) return; // others may talk here too
         }

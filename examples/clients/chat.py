@@ -65,7 +65,10 @@ class Conversation:
                 await asyncio.sleep(1)
 
     async def _events(self, response: httpx.Response) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Type and data of each event; comments are left out, and what has no id is no part of the history."""
+        """Type and data of each event; comments are left out, and what has no id is no part of the history.
+
+        Raises Refused for an error that is none: the stream has failed and not its turn, such as when the engine stops.
+        """
         rest = b""
         async for chunk in response.aiter_bytes():
             *frames, rest = (rest + chunk).split(b"\n\n")
@@ -73,7 +76,10 @@ class Conversation:
                 if not frame.startswith(b":"):
                     fields = dict(line.split(b": ", 1) for line in frame.split(b"\n"))
                     self.last = fields.get(b"id", self.last.encode()).decode()
-                    yield fields[b"event"].decode(), json.loads(fields[b"data"])
+                    event, data = fields[b"event"].decode(), json.loads(fields[b"data"])
+                    if event == "error" and b"id" not in fields:
+                        raise Refused(response.status_code, {"error": data["code"], "message": data["message"]}, 1)
+                    yield event, data
 
     async def _show(self, event: str, data: dict[str, Any]) -> None:
         """Prints deltas as they are and the rest in a line each; what it does not know it passes over."""
