@@ -16,7 +16,7 @@ from msgspec.structs import fields as fields_of
 from bytebrew.api import Reply, Request, Route
 from bytebrew.config import LIVE
 from bytebrew.errors import Detail, InvalidRequest
-from bytebrew.notation import parse_time
+from bytebrew.notation import canonical_id, parse_time
 from bytebrew.wording import canonical, refused
 
 AHEAD = timedelta(minutes=1)
@@ -71,7 +71,7 @@ class Body:
         faults: list[Detail] = []
         fields = _taken(self._shape, fields, current, "$", faults)
         for alias, name in self._aliases.items():
-            if alias in fields and name in fields and _alike(fields[alias], current.get(alias)):
+            if alias in fields and name in fields and _names_same(fields[alias], current.get(alias)):
                 del fields[alias]
         same = [name for name in self._optional & fields.keys() & current.keys() if _alike(fields[name], current[name])]
         fields = {name: value for name, value in fields.items() if name not in same}  # it may be shown otherwise
@@ -148,7 +148,7 @@ def _taken(shape: Shape, value: Any, current: Any, path: str, faults: list[Detai
             kept[name] = _taken(shape.parts[name], inner, now.get(name), at, faults)
         elif name not in shape.shown:
             kept[name] = inner
-        elif not (name in now and _alike(inner, now[name])) and not _was(name, shape.shown[name], inner, now):
+        elif not (name in now and _names_same(inner, now[name])) and not _was(name, shape.shown[name], inner, now):
             faults.append(Detail(at[:300], _READ_ONLY))
     return kept
 
@@ -156,7 +156,7 @@ def _taken(shape: Shape, value: Any, current: Any, path: str, faults: list[Detai
 def _same(item: Any, rows: list[Any], n: int) -> Any:
     """The row of a list that an item was made of: the one of its id, or of its place."""
     if isinstance(item, dict) and "id" in item:
-        return next((row for row in rows if isinstance(row, dict) and row.get("id") == item["id"]), None)
+        return next((row for row in rows if isinstance(row, dict) and _names_same(item["id"], row.get("id"))), None)
     return rows[n] if n < len(rows) else None
 
 
@@ -174,6 +174,11 @@ def _was(name: str, kind: Any, value: Any, now: Mapping[str, Any]) -> bool:
         return parse_time(began) <= parse_time(value) <= datetime.now(UTC) + AHEAD
     except (msgspec.ValidationError, ValueError, OverflowError):
         return False
+
+
+def _names_same(one: Any, other: Any) -> bool:
+    """Whether two values are alike, or one UUID, be its letters small or capital."""
+    return _alike(one, other) or (isinstance(one, str) and canonical_id(one) == other)
 
 
 def _alike(one: Any, other: Any) -> bool:

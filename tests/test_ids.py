@@ -50,3 +50,25 @@ async def test_whatever_has_a_uuid_is_found_by_either_form() -> None:
         assert answer.json() == relation
         linked = await client.post(f"/api/v1/knowledge-bases/b/agents/{agent['id'].upper()}")
         assert linked.status_code == 200
+
+
+async def test_what_get_gives_is_taken_back_by_a_client_that_writes_uuids_in_capitals() -> None:
+    async with served_engine() as (_, client):
+        await client.post("/api/v1/agents", json={"name": "a"})
+        relation = {"source": "a", "target": "demo"}
+        await client.post("/api/v1/schemas", json={"name": "s", "entry_agent": "a", "relations": [relation]})
+        for url in ("/api/v1/agents/a", "/api/v1/schemas/s"):
+            before = (await client.get(url)).json()
+            ids = {name: value.upper() for name, value in before.items() if name == "id" or name.endswith("_id")}
+            rows = [
+                {**one, "id": one["id"].upper(), "schema_id": one["schema_id"].upper()}
+                for one in before.get("relations", [])
+            ]
+            answer = await client.put(url, json=before | ids | ({"relations": rows} if rows else {}))
+            assert answer.status_code == 200, answer.text
+            after = (await client.get(url)).json()
+            assert after | {"updated_at": ""} == before | {"updated_at": ""}
+        shouted = {"system": before["id"].upper()}
+        await client.put("/api/v1/agents/a", json={"system": before["id"]})
+        agent = (await client.get("/api/v1/agents/a")).json()
+        assert (await client.put("/api/v1/agents/a", json=agent | shouted)).json()["system"] == before["id"].upper()
