@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import Receive
 
-from bytebrew import cors
+from bytebrew import cors, visitors
 from bytebrew.api import ANYONE, Request, Route
 from bytebrew.auth import BINDABLE, Actor
 from bytebrew.errors import (
@@ -25,10 +25,8 @@ from bytebrew.errors import (
     Unauthorized,
 )
 from bytebrew.store import tokens
-from bytebrew.visitors import PREFIX
 
 if TYPE_CHECKING:
-    from bytebrew.engine import Engine
     from bytebrew.runner import Turn
 
 _TOKEN = re.compile(r"bb_[0-9a-f]{64}")
@@ -73,8 +71,8 @@ async def authenticate(request: Request[Any]) -> Actor:
     """The actor of an API token, or whom the auth mode knows; raises Unauthorized where that is nobody."""
     engine, (scheme, _, token) = request.engine, request.headers.get("authorization", "").partition(" ")
     token = token.strip() if scheme.lower() == "bearer" else ""
-    if token.startswith(PREFIX):
-        return await _visitor(engine, token)
+    if token.startswith(visitors.PREFIX):
+        return await visitors.actor(engine, token)
     if token.startswith("bb_"):
         if not _TOKEN.fullmatch(token):
             raise Unauthorized
@@ -98,28 +96,16 @@ async def authenticate(request: Request[Any]) -> Actor:
     return user
 
 
-async def _visitor(engine: "Engine", token: str) -> Actor:
-    """A visitor of a public page, for as long as the page's token is live."""
-    visitor = engine.visitors.read(token)
-    schemas = await engine.db.glance(tokens.page, visitor.page)
-    if schemas is None:
-        raise Unauthorized("The page's token is no longer valid")
-    return Actor(
-        subject=visitor.subject,
-        name=f"visitor:{visitor.id}",
-        kind="user",
-        scopes=frozenset({"chat"}),
-        schemas=None if schemas == "all" else schemas,
-    )
-
-
-async def while_live(request: Request[Any], frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """A stream's frames for as long as the credential that opened it is live; raises Unauthorized then."""
+async def while_live(
+    request: Request[Any], route: Route, frames: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    """A stream's frames for as long as its caller may open it; raises as `require` then."""
     looked, named = time.monotonic(), request.actor is not ANYONE
     async with aclosing(frames):
         async for frame in frames:
             if named and time.monotonic() - looked >= STALE_SECONDS:
-                request.actor, looked = await authenticate(request), time.monotonic()
+                await require(request, route)
+                looked = time.monotonic()
             yield frame
 
 

@@ -206,7 +206,7 @@ class Endpoint:
             await _answer(send, 200, None, STREAM_HEADERS | told | answer.headers)
         elif isinstance(answer, Stream):
             engine.streams += 1
-            answer.frames = while_live(request, answer.frames)
+            answer.frames = while_live(request, route, answer.frames)
             try:
                 await _stream(answer, told, receive, send)
             finally:

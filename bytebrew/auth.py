@@ -79,7 +79,8 @@ class AuthMode:
     async def identify(self, request: "Request[Any]") -> Actor | None:
         """The actor of a request whose body is not there yet, or None, which is a 401; raises Unauthorized as well.
 
-        An open stream is looked at again every few seconds, and ends where its request is nobody's any more.
+        An open stream is looked at again every few seconds, and ends where its request is nobody's any more, or of
+        somebody who may not open it.
         """
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         return await self.authenticate(token.strip()) if scheme.lower() == "bearer" and token.strip() else None

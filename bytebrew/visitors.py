@@ -4,14 +4,19 @@ import base64
 import binascii
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
-from bytebrew.auth import VISITOR
+from bytebrew.auth import VISITOR, Actor
 from bytebrew.errors import Unauthorized, Unprocessable
 from bytebrew.notation import new_uuid
 from bytebrew.secrets import Secrets
+from bytebrew.store import tokens
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
 
 PREFIX = "bbv_"
 """What a visitor's token begins with; an API token begins with `bb_`."""
@@ -61,3 +66,18 @@ class Visitors:
         if visitor.expires <= time.time():
             raise Unauthorized("The visitor's token has expired; POST /api/v1/auth/visitors makes a new one")
         return visitor
+
+
+async def actor(engine: "Engine", token: str) -> Actor:
+    """Whom a visitor's token is for, as long as the page's own is live; raises Unauthorized."""
+    visitor = engine.visitors.read(token)
+    schemas = await engine.db.glance(tokens.page, visitor.page)
+    if schemas is None:
+        raise Unauthorized("The page's token is no longer valid")
+    return Actor(
+        subject=visitor.subject,
+        name=f"visitor:{visitor.id}",
+        kind="user",
+        scopes=frozenset({"chat"}),
+        schemas=None if schemas == "all" else schemas,
+    )

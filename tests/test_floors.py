@@ -13,14 +13,14 @@ FLOORS = (
     "errors bounds settings messages events notation sse config logs breaker catalog options wording cursor lock clock "
     "connection versions requirements slow progress",
     "paths paging "
-    "addresses hookspecs sections variables prices providers tools auth jwt secrets visitors http api actions "
+    "addresses hookspecs sections variables prices providers tools auth jwt secrets http api actions "
     "storage_faults pending scanning deadline unpacking network_faults pools descriptors listing refusals",
     "db integrity apart pragmas migrate migrations first_tables journal epoch store copying sealed before_migrating",
     "plugin_folder verification waiting "
     "plugins turn runner failed_turns tasks config_file checking core_sections missing dialects documents history "
     "queueing "
     "confirmations draining trimming resuming recovery results spawning retention",
-    "access bodies components openapi page routes byok cors forwarding idempotency transports shedding",
+    "access visitors bodies components openapi page routes byok cors forwarding idempotency transports shedding",
     "in_process "
     "engine app __main__ commands testing conformance trial server connections http2 acceptor doctor remote backup "
     "restoring status greeting",

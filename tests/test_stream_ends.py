@@ -12,12 +12,21 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey
 
-from bytebrew import access, journal
+from bytebrew import Actor, AuthMode, access, journal
 from bytebrew.engine import Engine
 from bytebrew.events import MessageDelta
 from bytebrew.jwt import sign
 from bytebrew.sse import ServerSentEvent
-from bytebrew.testing import ADMIN, ScriptedProvider, events_of, names, providing, scripted_schema, served_engine
+from bytebrew.testing import (
+    ADMIN,
+    ScriptedProvider,
+    events_of,
+    names,
+    plugin,
+    providing,
+    scripted_schema,
+    served_engine,
+)
 
 KEY = SigningKey(bytes(range(32)))
 
@@ -122,6 +131,33 @@ async def test_a_local_session_takes_its_streams_with_it(tmp_path: Path) -> None
             "POST", "/api/v1/schemas/test/chat", json={"message": "Hi"}, headers=headers
         ) as chatting:
             check_unauthorized(await last_of(chatting))
+        waits.set()
+
+
+class Rota(AuthMode):
+    """Knows one person, with the scopes that are theirs at the time."""
+
+    name = "rota"
+    scopes = frozenset({"chat"})
+
+    async def authenticate(self, token: str) -> Actor | None:
+        return Actor(subject="user:ada", name="ada", kind="user", scopes=self.scopes)
+
+
+async def test_a_stream_ends_once_its_caller_may_open_it_no_more() -> None:
+    mode, waits = Rota(), asyncio.Event()
+    model = ScriptedProvider([MessageDelta(content="Hello"), waits])
+    plugins = providing(model), plugin("rota", register_auth_modes=lambda register: register(mode))
+    async with served_engine(*plugins, settings={"BYTEBREW_AUTH_MODE": "rota"}) as (engine, client):
+        await scripted_schema(engine)
+        headers, body = {"authorization": "Bearer ada"}, {"message": "Hi"}
+        async with client.stream("POST", "/api/v1/schemas/test/chat", json=body, headers=headers) as chatting:
+            events = events_of(chatting)
+            assert (await anext(events)).event == "message_delta"
+            mode.scopes = frozenset({"tasks"})
+            async with asyncio.timeout(10):
+                told: dict[str, Any] = msgspec.json.decode([event async for event in events][-1].data)
+        assert told["code"] == "forbidden"
         waits.set()
 
 
