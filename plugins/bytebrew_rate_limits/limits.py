@@ -92,7 +92,7 @@ class Live:
             return [f"ip {request.client}"]
         if self.rule.per == "token":
             return [f"token {actor.token}"] if actor.token else []
-        if "public" in actor.scopes:  # all visitors begin with the one token of their page
+        if "public" in actor.scopes and actor.kind == "token":  # all visitors begin with the one token of their page
             return []
         subject, value = f"subject {actor.subject}", request.headers.get(self._key_header, "")
         if not value:
@@ -102,9 +102,11 @@ class Live:
             return [subject]
         if actor.is_admin:
             return [key]
-        if actor.kind != "token":
-            return [key, subject]
-        return [key] if self._may_name(actor.subject, key, now) else [subject]
+        if actor.kind == "token":
+            return [key] if self._may_name(actor.subject, key, now) else [subject]
+        if actor.token and not self._may_name(actor.token, key, now):  # a visitor can be another one each time
+            return [f"subject {actor.token}"]
+        return [key, subject]
 
     def _may_name(self, caller: str, key: str, now: float) -> bool:
         """Whether a caller's requests may count under a key: one of those that it names at the time, or one more."""

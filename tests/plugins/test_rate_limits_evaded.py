@@ -12,12 +12,12 @@ from tests.tables import token_with
 
 
 class Named(AuthMode):
-    """Takes `user NAME` for an end user of that name."""
+    """Takes `user NAME` for an end user of that name, who has the scope public too, as other services mean it."""
 
     name = "named"
 
     async def authenticate(self, token: str) -> Actor | None:
-        return Actor(subject=f"user:{token}", name=token, kind="user", scopes=frozenset({"chat", "tasks"}))
+        return Actor(subject=f"user:{token}", name=token, kind="user", scopes=frozenset({"chat", "tasks", "public"}))
 
 
 def named_users() -> tuple[str, object]:
@@ -47,6 +47,17 @@ async def test_a_token_names_as_many_keys_at_a_time_as_the_rule_allows_and_furth
         assert codes == [200, 200, 200, 200, 200, 429, 429, 429]
         assert await statuses(client, 2, x_org_id="1", authorization=token) == [200, 429]
         assert await statuses(client, 1, x_org_id="other") == [200]
+
+
+async def test_who_is_another_visitor_with_another_key_each_time_is_held_under_the_page() -> None:
+    async with served_engine() as (engine, client):
+        await make(client, **PER_ORG, keys_per_caller=3)
+        page = {"authorization": f"Bearer {(await token_with(engine, 'public')).token}"}
+        codes = []
+        for n in range(8):
+            visitor = (await client.post("/api/v1/auth/visitors", json={}, headers=page)).json()["access_token"]
+            codes += await statuses(client, 1, x_org_id=str(n), authorization=f"Bearer {visitor}")
+        assert codes == [200, 200, 200, 200, 200, 429, 429, 429]
 
 
 @pytest.mark.parametrize("value", [0, -1, 100_001, "many"])
