@@ -49,6 +49,8 @@ HELD_BYTES, SCANT_BYTES = 16 * 1024 * 1024, 256 * 1024
 """The most of its answers that waits for a client to open its windows; the same while those of all are too much."""
 STREAM_BYTES = 65536
 """The most of a stream that waits before its source is asked for more."""
+STREAM_MEMORY, LEAST_STREAMS = 32768, 1000
+"""What an open stream takes, such as one of a session's events, and how many all connections may have at least."""
 PIECE = 16384
 UNREAD_SECONDS = 60.0
 """How long a stream may wait for its client to read on."""
@@ -58,10 +60,14 @@ _Headers = list[tuple[bytes, bytes]]
 
 
 class Held:
-    """The bytes of answers that wait for clients of all connections, and how many may be too much."""
+    """The bytes of answers that wait for clients of all connections, and their open streams; how many may be too much.
+
+    A connection may always have one stream: connections have a bound of their own.
+    """
 
     def __init__(self, most: int) -> None:
         self.bytes, self.most = 0, most
+        self.streams, self.most_streams = 0, max(LEAST_STREAMS, most // STREAM_MEMORY)
 
 
 class Flooded(Exception):
@@ -327,6 +333,9 @@ class Http2(H2Protocol):
         elif self.context.terminated.is_set():
             self.connection.reset_stream(request.stream_id, ErrorCodes.REFUSED_STREAM)
             self.connection.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 0})
+        elif self.streams and self._all_held.streams >= self._all_held.most_streams:
+            self._meter.spend(1)
+            self.connection.reset_stream(request.stream_id, ErrorCodes.REFUSED_STREAM)
         else:
             await self._create_stream(request)
             await self.send(Updated(idle=False))
@@ -339,6 +348,10 @@ class Http2(H2Protocol):
         self._drop(stream_id)
         await self._close_stream(stream_id)
 
+    async def _close_stream(self, stream_id: int) -> None:
+        self._all_held.streams -= stream_id in self.streams
+        await super()._close_stream(stream_id)
+
     async def _window_updated(self, stream_id: int | None) -> None:
         if stream_id:
             self._ready |= {stream_id: None} if stream_id in self._outlets else {}
@@ -349,6 +362,7 @@ class Http2(H2Protocol):
     async def _create_stream(self, request: RequestReceived) -> None:
         stream_id, given = request.stream_id, dict(request.headers)
         self._outlets[stream_id] = Outlet()
+        self._all_held.streams += 1
         stream = self.streams[stream_id] = HTTPStream(
             *(self.app, self.config, self.context, self.task_group, self.ssl, self.client, self.server),
             *(self.stream_send, stream_id),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, StreamEnded, StreamReset
+from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -219,6 +219,33 @@ async def test_a_stream_that_is_not_read_for_long_is_given_up_alone(monkeypatch:
         assert await client.status(client.ask(HEALTH)) == 200
         client.writer.close()
         await served.all_has_ended()
+
+
+# Streams that stay open.
+
+
+async def test_the_streams_of_all_connections_have_a_bound_and_each_connection_may_have_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http2, "LEAST_STREAMS", 30)
+    monkeypatch.setattr("bytebrew.connections.memory", lambda: 8 * 1_000_000)
+    async with serving() as served:
+        first, second = await served.http2(), await served.http2()
+        streams = [first.ask(EVENTS) for _ in range(40)]
+        for n, stream in enumerate(streams):
+            event = await first.until(ResponseReceived, StreamReset, stream=stream)
+            assert isinstance(event, ResponseReceived if n < 30 else StreamReset)
+        assert await second.status(second.ask(EVENTS)) == 200
+        refused = await second.until(ResponseReceived, StreamReset, stream=second.ask(EVENTS))
+        assert isinstance(refused, StreamReset) and refused.error_code == ErrorCodes.REFUSED_STREAM
+        for stream in streams[:10]:
+            first.frames.reset_stream(stream)
+        assert await first.status(first.ask(HEALTH)) == 200  # behind the resets
+        assert [await second.status(second.ask(EVENTS)) for _ in range(8)] == [200] * 8
+        first.writer.close()
+        second.writer.close()
+        await served.all_has_ended()
+        assert [one.streams for one in gc.get_objects() if isinstance(one, http2.Held) and one.streams] == []
 
 
 # What is no flood.
