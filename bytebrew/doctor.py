@@ -140,25 +140,25 @@ def _database(data: Path) -> Iterator[Finding]:
             conn.set_progress_handler(progress.beat, 100_000)
             faults = [row[0] for row in conn.execute("pragma integrity_check")]
             orphans = conn.execute("pragma foreign_key_check").fetchall()
-            keys = [row[0] for row in conn.execute("select sealed_key from models where length(sealed_key) > 0")]
-            count = sealed.count(conn)
+            credentials = [*sealed.every(conn)]
     except sqlite3.Error as error:
         yield Finding("database", False, f"{path} cannot be read ({error}); restore it from a backup")
         return
     fault = faults[0] if faults != ["ok"] else f"{len(orphans)} rows point at nothing" if orphans else ""
     words = f"{path} is damaged ({fault}); restore it from a backup" if fault else f"{path} is whole"
     yield Finding("database", not fault, words)
-    yield _keys(data / "keys" / "secrets.key", keys, count)
+    yield _keys(data / "keys" / "secrets.key", credentials)
 
 
-def _keys(path: Path, keys: list[bytes], count: int) -> Finding:
+def _keys(path: Path, credentials: Sequence[bytes]) -> Finding:
+    count = len(credentials)
     if not path.exists():
         words = f"{path} is missing; restore it, or the {count} stored credentials are lost"
         return Finding("keys", not count, words if count else f"{path} is not there yet; `bytebrew serve` makes it")
     try:
         secrets = Secrets.load(path)
-        for blob in keys:
-            secrets.open(blob)
+        for credential in credentials:
+            secrets.open(credential)
     except (BootError, EngineError) as error:
         return Finding("keys", False, str(error))
-    return Finding("keys", True, f"{path} opens all {len(keys)} stored credentials")
+    return Finding("keys", True, f"{path} opens all {count} stored credentials")

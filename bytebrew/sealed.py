@@ -1,6 +1,11 @@
-"""Stored credentials that take the key file: the columns of tables and views that are named `sealed_` and more."""
+"""Stored credentials that take the key file: the columns of tables and views that are named `sealed_` and more.
+
+Each value is one credential: as bytes, or in base64 as text.
+"""
 
 import sqlite3
+from base64 import b64decode
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -10,12 +15,25 @@ from bytebrew.errors import BootError
 
 def count(conn: sqlite3.Connection) -> int:
     """How many there are."""
-    columns = conn.execute(
+    sql = 'select count(*) from "{}" where length("{}") > 0'
+    return sum(conn.execute(sql.format(table, column)).fetchone()[0] for table, column in _columns(conn))
+
+
+def every(conn: sqlite3.Connection) -> Iterator[bytes]:
+    """All of them, still sealed; what is no base64 comes as it is."""
+    for table, column in _columns(conn):
+        for (value,) in conn.execute(f'select "{column}" from "{table}" where length("{column}") > 0'):  # noqa: S608
+            try:
+                yield b64decode(value, validate=True) if isinstance(value, str) else value
+            except ValueError:
+                yield value.encode()
+
+
+def _columns(conn: sqlite3.Connection) -> list[tuple[str, str]]:
+    return conn.execute(
         """select m.name, c.name from sqlite_master m join pragma_table_info(m.name) c
         where m.type in ('table', 'view') and c.name glob 'sealed_*'"""
     ).fetchall()
-    sql = 'select count(*) from "{}" where length("{}") > 0'
-    return sum(conn.execute(sql.format(table, column)).fetchone()[0] for table, column in columns)
 
 
 def check_key(key: Path, database: Path) -> None:

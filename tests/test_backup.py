@@ -274,8 +274,8 @@ def test_without_space_for_a_copy_the_engine_says_so_and_goes_on(
     assert not list(tmp_path.glob("*before*"))
 
 
-@pytest.mark.parametrize("thing", ["model", "webhook", "tool", "server"])
-def test_a_start_without_the_key_file_is_refused_where_anything_is_sealed(thing: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("thing", ["model", "webhook", "tool", "server", "command"])
+def test_a_start_without_the_key_file_is_refused_and_a_wrong_one_is_seen(thing: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
     bodies: dict[str, tuple[str, dict[str, object]]] = {
         "model": ("/models", {"name": "m", "type": "openai_compatible", "model_name": "x", "api_key": "secret"}),
@@ -294,12 +294,17 @@ def test_a_start_without_the_key_file_is_refused_where_anything_is_sealed(thing:
             "/mcp-servers",
             {"name": "s", "type": "http", "url": "http://127.0.0.1:9/", "headers": {"X-Key": "secret"}},
         ),
+        "command": ("/mcp-servers", {"name": "s", "type": "stdio", "command": "false", "args": ["--key=secret"]}),
     }
     path, body = bodies[thing]
     with serving(data) as engine:
         made = httpx.post(f"{engine.url}/api/v1{path}", headers=HEADERS, json=body, timeout=30)
         assert made.status_code in (201, 202), made.text
         assert engine.stop() == 0
+    assert "opens all 1 stored credentials" in run("doctor", settings=settings(data, BYTEBREW_PORT="0")).stdout
+    (data / "keys" / "secrets.key").write_text("0" * 64)
+    done = run("doctor", settings=settings(data, BYTEBREW_PORT="0"))
+    assert (done.returncode, "BAD keys: A stored credential was sealed with another key" in done.stdout) == (1, True)
     (data / "keys" / "secrets.key").unlink()
     done = run("serve", settings=settings(data, BYTEBREW_PORT="0"))
     assert (done.returncode, done.stdout) == (1, "")

@@ -61,6 +61,16 @@ MIGRATIONS = (
           where (args, env, headers) <> ('[]', '{}', '{}')
         """,
     ),
+    Migration(
+        5,
+        """
+        drop view mcp_servers_sealed;
+        create view mcp_servers_sealed as
+          select one.value as sealed_text from mcp_servers, json_each(args) one where one.value not like 'plain:%'
+          union all select one.value from mcp_servers, json_each(env) one
+          union all select one.value from mcp_servers, json_each(headers) one;
+        """,
+    ),
 )
 _PLAIN = "plain:"
 """How an argument begins that an older engine has stored in the clear; it is sealed at the next start."""
