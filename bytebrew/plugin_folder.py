@@ -22,11 +22,13 @@ def enter(folder: Path) -> list[Distribution]:
     fill = f"fill it with pip install --target {folder} ..."
     if not folder.is_dir():
         raise SettingsError(f"{VARIABLE}: {folder} is no folder; {fill}")
-    for path in folder.resolve().parents:
+    found = [*_files(folder.resolve(), set())]
+    links = [folder, *(path for path in found if path.is_symlink())]
+    for path in {above for one in links for above in (*one.absolute().parents, *one.resolve().parents)}:
         mode = path.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise SettingsError(_open_to_all(path, mode, f"chmod o-w {path}"))
-    for path in _files(folder.resolve(), set()):
+    for path in found:
         status = path.stat()
         if status.st_mode & stat.S_IWOTH:
             raise SettingsError(_open_to_all(path, status.st_mode, f"chmod -R o-w {folder}"))

@@ -86,6 +86,27 @@ def test_a_link_is_followed_to_what_every_user_may_write_to(folder: Path, tmp_pa
         build(folder, tmp_path / "data")
 
 
+@pytest.mark.parametrize("which", ["the folder", "what is in it"])
+def test_a_link_that_leads_through_a_folder_that_every_user_may_write_to_stops_the_boot(
+    which: str, folder: Path, tmp_path: Path
+) -> None:
+    """Whoever may rename there puts another folder in the place of what is linked, or of the link itself."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    if which == "the folder":
+        (shared / "plugins").symlink_to(folder)
+        folder = shared / "plugins"
+    else:
+        (shared / "package").mkdir()
+        (folder / "package").symlink_to(shared / "package")
+    assert build(folder, tmp_path / "data")
+    shared.chmod(0o777)
+    with pytest.raises(
+        SettingsError, match=rf"{shared} may be changed by every user \(777\).*; run chmod o-w {shared}"
+    ):
+        build(folder, tmp_path / "data")
+
+
 def test_a_parent_that_only_owners_may_rename_in_is_fine(folder: Path, tmp_path: Path) -> None:
     folder.parent.chmod(0o1777)
     folder.chmod(0o775)
