@@ -15,8 +15,8 @@ Origin = Annotated[
 """A page's origin (RFC 6454 section 6.2), such as https://app.example."""
 
 EXPOSED = (
-    "X-Session-Id, X-Turn-Id, X-Request-Id, Location, Link, ETag, Retry-After, Server-Timing, X-RateLimit-Limit, X-RateLimit-Remaining, "
-    "X-RateLimit-Reset"
+    "X-Session-Id, X-Turn-Id, X-Request-Id, Location, Link, ETag, Retry-After, Server-Timing, X-RateLimit-Limit, "
+    "X-RateLimit-Remaining, X-RateLimit-Reset"
 )
 ALLOWED = (
     "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, X-Model-Provider, X-Model-API-Key, "
