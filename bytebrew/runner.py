@@ -247,7 +247,7 @@ class Runner:
             raise Draining
         lane = self.lanes.get(turn.session_id)
         idle = lane is None
-        if lane and bounded:
+        if lane and bounded and on_busy != "reject":
             waiting.check_room(self._engine, lane, turn)
         giving_way = waiting.make_way(lane, turn, on_busy) if lane else []
         if lane is None:

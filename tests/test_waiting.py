@@ -105,6 +105,15 @@ async def test_an_interruption_is_bounded_too() -> None:
         assert answer.status_code == 429
 
 
+async def test_who_does_not_want_to_wait_gets_a_409_however_much_waits() -> None:
+    async with desk(BYTEBREW_QUEUED_PER_SESSION="1") as one:
+        session_id = new_uuid()
+        for message in ("first", "second"):
+            await one.send(session_id, message)
+            answer = await one.client.post(CHAT, json={"message": "now", "session_id": session_id, "on_busy": "reject"})
+            assert (answer.status_code, answer.json()["error"]) == (409, "session_busy")
+
+
 async def test_a_caller_has_a_bound_over_all_sessions_and_others_have_their_own() -> None:
     async with desk(BYTEBREW_QUEUED_PER_CALLER="2") as one:
         sessions = [new_uuid() for _ in range(3)]
