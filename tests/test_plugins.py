@@ -463,3 +463,15 @@ async def test_providing_and_plugin_can_be_handed_in_together() -> None:
     async with engine(duck, providing(ScriptedProvider())) as running:
         assert "swim" in running.tools
         assert "scripted" in running.providers
+
+
+async def test_a_plugin_that_is_installed_may_be_handed_in_by_its_own_tests(tmp_path: Path) -> None:
+    install(tmp_path, "shore", PROVIDER)
+    sys.path.append(str(tmp_path))
+    import shore_plugin  # type: ignore[import-not-found]
+
+    async with engine(("shore", shore_plugin), settings={"BYTEBREW_PLUGINS_DIR": str(tmp_path)}) as running:
+        assert "lake" in running.providers
+    other = SimpleNamespace(register_providers=shore_plugin.register_providers)
+    with pytest.raises(BootError, match="two plugins are named shore: of some-shore and of handed in"):
+        Plugins().load((), tmp_path, [("shore", other)])
