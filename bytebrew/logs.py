@@ -20,13 +20,13 @@ _SECRETS = re.compile(
     r"bb_[0-9a-f]{64}"  # API tokens
     r"|bbv_[\w-]{20,}"  # visitors' tokens
     r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]+"  # JWTs
-    r"|(?i:(?<=bearer ))\S+"
+    r"|(?i:(?<=bearer ))(?!\$\((?:curl|cat) )\S+"  # not the command that a shell is to replace
     r"|\b(?:(?:sk|xai|gsk|hf|pplx)[-_]|AIza)[A-Za-z0-9_-]{16,}"  # vendors' keys
 )
 _BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What ends a line, steers a terminal, or is no text at all."""
 _MARGIN = "\n    | "
 """What begins each further line of a record on a terminal, so that none is taken for another record."""
-"""What ends a line, steers a terminal, or is no text at all."""
 
 
 def redact(text: str) -> str:

@@ -85,6 +85,7 @@ def test_under_json_every_line_that_is_printed_is_a_record(tmp_path: Path) -> No
     messages = "\n".join(record["message"] for record in records)
     for words in ("Say hello:", " is ready at http://127.0.0.1:", "an old way", "nothing has caught this", "draining"):
         assert words in messages
+    assert "Authorization: Bearer $(curl -s -X POST " in messages, "the line can be pasted from a log"
     traces = "\n".join(record.get("exception", "") for record in records)
     assert "ZeroDivisionError" in traces
     assert "first line\nsecond line" in traces

@@ -45,6 +45,11 @@ def test_what_follows_bearer_is_blotted_out_whatever_it_is(scheme: str) -> None:
     assert redact(f"Authorization: {scheme} hunter2") == f"Authorization: {scheme} ***"
 
 
+def test_a_command_that_a_shell_is_to_replace_by_a_token_stays_whole() -> None:
+    line = """-H "Authorization: Bearer $(curl -s -X POST http://127.0.0.1:8443/x | sed 's/a/b/')" """
+    assert redact(line) == line
+
+
 @pytest.mark.parametrize(
     "text", ["skeleton_of_a_long_identifier", "task-force-seventeen-is-here", "turn_0123456789abcdef01234567"]
 )

@@ -13,7 +13,7 @@ from .settings import Local
 
 FORWARDED = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
 HOW = (
-    "send Authorization: Bearer with what the file local-session.token in the engine's data folder holds, "
+    "send, as Authorization: Bearer, what the file local-session.token in the engine's data folder holds, "
     "or take the token that `bytebrew session create` prints"
 )
 """What opens a session wherever the request comes from."""
