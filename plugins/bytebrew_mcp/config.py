@@ -137,6 +137,11 @@ class ServerRow(Struct, frozen=True, kw_only=True):
     created_at: str
     updated_at: str
 
+    def lets(self, agent: str, tool: str) -> bool:
+        """Whether its filters let an agent have a tool."""
+        allowed = self.allow_tools is None or tool in self.allow_tools
+        return allowed and tool not in self.deny_tools and tool in self.agent_tools.get(agent, (tool,))
+
 
 class Status(Struct, frozen=True, kw_only=True):
     """How a server is at this moment."""

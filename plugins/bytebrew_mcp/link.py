@@ -182,6 +182,8 @@ class Link:
 
     async def _call(self, tool: Definition, call: Call, arguments: dict[str, Any]) -> dict[str, Any]:
         server, stdio = self.server, self.server.type == "stdio"
+        if not server.lets(call.agent, tool.name):  # since the turn began; a question may have waited for long
+            raise ToolError(f"'{tool.name}' of MCP server '{server.name}' is denied to the agent '{call.agent}' now")
         auth = {"api_key": [server.auth_header], "bearer": ["authorization"]}.get(server.auth_type, [])
         own = {name.lower() for name in (*server.headers, *auth)}
         wanted = {name.lower() for name in server.forward_headers} - own

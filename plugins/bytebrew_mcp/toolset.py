@@ -232,15 +232,10 @@ def _connection(row: ServerRow) -> ServerRow:
     )
 
 
-def _lets(server: ServerRow, agent: str, tool: str) -> bool:
-    allowed = server.allow_tools is None or tool in server.allow_tools
-    return allowed and tool not in server.deny_tools and tool in server.agent_tools.get(agent, (tool,))
-
-
 def _standing(link: Link, agent: str, name: str, tool: str, listed: Listed | None) -> tuple[str, bool]:
     """Why a tool is not offered, or nothing; whether it is not called either."""
     server = f"MCP server '{link.server.name}'"
-    if not _lets(link.server, agent, tool):
+    if not link.server.lets(agent, tool):
         return f"There is no tool named '{name}'", True
     if link.status.status != "connected":
         return f"{server} {_state(link)}", False  # it may be back when it is called
@@ -253,7 +248,7 @@ def _standing(link: Link, agent: str, name: str, tool: str, listed: Listed | Non
 def _rank(link: Link, agent: str, tool: str) -> tuple[int, str]:
     """Which of two tools of one name goes before: what is for the agent, then what has been known for longer."""
     pin = link.pins.get(tool)
-    return (0 if pin else 1) if _lets(link.server, agent, tool) else 2, pin.since if pin else ""
+    return (0 if pin else 1) if link.server.lets(agent, tool) else 2, pin.since if pin else ""
 
 
 def _names(pairs: Iterable[tuple[str, str]], reserved: Callable[[str], bool]) -> Mapping[tuple[str, str], str]:
