@@ -1,6 +1,8 @@
 """Every list has one shape as a page: rows, how many there are, where the page lies, and how to go on."""
 
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -8,6 +10,7 @@ import pytest
 
 from bytebrew.testing import chat, served_engine
 from tests.tables import check_refusal
+from tests.test_confirmations import PAY, configure, engine_on
 
 SHAPE = {"data", "total", "limit", "offset", "next"}
 
@@ -79,6 +82,19 @@ async def test_every_list_of_the_document_has_the_shape(client: httpx.AsyncClien
             assert behind.status_code == 200, (url, behind.text)
         walked += 1
     assert walked > 20
+
+
+async def test_the_inbox_of_questions_is_read_by_offset_and_by_cursor(tmp_path: Path) -> None:
+    async with engine_on(tmp_path) as (_, client, _):
+        await configure(client, confirm_before=["pay"])
+        for _ in range(3):
+            await client.post("/api/v1/schemas/test/chat", json={"message": json.dumps(PAY), "stream": False})
+        whole = (await client.get("/api/v1/approvals")).json()
+        second = (await client.get("/api/v1/approvals?limit=1&offset=1")).json()
+        third = (await client.get(f"/api/v1/approvals?limit=1&after={second['next']}")).json()
+    assert (whole["total"], whole["offset"], whole["next"]) == (3, 0, None)
+    assert (second["data"], second["total"], second["offset"]) == (whole["data"][1:2], 3, 1)
+    assert (third["data"], third["next"]) == (whole["data"][2:], None)
 
 
 async def test_what_stands_beside_an_offset_is_read_too(client: httpx.AsyncClient) -> None:

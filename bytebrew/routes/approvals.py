@@ -5,8 +5,9 @@ from typing import Annotated, Any, get_args
 
 from msgspec import Meta, Struct
 
-from bytebrew.api import Parameter, Request, Route, positive
+from bytebrew.api import Parameter, Request, Route
 from bytebrew.errors import Detail, InvalidRequest
+from bytebrew.paging import OFFSET, Page, page_window
 from bytebrew.store import confirmations, sessions
 from bytebrew.store.confirmations import Confirmation, Status
 
@@ -51,13 +52,8 @@ class Answered(Struct, frozen=True, kw_only=True):
     status: str = "ok"
 
 
-class Inbox(Struct, frozen=True, kw_only=True):
-    """Questions, oldest first, of all `total`; `next` continues after the last of them."""
-
-    data: list[Confirmation]
-    total: int
-    limit: int
-    next: str | None
+class Inbox(Page[Confirmation], frozen=True, kw_only=True):
+    """A page of questions, oldest first."""
 
 
 async def respond(request: Request[SessionAnswer]) -> Answered:
@@ -118,12 +114,12 @@ async def list_approvals(request: Request[None]) -> Inbox:
     if status not in get_args(Status):
         words = f"one of {', '.join(get_args(Status))}"
         raise InvalidRequest(f"status is {words}", details=[Detail("$.status", words)])
-    limit = positive(query.get("limit"), 50, 200)
+    limit, offset = page_window(query, 50, 200)
     after = query.get("after", "")
     scan = request.engine.db.scan
-    found, more = await scan(confirmations.page, status, after, limit, actor.schemas)
+    found, more = await scan(confirmations.page, status, after, limit, actor.schemas, 0 if after else offset)
     total = await scan(confirmations.count, status, actor.schemas)
-    return Inbox(data=[*map(confirmations.shown, found)], total=total, limit=limit, next=more)
+    return Inbox(data=[*map(confirmations.shown, found)], total=total, limit=limit, offset=offset, next=more)
 
 
 ROUTES = (
@@ -134,7 +130,7 @@ ROUTES = (
         run=respond,
         summary="Answer a question of a session",
         body=SessionAnswer,
-        example={"call_id": "conf_019aa1b2c3d4e5f6a7b8c9d0", "answers": ["approve"]},
+        example={"confirmation_id": "conf_019aa1b2c3d4e5f6a7b8c9d0", "answers": ["approve"]},
         answer=Answered,
         idempotent=True,
     ),
@@ -146,8 +142,9 @@ ROUTES = (
         summary="List questions",
         query={
             "status": Parameter("in this state; pending unless told", Status),
-            "after": "the last id before",
             "limit": Parameter("rows, 200 at most, and a megabyte", int | str),
+            "offset": OFFSET,
+            "after": "the last id before",
         },
         answer=Inbox,
         also={404: None},

@@ -153,9 +153,14 @@ def spend(conn: sqlite3.Connection, confirmation_id: str) -> bool:
 
 
 def page(
-    conn: sqlite3.Connection, status: str, after: str, limit: int, schemas: Sequence[str] | None = None
+    conn: sqlite3.Connection,
+    status: str,
+    after: str,
+    limit: int,
+    schemas: Sequence[str] | None = None,
+    offset: int = 0,
 ) -> tuple[list[Confirmation], str | None]:
-    """Questions of a status, oldest first, from the one after an id; with `schemas` those of their sessions.
+    """Questions of a status, oldest first, from the one after an id and an offset on; with `schemas` of their sessions.
 
     They take a megabyte at most; the id says after which of them there are more. NotFound where `after` is none.
     """
@@ -163,8 +168,8 @@ def page(
     if place is None:
         raise NotFound(f"There is no question '{after[:255]}' any more; read the list from the start")
     rows = conn.execute(
-        f"{_SELECT} where status = ?1 and seq > ?2 and {_WITHIN} order by seq limit ?4",
-        (status, place[0], _listed(schemas), limit + 1),
+        f"{_SELECT} where status = ?1 and seq > ?2 and {_WITHIN} order by seq limit ?4 offset ?5",
+        (status, place[0], _listed(schemas), limit + 1, offset),
     )
     found = [struct_of(row, Confirmation) for row in bounded(islice(rows, limit))]
     return found, found[-1].id if rows.fetchone() else None
