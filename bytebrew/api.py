@@ -50,7 +50,8 @@ class Request(Generic[Body]):
     Header names are lower case; a header that came twice is joined with commas (RFC 9110 section 5.3). `client` is the
     address of the peer that connected, `connection` the address and port of both ends, the peer's first, where they are
     known; `method` and `url_path` are those of the request line. `place` is where the route begins a turn, and is freed
-    as soon as that counts.
+    as soon as that counts. A request `repeats` where its Idempotency-Key has come before, so that it begins nothing:
+    guards see that, and nobody where there are none.
     """
 
     engine: "Engine"
@@ -67,6 +68,7 @@ class Request(Generic[Body]):
     key: Key | None = None
     records: tuple[Record, ...] = ()
     recorded: bool = False
+    repeats: bool = False
     place: "Place | None" = None
 
     async def write(

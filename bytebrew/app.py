@@ -30,7 +30,7 @@ from bytebrew.errors import (
     UnsupportedMediaType,
 )
 from bytebrew.events import ErrorEvent
-from bytebrew.idempotency import HEADER, Keys, digest_of
+from bytebrew.idempotency import HEADER, Keys, digest_of, repeats
 from bytebrew.logs import trace_id
 from bytebrew.notation import canonical_id, new_id
 from bytebrew.wording import depth
@@ -193,6 +193,8 @@ class Endpoint:
         told: dict[str, str] = {}
         try:
             await require(request, route)
+            if engine.guards:
+                request.repeats = await repeats(request, route, scope["path"])
             for guard in engine.guards:
                 told |= await guard(request, route) or {}
             answer = await self._run(request, route, scope, receive)

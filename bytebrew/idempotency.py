@@ -36,16 +36,7 @@ class Keys:
 
         Raises Unprocessable where the key came with another body or query. A refusal and a failure use up no key.
         """
-        text = _checked(request.headers[HEADER])
-        key = Key(
-            subject=request.actor.subject,
-            method=route.method,
-            path=path,
-            text=text,
-            digest=digest,
-            status=route.status,
-        )
-        db = request.engine.db
+        key, db = _key(request, route, path, digest), request.engine.db
         kept = await db.read(idempotency.find, key)
         if kept is None or kept.turn_id is None:  # whoever is at work may still know more of an answer that is kept
             async with self._locks.setdefault(replace(key, digest=b""), asyncio.Lock()):
@@ -60,6 +51,20 @@ class Keys:
             request.key = replace(key, turn_id=kept.turn_id)
             return await route.run(request)
         return Reply(status=kept.status, body=request.engine.secrets.open(kept.body).encode() or None)
+
+
+async def repeats(request: Request[Any], route: Route, path: str) -> bool:
+    """Whether something has become of the request's key before, if it has one: then it begins nothing."""
+    if not route.idempotent or route.stream_body or HEADER not in request.headers:
+        return False
+    return await request.engine.db.read(idempotency.find, _key(request, route, path, b"")) is not None
+
+
+def _key(request: Request[Any], route: Route, path: str, digest: bytes) -> Key:
+    text = _checked(request.headers[HEADER])
+    return Key(
+        subject=request.actor.subject, method=route.method, path=path, text=text, digest=digest, status=route.status
+    )
 
 
 def digest_of(query: bytes, body: bytes) -> bytes:

@@ -156,9 +156,10 @@ class Limits:
     async def guard(self, request: Request[Any], route: Route) -> dict[str, str] | None:
         """Counts a request under every rule that is about it; raises RateLimited where one is used up.
 
-        The headers are of the first rule that has a limit for the request.
+        One that begins nothing, as its Idempotency-Key came before, counts under none. The headers are of the first
+        rule that has a limit for the request.
         """
-        if route.scope not in SCOPES or OPEN.search(route.path):
+        if route.scope not in SCOPES or request.repeats or OPEN.search(route.path):
             return None
         now = self._clock()
         counting = []

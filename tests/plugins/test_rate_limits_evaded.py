@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew import Actor, AuthMode, ToolCall, tool
+from bytebrew import Actor, AuthMode, MessageDelta, ToolCall, tool
 from bytebrew.testing import ScriptedProvider, plugin, providing, scripted_schema, served_engine
 from tests.plugins.test_rate_limits import PER_ORG, SESSIONS, make, statuses
 from tests.tables import token_with
@@ -106,3 +106,18 @@ async def test_who_has_used_up_a_limit_still_stops_and_looks_at_the_own_tasks() 
         assert await statuses(client, 2, f"/api/v1/tasks/{task}") == [200, 200]
         assert (await client.delete(f"/api/v1/tasks/{task}")).status_code < 300
         assert (await client.post("/api/v1/tasks", json={"agent": "demo", "title": "hi"})).status_code == 429
+
+
+async def test_who_has_used_up_a_limit_still_gets_what_came_of_an_idempotency_key() -> None:
+    async with served_engine(providing(ScriptedProvider([MessageDelta(content="Hello")]))) as (engine, client):
+        await scripted_schema(engine)
+        own, body = {"Idempotency-Key": "k"}, {"message": "hi", "stream": False}
+        first = await client.post("/api/v1/schemas/test/chat", json=body, headers=own)
+        await used_up(client)
+        for _ in range(2):
+            again = await client.post("/api/v1/schemas/test/chat", json=body, headers=own)
+            assert (again.status_code, again.json()) == (200, first.json())
+        for headers in ({}, {"Idempotency-Key": "another"}):
+            assert (await client.post("/api/v1/schemas/test/chat", json=body, headers=headers)).status_code == 429
+        other = {"message": "something else", "stream": False}
+        assert (await client.post("/api/v1/schemas/test/chat", json=other, headers=own)).status_code == 422
