@@ -213,11 +213,13 @@ class ProviderError(EngineError):
     `code` is one of model_auth, model_rate_limited, model_overloaded, model_context_too_long, model_bad_request,
     model_unavailable, model_timeout, model_answer_too_long, model_error. `retry_after` is in seconds, where the vendor
     named a wait.
-    `retry` says whether the same request may succeed later, `tries` how often it was sent.
+    `retry` says whether the same request may succeed later, `tries` how often it was sent. `too_long` names a fallback
+    that was asked in its place and found the conversation too long, with that refusal.
     """
 
     status = 502
     code = "model_error"
+    too_long: "tuple[str, ProviderError] | None" = None
 
     def __init__(
         self, message: str, *, code: str = "model_error", retry: bool = False, retry_after: float | None = None

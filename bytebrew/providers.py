@@ -255,6 +255,7 @@ MOST_TOKENS = 10**8
 ELSEWHERE = frozenset({"model_rate_limited", "model_overloaded", "model_unavailable", "model_timeout"})
 """The errors after which another model may answer: those that say nothing against the request or the key."""
 _BROKEN = ELSEWHERE - {"model_rate_limited"}
+TOO_LONG = "model_context_too_long"
 
 
 class Models:
@@ -330,6 +331,8 @@ class Models:
                 failure = failure or error
                 if begun or (candidate is model and error.code not in ELSEWHERE):
                     raise
+                if error.code == TOO_LONG:
+                    failure.too_long = failure.too_long or (candidate.name, error)
                 log.warning("model %s failed before its first token: %s", candidate.name, error)
         if failure is not None:
             raise failure

@@ -67,18 +67,19 @@ async def trim(
 ) -> Trimmed:
     """What is sent in place of what was too long, of which clients are told; raises the error where nothing can go.
 
-    What the vendor says of the window is remembered for the model.
+    What the vendor says of the window is remembered for the model, which may be a fallback of the turn's.
     """
-    told, size = read(error.message), sum(map(messages.tokens, sent))
+    name, refusal = error.too_long or (turn.model.name, error)
+    told, size = read(refusal.message), sum(map(messages.tokens, sent))
     factor = 0.5 if told.window is None else 0.9 * told.window / (told.sent or max(size, told.window))
     limit = int(size * min(factor, 0.75))
     trimmed = fitted(earlier, own, limit)
     if sum(map(messages.tokens, trimmed.earlier)) + sum(map(messages.tokens, trimmed.own)) >= size:
         raise error
-    log.warning("model %s takes less than it was sent: %s", turn.model.name, error)
+    log.warning("model %s takes less than it was sent: %s", name, refusal)
     if told.window is not None and not turn.model.own_key:
-        await turn.engine.db.write(models.remember_window, turn.model.name, told.window)
-    if told.window is not None:
+        await turn.engine.db.write(models.remember_window, name, told.window)
+    if told.window is not None and error.too_long is None:
         turn.model = replace(turn.model, window=told.window)
     turn.append(ContextTrimmed(reason="too_long", messages=trimmed.dropped, window=told.window))
     return trimmed

@@ -16,7 +16,7 @@ from bytebrew.events import MessageDelta, Risk, Thinking, ToolFinished, ToolStar
 from bytebrew.history import recall
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall
 from bytebrew.notation import new_id
-from bytebrew.providers import Spent
+from bytebrew.providers import TOO_LONG, Spent
 from bytebrew.resuming import Piece, told, told_anew
 from bytebrew.store import confirmations, messages, turns
 from bytebrew.store.confirmations import Confirmation, Kind
@@ -82,7 +82,7 @@ async def run_turn(turn: "Turn") -> None:
             with turn.asking():
                 answer = await _step(turn, asked)
         except ProviderError as error:
-            if error.code != "model_context_too_long" or turn.partial or trims == MOST_TRIMS:
+            if not (error.code == TOO_LONG or error.too_long) or turn.partial or trims == MOST_TRIMS:
                 raise
             earlier, own, _ = await trim(turn, error, said, earlier, own)
             trims += 1

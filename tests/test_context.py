@@ -158,6 +158,31 @@ async def test_what_is_too_long_is_sent_again_with_less_and_the_window_is_rememb
     assert (last[0].role, last[-1].role) == ("user", "user")
 
 
+async def test_a_fallback_that_takes_less_than_the_model_answers_the_end_of_a_long_session() -> None:
+    large = type("Large", (ScriptedProvider,), {"type": "large"})([MessageDelta(content="a" * 4000)])
+    small = Double(window=2000)
+    async with served_engine(providing(large, small)) as (engine, client):
+        for body in (
+            {"name": "test", "type": "scripted", "model_name": "x"},
+            {"name": "large", "type": "large", "model_name": "x", "fallback": ["test"]},
+        ):
+            assert (await client.post("/api/v1/models", json=body)).status_code == 201
+        await client.post("/api/v1/agents", json={"name": "test", "model": "large"})
+        await client.post("/api/v1/schemas", json={"name": "test", "entry_agent": "test", "chat_enabled": True})
+        session_id, _ = await converse(client, 4)
+        large.answers = [[ProviderError("down", code="model_unavailable")]]
+        _, events = await converse(client, 1, session_id)
+        [trimmed] = datas(events, "context_trimmed")
+        assert (trimmed["reason"], trimmed["window"], small.refused) == ("too_long", 2000, 1)
+        assert await window(engine) == 2000
+        sql = "select context_window from models where name = 'large'"
+        assert await engine.db.read(lambda conn: conn.execute(sql).fetchone()[0]) is None
+        failed = await client.post(
+            "/api/v1/schemas/test/chat", json={"message": "x" * 100_000, "session_id": session_id, "stream": False}
+        )
+        assert (failed.status_code, failed.json()["error"]) == (502, "model_unavailable")
+
+
 async def test_a_message_that_is_too_long_by_itself_fails_in_the_vendors_words() -> None:
     provider = Double(window=1200)
     async with served_engine(providing(provider)) as (engine, client):
