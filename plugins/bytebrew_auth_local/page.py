@@ -36,7 +36,8 @@ _HEADERS = {
     "content-security-policy": f"default-src 'none'; style-src {_digest(_STYLE)}; script-src {_digest(_SCRIPT)}; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'",
 }
-_PAGE = f"""<!doctype html><html lang=en><meta charset=utf-8><title>ByteBrew</title><style>{_STYLE}</style>
+_PAGE = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
+<title>ByteBrew</title><style>{_STYLE}</style>
 <h1>ByteBrew</h1><p id=said>Signing in ...</p><pre id=shown hidden></pre>
 <p>The API is described at <a href="/docs">/docs</a>.</p><script>{_SCRIPT}</script>"""
 

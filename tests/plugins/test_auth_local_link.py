@@ -126,6 +126,7 @@ async def test_the_page_of_the_link_runs_its_own_script_alone_and_has_no_secret(
 ) -> None:
     engine, client = served
     page = await client.get("/sign-in")
+    assert "<meta name=viewport" in page.text, "it can be read on a telephone"
     policy = page.headers["content-security-policy"]
     assert page.headers["content-type"].startswith("text/html")
     for tag in ("script", "style"):
