@@ -50,7 +50,7 @@ from bytebrew.progress import Progress
 from bytebrew.providers import Models, Provider
 from bytebrew.recovery import recover
 from bytebrew.refusals import Refusals
-from bytebrew.restoring import finish_killed
+from bytebrew.restoring import clear, finish_killed
 from bytebrew.results import ReadResult
 from bytebrew.routes import every
 from bytebrew.runner import Runner
@@ -201,6 +201,7 @@ class Engine:
         async with AsyncExitStack() as stack:
             path = self.db.path
             stack.enter_context(lock.held(self.data_dir, path))
+            clear(self.data_dir)
             for words in self.plugins.warnings:
                 log.warning("%s", words)
             log_there = epoch.log_of(path).exists()

@@ -62,7 +62,7 @@ def restore(source: Path, folder: Path, plugins: Plugins) -> Restored:
     with held(folder, path if path.exists() else None):
         finish(folder)
         place = folder / PLACE
-        shutil.rmtree(place, ignore_errors=True)  # of a restore that was killed
+        clear(folder)
         place.mkdir(mode=0o700)
         try:
             whole = not _is_database(source)
@@ -174,6 +174,12 @@ def finish_killed(folder: Path) -> None:
     if (folder / PLACE / READY).exists():
         with held(folder, None):
             finish(folder)
+
+
+def clear(folder: Path) -> None:
+    """Removes what a restore has left that was killed before all was prepared. Hold the folder's lock."""
+    if not (folder / PLACE / READY).exists():
+        shutil.rmtree(folder / PLACE, ignore_errors=True)
 
 
 def _check(new: Path, known: Mapping[str, int]) -> None:

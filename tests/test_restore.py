@@ -131,7 +131,9 @@ def test_a_restore_that_is_killed_before_all_is_prepared_leaves_what_was_there(t
     data, copy = tmp_path / "data", tmp_path / "copy.db"
     session_id, _, after = backed_up(data, copy)
     killed_at("os.rename", data, copy)
+    assert (data / "restoring").exists()
     with serving(data) as engine:
+        assert not (data / "restoring").exists(), "a copy with all credentials, as large as the backup"
         assert resumed(engine, session_id, after[-1]) == (200, "")
         assert engine.stop() == 0
     assert "missing" not in engine.errors
