@@ -69,7 +69,7 @@ def sockets(allowed: frozenset[Address], *, public_only: bool) -> Sockets:
     def made(where: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, (address, *_) = where
         if public_only and not is_public(address):
-            raise PermissionError(errno.EACCES, f"{address} is no public address")
+            raise PermissionError(errno.EACCES, "that is no public address")  # which one, strangers are not told
         if is_metadata(address) and parse(address) not in allowed:
             words = (
                 f"{address} is link-local, as a cloud's metadata is; BYTEBREW_LINK_LOCAL_ADDRESSES lists those to call"

@@ -93,7 +93,7 @@ async def test_a_part_of_the_host_from_a_parameter_is_a_host_from_a_parameter(te
     async with listening() as inside, client() as http:
         url = template % inside.port if "%d" in template else template
         value = "1" if "%d" in template else str(inside.port) if "127" in template else f"127.0.0.1:{inside.port}"
-        with pytest.raises(ToolError, match=r"127\.0\.0\.1 is no public address"):
+        with pytest.raises(ToolError, match="that is no public address"):
             await declared(http, url=url).run(CALL, {"x": value})
         assert inside.met == []
 
@@ -126,7 +126,7 @@ async def test_a_tool_that_may_goes_to_private_addresses(host: str) -> None:
 
 async def test_the_address_that_was_looked_up_is_the_one_that_is_judged(lookups: list[str]) -> None:
     async with listening() as inside, client() as http:
-        with pytest.raises(ToolError, match=r"127\.0\.0\.1 is no public address"):
+        with pytest.raises(ToolError, match="that is no public address"):
             await declared(http, url="http://{{host}}/").run(CALL, {"host": f"rebind.test:{inside.port}"})
     assert lookups.count("rebind.test") == 1
 
