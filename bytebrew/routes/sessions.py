@@ -147,10 +147,9 @@ async def list_messages(request: Request[None]) -> Reply | Stream:
     """
     session_id, actor, scan = request.path["id"], request.actor, request.engine.db.scan
     after, whole = _number(request.query, "after", 0), wants_lines(request)
+    limit, offset = page_window(request.query, 100, 1000)
     if "offset" in request.query and not whole:
-        limit, offset = page_window(request.query, 100, 1000)
         return Reply(body=await scan(_message_page, session_id, actor, limit, after or offset))
-    limit = positive(request.query.get("limit"), 100, 1000)
     page, more = await scan(_messages, session_id, actor, after, limit)
     if not whole:
         rest = f"{_ONE.format(id=session_id)}/messages?after={page[-1].id}&limit={limit}" if more else ""

@@ -19,7 +19,7 @@ LIBRARIES = ":".join(str(folder) for folder in PEER.glob("lib/*-linux-gnu*"))
     [
         pytest.param(4000, ("-c", "2", "-m", "100"), id="small answers"),
         pytest.param(300, ("-c", "2", "-m", "10", "-w", "14", "-W", "15"), id="large answers through small windows"),
-        pytest.param(200, ("-c", "1", "-m", "200"), id="large answers at once"),
+        pytest.param(200, ("-c", "1", "-m", "40"), id="large answers at once"),
     ],
 )
 async def test_all_requests_of_h2load_are_answered(requests: int, options: tuple[str, ...]) -> None:
