@@ -239,13 +239,11 @@ def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
 
 def _refusals(route: Route) -> set[int]:
     """The statuses of refusals that a route of its kind can give."""
-    found = {429, 500, 503, *(status for status, kind in route.also.items() if kind is None)}
+    found = {400, 429, 500, 503, *(status for status, kind in route.also.items() if kind is None)}
     if route.scope is not None:
         found |= {401, 403}
     if "{" in route.path:
         found.add(404)
-    if _parameters(route) or route.body is not None or route.stream_body:
-        found.add(400)
     if route.body is not None or route.stream_body:
         found |= {408, 413, 415}
     if route.method != "GET" and route.scope is not None:

@@ -277,3 +277,17 @@ async def test_without_a_list_no_origin_is_allowed_and_options_is_a_method_like_
         plain = await client.get("/api/v1/health", headers={"Origin": "https://app.example"})
     assert answer.status_code == 405
     assert not any(name.startswith("access-control") for name in (*answer.headers, *plain.headers))
+
+
+async def test_operations_have_the_refusals_of_unknown_parameters_and_of_answers_that_are_too_late() -> None:
+    async with served_engine() as (_, client):
+        document = (await client.get("/api/v1/openapi.json")).json()
+        operations = [
+            (path, method, one["responses"])
+            for path, methods in document["paths"].items()
+            for method, one in methods.items()
+        ]
+        assert [(path, method) for path, method, responses in operations if "400" not in responses] == []
+        assert (await client.get("/api/v1/auth/tokens?no_such=1")).status_code == 400
+        for path, _, responses in operations:
+            assert "410" in responses or not path.endswith("/respond"), path

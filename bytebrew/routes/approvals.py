@@ -133,6 +133,7 @@ ROUTES = (
         example={"confirmation_id": "conf_019aa1b2c3d4e5f6a7b8c9d0", "answers": ["approve"]},
         answer=Answered,
         idempotent=True,
+        also={410: None},
     ),
     Route(
         method="GET",
@@ -159,5 +160,6 @@ ROUTES = (
         example={"answers": ["reject"], "reason": "The amount is wrong"},
         answer=Answered,
         idempotent=True,
+        also={410: None},
     ),
 )
