@@ -59,7 +59,12 @@ class Actor(Struct, frozen=True, kw_only=True):
     @property
     def token(self) -> str | None:
         """The subject of the API token that was shown, or stands in the page that was visited; None for a JWT."""
-        return self.subject.partition(VISITOR)[0] if self.subject.startswith("token:") else None
+        return account(self.subject) if self.subject.startswith("token:") else None
+
+
+def account(subject: str) -> str:
+    """The subject under which another's usage counts: of a visitor the page's token, of all others their own."""
+    return subject.partition(VISITOR)[0] if subject.startswith("token:") else subject
 
 
 class AuthMode:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
-from bytebrew.auth import VISITOR
+from bytebrew.auth import account
 from bytebrew.errors import Conflict, Overloaded, QueueFull
 from bytebrew.store import sessions, turns
 
@@ -50,8 +50,8 @@ def check_room(engine: "Engine", lane: "Lane", turn: "Turn") -> None:
     if len(own) >= core.queued_per_caller:
         words = f"{len(own)} messages of this caller wait, its most"
         raise QueueFull(f"{words}; wait for their answers, or raise BYTEBREW_QUEUED_PER_CALLER")
-    page = turn.subject.partition(VISITOR)[0]  # whoever reads its token can be any number of visitors
-    shared = sum(one.size for one in waiting if one.subject.partition(VISITOR)[0] == page)
+    page = account(turn.subject)  # whoever reads a page's token can be any number of visitors
+    shared = sum(one.size for one in waiting if account(one.subject) == page)
     if shared + size > core.queued_bytes // SHARE:
         words = f"The messages of this caller that wait take {core.queued_bytes // SHARE} bytes, its most"
         raise QueueFull(f"{words}; wait for their answers, or raise BYTEBREW_QUEUED_BYTES")

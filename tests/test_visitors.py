@@ -5,14 +5,17 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from nacl.signing import SigningKey
 
 from bytebrew.auth import SCOPES
 from bytebrew.engine import Engine
 from bytebrew.events import MessageDelta
+from bytebrew.jwt import sign
 from bytebrew.messages import ToolCall, Usage
 from bytebrew.notation import new_uuid
 from bytebrew.secrets import Secrets
@@ -205,6 +208,23 @@ async def test_visitors_count_as_their_page_in_usage_and_in_limits_per_token() -
 def sizes(conn: sqlite3.Connection) -> dict[str, int]:
     names = [row[0] for row in conn.execute("select name from sqlite_master where type = 'table'")]
     return {name: conn.execute(f'select count(*) from "{name}"').fetchone()[0] for name in names}
+
+
+async def test_a_user_of_another_issuer_who_is_called_as_a_visitor_of_somebody_counts_alone(tmp_path: Path) -> None:
+    name, issuer = "ada:visitor:x", SigningKey.generate()
+    (tmp_path / "issuer").write_text(bytes(issuer.verify_key).hex())
+    settings = {
+        "BYTEBREW_AUTH_MODE": "external",
+        "BYTEBREW_JWT_PUBLIC_KEY_PATH": str(tmp_path / "issuer"),
+        "BYTEBREW_JWT_AUDIENCE": "*",
+    }
+    provider = providing(ScriptedProvider([MessageDelta(content="Hello"), Usage(3, 2)]))
+    async with served_engine(provider, settings=settings) as (engine, admin):
+        await scripted_schema(engine)
+        bearer = {"authorization": f"Bearer {sign({'sub': name, 'exp': time.time() + 60}, issuer)}"}
+        assert (await admin.post(CHAT, json={"message": "hi", "stream": False}, headers=bearer)).status_code == 200
+        used = await engine.db.read(lambda conn: [row[0] for row in conn.execute("select subject from usage")])
+    assert used == [f"user:{name}"]
 
 
 async def test_a_crowd_of_visitors_leaves_nothing_in_the_file() -> None:

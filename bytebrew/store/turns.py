@@ -9,7 +9,7 @@ from msgspec import Struct, field
 from msgspec.structs import astuple, replace
 
 from bytebrew.api import Key
-from bytebrew.auth import VISITOR, Actor
+from bytebrew.auth import Actor, account
 from bytebrew.errors import Conflict, NotFound, Unprocessable
 from bytebrew.journal import read_events
 from bytebrew.messages import Attachment, Message, ToolCall, Usage
@@ -210,12 +210,12 @@ def finish(
 
 def spend(conn: sqlite3.Connection, unsaved: Unsaved, turn_id: str) -> None:
     """Records the model usage of a turn."""
-    moment, account = now(), unsaved.subject.partition(VISITOR)[0]
+    moment, subject = now(), account(unsaved.subject)
     conn.executemany(
         f"""insert into usage (turn_id, schema, agent, model, subject, {COUNTS}, created_at)
         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         [
-            (turn_id, unsaved.schema, unsaved.agent, one.model, account, *astuple(one.usage), moment)
+            (turn_id, unsaved.schema, unsaved.agent, one.model, subject, *astuple(one.usage), moment)
             for one in unsaved.spent
         ],
     )
