@@ -254,6 +254,16 @@ async def test_whatever_a_resource_is_made_of_comes_back_by_put_and_patch() -> N
                 assert after | {"updated_at": "", "status": ""} == shown | {"updated_at": "", "status": ""}, url
 
 
+async def test_a_session_with_long_messages_comes_back_too() -> None:
+    async with served_engine() as (_, client):
+        said = await client.post("/api/v1/schemas/demo/chat", json={"message": "x" * 900_000, "stream": False})
+        url = f"/api/v1/sessions/{said.json()['session_id']}"
+        shown = (await client.get(url)).json()
+        for method in WRITES:
+            answer = await client.request(method, url, json=shown | {"title": method})
+            assert (answer.status_code, answer.json().get("title")) == (200, method), answer.text
+
+
 async def test_a_text_that_is_shown_otherwise_than_it_is_stored_stays_as_it_is() -> None:
     async with served_engine() as (running, client):
         new = {"agent": "demo", "title": "Pay \u202eRUE 09", "require_approval": True}

@@ -279,6 +279,7 @@ ROUTES = (
             summary="Rename a session",
             body=SessionPatch,
             example={"title": "Laptops under $1000"},
+            upload=True,  # what GET gives is taken back, with all its messages
             answer=Session,
         )
         for method in ("PUT", "PATCH")
