@@ -37,7 +37,8 @@ async def recover(engine: "Engine") -> list[Turn]:
         except StorageError:
             raise
         except EngineError as error:
-            log.warning("turn %s cannot go on: %s", left.id, error)
+            words = "turn %s of session %s cannot go on: %s, %s (agent %s)"
+            log.warning(words, left.id, left.session_id, error.code, error, left.agent)
             if before := [turn for turn in found.values() if turn.session_id == left.session_id]:
                 before[-1].hopeless.append((left.id, error))
             else:

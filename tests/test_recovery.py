@@ -428,7 +428,7 @@ async def test_a_turn_that_waits_for_a_person_outlives_any_number_of_engines(tmp
     assert written.counts() == {"model 0": 1, "pay 5": 1, "model 1": 1}
 
 
-async def test_a_turn_whose_key_is_gone_says_so(tmp_path: Path) -> None:
+async def test_a_turn_whose_key_is_gone_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     own = {"x-model-provider": "steps", "x-model-api-key": "sk-own", "x-model-name": "mine"}
     async with engine_on(tmp_path) as (running, client, _):
         await configure(client)
@@ -440,6 +440,7 @@ async def test_a_turn_whose_key_is_gone_says_so(tmp_path: Path) -> None:
     whole, _ = await resumed(tmp_path, talk)
     assert names(whole.seen) == ["tool_call", "tool_result", "message_delta", "error"]
     assert whole.datas("error")[0]["code"] == "credential_lost"
+    assert f"of session {talk.session_id} cannot go on: credential_lost" in caplog.text
     async with engine_on(tmp_path) as (_, client, _):
         usage = (await client.get(f"/api/v1/sessions/{talk.session_id}")).json()["usage"]
     assert (usage["input_tokens"], usage["output_tokens"]) == (10, 1)
