@@ -12,7 +12,7 @@ from importlib.metadata import requires
 from pathlib import Path
 from typing import NamedTuple
 
-from bytebrew import sealed
+from bytebrew import migrations, sealed
 from bytebrew.checking import parse
 from bytebrew.config_file import lines
 from bytebrew.documents import InvalidConfig, contents
@@ -20,6 +20,7 @@ from bytebrew.engine import Engine
 from bytebrew.epoch import uri_to_read
 from bytebrew.errors import BootError, EngineError
 from bytebrew.lock import held
+from bytebrew.migrate import check
 from bytebrew.plugins import Plugins
 from bytebrew.progress import Progress
 from bytebrew.requirements import lacking
@@ -54,7 +55,9 @@ def examine(core: Core, plugins: Plugins, warnings: Sequence[str], environment: 
     findings += _serving(core, environment)
     if not data.exists():
         return [*findings, Finding("data", True, f"{data} is not there yet; `bytebrew serve` makes it")]
-    return [*findings, *_rights(data), *_database(data)]
+    owners: dict[str, list[tuple[int, str]]] = {"core": [*migrations.CORE]}
+    plugins.declare("register_migrations", lambda name, one: owners.setdefault(name, []).append(one))
+    return [*findings, *_rights(data), *_database(data, owners)]
 
 
 def _port(core: Core) -> Finding:
@@ -127,7 +130,7 @@ def _rights(data: Path) -> Iterator[Finding]:
     yield Finding("rights", True, f"{len(private) + 1} files and folders looked at")
 
 
-def _database(data: Path) -> Iterator[Finding]:
+def _database(data: Path, owners: Mapping[str, Sequence[tuple[int, str]]]) -> Iterator[Finding]:
     path = data / "bytebrew.db"
     if not path.exists():
         yield Finding("database", True, f"{path} is not there yet; `bytebrew serve` makes it")
@@ -141,8 +144,12 @@ def _database(data: Path) -> Iterator[Finding]:
             faults = [row[0] for row in conn.execute("pragma integrity_check")]
             orphans = conn.execute("pragma foreign_key_check").fetchall()
             credentials = [*sealed.every(conn)]
+            check(conn, owners)
     except sqlite3.Error as error:
         yield Finding("database", False, f"{path} cannot be read ({error}); restore it from a backup")
+        return
+    except BootError as error:
+        yield Finding("database", False, f"{path}: {error}")
         return
     fault = faults[0] if faults != ["ok"] else f"{len(orphans)} rows point at nothing" if orphans else ""
     words = f"{path} is damaged ({fault}); restore it from a backup" if fault else f"{path} is whole"

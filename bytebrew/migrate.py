@@ -41,8 +41,7 @@ def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int
         except sqlite3.Error as error:
             roll_back(conn)
             raise BootError(f"migration {number} of {owner} failed: {error}") from error
-    if reached > newest:
-        raise BootError(f"the database is newer than this {owner}: it has migration {reached}, known is {newest}")
+    _check_age(owner, reached, newest)
 
 
 def pending(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, str]]]) -> list[str]:
@@ -55,6 +54,17 @@ def pending(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, s
     ]
 
 
+def check(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, str]]]) -> None:
+    """BootError where `migrate` would refuse what a file has had already; changes nothing."""
+    columns = [row[1] for row in conn.execute("pragma table_info(migrations)")]
+    digest = "digest" if "digest" in columns else "''"
+    for owner, steps in owners.items() if columns else ():
+        sql = f"select number, applied_at, {digest} from migrations where owner = ? order by number"  # noqa: S608
+        rows = conn.execute(sql, (owner,)).fetchall()
+        _check_texts(owner, rows, dict(steps))
+        _check_age(owner, max((row[0] for row in rows), default=0), len(steps))
+
+
 def _compared(conn: sqlite3.Connection, owner: str, steps: Mapping[int, str]) -> list[int]:
     """The numbers that the file has; BootError where the text of one has been edited since.
 
@@ -62,15 +72,24 @@ def _compared(conn: sqlite3.Connection, owner: str, steps: Mapping[int, str]) ->
     """
     sql = "select number, applied_at, digest from migrations where owner = ? order by number"
     rows = conn.execute(sql, (owner,)).fetchall()
-    for number, applied_at, digest in rows:
-        if number in steps and digest not in ("", _digest(steps[number])):
-            words = f"migration {number} of {owner} was edited after it had been applied to this file on {applied_at}"
-            raise BootError(f"{words}; put its text back as it was, and make the change a further migration")
+    _check_texts(owner, rows, steps)
     for number, _, digest in rows:
         if number in steps and not digest:
             values = (_digest(steps[number]), owner, number)
             conn.execute("update migrations set digest = ? where owner = ? and number = ?", values)
     return [number for number, _, _ in rows]
+
+
+def _check_texts(owner: str, rows: Iterable[tuple[int, str, str]], steps: Mapping[int, str]) -> None:
+    for number, applied_at, digest in rows:
+        if number in steps and digest not in ("", _digest(steps[number])):
+            words = f"migration {number} of {owner} was edited after it had been applied to this file on {applied_at}"
+            raise BootError(f"{words}; put its text back as it was, and make the change a further migration")
+
+
+def _check_age(owner: str, reached: int, newest: int) -> None:
+    if reached > newest:
+        raise BootError(f"the database is newer than this {owner}: it has migration {reached}, known is {newest}")
 
 
 def _digest(sql: str) -> str:

@@ -148,6 +148,22 @@ def test_a_file_that_is_no_database_is_found(data: Path) -> None:
     assert "file is not a database" in found["database"][1]
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("insert into migrations values ('core', 99, 'today', '')", "the database is newer than this core"),
+        ("update migrations set digest = 'another' where number = 1", "was edited after it had been applied"),
+    ],
+)
+def test_tables_that_serve_would_refuse_are_a_fault(change: str, words: str, data: Path) -> None:
+    with closing(sqlite3.connect(data / "bytebrew.db")) as conn:
+        conn.execute(change)
+        conn.commit()
+    code, found = doctor(data)
+    assert (code, found["database"][0]) == (1, "BAD")
+    assert words in found["database"][1]
+
+
 def test_a_missing_key_is_a_fault_where_credentials_are_stored(data: Path) -> None:
     (data / "keys" / "secrets.key").unlink()
     code, found = doctor(data)
