@@ -98,6 +98,7 @@ async def world(served: Served, name: str) -> World:
         "schemas": [name],
         "agent-relations": [relation["id"]],
         "sessions": [session["session_id"]],
+        "turns": [session["turn_id"]],
         "tokens": [weak.id],
         "tools": [name, f"{name}-3"],
         "capabilities": ["memory", "knowledge"],
