@@ -111,5 +111,5 @@ def _checked(text: str) -> str:
         text = text[1:-1]
     if not 0 < len(text) <= 255 or not text.isprintable():
         words = "an Idempotency-Key has 1 to 255 characters and no control characters"
-        raise InvalidRequest(words.capitalize(), details=[Detail("$.headers.Idempotency-Key", words)])
+        raise InvalidRequest(words[0].upper() + words[1:], details=[Detail("$.headers.Idempotency-Key", words)])
     return text

@@ -20,7 +20,7 @@ _SECRETS = re.compile(
     r"bb_[0-9a-f]{64}"  # API tokens
     r"|bbv_[\w-]{20,}"  # visitors' tokens
     r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]+"  # JWTs
-    r"|(?i:(?<=bearer ))(?!\$\((?:curl|cat) )\S+"  # not the command that a shell is to replace
+    r"|(?i:(?<=bearer ))(?!<token>|\$\((?:curl|cat) )\S+"  # not what stands for a token
     r"|\b(?:(?:sk|xai|gsk|hf|pplx)[-_]|AIza)[A-Za-z0-9_-]{16,}"  # vendors' keys
 )
 _BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

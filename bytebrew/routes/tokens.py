@@ -46,7 +46,7 @@ async def visit(request: Request[Visit]) -> Reply:
     """A token for a visitor of the page in which the caller's token stands; keep it in the browser for later visits."""
     if PUBLIC not in request.actor.scopes or request.actor.kind != "token":
         words = f"show the API token of the page: one with the scope {PUBLIC} alone"
-        raise InvalidRequest(words.capitalize(), details=[Detail("$.headers.Authorization", words)])
+        raise InvalidRequest(words[0].upper() + words[1:], details=[Detail("$.headers.Authorization", words)])
     page = request.actor.subject.removeprefix("token:")
     token, visitor = request.engine.visitors.new(page, request.body.access_token)
     request.recorded = True  # nothing is stored, and the audit is not for strangers to fill

@@ -75,7 +75,7 @@ def create(conn: sqlite3.Connection, new: NewToken, token: str | None = None) ->
         raise InvalidRequest(f"{wide[0]} is about every schema; {words}", details=[Detail("$.schemas", words)])
     if PUBLIC in scopes and len(scopes) > 1:
         words = f"the scope {PUBLIC} stands alone: whoever reads the page would hold the others too"
-        raise InvalidRequest(words.capitalize(), details=[Detail("$.scopes", words)])
+        raise InvalidRequest(words[0].upper() + words[1:], details=[Detail("$.scopes", words)])
     expires_at = _expiry(new.expires_at)
     if conn.execute("select 1 from tokens where name = ? and revoked_at is null", (new.name,)).fetchone():
         raise Conflict(f"There is a token '{new.name}' already; revoke it first or take another name")
