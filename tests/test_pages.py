@@ -168,6 +168,13 @@ def test_every_line_of_curl_is_a_request_that_the_engine_understands(
     assert not wrong
 
 
+def test_an_example_has_the_headers_without_which_it_is_refused(page: str) -> None:
+    found = dict(commands(page))
+    assert '-H "Authorization: Bearer $TOKEN"' in found["post_auth_local_session_refresh"]
+    for header in ("x-webhook-timestamp: $X_WEBHOOK_TIMESTAMP", "x-webhook-signature: $X_WEBHOOK_SIGNATURE"):
+        assert f'-H "{header}"' in found["post_webhooks_name"]
+
+
 def test_what_an_example_answers_has_the_fields_of_its_schema(page: str, document: Any) -> None:
     schemas = document["components"]["schemas"]
     model = sample({"$ref": "#/components/schemas/Health"}, schemas)

@@ -26,6 +26,10 @@ def curl(method: str, path: str, operation: Mapping[str, Any], schemas: Schemas)
     lines = []
     if operation.get("security"):
         lines.append('-H "Authorization: Bearer $TOKEN"')
+    for one in operation.get("parameters", ()):
+        if one["in"] == "header" and one["required"]:
+            value = "Bearer $TOKEN" if one["name"] == "Authorization" else f"${one['name'].upper().replace('-', '_')}"
+            lines.append(f'-H "{one["name"]}: {value}"')
     media, body = sent(path, operation, schemas)
     if media == "multipart/form-data":
         lines.append("-F file=@handbook.md")

@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from bytebrew import InvalidRequest, Reply, Request, Route
+from bytebrew import InvalidRequest, Parameter, Reply, Request, Route
 
 from . import store
 from .fences import check, check_origin
@@ -87,6 +87,7 @@ ROUTES: tuple[Route, ...] = (
         scope=None,
         run=refresh_session,
         summary="Refresh a local admin session",
+        headers={"Authorization": Parameter("Bearer and the session's token", required=True)},
         answer=LocalSession,
         also={401: None},
     ),

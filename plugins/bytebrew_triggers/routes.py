@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from bytebrew import Live, Request, Route
+from bytebrew import Live, Parameter, Request, Route
 
 from . import store
 from .definition import NewSchedule, NewWebhook, SchedulePatch, WebhookPatch
@@ -167,8 +167,8 @@ def routes(schedules: Schedules, webhooks: Webhooks) -> Iterator[Route]:
         "stream_body": True,
         "in_memory": True,
         "headers": {
-            TIMESTAMP: "the present time in seconds since 1970",
-            SIGNATURE: "sha256= and the HMAC-SHA256 of timestamp, dot and body in hex",
+            TIMESTAMP: Parameter("the present time in seconds since 1970", required=True),
+            SIGNATURE: Parameter("sha256= and the HMAC-SHA256 of timestamp, dot and body in hex", required=True),
         },
         "also": {401: None, 409: None, 422: None},
     }
