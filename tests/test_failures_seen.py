@@ -79,6 +79,10 @@ def test_under_json_every_line_that_is_printed_is_a_record(tmp_path: Path) -> No
     settings = {"BYTEBREW_LOG_FORMAT": "json", "BYTEBREW_PLUGINS_DIR": str(tmp_path / "plugins")}
     with serving(tmp_path / "data", settings) as engine:
         assert httpx.get(f"{engine.url}/api/v1/health").status_code == 200
+        copied = run(
+            "backup", str(tmp_path / "x.tar"), settings={"BYTEBREW_DATA_DIR": str(tmp_path / "data"), **settings}
+        )
+        assert "wrote " in json.loads(copied.stderr.splitlines()[-1])["message"]
         assert engine.stop() == 0
     records = [json.loads(line) for line in (engine.ready, *engine.output.splitlines(), *engine.errors.splitlines())]
     assert all({"time", "level", "message"} <= record.keys() for record in records)

@@ -34,7 +34,7 @@ def backup(setup: Setup, file: Path, every: str | None, keep: int | None) -> Non
     if every is None:
         if keep is not None:
             raise click.UsageError("--keep goes with --every")
-        click.echo(_once(setup, file), err=True)
+        click.echo(logs.printed(setup.core().log_format, _once(setup, file)), err=True)
         return
     try:
         seconds = Duration.parse(every)
