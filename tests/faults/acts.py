@@ -141,16 +141,16 @@ class Client:
                     self.problems.append(f"session {session_id}: {one.decode()}")
 
     async def _approve(self, session_id: str, question: dict[str, Any]) -> None:
-        if question["call_id"] not in self._approved:
-            self._approved.add(question["call_id"])
+        if question["confirmation_id"] not in self._approved:  # a call may be asked about again after a start
+            self._approved.add(question["confirmation_id"])
             known = "approve" if question["kind"] == "confirm" else "mark_done"
-            body = {"call_id": question["call_id"], "answers": [known]}
+            body = {"confirmation_id": question["confirmation_id"], "answers": [known]}
             await self.act("POST", f"sessions/{session_id}/respond", body, refusals=(404, 409, 410))
 
     async def approve_all(self) -> None:
         """Answers all questions that wait."""
         for question in (await self.act("GET", "approvals")).json()["data"]:
-            await self._approve(question["session_id"], {"call_id": question["id"], "kind": question["kind"]})
+            await self._approve(question["session_id"], {"confirmation_id": question["id"], "kind": question["kind"]})
 
 
 async def configure(client: Client) -> None:
