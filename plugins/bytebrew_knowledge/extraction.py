@@ -26,6 +26,7 @@ class Reader:
         self._seconds = seconds
         self._memory = memory_bytes
         self._process: asyncio.subprocess.Process | None = None
+        self._ending: asyncio.Task[tuple[bytes, bytes]] | None = None
 
     async def read(self, source: Path, kind: str, target: Path) -> int:
         """Writes a file's chunks to the target, a line of JSON for each, and answers how many. Raises Unread."""
@@ -50,12 +51,14 @@ class Reader:
         return int(answer["chunks"])
 
     async def close(self) -> None:
-        """Ends the process and the child that reads for it."""
+        """Ends the process and the child that reads for it; who is cancelled meanwhile leaves it to the next call."""
         process, self._process = self._process, None
         if process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await process.communicate()  # to the end of its pipes: until then they are open here
+            self._ending = asyncio.create_task(process.communicate())  # to the end of its pipes
+        if self._ending is not None:
+            await asyncio.shield(self._ending)
 
     async def _start(self) -> asyncio.subprocess.Process:
         self._process = await asyncio.create_subprocess_exec(
