@@ -100,9 +100,11 @@ class Engine:
         self._make_private(data)
         finish_killed(data)
         self._make_private(data / "keys")
-        sealed.check_key(data / "keys" / "secrets.key", data / "bytebrew.db")
-        self.secrets = Secrets.load(data / "keys" / "secrets.key")
-        self.visitors = Visitors(Secrets.derived(data / "keys" / "secrets.key", b"visitors"))
+        self._key = data / "keys" / "secrets.key"
+        sealed.check_key(self._key, data / "bytebrew.db")
+        self._key_is_new = not self._key.exists()
+        self.secrets = Secrets.load(self._key)
+        self.visitors = Visitors(Secrets.derived(self._key, b"visitors"))
         self.db = Database(data / "bytebrew.db", self.settings.core.db_synchronous)
         self.journal = Journal(self.db)
         share = descriptors.share()
@@ -123,7 +125,7 @@ class Engine:
         self.origins = self.settings.core.cors_origins
         self.options = Options(self._known().values())
         self._following = anyio.Lock()
-        credentials = Credentials.load(data / "keys" / "secrets.key")
+        credentials = Credentials.load(self._key)
         self.models = Models(self.providers, credentials, prices, self.http, retries)
         self._clearing: anyio.CancelScope
         self._stack = AsyncExitStack()
@@ -265,6 +267,9 @@ class Engine:
                     for name, steps in owners.items():
                         migrate(conn, name, steps)
                     conn.set_progress_handler(None, 0)
+                if self._key_is_new:
+                    sealed.check_new_key(self._key, conn)
+                    self._key_is_new = False
             except (sqlite3.Error, MemoryError) as error:
                 raise BootError(f"{path} cannot be opened: {str(error) or 'there is not enough memory'}") from error
             yield conn

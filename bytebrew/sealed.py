@@ -46,7 +46,18 @@ def check_key(key: Path, database: Path) -> None:
     except sqlite3.Error:  # what is wrong with the file is for those to say who open it
         return
     if lost:
-        raise BootError(
-            f"{key} is missing, and {lost} stored credentials cannot be opened without it: put it back from your "
-            f"backup. If it is lost for good, write a new one (openssl rand -hex 32 > {key}) and set them anew"
-        )
+        raise _lost(key, lost)
+
+
+def check_new_key(key: Path, conn: sqlite3.Connection) -> None:
+    """The same once tables have changed, which may show more credentials; the key that was made by then goes again."""
+    if lost := count(conn):
+        key.unlink()
+        raise _lost(key, lost)
+
+
+def _lost(key: Path, count: int) -> BootError:
+    return BootError(
+        f"{key} is missing, and {count} stored credentials cannot be opened without it: put it back from your "
+        f"backup. If it is lost for good, write a new one (openssl rand -hex 32 > {key}) and set them anew"
+    )

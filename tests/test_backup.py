@@ -313,6 +313,22 @@ def test_a_start_without_the_key_file_is_refused_and_a_wrong_one_is_seen(thing: 
     assert run("doctor", settings=settings(data, BYTEBREW_PORT="0")).returncode == 1
 
 
+def test_that_start_is_refused_too_where_only_a_migration_shows_what_is_sealed(tmp_path: Path) -> None:
+    body = {"name": "s", "type": "stdio", "command": "false", "env": {"TOKEN": "secret"}}
+    with serving(tmp_path) as engine:
+        httpx.post(f"{engine.url}/api/v1/mcp-servers", headers=HEADERS, json=body, timeout=30).raise_for_status()
+        assert engine.stop() == 0
+    with closing(sqlite3.connect(tmp_path / "bytebrew.db")) as conn, conn:  # as an older engine leaves it
+        conn.execute("drop view mcp_servers_sealed")
+        conn.execute("delete from migrations where owner = 'mcp' and number > 3")
+    (tmp_path / "keys" / "secrets.key").unlink()
+    for _ in range(2):
+        done = run("serve", settings=settings(tmp_path, BYTEBREW_PORT="0"))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "secrets.key is missing, and 1 stored credentials cannot be opened without it" in done.stderr
+        assert not (tmp_path / "keys" / "secrets.key").exists()
+
+
 def test_without_anything_sealed_a_new_key_is_made(tmp_path: Path) -> None:
     assert run("token", "create", "x", "--scope", "chat", settings=settings(tmp_path)).returncode == 0
     (tmp_path / "keys" / "secrets.key").unlink()
