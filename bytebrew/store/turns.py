@@ -9,7 +9,7 @@ from msgspec import Struct, field
 from msgspec.structs import astuple, replace
 
 from bytebrew.api import Key
-from bytebrew.auth import Actor, account
+from bytebrew.auth import VISITOR, Actor, account
 from bytebrew.errors import Conflict, NotFound, Unprocessable
 from bytebrew.journal import read_events
 from bytebrew.messages import Attachment, Message, ToolCall, Usage
@@ -210,7 +210,7 @@ def finish(
 
 def spend(conn: sqlite3.Connection, unsaved: Unsaved, turn_id: str) -> None:
     """Records the model usage of a turn."""
-    moment, subject = now(), account(unsaved.subject)
+    moment, subject = now(), account(unsaved.subject) if VISITOR in unsaved.subject else unsaved.subject
     conn.executemany(
         f"""insert into usage (turn_id, schema, agent, model, subject, {COUNTS}, created_at)
         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
