@@ -190,9 +190,12 @@ async def test_an_event_and_the_write_that_belongs_to_it_are_both_there_when_the
         sql = "select title, (select max(n) from events where session_id = id) from sessions where id = ?"
         return tuple(conn.execute(sql, (session_id,)).fetchone())
 
-    for log in logs:
+    async def record(log: Log) -> None:  # both in one step, as a turn does: no transaction begins in between
         number = journal.append(log, MessageDelta(content="last"))
-        writing = asyncio.create_task(journal.write(log, name, log.session_id, number))
+        await journal.write(log, name, log.session_id, number)
+
+    for log in logs:
+        writing = asyncio.create_task(record(log))
         await asyncio.sleep(0)
         writing.cancel()
         await journal.close(log, Draining("The engine is stopping"))

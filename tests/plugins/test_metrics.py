@@ -312,7 +312,8 @@ async def test_plugins_add_their_samples_and_what_does_not_fit_is_left_out(caplo
             assert page["pond_quacks_total"] == 7
             assert page["bytebrew_active_sessions"] == 0
             assert sum(series.startswith("pond_fish") for series in page) == MOST
-    left_out = [record.getMessage().partition(" of a plugin")[0] for record in caplog.records]
+    own = [record for record in caplog.records if record.name == "bytebrew_metrics"]  # it may also have been slow
+    left_out = [record.getMessage().partition(" of a plugin")[0] for record in own]
     names = ["bytebrew_active_sessions", "pond_depth_meters", "pond_quacks", "pond depth", "pond_depth", "pond_depth"]
     names += ["pond_quacks_created", "bytebrew_turns_total", "bytebrew_event_loop_lag_seconds_count", "pond_ducks"]
     assert left_out == [f"the sample {name}" for name in names] * 2

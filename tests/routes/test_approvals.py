@@ -189,6 +189,7 @@ async def test_the_inbox_shows_and_answers_questions_of_everybody(served: Served
         "data": [],
         "total": 0,
         "limit": 50,
+        "offset": 0,
         "next": None,
     }
     [kept] = (await served.client.get("/api/v1/approvals?status=rejected", headers=approver)).json()["data"]
