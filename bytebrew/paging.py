@@ -61,7 +61,7 @@ def parameters(route: Route) -> Mapping[str, str | Parameter]:
     return {**route.query, **PAGING} if is_paged(route) else route.query
 
 
-def told(route: Route) -> Route:
+def with_paging(route: Route) -> Route:
     """The route with all that it takes and gives where the engine makes the pages of its list."""
     if not is_paged(route):
         return route

@@ -52,11 +52,11 @@ def shown_before(past: Past) -> Shown | None:
     return Shown(past) if past.partial or past.thought else None
 
 
-def told(turn: "Turn", shown: Shown, piece: Thinking | MessageDelta, thinking: list[str]) -> Iterator[Piece]:
+def unsent(turn: "Turn", shown: Shown, piece: Thinking | MessageDelta, thinking: list[str]) -> Iterator[Piece]:
     """What clients are told of a piece, the last of `turn.partial` or `thinking`: what is new to them."""
     new = shown.rest(piece)
     if new is None:
-        yield from told_anew(turn, shown, thinking)
+        yield from sent_anew(turn, shown, thinking)
         return
     if not shown.text and not shown.thought:
         turn.shown = None
@@ -66,7 +66,7 @@ def told(turn: "Turn", shown: Shown, piece: Thinking | MessageDelta, thinking: l
         yield replace(piece, content=new)
 
 
-def told_anew(turn: "Turn", shown: Shown, thinking: list[str]) -> Iterator[Piece]:
+def sent_anew(turn: "Turn", shown: Shown, thinking: list[str]) -> Iterator[Piece]:
     """Has clients drop what they were shown of the step, and tells it from its beginning."""
     turn.shown = None
     text = "".join(turn.partial)

@@ -17,7 +17,7 @@ from bytebrew.history import recall
 from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall
 from bytebrew.notation import new_id
 from bytebrew.providers import TOO_LONG, Spent
-from bytebrew.resuming import Piece, told, told_anew
+from bytebrew.resuming import Piece, sent_anew, unsent
 from bytebrew.store import confirmations, messages, turns
 from bytebrew.store.confirmations import Confirmation, Kind
 from bytebrew.store.leftovers import Past
@@ -187,7 +187,7 @@ async def _step(turn: "Turn", asked: ModelRequest) -> Message:
                         turn.text.append(event.content)
                     await _tell(turn, event)
                 else:
-                    for piece in told(turn, turn.shown, event, thinking):
+                    for piece in unsent(turn, turn.shown, event, thinking):
                         await _tell(turn, piece)
             elif isinstance(event, ToolCall):
                 calls.append(_numbered(turn, event))
@@ -197,7 +197,7 @@ async def _step(turn: "Turn", asked: ModelRequest) -> Message:
                 stop = event
     content = "".join(turn.partial)
     if turn.shown is not None:
-        for piece in told_anew(turn, turn.shown, thinking):
+        for piece in sent_anew(turn, turn.shown, thinking):
             await _tell(turn, piece)
     if stop.reason == "refusal" or (not content and not calls and stop.reason in _CUT):
         turn.partial.clear()  # what came before a refusal is not for the history

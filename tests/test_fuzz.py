@@ -29,7 +29,7 @@ from bytebrew.config import MemoryConfig
 from bytebrew.engine import Engine
 from bytebrew.events import MessageDelta
 from bytebrew.jwt import sign
-from bytebrew.paging import told
+from bytebrew.paging import with_paging
 from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
 from tests.forged import forgeries, fresh
 from tests.mcp_double import Web
@@ -388,7 +388,7 @@ async def check(client: httpx.AsyncClient, route: Route, shot: Shot) -> int:
         if response.headers["content-type"] == "application/x-ndjson":
             msgspec.json.Decoder().decode_lines(raw)
             return response.status_code
-        msgspec.json.decode(raw, type=Any if route.answer is None else told(route).answer)
+        msgspec.json.decode(raw, type=Any if route.answer is None else with_paging(route).answer)
     return response.status_code
 
 
@@ -416,7 +416,9 @@ async def test_no_request_makes_the_engine_fail(served: Served, name: str, caplo
     assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
 
 
-QUERIES = [route for route in map(told, installed()) if any(isinstance(q, Parameter) for q in route.query.values())]
+QUERIES = [
+    route for route in map(with_paging, installed()) if any(isinstance(q, Parameter) for q in route.query.values())
+]
 TEXTS = ["", "0", "1", "3", "-1", "0.5", "1.5", "1e3", "true", "false", "null", "nan", "{}", "x", "2026-03-01"]
 
 
@@ -433,7 +435,7 @@ def reads(text: str, kind: Any) -> bool:
 
 @pytest.mark.parametrize("name", [label(route) for route in QUERIES])
 async def test_a_query_is_refused_just_where_its_documented_type_refuses_it(served: Served, name: str) -> None:
-    route = told(next(route for route in table(served.engine) if label(route) == name))
+    route = with_paging(next(route for route in table(served.engine) if label(route) == name))
     there = await world(served, "fuzz")
     path = "".join(piece + keys[0] for piece, keys in path_parts(route, there)) + NEEDED.get(route.path, "?")
     for at, parameter in route.query.items():

@@ -22,7 +22,7 @@ from bytebrew.engine import Engine
 from bytebrew.events import MessageDelta, MessageRestarted, Thinking
 from bytebrew.messages import Message
 from bytebrew.recovery import MOST_RESUMES
-from bytebrew.resuming import shown_before, told, told_anew
+from bytebrew.resuming import sent_anew, shown_before, unsent
 from bytebrew.runner import Turn
 from bytebrew.store.leftovers import Past
 from bytebrew.testing import names
@@ -211,9 +211,9 @@ def test_what_clients_have_after_a_resume_is_the_answer_however_it_is_cut(
         if turn.shown is None:
             take(iter([piece]))
         else:
-            take(told(cast(Turn, turn), turn.shown, piece, thinking))
+            take(unsent(cast(Turn, turn), turn.shown, piece, thinking))
     if turn.shown is not None:
-        take(told_anew(cast(Turn, turn), turn.shown, thinking))
+        take(sent_anew(cast(Turn, turn), turn.shown, thinking))
     assert client == {"thinking": thinks, "text": kept + says}
 
 
