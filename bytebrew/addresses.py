@@ -56,10 +56,14 @@ def listed(texts: Iterable[str]) -> frozenset[Address]:
     found = set()
     for text in texts:
         try:
-            found.add(parse(text))
+            needed = is_metadata(text)
         except ValueError as error:
             words = f"BYTEBREW_LINK_LOCAL_ADDRESSES: '{text}' is no IP address; write one such as 169.254.169.254"
             raise SettingsError(words) from error
+        if not needed:
+            words = f"BYTEBREW_LINK_LOCAL_ADDRESSES: {text} is not link-local and no cloud's metadata; leave it out"
+            raise SettingsError(words)
+        found.add(parse(text))
     return frozenset(found)
 
 

@@ -80,3 +80,9 @@ async def test_a_list_with_what_is_no_address_stops_the_boot() -> None:
     with pytest.raises(SettingsError, match=r"BYTEBREW_LINK_LOCAL_ADDRESSES: 'metadata\.local' is no IP address"):
         async with engine(settings={"BYTEBREW_LINK_LOCAL_ADDRESSES": "metadata.local"}):
             pass
+
+
+async def test_a_list_with_an_address_that_needs_no_listing_stops_the_boot() -> None:
+    with pytest.raises(SettingsError, match=r"10\.0\.0\.1 is not link-local"):
+        async with engine(settings={"BYTEBREW_LINK_LOCAL_ADDRESSES": "10.0.0.1"}):
+            pass
