@@ -5,6 +5,7 @@ import logging
 import math
 import socket
 from collections.abc import Callable
+from functools import partial
 
 log = logging.getLogger(__name__)
 
@@ -20,14 +21,18 @@ LOGGED_SECONDS = 60.0
 class Acceptor:
     """Accepts on a listening socket; asyncio's own server takes whatever comes, up to the system's limit.
 
-    `open` counts connections until `left` is called for each. At most `most` are open.
+    `open` counts connections until `left` is called for each. At most `most` are open, and `further`, whose `protocol`
+    is told that they are too many: as they are accepted, for of a burst all are open before the first is looked at.
     """
 
-    def __init__(self, sock: socket.socket, protocol: Callable[[], asyncio.BaseProtocol], most: int) -> None:
+    def __init__(
+        self, sock: socket.socket, protocol: Callable[[bool], asyncio.BaseProtocol], most: int, further: int
+    ) -> None:
         self.open = 0
         self._sock = sock
         self._protocol = protocol
         self._most = most
+        self._all = most + further
         self._loop = asyncio.get_running_loop()
         self._making: set[asyncio.Task[object]] = set()
         self._reading = self._closed = False
@@ -47,7 +52,7 @@ class Acceptor:
         self._sock.close()
 
     def _read(self) -> None:
-        if not self._reading and not self._closed and self.open < self._most:
+        if not self._reading and not self._closed and self.open < self._all:
             self._reading = True
             self._loop.add_reader(self._sock, self._accept)
 
@@ -58,7 +63,7 @@ class Acceptor:
 
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
-            if self.open >= self._most:
+            if self.open >= self._all:
                 self._pause()
                 return
             try:
@@ -72,7 +77,8 @@ class Acceptor:
                 return
             self.open += 1
             sock.setblocking(False)
-            making = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, sock))
+            protocol = partial(self._protocol, self.open > self._most)
+            making = self._loop.create_task(self._loop.connect_accepted_socket(protocol, sock))
             self._making.add(making)
             making.add_done_callback(self._made)
 

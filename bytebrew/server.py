@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from copy import copy
+from functools import partial
 
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
@@ -75,9 +76,9 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     last_full, reaping = -math.inf, False
     most, full = _most(share, engine.settings.core.max_connections)
 
-    def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def connect(crowded: bool, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal last_full, reaping
-        if crowded := acceptor.open > most:
+        if crowded:
             if loop.time() - last_full > OVER_SECONDS:
                 log.warning(full)
             if not reaping:
@@ -111,7 +112,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
             log.error("a connection failed", exc_info=error)
 
     further = max(4, most // 4)  # to be refused in words at a time
-    acceptor = Acceptor(sock, lambda: Ends(asyncio.StreamReader(), connect), most + further)
+    acceptor = Acceptor(sock, lambda crowded: Ends(asyncio.StreamReader(), partial(connect, crowded)), most, further)
     await stop.wait()
     seconds = engine.settings.core.drain_seconds
     log.info("draining for up to %g s", seconds)

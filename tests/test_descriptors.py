@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -162,6 +163,24 @@ async def test_a_connection_that_was_one_too_many_is_served_once_there_is_room(m
             with anyio.fail_after(5):
                 while (await patient.get("/api/v1/agents")).status_code == 503:  # it comes again before it idles
                     await anyio.sleep(0.2)
+
+
+async def test_of_more_connections_at_once_than_there_may_be_those_that_fit_are_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(descriptors, "share", lambda: descriptors.Share(4, 2, 1, 64))
+    async with served_engine() as (_, client):
+        address = (client.base_url.host, client.base_url.port)
+        many = [socket.create_connection(address) for _ in range(8)]  # all of them wait before the engine accepts one
+        asked = f"GET /api/v1/agents HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {ADMIN}\r\n\r\n"
+        for one in many:
+            one.sendall(asked.encode())
+        statuses = []
+        for one in many:
+            reader, writer = await asyncio.open_connection(sock=one)
+            statuses.append(int((await reader.readline()).split(b" ", 2)[1]))
+            writer.close()
+        assert statuses == [200] * 4 + [503] * 4
 
 
 async def test_the_limit_is_raised_as_far_as_it_may_be(tmp_path: Path) -> None:
