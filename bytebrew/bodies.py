@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from msgspec import Struct, inspect
+from msgspec import UNSET, Struct, inspect
 from msgspec.structs import fields as fields_of
 
 from bytebrew.api import Reply, Request, Route
@@ -45,7 +45,7 @@ class Body:
         taken = _struct(route.body)
         self._shape = _shape(taken, shown, route.aliases) if taken and shown else Shape({}, {})
         names = {field.encode_name for field in shown.fields} if shown else set[str]()
-        self._optional = {field.encode_name for field in taken.fields if not field.required} if taken else set[str]()
+        self._kept = {field.encode_name for field in taken.fields if field.default is UNSET} if taken else set[str]()
         self._aliases = {alias: name for alias, name in route.aliases.items() if alias in names}
 
     @property
@@ -73,7 +73,7 @@ class Body:
         for alias, name in self._aliases.items():
             if alias in fields and name in fields and _names_same(fields[alias], current.get(alias)):
                 del fields[alias]
-        same = [name for name in self._optional & fields.keys() & current.keys() if _alike(fields[name], current[name])]
+        same = [name for name in self._kept & fields.keys() & current.keys() if _alike(fields[name], current[name])]
         fields = {name: value for name, value in fields.items() if name not in same}  # it may be shown otherwise
         if faults:
             names = ", ".join(fault.path.removeprefix("$.") for fault in faults)

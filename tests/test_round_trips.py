@@ -185,6 +185,17 @@ async def test_parts_of_a_list_keep_their_ids_and_are_refused_by_name_too(world:
     assert (await client.get(url)).json()["relations"] == edited
 
 
+async def test_the_config_of_a_relation_stays_where_what_get_gives_comes_back(world: World) -> None:
+    client, url = world.client, world.urls["/api/v1/schemas/{name}/agent-relations/{id}"]
+    shown = (await client.get(url)).json() | {"config": {"note": "for small talk"}}
+    for _ in range(2):  # the second time it is as it was
+        assert (await client.put(url, json=shown)).status_code == 204
+        assert (await client.get(url)).json() == shown
+    ends = {name: shown[name] for name in ("source", "target")}
+    assert (await client.put(url, json=ends)).status_code == 204
+    assert (await client.get(url)).json()["config"] == {}
+
+
 async def test_secrets_stay_where_what_get_gives_comes_back() -> None:
     async with served_engine() as (running, client):
         tool = {"name": "t", "url": "http://127.0.0.1:1/", "auth": {"type": "basic", "username": "u", "password": "p"}}
