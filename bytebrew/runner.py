@@ -271,6 +271,8 @@ class Runner:
                 if not admitted:
                     del self.turns[turn.id]
                     turn.recorded = True  # as nothing
+                    with suppress(ValueError):  # its turn may have come
+                        lane.waiting.remove(turn)
                 turn.admitted.set_result(admitted)
                 if idle:
                     self._group.start_soon(self._drive, turn.session_id, lane)

@@ -114,6 +114,22 @@ async def test_who_does_not_want_to_wait_gets_a_409_however_much_waits() -> None
             assert (answer.status_code, answer.json()["error"]) == (409, "session_busy")
 
 
+async def test_what_was_refused_takes_no_place_among_what_waits() -> None:
+    async with desk(BYTEBREW_QUEUED_PER_SESSION="1") as one:
+        other = {"name": "other", "entry_agent": "test", "chat_enabled": True}
+        assert (await one.client.post("/api/v1/schemas", json=other)).status_code == 201
+        session_id = new_uuid()
+        await one.send(session_id, "first")
+        for _ in range(3):
+            body = {"message": "to another schema", "session_id": session_id}
+            answer = await one.client.post("/api/v1/schemas/other/chat", json=body)
+            assert (answer.status_code, answer.json()["error"]) == (409, "conflict")
+        await one.send(session_id, "second")
+        waiting = one.engine.runner.lanes[session_id].waiting
+        assert [turn.new.message for turn in waiting] == [""]  # it is in the file, and nothing else is kept
+        assert await one.end() == [200] * 2
+
+
 async def test_a_caller_has_a_bound_over_all_sessions_and_others_have_their_own() -> None:
     async with desk(BYTEBREW_QUEUED_PER_CALLER="2") as one:
         sessions = [new_uuid() for _ in range(3)]
