@@ -24,11 +24,13 @@ PAGING: Mapping[str, str | Parameter] = MappingProxyType(
         "after": AFTER,
     }
 )
-WORDS = """Every list can be had as a page: `data` are its rows, `total` is how many there are on all pages, `limit` and
-`offset` are what was asked for (`?limit=20&offset=40`), and `next` is what to send as `after` for the page behind, null
-on the last. Lists that are an array without these parameters are a page with one of them. Older names stay beside the
-new ones: `page`, `per_page` and `total_pages`, and `sessions`, `tasks` and `events` for `data`. Events alone have no
-`offset`, for their ids are numbers: they are read from the one `after` an id on."""
+WORDS = """Every list can be had as a page: `data` are its rows, `total` is how many there are on all pages, `limit`
+and `offset` are what was asked for (`?limit=20&offset=40`), and `next` is what to send as `after` for the page
+behind, null on the last. Lists that are an array without these parameters are a page with one of them; a schema's
+memories are with `offset` or `after`, and a session's messages with `offset` alone, beside which `after` may stand
+(`?offset=0&after=17`). Older names stay beside the new ones: `page`, `per_page` and `total_pages`, and `sessions`,
+`tasks` and `events` for `data`. Events alone have no `offset`, for their ids are numbers: they are read from the one
+`after` an id on."""
 _IDS = ("id", "after")
 """How the names of parameters end that are of ids."""
 

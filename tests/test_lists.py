@@ -116,3 +116,32 @@ async def test_older_names_stay_beside_the_new_ones(client: httpx.AsyncClient) -
     assert (events["events"], events["total"], events["limit"]) == (events["data"], events["last"], 2)
     inbox = (await client.get("/api/v1/approvals")).json()
     assert (inbox["data"], inbox["total"], inbox["next"]) == ([], 0, None)
+
+
+async def test_a_cursor_that_is_none_of_a_list_is_refused_in_the_lists_own_words(client: httpx.AsyncClient) -> None:
+    await chat(client, "demo", "Hi")
+    session = (await client.get("/api/v1/sessions")).json()["data"][0]["id"]
+    for path, row in (("sessions", "session"), ("tasks", "task"), ("audit", "entry"), ("audit/tool-calls", "entry")):
+        answer = await client.get(f"/api/v1/{path}?after=no-such")
+        words = f"There is no {row} 'no-such' to go on after; read the list from the start"
+        assert (answer.status_code, check_refusal(answer)["message"]) == (404, words)
+    answer = await client.get(f"/api/v1/sessions/{session}/messages?after=no-such")
+    assert (answer.status_code, check_refusal(answer)["message"]) == (
+        400,
+        "after is the number of a message, such as 17",
+    )
+
+
+async def test_the_document_says_which_lists_are_pages_with_other_parameters(client: httpx.AsyncClient) -> None:
+    """Followed by `next`, a list stays a page only with the parameters that the document names."""
+    await chat(client, "demo", "Hi")
+    session = (await client.get("/api/v1/sessions")).json()["data"][0]["id"]
+    words = " ".join((await client.get("/api/v1/openapi.json")).json()["info"]["description"].split())
+    assert "memories are with `offset` or `after`, and a session's messages with `offset` alone" in words
+    for url, kept in ((f"sessions/{session}/messages", {"offset": "0"}), ("schemas/demo/memory", {})):
+        first = (await client.get(f"/api/v1/{url}", params={"limit": "1", "offset": "0"})).json()
+        behind = (
+            await client.get(f"/api/v1/{url}", params={"limit": "1", "after": first["next"] or "0", **kept})
+        ).json()
+        assert set(behind) == SHAPE, url
+        assert [row["id"] for row in first["data"] + behind["data"]] == ["1", "2"][: first["total"]]

@@ -237,9 +237,8 @@ def _number(source: Mapping[str, str], name: str, default: int) -> int:
     if text is None:
         return default
     if not text.isascii() or not text.isdecimal() or len(text) > 15:
-        raise InvalidRequest(
-            f"{name} is the number of an event, such as 17", details=[Detail(f"$.{name}", "no number")]
-        )
+        words = f"{name} is the number of a message, such as 17"
+        raise InvalidRequest(words, details=[Detail(f"$.{name}", "no number")])
     return int(text)
 
 

@@ -91,7 +91,10 @@ def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, li
     )
     after = None
     if wanted.after:
-        check_owner(actor, owner(conn, wanted.after), wanted.after)
+        try:
+            check_owner(actor, owner(conn, wanted.after), wanted.after)
+        except NotFound as error:
+            raise NotFound(f"{error.message} to go on after; read the list from the start") from error
         after = tuple(conn.execute("select created_at, id from sessions where id = ?", (wanted.after,)).fetchone())
     places = SESSIONS.page(conn, chosen, limit + 1, offset, after)
     found = [Session(**dict(row)) for row in rows_of(conn, f"{_SELECT} where s.id = ?", places[:limit])]

@@ -169,7 +169,12 @@ def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, li
         keys={name: value for name, value in keys.items() if value},
         also=f"{_STATUS.format('listed')} = '{wanted.status}'" if stored == "in_progress" else "",
     )
-    after = (row_of(conn, wanted.after, actor)["seq"],) if wanted.after else None
+    after = None
+    if wanted.after:
+        try:
+            after = (row_of(conn, wanted.after, actor)["seq"],)
+        except NotFound as error:
+            raise NotFound(f"{error.message} to go on after; read the list from the start") from error
     places = TASKS.page(conn, chosen, limit + 1, offset, after)
     found = [task_of(row) for row in rows_of(conn, f"{_SELECT} where t.seq = ?", places[:limit])]
     more = len(places) > len(found)

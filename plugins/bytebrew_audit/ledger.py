@@ -96,7 +96,7 @@ class Ledger(Generic[Entry]):
         order, table = ", ".join(self.listing.order), self.listing.table
         row = conn.execute(f"select {order} from {table} where id = ?", (entry_id,)).fetchone()  # noqa: S608
         if row is None:
-            raise NotFound(f"There is no entry '{entry_id[:255]}' to go on after")
+            raise NotFound(f"There is no entry '{entry_id[:255]}' to go on after; read the list from the start")
         return tuple(row)
 
     def expire(self, conn: sqlite3.Connection, before: str) -> list[sqlite3.Row]:
