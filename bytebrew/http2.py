@@ -216,7 +216,7 @@ class Http2(H2Protocol):
                 await self._flush()
         elif isinstance(event, StreamClosed):
             if outlet is not None:
-                await self._break_off(stream_id, outlet, ErrorCodes.INTERNAL_ERROR)
+                await self._break_off(stream_id, ErrorCodes.INTERNAL_ERROR)
             await self._close_stream(stream_id)
             if self.idle and self.context.terminated.is_set():
                 self.connection.close_connection()
@@ -227,7 +227,7 @@ class Http2(H2Protocol):
         elif isinstance(event, Body):
             scant = self._all_held.bytes > self._all_held.most
             if self._held and self._held + len(event.data) > (SCANT_BYTES if scant else HELD_BYTES):
-                await self._break_off(stream_id, outlet, ErrorCodes.ENHANCE_YOUR_CALM)
+                await self._break_off(stream_id, ErrorCodes.ENHANCE_YOUR_CALM)
                 return
             outlet.waiting += event.data
             self._hold(len(event.data))
@@ -250,7 +250,7 @@ class Http2(H2Protocol):
                 async with asyncio.timeout(UNREAD_SECONDS):
                     await outlet.moved.wait()
             except TimeoutError:
-                await self._break_off(stream_id, outlet, ErrorCodes.CANCEL)
+                await self._break_off(stream_id, ErrorCodes.CANCEL)
 
     async def send_task(self) -> None:
         """Sends what waits, a piece of each stream in turn."""
@@ -297,11 +297,13 @@ class Http2(H2Protocol):
             outlet.closed = True
             outlet.moved.set()
 
-    async def _break_off(self, stream_id: int, outlet: Outlet, why: ErrorCodes) -> None:
+    async def _break_off(self, stream_id: int, why: ErrorCodes) -> None:
+        """Resets a stream; its source hears of that as of a client who has left, or it would go on for nobody."""
         self._drop(stream_id)
         with suppress(ProtocolError):  # it may be reset already
             self.connection.reset_stream(stream_id, why)
         await self._flush()
+        await self._close_stream(stream_id)
 
     async def _handle_events(self, events: list[FrameEvent]) -> None:
         for event in events:

@@ -18,7 +18,7 @@ from bytebrew import http2
 from bytebrew.http2 import BURST, FRAMES_AT_ONCE, HELD_BYTES, RESET, Flooded, Http2, Meter
 from bytebrew.testing import plugin, served_engine
 from tests.bench import floods
-from tests.test_connections import EVENTS, HEALTH, serving
+from tests.test_connections import EVENTS, FLOOD, HEALTH, serving
 
 OPENAPI = b"/api/v1/openapi.json"
 RESETS, SETTINGS, PINGS, GOAWAYS = 3, 4, 6, 7
@@ -217,6 +217,25 @@ async def test_a_stream_that_is_not_read_for_long_is_given_up_alone(monkeypatch:
         assert isinstance(reset, StreamReset) and reset.error_code == ErrorCodes.CANCEL
         client.frames.increment_flow_control_window(1_000_000)
         assert await client.status(client.ask(HEALTH)) == 200
+        client.writer.close()
+        await served.all_has_ended()
+
+
+async def test_nothing_is_made_any_more_for_a_stream_that_was_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2, "UNREAD_SECONDS", 0.3)
+    async with serving() as served:
+        client = await served.http2()
+        unread = client.ask(FLOOD)
+        await client.until(DataReceived, stream=unread)
+        client.frames.acknowledge_received_data = lambda *_: None  # type: ignore[method-assign]
+        await client.until(StreamReset, stream=unread)
+        before = served.answers.pieces
+        assert await client.status(client.ask(HEALTH)) == 200
+        assert served.answers.pieces <= before + 1
+        assert [one.streams for one in gc.get_objects() if isinstance(one, http2.Held) and one.streams > 1] == []
+        async with asyncio.timeout(3):
+            while served.engine.streams:
+                await asyncio.sleep(0.01)
         client.writer.close()
         await served.all_has_ended()
 
