@@ -45,7 +45,7 @@ class Body:
         taken = _struct(route.body)
         self._shape = _shape(taken, shown, route.aliases) if taken and shown else Shape({}, {})
         names = {field.encode_name for field in shown.fields} if shown else set[str]()
-        self._kept = {field.encode_name for field in taken.fields if field.default is UNSET} if taken else set[str]()
+        self._kept = {one.encode_name for one in fields_of(taken.cls) if one.default is UNSET} if taken else set[str]()
         self._aliases = {alias: name for alias, name in route.aliases.items() if alias in names}
 
     @property

@@ -196,6 +196,18 @@ async def test_the_config_of_a_relation_stays_where_what_get_gives_comes_back(wo
     assert (await client.get(url)).json()["config"] == {}
 
 
+async def test_an_agent_without_a_model_of_its_own_stays_so_where_what_get_gives_comes_back() -> None:
+    async with served_engine() as (_, client):
+        await client.post("/api/v1/agents", json={"name": "a"})
+        shown = (await client.get("/api/v1/agents/a")).json()
+        for method in WRITES:
+            answer = await client.request(method, "/api/v1/agents/a", json=shown | {"max_steps": 7})
+            assert (answer.status_code, answer.json()["model"]) == (200, shown["model"])
+        other = {"name": "other", "type": "ollama", "model_name": "x", "is_default": True}
+        assert (await client.post("/api/v1/models", json=other)).status_code == 201
+        assert (await client.get("/api/v1/agents/a")).json()["model"] == "other"
+
+
 async def test_secrets_stay_where_what_get_gives_comes_back() -> None:
     async with served_engine() as (running, client):
         tool = {"name": "t", "url": "http://127.0.0.1:1/", "auth": {"type": "basic", "username": "u", "password": "p"}}
