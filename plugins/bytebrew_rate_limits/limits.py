@@ -34,7 +34,7 @@ SAVE_SECONDS = 1.0
 """How long a count is in memory alone: what a kill -9 may lose."""
 PRUNE_SECONDS = 60.0
 MOST_KEYS = 100_000
-"""Values of a key header that a rule tells apart at a time; a request with a further one counts under its subject."""
+"""Keys that a rule tells apart at a time; those past it count under their subject, or a visitor's under the page's."""
 
 
 class RateLimited(EngineError):
@@ -94,19 +94,25 @@ class Live:
             return [f"token {actor.token}"] if actor.token else []
         if "public" in actor.scopes and actor.kind == "token":  # all visitors begin with the one token of their page
             return []
-        subject, value = f"subject {actor.subject}", request.headers.get(self._key_header, "")
-        if not value:
-            return [subject]
-        key, here = header_key(value), (self.tier(request), header_key(value)) in self.windows
-        if not here and len(self.windows) >= MOST_KEYS:
-            return [subject]
+        own = f"subject {actor.subject}"
+        shared = f"subject {actor.token or actor.subject}"  # that of the page, for a visitor can be another each time
+        if self.rule.per == "subject":
+            return [own] if own == shared or self._tells_apart(request, own) else []
+        value = request.headers.get(self._key_header, "")
+        key = header_key(value) if value else own
+        if not self._tells_apart(request, key):
+            return [shared]
         if actor.is_admin:
             return [key]
-        if actor.kind == "token":
-            return [key] if self._may_name(actor.subject, key, now) else [subject]
-        if actor.token and not self._may_name(actor.token, key, now):  # a visitor can be another one each time
-            return [f"subject {actor.token}"]
-        return [key, subject]
+        if actor.token and key != shared and not self._may_name(actor.token, key, now):
+            return [shared]
+        if actor.kind == "token" or key == own:
+            return [key]
+        return [key, own if self._tells_apart(request, own) else shared]
+
+    def _tells_apart(self, request: Request[Any], key: str) -> bool:
+        """Whether a key has a window of its own, or there is room for one more."""
+        return len(self.windows) < MOST_KEYS or (self.tier(request), key) in self.windows
 
     def _may_name(self, caller: str, key: str, now: float) -> bool:
         """Whether a caller's requests may count under a key: one of those that it names at the time, or one more."""

@@ -50,9 +50,9 @@ class NewRule(RulePatch, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     The headers are for a gateway of yours to set. A caller who sends another `key_header` each time gains little by it:
     an end user counts under the own subject as well, and an API token under `keys_per_caller` values at a time, 1000
-    unless the rule says otherwise; requests with further ones count under the token, as do those of a public page's
-    visitors under the page's. As one person can be many visitors, `per` subject holds none of them; address and token
-    do. An admin is taken at the word.
+    unless the rule says otherwise; requests with further ones count under the token. So do those of a public page's
+    visitors under the page's, where one who sends no such header is a value too. As one person can be many visitors,
+    `per` subject holds none of them; address and token do. An admin is taken at the word.
     """
 
     name: Name

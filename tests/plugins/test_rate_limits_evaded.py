@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
+from bytebrew_rate_limits.routes import of
 
 from bytebrew import Actor, AuthMode, MessageDelta, ToolCall, tool
 from bytebrew.testing import ScriptedProvider, plugin, providing, scripted_schema, served_engine
@@ -58,6 +59,30 @@ async def test_who_is_another_visitor_with_another_key_each_time_is_held_under_t
             visitor = (await client.post("/api/v1/auth/visitors", json={}, headers=page)).json()["access_token"]
             codes += await statuses(client, 1, x_org_id=str(n), authorization=f"Bearer {visitor}")
         assert codes == [200, 200, 200, 200, 200, 429, 429, 429]
+
+
+async def test_who_is_another_visitor_each_time_and_leaves_the_key_out_is_held_under_the_page() -> None:
+    async with served_engine() as (engine, client):
+        await make(client, **PER_ORG, keys_per_caller=3)
+        page = {"authorization": f"Bearer {(await token_with(engine, 'public')).token}"}
+        codes = []
+        for _ in range(8):
+            visitor = (await client.post("/api/v1/auth/visitors", json={}, headers=page)).json()["access_token"]
+            codes += await statuses(client, 1, authorization=f"Bearer {visitor}")
+        assert codes == [200, 200, 200, 200, 200, 429, 429, 429]
+
+
+async def test_ever_new_visitors_take_no_more_memory_than_so_many_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bytebrew_rate_limits.limits.MOST_KEYS", 3)
+    async with served_engine() as (engine, client):
+        await make(client, name="each", per="subject", tiers={"all": {"requests": 1, "window": "1h"}})
+        page = {"authorization": f"Bearer {(await token_with(engine, 'public')).token}"}
+        for _ in range(6):
+            visitor = (await client.post("/api/v1/auth/visitors", json={}, headers=page)).json()["access_token"]
+            assert await statuses(client, 1, authorization=f"Bearer {visitor}") == [200]
+        [live] = of(engine)._live
+        assert len(live.windows) == 3
+        assert await statuses(client, 2) == [200, 429]  # who cannot be somebody else each time is held all the same
 
 
 @pytest.mark.parametrize("value", [0, -1, 100_001, "many"])
