@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import ipaddress
 import logging
 import math
 import re
@@ -89,7 +90,7 @@ class Live:
         """What the request counts under; nothing where the rule is not about it."""
         actor = request.actor
         if self.rule.per == "ip":
-            return [f"ip {request.client}"]
+            return [f"ip {network_of(request.client)}"]
         if self.rule.per == "token":
             return [f"token {actor.token}"] if actor.token else []
         if "public" in actor.scopes and actor.kind == "token":  # all visitors begin with the one token of their page
@@ -260,6 +261,16 @@ class Limits:
             await self.save()
         except (sqlite3.Error, EngineError):
             log.exception("a second's counts of the rate limits are not saved; they hold until a restart")
+
+
+def network_of(address: str) -> str:
+    """What one client has: an IPv4 address, or 64 bits of an IPv6 one, of which it may take another each time."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return str(ip) if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
 
 
 def header_key(value: str) -> str:

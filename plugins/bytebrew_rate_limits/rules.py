@@ -52,7 +52,7 @@ class NewRule(RulePatch, frozen=True, kw_only=True, forbid_unknown_fields=True):
     an end user counts under the own subject as well, and an API token under `keys_per_caller` values at a time, 1000
     unless the rule says otherwise; requests with further ones count under the token. So do those of a public page's
     visitors under the page's, where one who sends no such header is a value too. As one person can be many visitors,
-    `per` subject holds none of them; address and token do. An admin is taken at the word.
+    `per` subject holds none of them; address (of IPv6 its first 64 bits) and token do. An admin is taken at the word.
     """
 
     name: Name

@@ -7,6 +7,8 @@ import pytest
 from bytebrew_rate_limits.routes import of
 
 from bytebrew import Actor, AuthMode, MessageDelta, ToolCall, tool
+from bytebrew.app import Application
+from bytebrew.routes import every
 from bytebrew.testing import ScriptedProvider, plugin, providing, scripted_schema, served_engine
 from tests.plugins.test_rate_limits import PER_ORG, SESSIONS, make, statuses
 from tests.tables import token_with
@@ -83,6 +85,30 @@ async def test_ever_new_visitors_take_no_more_memory_than_so_many_keys(monkeypat
         [live] = of(engine)._live
         assert len(live.windows) == 3
         assert await statuses(client, 2) == [200, 429]  # who cannot be somebody else each time is held all the same
+
+
+@pytest.mark.parametrize(
+    ("addresses", "codes"),
+    [
+        (["2001:db8:0:1::1", "2001:db8:0:1::2", "2001:db8:0:1:ffff::3"], [200, 200, 429]),
+        (["2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1"], [200, 200, 200]),
+        (["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1"], [200, 200, 429]),
+        (["192.0.2.1", "192.0.2.2", "192.0.2.3"], [200, 200, 200]),
+    ],
+)
+async def test_another_address_of_the_own_network_each_time_does_not_evade_a_limit_per_ip(
+    addresses: list[str], codes: list[int]
+) -> None:
+    """A line of IPv6 has 64 bits of addresses, and a host may take any of them."""
+    async with served_engine() as (engine, client):
+        await make(client, name="addresses", per="ip", tiers={"all": {"requests": 2, "window": "1h"}})
+        token = {"authorization": f"Bearer {(await token_with(engine, 'chat')).token}"}
+        answers = []
+        for address in addresses:
+            transport = httpx.ASGITransport(Application(engine, every(engine)), client=(address, 40000))
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as one:
+                answers.append((await one.get(SESSIONS, headers=token)).status_code)
+        assert answers == codes
 
 
 @pytest.mark.parametrize("value", [0, -1, 100_001, "many"])
