@@ -62,7 +62,7 @@ _THINKS = re.compile(r"claude-((opus|sonnet|haiku|fable|mythos)-[5-9]|mythos-pre
 """The Claude models that think unless they are told not to; the others would cost more once they were asked to."""
 _THINKING = ("thinking", "redacted_thinking")
 _BLOCK = 1000
-"""What a content block takes besides its text."""
+"""What a content block takes at least, besides its text."""
 
 
 class _Tokens(Struct):
@@ -157,7 +157,7 @@ class Anthropic(Provider):
                     if counted := said.usage or (said.message and said.message.usage):
                         usage.update(counted)
                     if said.content_block:
-                        intake.take(_BLOCK)
+                        intake.take(max(_BLOCK, len(event.data)))  # it is kept with all that it has
                         if said.content_block.type == "tool_use":
                             intake.call()
                         blocks[said.index] = _Block(said.content_block)
@@ -200,7 +200,7 @@ class _Block(Struct):
         if text:
             self.pieces.append(text)
         self.signature = piece.signature or self.signature
-        return len(text)
+        return len(text) + len(piece.signature or "")
 
     def call(self, *, cut: bool) -> ToolCall:
         """The call; in an answer that was cut off, one without arguments may have been about to get some."""

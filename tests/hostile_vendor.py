@@ -6,7 +6,7 @@
 import asyncio
 import json
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from itertools import count, repeat
 from typing import Any
@@ -15,6 +15,8 @@ EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
 PACKED = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\n\r\n"
 LINES = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n\r\n"
 KILOBYTE = "x" * 1024
+LONG = KILOBYTE * 30
+ENDS = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
 
 
 def event(value: Any) -> bytes:
@@ -49,6 +51,13 @@ def anthropic(*values: dict[str, Any]) -> bytes:
 def block(n: int, kind: str) -> bytes:
     start = {"type": kind, "id": f"c{n}", "name": "f"} if kind == "tool_use" else {"type": kind, "text": ""}
     return anthropic({"type": "content_block_start", "index": n, "content_block": start})
+
+
+def anthropic_blocks(starts: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    """A whole answer of these blocks and a text."""
+    for n, start in enumerate((*starts, {"type": "text", "text": "hi"})):
+        yield anthropic({"type": "content_block_start", "index": n, "content_block": start})
+    yield anthropic({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}, {"type": "message_stop"})
 
 
 def google(*parts: dict[str, Any]) -> bytes:
@@ -86,6 +95,16 @@ def attack(name: str) -> Iterator[bytes]:
         case "nothing":
             yield EVENTS
             yield from repeat(openai(tool_calls=[{}] * 5000))
+        case "ids":
+            yield EVENTS
+            yield from (
+                openai(tool_calls=[{"index": n, "id": f"{n}{LONG}", "function": {"name": "f"}}]) for n in range(10)
+            )
+            yield from (event(ENDS), event("[DONE]"))
+        case "long names":
+            yield EVENTS
+            yield from (openai(tool_calls=[{"index": n, "function": {"name": f"{n}{LONG}"}}]) for n in range(10))
+            yield from (event(ENDS), event("[DONE]"))
         case "details":
             yield EVENTS
             yield from repeat(openai(reasoning_details=[{"type": "reasoning.text", "index": 0, "text": "xx"}] * 50))
@@ -129,6 +148,16 @@ def attack(name: str) -> Iterator[bytes]:
         case "anthropic arguments":
             yield from (EVENTS, block(0, "tool_use"))
             yield from repeat(anthropic({"type": "content_block_delta", "index": 0, "delta": {"partial_json": "xxx"}}))
+        case "anthropic inputs":
+            yield EVENTS
+            starts = ({"type": "tool_use", "id": f"c{n}", "name": "f", "input": {"a": LONG}} for n in range(10))
+            yield from anthropic_blocks(starts)
+        case "anthropic signatures":
+            yield EVENTS
+            yield from anthropic_blocks({"type": "thinking", "thinking": "x", "signature": LONG} for _ in range(10))
+        case "anthropic data":
+            yield EVENTS
+            yield from anthropic_blocks({"type": "redacted_thinking", "data": LONG} for _ in range(10))
         case "google text":
             yield EVENTS
             yield from repeat(google({"text": KILOBYTE}))

@@ -174,14 +174,16 @@ class Calls:
             call = _Call(piece.index or 0)
             self._calls.append(call)
             self._newest[call.index] = call
+        kept = 0
         if not call.id and piece.id:
-            call.id = piece.id
+            call.id, kept = piece.id, len(piece.id)
             self._named[call.id] = call
-        call.name = call.name or function.name or ""
+        if not call.name and function.name:
+            call.name, kept = function.name, kept + len(function.name)
         text = function.arguments or ""
         if not isinstance(text, str):
             text = msgspec.json.encode(text).decode()
-        self._intake.take(len(text))
+        self._intake.take(kept + len(text))
         if text:
             self._received += len(text)
             call.size += len(text)
