@@ -26,6 +26,10 @@ from bytebrew.versions import __version__
 DATABASE, KEYS, FILES, ABOUT = "bytebrew.db", "keys", "files", "backup.json"
 """The names within an archive."""
 _SCRATCH = ".backup-"
+RESTORING = "restoring"
+"""The folder within the data folder in which a restore is prepared."""
+READY = "ready"
+"""The file in it that says that all is prepared, and under which name to keep what was there."""
 
 
 class Written(NamedTuple):
@@ -71,7 +75,7 @@ def part_of(target: Path) -> str:
 
 def _written(data: Path, folder: Path, target: Path) -> Written:
     source, copy, part = data / DATABASE, folder / DATABASE, folder / "archive"
-    with _uploads_kept(data / FILES) as uploads:
+    with _undisturbed(data), _uploads_kept(data / FILES) as uploads:
         size = sum(path.stat().st_size for path in (source, log_of(source)) if path.exists())
         check_space(folder, 2 * size + sum(path.stat().st_size for path in uploads().values()), "the backup")
         make_file(copy, "the backup")
@@ -92,6 +96,28 @@ def _written(data: Path, folder: Path, target: Path) -> Written:
         part.rename(target)
     sync(target.absolute().parent)
     return Written(size, about.keys, about.files)
+
+
+@contextmanager
+def _undisturbed(data: Path) -> Iterator[None]:
+    """BootError where a restore has not put all in place yet, or has meanwhile: its keys are not the old database's."""
+
+    def same() -> tuple[int, int]:
+        if restore_waits(data):
+            words = "a restore has not put all in place yet; it is brought to its end by the next start of the engine"
+            raise BootError(f"cannot back up {data}: {words}, or by the same bytebrew restore again")
+        found = (data / DATABASE).stat()
+        return found.st_dev, found.st_ino
+
+    before = same()
+    yield
+    if same() != before:
+        raise BootError(f"cannot back up {data}: the database was replaced meanwhile; try again")
+
+
+def restore_waits(data: Path) -> bool:
+    """Whether a restore that was killed, or runs, has yet to put in place what it has prepared."""
+    return (data / RESTORING / READY).exists()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bytebrew import migrations, sealed
+from bytebrew.backup import restore_waits
 from bytebrew.checking import parse
 from bytebrew.config_file import lines
 from bytebrew.documents import InvalidConfig, contents
@@ -55,6 +56,9 @@ def examine(core: Core, plugins: Plugins, warnings: Sequence[str], environment: 
     findings += _serving(core, environment)
     if not data.exists():
         return [*findings, Finding("data", True, f"{data} is not there yet; `bytebrew serve` makes it")]
+    if restore_waits(data):
+        words = "a restore has not put all in place yet; the next start of the engine brings it to its end"
+        return [*findings, *_rights(data), Finding("restore", False, words)]
     owners: dict[str, list[tuple[int, str]]] = {"core": [*migrations.CORE]}
     plugins.declare("register_migrations", lambda name, one: owners.setdefault(name, []).append(one))
     return [*findings, *_rights(data), *_database(data, owners)]

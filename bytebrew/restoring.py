@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from bytebrew.backup import ABOUT, DATABASE, FILES, KEYS, Watched
+from bytebrew.backup import ABOUT, DATABASE, FILES, KEYS, READY, RESTORING, Watched, restore_waits
 from bytebrew.copying import check_space, copy_database, has_table, make_file, sync
 from bytebrew.epoch import end, log_of
 from bytebrew.errors import BootError
@@ -23,10 +23,6 @@ from bytebrew.plugins import Plugins
 from bytebrew.pragmas import connect
 from bytebrew.progress import Progress
 
-PLACE = "restoring"
-"""The folder within the data folder in which a restore is prepared."""
-READY = "ready"
-"""The file in it that says that all is prepared, and under which name to keep what was there."""
 _OTHERS = (KEYS, FILES)
 
 
@@ -61,7 +57,7 @@ def restore(source: Path, folder: Path, plugins: Plugins) -> Restored:
         raise BootError(f"{source} is the database of {folder} itself; name a copy of it")
     with held(folder, path if path.exists() else None):
         finish(folder)
-        place = folder / PLACE
+        place = folder / RESTORING
         clear(folder)
         place.mkdir(mode=0o700)
         try:
@@ -82,7 +78,7 @@ def restore(source: Path, folder: Path, plugins: Plugins) -> Restored:
         except (sqlite3.Error, BootError, tarfile.TarError, zlib.error, EOFError) as error:
             raise BootError(f"{source} cannot be restored: {error}") from error
         finally:
-            if not (place / READY).exists():
+            if not restore_waits(folder):
                 shutil.rmtree(place, ignore_errors=True)
     files = sum(one.is_file() for one in (folder / FILES).rglob("*")) if whole else 0
     return Restored(epoch, sessions, newest, torn, whole, files, kept)
@@ -141,8 +137,8 @@ def finish(folder: Path) -> tuple[Path, ...]:
 
     Each step is done once, however often this is called. Hold the folder's lock.
     """
-    place = folder / PLACE
-    if not (place / READY).exists():
+    place = folder / RESTORING
+    if not restore_waits(folder):
         return ()
     stamp, kept = (place / READY).read_text(), list[Path]()
     for name in _OTHERS:
@@ -171,15 +167,15 @@ def finish(folder: Path) -> tuple[Path, ...]:
 
 def finish_killed(folder: Path) -> None:
     """`finish`, where a restore was killed behind the point from which it counts; BootError where an engine runs."""
-    if (folder / PLACE / READY).exists():
+    if restore_waits(folder):
         with held(folder, None):
             finish(folder)
 
 
 def clear(folder: Path) -> None:
     """Removes what a restore has left that was killed before all was prepared. Hold the folder's lock."""
-    if not (folder / PLACE / READY).exists():
-        shutil.rmtree(folder / PLACE, ignore_errors=True)
+    if not restore_waits(folder):
+        shutil.rmtree(folder / RESTORING, ignore_errors=True)
 
 
 def _check(new: Path, known: Mapping[str, int]) -> None:

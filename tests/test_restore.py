@@ -39,6 +39,23 @@ main()
 """
 
 
+OVERTAKEN = """
+import os, subprocess, sys
+from bytebrew.__main__ import main
+
+def look(event, given):
+    if event == "open" and str(given[0]).endswith("archive"):
+        restored.append(subprocess.run([sys.executable, "-m", "bytebrew", "restore", os.environ["COPY"]]).returncode)
+
+restored = []
+sys.addaudithook(look)
+try:
+    main()
+finally:
+    assert restored == [0]
+"""
+
+
 def settings(data: Path, **others: str) -> dict[str, str]:
     return {"BYTEBREW_DATA_DIR": str(data), **others}
 
@@ -155,6 +172,36 @@ def test_a_restore_that_is_killed_after_that_is_brought_to_its_end_by_the_next_s
     assert (data / "keys" / "secrets.key").read_text() == key
     assert not (data / "restoring").exists()
     assert {path.name.partition(".replaced-")[0] for path in data.glob("*.replaced-*")} >= {"keys", "bytebrew.db"}
+
+
+def test_no_backup_has_the_keys_of_a_killed_restore_beside_the_database_of_before(tmp_path: Path) -> None:
+    data, other, copy, mixed = (tmp_path / name for name in ("data", "other", "copy.tar", "mixed.tar"))
+    for folder in (data, other):
+        assert run("token", "create", "x", "--scope", "chat", settings=settings(folder)).returncode == 0
+    assert run("backup", str(copy), settings=settings(other)).returncode == 0
+    killed_at("os.link", data, copy)
+    refused = run("backup", str(mixed), settings=settings(data))
+    assert refused.returncode == 1
+    assert "a restore has not put all in place yet" in refused.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.tar", "data", "other"]
+    examined = run("doctor", settings=settings(data, BYTEBREW_PORT="0"))
+    assert examined.returncode == 1
+    assert "BAD restore: a restore has not put all in place yet" in examined.stdout
+    assert "BAD keys" not in examined.stdout
+    assert run("token", "list", settings=settings(data)).returncode == 0
+    assert run("backup", str(mixed), settings=settings(data)).returncode == 0
+
+
+def test_a_backup_during_which_the_database_was_replaced_is_none(tmp_path: Path) -> None:
+    data, copy, mixed = tmp_path / "data", tmp_path / "copy.tar", tmp_path / "mixed.tar"
+    assert run("token", "create", "x", "--scope", "chat", settings=settings(data)).returncode == 0
+    assert run("backup", str(copy), settings=settings(data)).returncode == 0
+    others = environment(settings(data, COPY=str(copy)))
+    command = [sys.executable, "-c", OVERTAKEN, "backup", str(mixed)]
+    done = subprocess.run(command, env=others, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "the database was replaced meanwhile; try again" in done.stderr
+    assert not mixed.exists()
 
 
 def test_a_damaged_database_is_replaced_and_kept_with_its_log(tmp_path: Path) -> None:
