@@ -75,8 +75,9 @@ def restore(source: Path, folder: Path, plugins: Plugins) -> Restored:
             copied.replace(new)
             _ready(place)
             kept = finish(folder)
-        except (sqlite3.Error, BootError, tarfile.TarError, zlib.error, EOFError) as error:
-            raise BootError(f"{source} cannot be restored: {error}") from error
+        except (sqlite3.Error, BootError, OSError, tarfile.TarError, zlib.error, EOFError) as error:
+            words = getattr(error, "strerror", None) or error
+            raise BootError(f"{source} cannot be restored: {words}") from error
         finally:
             if not restore_waits(folder):
                 shutil.rmtree(place, ignore_errors=True)

@@ -202,6 +202,19 @@ def test_a_backup_that_does_not_fit_on_the_disk_is_refused_before_it_is_begun(tm
         copying.check_space(tmp_path, free * 2, "the backup")
 
 
+def test_a_restore_that_does_not_fit_on_the_disk_says_so_and_changes_nothing(tmp_path: Path) -> None:
+    data, copy = tmp_path / "data", tmp_path / "copy.tgz"
+    assert run("token", "create", "x", "--scope", "chat", settings=settings(data)).returncode == 0
+    assert run("backup", str(copy), settings=settings(data)).returncode == 0
+    before = files(data), files(data / "keys")
+    limited = ["sh", "-c", 'ulimit -f 100; exec "$@"', "sh", *BYTEBREW, "restore", str(copy)]
+    done = subprocess.run(limited, env=environment(settings(data)), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == f"bytebrew: {copy} cannot be restored: File too large\n"
+    assert (files(data), files(data / "keys")) == ({**before[0], "engine.lock": b""}, before[1])
+    assert not (data / "restoring").exists()
+
+
 def test_a_schedule_keeps_the_newest_and_removes_only_its_own(tmp_path: Path) -> None:
     data, folder = tmp_path / "data", tmp_path / "backups"
     folder.mkdir()
