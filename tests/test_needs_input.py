@@ -10,9 +10,9 @@ import anyio
 import httpx
 import pytest
 
-from bytebrew import ToolCall, retention, tool
+from bytebrew import MessageDelta, ToolCall, retention, tool
 from bytebrew.engine import Engine
-from bytebrew.testing import chat, events_of
+from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
 from tests.ledger import Ledger
 from tests.plugins.test_spawn import Scripts, spawn, tools, troupe
 from tests.plugins.test_spawn import say as said
@@ -121,6 +121,22 @@ async def test_the_question_and_the_end_outlive_a_kill(processes: Setup) -> None
     async with processes.serving() as (_, client):
         assert (await whole(client, PAY, "k")).content == end.content
     assert processes.ledger.counts()["pay 5"] == 1
+
+
+async def test_an_engine_that_stops_again_gives_no_half_answer(tmp_path: Path) -> None:
+    for start in range(2):
+        provider = ScriptedProvider([MessageDelta(content="a"), asyncio.Event()])
+        async with served_engine(providing(provider), data=tmp_path) as (engine, client):
+            if not start:
+                await scripted_schema(engine)
+            asking = asyncio.create_task(whole(client, "hello", "k"))
+            with anyio.fail_after(5):
+                while not (turns := [*engine.runner.turns.values()]) or not turns[0].partial:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)  # the request has come
+            await engine.drain(0)
+            got = await asking
+            assert (got.status_code, got.json()["error"]) == (503, "draining")
 
 
 async def test_the_key_outlives_a_person_who_takes_days(served: Served) -> None:

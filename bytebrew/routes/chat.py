@@ -136,7 +136,8 @@ async def _answer(
         finish_reason=turn.finish_reason,
         form=forms.shown_by(turn.ending),
     )
-    if turn.past is not None and (stored := await request.engine.db.read(endings.ended, turn.id)):
+    resumed = turn.past is not None and turn.last is not None
+    if resumed and (stored := await request.engine.db.read(endings.ended, turn.id)):
         told = stored  # it has what the turn did before the engine stopped too
     reply = await _whole(request, told)
     model = sum(asked.seconds for asked in turn.asked)
