@@ -23,18 +23,20 @@ def enter(folder: Path) -> list[Distribution]:
     if not folder.is_dir():
         raise SettingsError(f"{VARIABLE}: {folder} is no folder; {fill}")
     found = [*_files(folder.resolve(), set())]
-    links = [folder, *(path for path in found if path.is_symlink())]
-    for path in {above for one in links for above in (*one.absolute().parents, *one.resolve().parents)}:
-        mode = path.stat().st_mode
+    way: dict[Path, None] = {}
+    for one in (folder, *(path for path in found if path.is_symlink())):
+        _follow(one.absolute(), way)
+    for path in way:
+        mode, above = path.stat().st_mode, path.parent.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise SettingsError(_open_to_all(path, mode, f"chmod o-w {path}"))
+        if above & stat.S_IWOTH and above & stat.S_ISVTX:  # there only the owners of what lies in it may rename it
+            _check_owner(path, path.lstat().st_uid, f"chown -h {_user(os.geteuid())} {path}")
     for path in found:
         status = path.stat()
         if status.st_mode & stat.S_IWOTH:
             raise SettingsError(_open_to_all(path, status.st_mode, f"chmod -R o-w {folder}"))
-        if status.st_uid not in (0, os.geteuid()):
-            words = f"{path} belongs to {_user(status.st_uid)}, who could change what the engine runs"
-            raise SettingsError(f"{VARIABLE}: {words}; run chown -R {_user(os.geteuid())} {folder}")
+        _check_owner(path, status.st_uid, f"chown -R {_user(os.geteuid())} {folder}")
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     return list(distributions(path=[str(folder)]))
@@ -70,6 +72,21 @@ def _files(path: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
     if stat.S_ISDIR(status.st_mode):
         for below in sorted(path.iterdir()):
             yield from _files(below, seen)
+
+
+def _follow(path: Path, way: dict[Path, None]) -> None:
+    """Takes in what leads to the path: all folders above it, and all links with what leads to what they name."""
+    for one in (*reversed(path.parents), path):
+        if one not in way:
+            way[one] = None
+            if one.is_symlink():
+                _follow(one.parent / one.readlink(), way)
+
+
+def _check_owner(path: Path, owner: int, cure: str) -> None:
+    if owner not in (0, os.geteuid()):
+        words = f"{path} belongs to {_user(owner)}, who could change what the engine runs"
+        raise SettingsError(f"{VARIABLE}: {words}; run {cure}")
 
 
 def _open_to_all(path: Path, mode: int, cure: str) -> str:

@@ -107,6 +107,41 @@ def test_a_link_that_leads_through_a_folder_that_every_user_may_write_to_stops_t
         build(folder, tmp_path / "data")
 
 
+@pytest.mark.parametrize("which", ["the folder", "what is in it"])
+def test_a_link_to_a_link_in_a_folder_that_every_user_may_write_to_stops_the_boot(
+    which: str, folder: Path, tmp_path: Path
+) -> None:
+    shared, package = tmp_path / "shared", tmp_path / "package"
+    shared.mkdir()
+    package.mkdir()
+    (shared / "hop").symlink_to(folder if which == "the folder" else package)
+    first = tmp_path / "first" if which == "the folder" else folder / "package"
+    first.symlink_to("shared/hop" if which == "the folder" else shared / "hop")
+    folder = first if which == "the folder" else folder
+    assert build(folder, tmp_path / "data")
+    shared.chmod(0o777)
+    with pytest.raises(SettingsError, match=rf"{shared} may be changed by every user \(777\)"):
+        build(folder, tmp_path / "data")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+@pytest.mark.parametrize("which", ["a folder above", "a link on the way"])
+def test_what_another_user_has_in_a_folder_in_which_owners_may_rename_stops_the_boot(
+    which: str, folder: Path, tmp_path: Path
+) -> None:
+    """In a folder such as /tmp that user may put another folder in the place of the one that was looked at."""
+    theirs = folder.parent
+    if which == "a link on the way":
+        theirs = tmp_path / "link"
+        theirs.symlink_to(folder)
+        folder = theirs
+    os.chown(theirs, 54321, -1, follow_symlinks=False)
+    assert build(folder, tmp_path / "data")
+    tmp_path.chmod(0o1777)
+    with pytest.raises(SettingsError, match=rf"{theirs} belongs to 54321, .*; run chown -h root {theirs}"):
+        build(folder, tmp_path / "data")
+
+
 def test_a_parent_that_only_owners_may_rename_in_is_fine(folder: Path, tmp_path: Path) -> None:
     folder.parent.chmod(0o1777)
     folder.chmod(0o775)
