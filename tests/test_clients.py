@@ -14,8 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 import httpx
 import pytest
 
-from bytebrew import Http, MessageDelta, ModelRequest, ProviderError, ToolCall, tool
+from bytebrew import Http, MessageDelta, ModelRequest, ProviderError, Request, Route, ToolCall, tool
 from bytebrew.engine import Engine
+from bytebrew.errors import Overloaded
 from bytebrew.testing import (
     ADMIN,
     ScriptedProvider,
@@ -51,8 +52,11 @@ async def run(client: str, url: str, *lines: str, schema: str = "test", token: s
     return Said(process.returncode or 0, output.decode(), errors.decode())
 
 
-async def wiping(client: str, *answers: str) -> tuple[Said, list[str], ScriptedProvider]:
-    """A conversation about a call that a person must allow, and the disks that were wiped."""
+async def wiping(client: str, *answers: str, busy: int = 0) -> tuple[Said, list[str], ScriptedProvider]:
+    """A conversation about a call that a person must allow, and the disks that were wiped.
+
+    The engine is too `busy` for so many answers.
+    """
     wiped: list[str] = []
 
     @tool(confirm=True)
@@ -62,7 +66,13 @@ async def wiping(client: str, *answers: str) -> tuple[Said, list[str], ScriptedP
         return f"{disk} is empty"
 
     model = ScriptedProvider([ToolCall("wipe", {"disk": "sda"})], [MessageDelta(content="As you say.")])
-    tools = plugin(register_tools=lambda register: register(wipe))
+    refusals = [Overloaded("The engine has too much to do")] * busy
+
+    async def guard(request: Request[Any], route: Route) -> None:
+        if refusals and route.path.endswith("/respond"):
+            raise refusals.pop()
+
+    tools = plugin(register_tools=lambda register: register(wipe), register_guards=lambda register: register(guard))
     async with served_engine(tools, providing(model)) as (running, http):
         await scripted_schema(running, tools=("wipe",))
         said = await run(client, str(http.base_url), "Wipe!", *answers)
@@ -71,7 +81,7 @@ async def wiping(client: str, *answers: str) -> tuple[Said, list[str], ScriptedP
 
 @BOTH
 @pytest.mark.parametrize(
-    ("answer", "disks"), [("yes", ["sda"]), ("no", []), ("perhaps", []), ('{"disk": "sdb"}', ["sdb"])]
+    ("answer", "disks"), [("yes", ["sda"]), ("no", []), ("perhaps", []), ("{no JSON", []), ('{"disk": "sdb"}', ["sdb"])]
 )
 async def test_a_person_is_asked_before_a_call_and_the_answer_counts(
     client: str, answer: str, disks: list[str]
@@ -80,6 +90,12 @@ async def test_a_person_is_asked_before_a_call_and_the_answer_counts(
     assert (said.code, wiped) == (0, disks), said
     assert "May it run?" in said.output
     assert said.output.rstrip().endswith("As you say.")
+
+
+@BOTH
+async def test_an_answer_for_which_the_engine_is_too_busy_is_sent_again(client: str) -> None:
+    said, wiped, _ = await wiping(client, "yes", busy=2)
+    assert (said.code, wiped) == (0, ["sda"]), said
 
 
 FORM = {

@@ -50,11 +50,21 @@ export class Conversation {
     }
   }
 
-  /** Answers the question of a `confirmation` event; `input` are arguments that take the place of those asked about. */
+  /**
+   * Answers the question of a `confirmation` event; `input` are arguments that take the place of those asked about. The
+   * question comes no second time, so the answer is sent until the engine has it. Throws Refused.
+   */
   async respond(question, answer, { input, reason = "" } = {}) {
     const body = { confirmation_id: question.confirmation_id, answers: [answer], reason, ...(input && { input }) };
     const headers = { "Idempotency-Key": crypto.randomUUID() };
-    return (await this.#post(`sessions/${question.session_id}/respond`, body, { headers })).json();
+    for (;;) {
+      try {
+        return await (await this.#post(`sessions/${question.session_id}/respond`, body, { headers })).json();
+      } catch (error) {
+        if (!(error instanceof TypeError) && error.retryAfter === undefined) throw error; // TypeError: the network's
+        await pause(error.retryAfter ?? 1);
+      }
+    }
   }
 
   /** Stops the turn that runs; its stream ends with `done`. */

@@ -14,11 +14,19 @@ async function prompt(words) {
   return ((await lines.next()).value ?? "").trim();
 }
 
+function parsed(words) {
+  try {
+    return JSON.parse(words);
+  } catch {
+    return undefined;
+  }
+}
+
 async function answer(question) {
   print(`\n[${question.tool}, ${question.risk}: ${JSON.stringify(question.input)}]\n`);
   const words = question.kind === "unknown_outcome" ? "retry, mark_done or fail?" : "May it run? yes, no, or JSON";
   const said = await prompt(words);
-  const edited = said.startsWith("{") ? JSON.parse(said) : undefined;
+  const edited = said.startsWith("{") ? parsed(said) : undefined; // what is no JSON is no yes either
   try {
     await conversation.respond(question, edited ? "approve" : said || "no", { input: edited });
   } catch (error) {

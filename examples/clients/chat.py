@@ -5,6 +5,7 @@ import json
 import sys
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -115,11 +116,21 @@ class Conversation:
         )
         body: dict[str, Any] = {"confirmation_id": asked["confirmation_id"], "answers": [answer or "no"]}
         if answer.startswith("{"):
-            body |= {"answers": ["approve"], "input": json.loads(answer)}
-        url = f"/api/v1/sessions/{asked['session_id']}/respond"
-        response = await self.client.post(url, json=body, headers={"Idempotency-Key": str(uuid.uuid4())})
-        if response.is_error:  # somebody else has answered, or it is too late: the stream says what came of it
-            note(str(Refused(response.status_code, response.json(), None)))
+            with suppress(ValueError):
+                body |= {"input": json.loads(answer), "answers": ["approve"]}
+        url, key = f"/api/v1/sessions/{asked['session_id']}/respond", {"Idempotency-Key": str(uuid.uuid4())}
+        while True:  # the question comes no second time
+            try:
+                await _check(await self.client.post(url, json=body, headers=key))
+                return
+            except Refused as error:
+                note(str(error))
+                if error.wait is None:  # somebody else has answered, or it is too late: the stream says what came of it
+                    return
+                await asyncio.sleep(error.wait)
+            except httpx.TransportError as error:
+                note(f"{type(error).__name__}; once more")
+                await asyncio.sleep(1)
 
     def _show_block(self, block: dict[str, Any]) -> None:
         """A table or a note at once; a form is kept until the turn has ended, and is answered by the next message."""
