@@ -1,9 +1,11 @@
 """Real engines in processes of their own, and a plugin folder with a model that takes its time."""
 
+import asyncio
+import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bytebrew.testing import ADMIN
@@ -52,6 +54,16 @@ def plugins_folder(folder: Path) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: slow\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[bytebrew]\nslow = slow_provider\n")
     return folder
+
+
+def send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Sends a signal, if the process still lives.
+
+    asyncio's own way looks first whether it has ended, and takes its exit code from who waits for it (`Popen.poll`):
+    of one that dies at that moment asyncio says that it ended with 255.
+    """
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, number)
 
 
 class Process:

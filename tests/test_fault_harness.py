@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -24,6 +25,7 @@ from bytebrew.store import messages, sessions
 from bytebrew.testing import ADMIN
 from tests.commands import BYTEBREW, environment, install
 from tests.ledger import Ledger
+from tests.processes import send
 from tests.test_confirmations import LINE, answer, engine_on, follow, say
 from tests.test_confirmations import configure as ledger_agent
 from tests.test_recovery import person, stopped
@@ -205,8 +207,7 @@ class Engines:
 
     async def kill(self) -> None:
         """SIGKILL: no word of farewell."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        send(self._process, signal.SIGKILL)
         await self.dead()
 
     async def dead(self) -> None:

@@ -14,6 +14,7 @@ from tests.chaos.model import Model
 from tests.commands import BYTEBREW, environment, install
 from tests.faults import layer
 from tests.faults.clock import Clock
+from tests.processes import send
 
 START_SECONDS = 40.0
 """How long a start may take on a machine that is busy with other things; alone it takes one second."""
@@ -111,8 +112,7 @@ class Process:
         self.up.clear()
         self.disturbed = time.monotonic()
         assert self._process is not None
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        send(self._process, signal.SIGKILL)
         code = await self._process.wait()
         self.disturbed = time.monotonic()
         return code
@@ -122,8 +122,7 @@ class Process:
         self.up.clear()
         self.disturbed = time.monotonic()
         assert self._process is not None
-        with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
+        send(self._process, signal.SIGTERM)
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 code = await self._process.wait()
@@ -137,10 +136,9 @@ class Process:
         """SIGSTOP for so long."""
         assert self._process is not None
         self.disturbed = time.monotonic()
-        with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(seconds)
-            self._process.send_signal(signal.SIGCONT)
+        send(self._process, signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        send(self._process, signal.SIGCONT)
         self.disturbed = time.monotonic()
 
     async def ended(self) -> int:

@@ -19,6 +19,7 @@ from tests.faults import layer
 from tests.faults.acts import ACTS, SECONDS, Client, Hangs, Refused, configure
 from tests.faults.invariants import Seen, violations
 from tests.faults.layer import Control, Fault
+from tests.processes import send
 
 BATCH = 20
 """Faults after which the file is checked."""
@@ -124,13 +125,13 @@ class Engine:
     async def kill(self) -> None:
         """SIGKILL."""
         if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+            send(self._process, signal.SIGKILL)
             await self._process.wait()
 
     async def stop(self) -> int:
         """SIGTERM; the exit code."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        send(self._process, signal.SIGTERM)
         return await asyncio.wait_for(self._process.wait(), 60)
 
     async def idle(self) -> None:
