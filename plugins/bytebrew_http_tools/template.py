@@ -16,12 +16,13 @@ from bytebrew import ToolError
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]{0,254})(?::-([^{}]*))?\}")
 PARAMETER = re.compile(r"\{\{ *([A-Za-z_][A-Za-z0-9_-]{0,63}) *\}\}")
 URL = re.compile(
-    r"(?P<scheme>https?)://(?P<authority>[^/?#\\\x00-\x1f]+)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#.*)?",
+    r"(?P<scheme>https?)://(?P<authority>[^/?#\\\x00-\x1f]+)(?P<path>(?:/[^?#]*)?)(?:\?(?P<query>[^#]*))?(?:#.*)?",
     re.IGNORECASE,
 )
+"""An http or https URL. One with a backslash behind its host is none: clients do not agree on whom it names."""
 _WRITTEN = re.compile(rf"\$\$\{{|{VARIABLE.pattern}")
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
-_ORIGIN = re.compile(r"(?:[^/?#\\]*://)?[^/?#\\]*")
+_ORIGIN = re.compile(r"(?:[^/?#]*://)?[^/?#]*")
 
 
 def texts(value: Any) -> Iterator[str]:

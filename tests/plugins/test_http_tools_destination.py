@@ -48,6 +48,26 @@ async def test_a_stored_credential_goes_to_no_host_that_a_changed_enum_adds(
         assert (await http.get(f"{TOOLS}/t")).json() == made.json()
 
 
+@pytest.mark.parametrize("base", ["https://a.test", "${BASE}"])
+@pytest.mark.parametrize("more", ["\\@evil.test/x", "\\.evil.test/x", "\\/@evil.test/x"])
+async def test_a_stored_credential_goes_to_no_host_behind_a_backslash(base: str, more: str) -> None:
+    async with served_engine() as (_, http):
+        auth = {"type": "bearer", "token": "s3cr3t-token"}
+        made = await http.post(TOOLS, json={"name": "t", "url": f"{base}/x", "auth": auth})
+        assert made.status_code == 201, made.text
+        for change in ({"url": base + more}, {"endpoint": f"GET {base}{more}"}):
+            assert (await changed(http, "PUT", **change)).status_code == 400, change
+        assert (await http.get(f"{TOOLS}/t")).json() == made.json()
+
+
+async def test_a_url_that_a_variable_takes_behind_a_backslash_is_not_called() -> None:
+    tail = "\\@127.0.0.1:9/"
+    async with client() as http:
+        tool = declared(http, {"BASE": f"http://a.test{tail}"}, url="${BASE}", auth={"type": "bearer", "token": "abc"})
+        with pytest.raises(ToolError, match="no http or https URL"):
+            await tool.run(CALL, {})
+
+
 async def test_an_enum_that_loses_hosts_keeps_the_credential_and_one_that_gains_needs_it_again() -> None:
     async with served_engine() as (_, http):
         await http.post(TOOLS, json=TOOL)

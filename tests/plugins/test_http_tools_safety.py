@@ -273,6 +273,20 @@ async def test_a_redirect_to_another_host_takes_no_credentials_and_no_headers_al
     assert not TOLD & other.requests[0].headers.keys()
 
 
+async def test_what_stands_before_a_backslash_is_not_the_host_of_a_redirect() -> None:
+    """Clients take `http://a\\@b/` for a user at b (RFC 3986), and browsers for the path /@b of a (WHATWG URL)."""
+    async with listening() as inside, upstream([]) as double, client() as http:
+        for mark in ("\\@", "\\..@", "/\\@"):
+            location = f"{double.url}{mark}127.0.0.1:{inside.port}/latest/meta-data"
+            double._answers[:] = [elsewhere(location), text("ok")]
+            double.requests.clear()
+            try:
+                assert await declared(http, url=double.url, **SECRETS).run(CALL, {}) == "ok"
+            except ToolError as error:
+                assert "redirects to what is no http or https URL" in str(error)
+    assert inside.met == []
+
+
 async def test_nothing_comes_back_after_a_visit_elsewhere() -> None:
     async with upstream([]) as other, upstream(elsewhere(other.url), text("ok")) as double, client() as http:
         other._answers[0] = elsewhere(double.url)
