@@ -147,7 +147,8 @@ class Route:
     The rest is for the API document: parameters of the query string and headers that the route reads, each a text or a
     Parameter, and no others may be in a query string; an `example` of a body, which makes a thing where the route makes
     one; the media types of a streamed body with their JSON Schemas in `takes`, those of an answer that is no JSON in
-    `gives`; and in `also` further statuses with the types of their answers, None for a refusal.
+    `gives`, headers of the answer with what they are in `sends`; and in `also` further statuses with the types of their
+    answers, None for a refusal.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -170,6 +171,7 @@ class Route:
     example: Mapping[str, Any] | None = None
     takes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gives: Sequence[str] = ()
+    sends: Mapping[str, str] = field(default_factory=dict)
     also: Mapping[int, Any] = field(default_factory=dict)
 
 

@@ -62,27 +62,49 @@ _CODES = {kind.status: kind.code for kind in _KINDS} | {
     500: "internal_error",
     503: "overloaded",
 }
+_OF_TURN = ("X-Session-Id", "X-Turn-Id")
 _HEADERS = {
     "X-Request-Id": "the id of the request, which the log has too",
     "Retry-After": "seconds to wait before trying again",
     "WWW-Authenticate": "the challenge of RFC 6750",
-    "X-Session-Id": "the session whose events these are",
+    "X-Session-Id": "the session whose events or turn it is",
     "X-Turn-Id": "the turn that answers the message",
     "Location": "where the turn is, and once it has ended its end",
+    "X-RateLimit-Limit": "requests in the window of a rate limit: of the one that refuses, or the first that counts",
+    "X-RateLimit-Remaining": "requests that are left under the same rate limit",
+    "X-RateLimit-Reset": "when its window has more room, in seconds since 1970",
+}
+_OF_REFUSALS = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
+    502: ("Retry-After", *_OF_TURN),
+    503: ("Retry-After", *_OF_TURN),
+    **dict.fromkeys((500, 504), _OF_TURN),
 }
 _SO_FAR = "A person must answer before it goes on; ask again later."
+
+
+class Fault(errors.Detail, frozen=True, omit_defaults=True):
+    """One fault in a request: a JSON path such as `$.max_steps`, and what is wrong there.
+
+    In a configuration file it has its `line` and `column` too, which count from 1.
+    """
+
+    line: int = 0
+    column: int = 0
 
 
 class Error(msgspec.Struct, omit_defaults=True):
     """The one shape of every refusal; `details` are there where the request itself is at fault.
 
-    In a configuration file they have `line` and `column` too; `session_id` and `turn_id` are those of a failed chat.
-    `current` is what there is now where the digest of an approval is that of something else.
+    `session_id` and `turn_id` are those of a failed chat. `current` is what there is now where the digest of an
+    approval is that of something else. `retry_after` is the header Retry-After of a rate limit once more.
     """
 
     error: str
     message: str
-    details: tuple[errors.Detail, ...] = ()
+    details: tuple[Fault, ...] = ()
+    retry_after: int = 0
     session_id: str = ""
     turn_id: str = ""
     current: dict[str, Any] = {}
@@ -113,7 +135,7 @@ def document(
         "components": {
             "schemas": dict(sorted((named | _frames(kinds_of_events, schema_of)).items())),
             "responses": {name: _refusal(status, words) for status, (name, words) in sorted(_REFUSALS.items())},
-            "headers": {name: {"description": words, "schema": _TEXT} for name, words in _HEADERS.items()},
+            "headers": {name: _header(words) for name, words in _HEADERS.items()},
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": "an API token or a JWT"}},
         },
     }
@@ -224,7 +246,8 @@ def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     if route.streams:
         content["text/event-stream"] = {"schema": {"$ref": components.TEMPLATE.format(name="StreamEvent")}}
         headers += ["X-Session-Id", "X-Turn-Id"] if route.method == "POST" else ["X-Session-Id"]
-    answer = {"description": route.summary, "headers": _told(*headers)} | ({"content": content} if content else {})
+    told = _told(*headers) | {name: _header(words) for name, words in route.sends.items()}
+    answer = {"description": route.summary, "headers": told} | ({"content": content} if content else {})
     found: dict[int, dict[str, Any]] = {route.status: answer}
     for status in _refusals(route):
         found[status] = {"$ref": f"#/components/responses/{_REFUSALS[status][0]}"}
@@ -254,10 +277,14 @@ def _refusals(route: Route) -> set[int]:
 
 
 def _refusal(status: int, words: str) -> dict[str, Any]:
-    headers = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])
+    headers = _OF_REFUSALS.get(status, ())
     example = {"error": _CODES.get(status, "failed"), "message": words.rstrip(".")}
     content = {"application/json": {"schema": components.ref(Error), "example": example}}
     return {"description": words, "headers": _told("X-Request-Id", *headers), "content": content}
+
+
+def _header(words: str) -> dict[str, Any]:
+    return {"description": words, "schema": _TEXT}
 
 
 def _told(*names: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from bytebrew import Result, events, tool
 from bytebrew.openapi import EVENTS
-from bytebrew.testing import engine, plugin, served_engine
+from bytebrew.testing import chat, engine, plugin, served_engine
 from tests.tables import installed, table
 
 URL = "/api/v1/openapi.json"
@@ -196,17 +196,50 @@ async def test_an_answer_is_what_the_document_says() -> None:
 async def test_the_headers_of_a_stream_are_those_that_are_told() -> None:
     found = (await document())["paths"]
     async with served_engine() as (_, client):
-        async with client.stream("POST", "/api/v1/schemas/demo/chat", json={"message": "Hi"}) as chat:
-            await chat.aread()
-        url = f"/api/v1/sessions/{chat.headers['x-session-id']}/events"
+        async with client.stream("POST", "/api/v1/schemas/demo/chat", json={"message": "Hi"}) as said:
+            await said.aread()
+        url = f"/api/v1/sessions/{said.headers['x-session-id']}/events"
         async with client.stream("GET", url) as events_again:
             pass
     for answer, path, method in (
-        (chat, "/api/v1/schemas/{name}/chat", "post"),
+        (said, "/api/v1/schemas/{name}/chat", "post"),
         (events_again, "/api/v1/sessions/{id}/events", "get"),
     ):
         told = {name.lower() for name in found[path][method]["responses"]["200"]["headers"]}
-        assert told == {"x-session-id", "x-turn-id", "x-request-id"} & set(answer.headers)
+        assert told == {"x-session-id", "x-turn-id", "x-request-id", "server-timing"} & set(answer.headers)
+
+
+async def test_headers_and_fields_that_only_some_answers_have_are_told_too() -> None:
+    found = await document()
+    limit = {"name": "one", "key_header": "X-Org", "tiers": {"all": {"requests": 1}}}
+    async with served_engine() as (_, client):
+        await chat(client, "demo", "Hi")
+        [session] = (await client.get("/api/v1/sessions")).json()["data"]
+        await client.post("/api/v1/rate-limits", json=limit)
+        answers = [
+            ("/config/export", "get", await client.get("/api/v1/config/export")),
+            ("/config/import", "post", await client.post("/api/v1/config/import", content=b"agents: {}")),
+            ("/config/import", "post", await client.post("/api/v1/config/import", content=b"no_such: {}")),
+            ("/sessions/{id}/messages", "get", await client.get(f"/api/v1/sessions/{session['id']}/messages?limit=1")),
+            ("/sessions", "get", await client.get("/api/v1/sessions", headers={"X-Org": "a"})),
+            ("/sessions", "get", await client.get("/api/v1/sessions", headers={"X-Org": "a"})),
+        ]
+    assert [answer.status_code for _, _, answer in answers] == [200, 200, 400, 200, 200, 429]
+    for path, method, answer in answers:
+        described = found["paths"][f"/api/v1{path}"][method]["responses"][str(answer.status_code)]
+        if "$ref" in described:
+            described = found["components"]["responses"][described["$ref"].rpartition("/")[2]]
+            shape = found["components"]["schemas"]["Error"]["properties"]
+            assert set(answer.json()) <= set(shape), path
+            fault = found["components"]["schemas"][shape["details"]["items"]["$ref"].rpartition("/")[2]]
+            assert all(set(one) <= set(fault["properties"]) for one in answer.json().get("details", ()))
+        known = {name.lower() for name in described["headers"]}
+        special = {"etag", "link", "content-disposition", "retry-after"} & set(answer.headers)
+        assert special or path == "/sessions" or answer.status_code == 400
+        assert special <= known, path
+        limits = {name for name in answer.headers if name.startswith("x-ratelimit-")}
+        assert limits <= {name.lower() for name in found["components"]["headers"]}
+        assert (limits <= known) or answer.status_code == 200
 
 
 async def test_no_description_keeps_the_indentation_of_the_source() -> None:

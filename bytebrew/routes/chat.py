@@ -256,6 +256,7 @@ ROUTES = (
             "X-Model-Base-URL": "its address, where the type needs one",
         },
         answer=ChatAnswer,
+        sends={"Server-Timing": "milliseconds in the engine, and once the turn has ended with the model and in tools"},
         also={202: ChatAnswer},
     ),
 )

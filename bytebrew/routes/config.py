@@ -87,6 +87,8 @@ def _choice(request: Request[Any], name: str, default: str, other: str) -> str:
     return value
 
 
+_VERSION = "the version of everything, for If-Match"
+
 ROUTES = (
     Route(
         method="GET",
@@ -95,6 +97,7 @@ ROUTES = (
         run=export_config,
         summary="Export the configuration",
         gives=MEDIA[:1],
+        sends={"ETag": _VERSION, "Content-Disposition": "a name for the file"},
     ),
     Route(
         method="POST",
@@ -117,6 +120,7 @@ ROUTES = (
             ),
         },
         headers={"If-Match": "the ETag of an export: the file is taken in only if nothing has changed since"},
+        sends={"ETag": _VERSION},
         also={412: None},
     ),
     Route(

@@ -299,6 +299,7 @@ ROUTES = (
         answer=list[messages.Entry] | MessagePage,
         also={410: None},
         gives=(NDJSON,),
+        sends={"Link": "the page behind, where an array is not all"},
     ),
     Route(
         method="GET",
