@@ -87,6 +87,7 @@ async def run_turn(turn: "Turn") -> None:
             earlier, own, _ = await trim(turn, error, said, earlier, own)
             trims += 1
             continue
+        trims = 0
         own.append(answer)
         began = time.monotonic()
         own += await _run_tools(turn, kit, answer.tool_calls)

@@ -9,7 +9,7 @@ import anyio
 import httpx
 import pytest
 
-from bytebrew import history
+from bytebrew import history, tool
 from bytebrew.engine import Engine
 from bytebrew.errors import ProviderError
 from bytebrew.events import MessageDelta
@@ -17,7 +17,7 @@ from bytebrew.http import Http
 from bytebrew.messages import Message, ModelRequest, Stop, ToolCall
 from bytebrew.providers import Provider, ProviderEvent
 from bytebrew.store.messages import tokens
-from bytebrew.testing import ScriptedProvider, chat, providing, scripted_schema, served_engine
+from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
 from bytebrew.trimming import Told, fitted, read
 
 TOO_LONG = "This model's maximum context length is {} tokens. However, your messages resulted in {} tokens"
@@ -212,6 +212,37 @@ async def test_a_step_is_not_sent_again_without_end() -> None:
     assert len(sizes) == 4
     assert sizes == sorted(sizes, reverse=True)
     assert datas(events, "error")[0]["code"] == "model_context_too_long"
+
+
+@pytest.mark.parametrize("words", [TOO_LONG, "too long"])
+async def test_a_turn_of_many_steps_gets_on_however_often_it_has_to_be_shortened(words: str) -> None:
+    class Strict(Provider):
+        """A model that counts two fifths more tokens than the engine, and looks at forty things."""
+
+        type = "scripted"
+        refused = steps = 0
+
+        async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
+            size = sum(map(tokens, request.messages)) * 7 // 5
+            if size > 8000:
+                self.refused += 1
+                raise ProviderError(words.format(8000, size), code="model_context_too_long")
+            self.steps += 1
+            yield MessageDelta(content="well") if self.steps > 40 else ToolCall("look", {"n": self.steps}, "")
+            yield Stop()
+
+    @tool(idempotent=True)
+    async def look(n: int) -> str:
+        """Looks at a thing."""
+        return "x" * 1600
+
+    provider = Strict()
+    looking = plugin(register_tools=lambda register: register(look))
+    async with served_engine(providing(provider), looking) as (engine, client):
+        await scripted_schema(engine, tools=["look"])
+        events = await chat(client, "test", "go")
+    assert (events[-1].event, provider.steps) == ("done", 41)
+    assert len(datas(events, "context_trimmed")) == provider.refused > 3
 
 
 @pytest.mark.parametrize(
