@@ -57,6 +57,39 @@ async def test_arguments_are_in_no_answer_no_log_no_entry_and_not_in_the_file(
     assert b"hunter" not in b"".join(file.read_bytes() for file in tmp_path.glob("bytebrew.db*"))
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--header", "X-Api-Key: hunter55-part"),
+        ("--header", "Authorization:Token hunter55-part"),
+        ("-H", "Cookie: session hunter55-part"),
+        ("--header=X-Api-Key:hunter55-part",),
+        ("-HX-Api-Key: hunter55-part",),
+    ],
+)
+async def test_what_an_argument_says_of_a_header_is_repeated_nowhere(
+    args: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bridge to a remote server, as mcp-remote is, has the key in a header on its command line."""
+    caplog.set_level(logging.INFO)
+    how = {"stderr": "the key hunter55-part will not do"}
+    async with world() as w:
+        await w.add(**shell(*args, how=how))
+        await until(lambda: connected(w))
+        said = await w.ask("echo", text="the key hunter55-part will not do")
+        seen = json.dumps(await w.get())
+    assert "hunter" not in caplog.text + said["output"] + seen
+    assert "MCP server double: the key *** will not do" in caplog.text
+
+
+async def test_a_password_that_stands_at_its_option_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with world() as w:
+        await w.add(**shell("-phunter66", how={"stderr": "no hunter66 here"}))
+        await until(lambda: connected(w))
+    assert "MCP server double: no *** here" in caplog.text
+
+
 async def test_masked_arguments_keep_what_they_were_each_at_its_place() -> None:
     async with world() as w:
         made = await w.add(**shell("one", "two", how={"more_tools": [{"name": "argv", "inputSchema": {}}]}))
