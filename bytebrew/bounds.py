@@ -9,7 +9,7 @@ PIECE_BYTES = 16
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
-    """The most of one answer: bytes of text, thinking and tool arguments together, and tool calls."""
+    """The most of one answer: bytes of text, thinking and tool calls together, and tool calls."""
 
     answer_bytes: int = 4 * 1024 * 1024
     tool_calls: int = 128

@@ -78,7 +78,7 @@ class Core(Struct, frozen=True, kw_only=True):
     ] = ()
     provider_retries: Annotated[int, Meta(ge=0, le=10), _help("further tries before a model's first token")] = 3
     answer_bytes: Annotated[
-        int, Meta(ge=4096), _help("longest answer of a model: bytes of text, thinking and tool arguments together")
+        int, Meta(ge=4096), _help("longest answer of a model: bytes of text, thinking and tool calls together")
     ] = 4 * 1024 * 1024
     step_tool_calls: Annotated[int, Meta(ge=1), _help("most tool calls that one answer of a model may ask for")] = 128
     turn_events: Annotated[int, Meta(ge=1000), _help("most events of a turn; past them it ends in an error")] = 500_000
