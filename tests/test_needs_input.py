@@ -219,7 +219,15 @@ async def test_a_form_is_an_answer_that_a_person_must_give() -> None:
         assert (await it.client.get(first.headers["location"])).json() == got
         answers = {"session_id": got["session_id"], "message": {"form": {"what": "x", "where": []}}, "stream": False}
         end = await it.client.post(URL, json=answers)
+        later = await it.client.get(first.headers["location"])
+        repeated = await it.client.post(URL, json=body, headers={"Idempotency-Key": "k"})
     assert (end.status_code, end.json()["message"]) == (200, "thanks")
+    assert (later.json()["status"], later.json()["message"], "form" in later.json()) == (
+        "completed",
+        "Tell me. ",
+        False,
+    )
+    assert (repeated.status_code, repeated.json()) == (200, later.json())
 
 
 # A queue

@@ -42,8 +42,9 @@ class ChatAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A turn as a whole, for `stream: false`, or what there is of it.
 
     With `needs_input` a person must answer: the `questions` that wait, at /sessions/{id}/respond, or the `form`, by the
-    next message. With `queued` it waits behind `position` other messages of its session, and the questions are those of
-    the first. The same Idempotency-Key, and GET /sessions/{id}/turns/{turn_id}, have its end later.
+    next message, whereupon the turn is `completed`. With `queued` it waits behind `position` other messages of its
+    session, and the questions are those of the first. The same Idempotency-Key, and GET /sessions/{id}/turns/{turn_id},
+    have its end later.
     """
 
     session_id: str

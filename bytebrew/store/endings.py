@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from bytebrew.events import FinishReason
-from bytebrew.journal import read_events
+from bytebrew.journal import last_number, read_events
 from bytebrew.messages import Usage
 from bytebrew.store import forms, turns
 
@@ -15,7 +15,8 @@ from bytebrew.store import forms, turns
 class Ended(Struct, frozen=True, kw_only=True):
     """A turn as its stream has told it; `failure` is the HTTP status of its error, `code` and `words` are what it says.
 
-    `form` is the one with which it ended. Events `first` to `last` are its own; `last` is None while it has not ended.
+    `form` is the one with which it ended, until the session goes on. Events `first` to `last` are its own; `last` is
+    None while it has not ended.
     """
 
     id: str
@@ -76,5 +77,5 @@ def ended(conn: sqlite3.Connection, turn_id: str) -> Ended | None:
         words=words,
         retry_after=retry_after,
         finish_reason=finish_reason,
-        form=form if row["status"] == "completed" else None,
+        form=form if row["status"] == "completed" and last_number(conn, row["session_id"]) == last else None,
     )
