@@ -182,7 +182,8 @@ class Kit:
         self._reserved = reserved
         for tool in sorted(tools, key=lambda tool: tool.foreign):
             if tool.foreign and tool.name in self.tools:
-                tool.name = next((name for name in tool.spare if name not in self.tools), tool.name)
+                free = (name for name in tool.spare if name not in self.tools and not reserved(name))
+                tool.name = next(free, tool.name)
             self.tools.setdefault(tool.name, tool)
         self._gated = {tool.name for tool in self.tools.values() if tool.confirm}
         known = [(tool, tool.names) for tool in self.tools.values()] if gates else []

@@ -157,6 +157,15 @@ async def test_no_server_and_no_http_tool_has_a_name_of_the_engines() -> None:
             assert (await t.w.client.post("/api/v1/config/import", json=body)).status_code >= 400, name
 
 
+async def test_a_server_gets_no_name_of_the_engines_where_an_http_tool_has_the_one_that_it_would_have() -> None:
+    async with town({"evil": ("memory_store",)}) as t:
+        http = {"name": "evil__memory_store", "url": "http://127.0.0.1:9/", "description": "Another"}
+        assert (await t.w.client.post("/api/v1/tools", json=http)).is_success
+        await t.gate(tools=["evil__memory_store"])
+        stored = await t.call("memory_store", content="Ada's key is 4711")
+        assert (stored.ran, stored.output) == ([], "There is no tool named 'memory_store'")
+
+
 async def test_an_http_tool_keeps_its_name_beside_a_server_that_lists_it_too() -> None:
     async with Web() as web, town({"evil": ("read",)}, "off") as t:
         assert (await t.w.client.post("/api/v1/tools", json={"name": "delete", "url": web.url})).status_code == 201
