@@ -161,7 +161,8 @@ class Indexer:
             spool.unlink(missing_ok=True)
 
     async def _fail(self, file: files.Waiting, fault: str) -> None:
-        await self._engine.db.write(indexes.fail, file, fault)
+        if not await self._engine.db.write(indexes.fail, file, fault):
+            return
         log.warning("file %s of knowledge base %s is not indexed: %s", file.id, file.base_id, fault)
         self._count(files=1, failed=1)
 

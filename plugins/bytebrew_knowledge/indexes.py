@@ -92,11 +92,13 @@ def add(
     return True
 
 
-def fail(conn: sqlite3.Connection, file: Waiting, fault: str) -> None:
-    """Gives a file up; what was searched before still is."""
-    if _wanted(conn, file):
-        conn.execute("update knowledge_files set status = 'error', message = ? where id = ?", (fault, file.id))
-        conn.execute("update knowledge_indexes set state = 'dead' where file_id = ? and state = 'building'", (file.id,))
+def fail(conn: sqlite3.Connection, file: Waiting, fault: str) -> bool:
+    """Gives a file up; what was searched before still is. False where it has changed or gone meanwhile."""
+    if not _wanted(conn, file):
+        return False
+    conn.execute("update knowledge_files set status = 'error', message = ? where id = ?", (fault, file.id))
+    conn.execute("update knowledge_indexes set state = 'dead' where file_id = ? and state = 'building'", (file.id,))
+    return True
 
 
 def refresh(conn: sqlite3.Connection, base_id: str = "", *, failed: bool = True) -> int:

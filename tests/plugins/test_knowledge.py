@@ -13,6 +13,7 @@ import anyio
 import httpx
 import pytest
 from bytebrew_knowledge import indexer
+from bytebrew_knowledge.extraction import Reader
 from bytebrew_knowledge.uploads import received
 
 from bytebrew import Capabilities, Http, MessageDelta, ModelRequest, Provider, ProviderError, ToolCall
@@ -616,6 +617,27 @@ async def test_what_is_replaced_or_deleted_while_it_is_indexed_leaves_nothing_be
             while await chunks(engine) != 1:
                 await anyio.sleep(0.02)
         assert len(await blobs(engine)) == 1
+
+
+async def test_what_is_deleted_before_it_is_read_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone, read = asyncio.Event(), Reader.read
+
+    async def read_late(reader: Reader, *given: Any) -> int:
+        await gone.wait()
+        return await read(reader, *given)
+
+    monkeypatch.setattr(Reader, "read", read_late)
+    async with served_engine() as (_, client):
+        await create(client)
+        await put(client, "a.txt", "Old apples.")
+        await asyncio.sleep(0.1)  # it is taken up
+        assert (await client.delete(f"{BASES}/docs/files/a.txt")).status_code == 204
+        gone.set()
+        await put(client, "b.txt", "New pears.")
+        await settled(client)
+    assert [one.getMessage() for one in caplog.records if one.levelname == "WARNING"] == []
 
 
 async def test_a_full_disk_fails_no_file_and_it_is_indexed_once_there_is_room() -> None:
