@@ -81,7 +81,7 @@ def _port(core: Core) -> Finding:
 
 def _barred(data: Path) -> Finding | None:
     """What keeps this user from writing to the data folder, or from making it."""
-    folder = _there(data)
+    folder = nearest(data)
     if not folder.is_dir():
         return Finding("data", False, f"{folder} is no folder; choose another BYTEBREW_DATA_DIR")
     for path in (folder, data / "bytebrew.db", data / "engine.lock"):
@@ -91,7 +91,7 @@ def _barred(data: Path) -> Finding | None:
     return None
 
 
-def _there(data: Path) -> Path:
+def nearest(data: Path) -> Path:
     """The data folder, or the folder in which it is to be made."""
     return next(path for path in (data, *data.absolute().parents) if os.access(path, os.F_OK))
 
@@ -99,7 +99,7 @@ def _there(data: Path) -> Path:
 def _serving(core: Core, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Does on the disk of the data folder, in a folder of its own, what `serve` does there before it listens."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=_there(core.data_dir)) as scratch:
+        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=nearest(core.data_dir)) as scratch:
             engine = Engine({**environment, "BYTEBREW_DATA_DIR": scratch})
             with held(engine.data_dir, engine.db.path), engine.migrated() as conn:
                 conn.execute(_LARGE)

@@ -30,6 +30,7 @@ conn.execute("rollback to work")
 conn.execute("commit")
 print(conn.execute("select count(*) from large").fetchone()[0])
 """
+SHOP = str(Path(__file__).parent.parent / "examples" / "configs" / "shop.yaml")
 
 
 def command(data: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -61,6 +62,8 @@ def test_every_command_works_there(tmp_path: Path) -> None:
     data = volume(tmp_path / "data")
     for arguments in (
         ("doctor",),
+        ("config", "validate", SHOP),
+        ("config", "diff", SHOP),
         ("token", "create", "x", "--scope", "chat"),
         ("config", "export"),
         ("backup", str(MOUNTED / "copy")),

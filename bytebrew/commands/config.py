@@ -12,6 +12,7 @@ from bytebrew import config_file, remote
 from bytebrew.checking import parse
 from bytebrew.commands.setup import Setup, counted, opened
 from bytebrew.config_file import lines
+from bytebrew.doctor import nearest
 from bytebrew.documents import InvalidConfig, contents
 from bytebrew.engine import Engine
 from bytebrew.progress import Progress
@@ -104,11 +105,20 @@ def _plan(setup: Setup, file: Path, url: str | None, *, replace: bool, dry_run: 
 @contextmanager
 def _planning(setup: Setup, file: Path, dry_run: bool) -> Iterator[Engine]:
     """An engine of FILE on the data folder; where a dry run finds none, on a new one, which goes again."""
-    if not dry_run or (setup.core().data_dir / "bytebrew.db").exists():
+    data = setup.core().data_dir
+    if not dry_run or (data / "bytebrew.db").exists():
         yield setup.engine(may_make=True, BYTEBREW_CONFIG=str(file))
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=".config-", dir=_scratch(data)) as folder:
         yield Engine({**setup.environment, "BYTEBREW_DATA_DIR": folder, "BYTEBREW_CONFIG": str(file)})
+
+
+def _scratch(data: Path) -> str:
+    """A folder for what goes again, that of the data where the system has none that can be written to."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        return str(nearest(data))
 
 
 def _tell(plan: config_file.Plan) -> None:
