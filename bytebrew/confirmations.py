@@ -9,7 +9,7 @@ import anyio
 
 from bytebrew.api import Record, unrecorded
 from bytebrew.auth import Actor
-from bytebrew.errors import Conflict, Gone, InvalidRequest, NotFound, Stale
+from bytebrew.errors import Conflict, Detail, Gone, InvalidRequest, NotFound, Stale
 from bytebrew.events import ConfirmationAsked, Risk
 from bytebrew.messages import ToolCall
 from bytebrew.notation import new_id, now, parse_time, rfc3339
@@ -139,7 +139,8 @@ class Confirmations:
             raise Conflict(f"'{keys[0][:255]}' and '{other[:255]}' do not name the same question")
         wanted = verdict(asked.kind, words[0])
         if input is not None and wanted != "approve":
-            raise InvalidRequest("Only an approval takes edited arguments")
+            details = [Detail("$.input", "only an approval takes edited arguments")]
+            raise InvalidRequest("Only an approval takes edited arguments", details=details)
         reason = reason or (words[1] if len(words) > 1 else "")
 
         def store(conn: Connection) -> Confirmation | None:

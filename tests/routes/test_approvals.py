@@ -166,6 +166,7 @@ async def test_a_no_takes_no_arguments(served: Served) -> None:
     given = {"input": {"amount": 1}}
     refused = await answer(served.client, served.talk.session_id, served.asked["call_id"], "no", **given)
     refused_as(refused, 400, "invalid_request")
+    assert [one["path"] for one in refused.json()["details"]] == ["$.input"]
     assert (await served.client.get("/api/v1/approvals")).json()["data"][0]["status"] == "pending"
 
 
