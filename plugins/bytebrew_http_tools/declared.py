@@ -43,7 +43,8 @@ class DeclaredTool(Tool):
         self._definition = one = _loaded(stored.definition, environment)
         self._variables = _values(stored.definition, one.url, environment)
         self._exposed = next(exposed(stored.definition), None)
-        self._unset = unset(_sent(stored.definition), environment)
+        defaults = [parameter.default for parameter in stored.definition.parameters.values()]
+        self._unset = unset([*_sent(stored.definition), *defaults], environment)
         self._sealed, self._unseal = stored.sealed, unseal
         self._http, self._environment = http, environment
         self._parameters = parameters_of(one)

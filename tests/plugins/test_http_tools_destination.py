@@ -96,6 +96,8 @@ UNSET: list[dict[str, Any]] = [
     {"headers": {"X-Api-Key": "${MISSING}"}},
     {"params": {"access_token": "${MISSING}"}},
     {"method": "POST", "body": {"login": {"secret": ["${MISSING}"]}}},
+    {"headers": {"X-Api-Key": "{{key}}"}, "parameters": {"key": {"default": "${MISSING}"}}},
+    {"method": "POST", "parameters": {"keys": {"type": "array", "default": ["${MISSING}"]}}},
 ]
 
 
