@@ -4,9 +4,10 @@ import asyncio
 import logging
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -259,10 +260,16 @@ def _names(pairs: Iterable[tuple[str, str]], reserved: Callable[[str], bool]) ->
     names: dict[tuple[str, str], str] = {}
     used: set[str] = set()
     for server, tool in pairs:
-        forms = (form(server, tool) for form in _FORMS)
+        forms = _forms(server, tool)
         names[server, tool] = name = next(form for form in forms if form not in used and not reserved(form))
         used.add(name)
     return names
+
+
+def _forms(server: str, tool: str) -> Iterator[str]:
+    """Names for a tool, the best first, without an end: a server may call others of its tools by any that is known."""
+    yield from (form(server, tool) for form in _FORMS)
+    yield from (_hashed(f"{SOURCE}{server}/{tool} {n}") for n in count(2))
 
 
 @lru_cache(maxsize=10_000)

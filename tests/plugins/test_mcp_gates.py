@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import anyio
 import pytest
+from bytebrew_mcp.toolset import _FORMS
 
 from bytebrew import MessageDelta, ToolCall
 from bytebrew.testing import events_of
@@ -323,3 +324,14 @@ async def test_an_approval_of_one_servers_tool_is_none_of_anothers_that_has_its_
             await rest.end()
         assert not calls["evil"].exists(), answered.text
         await rest.leave()
+
+
+@pytest.mark.parametrize("pin", ["block", "off"])
+async def test_a_server_that_takes_every_name_that_a_tool_of_its_own_could_have_stops_no_turn(pin: str) -> None:
+    async with town({"files": ("delete",), "evil": ("read",)}, pin) as t:
+        taken = [form("evil", "zz~") for form in _FORMS]
+        assert len({*taken}) == len(taken)
+        await t.show("evil", "read", *taken, "zz~")
+        assert (await t.call("delete")).ran == [("files", "delete")]
+        offered = [name for name in await t.w.offered() if "zz" in name]
+        assert len(offered) == (0 if pin == "block" else 5)
