@@ -20,7 +20,7 @@ from bytebrew.messages import ModelRequest, Stop
 from bytebrew.notation import new_uuid
 from bytebrew.providers import ProviderEvent
 from bytebrew.sse import Parser
-from bytebrew.testing import ADMIN, ScriptedProvider, plugin, providing, scripted_schema, served_engine
+from bytebrew.testing import ADMIN, ScriptedProvider, Step, plugin, providing, scripted_schema, served_engine
 from tests.commands import install
 from tests.processes import Process
 
@@ -96,6 +96,24 @@ async def test_a_write_that_fails_once_leaves_no_gap_and_no_turn_without_an_end(
     assert (turn["status"], turn["last_event"]) == ("failed", len(events))
     assert (await client.get(f"{HEALTH}?deep=true")).json()["status"] == "ok"
     assert "event: done" in (await client.post(CHAT, json={"message": "more", "session_id": session_id})).text
+
+
+async def test_the_text_of_a_step_whose_calls_were_not_recorded_goes_back_to_the_model_marked_and_alone() -> None:
+    kept = {"anthropic": {"prefix": "", "blocks": [{"type": "thinking"}, {"type": "tool_use"}]}}
+    asks: list[Step] = [MessageDelta(content="let me"), 0.1, ToolCall("look", {}, "c"), Stop("tool_calls", kept)]
+    provider = ScriptedProvider(asks, [MessageDelta(content="well")])
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine)
+        fail(engine, FULL, lambda work: any(name == "tool_call" for _, _, name, _ in work.args[0].args[2]))
+        body = {"message": "hi", "session_id": new_uuid()}
+        assert '"code":"storage"' in (await client.post(CHAT, json=body)).text
+        async with asyncio.timeout(5):
+            while engine.runner.turns:
+                await asyncio.sleep(0.05)
+        assert "event: done" in (await client.post(CHAT, json=body)).text
+    [before] = [one for one in provider.requests[-1].messages if one.role == "assistant"]
+    assert before.content == "let me\n[This answer broke off here: an error ended the turn]"
+    assert (before.tool_calls, before.vendor) == ((), {})  # a vendor's plugin looks for each call that this has
 
 
 async def test_what_was_queued_behind_a_lost_event_is_not_done(served: tuple[Engine, httpx.AsyncClient]) -> None:

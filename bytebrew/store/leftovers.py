@@ -4,7 +4,7 @@ import sqlite3
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import astuple, replace
+from msgspec.structs import astuple
 
 from bytebrew.messages import Message, Usage
 from bytebrew.notation import now, struct_of
@@ -66,7 +66,9 @@ def close(
     moment = now()
     conn.execute(CLOSE_QUESTIONS, (turn_id,))
     idempotency.free(conn, turn_id, failure)
-    texts = [replace(one, tool_calls=()) for one in unsaved.messages if one.content] if unsaved else []
+    said = [one for one in unsaved.messages if one.content] if unsaved else []
+    # without what the vendor wants back, which has a place for each call
+    texts = [Message("assistant", one.content, broken_off=one.broken_off or "failed") for one in said]
     for row in conn.execute("select session_id, first_event from turns where id = ?", (turn_id,)).fetchall():
         if not texts and row["first_event"] is not None:
             _, partial, _ = _shown(conn, row["session_id"], row["first_event"])
