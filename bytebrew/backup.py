@@ -16,6 +16,7 @@ from typing import IO, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from bytebrew import sealed
 from bytebrew.copying import check_space, copy_database, make_file, sync
 from bytebrew.epoch import log_of, uri_to_read
 from bytebrew.errors import BootError
@@ -84,6 +85,8 @@ def _written(data: Path, folder: Path, target: Path) -> Written:
         content = {DATABASE: copy}
         content |= {f"{KEYS}/{path.name}": path for path in sorted((data / KEYS).glob("[!.]*")) if path.is_file()}
         keys = len(content) - 1
+        if f"{KEYS}/secrets.key" not in content:
+            sealed.check_key(data / KEYS / "secrets.key", copy)
         content |= {f"{FILES}/{name}": path for name, path in sorted(uploads().items())}
         about = About(version=__version__, made_at=now(), keys=keys, files=len(content) - 1 - keys)
         _archive(part, about, content, packed=target.suffix in (".gz", ".tgz"))

@@ -324,6 +324,10 @@ def test_a_start_without_the_key_file_is_refused_and_a_wrong_one_is_seen(thing: 
     assert "secrets.key is missing, and 1 stored credentials cannot be opened without it" in done.stderr
     assert not (data / "keys" / "secrets.key").exists()
     assert run("doctor", settings=settings(data, BYTEBREW_PORT="0")).returncode == 1
+    done = run("backup", str(tmp_path / "copy.tar"), settings=settings(data))
+    assert done.returncode == 1, "a backup that opens no credential would push those out that do"
+    assert "secrets.key is missing, and 1 stored credentials cannot be opened without it" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
 def test_that_start_is_refused_too_where_only_a_migration_shows_what_is_sealed(tmp_path: Path) -> None:
