@@ -89,7 +89,9 @@ def _check_texts(owner: str, rows: Iterable[tuple[int, str, str]], steps: Mappin
 
 def _check_age(owner: str, reached: int, newest: int) -> None:
     if reached > newest:
-        raise BootError(f"the database is newer than this {owner}: it has migration {reached}, known is {newest}")
+        words = f"the database is newer than this {owner}: it has migration {reached}, known is {newest}"
+        cure = "install the newer version again, or go back with bytebrew restore bytebrew.db.before-TIME"
+        raise BootError(f"{words}; {cure}, the copy from before the change")
 
 
 def _digest(sql: str) -> str:

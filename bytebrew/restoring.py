@@ -191,7 +191,8 @@ def _check(new: Path, known: Mapping[str, int]) -> None:
             raise BootError(f"it is damaged ({len(orphans)} rows point at nothing)")
         for owner, number in conn.execute("select owner, max(number) from migrations group by owner"):
             if number > known.get(owner, number):
-                raise BootError(f"it is newer than this {owner}: it has migration {number}, known is {known[owner]}")
+                words = f"it is newer than this {owner}: it has migration {number}, known is {known[owner]}"
+                raise BootError(f"{words}; install the newer version and restore it with that")
 
 
 def _begin(new: Path, replaced: int) -> tuple[int, int, str]:

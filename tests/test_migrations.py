@@ -81,7 +81,7 @@ def test_a_step_that_fails_is_undone_whole_and_names_its_owner(conn: sqlite3.Con
 
 def test_a_newer_file_is_refused_and_left_alone(conn: sqlite3.Connection) -> None:
     migrate(conn, "notes", [(1, NOTES), (2, STARS)])
-    with pytest.raises(BootError, match="newer than this notes: it has migration 2, known is 1"):
+    with pytest.raises(BootError, match="newer than this notes: it has migration 2, known is 1; install the newer"):
         migrate(conn, "notes", [(1, NOTES)])
     assert reached(conn) == [("notes", 1), ("notes", 2)]
 

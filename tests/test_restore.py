@@ -279,7 +279,7 @@ def test_a_backup_of_a_newer_plugin_is_refused(tmp_path: Path) -> None:
     assert run("restore", str(copy), settings=given).returncode == 0
     older = run("restore", str(copy), settings=settings(data, BYTEBREW_PLUGINS_DIR=str(tmp_path / "old")))
     assert older.returncode == 1
-    assert "newer than this notes: it has migration 2, known is 1" in older.stderr
+    assert "newer than this notes: it has migration 2, known is 1; install the newer version" in older.stderr
 
 
 def test_the_database_itself_is_no_backup_of_it(tmp_path: Path) -> None:
