@@ -1,16 +1,19 @@
 """Bodies that do not fit: what msgspec says of a value, other names of a field, brackets within brackets."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
 import msgspec
+from msgspec import inspect
 
 from bytebrew.errors import Detail, InvalidRequest
 
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = re.compile(r"\.(\w+)|\[[^]]*\]")
+"""The steps of a path; the name of a field is a group, and empty for an item."""
 _PATTERN = re.compile(r"Expected `str` matching regex (.+?)(?= - at `|\Z)", re.DOTALL)
 
 
@@ -26,10 +29,47 @@ def refused(error: msgspec.ValidationError, kind: Any) -> InvalidRequest:
     """The refusal of a body, with the path of the fault."""
     words, _, at = told(str(error), kind).partition(" - at `")
     path = at.removesuffix("`") or "$"
+    known = ", ".join(_known(words, path, kind))
     if words.startswith(("Object contains unknown field `", "Object missing required field `")):
         path = f"{path}.{words.split('`')[1]}"
     path, words = path[:300], words[:300]  # either may quote the client
+    if known:
+        words = f"{words[:150]}; known are {known}"[:390]
     return InvalidRequest(f"{path}: {words}", details=[Detail(path, words)])
+
+
+def _known(words: str, path: str, kind: Any) -> Iterator[str]:
+    """What may stand where a value of the type has an unknown field, or a word that is none of the known."""
+    for one in _at(kind, path):
+        if isinstance(one, inspect.StructType) and words.startswith("Object contains unknown field `"):
+            yield from (field.encode_name for field in one.fields)
+        elif isinstance(one, inspect.LiteralType) and words.startswith("Invalid enum value "):
+            yield from map(str, one.values)
+
+
+def _at(kind: Any, path: str) -> list[inspect.Type]:
+    """The types that a value of the type may have at a path as msgspec writes it: $.name, [2] or [...]."""
+    found = _alternatives(inspect.type_info(kind))
+    for name in _STEPS.findall(path):
+        inner: list[Any] = [
+            field.type
+            for one in found
+            if isinstance(one, inspect.StructType)
+            for field in one.fields
+            if field.encode_name == name
+        ]
+        if not name:
+            inner = [getattr(one, "item_type", None) or getattr(one, "value_type", None) for one in found]
+        found = [one for type in inner if type for one in _alternatives(type)]
+    return found
+
+
+def _alternatives(kind: inspect.Type) -> list[inspect.Type]:
+    if isinstance(kind, inspect.Metadata):
+        return _alternatives(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return [one for type in kind.types for one in _alternatives(type)]
+    return [kind]
 
 
 @cache

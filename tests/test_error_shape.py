@@ -129,6 +129,45 @@ async def test_400_names_the_field(served: Served) -> None:
     assert [detail["path"] for detail in said["details"]] == ["$.tools[1]"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        (
+            AGENTS,
+            {"name": "a", "lifecycle": "ever"},
+            "$.lifecycle: Invalid enum value 'ever'; known are persistent, spawn",
+        ),
+        (
+            "/api/v1/schemas/demo/chat",
+            {"messages": "Hi"},
+            "$.messages: Object contains unknown field `messages`; known are message, attachments, session_id, stream, "
+            "on_busy, subagents, headers, user_sub",
+        ),
+        (
+            "/api/v1/schemas",
+            {"name": "a", "relations": [{"source": "a", "target": "b", "note": "c"}]},
+            "$.relations[0].note: Object contains unknown field `note`; known are source, target, config",
+        ),
+        (
+            "/api/v1/rate-limits",
+            {"name": "a", "tiers": {"all": {"request": 1}}},
+            "$.tiers[...].request: Object contains unknown field `request`; known are requests, window, unlimited",
+        ),
+        (
+            "/api/v1/tasks",
+            {"agent": "a", "title": "t", "priority": 7},
+            "$.priority: Invalid enum value 7; known are 0, 1, 2",
+        ),
+    ],
+)
+async def test_400_says_which_fields_and_words_are_known(
+    served: Served, path: str, body: dict[str, Any], words: str
+) -> None:
+    said = await refused(served.client.post(path, json=body), 400)
+    assert said["message"] == words
+    assert words.startswith(f"{said['details'][0]['path']}: ")
+
+
 async def test_401_with_a_challenge(served: Served) -> None:
     response = await served.client.get(AGENTS, headers={"authorization": "Bearer no"})
     assert response.status_code == 401
