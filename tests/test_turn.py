@@ -126,16 +126,47 @@ def deepest() -> int:
 
 
 @pytest.mark.parametrize(
-    "odd", [nested(deepest() - 30), nested(2 * deepest()), {"n": "\ud800"}], ids=["deep", "deeper", "surrogate"]
+    ("odd", "words"),
+    [
+        (nested(99), "are nested deeper than 99 levels"),
+        (nested(500), "are nested deeper than 99 levels"),
+        (nested(deepest() - 30), "are nested deeper than 99 levels"),
+        (nested(2 * deepest()), "JSON cannot hold"),
+        ({"n": "\ud800"}, "JSON cannot hold"),
+    ],
+    ids=["too deep", "deep", "deeper", "deepest", "surrogate"],
 )
-async def test_arguments_that_json_cannot_hold_are_told_to_the_model(odd: dict[str, Any]) -> None:
+async def test_arguments_that_json_cannot_hold_are_told_to_the_model(odd: dict[str, Any], words: str) -> None:
     provider = ScriptedProvider([ToolCall("double", odd)], say("sorry"))
     async with served_engine(providing(provider), tools(double)) as (engine, client):
         await scripted_schema(engine, tools=("double",))
         events = await chat(client, "test", "go")
     [result] = datas(events, "tool_result")
-    assert result["output"] == "The arguments are not a JSON object: arguments that JSON cannot hold"
+    assert result["output"] == f"The arguments are not a JSON object: arguments that {words}"
     assert names(events)[-1] == "done"
+
+
+async def test_arguments_as_deep_as_they_may_be_are_asked_about_and_sent_back() -> None:
+    seen: list[Any] = []
+
+    @tool
+    async def keep(n: Any) -> str:
+        """Keeps it."""
+        seen.append(n)
+        return "kept"
+
+    provider = ScriptedProvider([ToolCall("keep", nested(98), "call_1")], say("ok"))
+    async with served_engine(providing(provider), tools(keep)) as (engine, client):
+        await scripted_schema(engine, tools=("keep",), confirm_before=("keep",))
+        asked = await client.post("/api/v1/schemas/test/chat", json={"message": "go", "stream": False})
+        [question] = asked.json()["questions"]
+        body = {"call_id": "call_1", "answers": ["approve"], "input": question["input"]}
+        session = f"/api/v1/sessions/{asked.headers['x-session-id']}"
+        assert (await client.get("/api/v1/approvals")).json()["data"] == [question]
+        assert (await client.post(f"{session}/respond", json=body)).status_code == 200
+        while not seen:
+            await anyio.sleep(0.01)
+    assert seen == [nested(97)]
 
 
 async def test_a_tool_that_the_agent_does_not_list_does_not_run() -> None:
