@@ -37,6 +37,8 @@ RELIST_SECONDS, UNWELL_SECONDS = 1.0, 5.0
 """Between two requests for the tools, and where the first of them has failed."""
 RECONNECT_SECONDS = 10.0
 """How long a call waits for a server that is being connected to."""
+MOST_NAMED = 20
+"""Tools that a line of the log names."""
 MIN_CREDENTIAL, MIN_VALUE = 8, 4
 """Characters of what is blotted out of a server's answers and tools, and of what is logged and shown of its state."""
 FORWARDED = "ai.bytebrew/headers"
@@ -326,9 +328,14 @@ class Link:
         known, self.tools = self.tools, {name: one for name, one in listed.items() if strict or name in self.pins}
         if len(self.tools) < len(listed):
             log.warning("MCP server %s has shown %d tools; new ones are left out", self.server.name, len(self.pins))
+        odd: dict[str, list[str]] = {}
         for name, one in self.tools.items():
             if known.get(name) != one and (state := self.state_of(one)) != "available":
-                log.warning("MCP server %s: the tool %s %s", self.server.name, name, SHUT.get(state, "has changed"))
+                odd.setdefault(SHUT.get(state, "has changed"), []).append(name)
+        for words, names in odd.items():  # one line, however many a server changes at a time
+            rest = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+            shown = ", ".join(f"{name:.80}" for name in names[:MOST_NAMED])
+            log.warning("MCP server %s: each of these tools %s: %s%s", self.server.name, words, shown, rest)
 
     def _channel(self) -> Channel:
         server, engine = self.server, self._engine

@@ -360,6 +360,25 @@ async def test_a_flood_on_standard_error_reaches_the_log_in_part(caplog: pytest.
     assert 0 < len(lines) <= 60
 
 
+async def test_a_server_that_changes_all_of_its_tools_at_a_time_has_one_line_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    names = [f"tool{n:03}" for n in range(300)]
+    async with Web(**listed(*names)) as web, world() as w:
+        await w.add(url=web.url)
+        web.how["more_tools"][:] = [{"name": name, "description": "Another", "inputSchema": {}} for name in names]
+        caplog.clear()
+        w.links["double"].look_again()
+
+        async def seen() -> bool:
+            return [one["state"] for one in (await w.get())["tools"]].count("withheld") == 300
+
+        await until(seen)
+    [line] = [one.getMessage() for one in caplog.records if "waits to be approved" in one.getMessage()]
+    assert line.startswith("MCP server double: each of these tools has changed, and waits to be approved: tool000,")
+    assert line.endswith("tool019 and 280 more")
+
+
 async def test_a_command_whose_child_holds_on_to_its_output_is_missed_nevertheless() -> None:
     async with world() as w:
         await w.add(how=listed("escape"))
