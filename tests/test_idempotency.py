@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from bytebrew import MessageDelta, ProviderError, Thinking, ToolCall, Usage
 from bytebrew.api import Route
 from bytebrew.engine import Engine
+from bytebrew.scanning import SCANNERS
 from bytebrew.testing import ADMIN, ScriptedProvider, Step, providing, scripted_schema, served_engine
 from tests.processes import plugins_folder, serving
 from tests.tables import installed, label, token_with
@@ -92,6 +94,23 @@ async def test_a_turn_that_has_ended_is_answered_though_nothing_more_can_be_kept
         await engine.db.write(lambda conn: conn.execute(full) and None)
         go_on.set()
         assert (await answer).json()["message"] == "well"
+
+
+async def test_a_turn_that_is_asked_for_again_is_read_where_it_holds_up_no_other(
+    served: tuple[Engine, httpx.AsyncClient],
+) -> None:
+    engine, client = served
+    body: dict[str, Any] = {"message": "what time is it?", "stream": False}
+    first, streamed = await post(client, "k", **body), await post(client, "s")
+    gate = threading.Event()
+    scans = [asyncio.create_task(engine.db.scan(lambda conn: gate.wait(10))) for _ in range(SCANNERS)]
+    again = asyncio.create_task(post(client, "k", **body))
+    assert same(await post(client, "s"), streamed)
+    assert (await post(client, "another", **body)).status_code == 200
+    assert not again.done()
+    gate.set()
+    await asyncio.gather(*scans)
+    assert same(await again, first)
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -137,7 +137,7 @@ async def _answer(
         form=forms.shown_by(turn.ending),
     )
     resumed = turn.past is not None and turn.last is not None
-    if resumed and (stored := await request.engine.db.read(endings.ended, turn.id)):
+    if resumed and (stored := await request.engine.db.scan(endings.ended, turn.id)):
         told = stored  # it has what the turn did before the engine stopped too
     reply = await _whole(request, told)
     model = sum(asked.seconds for asked in turn.asked)
@@ -153,7 +153,8 @@ async def _again(request: Request[ChatRequest], turn_id: str, arrived: float) ->
         request.place.free()  # the turn counts already, or has ended
     if (turn := engine.runner.turns.get(turn_id)) is not None:
         return await _answer(request, turn, arrived, _behind(request, turn.log, turn))
-    told = await engine.db.read(endings.ended, turn_id)
+    look = engine.db.read if request.body.stream else engine.db.scan  # a stream sends its events page by page
+    told = await look(endings.ended, turn_id, whole=not request.body.stream)
     if told is None:
         raise Gone(_GONE)
     if told.last is None:

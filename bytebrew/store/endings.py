@@ -34,8 +34,8 @@ class Ended(Struct, frozen=True, kw_only=True):
     form: dict[str, Any] | None = None
 
 
-def ended(conn: sqlite3.Connection, turn_id: str) -> Ended | None:
-    """A turn as it stands in the file, None where its session was deleted."""
+def ended(conn: sqlite3.Connection, turn_id: str, *, whole: bool = True) -> Ended | None:
+    """A turn as it stands in the file, None where its session was deleted; `whole` reads what its events say too."""
     counts = ", ".join(Usage.__struct_fields__)
     sql = f"""select session_id, status, first_event, last_event, failure, {counts} from turns
       where id = ? and session_id not in (select session_id from removals)"""
@@ -49,7 +49,7 @@ def ended(conn: sqlite3.Connection, turn_id: str) -> Ended | None:
     finish_reason: FinishReason = "stop"
     form: dict[str, Any] | None = None
     at = (first or 1) - 1
-    while last is not None and at < last and (events := read_events(conn, row["session_id"], at, last)):
+    while whole and last is not None and at < last and (events := read_events(conn, row["session_id"], at, last)):
         at = events[-1][0]
         for _, name, data in events:
             if name == forms.EVENT:
