@@ -70,12 +70,14 @@ _HEADERS = {
     "X-Session-Id": "the session whose events or turn it is",
     "X-Turn-Id": "the turn that answers the message",
     "Location": "where the turn is, and once it has ended its end",
+    "ETag": "the version that there is now",
     "X-RateLimit-Limit": "requests in the window of a rate limit: of the one that refuses, or the first that counts",
     "X-RateLimit-Remaining": "requests that are left under the same rate limit",
     "X-RateLimit-Reset": "when its window has more room, in seconds since 1970",
 }
 _OF_REFUSALS = {
     401: ("WWW-Authenticate",),
+    412: ("ETag",),
     429: ("Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
     502: ("Retry-After", *_OF_TURN),
     503: ("Retry-After", *_OF_TURN),

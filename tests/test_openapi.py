@@ -220,11 +220,16 @@ async def test_headers_and_fields_that_only_some_answers_have_are_told_too() -> 
             ("/config/export", "get", await client.get("/api/v1/config/export")),
             ("/config/import", "post", await client.post("/api/v1/config/import", content=b"agents: {}")),
             ("/config/import", "post", await client.post("/api/v1/config/import", content=b"no_such: {}")),
+            (
+                "/config/import",
+                "post",
+                await client.post("/api/v1/config/import", content=b"{}", headers={"If-Match": "0"}),
+            ),
             ("/sessions/{id}/messages", "get", await client.get(f"/api/v1/sessions/{session['id']}/messages?limit=1")),
             ("/sessions", "get", await client.get("/api/v1/sessions", headers={"X-Org": "a"})),
             ("/sessions", "get", await client.get("/api/v1/sessions", headers={"X-Org": "a"})),
         ]
-    assert [answer.status_code for _, _, answer in answers] == [200, 200, 400, 200, 200, 429]
+    assert [answer.status_code for _, _, answer in answers] == [200, 200, 400, 412, 200, 200, 429]
     for path, method, answer in answers:
         described = found["paths"][f"/api/v1{path}"][method]["responses"][str(answer.status_code)]
         if "$ref" in described:
