@@ -31,8 +31,8 @@ memories are with `offset` or `after`, and a session's messages with `offset` al
 (`?offset=0&after=17`). Older names stay beside the new ones: `page`, `per_page` and `total_pages`, and `sessions`,
 `tasks` and `events` for `data`. Events alone have no `offset`, for their ids are numbers: they are read from the one
 `after` an id on."""
-_IDS = ("id", "after")
-"""How the names of parameters end that are of ids."""
+_IDS = ("session_id", "after")
+"""Parameters that are ids of the engine's own; who a user is says somebody else."""
 
 
 class Page(Struct, Generic[Row], frozen=True, kw_only=True):
@@ -85,7 +85,7 @@ def check(query: Mapping[str, str], route: Route) -> None:
 def read(text: bytes) -> dict[str, str]:
     """A query string by name; the last of a name counts, and ids are as they are stored."""
     pairs = parse_qsl(text.decode("latin-1"), keep_blank_values=True)
-    return {name: canonical_id(value) if name.endswith(_IDS) else value for name, value in pairs}
+    return {name: canonical_id(value) if name in _IDS else value for name, value in pairs}
 
 
 def answered(answer: Any, query: Mapping[str, str], route: Route) -> Any:

@@ -1,9 +1,11 @@
 """A UUID is the same id in capital letters (RFC 9562 section 4)."""
 
+import asyncio
 from typing import Any
 
+from bytebrew import MessageDelta, ToolCall
 from bytebrew.notation import canonical_id, is_uuid, new_uuid
-from bytebrew.testing import chat, served_engine
+from bytebrew.testing import ScriptedProvider, chat, providing, scripted_schema, served_engine
 
 
 def test_a_uuid_in_capital_letters_is_one_and_another_text_stays_as_it_is() -> None:
@@ -50,6 +52,29 @@ async def test_whatever_has_a_uuid_is_found_by_either_form() -> None:
         assert answer.json() == relation
         linked = await client.post(f"/api/v1/knowledge-bases/b/agents/{agent['id'].upper()}")
         assert linked.status_code == 200
+
+
+async def test_a_user_whose_id_is_a_uuid_in_capital_letters_is_found_as_it_is_written() -> None:
+    user = new_uuid().upper()
+    model = ScriptedProvider([ToolCall("current_time", {})], [MessageDelta(content="Now.")])
+    async with served_engine(providing(model)) as (running, client):
+        await scripted_schema(running, tools=("current_time",))
+        await chat(client, "test", "Hi", user_sub=user)
+        for path in (f"audit/tool-calls?user_id={user}", f"sessions?user_sub={user}"):
+            assert (await client.get(f"/api/v1/{path}")).json()["total"] == 1, path
+
+
+async def test_a_search_finds_a_file_by_its_name_and_by_its_id_in_either_form() -> None:
+    async with served_engine() as (_, client):
+        url = "/api/v1/knowledge-bases/b"
+        await client.post("/api/v1/knowledge-bases", json={"name": "b"})
+        file = (await client.post(f"{url}/files", files={"file": ("a.txt", b"Apples")})).json()
+        async with asyncio.timeout(20):
+            while (await client.get(f"{url}/files/{file['id']}")).json()["status"] != "ready":
+                await asyncio.sleep(0.05)
+        for text, count in ((file["id"], 1), (file["id"].upper(), 1), ("a.txt", 1), ("A.TXT", 0), (new_uuid(), 0)):
+            found = await client.get(f"{url}/search", params={"q": "apples", "file": text})
+            assert len(found.json()["results"]) == count, text
 
 
 async def test_what_get_gives_is_taken_back_by_a_client_that_writes_uuids_in_capitals() -> None:

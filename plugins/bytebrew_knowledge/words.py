@@ -18,7 +18,8 @@ MOST_WORDS = 64
 MOST_BASES = 16
 """Bases in which it is counted how rare a word is; where a search is of more, what counts is the whole index."""
 SCOPE = """knowledge_indexes i join knowledge_files f on f.id = i.file_id
-  where i.state = 'live' and f.base_id in (select value from json_each(:bases)) and :file in ('', f.id, f.name)
+  where i.state = 'live' and f.base_id in (select value from json_each(:bases))
+  and (:file in ('', f.name) or f.id = lower(:file))
   and not exists (select 1 from json_each(:metadata) w
     where w.value is not (select h.value from json_each(f.metadata) h where h.key = w.key))"""
 """The indexes that are searched: a part of a statement with the parameters `bases`, `file` and `metadata`."""
