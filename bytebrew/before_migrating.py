@@ -5,9 +5,10 @@ import re
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
-from bytebrew.copying import check_space, copy_database, make_file, sync
+from bytebrew.copying import check_space, copy_database, free_name, make_file, sync
 from bytebrew.epoch import log_of, uri_to_read
 from bytebrew.errors import BootError
 from bytebrew.progress import Progress
@@ -15,7 +16,7 @@ from bytebrew.progress import Progress
 log = logging.getLogger(__name__)
 
 KEPT = 3
-"""Copies that stay: the newest ones."""
+"""Copies that stay: the newest ones, with other tables each."""
 
 
 def keep_copy(path: Path, steps: Sequence[str]) -> None:
@@ -25,7 +26,7 @@ def keep_copy(path: Path, steps: Sequence[str]) -> None:
     """
     path = path.resolve()
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    copy = path.with_name(f"{path.name}.before-{stamp}")
+    copy = free_name(path.with_name(f"{path.name}.before-{stamp}"))
     part = path.with_name(f"{copy.name}.part")
     words = ", ".join(steps)
     try:
@@ -43,11 +44,33 @@ def keep_copy(path: Path, steps: Sequence[str]) -> None:
         log.warning("migrations follow (%s) without a copy of the database: %s", words, error)
         return
     log.info("migrations follow (%s); the database as it was is %s", words, copy)
-    for old in _own(path)[:-KEPT]:
-        old.unlink(missing_ok=True)
-        log.info("removed %s, for there are %d newer ones", old, KEPT)
+    _clear(path)
+
+
+def _clear(path: Path) -> None:
+    """Removes all but the newest copies, and of those with the same tables all but the newest.
+
+    So a start that fails again and again pushes out no copy with the tables of before its first try.
+    """
+    kept: list[object] = []
+    for copy in reversed(_own(path)):
+        if len(kept) < KEPT and (tables := _reached(copy)) not in kept:
+            kept.append(tables)
+            continue
+        copy.unlink(missing_ok=True)
+        log.info("removed %s, for there are newer ones", copy)
 
 
 def _own(path: Path) -> list[Path]:
-    own = re.compile(rf"{re.escape(path.name)}\.before-\d{{8}}T\d{{6}}Z")
+    own = re.compile(rf"{re.escape(path.name)}\.before-\d{{8}}T\d{{6}}Z(-\d+)?")
     return sorted(one for one in path.parent.iterdir() if own.fullmatch(one.name))
+
+
+def _reached(copy: Path) -> object:
+    """The newest migration of each owner in a copy, or its name where that cannot be read."""
+    sql = "select owner, max(number) from migrations group by owner order by owner"
+    try:
+        with closing(sqlite3.connect(f"{copy.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as conn:
+            return conn.execute(sql).fetchall()
+    except sqlite3.Error:
+        return copy.name

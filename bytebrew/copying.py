@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 from bytebrew.epoch import log_of
@@ -63,6 +64,12 @@ def make_file(path: Path, what: str) -> None:
     except OSError as error:
         words = "it is there already; choose another name" if isinstance(error, FileExistsError) else error.strerror
         raise BootError(f"cannot write {what} {path}: {words}") from error
+
+
+def free_name(path: Path) -> Path:
+    """The path, or one with a number behind it that nothing has yet."""
+    names = (path.with_name(path.name + (f"-{n}" if n else "")) for n in count())
+    return next(name for name in names if not name.exists())
 
 
 def sync(path: Path) -> None:

@@ -8,12 +8,11 @@ import time
 import zlib
 from collections.abc import Mapping
 from contextlib import closing
-from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from bytebrew.backup import ABOUT, DATABASE, FILES, KEYS, READY, RESTORING, Watched, restore_waits
-from bytebrew.copying import check_space, copy_database, has_table, make_file, sync
+from bytebrew.copying import check_space, copy_database, free_name, has_table, make_file, sync
 from bytebrew.epoch import end, log_of
 from bytebrew.errors import BootError
 from bytebrew.lock import held
@@ -145,7 +144,7 @@ def finish(folder: Path) -> tuple[Path, ...]:
     for name in _OTHERS:
         if (new := place / name).exists():
             if (old := folder / name).exists():
-                kept.append(_free(folder / f"{name}.replaced-{stamp}"))
+                kept.append(free_name(folder / f"{name}.replaced-{stamp}"))
                 old.rename(kept[-1])
             new.rename(folder / name)
     path = (folder / DATABASE).resolve()
@@ -226,7 +225,7 @@ def _epoch(path: Path) -> int:
 
 def _set_aside(path: Path, stamp: str) -> list[Path]:
     """Gives a database another name besides its own, and its log another one; it may be without a log, or be gone."""
-    kept = _free(path.with_name(f"{path.name}.replaced-{stamp}"))
+    kept = free_name(path.with_name(f"{path.name}.replaced-{stamp}"))
     for suffix in ("-wal", "-shm"):  # SQLite would take the log of another file for this one's
         if (log := path.with_name(path.name + suffix)).exists():
             log.rename(kept.with_name(kept.name + suffix))
@@ -237,9 +236,3 @@ def _set_aside(path: Path, stamp: str) -> list[Path]:
     except PermissionError:  # a disk that knows no second names
         path.rename(kept)
     return [kept]
-
-
-def _free(path: Path) -> Path:
-    """The path, or one with a number behind it that nothing has yet."""
-    names = (path.with_name(path.name + (f"-{n}" if n else "")) for n in count())
-    return next(name for name in names if not name.exists())

@@ -277,6 +277,23 @@ def test_the_database_is_copied_before_its_tables_change(tmp_path: Path) -> None
     assert run("token", "list", settings=older).returncode == 0
 
 
+def test_starts_that_fail_again_and_again_push_no_copy_of_before_out(tmp_path: Path) -> None:
+    data, older, newer = tmp_path / "data", tmp_path / "older", tmp_path / "newer"
+    install(older, "notes", NOTES.replace("{newest}", "1"))
+    before = settings(data, BYTEBREW_PLUGINS_DIR=str(older))
+    assert run("token", "create", "x", "--scope", "chat", settings=before).returncode == 0
+    install(newer, "notes", NOTES.replace("{newest}", "2"))
+    install(newer, "stars", NOTES.replace("{newest}", "1"))  # its table is there already
+    for _ in range(before_migrating.KEPT + 2):
+        done = run("token", "list", settings=settings(data, BYTEBREW_PLUGINS_DIR=str(newer)))
+        assert "migration 1 of stars failed" in done.stderr
+    copies = sorted(data.glob("bytebrew.db.before-*"))
+    assert len(copies) == 2, "of what the first try began with, and of what the others began with"
+    assert run("token", "list", settings=before).returncode == 1
+    assert run("restore", str(copies[0]), settings=before).returncode == 0
+    assert run("token", "list", settings=before).returncode == 0
+
+
 def test_without_space_for_a_copy_the_engine_says_so_and_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
