@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from bytebrew import visible
+
 from .blots import Blot
 from .params import marked
 
@@ -76,6 +78,8 @@ class Listing:
         raw = msgspec.json.encode(definition, order="deterministic")
         if not 0 < len(definition.name) <= MAX_NAME:
             raise ValueError(f"its name has not 1 to {MAX_NAME} characters")
+        if visible(definition.name) != definition.name:  # whoever approves it would take it for another
+            raise ValueError("its name has characters that nobody sees")
         if definition.input_schema.get("type", "object") != "object":
             raise ValueError("its inputSchema is not of type object")
         if len(raw) > MAX_BYTES:

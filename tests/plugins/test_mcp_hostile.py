@@ -306,7 +306,10 @@ async def test_what_is_no_definition_is_left_out_and_the_rest_is_there(caplog: p
         {"name": "hinted", "annotations": {"readOnlyHint": "yes"}, **good},
         {"name": ["no", "text"], **good},
         None,
-        {"name": "tab\tnew\nline\0\x1b[31m", **good},
+        {"name": "tab\tnew\nline", **good},
+        {"name": "tw\u200bin", **good},
+        {"name": "niwt\u202e", **good},
+        {"name": "twin\x1b[31m", **good},
         {"name": "💥", **good},
         {"name": "line new tab", **good},
         {"name": "y" * 200, **good},
@@ -314,7 +317,7 @@ async def test_what_is_no_definition_is_left_out_and_the_rest_is_there(caplog: p
     async with Web(more_tools=more) as web, world() as w:
         await w.add(url=web.url)
         there = {tool["name"]: tool for tool in (await w.get())["tools"]}
-        names = {"twin", "tab\tnew\nline\0\x1b[31m", "💥", "line new tab", "y" * 200}
+        names = {"twin", "tab\tnew\nline", "💥", "line new tab", "y" * 200}
         assert names == there.keys() - {*await default_tools()}
         assert there["twin"]["description"] == "the first"
         offered = await w.offered()
@@ -323,6 +326,7 @@ async def test_what_is_no_definition_is_left_out_and_the_rest_is_there(caplog: p
         odd = next(name for name in offered if name.startswith("tab_new_line"))
         assert (await w.ask(odd))["output"].startswith("MCP server 'double' refuses the call: no tool tab")
     said = next(record.getMessage() for record in caplog.records if "left out of its tools" in record.getMessage())
+    assert said.count("its name has characters that nobody sees") == 3
     for words in ("'twin', another of this name", "nested deeper than 100", "longer than 65536", "1 to 255 characters"):
         assert words in said
     assert len(said) < 2100
