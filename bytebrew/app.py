@@ -26,6 +26,7 @@ from bytebrew.errors import (
     MethodNotAllowed,
     NotFound,
     Overloaded,
+    PayloadTooLarge,
     Unauthorized,
     UnsupportedMediaType,
 )
@@ -45,6 +46,8 @@ CROWDED = "crowded"
 HEALTH = "/api/v1/health"
 MAX_DEPTH = 100
 """Brackets within brackets of a JSON body: what is taken in must fit into an answer, where msgspec stops near 1000."""
+MAX_VALUES = 1 << 20
+"""Brackets and commas of a JSON body, so many as one without files may have: a value takes 30 times its bytes."""
 SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"strict-origin-when-cross-origin"),
@@ -262,7 +265,11 @@ class Endpoint:
         kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
             raise UnsupportedMediaType("Send the body with Content-Type: application/json")
-        if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and depth(raw) > MAX_DEPTH:
+        brackets = raw.count(b"[") + raw.count(b"{")
+        if len(raw) > MAX_VALUES and brackets + raw.count(b",") > MAX_VALUES:
+            words = f"The body has more than {MAX_VALUES} brackets and commas; send fewer values in one"
+            raise PayloadTooLarge(words, details=[Detail("$", "too many values")])
+        if brackets > MAX_DEPTH and depth(raw) > MAX_DEPTH:
             words = f"The body is nested deeper than {MAX_DEPTH} levels"
             raise InvalidRequest(words, details=[Detail("$", "too deep")])
         if (decoder := self._decoders.get(route.method)) is None:

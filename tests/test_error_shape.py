@@ -389,6 +389,21 @@ async def test_a_long_name_is_not_echoed_at_length(served: Served) -> None:
         await refused(served.client.get(f"{AGENTS}/{quote(name)}"), 404)
 
 
+async def test_a_large_body_has_no_more_values_than_a_small_one_may_have(served: Served) -> None:
+    """A value takes many times its bytes in memory, and what carries files or a session may be large."""
+    chat = "/api/v1/schemas/demo/chat"
+    many: list[Any] = [{}] * 600_000
+    said = await served.client.post(chat, json={"message": "x," * 500_000, "stream": False})
+    assert said.status_code == 200
+    url = f"/api/v1/sessions/{said.json()['session_id']}"
+    for method, path, body in (
+        ("POST", chat, {"message": {"form": {"one": many}}}),
+        ("PUT", url, {"title": "t", "messages": many}),
+    ):
+        refusal = await refused(served.client.request(method, path, json=body), 413)
+        assert [detail["path"] for detail in refusal["details"]] == ["$"]
+
+
 async def test_brackets_nest_a_hundred_deep_and_no_deeper(served: Served) -> None:
     """What is taken in must fit into every answer that carries it."""
     await served.client.post(AGENTS, json={"name": "deep"})
