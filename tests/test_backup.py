@@ -8,6 +8,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Mapping
@@ -136,6 +137,30 @@ def test_what_a_killed_backup_has_left_goes_and_what_a_running_one_needs_stays(t
     assert run("backup", str(tmp_path / "copy.tar"), settings=settings(data)).returncode == 0
     os.close(alive)
     assert (killed.exists(), running.exists()) == (False, True)
+
+
+ENDED = """
+import os, signal, sys
+from bytebrew.__main__ import main
+
+def look(event, given):
+    if event == "open" and str(given[0]).endswith("/archive"):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+sys.addaudithook(look)
+main()
+"""
+
+
+def test_a_backup_that_is_asked_to_end_leaves_no_part_of_it(tmp_path: Path) -> None:
+    data, copies = tmp_path / "data", tmp_path / "copies"
+    copies.mkdir()
+    assert run("token", "create", "x", "--scope", "chat", settings=settings(data)).returncode == 0
+    command = [sys.executable, "-c", ENDED, "backup", str(copies / "copy.tar")]
+    done = subprocess.run(command, env=environment(settings(data)), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.strip()) == (1, "")
+    assert not list(copies.iterdir()), "a part has every credential, and nobody would remove it"
+    assert not list(data.glob(".backup-*"))
 
 
 def archive_of(path: Path, content: Mapping[str, bytes | str]) -> Path:

@@ -34,6 +34,7 @@ def backup(setup: Setup, file: Path, every: str | None, keep: int | None) -> Non
     if every is None:
         if keep is not None:
             raise click.UsageError("--keep goes with --every")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left of a part
         click.echo(logs.printed(setup.core().log_format, _once(setup, file)), err=True)
         return
     try:
