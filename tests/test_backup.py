@@ -27,7 +27,7 @@ from .commands import BYTEBREW, environment, install, run
 from .processes import serving
 
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}
-KNOWN = re.compile(r"nightly-\d{8}T\d{6}Z\.tar")
+KNOWN = r"nightly-\d{8}T\d{6}Z"
 NOTES = """
 from bytebrew import Migration, hookimpl
 
@@ -240,15 +240,16 @@ def test_a_restore_that_does_not_fit_on_the_disk_says_so_and_changes_nothing(tmp
     assert not (data / "restoring").exists()
 
 
-def test_a_schedule_keeps_the_newest_and_removes_only_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz"])
+def test_a_schedule_keeps_the_newest_and_removes_only_its_own(ending: str, tmp_path: Path) -> None:
     data, folder = tmp_path / "data", tmp_path / "backups"
     folder.mkdir()
-    others = ["nightly.tar", "nightly-20200101T000000Z.tar.gpg", "weekly-20200101T000000Z.tar", "nightly-x.tar"]
+    others = [f"nightly{ending}", f"nightly-20200101T000000Z{ending}.gpg", "weekly-20200101T000000Z.tar", "nightly-x.tar"]
     for name in others:
         (folder / name).touch()
-    (folder / "nightly-20200101T000000Z.tar").touch()
-    (folder / ".nightly-20200101T000000Z.tar.part-killed").mkdir()
-    command = [*BYTEBREW, "backup", str(folder / "nightly.tar"), "--every", "1s", "--keep", "2"]
+    (folder / f"nightly-20200101T000000Z{ending}").touch()
+    (folder / f".nightly-20200101T000000Z{ending}.part-killed").mkdir()
+    command = [*BYTEBREW, "backup", str(folder / f"nightly{ending}"), "--every", "1s", "--keep", "2"]
     process = subprocess.Popen(command, env=environment(settings(data)), stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
@@ -263,9 +264,9 @@ def test_a_schedule_keeps_the_newest_and_removes_only_its_own(tmp_path: Path) ->
     assert process.returncode == 0
     left = {path.name for path in folder.iterdir()}
     assert left >= {*others}
-    own = sorted(name for name in left if KNOWN.fullmatch(name))
+    own = sorted(name for name in left if re.fullmatch(KNOWN + re.escape(ending), name))
     assert len(own) in (2, 3)  # the signal may have come between a backup and the removal
-    assert "nightly-20200101T000000Z.tar" not in own
+    assert f"nightly-20200101T000000Z{ending}" not in own
     assert len(left) == len(others) + len(own)
     assert unpacked(folder / own[-1], tmp_path / "last").joinpath("bytebrew.db").exists()
 

@@ -65,7 +65,8 @@ def _repeat(setup: Setup, file: Path, seconds: float, keep: int | None) -> None:
     due = time.monotonic()
     while not stop.is_set():
         try:
-            target = file.with_name(f"{file.stem}-{time.strftime(STAMP, time.gmtime())}{file.suffix}")
+            stem, ending = _parts(file)
+            target = file.with_name(f"{stem}-{time.strftime(STAMP, time.gmtime())}{ending}")
             click.echo(logs.printed(form, _once(setup, target)), err=True)
             for old in _own(file)[:-keep] if keep else ():
                 old.unlink()
@@ -79,16 +80,28 @@ def _repeat(setup: Setup, file: Path, seconds: float, keep: int | None) -> None:
         stop.wait(due - time.monotonic())
 
 
+def _parts(file: Path) -> tuple[str, str]:
+    """The name without its ending, and the ending, such as `.tar.gz`."""
+    ending = ".tar.gz" if file.name.endswith(".tar.gz") else file.suffix
+    return file.name.removesuffix(ending), ending
+
+
+def _names(file: Path) -> str:
+    """The regular expression of the names of a schedule's backups."""
+    stem, ending = map(re.escape, _parts(file))
+    return rf"{stem}-\d{{8}}T\d{{6}}Z{ending}"
+
+
 def _own(file: Path) -> list[Path]:
     """The backups that a schedule of this name has written, the oldest first."""
-    own = re.compile(rf"{re.escape(file.stem)}-\d{{8}}T\d{{6}}Z{re.escape(file.suffix)}")
+    own = re.compile(_names(file))
     folder = file.absolute().parent
     return sorted(one for one in folder.iterdir() if own.fullmatch(one.name) and one.is_file() and not one.is_symlink())
 
 
 def _clear(file: Path) -> None:
     """Removes what backups of this name have left that were killed."""
-    left = re.compile(rf"\.{re.escape(file.stem)}-\d{{8}}T\d{{6}}Z{re.escape(file.suffix)}\.part-\w+")
+    left = re.compile(rf"\.{_names(file)}\.part-\w+")
     for one in file.absolute().parent.glob(".*"):
         if left.fullmatch(one.name):
             shutil.rmtree(one, ignore_errors=True)
