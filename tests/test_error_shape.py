@@ -393,6 +393,7 @@ async def test_a_large_body_has_no_more_values_than_a_small_one_may_have(served:
     """A value takes many times its bytes in memory, and what carries files or a session may be large."""
     chat = "/api/v1/schemas/demo/chat"
     many: list[Any] = [{}] * 600_000
+    await served.client.put("/api/v1/schemas/demo", json={"chat_enabled": True})
     said = await served.client.post(chat, json={"message": "x," * 500_000, "stream": False})
     assert said.status_code == 200
     url = f"/api/v1/sessions/{said.json()['session_id']}"
