@@ -244,11 +244,12 @@ def test_a_restore_that_does_not_fit_on_the_disk_says_so_and_changes_nothing(tmp
 def test_a_schedule_keeps_the_newest_and_removes_only_its_own(ending: str, tmp_path: Path) -> None:
     data, folder = tmp_path / "data", tmp_path / "backups"
     folder.mkdir()
-    others = [f"nightly{ending}", f"nightly-20200101T000000Z{ending}.gpg", "weekly-20200101T000000Z.tar", "nightly-x.tar"]
+    stamped = f"nightly-20200101T000000Z{ending}"
+    others = [f"nightly{ending}", f"{stamped}.gpg", "weekly-20200101T000000Z.tar", "nightly-x.tar"]
     for name in others:
         (folder / name).touch()
-    (folder / f"nightly-20200101T000000Z{ending}").touch()
-    (folder / f".nightly-20200101T000000Z{ending}.part-killed").mkdir()
+    (folder / stamped).touch()
+    (folder / f".{stamped}.part-killed").mkdir()
     command = [*BYTEBREW, "backup", str(folder / f"nightly{ending}"), "--every", "1s", "--keep", "2"]
     process = subprocess.Popen(command, env=environment(settings(data)), stderr=subprocess.PIPE, text=True)
     try:
@@ -266,7 +267,7 @@ def test_a_schedule_keeps_the_newest_and_removes_only_its_own(ending: str, tmp_p
     assert left >= {*others}
     own = sorted(name for name in left if re.fullmatch(KNOWN + re.escape(ending), name))
     assert len(own) in (2, 3)  # the signal may have come between a backup and the removal
-    assert f"nightly-20200101T000000Z{ending}" not in own
+    assert stamped not in own
     assert len(left) == len(others) + len(own)
     assert unpacked(folder / own[-1], tmp_path / "last").joinpath("bytebrew.db").exists()
 
