@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ from bytebrew.errors import Detail, InvalidRequest
 
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_MARKS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+"""One level more or, as a signed byte, one less."""
 _STEPS = re.compile(r"\.(\w+)|\[[^]]*\]")
 """The steps of a path; the name of a field is a group, and empty for an item."""
 _PATTERN = re.compile(r"Expected `str` matching regex (.+?)(?= - at `|\Z)", re.DOTALL)
@@ -101,9 +104,6 @@ def canonical(fields: dict[str, Any], aliases: Mapping[str, str]) -> dict[str, A
 
 
 def depth(raw: bytes) -> int:
-    """How deep the brackets of a JSON text lie within each other."""
-    depth = deepest = 0
-    for mark in _STRINGS.sub(b"", raw).translate(None, _NO_BRACKETS):
-        depth += 1 if mark in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+    """How deep the brackets of a JSON text lie within each other; it may consist of brackets."""
+    marks = _STRINGS.sub(b"", raw).translate(_MARKS, _NO_BRACKETS)
+    return max(accumulate(memoryview(marks).cast("b")), default=0)
