@@ -11,11 +11,12 @@ from msgspec.json import encode
 from msgspec.structs import replace
 
 from bytebrew.api import Key, Reply, Request, Route
-from bytebrew.errors import Detail, InvalidRequest, Unprocessable
+from bytebrew.errors import Detail, InvalidRequest, TurnInterrupted, Unprocessable
 from bytebrew.secrets import Secrets
 from bytebrew.store import idempotency
 
 HEADER = "idempotency-key"
+_FREED = "What this Idempotency-Key had begun came to no end meanwhile; send the request again"
 
 
 class Keys:
@@ -34,13 +35,16 @@ class Keys:
     ) -> Any:
         """What `run` answers, the first time; after that the same, or the answer of the turn which the key began.
 
-        Raises Unprocessable where the key came with another body or query. A refusal and a failure use up no key.
+        Raises Unprocessable where the key came with another body or query, TurnInterrupted where it was freed since it
+        was seen. A refusal and a failure use up no key.
         """
         key, db = _key(request, route, path, digest), request.engine.db
         kept = await db.read(idempotency.find, key)
         if kept is None or kept.turn_id is None:  # whoever is at work may still know more of an answer that is kept
             async with self._locks.setdefault(replace(key, digest=b""), asyncio.Lock()):
                 kept = await db.read(idempotency.find, key)
+                if kept is None and request.repeats:  # the guards have let it in as one that begins nothing
+                    raise TurnInterrupted(_FREED)
                 if kept is None:
                     request.key = key
                     return await _first(request, run, key)

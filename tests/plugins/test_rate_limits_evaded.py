@@ -1,15 +1,18 @@
 """Rate limits that a caller cannot get round, and that never stop who wants to answer, stop or look at something."""
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
 from bytebrew_rate_limits.routes import of
 
-from bytebrew import Actor, AuthMode, MessageDelta, ToolCall, tool
+from bytebrew import Actor, AuthMode, MessageDelta, Request, Route, ToolCall, tool
 from bytebrew.app import Application
+from bytebrew.errors import TurnInterrupted
 from bytebrew.routes import every
-from bytebrew.testing import ScriptedProvider, plugin, providing, scripted_schema, served_engine
+from bytebrew.testing import ScriptedProvider, Step, plugin, providing, scripted_schema, served_engine
 from tests.plugins.test_rate_limits import PER_ORG, SESSIONS, make, statuses
 from tests.tables import token_with
 
@@ -172,3 +175,41 @@ async def test_who_has_used_up_a_limit_still_gets_what_came_of_an_idempotency_ke
             assert (await client.post("/api/v1/schemas/test/chat", json=body, headers=headers)).status_code == 429
         other = {"message": "something else", "stream": False}
         assert (await client.post("/api/v1/schemas/test/chat", json=other, headers=own)).status_code == 422
+
+
+async def test_a_repeat_begins_nothing_under_a_limit_where_its_key_is_freed_before_its_body_has_come() -> None:
+    go_on, rest = asyncio.Event(), asyncio.Event()
+    steps: list[list[Step]] = [[go_on, TurnInterrupted("no end")], [MessageDelta(content="Hello")]]
+    url, body, provider = "/api/v1/schemas/test/chat", b'{"message": "hi", "stream": false}', ScriptedProvider(*steps)
+    own = {"Idempotency-Key": "k", "Content-Type": "application/json"}
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield body[:9]
+        await rest.wait()
+        yield body[9:]
+
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine)
+        await make(client, name="all", per="subject", tiers={"all": {"requests": 1, "window": "1h"}})
+        seen: list[bool] = []
+
+        async def look(request: Request[Any], route: Route) -> None:
+            seen.append(request.repeats)
+
+        engine.guards.append(look)
+        first = asyncio.create_task(client.post(url, content=body, headers=own))
+        await until(lambda: provider.requests)
+        second = asyncio.create_task(client.post(url, content=slowly(), headers=own))
+        await until(lambda: len(seen) == 2)
+        go_on.set()
+        assert (await first).status_code == 503
+        rest.set()
+        assert ((await second).status_code, (await second).json()["error"]) == (503, "interrupted")
+        assert seen == [False, True]
+        assert (await client.post(url, content=body, headers=own)).status_code == 429
+        assert len(provider.requests) == 1
+
+
+async def until(there: Callable[[], object]) -> None:
+    while not there():
+        await asyncio.sleep(0.01)
