@@ -113,9 +113,12 @@ def _serving(core: Core, environment: Mapping[str, str]) -> Iterator[Finding]:
 
 def _config(file: Path, engine: Engine) -> Finding:
     try:
-        parse(contents(file, engine.settings.core.max_body_bytes), engine.sections)
+        if problems := parse(contents(file, engine.settings.core.max_body_bytes), engine.sections).problems:
+            raise InvalidConfig(problems)
     except InvalidConfig as error:
         return Finding("config", False, "; ".join([f"{file} does not fit", *lines(file, error.details)]))
+    except EngineError as error:
+        return Finding("config", False, f"BYTEBREW_CONFIG: {error.message}")
     return Finding("config", True, f"{file} can be read")
 
 

@@ -118,6 +118,27 @@ def test_rights_that_let_others_in_are_named_with_the_cure(name: str, mode: int,
     assert found["rights"] == ("BAD", f"{data / name} is open to others ({mode:o}); run chmod {cure} {data / name}")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "BYTEBREW_CONFIG: {file} cannot be read: No such file or directory"),
+        ("agents: [", "{file} does not fit; {file}:1:"),
+        ("agents:\n  a: {modell: x}\n", "{file} does not fit; {file}:2:7: $.agents.a.modell: there is no field"),
+    ],
+    ids=["none", "no YAML", "unknown field"],
+)
+def test_a_configuration_that_serve_would_refuse_is_a_fault(text: str | None, words: str, data: Path) -> None:
+    file = data.parent / "shop.yaml"
+    if text is not None:
+        file.write_text(text)
+    code, found = doctor(data, BYTEBREW_CONFIG=str(file))
+    assert (code, found["config"][0]) == (1, "BAD")
+    assert found["config"][1].startswith(words.format(file=file))
+    assert found["database"][0] == "ok", "the rest is looked at all the same"
+    file.write_text("agents:\n  a: {system: x}\n")
+    assert doctor(data, BYTEBREW_CONFIG=str(file))[0] == 0
+
+
 def test_a_damaged_page_is_found(data: Path) -> None:
     path = data / "bytebrew.db"
     with closing(sqlite3.connect(path)) as conn:
