@@ -54,14 +54,16 @@ class Body:
         return not (self._route.aliases or self._shape)
 
     async def read(self, request: Request[Any], raw: bytes) -> Any:
-        """The body's struct; InvalidRequest with the paths of what does not fit."""
+        """The body's struct; InvalidRequest with the paths of what does not fit, by the names that were sent."""
+        sent: dict[str, str] = {}
         try:
             fields = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
             if any(True for _ in _echoes(self._shape, fields)) or self._aliases.keys() & fields.keys():
                 fields = await self._without_echoes(request, fields)
+            sent = {name: alias for alias, name in self._route.aliases.items() if alias in fields}
             return msgspec.convert(canonical(fields, self._route.aliases), self._route.body)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise unfit(error, self._route.body) from error
+            raise unfit(error, self._route.body, sent) from error
 
     async def _without_echoes(self, request: Request[Any], fields: dict[str, Any]) -> dict[str, Any]:
         assert self._get is not None
@@ -81,10 +83,10 @@ class Body:
         return fields
 
 
-def unfit(error: Exception, kind: Any) -> InvalidRequest:
-    """The refusal of a body that msgspec could not read as its type."""
+def unfit(error: Exception, kind: Any, sent: Mapping[str, str] | None = None) -> InvalidRequest:
+    """The refusal of a body that msgspec could not read as its type; `sent` are other names of its fields."""
     if isinstance(error, msgspec.ValidationError):
-        return refused(error, kind)
+        return refused(error, kind, sent or {})
     return InvalidRequest(f"The body is not JSON: {error}", details=[Detail("$", str(error))])
 
 

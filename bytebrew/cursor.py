@@ -33,14 +33,14 @@ class Cursor(NamedTuple):
 
 def event_cursor(headers: Mapping[str, str], query: Mapping[str, str]) -> Cursor:
     """The cursor of a request, `Last-Event-ID` before `after`, each as the id of an event."""
-    seen, after = _read(headers, "last-event-id"), _read(query, "after")
+    seen, after = _read(headers, "last-event-id", "$.headers.Last-Event-ID"), _read(query, "after", "$.after")
     return seen or after or Cursor(1, 0)
 
 
-def _read(source: Mapping[str, str], name: str) -> Cursor | None:
+def _read(source: Mapping[str, str], name: str, path: str) -> Cursor | None:
     if (text := source.get(name)) is None:
         return None
     if (found := _ID.fullmatch(text)) is None:
-        details = [Detail(f"$.{name}", "no id of an event")]
-        raise InvalidRequest(f"{name} is the id of an event, such as 17", details=details)
+        words = f"{path.rpartition('.')[2]} is the id of an event, such as 17"
+        raise InvalidRequest(words, details=[Detail(path, "no id of an event")])
     return Cursor(int(found[1] or 1), int(found[2]))

@@ -17,6 +17,7 @@ _MARKS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 """One level more or, as a signed byte, one less."""
 _STEPS = re.compile(r"\.(\w+)|\[[^]]*\]")
 """The steps of a path; the name of a field is a group, and empty for an item."""
+_FIRST = re.compile(r"^\$\.(\w+)")
 _PATTERN = re.compile(r"Expected `str` matching regex (.+?)(?= - at `|\Z)", re.DOTALL)
 
 
@@ -28,11 +29,12 @@ def told(words: str, kind: Any) -> str:
     return f"Expected {meaning}{words[found.end() :]}"
 
 
-def refused(error: msgspec.ValidationError, kind: Any) -> InvalidRequest:
-    """The refusal of a body, with the path of the fault."""
+def refused(error: msgspec.ValidationError, kind: Any, sent: Mapping[str, str]) -> InvalidRequest:
+    """The refusal of a body, with the path of the fault; `sent` are the names under which some of its fields came."""
     words, _, at = told(str(error), kind).partition(" - at `")
     path = at.removesuffix("`") or "$"
     known = ", ".join(_known(words, path, kind))
+    path = _FIRST.sub(lambda found: f"$.{sent.get(found[1], found[1])}", path)
     if words.startswith(("Object contains unknown field `", "Object missing required field `")):
         path = f"{path}.{words.split('`')[1]}"
     path, words = path[:300], words[:300]  # either may quote the client

@@ -168,6 +168,31 @@ async def test_400_says_which_fields_and_words_are_known(
     assert words.startswith(f"{said['details'][0]['path']}: ")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "name"),
+    [
+        (AGENTS, {"name": "a", "model_id": 2}, "model_id"),
+        (AGENTS, {"name": "a", "system_prompt": 2}, "system_prompt"),
+        ("/api/v1/schemas", {"name": "a", "entry_agent_id": None}, "entry_agent_id"),
+        ("/api/v1/tasks", {"agent_name": "", "title": "t"}, "agent_name"),
+    ],
+)
+async def test_400_names_the_field_as_it_was_sent(served: Served, path: str, body: dict[str, Any], name: str) -> None:
+    said = await refused(served.client.post(path, json=body), 400)
+    assert [detail["path"] for detail in said["details"]] == [f"$.{name}"]
+    assert said["message"].startswith(f"$.{name}: Expected ")
+
+
+async def test_400_names_the_header(served: Served) -> None:
+    await served.client.put("/api/v1/schemas/demo", json={"chat_enabled": True})
+    await served.client.post("/api/v1/schemas/demo/chat", json={"message": "Hi", "stream": False})
+    session = (await served.client.get("/api/v1/sessions")).json()["data"][0]["id"]
+    url = f"/api/v1/sessions/{session}/events"
+    said = await refused(served.client.get(url, headers={"Last-Event-ID": "x"}), 400)
+    assert said["message"] == "Last-Event-ID is the id of an event, such as 17"
+    assert [detail["path"] for detail in said["details"]] == ["$.headers.Last-Event-ID"]
+
+
 async def test_401_with_a_challenge(served: Served) -> None:
     response = await served.client.get(AGENTS, headers={"authorization": "Bearer no"})
     assert response.status_code == 401
