@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -93,6 +94,19 @@ def test_under_json_every_line_that_is_printed_is_a_record(tmp_path: Path) -> No
     traces = "\n".join(record.get("exception", "") for record in records)
     assert "ZeroDivisionError" in traces
     assert "first line\nsecond line" in traces
+
+
+def test_under_json_so_is_what_a_container_runs_beside_it(tmp_path: Path) -> None:
+    settings = {"BYTEBREW_LOG_FORMAT": "json", "BYTEBREW_DATA_DIR": str(tmp_path / "data")}
+    assert run("token", "create", "x", "--scope", "chat", settings=settings).returncode == 0
+    copy, alone = str(tmp_path / "x.tar"), str(tmp_path / "data" / "bytebrew.db.before")
+    shutil.copyfile(tmp_path / "data" / "bytebrew.db", alone)
+    for arguments in (("gc",), ("backup", copy), ("restore", copy), ("restore", alone)):
+        done = run(*arguments, settings=settings)
+        assert done.returncode == 0, done.stderr
+        records = [json.loads(line) for line in (*done.stdout.splitlines(), *done.stderr.splitlines())]
+        assert records
+        assert all({"time", "level", "message"} <= record.keys() for record in records)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import click
 
-from bytebrew import retention
+from bytebrew import logs, retention
 from bytebrew.commands.setup import Setup
 from bytebrew.progress import Progress
 
@@ -17,5 +17,8 @@ def clear_away(setup: Setup) -> None:
     engine = setup.engine()
     with engine.migrated() as conn, Progress("clearing away", unit="rows and pages") as progress:
         swept = retention.sweep(conn, engine.retention, progress.add)
-    click.echo(f"cleared away: {', '.join(f'{count} {what}' for what, count in swept.counts.items())}")
-    click.echo(f"{engine.db.path} had {swept.before} bytes and has {swept.after}")
+    for words in (
+        f"cleared away: {', '.join(f'{count} {what}' for what, count in swept.counts.items())}",
+        f"{engine.db.path} had {swept.before} bytes and has {swept.after}",
+    ):
+        click.echo(logs.printed(setup.core().log_format, words))

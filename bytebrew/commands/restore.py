@@ -1,10 +1,11 @@
 """`bytebrew restore`."""
 
+import logging
 from pathlib import Path
 
 import click
 
-from bytebrew import restoring
+from bytebrew import logs, restoring
 from bytebrew.commands.setup import Setup, counted
 
 
@@ -17,16 +18,18 @@ def restore(setup: Setup, file: Path) -> None:
     What was there is kept beside it. FILE may be a copy of the database alone. Clients that followed events have to
     read again from the start.
     """
-    data = setup.core().data_dir
+    data, form = setup.core().data_dir, setup.core().log_format
     done = restoring.restore(file, data, setup.plugins)
     if done.torn:
-        click.echo(f"warning: {file} was copied without the log beside it, so what was newest is missing", err=True)
+        words = f"warning: {file} was copied without the log beside it, so what was newest is missing"
+        click.echo(logs.printed(form, words, logging.WARNING), err=True)
     newest = f", the newest of {done.newest}" if done.newest else ""
     rest = f", keys and {counted(done.files, 'uploads')}" if done.whole else ""
     sessions = counted(done.sessions, "sessions")
-    click.echo(f"restored {file} with {sessions}{newest}{rest}; its history epoch is {done.epoch}")
-    for kept in done.kept:
-        click.echo(f"what was there is {kept} now")
+    words = f"restored {file} with {sessions}{newest}{rest}; its history epoch is {done.epoch}"
+    for line in (words, *(f"what was there is {kept} now" for kept in done.kept)):
+        click.echo(logs.printed(form, line))
     if not done.whole:
-        click.echo(f"put copies of {data / 'keys'} and {data / 'files'} in place too", err=True)
-    click.echo("now run bytebrew doctor", err=True)
+        words = f"put copies of {data / 'keys'} and {data / 'files'} in place too"
+        click.echo(logs.printed(form, words, logging.WARNING), err=True)
+    click.echo(logs.printed(form, "now run bytebrew doctor"), err=True)
