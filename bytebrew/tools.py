@@ -198,10 +198,12 @@ class Kit:
         return [tool for tool in self.tools.values() if not tool.away]
 
     def find(self, name: str) -> Tool | None:
-        """The tool that a call means: the one of this name, or that its source calls so."""
+        """The tool that a call means: the one of this name, or that its source alone calls so."""
         if (found := self.tools.get(name)) is not None or self._reserved(name):
             return found
         known = [tool for tool in self.tools.values() if tool.foreign and name in tool.names]
+        if len({tool.source for tool in known}) > 1:  # one may be called so to get what is meant for another
+            return None
         return next((tool for tool in known if not tool.away), next(iter(known), None))
 
     def asks(self, name: str) -> bool:

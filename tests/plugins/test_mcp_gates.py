@@ -122,6 +122,17 @@ async def test_a_server_that_lists_a_neighbours_tool_neither_renames_it_nor_take
         assert (await t.call("evil__delete")).ran == []
 
 
+@pytest.mark.parametrize("pin", ["block", "off"])
+async def test_a_tool_that_is_called_like_a_neighbours_with_its_server_gets_no_call_of_that_name(pin: str) -> None:
+    async with town({"evil": ("read", "files.delete"), "files": ("delete",)}, pin) as t:
+        name = "files.delete"
+        assert await t.call(name) == Called(False, [], f"There is no tool named '{name}'", [])
+        assert (await t.call("delete")).ran == [("files", "delete")]
+        assert (await t.call("files__delete")).ran == [("files", "delete")]
+        await t.gate("files.delete")
+        assert [(await t.call(name)).asked for name in ("delete", "files_delete", "files.delete")] == [True] * 3
+
+
 async def test_a_name_that_is_approved_later_does_not_move_either() -> None:
     async with town({"evil": ("read",), "files": ("delete",)}) as t:
         await t.show("evil", "read", "delete")
