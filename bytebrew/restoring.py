@@ -72,6 +72,8 @@ def restore(source: Path, folder: Path, plugins: Plugins) -> Restored:
             _check(copied, known)
             epoch, sessions, newest = _begin(copied, _epoch(path))
             copied.replace(new)
+            if _elsewhere(new, path):
+                check_space(path.parent, new.stat().st_size, "the restore")
             _ready(place)
             kept = finish(folder)
         except (sqlite3.Error, BootError, OSError, tarfile.TarError, zlib.error, EOFError) as error:
@@ -82,6 +84,11 @@ def restore(source: Path, folder: Path, plugins: Plugins) -> Restored:
                 shutil.rmtree(place, ignore_errors=True)
     files = sum(one.is_file() for one in (folder / FILES).rglob("*")) if whole else 0
     return Restored(epoch, sessions, newest, torn, whole, files, kept)
+
+
+def _elsewhere(new: Path, path: Path) -> bool:
+    """Whether the data folder's database is a link to another disk."""
+    return new.stat().st_dev != path.parent.stat().st_dev
 
 
 def _is_database(source: Path) -> bool:
@@ -150,7 +157,7 @@ def finish(folder: Path) -> tuple[Path, ...]:
     path = (folder / DATABASE).resolve()
     if (new := place / DATABASE).exists():
         kept += _set_aside(path, stamp)
-        if new.stat().st_dev != path.parent.stat().st_dev:  # a link to another disk
+        if _elsewhere(new, path):
             beside = path.with_name(f"{path.name}.restoring")
             shutil.copyfile(new, beside)
             beside.chmod(0o600)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -347,3 +348,21 @@ async def test_a_start_on_a_read_only_disk_is_refused_in_words(small_disk: Path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Read-only file system" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_restore_changes_nothing_where_the_disk_of_a_linked_database_is_full(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    data, copy = tmp_path / "data", tmp_path / "copy.tar"
+    settings = {"BYTEBREW_DATA_DIR": str(data)}
+    assert run("token", "create", "x", "--scope", "chat", settings=settings).returncode == 0
+    shutil.move(data / "bytebrew.db", small_disk / "bytebrew.db")
+    (data / "bytebrew.db").symlink_to(small_disk / "bytebrew.db")
+    assert run("backup", str(copy), settings=settings).returncode == 0
+    (small_disk / "fill").write_bytes(bytes(shutil.disk_usage(small_disk).free - 100_000))
+    refused = run("restore", str(copy), settings=settings)
+    assert refused.returncode == 1
+    assert f"there is not enough space for the restore on the disk of {small_disk}" in refused.stderr
+    assert not list(data.glob("*replaced*"))
+    (small_disk / "fill").unlink()
+    assert run("token", "list", settings=settings).returncode == 0
