@@ -1,8 +1,8 @@
 """Shows that a loopback connection is the engine's own user's and that its process speaks for nobody else.
 
 Only Linux shows it. A process speaks for nobody else if nothing that it holds brings it what others say: no other
-socket, no pipe from another process, no device but its own terminal. That leaves out every proxy, also one of the
-same user.
+socket, no pipe from another process, no device but its own terminal. That leaves out proxies, also of the same user,
+but not one of that user's that starts a program in a terminal of its own and relays what others type there.
 """
 
 import os
