@@ -63,7 +63,7 @@ TABLE = (
         "turn",
         FULL,
         "ends at|are of no turn",
-        stride=3,
+        start=180,
     ),
     Planted(
         "runner.py",
