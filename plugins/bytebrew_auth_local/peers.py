@@ -1,8 +1,9 @@
 """Shows that a loopback connection is the engine's own user's and that its process speaks for nobody else.
 
 Only Linux shows it. A process speaks for nobody else if nothing that it holds brings it what others say: no other
-socket, no pipe from another process, no device but its own terminal. That leaves out proxies, also of the same user,
-but not one of that user's that starts a program in a terminal of its own and relays what others type there.
+socket, no pipe from another process, no device but the terminal of the shell that has started it. That leaves out
+proxies, also of the same user, but not one of that user's that starts a shell in a terminal and types there what others
+say.
 """
 
 import os
@@ -32,6 +33,7 @@ _EMPTY = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}
 _TTY = os.makedev(5, 0)
 """A process's controlling terminal, by whichever name."""
 _SEEMS = "its process has other connections or reads from another process, as proxies do"
+_ALONE = "its terminal was opened for it alone, as proxies do; start it from a shell"
 
 
 class NotShown(Exception):
@@ -165,7 +167,11 @@ def _check_held(pid: int, held: Mapping[Path, str], connection: str) -> None:
         kind = stat.S_IFMT(status.st_mode)
         if kind in (stat.S_IFREG, stat.S_IFDIR):
             continue
-        if kind == stat.S_IFCHR and status.st_rdev in {*_EMPTY, _TTY, _terminal(pid)}:
+        if kind == stat.S_IFCHR and status.st_rdev in _EMPTY:
+            continue
+        if kind == stat.S_IFCHR and status.st_rdev in (_TTY, _terminal(pid)):
+            if os.getsid(pid) == pid:
+                raise NotShown(_ALONE)
             continue
         if kind == stat.S_IFSOCK and f"socket:[{_peer(status.st_ino)}]" in held.values():
             continue

@@ -120,6 +120,7 @@ PROXIES = {
     "socat through a socket pair": socat("EXEC:{socat} - TCP\\:127.0.0.1\\:{engine}"),
     "socat through pipes": socat("EXEC:{socat} - TCP\\:127.0.0.1\\:{engine},pipes"),
     "socat through a terminal": socat("EXEC:{socat} - TCP\\:127.0.0.1\\:{engine},pty,rawer"),
+    "socat through a terminal of its own": socat("EXEC:{socat} - TCP\\:127.0.0.1\\:{engine},pty,ctty,setsid,rawer"),
 }
 
 

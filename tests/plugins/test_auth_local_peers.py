@@ -41,6 +41,13 @@ def say(sock=None):
 
 """
 SEEMS = "its process has other connections or reads from another process, as proxies do"
+TERMINAL = """
+child, master = pty.fork()
+if not child:
+    {}
+    os._exit(0)
+print(os.read(master, 1000).decode().strip())
+"""
 QUIET = {
     "nothing": "say()",
     "IPv6": 'say(socket.create_connection(("::1", port)))',
@@ -61,13 +68,7 @@ child.kill()
     "the end of a pipe whose writer has gone": "ends = os.pipe(); os.close(ends[1]); say()",
     "what an event loop has": "poll, event = select.epoll(), os.eventfd(0); say()",
     "files, folders and the null device": 'held = open(os.__file__), os.open("/", 0), open("/dev/null"); say()',
-    "its own terminal": """
-child, master = pty.fork()
-if not child:
-    say()
-    os._exit(0)
-print(os.read(master, 1000).decode().strip())
-""",
+    "the terminal of its shell": TERMINAL.format("if os.fork(): os.wait()\n    else: say()"),
 }
 LOUD = {
     "a listening socket": 'sock = socket.create_server(("127.0.0.1", 0)); say()',
@@ -158,6 +159,11 @@ def test_a_process_that_hears_nobody_is_the_users_own(engine: Engine, held: str)
 @pytest.mark.parametrize("held", LOUD)
 def test_a_process_that_others_may_speak_to_is_not(engine: Engine, held: str) -> None:
     assert engine.says_of(LOUD[held]) == SEEMS
+
+
+def test_a_process_for_which_a_terminal_was_opened_is_not(engine: Engine) -> None:
+    said = engine.says_of(TERMINAL.format("say()"))
+    assert said == "its terminal was opened for it alone, as proxies do; start it from a shell"
 
 
 def test_a_process_of_another_user_is_not(engine: Engine) -> None:
