@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 from unicodedata import category
 
@@ -19,13 +20,18 @@ are blank, a return that leads back over its own line, and what reads as a mark.
 
 def shown(text: str) -> str:
     """The text with `[U+202E]` in place of such a character; no two texts are shown alike."""
-    return _HIDDEN.sub(_mark, text)
+    return _HIDDEN.sub(_marked, text)
 
 
-def _mark(hidden: re.Match[str]) -> str:
-    character, at = hidden[0], hidden.start()
-    if character == _DRAWS_A_SYMBOL and at and category(hidden.string[at - 1]) == "So":
-        return character
+def _marked(hidden: re.Match[str]) -> str:
+    run, at = hidden[0], hidden.start()
+    if run[0] == _DRAWS_A_SYMBOL and at and category(hidden.string[at - 1]) == "So":
+        return run[0] + "".join(map(_mark, run[1:]))
+    return "".join(map(_mark, run))
+
+
+@cache
+def _mark(character: str) -> str:
     return f"[U+{ord(character):04X}]"
 
 
