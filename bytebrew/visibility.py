@@ -11,7 +11,7 @@ _DRAWS_A_SYMBOL = "\ufe0f"
 _HIDDEN = re.compile(
     "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\xad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f"
     "\\u2028-\\u202e\\u2060-\\u206f\\u2800\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb\\U0001bca0-\\U0001bca3"
-    "\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff]"
+    "\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff]+"
     r"|\r(?!\n)|\[(?=U\+[0-9A-F]{4,6}\])"
 )
 """Controls, what Unicode lets programs pass over when they draw (bidi and zero-width characters among it), letters that
