@@ -158,8 +158,8 @@ async def test_a_repeat_that_begins_while_its_session_is_deleted_ends(
     body, key, read = {"message": "hi", "session_id": new_uuid()}, {"Idempotency-Key": "k"}, engine.db.read
     assert "event: done" in (await client.post(CHAT, json=body, headers=key)).text
 
-    async def then_delete(work: Any, *args: Any) -> Any:
-        result = await read(work, *args)
+    async def then_delete(work: Any, *args: Any, **kwargs: Any) -> Any:
+        result = await read(work, *args, **kwargs)
         if work is endings.ended:
             assert (await client.delete(f"/api/v1/sessions/{body['session_id']}")).status_code == 204
         return result
