@@ -3,12 +3,11 @@
 import logging
 import re
 import sqlite3
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from bytebrew.copying import check_space, copy_database, free_name, make_file, sync
+from bytebrew.copying import STAMP, check_space, copy_database, free_name, make_file, oldest_first, stamp, sync
 from bytebrew.epoch import log_of, uri_to_read
 from bytebrew.errors import BootError
 from bytebrew.progress import Progress
@@ -25,8 +24,7 @@ def keep_copy(path: Path, steps: Sequence[str]) -> None:
     `steps` are the migrations that follow, such as `core 12`.
     """
     path = path.resolve()
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    copy = free_name(path.with_name(f"{path.name}.before-{stamp}"))
+    copy = free_name(path.with_name(f"{path.name}.before-{stamp()}"))
     part = path.with_name(f"{copy.name}.part")
     words = ", ".join(steps)
     try:
@@ -62,8 +60,8 @@ def _clear(path: Path) -> None:
 
 
 def _own(path: Path) -> list[Path]:
-    own = re.compile(rf"{re.escape(path.name)}\.before-\d{{8}}T\d{{6}}Z(-\d+)?")
-    return sorted(one for one in path.parent.iterdir() if own.fullmatch(one.name))
+    own = re.compile(rf"{re.escape(path.name)}\.before-{STAMP}(-\d+)?")
+    return oldest_first(one for one in path.parent.iterdir() if own.fullmatch(one.name))
 
 
 def _reached(copy: Path) -> object:

@@ -1,9 +1,11 @@
 """Copies of the database that are whole, also of one that is in use, and what it takes to write files that stay."""
 
 import os
+import re
 import shutil
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -13,6 +15,8 @@ from bytebrew.errors import BootError
 
 PAGES = 1024
 """Pages that are copied between two looks at how far it is."""
+STAMP = r"\d{8}T\d{6}Z"
+"""A moment in the name of a copy, in UTC, as a regular expression."""
 
 
 def copy_database(
@@ -70,6 +74,22 @@ def free_name(path: Path) -> Path:
     """The path, or one with a number behind it that nothing has yet."""
     names = (path.with_name(path.name + (f"-{n}" if n else "")) for n in count())
     return next(name for name in names if not name.exists())
+
+
+def stamp() -> str:
+    """The present moment, for the name of a copy."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+
+
+def oldest_first(copies: Iterable[Path]) -> list[Path]:
+    """Copies by the last moment in their names; one that lies ahead is of before the clock was set back."""
+    present = stamp()
+
+    def age(copy: Path) -> tuple[bool, str]:
+        moment = re.findall(STAMP, copy.name)[-1]
+        return moment <= present, copy.name
+
+    return sorted(copies, key=age)
 
 
 def sync(path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from bytebrew.backup import ABOUT, DATABASE, FILES, KEYS, READY, RESTORING, Watched, restore_waits
-from bytebrew.copying import check_space, copy_database, free_name, has_table, make_file, sync
+from bytebrew.copying import check_space, copy_database, free_name, has_table, make_file, stamp, sync
 from bytebrew.epoch import end, log_of
 from bytebrew.errors import BootError
 from bytebrew.lock import held
@@ -133,7 +133,7 @@ def _ready(place: Path) -> None:
     for one in (place / DATABASE, *(path for path in place.rglob("*") if path.is_dir()), place):
         sync(one)
     note = place / f"{READY}.new"
-    note.write_text(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+    note.write_text(stamp())
     sync(note)
     note.replace(place / READY)
     sync(place)

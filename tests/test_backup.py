@@ -304,6 +304,39 @@ def test_the_database_is_copied_before_its_tables_change(tmp_path: Path) -> None
     assert run("token", "list", settings=older).returncode == 0
 
 
+def test_what_was_written_before_the_clock_was_set_back_is_older_than_what_is_written_now(tmp_path: Path) -> None:
+    data, ahead = tmp_path / "data", [f"20990101T00000{n}Z" for n in range(3)]
+    for newest in (1, 2):
+        folder = tmp_path / f"plugins{newest}"
+        install(folder, "notes", NOTES.replace("{newest}", str(newest)))
+        for n, moment in enumerate(ahead if newest == 2 else ()):
+            copy = data / f"bytebrew.db.before-{moment}"
+            shutil.copy(data / "bytebrew.db", copy)
+            with closing(sqlite3.connect(copy)) as conn, conn:
+                conn.execute("update migrations set number = ? where owner = 'notes'", (7 + n,))
+        arguments = ("create", "x", "--scope", "chat") if newest == 1 else ("list",)
+        done = run("token", *arguments, settings=settings(data, BYTEBREW_PLUGINS_DIR=str(folder)))
+        assert done.returncode == 0, done.stderr
+    left = sorted(path.name.rpartition("-")[2] for path in data.glob("bytebrew.db.before-*"))
+    assert left[0] < "2099" and left[1:] == ahead[1:]
+
+
+def test_a_schedule_removes_first_what_was_written_before_the_clock_was_set_back(tmp_path: Path) -> None:
+    assert run("token", "create", "x", "--scope", "chat", settings=settings(tmp_path / "data")).returncode == 0
+    for n in range(2):
+        (tmp_path / f"nightly-20990101T00000{n}Z.tar").touch()
+    command = [*BYTEBREW, "backup", str(tmp_path / "nightly.tar"), "--every", "1h", "--keep", "2"]
+    process = subprocess.Popen(command, env=environment(settings(tmp_path / "data")), stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("wrote ")
+        assert process.stderr.readline() == f"removed {tmp_path}/nightly-20990101T000000Z.tar\n"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert len(list(tmp_path.glob("nightly-*.tar"))) == 2
+
+
 def test_starts_that_fail_again_and_again_push_no_copy_of_before_out(tmp_path: Path) -> None:
     data, older, newer = tmp_path / "data", tmp_path / "older", tmp_path / "newer"
     install(older, "notes", NOTES.replace("{newest}", "1"))

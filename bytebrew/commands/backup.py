@@ -14,10 +14,9 @@ import click
 from bytebrew import backup as archives
 from bytebrew import logs
 from bytebrew.commands.setup import Setup, counted
+from bytebrew.copying import STAMP, oldest_first, stamp
 from bytebrew.errors import BootError, SettingsError
 from bytebrew.notation import Duration
-
-STAMP = "%Y%m%dT%H%M%SZ"
 
 
 @click.command()
@@ -66,7 +65,7 @@ def _repeat(setup: Setup, file: Path, seconds: float, keep: int | None) -> None:
     while not stop.is_set():
         try:
             stem, ending = _parts(file)
-            target = file.with_name(f"{stem}-{time.strftime(STAMP, time.gmtime())}{ending}")
+            target = file.with_name(f"{stem}-{stamp()}{ending}")
             click.echo(logs.printed(form, _once(setup, target)), err=True)
             for old in _own(file)[:-keep] if keep else ():
                 old.unlink()
@@ -89,14 +88,16 @@ def _parts(file: Path) -> tuple[str, str]:
 def _names(file: Path) -> str:
     """The regular expression of the names of a schedule's backups."""
     stem, ending = map(re.escape, _parts(file))
-    return rf"{stem}-\d{{8}}T\d{{6}}Z{ending}"
+    return rf"{stem}-{STAMP}{ending}"
 
 
 def _own(file: Path) -> list[Path]:
     """The backups that a schedule of this name has written, the oldest first."""
     own = re.compile(_names(file))
     folder = file.absolute().parent
-    return sorted(one for one in folder.iterdir() if own.fullmatch(one.name) and one.is_file() and not one.is_symlink())
+    return oldest_first(
+        one for one in folder.iterdir() if own.fullmatch(one.name) and one.is_file() and not one.is_symlink()
+    )
 
 
 def _clear(file: Path) -> None:
