@@ -74,12 +74,12 @@ class Given(Struct):
                 unsaid.add(path)
             return stored
 
-        def said(path: tuple[str, ...], one: Any) -> Any:
+        def to_send(path: tuple[str, ...], one: Any) -> Any:
             if isinstance(one, dict):
-                inner = {key: said((*path, key), value) for key, value in one.items()}
+                inner = {key: to_send((*path, key), value) for key, value in one.items()}
                 return {key: value for key, value in inner.items() if value is not UNSET}
             if isinstance(one, list):
-                return [said((*path, str(n)), value) for n, value in enumerate(one)]
+                return [to_send((*path, str(n)), value) for n, value in enumerate(one)]
             return section.stays if path in unsaid else one
 
         if section.item is None:
@@ -94,7 +94,7 @@ class Given(Struct):
                     del value[key], sent[key]
                     continue
                 secret = whole((key,), plainly(value[key]), old.get(key, ""), f".{key}")
-                for into, one in ((value, secret), (sent, said((key,), secret))):
+                for into, one in ((value, secret), (sent, to_send((key,), secret))):
                     del into[key]
                     if one not in ("", UNSET):
                         into[key] = msgspec.convert(one, field.type)

@@ -307,7 +307,7 @@ async def take_in(
     """
     plan = await _applied(engine, raw, actor, record, **options)
     if not options.get("dry_run"):
-        await tell(engine, {change.section for change in plan.changes if change.action != "unchanged"})
+        await reconnect(engine, {change.section for change in plan.changes if change.action != "unchanged"})
     return plan
 
 
@@ -328,7 +328,7 @@ async def _applied(engine: "Engine", raw: bytes, actor: Actor, record: Record, *
     return outcome
 
 
-async def tell(engine: "Engine", keys: Collection[str]) -> None:
+async def reconnect(engine: "Engine", keys: Collection[str]) -> None:
     """Lets sections reconnect; one that fails is logged, for what it has is committed."""
     for section in ordered(engine):
         if section.key in keys:

@@ -248,7 +248,7 @@ def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     if route.streams:
         content["text/event-stream"] = {"schema": {"$ref": components.TEMPLATE.format(name="StreamEvent")}}
         headers += ["X-Session-Id", "X-Turn-Id"] if route.method == "POST" else ["X-Session-Id"]
-    told = _told(*headers) | {name: _header(words) for name, words in route.sends.items()}
+    told = _headers(*headers) | {name: _header(words) for name, words in route.sends.items()}
     answer = {"description": route.summary, "headers": told} | ({"content": content} if content else {})
     found: dict[int, dict[str, Any]] = {route.status: answer}
     for status in _refusals(route):
@@ -258,7 +258,7 @@ def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
             body = {"application/json": {"schema": schema_of[id(kind)]}}
             names = ["X-Request-Id", "X-Session-Id", "X-Turn-Id", "Location"] if route.streams else ["X-Request-Id"]
             words = _SO_FAR if status == 202 else route.summary
-            found[status] = {"description": words, "headers": _told(*names), "content": body}
+            found[status] = {"description": words, "headers": _headers(*names), "content": body}
     return {str(status): one for status, one in sorted(found.items())}
 
 
@@ -282,14 +282,14 @@ def _refusal(status: int, words: str) -> dict[str, Any]:
     headers = _OF_REFUSALS.get(status, ())
     example = {"error": _CODES.get(status, "failed"), "message": words.rstrip(".")}
     content = {"application/json": {"schema": components.ref(Error), "example": example}}
-    return {"description": words, "headers": _told("X-Request-Id", *headers), "content": content}
+    return {"description": words, "headers": _headers("X-Request-Id", *headers), "content": content}
 
 
 def _header(words: str) -> dict[str, Any]:
     return {"description": words, "schema": _TEXT}
 
 
-def _told(*names: str) -> dict[str, Any]:
+def _headers(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 

@@ -16,13 +16,13 @@ YAML, JSON = "application/x-yaml", "application/json"
 
 def export(url: str, token: str) -> bytes:
     """The engine's configuration file; BootError in the engine's words where it refuses."""
-    return _asked(url, token, "GET", "export", YAML)
+    return _fetch(url, token, "GET", "export", YAML)
 
 
 def apply(url: str, token: str, raw: bytes, *, replace: bool, dry_run: bool) -> Plan:
     """What an import of the file does there; InvalidConfig with every problem, BootError for another refusal."""
     query = f"import?mode={'replace' if replace else 'merge'}&dry_run={str(dry_run).lower()}"
-    answer = _asked(url, token, "POST", query, JSON, raw)
+    answer = _fetch(url, token, "POST", query, JSON, raw)
     try:
         fields, ending = msgspec.json.decode(answer, type=dict[str, Any]), "_imported"
         counts = {key.removesuffix(ending): count for key, count in fields.items() if key.endswith(ending)}
@@ -31,7 +31,7 @@ def apply(url: str, token: str, raw: bytes, *, replace: bool, dry_run: bool) -> 
         raise BootError(f"that is no answer of a ByteBrew engine: {error}") from error
 
 
-def _asked(url: str, token: str, method: str, path: str, wanted: str, body: bytes | None = None) -> bytes:
+def _fetch(url: str, token: str, method: str, path: str, wanted: str, body: bytes | None = None) -> bytes:
     parts = _parts(url)
     if not (token.isascii() and token.isprintable()):
         raise SettingsError("BYTEBREW_TOKEN: a token is letters, digits and signs on one line")

@@ -280,7 +280,7 @@ class Tasks:
         engine, task = self._engine, claim.task
         entrance = await engine.db.read(schemas.member, task.schema, task.agent)
         message = words(task)
-        if await engine.db.read(tasks.told, task.session_id, message):
+        if await engine.db.read(tasks.was_delivered, task.session_id, message):
             message = f"The attempt before failed: {task.error}. Go on with the task."
         new = turns.NewTurn(
             id=claim.turn_id,
@@ -309,7 +309,7 @@ class Tasks:
                 if draining or await db.read(sessions.owner, task.session_id) is not None:
                     return True
                 ending = Ending("cancelled", "", "")  # with its session
-            told, retry_at = self._told(ending), None
+            told, retry_at = self._reason(ending), None
             if ending.code in PASSING and task.attempts <= core.task_retries:
                 if cut := await self._cut(claim.turn_id):
                     told += f". Whether {cut} took effect is not known, so the task is not tried again by itself"
@@ -328,7 +328,7 @@ class Tasks:
         cut = await self._engine.db.read(turns.cut_tools, turn_id)
         return ", ".join(name for name in cut if name not in known or not known[name].idempotent)
 
-    def _told(self, ending: Ending) -> str:
+    def _reason(self, ending: Ending) -> str:
         if ending.status == "cancelled":
             return "Its turn was cancelled"
         if ending.code == "turn_timeout":

@@ -1,32 +1,11 @@
 """How deep a JSON text is nested is seen in C: everybody waits meanwhile, and a text may consist of brackets."""
 
-import sys
-from types import FrameType
-from typing import Any
-
 from bytebrew.wording import depth
-
-
-def lines(text: bytes) -> int:
-    """How many lines of Python it takes to say how deep a text is."""
-    found = 0
-
-    def look(frame: FrameType, what: str, _: object) -> Any:
-        nonlocal found
-        found += what == "line"
-        return look
-
-    before = sys.gettrace()
-    sys.settrace(look)
-    try:
-        depth(text)
-    finally:
-        sys.settrace(before)
-    return found
+from tests.lines import lines
 
 
 def test_brackets_are_counted_in_as_many_steps_however_many_there_are() -> None:
-    assert lines(b"[[]]" * 100_000) == lines(b"[[]]")
+    assert lines(lambda: depth(b"[[]]" * 100_000)) == lines(lambda: depth(b"[[]]"))
 
 
 def test_brackets_within_texts_do_not_count() -> None:

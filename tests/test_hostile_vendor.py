@@ -1,9 +1,7 @@
 """A vendor that means harm: what it sends ends the turn in an `error` that says so, and little of it is taken in."""
 
 import json
-import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import anyio
@@ -17,6 +15,7 @@ from bytebrew.http import FRAMING, WHOLE, Http
 from bytebrew.settings import Core
 from bytebrew.testing import chat, served_engine
 from tests.hostile_vendor import Hostile, hostile_vendor
+from tests.lines import lines
 
 ANSWER, EVENTS = 65536, 1000
 SETTINGS = {
@@ -117,24 +116,6 @@ async def test_an_event_full_of_the_beginnings_of_calls_ends_the_turn_at_the_fir
         *_, (last, error) = await attacked(client, vendor, "pieces")
     assert (last, error["code"]) == ("error", "model_answer_too_long")
     assert "more than 128 tool calls" in error["message"]
-
-
-def lines(work: Callable[[], object]) -> int:
-    """How many lines of Python a work takes."""
-    found = 0
-
-    def look(frame: FrameType, what: str, _: object) -> Any:
-        nonlocal found
-        found += what == "line"
-        return look
-
-    before = sys.gettrace()
-    sys.settrace(look)
-    try:
-        work()
-    finally:
-        sys.settrace(before)
-    return found
 
 
 def put_together(pieces: list[CallPiece]) -> None:

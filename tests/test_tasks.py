@@ -548,7 +548,7 @@ def instructions(conn: sqlite3.Connection) -> Iterator[list[None]]:
         (tasks.ready, ("s1",)),
         (tasks.subtasks, ("task_1",)),
         (tasks.at_hand, ("turn_1",)),
-        (tasks.told, ("s1", "t")),
+        (tasks.was_delivered, ("s1", "t")),
         (task_steps.cancel, ("task_10000", ADMIN, "")),
         (tasks.page, (ADMIN, tasks.Filter(status="pending"), 0, 20)),
         (tasks.page, (ADMIN, tasks.Filter(status="needs_input"), 0, 20)),

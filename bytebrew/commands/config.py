@@ -59,7 +59,7 @@ def import_config(setup: Setup, url: str | None, replace: bool, file: Path) -> N
 
     Tell an engine that runs on the data folder by POST /api/v1/config/reload, or import with --url.
     """
-    _tell(_plan(setup, file, url, replace=replace, dry_run=False))
+    _print_plan(_plan(setup, file, url, replace=replace, dry_run=False))
 
 
 @configuration.command("diff")
@@ -69,7 +69,7 @@ def import_config(setup: Setup, url: str | None, replace: bool, file: Path) -> N
 @click.pass_obj
 def diff_config(setup: Setup, url: str | None, replace: bool, file: Path) -> None:
     """Print what an import of FILE would change, and change nothing."""
-    _tell(_plan(setup, file, url, replace=replace, dry_run=True))
+    _print_plan(_plan(setup, file, url, replace=replace, dry_run=True))
 
 
 @configuration.command("validate")
@@ -121,7 +121,7 @@ def _scratch(data: Path) -> str:
         return str(nearest(data))
 
 
-def _tell(plan: config_file.Plan) -> None:
+def _print_plan(plan: config_file.Plan) -> None:
     signs = {"create": "+", "update": "~", "delete": "-"}
     for change in plan.changes:
         if change.action in signs:

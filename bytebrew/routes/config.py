@@ -71,7 +71,7 @@ async def reload_config(request: Request[None]) -> dict[str, Any]:
         await config_file.load(
             engine, engine.settings.core.config, lambda conn, plan: request.record(conn, _loaded(conn))
         )
-    await config_file.tell(engine, engine.sections)
+    await config_file.reconnect(engine, engine.sections)
     return await engine.db.read(_loaded)
 
 

@@ -80,7 +80,7 @@ def answered(form: Form, answers: dict[str, Any]) -> str:
         if fault := _fault(question, answer):
             faults[question.id] = fault
         else:
-            lines.append(f"{question.label} ({question.id}): {_told(question, answer)}")
+            lines.append(f"{question.label} ({question.id}): {_as_text(question, answer)}")
     if faults:
         named = nsmallest(MOST_FAULTS, faults.items())  # a body may have a million
         details = [Detail(f"$.message.form.{name}"[:300], fault) for name, fault in named]
@@ -102,7 +102,7 @@ def _fault(question: Question, answer: Any) -> str:
     return "" if chosen and len(set(answer)) == len(answer) else f"send a list {known}"
 
 
-def _told(question: Question, answer: Any) -> str:
+def _as_text(question: Question, answer: Any) -> str:
     if question.type == "text":
         return str(answer)
     labels = {option.value: option.label for option in question.options}

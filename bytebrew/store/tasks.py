@@ -267,7 +267,7 @@ def at_hand(conn: sqlite3.Connection, turn_id: str) -> Task | None:
     return task_of(row) if row else None
 
 
-def told(conn: sqlite3.Connection, session_id: str, message: str) -> bool:
+def was_delivered(conn: sqlite3.Connection, session_id: str, message: str) -> bool:
     """Whether the message has been given to the agent of a session."""
     sql = "select 1 from turns where session_id = ? and message = ? and started_at is not null"
     return conn.execute(sql, (session_id, message)).fetchone() is not None
