@@ -2,31 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from bytebrew.actions import Action
-from bytebrew.api import (
-    ANYONE,
-    FORMAT,
-    NDJSON,
-    Guard,
-    Moment,
-    Parameter,
-    Record,
-    Reply,
-    Request,
-    Route,
-    Stream,
-    moment,
-    positive,
-    wants_lines,
-)
-from bytebrew.auth import SCOPES, Actor, AuthMode
-from bytebrew.bounds import Bounds, Intake
-from bytebrew.breaker import Breaker
-from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
-from bytebrew.config import Agent, Capability, KnowledgeConfig, Live, MemoryConfig, Name, NewTask, Task, TaskPatch, Url
-from bytebrew.connection import Connection
-from bytebrew.deadline import Deadline, within
-from bytebrew.errors import (
+from bytebrew.base.circuit_breaker import Breaker
+from bytebrew.base.env_variables import environment, escaped, filled, resolved
+from bytebrew.base.errors import (
     BootError,
     Conflict,
     Detail,
@@ -42,28 +20,61 @@ from bytebrew.errors import (
     Unprocessable,
     UnsupportedMediaType,
 )
-from bytebrew.events import Event, MessageDelta, Notice, Risk, Thinking
-from bytebrew.hookspecs import Migration, Opened, Recorder, Register, Sample, Step, hookimpl
-from bytebrew.http import Answer, Exchange, Http, UpstreamError
-from bytebrew.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
-from bytebrew.listing import Listing, Selection, kept_counts, rows_of
-from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
-from bytebrew.notation import Duration, new_uuid, now, uptime
-from bytebrew.options import Option, expired_before
-from bytebrew.paging import AFTER, OFFSET, NumberedPage, Page, offset_of, page_numbers, page_of, page_window
-from bytebrew.providers import Capabilities, Provider, ProviderEvent, Target, refusal
-from bytebrew.secrets import masked, write_private
-from bytebrew.sections import ConfigSection
-from bytebrew.settings import Core, Settings
-from bytebrew.sse import ServerSentEvent
-from bytebrew.tools import Call, Outcome, Result, SpawnLimits, Tool, Toolset, input_schema, tool
-from bytebrew.variables import environment, escaped, filled, resolved
-from bytebrew.versions import CONTRACT, __version__
-from bytebrew.visibility import visible
+from bytebrew.base.formats import Duration, new_uuid, now, uptime
+from bytebrew.base.http_client.answer_limits import Bounds, Intake
+from bytebrew.base.http_client.client import Answer, Exchange, Http, UpstreamError
+from bytebrew.base.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
+from bytebrew.base.rolling_timeout import Deadline, within
+from bytebrew.base.secrets import masked, write_private
+from bytebrew.base.settings import Core, Settings
+from bytebrew.base.sse_reader import ServerSentEvent
+from bytebrew.base.visible_text import visible
+from bytebrew.contract.auth import SCOPES, Actor, AuthMode
+from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
+from bytebrew.contract.config_section import ConfigSection
+from bytebrew.contract.connection import Connection
+from bytebrew.contract.entities import (
+    Agent,
+    Capability,
+    KnowledgeConfig,
+    Live,
+    MemoryConfig,
+    Name,
+    NewTask,
+    Task,
+    TaskPatch,
+    Url,
+)
+from bytebrew.contract.events import Event, MessageDelta, Notice, Risk, Thinking
+from bytebrew.contract.hookspecs import Migration, Opened, Recorder, Register, Sample, Step, hookimpl
+from bytebrew.contract.lists import AFTER, OFFSET, NumberedPage, Page, offset_of, page_numbers, page_of, page_window
+from bytebrew.contract.long_lists import Listing, Selection, kept_counts, rows_of
+from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
+from bytebrew.contract.route import (
+    ANYONE,
+    FORMAT,
+    NDJSON,
+    Guard,
+    Moment,
+    Parameter,
+    Record,
+    Reply,
+    Request,
+    Route,
+    Stream,
+    moment,
+    positive,
+    wants_lines,
+)
+from bytebrew.contract.runtime_option import Option, expired_before
+from bytebrew.contract.tool import Call, Outcome, Result, SpawnLimits, Tool, Toolset, input_schema, tool
+from bytebrew.conversation.model_calls import Capabilities, Provider, ProviderEvent, Target, refusal
+from bytebrew.version import CONTRACT, __version__
+from bytebrew.web.change_feed import Action
 
 if TYPE_CHECKING:
+    from bytebrew.conversation.runner import Turn as Turn
     from bytebrew.engine import Engine as Engine
-    from bytebrew.runner import Turn as Turn
 
 __all__ = [
     "AFTER",

@@ -13,58 +13,50 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from bytebrew import (
-    byok,
-    cors,
-    descriptors,
-    epoch,
-    forwarding,
-    lock,
-    logs,
-    migrations,
-    paths,
-    retention,
-    sealed,
-    settings,
-)
-from bytebrew.access import MOST_BODIES, MOST_STRANGERS, Admission, default_bodies
-from bytebrew.api import Guard, Route
-from bytebrew.auth import AuthMode
-from bytebrew.before_migrating import keep_copy
-from bytebrew.catalog import CatalogEntry, CatalogModel, CatalogProvider
-from bytebrew.clock import WallClock
-from bytebrew.config import Agent, NewAgent, NewModel, NewSchema
-from bytebrew.config_file import boot
-from bytebrew.confirmations import Confirmations
-from bytebrew.core_sections import SECTIONS
-from bytebrew.db import Database
-from bytebrew.errors import BootError, SettingsError, StorageError
-from bytebrew.hookspecs import OBSERVING, Migration, Recorder, Sample
-from bytebrew.http import Http
-from bytebrew.journal import Journal
-from bytebrew.migrate import migrate, pending
-from bytebrew.options import Option, Options
+from bytebrew.base import logs, settings
+from bytebrew.base.env_variables import Credentials
+from bytebrew.base.errors import BootError, SettingsError, StorageError
+from bytebrew.base.http_client.client import Http
+from bytebrew.base.machine import descriptors, lock
+from bytebrew.base.machine.clock import WallClock
+from bytebrew.base.progress import Progress
+from bytebrew.base.secrets import Secrets
+from bytebrew.base.settings import Core, Settings
+from bytebrew.config.import_export import boot
+from bytebrew.config.sections import SECTIONS
+from bytebrew.contract import paths
+from bytebrew.contract.auth import AuthMode
+from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
+from bytebrew.contract.config_section import ConfigSection
+from bytebrew.contract.entities import Agent, NewAgent, NewModel, NewSchema
+from bytebrew.contract.hookspecs import OBSERVING, Migration, Recorder, Sample
+from bytebrew.contract.route import Guard, Route
+from bytebrew.contract.runtime_option import Option, Options
+from bytebrew.contract.tool import Call, SpawnLimits, Tool, Toolset, uncancelled
+from bytebrew.conversation.confirmations import Confirmations
+from bytebrew.conversation.model_calls import Models, Provider
+from bytebrew.conversation.prices import of_catalog
+from bytebrew.conversation.read_result import ReadResult
+from bytebrew.conversation.recovery import recover
+from bytebrew.conversation.runner import Runner
+from bytebrew.conversation.sub_agents import spawn
+from bytebrew.conversation.tasks import Tasks
 from bytebrew.plugins import CORE, Plugins, Registry, place
-from bytebrew.prices import of_catalog
-from bytebrew.progress import Progress
-from bytebrew.providers import Models, Provider
-from bytebrew.recovery import recover
-from bytebrew.refusals import Refusals
-from bytebrew.restoring import clear, finish_killed
-from bytebrew.results import ReadResult
-from bytebrew.routes import every
-from bytebrew.runner import Runner
-from bytebrew.secrets import Secrets
-from bytebrew.sections import ConfigSection
-from bytebrew.settings import Core, Settings
-from bytebrew.slow import AWAITED_SECONDS, BLOCKING_SECONDS, SlowHooks
-from bytebrew.spawning import spawn
-from bytebrew.store import agents, expiry, models, schemas, tokens
+from bytebrew.slow_hooks import AWAITED_SECONDS, BLOCKING_SECONDS, SlowHooks
+from bytebrew.store import agents, expiry, models, retention, schemas, tokens
 from bytebrew.store import settings as stored_settings
-from bytebrew.tasks import Tasks
-from bytebrew.tools import Call, SpawnLimits, Tool, Toolset, uncancelled
-from bytebrew.variables import Credentials
-from bytebrew.visitors import Visitors
+from bytebrew.store.backups import key_check
+from bytebrew.store.backups.before_migrating import keep_copy
+from bytebrew.store.backups.restore import clear, finish_killed
+from bytebrew.store.journal import Journal
+from bytebrew.store.sqlite import epoch, migrations
+from bytebrew.store.sqlite.database import Database
+from bytebrew.store.sqlite.migrate import migrate, pending
+from bytebrew.web import cors, forwarding, own_key
+from bytebrew.web.access import MOST_BODIES, MOST_STRANGERS, Admission, default_bodies
+from bytebrew.web.refusals import Refusals
+from bytebrew.web.routes import every
+from bytebrew.web.visitors import Visitors
 
 OBSERVER_SECONDS = 30
 """How long an observer may take, for what it observes waits until it is through."""
@@ -101,7 +93,7 @@ class Engine:
         finish_killed(data)
         self._make_private(data / "keys")
         self._key = data / "keys" / "secrets.key"
-        sealed.check_key(self._key, data / "bytebrew.db")
+        key_check.check_key(self._key, data / "bytebrew.db")
         self._key_is_new = not self._key.exists()
         self.secrets = Secrets.load(self._key)
         self.visitors = Visitors(Secrets.derived(self._key, b"visitors"))
@@ -176,10 +168,10 @@ class Engine:
         known: Registry[Option] = Registry("setting")
         core = (
             *expiry.OPTIONS,
-            byok.ANY_BASE_URL,
-            byok.ORIGINS,
+            own_key.ANY_BASE_URL,
+            own_key.ORIGINS,
             forwarding.BODY_HEADERS,
-            *map(byok.option, self.providers.values()),
+            *map(own_key.option, self.providers.values()),
             logs.option(self.settings.core.log_level),
             cors.option(self._allow),
         )
@@ -268,7 +260,7 @@ class Engine:
                         migrate(conn, name, steps)
                     conn.set_progress_handler(None, 0)
                 if self._key_is_new:
-                    sealed.check_new_key(self._key, conn)
+                    key_check.check_new_key(self._key, conn)
                     self._key_is_new = False
             except (sqlite3.Error, MemoryError) as error:
                 raise BootError(f"{path} cannot be opened: {str(error) or 'there is not enough memory'}") from error

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-from bytebrew.errors import SettingsError
+from bytebrew.base.errors import SettingsError
 from bytebrew.requirements import normalized, required
 
 VARIABLE = "BYTEBREW_PLUGINS_DIR"

@@ -17,16 +17,17 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import pluggy
 from msgspec import Struct, json
 
-from bytebrew import hookspecs, plugin_folder
-from bytebrew.api import Parameter, Route
-from bytebrew.auth import SCOPES, AuthMode
-from bytebrew.errors import BootError, SettingsError
-from bytebrew.providers import Provider
+from bytebrew import plugin_folder
+from bytebrew.base.errors import BootError, SettingsError
+from bytebrew.base.settings import Core, Row, rows
+from bytebrew.contract import hookspecs
+from bytebrew.contract.auth import SCOPES, AuthMode
+from bytebrew.contract.route import Parameter, Route
+from bytebrew.contract.tool import Tool
+from bytebrew.conversation.model_calls import Provider
 from bytebrew.requirements import lacking
-from bytebrew.settings import Core, Row, rows
-from bytebrew.slow import AWAITED_SECONDS
-from bytebrew.tools import Tool
-from bytebrew.versions import CONTRACT, OLDEST_CONTRACT, __version__, unfit
+from bytebrew.slow_hooks import AWAITED_SECONDS
+from bytebrew.version import CONTRACT, OLDEST_CONTRACT, __version__, unfit
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from nacl.signing import SigningKey, VerifyKey
 
-from bytebrew.jwt import MAX_LENGTH, sign
+from bytebrew.base.jwt import MAX_LENGTH, sign
 
 SPKI = bytes.fromhex("302a300506032b6570032100")
 """What stands before the 32 bytes of an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410)."""

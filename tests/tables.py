@@ -8,11 +8,11 @@ import httpx
 import msgspec
 from msgspec import inspect
 
-from bytebrew.api import Route
-from bytebrew.auth import SCOPES
+from bytebrew.contract.auth import SCOPES
+from bytebrew.contract.route import Route
 from bytebrew.engine import Engine
-from bytebrew.routes import every
 from bytebrew.store import tokens
+from bytebrew.web.routes import every
 
 
 def table(engine: Engine) -> list[Route]:

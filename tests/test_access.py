@@ -14,24 +14,16 @@ import pytest
 from bytebrew_auth_local import store
 from nacl.signing import SigningKey
 
-from bytebrew import access, journal
-from bytebrew.api import Route
-from bytebrew.auth import BINDABLE, SCOPES
+from bytebrew.base.jwt import sign
+from bytebrew.base.sse_reader import ServerSentEvent
+from bytebrew.contract.auth import BINDABLE, SCOPES
+from bytebrew.contract.events import MessageDelta
+from bytebrew.contract.route import Route
 from bytebrew.engine import Engine
-from bytebrew.events import MessageDelta
-from bytebrew.jwt import sign
-from bytebrew.sse import ServerSentEvent
-from bytebrew.store import tokens
+from bytebrew.store import journal, tokens
 from bytebrew.store.tokens import new_token
-from bytebrew.testing import (
-    ADMIN,
-    ScriptedProvider,
-    chat,
-    events_of,
-    providing,
-    scripted_schema,
-    served_engine,
-)
+from bytebrew.testing import ADMIN, ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
+from bytebrew.web import access
 from tests.forged import forgeries, fresh
 from tests.tables import all_but, check_refusal, has_struct, label, path_of, sample, table, token_with
 

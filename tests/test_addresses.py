@@ -3,8 +3,8 @@
 import pytest
 
 from bytebrew import Core, ProviderError, SettingsError
-from bytebrew.addresses import is_metadata, is_public
-from bytebrew.http import Http
+from bytebrew.base.http_client.addresses import is_metadata, is_public
+from bytebrew.base.http_client.client import Http
 from bytebrew.testing import engine
 
 

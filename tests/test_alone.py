@@ -6,13 +6,13 @@ from typing import Any
 import anyio
 import pytest
 
-from bytebrew.api import Request, Route
-from bytebrew.errors import EngineError, StorageError, TooSlow
-from bytebrew.events import MessageDelta
-from bytebrew.messages import ToolCall
-from bytebrew.notation import new_uuid
+from bytebrew.base.errors import EngineError, StorageError, TooSlow
+from bytebrew.base.formats import new_uuid
+from bytebrew.contract.events import MessageDelta
+from bytebrew.contract.messages import ToolCall
+from bytebrew.contract.route import Request, Route
+from bytebrew.contract.tool import Call, Tool
 from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
-from bytebrew.tools import Call, Tool
 
 PATH = "/api/v1/cupboard/{name}"
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bytebrew.access import check_schema, check_scope
-from bytebrew.api import ANYONE
-from bytebrew.auth import SCOPES, Actor, parse_scopes, scopes_mask
-from bytebrew.errors import Forbidden
+from bytebrew.base.errors import Forbidden
+from bytebrew.contract.auth import SCOPES, Actor, parse_scopes, scopes_mask
+from bytebrew.contract.route import ANYONE
 from bytebrew.store.tokens import new_token, token_hash
+from bytebrew.web.access import check_schema, check_scope
 
 EVERY = sorted(SCOPES)
 SOME = st.frozensets(st.sampled_from(EVERY))

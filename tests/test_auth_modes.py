@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from bytebrew import Actor, AuthMode, Request
+from bytebrew.base.errors import BootError
 from bytebrew.engine import Engine
-from bytebrew.errors import BootError
 from bytebrew.testing import client, engine, plugin
 
 ANNA = Actor(subject="user:anna", name="anna", kind="user", scopes=frozenset({"chat"}))

@@ -18,8 +18,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bytebrew import backup, before_migrating, copying
-from bytebrew.errors import BootError
+from bytebrew.base.errors import BootError
+from bytebrew.store.backups import backup, before_migrating
+from bytebrew.store.backups import copies as copying
 from bytebrew.testing import ADMIN
 
 from .archives import unpacked

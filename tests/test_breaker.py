@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bytebrew.breaker import Breaker
+from bytebrew.base.circuit_breaker import Breaker
 
 
 class Clock:

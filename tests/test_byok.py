@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew.events import MessageDelta
-from bytebrew.http import Http
-from bytebrew.messages import ToolCall, Usage
-from bytebrew.notation import new_uuid
-from bytebrew.settings import Core
+from bytebrew.base.formats import new_uuid
+from bytebrew.base.http_client.client import Http
+from bytebrew.base.settings import Core
+from bytebrew.contract.events import MessageDelta
+from bytebrew.contract.messages import ToolCall, Usage
 from bytebrew.testing import ADMIN, ScriptedProvider, events_of, providing, scripted_schema, served_engine
 from tests.processes import plugins_folder, serving
 from tests.tables import check_refusal, token_with

@@ -15,16 +15,9 @@ import httpx
 import pytest
 
 from bytebrew import Http, MessageDelta, ModelRequest, ProviderError, Request, Route, ToolCall, tool
+from bytebrew.base.errors import Overloaded
 from bytebrew.engine import Engine
-from bytebrew.errors import Overloaded
-from bytebrew.testing import (
-    ADMIN,
-    ScriptedProvider,
-    plugin,
-    providing,
-    scripted_schema,
-    served_engine,
-)
+from bytebrew.testing import ADMIN, ScriptedProvider, plugin, providing, scripted_schema, served_engine
 from tests.processes import plugins_folder, serving
 
 CLIENTS = Path(__file__).parent.parent / "examples" / "clients"

@@ -6,9 +6,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bytebrew import MessageDelta, retention
-from bytebrew.clock import WallClock
+from bytebrew import MessageDelta
+from bytebrew.base.machine.clock import WallClock
 from bytebrew.engine import Engine
+from bytebrew.store import retention
 from bytebrew.testing import ScriptedProvider, providing, scripted_schema, served_engine
 from tests.test_retention import LONG_AGO, age, execute, keep_days, talk
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bytebrew import config_file, documents
-from bytebrew.checking import parse
-from bytebrew.dialects import plain, sections_of
-from bytebrew.documents import InvalidConfig
+from bytebrew.base.env_variables import escaped, expanded, placeholder, resolved
+from bytebrew.config import import_export, yaml_tree
+from bytebrew.config.dialects import plain, sections_of
+from bytebrew.config.validate import parse
+from bytebrew.config.yaml_tree import InvalidConfig
 from bytebrew.engine import Engine
 from bytebrew.testing import engine, served_engine
-from bytebrew.variables import escaped, expanded, placeholder, resolved
 
 MEBIBYTE = 1 << 20
 EMPTY = {"BYTEBREW_DISABLED_PLUGINS": "demo"}
@@ -35,17 +35,17 @@ JSON = st.recursive(
 @settings(max_examples=300, deadline=None, database=None)
 @given(st.dictionaries(st.text(min_size=1), JSON, min_size=1, max_size=4))
 def test_what_is_written_is_read_again(value: dict[str, Any]) -> None:
-    text = documents.write(value)
-    node, problems = documents.read(text.encode())
+    text = yaml_tree.write(value)
+    node, problems = yaml_tree.read(text.encode())
     assert not problems
     assert plain(node) == value
-    assert documents.write(plain(node)) == text
+    assert yaml_tree.write(plain(node)) == text
 
 
 @settings(max_examples=200, deadline=None, database=None)
 @given(st.dictionaries(TEXTS.filter(lambda text: "<<" not in text), JSON, max_size=4))
 def test_json_is_yaml(value: dict[str, Any]) -> None:
-    node, problems = documents.read(json.dumps(value).replace("\x7f", "\\u007f").encode())
+    node, problems = yaml_tree.read(json.dumps(value).replace("\x7f", "\\u007f").encode())
     assert not problems
     assert plain(node) == value
 
@@ -80,22 +80,22 @@ def test_json_is_yaml(value: dict[str, Any]) -> None:
     ids=["long keys", "long numbers", "deep", "spaces", "words", "signs", "long texts"],
 )
 def test_what_is_hard_to_write_is_read_again(value: dict[str, Any]) -> None:
-    node, problems = documents.read(documents.write(value).encode())
+    node, problems = yaml_tree.read(yaml_tree.write(value).encode())
     assert not problems
     assert plain(node) == value
     assert json.dumps(plain(node)) == json.dumps(value)
 
 
 def test_two_halves_of_a_character_are_one_and_a_half_is_none() -> None:
-    node, _ = documents.read(b'{"a": "\\ud83d\\ude00"}')
+    node, _ = yaml_tree.read(b'{"a": "\\ud83d\\ude00"}')
     assert plain(node) == {"a": "\U0001f600"}
-    _, [problem] = documents.read(b'a: "\\ud83d"')
+    _, [problem] = yaml_tree.read(b'a: "\\ud83d"')
     assert (problem.line, problem.column, problem.message) == (1, 4, "holds half a character")
 
 
 def test_texts_of_several_lines_are_blocks_and_words_that_could_be_more_are_quoted() -> None:
     value = {"a": {"system": "You sell.\n\nBe kind.\n", "s": "no", "v": "1.0", "d": "2026-01-01"}, "l": [{"b": [1]}]}
-    assert documents.write(value) == (
+    assert yaml_tree.write(value) == (
         'a:\n  system: |\n    You sell.\n\n    Be kind.\n  s: "no"\n  v: "1.0"\n  d: "2026-01-01"\n'
         "l:\n  - b:\n      - 1\n"
     )
@@ -103,7 +103,7 @@ def test_texts_of_several_lines_are_blocks_and_words_that_could_be_more_are_quot
 
 def test_words_without_quotes_are_those_of_yaml_1_2() -> None:
     text = b"[yes, on, ~, null, true, 0o17, 0x1f, -3, 1e3, .5, 012, 1_000, 2026-01-01, 12:30, '5', !!str 5]"
-    node, _ = documents.read(text)
+    node, _ = yaml_tree.read(text)
     assert plain(node) == [
         *("yes", "on", None, None, True, 15, 31, -3, 1000.0, 0.5),
         *(12, "1_000", "2026-01-01", "12:30", "5", "5"),
@@ -111,7 +111,7 @@ def test_words_without_quotes_are_those_of_yaml_1_2() -> None:
 
 
 def test_aliases_and_merge_keys_are_read() -> None:
-    node, _ = documents.read(b"base: &base {a: 1, b: 2}\none: {<<: *base, b: 3}\ntwo: [*base]")
+    node, _ = yaml_tree.read(b"base: &base {a: 1, b: 2}\none: {<<: *base, b: 3}\ntwo: [*base]")
     assert plain(node) == {"base": {"a": 1, "b": 2}, "one": {"a": 1, "b": 3}, "two": [{"a": 1, "b": 2}]}
 
 
@@ -154,7 +154,7 @@ BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
 def test_what_would_cost_much_is_refused_within_seconds_and_little_memory(text: str, words: str) -> None:
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     with pytest.raises(InvalidConfig, match=words):
-        documents.read(text.encode())
+        yaml_tree.read(text.encode())
     assert time.monotonic() - began < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # KiB
 
@@ -176,7 +176,7 @@ def test_what_would_cost_much_is_refused_within_seconds_and_little_memory(text: 
     ],
 )
 def test_what_is_not_read_is_told_with_its_place(text: str, place: tuple[int, int], words: str) -> None:
-    _, [problem] = documents.read(text.encode())
+    _, [problem] = yaml_tree.read(text.encode())
     assert (problem.line, problem.column) == place
     assert words in problem.message
 
@@ -200,7 +200,7 @@ def test_what_is_not_read_is_told_with_its_place(text: str, place: tuple[int, in
 )
 def test_a_password_that_begins_like_a_tag_is_not_told(text: str, form: str) -> None:
     try:
-        _, problems = documents.read(form.replace("{}", text).encode())
+        _, problems = yaml_tree.read(form.replace("{}", text).encode())
     except InvalidConfig as error:
         problems = error.details  # type: ignore[assignment]
     assert problems
@@ -211,14 +211,14 @@ def test_a_password_that_begins_like_a_tag_is_not_told(text: str, form: str) -> 
 @pytest.mark.parametrize("begin", [b"", b"\xef\xbb\xbf"], ids=["plain", "marked"])
 def test_what_is_not_utf_8_is_refused_where_it_is(begin: bytes) -> None:
     with pytest.raises(InvalidConfig) as caught:
-        documents.read(begin + "a: ü\nü: ".encode() + b"\xff")
+        yaml_tree.read(begin + "a: ü\nü: ".encode() + b"\xff")
     [problem] = caught.value.details
     assert (problem.line, problem.column) == (2, 4)  # type: ignore[attr-defined]
 
 
 def test_longer_files_may_have_more_values() -> None:
     text = "\n".join(f"- {n:015}" for n in range(60_000))
-    node, problems = documents.read(text.encode())
+    node, problems = yaml_tree.read(text.encode())
     assert (len(node.value), problems) == (60_000, [])
 
 
@@ -248,7 +248,7 @@ async def test_models_without_their_fields_are_refused_in_a_moment() -> None:
 
 def knowledge(text: str, *known: str) -> tuple[Any, list[tuple[str, int, int]], list[str]]:
     """The section `knowledge` of a file, its problems with their places, and the paths of its warnings."""
-    found = sections_of(documents.read(text.encode())[0], known or ("agents", "knowledge"))
+    found = sections_of(yaml_tree.read(text.encode())[0], known or ("agents", "knowledge"))
     items = {name: plain(item.node) for name, item in found.items.get("knowledge", {}).items()}
     problems = [(one.path, one.line, one.column) for one in found.problems]
     return items, problems, [one.path for one in found.warnings]
@@ -335,12 +335,12 @@ def test_credentials_are_resolved_and_their_placeholders_have_no_default(monkeyp
 # Round trips.
 
 
-async def taken_in(running: Engine, text: str, **options: Any) -> config_file.Plan:
-    return await config_file.take_in(running, text.encode(), **options)
+async def taken_in(running: Engine, text: str, **options: Any) -> import_export.Plan:
+    return await import_export.take_in(running, text.encode(), **options)
 
 
 async def exported(running: Engine) -> str:
-    return config_file.text_of((await running.db.read(config_file.export, running))[0])
+    return import_export.text_of((await running.db.read(import_export.export, running))[0])
 
 
 NAMES = ["a", "b.c", "1e3", "yes"]
@@ -490,10 +490,10 @@ def in_a_file(value: Any) -> Any:
 @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(configurations())
 async def test_export_import_export_gives_equal_bytes_and_loses_nothing(whole: dict[str, Any]) -> None:
-    text = documents.write({key: items if key == "tools" else in_a_file(items) for key, items in whole.items()})
+    text = yaml_tree.write({key: items if key == "tools" else in_a_file(items) for key, items in whole.items()})
     async with engine(settings=EMPTY) as first, engine(settings=EMPTY) as second:
         await taken_in(first, text)
-        have = await first.db.read(config_file.state, first)
+        have = await first.db.read(import_export.state, first)
         for key, items in whole.items():
             kind = first.sections[key].item
             for name, item in items.items():
@@ -524,7 +524,7 @@ schemas: {s: {entry_agent: a}}
 """
     async with engine(settings=EMPTY) as running:
         await taken_in(running, text)
-        shown, _ = await running.db.read(config_file.export, running)
+        shown, _ = await running.db.read(import_export.export, running)
         for key, items in shown.items():
             kind = running.sections[key].item
             assert kind is not None

@@ -22,7 +22,7 @@ from bytebrew import (
     ToolCall,
     Usage,
 )
-from bytebrew.settings import Core
+from bytebrew.base.settings import Core
 from bytebrew.testing import CHECKS, THOUGHTS, Check, Wire, provider_conformance
 from tests.upstream import data
 

@@ -16,10 +16,12 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, DataReceived, Event, ResponseReceived, StreamEnded, StreamReset
 
-from bytebrew import MessageDelta, Request, Route, Stream, Thinking, server, transports
+from bytebrew import MessageDelta, Request, Route, Stream, Thinking
+from bytebrew.base.sse_reader import Parser
 from bytebrew.engine import Engine
-from bytebrew.sse import Parser
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, events_of, plugin, providing, scripted_schema, served_engine
+from bytebrew.web import early_answer
+from bytebrew.web.server import server
 
 HEALTH, EVENTS, FLOOD, SLOW, SINK = (f"/api/v1/{path}" for path in ("health", "quiet", "flood", "slow", "sink"))
 REFUSALS = [
@@ -282,7 +284,7 @@ async def test_nothing_is_left_of_a_client_that_leaves_in_the_middle_of_its_body
 
 @loops
 async def test_a_body_that_does_not_end_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transports, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(early_answer, "SILENCE_SECONDS", 0.2)
     async with serving() as served:
         reader, writer = await served.connect()
         writer.write(request("POST /nowhere", f"Content-Length: {BIG}") + bytes(10))
@@ -296,7 +298,7 @@ async def test_a_body_that_does_not_end_ends_its_connection(monkeypatch: pytest.
 async def test_over_http_2_a_body_that_does_not_end_costs_the_connection_nothing(
     monkeypatch: pytest.MonkeyPatch, complaints: list[str]
 ) -> None:
-    monkeypatch.setattr(transports, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(early_answer, "SILENCE_SECONDS", 0.2)
     async with serving() as served:
         http2 = await served.http2()
         stream = http2.ask("/nowhere", method="POST", end=False)

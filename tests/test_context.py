@@ -9,16 +9,17 @@ import anyio
 import httpx
 import pytest
 
-from bytebrew import history, tool
+from bytebrew import tool
+from bytebrew.base.errors import ProviderError
+from bytebrew.base.http_client.client import Http
+from bytebrew.contract.events import MessageDelta
+from bytebrew.contract.messages import Message, ModelRequest, Stop, ToolCall
+from bytebrew.conversation import history
+from bytebrew.conversation.model_calls import Provider, ProviderEvent
+from bytebrew.conversation.trimming import Told, fitted, read
 from bytebrew.engine import Engine
-from bytebrew.errors import ProviderError
-from bytebrew.events import MessageDelta
-from bytebrew.http import Http
-from bytebrew.messages import Message, ModelRequest, Stop, ToolCall
-from bytebrew.providers import Provider, ProviderEvent
 from bytebrew.store.messages import tokens
 from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
-from bytebrew.trimming import Told, fitted, read
 
 TOO_LONG = "This model's maximum context length is {} tokens. However, your messages resulted in {} tokens"
 

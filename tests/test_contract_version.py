@@ -9,8 +9,8 @@ import pytest
 
 import bytebrew
 from bytebrew import CONTRACT, hookimpl
+from bytebrew.base.errors import BootError
 from bytebrew.engine import Engine
-from bytebrew.errors import BootError
 from tests.commands import install, run
 
 

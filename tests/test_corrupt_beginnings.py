@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew.events import MessageDelta
+from bytebrew.contract.events import MessageDelta
 from bytebrew.testing import ScriptedProvider, chat, names, providing, served_engine
 from tests.upstream import Step, broken, data, streamed, upstream
 

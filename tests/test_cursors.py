@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew.events import MessageDelta
-from bytebrew.messages import Stop
+from bytebrew.contract.events import MessageDelta
+from bytebrew.contract.messages import Stop
 from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
 
 SESSIONS = "/api/v1/sessions"

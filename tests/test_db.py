@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from bytebrew.copying import copy_database, make_file
-from bytebrew.db import GATHER_SECONDS, Database
-from bytebrew.epoch import uri_to_read
-from bytebrew.errors import BootError, TooSlow
-from bytebrew.pending import Rows
-from bytebrew.pragmas import connect
-from bytebrew.scanning import SCANNERS
+from bytebrew.base.errors import BootError, TooSlow
+from bytebrew.store.backups.copies import copy_database, make_file
+from bytebrew.store.sqlite.database import GATHER_SECONDS, Database
+from bytebrew.store.sqlite.epoch import uri_to_read
+from bytebrew.store.sqlite.pragmas import connect
+from bytebrew.store.sqlite.scans import SCANNERS
+from bytebrew.store.sqlite.write_queue import Rows
 
 
 @pytest.fixture

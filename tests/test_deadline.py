@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing
 
 import pytest
 
-from bytebrew.deadline import Deadline, move_on_within, until, within
+from bytebrew.base.rolling_timeout import Deadline, move_on_within, until, within
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])

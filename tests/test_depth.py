@@ -1,6 +1,6 @@
 """How deep a JSON text is nested is seen in C: everybody waits meanwhile, and a text may consist of brackets."""
 
-from bytebrew.wording import depth
+from bytebrew.base.validation import depth
 from tests.lines import lines
 
 

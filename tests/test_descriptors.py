@@ -14,7 +14,7 @@ import httpx
 import msgspec
 import pytest
 
-from bytebrew import descriptors
+from bytebrew.base.machine import descriptors
 from bytebrew.testing import ADMIN, served_engine
 from tests.commands import BYTEBREW
 from tests.processes import Process, serving

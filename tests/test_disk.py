@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from bytebrew import MessageDelta, ToolCall, tool
+from bytebrew.base.sse_reader import Parser
 from bytebrew.engine import Engine
-from bytebrew.sse import Parser
 from bytebrew.testing import ADMIN, ScriptedProvider, plugin, providing, scripted_schema, served_engine
 from tests.commands import run
 from tests.processes import plugins_folder, serving
@@ -250,7 +250,7 @@ async def test_health_does_not_hang_where_the_database_does(
     served: tuple[Engine, httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, client = served
-    monkeypatch.setattr("bytebrew.routes.health.SECONDS", 0.2)
+    monkeypatch.setattr("bytebrew.web.routes.health.SECONDS", 0.2)
     with closing(sqlite3.connect(engine.db.path)) as other:
         other.execute("begin immediate")
         answer = await client.get(f"{HEALTH}?deep=true")

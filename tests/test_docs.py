@@ -13,7 +13,8 @@ import pytest
 from bytebrew_chat_completions import openai_compatible
 
 import bytebrew
-from bytebrew import hookspecs, testing
+from bytebrew import testing
+from bytebrew.contract import hookspecs
 from tests.test_conformance import WIRE
 
 HERE = Path(__file__).parent.parent / "plugins"
@@ -83,7 +84,7 @@ async def test_the_parts_are_a_plugin_with_every_hook_and_the_test_on_the_page_p
     own = [record for record in caplog.records if record.name == "bytebrew_dice"]
     assert [record.levelname for record in own] == ["INFO"] * 4
     warned = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [record.name for record in warned] == ["bytebrew.refusals"]  # the visitor's
+    assert [record.name for record in warned] == ["bytebrew.web.refusals"]  # the visitor's
 
 
 async def test_what_the_parts_declare_does_what_the_page_says() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from bytebrew.config import NewModel
+from bytebrew.contract.entities import NewModel
 from bytebrew.store import models
 from bytebrew.testing import ScriptedProvider, engine, providing
 

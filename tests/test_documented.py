@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from bytebrew import openapi
-from bytebrew.api import Route
+from bytebrew.base.settings import rows
+from bytebrew.contract.route import Route
 from bytebrew.engine import Engine
-from bytebrew.openapi import EVENTS
-from bytebrew.settings import rows
 from bytebrew.testing import engine, served_engine
+from bytebrew.web.docs import openapi
+from bytebrew.web.docs.openapi import EVENTS
 from tests.tables import installed, label, table
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

@@ -10,10 +10,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from bytebrew import access
-from bytebrew.api import Request, Route
-from bytebrew.engine import Engine
-from bytebrew.errors import (
+from bytebrew.base.errors import (
     BootError,
     Detail,
     Draining,
@@ -24,7 +21,10 @@ from bytebrew.errors import (
     TurnError,
     Unauthorized,
 )
+from bytebrew.contract.route import Request, Route
+from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, plugin, providing, scripted_schema, served_engine
+from bytebrew.web import access
 from tests.tables import check_refusal, has_struct, label, path_of, sample, table, token_with
 
 LIMIT = 4096
@@ -364,7 +364,7 @@ def subclasses(kind: type[Exception]) -> set[type[Exception]]:
 
 
 def test_every_error_has_a_status_and_a_code_of_its_own() -> None:
-    kinds = [kind for kind in subclasses(EngineError) if kind.__module__ == "bytebrew.errors"]
+    kinds = [kind for kind in subclasses(EngineError) if kind.__module__ == "bytebrew.base.errors"]
     for kind in kinds:
         assert 400 <= kind.status < 600  # type: ignore[attr-defined]
     codes = [kind.code for kind in kinds if kind is not EngineError]  # type: ignore[attr-defined]

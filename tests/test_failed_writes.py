@@ -11,15 +11,15 @@ import httpx
 import pytest
 
 from bytebrew import MessageDelta, ToolCall, Usage, tool
+from bytebrew.base.errors import StorageError
+from bytebrew.base.formats import new_uuid
+from bytebrew.base.http_client.client import Http
+from bytebrew.base.sse_reader import Parser
+from bytebrew.contract.events import MessageDelta as Delta
+from bytebrew.contract.messages import ModelRequest, Stop
+from bytebrew.conversation.model_calls import ProviderEvent
 from bytebrew.engine import Engine
-from bytebrew.errors import StorageError
-from bytebrew.events import MessageDelta as Delta
-from bytebrew.http import Http
-from bytebrew.journal import read_events
-from bytebrew.messages import ModelRequest, Stop
-from bytebrew.notation import new_uuid
-from bytebrew.providers import ProviderEvent
-from bytebrew.sse import Parser
+from bytebrew.store.journal import read_events
 from bytebrew.testing import ADMIN, ScriptedProvider, Step, plugin, providing, scripted_schema, served_engine
 from tests.commands import install
 from tests.processes import Process
@@ -396,7 +396,7 @@ async def test_health_names_a_thread_that_does_not_come_back(
     served: tuple[Engine, httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, client = served
-    monkeypatch.setattr("bytebrew.routes.health.SECONDS", 0.1)
+    monkeypatch.setattr("bytebrew.web.routes.health.SECONDS", 0.1)
     slow = asyncio.create_task(engine.db.write(lambda conn: __import__("time").sleep(0.5)))
     await asyncio.sleep(0.2)
     answer = await client.get(HEALTH)

@@ -10,9 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bytebrew import ProviderError, refusals
-from bytebrew.refusals import Refusals
+from bytebrew import ProviderError
 from bytebrew.testing import ScriptedProvider, chat, providing, scripted_schema, served_engine
+from bytebrew.web import refusals
+from bytebrew.web.refusals import Refusals
 
 from .commands import BYTEBREW, environment, install, run
 from .processes import Process, serving
@@ -58,7 +59,7 @@ async def test_a_refused_caller_is_a_line_and_a_flood_of_them_a_few(caplog: pyte
             answer = await client.get("/api/v1/agents", headers={"Authorization": "Bearer bb_wrong"})
             assert answer.status_code == 401
         assert running.refusals.count == 50
-    lines = [one.getMessage() for one in caplog.records if one.name == "bytebrew.refusals"]
+    lines = [one.getMessage() for one in caplog.records if one.name == "bytebrew.web.refusals"]
     assert lines[0].startswith("refused GET /api/v1/agents from 127.0.0.1: 401 ")
     assert refusals.AT_ONCE <= len(lines) < 2 * refusals.AT_ONCE
     assert "bb_wrong" not in caplog.text

@@ -18,10 +18,10 @@ import httpx
 import pytest
 from aiohttp import web
 
-from bytebrew.journal import read_events
-from bytebrew.notation import new_uuid
-from bytebrew.pragmas import connect
+from bytebrew.base.formats import new_uuid
 from bytebrew.store import messages, sessions
+from bytebrew.store.journal import read_events
+from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import ADMIN
 from tests.commands import BYTEBREW, environment, install
 from tests.ledger import Ledger

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import pytest
 
-from bytebrew.sse import Parser
+from bytebrew.base.sse_reader import Parser
 from bytebrew.testing import ADMIN
 from tests.processes import plugins_folder, serving
 

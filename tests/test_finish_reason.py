@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew.errors import ProviderError
-from bytebrew.events import MessageDelta
-from bytebrew.messages import Stop, ToolCall
+from bytebrew.base.errors import ProviderError
+from bytebrew.contract.events import MessageDelta
+from bytebrew.contract.messages import Stop, ToolCall
 from bytebrew.testing import ScriptedProvider, chat, providing, scripted_schema, served_engine
 
 CHAT = "/api/v1/schemas/test/chat"

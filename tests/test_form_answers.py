@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from bytebrew.errors import Unprocessable
+from bytebrew.base.errors import Unprocessable
 from bytebrew.store.forms import MOST_FAULTS, Form, Question, answered
 
 

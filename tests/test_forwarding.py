@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
+from bytebrew.contract.tool import Call, Tool
 from bytebrew.testing import plugin, served_engine
-from bytebrew.tools import Call, Tool
 from tests.tables import check_refusal
 
 CHAT = "/api/v1/schemas/demo/chat"

@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from msgspec import inspect
 from nacl.signing import SigningKey
 
-from bytebrew import documents
-from bytebrew.api import Moment, Parameter, Route
-from bytebrew.auth import SCOPES
-from bytebrew.config import MemoryConfig
+from bytebrew.base.jwt import sign
+from bytebrew.config import yaml_tree
+from bytebrew.contract.auth import SCOPES
+from bytebrew.contract.entities import MemoryConfig
+from bytebrew.contract.events import MessageDelta
+from bytebrew.contract.lists import with_paging
+from bytebrew.contract.route import Moment, Parameter, Route
 from bytebrew.engine import Engine
-from bytebrew.events import MessageDelta
-from bytebrew.jwt import sign
-from bytebrew.paging import with_paging
 from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
 from tests.forged import forgeries, fresh
 from tests.mcp_double import Web
@@ -383,7 +383,7 @@ async def check(client: httpx.AsyncClient, route: Route, shot: Shot) -> int:
         if response.headers["content-type"].startswith(("text/css", "text/javascript")):
             return response.status_code
         if response.headers["content-type"] == "application/x-yaml":
-            assert not documents.read(raw)[1]
+            assert not yaml_tree.read(raw)[1]
             return response.status_code
         if response.headers["content-type"] == "application/x-ndjson":
             msgspec.json.Decoder().decode_lines(raw)

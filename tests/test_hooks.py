@@ -34,25 +34,16 @@ from bytebrew import (
     Toolset,
     Usage,
     expired_before,
-    hookspecs,
     tool,
 )
-from bytebrew.app import Application
+from bytebrew.base.errors import BootError
+from bytebrew.contract import hookspecs
+from bytebrew.conversation.runner import Turn
 from bytebrew.engine import Engine
-from bytebrew.errors import BootError
-from bytebrew.retention import tidy
-from bytebrew.routes import every
-from bytebrew.runner import Turn
-from bytebrew.testing import (
-    ScriptedProvider,
-    chat,
-    engine,
-    names,
-    plugin,
-    providing,
-    scripted_schema,
-    served_engine,
-)
+from bytebrew.store.retention import tidy
+from bytebrew.testing import ScriptedProvider, chat, engine, names, plugin, providing, scripted_schema, served_engine
+from bytebrew.web.app import Application
+from bytebrew.web.routes import every
 
 from .commands import install, run
 

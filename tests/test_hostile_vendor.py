@@ -9,10 +9,10 @@ import httpx
 import pytest
 from bytebrew_chat_completions.chunks import CallPiece, Calls, Function, joined
 
-from bytebrew.bounds import Bounds, Intake
-from bytebrew.errors import ProviderError
-from bytebrew.http import FRAMING, WHOLE, Http
-from bytebrew.settings import Core
+from bytebrew.base.errors import ProviderError
+from bytebrew.base.http_client.answer_limits import Bounds, Intake
+from bytebrew.base.http_client.client import FRAMING, WHOLE, Http
+from bytebrew.base.settings import Core
 from bytebrew.testing import chat, served_engine
 from tests.hostile_vendor import Hostile, hostile_vendor
 from tests.lines import lines

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bytebrew.errors import ProviderError
-from bytebrew.http import MAX_ERROR_BYTES, MOST_IDLE, Exchange, Http, UpstreamError
-from bytebrew.settings import Core
+from bytebrew.base.errors import ProviderError
+from bytebrew.base.http_client.client import MAX_ERROR_BYTES, MOST_IDLE, Exchange, Http, UpstreamError
+from bytebrew.base.settings import Core
 from tests.upstream import (
     STREAM,
     Act,

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from bytebrew import MessageDelta, ToolCall
-from bytebrew.notation import canonical_id, is_uuid, new_uuid
+from bytebrew.base.formats import canonical_id, is_uuid, new_uuid
 from bytebrew.testing import ScriptedProvider, chat, providing, scripted_schema, served_engine
 
 

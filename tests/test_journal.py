@@ -12,17 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bytebrew import journal as journal_module
-from bytebrew.db import Database
-from bytebrew.errors import Draining, NotFound
-from bytebrew.events import Done, ErrorEvent, Event, MessageDelta, ToolStarted
-from bytebrew.journal import Journal, Log, OpenStretch, last_number, read_events
-from bytebrew.messages import Usage
-from bytebrew.migrate import migrate
-from bytebrew.migrations import CORE
-from bytebrew.notation import new_uuid
-from bytebrew.pragmas import connect
-from bytebrew.sse import Parser
+from bytebrew.base.errors import Draining, NotFound
+from bytebrew.base.formats import new_uuid
+from bytebrew.base.sse_reader import Parser
+from bytebrew.contract.events import Done, ErrorEvent, Event, MessageDelta, ToolStarted
+from bytebrew.contract.messages import Usage
+from bytebrew.store import journal as journal_module
+from bytebrew.store.journal import Journal, Log, OpenStretch, last_number, read_events
+from bytebrew.store.sqlite.database import Database
+from bytebrew.store.sqlite.migrate import migrate
+from bytebrew.store.sqlite.migrations import CORE
+from bytebrew.store.sqlite.pragmas import connect
 
 
 @pytest.fixture

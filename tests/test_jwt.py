@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey, VerifyKey
 
-from bytebrew.jwt import MAX_LENGTH, BadToken, read_public_keys, sign, thumbprint, verify
+from bytebrew.base.jwt import MAX_LENGTH, BadToken, read_public_keys, sign, thumbprint, verify
 from tests.forged import EDDSA, SPKI, b64url, confused, forgeries, jwk, jws, pem, signing_input
 
 KEY = SigningKey(bytes(range(32)))

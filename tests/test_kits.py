@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bytebrew import Call, Tool
-from bytebrew.tools import Kit
+from bytebrew.contract.tool import Kit
 
 
 class Some(Tool):

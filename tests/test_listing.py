@@ -15,11 +15,11 @@ from bytebrew_audit import calls, changes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bytebrew.listing import NEAR, PAGE_BYTES, SESSIONS, TASKS, Listing, Selection, rows_of
-from bytebrew.migrate import migrate
-from bytebrew.migrations import CORE
-from bytebrew.notation import rfc3339
-from bytebrew.pragmas import connect
+from bytebrew.base.formats import rfc3339
+from bytebrew.contract.long_lists import NEAR, PAGE_BYTES, SESSIONS, TASKS, Listing, Selection, rows_of
+from bytebrew.store.sqlite.migrate import migrate
+from bytebrew.store.sqlite.migrations import CORE
+from bytebrew.store.sqlite.pragmas import connect
 
 AUDIT = ((1, calls.TABLE + changes.TABLE), (2, calls.COUNTS + changes.COUNTS))
 START = datetime(2026, 1, 1, tzinfo=UTC)

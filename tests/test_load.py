@@ -8,8 +8,8 @@ import anyio
 import httpx
 import pytest
 
-from bytebrew.events import MessageDelta
-from bytebrew.notation import new_uuid
+from bytebrew.base.formats import new_uuid
+from bytebrew.contract.events import MessageDelta
 from bytebrew.testing import ScriptedProvider, chat, providing, scripted_schema, served_engine
 
 SECONDS = float(os.environ.get("LOAD_SECONDS", "10"))

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from bytebrew.jwt import SigningKey, sign
-from bytebrew.logs import Line, redact, trace_id
+from bytebrew.base.jwt import SigningKey, sign
+from bytebrew.base.logs import Line, redact, trace_id
 from bytebrew.store.tokens import new_token
 
 JWT = sign({"sub": "x", "exp": 1}, SigningKey.generate())
@@ -101,8 +101,8 @@ def test_what_a_client_sends_cannot_forge_a_line_or_steer_a_terminal(form: str) 
 
 def test_records_of_every_logger_go_to_standard_error_at_the_level_that_was_asked_for() -> None:
     program = """
-import logging, bytebrew.logs
-bytebrew.logs.start("warning", "json")
+import logging, bytebrew.base.logs
+bytebrew.base.logs.start("warning", "json")
 logging.getLogger("any").info("quiet")
 logging.getLogger("any").warning("loud")
 """

@@ -432,7 +432,7 @@ def test_log_level_and_log_format_are_those_of_standard_error(form: str, tmp_pat
         told = json.loads(line)
         assert (told["level"], told["trace"][:4]) == ("debug", "req_")
     else:
-        assert " debug bytebrew.app req_" in line
+        assert " debug bytebrew.web.app req_" in line
 
 
 def test_the_version_is_the_distributions() -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from bytebrew import Migration, testing
-from bytebrew.errors import BootError
-from bytebrew.migrate import migrate
-from bytebrew.migrations import CORE
-from bytebrew.pragmas import connect
+from bytebrew.base.errors import BootError
+from bytebrew.store.sqlite.migrate import migrate
+from bytebrew.store.sqlite.migrations import CORE
+from bytebrew.store.sqlite.pragmas import connect
 
 NOTES = "create table notes (id integer primary key, text text not null) strict;"
 STARS = "alter table notes add column stars integer not null default 0; create index notes_stars on notes (stars);"

@@ -8,15 +8,15 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew.breaker import Breaker
-from bytebrew.errors import ProviderError, Unprocessable
-from bytebrew.events import MessageDelta, Thinking
-from bytebrew.http import Http
-from bytebrew.messages import Attachment, Message, ModelRequest, Stop, Usage
-from bytebrew.prices import Price
-from bytebrew.providers import ELSEWHERE, Models, Spent, Target
-from bytebrew.secrets import Secrets
-from bytebrew.settings import Core
+from bytebrew.base.circuit_breaker import Breaker
+from bytebrew.base.errors import ProviderError, Unprocessable
+from bytebrew.base.http_client.client import Http
+from bytebrew.base.secrets import Secrets
+from bytebrew.base.settings import Core
+from bytebrew.contract.events import MessageDelta, Thinking
+from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, Usage
+from bytebrew.conversation.model_calls import ELSEWHERE, Models, Spent, Target
+from bytebrew.conversation.prices import Price
 from bytebrew.testing import ScriptedProvider, Step, chat, providing, scripted_schema, served_engine
 
 ASKED = ModelRequest(model_name="", base_url="", messages=(Message("user", "hi"),), max_tokens=7)

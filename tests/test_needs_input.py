@@ -10,8 +10,9 @@ import anyio
 import httpx
 import pytest
 
-from bytebrew import MessageDelta, ToolCall, retention, tool
+from bytebrew import MessageDelta, ToolCall, tool
 from bytebrew.engine import Engine
+from bytebrew.store import retention
 from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
 from tests.ledger import Ledger
 from tests.plugins.test_spawn import Scripts, spawn, tools, troupe

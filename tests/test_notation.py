@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bytebrew.notation import Duration, now, parse_time, rfc3339, uptime
+from bytebrew.base.formats import Duration, now, parse_time, rfc3339, uptime
 
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))

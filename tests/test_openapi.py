@@ -10,9 +10,10 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from bytebrew import Result, events, tool
-from bytebrew.openapi import EVENTS
+from bytebrew import Result, tool
+from bytebrew.contract import events
 from bytebrew.testing import chat, engine, plugin, served_engine
+from bytebrew.web.docs.openapi import EVENTS
 from tests.tables import installed, table
 
 URL = "/api/v1/openapi.json"
@@ -154,11 +155,11 @@ def test_every_parameter_that_a_file_of_routes_reads_is_declared_by_one_of_its_r
             route.query
         )
     read: dict[str, set[str]] = {}
-    for file in (*ROOT.glob("bytebrew/routes/*.py"), *ROOT.glob("plugins/**/*.py")):
+    for file in (*ROOT.glob("bytebrew/web/routes/*.py"), *ROOT.glob("plugins/**/*.py")):
         inside = file.relative_to(ROOT).with_suffix("").parts
         owner = ".".join(inside) if inside[0] == "bytebrew" else inside[1]
         read.setdefault(owner, set()).update(READS.findall(file.read_text()))
-    assert read["bytebrew.routes.sessions"] > {"from", "to", "limit", "after"}
+    assert read["bytebrew.web.routes.sessions"] > {"from", "to", "limit", "after"}
     assert read["bytebrew_knowledge"] > {"q"}
     assert {owner: left for owner, names in read.items() if (left := names - declared.get(owner, set()))} == {}
 

@@ -9,12 +9,12 @@ import httpx
 import pytest
 from nacl.signing import SigningKey
 
-from bytebrew.api import Route
+from bytebrew.base.jwt import sign
+from bytebrew.base.sse_reader import ServerSentEvent
+from bytebrew.contract.events import MessageDelta
+from bytebrew.contract.lists import parameters
+from bytebrew.contract.route import Route
 from bytebrew.engine import Engine
-from bytebrew.events import MessageDelta
-from bytebrew.jwt import sign
-from bytebrew.paging import parameters
-from bytebrew.sse import ServerSentEvent
 from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
 from tests.forged import fresh
 from tests.tables import check_refusal, has_struct, label, sample, table, token_with

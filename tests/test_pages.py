@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from bytebrew import Reply, Request, Route, __version__
-from bytebrew.page import POLICY
-from bytebrew.page.example import ORIGIN, sample
 from bytebrew.testing import ADMIN, client, engine, plugin
+from bytebrew.web.docs.example import ORIGIN, sample
+from bytebrew.web.docs.pages import POLICY
 from tests.processes import serving
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"

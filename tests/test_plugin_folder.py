@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bytebrew.base.errors import BootError, SettingsError
 from bytebrew.engine import Engine
-from bytebrew.errors import BootError, SettingsError
 from tests.commands import install, run
 
 TOOL = '''

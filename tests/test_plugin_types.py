@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bytebrew import hookspecs
+from bytebrew.contract import hookspecs
 from tests.test_docs import PARTS, STATEMENT, TAKEN, TEST, WHOLE
 
 WRONG = """

@@ -22,8 +22,8 @@ from bytebrew import (
     hookimpl,
     tool,
 )
+from bytebrew.base.errors import BootError, SettingsError
 from bytebrew.engine import Engine
-from bytebrew.errors import BootError, SettingsError
 from bytebrew.plugins import Plugins
 from bytebrew.testing import ScriptedProvider, engine, plugin, providing
 

@@ -3,9 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from bytebrew.messages import Usage
-from bytebrew.prices import Price
-from bytebrew.providers import Target
+from bytebrew.contract.messages import Usage
+from bytebrew.conversation.model_calls import Target
+from bytebrew.conversation.prices import Price
 from bytebrew.testing import engine
 
 

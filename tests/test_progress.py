@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from bytebrew.progress import Progress
+from bytebrew.base.progress import Progress
 
 
 class Clock:

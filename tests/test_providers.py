@@ -7,12 +7,12 @@ from typing import Any
 import anyio
 import pytest
 
-from bytebrew.errors import ProviderError
-from bytebrew.events import MessageDelta, Thinking
-from bytebrew.http import Http, UpstreamError
-from bytebrew.messages import ModelRequest, Stop, ToolCall, Usage
-from bytebrew.providers import LONGEST_WAIT, Provider, ProviderEvent, refusal, stream_answer
-from bytebrew.settings import Core
+from bytebrew.base.errors import ProviderError
+from bytebrew.base.http_client.client import Http, UpstreamError
+from bytebrew.base.settings import Core
+from bytebrew.contract.events import MessageDelta, Thinking
+from bytebrew.contract.messages import ModelRequest, Stop, ToolCall, Usage
+from bytebrew.conversation.model_calls import LONGEST_WAIT, Provider, ProviderEvent, refusal, stream_answer
 from bytebrew.testing import ScriptedProvider
 
 KEY = "sk-very-secret"

@@ -4,8 +4,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from bytebrew.base.settings import rows
 from bytebrew.engine import Engine
-from bytebrew.settings import rows
 from tests.processes import serving
 
 ROOT = Path(__file__).parent.parent

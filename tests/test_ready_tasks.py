@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bytebrew.config import NewAgent, NewModel, NewTask, TaskPatch
-from bytebrew.errors import EngineError
-from bytebrew.migrate import migrate
-from bytebrew.migrations import CORE
-from bytebrew.notation import now, rfc3339
-from bytebrew.pragmas import connect
-from bytebrew.secrets import Secrets
+from bytebrew.base.errors import EngineError
+from bytebrew.base.formats import now, rfc3339
+from bytebrew.base.secrets import Secrets
+from bytebrew.contract.entities import NewAgent, NewModel, NewTask, TaskPatch
 from bytebrew.store import agents, expiry, mending, models, task_steps, tasks
+from bytebrew.store.sqlite.migrate import migrate
+from bytebrew.store.sqlite.migrations import CORE
+from bytebrew.store.sqlite.pragmas import connect
 from tests.test_tasks import instructions
 
 FREE = """not exists (select 1 from json_each(t.blocked_by) b left join tasks d on d.id = b.value

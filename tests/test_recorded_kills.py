@@ -11,7 +11,7 @@ import anyio
 import httpx
 import pytest
 
-from bytebrew.pragmas import connect
+from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import ADMIN
 from tests.test_fault_harness import EVERY, Engines
 

@@ -17,14 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bytebrew.copying import copy_database
+from bytebrew.contract.events import MessageDelta, MessageRestarted, Thinking
+from bytebrew.contract.messages import Message
+from bytebrew.conversation.recovery import MOST_RESUMES
+from bytebrew.conversation.resumed_answer import sent_anew, shown_before, unsent
+from bytebrew.conversation.runner import Turn
 from bytebrew.engine import Engine
-from bytebrew.events import MessageDelta, MessageRestarted, Thinking
-from bytebrew.messages import Message
-from bytebrew.recovery import MOST_RESUMES
-from bytebrew.resuming import sent_anew, shown_before, unsent
-from bytebrew.runner import Turn
-from bytebrew.store.leftovers import Past
+from bytebrew.store.backups.copies import copy_database
+from bytebrew.store.open_turns import Past
 from bytebrew.testing import names
 from tests.faults.invariants import text_shown
 from tests.ledger import Ledger

@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew import MessageDelta, retention
+from bytebrew import MessageDelta
+from bytebrew.base.errors import NotFound
+from bytebrew.base.formats import new_uuid
 from bytebrew.engine import Engine
-from bytebrew.errors import NotFound
-from bytebrew.journal import OpenStretch
-from bytebrew.notation import new_uuid
-from bytebrew.store import endings, leftovers, removals, sessions
+from bytebrew.store import endings, open_turns, removals, retention, sessions
+from bytebrew.store.journal import OpenStretch
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
 from tests.processes import serving
 from tests.test_retention import execute, raw_events, watch
@@ -209,7 +209,7 @@ async def test_a_turn_that_a_stopped_engine_left_in_a_deleted_session_is_not_tak
     def leave(conn: sqlite3.Connection) -> list[Any]:
         conn.execute("update turns set status = 'running', last_event = null where first_event = 1")
         removals.begin(conn, session_id)
-        return leftovers.left_open(conn)
+        return open_turns.left_open(conn)
 
     assert await engine.db.write(leave) == []
 

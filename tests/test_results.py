@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from bytebrew import MessageDelta, ToolCall, tool
+from bytebrew.contract.tool import MOST_KEPT
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
-from bytebrew.tools import MOST_KEPT
 
 TEXT = "".join(f"line {n} of the \u00fcber-long text \U0001f600\n" for n in range(60))
 OK = [MessageDelta(content="ok")]

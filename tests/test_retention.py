@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew import MessageDelta, Thinking, ToolCall, Usage, retention
+from bytebrew import MessageDelta, Thinking, ToolCall, Usage
+from bytebrew.base.errors import TurnInterrupted
+from bytebrew.base.formats import now
+from bytebrew.conversation.failed_turns import give_up
 from bytebrew.engine import Engine
-from bytebrew.errors import TurnInterrupted
-from bytebrew.failed_turns import give_up
-from bytebrew.journal import read_events
-from bytebrew.notation import now
-from bytebrew.pragmas import connect
-from bytebrew.store import expiry
+from bytebrew.store import expiry, retention
+from bytebrew.store.journal import read_events
+from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import ScriptedProvider, Step, chat, plugin, providing, scripted_schema, served_engine
 from tests.test_tasks import instructions, plans
 

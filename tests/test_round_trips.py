@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from bytebrew import config_file
+from bytebrew.config import import_export
 from bytebrew.testing import chat, served_engine
 from tests.tables import installed
 
@@ -227,10 +227,10 @@ async def test_secrets_stay_where_what_get_gives_comes_back() -> None:
             made = await client.post(url, json=body)
             assert made.status_code == 201, made.text
             shown = (await client.get(f"{url}/{made.json().get('name')}")).json()
-            before = await running.db.read(config_file.state, running)  # with credentials in the clear
+            before = await running.db.read(import_export.state, running)  # with credentials in the clear
             answer = await client.put(f"{url}/{shown['name']}", json=shown)
             assert answer.status_code == 200, answer.text
-            assert await running.db.read(config_file.state, running) == before
+            assert await running.db.read(import_export.state, running) == before
             assert answer.json() | {"updated_at": ""} == shown | {"updated_at": ""}
 
 

@@ -13,16 +13,16 @@ import anyio
 import httpx
 import pytest
 
-from bytebrew.api import ANYONE
+from bytebrew.base.errors import StorageError
+from bytebrew.base.http_client.client import Http
+from bytebrew.contract.events import MessageDelta
+from bytebrew.contract.messages import ModelRequest, Usage
+from bytebrew.contract.route import ANYONE
+from bytebrew.conversation.model_calls import ProviderEvent
 from bytebrew.engine import Engine
-from bytebrew.errors import StorageError
-from bytebrew.events import MessageDelta
-from bytebrew.http import Http
-from bytebrew.journal import read_events
-from bytebrew.messages import ModelRequest, Usage
-from bytebrew.pragmas import connect
-from bytebrew.providers import ProviderEvent
-from bytebrew.store import leftovers, tasks, turns
+from bytebrew.store import open_turns, tasks, turns
+from bytebrew.store.journal import read_events
+from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import (
     ScriptedProvider,
     chat,
@@ -220,7 +220,7 @@ class Clinging(ScriptedProvider):
 async def test_a_cancellation_is_answered_once_it_is_in_the_file_unless_that_takes_long(
     seconds: float, patience: float, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bytebrew.routes.sessions.CANCEL_SECONDS", patience)
+    monkeypatch.setattr("bytebrew.web.routes.sessions.CANCEL_SECONDS", patience)
     provider = Clinging()
     provider.seconds = seconds
     async with served_engine(providing(provider)) as (running, client):
@@ -417,8 +417,8 @@ async def test_a_message_that_waits_behind_a_turn_that_the_file_did_not_take_is_
     [
         lambda conn: turns.spawned_in(conn, "root", "turn"),
         lambda conn: turns.finish(conn, turns.Unsaved("a", "s", "s"), "turn", "session", "failed", 1, Usage(), 503),
-        leftovers.left_open,
-        lambda conn: leftovers.spent(conn, "turn"),
+        open_turns.left_open,
+        lambda conn: open_turns.spent(conn, "turn"),
         lambda conn: tasks.claim(conn, 3),
         lambda conn: tasks.page(conn, ANYONE, tasks.Filter(status="needs_input"), 0, 10),
     ],
@@ -441,5 +441,5 @@ async def test_open_turns_are_found_by_an_index_however_many_have_ended() -> Non
                 "where t.status in ('queued', 'running') order by t.seq"
             ).fetchall()
         )
-        assert await running.db.read(leftovers.left_open) == []
+        assert await running.db.read(open_turns.left_open) == []
     assert "USING INDEX turns_open" in plan[0]["detail"] or "USING COVERING INDEX turns_open" in plan[0]["detail"]

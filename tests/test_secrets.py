@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bytebrew.base.errors import BootError, Unprocessable
+from bytebrew.base.secrets import Secrets, masked, write_private
 from bytebrew.engine import Engine
-from bytebrew.errors import BootError, Unprocessable
-from bytebrew.secrets import Secrets, masked, write_private
 from bytebrew.testing import ADMIN, ScriptedProvider, providing, served_engine
 from tests.commands import run
 from tests.processes import serving

@@ -11,19 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bytebrew import Core, Duration, MessageDelta, ProviderError, SettingsError, ToolCall, tool
-from bytebrew.http import Http
+from bytebrew.base.http_client.client import Http
+from bytebrew.base.settings import read, rows
 from bytebrew.plugins import Plugins
-from bytebrew.settings import read, rows
-from bytebrew.testing import (
-    ADMIN,
-    ScriptedProvider,
-    chat,
-    engine,
-    plugin,
-    providing,
-    scripted_schema,
-    served_engine,
-)
+from bytebrew.testing import ADMIN, ScriptedProvider, chat, engine, plugin, providing, scripted_schema, served_engine
 
 from .commands import install, run
 
@@ -208,7 +199,7 @@ def test_no_file_reads_the_environment_past_the_table() -> None:
             isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
             for node in ast.walk(ast.parse(path.read_text()))
         )
-        assert not read_here or path.name in ("__main__.py", "variables.py"), f"{path} reads the environment"
+        assert not read_here or path.name in ("main.py", "env_variables.py"), f"{path} reads the environment"
 
 
 # What each setting does, where no other file of tests shows it

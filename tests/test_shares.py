@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bytebrew.config import NewAgent, NewModel
-from bytebrew.migrate import migrate
-from bytebrew.migrations import CORE
-from bytebrew.pragmas import connect
-from bytebrew.secrets import Secrets
+from bytebrew.base.secrets import Secrets
+from bytebrew.contract.entities import NewAgent, NewModel
 from bytebrew.store import agents, mending, models, shares, tasks
+from bytebrew.store.sqlite.migrate import migrate
+from bytebrew.store.sqlite.migrations import CORE
+from bytebrew.store.sqlite.pragmas import connect
 from tests.test_ready_tasks import rows, soon
 from tests.test_tasks import instructions
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bytebrew.journal import frame
-from bytebrew.sse import Parser, ServerSentEvent
+from bytebrew.base.sse_reader import Parser, ServerSentEvent
+from bytebrew.store.journal import frame
 
 ENDS = ("\n", "\r", "\r\n")
 LINES = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]), max_size=20)

@@ -12,11 +12,12 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey
 
-from bytebrew import Actor, AuthMode, access, journal
+from bytebrew import Actor, AuthMode
+from bytebrew.base.jwt import sign
+from bytebrew.base.sse_reader import ServerSentEvent
+from bytebrew.contract.events import MessageDelta
 from bytebrew.engine import Engine
-from bytebrew.events import MessageDelta
-from bytebrew.jwt import sign
-from bytebrew.sse import ServerSentEvent
+from bytebrew.store import journal
 from bytebrew.testing import (
     ADMIN,
     ScriptedProvider,
@@ -27,6 +28,7 @@ from bytebrew.testing import (
     scripted_schema,
     served_engine,
 )
+from bytebrew.web import access
 
 KEY = SigningKey(bytes(range(32)))
 

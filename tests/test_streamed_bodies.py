@@ -7,8 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew import NotFound, Request, Route, access
+from bytebrew import NotFound, Request, Route
 from bytebrew.testing import ADMIN, plugin, served_engine
+from bytebrew.web import access
 from tests.tables import check_refusal
 
 LIMIT = 65536

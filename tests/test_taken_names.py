@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew import Request, Route, paths
+from bytebrew import Request, Route
+from bytebrew.contract import paths
 from bytebrew.testing import plugin, served_engine
 from tests.tables import check_refusal, installed
 

@@ -17,19 +17,19 @@ import anyio
 import httpx
 import pytest
 
-from bytebrew.auth import Actor
-from bytebrew.config import NewTask, Task
+from bytebrew.base.errors import ProviderError
+from bytebrew.base.formats import now, parse_time, rfc3339
+from bytebrew.contract.auth import Actor
+from bytebrew.contract.entities import NewTask, Task
+from bytebrew.contract.events import MessageDelta
+from bytebrew.contract.messages import ToolCall
+from bytebrew.contract.tool import tool
 from bytebrew.engine import Engine
-from bytebrew.errors import ProviderError
-from bytebrew.events import MessageDelta
-from bytebrew.messages import ToolCall
-from bytebrew.migrate import migrate
-from bytebrew.migrations import CORE
-from bytebrew.notation import now, parse_time, rfc3339
-from bytebrew.pragmas import connect
 from bytebrew.store import task_steps, tasks
+from bytebrew.store.sqlite.migrate import migrate
+from bytebrew.store.sqlite.migrations import CORE
+from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import ScriptedProvider, Step, plugin, providing, scripted_schema, served_engine
-from bytebrew.tools import tool
 from tests.ledger import Ledger
 from tests.test_confirmations import Setup, answer, configure, processes
 from tests.test_recovery import pending

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from bytebrew import Call, MessageDelta, Outcome, Tool, ToolCall, ToolError, tool
+from bytebrew.contract.tool import run_tool
 from bytebrew.testing import ScriptedProvider, events_of, plugin, providing, scripted_schema, served_engine
-from bytebrew.tools import run_tool
 
 CALL = Call(call_id="call_1", session_id="session", turn_id="turn_1", schema="shop", agent="agent", subject="user:me")
 

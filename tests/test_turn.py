@@ -12,15 +12,15 @@ import httpx
 import pytest
 from msgspec.json import encode
 
-from bytebrew.config import Agent
-from bytebrew.errors import ProviderError, StorageError, ToolError
-from bytebrew.events import MessageDelta, Thinking
-from bytebrew.messages import Attachment, ModelRequest, Stop, ToolCall, Usage
-from bytebrew.providers import Capabilities
+from bytebrew.base.errors import ProviderError, StorageError, ToolError
+from bytebrew.contract.entities import Agent
+from bytebrew.contract.events import MessageDelta, Thinking
+from bytebrew.contract.messages import Attachment, ModelRequest, Stop, ToolCall, Usage
+from bytebrew.contract.tool import Call, Result, Tool, Toolset, tool
+from bytebrew.conversation.model_calls import Capabilities
 from bytebrew.store import turns
 from bytebrew.store.messages import tokens
 from bytebrew.testing import ScriptedProvider, chat, names, plugin, providing, scripted_schema, served_engine
-from bytebrew.tools import Call, Result, Tool, Toolset, tool
 
 
 def say(text: str) -> list[MessageDelta]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bytebrew.visibility import as_meant, shown, visible
+from bytebrew.base.visible_text import as_meant, shown, visible
 
 PLAIN = [
     "Zahle 5 €",

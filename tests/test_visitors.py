@@ -12,15 +12,15 @@ import httpx
 import pytest
 from nacl.signing import SigningKey
 
-from bytebrew.auth import SCOPES
+from bytebrew.base.formats import new_uuid
+from bytebrew.base.jwt import sign
+from bytebrew.base.secrets import Secrets
+from bytebrew.contract.auth import SCOPES
+from bytebrew.contract.events import MessageDelta
+from bytebrew.contract.messages import ToolCall, Usage
 from bytebrew.engine import Engine
-from bytebrew.events import MessageDelta
-from bytebrew.jwt import sign
-from bytebrew.messages import ToolCall, Usage
-from bytebrew.notation import new_uuid
-from bytebrew.secrets import Secrets
 from bytebrew.testing import ScriptedProvider, providing, scripted_schema, served_engine
-from bytebrew.visitors import SECONDS, Visitors
+from bytebrew.web.visitors import SECONDS, Visitors
 from tests.tables import check_refusal, token_with
 
 VISITORS = "/api/v1/auth/visitors"
@@ -138,7 +138,7 @@ async def test_a_visitors_token_ends_after_its_time(monkeypatch: pytest.MonkeyPa
     async with site() as one:
         visitor = await one.visitor()
         later = time.time() + SECONDS + 1
-        monkeypatch.setattr("bytebrew.visitors.time.time", lambda: later)
+        monkeypatch.setattr("bytebrew.web.visitors.time.time", lambda: later)
         answer = await one.admin.get(SESSIONS, headers=visitor)
     assert answer.status_code == 401
     assert "POST /api/v1/auth/visitors" in answer.text

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from bytebrew import Capabilities, MessageDelta
+from bytebrew.base.formats import new_uuid
 from bytebrew.engine import Engine
-from bytebrew.notation import new_uuid
 from bytebrew.testing import ADMIN, ScriptedProvider, providing, scripted_schema, served_engine, token
 
 CHAT = "/api/v1/schemas/test/chat"

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, cast
 import httpx
 import msgspec
 
-from bytebrew.http import Http
-from bytebrew.notation import Duration
-from bytebrew.settings import Core
+from bytebrew.base.formats import Duration
+from bytebrew.base.http_client.client import Http
+from bytebrew.base.settings import Core
 
 
 class Act(Enum):

@@ -7,9 +7,9 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import asdict
 
-from bytebrew.config import Agent, AgentPatch, NewAgent
-from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
-from bytebrew.notation import canonical_id, new_uuid, now, struct_of
+from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound
+from bytebrew.base.formats import canonical_id, new_uuid, now, struct_of
+from bytebrew.contract.entities import Agent, AgentPatch, NewAgent
 
 _LISTS = ("stop_sequences", "tools", "confirm_before", "can_spawn", "mcp_servers")
 SELECT = """select id, name, description, coalesce(model, (select name from models where is_default = 1)) as model,

@@ -6,9 +6,16 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
-from bytebrew.config import Capability, CapabilityPatch, CapabilityType, KnowledgeConfig, MemoryConfig, NewCapability
-from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
-from bytebrew.notation import new_uuid
+from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound
+from bytebrew.base.formats import new_uuid
+from bytebrew.contract.entities import (
+    Capability,
+    CapabilityPatch,
+    CapabilityType,
+    KnowledgeConfig,
+    MemoryConfig,
+    NewCapability,
+)
 from bytebrew.store import agents
 
 CONFIGS: dict[CapabilityType, type[Struct]] = {"memory": MemoryConfig, "knowledge": KnowledgeConfig}

@@ -10,11 +10,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bytebrew.errors import NotFound
-from bytebrew.events import Risk
-from bytebrew.listing import bounded
-from bytebrew.notation import now, struct_of
-from bytebrew.visibility import visible
+from bytebrew.base.errors import NotFound
+from bytebrew.base.formats import now, struct_of
+from bytebrew.base.visible_text import visible
+from bytebrew.contract.events import Risk
+from bytebrew.contract.long_lists import bounded
 
 Kind = Literal["confirm", "unknown_outcome"]
 Status = Literal["pending", "approved", "rejected", "spent", "expired", "cancelled"]

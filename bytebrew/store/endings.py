@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bytebrew.events import FinishReason
-from bytebrew.journal import last_number, read_events
-from bytebrew.messages import Usage
+from bytebrew.contract.events import FinishReason
+from bytebrew.contract.messages import Usage
 from bytebrew.store import forms, turns
+from bytebrew.store.journal import last_number, read_events
 
 
 class Ended(Struct, frozen=True, kw_only=True):

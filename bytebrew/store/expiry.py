@@ -7,10 +7,9 @@ from typing import Annotated, NamedTuple
 
 from msgspec import Meta
 
-from bytebrew import journal
-from bytebrew.notation import now
-from bytebrew.options import Option, expired_before
-from bytebrew.store import idempotency, removals
+from bytebrew.base.formats import now
+from bytebrew.contract.runtime_option import Option, expired_before
+from bytebrew.store import idempotency, journal, removals
 
 Place = tuple[str, str]
 START = ("", "")

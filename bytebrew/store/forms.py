@@ -8,9 +8,9 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from bytebrew.errors import Detail, Unprocessable
-from bytebrew.events import Event
-from bytebrew.journal import PACKED, read_events
+from bytebrew.base.errors import Detail, Unprocessable
+from bytebrew.contract.events import Event
+from bytebrew.store.journal import PACKED, read_events
 
 MOST_TEXT = 10_000
 MOST_FAULTS = 100

@@ -3,8 +3,8 @@
 import sqlite3
 from typing import NamedTuple
 
-from bytebrew.api import Key
-from bytebrew.notation import now
+from bytebrew.base.formats import now
+from bytebrew.contract.route import Key
 
 
 class Kept(NamedTuple):

@@ -3,7 +3,7 @@
 import sqlite3
 from datetime import datetime, timedelta
 
-from bytebrew.notation import rfc3339
+from bytebrew.base.formats import rfc3339
 from bytebrew.store import shares
 from bytebrew.store.tasks import LATER
 

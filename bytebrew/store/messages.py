@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bytebrew.listing import bounded
-from bytebrew.messages import Message
-from bytebrew.notation import now
+from bytebrew.base.formats import now
+from bytebrew.contract.long_lists import bounded
+from bytebrew.contract.messages import Message
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Message).decode

@@ -2,8 +2,8 @@
 
 import sqlite3
 
-from bytebrew.auth import Actor
-from bytebrew.notation import now
+from bytebrew.base.formats import now
+from bytebrew.contract.auth import Actor
 from bytebrew.store import sessions
 
 AT_ONCE = 2000

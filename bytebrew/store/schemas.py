@@ -8,10 +8,10 @@ import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from bytebrew.config import Agent, NewRelation, NewSchema, Relation, Schema, SchemaPatch
-from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
-from bytebrew.notation import new_uuid, now, struct_of
-from bytebrew.providers import Target
+from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
+from bytebrew.base.formats import new_uuid, now, struct_of
+from bytebrew.contract.entities import Agent, NewRelation, NewSchema, Relation, Schema, SchemaPatch
+from bytebrew.conversation.model_calls import Target
 from bytebrew.store import agents, models
 
 _SELECT = """select s.id, s.name, s.description, s.entry_agent_id, a.name as entry_agent, s.chat_enabled,

@@ -5,12 +5,12 @@ from typing import Literal
 
 from msgspec import Struct
 
-from bytebrew.auth import Actor
-from bytebrew.config import Live
-from bytebrew.errors import NotFound
-from bytebrew.listing import SESSIONS, Selection, rows_of
-from bytebrew.messages import Usage
-from bytebrew.notation import now
+from bytebrew.base.errors import NotFound
+from bytebrew.base.formats import now
+from bytebrew.contract.auth import Actor
+from bytebrew.contract.entities import Live
+from bytebrew.contract.long_lists import SESSIONS, Selection, rows_of
+from bytebrew.contract.messages import Usage
 
 Status = Literal["active", "completed", "failed", "cancelled"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from bytebrew.notation import now
+from bytebrew.base.formats import now
 
 
 def changed(conn: sqlite3.Connection) -> dict[str, tuple[Any, str]]:

@@ -6,10 +6,10 @@ import sqlite3
 import msgspec
 from msgspec.structs import replace
 
-from bytebrew.config import Task
-from bytebrew.errors import Stale
-from bytebrew.notation import struct_of
-from bytebrew.visibility import visible
+from bytebrew.base.errors import Stale
+from bytebrew.base.formats import struct_of
+from bytebrew.base.visible_text import visible
+from bytebrew.contract.entities import Task
 
 _BOUND = ("title", "description", "agent", "schema", "mode", "acceptance_criteria", "blocked_by")
 """What a person approves: all that says what is done, by whom and after what."""

@@ -6,14 +6,14 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from bytebrew.auth import Actor
-from bytebrew.config import Task, TaskPatch, TaskStatus
-from bytebrew.errors import Conflict, Detail, InvalidRequest
-from bytebrew.notation import new_uuid, now
+from bytebrew.base.errors import Conflict, Detail, InvalidRequest
+from bytebrew.base.formats import new_uuid, now
+from bytebrew.base.visible_text import as_meant
+from bytebrew.contract.auth import Actor
+from bytebrew.contract.entities import Task, TaskPatch, TaskStatus
 from bytebrew.store import task_approvals
 from bytebrew.store.task_approvals import task_of
 from bytebrew.store.tasks import ENDED, check, get, owned, row_of
-from bytebrew.visibility import as_meant
 
 _NEXT: dict[str, frozenset[str]] = {
     "draft": frozenset({"approved", "cancelled"}),

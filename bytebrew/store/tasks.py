@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bytebrew.auth import Actor
-from bytebrew.config import NewTask, Task, TaskSource
-from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
-from bytebrew.listing import TASKS, Selection, rows_of
-from bytebrew.notation import new_id, new_uuid, now
+from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
+from bytebrew.base.formats import new_id, new_uuid, now
+from bytebrew.contract.auth import Actor
+from bytebrew.contract.entities import NewTask, Task, TaskSource
+from bytebrew.contract.long_lists import TASKS, Selection, rows_of
 from bytebrew.store import schemas, sessions, shares
 from bytebrew.store.task_approvals import task_of
 

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from bytebrew.auth import BINDABLE, PUBLIC, Actor, parse_scopes, scopes_mask
-from bytebrew.config import SchemaName
-from bytebrew.errors import Conflict, Detail, InvalidRequest, NotFound
-from bytebrew.notation import new_uuid, now, parse_time, rfc3339
+from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound
+from bytebrew.base.formats import new_uuid, now, parse_time, rfc3339
+from bytebrew.contract.auth import BINDABLE, PUBLIC, Actor, parse_scopes, scopes_mask
+from bytebrew.contract.entities import SchemaName
 
 
 class NewToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,16 +8,16 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import astuple, replace
 
-from bytebrew.api import Key
-from bytebrew.auth import VISITOR, Actor, account
-from bytebrew.errors import Conflict, NotFound, Unprocessable
-from bytebrew.journal import read_events
-from bytebrew.messages import Attachment, Message, ToolCall, Usage
-from bytebrew.notation import now
-from bytebrew.providers import Spent
+from bytebrew.base.errors import Conflict, NotFound, Unprocessable
+from bytebrew.base.formats import now
+from bytebrew.contract.auth import VISITOR, Actor, account
+from bytebrew.contract.messages import Attachment, Message, ToolCall, Usage
+from bytebrew.contract.route import Key
+from bytebrew.contract.tool import SpawnLimits
+from bytebrew.conversation.model_calls import Spent
 from bytebrew.store import confirmations, idempotency, messages, sessions
 from bytebrew.store.confirmations import Confirmation
-from bytebrew.tools import SpawnLimits
+from bytebrew.store.journal import read_events
 
 Status = Literal["queued", "running", "completed", "failed", "cancelled"]
 

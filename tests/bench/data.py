@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from bytebrew.notation import new_id, new_uuid
-from bytebrew.pragmas import connect
+from bytebrew.base.formats import new_id, new_uuid
+from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import ADMIN
 from tests.bench.servers import Server
 

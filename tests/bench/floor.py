@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from bytebrew import server
+from bytebrew.web.server import server
 
 
 async def main(vendor: str) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import httpx
 import uvloop
 
-from bytebrew.pragmas import connect
+from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import ADMIN
 from tests.bench import load
 from tests.bench.data import copied

@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from bytebrew.journal import frame
-from bytebrew.pragmas import connect
+from bytebrew.store.journal import frame
+from bytebrew.store.sqlite.pragmas import connect
 from tests.chaos.client import Client
 from tests.chaos.model import LABEL, Model
 from tests.chaos.process import Process

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from bytebrew.notation import new_uuid
+from bytebrew.base.formats import new_uuid
 from tests.faults.invariants import Act, Answer, Seen
 
 SECONDS = 15.0

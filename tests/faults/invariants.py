@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from bytebrew.journal import frame, read_events
-from bytebrew.listing import SESSIONS, TASKS
-from bytebrew.messages import Message, Usage
-from bytebrew.pragmas import connect
+from bytebrew.contract.long_lists import SESSIONS, TASKS
+from bytebrew.contract.messages import Message, Usage
 from bytebrew.store import sessions, usage
+from bytebrew.store.journal import frame, read_events
+from bytebrew.store.sqlite.pragmas import connect
 
 ENDS = ("done", "error")
 OPEN = ("queued", "running")

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import httpx
 
-from bytebrew.pragmas import connect
+from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import ADMIN
 from tests import commands, ledger
 from tests.faults import layer

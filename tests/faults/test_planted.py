@@ -35,7 +35,7 @@ class Planted(NamedTuple):
 
 TABLE = (
     Planted(
-        "journal.py",
+        "store/journal.py",
         "        self._waiting.append(log.add(event))\n",
         "        self._waiting.append(log.add(event))\n        log.commit(log.last)\n",
         "an event is sent before it is stored",
@@ -46,7 +46,7 @@ TABLE = (
         stride=7,
     ),
     Planted(
-        "journal.py",
+        "store/journal.py",
         "            if (error := refused.get(session_id)) is None:\n",
         "            if (error := refused.get(session_id)) is None or error:\n",
         "an event that the file refused counts as stored",
@@ -56,7 +56,7 @@ TABLE = (
         stride=7,
     ),
     Planted(
-        "db.py",
+        "store/sqlite/database.py",
         "                source.insert(conn, rows)\n",
         '                source.insert(conn, rows)\n                conn.execute("commit"), _begin(conn)\n',
         "events are stored without the works of their transaction",
@@ -66,7 +66,7 @@ TABLE = (
         start=180,
     ),
     Planted(
-        "runner.py",
+        "conversation/runner.py",
         "            result = await self.engine.journal.write(self.log, work, self.unsaved, *args, **kwargs)\n"
         "        self.unsaved = self._nothing()\n",
         "            unsaved, self.unsaved = self.unsaved, self._nothing()\n"
@@ -79,7 +79,7 @@ TABLE = (
         stride=4,
     ),
     Planted(
-        "failed_turns.py",
+        "conversation/failed_turns.py",
         "await closed(engine, turn.session_id, turn.id, error, turn.unsaved)\n",
         "None\n",
         "a turn that failed for storage gets no end",
@@ -90,7 +90,7 @@ TABLE = (
         stride=5,
     ),
     Planted(
-        "store/leftovers.py",
+        "store/open_turns.py",
         "astuple(spent(conn, turn_id))",
         "astuple(spent(conn, turn_id, whole=False))",
         "a spawned agent that was still at work is missing from its parent's usage",
@@ -101,7 +101,7 @@ TABLE = (
         stride=2,
     ),
     Planted(
-        "recovery.py",
+        "conversation/recovery.py",
         "turn.text, turn.shown = list(turn.past.said), shown_before(turn.past)\n",
         "turn.text, turn.shown = [], shown_before(turn.past)\n",
         "a turn that is taken up has forgotten what it said",
@@ -112,7 +112,7 @@ TABLE = (
         stride=10,
     ),
     Planted(
-        "failed_turns.py",
+        "conversation/failed_turns.py",
         "    turn.usage = await engine.db.read(leftovers.spent, turn.id)\n",
         "    await engine.db.read(leftovers.spent, turn.id)\n",
         "a turn that is taken up has forgotten what it cost",
@@ -123,7 +123,7 @@ TABLE = (
         stride=10,
     ),
     Planted(
-        "turn.py",
+        "conversation/agent_loop.py",
         "        if tool is None or not tool.idempotent or moved:",
         "        if tool is None or moved:",
         "a tool that may not run twice runs again",
@@ -144,7 +144,7 @@ TABLE = (
         stride=3,
     ),
     Planted(
-        "idempotency.py",
+        "web/idempotency.py",
         "    request.records += (keeping.keep,)\n"
         "    answer = await run()\n"
         "    if keeping.body is not None and keeping.body != _encoded(answer):",

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew.notation import new_uuid
-from bytebrew.sse import Parser
+from bytebrew.base.formats import new_uuid
+from bytebrew.base.sse_reader import Parser
 from bytebrew.testing import ADMIN
 from tests.commands import install
 from tests.faults.clock import DAY, Clock

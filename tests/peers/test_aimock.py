@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from bytebrew import tool
-from bytebrew.sse import ServerSentEvent
+from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.testing import chat, names, plugin, served_engine
 
 pytestmark = pytest.mark.peers

@@ -12,7 +12,7 @@ import pytest
 from bytebrew_chat_completions import openai_compatible
 
 from bytebrew import Http, ModelRequest, ProviderError
-from bytebrew.settings import Core
+from bytebrew.base.settings import Core
 
 pytestmark = pytest.mark.peers
 

@@ -15,7 +15,7 @@ from bytebrew_chat_completions import ChatCompletions
 from msgspec import Struct
 
 from bytebrew import Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage, tool
-from bytebrew.sse import ServerSentEvent
+from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.testing import chat, engine, events_of, names, plugin, providing, served_engine
 
 pytestmark = pytest.mark.peers

@@ -14,18 +14,10 @@ import httpx
 import pytest
 from bytebrew_audit.ledger import Ledger
 
-from bytebrew import MessageDelta, Request, Route, Stream, ToolCall, ToolError, retention, tool
+from bytebrew import MessageDelta, Request, Route, Stream, ToolCall, ToolError, tool
 from bytebrew.engine import Engine
-from bytebrew.testing import (
-    ScriptedProvider,
-    Step,
-    chat,
-    events_of,
-    plugin,
-    providing,
-    scripted_schema,
-    served_engine,
-)
+from bytebrew.store import retention
+from bytebrew.testing import ScriptedProvider, Step, chat, events_of, plugin, providing, scripted_schema, served_engine
 from tests.local import local_session
 from tests.tables import all_but, check_refusal, token_with
 

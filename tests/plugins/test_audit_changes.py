@@ -14,9 +14,9 @@ from bytebrew_audit import changes
 from msgspec.structs import replace
 
 from bytebrew import MessageDelta, Route
-from bytebrew.actions import named, shown
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
+from bytebrew.web.change_feed import named, shown
 from tests.local import local_session
 from tests.mcp_double import Web
 from tests.tables import all_but, check_refusal, installed, token_with

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey, VerifyKey
 
+from bytebrew.base.errors import SettingsError
+from bytebrew.base.jwt import sign
 from bytebrew.engine import Engine
-from bytebrew.errors import SettingsError
-from bytebrew.jwt import sign
 from bytebrew.testing import ADMIN, engine, served_engine
 from tests.commands import run
 from tests.forged import forgeries, fresh, jwk, pem

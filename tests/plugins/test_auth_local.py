@@ -21,12 +21,12 @@ from h2.connection import H2Connection
 from h2.events import DataReceived
 from nacl.signing import SigningKey
 
-from bytebrew.api import ANYONE, Request
+from bytebrew.base.errors import BootError, Forbidden, SettingsError
+from bytebrew.base.formats import is_uuid
+from bytebrew.base.jwt import sign, verify
+from bytebrew.base.settings import Core
+from bytebrew.contract.route import ANYONE, Request
 from bytebrew.engine import Engine
-from bytebrew.errors import BootError, Forbidden, SettingsError
-from bytebrew.jwt import sign, verify
-from bytebrew.notation import is_uuid
-from bytebrew.settings import Core
 from bytebrew.testing import ADMIN, engine, served_engine
 from tests.commands import run
 from tests.forged import forgeries, fresh, jws

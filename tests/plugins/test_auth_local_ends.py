@@ -10,11 +10,12 @@ import pytest
 from bytebrew_auth_local import store
 from nacl.signing import SigningKey
 
-from bytebrew import access, journal
+from bytebrew.base.errors import SettingsError
+from bytebrew.base.jwt import sign, verify
 from bytebrew.engine import Engine
-from bytebrew.errors import SettingsError
-from bytebrew.jwt import sign, verify
+from bytebrew.store import journal
 from bytebrew.testing import ADMIN, engine, events_of, served_engine
+from bytebrew.web import access
 from tests.commands import run
 from tests.local import SESSION, local_session
 from tests.tables import check_refusal, token_with

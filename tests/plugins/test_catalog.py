@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from bytebrew import CatalogModel, CatalogProvider
-from bytebrew.config import NewModel
+from bytebrew.contract.entities import NewModel
 from bytebrew.store import models
 from bytebrew.testing import plugin, served_engine
 from tests.tables import check_refusal

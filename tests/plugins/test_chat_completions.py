@@ -16,11 +16,11 @@ from bytebrew_chat_completions import ChatCompletions, openai_compatible
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bytebrew.errors import ProviderError
-from bytebrew.events import MessageDelta, Thinking
-from bytebrew.http import Http
-from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
-from bytebrew.providers import ProviderEvent, stream_answer
+from bytebrew.base.errors import ProviderError
+from bytebrew.base.http_client.client import Http
+from bytebrew.contract.events import MessageDelta, Thinking
+from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
+from bytebrew.conversation.model_calls import ProviderEvent, stream_answer
 from bytebrew.testing import chat, names, served_engine
 from tests.upstream import Act, Step, Upstream, broken, client, data, refused, streamed, upstream
 

@@ -9,9 +9,9 @@ from bytebrew_google import Google
 from bytebrew_ollama import Ollama
 
 from bytebrew import Provider, tool
-from bytebrew.sse import ServerSentEvent
+from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.testing import THOUGHTS, WORDS, Wire, chat, names, plugin, served_engine
-from bytebrew.trial import CITIES, RESULTS, Trial, vendor
+from bytebrew.testing.fake_vendor import CITIES, RESULTS, Trial, vendor
 from tests.plugins import test_anthropic, test_google, test_ollama
 from tests.plugins.test_vendors import VENDORS, WIRES
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from bytebrew import ServerSentEvent
-from bytebrew.config import NewModel
+from bytebrew.contract.entities import NewModel
 from bytebrew.store import models
 from bytebrew.testing import chat, engine, names, served_engine
 

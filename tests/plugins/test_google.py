@@ -13,12 +13,12 @@ from bytebrew_google import Google, google
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bytebrew.conformance import CHECKS, Check, Wire
-from bytebrew.errors import ProviderError
-from bytebrew.events import MessageDelta, Thinking
-from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
-from bytebrew.providers import ProviderEvent, stream_answer
+from bytebrew.base.errors import ProviderError
+from bytebrew.contract.events import MessageDelta, Thinking
+from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
+from bytebrew.conversation.model_calls import ProviderEvent, stream_answer
 from bytebrew.testing import chat, names, providing, served_engine
+from bytebrew.testing.conformance import CHECKS, Check, Wire
 from tests.upstream import client, data, refused, streamed, upstream
 
 DEEP = "[" * 5000 + "]" * 5000

@@ -14,9 +14,9 @@ from bytebrew_knowledge.indexes import READER
 from bytebrew_knowledge.tables import MIGRATIONS
 
 from bytebrew import new_uuid, now
-from bytebrew.migrate import migrate
-from bytebrew.migrations import CORE
-from bytebrew.pragmas import connect
+from bytebrew.store.sqlite.migrate import migrate
+from bytebrew.store.sqlite.migrations import CORE
+from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import served_engine
 from tests.documents import BASES, create, found, put, settled
 from tests.facts import documents, facts

@@ -10,10 +10,10 @@ import anyio
 import httpx
 import pytest
 
+from bytebrew.base.errors import ToolError
+from bytebrew.contract.tool import Call, Tool
 from bytebrew.engine import Engine
-from bytebrew.errors import ToolError
 from bytebrew.store import agents
-from bytebrew.tools import Call, Tool
 from tests.ledger import Ledger
 from tests.tables import token_with
 from tests.test_confirmations import PAY, Setup, configure, engine_on, processes, say

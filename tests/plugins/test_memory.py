@@ -16,8 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bytebrew import Capabilities, Http, MessageDelta, ModelRequest, Provider, ProviderError, Stop, ToolCall, retention
+from bytebrew import Capabilities, Http, MessageDelta, ModelRequest, Provider, ProviderError, Stop, ToolCall
 from bytebrew.engine import Engine
+from bytebrew.store import retention
 from bytebrew.testing import chat, providing, scripted_schema, served_engine
 from tests.local import local_session
 from tests.tables import check_refusal, token_with

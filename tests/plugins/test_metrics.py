@@ -12,8 +12,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain_families
 
 from bytebrew import MessageDelta, Outcome, Sample, Stop, ToolCall, Usage, tool
+from bytebrew.base.errors import ProviderError
 from bytebrew.engine import Engine
-from bytebrew.errors import ProviderError
 from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
 from tests.tables import token_with
 

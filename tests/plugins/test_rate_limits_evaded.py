@@ -9,10 +9,10 @@ import pytest
 from bytebrew_rate_limits.routes import of
 
 from bytebrew import Actor, AuthMode, MessageDelta, Request, Route, ToolCall, tool
-from bytebrew.app import Application
-from bytebrew.errors import TurnInterrupted
-from bytebrew.routes import every
+from bytebrew.base.errors import TurnInterrupted
 from bytebrew.testing import ScriptedProvider, Step, plugin, providing, scripted_schema, served_engine
+from bytebrew.web.app import Application
+from bytebrew.web.routes import every
 from tests.plugins.test_rate_limits import PER_ORG, SESSIONS, make, statuses
 from tests.tables import token_with
 

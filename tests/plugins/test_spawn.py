@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from bytebrew import Call, MessageDelta, ProviderError, Stop, Thinking, ToolCall, Usage, tool
+from bytebrew.base.errors import StorageError
+from bytebrew.base.sse_reader import Parser, ServerSentEvent
 from bytebrew.engine import Engine
-from bytebrew.errors import StorageError
-from bytebrew.sse import Parser, ServerSentEvent
 from bytebrew.store import confirmations
 from bytebrew.testing import (
     ADMIN,

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from bytebrew import MessageDelta, ToolCall
+from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.engine import Engine
-from bytebrew.retention import tidy
-from bytebrew.sse import ServerSentEvent
+from bytebrew.store.retention import tidy
 from bytebrew.testing import ScriptedProvider, Step, chat, names, providing, scripted_schema, served_engine
 from tests.tables import check_refusal, token_with
 

@@ -19,9 +19,9 @@ from bytebrew_triggers.definition import NewSchedule, next_moment
 from bytebrew_triggers.routes import of
 from bytebrew_triggers.webhooks import rendered
 
+from bytebrew.base.errors import InvalidRequest
+from bytebrew.contract.events import MessageDelta
 from bytebrew.engine import Engine
-from bytebrew.errors import InvalidRequest
-from bytebrew.events import MessageDelta
 from bytebrew.testing import ADMIN, ScriptedProvider, providing, scripted_schema, served_engine
 from tests.commands import install
 from tests.processes import serving

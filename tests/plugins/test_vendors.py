@@ -20,11 +20,11 @@ from bytebrew_chat_completions import (
 from bytebrew_google import google
 from bytebrew_ollama import ollama
 
-from bytebrew.errors import ProviderError
-from bytebrew.events import MessageDelta
-from bytebrew.http import UpstreamError
-from bytebrew.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec
-from bytebrew.providers import Provider, ProviderEvent
+from bytebrew.base.errors import ProviderError
+from bytebrew.base.http_client.client import UpstreamError
+from bytebrew.contract.events import MessageDelta
+from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec
+from bytebrew.conversation.model_calls import Provider, ProviderEvent
 from bytebrew.testing import CHECKS, THOUGHTS, WORDS, Check, Wire
 from tests.upstream import client, data
 

@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew.events import MessageDelta, Thinking
-from bytebrew.messages import Attachment, ToolCall, Usage
-from bytebrew.notation import new_uuid
-from bytebrew.providers import Capabilities
+from bytebrew.base.formats import new_uuid
+from bytebrew.contract.events import MessageDelta, Thinking
+from bytebrew.contract.messages import Attachment, ToolCall, Usage
+from bytebrew.contract.tool import tool
+from bytebrew.conversation.model_calls import Capabilities
 from bytebrew.testing import ScriptedProvider, chat, names, plugin, providing, scripted_schema, served_engine
-from bytebrew.tools import tool
 from tests.tables import check_refusal
 from tests.upstream import data, streamed, upstream
 

@@ -11,14 +11,14 @@ import httpx
 import pytest
 from msgspec import Struct
 
+from bytebrew.base.errors import InvalidRequest
+from bytebrew.contract.config_section import ConfigSection
+from bytebrew.contract.events import MessageDelta
+from bytebrew.contract.messages import ToolCall
+from bytebrew.contract.tool import tool
 from bytebrew.engine import Engine
-from bytebrew.errors import InvalidRequest
-from bytebrew.events import MessageDelta
-from bytebrew.messages import ToolCall
-from bytebrew.sections import ConfigSection
 from bytebrew.store import models
 from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
-from bytebrew.tools import tool
 from tests.tables import check_refusal, token_with
 
 ROOT = Path(__file__).parent.parent.parent

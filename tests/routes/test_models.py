@@ -2,7 +2,7 @@
 
 import pytest
 
-from bytebrew.errors import ProviderError
+from bytebrew.base.errors import ProviderError
 from bytebrew.testing import ScriptedProvider, chat, providing, served_engine
 from tests.tables import check_refusal
 

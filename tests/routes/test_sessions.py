@@ -9,10 +9,10 @@ import httpx
 import msgspec
 import pytest
 
+from bytebrew.contract.long_lists import PAGE_BYTES
+from bytebrew.contract.messages import Message
 from bytebrew.engine import Engine
-from bytebrew.listing import PAGE_BYTES
-from bytebrew.messages import Message
-from bytebrew.scanning import SCANNERS
+from bytebrew.store.sqlite.scans import SCANNERS
 from bytebrew.testing import served_engine
 
 CHAT = "/api/v1/schemas/demo/chat"

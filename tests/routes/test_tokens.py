@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew.auth import SCOPES
+from bytebrew.contract.auth import SCOPES
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, engine, served_engine
 from tests.commands import run

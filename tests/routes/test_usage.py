@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bytebrew.events import MessageDelta
-from bytebrew.messages import ToolCall, Usage
-from bytebrew.migrate import migrate
-from bytebrew.migrations import CORE
-from bytebrew.notation import rfc3339
-from bytebrew.pragmas import connect
+from bytebrew.base.formats import rfc3339
+from bytebrew.contract.events import MessageDelta
+from bytebrew.contract.messages import ToolCall, Usage
 from bytebrew.store import usage
+from bytebrew.store.sqlite.migrate import migrate
+from bytebrew.store.sqlite.migrations import CORE
+from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import ScriptedProvider, Step, chat, providing, scripted_schema, served_engine
 from tests.tables import all_but, check_refusal, token_with
 

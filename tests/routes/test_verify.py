@@ -7,13 +7,13 @@ import anyio
 import httpx
 import pytest
 
-from bytebrew.breaker import Breaker
+from bytebrew.base.circuit_breaker import Breaker
+from bytebrew.contract.events import MessageDelta
+from bytebrew.conversation.model_calls import Capabilities
+from bytebrew.conversation.verification import PING_TOKENS, QUESTION_TOKENS, verify
 from bytebrew.engine import Engine
-from bytebrew.events import MessageDelta
-from bytebrew.providers import Capabilities
 from bytebrew.store import models
 from bytebrew.testing import ScriptedProvider, providing, served_engine
-from bytebrew.verification import PING_TOKENS, QUESTION_TOKENS, verify
 from tests.upstream import STREAM, Act, Step, Upstream, chunk, data, refused, streamed, upstream
 
 URL = "/api/v1/models"

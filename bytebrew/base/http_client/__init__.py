@@ -1,0 +1,1 @@
+"""The HTTP client: transport, pools, time limits, address policy."""

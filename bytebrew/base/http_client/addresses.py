@@ -1,0 +1,84 @@
+"""Which addresses the engine connects to: any for operators, the internet's for others, metadata if listed."""
+
+import errno
+import socket
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
+
+from bytebrew.base.errors import SettingsError
+
+_GLOBAL_UNICAST = ip_network("2000::/3")
+_NAT64 = ip_network("64:ff9b::/96")
+_SPECIAL = [ip_network(one) for one in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "2002::/16")]
+"""Azure's metadata, Oracle's among the protocol assignments, and both ends of 6to4: no private addresses to Python."""
+_METADATA = [
+    ip_network(one)
+    for one in (
+        *("169.254.0.0/16", "fe80::/10"),  # link-local: AWS, Google, Azure, DigitalOcean, ECS (RFC 3927, RFC 4291)
+        *("168.63.129.16/32", "100.100.100.200/32", "192.0.0.192/32"),  # Azure, Alibaba, Oracle
+        *("fd00:ec2::/32", "fd20:ce::254/128"),  # AWS and Google over IPv6
+    )
+]
+
+Address = IPv4Address | IPv6Address
+Sockets = Callable[[tuple[Any, ...]], socket.socket]
+"""Makes the socket for an address that is about to be connected to, or refuses with PermissionError."""
+
+
+def parse(address: str) -> Address:
+    """An IP address without its zone; ValueError for anything else.
+
+    An IPv6 address that stands for an IPv4 one (RFC 4291 section 2.5.5.2, RFC 6052) is that one.
+    """
+    one = ip_address(address.partition("%")[0])
+    if isinstance(one, IPv6Address):
+        return one.ipv4_mapped or (IPv4Address(int(one) & 0xFFFFFFFF) if one in _NAT64 else one)
+    return one
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is the internet's: not loopback, private, link-local, multicast, metadata or reserved."""
+    one = parse(address)
+    if isinstance(one, IPv6Address) and one not in _GLOBAL_UNICAST:
+        return False
+    return one.is_global and not (one.is_multicast or one.is_reserved or any(one in special for special in _SPECIAL))
+
+
+def is_metadata(address: str) -> bool:
+    """Whether an IP address is link-local or a cloud's metadata service, which hands credentials to who calls it."""
+    one = parse(address)
+    return any(one in network for network in _METADATA)
+
+
+def listed(texts: Iterable[str]) -> frozenset[Address]:
+    """The operator's list of link-local addresses; SettingsError names what is none."""
+    found = set()
+    for text in texts:
+        try:
+            needed = is_metadata(text)
+        except ValueError as error:
+            words = f"BYTEBREW_LINK_LOCAL_ADDRESSES: '{text}' is no IP address; write one such as 169.254.169.254"
+            raise SettingsError(words) from error
+        if not needed:
+            words = f"BYTEBREW_LINK_LOCAL_ADDRESSES: {text} is not link-local and no cloud's metadata; leave it out"
+            raise SettingsError(words)
+        found.add(parse(text))
+    return frozenset(found)
+
+
+def sockets(allowed: frozenset[Address], *, public_only: bool) -> Sockets:
+    """What makes sockets: no name, spelling or DNS answer gets past it, for it sees the address itself."""
+
+    def made(where: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, (address, *_) = where
+        if public_only and not is_public(address):
+            raise PermissionError(errno.EACCES, "that is no public address")  # which one, strangers are not told
+        if is_metadata(address) and parse(address) not in allowed:
+            words = (
+                f"{address} is link-local, as a cloud's metadata is; BYTEBREW_LINK_LOCAL_ADDRESSES lists those to call"
+            )
+            raise PermissionError(errno.EACCES, words)
+        return socket.socket(family, kind, protocol)
+
+    return made

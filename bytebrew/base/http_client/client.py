@@ -1,0 +1,374 @@
+"""The one place that makes an HTTP client: transport, pools, time limits, address policy, a vendor's events."""
+
+import asyncio
+import math
+import re
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager, closing, suppress
+from copy import copy
+from email.utils import parsedate_to_datetime
+from functools import cached_property, lru_cache
+from time import time
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+from aiohttp import ClientResponseError
+from msgspec.json import encode
+
+from bytebrew.base.errors import ProviderError
+from bytebrew.base.http_client.addresses import listed, sockets
+from bytebrew.base.http_client.answer_limits import Bounds
+from bytebrew.base.http_client.decompression import unpacked
+from bytebrew.base.http_client.network_errors import broken_off, no_http, unreachable
+from bytebrew.base.http_client.pools import Client, Idle, Pool
+from bytebrew.base.rolling_timeout import Deadline, until, within
+from bytebrew.base.settings import Core
+from bytebrew.base.sse_reader import Parser, ServerSentEvent
+
+MAX_ERROR_BYTES = 65536
+MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_EVENT_BYTES = 8 * 1024 * 1024
+ERROR_BODY_SECONDS = 5.0
+DRAIN_SECONDS = 0.05
+WHOLE = 4
+"""Times the longest answer that one in a single piece may be: numbers in digits take many times that once decoded."""
+FRAMING = 32
+"""Times the longest answer that its whole body may be: a vendor wraps a word of four letters in 300 bytes of JSON."""
+MOST_IDLE = 64
+"""Clients that are kept without being used; a client takes 50 KB."""
+_NOTHING = httpx.ByteStream(b"")
+
+
+class UpstreamError(Exception):
+    """A vendor's answer that is no answer; `body` is its beginning, `retry_after` in seconds.
+
+    `status` is 400 or more, or less where JSON or a page came in place of a stream of events.
+    """
+
+    def __init__(self, status: int, body: bytes, retry_after: float | None) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+        self.body = body
+        self.retry_after = retry_after
+
+
+class Answer(NamedTuple):
+    """An answer as it comes; names of headers are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+    def events(self) -> AsyncGenerator[ServerSentEvent, None]:
+        """The body, read as Server-Sent Events."""
+        return _events(self.chunks)
+
+
+class Exchange(NamedTuple):
+    """A whole answer; names of headers are lower case, `cut` says that the body went on."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    cut: bool
+
+
+class Http:
+    """Clients by origin, each with a pool of its own, and the requests that providers make."""
+
+    def __init__(
+        self,
+        settings: Core,
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        upstreams: int = 4096,
+        idle: int = 1024,
+    ) -> None:
+        self._settings = settings
+        self.bounds = Bounds(answer_bytes=settings.answer_bytes, tool_calls=settings.step_tool_calls)
+        self._transport = transport
+        self._slots, self._idle = asyncio.Semaphore(upstreams), Idle(idle)
+        self._public_only = False
+        # one for all clients that need it: to read the certificates takes 17 ms of everybody's time, and 800 KB
+        self._trust = lru_cache(1)(httpx.create_ssl_context)
+        self._allowed = listed(settings.link_local_addresses)
+        self._clients: dict[str, tuple[httpx.AsyncClient, Pool]] = {}  # the one used last comes last
+
+    @cached_property
+    def public(self) -> "Http":
+        """The same for requests to addresses that a stranger names: it connects to public ones only."""
+        twin = copy(self)
+        twin._public_only = True
+        return twin
+
+    def client(self, url: str) -> httpx.AsyncClient:
+        """The client of the URL's origin; it follows no redirects and keeps no cookies."""
+        parts = urlsplit(url)
+        kind = " public" * self._public_only
+        return self._named(f"{parts.scheme}://{parts.netloc}{kind}", public_only=self._public_only)
+
+    def _named(self, name: str, *, public_only: bool = False) -> httpx.AsyncClient:
+        """The client of that name, which begins with its scheme."""
+        kept = self._clients.pop(name, None)
+        if kept is None:
+            timeout = httpx.Timeout(
+                self._settings.provider_silence_timeout,
+                connect=self._settings.provider_connect_timeout,
+                pool=None,
+            )
+            trust = self._trust() if name.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            policy = sockets(self._allowed, public_only=public_only)
+            pool = Pool(trust, policy, self._slots, self._idle, self._close_idle)
+            client = Client(
+                transport=self._transport or pool,
+                timeout=timeout,
+                headers={"Accept-Encoding": "gzip"},
+                event_hooks={"request": [_signed]},
+            )
+            kept = client, pool
+        self._clients[name] = kept
+        return kept[0]
+
+    async def _close_idle(self) -> None:
+        """Closes the clients that have not been used for longest where there are many, but none that is in use."""
+        if (spare := len(self._clients) - MOST_IDLE) > 0:
+            for name in [name for name, (_, pool) in self._clients.items() if not pool.open][:spare]:
+                if kept := self._clients.pop(name, None):
+                    await kept[1].retire()
+
+    async def aclose(self) -> None:
+        """Closes every pool."""
+        while self._clients:
+            await self._clients.popitem()[1][0].aclose()
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A request whose answer comes in pieces; leaving the block frees the connection.
+
+        Raises UpstreamError for a refusal and ProviderError (model_unavailable, model_timeout, model_bad_request) where
+        the vendor cannot be reached, does not begin in time, breaks off, falls silent, or sends elsewhere.
+        """
+        async with self._answer(method, url, headers or {}, json) as (_, chunks):
+            yield chunks
+
+    @asynccontextmanager
+    async def stream_events(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
+    ) -> AsyncIterator[AsyncIterator[ServerSentEvent]]:
+        """`stream`, read as Server-Sent Events."""
+        accept = {"Accept": "text/event-stream"}
+        async with self._answer(method, url, accept | dict(headers or {}), json) as (response, chunks):
+            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind in ("application/json", "text/html"):
+                raise UpstreamError(response.status_code, await _beginning(chunks), None)
+            async with aclosing(_events(chunks, self.bounds.answer_bytes)) as events:
+                yield events
+
+    async def fetch(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
+    ) -> bytes:
+        """The whole body of an answer, of four times BYTEBREW_ANSWER_BYTES at most; raises as `stream`."""
+        async with self._answer(method, url, headers or {}, json) as (_, chunks):
+            body = bytearray()
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > WHOLE * self.bounds.answer_bytes:
+                    raise self.bounds.too_long()
+            return bytes(body)
+
+    @asynccontextmanager
+    async def request(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
+    ) -> AsyncIterator[Answer]:
+        """`stream` with the answer's status and headers, and no limit but the caller's on how long it is silent."""
+        async with self._answer(method, url, headers or {}, json, patient=True) as (response, chunks):
+            given = {name.lower(): value for name, value in response.headers.items()}
+            yield Answer(response.status_code, given, chunks)
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        public_only: bool = False,
+        limit: int = MAX_BODY_BYTES,
+    ) -> Exchange:
+        """One exchange as it went, be it a refusal or a redirect; the body ends at `limit` bytes, however packed.
+
+        With `public_only` only public addresses are connected to, whatever the host is called and resolves to. Only the
+        caller limits the time that it takes. Raises ProviderError as `stream` does.
+        """
+        scheme = "https" if url[:6].lower() == "https:" else "http"
+        client = self._named(f"{scheme}:{'public' if public_only else 'any'}", public_only=public_only)
+        response = await self._send(method, url, headers or {}, json, None, client)
+        chunks = self._chunks(response.aiter_raw(), None)
+        try:
+            body = bytearray()
+            async with aclosing(unpacked(chunks, response.headers.get("content-encoding", ""))) as pieces:
+                async for piece in pieces:
+                    body += piece
+                    if len(body) > limit:
+                        break
+            return Exchange(response.status_code, dict(response.headers), bytes(body[:limit]), len(body) > limit)
+        finally:
+            await _end(response, chunks)
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, url: str, headers: Mapping[str, str], json: Any, *, patient: bool = False
+    ) -> AsyncIterator[tuple[httpx.Response, AsyncGenerator[bytes, None]]]:
+        latest = None if patient else asyncio.get_running_loop().time() + self._settings.provider_first_byte_timeout
+        response = await self._send(method, url, headers, json, latest)
+        chunks = self._chunks(_pieces(response), latest)
+        try:
+            if response.is_redirect:
+                where = response.headers.get("location", "nowhere")
+                words = f"{_origin(url)} redirects to {where}; the base URL must be the final one"
+                raise ProviderError(words, code="model_bad_request")
+            if response.is_error:
+                raise UpstreamError(response.status_code, await _beginning(chunks), _retry_after(response.headers))
+            yield response, chunks
+            await _drain(chunks)
+        finally:
+            await _end(response, chunks)
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        json: Any,
+        latest: float | None,
+        client: httpx.AsyncClient | None = None,
+    ) -> httpx.Response:
+        body = None if json is None else encode(json)
+        if body is not None and not any(name.lower() == "content-type" for name in headers):
+            headers = {"Content-Type": "application/json", **headers}
+        try:
+            client = client or self.client(url)
+            timeout = httpx.Timeout(None, connect=self._settings.provider_connect_timeout)
+            request = client.build_request(method, _parsed(url), headers=headers, content=body, timeout=timeout)
+            with until(latest):
+                return await client.send(request, stream=True)
+        except TimeoutError as error:
+            raise self._late() from error
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as error:
+            shown = re.sub("//[^/]*@", "//***@", url)
+            raise ProviderError(f"{shown!r} cannot be called: {error}", code="model_bad_request") from error
+        except httpx.RequestError as error:
+            raise unreachable(_origin(url), error, self._settings.provider_connect_timeout) from error
+        except ClientResponseError as error:  # of a head that is not HTTP; the transport lets it through
+            raise no_http(_origin(url), error) from error
+
+    async def _chunks(self, pieces: AsyncIterator[bytes], latest: float | None) -> AsyncGenerator[bytes, None]:
+        """The body: its first piece comes before `latest`, each further one before the silence is too long.
+
+        Without a `latest` it is waited for as long as it takes, and it is as long as the caller bears.
+        """
+        now, silence = asyncio.get_running_loop().time, self._settings.provider_silence_timeout
+        most = math.inf if latest is None else FRAMING * self.bounds.answer_bytes
+        taken, begun = 0, False
+        with closing(Deadline()) as deadline:
+            while True:
+                try:
+                    with deadline.at(latest):
+                        piece = await anext(pieces, b"")
+                except TimeoutError as error:
+                    if not begun:
+                        raise self._late() from error
+                    words = f"The vendor's stream fell silent for {silence:g} s"
+                    raise ProviderError(words, code="model_timeout", retry=True) from error
+                except httpx.RequestError as error:
+                    raise broken_off(error) from error
+                if not piece:
+                    return
+                taken += len(piece)
+                if taken > most:
+                    raise self.bounds.too_long()
+                yield piece
+                begun, latest = True, None if latest is None else now() + silence
+
+    def _late(self) -> ProviderError:
+        wait = self._settings.provider_first_byte_timeout
+        return ProviderError(f"No answer within {wait:g} s", code="model_timeout", retry=True)
+
+
+async def _signed(request: httpx.Request) -> None:
+    """Says who passes a request on (RFC 9110 section 7.6.3), so that none is taken for a person at this machine."""
+    request.headers["Via"] = "1.1 bytebrew"
+
+
+async def _end(response: httpx.Response, chunks: AsyncGenerator[bytes, None]) -> None:
+    await chunks.aclose()
+    await response.aclose()
+    response.stream = _NOTHING  # the two hold each other, and all of the answer, until a collector comes
+
+
+def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """A body's pieces, unpacked; where there is nothing to unpack, without the two layers that httpx does it in."""
+    if encoding := response.headers.get("content-encoding", ""):
+        return unpacked(response.aiter_raw(), encoding)
+    if not isinstance(response.stream, httpx.AsyncByteStream):
+        return response.aiter_bytes()
+    return aiter(response.stream)
+
+
+@lru_cache(256)
+def _parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
+async def _events(chunks: AsyncIterator[bytes], limit: int = MAX_EVENT_BYTES) -> AsyncGenerator[ServerSentEvent, None]:
+    parser = Parser(limit)
+    async for chunk in chunks:
+        try:
+            events = parser.feed(chunk)
+        except ValueError as error:
+            raise ProviderError(f"The vendor's stream is malformed: {error}", code="model_answer_too_long") from error
+        for event in events:
+            yield event
+
+
+async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
+    """The beginning of a body that explains a refusal, or as much of it as comes."""
+    body = b""
+    with suppress(ProviderError, TimeoutError), within(ERROR_BODY_SECONDS):
+        async for chunk in chunks:
+            body += chunk
+            if len(body) >= MAX_ERROR_BYTES:
+                break
+    return body[:MAX_ERROR_BYTES]
+
+
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
+    """Waits a moment for the end of a body, for only then can the connection be used again."""
+    with suppress(ProviderError, TimeoutError), within(DRAIN_SECONDS):
+        async for _ in chunks:
+            pass
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds, or a date by the sender's clock (RFC 9110 section 10.2.3); OpenAI and Azure say milliseconds apart."""
+    if (precise := headers.get("retry-after-ms", "")).replace(".", "", 1).isdecimal():
+        return float(precise) / 1000
+    text = headers.get("retry-after", "").strip()
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        sent = parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else time()
+        return max(0.0, parsedate_to_datetime(text).timestamp() - sent)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

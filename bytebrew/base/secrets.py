@@ -1,0 +1,78 @@
+"""Sealing of stored credentials with a key file that lies beside the database, and masking them in what is told."""
+
+import os
+import tempfile
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+from msgspec import json
+from nacl.exceptions import CryptoError
+from nacl.secret import SecretBox
+from nacl.utils import random
+
+from bytebrew.base.errors import BootError, Unprocessable
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Creates a file that its owner alone may read (0600), whole or not at all; FileExistsError if it is there."""
+    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(part, path)
+    finally:
+        Path(part).unlink()
+
+
+class Secrets:
+    """Seals and opens short texts with XSalsa20-Poly1305 (libsodium's SecretBox)."""
+
+    def __init__(self, key: bytes) -> None:
+        self._box = SecretBox(key)
+
+    @classmethod
+    def load(cls, path: Path) -> "Secrets":
+        """The key in the file, made on first use."""
+        try:
+            if not path.exists():
+                with suppress(FileExistsError):  # another process was first: its key is the one
+                    write_private(path, random(SecretBox.KEY_SIZE).hex().encode() + b"\n")
+            return cls(bytes.fromhex(path.read_text().strip()))
+        except OSError as error:
+            raise BootError(f"{path} cannot be used: {error.strerror}") from error
+        except ValueError as error:
+            raise BootError(f"{path} does not hold a key of 64 hex digits; restore it from your backup") from error
+
+    @classmethod
+    def derived(cls, path: Path, purpose: bytes) -> "Secrets":
+        """With a key for one purpose, made of that in the file: what it seals is opened for no other."""
+        key = bytes.fromhex(path.read_text().strip())
+        return cls(blake2b(key=key, person=purpose, digest_size=SecretBox.KEY_SIZE).digest())
+
+    def seal(self, text: str) -> bytes:
+        """The sealed form of a credential; empty stays empty."""
+        return bytes(self._box.encrypt(text.encode())) if text else b""
+
+    def open(self, sealed: bytes) -> str:
+        """The credential; Unprocessable where it was sealed with another key."""
+        try:
+            return self._box.decrypt(sealed).decode() if sealed else ""
+        except CryptoError as error:
+            words = "A stored credential was sealed with another key; restore keys/secrets.key or set it anew"
+            raise Unprocessable(words, code="credential_sealed") from error
+
+
+def masked(text: str, key: str) -> str:
+    """The text without the key, as such or in JSON or in a URL, and without what a cut has left of it at the end."""
+    if not key:
+        return text
+    quoted = json.encode(key).decode()[1:-1]
+    forms = {key, quoted, quoted.replace("/", r"\/"), quote(key, safe=""), quote(key), quote_plus(key)}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "***")
+    rest = max(n for form in forms for n in range(min(len(form), len(text)) + 1) if text.endswith(form[:n]))
+    return f"{text[:-rest]}***" if rest > 5 else text

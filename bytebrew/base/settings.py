@@ -1,0 +1,204 @@
+"""The settings of the process: one table of names, defaults and help, read from BYTEBREW_* variables."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bytebrew.base.errors import SettingsError
+from bytebrew.base.formats import Duration
+
+PREFIX = "BYTEBREW_"
+ALIASES = {"ENGINE_HOST": "BYTEBREW_HOST", "ENGINE_PORT": "BYTEBREW_PORT", "DATA_DIR": "BYTEBREW_DATA_DIR"}
+
+Table = TypeVar("Table", bound=Struct)
+
+
+def _help(text: str) -> Meta:
+    return Meta(description=text)
+
+
+class Core(Struct, frozen=True, kw_only=True):
+    """The core's own settings; the field `host` is read from BYTEBREW_HOST."""
+
+    host: Annotated[str, _help("address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535), _help("port to listen on; 0 takes a free one")] = 8443
+    data_dir: Annotated[Path, _help("folder of everything that the engine writes")] = Path("data")
+    config: Annotated[Path | None, _help("a configuration file to take in at every boot")] = None
+    token: Annotated[str, _help("the API token with which `bytebrew config --url` calls another engine")] = ""
+    auth_mode: Annotated[str, _help("how JWTs are checked: the name of an auth mode")] = "local"
+    bootstrap_admin_token: Annotated[
+        str, Meta(pattern=r"^(bb_[0-9a-f]{64})?\Z"), _help("an admin token made at boot: bb_ and 64 hex digits")
+    ] = ""
+    db_synchronous: Annotated[
+        Literal["normal", "full"], _help("normal survives a killed process, full survives power loss")
+    ] = "normal"
+    disabled_plugins: Annotated[tuple[str, ...], _help("plugins to leave out, by name, separated by commas")] = ()
+    plugins_dir: Annotated[Path | None, _help("folder of more plugins, filled by pip install --target")] = None
+    drain_seconds: Annotated[Duration, _help("how long SIGTERM waits for running turns")] = Duration(20)
+    cors_origins: Annotated[tuple[str, ...], _help("origins whose pages may call, such as https://app.example")] = ()
+    max_body_bytes: Annotated[int, Meta(ge=1024), _help("largest JSON body of a request")] = 1024 * 1024
+    max_upload_bytes: Annotated[int, Meta(ge=1024), _help("largest body that carries files")] = 50 * 1024 * 1024
+    max_turns: Annotated[
+        int, Meta(ge=0), _help("turns that run or wait at a time, more get a 503; 0 for as many as memory bears")
+    ] = 0
+    queued_per_session: Annotated[
+        int, Meta(ge=1), _help("messages that wait in a session behind the one that is answered, more get a 429")
+    ] = 32
+    queued_per_caller: Annotated[
+        int, Meta(ge=1), _help("messages of one caller that wait in all sessions, more get a 429")
+    ] = 256
+    queued_bytes: Annotated[
+        int,
+        Meta(ge=4096),
+        _help(
+            "bytes of all messages that wait, with attachments; a caller, or all visitors of a page, may have a quarter"
+        ),
+    ] = 256 * 1024 * 1024
+    max_connections: Annotated[
+        int, Meta(ge=0), _help("clients' connections at a time; 0 for as many as descriptors and memory bear")
+    ] = 0
+    tool_timeout: Annotated[Duration, _help("longest run of a tool that names no limit of its own")] = Duration(60)
+    tool_output_bytes: Annotated[int, Meta(ge=256), _help("longest tool result that a model is given")] = 65536
+    confirmation_ttl: Annotated[Duration, _help("how long a person may take to answer; 0 for as long as they like")] = (
+        Duration(0)
+    )
+    task_workers: Annotated[int, Meta(ge=0, le=1000), _help("tasks that run at a time")] = 4
+    tasks_per_agent: Annotated[int, Meta(ge=0), _help("tasks that run at a time for one agent; 0 for no limit")] = 0
+    task_timeout: Annotated[Duration, _help("longest run of a task, not counting waits for a person")] = Duration(1800)
+    task_retries: Annotated[int, Meta(ge=0, le=100), _help("further attempts at a task after a passing failure")] = 2
+    provider_connect_timeout: Annotated[Duration, _help("longest wait for a connection to a vendor")] = Duration(10)
+    provider_first_byte_timeout: Annotated[Duration, _help("longest wait for a vendor's first byte")] = Duration(120)
+    provider_silence_timeout: Annotated[Duration, _help("longest silence in a vendor's stream")] = Duration(60)
+    link_local_addresses: Annotated[
+        tuple[str, ...], _help("link-local and metadata addresses that may be called, such as 169.254.169.254")
+    ] = ()
+    provider_retries: Annotated[int, Meta(ge=0, le=10), _help("further tries before a model's first token")] = 3
+    answer_bytes: Annotated[
+        int, Meta(ge=4096), _help("longest answer of a model: bytes of text, thinking and tool calls together")
+    ] = 4 * 1024 * 1024
+    step_tool_calls: Annotated[int, Meta(ge=1), _help("most tool calls that one answer of a model may ask for")] = 128
+    turn_events: Annotated[int, Meta(ge=1000), _help("most events of a turn; past them it ends in an error")] = 500_000
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _help("least severe record to log")] = "info"
+    log_format: Annotated[Literal["text", "json"], _help("form of a log line")] = "text"
+
+
+class Row(NamedTuple):
+    """A line of the table that --help and the README print."""
+
+    variable: str
+    default: str
+    help: str
+
+
+class Settings:
+    """Values by table: `settings.core` and, for a plugin, `settings.of(ItsTable)`."""
+
+    def __init__(self, tables: Mapping[type[Struct], Struct]) -> None:
+        self._tables = dict(tables)
+        self.core = self.of(Core)
+
+    def of(self, table: type[Table]) -> Table:
+        """The values of a table that was registered."""
+        if table not in self._tables:
+            raise TypeError(f"{table.__name__} was not registered with register_settings")
+        return cast(Table, self._tables[table])
+
+
+def rows(tables: Iterable[type[Struct]]) -> list[Row]:
+    """Every setting of the tables; TypeError for a field without a default or a description."""
+    found = []
+    for table in tables:
+        for field in msgspec.structs.fields(table):
+            notes = _notes(field.type)
+            value = field.default
+            if value is msgspec.NODEFAULT or not notes:
+                raise TypeError(f"{table.__name__}.{field.name} needs a default and a Meta(description=...)")
+            default = ",".join(value) if isinstance(value, tuple) else "" if value is None else _plain(value)
+            found.append(Row(PREFIX + field.name.upper(), default, notes[0]))
+    return found
+
+
+def _notes(kind: Any) -> list[str]:
+    return [note.description for note in get_args(kind) if isinstance(note, Meta) and note.description]
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}s" if isinstance(value, Duration) else str(value)
+
+
+def read(environment: Mapping[str, str], tables: Iterable[type[Struct]], *, whole: bool = True) -> Settings:
+    """The settings out of the environment; SettingsError names every variable that is unknown or does not fit.
+
+    With `whole=False` other BYTEBREW_* variables may belong to tables that are not known yet, and what does not fit
+    keeps its default: the whole reading that follows will name it.
+    """
+    tables = list(tables)
+    sources = {name: name for name in environment if name.startswith(PREFIX)}
+    for alias, name in ALIASES.items():
+        if alias in environment:
+            sources.setdefault(name, alias)
+    known = sorted(row.variable for row in rows(tables))
+    faults = [_unknown(name, known) for name in sorted(sources) if name not in known]
+    values: dict[type[Struct], Struct] = {}
+    for table in tables:
+        fields: dict[str, Any] = {}
+        for field in msgspec.structs.fields(table):
+            variable = PREFIX + field.name.upper()
+            source = sources.get(variable, variable)
+            if not (text := environment.get(source)):
+                continue
+            try:
+                fields[field.name] = _convert(text, field.type)
+            except (ValueError, msgspec.ValidationError) as error:
+                faults.append(f"{source}: {_wanted(field.type) or error}")
+        values[table] = table(**fields)
+    if faults and whole:
+        raise SettingsError("\n".join(faults))
+    return Settings(values)
+
+
+def _inner(kind: Any) -> msgspec.inspect.Type:
+    wanted = msgspec.inspect.type_info(kind)
+    while isinstance(wanted, msgspec.inspect.Metadata):
+        wanted = wanted.type
+    return wanted
+
+
+def _wanted(kind: Any) -> str:
+    """What fits a type, in words; the value itself may be a secret."""
+    match _inner(kind):
+        case msgspec.inspect.IntType(ge=least, le=most):
+            ends = [f" from {least}"] * (least is not None) + [f" to {most}"] * (most is not None)
+            return f"give a whole number{''.join(ends)}"
+        case msgspec.inspect.FloatType():
+            return "give a number"
+        case msgspec.inspect.BoolType():
+            return "give true or false"
+        case msgspec.inspect.LiteralType(values=values):
+            return f"give {' or '.join(map(str, values))}"
+        case msgspec.inspect.StrType(pattern=str()):
+            return f"give {_notes(kind)[0]}"
+    return ""
+
+
+def _convert(text: str, kind: Any) -> Any:
+    listed = isinstance(_inner(kind), msgspec.inspect.VarTupleType)
+    value = [part.strip() for part in text.split(",") if part.strip()] if listed else text
+    return msgspec.convert(value, kind, strict=False, dec_hook=_decode)
+
+
+def _decode(kind: type, text: Any) -> Any:
+    if kind is Duration:
+        return Duration.parse(str(text))
+    if issubclass(kind, Path):
+        return Path(text)
+    raise TypeError(f"a setting cannot be of type {kind.__name__}")
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], 1)
+    return f"{name} is not a setting" + (f"; did you mean {PREFIX}{near[0]}?" if near else "")

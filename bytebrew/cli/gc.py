@@ -1,0 +1,25 @@
+"""`bytebrew gc`."""
+
+import click
+
+from bytebrew.base import logs
+from bytebrew.base.progress import Progress
+from bytebrew.cli.setup import Setup
+from bytebrew.store import retention
+
+
+@click.command("gc")
+@click.pass_obj
+def clear_away(setup: Setup) -> None:
+    """Clear away what is due and give its space back.
+
+    The settings retention.* say what is due; the engine may run.
+    """
+    engine = setup.engine()
+    with engine.migrated() as conn, Progress("clearing away", unit="rows and pages") as progress:
+        swept = retention.sweep(conn, engine.retention, progress.add)
+    for words in (
+        f"cleared away: {', '.join(f'{count} {what}' for what, count in swept.counts.items())}",
+        f"{engine.db.path} had {swept.before} bytes and has {swept.after}",
+    ):
+        click.echo(logs.printed(setup.core().log_format, words))

@@ -1,0 +1,84 @@
+"""The command line."""
+
+import logging
+import os
+import sqlite3
+import sys
+from functools import partial
+from typing import NoReturn
+
+import click
+
+from bytebrew.base import logs, settings
+from bytebrew.base.errors import BootError, EngineError, SettingsError
+from bytebrew.base.settings import Core
+from bytebrew.cli import backup, config, doctor_command, gc, plugins, restore, serve, status, token
+from bytebrew.cli.setup import Setup
+from bytebrew.plugins import Plugins
+
+
+def main() -> None:
+    """The console script: what goes wrong is told in words; exit code 2 is for bad settings, 1 for the rest."""
+    os.umask(0o077)  # what the engine writes is its owner's alone
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # a standard stream that was closed would be the next file or socket
+    os.close(spare)
+    if sys.stdout:
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    early = settings.read(os.environ, [Core], whole=False).core
+    logs.start(early.log_level, early.log_format)
+    fail = partial(_fail, early.log_format)
+    try:
+        setup = Setup(os.environ, Plugins())
+        setup.plugins.load(early.disabled_plugins, early.plugins_dir)
+        setup.plugins.commands(cli, setup.opened)
+        cli.main(prog_name="bytebrew", standalone_mode=False, obj=setup)
+    except click.ClickException as error:
+        if early.log_format == "json":
+            fail(error.format_message(), error.exit_code)
+        error.show()
+        sys.exit(error.exit_code)
+    except SettingsError as error:
+        fail(str(error), 2)
+    except UnicodeEncodeError as error:
+        fail(f"{error.object!a} is no text in UTF-8", 2)
+    except (BootError, EngineError, OSError, sqlite3.Error) as error:
+        fail(_words(error), 1)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(1)
+
+
+def _fail(form: str, words: str, code: int) -> NoReturn:
+    click.echo(logs.printed(form, f"bytebrew: {words}", logging.ERROR), err=True)
+    sys.exit(code)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, EngineError):
+        return "; ".join([error.message, *(one.message for one in error.details if one.message not in error.message)])
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+@click.group()
+@click.version_option(package_name="bytebrew")
+def cli() -> None:
+    """A self-hosted engine for AI agents; `bytebrew serve --help` lists every setting.
+
+    Every command works on the data folder that BYTEBREW_DATA_DIR names, ./data if it names none.
+    """
+
+
+for _command in (
+    serve.serve,
+    plugins.list_plugins,
+    token.token,
+    config.configuration,
+    backup.backup,
+    restore.restore,
+    gc.clear_away,
+    doctor_command.doctor,
+    status.show_status,
+):
+    cli.add_command(_command)

@@ -1,0 +1,64 @@
+"""What `bytebrew config --url` asks of a running engine."""
+
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+
+from bytebrew.base.errors import BootError, SettingsError
+from bytebrew.config.import_export import Plan
+from bytebrew.config.yaml_tree import InvalidConfig, Problem
+
+YAML, JSON = "application/x-yaml", "application/json"
+
+
+def export(url: str, token: str) -> bytes:
+    """The engine's configuration file; BootError in the engine's words where it refuses."""
+    return _fetch(url, token, "GET", "export", YAML)
+
+
+def apply(url: str, token: str, raw: bytes, *, replace: bool, dry_run: bool) -> Plan:
+    """What an import of the file does there; InvalidConfig with every problem, BootError for another refusal."""
+    query = f"import?mode={'replace' if replace else 'merge'}&dry_run={str(dry_run).lower()}"
+    answer = _fetch(url, token, "POST", query, JSON, raw)
+    try:
+        fields, ending = msgspec.json.decode(answer, type=dict[str, Any]), "_imported"
+        counts = {key.removesuffix(ending): count for key, count in fields.items() if key.endswith(ending)}
+        return msgspec.convert({**fields, "imported": counts}, Plan)
+    except msgspec.MsgspecError as error:
+        raise BootError(f"that is no answer of a ByteBrew engine: {error}") from error
+
+
+def _fetch(url: str, token: str, method: str, path: str, wanted: str, body: bytes | None = None) -> bytes:
+    parts = _parts(url)
+    if not (token.isascii() and token.isprintable()):
+        raise SettingsError("BYTEBREW_TOKEN: a token is letters, digits and signs on one line")
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": YAML}
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    try:
+        with closing(kind(parts.netloc, timeout=60)) as connection:
+            connection.request(method, f"{parts.path.rstrip('/')}/api/v1/config/{path}", body, headers)
+            answer = connection.getresponse()
+            raw = answer.read()
+    except (OSError, HTTPException) as error:
+        raise BootError(f"{url} cannot be reached: {getattr(error, 'strerror', None) or error}") from error
+    told = (answer.getheader("content-type") or "").partition(";")[0]
+    if answer.status == 200 and told == wanted:
+        return raw
+    refusal = msgspec.json.decode(raw) if told == JSON else {}
+    if any("line" in detail for detail in refusal.get("details", ())):
+        raise InvalidConfig([msgspec.convert(detail, Problem) for detail in refusal["details"]])
+    cure = "; the token is read from BYTEBREW_TOKEN" if answer.status in (401, 403) else ""
+    raise BootError(f"{url} answered {answer.status}: {refusal.get('message', 'it is no ByteBrew engine')}{cure}")
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    except ValueError:  # a port or an IPv6 address that is none
+        pass
+    raise SettingsError("--url takes an http or https URL, such as http://127.0.0.1:8443")

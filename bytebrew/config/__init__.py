@@ -1,0 +1,1 @@
+"""The configuration as YAML: read, validated, imported and exported."""

@@ -1,0 +1,64 @@
+"""What an agent names and the engine does not have: told where the agent is saved, shown and imported."""
+
+import sqlite3
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bytebrew.contract.entities import Agent
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+
+
+def missing(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> list[str]:
+    """What the agent names and the engine does not have yet, a sentence each: the core's, then each toolset's."""
+    found = [*_models(conn, engine, agent), *_agents(conn, agent), *_tools(conn, engine, agent)]
+    found += _gates(conn, engine, agent)
+    for toolset in engine.toolsets:
+        found += toolset.missing(conn, agent)
+    return found
+
+
+def _models(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> Iterator[str]:
+    if agent.model is None:
+        yield "It has no model and there is no default one: create a model with POST /api/v1/models"
+        return
+    row = conn.execute("select type from models where name = ?", (agent.model,)).fetchone()
+    if row is None:
+        yield f"There is no model '{agent.model}' yet"
+    elif (provider := engine.providers.get(row["type"])) is not None and provider.demo:
+        own = conn.execute("select model from agents where id = ?", (agent.id,)).fetchone()
+        if own is not None and own["model"] is None:
+            words = "It has no model of its own, and the default one only shows how answers look"
+            yield f"{words}: create a model with POST /api/v1/models"
+    for one in agent.capabilities:
+        embedder = one.config.get("embedding_model")
+        if embedder and not conn.execute("select 1 from models where name = ?", (embedder,)).fetchone():
+            yield f"capabilities: there is no model '{embedder}' yet, so its {one.type} goes by words alone"
+
+
+def _agents(conn: sqlite3.Connection, agent: Agent) -> Iterator[str]:
+    for name in agent.can_spawn:
+        if not conn.execute("select 1 from agents where name = ?", (name,)).fetchone():
+            yield f"can_spawn: there is no agent '{name}' yet"
+
+
+def _gates(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> Iterator[str]:
+    own = {name for tool in agent.tools if tool in engine.tools for name in engine.tools[tool].names}
+    for gate in agent.confirm_before:
+        if gate in own or gate in engine.read_result.names:
+            continue
+        if not any(toolset.knows(conn, agent, gate) for toolset in engine.toolsets):
+            words = "until it has, a person is asked about every tool of its MCP servers"
+            closes = f"; {words}" if agent.mcp_servers and not engine.reserves(gate) else ""
+            yield f"confirm_before: the agent has no tool '{gate}'{closes}"
+
+
+def _tools(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> Iterator[str]:
+    for name in agent.tools:
+        known = name in engine.tools or name == engine.read_result.name
+        if not known and not any(toolset.has(conn, name) for toolset in engine.toolsets):
+            yield f"tools: there is no tool '{name}' yet"
+    for field, names in (("mcp_servers", agent.mcp_servers), ("can_spawn", agent.can_spawn)):
+        if names and not any(not toolset.lists or field in toolset.lists for toolset in engine.toolsets):
+            yield f"{field}: no plugin is there that makes tools of them"

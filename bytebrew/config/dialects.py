@@ -1,0 +1,267 @@
+"""The three ways in which a configuration may be written, brought to one: sections of items by name.
+
+Ours has names as keys: `agents: {sales: {model: gpt}}`. Lists of items with a `name` are read too, and so is a form
+with `models: {providers: [...], byok: {...}}` and tools written out inside an agent. An agent's `knowledge: ./docs` is
+a knowledge base of the agent's name.
+"""
+
+import difflib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from bytebrew.config.yaml_tree import MAX_PROBLEMS, InvalidConfig, Node, Place, Problem
+
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("tools", "mcp_servers", "knowledge", "knowledge_bases", "rate_limits", "schedules", "triggers"), ""
+    ),
+    **dict.fromkeys(("webhooks", "capabilities"), ""),
+    **dict.fromkeys(("engine", "database", "security", "logging", "seed"), "; set BYTEBREW_* variables instead"),
+}
+"""Keys that some dialect has, and what to do where nothing here reads them."""
+_RENAMED = {"knowledge_bases": "knowledge"}
+"""Sections that some dialect has under another name."""
+_OF_AGENTS = ("knowledge", "kit", "escalation", "flow", "system_file", "rules")
+"""Fields of agents that some dialect has and that nothing here reads."""
+
+
+class Item(NamedTuple):
+    """An item of a section and the place of its name."""
+
+    place: Place
+    node: Node
+
+
+@dataclass(slots=True)
+class Sections:
+    """What a file holds: items by section and name, the places of the sections, and what is wrong or left out."""
+
+    items: dict[str, dict[str, Item]] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+    def note(self, problem: Problem) -> None:
+        """Keeps a problem; InvalidConfig once there are too many to go on."""
+        self.problems.append(problem)
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise InvalidConfig(self.problems)
+
+
+def near(name: str, known: Collection[str]) -> str:
+    """`; did you mean 'x'?` with the nearest of the known names, or nothing."""
+    found = difflib.get_close_matches(name[:100], known, 1, 0.5)
+    return f"; did you mean '{found[0]}'?" if found else ""
+
+
+def sections_of(root: Node, known: Collection[str]) -> Sections:
+    """The file's sections, of which `known` are those that something reads."""
+    reading = _Reading(known)
+    if isinstance(root.value, dict):
+        reading.whole(root)
+    elif root.value is not None:
+        reading.found.note(root.problem("$", "a configuration is a mapping of sections"))
+    return reading.found
+
+
+class _Reading:
+    def __init__(self, known: Collection[str]) -> None:
+        self._known = known
+        self._folders: list[tuple[str, Place, Node]] = []
+        self.found = Sections()
+
+    def whole(self, root: Node) -> None:
+        for key, node in root.value.items():
+            place = root.keys[key]
+            section = key if key in self._known else _RENAMED.get(key, key)
+            if key == "byok":
+                self._byok(node, "$.byok")
+            elif section in self._known:
+                self.found.places[section] = place
+                for name, item in self._named(section, node):
+                    self._take(section, name, item)
+            elif key in _ELSEWHERE:
+                words = f"nothing here reads {key}{_ELSEWHERE[key]}; it was left out"
+                self.found.warnings.append(Problem(f"$.{key}", words, *place))
+            else:
+                words = f"there is no section '{key[:100]}'{near(key, {*self._known, 'byok'})}"
+                self.found.note(Problem(f"$.{key[:100]}", words, *place))
+        for agent, place, folder in self._folders:
+            self._base(agent, place, folder)
+
+    def _named(self, key: str, node: Node) -> Iterator[tuple[str, Item]]:
+        if key == "models" and isinstance(node.value, dict):
+            byok, listed = node.value.get("byok"), node.value.get("providers")
+            if listed is not None and isinstance(listed.value, list):
+                if byok is not None:
+                    self._byok(byok, "$.models.byok")
+                for name in node.value.keys() - {"providers", "byok"}:
+                    words = f"stands beside providers and is no model of that list{near(name, ('providers', 'byok'))}"
+                    self.found.note(Problem(f"$.models.{name[:100]}", words, *node.keys[name]))
+                node = listed
+        if isinstance(node.value, dict):
+            for name, inner in node.value.items():
+                if key == "settings" and name == "byok":
+                    self._byok(inner, "$.settings.byok")
+                    continue
+                own = inner.value.get("name") if isinstance(inner.value, dict) and key != "settings" else None
+                if own is not None and own.value != name:
+                    words = f"is written as '{name[:100]}' already; leave the field out"
+                    self.found.note(own.problem(f"$.{key}.{name}.name", words))
+                yield name, Item(node.keys[name], _without(inner, "name") if own else inner)
+        elif isinstance(node.value, list):
+            for n, inner in enumerate(node.value):
+                given = inner.value.get("name") if isinstance(inner.value, dict) else None
+                if given is None or not isinstance(given.value, str):
+                    self.found.note(inner.problem(f"$.{key}[{n}]", "needs a name"))
+                else:
+                    yield given.value, Item(given.place, _without(inner, "name"))
+        elif node.value is not None:
+            self.found.note(node.problem(f"$.{key}", "is a mapping of names to items, or a list of items"))
+
+    def _take(self, key: str, name: str, item: Item) -> None:
+        items = self.found.items.setdefault(key, {})
+        if name in items:
+            words = f"'{name[:100]}' stands in line {items[name].place.line} already"
+            self.found.note(Problem(f"$.{key}.{name}", words, *item.place))
+            return
+        if key == "agents" and isinstance(item.node.value, dict):
+            item = Item(item.place, self._agent(name, item.node))
+        items[name] = item
+
+    def _agent(self, name: str, node: Node) -> Node:
+        for one in _OF_AGENTS:
+            if one not in node.value:
+                continue
+            if one == "knowledge" and one in self._known:
+                self._folders.append((name, node.keys[one], node.value[one]))
+            else:
+                words = f"nothing here reads {one} of an agent; it was left out"
+                self.found.warnings.append(Problem(f"$.agents.{name}.{one}", words, *node.keys[one]))
+            node = _without(node, one)
+        tools = node.value.get("tools")
+        if tools is None or not isinstance(tools.value, dict):
+            return node
+        path = f"$.agents.{name}.tools"
+        for key in tools.value.keys() - {"builtin", "custom", "mcp_servers"}:
+            words = f"is none of builtin, custom, mcp_servers{near(key, ('builtin', 'custom', 'mcp_servers'))}"
+            self.found.note(Problem(f"{path}.{key[:100]}", words, *tools.keys[key]))
+        names = list(_list(tools.value.get("builtin")))
+        for key, own in self._inline("tools", tools.value.get("custom"), f"{path}.custom"):
+            names.append(Node(key, own.place))
+            self._share("tools", key, own)
+        servers = list(_list(node.value.get("mcp_servers")))
+        for key, own in self._inline("mcp_servers", tools.value.get("mcp_servers"), f"{path}.mcp_servers"):
+            servers.append(Node(key, own.place))
+            if isinstance(own.node.value, dict):
+                self._share("mcp_servers", key, _narrowed(own, name))
+        written = {"tools": Node(names, tools.place), "mcp_servers": Node(servers, tools.place)}
+        keys = {**node.keys, "tools": node.keys["tools"]}
+        keys.setdefault("mcp_servers", node.keys["tools"])
+        return Node({**node.value, **written}, node.place, keys)
+
+    def _inline(self, key: str, node: Node | None, path: str) -> Iterator[tuple[str, Item]]:
+        if node is None or node.value is None:
+            return
+        if isinstance(node.value, list) and all(isinstance(one.value, str) for one in node.value):
+            for one in node.value:
+                yield one.value, Item(one.place, Node(None, one.place))
+        elif key in self._known:
+            yield from self._named(key, node)
+        else:
+            self.found.warnings.append(node.problem(path, f"nothing here reads {key}; only its names were taken"))
+            yield from ((name, Item(item.place, Node(None, item.place))) for name, item in self._named(key, node))
+
+    def _share(self, key: str, name: str, item: Item) -> None:
+        """Takes an item that several agents may write out alike, each with its own share of a server's tools."""
+        if item.node.value is None:
+            return
+        items = self.found.items.setdefault(key, {})
+        self.found.places.setdefault(key, item.place)
+        first = items.setdefault(name, item)
+        if first is item:
+            return
+        ours, theirs = _parted(first.node), _parted(item.node)
+        if ours[0] != theirs[0]:
+            words = f"'{name[:100]}' is written out differently in line {first.place.line}"
+            self.found.note(Problem(f"$.{key}.{name}", words, *item.place))
+        elif theirs[1] is not None and ours[1] is not None:
+            ours[1].value.update(theirs[1].value)
+            ours[1].keys.update(theirs[1].keys)
+        elif theirs[1] is not None:
+            first.node.value["agent_tools"], first.node.keys["agent_tools"] = theirs[1], item.place
+
+    def _base(self, agent: str, place: Place, folder: Node) -> None:
+        """The knowledge base of an agent's `knowledge: ./docs`, which may be written out too."""
+        path = f"$.agents.{agent}.knowledge"
+        if folder.value is None or folder.value == "":
+            return
+        if not isinstance(folder.value, str):
+            self.found.note(folder.problem(path, "is the path of one folder"))
+            return
+        self.found.places.setdefault("knowledge", place)
+        items = self.found.items.setdefault("knowledge", {})
+        item = items.get(agent, Item(place, Node(None, place)))
+        fields = {} if item.node.value is None else item.node.value
+        if not isinstance(fields, dict):
+            return
+        own = fields.get("folder", folder)
+        if own.value != folder.value:
+            self.found.note(folder.problem(path, f"is another folder than that of '{agent}' in line {own.place.line}"))
+        links = next((one for one in ("agents", "linked_agents") if one in fields), "agents")
+        linked = fields.get(links, Node([], place))
+        if linked.value is None or (isinstance(linked.value, list) and agent not in plain(linked)):
+            linked = Node([*_list(linked), Node(agent, place)], linked.place)
+        keys = {"folder": place, links: place, **item.node.keys}
+        items[agent] = Item(item.place, Node({**fields, "folder": own, links: linked}, item.node.place, keys))
+
+    def _byok(self, node: Node, path: str) -> None:
+        """`enabled` and `allowed_providers` as a setting for each provider."""
+        given = node.value if isinstance(node.value, dict) else {}
+        for key in given.keys() - {"enabled", "allowed_providers"}:
+            words = f"is none of enabled, allowed_providers{near(key, ('enabled', 'allowed_providers'))}"
+            self.found.note(Problem(f"{path}.{key[:100]}", words, *node.keys[key]))
+        enabled = given.get("enabled", Node(True, node.place))
+        allowed = list(_list(given.get("allowed_providers")))
+        if not isinstance(enabled.value, bool):
+            self.found.note(enabled.problem(f"{path}.enabled", "is true or false"))
+        elif enabled.value and not allowed:
+            words = "allows no providers: name them in allowed_providers; it was left out"
+            self.found.warnings.append(node.problem(path, words))
+        for one in allowed:
+            key = f"byok.{one.value}"
+            self.found.places.setdefault("settings", one.place)
+            self.found.items.setdefault("settings", {}).setdefault(key, Item(one.place, Node(enabled.value, one.place)))
+
+
+def _without(node: Node, key: str) -> Node:
+    return Node({name: one for name, one in node.value.items() if name != key}, node.place, node.keys, size=node.size)
+
+
+def _list(node: Node | None) -> list[Node]:
+    return node.value if node is not None and isinstance(node.value, list) else []
+
+
+def _narrowed(item: Item, agent: str) -> Item:
+    """A server that is written out inside an agent; its `tools` are those that this agent gets."""
+    tools = item.node.value.get("tools")
+    node = _without(item.node, "tools")
+    if tools is not None:
+        node.value["agent_tools"] = Node({agent: tools}, tools.place, {agent: tools.place})
+        node.keys = {**node.keys, "agent_tools": tools.place}
+    return Item(item.place, node)
+
+
+def _parted(node: Node) -> tuple[Any, Node | None]:
+    """What is the same for all agents, as plain values, and what each has of its own."""
+    if not isinstance(node.value, dict):
+        return plain(node), None
+    return plain(_without(node, "agent_tools")), node.value.get("agent_tools")
+
+
+def plain(node: Node) -> Any:
+    """The node's value without its places."""
+    if isinstance(node.value, dict):
+        return {key: plain(one) for key, one in node.value.items()}
+    return [plain(one) for one in node.value] if isinstance(node.value, list) else node.value

@@ -1,0 +1,361 @@
+"""The configuration as one YAML file: out with every secret masked, and in as one transaction or not at all."""
+
+import hashlib
+import logging
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio.to_thread
+import msgspec
+from msgspec import UNSET, Struct
+
+from bytebrew.base.env_variables import escaped, placeholder, variable, variables_in
+from bytebrew.base.errors import EngineError, Forbidden, InvalidRequest, SettingsError, Unprocessable
+from bytebrew.config.validate import Given, Parsed, alike, parse, plainly, unchanged
+from bytebrew.config.yaml_tree import MAX_PROBLEMS, InvalidConfig, Node, Problem, contents, write
+from bytebrew.contract import paths
+from bytebrew.contract.auth import Actor
+from bytebrew.contract.config_section import ConfigSection
+from bytebrew.contract.route import Record, unrecorded
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+
+log = logging.getLogger(__name__)
+
+HEADER = """\
+# The configuration of a ByteBrew engine. Credentials are ${VAR}, read from the environment of the engine.
+# Take it in with POST /api/v1/config/import or `bytebrew config import`.
+"""
+MASK = "***"
+OPERATOR = Actor(subject="operator", name="operator", kind="token", scopes=frozenset({"admin"}))
+"""Who changes things at boot and from the command line."""
+State = Mapping[str, Mapping[str, Any]]
+
+
+class PreconditionFailed(EngineError):
+    """The configuration is not the version that the client knows."""
+
+    status = 412
+    code = "precondition_failed"
+
+
+class FieldChange(Struct, frozen=True):
+    """A field that differs; credentials are masked."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+class Change(Struct, frozen=True):
+    """What becomes of one item."""
+
+    section: str
+    name: str
+    action: Literal["create", "update", "unchanged", "delete"]
+    fields: tuple[FieldChange, ...] = ()
+
+
+class Plan(Struct, frozen=True):
+    """What an import does or would do; `imported` counts a section's items in the file, changed or not."""
+
+    imported: dict[str, int]
+    changes: tuple[Change, ...]
+    warnings: tuple[Problem, ...]
+    version: str
+
+
+def ordered(engine: "Engine") -> list[ConfigSection]:
+    """The sections in the order in which they are applied and written."""
+    ranks = {"models": 0, "agents": 2, "schemas": 3, "settings": 4}
+    found = sorted(engine.sections.values(), key=lambda one: one.key)
+    return sorted(found, key=lambda one: ranks.get(one.key, 1 if one.after == "models" else 5))
+
+
+def state(conn: sqlite3.Connection, engine: "Engine") -> State:
+    """Everything by section and name, credentials in the clear."""
+    return {one.key: plainly(one.export(conn, engine)) for one in ordered(engine)}
+
+
+def masked(engine: "Engine", whole: State) -> dict[str, dict[str, Any]]:
+    """The same with `${VAR}` in place of each credential, and without sections that are empty."""
+    taken = set(variables_in(msgspec.json.encode(whole).decode()))  # each stands for something else already
+
+    def shown(section: ConfigSection, name: str, path: tuple[str, ...], value: Any) -> Any:
+        if isinstance(value, dict):
+            inner = {key: shown(section, name, (*path, key), one) for key, one in value.items()}
+            return {key: one for key, one in inner.items() if one is not UNSET}
+        if isinstance(value, list):
+            return [shown(section, name, (*path, str(n)), one) for n, one in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+        if section.is_secret(path):
+            nothing = "" if section.is_secret((*path[:-1], "")) else UNSET  # a variable of `env.*` may be empty
+            return (placeholder(value) or variable((name, *path), taken)) if value else nothing
+        return value if section.keeps_variables else escaped(value)
+
+    sections = {one.key: one for one in ordered(engine)}
+    return {
+        key: {name: shown(sections[key], name, (), value) for name, value in items.items()}
+        for key, items in whole.items()
+        if items
+    }
+
+
+def version(shown: Mapping[str, Any]) -> str:
+    """The version of a masked configuration: equal for equal files."""
+    return hashlib.sha256(msgspec.json.encode(shown)).hexdigest()[:32]
+
+
+def export(conn: sqlite3.Connection, engine: "Engine") -> tuple[dict[str, Any], str]:
+    """The masked configuration and its version."""
+    shown = masked(engine, state(conn, engine))
+    return shown, version(shown)
+
+
+def may_see(actor: Actor, section: ConfigSection) -> bool:
+    """Whether the section is for who exports or imports with the scope `config`."""
+    return actor.is_admin or section.scope in ("config", *actor.scopes)
+
+
+def text_of(shown: Mapping[str, Any]) -> str:
+    """The file."""
+    return HEADER + write(shown)
+
+
+def apply(
+    conn: sqlite3.Connection,
+    engine: "Engine",
+    parsed: Parsed,
+    actor: Actor = OPERATOR,
+    *,
+    replace: bool = False,
+    dry_run: bool = False,
+    expected: Collection[str] = (),
+) -> Plan:
+    """Merges a file into the tables of an open transaction, or with `dry_run` tells what would become of it.
+
+    With `replace`, sections that the file has hold afterwards what it says and nothing else; credentials stay. Raises
+    InvalidConfig with every problem, and PreconditionFailed where the version is none of the expected ones; then all is
+    as it was.
+    """
+    before = state(conn, engine)
+    now = version(masked(engine, before))
+    if expected and now not in expected:
+        raise PreconditionFailed(
+            f"The configuration is of version {now}; export it again", headers={"ETag": f'"{now}"'}
+        )
+    keep = False
+    conn.execute("savepoint config")
+    try:
+        applying = _Applying(conn, engine, parsed, actor)
+        for section in ordered(engine):
+            if section.key in parsed.items:  # as it is by now: an agent's item may have changed what a base's had
+                applying.section(section, plainly(section.export(conn, engine)), replace)
+        if replace:
+            for section in reversed(ordered(engine)):
+                applying.prune(section, before[section.key])
+        warnings = applying.warnings()
+        if applying.problems:
+            raise InvalidConfig(applying.problems)
+        after = state(conn, engine)
+        keep = not dry_run
+    finally:
+        if conn.in_transaction:  # which a fault of the file itself has ended
+            if not keep:
+                conn.execute("rollback to config")
+            conn.execute("release config")
+    return Plan(
+        imported={section.key: len(parsed.items.get(section.key, ())) for section in ordered(engine)},
+        changes=tuple(_changes(engine, parsed, before, after)),
+        warnings=tuple(warnings),
+        version=now if dry_run else version(masked(engine, after)),
+    )
+
+
+class _Applying:
+    def __init__(self, conn: sqlite3.Connection, engine: "Engine", parsed: Parsed, actor: Actor) -> None:
+        self._conn = conn
+        self._engine = engine
+        self._parsed = parsed
+        self._actor = actor
+        self.problems = list(parsed.problems)
+        self._absent: set[str] = set()  # what earlier sections lack, each for a problem that is told
+        self._stored: list[tuple[ConfigSection, str, Given]] = []
+        self._notes: list[Problem] = []
+
+    def section(self, section: ConfigSection, old: Mapping[str, Any], replace: bool) -> None:
+        """Stores the items that the file has."""
+        changed: list[tuple[str, Given]] = []
+        failed: set[str] = set()
+        for name, given in self._parsed.items.get(section.key, {}).items():
+            if replace and name in old and section.item is not None:
+                given = msgspec.structs.replace(given, value=section.completed(given.value))
+            given = given.with_stored(section, name, old.get(name, {}), self._note, self._notes.append)
+            if name in old and unchanged(section, given.value, old[name]):
+                self._stored.append((section, name, given))
+            elif needed := [] if section.item is None or name in old else given.lacks(section.item):
+                path = f"$.{section.key}.{name}"
+                if not self._broken(path):
+                    self._note(Problem(path[:300], f"needs {' and '.join(needed)}", *given.place))
+                failed.add(name)
+            else:
+                with self._guarded(section, name, given, failed):
+                    self._check(section)
+                    if name not in old:
+                        paths.check(name, self._engine.taken.get(section.path, frozenset()))
+                    section.put(self._conn, self._engine, self._actor, name, given.said)
+                    changed.append((name, given))
+                    self._stored.append((section, name, given))
+        self._absent |= failed
+        for name, given in changed:
+            with self._guarded(section, name, given, failed):
+                section.link(self._conn, self._engine, name, given.said)
+
+    def prune(self, section: ConfigSection, old: Mapping[str, Any]) -> None:
+        """Removes what the file does not have, if it has the section."""
+        if place := self._parsed.places.get(section.key):
+            gone = [name for name in old if name not in self._parsed.items.get(section.key, {})]
+            whole = Given(place, Node(None, place), None)
+            for name in gone:
+                section.unlink(self._conn, self._engine, name)
+            for name in gone:
+                with self._guarded(section, name, whole, set()):
+                    self._check(section)
+                    section.delete(self._conn, self._engine, name)
+
+    def _note(self, problem: Problem) -> None:
+        self.problems.append(problem)
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise InvalidConfig(self.problems)
+
+    def _broken(self, path: str) -> bool:
+        """Whether something below the path has been told already, and left out for what follows."""
+        return any(one.path.startswith((f"{path}.", f"{path}[")) for one in self._parsed.problems)
+
+    def _check(self, section: ConfigSection) -> None:
+        if not may_see(self._actor, section):
+            raise Forbidden(f"Only callers with the scope '{section.scope}' may change {section.key}")
+
+    def warnings(self) -> list[Problem]:
+        """What the items that came in still lack, after what was noted on the way."""
+        for section, name, given in self._stored:
+            with self._guarded(section, name, given, set()):
+                for words in section.warnings(self._conn, self._engine, name):
+                    self._notes.append(Problem(f"$.{section.key}.{name}"[:300], words[:500], *given.place))
+        return [*self._parsed.warnings, *self._notes]
+
+    @contextmanager
+    def _guarded(self, section: ConfigSection, name: str, given: Given, failed: set[str]) -> Iterator[None]:
+        """A savepoint; what is raised in it becomes problems at their places, unless it follows from another one."""
+        self._conn.execute("savepoint item")
+        try:
+            yield
+        except (EngineError, OverflowError) as caught:  # a column takes 64 bits, where the item's type takes more
+            error = caught if isinstance(caught, EngineError) else InvalidRequest("A number of it is too large")
+            self._conn.execute("rollback to item")
+            failed.add(name)
+            path = f"$.{section.key}.{name}"
+            located = [(one.path, one.message) for one in error.details] if given.value is not None else []
+            for inner, words in located or [("$", error.message)]:
+                spot = given.spot(inner, section.aliases)
+                whole = spot is given.node
+                absent = isinstance(spot.value, str) and spot.value in self._absent
+                if whole or not (absent or self._broken(path + inner[1:])):
+                    said = words if len(error.details) > 1 or given.value is None else error.message
+                    place = given.place if whole else spot.place
+                    self._note(Problem(f"{path}{inner[1:]}"[:300], said[:500].rstrip("."), *place))
+        finally:
+            if self._conn.in_transaction:
+                self._conn.execute("release item")
+
+
+def _changes(engine: "Engine", parsed: Parsed, before: State, after: State) -> Iterator[Change]:
+    for section in ordered(engine):
+        old, new = before[section.key], after[section.key]
+        for name in dict.fromkeys([*parsed.items.get(section.key, ()), *old]):
+            if name in old and name not in new:
+                yield Change(section.key, name, "delete")
+            elif name in new and name not in old:
+                yield Change(section.key, name, "create")
+            elif name in new and not alike(old[name], new[name]):
+                yield Change(section.key, name, "update", tuple(_differences(section, old[name], new[name])))
+            elif name in parsed.items.get(section.key, ()):
+                yield Change(section.key, name, "unchanged")
+
+
+def _differences(section: ConfigSection, old: Any, new: Any) -> Iterator[FieldChange]:
+    if section.item is None:
+        yield FieldChange("", old, new)
+        return
+    for field in dict.fromkeys([*old, *new]):
+        if not alike(old.get(field), new.get(field)):
+            shown = (MASK, MASK) if field in section.secret_fields else (old.get(field), new.get(field))
+            yield FieldChange(field, *shown)
+
+
+async def take_in(
+    engine: "Engine", raw: bytes, actor: Actor = OPERATOR, *, record: Record = unrecorded, **options: Any
+) -> Plan:
+    """Imports a file and reconnects what it changed; the options and errors are those of `apply`.
+
+    The record takes the Plan.
+    """
+    plan = await _applied(engine, raw, actor, record, **options)
+    if not options.get("dry_run"):
+        await reconnect(engine, {change.section for change in plan.changes if change.action != "unchanged"})
+    return plan
+
+
+async def _applied(engine: "Engine", raw: bytes, actor: Actor, record: Record, **options: Any) -> Plan:
+    parsed = await anyio.to_thread.run_sync(parse, raw, engine.sections)
+
+    def work(conn: sqlite3.Connection) -> Plan | EngineError:
+        try:
+            plan = apply(conn, engine, parsed, actor, **options)
+        except EngineError as refusal:  # an exception would have the whole transaction done again, for others' sake
+            return refusal
+        record(conn, plan)
+        return plan
+
+    outcome = await engine.db.write(work)
+    if isinstance(outcome, EngineError):
+        raise outcome
+    return outcome
+
+
+async def reconnect(engine: "Engine", keys: Collection[str]) -> None:
+    """Lets sections reconnect; one that fails is logged, for what it has is committed."""
+    for section in ordered(engine):
+        if section.key in keys:
+            try:
+                await section.changed(engine)
+            except Exception:
+                log.exception("the section %s could not follow its change", section.key)
+
+
+async def load(engine: "Engine", path: Path, record: Record = unrecorded) -> None:
+    """Imports the file of BYTEBREW_CONFIG; raises as `apply` does, and Unprocessable where it cannot be read."""
+    raw = await anyio.to_thread.run_sync(contents, path, engine.settings.core.max_body_bytes)
+    plan = await _applied(engine, raw, OPERATOR, record)
+    for line in lines(path, plan.warnings):
+        log.warning("%s", line)
+
+
+async def boot(engine: "Engine", path: Path) -> None:
+    """The same, where SettingsError names each problem with its line and column."""
+    try:
+        await load(engine, path)
+    except InvalidConfig as error:
+        raise SettingsError("\n".join(lines(path, error.details))) from error
+    except Unprocessable as error:
+        raise SettingsError(f"BYTEBREW_CONFIG: {error.message}") from error
+
+
+def lines(path: Path | str, problems: Sequence[Any]) -> list[str]:
+    """A line for each problem, as compilers write them."""
+    return [f"{path}:{one.line}:{one.column}: {one.path}: {one.message}" for one in problems]

@@ -1,0 +1,284 @@
+"""The core's own sections of the configuration: models, agents, schemas, settings."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from bytebrew.base.env_variables import placeholder, resolved
+from bytebrew.base.errors import Detail, EngineError, InvalidRequest, NotFound
+from bytebrew.base.formats import struct_of
+from bytebrew.config.agent_warnings import missing
+from bytebrew.config.dialects import near
+from bytebrew.contract.auth import Actor
+from bytebrew.contract.config_section import ConfigSection
+from bytebrew.contract.entities import (
+    AgentPatch,
+    ModelPatch,
+    NewAgent,
+    NewCapability,
+    NewModel,
+    NewRelation,
+    NewSchema,
+    SchemaPatch,
+)
+from bytebrew.conversation.model_calls import named
+from bytebrew.store import agents, capabilities, models, schemas, settings
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+
+
+def _fields(kind: type[Struct], *left_out: str) -> str:
+    return ", ".join(field.name for field in msgspec.structs.fields(kind) if field.name not in left_out)
+
+
+def _exists(conn: sqlite3.Connection, table: str, name: str) -> bool:
+    return conn.execute(f"select 1 from {table} where name = ?", (name,)).fetchone() is not None  # noqa: S608
+
+
+class ModelsSection(ConfigSection):
+    """Models; `is_default: true` stands at the default one alone, and a key may stay a `${VAR}`."""
+
+    key = "models"
+    item = NewModel
+    aliases = {"provider": "type", "model": "model_name", "model_kind": "kind"}
+    secrets = frozenset({"api_key"})
+
+    def defaults(self) -> Mapping[str, Any]:
+        """Those of the struct, but that leaving `is_default` out claims nothing."""
+        return {name: value for name, value in super().defaults().items() if name != "is_default"}
+
+    def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
+        """Every model by name."""
+        found = {}
+        sql = f"select {_fields(NewModel, 'api_key')}, sealed_key from models order by name"  # noqa: S608
+        for row in conn.execute(sql):
+            model = dict(row)
+            model["fallback"] = msgspec.json.decode(model["fallback"])
+            model["api_key"] = engine.secrets.open(model.pop("sealed_key"))
+            if not model["is_default"]:
+                del model["is_default"]
+            else:
+                model["is_default"] = True
+            found[model.pop("name")] = model
+        return found
+
+    def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+        """Stores all but what needs the other models to be there."""
+        fields = {key: value for key, value in given.items() if key not in ("fallback", "is_default")}
+        if "type" in fields:
+            provider = named(engine.providers, fields["type"])
+            if provider is None:
+                known = sorted(engine.providers)
+                words = f"'{fields['type'][:64]}' is not a model type{near(fields['type'], known)}"
+                raise InvalidRequest(words, details=[Detail("$.type", words)])
+            fields["type"] = provider.type
+        if _exists(conn, "models", name):
+            models.update(conn, name, ModelPatch(**fields), engine.secrets)
+        else:
+            models.create(conn, NewModel(name=name, **fields), engine.secrets)
+
+    def link(self, conn: sqlite3.Connection, engine: "Engine", name: str, given: Any) -> None:
+        """Stores the fallback, and makes the model the default one if it says so; `false` claims nothing."""
+        fields = {key: given[key] for key in ("fallback", "is_default") if given.get(key) or key == "fallback" in given}
+        if fields:
+            models.update(conn, name, ModelPatch(**fields), engine.secrets)
+
+    def unlink(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+        """Drops the fallback."""
+        models.update(conn, name, ModelPatch(fallback=()), engine.secrets)
+
+    def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+        """Removes a model that nothing uses."""
+        models.delete(conn, name)
+
+    def warnings(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> Sequence[str]:
+        """What its provider needs and it has not, and a key whose variable is not set."""
+        model, key = models.get(conn, name), engine.secrets.open(models.target(conn, name).sealed_key)
+        has = {"base_url": model.base_url, "api_key": key, "api_version": model.api_version}
+        provider = engine.providers.get(model.type)
+        needs = provider.needs if provider else frozenset()
+        found = [f"A model of type '{model.type}' needs {field}" for field in sorted(needs) if not has[field]]
+        if model.kind == "embedding" and provider and not provider.capabilities.embeddings:
+            found.append(f"Models of type '{model.type}' make no embeddings")
+        if placeholder(key):
+            try:
+                resolved(key)
+            except EngineError as error:
+                found.append(error.message)
+        return found
+
+    async def changed(self, engine: "Engine") -> None:
+        """What the models failed at before counts no more."""
+        engine.models.breakers.clear()
+
+
+class CapabilityItem(NewCapability, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A capability whose config has all fields of its type, as it is stored, unless it does not fit."""
+
+    def __post_init__(self) -> None:
+        with suppress(msgspec.ValidationError):  # `put` tells what does not fit, and where
+            config = msgspec.convert(self.config, capabilities.CONFIGS[self.type])
+            msgspec.structs.force_setattr(self, "config", msgspec.to_builtins(config))
+
+
+class AgentItem(NewAgent, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An agent with its capabilities."""
+
+    capabilities: tuple[CapabilityItem, ...] = ()
+
+
+class AgentsSection(ConfigSection):
+    """Agents; a model, an agent or a server that they name may come later."""
+
+    key = "agents"
+    item = AgentItem
+    aliases = {"system_prompt": "system", "model_name": "model", "model_id": "model"}
+
+    def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
+        """Every agent by name."""
+        found: dict[str, Any] = {}
+        for row in conn.execute(f"select {_fields(NewAgent)} from agents order by name"):  # noqa: S608
+            agent = asdict(struct_of(row, NewAgent))
+            found[agent.pop("name")] = agent
+        for stored in agents.list_all(conn):
+            found[stored.name]["capabilities"] = [
+                {"type": one.type, "config": one.config, "enabled": one.enabled}
+                for one in sorted(stored.capabilities, key=lambda one: one.type)
+            ]
+        return found
+
+    def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+        """Creates or merges; capabilities replace those that there are."""
+        fields = {key: value for key, value in given.items() if key != "capabilities"}
+        if _exists(conn, "agents", name):
+            agents.update(conn, name, AgentPatch(**fields))
+        else:
+            agents.create(conn, NewAgent(name=name, **fields))
+        if "capabilities" in given:
+            for old in capabilities.list_all(conn, name):
+                capabilities.delete(conn, name, old.id)
+            for n, one in enumerate(given["capabilities"]):
+                with _within(f"capabilities[{n}]"):
+                    capabilities.create(conn, name, one)
+
+    def unlink(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+        """Drops whom it may spawn."""
+        agents.update(conn, name, AgentPatch(can_spawn=()))
+
+    def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+        """Removes an agent that nothing uses."""
+        agents.delete(conn, name)
+
+    def warnings(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> Sequence[str]:
+        """What the agent names and the engine does not have."""
+        return missing(conn, engine, agents.get(conn, name))
+
+
+class SchemasSection(ConfigSection):
+    """Schemas with their relations, which replace those that there are."""
+
+    key = "schemas"
+    item = NewSchema
+    aliases = {"entry_agent_id": "entry_agent", "agent_relations": "relations"}
+
+    def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
+        """Every schema by name."""
+        return {
+            one.name: {
+                "description": one.description,
+                "entry_agent": one.entry_agent,
+                "chat_enabled": one.chat_enabled,
+                "relations": [
+                    {"source": pair.source, "target": pair.target, "config": pair.config} for pair in one.relations
+                ],
+            }
+            for one in schemas.list_all(conn)
+        }
+
+    def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+        """Creates or merges; without an entry agent the first relation's source is it."""
+        fields = {key: value for key, value in given.items() if key != "relations"}
+        relations: tuple[NewRelation, ...] | None = given.get("relations")
+        there, entry = _exists(conn, "schemas", name), fields.pop("entry_agent", None)
+        if relations and not entry and (entry == "" or not there):
+            entry = relations[0].source
+        if entry:
+            fields["entry_agent"] = entry
+        if there:
+            schemas.update(conn, name, SchemaPatch(**fields))
+        else:
+            schemas.create(conn, NewSchema(name=name, **fields))
+        if relations is None:
+            return
+        schemas.update(conn, name, SchemaPatch(relations=()))
+        faults: list[Detail] = []
+        for n, one in enumerate(relations):
+            try:
+                with _within(f"relations[{n}]"):
+                    schemas.add_relation(conn, name, one)
+            except EngineError as error:
+                faults += error.details
+        if faults:
+            raise InvalidRequest(faults[0].message, details=faults)
+
+    def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+        """Removes a schema; its sessions stay."""
+        schemas.delete(conn, name)
+
+
+class SettingsSection(ConfigSection):
+    """Settings that are not at their default."""
+
+    key = "settings"
+    item = None
+    scope = "admin"
+
+    def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
+        """Every changed setting that is known, by key."""
+        found = {}
+        for key, (value, _) in settings.changed(conn).items():
+            try:
+                engine.options.named(key)
+            except NotFound:  # of a plugin that is no longer there
+                continue
+            found[key] = value
+        return found
+
+    def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+        """Sets the value."""
+        try:
+            value = engine.options.checked(name, given)
+        except NotFound as error:
+            known = [option.key for option in engine.options]
+            raise InvalidRequest(f"there is no setting '{name[:100]}'{near(name, known)}") from error
+        except InvalidRequest as error:
+            raise InvalidRequest(error.message, details=[Detail("$", one.message) for one in error.details]) from error
+        settings.put(conn, name, value)
+
+    def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+        """Takes the setting back to its default."""
+        settings.reset(conn, name)
+
+    async def changed(self, engine: "Engine") -> None:
+        """Puts the settings into effect."""
+        await engine.follow_options()
+
+
+@contextmanager
+def _within(path: str) -> Iterator[None]:
+    """Moves the details of what is raised in it to a path of the item."""
+    try:
+        yield
+    except EngineError as error:
+        details = error.details or (Detail("$", error.message),)
+        error.details = tuple(Detail(f"$.{path}{one.path[1:]}", one.message) for one in details)
+        raise
+
+
+SECTIONS: tuple[ConfigSection, ...] = (ModelsSection(), AgentsSection(), SchemasSection(), SettingsSection())

@@ -1,0 +1,96 @@
+"""A section of the configuration file: a top-level key with named items, and how they go out and come in."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from msgspec import NODEFAULT, UNSET, Struct, UnsetType
+from msgspec.structs import fields as fields_of
+
+from bytebrew.contract.auth import Actor
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+
+
+class ConfigSection:
+    """A top-level key of the YAML, such as `tools`, with items by name.
+
+    `item` is the struct of an item, `name` included, or None where an item is a single value of any kind; a field
+    without a default is needed by new items. `aliases` are other names of fields. `secrets` are the paths of fields
+    that hold credentials, such as `api_key`, `auth.token` or `env.*`: they leave as `${VAR}` and come in as it.
+    One that is stored and that the file does not say comes to `put` as the word `stays`, or not at all without one.
+    With `keeps_variables` every `${VAR}` comes in as it is written; otherwise it is expanded but for the secrets.
+    Sections that name schemas are applied `after` them, others before the agents that name them. Who may import may
+    change the items, if they have the `scope`. `collection` is the last word of the path at which they are over REST,
+    where that is not the key.
+    """
+
+    key: ClassVar[str]
+    collection: ClassVar[str] = ""
+    item: ClassVar[type[Struct] | None]
+    aliases: ClassVar[Mapping[str, str]] = {}
+    secrets: ClassVar[frozenset[str]] = frozenset()
+    stays: ClassVar[str | UnsetType] = UNSET
+    keeps_variables: ClassVar[bool] = False
+    after: ClassVar[Literal["models", "schemas"]] = "models"
+    scope: ClassVar[str] = "config"
+
+    @property
+    def path(self) -> str:
+        """Where the items are over REST."""
+        return f"/api/v1/{self.collection or self.key.replace('_', '-')}"
+
+    def is_secret(self, path: Sequence[str]) -> bool:
+        """Whether a field of an item, by the names on the way to it, holds a credential."""
+        for secret in self.secrets:
+            wanted = secret.split(".")
+            if len(wanted) == len(path) and all(one in ("*", name) for one, name in zip(wanted, path, strict=True)):
+                return True
+        return False
+
+    @property
+    def secret_fields(self) -> set[str]:
+        """The fields of an item that hold credentials."""
+        return {secret.split(".")[0] for secret in self.secrets}
+
+    def defaults(self) -> Mapping[str, Any]:
+        """What a field is that an item leaves out, where that is known."""
+        found = {}
+        for field in fields_of(self.item) if self.item is not None else ():
+            default = field.default if field.default_factory is NODEFAULT else field.default_factory()
+            if field.name != "name" and default is not NODEFAULT and default is not UNSET:
+                found[field.encode_name] = default
+        return found
+
+    def completed(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What is given, with the defaults to which `mode=replace` takes back what it leaves out; credentials stay."""
+        return {**{key: one for key, one in self.defaults().items() if key not in self.secret_fields}, **given}
+
+    def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
+        """Every item by name, in an order that stays: its fields without the name, credentials opened."""
+        raise NotImplementedError
+
+    def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+        """Creates the item, or merges what is given into it; raises EngineError, its details with paths in the item.
+
+        `given` has the fields that the file has, already checked.
+        """
+        raise NotImplementedError
+
+    def link(self, conn: sqlite3.Connection, engine: "Engine", name: str, given: Any) -> None:
+        """Stores what refers to other items of the section, which are all there now."""
+
+    def unlink(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+        """Drops what refers to other items of the section, for the item goes and some of them may go with it."""
+
+    def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+        """Removes the item; raises EngineError where something else uses it."""
+        raise NotImplementedError
+
+    def warnings(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> Sequence[str]:
+        """What an item that has just come in still lacks, a sentence each."""
+        return ()
+
+    async def changed(self, engine: "Engine") -> None:
+        """Items have changed and are committed: reconnect what differs."""

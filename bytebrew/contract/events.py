@@ -1,0 +1,166 @@
+"""What a client sees: one Struct for each event of a stream."""
+
+from typing import Any, ClassVar, Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from bytebrew.contract.messages import Usage
+
+FinishReason = Literal["stop", "max_tokens", "cancelled"]
+
+
+Risk = Literal["safe", "caution", "dangerous"]
+"""How much harm a tool says that it can do, as MCP's annotations have it: none, some, or what cannot be undone."""
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """An entry of a session's journal; `name` is its SSE event type.
+
+    `agent` and `parent_call_id` are there only on a sub-agent's events in its parent's stream.
+    """
+
+    name: ClassVar[str]
+    agent: str | UnsetType = UNSET
+    parent_call_id: str | UnsetType = UNSET
+
+
+class Thinking(Event, frozen=True):
+    """A piece of the model's reasoning, to be joined to those before it."""
+
+    name = "thinking"
+    content: str
+
+
+class MessageDelta(Event, frozen=True):
+    """A piece of the answer, to be joined to those before it."""
+
+    name = "message_delta"
+    content: str
+
+
+class MessageRestarted(Event, frozen=True):
+    """The engine was stopped in the middle of an answer, and the model now says something else.
+
+    `content` is the turn's text that stays, that of the steps before: clients drop all other pieces of text, and the
+    reasoning since the turn's last tool result. The new pieces follow.
+    """
+
+    name = "message_restart"
+    content: str
+
+
+class MessageDone(Event, frozen=True):
+    """The whole answer: all the turn's deltas joined."""
+
+    name = "message"
+    content: str
+    role: Literal["assistant"] = "assistant"
+
+
+class ToolStarted(Event, frozen=True):
+    """A tool is about to run with these arguments."""
+
+    name = "tool_call"
+    tool: str
+    input: dict[str, Any]
+    call_id: str
+
+
+class ToolFinished(Event, frozen=True):
+    """A tool's result, or what went wrong with it."""
+
+    name = "tool_result"
+    tool: str
+    output: str
+    call_id: str
+    has_error: bool = False
+
+
+class Notice(Event, frozen=True):
+    """Something that a person may want to know; `names` are what it is about.
+
+    `code` says what: `tools_awaited` and `tools_missing` are about sources of the agent's tools, `gate_unmatched` about
+    names in its `confirm_before`.
+    """
+
+    name = "notice"
+    code: str
+    message: str
+    names: tuple[str, ...] = ()
+
+
+class ConfirmationAsked(Event, frozen=True):
+    """A person is asked about a tool call; an answer names the question by `confirmation_id`, or its call by `call_id`.
+
+    `session_id` and `turn_id` are those of the person's own turn, also where an agent asks that was spawned in it.
+    `risk` is what the tool says of itself. `args_digest` is SHA-256 in hex over the tool's source, its name and its
+    exact arguments, which `tool_call` has. Here an invisible character in them is shown by its number, as in
+    `[U+202E]`.
+    """
+
+    name = "confirmation"
+    session_id: str
+    turn_id: str
+    confirmation_id: str
+    call_id: str
+    source: str
+    tool: str
+    risk: Risk
+    input: dict[str, Any]
+    args_digest: str
+    kind: Literal["confirm", "unknown_outcome"]
+    expires_at: str | None
+
+
+class Queued(Event, frozen=True):
+    """The message waits until so many others of its session are answered; it comes again when that changes.
+
+    With `needs_input` the first of them waits for a person. It has no id, for it is no event of the session.
+    """
+
+    name = "queued"
+    session_id: str
+    turn_id: str
+    position: int
+    needs_input: bool
+
+
+class ContextTrimmed(Event, frozen=True):
+    """The model answers without so many of the session's oldest messages, and perhaps without the ends of tool results.
+
+    They are too long for its `window`, in tokens where the vendor has said how many, or could not be summarised.
+    """
+
+    name = "context_trimmed"
+    reason: Literal["too_long", "no_summary"]
+    messages: int
+    window: int | None = None
+
+
+class ErrorEvent(Event, frozen=True):
+    """The last event of a failed turn; of a stream that failed by itself, where `turn_id` may be empty.
+
+    Of a stream it has no id: the turn may go on, such as after a restart, and the session's events have its end.
+    `retry_after` is in seconds, where the model's vendor named a wait.
+    """
+
+    name = "error"
+    session_id: str
+    turn_id: str
+    code: str
+    message: str
+    retry_after: int | UnsetType = UNSET
+
+
+class Done(Event, frozen=True):
+    """The last event of a turn that ended well or was cancelled.
+
+    `finish_reason` is `max_tokens` where the model came to its token limit in the middle of the answer.
+    """
+
+    name = "done"
+    session_id: str
+    turn_id: str
+    usage: Usage
+    status: Literal["completed", "cancelled"] = "completed"
+    finish_reason: FinishReason = "stop"

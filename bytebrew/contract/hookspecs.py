@@ -1,0 +1,208 @@
+"""The whole plugin contract: every hook and its exact arguments."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+
+import pluggy
+from msgspec import Struct
+
+from bytebrew.base.settings import Settings
+from bytebrew.contract.auth import AuthMode
+from bytebrew.contract.catalog import CatalogEntry
+from bytebrew.contract.config_section import ConfigSection
+from bytebrew.contract.connection import Connection
+from bytebrew.contract.messages import ToolCall
+from bytebrew.contract.route import Guard, Route
+from bytebrew.contract.runtime_option import Option
+from bytebrew.contract.tool import Outcome, Tool, Toolset
+from bytebrew.conversation.model_calls import Provider
+from bytebrew.web.change_feed import Action
+
+if TYPE_CHECKING:
+    import click
+
+    from bytebrew.conversation.runner import Turn
+    from bytebrew.engine import Engine
+
+Recorder = Callable[[Connection, Action], None]
+"""Stores an action in the transaction of the write that it is about; what it raises undoes that write."""
+Step = Callable[[Connection], Sequence[object] | None]
+"""Does a little of its work in a transaction and answers what it did; nothing, once there is no more to do.
+
+None says that nothing was done this time and that there is more to look at.
+"""
+Opened = Callable[[], "AbstractContextManager[tuple[Engine, Connection]]"]
+"""Opens the database of the data folder in a transaction, for a command: with the engine, which is not started.
+
+It is committed unless something fails, and another engine may run on it. Raises BootError where there is none.
+"""
+T = TypeVar("T")
+Register = Callable[[T], None]
+"""What a declaring hook calls with each thing that it brings, such as `Register[Tool]`."""
+hookspec = pluggy.HookspecMarker("bytebrew")
+hookimpl = pluggy.HookimplMarker("bytebrew")
+
+
+class Migration(NamedTuple):
+    """SQL that takes a plugin's own tables one version up; numbers begin at 1 and have no gaps."""
+
+    number: int
+    sql: str
+
+
+class Sample(NamedTuple):
+    """A figure for /metrics: `name` is whole, with the unit and a counter's `_total`; its labels have few values."""
+
+    name: str
+    value: float
+    labels: Mapping[str, str] = MappingProxyType({})
+    kind: Literal["counter", "gauge"] = "gauge"
+    help: str = ""
+
+
+@hookspec
+def register_settings(register: Register[type[Struct]]) -> None:
+    """Registers a table of BYTEBREW_* variables: a frozen Struct with a default and a description for each field."""
+
+
+@hookspec
+def register_providers(register: Register[Provider], settings: Settings) -> None:
+    """Registers LLM providers, each under its `type`."""
+
+
+@hookspec
+def register_catalog(register: Register[CatalogEntry]) -> None:
+    """Registers known models and vendors, each under its id."""
+
+
+@hookspec
+def register_tools(register: Register[Tool], settings: Settings) -> None:
+    """Registers tools that any agent may name."""
+
+
+@hookspec
+def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
+    """Registers sources of tools that depend on the agent."""
+
+
+@hookspec
+def register_auth_modes(register: Register[AuthMode], settings: Settings) -> None:
+    """Registers ways to turn a bearer token into an Actor; BYTEBREW_AUTH_MODE chooses one."""
+
+
+@hookspec
+def register_migrations(register: Register[Migration]) -> None:
+    """Registers the SQL of the plugin's own tables, in order."""
+
+
+@hookspec
+def register_routes(register: Register[Route], engine: "Engine") -> None:
+    """Registers HTTP routes, each with the scope that it needs."""
+
+
+@hookspec
+def register_guards(register: Register[Guard], engine: "Engine") -> None:
+    """Registers checks that run after authentication and before the work."""
+
+
+@hookspec
+def register_recorders(register: Register[Recorder], engine: "Engine") -> None:
+    """Registers what is stored with each change over the API, in the same transaction."""
+
+
+@hookspec
+def register_config_sections(register: Register[ConfigSection]) -> None:
+    """Registers top-level keys of the configuration file, each under its `key`."""
+
+
+@hookspec
+def register_options(register: Register[Option]) -> None:
+    """Registers what an operator changes while the engine runs, through /api/v1/settings."""
+
+
+@hookspec
+def register_retention(register: Register[Step]) -> None:
+    """Registers what clears away old rows of the plugin's tables: a few in each call, until there are no more.
+
+    A step runs in a transaction of its own and answers the rows that went, and nothing once there are none.
+    """
+
+
+@hookspec
+def register_commands(cli: "click.Group", opened: Opened) -> None:
+    """Adds subcommands to the command line, a click Group; `opened` is for those that work on the data folder."""
+
+
+@hookspec
+def collect_metrics(engine: "Engine") -> Iterable[Sample]:
+    """Answers what the plugin has to tell at a scrape of /metrics, out of memory: nothing may be waited for."""
+    return ()
+
+
+@hookspec
+async def turn_started(turn: "Turn") -> None:
+    """A turn has begun to run."""
+
+
+@hookspec
+async def tool_finished(turn: "Turn", call: ToolCall, result: Outcome) -> None:
+    """A tool call has ended, well or not."""
+
+
+@hookspec
+async def turn_finished(turn: "Turn") -> None:
+    """A turn has ended, and its last event is committed."""
+
+
+@hookspec
+async def actor_acted(action: Action) -> None:
+    """A caller has changed something over the API, which is committed, or was refused."""
+
+
+@hookspec
+async def request_answered(engine: "Engine", method: str, path: str, status: int, seconds: float) -> None:
+    """A request has had its whole answer, or its client has left; `path` is its route's, "" where there is none.
+
+    Chats that are refused before they are read, for there are too many, are counted by `Admission.refused` alone.
+    """
+
+
+@hookspec
+async def startup(engine: "Engine") -> None:
+    """The database is migrated and nothing is served yet."""
+
+
+@hookspec
+async def shutdown(engine: "Engine") -> None:
+    """No more requests come and the database is still open."""
+
+
+DECLARING: Mapping[str, type] = {
+    "register_settings": type,
+    "register_providers": Provider,
+    "register_catalog": CatalogEntry,
+    "register_tools": Tool,
+    "register_toolsets": Toolset,
+    "register_auth_modes": AuthMode,
+    "register_migrations": Migration,
+    "register_routes": Route,
+    "register_guards": Callable,  # type: ignore[dict-item]
+    "register_recorders": Callable,  # type: ignore[dict-item]
+    "register_config_sections": ConfigSection,
+    "register_options": Option,
+    "register_retention": Callable,  # type: ignore[dict-item]
+}
+"""The hooks with a `register` callback, and what it takes."""
+
+OBSERVING = (
+    "turn_started",
+    "tool_finished",
+    "turn_finished",
+    "actor_acted",
+    "request_answered",
+    "startup",
+    "shutdown",
+)
+"""The hooks that are async functions; all others are not."""

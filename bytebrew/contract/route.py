@@ -1,0 +1,219 @@
+"""Routes: the one table from which the server, the tests and the API document are made."""
+
+import sqlite3
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
+
+from msgspec import Meta, Struct
+
+from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.base.formats import parse_time, rfc3339
+from bytebrew.contract.auth import Actor
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+    from bytebrew.web.access import Place
+
+Body = TypeVar("Body")
+P = ParamSpec("P")
+T = TypeVar("T")
+Record = Callable[[sqlite3.Connection, Any], None]
+"""Stores what a request did, within the transaction that does it; takes what the route answers."""
+ANYONE = Actor(subject="anyone", name="anyone", kind="user", scopes=frozenset())
+"""The actor of a request to a public route."""
+
+
+class Key(Struct, frozen=True, kw_only=True):
+    """The Idempotency-Key of a request: whose it is and for what, and `digest` of all that was asked.
+
+    `status` is that of the answer if all goes well; `turn_id` is the turn that the key has already begun.
+    """
+
+    subject: str
+    method: str
+    path: str
+    text: str
+    digest: bytes
+    status: int
+    turn_id: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Request(Generic[Body]):
+    """One request after authentication; `body` is the route's body struct, or None where it has none.
+
+    Where the route takes its body as a stream, `body` is an async iterator of its pieces as they come; it raises
+    PayloadTooLarge, RequestTimeout or InvalidRequest where they stop fitting or coming.
+
+    Header names are lower case; a header that came twice is joined with commas (RFC 9110 section 5.3). `client` is the
+    address of the peer that connected, `connection` the address and port of both ends, the peer's first, where they are
+    known; `method` and `url_path` are those of the request line. `place` is where the route begins a turn, and is freed
+    as soon as that counts. A request `repeats` where its Idempotency-Key has come before, so that it begins nothing:
+    guards see that, and nobody where there are none.
+    """
+
+    engine: "Engine"
+    actor: Actor
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Body
+    client: str
+    connection: tuple[tuple[str, int], tuple[str, int]] | None = None
+    method: str = ""
+    url_path: str = ""
+    http_version: str = "1.1"
+    key: Key | None = None
+    records: tuple[Record, ...] = ()
+    recorded: bool = False
+    repeats: bool = False
+    place: "Place | None" = None
+
+    async def write(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The result of the write that the request is for, once it is committed together with its record.
+
+        The result is what the route answers; for a route that answers nothing, what the record is to show, or None.
+        Raises StorageError where the file does not take it, and NotRecorded where a plugin does not.
+        """
+
+        def recorded(conn: sqlite3.Connection) -> T:
+            result = work(conn, *args, **kwargs)
+            self.record(conn, result)
+            return result
+
+        return await self.engine.db.write(recorded)
+
+    def record(self, conn: sqlite3.Connection, answer: Any = None) -> None:
+        """Stores, within the transaction of the write, all that must be there if and only if the write is.
+
+        That is the answer for a repeat of the Idempotency-Key, and what the plugins' recorders store. An exception out
+        of it undoes the write.
+        """
+        for one in self.records:
+            one(conn, answer)
+        self.recorded = True
+
+
+@dataclass(slots=True, kw_only=True)
+class Reply:
+    """An answer with a status or headers of its own; `body` is bytes as they are, or a value to encode as JSON."""
+
+    body: Any = None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Stream:
+    """An answer that comes in pieces: Server-Sent Events, unless `headers` name another content-type.
+
+    Closing `frames` must free all that it holds. Where it fails, the last event says so; another content breaks off.
+    """
+
+    frames: AsyncGenerator[bytes, None]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Parameter(Struct, frozen=True):
+    """A parameter of the query string or a header: what it is, what its text reads as, whether it must be there."""
+
+    words: str
+    type: Any = str
+    required: bool = False
+
+
+NDJSON = "application/x-ndjson"
+FORMAT = Parameter(
+    "ndjson for all rows, one a line, as the header Accept: application/x-ndjson", Literal["json", "ndjson", ""]
+)
+"""What `wants_lines` reads of the query string, as `format`."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Route:
+    """A path with a method, the scope that it needs (None: public), and the types of its body and answer.
+
+    `run` answers a value for JSON, None for an empty 204, a Reply or a Stream. `aliases` are further names of the
+    body's fields. With `upload` the body may be as large as BYTEBREW_MAX_UPLOAD_BYTES says; with `stream_body` too, and
+    it is not read before `run` asks for it: the route decodes it and checks its content type. Where the route keeps it
+    `in_memory`, it may be no larger and take no longer than JSON may. `streams` says that the answer may be a stream of
+    Server-Sent Events. An `idempotent` route heeds the header Idempotency-Key.
+    One that `begins_turn` is refused before anything of it is read where the engine has too many turns.
+
+    The rest is for the API document: parameters of the query string and headers that the route reads, each a text or a
+    Parameter, and no others may be in a query string; an `example` of a body, which makes a thing where the route makes
+    one; the media types of a streamed body with their JSON Schemas in `takes`, those of an answer that is no JSON in
+    `gives`, headers of the answer with what they are in `sends`; and in `also` further statuses with the types of their
+    answers, None for a refusal.
+    """
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    path: str
+    scope: str | None
+    run: Callable[[Request[Any]], Awaitable[Any]]
+    summary: str
+    body: Any = None
+    answer: Any = None
+    status: int = 200
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    upload: bool = False
+    streams: bool = False
+    stream_body: bool = False
+    in_memory: bool = False
+    idempotent: bool = False
+    begins_turn: bool = False
+    query: Mapping[str, str | Parameter] = field(default_factory=dict)
+    headers: Mapping[str, str | Parameter] = field(default_factory=dict)
+    example: Mapping[str, Any] | None = None
+    takes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    gives: Sequence[str] = ()
+    sends: Mapping[str, str] = field(default_factory=dict)
+    also: Mapping[int, Any] = field(default_factory=dict)
+
+
+Moment = Annotated[
+    str, Meta(extra_json_schema={"anyOf": [{"format": "date-time"}, {"format": "date"}, {"maxLength": 0}]})
+]
+"""The type of what `moment` reads."""
+
+
+def moment(query: Mapping[str, str], name: str, *, last: bool = False) -> str:
+    """A time of the query string in RFC 3339, or "" where it is left out; with `last` a bare date is its end."""
+    text = query.get(name)
+    if not text:
+        return ""
+    try:
+        found = parse_time(f"{text}T00:00:00Z" if len(text) == 10 else text)
+        return rfc3339(found + timedelta(days=1) if last and len(text) == 10 else found)
+    except (ValueError, OverflowError) as error:
+        words = "write 2026-03-01 or 2026-03-01T09:00:00Z"
+        details = [Detail(f"$.{name}", words)]
+        raise InvalidRequest(f"{name}: '{text[:40]}' is not a time; {words}", details=details) from error
+
+
+def wants_lines(request: Request[Any]) -> bool:
+    """Whether the answer is to be NDJSON: by `format=ndjson`, or without `format` by the header Accept."""
+    form = request.query.get("format", "")
+    if form not in ("", "json", "ndjson"):
+        words = "one of json, ndjson"
+        raise InvalidRequest(f"format is {words}", details=[Detail("$.format", words)])
+    return form == "ndjson" or (not form and NDJSON in request.headers.get("accept", "").lower())
+
+
+def positive(text: str | None, default: int, most: int) -> int:
+    """A number of the query string between 1 and the most; the default for what is left out or no such number."""
+    if text is None or not text.isascii() or not text.isdecimal() or len(text) > 12 or int(text) < 1:
+        return default
+    return min(int(text), most)
+
+
+def unrecorded(conn: sqlite3.Connection, answer: Any) -> None:
+    """The Record of a write that no request is for."""
+
+
+Guard = Callable[[Request[Any], Route], Awaitable[Mapping[str, str] | None]]
+"""A check after authentication and before the work; it raises to refuse, or may answer headers for the reply."""

@@ -1,0 +1,87 @@
+"""Options: what an operator changes while the engine runs, through the settings routes."""
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from bytebrew.base.errors import Detail, InvalidRequest, NotFound
+from bytebrew.base.formats import rfc3339
+from bytebrew.base.validation import told
+
+log = logging.getLogger(__name__)
+
+CUSTOM = "custom."
+"""Keys with this beginning hold any JSON value, for the operator's own use."""
+_MOST = 65536
+
+
+class Option(Struct, frozen=True, kw_only=True):
+    """A key that is known; `type` is anything that msgspec can convert to.
+
+    `applied` is told each other value that the key takes, the default included when it goes back to it.
+    """
+
+    key: str
+    type: Any
+    default: Any
+    help: str
+    applied: Callable[[Any], None] | None = None
+
+
+class Options:
+    """The keys that are known."""
+
+    def __init__(self, options: Iterable[Option]) -> None:
+        self._options = {option.key: option for option in options}
+        self._applied = {option.key: option.default for option in self}
+
+    def __iter__(self) -> Iterator[Option]:
+        return iter(self._options.values())
+
+    def named(self, key: str) -> Option:
+        """The option of this key; NotFound where there is none."""
+        if key.startswith(CUSTOM) and len(key) <= 255:
+            return Option(key=key, type=Any, default=None, help="the operator's own")
+        if key not in self._options:
+            raise NotFound(f"There is no setting '{key[:255]}'; GET /api/v1/settings lists them, custom.* is free")
+        return self._options[key]
+
+    def checked(self, key: str, value: Any) -> Any:
+        """The value as the option's type; InvalidRequest where it does not fit."""
+        option = self.named(key)
+        try:
+            fitting = msgspec.convert(value, option.type, strict=False)
+        except msgspec.ValidationError as error:
+            words = told(str(error), option.type)
+            raise InvalidRequest(f"{key}: {words}", details=[Detail("$.value", words)]) from error
+        if len(msgspec.json.encode(fitting)) > _MOST:
+            details = [Detail("$.value", f"is longer than {_MOST} bytes")]
+            raise InvalidRequest(f"{key}: the value is too long", details=details)
+        return fitting
+
+    def apply(self, stored: Mapping[str, Any]) -> None:
+        """Puts into effect what the stored values, and for all others the defaults, change."""
+        for option in self:
+            if option.applied is None:
+                continue
+            value = option.default
+            if option.key in stored:
+                try:
+                    value = msgspec.convert(stored[option.key], option.type, strict=False)
+                except msgspec.ValidationError as error:  # the value is of an older version
+                    log.warning("the setting %s stays at its default: %s", option.key, error)
+            if value != self._applied[option.key]:
+                option.applied(value)
+                self._applied[option.key] = value
+
+
+def expired_before(conn: sqlite3.Connection, option: Option) -> str:
+    """The moment before which the time of an option in days is over, or "" for 0, which is before all moments."""
+    row = conn.execute("select value from settings where key = ?", (option.key,)).fetchone()
+    days = msgspec.json.decode(row[0]) if row else option.default
+    return rfc3339(datetime.now(UTC) - timedelta(days=days)) if days else ""

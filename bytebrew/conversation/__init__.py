@@ -1,0 +1,1 @@
+"""Turns: the agent loop, and what runs, records and takes up turns."""

@@ -1,0 +1,370 @@
+"""Providers: what an author writes, and how a model is called: retries, fallback, price, verification."""
+
+import logging
+import random
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import ClassVar
+
+import anyio
+from msgspec import Struct
+from msgspec.structs import astuple, replace
+
+from bytebrew.base.circuit_breaker import Breaker
+from bytebrew.base.errors import Detail, InvalidRequest, ProviderError, Unprocessable
+from bytebrew.base.http_client.client import Http, UpstreamError
+from bytebrew.base.secrets import Secrets, masked
+from bytebrew.contract.entities import Agent
+from bytebrew.contract.events import MessageDelta, Thinking
+from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, Usage
+from bytebrew.conversation.prices import Price
+
+log = logging.getLogger(__name__)
+
+ProviderEvent = Thinking | MessageDelta | ToolCall | Usage | Stop
+
+LONGEST_WAIT = 60.0
+"""Seconds: a vendor that asks for a longer wait than this is not waited for."""
+
+
+class Capabilities(Struct, frozen=True, kw_only=True):
+    """What a vendor's API can carry; `vision` is images, `documents` other files in a user's message.
+
+    `document_types` are the beginnings of their media types, and `urls` of the media types of what the vendor fetches.
+    """
+
+    tools: bool = True
+    parallel_tools: bool = True
+    thinking: bool = False
+    vision: bool = False
+    documents: bool = False
+    embeddings: bool = False
+    system_role: bool = True
+    document_types: tuple[str, ...] = ("application/pdf", "text/")
+    urls: tuple[str, ...] = ("image/",)
+
+    def carries(self, attachment: Attachment) -> bool:
+        """Whether a message to this vendor may bring it along."""
+        kind = attachment.media_type
+        seen = self.vision if kind.startswith("image/") else self.documents and kind.startswith(self.document_types)
+        return seen and (not attachment.url or kind.startswith(self.urls))
+
+
+class Provider:
+    """A vendor's API: turns a ModelRequest into the vendor's words and the answer into events.
+
+    `base_url` is used where a model names none; `aliases` are other names of the type that are read; `needs` are the
+    fields that a model of this type must have, of `base_url`, `api_key` and `api_version`. A `demo` is no real model.
+    """
+
+    type: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    base_url: ClassVar[str] = ""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    demo: ClassVar[bool] = False
+
+    def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
+        """The answer as an async generator: text and thinking as they come, whole tool calls, usage, then one Stop.
+
+        Raises ProviderError in the vendor's words, or lets UpstreamError through. Being closed early closes the
+        connection.
+        """
+        raise NotImplementedError
+
+    async def embed(self, texts: Sequence[str], request: ModelRequest, http: Http) -> list[list[float]]:
+        """A vector for each text, in order; only the request's model, address and key count. Raises as `stream`."""
+        raise ProviderError(f"{self.type} makes no embeddings", code="model_bad_request")
+
+
+def named(providers: Mapping[str, Provider], name: str) -> Provider | None:
+    """The provider of a type, or of one of its aliases."""
+    return providers.get(name) or next((one for one in providers.values() if name in one.aliases), None)
+
+
+async def stream_answer(
+    provider: Provider, request: ModelRequest, http: Http, *, retries: int
+) -> AsyncGenerator[ProviderEvent, None]:
+    """A provider's events; failures before the first one are tried again, with backoff and jitter.
+
+    Raises ProviderError where the answer goes past the request's bounds.
+    """
+    tries, bounds = 0, request.bounds
+    while True:
+        begun = False
+        stopped = False
+        taken = calls = 0
+        try:
+            async with aclosing(provider.stream(request, http)) as events:
+                async for event in events:
+                    begun = True
+                    if (size := _size(event)) < 0:
+                        raise ProviderError(f"Provider '{provider.type}' told {event!r:.200}, which is no event")
+                    taken += size
+                    if taken > bounds.answer_bytes:
+                        raise bounds.too_long()
+                    if not size:
+                        stopped = stopped or type(event) is Stop
+                        calls += type(event) is ToolCall
+                        if calls > bounds.tool_calls:
+                            raise bounds.too_many_calls()
+                    yield event
+            if stopped:
+                return
+            raise ProviderError(f"{provider.type} ended its answer without saying why", code="model_unavailable")
+        except UpstreamError as error:
+            failure = refusal(error)
+        except ProviderError as error:
+            failure = error
+        except RecursionError:
+            failure = ProviderError("The vendor sent JSON that is nested too deeply to be read")
+        wait = failure.retry_after
+        if wait is None:
+            wait = min(8.0, 0.5 * 2**tries) * random.uniform(0.5, 1.0)  # noqa: S311
+        if begun or not failure.retry or tries >= retries or not wait <= LONGEST_WAIT:
+            raise _reported(failure, request.api_key, tries + 1) from failure.__cause__
+        tries += 1
+        await anyio.sleep(wait)
+
+
+def _size(event: object) -> int:
+    """The bytes of a piece of the answer, 0 for other events.
+
+    -1 where it cannot be stored and sent; a plugin's author may have got a type wrong.
+    """
+    if isinstance(event, MessageDelta | Thinking):
+        text = event.content
+        if not isinstance(text, str):
+            return -1
+        if text.isascii():
+            return len(text)
+        try:
+            return len(text.encode())
+        except UnicodeEncodeError:
+            return -1
+    if isinstance(event, ToolCall):
+        sound = all(isinstance(text, str) for text in (event.tool, event.call_id)) and isinstance(event.input, dict)
+        return 0 if sound else -1
+    return 0 if isinstance(event, Usage | Stop) else -1
+
+
+_CODES = {
+    401: "model_auth",
+    402: "model_rate_limited",  # a balance that is spent, for which others have the status 429
+    403: "model_auth",
+    408: "model_timeout",
+    429: "model_rate_limited",
+    503: "model_overloaded",
+    504: "model_timeout",
+    529: "model_overloaded",
+}
+
+
+def refusal(error: UpstreamError, words: str = "") -> ProviderError:
+    """The ProviderError for an HTTP status; `words` are the vendor's, or else the body's beginning."""
+    status = error.status
+    text = " ".join((words or error.body.decode("utf-8", "replace")).split())[:1000]
+    if status < 400:
+        return ProviderError(f"The vendor sent this in place of a stream of events: {text}")
+    code = _CODES.get(status, "model_bad_request" if status < 500 else "model_unavailable")
+    return ProviderError(
+        f"HTTP {status}: {text}" if text else f"HTTP {status}",
+        code=code,
+        retry=status in (408, 409, 429) or status >= 500,
+        retry_after=error.retry_after,
+    )
+
+
+def _reported(error: ProviderError, key: str, tries: int) -> ProviderError:
+    """The error without the key, and with how often the request was sent."""
+    message = masked(error.message, key)
+    if message != error.message:
+        error = ProviderError(message, code=error.code, retry=error.retry, retry_after=error.retry_after)
+    error.tries = tries
+    return error
+
+
+class Target(Struct, frozen=True, kw_only=True):
+    """What it takes to call a model; `sealed_key` is opened just before."""
+
+    name: str
+    type: str
+    model_name: str
+    base_url: str = ""
+    api_version: str = ""
+    sealed_key: bytes = b""
+    pricing_input: float | None = None
+    pricing_output: float | None = None
+    fallback: tuple[str, ...] = ()
+    context_window: int | None = None
+
+
+class BoundModel(Struct, frozen=True, kw_only=True):
+    """A model with its provider and its opened key, and those that may take its place.
+
+    `window` is what its vendor has said that it takes, in tokens.
+    """
+
+    name: str
+    provider: Provider
+    base: ModelRequest
+    price: Price | None = None
+    own_key: bool = False
+    window: int | None = None
+    fallback: "tuple[BoundModel, ...]" = ()
+
+    def request(self, asked: ModelRequest) -> ModelRequest:
+        """What is asked, put to this model."""
+        base = self.base
+        return replace(
+            asked,
+            model_name=base.model_name,
+            base_url=base.base_url,
+            api_key=base.api_key,
+            api_version=base.api_version,
+            bounds=base.bounds,
+        )
+
+    def room(self, agent: Agent) -> int:
+        """The tokens that an agent's messages may take: its own limit, or what the vendor has said, if less."""
+        if self.window is None:
+            return agent.max_context_size
+        return min(agent.max_context_size, self.window - min(agent.max_tokens or 0, self.window // 2))
+
+    def check(self, attachments: Sequence[Attachment]) -> None:
+        """InvalidRequest where the model cannot see one of a message's attachments."""
+        for n, one in enumerate(attachments):
+            if not self.provider.capabilities.carries(one):
+                fault = f"models of type '{self.provider.type}' take no {one.media_type}"
+                details = [Detail(f"$.attachments[{n}]", fault)]
+                raise InvalidRequest(f"Model '{self.name}' cannot see the attachment: {fault}", details=details)
+
+
+class Spent(Struct, frozen=True):
+    """The tokens of one call, under the name of the model that answered."""
+
+    model: str
+    usage: Usage
+
+
+Answered = Thinking | MessageDelta | ToolCall | Spent | Stop
+
+
+MOST_TOKENS = 10**8
+"""What a call counts of each kind of tokens at most: sums stay numbers that SQLite has, whatever a vendor sends."""
+ELSEWHERE = frozenset({"model_rate_limited", "model_overloaded", "model_unavailable", "model_timeout"})
+"""The errors after which another model may answer: those that say nothing against the request or the key."""
+_BROKEN = ELSEWHERE - {"model_rate_limited"}
+TOO_LONG = "model_context_too_long"
+
+
+class Models:
+    """Makes stored models callable, and calls them; knows which of them fail."""
+
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        secrets: Secrets,
+        prices: Mapping[str, Price],
+        http: Http,
+        retries: int,
+    ) -> None:
+        self._providers = providers
+        self._secrets = secrets
+        self._prices = prices
+        self._http = http
+        self._retries = retries
+        self.breakers: dict[str, Breaker] = {}
+
+    def bind(self, target: Target, fallback: Sequence[Target] = (), *, key: str = "") -> BoundModel:
+        """The target with its provider, and its own key unless another is given; Unprocessable without a plugin."""
+        provider = self._providers.get(target.type)
+        if provider is None:
+            words = f"Model '{target.name}' is of type '{target.type}', for which no plugin is loaded"
+            raise Unprocessable(words, code="provider_missing")
+        base = ModelRequest(
+            model_name=target.model_name,
+            base_url=(target.base_url or provider.base_url).rstrip("/"),
+            api_key=key or (self._secrets.open(target.sealed_key) if target.sealed_key else ""),
+            api_version=target.api_version,
+            bounds=self._http.bounds,
+        )
+        price = self._prices.get(target.model_name)
+        if price is not None and not price.counts_at(base.base_url):
+            price = None
+        if target.pricing_input is not None and target.pricing_output is not None:
+            price = Price(input=target.pricing_input, output=target.pricing_output)
+        return BoundModel(
+            name=target.name,
+            provider=provider,
+            base=base,
+            price=price,
+            own_key=bool(key),
+            window=target.context_window,
+            fallback=tuple(self._bound(fallback)),
+        )
+
+    def _bound(self, fallback: Sequence[Target]) -> Iterator[BoundModel]:
+        for target in fallback:
+            try:
+                yield self.bind(target)
+            except Unprocessable as error:  # a model that works does not fail for one that would stand in for it
+                log.warning("model %s cannot be a fallback: %s", target.name, error)
+
+    def answer(self, model: BoundModel, asked: ModelRequest) -> AsyncGenerator[Answered, None]:
+        """The model's events, or those of the first of its fallbacks that answers where it cannot."""
+        return self._first_of(model, asked) if model.fallback else self._call(model, asked)
+
+    async def _first_of(self, model: BoundModel, asked: ModelRequest) -> AsyncGenerator[Answered, None]:
+        failure: ProviderError | None = None
+        for candidate in (model, *model.fallback):
+            if candidate is not model and not _carried(candidate, asked.messages):
+                continue
+            begun = False
+            try:
+                async with aclosing(self._call(candidate, asked)) as events:
+                    async for event in events:
+                        begun = True
+                        yield event
+                return
+            except ProviderError as error:
+                failure = failure or error
+                if begun or (candidate is model and error.code not in ELSEWHERE):
+                    raise
+                if error.code == TOO_LONG:
+                    failure.too_long = failure.too_long or (candidate.name, error)
+                log.warning("model %s failed before its first token: %s", candidate.name, error)
+        if failure is not None:
+            raise failure
+
+    async def _call(self, model: BoundModel, asked: ModelRequest) -> AsyncGenerator[Answered, None]:
+        breaker = None if model.own_key else self.breakers.get(model.name)  # nobody's failures are held against a key
+        tries = breaker is not None and breaker.state == "half_open"
+        if breaker is not None and not breaker.allows():
+            words = f"Model '{model.name}' has failed {breaker.failure_count} times; it is tried again within a minute"
+            raise ProviderError(words, code="model_unavailable", retry_after=max(1.0, breaker.remaining()))
+        try:
+            events = stream_answer(model.provider, model.request(asked), self._http, retries=self._retries)
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, Usage):
+                        usage = Usage(*(min(max(0, count), MOST_TOKENS) for count in astuple(event)[:-1]))
+                        cost = model.price.of(usage) if model.price else None
+                        yield Spent(model.name, replace(usage, cost_usd=cost))
+                    else:
+                        yield event
+            if breaker is not None:
+                breaker.succeeded()
+                tries = False
+        except ProviderError as error:
+            if error.code in _BROKEN and not model.own_key:
+                self.breakers.setdefault(model.name, Breaker(5, 60, 30)).failed()
+                tries = False
+            raise
+        finally:
+            if breaker is not None and tries:
+                breaker.released()
+
+
+def _carried(model: BoundModel, messages: Sequence[Message]) -> bool:
+    return all(model.provider.capabilities.carries(one) for message in messages for one in message.attachments)

@@ -1,0 +1,82 @@
+"""Whether a model answers, and whether it calls tools: two short questions to its vendor."""
+
+import time
+from contextlib import aclosing
+from types import UnionType
+from typing import Literal
+
+from msgspec import Struct
+
+from bytebrew.base.errors import ProviderError
+from bytebrew.base.http_client.client import Http, UpstreamError
+from bytebrew.base.rolling_timeout import within
+from bytebrew.base.secrets import masked
+from bytebrew.contract.messages import Message, ModelRequest, ToolCall, ToolSpec
+from bytebrew.conversation.model_calls import BoundModel, ProviderEvent, refusal, stream_answer
+
+PING_TOKENS = 64
+"""A model that thinks first may not come to a word within these, but to a first token."""
+QUESTION_TOKENS = 1024
+_CALCULATOR = ToolSpec(
+    "calculator",
+    "Evaluates an arithmetic expression",
+    {"type": "object", "properties": {"expression": {"type": "string"}}, "required": ["expression"]},
+)
+
+
+class Verification(Struct, frozen=True, kw_only=True):
+    """What became of a ping and of a question that wants a tool; `response_time_ms` is to the ping's first token."""
+
+    connectivity: Literal["ok", "error"]
+    tool_calling: Literal["supported", "not_detected", "skipped"]
+    response_time_ms: int
+    model_name: str
+    provider: str
+    error: str | None
+
+
+async def verify(model: BoundModel, http: Http, *, embeds: bool = False, seconds: float = 30) -> Verification:
+    """Pings a model and asks it for a tool call, within the seconds; never raises what the vendor did."""
+    started = time.monotonic()
+    tool_calling: Literal["supported", "not_detected", "skipped"] = "skipped"
+    took, error = None, None
+    try:
+        with within(seconds):
+            if embeds:
+                await model.provider.embed(["ping"], model.base, http)
+            else:
+                await _first(model, http, ProviderEvent, "Reply with the word pong.", PING_TOKENS)
+            took = time.monotonic() - started
+            if not embeds and model.provider.capabilities.tools:
+                question = "What is 1234 * 5678? Use the calculator."
+                tool_calling = "not_detected"
+                if await _first(model, http, ToolCall, question, QUESTION_TOKENS, _CALCULATOR):
+                    tool_calling = "supported"
+    except TimeoutError:
+        error = f"No answer within {seconds:g} s"
+    except (ProviderError, UpstreamError) as failure:
+        words = failure.message if isinstance(failure, ProviderError) else refusal(failure).message
+        error = masked(words, model.base.api_key)
+    if took is None:
+        error = f"connectivity check failed: {error}"
+    return Verification(
+        connectivity="error" if took is None else "ok",
+        tool_calling=tool_calling,
+        response_time_ms=round(1000 * (time.monotonic() - started if took is None else took)),
+        model_name=model.base.model_name,
+        provider=model.provider.type,
+        error=error,
+    )
+
+
+async def _first(
+    model: BoundModel, http: Http, wanted: type | UnionType, words: str, tokens: int, *tools: ToolSpec
+) -> bool:
+    """Whether an event that is wanted is among those of the answer, which ends with it."""
+    messages = (Message("user", words),)
+    request = ModelRequest(model_name="", base_url="", messages=messages, tools=tools, max_tokens=tokens)
+    async with aclosing(stream_answer(model.provider, model.request(request), http, retries=0)) as events:
+        async for event in events:
+            if isinstance(event, wanted):
+                return True
+    return False

@@ -1,0 +1,83 @@
+"""A copy of the database before its tables change, so that an older engine can go on with it."""
+
+import logging
+import re
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from bytebrew.base.errors import BootError
+from bytebrew.base.progress import Progress
+from bytebrew.store.backups.copies import (
+    STAMP,
+    check_space,
+    copy_database,
+    free_name,
+    make_file,
+    oldest_first,
+    stamp,
+    sync,
+)
+from bytebrew.store.sqlite.epoch import log_of, uri_to_read
+
+log = logging.getLogger(__name__)
+
+KEPT = 3
+"""Copies that stay: the newest ones, with other tables each."""
+
+
+def keep_copy(path: Path, steps: Sequence[str]) -> None:
+    """Copies the database beside itself; where that cannot be, the log says so and the engine goes on.
+
+    `steps` are the migrations that follow, such as `core 12`.
+    """
+    path = path.resolve()
+    copy = free_name(path.with_name(f"{path.name}.before-{stamp()}"))
+    part = path.with_name(f"{copy.name}.part")
+    words = ", ".join(steps)
+    try:
+        size = sum(one.stat().st_size for one in (path, log_of(path)) if one.exists())
+        check_space(path.parent, 2 * size, "a copy of the database, and for changing it")
+        part.unlink(missing_ok=True)
+        make_file(part, "the copy")
+        with Progress("copying the database", unit="pages") as progress:
+            copy_database(path, uri_to_read(path), part, at=progress.of)
+        sync(part)
+        part.replace(copy)
+        sync(path.parent)
+    except (sqlite3.Error, BootError, OSError) as error:
+        part.unlink(missing_ok=True)
+        log.warning("migrations follow (%s) without a copy of the database: %s", words, error)
+        return
+    log.info("migrations follow (%s); the database as it was is %s", words, copy)
+    _clear(path)
+
+
+def _clear(path: Path) -> None:
+    """Removes all but the newest copies, and of those with the same tables all but the newest.
+
+    So a start that fails again and again pushes out no copy with the tables of before its first try.
+    """
+    kept: list[object] = []
+    for copy in reversed(_own(path)):
+        if len(kept) < KEPT and (tables := _reached(copy)) not in kept:
+            kept.append(tables)
+            continue
+        copy.unlink(missing_ok=True)
+        log.info("removed %s, for there are newer ones", copy)
+
+
+def _own(path: Path) -> list[Path]:
+    own = re.compile(rf"{re.escape(path.name)}\.before-{STAMP}(-\d+)?")
+    return oldest_first(one for one in path.parent.iterdir() if own.fullmatch(one.name))
+
+
+def _reached(copy: Path) -> object:
+    """The newest migration of each owner in a copy, or its name where that cannot be read."""
+    sql = "select owner, max(number) from migrations group by owner order by owner"
+    try:
+        with closing(sqlite3.connect(f"{copy.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as conn:
+            return conn.execute(sql).fetchall()
+    except sqlite3.Error:
+        return copy.name

@@ -1,0 +1,101 @@
+"""Copies of the database that are whole, also of one that is in use, and what it takes to write files that stay."""
+
+import os
+import re
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+from bytebrew.base.errors import BootError
+from bytebrew.store.sqlite.epoch import log_of
+
+PAGES = 1024
+"""Pages that are copied between two looks at how far it is."""
+STAMP = r"\d{8}T\d{6}Z"
+"""A moment in the name of a copy, in UTC, as a regular expression."""
+
+
+def copy_database(
+    source: Path,
+    uri: str,
+    target: Path,
+    *,
+    at: Callable[[int, int], None] = lambda done, total: None,
+    begun: Callable[[], object] = lambda: None,
+) -> bool:
+    """Copies what is committed at one moment into an empty file, which counts as closed; whether the log was lost.
+
+    `begun` is called once that moment is over, `at` with the pages that are copied and all there are.
+    """
+    log_there = log_of(source).exists()
+    with (
+        closing(sqlite3.connect(uri, timeout=60, uri=True, isolation_level=None)) as from_,
+        closing(sqlite3.connect(target, isolation_level=None)) as to,
+    ):
+        from_.execute("begin")
+        from_.execute("select count(*) from sqlite_master").fetchone()  # from here on it sees this moment alone
+        begun()
+        from_.backup(to, pages=PAGES, progress=lambda _, left, total: at(total - left, total))
+        from_.execute("rollback")
+        to.execute("pragma journal_mode = delete")  # one file, without a log beside it
+        if not has_table(to, "history"):
+            return False
+        torn = not log_there and to.execute("select clean from history").fetchone() == (0,)
+        to.execute("update history set clean = 1")
+        return torn
+
+
+def has_table(conn: sqlite3.Connection, table: str) -> bool:
+    """Whether the database has a table of this name."""
+    return conn.execute("select 1 from sqlite_master where name = ?", (table,)).fetchone() is not None
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """BootError where the disk of the folder has fewer bytes left."""
+    if (free := shutil.disk_usage(folder).free) < needed:
+        words = f"there is not enough space for {what} on the disk of {folder}"
+        raise BootError(f"{words}: it takes {needed:,} bytes, and {free:,} are free")
+
+
+def make_file(path: Path, what: str) -> None:
+    """An empty file that is its owner's alone (0600) and was not there; BootError in words."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except OSError as error:
+        words = "it is there already; choose another name" if isinstance(error, FileExistsError) else error.strerror
+        raise BootError(f"cannot write {what} {path}: {words}") from error
+
+
+def free_name(path: Path) -> Path:
+    """The path, or one with a number behind it that nothing has yet."""
+    names = (path.with_name(path.name + (f"-{n}" if n else "")) for n in count())
+    return next(name for name in names if not name.exists())
+
+
+def stamp() -> str:
+    """The present moment, for the name of a copy."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+
+
+def oldest_first(copies: Iterable[Path]) -> list[Path]:
+    """Copies by the last moment in their names; one that lies ahead is of before the clock was set back."""
+    present = stamp()
+
+    def age(copy: Path) -> tuple[bool, str]:
+        moment = re.findall(STAMP, copy.name)[-1]
+        return moment <= present, copy.name
+
+    return sorted(copies, key=age)
+
+
+def sync(path: Path) -> None:
+    """Returns once the disk has a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,63 @@
+"""Stored credentials that take the key file: the columns of tables and views that are named `sealed_` and more.
+
+Each value is one credential: as bytes, or in base64 as text.
+"""
+
+import sqlite3
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from bytebrew.base.errors import BootError
+from bytebrew.store.sqlite.epoch import uri_to_read
+
+
+def count(conn: sqlite3.Connection) -> int:
+    """How many there are."""
+    sql = 'select count(*) from "{}" where length("{}") > 0'
+    return sum(conn.execute(sql.format(table, column)).fetchone()[0] for table, column in _columns(conn))
+
+
+def every(conn: sqlite3.Connection) -> Iterator[bytes]:
+    """All of them, still sealed; what is no base64 comes as it is."""
+    for table, column in _columns(conn):
+        for (value,) in conn.execute(f'select "{column}" from "{table}" where length("{column}") > 0'):
+            try:
+                yield b64decode(value, validate=True) if isinstance(value, str) else value
+            except ValueError:
+                yield value.encode()
+
+
+def _columns(conn: sqlite3.Connection) -> list[tuple[str, str]]:
+    return conn.execute(
+        """select m.name, c.name from sqlite_master m join pragma_table_info(m.name) c
+        where m.type in ('table', 'view') and c.name glob 'sealed_*'"""
+    ).fetchall()
+
+
+def check_key(key: Path, database: Path) -> None:
+    """BootError where the key file is gone and credentials are stored: a new key would not open them."""
+    if key.exists() or not database.exists():
+        return
+    try:
+        with closing(sqlite3.connect(uri_to_read(database), uri=True, timeout=60)) as conn:
+            lost = count(conn)
+    except sqlite3.Error:  # what is wrong with the file is for those to say who open it
+        return
+    if lost:
+        raise _lost(key, lost)
+
+
+def check_new_key(key: Path, conn: sqlite3.Connection) -> None:
+    """The same once tables have changed, which may show more credentials; the key that was made by then goes again."""
+    if lost := count(conn):
+        key.unlink()
+        raise _lost(key, lost)
+
+
+def _lost(key: Path, count: int) -> BootError:
+    return BootError(
+        f"{key} is missing, and {count} stored credentials cannot be opened without it: put it back from your "
+        f"backup. If it is lost for good, write a new one (openssl rand -hex 32 > {key}) and set them anew"
+    )

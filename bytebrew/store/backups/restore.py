@@ -1,0 +1,245 @@
+"""The way back from a backup: an archive of database, keys and uploads, or a copy of the database alone."""
+
+import os
+import shutil
+import sqlite3
+import tarfile
+import time
+import zlib
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from bytebrew.base.errors import BootError
+from bytebrew.base.machine.lock import held
+from bytebrew.base.progress import Progress
+from bytebrew.plugins import Plugins
+from bytebrew.store.backups.backup import ABOUT, DATABASE, FILES, KEYS, READY, RESTORING, Watched, restore_waits
+from bytebrew.store.backups.copies import check_space, copy_database, free_name, has_table, make_file, stamp, sync
+from bytebrew.store.sqlite.epoch import end, log_of
+from bytebrew.store.sqlite.migrate import migrate
+from bytebrew.store.sqlite.migrations import CORE
+from bytebrew.store.sqlite.pragmas import connect
+
+_OTHERS = (KEYS, FILES)
+
+
+class Restored(NamedTuple):
+    """What a restore has put in place, and under which names it keeps what was there.
+
+    `torn` says that the backup was copied from a running engine without the log beside its file; `whole` that it had
+    keys and uploads too, and `files` how many of these.
+    """
+
+    epoch: int
+    sessions: int
+    newest: str
+    torn: bool
+    whole: bool
+    files: int
+    kept: tuple[Path, ...]
+
+
+def restore(source: Path, folder: Path, plugins: Plugins) -> Restored:
+    """Puts what is in `source` in the place of what a data folder has, and begins another epoch.
+
+    Of a copy of the database alone, keys and uploads stay as they are. Raises BootError, with nothing changed, where an
+    engine runs on the folder or its database, and where the source is damaged, newer than this engine or one of its
+    plugins, or no backup of an engine. What a killed restore had prepared to its end, the next start puts in place.
+    """
+    known = {"core": len(CORE)}
+    plugins.declare("register_migrations", lambda name, one: known.update({name: one.number}))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = (folder / DATABASE).resolve()
+    if path.exists() and path.samefile(source):
+        raise BootError(f"{source} is the database of {folder} itself; name a copy of it")
+    with held(folder, path if path.exists() else None):
+        finish(folder)
+        place = folder / RESTORING
+        clear(folder)
+        place.mkdir(mode=0o700)
+        try:
+            whole = not _is_database(source)
+            given = _unpack(source, place) if whole else source
+            new = place / DATABASE
+            still = "" if log_of(given).exists() else "&immutable=1"  # its folder may be one to read only
+            uri = f"{given.absolute().as_uri()}?mode=ro{still}"
+            copied = new.with_name(f"{DATABASE}.new")
+            make_file(copied, "the copy")
+            with Progress("copying the database", unit="pages") as progress:
+                torn = copy_database(given, uri, copied, at=progress.of)
+            _check(copied, known)
+            epoch, sessions, newest = _begin(copied, _epoch(path))
+            copied.replace(new)
+            if _elsewhere(new, path):
+                check_space(path.parent, new.stat().st_size, "the restore")
+            _ready(place)
+            kept = finish(folder)
+        except (sqlite3.Error, BootError, OSError, tarfile.TarError, zlib.error, EOFError) as error:
+            words = getattr(error, "strerror", None) or error
+            raise BootError(f"{source} cannot be restored: {words}") from error
+        finally:
+            if not restore_waits(folder):
+                shutil.rmtree(place, ignore_errors=True)
+    files = sum(one.is_file() for one in (folder / FILES).rglob("*")) if whole else 0
+    return Restored(epoch, sessions, newest, torn, whole, files, kept)
+
+
+def _elsewhere(new: Path, path: Path) -> bool:
+    """Whether the data folder's database is a link to another disk."""
+    return new.stat().st_dev != path.parent.stat().st_dev
+
+
+def _is_database(source: Path) -> bool:
+    """Whether it is no archive; what is neither is refused as a database."""
+    return source.stat().st_size == 0 or not tarfile.is_tarfile(source)
+
+
+def _unpack(source: Path, place: Path) -> Path:
+    """Writes what is in an archive into folders of ours, and nothing else; the database in it."""
+    (place / KEYS).mkdir(mode=0o700)
+    (place / FILES).mkdir(mode=0o700)
+    size = source.stat().st_size
+    check_space(place, 2 * size, "the restore")
+    with (
+        source.open("rb") as raw,
+        Progress("unpacking the backup", size, "bytes") as progress,
+        tarfile.open(fileobj=Watched(raw, progress), mode="r|*") as archive,
+    ):
+        for member in archive:
+            name = PurePosixPath(member.name)
+            if member.name == ABOUT:
+                continue
+            known = member.name == DATABASE or (len(name.parts) > 1 and name.parts[0] in _OTHERS)
+            if not member.isfile() or not known or ".." in name.parts or name.is_absolute():
+                raise BootError(f"it is no backup of ByteBrew: it has {member.name!a}")
+            target = place / name
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_file(target, "the copy")
+            content = archive.extractfile(member)
+            assert content is not None
+            with target.open("wb") as file:
+                shutil.copyfileobj(content, file, 1024 * 1024)
+                file.flush()
+                os.fsync(file.fileno())
+    if not (place / DATABASE).exists():
+        raise BootError("there is no database of ByteBrew in it")
+    return place / DATABASE
+
+
+def _ready(place: Path) -> None:
+    """Records that what is prepared is whole: from now on it is put in place, whatever happens."""
+    for one in (place / DATABASE, *(path for path in place.rglob("*") if path.is_dir()), place):
+        sync(one)
+    note = place / f"{READY}.new"
+    note.write_text(stamp())
+    sync(note)
+    note.replace(place / READY)
+    sync(place)
+
+
+def finish(folder: Path) -> tuple[Path, ...]:
+    """Puts in place what a restore has prepared, also one that was killed; what was there keeps another name.
+
+    Each step is done once, however often this is called. Hold the folder's lock.
+    """
+    place = folder / RESTORING
+    if not restore_waits(folder):
+        return ()
+    stamp, kept = (place / READY).read_text(), list[Path]()
+    for name in _OTHERS:
+        if (new := place / name).exists():
+            if (old := folder / name).exists():
+                kept.append(free_name(folder / f"{name}.replaced-{stamp}"))
+                old.rename(kept[-1])
+            new.rename(folder / name)
+    path = (folder / DATABASE).resolve()
+    if (new := place / DATABASE).exists():
+        kept += _set_aside(path, stamp)
+        if _elsewhere(new, path):
+            beside = path.with_name(f"{path.name}.restoring")
+            shutil.copyfile(new, beside)
+            beside.chmod(0o600)
+            sync(beside)
+            beside.replace(path)
+            new.unlink()
+        else:
+            new.replace(path)
+        sync(path.parent)
+    sync(folder)
+    shutil.rmtree(place)
+    return tuple(kept)
+
+
+def finish_killed(folder: Path) -> None:
+    """`finish`, where a restore was killed behind the point from which it counts; BootError where an engine runs."""
+    if restore_waits(folder):
+        with held(folder, None):
+            finish(folder)
+
+
+def clear(folder: Path) -> None:
+    """Removes what a restore has left that was killed before all was prepared. Hold the folder's lock."""
+    if not restore_waits(folder):
+        shutil.rmtree(folder / RESTORING, ignore_errors=True)
+
+
+def _check(new: Path, known: Mapping[str, int]) -> None:
+    with closing(sqlite3.connect(new)) as conn, Progress("checking the database") as progress:
+        conn.set_progress_handler(progress.beat, 100_000)
+        if not has_table(conn, "migrations") or not has_table(conn, "sessions"):
+            raise BootError("it is no database of ByteBrew")
+        faults = [row[0] for row in conn.execute("pragma integrity_check")]
+        if faults != ["ok"]:
+            raise BootError(f"it is damaged ({faults[0]})")
+        if orphans := conn.execute("pragma foreign_key_check").fetchall():
+            raise BootError(f"it is damaged ({len(orphans)} rows point at nothing)")
+        for owner, number in conn.execute("select owner, max(number) from migrations group by owner"):
+            if number > known.get(owner, number):
+                words = f"it is newer than this {owner}: it has migration {number}, known is {known[owner]}"
+                raise BootError(f"{words}; install the newer version and restore it with that")
+
+
+def _begin(new: Path, replaced: int) -> tuple[int, int, str]:
+    """Begins an epoch after the copy's own and the replaced one's; it, the sessions, and when the last one changed."""
+    with closing(sqlite3.connect(new, isolation_level=None)) as conn:
+        migrate(conn, "core", CORE)
+        epoch = max(conn.execute("select epoch from history").fetchone()[0], replaced) + 1
+        conn.execute("update history set epoch = ?, clean = 1", (epoch,))
+        sessions, newest = conn.execute("select count(*), coalesce(max(updated_at), '') from sessions").fetchone()
+        return epoch, sessions, newest
+
+
+def _epoch(path: Path) -> int:
+    """The epoch of the database to be replaced, which is closed as by its engine: it needs no log from then on.
+
+    Where none can be read it is the present millisecond, which no restore has begun yet.
+    """
+    unknown, log_there = time.time_ns() // 1_000_000, log_of(path).exists()
+    if not path.exists():
+        return unknown
+    try:
+        with closing(connect(path)) as conn:
+            if not has_table(conn, "history"):
+                return 1
+            if log_there:
+                end(conn)
+            return int(conn.execute("select epoch from history").fetchone()[0])
+    except sqlite3.Error:
+        return unknown
+
+
+def _set_aside(path: Path, stamp: str) -> list[Path]:
+    """Gives a database another name besides its own, and its log another one; it may be without a log, or be gone."""
+    kept = free_name(path.with_name(f"{path.name}.replaced-{stamp}"))
+    for suffix in ("-wal", "-shm"):  # SQLite would take the log of another file for this one's
+        if (log := path.with_name(path.name + suffix)).exists():
+            log.rename(kept.with_name(kept.name + suffix))
+    if not path.exists():
+        return []
+    try:
+        kept.hardlink_to(path)
+    except PermissionError:  # a disk that knows no second names
+        path.rename(kept)
+    return [kept]

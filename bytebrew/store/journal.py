@@ -1,0 +1,371 @@
+"""The durable event log of each session: append, read from any number, follow."""
+
+import asyncio
+import logging
+import sqlite3
+import zlib
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, ParamSpec, Protocol, TypeVar
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError
+from bytebrew.contract.events import Event
+from bytebrew.store.sqlite.database import Database, Work
+from bytebrew.store.sqlite.write_queue import Rows
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+INSERT = "insert into events (session_id, n, type, data) values"
+_INSERTS = {size: f"{INSERT} {', '.join(['(?, ?, ?, ?)'] * size)}" for size in (64, 8, 1)}
+_FRAME = b"id: %d\nevent: %s\ndata: %s\n\n"
+HEARTBEAT_SECONDS = 15.0
+PING = b": ping\n\n"
+"""The comment that keeps a stream alive."""
+TAIL_EVENTS = 16
+TAIL_BYTES = 128 * 1024
+"""What a log keeps in memory of committed events, besides those of the last two commits as far as the bytes allow.
+
+Followers further behind read the file, a page at a time.
+"""
+PACKED = "packed"
+"""The type of a row that holds many events in a row, under the number of the last of them."""
+_PACK_EVENTS, _PACK_BYTES = 256, 256 * 1024
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(list[tuple[int, str, bytes]]).decode
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Stretch(Protocol):
+    """How far a follower goes: from `first` to `last`, each None as long as it is not known."""
+
+    @property
+    def first(self) -> int | None:
+        """The number of its first event."""
+
+    @property
+    def last(self) -> int | None:
+        """The number of its last event."""
+
+
+@dataclass(slots=True)
+class OpenStretch:
+    """From an event on, without an end."""
+
+    first: int | None
+    last: int | None = None
+
+
+class Log:
+    """The live end of one session's journal; it exists while somebody writes or follows."""
+
+    __slots__ = (
+        "__weakref__",
+        "_bytes",
+        "_form",
+        "_frames",
+        "_loaded",
+        "_loading",
+        "_told",
+        "_waiters",
+        "committed",
+        "error",
+        "last",
+        "session_id",
+    )
+
+    def __init__(self, session_id: str, form: bytes = _FRAME) -> None:
+        self.session_id = session_id
+        self._form = form
+        self.last = 0
+        self.committed = 0
+        self.error: Exception | None = None
+        self._loaded = False
+        self._loading = asyncio.Lock()
+        self._told = 0
+        self._frames: deque[bytes] = deque()
+        self._bytes = 0
+        self._waiters: set[asyncio.Future[bool]] = set()
+
+    async def load(self, db: Database, new: bool) -> None:
+        """Learns where the journal ends; once is enough, for afterwards only this object appends."""
+        if self._loaded or new:
+            self._loaded = True
+            return
+        async with self._loading:
+            if not self._loaded:
+                self.last = self.committed = await db.read(last_number, self.session_id)
+                self._loaded = True
+
+    def add(self, event: Event) -> tuple[str, int, str, bytes]:
+        """The event's row, under the next number."""
+        data = _encode(event)
+        self.last += 1
+        framed = frame(self.last, event.name, data, self._form)
+        self._frames.append(framed)
+        self._bytes += len(framed)
+        return (self.session_id, self.last, event.name, data)
+
+    def commit(self, number: int) -> None:
+        """Everything up to the number is in the file: tells those who wait."""
+        taken, self._told, self.committed = self._told, self.committed, number
+        kept = len(self._frames) - (self.last - number)
+        while kept > 1 and (self._bytes > TAIL_BYTES or (kept > TAIL_EVENTS and number - kept < taken)):
+            self._bytes -= len(self._frames.popleft())
+            kept -= 1
+        self.notify()
+
+    def fail(self, error: Exception) -> None:
+        """What is not in the file never will be; every further use raises."""
+        self.error = error
+        self.notify()
+
+    def notify(self) -> None:
+        """Wakes all who wait, so that they look again."""
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(True)
+
+    def between(self, after: int, through: int) -> bytes | None:
+        """The frames after one number and through another, or None where memory does not reach back so far."""
+        first = self.last - len(self._frames) + 1
+        if after + 1 < first:
+            return None
+        start, end = after + 1 - first, through + 1 - first
+        return self._frames[start] if end - start == 1 else b"".join([self._frames[i] for i in range(start, end)])
+
+    async def changed(self, seconds: float = 0) -> bool:
+        """Waits until notified; False once the seconds (0: for ever) have passed without that."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiters.add(waiter)
+        timer = loop.call_later(seconds, _give_up, waiter) if seconds else None
+        try:
+            return await waiter
+        finally:
+            self._waiters.discard(waiter)
+            if timer is not None:
+                timer.cancel()
+
+
+def _give_up(waiter: "asyncio.Future[bool]") -> None:
+    if not waiter.done():
+        waiter.set_result(False)
+
+
+class Journal:
+    """The logs of all sessions; their waiting events share each transaction."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._logs: WeakValueDictionary[str, Log] = WeakValueDictionary()
+        self._waiting: list[tuple[Any, ...]] = []
+        self._writers: dict[str, Log] = {}
+        self._taken: dict[str, tuple[Log, int]] = {}
+        self._closing = False
+        self.epoch = 1
+        self._form = _FRAME
+        db.source(self)
+
+    def begin(self, epoch: int) -> None:
+        """Marks the ids of all events with the epoch of the history; those of the first are plain numbers."""
+        self.epoch = epoch
+        self._form = _FRAME if epoch == 1 else _FRAME.replace(b"id: ", b"id: %d:" % epoch)
+
+    async def log(self, session_id: str, *, new: bool = False) -> Log:
+        """The session's log; hold on to it for as long as you append or follow. A `new` session has no events yet."""
+        log = self._logs.get(session_id)
+        if log is None or log.error is not None:
+            log = self._logs[session_id] = Log(session_id, self._form)
+        await log.load(self._db, new)
+        return log
+
+    def append(self, log: Log, event: Event) -> int:
+        """Numbers the event and puts it before the writer; it is sent to nobody before it is committed."""
+        if log.error is not None:
+            raise log.error
+        if not self._waiting:
+            self._db.wake()
+        self._waiting.append(log.add(event))
+        self._writers[log.session_id] = log
+        return log.last
+
+    async def write(self, log: Log, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of work once it is committed with all events that were appended to the log before, or after them.
+
+        Where one of these was lost, the work is not done: it fails with the log's error.
+        """
+        return await self._db.write_for(log, work, *args, **kwargs)
+
+    async def flush(self, log: Log, backlog: int = 0) -> None:
+        """Waits until no more than `backlog` of the log's events are uncommitted."""
+        while log.last - log.committed > backlog:
+            if log.error is not None:
+                raise log.error
+            await log.changed()
+
+    async def close(self, log: Log, error: Exception) -> None:
+        """Ends a log by an error once what was appended is in the file with the works that belong to it, or is lost."""
+        with suppress(EngineError):
+            await self.flush(log)
+        log.fail(error)
+
+    def take(self) -> Rows:
+        """The rows that wait, for the database's writer."""
+        rows, self._waiting = self._waiting, []
+        self._taken = {session_id: (log, log.last) for session_id, log in self._writers.items()}
+        self._writers = {}
+        return rows
+
+    def insert(self, conn: sqlite3.Connection, rows: Rows) -> None:
+        """Inserts events, each right behind the one before; raises NotFound or StorageError where that is not there."""
+        last: dict[str, int] = {}
+        removing = conn.execute("select 1 from removals limit 1").fetchone() is not None
+        for row in rows:
+            session_id, n = row[0], row[1]
+            if (before := last.get(session_id)) is None:
+                before = _newest(conn, session_id)
+                if removing or not before:
+                    _check_session(conn, session_id)
+            if n != before + 1:
+                _log.error("event %d of session %s cannot follow upon event %d", n, session_id, before)
+                raise StorageError("An event before this one is not in the file; send the message again")
+            last[session_id] = n
+        at = 0
+        for size in _INSERTS:  # many to a statement: each is a time at which the loop's thread may take the GIL
+            while len(rows) - at >= size:
+                conn.execute(_INSERTS[size], [*chain.from_iterable(rows[at : at + size])])
+                at += size
+
+    def settled(self, refused: Mapping[str, Exception]) -> None:
+        """The writer's word on what it took: wakes every follower.
+
+        Of a session that lost an event nothing more is written through its log: what was appended meanwhile goes too.
+        """
+        taken, self._taken = self._taken, {}
+        for session_id, (log, number) in taken.items():
+            if (error := refused.get(session_id)) is None:
+                log.commit(number)
+                continue
+            self._end(log, error)
+
+    def lost(self, error: Exception) -> None:
+        """Ends every log: the file takes nothing any more."""
+        for log in list(self._logs.values()):
+            log.fail(error)
+
+    def _end(self, log: Log, error: Exception) -> None:
+        log.fail(error)
+        if self._writers.get(log.session_id) is log:
+            del self._writers[log.session_id]
+            self._waiting = [row for row in self._waiting if row[0] != log.session_id]
+
+    async def follow(self, log: Log, stretch: Stretch) -> AsyncGenerator[bytes, None]:
+        """The stretch's frames, those in the file first, then live; a comment where nothing comes for 15 s.
+
+        Holds one page of the file at most, however slow its client. Raises NotFound once the session is deleted.
+        """
+        at = -1
+        while stretch.last is None or at < stretch.last:
+            if at < 0 and stretch.first is not None:
+                at = stretch.first - 1
+                continue
+            if 0 <= at < log.committed:
+                reached = log.committed if stretch.last is None else min(log.committed, stretch.last)
+                chunk = log.between(at, reached)
+                if chunk is None:
+                    rows = await self._db.read(read_events, log.session_id, at, reached)
+                    if not rows or rows[0][0] != at + 1:  # the first of a session that is being removed go first
+                        raise NotFound("The session was deleted")
+                    chunk = b"".join([frame(n, name, data, self._form) for n, name, data in rows])
+                    reached = rows[-1][0]
+                at = reached
+                yield chunk
+            elif log.error is not None:
+                raise log.error
+            elif self._closing and isinstance(stretch, OpenStretch):
+                return
+            elif self._closing and stretch.first is None:
+                raise Draining
+            elif not await log.changed(HEARTBEAT_SECONDS):
+                yield PING
+
+    def close_open_ends(self) -> None:
+        """Ends every follower that has no end of its own."""
+        self._closing = True
+        for log in list(self._logs.values()):
+            log.notify()
+
+    def forget(self, session_id: str) -> None:
+        """Ends every follower of a session that was deleted."""
+        if session_id in self._logs:
+            self._end(self._logs[session_id], NotFound("The session was deleted"))
+
+
+def last_number(conn: sqlite3.Connection, session_id: str) -> int:
+    """The number of the session's newest event, 0 where there is none or the session is being removed."""
+    removed = conn.execute("select 1 from removals where session_id = ?", (session_id,)).fetchone() is not None
+    return 0 if removed else _newest(conn, session_id)
+
+
+def _newest(conn: sqlite3.Connection, session_id: str) -> int:
+    return conn.execute("select max(n) from events where session_id = ?", (session_id,)).fetchone()[0] or 0
+
+
+def _check_session(conn: sqlite3.Connection, session_id: str) -> None:
+    """Raises where the session is gone, or being removed."""
+    sql = "select 1 from sessions where id = ? and id not in (select session_id from removals)"
+    if conn.execute(sql, (session_id,)).fetchone() is None:
+        raise NotFound("The session was deleted")
+
+
+def read_events(
+    conn: sqlite3.Connection, session_id: str, after: int, through: int, limit: int = 500
+) -> list[tuple[int, str, bytes]]:
+    """Events after one number and through another: `limit` at most, and 256 KB and one event at most."""
+    found: list[tuple[int, str, bytes]] = []
+    size = 0
+    sql = "select n, type, data from events where session_id = ? and n > ? and n <= ? order by n limit ?"
+    for row in conn.execute(sql, (session_id, after, through, limit)):
+        for n, name, data in _unpack(zlib.decompress(row["data"])) if row["type"] == PACKED else (row,):
+            if n > after:
+                found.append((n, name, data))
+                size += len(data)
+            if size > 256 * 1024 or len(found) == limit:
+                return found
+    return found
+
+
+def pack(conn: sqlite3.Connection, session_id: str, first: int, last: int) -> int:
+    """Packs the next events of a stretch that grows no more, a few hundred at most, into one row; how many there were.
+
+    What is read afterwards is the same, byte for byte.
+    """
+    found: list[tuple[int, str, bytes]] = []
+    size = 0
+    sql = "select n, type, data from events where session_id = ? and n between ? and ? and type <> ? order by n limit ?"
+    for n, name, data in conn.execute(sql, (session_id, first, last, PACKED, _PACK_EVENTS)):
+        found.append((n, name, data))
+        size += len(data)
+        if size > _PACK_BYTES:
+            break
+    if found:
+        begin, end = found[0][0], found[-1][0]
+        conn.execute("delete from events where session_id = ? and n between ? and ?", (session_id, begin, end))
+        packed = zlib.compress(_pack(found))
+        conn.execute(f"{INSERT} (?, ?, ?, ?)", (session_id, end, PACKED, packed))
+    return len(found)
+
+
+def frame(number: int, event: str, data: bytes, form: bytes = _FRAME) -> bytes:
+    """The bytes of one event; `data` is JSON on one line."""
+    return form % (number, event.encode(), data)

@@ -1,0 +1,164 @@
+"""Turns that a stopped engine has left open, and what they had done by then."""
+
+import sqlite3
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import astuple
+
+from bytebrew.base.formats import now, struct_of
+from bytebrew.contract.messages import Message, Usage
+from bytebrew.store import idempotency, messages, turns
+from bytebrew.store.turns import CLOSE_QUESTIONS, COUNTS
+
+_SUM = ", ".join(
+    f"sum({name})" if name == "cost_usd" else f"coalesce(sum({name}), 0)" for name in Usage.__struct_fields__
+)
+
+
+class OpenTurn(Struct, frozen=True, kw_only=True):
+    """A turn that a stopped engine left behind; `task_agent` is the agent of the task that it worked on."""
+
+    id: str
+    session_id: str
+    schema: str
+    agent: str
+    owner: str
+    user_sub: str
+    size: int
+    own_key: bool
+    subagents: bool
+    time_limit: float | None
+    parent_turn_id: str | None
+    parent_call_id: str | None
+    parent_session_id: str | None
+    root_turn_id: str
+    lineage: tuple[str, ...]
+    first_event: int | None
+    task_agent: str | None
+    task_ended: bool
+    resumes: int
+    status: str
+
+
+class Past(Struct, frozen=True):
+    """What a turn had done when the engine stopped.
+
+    `asked` is the user's own message, and `messages` follow it; `said` are all its deltas, `partial` what of them no
+    message holds yet, and `thought` the reasoning before that; `calls` are the states of its tool calls.
+    """
+
+    asked: Message
+    messages: list[Message]
+    said: list[str]
+    partial: str
+    thought: str
+    calls: dict[str, str]
+
+
+def close(
+    conn: sqlite3.Connection, turn_id: str, last_event: int, failure: int, unsaved: turns.Unsaved | None = None
+) -> None:
+    """Marks a turn that cannot go on as failed, with all the tokens that it and those below it have cost.
+
+    `failure` is its HTTP status. Of what is unsaved, or else was shown, the text stays; calls in it were never begun.
+    """
+    moment = now()
+    conn.execute(CLOSE_QUESTIONS, (turn_id,))
+    idempotency.free(conn, turn_id, failure)
+    said = [one for one in unsaved.messages if one.content] if unsaved else []
+    # without what the vendor wants back, which has a place for each call
+    texts = [Message("assistant", one.content, broken_off=one.broken_off or "failed") for one in said]
+    for row in conn.execute("select session_id, first_event from turns where id = ?", (turn_id,)).fetchall():
+        if not texts and row["first_event"] is not None:
+            _, partial, _ = _shown(conn, row["session_id"], row["first_event"])
+            texts = [Message("assistant", partial, broken_off="failed")] if partial else []
+        messages.append(conn, row["session_id"], turn_id, texts)
+    if unsaved is not None:
+        turns.spend(conn, unsaved, turn_id)
+    conn.execute(
+        f"""update turns set status = 'failed', failure = ?, first_event = coalesce(first_event, ?), last_event = ?,
+        finished_at = ?, ({COUNTS}) = (?, ?, ?, ?, ?, ?) where id = ?""",
+        (failure, last_event, last_event, moment, *astuple(spent(conn, turn_id)), turn_id),
+    )
+
+
+def left_open(conn: sqlite3.Connection) -> list[OpenTurn]:
+    """The turns that were queued or running when the engine stopped: those above first, and the running ones.
+
+    How often one was taken up does not count while it waits for a person or for an agent that it has spawned.
+    """
+    rows = conn.execute(
+        """select t.id, t.session_id, s.schema, s.agent, s.owner, s.user_sub, t.size, t.own_key,
+        t.subagents, t.time_limit, t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id,
+        t.root_turn_id, t.lineage, t.first_event, t.status,
+        k.agent as task_agent, coalesce(k.completed_at is not null, 0) as task_ended, case when
+          'pending' in (select c.status from confirmations c where c.turn_id = t.id)
+          or exists (select 1 from turns o where o.parent_turn_id = t.id and o.status in ('queued', 'running'))
+        then 0 else t.resumes end as resumes
+        from turns t join sessions s on s.id = t.session_id
+        left join tasks k on k.session_id = t.session_id and k.turn_id = t.id where t.status in ('queued', 'running')
+        and s.id not in (select session_id from removals)
+        order by json_array_length(t.lineage), t.status = 'queued', t.seq"""
+    )
+    return [struct_of(row, OpenTurn) for row in rows]
+
+
+def resume(conn: sqlite3.Connection, turn_id: str) -> Past:
+    """What a turn had done when the engine stopped; counts how often it was taken up since it last got on.
+
+    A retry that was cut too gives way to a question of its own.
+    """
+    conn.execute("update turns set resumes = resumes + 1 where id = ?", (turn_id,))
+    conn.execute(
+        """delete from confirmations where turn_id = ?1 and kind = 'unknown_outcome' and status = 'spent'
+        and call_id in (select c.call_id from tool_calls c where c.turn_id = ?1 and c.status = 'started')""",
+        (turn_id,),
+    )
+    row = conn.execute("select session_id, first_event from turns where id = ?", (turn_id,)).fetchone()
+    said, partial, thought = _shown(conn, row["session_id"], row["first_event"])
+    states = conn.execute("select call_id, status from tool_calls where turn_id = ?", (turn_id,))
+    asked, *rest = messages.of_turn(conn, row["session_id"], turn_id)
+    return Past(
+        asked,
+        rest,
+        said,
+        partial,
+        thought,
+        {state["call_id"]: state["status"] for state in states},
+    )
+
+
+def _shown(conn: sqlite3.Connection, session_id: str, first_event: int) -> tuple[list[str], str, str]:
+    """The deltas of a turn that clients have, and joined, the text and the reasoning of its last step among them."""
+    said: list[str] = []
+    partial: list[str] = []
+    thought: list[str] = []
+    sql = """select type, data from events where session_id = ? and n >= ?
+      and type in ('thinking', 'message_delta', 'message_restart', 'tool_call')"""
+    for kind, data in conn.execute(f"{sql} order by n", (session_id, first_event)):
+        if kind == "tool_call":
+            partial, thought = [], []
+            continue
+        event = msgspec.json.decode(data)
+        if "agent" in event:
+            continue
+        if kind == "message_restart":
+            said, partial, thought = [event["content"]], [], []
+        elif kind == "thinking":
+            thought.append(event["content"])
+        else:
+            said.append(event["content"])
+            partial.append(event["content"])
+    return said, "".join(partial), "".join(thought)
+
+
+def spent(conn: sqlite3.Connection, turn_id: str) -> Usage:
+    """The tokens of a turn so far and of the turns below it."""
+    row = conn.execute(
+        f"""with recursive tree (id) as (
+          select ? union all select t.id from tree join turns t on t.parent_turn_id = tree.id)
+        select {_SUM} from tree cross join usage u on u.turn_id = tree.id""",
+        (turn_id,),
+    ).fetchone()
+    return Usage(*row)

@@ -1,0 +1,396 @@
+"""The one SQLite file: a writer that commits for everyone at once, and readers beside it."""
+
+import asyncio
+import logging
+import os
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from traceback import clear_frames
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import aiosqlite
+
+from bytebrew.base.errors import BootError, StorageError, TooSlow
+from bytebrew.store.sqlite import integrity, storage_errors
+from bytebrew.store.sqlite.failed_commit import each_apart
+from bytebrew.store.sqlite.pragmas import BUSY_SECONDS, connect, roll_back
+from bytebrew.store.sqlite.scans import SCAN_SECONDS, SCANNERS, scan_forever
+from bytebrew.store.sqlite.write_queue import Owner, Pending, Rows, RowSource
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Work = Callable[Concatenate[sqlite3.Connection, P], T]
+_ENDED = "The database is served no more: the engine must be started anew"
+GATHER_SECONDS = 0.005
+"""How long after a transaction with rows of several the next begins, so that more share it; one alone never waits."""
+READERS = 2
+LOOKS = 8
+"""Reads that share a hop into a reader's thread at most, for a long one holds up those behind it."""
+
+
+class _Connection(aiosqlite.Connection):
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs a whole piece of work in the connection's thread: one hop, however many statements."""
+        result: T = await self._execute(work, self._conn)  # type: ignore[no-untyped-call]
+        return result
+
+
+class Database:
+    """Work is a plain function of a `sqlite3.Connection`; it runs in the database's thread, in one hop."""
+
+    def __init__(self, path: Path, synchronous: str = "normal", *, scan_seconds: float = SCAN_SECONDS) -> None:
+        self.path = path
+        self._synchronous, self._scan_seconds = synchronous, scan_seconds
+        self._works, self._running = list[Pending](), list[Pending]()
+        self._looks, self._scans = asyncio.Queue[Pending](), asyncio.Queue[Pending]()
+        self._asked = deque[float]()  # since when each of the looks waits
+        self._reading: list[asyncio.Task[None]] = []
+        self._source: RowSource | None = None
+        self._wake = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
+        self._examining: asyncio.Task[None] | None = None
+        self.fault: StorageError | None = None
+        self._since: dict[str, float] = {}
+        self.lost = asyncio.Event()
+        """Set where a thread of the database has ended by itself: nothing is written or read any more."""
+        self.commits = self.committed_works = self.committed_rows = 0
+
+    async def __aenter__(self) -> "Database":
+        if not self.path.exists():
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        async with AsyncExitStack() as opened:
+            self._writer = await _open(opened, self.path, self._synchronous)
+            reader = partial(_open, opened, self.path, self._synchronous, read_only=True)
+            self._readers = [await reader() for _ in range(READERS)]
+            self._scanners = [await reader() for _ in range(SCANNERS)]
+            opened.pop_all()
+        loops = {f"reader {n}": self._read_forever(one, f"reader {n}") for n, one in enumerate(self._readers, 1)}
+        loops |= {f"scanner {n}": self._scan_forever(one, f"scanner {n}") for n, one in enumerate(self._scanners, 1)}
+        self._reading = [asyncio.create_task(loop, name=f"database {name}") for name, loop in loops.items()]
+        self._writing = asyncio.create_task(self._write_forever(), name="database writer")
+        for task in (self._writing, *self._reading):
+            task.add_done_callback(self._ended)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        barrier = asyncio.create_task(self.write(lambda conn: None))  # all that was asked for before it is committed
+        if self._writing is not None:
+            await asyncio.wait([barrier, self._writing], return_when=asyncio.FIRST_COMPLETED)
+            self._writing.cancel()
+            barrier.cancel()
+            await asyncio.wait([barrier, self._writing])
+        reading, self._reading = [*self._reading, *filter(None, [self._examining])], []
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+        for waiting in (self._looks, self._scans):
+            while not waiting.empty():
+                waiting.get_nowait().done.cancel()
+        for connection in (*self._readers, *self._scanners, self._writer):
+            await connection.close()
+
+    def source(self, source: RowSource) -> None:
+        """Takes the rows of this source into every transaction from now on."""
+        self._source = source
+
+    def wake(self) -> None:
+        """Tells the writer that the source has rows."""
+        self._wake.set()
+
+    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of work on a consistent view of what is committed; it cannot write.
+
+        Raises StorageError where the file cannot be read.
+        """
+        return await self._look(self._looks, partial(_reading, work, args, kwargs))
+
+    async def glance(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `read`, for work of one statement: that sees a consistent view without a transaction."""
+        return await self._look(self._looks, lambda conn: work(conn, *args, **kwargs))
+
+    async def scan(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `read`, for lists, sums and exports, by readers of their own; TooSlow after 5 seconds."""
+        return await self._look(self._scans, partial(_reading, work, args, kwargs))
+
+    async def _look(self, queue: "asyncio.Queue[Pending]", work: Callable[[sqlite3.Connection], T]) -> T:
+        if not self._reading:
+            raise RuntimeError("the database is closed")
+        self._check()
+        done: asyncio.Future[T] = _future()
+        queue.put_nowait(Pending(work, done))
+        if queue is self._looks:
+            self._asked.append(time.monotonic())
+        try:
+            return await done
+        except (sqlite3.DatabaseError, MemoryError) as error:
+            if storage_errors.code(error) == sqlite3.SQLITE_READONLY:  # the work's own fault, for it tried to write
+                raise
+            if storage_errors.code(error) == sqlite3.SQLITE_INTERRUPT:
+                raise TooSlow(self._scan_seconds) from error
+            if (fault := self._in_words(error)) is error:
+                raise
+            raise fault from error
+
+    async def _read_forever(self, reader: _Connection, name: str) -> None:
+        while True:
+            looks = [await self._looks.get()]
+            while len(looks) < LOOKS and not self._looks.empty():
+                looks.append(self._looks.get_nowait())
+            for _ in looks:
+                self._asked.popleft()
+            looks = [one for one in looks if not one.done.done()]
+            try:
+                with self._at_work(name):
+                    outcomes = await reader.run(partial(_each, [one.work for one in looks]))
+            except asyncio.CancelledError:
+                for one in looks:
+                    one.done.cancel()
+                raise
+            except BaseException:
+                for one in looks:
+                    _settle(one.done, StorageError(_ENDED, lasting=True))
+                raise
+            for one, outcome in zip(looks, outcomes, strict=True):
+                _settle(one.done, outcome)
+
+    async def _scan_forever(self, scanner: _Connection, name: str) -> None:
+        async def run(work: Callable[[sqlite3.Connection], Any]) -> Any:
+            with self._at_work(name):
+                return (await scanner.run(partial(_each, [work])))[0]
+
+        await scan_forever(self._scans, self._scan_seconds, run=run, interrupt=scanner.interrupt, settle=_settle)
+
+    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of work once it is committed; an exception in it undoes it alone.
+
+        What is asked for without an await in between lands in one transaction, in that order, and so do the rows that
+        wait in the source. It is committed even if the caller is cancelled meanwhile. Raises StorageError where the
+        file does not take it; the next write tries anew.
+        """
+        result: T = await self._put(Pending(lambda conn: work(conn, *args, **kwargs), _future()))
+        return result
+
+    async def write_for(self, owner: Owner, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `write`, together with the owner's rows or not at all; fails as they did where some were lost before."""
+        result: T = await self._put(Pending(lambda conn: work(conn, *args, **kwargs), _future(), owner))
+        return result
+
+    async def _put(self, one: Pending) -> Any:
+        self._check()
+        self._works.append(one)
+        self._wake.set()
+        return await one.done
+
+    def delay(self) -> float:
+        """For how many seconds the first of the reads has waited for a reader."""
+        return 0.0 if self._looks.empty() else time.monotonic() - self._asked[0]
+
+    def stalled(self, seconds: float) -> dict[str, float]:
+        """The threads that have been at one piece of work for longer than this, and for how many seconds."""
+        now = time.monotonic()
+        return {name: now - since for name, since in self._since.items() if now - since > seconds}
+
+    @contextmanager
+    def _at_work(self, name: str) -> Iterator[None]:
+        self._since[name] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._since[name]
+
+    async def checkpoint(self) -> None:
+        """Takes what is in the log over into the file, which is then as long as it needs to be; waits for nobody."""
+        await self._writer.run(lambda conn: conn.execute("pragma wal_checkpoint(passive)").fetchall())
+
+    async def _write_forever(self) -> None:
+        now, earliest = asyncio.get_running_loop().time, 0.0
+        while True:
+            await self._wake.wait()
+            if (early := earliest - now()) > 0:
+                await asyncio.sleep(early)
+            self._wake.clear()
+            works = self._running = list(self._due())
+            rows = self._source.take() if self._source else ()
+            earliest = now() + GATHER_SECONDS if rows and rows[0][0] != rows[-1][0] else 0.0
+            changes = self._writer.total_changes if self.fault else 0
+            try:
+                with self._at_work("writer"):
+                    work = partial(_read_again_if_damaged, partial(_transact, works, self._source, rows))
+                    outcomes, refused = await self._writer.run(work)
+            except (sqlite3.Error, MemoryError) as failure:
+                level = logging.DEBUG if self.fault else logging.ERROR  # once for each time that it begins
+                log.log(level, "a transaction of %d works and %d rows failed: %r", len(works), len(rows), failure)
+                fault = self._remember(failure)
+                outcomes, refused = [fault] * len(works), {row[0]: fault for row in rows}
+            else:
+                if self.fault and not self.fault.lasting and self._writer.total_changes > changes:
+                    self.fault = None
+                self.commits += 1
+                self.committed_works += len(works)
+                self.committed_rows += sum(row[0] not in refused for row in rows) if refused else len(rows)
+            if self._source and rows:
+                self._source.settled({key: self._in_words(error) for key, error in refused.items()})
+            for one, outcome in zip(works, outcomes, strict=True):
+                _settle(one.done, self._in_words(outcome) if isinstance(outcome, Exception) else outcome)
+
+    def _due(self) -> Iterator[Pending]:
+        """The works that wait, but for those whose owners have lost rows: they fail."""
+        works, self._works = self._works, []
+        for one in works:
+            if one.owner is not None and one.owner.error is not None:
+                _settle(one.done, one.owner.error)
+            else:
+                yield one
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Sees that a writer or reader that has ended by itself is noticed by all who wait for it."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.critical("the %s has ended: nothing is stored any more", task.get_name(), exc_info=error)
+        self.fault = StorageError(_ENDED, lasting=True)
+        for one in (*self._running, *self._works):
+            _settle(one.done, self.fault)
+        for waiting in (self._looks, self._scans):
+            while not waiting.empty():
+                _settle(waiting.get_nowait().done, self.fault)
+        if self._source:
+            self._source.lost(self.fault)
+        self.lost.set()
+
+    async def _examine(self) -> None:
+        await integrity.sound(self.path)
+        if not self.lost.is_set():
+            log.warning("%s reads as a sound database again", self.path)
+            self.fault = None
+
+    def _check(self) -> None:
+        if self.lost.is_set():
+            raise StorageError(_ENDED, lasting=True)
+
+    def _in_words(self, error: Exception) -> Exception:
+        """The error as a StorageError where it is the file's fault or for want of memory."""
+        return self._remember(error) if storage_errors.is_known(error) else error
+
+    def _remember(self, error: Exception) -> StorageError:
+        """A fault in words, which counts until a write succeeds."""
+        fault = storage_errors.in_words(error)
+        if self.fault is None or not self.fault.lasting:
+            self.fault = fault
+            if fault.lasting:
+                self._examining = asyncio.create_task(self._examine(), name="examination of the database")
+        return fault
+
+
+async def _open(opened: AsyncExitStack, path: Path, synchronous: str, *, read_only: bool = False) -> _Connection:
+    """A connection, which the stack closes: a thread that is left running would keep the process from its end."""
+    connection = _Connection(partial(connect, path, synchronous, read_only=read_only), 64)
+    try:
+        await connection
+    except (sqlite3.Error, MemoryError) as error:
+        await asyncio.to_thread(connection._thread.join)  # it stops by itself, and needs the loop for that
+        words = str(error) or "there is not enough memory"
+        raise BootError(f"{path} cannot be opened: {words}") from error
+    opened.push_async_callback(connection.close)
+    return connection
+
+
+def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
+    if done.done():
+        return
+    if isinstance(outcome, StopIteration):  # no future takes one
+        outcome = RuntimeError("the work raised StopIteration")
+    if isinstance(outcome, Exception):
+        done.set_exception(outcome)
+    else:
+        done.set_result(outcome)
+
+
+def _read_again_if_damaged(work: Callable[[sqlite3.Connection], T], conn: sqlite3.Connection) -> T:
+    """Does the work once more where the file seems damaged: a read of the disk that failed once looks the same."""
+    try:
+        return work(conn)
+    except sqlite3.DatabaseError as error:
+        if not storage_errors.is_damage(error):
+            raise
+        clear_frames(error.__traceback__)
+    roll_back(conn)
+    return work(conn)
+
+
+def _each(works: Sequence[Callable[[sqlite3.Connection], Any]], conn: sqlite3.Connection) -> list[Any]:
+    """The results, each an exception where the work raised one."""
+    outcomes: list[Any] = []
+    for work in works:
+        try:
+            if conn.in_transaction:  # the rollback of the one before has failed
+                conn.execute("rollback")
+            outcomes.append(_read_again_if_damaged(work, conn))
+        except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
+            clear_frames(error.__traceback__)  # a cursor in one would keep the connection at what it saw
+            roll_back(conn)
+            outcomes.append(error)
+    return outcomes
+
+
+def _reading(work: Callable[..., T], args: Sequence[Any], kwargs: dict[str, Any], conn: sqlite3.Connection) -> T:
+    conn.execute("begin")
+    found = work(conn, *args, **kwargs)
+    conn.execute("rollback")
+    return found
+
+
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
+def _transact(
+    works: Sequence[Pending], source: RowSource | None, rows: Rows, conn: sqlite3.Connection
+) -> tuple[list[Any], Mapping[Any, Exception]]:
+    """Commits the rows and the works; the works' outcomes, and the errors of the sessions whose rows were refused.
+
+    Where something fails, all is done again, each apart: what fails of a session's rows and of the works that they own
+    undoes all of these, any other work's exception that work alone. A fault of the file or of memory is raised, and
+    nothing is done.
+    """
+    _begin(conn)
+    refused: Mapping[Any, Exception] = {}
+    try:
+        try:
+            if source and rows:
+                source.insert(conn, rows)
+            outcomes = [one.work(conn) for one in works]
+        except Exception as error:  # whatever else it is, it is somebody's outcome the second time
+            if storage_errors.breaks(error):
+                raise
+            _begin(conn)
+            outcomes, refused = each_apart(works, source, rows, conn)
+        if not conn.in_transaction:  # SQLite has rolled it back, and a work has passed over the error
+            raise sqlite3.OperationalError("the transaction ended before its commit")
+        conn.execute("commit")
+    except BaseException as error:
+        clear_frames(error.__traceback__)
+        roll_back(conn)
+        raise
+    return outcomes, refused
+
+
+def _begin(conn: sqlite3.Connection) -> None:
+    """Begins a transaction that may write, after what an earlier one has left; waits as long as it takes."""
+    if conn.in_transaction:
+        conn.execute("rollback")
+    while True:
+        try:
+            conn.execute("begin immediate")
+        except sqlite3.OperationalError as error:
+            if storage_errors.code(error) != sqlite3.SQLITE_BUSY:  # a command, a backup or a check works on the file
+                raise
+            log.warning("another process has been writing to the database for %g s; waiting on", BUSY_SECONDS)
+        else:
+            return

@@ -1,0 +1,78 @@
+"""The epoch of the history, part of each event's id: a new one begins where the file may lack what clients have seen.
+
+SQLite commits to a log beside the file, and removes it as the last connection closes. `clean` is 0, in the file itself,
+while an engine runs: a file that says so without a log beside it has lost what was in that.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from bytebrew.store.sqlite.pragmas import connect
+
+log = logging.getLogger(__name__)
+
+
+def log_of(path: Path) -> Path:
+    """The log beside a database, which is found by the database's own name and not by that of a link."""
+    real = path.resolve()
+    return real.with_name(f"{real.name}-wal")
+
+
+def uri_to_read(path: Path) -> str:
+    """An address for `sqlite3.connect` whose use leaves a log that is there, and leaves none where there was none.
+
+    The last connection to close removes the log, unless it may only read.
+    """
+    return f"{path.absolute().as_uri()}?mode={'ro' if log_of(path).exists() else 'rw'}"
+
+
+def keeper(path: Path) -> sqlite3.Connection:
+    """A connection that keeps a log that is there: none that closes before it is the last, which would remove it."""
+    conn = sqlite3.connect(uri_to_read(path), uri=True)
+    try:
+        conn.execute("select count(*) from sqlite_master").fetchall()  # opens the log
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+@contextmanager
+def log_kept(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to read and write that leaves a log where there was one, with nothing in it that the file lacks.
+
+    What the disk refuses to take over into the file stays committed in the log.
+    So the next boot sees what an engine that was killed has left, whatever command has run since.
+    """
+    with closing(keeper(path)), closing(connect(path)) as conn:
+        yield conn
+        try:
+            conn.execute("pragma wal_checkpoint(passive)").fetchall()
+        except sqlite3.Error as error:
+            log.warning("%s keeps what was committed last for now: %s", log_of(path), error)
+
+
+def begin(conn: sqlite3.Connection, path: Path, *, log_there: bool) -> int:
+    """The epoch of an engine that boots, a new one where what was committed last is lost with the log.
+
+    `log_there` says whether there was a log before the first connection opened.
+    """
+    epoch, clean = conn.execute("select epoch, clean from history").fetchone()
+    if not clean and not log_there:
+        epoch += 1
+        log.error(
+            "%s was not closed by its engine, and %s is missing: what was committed last may be lost. The history "
+            "epoch is now %d, and cursors from before are refused",
+            *(path, log_of(path).name, epoch),
+        )
+    conn.execute("update history set epoch = ?, clean = 0", (epoch,))
+    conn.execute("pragma wal_checkpoint(passive)").fetchall()
+    return int(epoch)
+
+
+def end(conn: sqlite3.Connection) -> None:
+    """Records that the engine ends by itself, as the last that it writes."""
+    conn.execute("update history set clean = 1")

@@ -1,0 +1,55 @@
+"""A transaction in which something fails: everything in it once more, each apart, so that the rest is committed."""
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from traceback import clear_frames
+from typing import Any
+
+from bytebrew.store.sqlite import storage_errors
+from bytebrew.store.sqlite.write_queue import Pending, Rows, RowSource
+
+
+def each_apart(
+    works: Sequence[Pending], source: RowSource | None, rows: Rows, conn: sqlite3.Connection
+) -> tuple[list[Any], Mapping[Any, Exception]]:
+    """The works' outcomes, and the errors of the sessions whose rows were refused.
+
+    The rows of a session and the works that they own are done together or not at all; any other work fails alone. A
+    fault of the file or of memory is raised.
+    """
+    refused: dict[Any, Exception] = {}
+    outcomes: dict[int, Any] = {}
+    for session_id, group in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0)):
+        own = [n for n, one in enumerate(works) if one.owner and one.owner.session_id == session_id]
+        done = _apart(conn, partial(_together, [works[n] for n in own], source, list(group)))
+        if isinstance(done, Exception):
+            refused[session_id] = done
+        outcomes |= dict(zip(own, [done] * len(own) if isinstance(done, Exception) else done, strict=True))
+    for n, one in enumerate(works):
+        if n not in outcomes:
+            outcomes[n] = _apart(conn, one.work)
+    return [outcomes[n] for n in range(len(works))], refused
+
+
+def _together(works: Sequence[Pending], source: RowSource | None, rows: Rows, conn: sqlite3.Connection) -> list[Any]:
+    if source:
+        source.insert(conn, rows)
+    return [one.work(conn) for one in works]
+
+
+def _apart(conn: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> Any:
+    """The result, or the exception with all that the work did undone; a fault is raised."""
+    conn.execute("savepoint work")
+    try:
+        outcome = work(conn)
+    except Exception as error:  # it is raised where the work was asked for
+        if storage_errors.breaks(error):
+            raise
+        clear_frames(error.__traceback__)
+        conn.execute("rollback to work")
+        outcome = error
+    conn.execute("release work")
+    return outcome

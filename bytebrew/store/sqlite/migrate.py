@@ -1,0 +1,110 @@
+"""Takes tables up to their newest number, forward only."""
+
+import hashlib
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+
+from bytebrew.base.errors import BootError
+from bytebrew.base.formats import now
+from bytebrew.store.sqlite.pragmas import roll_back
+
+
+def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:
+    """Takes the tables of one owner (`core` or a plugin) up to its newest number, each step in a transaction.
+
+    Raises BootError where a step fails, the file is newer, or a step is not the one that the file had.
+    """
+    conn.execute(
+        "create table if not exists migrations (owner text not null, number integer not null, applied_at text not null,"
+        " digest text not null default '', primary key (owner, number)) strict, without rowid"
+    )
+    if "digest" not in [row[1] for row in conn.execute("pragma table_info(migrations)")]:
+        conn.execute("alter table migrations add column digest text not null default ''")
+    steps = [*migrations]
+    applied = _compared(conn, owner, dict(steps))
+    reached = max(applied, default=0)
+    newest = 0
+    for expected, (number, sql) in enumerate(steps, 1):
+        if number != expected:
+            raise BootError(f"the migrations of {owner} go from {newest} to {number}; number them 1, 2, 3 without gaps")
+        newest = number
+        if number <= reached:
+            continue
+        conn.execute("begin immediate")
+        try:
+            for statement in _statements(sql):
+                conn.execute(statement)
+            values = (owner, number, now(), _digest(sql))
+            conn.execute("insert into migrations (owner, number, applied_at, digest) values (?, ?, ?, ?)", values)
+            conn.execute("commit")
+        except sqlite3.Error as error:
+            roll_back(conn)
+            raise BootError(f"migration {number} of {owner} failed: {error}") from error
+    _check_age(owner, reached, newest)
+
+
+def pending(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, str]]]) -> list[str]:
+    """The migrations that a database needs, such as `core 12`; none of one that is new."""
+    if conn.execute("select 1 from sqlite_master where name = 'migrations'").fetchone() is None:
+        return []
+    reached = dict(conn.execute("select owner, max(number) from migrations group by owner").fetchall())
+    return [
+        f"{owner} {step[0]}" for owner, steps in owners.items() for step in steps if step[0] > reached.get(owner, 0)
+    ]
+
+
+def check(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, str]]]) -> None:
+    """BootError where `migrate` would refuse what a file has had already; changes nothing."""
+    columns = [row[1] for row in conn.execute("pragma table_info(migrations)")]
+    digest = "digest" if "digest" in columns else "''"
+    for owner, steps in owners.items() if columns else ():
+        sql = f"select number, applied_at, {digest} from migrations where owner = ? order by number"
+        rows = conn.execute(sql, (owner,)).fetchall()
+        _check_texts(owner, rows, dict(steps))
+        _check_age(owner, max((row[0] for row in rows), default=0), len(steps))
+
+
+def _compared(conn: sqlite3.Connection, owner: str, steps: Mapping[int, str]) -> list[int]:
+    """The numbers that the file has; BootError where the text of one has been edited since.
+
+    A file of an engine that stored no digests gets those of today.
+    """
+    sql = "select number, applied_at, digest from migrations where owner = ? order by number"
+    rows = conn.execute(sql, (owner,)).fetchall()
+    _check_texts(owner, rows, steps)
+    for number, _, digest in rows:
+        if number in steps and not digest:
+            values = (_digest(steps[number]), owner, number)
+            conn.execute("update migrations set digest = ? where owner = ? and number = ?", values)
+    return [number for number, _, _ in rows]
+
+
+def _check_texts(owner: str, rows: Iterable[tuple[int, str, str]], steps: Mapping[int, str]) -> None:
+    for number, applied_at, digest in rows:
+        if number in steps and digest not in ("", _digest(steps[number])):
+            words = f"migration {number} of {owner} was edited after it had been applied to this file on {applied_at}"
+            raise BootError(f"{words}; put its text back as it was, and make the change a further migration")
+
+
+def _check_age(owner: str, reached: int, newest: int) -> None:
+    if reached > newest:
+        words = f"the database is newer than this {owner}: it has migration {reached}, known is {newest}"
+        cure = "install the newer version again, or go back with bytebrew restore bytebrew.db.before-TIME"
+        raise BootError(f"{words}; {cure}, the copy from before the change")
+
+
+def _digest(sql: str) -> str:
+    """SHA-256 in hex of a step's text, however its lines are broken."""
+    return hashlib.sha256(" ".join(sql.split()).encode()).hexdigest()
+
+
+def _statements(sql: str) -> Iterable[str]:
+    statement = ""
+    for piece in re.split(r"(?<=;)", sql):
+        statement += piece
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip():
+        yield statement

@@ -1,0 +1,123 @@
+"""Numbered SQL for the core's tables, forward only."""
+
+from bytebrew.contract.long_lists import SESSIONS, TASKS, kept_counts
+from bytebrew.store import blockers, models, shares, usage
+from bytebrew.store.sqlite import first_tables
+
+_INDEXES = """
+create index tasks_open on tasks (status, seq) where status in ('draft', 'pending', 'approved', 'in_progress');
+create index tasks_later on tasks (not_before) where status in ('pending', 'approved') and mode = 'background';
+create index confirmations_status on confirmations (status, created_at, id);
+create index tasks_ended on tasks (completed_at) where completed_at is not null;
+create index tasks_blocked on tasks (blocked_by) where completed_at is null and blocked_by <> '[]';
+"""
+
+_SUMS = """
+create index usage_turn on usage (turn_id);
+create index idempotency_turn on idempotency (turn_id) where turn_id is not null;
+"""
+
+_HISTORY = """
+create table history (
+  one integer primary key check (one = 1),
+  epoch integer not null,
+  clean integer not null
+) strict;
+insert into history values (1, 1, 1);
+"""
+
+_REMOVALS = """
+create table removals (
+  n integer primary key,
+  session_id text not null unique references sessions (id) on delete cascade
+) strict;
+create index sessions_idle on sessions (updated_at, id) where parent_id is null;
+"""
+
+_LAST_STATUS = """(select case when t.status in ('queued', 'running') then 'active' else t.status end
+    from turns t where t.session_id = {} order by t.seq desc limit 1)"""
+# with `parent_id` in them, indexes alone answer for the condition that it is null
+_LISTS = f"""
+alter table sessions add column status text not null default 'completed';
+update sessions set status = {_LAST_STATUS.format("sessions.id")}
+  where {_LAST_STATUS.format("sessions.id")} <> 'completed';
+create trigger turns_begin after insert on turns begin
+  update sessions set status = {_LAST_STATUS.format("new.session_id")}, updated_at = new.created_at
+  where id = new.session_id and (status <> 'active' or updated_at <> new.created_at);
+end;
+create trigger turns_end after update of status on turns
+  when new.status <> old.status and not (new.status = 'running' and old.status = 'queued') begin
+  update sessions set status = {_LAST_STATUS.format("new.session_id")},
+  updated_at = coalesce(new.finished_at, updated_at) where id = new.session_id;
+end;
+drop index sessions_agent;
+drop index sessions_recent;
+drop index sessions_owner;
+create index sessions_recent on sessions (created_at, id, parent_id) where parent_id is null;
+create index sessions_owner on sessions (owner, created_at, id, parent_id) where parent_id is null;
+create index sessions_user on sessions (user_sub, created_at, id, parent_id) where parent_id is null;
+create index sessions_kinds on sessions (agent, schema, status, created_at, id, owner, user_sub, parent_id)
+  where parent_id is null;
+create index tasks_kinds on tasks (agent, status, source, seq, owner);
+{kept_counts(SESSIONS)}
+{kept_counts(TASKS)}
+{usage.KEPT}
+"""
+
+_QUESTIONS = """
+alter table confirmations add column seq integer not null default 0;
+update confirmations set seq = o.n from (
+  select id, row_number() over (order by created_at, id) as n from confirmations) o where o.id = confirmations.id;
+drop index confirmations_pending;
+drop index confirmations_session;
+drop index confirmations_status;
+create index confirmations_seq on confirmations (seq);
+create index confirmations_session on confirmations (session_id, seq);
+create index confirmations_status on confirmations (status, seq);
+"""
+
+# every index of sessions is a page more that each turn writes: these are no longer needed, or by few
+_FEWER_PAGES = """
+drop index sessions_idle;
+drop index sessions_user;
+create index sessions_user on sessions (user_sub, created_at, id, parent_id) where parent_id is null and user_sub <> '';
+"""
+
+_APPROVED = """
+alter table confirmations add column source text not null default '';
+alter table tasks add column approved_digest text;
+alter table tasks add column revised integer not null default 0;
+"""
+
+_RISKS = "alter table confirmations add column risk text not null default 'caution';"
+
+# what runs or has ended has its attachments with its message
+_ONCE = """
+alter table turns add column size integer not null default 0;
+update turns set attachments = '[]' where attachments <> '[]' and status <> 'queued';
+"""
+
+CORE = tuple(
+    enumerate(
+        (
+            first_tables.CONFIG,
+            first_tables.SESSIONS,
+            first_tables.TASKS,
+            _INDEXES,
+            _SUMS,
+            _HISTORY,
+            blockers.KEPT,
+            _REMOVALS,
+            _LISTS,
+            _QUESTIONS,
+            _FEWER_PAGES,
+            _APPROVED,
+            _RISKS,
+            models.WINDOWS,
+            usage.CACHE_WRITES,
+            _ONCE,
+            shares.KEPT,
+        ),
+        1,
+    )
+)

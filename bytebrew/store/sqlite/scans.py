@@ -1,0 +1,46 @@
+"""Lists, sums and exports: reads that may be long, each with a deadline."""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from bytebrew.store.sqlite.write_queue import Pending
+
+SCANNERS = 2
+SCAN_SECONDS = 5.0
+"""How long a list, a sum or a page of an export may take: past it the statement is interrupted."""
+
+
+async def scan_forever(
+    scans: "asyncio.Queue[Pending]",
+    seconds: float,
+    *,
+    run: Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]],
+    interrupt: Callable[[], Awaitable[None]],
+    settle: Callable[[asyncio.Future[Any], Any], None],
+) -> None:
+    """Does scans one after the other; interrupts one after so many seconds, or whose caller has gone.
+
+    `run` has a work done in a connection's thread, `interrupt` has the statement fail that runs there.
+    """
+    while True:
+        one = await scans.get()
+        work, done = one.work, one.done
+        if done.done():
+            continue
+        running = asyncio.ensure_future(run(work))
+        try:
+            waiting: list[asyncio.Future[Any]] = [running, done]
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            while not running.done():  # an interrupt that falls between two statements stops neither
+                await interrupt()
+                await asyncio.wait([running], timeout=0.05)
+        except asyncio.CancelledError:
+            await interrupt()
+            done.cancel()
+            raise
+        if (error := running.exception()) is not None:  # the thread is lost
+            settle(done, error)
+            raise error
+        settle(done, running.result())

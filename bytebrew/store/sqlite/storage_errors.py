@@ -1,0 +1,49 @@
+"""What SQLite's errors mean for whoever runs the engine, and which of them concern everything that is written."""
+
+import sqlite3
+
+from bytebrew.base.errors import StorageError
+
+_DAMAGED = "The database is damaged: run bytebrew doctor, and restore a backup"
+_DISK = "The disk does not do what the database asks of it: see to the disk of the data folder"
+_READ_ONLY = "The database cannot be written: see to the rights of the data folder and how its disk is mounted"
+_OTHER = "The database has failed: {}"
+_MEMORY = "The engine has run out of memory: give it more, or less to do at once"
+_FAULTS = {
+    sqlite3.SQLITE_FULL: "The disk is full, so nothing can be stored: free some space on it",
+    sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    sqlite3.SQLITE_IOERR: _DISK,
+    sqlite3.SQLITE_CANTOPEN: _DISK,
+}
+
+
+def code(error: Exception) -> int:
+    """SQLite's primary result code of an error, 0 where it has none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def breaks(error: Exception) -> bool:
+    """Whether all that is written now meets the error; one in a work's own SQL is that work's alone."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, sqlite3.OperationalError) and code(error) > sqlite3.SQLITE_ERROR
+    )
+
+
+def is_known(error: Exception) -> bool:
+    """Whether the file, the disk or the memory is at fault, and not who asked, nor a statement that was stopped."""
+    return code(error) != sqlite3.SQLITE_INTERRUPT and (breaks(error) or code(error) in _FAULTS)
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether the file does not read as a sound database."""
+    return _FAULTS.get(code(error)) is _DAMAGED
+
+
+def in_words(error: Exception) -> StorageError:
+    """The error as it is shown: what to see to; a damaged file does not mend itself."""
+    words = _MEMORY if isinstance(error, MemoryError) else _FAULTS.get(code(error), _OTHER.format(error))
+    fault = StorageError(words, lasting=words is _DAMAGED)
+    fault.__cause__ = error
+    return fault

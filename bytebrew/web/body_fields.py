@@ -1,0 +1,188 @@
+"""Bodies by field: other names of fields, and fields that only GET gives.
+
+What GET gives, PUT and PATCH take: a field that the body does not have and the answer of the GET at the same path has
+is passed over while it is as it is, and refused by name where it is not. One that is `Live` changes by itself, so that
+an older value of it is passed over too.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, inspect
+from msgspec.structs import fields as fields_of
+
+from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.base.formats import canonical_id, parse_time
+from bytebrew.base.validation import canonical, refused
+from bytebrew.contract.entities import LIVE
+from bytebrew.contract.route import Reply, Request, Route
+
+AHEAD = timedelta(minutes=1)
+"""How far a moment that a client sends back may lie ahead of the clock."""
+_READ_ONLY = "is read-only: leave it out, or send it as GET gives it"
+
+
+class Shape(Struct, frozen=True):
+    """What only GET gives of an object, or of each in a list: fields by name, and the parts that have such fields."""
+
+    shown: Mapping[str, Any]
+    parts: Mapping[str, "Shape"]
+    listed: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.shown or self.parts)
+
+
+class Body:
+    """How the bodies of a route are read whose fields have other names, or that a GET shows with more fields."""
+
+    def __init__(self, route: Route, get: Route | None) -> None:
+        self._route = route
+        self._get = get if route.method in ("PUT", "PATCH") else None
+        shown = _struct(self._get.answer) if self._get else None
+        taken = _struct(route.body)
+        self._shape = _shape(taken, shown, route.aliases) if taken and shown else Shape({}, {})
+        names = {field.encode_name for field in shown.fields} if shown else set[str]()
+        self._kept = {one.encode_name for one in fields_of(taken.cls) if one.default is UNSET} if taken else set[str]()
+        self._aliases = {alias: name for alias, name in route.aliases.items() if alias in names}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the body's struct is all that there is to it."""
+        return not (self._route.aliases or self._shape)
+
+    async def read(self, request: Request[Any], raw: bytes) -> Any:
+        """The body's struct; InvalidRequest with the paths of what does not fit, by the names that were sent."""
+        sent: dict[str, str] = {}
+        try:
+            fields = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
+            if any(True for _ in _echoes(self._shape, fields)) or self._aliases.keys() & fields.keys():
+                fields = await self._without_echoes(request, fields)
+            sent = {name: alias for alias, name in self._route.aliases.items() if alias in fields}
+            return msgspec.convert(canonical(fields, self._route.aliases), self._route.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise unfit(error, self._route.body, sent) from error
+
+    async def _without_echoes(self, request: Request[Any], fields: dict[str, Any]) -> dict[str, Any]:
+        assert self._get is not None
+        answer = await self._get.run(request)
+        shown = answer.body if isinstance(answer, Reply) else answer
+        current = msgspec.json.decode(msgspec.json.encode(shown))
+        faults: list[Detail] = []
+        fields = _taken(self._shape, fields, current, "$", faults)
+        for alias, name in self._aliases.items():
+            if alias in fields and name in fields and _names_same(fields[alias], current.get(alias)):
+                del fields[alias]
+        same = [name for name in self._kept & fields.keys() & current.keys() if _alike(fields[name], current[name])]
+        fields = {name: value for name, value in fields.items() if name not in same}  # it may be shown otherwise
+        if faults:
+            names = ", ".join(fault.path.removeprefix("$.") for fault in faults)
+            raise InvalidRequest(f"{names}: {_READ_ONLY}"[:1000], details=faults)
+        return fields
+
+
+def unfit(error: Exception, kind: Any, sent: Mapping[str, str] | None = None) -> InvalidRequest:
+    """The refusal of a body that msgspec could not read as its type; `sent` are other names of its fields."""
+    if isinstance(error, msgspec.ValidationError):
+        return refused(error, kind, sent or {})
+    return InvalidRequest(f"The body is not JSON: {error}", details=[Detail("$", str(error))])
+
+
+def _struct(kind: Any) -> inspect.StructType | None:
+    """The struct of a type, if it is one."""
+    found = _inner(inspect.type_info(kind)) if kind is not None else None
+    return found if isinstance(found, inspect.StructType) else None
+
+
+def _inner(kind: inspect.Type) -> inspect.Type:
+    """A type without what is said of it, and without null or nothing beside it."""
+    if isinstance(kind, inspect.Metadata):
+        return _inner(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        kinds = [one for one in kind.types if not isinstance(one, inspect.NoneType)]
+        return _inner(kinds[0]) if len(kinds) == 1 else kind
+    return kind
+
+
+def _shape(taken: inspect.StructType, shown: inspect.StructType, aliases: Mapping[str, str] | None = None) -> Shape:
+    ours = {field.encode_name: field.type for field in taken.fields}
+    parts: dict[str, Shape] = {}
+    for field in shown.fields:
+        if field.encode_name not in ours:
+            continue
+        one, other = _inner(ours[field.encode_name]), _inner(field.type)
+        lists = inspect.ListType, inspect.VarTupleType
+        if listed := isinstance(one, lists) and isinstance(other, lists):
+            one, other = _inner(one.item_type), _inner(other.item_type)
+        if isinstance(one, inspect.StructType) and isinstance(other, inspect.StructType) and one.cls is not other.cls:
+            part = _shape(one, other)
+            if part:
+                parts[field.encode_name] = Shape(part.shown, part.parts, listed)
+    known = {*ours, *(aliases or {})}
+    kinds = {field.encode_name: field.type for field in fields_of(shown.cls)}
+    return Shape({name: kind for name, kind in kinds.items() if name not in known}, parts)
+
+
+def _echoes(shape: Shape, value: Any) -> Iterator[str]:
+    """The names of fields that only GET gives, wherever in the value."""
+    for item in value if isinstance(value, list) and shape.listed else [value]:
+        if isinstance(item, dict):
+            yield from shape.shown.keys() & item.keys()
+            for name in shape.parts.keys() & item.keys():
+                yield from _echoes(shape.parts[name], item[name])
+
+
+def _taken(shape: Shape, value: Any, current: Any, path: str, faults: list[Detail]) -> Any:
+    """The value without the fields that only GET gives; those that are not as they are become faults."""
+    if shape.listed and isinstance(value, list):
+        one = Shape(shape.shown, shape.parts)
+        rows = current if isinstance(current, list) else []
+        return [_taken(one, item, _same(item, rows, n), f"{path}[{n}]", faults) for n, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    now = current if isinstance(current, dict) else {}
+    kept = {}
+    for name, inner in value.items():
+        at = f"{path}.{name}"
+        if name in shape.parts:
+            kept[name] = _taken(shape.parts[name], inner, now.get(name), at, faults)
+        elif name not in shape.shown:
+            kept[name] = inner
+        elif not (name in now and _names_same(inner, now[name])) and not _was(name, shape.shown[name], inner, now):
+            faults.append(Detail(at[:300], _READ_ONLY))
+    return kept
+
+
+def _same(item: Any, rows: list[Any], n: int) -> Any:
+    """The row of a list that an item was made of: the one of its id, or of its place."""
+    if isinstance(item, dict) and "id" in item:
+        return next((row for row in rows if isinstance(row, dict) and _names_same(item["id"], row.get("id"))), None)
+    return rows[n] if n < len(rows) else None
+
+
+def _was(name: str, kind: Any, value: Any, now: Mapping[str, Any]) -> bool:
+    """Whether a field that changes by itself may have had the value: one of its type, and of moments one that was."""
+    told = inspect.type_info(kind)
+    if not (isinstance(told, inspect.Metadata) and (told.extra or {}).get(LIVE)):
+        return False
+    try:
+        if not _alike(msgspec.convert(value, kind), value):  # of a struct, no more than it has
+            return False
+        if not name.endswith("_at") or value is None:
+            return True
+        began = now.get("created_at") or value
+        return parse_time(began) <= parse_time(value) <= datetime.now(UTC) + AHEAD
+    except (msgspec.ValidationError, ValueError, OverflowError):
+        return False
+
+
+def _names_same(one: Any, other: Any) -> bool:
+    """Whether two values are alike, or one UUID, be its letters small or capital."""
+    return _alike(one, other) or (isinstance(one, str) and canonical_id(one) == other)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values are the same in JSON, where `true` is not 1."""
+    return msgspec.json.encode(one, order="sorted") == msgspec.json.encode(other, order="sorted")

@@ -1,0 +1,1 @@
+"""The API document and the pages that show it."""

@@ -1,0 +1,78 @@
+"""The pages that an engine shows to people: `/`, and the API at `/docs`; without another host and without a build."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bytebrew.base.errors import NotFound
+from bytebrew.contract.route import Reply, Request, Route
+from bytebrew.web.docs import docs_page
+from bytebrew.web.docs.front_page import Front, front, shown
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The Content-Security-Policy of the pages: nothing but what the engine itself serves."""
+_PARTS = {"page.css": "text/css", "page.js": "text/javascript"}
+_FRESH = {"cache-control": "no-cache"}
+_HTML = {"content-type": "text/html; charset=utf-8", "content-security-policy": POLICY}
+
+
+def routes(described: Callable[[], Mapping[str, Any]], version: str) -> tuple[Route, ...]:
+    """The routes of the pages; the API's is made of the document when it is first asked for."""
+
+    @cache
+    def api() -> bytes:
+        return docs_page.written(described()).encode()
+
+    @cache
+    def parts(name: str) -> bytes:
+        return (Path(__file__).parent / name).read_bytes()
+
+    async def get_front(request: Request[None]) -> Reply:
+        """Where things are: a page for browsers, JSON for everybody else."""
+        varies = {"vary": "accept"}
+        if "text/html" in request.headers.get("accept", ""):
+            return Reply(body=shown(front(version)).encode(), headers=_HTML | varies)
+        return Reply(body=front(version), headers=varies)
+
+    async def get_reference(request: Request[None]) -> Reply:
+        """The document as a page for people."""
+        return Reply(body=api(), headers=_HTML)
+
+    async def get_part(request: Request[None]) -> Reply:
+        """A part that the pages load: `page.css` or `page.js`."""
+        name = request.path["part"]
+        if name not in _PARTS:
+            raise NotFound(f"The pages have no part '{name[:100]}'")
+        return Reply(body=parts(name), headers={"content-type": f"{_PARTS[name]}; charset=utf-8"} | _FRESH)
+
+    return (
+        Route(
+            method="GET",
+            path="/",
+            scope=None,
+            run=get_front,
+            summary="Where things are",
+            answer=Front,
+            gives=("text/html",),
+        ),
+        Route(
+            method="GET",
+            path="/docs",
+            scope=None,
+            run=get_reference,
+            summary="The API for people to read",
+            gives=("text/html",),
+        ),
+        Route(
+            method="GET",
+            path="/docs/{part}",
+            scope=None,
+            run=get_part,
+            summary="Style and script of these pages",
+            gives=tuple(_PARTS.values()),
+        ),
+    )

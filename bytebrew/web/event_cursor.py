@@ -1,0 +1,46 @@
+"""Where a client goes on in a session: the number of the last event that it has seen, and of which history."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta
+
+from bytebrew.base.errors import Detail, HistoryChanged, InvalidRequest
+
+Number = Annotated[int, Meta(ge=0, lt=10**15)]
+EventId = Annotated[str, Meta(pattern=r"^([0-9]{1,15}:)?[0-9]{1,15}\Z")]
+_ID = re.compile(r"(?:([0-9]{1,15}):)?([0-9]{1,15})")
+
+
+class Cursor(NamedTuple):
+    """An event's number, after which to go on, and the epoch of the history that it is of; 0 is before the first."""
+
+    epoch: int
+    number: int
+
+    def check(self, epoch: int, last: int) -> None:
+        """Raises HistoryChanged unless the session, whose newest number is `last`, has what was seen."""
+        if self.number and (self.epoch != epoch or self.number > last):
+            raise HistoryChanged(
+                f"There is no {self} in this session; if it was seen, the database was restored or has lost its newest"
+                " part since: read again from the start, with after=0"
+            )
+
+    def __str__(self) -> str:
+        return str(self.number) if self.epoch == 1 else f"{self.epoch}:{self.number}"
+
+
+def event_cursor(headers: Mapping[str, str], query: Mapping[str, str]) -> Cursor:
+    """The cursor of a request, `Last-Event-ID` before `after`, each as the id of an event."""
+    seen, after = _read(headers, "last-event-id", "$.headers.Last-Event-ID"), _read(query, "after", "$.after")
+    return seen or after or Cursor(1, 0)
+
+
+def _read(source: Mapping[str, str], name: str, path: str) -> Cursor | None:
+    if (text := source.get(name)) is None:
+        return None
+    if (found := _ID.fullmatch(text)) is None:
+        words = f"{path.rpartition('.')[2]} is the id of an event, such as 17"
+        raise InvalidRequest(words, details=[Detail(path, "no id of an event")])
+    return Cursor(int(found[1] or 1), int(found[2]))

@@ -1,0 +1,37 @@
+"""Which headers of a chat the tools are shown that pass some on."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.contract.route import Request
+from bytebrew.contract.runtime_option import Option
+from bytebrew.store import settings
+from bytebrew.web import own_key
+
+HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z", description="the name of a header")]
+PRIVATE = own_key.HEADERS | {"authorization", "cookie", "proxy-authorization"}
+"""Headers that no tool is shown: they are meant for the engine alone."""
+BODY_HEADERS = Option(
+    key="chat.body_headers",
+    type=Annotated[tuple[HeaderName, ...], Meta(max_length=100)],
+    default=(),
+    help="names of headers that a chat's body may bring for tools; none replaces a header of the request",
+)
+
+
+async def brought(request: Request[Any], headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that a chat's body has brought, in lower case.
+
+    Raises InvalidRequest for one that is not on the operator's list: a gateway that vouches for who calls sets such
+    headers or strips them, and does not look into bodies.
+    """
+    stored = await request.engine.db.read(settings.value, BODY_HEADERS.key, BODY_HEADERS.default)
+    listed = {name.lower() for name in stored} - PRIVATE
+    words = f"may not come from the body; an admin lists in the setting {BODY_HEADERS.key} those that may"
+    lowered = {name.lower(): value for name, value in headers.items()}
+    if faults := [Detail(f"$.headers.{name[:100]}", words) for name in lowered if name not in listed]:
+        raise InvalidRequest(f"{faults[0].path}: {words}", details=faults)
+    return lowered

@@ -1,0 +1,119 @@
+"""Idempotency-Key: the same request again gets the same answer (draft-ietf-httpapi-idempotency-key-header)."""
+
+import asyncio
+import hashlib
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import Any
+from weakref import WeakValueDictionary
+
+from msgspec.json import encode
+from msgspec.structs import replace
+
+from bytebrew.base.errors import Detail, InvalidRequest, TurnInterrupted, Unprocessable
+from bytebrew.base.secrets import Secrets
+from bytebrew.contract.route import Key, Reply, Request, Route
+from bytebrew.store import idempotency
+
+HEADER = "idempotency-key"
+_FREED = "What this Idempotency-Key had begun came to no end meanwhile; send the request again"
+
+
+class Keys:
+    """The keys of one path that are at work."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+
+    async def answer(
+        self,
+        request: Request[Any],
+        route: Route,
+        run: Callable[[], Awaitable[Any]],
+        path: str,
+        digest: bytes,
+    ) -> Any:
+        """What `run` answers, the first time; after that the same, or the answer of the turn which the key began.
+
+        Raises Unprocessable where the key came with another body or query, TurnInterrupted where it was freed since it
+        was seen. A refusal and a failure use up no key.
+        """
+        key, db = _key(request, route, path, digest), request.engine.db
+        kept = await db.read(idempotency.find, key)
+        if kept is None or kept.turn_id is None:  # whoever is at work may still know more of an answer that is kept
+            async with self._locks.setdefault(replace(key, digest=b""), asyncio.Lock()):
+                kept = await db.read(idempotency.find, key)
+                if kept is None and request.repeats:  # the guards have let it in as one that begins nothing
+                    raise TurnInterrupted(_FREED)
+                if kept is None:
+                    request.key = key
+                    return await _first(request, run, key)
+        if kept.digest != digest:
+            words = "This Idempotency-Key came with another request before; take a new key for each"
+            raise Unprocessable(words, code="idempotency_key_reused")
+        if kept.turn_id is not None:
+            request.key = replace(key, turn_id=kept.turn_id)
+            return await route.run(request)
+        return Reply(status=kept.status, body=request.engine.secrets.open(kept.body).encode() or None)
+
+
+async def repeats(request: Request[Any], route: Route, path: str) -> bool:
+    """Whether something has become of the request's key before, if it has one: then it begins nothing."""
+    if not route.idempotent or route.stream_body or HEADER not in request.headers:
+        return False
+    return await request.engine.db.read(idempotency.find, _key(request, route, path, b"")) is not None
+
+
+def _key(request: Request[Any], route: Route, path: str, digest: bytes) -> Key:
+    text = _checked(request.headers[HEADER])
+    return Key(
+        subject=request.actor.subject, method=route.method, path=path, text=text, digest=digest, status=route.status
+    )
+
+
+def digest_of(query: bytes, body: bytes) -> bytes:
+    """What a repeat of a request has too."""
+    return hashlib.sha256(b"%d\n%b%b" % (len(query), query, body)).digest()
+
+
+class _Keeping:
+    """Keeps the answer of a request for its key; `body` is what is kept, None where that is nothing or a turn."""
+
+    def __init__(self, key: Key, secrets: Secrets) -> None:
+        self._key, self._secrets = key, secrets
+        self.body: bytes | None = None
+
+    def keep(self, conn: sqlite3.Connection, answer: Any) -> None:
+        """Keeps the answer, sealed, for a new token's is its secret; a refusal uses up no key."""
+        status = answer.status if isinstance(answer, Reply) else 204 if answer is None else self._key.status
+        if status >= 400:
+            return
+        body = _encoded(answer)
+        sealed = self._secrets.seal(body.decode()) if body else b""
+        if idempotency.keep_answer(conn, replace(self._key, status=status), sealed):
+            self.body = body
+
+
+async def _first(request: Request[Any], run: Callable[[], Awaitable[Any]], key: Key) -> Any:
+    keeping = _Keeping(key, request.engine.secrets)
+    request.records += (keeping.keep,)
+    answer = await run()
+    if keeping.body is not None and keeping.body != _encoded(answer):  # more is known now than when it was stored
+        await request.engine.db.write(keeping.keep, answer)
+    return answer
+
+
+def _encoded(answer: Any) -> bytes:
+    body = answer.body if isinstance(answer, Reply) else answer
+    return b"" if body is None else body if isinstance(body, bytes) else encode(body)
+
+
+def _checked(text: str) -> str:
+    """The key, whether it came bare or as a string of RFC 8941; InvalidRequest where it is none."""
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    if not 0 < len(text) <= 255 or not text.isprintable():
+        words = "an Idempotency-Key has 1 to 255 characters and no control characters"
+        raise InvalidRequest(words[0].upper() + words[1:], details=[Detail("$.headers.Idempotency-Key", words)])
+    return text

@@ -1,0 +1,38 @@
+"""Refused callers in the log: enough lines to see an attack, and never as many as its attempts."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from bytebrew.base.logs import redact
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 10
+"""Refusals that get a line each."""
+SECONDS = 10.0
+"""After those, how long until the next line, which counts what went without one."""
+
+
+class Refusals:
+    """Logs who was refused: ten lines at once, and one more each ten seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._left, self._since, self._unseen = float(AT_ONCE), clock(), 0
+        self.count = 0
+        """All of them since the start."""
+
+    def note(self, client: str, request: str, status: int, reason: str) -> None:
+        """Counts a refusal, and logs it if it is time; `request` is method and path."""
+        self.count += 1
+        now = self._clock()
+        self._left = min(AT_ONCE, self._left + (now - self._since) / SECONDS)
+        self._since = now
+        if self._left < 1:
+            self._unseen += 1
+            return
+        self._left -= 1
+        more = f"; {self._unseen} more refusals since the last line" if self._unseen else ""
+        self._unseen = 0
+        log.warning("refused %s from %s: %d %s%s", redact(request), client or "-", status, redact(reason), more)

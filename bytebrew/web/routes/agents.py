@@ -1,0 +1,134 @@
+"""Agents."""
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from bytebrew.config.agent_warnings import missing
+from bytebrew.contract.entities import Agent, AgentPatch, Live, NewAgent
+from bytebrew.contract.route import Request, Route
+from bytebrew.store import agents
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+
+
+class AgentRow(Struct, frozen=True, kw_only=True):
+    """An agent in the list."""
+
+    id: str
+    name: str
+    description: str
+    model: str | None
+    lifecycle: str
+    tools_count: int
+    has_knowledge: bool
+
+
+class AgentDetail(Agent, frozen=True, kw_only=True):
+    """An agent with all its fields; `warnings` say what it names and the engine does not have yet."""
+
+    system_prompt: str
+    tools_count: int
+    has_knowledge: bool
+    warnings: Live[tuple[str, ...]]
+
+
+def _detail(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> AgentDetail:
+    return AgentDetail(
+        **asdict(agent),
+        system_prompt=agent.system,
+        tools_count=len(agent.tools),
+        has_knowledge=agent.capability("knowledge") is not None,
+        warnings=tuple(missing(conn, engine, agent)),
+    )
+
+
+async def list_agents(request: Request[None]) -> list[AgentRow]:
+    """Every agent by name."""
+    return [
+        AgentRow(
+            id=agent.id,
+            name=agent.name,
+            description=agent.description,
+            model=agent.model,
+            lifecycle=agent.lifecycle,
+            tools_count=len(agent.tools),
+            has_knowledge=agent.capability("knowledge") is not None,
+        )
+        for agent in await request.engine.db.scan(agents.list_all)
+    ]
+
+
+async def get_agent(request: Request[None]) -> AgentDetail:
+    """One agent."""
+    engine, name = request.engine, request.path["name"]
+    return await engine.db.read(lambda conn: _detail(conn, engine, agents.get(conn, name)))
+
+
+async def create_agent(request: Request[NewAgent]) -> AgentDetail:
+    """A new agent."""
+    engine = request.engine
+    return await request.write(lambda conn: _detail(conn, engine, agents.create(conn, request.body)))
+
+
+async def update_agent(request: Request[AgentPatch]) -> AgentDetail:
+    """The agent with the fields that were sent."""
+    engine, name = request.engine, request.path["name"]
+    return await request.write(lambda conn: _detail(conn, engine, agents.update(conn, name, request.body)))
+
+
+async def delete_agent(request: Request[None]) -> None:
+    """Removes an agent that nothing uses."""
+    await request.write(agents.delete, request.path["name"])
+
+
+_ALIASES = {"system_prompt": "system", "model_id": "model"}
+_PATH = "/api/v1/agents/{name}"
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/v1/agents",
+        scope="agents:read",
+        run=list_agents,
+        summary="List agents",
+        answer=list[AgentRow],
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/agents",
+        scope="agents:write",
+        run=create_agent,
+        summary="Create an agent",
+        body=NewAgent,
+        example={
+            "name": "support",
+            "system": "You help customers of a shop.",
+            "tools": ["current_time"],
+            "max_steps": 20,
+        },
+        aliases=_ALIASES,
+        answer=AgentDetail,
+        status=201,
+        idempotent=True,
+    ),
+    Route(method="GET", path=_PATH, scope="agents:read", run=get_agent, summary="Get an agent", answer=AgentDetail),
+    *(
+        Route(
+            method=method,
+            path=_PATH,
+            scope="agents:write",
+            run=update_agent,
+            summary="Update an agent",
+            body=AgentPatch,
+            example={"system": "You help customers of a shop, briefly.", "max_steps": 30},
+            aliases=_ALIASES,
+            answer=AgentDetail,
+        )
+        for method in ("PUT", "PATCH")
+    ),
+    Route(method="DELETE", path=_PATH, scope="agents:write", run=delete_agent, summary="Delete an agent", status=204),
+)

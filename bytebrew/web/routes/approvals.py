@@ -1,0 +1,165 @@
+"""Approvals: the questions that wait for a person, and their answers."""
+
+import sqlite3
+from typing import Annotated, Any, get_args
+
+from msgspec import Meta, Struct
+
+from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.contract.lists import OFFSET, Page, page_window
+from bytebrew.contract.route import Parameter, Request, Route
+from bytebrew.store import confirmations, sessions
+from bytebrew.store.confirmations import Confirmation, Status
+
+Answers = Annotated[tuple[Annotated[str, Meta(max_length=10_000)], ...], Meta(min_length=1, max_length=2)]
+
+
+class Answer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An answer: a word, such as approve or reject, and a reason behind it or in its own field.
+
+    `input` are arguments that take the place of those that were asked about; a text in them that was left as it was
+    shown stays as it is. `args_digest` is that of the question as it was shown: where there is another, nothing is
+    approved. To a question of kind unknown_outcome the words are retry, mark_done and fail.
+    """
+
+    answers: Answers
+    args_digest: Annotated[str, Meta(max_length=255)] = ""
+    input: dict[str, Any] | None = None
+    reason: Annotated[str, Meta(max_length=10_000)] = ""
+
+
+class SessionAnswer(Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An answer within a session to the question `confirmation_id`, or to the one about the tool call `call_id`.
+
+    `call_id` may be the question's id too. Where both are there they name one question.
+    """
+
+    confirmation_id: Annotated[str, Meta(max_length=255)] = ""
+    call_id: Annotated[str, Meta(max_length=255)] = ""
+
+    def keys(self) -> tuple[str, ...]:
+        """What names the question, nothing where the answer does not say."""
+        return tuple(key for key in (self.confirmation_id, self.call_id) if key)
+
+
+class Answered(Struct, frozen=True, kw_only=True):
+    """What an answer was taken for: the question, and the tool call that it is about."""
+
+    confirmation_id: str
+    call_id: str
+    approved: bool
+    confirmation: Confirmation
+    status: str = "ok"
+
+
+class Inbox(Page[Confirmation], frozen=True, kw_only=True):
+    """A page of questions, oldest first."""
+
+
+async def respond(request: Request[SessionAnswer]) -> Answered:
+    """Answers a question of a session."""
+    session_id, body = request.path["id"], request.body
+    owner = await request.engine.db.read(sessions.owner, session_id)
+    sessions.check_owner(request.actor, owner, session_id)
+    if not (keys := body.keys()):
+        details = [Detail("$.call_id", "name the question by confirmation_id, or its tool call by call_id")]
+        raise InvalidRequest("The answer does not say to which question", details=details)
+    return await answer_question(request, keys, body, session_id)
+
+
+async def answer_approval(request: Request[Answer]) -> Answered:
+    """Answers a question from the inbox."""
+    return await answer_question(request, (request.path["id"],), request.body, None)
+
+
+async def answer_question(
+    request: Request[Any], keys: tuple[str, ...], body: Answer, session_id: str | None
+) -> Answered:
+    """Answers a question by its id, or within a session by that of its tool call; all `keys` must name it."""
+
+    def record(conn: sqlite3.Connection, confirmation: Confirmation) -> None:
+        request.record(conn, _answered(confirmation))
+
+    return _answered(
+        await request.engine.confirmations.answer(
+            request.actor,
+            keys,
+            body.answers,
+            session_id=session_id,
+            input=body.input,
+            reason=body.reason,
+            digest=body.args_digest,
+            record=record,
+        )
+    )
+
+
+def _answered(confirmation: Confirmation) -> Answered:
+    approved = confirmation.status in ("approved", "spent")
+    return Answered(
+        confirmation_id=confirmation.id,
+        call_id=confirmation.call_id,
+        approved=approved,
+        confirmation=confirmations.shown(confirmation),
+    )
+
+
+async def list_approvals(request: Request[None]) -> Inbox:
+    """Questions of a `status` (pending unless it says otherwise), at most `limit`, from the one `after` an id.
+
+    A token that is bound to schemas sees those of their sessions.
+    """
+    query, actor = request.query, request.actor
+    status = query.get("status", "pending")
+    if status not in get_args(Status):
+        words = f"one of {', '.join(get_args(Status))}"
+        raise InvalidRequest(f"status is {words}", details=[Detail("$.status", words)])
+    limit, offset = page_window(query, 50, 200)
+    after = query.get("after", "")
+    scan = request.engine.db.scan
+    found, more = await scan(confirmations.page, status, after, limit, actor.schemas, 0 if after else offset)
+    total = await scan(confirmations.count, status, actor.schemas)
+    return Inbox(data=[*map(confirmations.shown, found)], total=total, limit=limit, offset=offset, next=more)
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/api/v1/sessions/{id}/respond",
+        scope="chat",
+        run=respond,
+        summary="Answer a question of a session",
+        body=SessionAnswer,
+        example={"confirmation_id": "conf_019aa1b2c3d4e5f6a7b8c9d0", "answers": ["approve"]},
+        answer=Answered,
+        idempotent=True,
+        also={410: None},
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/approvals",
+        scope="approvals",
+        run=list_approvals,
+        summary="List questions",
+        query={
+            "status": Parameter("in this state; pending unless told", Status),
+            "limit": Parameter("rows, 200 at most, and a megabyte", int | str),
+            "offset": OFFSET,
+            "after": "the last id before",
+        },
+        answer=Inbox,
+        also={404: None},
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/approvals/{id}/respond",
+        scope="approvals",
+        run=answer_approval,
+        summary="Answer a question",
+        body=Answer,
+        example={"answers": ["reject"], "reason": "The amount is wrong"},
+        answer=Answered,
+        idempotent=True,
+        also={410: None},
+    ),
+)

@@ -1,0 +1,87 @@
+"""Capabilities of agents: memory and knowledge, each switched on by itself."""
+
+from bytebrew.contract.entities import Capability, CapabilityPatch, NewCapability
+from bytebrew.contract.route import Request, Route
+from bytebrew.store import capabilities
+
+
+async def list_capabilities(request: Request[None]) -> list[Capability]:
+    """Every capability of an agent."""
+    return await request.engine.db.scan(capabilities.list_all, request.path["name"])
+
+
+async def get_capability(request: Request[None]) -> Capability:
+    """One capability of an agent, by its id or type."""
+    return await request.engine.db.read(capabilities.get, request.path["name"], request.path["id"])
+
+
+async def create_capability(request: Request[NewCapability]) -> Capability:
+    """A new capability of an agent; its next message can use it."""
+    return await request.write(capabilities.create, request.path["name"], request.body)
+
+
+async def update_capability(request: Request[CapabilityPatch]) -> None:
+    """Changes the fields of a capability that were sent."""
+    path = request.path
+    await request.write(capabilities.update, path["name"], path["id"], request.body)
+
+
+async def delete_capability(request: Request[None]) -> None:
+    """Takes a capability from an agent; what it has stored stays."""
+    await request.write(capabilities.delete, request.path["name"], request.path["id"])
+
+
+_ALL = "/api/v1/agents/{name}/capabilities"
+_ONE = f"{_ALL}/{{id}}"
+
+ROUTES = (
+    Route(
+        method="GET",
+        path=_ALL,
+        scope="agents:read",
+        run=list_capabilities,
+        summary="List an agent's capabilities",
+        answer=list[Capability],
+    ),
+    Route(
+        method="POST",
+        path=_ALL,
+        scope="agents:write",
+        run=create_capability,
+        summary="Give an agent a capability",
+        body=NewCapability,
+        example={"type": "memory", "config": {"max_entries": 500}},
+        answer=Capability,
+        status=201,
+        idempotent=True,
+    ),
+    Route(
+        method="GET",
+        path=_ONE,
+        scope="agents:read",
+        run=get_capability,
+        summary="Get a capability",
+        answer=Capability,
+    ),
+    *(
+        Route(
+            method=method,
+            path=_ONE,
+            scope="agents:write",
+            run=update_capability,
+            summary="Update a capability",
+            body=CapabilityPatch,
+            example={"config": {"max_entries": 100}},
+            status=204,
+        )
+        for method in ("PUT", "PATCH")
+    ),
+    Route(
+        method="DELETE",
+        path=_ONE,
+        scope="agents:write",
+        run=delete_capability,
+        summary="Take a capability from an agent",
+        status=204,
+    ),
+)

@@ -1,0 +1,264 @@
+"""Chat with a schema: a stream of events, or one JSON answer."""
+
+import sqlite3
+import time
+from base64 import b64encode
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from bytebrew.base.errors import Detail, Forbidden, Gone, InvalidRequest, TurnInterrupted
+from bytebrew.base.formats import canonical_id, is_uuid, new_id, new_uuid
+from bytebrew.contract.entities import Url
+from bytebrew.contract.messages import Attachment
+from bytebrew.contract.route import Reply, Request, Route, Stream
+from bytebrew.conversation import queueing
+from bytebrew.conversation.failed_turns import retry_after
+from bytebrew.conversation.runner import Turn
+from bytebrew.conversation.waiting_turns import OnBusy
+from bytebrew.store import endings, forms, schemas, sessions, turns
+from bytebrew.store.endings import Ended
+from bytebrew.store.journal import Log, OpenStretch, Stretch
+from bytebrew.web import own_key
+from bytebrew.web.access import check_schema
+from bytebrew.web.event_cursor import event_cursor
+from bytebrew.web.forwarding import PRIVATE, brought
+from bytebrew.web.routes.turns import ChatAnswer, so_far, whole
+
+_GONE = "The turn that this Idempotency-Key began was deleted with its session"
+
+
+class NewAttachment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An image or a file: `data` in base64, or a `url` that the vendor fetches."""
+
+    media_type: Annotated[str, Meta(pattern=r"^[a-z]+/[a-z0-9][a-z0-9.+-]{0,99}\Z", description="a media type")]
+    data: bytes | None = None
+    url: Annotated[Url, Meta(min_length=1)] | None = None
+    name: Annotated[str, Meta(max_length=255)] = ""
+
+
+class FormAnswer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Answers to the last form of the session, by the ids of its questions: a text, a value, or a list of values."""
+
+    form: dict[str, Any]
+
+
+class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A message to a schema; without `session_id` it begins a session.
+
+    The message is a text, or the answers to a form. `attachments` are images and files for models that see them.
+    `on_busy` says what to do while the session answers another message. With `subagents` the stream carries the events
+    of spawned agents too. `headers` go beside the request's own to the tools that pass some on, by the names that the
+    setting `chat.body_headers` lists. `user_sub` is kept with a new session.
+    """
+
+    message: Annotated[str, Meta(min_length=1, max_length=1_000_000)] | FormAnswer
+    attachments: Annotated[tuple[NewAttachment, ...], Meta(max_length=20)] = ()
+    session_id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    stream: bool = True
+    on_busy: OnBusy = "queue"
+    subagents: bool = False
+    headers: Annotated[dict[str, Annotated[str, Meta(max_length=8000)]], Meta(max_length=50)] = {}
+    user_sub: Annotated[str, Meta(max_length=255)] = ""
+
+
+async def chat(request: Request[ChatRequest]) -> Stream | Reply:
+    """Sends a message and answers with the turn's events; the turn goes on if the client leaves."""
+    arrived, engine, body = time.monotonic(), request.engine, request.body
+    if body.session_id:
+        body = replace(body, session_id=canonical_id(body.session_id))
+    if request.key is not None and request.key.turn_id is not None:
+        return await _again(request, request.key.turn_id, arrived)
+    entrance, owner = await engine.db.read(_entrance, request.path["name"], body.session_id)
+    check_schema(request.actor, entrance.schema)
+    if not entrance.chat_enabled:
+        words = f"Chat is off for schema '{entrance.schema}'; turn on its chat_enabled"
+        raise Forbidden(words, code="chat_disabled")
+    if owner is not None:
+        sessions.check_owner(request.actor, owner, body.session_id or "")
+    if body.user_sub not in ("", request.actor.name) and request.actor.kind == "user" and not request.actor.is_admin:
+        raise Forbidden("Only API tokens and admins speak for others: leave user_sub out")
+    message = body.message
+    if isinstance(message, FormAnswer):
+        form = await engine.db.read(forms.last, body.session_id or "")
+        message = forms.answered(form, message.form)
+    more = await brought(request, body.headers) if body.headers else {}
+    own_model = None if own_key.HEADERS.isdisjoint(request.headers) else await own_key.own_model(request)
+    new = turns.NewTurn(
+        id=new_id("turn"),
+        session_id=body.session_id or new_uuid(),
+        schema=entrance.schema,
+        agent=entrance.agent.name,
+        actor=request.actor,
+        owner=owner or request.actor.subject,
+        user_sub=body.user_sub,
+        message=message,
+        attachments=_attachments(body),
+        own_key=own_model is not None,
+        subagents=body.subagents,
+        fresh=body.session_id is None or is_uuid(body.session_id),
+        begins=body.session_id is None,
+        key=request.key,
+    )
+    turn = engine.runner.turn(new, entrance, own_model)
+    turn.headers = {name: value for name, value in {**more, **request.headers}.items() if name not in PRIVATE}
+    if request.place is not None:
+        request.place.free()  # the turn counts from here on
+    await engine.runner.submit(turn, body.on_busy, bounded=True)
+    request.recorded = True  # the turn has its key, and answers for it
+    request.body = body = replace(body, message="-", attachments=())  # which may wait for long, and is in the file
+    del message, new
+    return await _answer(request, turn, arrived)
+
+
+async def _answer(
+    request: Request[ChatRequest], turn: Turn, arrived: float, stretch: Stretch | None = None
+) -> Stream | Reply:
+    if request.body.stream:
+        headers = _headers(turn.session_id, turn.id) | _timing(engine=time.monotonic() - arrived)
+        left, journal = stretch or turn, request.engine.journal
+        waits = turn.first is None
+        frames = queueing.frames(request.engine, turn, left) if waits else journal.follow(turn.log, left)
+        return Stream(frames=frames, headers=headers)
+    if (place := await queueing.ended(request.engine, turn)) is not None:
+        return _asking(await so_far(request.engine, turn, place))
+    fault = turn.failure
+    told = Ended(
+        id=turn.id,
+        session_id=turn.session_id,
+        status=turn.status,
+        text="".join(turn.text),
+        usage=turn.usage,
+        failure=fault.status if fault else None,
+        code=fault.code if fault else "",
+        words=fault.message if fault else "",
+        retry_after=retry_after(fault) if fault else None,
+        finish_reason=turn.finish_reason,
+        form=forms.shown_by(turn.ending),
+    )
+    resumed = turn.past is not None and turn.last is not None
+    if resumed and (stored := await request.engine.db.scan(endings.ended, turn.id)):
+        told = stored  # it has what the turn did before the engine stopped too
+    reply = await _whole(request, told)
+    model = sum(asked.seconds for asked in turn.asked)
+    engine = max(0.0, time.monotonic() - arrived - model - turn.in_tools)
+    reply.headers |= _timing(engine=engine, model=model, tools=turn.in_tools)
+    return reply
+
+
+async def _again(request: Request[ChatRequest], turn_id: str, arrived: float) -> Stream | Reply:
+    """The answer of a turn that was begun before: the same, from its first event on, or behind `Last-Event-ID`."""
+    engine = request.engine
+    if request.place is not None:
+        request.place.free()  # the turn counts already, or has ended
+    if (turn := engine.runner.turns.get(turn_id)) is not None:
+        return await _answer(request, turn, arrived, _behind(request, turn.log, turn))
+    look = engine.db.read if request.body.stream else engine.db.scan  # a stream sends its events page by page
+    told = await look(endings.ended, turn_id, whole=not request.body.stream)
+    if told is None:
+        raise Gone(_GONE)
+    if told.last is None:
+        raise TurnInterrupted("The turn has stopped at a record and goes on when the engine is back; try again then")
+    if request.body.stream:
+        log = await engine.journal.log(told.session_id)
+        if log.committed < told.last:  # it has been deleted since
+            raise Gone(_GONE)
+        stretch = _behind(request, log, OpenStretch(told.first, told.last))
+        return Stream(frames=engine.journal.follow(log, stretch), headers=_headers(told.session_id, told.id))
+    return await _whole(request, told)
+
+
+class _Behind:
+    """What is left of a stretch behind an event that the client has seen."""
+
+    def __init__(self, whole: Stretch, seen: int) -> None:
+        self._whole, self._next = whole, seen + 1
+
+    @property
+    def first(self) -> int | None:
+        """The first event that it has not seen, once that is known."""
+        return None if self._whole.first is None else max(self._whole.first, self._next)
+
+    @property
+    def last(self) -> int | None:
+        """The stretch's own last event."""
+        return self._whole.last
+
+
+def _behind(request: Request[ChatRequest], log: Log, whole: Stretch) -> Stretch:
+    if not request.body.stream:
+        return whole
+    seen = event_cursor(request.headers, {})
+    seen.check(request.engine.journal.epoch, log.committed)
+    return _Behind(whole, seen.number)
+
+
+def _headers(session_id: str, turn_id: str) -> dict[str, str]:
+    return {"x-session-id": session_id, "x-turn-id": turn_id}
+
+
+def _timing(**seconds: float) -> dict[str, str]:
+    """Where the time went, in milliseconds, as far as it is known when the headers go out (W3C Server Timing)."""
+    return {"server-timing": ", ".join(f"{name};dur={value * 1000:.1f}" for name, value in seconds.items())}
+
+
+def _attachments(body: ChatRequest) -> tuple[Attachment, ...]:
+    found = []
+    for n, one in enumerate(body.attachments):
+        if bool(one.data) is bool(one.url):
+            details = [Detail(f"$.attachments[{n}]", "send either data or url")]
+            raise InvalidRequest("An attachment has either data or a url", details=details)
+        data = b64encode(one.data).decode() if one.data else ""
+        found.append(Attachment(media_type=one.media_type, data=data, url=one.url or "", name=one.name))
+    return tuple(found)
+
+
+def _entrance(conn: sqlite3.Connection, schema: str, session_id: str | None) -> tuple[schemas.Entrance, str | None]:
+    return schemas.entrance(conn, schema), sessions.owner(conn, session_id) if session_id else None
+
+
+async def _whole(request: Request[ChatRequest], told: Ended) -> Reply:
+    headers = _headers(told.session_id, told.id)
+    if told.failure is not None:
+        body = {"error": told.code, "message": told.words, "session_id": told.session_id, "turn_id": told.id}
+        if told.retry_after is not None:
+            headers["retry-after"] = str(told.retry_after)
+        return Reply(status=told.failure, body=body, headers=headers)
+    answer = await whole(request.engine, told)
+    if answer.status == "needs_input":
+        return _asking(answer)
+    return Reply(body=answer, headers=headers)
+
+
+def _asking(answer: ChatAnswer) -> Reply:
+    """The answer of a turn for which a person must answer first; `Location` is where its end will be."""
+    place = f"/api/v1/sessions/{answer.session_id}/turns/{answer.turn_id}"
+    return Reply(body=answer, status=202, headers=_headers(answer.session_id, answer.turn_id) | {"location": place})
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/api/v1/schemas/{name}/chat",
+        scope="chat",
+        run=chat,
+        summary="Chat with a schema",
+        body=ChatRequest,
+        example={"message": "What laptops do you have under $1000?"},
+        upload=True,
+        idempotent=True,
+        begins_turn=True,
+        streams=True,
+        headers={
+            "Last-Event-ID": "the id of an event: behind it goes on the stream of an Idempotency-Key that came before",
+            "X-Model-Provider": "the type of a model of the caller's own, for this message",
+            "X-Model-API-Key": "its key",
+            "X-Model-Name": "its name with its vendor",
+            "X-Model-Base-URL": "its address, where the type needs one",
+        },
+        answer=ChatAnswer,
+        sends={"Server-Timing": "milliseconds in the engine, and once the turn has ended with the model and in tools"},
+        also={202: ChatAnswer},
+    ),
+)

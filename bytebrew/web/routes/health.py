@@ -1,0 +1,111 @@
+"""Health."""
+
+import shutil
+import sqlite3
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET, Struct, UnsetType
+
+from bytebrew.base.errors import StorageError
+from bytebrew.base.formats import uptime
+from bytebrew.base.rolling_timeout import within
+from bytebrew.contract.route import Parameter, Reply, Request, Route
+from bytebrew.store import agents, settings
+from bytebrew.version import __version__
+from bytebrew.web.access import authenticate, check_scope
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+
+SECONDS = 3.0
+"""How long the database may take to answer; a probe gives up soon after."""
+_PROBE = "health.probe"
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """Whether the engine serves: `ok`, or under 503 `draining` or `degraded`, where `database` says what it lacks.
+
+    `overloaded` is a 200: what runs goes on, and `overload` says why no more begins for the moment.
+
+    `database` and `disk_free_bytes` are there too if the request says `deep=true`, which takes the scope `config`.
+    """
+
+    status: str
+    version: str
+    agents_count: int
+    uptime: str
+    overload: str | UnsetType = UNSET
+    database: str | UnsetType = UNSET
+    disk_free_bytes: int | UnsetType = UNSET
+
+
+async def health(request: Request[None]) -> Reply:
+    """The engine's state, cheap enough for a probe, to anyone.
+
+    With `deep=true`, and a token with the scope `config`, the database is written to, to see that it can be.
+    """
+    engine, deep = request.engine, False
+    if request.query.get("deep", "").lower() in ("true", "1", "yes"):
+        with suppress(StorageError, TimeoutError), within(SECONDS):  # the database's fault, which is in the answer
+            request.actor = await authenticate(request)
+            check_scope(request.actor, "config")
+            deep = True
+    count, fault = await database_of(engine, deep=deep)
+    overload = engine.admission.words()
+    answer = Health(
+        status=state_of(engine, fault),
+        version=__version__,
+        agents_count=count,
+        uptime=uptime(time.monotonic() - engine.started),
+        overload=overload or UNSET,
+        database=fault or ("ok" if deep else UNSET),
+        disk_free_bytes=shutil.disk_usage(engine.data_dir).free if deep else UNSET,
+    )
+    return Reply(body=answer, status=503 if engine.runner.draining or fault else 200)
+
+
+async def database_of(engine: "Engine", *, deep: bool) -> tuple[int, str]:
+    """How many agents there are, and what is wrong with the database, "" where nothing is; `deep` writes to it."""
+    count, fault = 0, ""
+    try:
+        with within(SECONDS):
+            count = await engine.db.read(agents.count)
+            if deep or engine.db.fault is not None:
+                await engine.db.write(_probe)
+    except StorageError as error:
+        fault = error.message
+    except TimeoutError:
+        fault = f"The database has not answered for {SECONDS:g} s"
+    if engine.db.fault is not None:
+        fault = engine.db.fault.message
+    for name, seconds in engine.db.stalled(SECONDS).items():
+        fault = fault or f"The database's {name} has been at one piece of work for {seconds:.0f} s"
+    return count, fault
+
+
+def state_of(engine: "Engine", fault: str) -> str:
+    """How an engine is in one word, where its database has this fault."""
+    overload = engine.admission.words()
+    return "draining" if engine.runner.draining else "degraded" if fault else "overloaded" if overload else "ok"
+
+
+def _probe(conn: sqlite3.Connection) -> None:
+    """Writes a few pages, and leaves nothing behind."""
+    settings.put(conn, _PROBE, "x" * 16384)
+    settings.reset(conn, _PROBE)
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="GET",
+        path="/api/v1/health",
+        scope=None,
+        run=health,
+        summary="Engine status",
+        query={"deep": Parameter("true to try the database and the disk, with the scope config", bool | str)},
+        answer=Health,
+        also={401: None, 403: None, 503: Health},
+    ),
+)

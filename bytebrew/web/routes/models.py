@@ -1,0 +1,154 @@
+"""Models and their verification."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+from msgspec.structs import replace
+
+from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.contract.entities import Model, ModelPatch, NewModel
+from bytebrew.contract.route import Parameter, Request, Route
+from bytebrew.conversation.model_calls import Provider, Target, named
+from bytebrew.conversation.verification import Verification, verify
+from bytebrew.store import models
+
+Body = TypeVar("Body", NewModel, ModelPatch)
+
+
+def _typed(request: Request[Body]) -> Body:
+    """The body with the type under its own name, where it came under an alias."""
+    key = request.body.api_key
+    if isinstance(key, str) and "${" in key:
+        words = "write the key itself: ${VAR} is read in configuration files alone"
+        raise InvalidRequest("A key over REST is no variable", details=[Detail("$.api_key", words)])
+    wanted = request.body.type
+    if not isinstance(wanted, str):
+        return request.body
+    known = request.engine.providers
+    provider = named(known, wanted)
+    if provider is None:
+        details = [Detail("$.type", f"known types: {', '.join(sorted(known))}")]
+        raise InvalidRequest(f"'{wanted}' is not a model type; known are {', '.join(sorted(known))}", details=details)
+    return replace(request.body, type=provider.type)
+
+
+def _complete(
+    conn: sqlite3.Connection, providers: dict[str, Provider], store: Callable[..., Model], *args: Any
+) -> Model:
+    """Stores a model, unless it then lacks what its provider needs, or the provider what its kind needs."""
+    model = store(conn, *args)
+    has = {"base_url": model.base_url, "api_key": model.has_api_key, "api_version": model.api_version}
+    provider = providers.get(model.type)
+    if provider and model.kind == "embedding" and not provider.capabilities.embeddings:
+        details = [Detail("$.kind", f"models of type '{model.type}' do not embed")]
+        raise InvalidRequest(f"Models of type '{model.type}' make no embeddings", details=details)
+    needs = provider.needs if provider else frozenset()
+    if lacks := sorted(name for name in needs if not has[name]):
+        details = [Detail(f"$.{name}", "is missing") for name in lacks]
+        raise InvalidRequest(f"A model of type '{model.type}' needs {' and '.join(lacks)}", details=details)
+    return model
+
+
+async def _stored(request: Request[Any], store: Callable[..., Model], *names: str) -> Model:
+    """The model as it is now in the file; what an earlier one of its name failed at counts no more."""
+    engine = request.engine
+    args = (*names, _typed(request), engine.secrets)
+    model = await request.write(_complete, engine.providers, store, *args)
+    engine.models.breakers.pop(model.name, None)
+    return model
+
+
+async def list_models(request: Request[None]) -> list[Model]:
+    """Every model, oldest first; `kind` narrows to chat or embedding models."""
+    kind = request.query.get("kind", "")
+    if kind not in ("", "chat", "embedding"):
+        details = [Detail("$.kind", "chat or embedding")]
+        raise InvalidRequest("kind is chat or embedding", details=details)
+    return await request.engine.db.scan(models.list_all, kind)
+
+
+async def get_model(request: Request[None]) -> Model:
+    """One model."""
+    return await request.engine.db.read(models.get, request.path["name"])
+
+
+async def create_model(request: Request[NewModel]) -> Model:
+    """A new model; its key is sealed."""
+    return await _stored(request, models.create)
+
+
+async def update_model(request: Request[ModelPatch]) -> Model:
+    """The model with the fields that were sent; an empty key keeps the old one, null removes it."""
+    return await _stored(request, models.update, request.path["name"])
+
+
+async def delete_model(request: Request[None]) -> None:
+    """Removes a model that no agent uses."""
+    await request.write(models.delete, request.path["name"])
+
+
+async def verify_model(request: Request[None]) -> Verification:
+    """Pings a model, and asks it for a tool call; what its vendor says is in the answer, not in the status."""
+    model, target = await request.engine.db.read(_to_verify, request.path["name"])
+    bound = request.engine.models.bind(target)
+    return await verify(bound, request.engine.http, embeds=model.kind == "embedding")
+
+
+def _to_verify(conn: sqlite3.Connection, key: str) -> tuple[Model, Target]:
+    return models.get(conn, key), models.target(conn, key)
+
+
+_PATH = "/api/v1/models/{name}"
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/v1/models",
+        scope="models:read",
+        run=list_models,
+        summary="List models",
+        query={"kind": Parameter("of this kind alone", Literal["chat", "embedding", ""])},
+        answer=list[Model],
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/models",
+        scope="models:write",
+        run=create_model,
+        summary="Create a model",
+        body=NewModel,
+        example={
+            "name": "sonnet",
+            "type": "anthropic",
+            "model_name": "claude-sonnet-4-6",
+            "api_key": "sk-ant-...",
+        },
+        answer=Model,
+        status=201,
+        idempotent=True,
+    ),
+    Route(method="GET", path=_PATH, scope="models:read", run=get_model, summary="Get a model", answer=Model),
+    *(
+        Route(
+            method=method,
+            path=_PATH,
+            scope="models:write",
+            run=update_model,
+            summary="Update a model",
+            body=ModelPatch,
+            example={"api_key": "sk-ant-...", "model_name": "claude-opus-4-6"},
+            answer=Model,
+        )
+        for method in ("PUT", "PATCH")
+    ),
+    Route(method="DELETE", path=_PATH, scope="models:write", run=delete_model, summary="Delete a model", status=204),
+    Route(
+        method="POST",
+        path=f"{_PATH}/verify",
+        scope="models:write",
+        run=verify_model,
+        summary="Verify a model",
+        answer=Verification,
+    ),
+)

@@ -1,0 +1,327 @@
+"""Sessions: pages, one with its messages, its events, cancel, delete."""
+
+import sqlite3
+from collections.abc import AsyncGenerator, Mapping
+from typing import Annotated
+
+import anyio
+import msgspec
+from msgspec import Meta, Raw, Struct
+from msgspec.structs import asdict
+
+from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.contract.auth import Actor
+from bytebrew.contract.entities import Live
+from bytebrew.contract.lists import OFFSET, NumberedPage, Page, page_numbers, page_window
+from bytebrew.contract.messages import Usage
+from bytebrew.contract.route import (
+    FORMAT,
+    NDJSON,
+    Moment,
+    Parameter,
+    Reply,
+    Request,
+    Route,
+    Stream,
+    moment,
+    positive,
+    wants_lines,
+)
+from bytebrew.store import messages, removals, sessions
+from bytebrew.store.journal import Log, OpenStretch, last_number, read_events
+from bytebrew.store.sessions import Session
+from bytebrew.web.event_cursor import Cursor, EventId, Number, event_cursor
+
+CANCEL_SECONDS = 5.0
+"""How long to wait for the end of a cancelled turn: a tool may not let go."""
+NEWEST = 1000
+"""Messages that a session's own answer carries at most; `/messages` pages through all of them."""
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+class SessionPage(NumberedPage[Session], frozen=True, kw_only=True):
+    """A page of sessions; `sessions` and `data` hold the same rows, `next` is the `after` of the page behind."""
+
+    sessions: list[Session]
+
+
+class SessionDetail(Session, frozen=True, kw_only=True):
+    """A session with its newest messages and the tokens of all its turns.
+
+    They are a thousand at most, and a megabyte; `earlier_messages` come before them: `/messages` has those too.
+    """
+
+    usage: Live[Usage]
+    messages: Live[list[messages.Entry]]
+    earlier_messages: Live[int]
+
+
+class MessagePage(Page[messages.Entry], frozen=True, kw_only=True):
+    """A page of a session's messages, oldest first; `next` is the number of the last of them."""
+
+
+class SessionPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A session's new title."""
+
+    title: Annotated[str, Meta(max_length=1000)]
+
+
+class EventEntry(Struct, frozen=True):
+    """One event as a JSON page shows it."""
+
+    id: int
+    event: str
+    data: Raw
+
+
+class EventPage(Struct, frozen=True, kw_only=True):
+    """A page of events; `last` is the number of the session's newest, so there are more while the page ends before.
+
+    `events` and `data` hold the same rows, `total` is `last`: events are numbered from 1. `epoch` is that of the
+    history, and `next` is the `after` of the page behind, also where nothing is there yet.
+    """
+
+    events: list[EventEntry]
+    data: list[EventEntry]
+    total: int
+    limit: int
+    last: int
+    epoch: int
+    next: str
+
+
+async def list_sessions(request: Request[None]) -> SessionPage:
+    """The caller's sessions, newest first; an admin sees all."""
+    query = request.query
+    limit, offset = page_window(query, 20, 100)
+    wanted = sessions.Filter(
+        agent=query.get("agent") or query.get("agent_name", ""),
+        schema=query.get("schema", ""),
+        user_sub=query.get("user_sub", ""),
+        status=query.get("status", ""),
+        since=moment(query, "from"),
+        until=moment(query, "to", last=True),
+        after=query.get("after", ""),
+    )
+    found = await request.engine.db.scan(sessions.page, request.actor, wanted, offset, limit)
+    return SessionPage(
+        sessions=found.sessions, data=found.sessions, next=found.next, **page_numbers(found.total, limit, offset)
+    )
+
+
+def _with_messages(conn: sqlite3.Connection, session_id: str, actor: Actor) -> SessionDetail:
+    session = sessions.get(conn, session_id, actor)
+    newest = messages.newest(conn, session_id, NEWEST)
+    usage, earlier = sessions.usage(conn, session_id), session.message_count - len(newest)
+    return SessionDetail(**asdict(session), usage=usage, messages=newest, earlier_messages=earlier)
+
+
+async def get_session(request: Request[None]) -> SessionDetail:
+    """One session with its messages."""
+    return await request.engine.db.scan(_with_messages, request.path["id"], request.actor)
+
+
+def _messages(
+    conn: sqlite3.Connection, session_id: str, actor: Actor, after: int, limit: int
+) -> tuple[list[messages.Entry], bool]:
+    last = sessions.get(conn, session_id, actor).message_count
+    Cursor(1, after).check(1, last)
+    page = messages.entries(conn, session_id, after, limit)
+    return page, bool(page) and int(page[-1].id) < last
+
+
+def _message_page(
+    conn: sqlite3.Connection, session_id: str, actor: Actor, limit: int, offset: int
+) -> Page[messages.Entry]:
+    total = sessions.get(conn, session_id, actor).message_count
+    rows = messages.entries(conn, session_id, offset, limit)  # they are numbered from 1
+    following = rows[-1].id if rows and int(rows[-1].id) < total else None
+    return Page(data=rows, total=total, limit=limit, offset=offset, next=following)
+
+
+async def list_messages(request: Request[None]) -> Reply | Stream:
+    """A session's messages, oldest first, from the one after `after`; all of them as NDJSON where that is wanted.
+
+    A page ends early where its messages take more than a megabyte; its Link header leads to the next. With `offset` it
+    is an object as other pages are.
+    """
+    session_id, actor, scan = request.path["id"], request.actor, request.engine.db.scan
+    after, whole = _number(request.query, "after", 0), wants_lines(request)
+    limit, offset = page_window(request.query, 100, 1000)
+    if "offset" in request.query and not whole:
+        return Reply(body=await scan(_message_page, session_id, actor, limit, after or offset))
+    page, more = await scan(_messages, session_id, actor, after, limit)
+    if not whole:
+        rest = f"{_ONE.format(id=session_id)}/messages?after={page[-1].id}&limit={limit}" if more else ""
+        return Reply(body=page, headers={"link": f'<{rest}>; rel="next"'} if more else {})
+
+    async def lines() -> AsyncGenerator[bytes, None]:
+        found = page
+        while found:
+            yield _encode_lines(found)
+            found, _ = await scan(_messages, session_id, actor, int(found[-1].id), limit)
+
+    return Stream(frames=lines(), headers={"content-type": NDJSON})
+
+
+async def rename_session(request: Request[SessionPatch]) -> Session:
+    """The session under another title."""
+    return await request.write(sessions.rename, request.path["id"], request.actor, request.body.title)
+
+
+async def delete_session(request: Request[None]) -> None:
+    """Cancels what runs in a session and removes it with all that belongs to it.
+
+    It is gone at once. Where it is large its id stays taken until its last rows are gone too: a message to it is a 409.
+    """
+    engine, session_id = request.engine, request.path["id"]
+    await engine.db.read(sessions.get, session_id, request.actor)
+    await engine.runner.stop_session(session_id)
+    tree = await engine.db.read(sessions.below, session_id)
+
+    def delete(conn: sqlite3.Connection) -> bool:
+        more = removals.delete(conn, session_id, request.actor)
+        request.record(conn)
+        return more
+
+    more = await engine.db.write(delete)
+    for one in tree:
+        engine.journal.forget(one)
+    if more:
+        engine.overdue.set()
+
+
+async def cancel_turn(request: Request[None]) -> None:
+    """Stops the turn that is running; its stream ends with `done`.
+
+    The answer comes once that is in the file, or after 5 seconds where a tool does not let go.
+    """
+    session_id = request.path["id"]
+    await request.engine.db.read(sessions.get, session_id, request.actor)
+    with anyio.move_on_after(CANCEL_SECONDS):
+        await request.engine.runner.cancel(session_id)
+
+
+def _events(conn: sqlite3.Connection, session_id: str, epoch: int, cursor: Cursor, limit: int) -> EventPage:
+    last = last_number(conn, session_id)
+    cursor.check(epoch, last)
+    rows = read_events(conn, session_id, cursor.number, last, limit)
+    events = [EventEntry(n, name, Raw(data)) for n, name, data in rows]
+    behind = Cursor(epoch, events[-1].id if events else last)
+    return EventPage(events=events, data=events, total=last, limit=limit, last=last, epoch=epoch, next=str(behind))
+
+
+async def follow_events(request: Request[None]) -> Stream | Reply:
+    """A session's events after `Last-Event-ID` or `after`, then those to come; `follow=false` gives a JSON page."""
+    session_id = request.path["id"]
+    log = await request.engine.journal.log(session_id)  # before the look, so that a deletion behind that ends it
+    owner = await request.engine.db.read(sessions.owner, session_id)
+    sessions.check_owner(request.actor, owner, session_id)
+    return await follow(request, session_id, log)
+
+
+async def follow(request: Request[None], session_id: str, log: Log | None = None) -> Stream | Reply:
+    """The events of a session that the caller may see, in the form that the request asks for."""
+    engine, cursor = request.engine, event_cursor(request.headers, request.query)
+    if request.query.get("follow", "true").lower() in ("false", "0", "no"):
+        limit = positive(request.query.get("limit"), 500, 500)
+        return Reply(body=await engine.db.scan(_events, session_id, engine.journal.epoch, cursor, limit))
+    log = log or await engine.journal.log(session_id)
+    cursor.check(engine.journal.epoch, log.committed)
+    frames = engine.journal.follow(log, OpenStretch(cursor.number + 1))
+    return Stream(frames=frames, headers={"x-session-id": session_id})
+
+
+def _number(source: Mapping[str, str], name: str, default: int) -> int:
+    text = source.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdecimal() or len(text) > 15:
+        words = f"{name} is the number of a message, such as 17"
+        raise InvalidRequest(words, details=[Detail(f"$.{name}", "no number")])
+    return int(text)
+
+
+_ONE = "/api/v1/sessions/{id}"
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/v1/sessions",
+        scope="chat",
+        run=list_sessions,
+        summary="List sessions",
+        query={
+            "agent": "of this agent",
+            "agent_name": "as agent",
+            "schema": "of this schema",
+            "user_sub": "of this end user",
+            "status": "active, completed, failed or cancelled",
+            "from": Parameter("begun at this time or later", Moment),
+            "to": Parameter("begun before this time, or at it if it is a date", Moment),
+            "limit": Parameter("rows, 100 at most", int | str),
+            "offset": OFFSET,
+            "per_page": Parameter("as limit", int | str),
+            "page": Parameter("from 1", int | str),
+            "after": "the last session of the page before",
+        },
+        answer=SessionPage,
+        also={404: None},
+    ),
+    Route(method="GET", path=_ONE, scope="chat", run=get_session, summary="Get a session", answer=SessionDetail),
+    *(
+        Route(
+            method=method,
+            path=_ONE,
+            scope="chat",
+            run=rename_session,
+            summary="Rename a session",
+            body=SessionPatch,
+            example={"title": "Laptops under $1000"},
+            upload=True,  # what GET gives is taken back, with all its messages
+            answer=Session,
+        )
+        for method in ("PUT", "PATCH")
+    ),
+    Route(method="DELETE", path=_ONE, scope="chat", run=delete_session, summary="Delete a session", status=204),
+    Route(
+        method="GET",
+        path=f"{_ONE}/messages",
+        scope="chat",
+        run=list_messages,
+        summary="List a session's messages",
+        query={
+            "after": Parameter("the number of the last message before", Number),
+            "limit": Parameter("rows, 1000 at most, and a megabyte", int | str),
+            "offset": OFFSET,
+            "format": FORMAT,
+        },
+        answer=list[messages.Entry] | MessagePage,
+        also={410: None},
+        gives=(NDJSON,),
+        sends={"Link": "the page behind, where an array is not all"},
+    ),
+    Route(
+        method="GET",
+        path=f"{_ONE}/events",
+        scope="chat",
+        run=follow_events,
+        summary="Follow a session's events",
+        query={
+            "after": Parameter("the id of the last event before, 0 for the start", EventId),
+            "follow": Parameter("false for a JSON page", bool | str),
+            "limit": Parameter("rows of a page, 500 at most", int | str),
+        },
+        streams=True,
+        answer=EventPage,
+        also={410: None},
+    ),
+    Route(
+        method="POST",
+        path=f"{_ONE}/cancel",
+        scope="chat",
+        run=cancel_turn,
+        summary="Cancel the running turn",
+        status=204,
+    ),
+)

@@ -1,0 +1,262 @@
+"""Tasks: create, list, watch, steer."""
+
+import sqlite3
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, get_args
+
+from msgspec import Meta, Struct
+from msgspec.structs import asdict
+
+from bytebrew.base.errors import Conflict, Detail, InvalidRequest
+from bytebrew.contract.entities import NewTask, Priority, Task, TaskPatch, TaskStatus
+from bytebrew.contract.lists import OFFSET, NumberedPage, page_numbers, page_window
+from bytebrew.contract.route import Parameter, Record, Reply, Request, Route, Stream
+from bytebrew.store import confirmations, tasks
+from bytebrew.store.task_approvals import shown
+from bytebrew.store.tasks import Filter
+from bytebrew.web.access import check_schema
+from bytebrew.web.event_cursor import EventId
+from bytebrew.web.routes.approvals import Answered, SessionAnswer, answer_question
+from bytebrew.web.routes.sessions import EventPage, follow
+
+
+class TaskPage(NumberedPage[Task], frozen=True, kw_only=True):
+    """A page of tasks, newest first; `tasks` and `data` hold the same rows, `next` is the `after` of the page behind.
+
+    It ends early where its rows have more than a megabyte of text.
+    """
+
+    tasks: list[Task]
+
+
+class CreatedTask(Task, frozen=True, kw_only=True):
+    """A new task; `task_id` is another name of its id."""
+
+    task_id: str
+
+
+class Result(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a task has come to."""
+
+    result: Annotated[str, Meta(max_length=1_000_000)] = ""
+
+
+class Cancellation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a task is cancelled."""
+
+    reason: Annotated[str, Meta(max_length=10_000)] = ""
+
+
+class Approval(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which task is approved: the `digest` of what was shown, which a task needs that has changed since it was made."""
+
+    digest: Annotated[str, Meta(max_length=255)] = ""
+
+
+class Reason(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a task has failed."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=10_000)]
+
+
+class NewPriority(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How urgent a task is: 0 normal, 1 high, 2 critical."""
+
+    priority: Priority
+
+
+class Input(SessionAnswer, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An answer to what a task asks; without `confirmation_id` and `call_id` to the one question that waits."""
+
+
+async def create_task(request: Request[NewTask]) -> CreatedTask:
+    """A new task, which starts as soon as a worker is free; a token for some schemas makes tasks in those alone."""
+    check_schema(request.actor, request.body.schema)
+    task = await request.write(_created, request.body, request.actor.subject)
+    request.engine.tasks.wake()
+    return task
+
+
+def _created(conn: sqlite3.Connection, new: NewTask, owner: str) -> CreatedTask:
+    task = shown(tasks.create(conn, new, owner, "api"))
+    return CreatedTask(**asdict(task), task_id=task.id)
+
+
+async def list_tasks(request: Request[None]) -> TaskPage:
+    """Tasks of a `status`, `agent` or `source`, newest first, by `page` and `per_page`."""
+    query = request.query
+    status = query.get("status", "")
+    if status and status not in get_args(TaskStatus):
+        known = f"one of {', '.join(get_args(TaskStatus))}"
+        raise InvalidRequest(f"status is {known}", details=[Detail("$.status", known)])
+    limit, offset = page_window(query, 100, 500)
+    wanted = Filter(
+        status=status,
+        agent=query.get("agent", query.get("agent_name", "")),
+        source=query.get("source", ""),
+        session_id=query.get("session_id", ""),
+        after=query.get("after", ""),
+    )
+    found = await request.engine.db.scan(tasks.page, request.actor, wanted, offset, limit)
+    rows = [*map(shown, found.tasks)]
+    return TaskPage(tasks=rows, data=rows, next=found.next, **page_numbers(found.total, limit, offset))
+
+
+async def get_task(request: Request[None]) -> Task:
+    """One task."""
+    return shown(await request.engine.db.read(tasks.get, request.path["id"], request.actor))
+
+
+async def update_task(request: Request[TaskPatch]) -> Task:
+    """The task with the fields that were sent; one that was approved is a draft again."""
+    return await _changed(request, request.body)
+
+
+async def _changed(request: Request[Any], patch: TaskPatch) -> Task:
+    task_id, record = request.path["id"], _recording(request)
+    return shown(await request.engine.tasks.update(task_id, request.actor, patch, record=record))
+
+
+def _recording(request: Request[Any]) -> Record:
+    return lambda conn, task: request.record(conn, shown(task))
+
+
+async def cancel_task(request: Request[Cancellation]) -> None:
+    """Cancels a task and all below it."""
+    await request.engine.tasks.cancel(request.path["id"], request.actor, request.body.reason, record=request.record)
+
+
+async def list_subtasks(request: Request[None]) -> list[Task]:
+    """The tasks right below one."""
+    task = await request.engine.db.read(tasks.get, request.path["id"], request.actor)
+    return [*map(shown, await request.engine.db.scan(tasks.subtasks, task.id))]
+
+
+async def approve_task(request: Request[Approval]) -> Task:
+    """Lets a draft be worked on, as it was shown: a change takes it back to draft."""
+    return await _move(request, "approved", seen=request.body.digest)
+
+
+async def start_task(request: Request[None]) -> Task:
+    """Marks a task as being worked on, by somebody else than the workers."""
+    return await _move(request, "in_progress")
+
+
+async def complete_task(request: Request[Result]) -> Task:
+    """Marks a task as completed."""
+    return await _move(request, "completed", request.body.result)
+
+
+async def fail_task(request: Request[Reason]) -> Task:
+    """Marks a task as failed."""
+    return await _move(request, "failed", request.body.reason)
+
+
+async def _move(request: Request[Any], status: TaskStatus, words: str | None = None, seen: str | None = None) -> Task:
+    task_id, actor, record = request.path["id"], request.actor, _recording(request)
+    return shown(await request.engine.tasks.move(task_id, actor, status, words, seen=seen, record=record))
+
+
+async def set_priority(request: Request[NewPriority]) -> Task:
+    """Makes a task more or less urgent."""
+    return await _changed(request, TaskPatch(priority=request.body.priority))
+
+
+async def give_input(request: Request[Input]) -> Answered:
+    """Answers the question that a task waits with."""
+    engine, body = request.engine, request.body
+    task = await engine.db.read(tasks.get, request.path["id"], request.actor)
+    keys = body.keys()
+    if not keys:
+        waiting = await engine.db.read(confirmations.of_session, task.session_id)
+        if len(waiting) != 1:
+            raise Conflict(
+                f"{len(waiting)} questions of this task wait; name one by confirmation_id", code="no_single_question"
+            )
+        keys = (waiting[0].id,)
+    return await answer_question(request, keys, body, task.session_id)
+
+
+async def follow_task(request: Request[None]) -> Stream | Reply:
+    """The events of a task's session, as GET /sessions/{id}/events gives them."""
+    task = await request.engine.db.read(tasks.get, request.path["id"], request.actor)
+    return await follow(request, task.session_id)
+
+
+_ONE = "/api/v1/tasks/{id}"
+_LIST: Mapping[str, str | Parameter] = {
+    "status": Parameter("tasks of this status", TaskStatus | Literal[""]),
+    "agent": "of this agent",
+    "agent_name": "as agent",
+    "source": "api, agent, dashboard, schedule or webhook",
+    "session_id": "of this session",
+    "limit": Parameter("rows, 500 at most, and a megabyte of text; `next` says where to go on", int | str),
+    "offset": OFFSET,
+    "page": Parameter("from 1", int | str),
+    "per_page": Parameter("as limit", int | str),
+    "after": "the last task of the page before",
+}
+_EVENTS = {
+    "after": Parameter("the id of the last event before, 0 for the start", EventId),
+    "follow": Parameter("false for a JSON page", bool | str),
+    "limit": Parameter("rows of a page, 500 at most", int | str),
+}
+
+
+_EXAMPLES: Mapping[Any, Mapping[str, Any]] = {
+    NewTask: {"agent": "support", "title": "Market analysis Q1", "require_approval": True},
+    TaskPatch: {"title": "Market analysis Q1 and Q2"},
+    Approval: {},
+    Cancellation: {"reason": "No longer needed"},
+    Result: {"result": "Sales rose by a tenth"},
+    Reason: {"reason": "The data is incomplete"},
+    NewPriority: {"priority": 2},
+    Input: {"answers": ["approve"]},
+}
+
+
+def _route(
+    method: Any,
+    path: str,
+    run: Any,
+    summary: str,
+    answer: Any,
+    body: Any = None,
+    status: int = 200,
+    query: Mapping[str, str | Parameter] = MappingProxyType({}),
+) -> Route:
+    return Route(
+        method=method,
+        path=path,
+        scope="tasks",
+        run=run,
+        summary=summary,
+        body=body,
+        example=_EXAMPLES.get(body),
+        answer=answer,
+        status=status,
+        aliases={"agent_name": "agent"} if body in (NewTask, TaskPatch) else {},
+        query=query,
+        streams=run is follow_task,
+        also={follow_task: {410: None}, list_tasks: {404: None}}.get(run, {}),
+        idempotent=run is create_task,
+    )
+
+
+ROUTES = (
+    _route("POST", "/api/v1/tasks", create_task, "Create a task", CreatedTask, NewTask, 201),
+    _route("GET", "/api/v1/tasks", list_tasks, "List tasks", TaskPage, query=_LIST),
+    _route("GET", _ONE, get_task, "Get a task", Task),
+    _route("PUT", _ONE, update_task, "Change a task", Task, TaskPatch),
+    _route("PATCH", _ONE, update_task, "Change a task", Task, TaskPatch),
+    _route("DELETE", _ONE, cancel_task, "Cancel a task", None, Cancellation, 204),
+    _route("GET", f"{_ONE}/subtasks", list_subtasks, "List subtasks", list[Task]),
+    _route("GET", f"{_ONE}/events", follow_task, "Follow a task's events", EventPage, query=_EVENTS),
+    _route("POST", f"{_ONE}/approve", approve_task, "Approve a task", Task, Approval),
+    _route("POST", f"{_ONE}/start", start_task, "Start a task by hand", Task),
+    _route("POST", f"{_ONE}/complete", complete_task, "Complete a task", Task, Result),
+    _route("POST", f"{_ONE}/fail", fail_task, "Fail a task", Task, Reason),
+    _route("POST", f"{_ONE}/priority", set_priority, "Set a task's priority", Task, NewPriority),
+    _route("POST", f"{_ONE}/input", give_input, "Answer a task's question", Answered, Input),
+)

@@ -1,0 +1,54 @@
+"""Tools of all sources, for people to look at."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from bytebrew.contract.events import Risk
+from bytebrew.contract.route import Request, Route
+from bytebrew.contract.tool import Tool
+
+
+class Metadata(Struct, frozen=True, kw_only=True):
+    """A tool, where it comes from, and how much harm it can do."""
+
+    name: str
+    description: str
+    source: str
+    security_zone: Risk
+    input_schema: dict[str, Any]
+    idempotent: bool
+    confirm: bool
+
+
+def _metadata(tool: Tool) -> Metadata:
+    return Metadata(
+        name=tool.name,
+        description=tool.description,
+        source=tool.source,
+        security_zone=tool.risk,
+        input_schema=tool.input_schema,
+        idempotent=tool.idempotent,
+        confirm=tool.confirm,
+    )
+
+
+async def list_metadata(request: Request[None]) -> list[Metadata]:
+    """Every tool that an agent may have."""
+    engine = request.engine
+    found = [*engine.tools.values(), engine.read_result]
+    for toolset in engine.toolsets:
+        found += await toolset.all()
+    return [_metadata(tool) for tool in sorted(found, key=lambda tool: (tool.name, tool.source))]
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/v1/tools/metadata",
+        scope="agents:read",
+        run=list_metadata,
+        summary="List tools of all sources",
+        answer=list[Metadata],
+    ),
+)

@@ -1,0 +1,128 @@
+"""A turn as one JSON answer: what it has come to, or what it waits for."""
+
+import sqlite3
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from bytebrew.base.errors import NotFound
+from bytebrew.contract.events import FinishReason
+from bytebrew.contract.messages import Usage
+from bytebrew.contract.route import Request, Route
+from bytebrew.conversation import queueing
+from bytebrew.conversation.queueing import Place
+from bytebrew.conversation.runner import Turn
+from bytebrew.store import confirmations, endings, sessions, turns
+from bytebrew.store.confirmations import Confirmation
+from bytebrew.store.endings import Ended
+
+if TYPE_CHECKING:
+    from bytebrew.engine import Engine
+
+
+class CallRecord(Struct, frozen=True, kw_only=True):
+    """A tool call of the turn."""
+
+    tool: str
+    input: dict[str, Any]
+    output: str
+    call_id: str
+    has_error: bool
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """Why a turn has failed: the code and the sentence of its event `error`."""
+
+    error: str
+    message: str
+
+
+class ChatAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A turn as a whole, for `stream: false`, or what there is of it.
+
+    With `needs_input` a person must answer: the `questions` that wait, at /sessions/{id}/respond, or the `form`, by the
+    next message, whereupon the turn is `completed`. With `queued` it waits behind `position` other messages of its
+    session, and the questions are those of the first. The same Idempotency-Key, and GET /sessions/{id}/turns/{turn_id},
+    have its end later.
+    """
+
+    session_id: str
+    turn_id: str
+    message: str
+    tool_calls: list[CallRecord]
+    usage: Usage
+    status: turns.Status | Literal["needs_input"]
+    finish_reason: FinishReason | None = None
+    questions: list[Confirmation] = []
+    form: dict[str, Any] | None = None
+    position: int = 0
+    failure: Failure | None = None
+
+
+async def whole(engine: "Engine", end: Ended) -> ChatAnswer:
+    """A turn as it stands in the file."""
+    well = end.status in ("completed", "cancelled")
+    return ChatAnswer(
+        session_id=end.session_id,
+        turn_id=end.id,
+        message=end.text,
+        tool_calls=await engine.db.read(_calls, end.id),
+        usage=end.usage,
+        status="needs_input" if end.form else end.status,
+        finish_reason=end.finish_reason if well else None,
+        form=end.form,
+        failure=Failure(error=end.code, message=end.words) if end.status == "failed" else None,
+    )
+
+
+async def so_far(engine: "Engine", turn: Turn, place: Place) -> ChatAnswer:
+    """A turn that has not ended."""
+    return ChatAnswer(
+        session_id=turn.session_id,
+        turn_id=turn.id,
+        message="".join(turn.text),
+        tool_calls=await engine.db.read(_calls, turn.id),
+        usage=turn.usage,
+        status="queued" if place.position else "needs_input" if place.questions else "running",
+        questions=[*map(confirmations.shown, place.questions)],
+        position=place.position,
+    )
+
+
+def _calls(conn: sqlite3.Connection, turn_id: str) -> list[CallRecord]:
+    return [
+        CallRecord(
+            tool=row["tool"],
+            input=msgspec.json.decode(row["input"]),
+            output=row["output"] or "",
+            call_id=row["call_id"],
+            has_error=row["status"] == "failed",
+        )
+        for row in turns.tool_calls(conn, turn_id)
+    ]
+
+
+async def get_turn(request: Request[None]) -> ChatAnswer:
+    """A turn as it is now, without waiting for its end."""
+    engine, session_id, turn_id = request.engine, request.path["id"], request.path["turn_id"]
+    sessions.check_owner(request.actor, await engine.db.read(sessions.owner, session_id), session_id)
+    turn = engine.runner.turns.get(turn_id)
+    if turn is not None and turn.session_id == session_id:
+        return await so_far(engine, turn, await queueing.place(engine, turn))
+    end = await engine.db.scan(endings.ended, turn_id)
+    if end is None or end.session_id != session_id:
+        raise NotFound(f"The session has no turn '{turn_id[:255]}'")
+    return await whole(engine, end)
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/v1/sessions/{id}/turns/{turn_id}",
+        scope="chat",
+        run=get_turn,
+        summary="Get a turn",
+        answer=ChatAnswer,
+    ),
+)

@@ -1,0 +1,50 @@
+"""What the calls of models took, for whoever pays."""
+
+from typing import get_args
+
+from msgspec import Struct
+
+from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.contract.route import Moment, Parameter, Request, Route, moment
+from bytebrew.store import usage
+from bytebrew.store.usage import GroupBy, Sum
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """Sums by key, and the sum of all."""
+
+    group_by: GroupBy
+    data: list[Sum]
+    total: Sum
+
+
+async def get_usage(request: Request[None]) -> Report:
+    """Tokens and dollars by `group_by` (agent, model, schema, token or day), from `from` to `to`."""
+    query, known = request.query, get_args(GroupBy)
+    group_by: GroupBy | None = next((one for one in known if one == query.get("group_by", "day")), None)
+    if group_by is None:
+        words = f"one of {', '.join(known)}"
+        raise InvalidRequest(f"group_by is {words}", details=[Detail("$.group_by", words)])
+    since, until = moment(query, "from"), moment(query, "to", last=True)
+    return Report(
+        group_by=group_by,
+        data=await request.engine.db.scan(usage.report, group_by, since, until),
+        total=await request.engine.db.scan(usage.total, since, until),
+    )
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/v1/usage",
+        scope="admin",
+        run=get_usage,
+        summary="Report tokens and cost",
+        query={
+            "group_by": Parameter("what the sums are of", GroupBy),
+            "from": Parameter("at this time or later", Moment),
+            "to": Parameter("before this time, or at it if it is a date", Moment),
+        },
+        answer=Report,
+    ),
+)

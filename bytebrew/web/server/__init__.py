@@ -1,0 +1,1 @@
+"""The server: hypercorn, and what of it is replaced."""

@@ -1,0 +1,148 @@
+"""Serves an engine with hypercorn, in this process, until it is told to stop."""
+
+import asyncio
+import logging
+import math
+import os
+import socket
+import sys
+from copy import copy
+from functools import partial
+
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+
+from bytebrew.base.errors import BootError
+from bytebrew.base.machine import descriptors
+from bytebrew.engine import Engine
+from bytebrew.web.access import memory
+from bytebrew.web.app import CROWDED, SECURITY, Application
+from bytebrew.web.routes import every
+from bytebrew.web.server.acceptor import Acceptor
+from bytebrew.web.server.hypercorn_fixes import Connection, Context, Ends
+from bytebrew.web.server.shedding import Refusal
+
+log = logging.getLogger(__name__)
+
+KEEP_ALIVE_SECONDS = 75.0
+"""How long a connection may be without a request; the head of one that has begun has less."""
+CROWDED_SECONDS = 2.0
+"""The same for a client who came when there was no descriptor for it, and is refused."""
+REAP_SECONDS = 0.5
+FREE = 0.9
+"""The share of connections below which there is room again."""
+OVER_SECONDS = 60.0
+"""After so long without another client too many, the next one is logged again."""
+CONNECTION_BYTES = 65_536
+"""Memory for a connection: one that has sent half of a head takes 32 KB."""
+UNREAD_SECONDS = 60.0
+"""How long a client may read nothing of what is sent to it, alive or not; where the system can tell."""
+CLOSING_SECONDS = 2.0
+"""What is still open after the drain has this long to end."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; BootError where the address is taken or not ours."""
+    try:
+        sock = socket.create_server((host, port), family=_family(host), backlog=1024)
+    except OSError as error:
+        words = os.strerror(error.errno) if error.errno else error  # strerror has the address a second time
+        raise BootError(f"cannot listen on {host}:{port}: {words}; choose another BYTEBREW_PORT") from error
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it; asyncio leaves it off
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000))
+    return sock
+
+
+async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> None:
+    """Answers requests on the socket until `stop` is set, then drains and returns."""
+    config = Config()
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn")
+    config.keep_alive_timeout = KEEP_ALIVE_SECONDS
+    config.keep_alive_max_requests = sys.maxsize  # the last one over HTTP/2 would break off all others
+    config.max_app_queue_size = 3
+    config.h2_max_concurrent_streams = 1000
+    config.h2_max_header_list_size = 32_768  # of each of them; HTTP/1.1 takes half of that
+    routes = every(engine)
+    application = ASGIWrapper(Application(engine, routes))  # type: ignore[arg-type]
+    context = Context(engine.admission, Refusal(engine, routes, SECURITY))
+    loop = asyncio.get_running_loop()
+    connections: dict[asyncio.Task[None], Connection] = {}
+    brief = copy(config)
+    brief.keep_alive_timeout = CROWDED_SECONDS
+    share, admission = descriptors.share(), engine.admission
+    last_full, reaping = -math.inf, False
+    most, full = _most(share, engine.settings.core.max_connections)
+
+    def connect(crowded: bool, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal last_full, reaping
+        if crowded:
+            if loop.time() - last_full > OVER_SECONDS:
+                log.warning(full)
+            if not reaping:
+                loop.call_later(REAP_SECONDS, reap)
+            reaping = True
+            admission.crowd, last_full = full, loop.time()
+        state, times = ({CROWDED: full}, brief) if crowded else ({}, config)
+        connection = Connection(application, loop, times, context, state, reader, writer)
+        running = loop.create_task(connection.run())
+        connections[running] = connection
+        running.add_done_callback(end)
+
+    def reap() -> None:
+        """Closes connections without a request while they keep others out, those that have waited longest first."""
+        nonlocal reaping
+        if reaping := bool(admission.crowd):
+            before = loop.time() - CROWDED_SECONDS
+            idle = sorted(
+                (one for one in connections.values() if one.idle_since < before), key=lambda one: one.idle_since
+            )
+            for one in idle[:further]:
+                one.writer.close()
+            loop.call_later(REAP_SECONDS, reap)
+
+    def end(running: asyncio.Task[None]) -> None:
+        del connections[running]
+        acceptor.left()
+        if acceptor.open < most * FREE:
+            admission.crowd = ""
+        if not running.cancelled() and (error := running.exception()):
+            log.error("a connection failed", exc_info=error)
+
+    further = max(4, most // 4)  # to be refused in words at a time
+    acceptor = Acceptor(sock, lambda crowded: Ends(asyncio.StreamReader(), partial(connect, crowded)), most, further)
+    await stop.wait()
+    seconds = engine.settings.core.drain_seconds
+    log.info("draining for up to %g s", seconds)
+    await engine.drain(seconds)
+    await context.terminated.set()
+    acceptor.close()
+    if connections:
+        await asyncio.wait(connections, timeout=CLOSING_SECONDS)
+    for connection in connections.values():
+        connection.writer.transport.abort()  # what its client does not read would hold up the end
+    if connections:
+        await asyncio.wait(connections, timeout=0.1)
+    for running in connections:
+        running.cancel()
+    await asyncio.gather(*connections, return_exceptions=True)
+
+
+def _most(share: descriptors.Share, wanted: int) -> tuple[int, str]:
+    """How many connections there may be, and what to say to one more."""
+    bounds = [(share.clients, f"its limit of {share.all} descriptors", "the limit (ulimit -n, LimitNOFILE of systemd)")]
+    if wanted:
+        bounds.append((wanted, "BYTEBREW_MAX_CONNECTIONS", "it"))
+    else:
+        bounds.append((memory() // 4 // CONNECTION_BYTES, "a quarter of its memory", "BYTEBREW_MAX_CONNECTIONS"))
+    most, room, cure = min(bounds)
+    return (
+        most,
+        f"The engine has {most} connections, all that {room} has room for; try again in a moment, or raise {cure}",
+    )
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
