@@ -31,10 +31,10 @@ test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this se
 	$(BIN)/pytest -m peers
 
 test-faults: $(VENV)/.dev ## Kill the engine at every record and at random instants, and fail every operation once
-	ALL_FAULTS=1 $(BIN)/pytest -n 2 tests/test_fault_harness.py tests/faults tests/chaos
+	ALL_FAULTS=1 $(BIN)/pytest -n 2 tests/faults tests/chaos
 
 test-fuzz: $(VENV)/.dev ## Send every route a thousand requests, by chance others each time
-	FUZZ_EXAMPLES=1000 $(BIN)/pytest -n auto --dist load tests/test_fuzz.py
+	FUZZ_EXAMPLES=1000 $(BIN)/pytest -n auto --dist load tests/web/test_fuzz.py
 
 chaos: $(VENV)/.dev ## Run a hostile world by chance against an engine: SEED=17 MINUTES=2 SEEDS=40
 	$(BIN)/python -m tests.chaos $(SEED:%=--seed %) $(MINUTES:%=--minutes %) $(SEEDS:%=--seeds %)

@@ -11,20 +11,21 @@ import pytest
 
 from bytebrew import MessageDelta, ToolCall
 from bytebrew.testing import ScriptedProvider, chat, providing, scripted_schema, served_engine
+from tests.conversation.test_confirmations import Talk, answer
 from tests.documents import BASES, create, put, settled
 from tests.mcp_double import Web
-from tests.test_confirmations import Talk, answer
 from tests.upstream import refused, upstream
 
 TESTS = Path(__file__).parent
-CONFIRMATIONS, KINDS, SPAWN = "test_confirmations", "test_confirmation_kinds", "plugins/test_spawn"
+CONFIRMATIONS, KINDS = "conversation/test_confirmations", "conversation/test_confirmation_kinds"
+SPAWN = "plugins/test_spawn"
 AUDIT, LIMITS = "plugins/test_audit", "plugins/test_rate_limits"
 MCP, FAULTS, SERVERS = "plugins/test_mcp", "plugins/test_mcp_faults", "plugins/test_mcp_routes"
 TOOLS, SAFETY, HERE = "plugins/test_http_tools_routes", "plugins/test_http_tools_safety", "test_gaps"
 POINTS: dict[str, dict[str, tuple[str, ...]]] = {
     "G1": {
         "a question can be answered": (
-            "test_curl::test_session_respond",
+            "web/test_curl::test_session_respond",
             f"{CONFIRMATIONS}::test_the_model_is_told_what_a_person_decided",
         ),
         "no answer is no silent denial": (
@@ -55,7 +56,7 @@ POINTS: dict[str, dict[str, tuple[str, ...]]] = {
             f"{AUDIT}::test_a_spawned_agents_call_names_its_agent_and_the_call_above_and_stands_in_the_persons_session",
         ),
         "rows are read as they are asked for": (
-            "test_listing::test_every_list_and_total_is_read_by_an_index_in_its_order",
+            "contract/test_long_lists::test_every_list_and_total_is_read_by_an_index_in_its_order",
             f"{AUDIT}::test_an_export_is_sent_as_it_is_read",
         ),
     },
@@ -85,7 +86,7 @@ POINTS: dict[str, dict[str, tuple[str, ...]]] = {
             f"{TOOLS}::test_an_agent_calls_its_http_tool_in_a_chat",
             f"{HERE}::test_a_tool_of_a_configuration_runs_as_it_is_written",
         ),
-        "its definition is kept": ("routes/test_config::test_each_dialect_comes_in_and_goes_round_in_equal_bytes",),
+        "its definition is kept": ("web/routes/test_config::test_each_dialect_comes_in_and_goes_round_in_equal_bytes",),
         "it is safe": (f"{SAFETY}::test_a_host_from_a_parameter_is_not_private",),
     },
     "S6": {

@@ -16,7 +16,7 @@ from bytebrew.testing import ADMIN
 from tests.commands import install
 from tests.faults.clock import DAY, Clock
 from tests.processes import Process, serving
-from tests.test_removals import grow
+from tests.store.test_removals import grow
 
 AHEAD = 400 * DAY
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}

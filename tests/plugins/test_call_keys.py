@@ -9,9 +9,9 @@ import httpx
 from bytebrew_mcp.link import CALL_ID, KEY
 
 from bytebrew import Call, ToolCall
+from tests.conversation.test_confirmations import Setup, answer, configure, follow, processes, say
 from tests.plugins.test_http_tools import CALL, asked
 from tests.plugins.test_mcp import DOUBLE, PATH, world
-from tests.test_confirmations import Setup, answer, configure, follow, processes, say
 from tests.upstream import Act, head, upstream
 
 __all__ = ["processes"]

@@ -9,8 +9,8 @@ import pytest
 from bytebrew import MessageDelta, ToolCall
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
+from tests.contract.test_tool import forecast
 from tests.tables import check_refusal, token_with
-from tests.test_tools import forecast
 from tests.upstream import refused, upstream
 
 TOOLS = "/api/v1/tools"

@@ -20,8 +20,8 @@ from bytebrew import Capabilities, Http, MessageDelta, ModelRequest, Provider, P
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, chat, providing, scripted_schema, served_engine
 from tests.documents import BASES, create, docx, found, paragraph, pdf, put, settled, table
+from tests.store.sqlite.test_disk import fill, no_quota
 from tests.tables import check_refusal, token_with
-from tests.test_disk import fill, no_quota
 
 AXES = {"car": 0, "automobile": 0, "dog": 1, "hound": 1, "boat": 2, "vessel": 2}
 

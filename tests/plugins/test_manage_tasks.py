@@ -14,10 +14,10 @@ from bytebrew.base.errors import ToolError
 from bytebrew.contract.tool import Call, Tool
 from bytebrew.engine import Engine
 from bytebrew.store import agents
+from tests.conversation.test_confirmations import PAY, Setup, configure, engine_on, processes, say
+from tests.conversation.test_recovery import pending
 from tests.ledger import Ledger
 from tests.tables import token_with
-from tests.test_confirmations import PAY, Setup, configure, engine_on, processes, say
-from tests.test_recovery import pending
 
 __all__ = ["processes"]
 

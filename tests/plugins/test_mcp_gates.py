@@ -13,10 +13,10 @@ from bytebrew_mcp.toolset import _FORMS
 
 from bytebrew import MessageDelta, ToolCall
 from bytebrew.testing import events_of
+from tests.conversation.test_confirmations import Setup, answer, configure, follow, processes, say
 from tests.mcp_double import Web
 from tests.plugins.test_mcp import DOUBLE, PATH, World, world
 from tests.plugins.test_mcp_faults import until
-from tests.test_confirmations import Setup, answer, configure, follow, processes, say
 
 __all__ = ["processes"]
 OWN = ["memory_store", "memory_recall", "knowledge_search", "manage_tasks", "show_structured_output", "read_result"]

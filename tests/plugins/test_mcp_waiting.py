@@ -12,9 +12,9 @@ import pytest
 
 from bytebrew import MessageDelta, ToolCall
 from bytebrew.testing import chat
+from tests.conversation.test_confirmations import Setup, answer, configure, follow, processes, say
 from tests.plugins.test_mcp import DOUBLE, PATH, World, world
 from tests.plugins.test_mcp_faults import connected, until
-from tests.test_confirmations import Setup, answer, configure, follow, processes, say
 
 __all__ = ["processes"]
 

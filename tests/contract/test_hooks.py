@@ -1,0 +1,528 @@
+"""Every hook, once, in a real engine."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import pytest
+from msgspec import Meta, Struct
+
+from bytebrew import (
+    ANYONE,
+    Action,
+    Actor,
+    Agent,
+    AuthMode,
+    CatalogModel,
+    CatalogProvider,
+    ConfigSection,
+    Forbidden,
+    MessageDelta,
+    Migration,
+    Option,
+    Outcome,
+    Request,
+    Route,
+    Sample,
+    Settings,
+    Tool,
+    ToolCall,
+    Toolset,
+    Usage,
+    expired_before,
+    tool,
+)
+from bytebrew.base.errors import BootError
+from bytebrew.contract import hookspecs
+from bytebrew.conversation.runner import Turn
+from bytebrew.engine import Engine
+from bytebrew.store.retention import tidy
+from bytebrew.testing import ScriptedProvider, chat, engine, names, plugin, providing, scripted_schema, served_engine
+from bytebrew.web.app import Application
+from bytebrew.web.routes import every
+from tests.commands import install, run
+
+
+class Pond(Struct, frozen=True, kw_only=True):
+    """Settings of a plugin."""
+
+    pond_depth: Annotated[int, Meta(description="how deep it is")] = 3
+
+
+@tool
+async def quack(times: int = 1) -> str:
+    """Quacks."""
+    return "quack" * times
+
+
+def test_every_hook_has_a_test_of_its_name() -> None:
+    hooks = {name for name, hook in vars(hookspecs).items() if hasattr(hook, "bytebrew_spec")}
+    tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert hooks
+    assert hooks <= tests
+    assert set(hookspecs.DECLARING) | set(hookspecs.OBSERVING) | {"register_commands", "collect_metrics"} == hooks
+
+
+async def test_register_settings() -> None:
+    duck = plugin(register_settings=lambda register: register(Pond))
+    async with engine(duck) as shallow, engine(duck, settings={"BYTEBREW_POND_DEPTH": "7"}) as deep:
+        assert (shallow.settings.of(Pond).pond_depth, deep.settings.of(Pond).pond_depth) == (3, 7)
+
+
+async def test_register_providers() -> None:
+    seen: list[Settings] = []
+
+    def register_providers(register: Any, settings: Settings) -> None:
+        seen.append(settings)
+        register(ScriptedProvider([MessageDelta(content="hello")]))
+
+    async with served_engine(plugin(register_providers=register_providers)) as (running, client):
+        await scripted_schema(running)
+        assert names(await chat(client, "test", "hi")) == ["message_delta", "message", "done"]
+        assert seen == [running.settings]
+
+
+class Lake(ScriptedProvider):
+    """A vendor with an address, which alone its catalog's prices are for."""
+
+    base_url = "https://pond.example"
+
+
+async def test_register_catalog() -> None:
+    def register_catalog(register: Any) -> None:
+        register(CatalogProvider(id="scripted", display_name="Pond", auth_type="none", website=""))
+        register(
+            CatalogModel(
+                id="script",
+                display_name="Duck",
+                provider="scripted",
+                tier=3,
+                context_window=100,
+                max_output=10,
+                supports_tools=False,
+                supports_vision=False,
+                pricing_input=1,
+                pricing_output=2,
+                pricing_cached=0.5,
+                description="Quacks",
+                recommended_for=("utility",),
+            )
+        )
+
+    provider = Lake([MessageDelta(content="quack"), Usage(3, 2, 2)])
+    async with served_engine(plugin(register_catalog=register_catalog), providing(provider)) as (running, client):
+        await scripted_schema(running)
+        registry = "/api/v1/models/registry"
+        [known] = (await client.get(f"{registry}?provider=scripted")).json()
+        assert (known["id"], known["pricing_cached"]) == ("script", 0.5)
+        assert "scripted" in [vendor["id"] for vendor in (await client.get(f"{registry}/providers")).json()]
+        done = json.loads((await chat(client, "test", "hi"))[-1].data)
+    assert done["usage"]["cost_usd"] == 6e-6  # one fresh token for 1, two cached for 0.5 each, two of output for 2 each
+
+
+async def test_register_tools() -> None:
+    provider = ScriptedProvider([ToolCall("quack", {"times": 2})], [MessageDelta(content="so it does")])
+    duck = plugin(register_tools=lambda register, settings: register(quack))
+    async with served_engine(duck, providing(provider)) as (running, client):
+        await scripted_schema(running, tools=("quack",))
+        events = await chat(client, "test", "Make it quack")
+    assert [spec.name for spec in provider.requests[0].tools] == ["quack"]
+    assert '"output":"quackquack"' in next(event.data for event in events if event.event == "tool_result")
+
+
+async def test_register_toolsets() -> None:
+    class Ducks(Toolset):
+        async def tools(self, agent: Agent) -> Sequence[Tool]:
+            return [quack] if agent.name == "duck" else []
+
+    provider = ScriptedProvider([MessageDelta(content="quack")])
+    duck = plugin(register_toolsets=lambda register, engine: register(Ducks()))
+    async with served_engine(duck, providing(provider)) as (running, client):
+        await scripted_schema(running, "duck")
+        await scripted_schema(running, "goose")
+        await chat(client, "duck", "Who are you?")
+        await chat(client, "goose", "Who are you?")
+    assert [[spec.name for spec in request.tools] for request in provider.requests] == [["quack"], []]
+
+
+async def test_register_auth_modes() -> None:
+    class Feathers(AuthMode):
+        name = "feathers"
+
+        async def authenticate(self, token: str) -> Actor | None:
+            if token != "duck":
+                return None
+            return Actor(subject="user:duck", name="duck", kind="user", scopes=frozenset({"models:read"}))
+
+    duck = plugin(register_auth_modes=lambda register, settings: register(Feathers()))
+    async with served_engine(duck, settings={"BYTEBREW_AUTH_MODE": "feathers"}) as (_, client):
+        for token, path, status in (
+            ("duck", "models", 200),
+            ("duck", "agents", 403),
+            ("goose", "models", 401),
+        ):
+            answer = await client.get(f"/api/v1/{path}", headers={"authorization": f"Bearer {token}"})
+            assert answer.status_code == status, (token, path)
+
+
+async def test_register_migrations() -> None:
+    def register_migrations(register: Any) -> None:
+        register(Migration(1, "create table pond (depth integer) strict;"))
+        register(Migration(2, "insert into pond values (3);"))
+
+    async with engine(plugin(register_migrations=register_migrations)) as running:
+        assert await running.db.read(lambda conn: conn.execute("select depth from pond").fetchone()[0]) == 3
+
+
+async def test_register_routes() -> None:
+    class Bread(Struct, forbid_unknown_fields=True):
+        """What is thrown into the pond."""
+
+        crumbs: int
+
+    async def feed(request: Request[Bread]) -> dict[str, Any]:
+        return {"eaten": request.body.crumbs, "by": request.path["name"], "from": request.actor.name}
+
+    def register_routes(register: Any, engine: Engine) -> None:
+        path = "/api/v1/ducks/{name}"
+        register(Route(method="POST", path=path, scope="config", run=feed, summary="Feed a duck", body=Bread))
+
+    async with served_engine(plugin(register_routes=register_routes)) as (_, client):
+        answer = await client.post("/api/v1/ducks/daisy", json={"crumbs": 5})
+        assert answer.json() == {"eaten": 5, "by": "daisy", "from": "bootstrap-admin"}
+        assert (await client.post("/api/v1/ducks/daisy", json={"stones": 5})).status_code == 400
+        assert (await client.post("/api/v1/ducks/daisy", headers={"authorization": ""})).status_code == 401
+        assert (await client.get("/api/v1/ducks/daisy")).status_code == 405
+
+
+async def test_a_route_that_is_there_already_is_told() -> None:
+    async def health(request: Request[None]) -> None: ...
+
+    route = Route(method="GET", path="/api/v1/health", scope=None, run=health, summary="Again")
+    async with engine(plugin(register_routes=lambda register, engine: register(route))) as running:
+        with pytest.raises(BootError, match="GET /api/v1/health is there twice; a plugin's route takes another path"):
+            Application(running, every(running))
+
+
+async def test_register_guards() -> None:
+    async def closed(request: Request[Any], route: Route) -> dict[str, str]:
+        if route.method == "POST" and request.actor.is_admin:
+            raise Forbidden("The pond is frozen", code="frozen")
+        return {"x-pond": "open"}
+
+    async with served_engine(plugin(register_guards=lambda register, engine: register(closed))) as (_, client):
+        answer = await client.post("/api/v1/models", content=b"not even JSON")
+        assert (answer.status_code, answer.json()["error"]) == (403, "frozen")
+        assert (await client.get("/api/v1/models")).headers["x-pond"] == "open"
+        assert (await client.post("/api/v1/models", headers={"authorization": ""})).status_code == 401
+
+
+async def test_register_recorders() -> None:
+    stored: list[str] = []
+    seen: list[Action] = []
+
+    def record(conn: sqlite3.Connection, action: Action) -> None:
+        if action.resource_id == "no":
+            raise ValueError("The pond is full")
+        [row] = conn.execute("select max_steps from agents where name = 'test'").fetchall()
+        stored.append(f"{action.name} {row['max_steps']}")
+
+    async def actor_acted(action: Action) -> None:
+        seen.append(action)
+
+    duck = plugin(register_recorders=lambda register, engine: register(record), actor_acted=actor_acted)
+    async with served_engine(duck) as (running, client):
+        await scripted_schema(running)
+        await client.get("/api/v1/agents/test")
+        answer = await client.patch("/api/v1/agents/test", json={"max_steps": 7})
+        assert stored == ["agent.update 7"]
+        assert [action.after for action in seen] == [answer.json()]
+        refused = await client.post("/api/v1/agents", json={"name": "no"})
+        assert (refused.status_code, refused.json()["error"]) == (503, "not_recorded")
+        assert "plugin in_test" in refused.json()["message"]
+        assert (await client.get("/api/v1/agents/no")).status_code == 404
+    assert len(seen) == 1
+
+
+async def test_a_recorder_that_must_be_waited_for_stops_the_boot() -> None:
+    async def record(conn: sqlite3.Connection, action: Action) -> None: ...
+
+    with pytest.raises(BootError, match="must be a plain function"):
+        async with engine(plugin(register_recorders=lambda register, engine: register(record))):
+            pass
+
+
+async def test_register_config_sections() -> None:
+    ponds: dict[str, int] = {}
+    told: list[str] = []
+
+    class PondItem(Struct, frozen=True, kw_only=True):
+        name: str
+        depth: int
+
+    class Ponds(ConfigSection):
+        key = "ponds"
+        item = PondItem
+
+        def export(self, conn: Any, engine: Engine) -> dict[str, Any]:
+            return {name: {"depth": depth} for name, depth in sorted(ponds.items())}
+
+        def put(self, conn: Any, engine: Engine, actor: Actor, name: str, given: Any) -> None:
+            ponds[name] = given["depth"]
+            told.append(actor.name)
+
+        def delete(self, conn: Any, engine: Engine, name: str) -> None:
+            del ponds[name]
+
+        async def changed(self, engine: Engine) -> None:
+            told.append("changed")
+
+    section = plugin(register_config_sections=lambda register: register(Ponds()))
+    async with served_engine(section) as (_, client):
+        url, yaml = "/api/v1/config/import", b"ponds: {village: {depth: 3}, castle: {depth: 9}}"
+        answer = (await client.post(url, content=yaml, headers={"content-type": "text/yaml"})).json()
+        assert (answer["ponds_imported"], ponds) == (2, {"village": 3, "castle": 9})
+        assert told == ["bootstrap-admin", "bootstrap-admin", "changed"]
+        exported = (await client.get("/api/v1/config/export")).text
+        assert "\nponds:\n  castle:\n    depth: 9\n  village:\n    depth: 3\n" in exported
+        assert (await client.post(f"{url}?mode=replace", json={"ponds": {"castle": None}})).status_code == 200
+        assert (ponds, told[3:]) == ({"castle": 9}, ["changed"])
+
+
+async def test_register_options() -> None:
+    seen: list[object] = []
+    depth = Option(key="duck.depth", type=int, default=3, help="how deep", applied=seen.append)
+    url = "/api/v1/settings/duck.depth"
+    async with served_engine(plugin(register_options=lambda register: register(depth))) as (_, client):
+        assert (await client.get(url)).json()["value"] == 3
+        assert (await client.put(url, json={"value": 5})).json()["value"] == 5
+        assert (await client.put(url, json={"value": "deep"})).status_code == 400
+        await client.delete(url)
+    assert seen == [5, 3]
+
+
+async def test_register_retention() -> None:
+    kept = Option(key="retention.ducks", type=int, default=0, help="days")
+    table = "create table ducks (id integer primary key, hatched_at text not null) strict"
+
+    def expire_ducks(conn: sqlite3.Connection) -> list[sqlite3.Row]:
+        sql = "delete from ducks where id in (select id from ducks where hatched_at < ? limit 1) returning id"
+        return [*conn.execute(sql, (expired_before(conn, kept),))]
+
+    duck = plugin(
+        register_options=lambda register: register(kept),
+        register_migrations=lambda register: register(Migration(1, table)),
+        register_retention=lambda register: register(expire_ducks),
+    )
+    async with served_engine(duck) as (running, client):
+
+        def hatch(conn: sqlite3.Connection) -> None:
+            conn.executemany("insert into ducks (hatched_at) values (?)", [("2020",), ("2021",), ("2999",)])
+
+        def years(conn: sqlite3.Connection) -> list[str]:
+            return [row[0] for row in conn.execute("select hatched_at from ducks order by id")]
+
+        await running.db.write(hatch)
+        await tidy(running)
+        assert await running.db.read(years) == ["2020", "2021", "2999"]
+        await client.put("/api/v1/settings/retention.ducks", json={"value": 1})
+        await tidy(running)
+        assert await running.db.read(years) == ["2999"]
+
+
+def test_register_commands(tmp_path: Path) -> None:
+    source = """
+from bytebrew import hookimpl
+@hookimpl
+def register_commands(cli):
+    @cli.command("quack")
+    def quack():
+        "Quack once."
+        print("quack!")
+"""
+    install(tmp_path, "duck", source)
+    settings = {"BYTEBREW_PLUGINS_DIR": str(tmp_path)}
+    assert run("quack", settings=settings).stdout == "quack!\n"
+    assert "Quack once." in run("--help", settings=settings).stdout
+
+
+async def test_collect_metrics(caplog: pytest.LogCaptureFixture) -> None:
+    def depth(engine: Engine) -> Iterator[Sample]:
+        yield Sample("pond_depth_meters", 3 if engine.runner.turns == {} else 0, {"pond": "village"}, help="Water")
+        yield Sample("pond_quacks_total", 7, kind="counter")
+
+    def dry(engine: Engine) -> Iterator[Sample]:
+        yield Sample("well_depth_meters", 1)
+        raise ValueError("the well is dry")
+
+    def sea(engine: Engine) -> list[object]:
+        return [Sample("sea_depth_meters", 4000), ("sea_salt_grams", 35)]
+
+    ponds = (
+        plugin("pond", collect_metrics=depth),
+        plugin("well", collect_metrics=dry),
+        plugin("sea", collect_metrics=sea),
+    )
+    async with engine(*ponds) as running:
+        told = {sample.name: (sample.value, dict(sample.labels), sample.kind) for sample in running.samples()}
+    assert told["pond_depth_meters"] == (3, {"pond": "village"}, "gauge")
+    assert told["pond_quacks_total"] == (7, {}, "counter")
+    assert told.keys().isdisjoint({"well_depth_meters", "sea_depth_meters"})
+    failed = [one.getMessage() for one in caplog.records if one.exc_info]
+    assert failed == [f"plugin {name} failed in collect_metrics" for name in ("sea", "well")]
+
+
+async def test_turn_started() -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    async def turn_started(turn: Turn) -> None:
+        seen.append((turn.new.message, turn.agent.name, turn.status))
+
+    provider = ScriptedProvider([MessageDelta(content="hello")])
+    async with served_engine(plugin(turn_started=turn_started), providing(provider)) as (running, client):
+        await scripted_schema(running)
+        await chat(client, "test", "hi")
+    assert seen == [("hi", "test", "running")]
+
+
+async def test_tool_finished() -> None:
+    seen: list[tuple[str, ToolCall, Outcome]] = []
+
+    async def tool_finished(turn: Turn, call: ToolCall, result: Outcome) -> None:
+        seen.append((turn.session_id, call, result))
+
+    provider = ScriptedProvider([ToolCall("quack", {}, "c1"), ToolCall("moo", {}, "c2")], [MessageDelta(content="ok")])
+    duck = plugin(register_tools=lambda register: register(quack), tool_finished=tool_finished)
+    async with served_engine(duck, providing(provider)) as (running, client):
+        await scripted_schema(running, tools=("quack",))
+        events = await chat(client, "test", "Make it quack and moo")
+    assert [(call.call_id, result) for _, call, result in seen] == [
+        ("c1", Outcome("quack", False)),
+        ("c2", Outcome("There is no tool named 'moo'", True)),
+    ]
+    assert seen[0][0] in events[-1].data
+
+
+async def test_turn_finished() -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    async def turn_finished(turn: Turn) -> None:
+        sql = "select type from events where session_id = ? order by n desc"
+        newest = await turn.engine.db.read(lambda conn: conn.execute(sql, (turn.session_id,)).fetchone()[0])
+        seen.append((turn.status, turn.failure.code if turn.failure else "", newest))
+
+    provider = ScriptedProvider([MessageDelta(content="hello")], [ValueError("broken")])
+    async with served_engine(plugin(turn_finished=turn_finished), providing(provider)) as (running, client):
+        await scripted_schema(running)
+        await chat(client, "test", "hi")
+        await chat(client, "test", "hi")
+    assert seen == [("completed", "", "done"), ("failed", "internal_error", "error")]
+
+
+async def test_actor_acted() -> None:
+    seen: list[Action] = []
+
+    async def actor_acted(action: Action) -> None:
+        seen.append(action)
+
+    observer = plugin(actor_acted=actor_acted)
+    async with served_engine(observer, providing(ScriptedProvider([MessageDelta(content="hi")]))) as (running, client):
+        await scripted_schema(running)
+        await chat(client, "test", "hi")
+        await client.get("/api/v1/agents/test")
+        assert (await client.put("/api/v1/agents/test", json={"max_steps": 0})).status_code == 400
+        assert not seen
+        answer = await client.patch("/api/v1/agents/test", json={"max_steps": 7})
+        assert seen[0].engine is running
+        await client.delete("/api/v1/agents/test", headers={"authorization": "Bearer nobody"})
+    [action, refusal] = seen
+    assert (action.name, action.resource) == ("agent.update", "PATCH /api/v1/agents/test")
+    assert (action.resource_type, action.resource_id, action.status) == ("agent", "test", 200)
+    assert (action.actor.name, action.client) == ("bootstrap-admin", "127.0.0.1")
+    assert action.request_id == answer.headers["x-request-id"]
+    assert action.before is not None
+    assert action.before["max_steps"] != 7
+    assert action.after == answer.json()
+    assert (refusal.name, refusal.status, refusal.actor) == ("auth.fail", 401, ANYONE)
+    assert refusal.reason
+
+
+async def test_request_answered() -> None:
+    seen: list[tuple[str, str, int]] = []
+
+    async def request_answered(engine: Engine, method: str, path: str, status: int, seconds: float) -> None:
+        assert 0 < seconds < 10
+        seen.append((method, path, status))
+
+    async with served_engine(plugin(request_answered=request_answered)) as (_, client):
+        await client.get("/api/v1/agents/nobody")
+        await client.get("/api/v1/agents", headers={"authorization": ""})
+        await client.delete("/api/v1/health")
+        await client.get("/nowhere")
+    assert seen == [
+        ("GET", "/api/v1/agents/{name}", 404),
+        ("GET", "/api/v1/agents", 401),
+        ("DELETE", "/api/v1/health", 405),
+        ("GET", "", 404),
+    ]
+
+
+async def test_startup() -> None:
+    seen: list[int] = []
+
+    async def startup(engine: Engine) -> None:
+        await engine.offer({"models": [{"name": "duck", "type": "demo", "model_name": "demo"}]})
+        seen.append(await engine.db.read(lambda conn: conn.execute("select count(*) from models").fetchone()[0]))
+
+    settings = {"BYTEBREW_DISABLED_PLUGINS": "demo"}
+    provider = providing(ScriptedProvider([]))
+    async with served_engine(plugin(startup=startup), provider, settings=settings) as (_, client):
+        assert seen == [1]
+        assert [model["name"] for model in (await client.get("/api/v1/models")).json()] == ["duck"]
+
+
+async def test_shutdown(tmp_path: Path) -> None:
+    async def shutdown(engine: Engine) -> None:
+        assert engine.runner.draining
+        await engine.db.write(lambda conn: conn.execute("create table goodbye (word text)").rowcount)
+
+    async with engine(plugin(shutdown=shutdown), data=tmp_path):
+        pass
+    async with engine(data=tmp_path) as running:
+        assert await running.db.read(lambda conn: conn.execute("select count(*) from goodbye").fetchone()[0]) == 0
+
+
+@pytest.mark.parametrize("fault", [ValueError("the duck is ill"), asyncio.CancelledError(), None], ids=type)
+@pytest.mark.parametrize("hook", ["turn_started", "tool_finished", "turn_finished", "request_answered", "shutdown"])
+async def test_an_observer_that_fails_or_hangs_is_logged_with_its_plugin_and_breaks_nothing(
+    hook: str, fault: BaseException | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bytebrew.engine.OBSERVER_SECONDS", 5 if fault else 0.5)
+
+    async def broken() -> None:
+        if fault is None:
+            await anyio.sleep_forever()
+        else:
+            raise fault
+
+    seen: list[str] = []
+
+    async def well() -> None:
+        seen.append(hook)
+
+    provider = ScriptedProvider([ToolCall("quack", {})], [MessageDelta(content="all is well")])
+    duck = plugin("duck", **{hook: broken}, register_tools=lambda register: register(quack))
+    goose = plugin("goose", **{hook: well})
+    async with served_engine(duck, goose, providing(provider)) as (running, client):
+        await scripted_schema(running, tools=("quack",))
+        events = await chat(client, "test", "hi")
+    assert events[-1].event == "done"
+    assert seen == [hook]
+    failed = [record for record in caplog.records if record.exc_info]
+    assert [record.getMessage() for record in failed] == [f"plugin duck failed in {hook}"]
+    told = {ValueError: "ValueError", asyncio.CancelledError: "RuntimeError", type(None): "TimeoutError"}[type(fault)]
+    assert f"\n{told}" in caplog.text
