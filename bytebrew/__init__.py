@@ -32,7 +32,7 @@ from bytebrew.base.visible_text import visible
 from bytebrew.contract.auth import SCOPES, Actor, AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.config_section import ConfigSection
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import (
     Agent,
     Capability,
@@ -147,6 +147,7 @@ __all__ = [
     "Result",
     "Risk",
     "Route",
+    "Row",
     "Sample",
     "Selection",
     "ServerSentEvent",

@@ -1,7 +1,6 @@
 """The tool `manage_tasks`: an agent's own list of tasks, and work that it hands to agents in the background."""
 
 import hashlib
-import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ from msgspec import Meta, Struct
 from bytebrew import (
     Agent,
     Call,
+    Connection,
     EngineError,
     NewTask,
     Register,
@@ -193,7 +193,7 @@ class ManageTasks(Tool):
             for item in items
         ]
 
-        def add(conn: sqlite3.Connection) -> list[Task]:
+        def add(conn: Connection) -> list[Task]:
             return [
                 self._engine.tasks.add(conn, one, call.subject, "agent", task_id=_id(call, n), made_in=call.session_id)
                 for n, one in enumerate(new)
@@ -242,10 +242,10 @@ class TaskTools(Toolset):
     async def all(self) -> Sequence[Tool]:
         return [ManageTasks(self._engine)]
 
-    def knows(self, conn: sqlite3.Connection, agent: Agent, gate: str) -> bool:
+    def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
         return gate == NAME and NAME in agent.tools
 
-    def has(self, conn: sqlite3.Connection, name: str) -> bool:
+    def has(self, conn: Connection, name: str) -> bool:
         return name == NAME
 
 

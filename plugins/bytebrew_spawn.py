@@ -2,13 +2,12 @@
 
 import math
 import re
-import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, Struct
 
-from bytebrew import Agent, Call, EngineError, Register, SpawnLimits, Tool, ToolError, Toolset, hookimpl
+from bytebrew import Agent, Call, Connection, EngineError, Register, SpawnLimits, Tool, ToolError, Toolset, hookimpl
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -75,13 +74,13 @@ class Spawning(Toolset):
     async def all(self) -> Sequence[Tool]:
         return [Spawn(self._engine, name, agent) for name, agent in _named(await self._engine.agents()).items()]
 
-    def knows(self, conn: sqlite3.Connection, agent: Agent, gate: str) -> bool:
+    def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
         return gate in {form for name in agent.can_spawn for form in (f"spawn_{name}", _plain(name))}
 
-    def has(self, conn: sqlite3.Connection, name: str) -> bool:
+    def has(self, conn: Connection, name: str) -> bool:
         return name.startswith("spawn_")
 
-    def missing(self, conn: sqlite3.Connection, agent: Agent) -> Iterable[str]:
+    def missing(self, conn: Connection, agent: Agent) -> Iterable[str]:
         for name in agent.tools:
             if name.startswith("spawn_"):
                 yield f"tools: '{name}' comes with the agent's name in can_spawn, not from here"

@@ -1,6 +1,5 @@
 """Structured output: a model shows a table, a note or a form, and a form's answer is the next message."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
-from bytebrew import Agent, Call, Event, Register, Result, Tool, ToolError, Toolset, hookimpl, tool
+from bytebrew import Agent, Call, Connection, Event, Register, Result, Tool, ToolError, Toolset, hookimpl, tool
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -76,10 +75,10 @@ class Blocks(Toolset):
     async def all(self) -> Sequence[Tool]:
         return (self._tool,)
 
-    def knows(self, conn: sqlite3.Connection, agent: Agent, gate: str) -> bool:
+    def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
         return gate == self._tool.name and gate in agent.tools
 
-    def has(self, conn: sqlite3.Connection, name: str) -> bool:
+    def has(self, conn: Connection, name: str) -> bool:
         return name == self._tool.name
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:

@@ -3,7 +3,6 @@
 import os
 import random
 import re
-import sqlite3
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,6 +11,8 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
+
+from bytebrew.contract.connection import Row
 
 S = TypeVar("S", bound=Struct)
 
@@ -88,7 +89,7 @@ def parse_time(text: str) -> datetime:
     return moment.astimezone(UTC)
 
 
-def struct_of(row: sqlite3.Row | Mapping[str, Any], kind: type[S]) -> S:
+def struct_of(row: Row | Mapping[str, Any], kind: type[S]) -> S:
     """A row as a struct of the same names; its lists and objects are stored as JSON text."""
     values = dict(row)
     for name in _json_fields(kind):

@@ -1,16 +1,16 @@
 """What an agent names and the engine does not have: told where the agent is saved, shown and imported."""
 
-import sqlite3
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
 
 
-def missing(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> list[str]:
+def missing(conn: Connection, engine: "Engine", agent: Agent) -> list[str]:
     """What the agent names and the engine does not have yet, a sentence each: the core's, then each toolset's."""
     found = [*_models(conn, engine, agent), *_agents(conn, agent), *_tools(conn, engine, agent)]
     found += _gates(conn, engine, agent)
@@ -19,7 +19,7 @@ def missing(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> list[st
     return found
 
 
-def _models(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> Iterator[str]:
+def _models(conn: Connection, engine: "Engine", agent: Agent) -> Iterator[str]:
     if agent.model is None:
         yield "It has no model and there is no default one: create a model with POST /api/v1/models"
         return
@@ -37,13 +37,13 @@ def _models(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> Iterato
             yield f"capabilities: there is no model '{embedder}' yet, so its {one.type} goes by words alone"
 
 
-def _agents(conn: sqlite3.Connection, agent: Agent) -> Iterator[str]:
+def _agents(conn: Connection, agent: Agent) -> Iterator[str]:
     for name in agent.can_spawn:
         if not conn.execute("select 1 from agents where name = ?", (name,)).fetchone():
             yield f"can_spawn: there is no agent '{name}' yet"
 
 
-def _gates(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> Iterator[str]:
+def _gates(conn: Connection, engine: "Engine", agent: Agent) -> Iterator[str]:
     own = {name for tool in agent.tools if tool in engine.tools for name in engine.tools[tool].names}
     for gate in agent.confirm_before:
         if gate in own or gate in engine.read_result.names:
@@ -54,7 +54,7 @@ def _gates(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> Iterator
             yield f"confirm_before: the agent has no tool '{gate}'{closes}"
 
 
-def _tools(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> Iterator[str]:
+def _tools(conn: Connection, engine: "Engine", agent: Agent) -> Iterator[str]:
     for name in agent.tools:
         known = name in engine.tools or name == engine.read_result.name
         if not known and not any(toolset.has(conn, name) for toolset in engine.toolsets):

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from bytebrew.config.yaml_tree import MAX_PROBLEMS, InvalidConfig, Node, Problem
 from bytebrew.contract import paths
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.config_section import ConfigSection
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Record, unrecorded
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def ordered(engine: "Engine") -> list[ConfigSection]:
     return sorted(found, key=lambda one: ranks.get(one.key, 1 if one.after == "models" else 5))
 
 
-def state(conn: sqlite3.Connection, engine: "Engine") -> State:
+def state(conn: Connection, engine: "Engine") -> State:
     """Everything by section and name, credentials in the clear."""
     return {one.key: plainly(one.export(conn, engine)) for one in ordered(engine)}
 
@@ -111,7 +111,7 @@ def version(shown: Mapping[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode(shown)).hexdigest()[:32]
 
 
-def export(conn: sqlite3.Connection, engine: "Engine") -> tuple[dict[str, Any], str]:
+def export(conn: Connection, engine: "Engine") -> tuple[dict[str, Any], str]:
     """The masked configuration and its version."""
     shown = masked(engine, state(conn, engine))
     return shown, version(shown)
@@ -128,7 +128,7 @@ def text_of(shown: Mapping[str, Any]) -> str:
 
 
 def apply(
-    conn: sqlite3.Connection,
+    conn: Connection,
     engine: "Engine",
     parsed: Parsed,
     actor: Actor = OPERATOR,
@@ -178,7 +178,7 @@ def apply(
 
 
 class _Applying:
-    def __init__(self, conn: sqlite3.Connection, engine: "Engine", parsed: Parsed, actor: Actor) -> None:
+    def __init__(self, conn: Connection, engine: "Engine", parsed: Parsed, actor: Actor) -> None:
         self._conn = conn
         self._engine = engine
         self._parsed = parsed
@@ -314,7 +314,7 @@ async def take_in(
 async def _applied(engine: "Engine", raw: bytes, actor: Actor, record: Record, **options: Any) -> Plan:
     parsed = await anyio.to_thread.run_sync(parse, raw, engine.sections)
 
-    def work(conn: sqlite3.Connection) -> Plan | EngineError:
+    def work(conn: Connection) -> Plan | EngineError:
         try:
             plan = apply(conn, engine, parsed, actor, **options)
         except EngineError as refusal:  # an exception would have the whole transaction done again, for others' sake

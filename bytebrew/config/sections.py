@@ -1,6 +1,5 @@
 """The core's own sections of the configuration: models, agents, schemas, settings."""
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from bytebrew.config.agent_warnings import missing
 from bytebrew.config.dialects import near
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.config_section import ConfigSection
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import (
     AgentPatch,
     ModelPatch,
@@ -37,7 +37,7 @@ def _fields(kind: type[Struct], *left_out: str) -> str:
     return ", ".join(field.name for field in msgspec.structs.fields(kind) if field.name not in left_out)
 
 
-def _exists(conn: sqlite3.Connection, table: str, name: str) -> bool:
+def _exists(conn: Connection, table: str, name: str) -> bool:
     return conn.execute(f"select 1 from {table} where name = ?", (name,)).fetchone() is not None  # noqa: S608
 
 
@@ -53,7 +53,7 @@ class ModelsSection(ConfigSection):
         """Those of the struct, but that leaving `is_default` out claims nothing."""
         return {name: value for name, value in super().defaults().items() if name != "is_default"}
 
-    def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
         """Every model by name."""
         found = {}
         sql = f"select {_fields(NewModel, 'api_key')}, sealed_key from models order by name"  # noqa: S608
@@ -68,7 +68,7 @@ class ModelsSection(ConfigSection):
             found[model.pop("name")] = model
         return found
 
-    def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
         """Stores all but what needs the other models to be there."""
         fields = {key: value for key, value in given.items() if key not in ("fallback", "is_default")}
         if "type" in fields:
@@ -83,21 +83,21 @@ class ModelsSection(ConfigSection):
         else:
             models.create(conn, NewModel(name=name, **fields), engine.secrets)
 
-    def link(self, conn: sqlite3.Connection, engine: "Engine", name: str, given: Any) -> None:
+    def link(self, conn: Connection, engine: "Engine", name: str, given: Any) -> None:
         """Stores the fallback, and makes the model the default one if it says so; `false` claims nothing."""
         fields = {key: given[key] for key in ("fallback", "is_default") if given.get(key) or key == "fallback" in given}
         if fields:
             models.update(conn, name, ModelPatch(**fields), engine.secrets)
 
-    def unlink(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+    def unlink(self, conn: Connection, engine: "Engine", name: str) -> None:
         """Drops the fallback."""
         models.update(conn, name, ModelPatch(fallback=()), engine.secrets)
 
-    def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
         """Removes a model that nothing uses."""
         models.delete(conn, name)
 
-    def warnings(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> Sequence[str]:
+    def warnings(self, conn: Connection, engine: "Engine", name: str) -> Sequence[str]:
         """What its provider needs and it has not, and a key whose variable is not set."""
         model, key = models.get(conn, name), engine.secrets.open(models.target(conn, name).sealed_key)
         has = {"base_url": model.base_url, "api_key": key, "api_version": model.api_version}
@@ -140,7 +140,7 @@ class AgentsSection(ConfigSection):
     item = AgentItem
     aliases = {"system_prompt": "system", "model_name": "model", "model_id": "model"}
 
-    def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
         """Every agent by name."""
         found: dict[str, Any] = {}
         for row in conn.execute(f"select {_fields(NewAgent)} from agents order by name"):  # noqa: S608
@@ -153,7 +153,7 @@ class AgentsSection(ConfigSection):
             ]
         return found
 
-    def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
         """Creates or merges; capabilities replace those that there are."""
         fields = {key: value for key, value in given.items() if key != "capabilities"}
         if _exists(conn, "agents", name):
@@ -167,15 +167,15 @@ class AgentsSection(ConfigSection):
                 with _within(f"capabilities[{n}]"):
                     capabilities.create(conn, name, one)
 
-    def unlink(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+    def unlink(self, conn: Connection, engine: "Engine", name: str) -> None:
         """Drops whom it may spawn."""
         agents.update(conn, name, AgentPatch(can_spawn=()))
 
-    def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
         """Removes an agent that nothing uses."""
         agents.delete(conn, name)
 
-    def warnings(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> Sequence[str]:
+    def warnings(self, conn: Connection, engine: "Engine", name: str) -> Sequence[str]:
         """What the agent names and the engine does not have."""
         return missing(conn, engine, agents.get(conn, name))
 
@@ -187,7 +187,7 @@ class SchemasSection(ConfigSection):
     item = NewSchema
     aliases = {"entry_agent_id": "entry_agent", "agent_relations": "relations"}
 
-    def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
         """Every schema by name."""
         return {
             one.name: {
@@ -201,7 +201,7 @@ class SchemasSection(ConfigSection):
             for one in schemas.list_all(conn)
         }
 
-    def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
         """Creates or merges; without an entry agent the first relation's source is it."""
         fields = {key: value for key, value in given.items() if key != "relations"}
         relations: tuple[NewRelation, ...] | None = given.get("relations")
@@ -227,7 +227,7 @@ class SchemasSection(ConfigSection):
         if faults:
             raise InvalidRequest(faults[0].message, details=faults)
 
-    def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
         """Removes a schema; its sessions stay."""
         schemas.delete(conn, name)
 
@@ -239,7 +239,7 @@ class SettingsSection(ConfigSection):
     item = None
     scope = "admin"
 
-    def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
         """Every changed setting that is known, by key."""
         found = {}
         for key, (value, _) in settings.changed(conn).items():
@@ -250,7 +250,7 @@ class SettingsSection(ConfigSection):
             found[key] = value
         return found
 
-    def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
         """Sets the value."""
         try:
             value = engine.options.checked(name, given)
@@ -261,7 +261,7 @@ class SettingsSection(ConfigSection):
             raise InvalidRequest(error.message, details=[Detail("$", one.message) for one in error.details]) from error
         settings.put(conn, name, value)
 
-    def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
         """Takes the setting back to its default."""
         settings.reset(conn, name)
 

@@ -4,12 +4,13 @@ Beside such a table stands one of counts, by day (or by thousand rows) and by th
 it, whatever changes the rows. It makes a total a sum of few rows, and the way to a far page a walk over days.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import merge
 from itertools import islice
 from typing import Any, Literal
+
+from bytebrew.contract.connection import Connection, Row
 
 NEAR = 1000
 """Rows that are passed over one by one; a page that is further away is looked for by the counts."""
@@ -50,7 +51,7 @@ class Listing:
     unit: Literal["day", "thousand"] = "day"
     only: str = "true"
 
-    def total(self, conn: sqlite3.Connection, chosen: Selection) -> int:
+    def total(self, conn: Connection, chosen: Selection) -> int:
         """How many rows there are."""
         if self.kept in chosen.keys and chosen == Selection(keys={self.kept: chosen.keys[self.kept]}):
             sql = f"select coalesce(sum(rows), 0) from {self.table}_of where {self.kept} = ?"
@@ -64,7 +65,7 @@ class Listing:
         return int(conn.execute(sql, values).fetchone()[0])
 
     def page(
-        self, conn: sqlite3.Connection, chosen: Selection, limit: int, offset: int = 0, after: Key | None = None
+        self, conn: Connection, chosen: Selection, limit: int, offset: int = 0, after: Key | None = None
     ) -> list[Key]:
         """The places of so many rows in the order, from an offset, or behind the place of a row."""
         high: Any = chosen.until
@@ -87,11 +88,11 @@ class Listing:
         ]
         return list(islice(merge(*found, reverse=True), offset, offset + limit))
 
-    def _counted(self, conn: sqlite3.Connection, chosen: Selection) -> int:
+    def _counted(self, conn: Connection, chosen: Selection) -> int:
         streams = [self._select(kinds, keys, chosen, chosen.until) for kinds, keys in self._drivers(conn, chosen)]
         return sum(conn.execute(f"select count(*) {sql}", values).fetchone()[0] for sql, values in streams)
 
-    def _stretches(self, conn: sqlite3.Connection, chosen: Selection) -> Iterator[tuple[Any, Any, int]]:
+    def _stretches(self, conn: Connection, chosen: Selection) -> Iterator[tuple[Any, Any, int]]:
         """From, up to, and how many rows: the newest first, those at the edges counted, the others kept."""
         first, last = chosen.since[:10], chosen.until[:10]
         if first and last and chosen.since >= chosen.until:
@@ -113,7 +114,7 @@ class Listing:
     def _bounds(self, unit: str) -> tuple[Any, Any]:
         return (unit, f"{unit}~") if self.unit == "day" else (int(unit) << 10, (int(unit) + 1) << 10)
 
-    def _drivers(self, conn: sqlite3.Connection, chosen: Selection) -> list[tuple[Mapping[str, str], Sequence[str]]]:
+    def _drivers(self, conn: Connection, chosen: Selection) -> list[tuple[Mapping[str, str], Sequence[str]]]:
         """The values that indexes find rows by: those of all kinds, many times over, or a key."""
         rare = [key for key in chosen.keys if self._is_rare(conn, key, chosen)]
         if rare or not chosen.kinds:
@@ -122,7 +123,7 @@ class Listing:
         sql = f"select {', '.join(self.kinds)} from {self.table}_counts where unit = '' and rows > 0 and {where}"
         return [(dict(zip(self.kinds, row, strict=True)), ()) for row in conn.execute(sql, values).fetchall()]
 
-    def _is_rare(self, conn: sqlite3.Connection, key: str, chosen: Selection) -> bool:
+    def _is_rare(self, conn: Connection, key: str, chosen: Selection) -> bool:
         where = f"{self.only.format('')} and {key} = ? and {key} <> ''"
         sql = f"select count(*) from (select 1 from {self.table} where {where} limit ?)"
         return int(conn.execute(sql, (chosen.keys[key], FEW + 1)).fetchone()[0]) <= FEW
@@ -212,12 +213,12 @@ create trigger {table}_counts_update after update of {kinds}, {first} on {table}
 """
 
 
-def rows_of(conn: sqlite3.Connection, sql: str, page: Iterable[Key]) -> Iterator[sqlite3.Row]:
+def rows_of(conn: Connection, sql: str, page: Iterable[Key]) -> Iterator[Row]:
     """The rows of a page, each by the last column of its place, up to a megabyte of text and one row."""
     return bounded(row for place in page for row in conn.execute(sql, (place[-1],)))
 
 
-def bounded(rows: Iterable[sqlite3.Row]) -> Iterator[sqlite3.Row]:
+def bounded(rows: Iterable[Row]) -> Iterator[Row]:
     """The rows up to the one that makes a megabyte of text full."""
     size = 0
     for row in rows:

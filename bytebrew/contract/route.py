@@ -1,6 +1,5 @@
 """Routes: the one table from which the server, the tests and the API document are made."""
 
-import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -11,6 +10,7 @@ from msgspec import Meta, Struct
 from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.base.formats import parse_time, rfc3339
 from bytebrew.contract.auth import Actor
+from bytebrew.contract.connection import Connection
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Body = TypeVar("Body")
 P = ParamSpec("P")
 T = TypeVar("T")
-Record = Callable[[sqlite3.Connection, Any], None]
+Record = Callable[[Connection, Any], None]
 """Stores what a request did, within the transaction that does it; takes what the route answers."""
 ANYONE = Actor(subject="anyone", name="anyone", kind="user", scopes=frozenset())
 """The actor of a request to a public route."""
@@ -71,23 +71,21 @@ class Request(Generic[Body]):
     repeats: bool = False
     place: "Place | None" = None
 
-    async def write(
-        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of the write that the request is for, once it is committed together with its record.
 
         The result is what the route answers; for a route that answers nothing, what the record is to show, or None.
         Raises StorageError where the file does not take it, and NotRecorded where a plugin does not.
         """
 
-        def recorded(conn: sqlite3.Connection) -> T:
+        def recorded(conn: Connection) -> T:
             result = work(conn, *args, **kwargs)
             self.record(conn, result)
             return result
 
         return await self.engine.db.write(recorded)
 
-    def record(self, conn: sqlite3.Connection, answer: Any = None) -> None:
+    def record(self, conn: Connection, answer: Any = None) -> None:
         """Stores, within the transaction of the write, all that must be there if and only if the write is.
 
         That is the answer for a repeat of the Idempotency-Key, and what the plugins' recorders store. An exception out
@@ -211,7 +209,7 @@ def positive(text: str | None, default: int, most: int) -> int:
     return min(int(text), most)
 
 
-def unrecorded(conn: sqlite3.Connection, answer: Any) -> None:
+def unrecorded(conn: Connection, answer: Any) -> None:
     """The Record of a write that no request is for."""
 
 

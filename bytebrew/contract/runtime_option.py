@@ -1,7 +1,6 @@
 """Options: what an operator changes while the engine runs, through the settings routes."""
 
 import logging
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +11,7 @@ from msgspec import Struct
 from bytebrew.base.errors import Detail, InvalidRequest, NotFound
 from bytebrew.base.formats import rfc3339
 from bytebrew.base.validation import told
+from bytebrew.contract.connection import Connection
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Options:
                 self._applied[option.key] = value
 
 
-def expired_before(conn: sqlite3.Connection, option: Option) -> str:
+def expired_before(conn: Connection, option: Option) -> str:
     """The moment before which the time of an option in days is over, or "" for 0, which is before all moments."""
     row = conn.execute("select value from settings where key = ?", (option.key,)).fetchone()
     days = msgspec.json.decode(row[0]) if row else option.default

@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import logging
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple, get_args, get_type_hints, overload
@@ -14,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from bytebrew.base.errors import ToolError
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent
 from bytebrew.contract.events import Event, Notice, Risk
 from bytebrew.contract.messages import Attachment, ToolCall, ToolSpec
@@ -149,18 +149,18 @@ class Toolset:
         """The tools that this agent has from here."""
         raise NotImplementedError
 
-    def has(self, conn: sqlite3.Connection, name: str) -> bool:
+    def has(self, conn: Connection, name: str) -> bool:
         """Whether there may be a tool of this name from here for an agent that has it in `tools`.
 
         Where no source has one, who saves the agent is warned. One that is asked about `tools` and does not say may.
         """
         return not self.lists or "tools" in self.lists
 
-    def knows(self, conn: sqlite3.Connection, agent: Agent, gate: str) -> bool:
+    def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
         """Whether a name in the agent's `confirm_before` is that of a tool that it has from here, or once had."""
         return not self.reserves or gate in self.reserves
 
-    def missing(self, conn: sqlite3.Connection, agent: Agent) -> Iterable[str]:
+    def missing(self, conn: Connection, agent: Agent) -> Iterable[str]:
         """What the agent names of this source and the source does not have, a sentence each: its `warnings`."""
         return ()
 

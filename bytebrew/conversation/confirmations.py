@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 from math import inf
-from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -11,6 +10,7 @@ from bytebrew.base.errors import Conflict, Detail, Gone, InvalidRequest, NotFoun
 from bytebrew.base.formats import new_id, now, parse_time, rfc3339
 from bytebrew.base.visible_text import as_meant
 from bytebrew.contract.auth import Actor
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import ConfirmationAsked, Risk
 from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.route import Record, unrecorded

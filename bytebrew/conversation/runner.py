@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import math
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from anyio.abc import TaskGroup
 from msgspec.structs import astuple, replace
 
 from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError, TurnTimeout, Unprocessable
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent
 from bytebrew.contract.events import ConfirmationAsked, Done, ErrorEvent, Event, FinishReason, MessageDone
 from bytebrew.contract.messages import Message, Usage
@@ -110,7 +110,7 @@ class Turn:
         self.usage = Usage(*total)
 
     async def record(
-        self, work: Callable[Concatenate[sqlite3.Connection, turns.Unsaved, P], T], *args: P.args, **kwargs: P.kwargs
+        self, work: Callable[Concatenate[Connection, turns.Unsaved, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """The result of work on the messages and usage produced since the last record, once it is committed.
 

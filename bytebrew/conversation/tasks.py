@@ -2,7 +2,6 @@
 
 import logging
 import random
-import sqlite3
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from anyio.abc import TaskGroup
 from bytebrew.base.errors import Draining, EngineError, StorageError
 from bytebrew.base.formats import now, parse_time, rfc3339
 from bytebrew.contract.auth import Actor
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import NewTask, Task, TaskPatch, TaskSource, TaskStatus
 from bytebrew.contract.route import Record, unrecorded
 from bytebrew.conversation.runner import Turn
@@ -71,7 +71,7 @@ class Tasks:
 
     def add(
         self,
-        conn: sqlite3.Connection,
+        conn: Connection,
         new: NewTask,
         owner: str,
         source: TaskSource,
@@ -86,7 +86,7 @@ class Tasks:
         """
         return tasks.create(conn, new, owner, source, task_id=task_id, made_in=made_in)
 
-    def check(self, conn: sqlite3.Connection, agent: str, schema: str) -> None:
+    def check(self, conn: Connection, agent: str, schema: str) -> None:
         """Unprocessable unless there is such an agent, and in the schema where one is named."""
         tasks.check(conn, agent, schema)
 
@@ -114,7 +114,7 @@ class Tasks:
         `by` is the agent that changes it, where no request does.
         """
 
-        def update(conn: sqlite3.Connection) -> Task:
+        def update(conn: Connection) -> Task:
             before = tasks.get(conn, task_id, actor)
             task = task_steps.update(conn, task_id, actor, patch)
             record(conn, task)
@@ -128,7 +128,7 @@ class Tasks:
     async def assign(self, task_id: str, actor: Actor | None, agent: str, *, by: str) -> Task:
         """The task given by an agent to another to do in the background; a draft again if it was approved."""
 
-        def assign(conn: sqlite3.Connection) -> Task:
+        def assign(conn: Connection) -> Task:
             before = tasks.get(conn, task_id, actor)
             task = task_steps.assign(conn, task_id, actor, agent)
             self._record_withdrawal(conn, before, task, by)
@@ -138,7 +138,7 @@ class Tasks:
         self.wake()
         return task
 
-    def _record_withdrawal(self, conn: sqlite3.Connection, before: Task, after: Task, by: str) -> None:
+    def _record_withdrawal(self, conn: Connection, before: Task, after: Task, by: str) -> None:
         """Records that an approval is gone, where it was no request that took it."""
         if not by or before.approved_at is None or after.approved_at is not None:
             return
@@ -164,7 +164,7 @@ class Tasks:
     async def cancel(self, task_id: str, actor: Actor | None, reason: str = "", *, record: Record = unrecorded) -> None:
         """Cancels a task with all below it, and the turns in which they are worked on."""
 
-        def cancel(conn: sqlite3.Connection) -> list[str]:
+        def cancel(conn: Connection) -> list[str]:
             turn_ids = task_steps.cancel(conn, task_id, actor, reason)
             record(conn, None)
             return turn_ids
@@ -189,7 +189,7 @@ class Tasks:
         `seen` is the digest of what a person approves, "" where they do not say; None stands for an agent's own list.
         """
 
-        def move(conn: sqlite3.Connection) -> tuple[Task, str | None]:
+        def move(conn: Connection) -> tuple[Task, str | None]:
             task, turn_id = task_steps.move(conn, task_id, actor, status, words, seen)
             record(conn, task)
             return task, turn_id
@@ -232,7 +232,7 @@ class Tasks:
             self._group.start_soon(self._attend, claim, True)
         return LOOK
 
-    def _claimed(self, conn: sqlite3.Connection, per_agent: int) -> Claim | None:
+    def _claimed(self, conn: Connection, per_agent: int) -> Claim | None:
         """The next task to run; one that is not what was approved becomes a draft again."""
         while claim := tasks.claim(conn, per_agent):
             if claim.approved in (None, claim.task.digest):

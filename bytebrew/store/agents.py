@@ -1,6 +1,5 @@
 """Agents: rows, and who uses them."""
 
-import sqlite3
 from typing import Any
 
 import msgspec
@@ -9,6 +8,7 @@ from msgspec.structs import asdict
 
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.base.formats import canonical_id, new_uuid, now, struct_of
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, AgentPatch, NewAgent
 
 _LISTS = ("stop_sequences", "tools", "confirm_before", "can_spawn", "mcp_servers")
@@ -19,18 +19,18 @@ SELECT = """select id, name, description, coalesce(model, (select name from mode
     from agent_capabilities c where c.agent_id = agents.id) as capabilities from agents"""
 
 
-def list_all(conn: sqlite3.Connection) -> list[Agent]:
+def list_all(conn: Connection) -> list[Agent]:
     """Every agent by name."""
     return [struct_of(row, Agent) for row in conn.execute(f"{SELECT} order by name")]
 
 
-def count(conn: sqlite3.Connection) -> int:
+def count(conn: Connection) -> int:
     """How many agents there are."""
     found: int = conn.execute("select count(*) from agents").fetchone()[0]
     return found
 
 
-def find(conn: sqlite3.Connection, key: str) -> Agent | None:
+def find(conn: Connection, key: str) -> Agent | None:
     """An agent by name, or else by id."""
     for column, value in (("name", key), ("id", canonical_id(key))):
         row = conn.execute(f"{SELECT} where {column} = ?", (value,)).fetchone()
@@ -39,7 +39,7 @@ def find(conn: sqlite3.Connection, key: str) -> Agent | None:
     return None
 
 
-def get(conn: sqlite3.Connection, key: str) -> Agent:
+def get(conn: Connection, key: str) -> Agent:
     """An agent by name, or else by id; NotFound otherwise."""
     agent = find(conn, key)
     if agent is None:
@@ -47,7 +47,7 @@ def get(conn: sqlite3.Connection, key: str) -> Agent:
     return agent
 
 
-def create(conn: sqlite3.Connection, new: NewAgent) -> Agent:
+def create(conn: Connection, new: NewAgent) -> Agent:
     """The agent, now stored."""
     if conn.execute("select 1 from agents where name = ?", (new.name,)).fetchone():
         raise Conflict(f"There is an agent '{new.name}' already; PUT /api/v1/agents/{new.name} changes it")
@@ -60,7 +60,7 @@ def create(conn: sqlite3.Connection, new: NewAgent) -> Agent:
     return get(conn, new.name)
 
 
-def update(conn: sqlite3.Connection, key: str, patch: AgentPatch) -> Agent:
+def update(conn: Connection, key: str, patch: AgentPatch) -> Agent:
     """The agent with the patch merged in."""
     agent = get(conn, key)
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
@@ -73,7 +73,7 @@ def update(conn: sqlite3.Connection, key: str, patch: AgentPatch) -> Agent:
     return get(conn, agent.name)
 
 
-def delete(conn: sqlite3.Connection, key: str) -> None:
+def delete(conn: Connection, key: str) -> None:
     """Removes an agent that no schema and no other agent uses; Conflict lists those that do."""
     agent = get(conn, key)
     schemas = conn.execute(
@@ -94,7 +94,7 @@ def delete(conn: sqlite3.Connection, key: str) -> None:
     conn.execute("delete from agents where id = ?", (agent.id,))
 
 
-def _check_model(conn: sqlite3.Connection, name: str | None) -> None:
+def _check_model(conn: Connection, name: str | None) -> None:
     row = conn.execute("select kind from models where name = ?", (name,)).fetchone()
     if row is not None and row["kind"] != "chat":
         details = [Detail("$.model", f"is of kind {row['kind']}")]

@@ -1,6 +1,5 @@
 """Capabilities of agents: rows, and the fields of each type's config."""
 
-import sqlite3
 from typing import Any
 
 import msgspec
@@ -8,6 +7,7 @@ from msgspec import UNSET, Struct
 
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.base.formats import new_uuid
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import (
     Capability,
     CapabilityPatch,
@@ -22,12 +22,12 @@ CONFIGS: dict[CapabilityType, type[Struct]] = {"memory": MemoryConfig, "knowledg
 """What a capability's config is read as."""
 
 
-def list_all(conn: sqlite3.Connection, agent: str) -> list[Capability]:
+def list_all(conn: Connection, agent: str) -> list[Capability]:
     """Every capability of an agent by name or id, enabled or not."""
     return list(agents.get(conn, agent).capabilities)
 
 
-def get(conn: sqlite3.Connection, agent: str, key: str) -> Capability:
+def get(conn: Connection, agent: str, key: str) -> Capability:
     """A capability of an agent by its id or type; NotFound otherwise."""
     for one in list_all(conn, agent):
         if key in (one.id, one.type):
@@ -35,7 +35,7 @@ def get(conn: sqlite3.Connection, agent: str, key: str) -> Capability:
     raise NotFound(f"Agent '{agent[:255]}' has no capability '{key[:255]}'")
 
 
-def create(conn: sqlite3.Connection, agent: str, new: NewCapability) -> Capability:
+def create(conn: Connection, agent: str, new: NewCapability) -> Capability:
     """The capability, now stored; Conflict where the agent has one of its type."""
     owner = agents.get(conn, agent)
     if any(one.type == new.type for one in owner.capabilities):
@@ -50,7 +50,7 @@ def create(conn: sqlite3.Connection, agent: str, new: NewCapability) -> Capabili
     return made
 
 
-def update(conn: sqlite3.Connection, agent: str, key: str, patch: CapabilityPatch) -> None:
+def update(conn: Connection, agent: str, key: str, patch: CapabilityPatch) -> None:
     """Merges the patch into a capability by id or type."""
     one = get(conn, agent, key)
     if patch.type not in (UNSET, one.type):
@@ -63,12 +63,12 @@ def update(conn: sqlite3.Connection, agent: str, key: str, patch: CapabilityPatc
     )
 
 
-def delete(conn: sqlite3.Connection, agent: str, key: str) -> None:
+def delete(conn: Connection, agent: str, key: str) -> None:
     """Takes a capability by id or type from an agent."""
     conn.execute("delete from agent_capabilities where id = ?", (get(conn, agent, key).id,))
 
 
-def _checked(conn: sqlite3.Connection, type: CapabilityType, config: dict[str, Any]) -> dict[str, Any]:
+def _checked(conn: Connection, type: CapabilityType, config: dict[str, Any]) -> dict[str, Any]:
     """The config with all its fields."""
     try:
         found = msgspec.convert(config, CONFIGS[type])

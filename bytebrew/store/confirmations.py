@@ -1,7 +1,6 @@
 """Confirmations: questions put to a person about one tool call, and their answers."""
 
 import hashlib
-import sqlite3
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from msgspec.structs import replace
 from bytebrew.base.errors import NotFound
 from bytebrew.base.formats import now, struct_of
 from bytebrew.base.visible_text import visible
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Risk
 from bytebrew.contract.long_lists import bounded
 
@@ -68,7 +68,7 @@ def shown(one: Confirmation) -> Confirmation:
     return replace(one, tool=visible(one.tool), input=visible(one.input), edited=edited)
 
 
-def ask(conn: sqlite3.Connection, new: Confirmation) -> None:
+def ask(conn: Connection, new: Confirmation) -> None:
     """Stores a question, behind all others, whatever the clock says; it takes the place of an earlier one of its kind.
 
     There is an earlier one where the call was to go to another tool, which has changed its source since.
@@ -82,7 +82,7 @@ def ask(conn: sqlite3.Connection, new: Confirmation) -> None:
     )
 
 
-def of_call(conn: sqlite3.Connection, turn_id: str, call_id: str, kind: Kind) -> Confirmation | None:
+def of_call(conn: Connection, turn_id: str, call_id: str, kind: Kind) -> Confirmation | None:
     """The question of this kind about a call."""
     sql = f"{_SELECT} where turn_id = ? and call_id = ? and kind = ?"
     row = conn.execute(sql, (turn_id, call_id, kind)).fetchone()
@@ -90,7 +90,7 @@ def of_call(conn: sqlite3.Connection, turn_id: str, call_id: str, kind: Kind) ->
 
 
 def find(
-    conn: sqlite3.Connection, key: str, session_id: str | None = None, schemas: Sequence[str] | None = None
+    conn: Connection, key: str, session_id: str | None = None, schemas: Sequence[str] | None = None
 ) -> Confirmation | None:
     """A question by its id; with `session_id` one of that session, with `schemas` of a session with one of these."""
     sql = f"{_SELECT} where id = ?1 and coalesce(?2, session_id) = session_id and {_WITHIN}"
@@ -98,22 +98,20 @@ def find(
     return struct_of(row, Confirmation) if row else None
 
 
-def about(
-    conn: sqlite3.Connection, call_id: str, session_id: str, schemas: Sequence[str] | None = None
-) -> list[Confirmation]:
+def about(conn: Connection, call_id: str, session_id: str, schemas: Sequence[str] | None = None) -> list[Confirmation]:
     """The questions of a session about tool calls with this id, oldest first: models may give one id to several."""
     sql = f"{_SELECT} where call_id = ?1 and session_id = ?2 and {_WITHIN} order by seq"
     return [struct_of(row, Confirmation) for row in conn.execute(sql, (call_id, session_id, _listed(schemas)))]
 
 
-def of_session(conn: sqlite3.Connection, session_id: str) -> list[Confirmation]:
+def of_session(conn: Connection, session_id: str) -> list[Confirmation]:
     """The questions of a session that wait, oldest first."""
     sql = f"{_SELECT} where session_id = ? and status = 'pending' order by seq"
     return [struct_of(row, Confirmation) for row in conn.execute(sql, (session_id,))]
 
 
 def answer(
-    conn: sqlite3.Connection,
+    conn: Connection,
     confirmation_id: str,
     verdict: Verdict,
     edited: dict[str, Any] | None,
@@ -141,19 +139,19 @@ def answer(
     )
 
 
-def expire(conn: sqlite3.Connection, confirmation_id: str) -> None:
+def expire(conn: Connection, confirmation_id: str) -> None:
     """Ends a question to which nobody has given an answer in time."""
     conn.execute("update confirmations set status = 'expired' where id = ? and status = 'pending'", (confirmation_id,))
 
 
-def spend(conn: sqlite3.Connection, confirmation_id: str) -> bool:
+def spend(conn: Connection, confirmation_id: str) -> bool:
     """Uses an approval up; False where it is none, or has been used before."""
     sql = "update confirmations set status = 'spent' where id = ? and status = 'approved'"
     return conn.execute(sql, (confirmation_id,)).rowcount == 1
 
 
 def page(
-    conn: sqlite3.Connection,
+    conn: Connection,
     status: str,
     after: str,
     limit: int,
@@ -175,7 +173,7 @@ def page(
     return found, found[-1].id if rows.fetchone() else None
 
 
-def count(conn: sqlite3.Connection, status: str, schemas: Sequence[str] | None = None) -> int:
+def count(conn: Connection, status: str, schemas: Sequence[str] | None = None) -> int:
     """How many questions of a status there are; with `schemas` of their sessions."""
     sql = f"select count(*) from confirmations where status = ?1 and {_WITHIN}"
     found: int = conn.execute(sql, (status, None, _listed(schemas))).fetchone()[0]

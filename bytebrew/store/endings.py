@@ -1,11 +1,11 @@
 """Turns that have ended, as their streams have told them."""
 
-import sqlite3
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import FinishReason
 from bytebrew.contract.messages import Usage
 from bytebrew.store import forms, turns
@@ -34,7 +34,7 @@ class Ended(Struct, frozen=True, kw_only=True):
     form: dict[str, Any] | None = None
 
 
-def ended(conn: sqlite3.Connection, turn_id: str, *, whole: bool = True) -> Ended | None:
+def ended(conn: Connection, turn_id: str, *, whole: bool = True) -> Ended | None:
     """A turn as it stands in the file, None where its session was deleted; `whole` reads what its events say too."""
     counts = ", ".join(Usage.__struct_fields__)
     sql = f"""select session_id, status, first_event, last_event, failure, {counts} from turns

@@ -1,6 +1,5 @@
 """What goes when it is old: idempotency keys, sessions, tasks; and events, which are packed."""
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, NamedTuple
@@ -8,6 +7,7 @@ from typing import Annotated, NamedTuple
 from msgspec import Meta
 
 from bytebrew.base.formats import now
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.runtime_option import Option, expired_before
 from bytebrew.store import idempotency, journal, removals
 
@@ -54,11 +54,11 @@ class Walked(NamedTuple):
 class Walk:
     """A step of the core over rows of which some stay: it goes on from its place, and begins anew after the end."""
 
-    def __init__(self, what: str, work: Callable[[sqlite3.Connection, Place], Walked]) -> None:
+    def __init__(self, what: str, work: Callable[[Connection, Place], Walked]) -> None:
         self.what, self.work, self.__name__ = what, work, work.__name__
         self._after: Place | None = START
 
-    def __call__(self, conn: sqlite3.Connection) -> Sequence[object] | None:
+    def __call__(self, conn: Connection) -> Sequence[object] | None:
         """Does a bounded part of the work."""
         if self._after is None:
             self._after = START
@@ -67,14 +67,14 @@ class Walk:
         return done or None
 
 
-def expire_keys(conn: sqlite3.Connection, after: Place = START) -> Walked:
+def expire_keys(conn: Connection, after: Place = START) -> Walked:
     """Forgets some keys whose time is over."""
     before = expired_before(conn, KEYS)
     count = idempotency.expire(conn, before, 200) if before else 0
     return Walked(range(count), after if count else None)
 
 
-def pack_events(conn: sqlite3.Connection, after: Place = START) -> Walked:
+def pack_events(conn: Connection, after: Place = START) -> Walked:
     """Packs the events of some turns that have ended long ago."""
     begun, spent = time.monotonic(), 0
     packed: list[str] = []
@@ -100,12 +100,12 @@ def _enough(spent: int, begun: float) -> bool:
     return spent >= SLICE or time.monotonic() - begun >= LONGEST
 
 
-def remove_rows(conn: sqlite3.Connection, after: Place = START) -> Walked:
+def remove_rows(conn: Connection, after: Place = START) -> Walked:
     """Removes some rows of sessions that were deleted."""
     return Walked((), after if removals.proceed(conn, SLICE) >= SLICE else None)
 
 
-def expire_sessions(conn: sqlite3.Connection, after: Place = START) -> Walked:
+def expire_sessions(conn: Connection, after: Place = START) -> Walked:
     """Deletes sessions that nobody has written to for long, unless a turn of one or a task in or below it is open."""
     if (spent := removals.proceed(conn, SLICE)) >= SLICE:
         return Walked((), after)
@@ -129,7 +129,7 @@ def expire_sessions(conn: sqlite3.Connection, after: Place = START) -> Walked:
     return Walked(gone, None)
 
 
-def _in_use(conn: sqlite3.Connection, session_id: str) -> bool:
+def _in_use(conn: Connection, session_id: str) -> bool:
     row = conn.execute(  # a cross join walks the tree no further than to the first open task
         """select exists (select 1 from turns t where t.session_id = ?1 and t.status in ('queued', 'running'))
         or exists (with recursive tree (id) as (
@@ -141,7 +141,7 @@ def _in_use(conn: sqlite3.Connection, session_id: str) -> bool:
     return bool(row[0])
 
 
-def expire_tasks(conn: sqlite3.Connection, after: Place = START) -> Walked:
+def expire_tasks(conn: Connection, after: Place = START) -> Walked:
     """Deletes tasks that have ended long ago, unless one is below them or an open one waits for them."""
     before = expired_before(conn, SESSIONS)
     rows = conn.execute(

@@ -1,6 +1,5 @@
 """Forms that a session has shown, and whether an answer fits."""
 
-import sqlite3
 from collections.abc import Iterable
 from heapq import nsmallest
 from typing import Any, Literal
@@ -9,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from bytebrew.base.errors import Detail, Unprocessable
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Event
 from bytebrew.store.journal import PACKED, read_events
 
@@ -44,7 +44,7 @@ class Form(Struct, frozen=True):
     questions: tuple[Question, ...] = ()
 
 
-def last(conn: sqlite3.Connection, session_id: str) -> Form:
+def last(conn: Connection, session_id: str) -> Form:
     """The newest form of the session; Unprocessable where none was shown."""
     rows = conn.execute(
         """select n, (select coalesce(max(b.n), 0) from events b where b.session_id = e.session_id and b.n < e.n) before

@@ -1,9 +1,9 @@
 """Idempotency-Keys, each with the turn that it began or the answer that it got."""
 
-import sqlite3
 from typing import NamedTuple
 
 from bytebrew.base.formats import now
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Key
 
 
@@ -16,7 +16,7 @@ class Kept(NamedTuple):
     body: bytes
 
 
-def find(conn: sqlite3.Connection, key: Key) -> Kept | None:
+def find(conn: Connection, key: Key) -> Kept | None:
     """What became of a key, if anything."""
     row = conn.execute(
         """select digest, turn_id, status, body from idempotency
@@ -29,13 +29,13 @@ def find(conn: sqlite3.Connection, key: Key) -> Kept | None:
 _VALUES = "insert into idempotency values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
-def keep_turn(conn: sqlite3.Connection, key: Key, turn_id: str) -> None:
+def keep_turn(conn: Connection, key: Key, turn_id: str) -> None:
     """Keeps the turn that a key has begun; IntegrityError where something became of it before."""
     values = (key.subject, key.method, key.path, key.text, key.digest, turn_id, key.status, b"", now())
     conn.execute(_VALUES, values)
 
 
-def keep_answer(conn: sqlite3.Connection, key: Key, body: bytes) -> bool:
+def keep_answer(conn: Connection, key: Key, body: bytes) -> bool:
     """Keeps an answer, also in place of an earlier one; False where the key has begun a turn, which answers itself."""
     values = (key.subject, key.method, key.path, key.text, key.digest, None, key.status, body, now())
     sql = f"""{_VALUES} on conflict (subject, method, path, key)
@@ -43,13 +43,13 @@ def keep_answer(conn: sqlite3.Connection, key: Key, body: bytes) -> bool:
     return conn.execute(sql, values).rowcount == 1
 
 
-def free(conn: sqlite3.Connection, turn_id: str, failure: int | None) -> None:
+def free(conn: Connection, turn_id: str, failure: int | None) -> None:
     """Frees the key of a turn that the engine could not bring to its end (503), so that the request can be repeated."""
     if failure == 503:
         conn.execute("delete from idempotency where turn_id = ?", (turn_id,))
 
 
-def expire(conn: sqlite3.Connection, before: str, limit: int) -> int:
+def expire(conn: Connection, before: str, limit: int) -> int:
     """Forgets the oldest keys from before a moment; how many.
 
     A key of a turn stays until the turn has ended before that moment too: one may wait for a person for days.

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sqlite3
 import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
@@ -15,6 +14,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Event
 from bytebrew.store.sqlite.database import Database, Work
 from bytebrew.store.sqlite.write_queue import Rows
@@ -226,7 +226,7 @@ class Journal:
         self._writers = {}
         return rows
 
-    def insert(self, conn: sqlite3.Connection, rows: Rows) -> None:
+    def insert(self, conn: Connection, rows: Rows) -> None:
         """Inserts events, each right behind the one before; raises NotFound or StorageError where that is not there."""
         last: dict[str, int] = {}
         removing = conn.execute("select 1 from removals limit 1").fetchone() is not None
@@ -311,17 +311,17 @@ class Journal:
             self._end(self._logs[session_id], NotFound("The session was deleted"))
 
 
-def last_number(conn: sqlite3.Connection, session_id: str) -> int:
+def last_number(conn: Connection, session_id: str) -> int:
     """The number of the session's newest event, 0 where there is none or the session is being removed."""
     removed = conn.execute("select 1 from removals where session_id = ?", (session_id,)).fetchone() is not None
     return 0 if removed else _newest(conn, session_id)
 
 
-def _newest(conn: sqlite3.Connection, session_id: str) -> int:
+def _newest(conn: Connection, session_id: str) -> int:
     return conn.execute("select max(n) from events where session_id = ?", (session_id,)).fetchone()[0] or 0
 
 
-def _check_session(conn: sqlite3.Connection, session_id: str) -> None:
+def _check_session(conn: Connection, session_id: str) -> None:
     """Raises where the session is gone, or being removed."""
     sql = "select 1 from sessions where id = ? and id not in (select session_id from removals)"
     if conn.execute(sql, (session_id,)).fetchone() is None:
@@ -329,7 +329,7 @@ def _check_session(conn: sqlite3.Connection, session_id: str) -> None:
 
 
 def read_events(
-    conn: sqlite3.Connection, session_id: str, after: int, through: int, limit: int = 500
+    conn: Connection, session_id: str, after: int, through: int, limit: int = 500
 ) -> list[tuple[int, str, bytes]]:
     """Events after one number and through another: `limit` at most, and 256 KB and one event at most."""
     found: list[tuple[int, str, bytes]] = []
@@ -345,7 +345,7 @@ def read_events(
     return found
 
 
-def pack(conn: sqlite3.Connection, session_id: str, first: int, last: int) -> int:
+def pack(conn: Connection, session_id: str, first: int, last: int) -> int:
     """Packs the next events of a stretch that grows no more, a few hundred at most, into one row; how many there were.
 
     What is read afterwards is the same, byte for byte.

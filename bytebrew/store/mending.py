@@ -1,9 +1,9 @@
 """What a wall clock that was ahead has written of tasks, mended once it is set back."""
 
-import sqlite3
 from datetime import datetime, timedelta
 
 from bytebrew.base.formats import rfc3339
+from bytebrew.contract.connection import Connection
 from bytebrew.store import shares
 from bytebrew.store.tasks import LATER
 
@@ -11,7 +11,7 @@ LONGEST_BACKOFF = 5400.0
 """Seconds between two attempts at a task at most; between the first two at most 15, then each time twice as many."""
 
 
-def set_back(conn: sqlite3.Connection, present: datetime) -> None:
+def set_back(conn: Connection, present: datetime) -> None:
     """Has no attempt wait for longer than it could, and no task come after all that are yet to be made."""
     moment = rfc3339(present)
     for attempts in range(1, 11):

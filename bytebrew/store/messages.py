@@ -1,6 +1,5 @@
 """Messages of a session, and the stretch of them that fits into a model's context."""
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
@@ -9,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from bytebrew.base.formats import now
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.long_lists import bounded
 from bytebrew.contract.messages import Message
 
@@ -64,7 +64,7 @@ def tokens(message: Message) -> int:
     )
 
 
-def append(conn: sqlite3.Connection, session_id: str, turn_id: str, new: Sequence[Message]) -> None:
+def append(conn: Connection, session_id: str, turn_id: str, new: Sequence[Message]) -> None:
     """Adds messages at the session's end."""
     moment = now()
     conn.executemany(
@@ -74,19 +74,19 @@ def append(conn: sqlite3.Connection, session_id: str, turn_id: str, new: Sequenc
     )
 
 
-def last_number(conn: sqlite3.Connection, session_id: str) -> int:
+def last_number(conn: Connection, session_id: str) -> int:
     """The number of the session's newest message, 0 where there is none."""
     row = conn.execute("select max(n) from messages where session_id = ?", (session_id,)).fetchone()
     return row[0] or 0
 
 
-def entries(conn: sqlite3.Connection, session_id: str, after: int = 0, limit: int = -1) -> list[Entry]:
+def entries(conn: Connection, session_id: str, after: int = 0, limit: int = -1) -> list[Entry]:
     """The session's messages, oldest first, from the one after a number, up to a megabyte and one message."""
     sql = "select n, body, created_at from messages where session_id = ? and n > ? order by n limit ?"
     return [_entry(*row) for row in bounded(conn.execute(sql, (session_id, after, limit)))]
 
 
-def newest(conn: sqlite3.Connection, session_id: str, limit: int) -> list[Entry]:
+def newest(conn: Connection, session_id: str, limit: int) -> list[Entry]:
     """The session's last messages, oldest first, up to a megabyte and one message."""
     sql = "select n, body, created_at from messages where session_id = ? order by n desc limit ?"
     return [_entry(*row) for row in bounded(conn.execute(sql, (session_id, limit)))][::-1]
@@ -113,7 +113,7 @@ def _entry(n: int, body: str, created_at: str) -> Entry:
     )
 
 
-def of_turn(conn: sqlite3.Connection, session_id: str, turn_id: str) -> list[Message]:
+def of_turn(conn: Connection, session_id: str, turn_id: str) -> list[Message]:
     """The messages of one turn, which are the session's newest or near them, oldest first."""
     found: list[Message] = []
     rows = conn.execute("select turn_id, body from messages where session_id = ? order by n desc", (session_id,))
@@ -125,7 +125,7 @@ def of_turn(conn: sqlite3.Connection, session_id: str, turn_id: str) -> list[Mes
     return found[::-1]
 
 
-def window(conn: sqlite3.Connection, session_id: str, turn_id: str, budget: int) -> Window:
+def window(conn: Connection, session_id: str, turn_id: str, budget: int) -> Window:
     """The newest whole turns before the given one, within the budget of tokens.
 
     Where not all that the summary leaves out fits, only half the budget is filled, so that a summary is made seldom.
@@ -157,9 +157,7 @@ def _joined(turns: Sequence[tuple[int, int, list[Message]]]) -> list[Message]:
     return [message for _, _, turn in reversed(turns) for message in turn]
 
 
-def oldest_uncovered(
-    conn: sqlite3.Connection, session_id: str, turn_id: str, before_n: int, budget: int
-) -> Chunk | None:
+def oldest_uncovered(conn: Connection, session_id: str, turn_id: str, before_n: int, budget: int) -> Chunk | None:
     """The oldest whole turns before a number that no summary covers, one at least, within the budget of tokens."""
     covered, summary = _summary(conn, session_id)
     rows = conn.execute(
@@ -178,7 +176,7 @@ def oldest_uncovered(
     return Chunk(summary, found, through) if found else None
 
 
-def summarise(conn: sqlite3.Connection, session_id: str, through_n: int, content: str) -> None:
+def summarise(conn: Connection, session_id: str, through_n: int, content: str) -> None:
     """Stores the summary of everything up to a number."""
     conn.execute(
         """insert into summaries values (?, ?, ?, ?) on conflict (session_id) do update set
@@ -187,7 +185,7 @@ def summarise(conn: sqlite3.Connection, session_id: str, through_n: int, content
     )
 
 
-def _summary(conn: sqlite3.Connection, session_id: str) -> tuple[int, str]:
+def _summary(conn: Connection, session_id: str) -> tuple[int, str]:
     row = conn.execute("select through_n, content from summaries where session_id = ?", (session_id,)).fetchone()
     return (row["through_n"], row["content"]) if row else (0, "")
 

@@ -1,6 +1,5 @@
 """Models: rows, and the one that is the default."""
 
-import sqlite3
 from collections.abc import Sequence
 
 from msgspec import UNSET
@@ -10,6 +9,7 @@ from msgspec.structs import asdict
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.base.formats import now, struct_of
 from bytebrew.base.secrets import Secrets
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Model, ModelPatch, NewModel
 from bytebrew.conversation.model_calls import Target
 
@@ -23,17 +23,17 @@ WINDOWS = "alter table models add column context_window integer;"
 _OF_WINDOW = ("type", "model_name", "base_url", "api_version")
 
 
-def list_all(conn: sqlite3.Connection, kind: str = "") -> list[Model]:
+def list_all(conn: Connection, kind: str = "") -> list[Model]:
     """Every model, or every one of a kind, oldest first."""
     return [struct_of(row, Model) for row in conn.execute(f"{_SELECT} where ? in ('', kind) order by id", (kind,))]
 
 
-def ever(conn: sqlite3.Connection) -> bool:
+def ever(conn: Connection) -> bool:
     """Whether there has been a model in this file, even one that was deleted since."""
     return conn.execute("select 1 from sqlite_sequence where name = 'models'").fetchone() is not None
 
 
-def get(conn: sqlite3.Connection, key: str) -> Model:
+def get(conn: Connection, key: str) -> Model:
     """A model by name, or else by id; NotFound otherwise."""
     row = conn.execute(f"{_SELECT} where name = ?", (key,)).fetchone()
     if row is None and key.isascii() and key.isdecimal() and len(key) < 19:
@@ -43,12 +43,12 @@ def get(conn: sqlite3.Connection, key: str) -> Model:
     return struct_of(row, Model)
 
 
-def target(conn: sqlite3.Connection, key: str) -> Target:
+def target(conn: Connection, key: str) -> Target:
     """What it takes to call a model, by its name or id; NotFound otherwise."""
     return struct_of(conn.execute(f"{TARGET} where id = ?", (get(conn, key).id,)).fetchone(), Target)
 
 
-def create(conn: sqlite3.Connection, new: NewModel, secrets: Secrets) -> Model:
+def create(conn: Connection, new: NewModel, secrets: Secrets) -> Model:
     """The model, now stored; the first of all becomes the default."""
     if conn.execute("select 1 from models where name = ?", (new.name,)).fetchone():
         raise Conflict(f"There is a model '{new.name}' already; PUT /api/v1/models/{new.name} changes it")
@@ -72,7 +72,7 @@ def create(conn: sqlite3.Connection, new: NewModel, secrets: Secrets) -> Model:
     return get(conn, new.name)
 
 
-def update(conn: sqlite3.Connection, key: str, patch: ModelPatch, secrets: Secrets) -> Model:
+def update(conn: Connection, key: str, patch: ModelPatch, secrets: Secrets) -> Model:
     """The model with the patch merged in; an empty key keeps the one that is stored, and None removes it."""
     model = get(conn, key)
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
@@ -104,12 +104,12 @@ def update(conn: sqlite3.Connection, key: str, patch: ModelPatch, secrets: Secre
     return get(conn, model.name)
 
 
-def remember_window(conn: sqlite3.Connection, name: str, tokens: int) -> None:
+def remember_window(conn: Connection, name: str, tokens: int) -> None:
     """Keeps what the vendor has said of a model's window, until the model is changed."""
     conn.execute("update models set context_window = ? where name = ?", (tokens, name))
 
 
-def delete(conn: sqlite3.Connection, key: str) -> None:
+def delete(conn: Connection, key: str) -> None:
     """Removes a model that no agent uses; Conflict lists those that do."""
     model = get(conn, key)
     users = [
@@ -137,7 +137,7 @@ def _check_default(wanted: bool, kind: str) -> None:
         raise InvalidRequest("The default model answers chats", details=[Detail("$.is_default", f"is of kind {kind}")])
 
 
-def _check_fallback(conn: sqlite3.Connection, name: str, fallback: Sequence[str]) -> None:
+def _check_fallback(conn: Connection, name: str, fallback: Sequence[str]) -> None:
     for n, other in enumerate(fallback):
         row = conn.execute("select kind from models where name = ?", (other,)).fetchone()
         if other == name:
@@ -151,6 +151,6 @@ def _check_fallback(conn: sqlite3.Connection, name: str, fallback: Sequence[str]
         raise InvalidRequest(f"fallback: '{other}' {fault}", details=[Detail(f"$.fallback[{n}]", fault)])
 
 
-def _make_default(conn: sqlite3.Connection, name: str) -> None:
+def _make_default(conn: Connection, name: str) -> None:
     conn.execute("update models set is_default = 0 where is_default = 1")
     conn.execute("update models set is_default = 1 where name = ?", (name,))

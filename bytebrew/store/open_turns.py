@@ -1,12 +1,11 @@
 """Turns that a stopped engine has left open, and what they had done by then."""
 
-import sqlite3
-
 import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple
 
 from bytebrew.base.formats import now, struct_of
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.messages import Message, Usage
 from bytebrew.store import idempotency, messages, turns
 from bytebrew.store.turns import CLOSE_QUESTIONS, COUNTS
@@ -56,9 +55,7 @@ class Past(Struct, frozen=True):
     calls: dict[str, str]
 
 
-def close(
-    conn: sqlite3.Connection, turn_id: str, last_event: int, failure: int, unsaved: turns.Unsaved | None = None
-) -> None:
+def close(conn: Connection, turn_id: str, last_event: int, failure: int, unsaved: turns.Unsaved | None = None) -> None:
     """Marks a turn that cannot go on as failed, with all the tokens that it and those below it have cost.
 
     `failure` is its HTTP status. Of what is unsaved, or else was shown, the text stays; calls in it were never begun.
@@ -83,7 +80,7 @@ def close(
     )
 
 
-def left_open(conn: sqlite3.Connection) -> list[OpenTurn]:
+def left_open(conn: Connection) -> list[OpenTurn]:
     """The turns that were queued or running when the engine stopped: those above first, and the running ones.
 
     How often one was taken up does not count while it waits for a person or for an agent that it has spawned.
@@ -104,7 +101,7 @@ def left_open(conn: sqlite3.Connection) -> list[OpenTurn]:
     return [struct_of(row, OpenTurn) for row in rows]
 
 
-def resume(conn: sqlite3.Connection, turn_id: str) -> Past:
+def resume(conn: Connection, turn_id: str) -> Past:
     """What a turn had done when the engine stopped; counts how often it was taken up since it last got on.
 
     A retry that was cut too gives way to a question of its own.
@@ -129,7 +126,7 @@ def resume(conn: sqlite3.Connection, turn_id: str) -> Past:
     )
 
 
-def _shown(conn: sqlite3.Connection, session_id: str, first_event: int) -> tuple[list[str], str, str]:
+def _shown(conn: Connection, session_id: str, first_event: int) -> tuple[list[str], str, str]:
     """The deltas of a turn that clients have, and joined, the text and the reasoning of its last step among them."""
     said: list[str] = []
     partial: list[str] = []
@@ -153,7 +150,7 @@ def _shown(conn: sqlite3.Connection, session_id: str, first_event: int) -> tuple
     return said, "".join(partial), "".join(thought)
 
 
-def spent(conn: sqlite3.Connection, turn_id: str) -> Usage:
+def spent(conn: Connection, turn_id: str) -> Usage:
     """The tokens of a turn so far and of the turns below it."""
     row = conn.execute(
         f"""with recursive tree (id) as (

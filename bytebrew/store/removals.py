@@ -1,9 +1,8 @@
 """Sessions that are deleted: gone for everybody at once, while their rows go a bounded number at a time."""
 
-import sqlite3
-
 from bytebrew.base.formats import now
 from bytebrew.contract.auth import Actor
+from bytebrew.contract.connection import Connection
 from bytebrew.store import sessions
 
 AT_ONCE = 2000
@@ -28,7 +27,7 @@ _PARTS = (
 """Tables with the column that orders a session's rows in an index, and what a row weighs; tool calls go with turns."""
 
 
-def delete(conn: sqlite3.Connection, session_id: str, actor: Actor) -> bool:
+def delete(conn: Connection, session_id: str, actor: Actor) -> bool:
     """Removes a session with all that belongs to it, and cancels the tasks that are worked on in it or below it.
 
     Answers whether rows are left for `proceed`.
@@ -43,7 +42,7 @@ def delete(conn: sqlite3.Connection, session_id: str, actor: Actor) -> bool:
     return proceed(conn, AT_ONCE) >= AT_ONCE
 
 
-def begin(conn: sqlite3.Connection, session_id: str) -> list[str]:
+def begin(conn: Connection, session_id: str) -> list[str]:
     """Takes a session and those below it out of everybody's sight; their ids, which stay taken until they are gone.
 
     No list has it, for lists have what is in no other session: it now lies within itself.
@@ -54,12 +53,12 @@ def begin(conn: sqlite3.Connection, session_id: str) -> list[str]:
     return tree
 
 
-def pending(conn: sqlite3.Connection) -> bool:
+def pending(conn: Connection) -> bool:
     """Whether rows of a deleted session are left."""
     return conn.execute("select 1 from removals limit 1").fetchone() is not None
 
 
-def proceed(conn: sqlite3.Connection, most: int) -> int:
+def proceed(conn: Connection, most: int) -> int:
     """Removes rows of deleted sessions, about so many at most and the last session's first; how many they weighed."""
     spent = 0
     while spent < most:
@@ -73,7 +72,7 @@ def proceed(conn: sqlite3.Connection, most: int) -> int:
     return spent
 
 
-def _empty(conn: sqlite3.Connection, session_id: str, most: int) -> int:
+def _empty(conn: Connection, session_id: str, most: int) -> int:
     spent = 0
     for table, key, weight in _PARTS:
         if spent >= most:

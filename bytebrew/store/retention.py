@@ -1,7 +1,6 @@
 """Retention: sessions, tasks and keys go when they are old, events are packed, and the disk gets its space back."""
 
 import logging
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,6 +9,7 @@ import anyio
 
 from bytebrew.base.errors import StorageError
 from bytebrew.base.machine.clock import WallClock
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.hookspecs import Step
 from bytebrew.store import expiry, removals
 from bytebrew.store.expiry import Walk
@@ -31,7 +31,7 @@ SPARE_PAGES = 256
 """Free pages that a running engine keeps: they will be written again soon."""
 
 
-def shrink(conn: sqlite3.Connection, spare: int = SPARE_PAGES) -> Sequence[object]:
+def shrink(conn: Connection, spare: int = SPARE_PAGES) -> Sequence[object]:
     """Takes some free pages off the end of the file."""
     free = _number(conn, "freelist_count")
     if free <= spare:
@@ -41,7 +41,7 @@ def shrink(conn: sqlite3.Connection, spare: int = SPARE_PAGES) -> Sequence[objec
     return range(free - _number(conn, "freelist_count"))
 
 
-def _number(conn: sqlite3.Connection, pragma: str) -> int:
+def _number(conn: Connection, pragma: str) -> int:
     return int(conn.execute(f"pragma {pragma}").fetchone()[0])
 
 
@@ -99,7 +99,7 @@ class ClockSet(Exception):
 def _by_a_trusted_clock(clock: WallClock, step: Step) -> Step:
     """The step, undone where the clock that it has read turns out to have been set."""
 
-    def trusting(conn: sqlite3.Connection) -> Sequence[object] | None:
+    def trusting(conn: Connection) -> Sequence[object] | None:
         done = step(conn)
         if not clock.trusted():
             raise ClockSet
@@ -156,7 +156,7 @@ class Swept(NamedTuple):
 
 
 def sweep(
-    conn: sqlite3.Connection, steps: Iterable[tuple[str, Step]], done: Callable[[int], None] = lambda count: None
+    conn: Connection, steps: Iterable[tuple[str, Step]], done: Callable[[int], None] = lambda count: None
 ) -> Swept:
     """Does all that is due, on a connection of its own, and leaves gaps for an engine that runs on the same file.
 
@@ -172,7 +172,7 @@ def sweep(
     return Swept(counts, before, _size(conn))
 
 
-def _all(conn: sqlite3.Connection, step: Step, tell: Callable[[int], None]) -> Iterator[int]:
+def _all(conn: Connection, step: Step, tell: Callable[[int], None]) -> Iterator[int]:
     done: Sequence[object] | None = None
     while done is None or done:
         conn.execute("begin immediate")
@@ -187,5 +187,5 @@ def _all(conn: sqlite3.Connection, step: Step, tell: Callable[[int], None]) -> I
         time.sleep(0.001)
 
 
-def _size(conn: sqlite3.Connection) -> int:
+def _size(conn: Connection) -> int:
     return _number(conn, "page_count") * _number(conn, "page_size")

@@ -1,6 +1,5 @@
 """Schemas and the relations between their agents."""
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from msgspec.structs import replace
 
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
 from bytebrew.base.formats import new_uuid, now, struct_of
+from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import Agent, NewRelation, NewSchema, Relation, Schema, SchemaPatch
 from bytebrew.conversation.model_calls import Target
 from bytebrew.store import agents, models
@@ -32,7 +32,7 @@ class Entrance(Struct, frozen=True, kw_only=True):
     targets: tuple[Target, ...]
 
 
-def _schema(row: sqlite3.Row, relations: Sequence[Relation]) -> Schema:
+def _schema(row: Row, relations: Sequence[Relation]) -> Schema:
     entry = row["entry_agent"]
     members = tuple(
         dict.fromkeys([entry, *(end for relation in relations for end in (relation.source, relation.target))])
@@ -46,7 +46,7 @@ def _schema(row: sqlite3.Row, relations: Sequence[Relation]) -> Schema:
     )
 
 
-def list_all(conn: sqlite3.Connection) -> list[Schema]:
+def list_all(conn: Connection) -> list[Schema]:
     """Every schema by name."""
     by_schema: dict[str, list[Relation]] = {}
     for row in conn.execute(f"{_RELATIONS} order by source, target"):
@@ -54,27 +54,27 @@ def list_all(conn: sqlite3.Connection) -> list[Schema]:
     return [_schema(row, by_schema.get(row["id"], [])) for row in conn.execute(f"{_SELECT} order by s.name")]
 
 
-def _row(conn: sqlite3.Connection, key: str) -> sqlite3.Row:
+def _row(conn: Connection, key: str) -> Row:
     for column in ("name", "id"):
-        row: sqlite3.Row | None = conn.execute(f"{_SELECT} where s.{column} = ?", (key,)).fetchone()
+        row: Row | None = conn.execute(f"{_SELECT} where s.{column} = ?", (key,)).fetchone()
         if row is not None:
             return row
     raise NotFound(f"There is no schema '{key[:255]}'")
 
 
-def get(conn: sqlite3.Connection, key: str) -> Schema:
+def get(conn: Connection, key: str) -> Schema:
     """A schema by name, or else by id; NotFound otherwise."""
     row = _row(conn, key)
     return _schema(row, relations(conn, row["id"]))
 
 
-def entrance(conn: sqlite3.Connection, key: str) -> Entrance:
+def entrance(conn: Connection, key: str) -> Entrance:
     """What a chat with this schema needs to begin; NotFound where there is no such schema."""
     row = _row(conn, key)
     return _entrance(conn, row, conn.execute(f"{agents.SELECT} where id = ?", (row["entry_agent_id"],)).fetchone())
 
 
-def member(conn: sqlite3.Connection, key: str, agent: str) -> Entrance:
+def member(conn: Connection, key: str, agent: str) -> Entrance:
     """The same for any agent, in a schema or (with an empty key) in none; NotFound where one of them does not exist."""
     row = conn.execute(f"{agents.SELECT} where name = ?", (agent,)).fetchone()
     if row is None:
@@ -82,7 +82,7 @@ def member(conn: sqlite3.Connection, key: str, agent: str) -> Entrance:
     return _entrance(conn, _row(conn, key) if key else None, row)
 
 
-def _entrance(conn: sqlite3.Connection, row: sqlite3.Row | None, agent_row: sqlite3.Row) -> Entrance:
+def _entrance(conn: Connection, row: Row | None, agent_row: Row) -> Entrance:
     agent = struct_of(agent_row, Agent)
     by_name = f"{models.TARGET} where name = ?"
     targets = [struct_of(one, Target) for one in conn.execute(by_name, (agent.model,))]
@@ -95,7 +95,7 @@ def _entrance(conn: sqlite3.Connection, row: sqlite3.Row | None, agent_row: sqli
     return Entrance(schema=row["name"], chat_enabled=bool(row["chat_enabled"]), agent=agent, targets=tuple(targets))
 
 
-def _narrowed(conn: sqlite3.Connection, schema_id: str, agent: Agent) -> tuple[str, ...]:
+def _narrowed(conn: Connection, schema_id: str, agent: Agent) -> tuple[str, ...]:
     """Whom the agent may spawn in this schema: of its own list, where the schema has relations, those that it names."""
     related = conn.execute(f"{_RELATIONS} where r.schema_id = ?", (schema_id,)).fetchall()
     if not related:
@@ -104,7 +104,7 @@ def _narrowed(conn: sqlite3.Connection, schema_id: str, agent: Agent) -> tuple[s
     return tuple(name for name in agent.can_spawn if name in named)
 
 
-def create(conn: sqlite3.Connection, new: NewSchema) -> Schema:
+def create(conn: Connection, new: NewSchema) -> Schema:
     """The schema with its relations, now stored; without an entry agent the first relation's source is it."""
     if conn.execute("select 1 from schemas where name = ?", (new.name,)).fetchone():
         raise Conflict(f"There is a schema '{new.name}' already; PUT /api/v1/schemas/{new.name} changes it")
@@ -129,7 +129,7 @@ def create(conn: sqlite3.Connection, new: NewSchema) -> Schema:
     return get(conn, new.name)
 
 
-def update(conn: sqlite3.Connection, key: str, patch: SchemaPatch) -> Schema:
+def update(conn: Connection, key: str, patch: SchemaPatch) -> Schema:
     """The schema with the patch merged in; its name is fixed."""
     row = _row(conn, key)
     if patch.name is not UNSET and patch.name != row["name"]:
@@ -148,19 +148,19 @@ def update(conn: sqlite3.Connection, key: str, patch: SchemaPatch) -> Schema:
     return get(conn, row["name"])
 
 
-def delete(conn: sqlite3.Connection, key: str) -> None:
+def delete(conn: Connection, key: str) -> None:
     """Removes a schema and its relations; its sessions stay."""
     conn.execute("delete from schemas where id = ?", (_row(conn, key)["id"],))
 
 
-def relations(conn: sqlite3.Connection, key: str) -> list[Relation]:
+def relations(conn: Connection, key: str) -> list[Relation]:
     """The relations of a schema by name or id."""
     schema_id = _row(conn, key)["id"]
     rows = conn.execute(f"{_RELATIONS} where r.schema_id = ? order by source, target", (schema_id,))
     return [struct_of(row, Relation) for row in rows]
 
 
-def get_relation(conn: sqlite3.Connection, key: str, relation_id: str) -> Relation:
+def get_relation(conn: Connection, key: str, relation_id: str) -> Relation:
     """One relation of a schema; NotFound otherwise."""
     for relation in relations(conn, key):
         if relation.id == relation_id:
@@ -168,13 +168,13 @@ def get_relation(conn: sqlite3.Connection, key: str, relation_id: str) -> Relati
     raise NotFound(f"There is no relation '{relation_id[:255]}' in schema '{key[:255]}'")
 
 
-def add_relation(conn: sqlite3.Connection, key: str, new: NewRelation) -> Relation:
+def add_relation(conn: Connection, key: str, new: NewRelation) -> Relation:
     """The relation, now stored."""
     [relation_id] = _relate(conn, _row(conn, key)["id"], [new])
     return get_relation(conn, key, relation_id)
 
 
-def replace_relation(conn: sqlite3.Connection, key: str, relation_id: str, new: NewRelation) -> Relation:
+def replace_relation(conn: Connection, key: str, relation_id: str, new: NewRelation) -> Relation:
     """The relation with other ends or another config; its id stays."""
     old = get_relation(conn, key, relation_id)
     conn.execute("delete from agent_relations where id = ?", (old.id,))
@@ -182,21 +182,19 @@ def replace_relation(conn: sqlite3.Connection, key: str, relation_id: str, new: 
     return get_relation(conn, key, relation_id)
 
 
-def remove_relation(conn: sqlite3.Connection, key: str, relation_id: str) -> None:
+def remove_relation(conn: Connection, key: str, relation_id: str) -> None:
     """Removes one relation of a schema."""
     conn.execute("delete from agent_relations where id = ?", (get_relation(conn, key, relation_id).id,))
 
 
-def _agent_id(conn: sqlite3.Connection, key: str, path: str) -> str:
+def _agent_id(conn: Connection, key: str, path: str) -> str:
     agent = agents.find(conn, key)
     if agent is None:
         raise Unprocessable(f"There is no agent '{key[:255]}'", details=[Detail(path, "no such agent")])
     return agent.id
 
 
-def _relate(
-    conn: sqlite3.Connection, schema_id: str, new: Iterable[NewRelation], relation_id: str | None = None
-) -> list[str]:
+def _relate(conn: Connection, schema_id: str, new: Iterable[NewRelation], relation_id: str | None = None) -> list[str]:
     made = []
     for relation in new:
         source = _agent_id(conn, relation.source, "$.source")
@@ -217,7 +215,7 @@ def _relate(
     return made
 
 
-def _replace_relations(conn: sqlite3.Connection, schema_id: str, new: Sequence[NewRelation]) -> None:
+def _replace_relations(conn: Connection, schema_id: str, new: Sequence[NewRelation]) -> None:
     """Has a schema these relations alone; those between agents that had one keep their ids."""
     ids = {(one.source, one.target): one.id for one in relations(conn, schema_id)}
     conn.execute("delete from agent_relations where schema_id = ?", (schema_id,))
@@ -226,7 +224,7 @@ def _replace_relations(conn: sqlite3.Connection, schema_id: str, new: Sequence[N
         _relate(conn, schema_id, [one], ids.get((ends[0], ends[1])))
 
 
-def _reaches(conn: sqlite3.Connection, schema_id: str, start: str, goal: str) -> bool:
+def _reaches(conn: Connection, schema_id: str, start: str, goal: str) -> bool:
     sql = """with recursive reached (id) as (
         select ? union select r.target_id from agent_relations r join reached on reached.id = r.source_id
         where r.schema_id = ?)

@@ -1,6 +1,5 @@
 """Sessions: rows, pages, and whose they are."""
 
-import sqlite3
 from typing import Literal
 
 from msgspec import Struct
@@ -8,6 +7,7 @@ from msgspec import Struct
 from bytebrew.base.errors import NotFound
 from bytebrew.base.formats import now
 from bytebrew.contract.auth import Actor
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Live
 from bytebrew.contract.long_lists import SESSIONS, Selection, rows_of
 from bytebrew.contract.messages import Usage
@@ -59,14 +59,14 @@ def check_owner(actor: Actor, owner: str | None, session_id: str) -> None:
         raise NotFound(f"There is no session '{session_id[:255]}'")
 
 
-def owner(conn: sqlite3.Connection, session_id: str) -> str | None:
+def owner(conn: Connection, session_id: str) -> str | None:
     """The subject that owns the session; None where there is none, or it is being removed."""
     sql = "select owner from sessions where id = ? and id not in (select session_id from removals)"
     row = conn.execute(sql, (session_id,)).fetchone()
     return row["owner"] if row else None
 
 
-def below(conn: sqlite3.Connection, session_id: str) -> list[str]:
+def below(conn: Connection, session_id: str) -> list[str]:
     """A session and those of the agents that were spawned in it, on all levels."""
     sql = """with recursive tree (id) as (
         select ? union select s.id from sessions s join tree on s.parent_id = tree.id)
@@ -74,13 +74,13 @@ def below(conn: sqlite3.Connection, session_id: str) -> list[str]:
     return [row["id"] for row in conn.execute(sql, (session_id,))]
 
 
-def get(conn: sqlite3.Connection, session_id: str, actor: Actor) -> Session:
+def get(conn: Connection, session_id: str, actor: Actor) -> Session:
     """A session that the actor may see; NotFound otherwise."""
     check_owner(actor, owner(conn, session_id), session_id)
     return Session(**dict(conn.execute(f"{_SELECT} where s.id = ?", (session_id,)).fetchone()))
 
 
-def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> Page:
+def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> Page:
     """The sessions that the actor may see."""
     keys = {"user_sub": wanted.user_sub, "owner": "" if actor.is_admin else actor.subject}
     chosen = Selection(
@@ -102,14 +102,14 @@ def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, li
     return Page(sessions=found, total=SESSIONS.total(conn, chosen), next=found[-1].id if more else None)
 
 
-def rename(conn: sqlite3.Connection, session_id: str, actor: Actor, title: str) -> Session:
+def rename(conn: Connection, session_id: str, actor: Actor, title: str) -> Session:
     """The session under another title."""
     check_owner(actor, owner(conn, session_id), session_id)
     conn.execute("update sessions set title = ?, updated_at = ? where id = ?", (title, now(), session_id))
     return get(conn, session_id, actor)
 
 
-def usage(conn: sqlite3.Connection, session_id: str) -> Usage:
+def usage(conn: Connection, session_id: str) -> Usage:
     """The tokens of all the session's turns."""
     row = conn.execute(
         """select coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0), coalesce(sum(cached_tokens), 0),

@@ -1,26 +1,26 @@
 """Settings that were changed while the engine ran: JSON values by key."""
 
-import sqlite3
 from typing import Any
 
 import msgspec
 
 from bytebrew.base.formats import now
+from bytebrew.contract.connection import Connection
 
 
-def changed(conn: sqlite3.Connection) -> dict[str, tuple[Any, str]]:
+def changed(conn: Connection) -> dict[str, tuple[Any, str]]:
     """Every value that is not a default, and since when."""
     rows = conn.execute("select key, value, updated_at from settings order by key")
     return {row["key"]: (msgspec.json.decode(row["value"]), row["updated_at"]) for row in rows}
 
 
-def value(conn: sqlite3.Connection, key: str, default: Any = None) -> Any:
+def value(conn: Connection, key: str, default: Any = None) -> Any:
     """The value of one key."""
     row = conn.execute("select value from settings where key = ?", (key,)).fetchone()
     return msgspec.json.decode(row["value"]) if row else default
 
 
-def put(conn: sqlite3.Connection, key: str, value: Any) -> str:
+def put(conn: Connection, key: str, value: Any) -> str:
     """Stores a value; answers when."""
     moment = now()
     conn.execute(
@@ -31,6 +31,6 @@ def put(conn: sqlite3.Connection, key: str, value: Any) -> str:
     return moment
 
 
-def reset(conn: sqlite3.Connection, key: str) -> None:
+def reset(conn: Connection, key: str) -> None:
     """Takes a key back to its default."""
     conn.execute("delete from settings where key = ?", (key,))

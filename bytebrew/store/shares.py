@@ -1,6 +1,6 @@
 """Whose task is next: each agent's owners take turns, so that one with many tasks does not keep another waiting."""
 
-import sqlite3
+from bytebrew.contract.connection import Connection
 
 _URGENCY = "julianday({0}.created_at) - {0}.priority / 144.0"
 _CAN_RUN = """{0}.status in ('pending', 'approved') and {0}.mode = 'background' and {0}.blockers = 0
@@ -47,7 +47,7 @@ _HEAD = f"""select t.id, {_URGENCY.format("t")} as urgency from tasks t indexed 
 _FORGOTTEN_DAYS = 1.0
 
 
-def take(conn: sqlite3.Connection, moment: str, full: str, per_agent: int) -> str | None:
+def take(conn: Connection, moment: str, full: str, per_agent: int) -> str | None:
     """The task that is to run, whose owner comes last from now on; `full` counts an agent's running tasks in SQL.
 
     Of an agent's owners that one is next who was served longest ago, or whose task is most urgent where that came
@@ -77,7 +77,7 @@ def take(conn: sqlite3.Connection, moment: str, full: str, per_agent: int) -> st
     return None
 
 
-def taken(conn: sqlite3.Connection, agent: str, owner: str) -> None:
+def taken(conn: Connection, agent: str, owner: str) -> None:
     """Puts the owner of a task that was taken behind those who wait."""
     head = conn.execute(_HEAD, (agent, owner)).fetchone()
     urgency = head["urgency"] if head else None
@@ -87,7 +87,7 @@ def taken(conn: sqlite3.Connection, agent: str, owner: str) -> None:
     )
 
 
-def set_back(conn: sqlite3.Connection, moment: str) -> None:
+def set_back(conn: Connection, moment: str) -> None:
     """Has nobody wait for a moment that a clock far ahead has written."""
     conn.execute(
         """update task_queue set served = julianday(?1), rank = max(urgency, julianday(?1))
@@ -96,7 +96,7 @@ def set_back(conn: sqlite3.Connection, moment: str) -> None:
     )
 
 
-def _is_later(conn: sqlite3.Connection, owner: tuple[str, str], urgency: float, rank: float) -> bool:
+def _is_later(conn: Connection, owner: tuple[str, str], urgency: float, rank: float) -> bool:
     """Whether the most urgent task is less so than was known, as where another was taken back; it is known now."""
     now = "max(?1, served)"
     sql = f"update task_queue set urgency = ?1, rank = {now} where agent = ?2 and owner = ?3 and {now} > ?4"

@@ -1,7 +1,6 @@
 """Approvals of tasks: each is bound to the digest of what was shown, and ends with any change to that."""
 
 import hashlib
-import sqlite3
 
 import msgspec
 from msgspec.structs import replace
@@ -9,18 +8,19 @@ from msgspec.structs import replace
 from bytebrew.base.errors import Stale
 from bytebrew.base.formats import struct_of
 from bytebrew.base.visible_text import visible
+from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import Task
 
 _BOUND = ("title", "description", "agent", "schema", "mode", "acceptance_criteria", "blocked_by")
 """What a person approves: all that says what is done, by whom and after what."""
 
 
-def task_of(row: sqlite3.Row) -> Task:
+def task_of(row: Row) -> Task:
     """A row of the tasks with its digest."""
     return struct_of({**dict(row), "digest": digest(row)}, Task)
 
 
-def digest(row: sqlite3.Row) -> str:
+def digest(row: Row) -> str:
     """SHA-256 in hex over what a person approves."""
     return hashlib.sha256(msgspec.json.encode([row[name] for name in _BOUND])).hexdigest()
 
@@ -34,7 +34,7 @@ def shown(task: Task) -> Task:
     return replace(task, **texts)
 
 
-def check(row: sqlite3.Row, seen: str) -> None:
+def check(row: Row, seen: str) -> None:
     """Stale unless the task is what a person has seen; without a digest, unless it is as it was made."""
     if seen == digest(row) or (not seen and not row["revised"]):
         return
@@ -45,12 +45,12 @@ def check(row: sqlite3.Row, seen: str) -> None:
     raise Stale(advice, current, code="digest_required")
 
 
-def approve(conn: sqlite3.Connection, row: sqlite3.Row) -> None:
+def approve(conn: Connection, row: Row) -> None:
     """Binds the approval of a task to what it is now."""
     conn.execute("update tasks set approved_digest = ? where id = ?", (digest(row), row["id"]))
 
 
-def revise(conn: sqlite3.Connection, before: sqlite3.Row, after: sqlite3.Row) -> None:
+def revise(conn: Connection, before: Row, after: Row) -> None:
     """Takes a task that was changed back to draft where it was approved and has not begun.
 
     One that has begun goes on as it was approved; another attempt of it is not begun.
@@ -65,7 +65,7 @@ def revise(conn: sqlite3.Connection, before: sqlite3.Row, after: sqlite3.Row) ->
     )
 
 
-def withdraw(conn: sqlite3.Connection, task_id: str, turn_id: str) -> None:
+def withdraw(conn: Connection, task_id: str, turn_id: str) -> None:
     """Takes a task whose claim does not fit its approval back to draft, as if it had not been claimed."""
     conn.execute(
         """update tasks set status = 'draft', turn_id = null, attempts = attempts - 1, revised = 1, approved_at = null,

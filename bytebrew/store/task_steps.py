@@ -1,6 +1,5 @@
 """What callers do with a task: take it to another status, cancel it, change it, give it to an agent."""
 
-import sqlite3
 from typing import Any
 
 import msgspec
@@ -10,6 +9,7 @@ from bytebrew.base.errors import Conflict, Detail, InvalidRequest
 from bytebrew.base.formats import new_uuid, now
 from bytebrew.base.visible_text import as_meant
 from bytebrew.contract.auth import Actor
+from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import Task, TaskPatch, TaskStatus
 from bytebrew.store import task_approvals
 from bytebrew.store.task_approvals import task_of
@@ -25,7 +25,7 @@ _NEXT: dict[str, frozenset[str]] = {
 
 
 def move(
-    conn: sqlite3.Connection,
+    conn: Connection,
     task_id: str,
     actor: Actor | None,
     status: TaskStatus,
@@ -53,7 +53,7 @@ def move(
     return get(conn, task_id), row["turn_id"]
 
 
-def cancel(conn: sqlite3.Connection, task_id: str, actor: Actor | None, reason: str) -> list[str]:
+def cancel(conn: Connection, task_id: str, actor: Actor | None, reason: str) -> list[str]:
     """Cancels a task and all below it that have not ended; the turns that worked on them."""
     status = row_of(conn, task_id, actor)["status"]
     if status in ENDED and status != "cancelled":
@@ -73,7 +73,7 @@ def cancel(conn: sqlite3.Connection, task_id: str, actor: Actor | None, reason: 
     return [row["turn_id"] for row in rows if row["turn_id"]]
 
 
-def update(conn: sqlite3.Connection, task_id: str, actor: Actor | None, patch: TaskPatch) -> Task:
+def update(conn: Connection, task_id: str, actor: Actor | None, patch: TaskPatch) -> Task:
     """The task with the patch merged in, a draft again if it was approved; Conflict once it has ended.
 
     A text that is as it was shown to people stands for the one behind it.
@@ -100,7 +100,7 @@ def update(conn: sqlite3.Connection, task_id: str, actor: Actor | None, patch: T
     return get(conn, task_id)
 
 
-def assign(conn: sqlite3.Connection, task_id: str, actor: Actor | None, agent: str) -> Task:
+def assign(conn: Connection, task_id: str, actor: Actor | None, agent: str) -> Task:
     """The task given to an agent to do in the background, in a session of its own; a draft again if it was approved."""
     row = row_of(conn, task_id, actor)
     if (row["mode"], row["agent"]) == ("background", agent):
@@ -114,12 +114,12 @@ def assign(conn: sqlite3.Connection, task_id: str, actor: Actor | None, agent: s
     return get(conn, task_id)
 
 
-def _check_waiting(row: sqlite3.Row) -> None:
+def _check_waiting(row: Row) -> None:
     if row["started_at"] is not None or row["status"] in ENDED:
         raise Conflict("The task has begun; its agent stays", code="bad_transition")
 
 
-def _waits_for(conn: sqlite3.Connection, start: str, goal: str) -> bool:
+def _waits_for(conn: Connection, start: str, goal: str) -> bool:
     sql = """with recursive reached (id) as (select ? union select b.value from tasks t
         join reached on reached.id = t.id, json_each(t.blocked_by) b)
       select 1 from reached where id = ?"""

@@ -1,6 +1,5 @@
 """Tasks: work that an agent does without anybody waiting for it."""
 
-import sqlite3
 from typing import Any
 
 import msgspec
@@ -9,6 +8,7 @@ from msgspec import Struct
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
 from bytebrew.base.formats import new_id, new_uuid, now
 from bytebrew.contract.auth import Actor
+from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import NewTask, Task, TaskSource
 from bytebrew.contract.long_lists import TASKS, Selection, rows_of
 from bytebrew.store import schemas, sessions, shares
@@ -44,7 +44,7 @@ LATER = "status in ('pending', 'approved') and mode = 'background'"
 
 
 def create(
-    conn: sqlite3.Connection,
+    conn: Connection,
     new: NewTask,
     owner: str,
     source: TaskSource,
@@ -90,7 +90,7 @@ def create(
     return get(conn, values["id"])
 
 
-def check(conn: sqlite3.Connection, agent: str, schema: str) -> None:
+def check(conn: Connection, agent: str, schema: str) -> None:
     """Unprocessable unless there is such an agent, and in the schema where one is named."""
     if not conn.execute("select 1 from agents where name = ?", (agent,)).fetchone():
         raise Unprocessable(f"There is no agent '{agent[:255]}'", details=[Detail("$.agent", "no such agent")])
@@ -105,16 +105,16 @@ def check(conn: sqlite3.Connection, agent: str, schema: str) -> None:
         raise Unprocessable(f"The schema '{schema}' has no agent '{agent}'", details=details)
 
 
-def owned(conn: sqlite3.Connection, task_id: str, owner: str, path: str) -> sqlite3.Row:
+def owned(conn: Connection, task_id: str, owner: str, path: str) -> Row:
     """A task of the owner's that another names at the path; Unprocessable where there is none."""
     sql = "select status, parent_task_id from tasks where id = ? and owner = ?"
-    row: sqlite3.Row | None = conn.execute(sql, (task_id, owner)).fetchone()
+    row: Row | None = conn.execute(sql, (task_id, owner)).fetchone()
     if row is None:
         raise Unprocessable(f"There is no task '{task_id}' of yours", details=[Detail(path, "no such task")])
     return row
 
 
-def _check_parent(conn: sqlite3.Connection, task_id: str, owner: str) -> None:
+def _check_parent(conn: Connection, task_id: str, owner: str) -> None:
     path = "$.parent_task_id"
     parent = owned(conn, task_id, owner, path)
     if parent["status"] in ENDED:
@@ -128,14 +128,14 @@ def _check_parent(conn: sqlite3.Connection, task_id: str, owner: str) -> None:
         raise InvalidRequest(f"Tasks are nested {MAX_NESTING} deep at most", details=details)
 
 
-def get(conn: sqlite3.Connection, task_id: str, actor: Actor | None = None) -> Task:
+def get(conn: Connection, task_id: str, actor: Actor | None = None) -> Task:
     """A task that the actor may see; NotFound otherwise."""
     return task_of(row_of(conn, task_id, actor))
 
 
-def row_of(conn: sqlite3.Connection, task_id: str, actor: Actor | None) -> sqlite3.Row:
+def row_of(conn: Connection, task_id: str, actor: Actor | None) -> Row:
     """The row of a task that the actor may see, None being one who may; NotFound otherwise."""
-    row: sqlite3.Row | None = conn.execute(f"{_SELECT} where t.id = ?", (task_id,)).fetchone()
+    row: Row | None = conn.execute(f"{_SELECT} where t.id = ?", (task_id,)).fetchone()
     if row is None or (actor is not None and row["owner"] != actor.subject and not actor.is_admin):
         raise NotFound(f"There is no task '{task_id[:255]}'")
     return row
@@ -159,7 +159,7 @@ class Page(Struct, frozen=True, kw_only=True):
     next: str | None
 
 
-def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> Page:
+def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> Page:
     """The tasks that the actor may see."""
     stored = wanted.status.replace("needs_input", "in_progress")
     kinds = {"agent": wanted.agent, "status": stored, "source": wanted.source}
@@ -181,26 +181,26 @@ def page(conn: sqlite3.Connection, actor: Actor, wanted: Filter, offset: int, li
     return Page(tasks=found, total=TASKS.total(conn, chosen), next=found[-1].id if more else None)
 
 
-def subtasks(conn: sqlite3.Connection, task_id: str) -> list[Task]:
+def subtasks(conn: Connection, task_id: str) -> list[Task]:
     """The tasks right below one, oldest first."""
     rows = conn.execute(f"{_SELECT} where t.parent_task_id = ? order by t.seq", (task_id,))
     return [task_of(row) for row in rows]
 
 
-def of_session(conn: sqlite3.Connection, session_id: str) -> list[Task]:
+def of_session(conn: Connection, session_id: str) -> list[Task]:
     """The tasks that are worked on in a session or were made by its agent, oldest first."""
     sql = f"{_SELECT} where t.session_id = ?1 or t.made_in = ?1 order by t.seq"
     return [task_of(row) for row in conn.execute(sql, (session_id,))]
 
 
-def ready(conn: sqlite3.Connection, session_id: str) -> list[Task]:
+def ready(conn: Connection, session_id: str) -> list[Task]:
     """Those of a session that wait and whose blockers have all been completed, the most urgent first."""
     sql = f"""{_SELECT} where (t.session_id = ?1 or t.made_in = ?1) and t.status in ('pending', 'approved')
       and t.blockers = 0 order by t.priority desc, t.seq"""
     return [task_of(row) for row in conn.execute(sql, (session_id,))]
 
 
-def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
+def claim(conn: Connection, per_agent: int) -> Claim | None:
     """Takes the most urgent task that can run, with an attempt that has not begun; `per_agent` 0 is no limit.
 
     A step of priority counts as much as ten minutes of waiting; owners who have tasks for one agent take turns. A task
@@ -222,7 +222,7 @@ def claim(conn: sqlite3.Connection, per_agent: int) -> Claim | None:
     return claim
 
 
-def _claim(conn: sqlite3.Connection, task_id: str) -> Claim:
+def _claim(conn: Connection, task_id: str) -> Claim:
     row = row_of(conn, task_id, None)
     sql = "select s.user_sub from tasks t join sessions s on s.id = t.made_in where t.id = ?"
     made_for = conn.execute(sql, (task_id,)).fetchone()
@@ -236,7 +236,7 @@ def _claim(conn: sqlite3.Connection, task_id: str) -> Claim:
     )
 
 
-def left_open(conn: sqlite3.Connection) -> list[Claim]:
+def left_open(conn: Connection) -> list[Claim]:
     """The tasks that were being worked on when the engine stopped; one whose turn never began waits again."""
     rows = conn.execute(
         """select id, turn_id, turn_id in (select id from turns) as begun from tasks
@@ -248,7 +248,7 @@ def left_open(conn: sqlite3.Connection) -> list[Claim]:
     return [_claim(conn, row["id"]) for row in rows if row["begun"]]
 
 
-def release(conn: sqlite3.Connection, task_id: str, turn_id: str) -> None:
+def release(conn: Connection, task_id: str, turn_id: str) -> None:
     """Takes a claim back whose turn has not begun."""
     conn.execute(
         """update tasks set status = 'pending', attempts = attempts - 1, turn_id = null
@@ -257,7 +257,7 @@ def release(conn: sqlite3.Connection, task_id: str, turn_id: str) -> None:
     )
 
 
-def at_hand(conn: sqlite3.Connection, turn_id: str) -> Task | None:
+def at_hand(conn: Connection, turn_id: str) -> Task | None:
     """The task that is worked on in a turn, or in the one far above that has spawned its agent."""
     row = conn.execute(
         f"""{_SELECT} join turns o on o.id = ? join turns r on r.id = o.root_turn_id
@@ -267,26 +267,26 @@ def at_hand(conn: sqlite3.Connection, turn_id: str) -> Task | None:
     return task_of(row) if row else None
 
 
-def was_delivered(conn: sqlite3.Connection, session_id: str, message: str) -> bool:
+def was_delivered(conn: Connection, session_id: str, message: str) -> bool:
     """Whether the message has been given to the agent of a session."""
     sql = "select 1 from turns where session_id = ? and message = ? and started_at is not null"
     return conn.execute(sql, (session_id, message)).fetchone() is not None
 
 
-def is_claimed(conn: sqlite3.Connection, task_id: str, turn_id: str) -> bool:
+def is_claimed(conn: Connection, task_id: str, turn_id: str) -> bool:
     """Whether the task is still being worked on in this turn."""
     sql = "select 1 from tasks where id = ? and turn_id = ? and status = 'in_progress'"
     return conn.execute(sql, (task_id, turn_id)).fetchone() is not None
 
 
-def next_moment(conn: sqlite3.Connection) -> str | None:
+def next_moment(conn: Connection) -> str | None:
     """When the next of the tasks that wait for another attempt may run."""
     sql = f"select min(not_before) from tasks where {LATER} and not_before is not null"
     moment: str | None = conn.execute(sql).fetchone()[0]
     return moment
 
 
-def settle(conn: sqlite3.Connection, task_id: str, turn_id: str, status: str, words: str, retry_at: str | None) -> None:
+def settle(conn: Connection, task_id: str, turn_id: str, status: str, words: str, retry_at: str | None) -> None:
     """Ends the attempt of a task, unless it has ended otherwise; with `retry_at` it waits for the next one."""
     here = (task_id, turn_id)
     if retry_at is not None:

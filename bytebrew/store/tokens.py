@@ -2,7 +2,6 @@
 
 import hashlib
 import secrets
-import sqlite3
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -12,6 +11,7 @@ from msgspec import Meta, Struct
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.base.formats import new_uuid, now, parse_time, rfc3339
 from bytebrew.contract.auth import BINDABLE, PUBLIC, Actor, parse_scopes, scopes_mask
+from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import SchemaName
 
 
@@ -51,18 +51,18 @@ class CreatedToken(Token, frozen=True, kw_only=True):
 _SELECT = "select id, name, scopes, schemas, created_at, expires_at, last_used_at from tokens"
 
 
-def _token(row: sqlite3.Row) -> Token:
+def _token(row: Row) -> Token:
     scopes = tuple(row["scopes"].split())
     values = {**dict(row), "scopes": scopes, "scopes_mask": scopes_mask(scopes)}
     return Token(**{**values, "schemas": tuple(msgspec.json.decode(row["schemas"])) if row["schemas"] else None})
 
 
-def list_all(conn: sqlite3.Connection) -> list[Token]:
+def list_all(conn: Connection) -> list[Token]:
     """Every token that is not revoked, newest first."""
     return [_token(row) for row in conn.execute(f"{_SELECT} where revoked_at is null order by created_at desc, id")]
 
 
-def create(conn: sqlite3.Connection, new: NewToken, token: str | None = None) -> CreatedToken:
+def create(conn: Connection, new: NewToken, token: str | None = None) -> CreatedToken:
     """A token with its secret, which is known from here on to its holder alone."""
     try:
         scopes = parse_scopes(new.scopes, new.scopes_mask)
@@ -90,14 +90,14 @@ def create(conn: sqlite3.Connection, new: NewToken, token: str | None = None) ->
     return CreatedToken(**msgspec.structs.asdict(_token(row)), token=token)
 
 
-def revoke(conn: sqlite3.Connection, key: str) -> None:
+def revoke(conn: Connection, key: str) -> None:
     """Ends a token by id or name; NotFound where none is live."""
     sql = "update tokens set revoked_at = ? where (id = ? or name = ?) and revoked_at is null"
     if conn.execute(sql, (now(), key, key)).rowcount == 0:
         raise NotFound(f"There is no token '{key[:255]}'")
 
 
-def bootstrap(conn: sqlite3.Connection, token: str) -> bool:
+def bootstrap(conn: Connection, token: str) -> bool:
     """Stores the operator's first admin token, once: a later value does not replace it, nor undo its revocation."""
     if conn.execute("select 1 from tokens where name = 'bootstrap-admin'").fetchone():
         return False
@@ -105,7 +105,7 @@ def bootstrap(conn: sqlite3.Connection, token: str) -> bool:
     return True
 
 
-def actor(conn: sqlite3.Connection, token: str) -> tuple[Actor, bool] | None:
+def actor(conn: Connection, token: str) -> tuple[Actor, bool] | None:
     """The actor of a live token, and whether its `last_used_at` is not of the last minute."""
     row = conn.execute(f"{_SELECT} where hash = ? and revoked_at is null", (token_hash(token),)).fetchone()
     moment = datetime.now(UTC)
@@ -122,7 +122,7 @@ def actor(conn: sqlite3.Connection, token: str) -> tuple[Actor, bool] | None:
     return who, used is None or not 0 <= (moment - parse_time(used)).total_seconds() < 60
 
 
-def page(conn: sqlite3.Connection, token_id: str) -> tuple[str, ...] | Literal["all"] | None:
+def page(conn: Connection, token_id: str) -> tuple[str, ...] | Literal["all"] | None:
     """The schemas that visitors of a public page may chat with; None where its token is no longer live."""
     sql = "select schemas, expires_at from tokens where id = ? and scopes = ? and revoked_at is null"
     row = conn.execute(sql, (token_id, PUBLIC)).fetchone()
@@ -131,7 +131,7 @@ def page(conn: sqlite3.Connection, token_id: str) -> tuple[str, ...] | Literal["
     return tuple(msgspec.json.decode(row["schemas"])) if row["schemas"] else "all"
 
 
-def touch(conn: sqlite3.Connection, token: str) -> None:
+def touch(conn: Connection, token: str) -> None:
     """Notes that the token is in use."""
     conn.execute("update tokens set last_used_at = ? where hash = ?", (now(), token_hash(token)))
 

@@ -1,6 +1,5 @@
 """Turns and their tool calls: each change of state is one function."""
 
-import sqlite3
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
@@ -11,6 +10,7 @@ from msgspec.structs import astuple, replace
 from bytebrew.base.errors import Conflict, NotFound, Unprocessable
 from bytebrew.base.formats import now
 from bytebrew.contract.auth import VISITOR, Actor, account
+from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.messages import Attachment, Message, ToolCall, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import SpawnLimits
@@ -84,7 +84,7 @@ CLOSE_QUESTIONS = """update confirmations set status = case status when 'pending
 COUNTS = ", ".join(Usage.__struct_fields__)
 
 
-def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> None:
+def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
     """Stores a turn, and its session if that is new; with the number of its first event it is running at once."""
     moment = now()
     if new.parent and new.limits:
@@ -144,7 +144,7 @@ def admit(conn: sqlite3.Connection, new: NewTurn, first_event: int | None) -> No
         idempotency.keep_turn(conn, new.key, new.id)
 
 
-def _check_limits(conn: sqlite3.Connection, new: NewTurn, parent: Parent, limits: SpawnLimits) -> None:
+def _check_limits(conn: Connection, new: NewTurn, parent: Parent, limits: SpawnLimits) -> None:
     total, children = spawned_in(conn, parent.root_turn_id, parent.turn_id)
     for what, count, most in (
         ("levels of agents", len(new.lineage), limits.depth),
@@ -155,7 +155,7 @@ def _check_limits(conn: sqlite3.Connection, new: NewTurn, parent: Parent, limits
             raise Unprocessable(f"{most} {what} are the limit", code="spawn_limit")
 
 
-def status(conn: sqlite3.Connection, turn_id: str) -> str | None:
+def status(conn: Connection, turn_id: str) -> str | None:
     """How far a turn is; None where its session is deleted."""
     sql = "select status from turns where id = ? and session_id not in (select session_id from removals)"
     row = conn.execute(sql, (turn_id,)).fetchone()
@@ -167,7 +167,7 @@ def size(new: NewTurn) -> int:
     return len(new.message) + sum(len(one.data) + len(one.url) for one in new.attachments)
 
 
-def start(conn: sqlite3.Connection, new: NewTurn, first_event: int) -> NewTurn:
+def start(conn: Connection, new: NewTurn, first_event: int) -> NewTurn:
     """Marks a queued turn as running and takes its message into the session; the turn with its message.
 
     NotFound where it went with the session.
@@ -186,7 +186,7 @@ def start(conn: sqlite3.Connection, new: NewTurn, first_event: int) -> NewTurn:
 
 
 def finish(
-    conn: sqlite3.Connection,
+    conn: Connection,
     unsaved: Unsaved,
     turn_id: str,
     session_id: str,
@@ -208,7 +208,7 @@ def finish(
     )
 
 
-def spend(conn: sqlite3.Connection, unsaved: Unsaved, turn_id: str) -> None:
+def spend(conn: Connection, unsaved: Unsaved, turn_id: str) -> None:
     """Records the model usage of a turn."""
     moment, subject = now(), account(unsaved.subject) if VISITOR in unsaved.subject else unsaved.subject
     conn.executemany(
@@ -222,7 +222,7 @@ def spend(conn: sqlite3.Connection, unsaved: Unsaved, turn_id: str) -> None:
 
 
 def tools_asked(
-    conn: sqlite3.Connection,
+    conn: Connection,
     unsaved: Unsaved,
     turn_id: str,
     session_id: str,
@@ -254,7 +254,7 @@ def tools_asked(
     conn.execute("update turns set resumes = 0 where id = ? and resumes > 0", (turn_id,))
 
 
-def tool_approved(conn: sqlite3.Connection, turn_id: str, call: ToolCall, confirmation_id: str) -> bool:
+def tool_approved(conn: Connection, turn_id: str, call: ToolCall, confirmation_id: str) -> bool:
     """Spends an approval and records that its call is about to run, both or neither; False where it is spent."""
     if not confirmations.spend(conn, confirmation_id):
         return False
@@ -265,9 +265,7 @@ def tool_approved(conn: sqlite3.Connection, turn_id: str, call: ToolCall, confir
     return True
 
 
-def tool_finished(
-    conn: sqlite3.Connection, turn_id: str, session_id: str, result: Message, whole: str | None = None
-) -> None:
+def tool_finished(conn: Connection, turn_id: str, session_id: str, result: Message, whole: str | None = None) -> None:
     """Records the result of a tool call; `whole` is the output where the model was given only its beginning."""
     status = "failed" if result.has_error else "completed"
     conn.execute(
@@ -280,25 +278,25 @@ def tool_finished(
     conn.execute("update turns set resumes = 0 where id = ? and resumes > 0", (turn_id,))
 
 
-def whole_result(conn: sqlite3.Connection, session_id: str, call_id: str) -> str | None:
+def whole_result(conn: Connection, session_id: str, call_id: str) -> str | None:
     """The whole output of a call of the session that was too long for the model; the newest, for ids may come again."""
     sql = "select output from results where session_id = ? and call_id = ? order by turn_id desc limit 1"
     row = conn.execute(sql, (session_id, call_id)).fetchone()
     return row["output"] if row else None
 
 
-def has_results(conn: sqlite3.Connection, session_id: str) -> bool:
+def has_results(conn: Connection, session_id: str) -> bool:
     """Whether an output of the session was too long for the model."""
     return conn.execute("select 1 from results where session_id = ? limit 1", (session_id,)).fetchone() is not None
 
 
-def tool_calls(conn: sqlite3.Connection, turn_id: str) -> list[sqlite3.Row]:
+def tool_calls(conn: Connection, turn_id: str) -> list[Row]:
     """The records of a turn's tool calls, in the order in which they began."""
     sql = "select call_id, tool, input, output, status from tool_calls where turn_id = ? order by asked_at, call_id"
     return conn.execute(sql, (turn_id,)).fetchall()
 
 
-def cut_tools(conn: sqlite3.Connection, turn_id: str) -> list[str]:
+def cut_tools(conn: Connection, turn_id: str) -> list[str]:
     """The tools that a root turn and those below it have begun to run and of which no result is recorded."""
     rows = conn.execute(
         """select c.tool from turns t join tool_calls c on c.turn_id = t.id and c.status = 'started'
@@ -308,7 +306,7 @@ def cut_tools(conn: sqlite3.Connection, turn_id: str) -> list[str]:
     return [row["tool"] for row in rows]
 
 
-def spawned(conn: sqlite3.Connection, turn_id: str, call_id: str) -> Spawned | None:
+def spawned(conn: Connection, turn_id: str, call_id: str) -> Spawned | None:
     """The turn that a tool call has spawned."""
     row = conn.execute(
         f"""select id, session_id, status, {COUNTS} from turns where parent_turn_id = ? and parent_call_id = ?""",
@@ -320,7 +318,7 @@ def spawned(conn: sqlite3.Connection, turn_id: str, call_id: str) -> Spawned | N
     return Spawned(row["id"], row["session_id"], row["status"], Usage(*counts))
 
 
-def spawned_in(conn: sqlite3.Connection, root_turn_id: str, turn_id: str) -> tuple[int, int]:
+def spawned_in(conn: Connection, root_turn_id: str, turn_id: str) -> tuple[int, int]:
     """How many turns were spawned below a root, and by one turn itself."""
     sql = """select count(*), count(*) filter (where parent_turn_id = ?) from turns
       where root_turn_id = ? and parent_turn_id is not null"""
@@ -328,7 +326,7 @@ def spawned_in(conn: sqlite3.Connection, root_turn_id: str, turn_id: str) -> tup
     return row[0], row[1]
 
 
-def last_word(conn: sqlite3.Connection, session_id: str, turn_id: str) -> str:
+def last_word(conn: Connection, session_id: str, turn_id: str) -> str:
     """The last thing that the agent said in a turn."""
     said = [one.content for one in messages.of_turn(conn, session_id, turn_id) if one.role == "assistant"]
     return said[-1] if said else ""
@@ -343,7 +341,7 @@ class Ending(NamedTuple):
     cut: bool = False
 
 
-def outcome(conn: sqlite3.Connection, turn_id: str) -> Ending | None:
+def outcome(conn: Connection, turn_id: str) -> Ending | None:
     """How a turn has ended; None while it has not."""
     row = conn.execute("select session_id, status, last_event from turns where id = ?", (turn_id,)).fetchone()
     if row is None or row["status"] in ("queued", "running"):

@@ -3,13 +3,14 @@
 Triggers keep sums of whole days, by each key; only the days at the edges of a report are summed row by row.
 """
 
-import sqlite3
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
+
+from bytebrew.contract.connection import Connection
 
 GroupBy = Literal["agent", "model", "schema", "token", "day"]
 _COLUMNS = {"agent": "agent", "model": "model", "schema": "schema", "token": "subject"}
@@ -127,7 +128,7 @@ _SUMS = (*_FIRST, "cache_write_tokens")
 _OF_ROW = (*_OF_FIRST, "sum(cache_write_tokens)")
 
 
-def report(conn: sqlite3.Connection, group_by: GroupBy, since: str, until: str) -> list[Sum]:
+def report(conn: Connection, group_by: GroupBy, since: str, until: str) -> list[Sum]:
     """Sums from one moment up to another, by key; an empty moment is open."""
     found = _sums(conn, group_by, since, until)
     if group_by == "token":
@@ -139,12 +140,12 @@ def report(conn: sqlite3.Connection, group_by: GroupBy, since: str, until: str) 
     return [_sum(key, found[key]) for key in sorted(found)]
 
 
-def total(conn: sqlite3.Connection, since: str, until: str) -> Sum:
+def total(conn: Connection, since: str, until: str) -> Sum:
     """The sum of everything from one moment up to another."""
     return _sum("total", _sums(conn, "total", since, until).get("", [0] * 9))
 
 
-def _sums(conn: sqlite3.Connection, by: str, since: str, until: str) -> dict[str, Sequence[int]]:
+def _sums(conn: Connection, by: str, since: str, until: str) -> dict[str, Sequence[int]]:
     """By key: the turns, and the columns of _SUMS."""
     kind, key = ("total", "day") if by == "day" else (by, "key")
     column = {"total": "''", "day": "substr(created_at, 1, 10)", **_COLUMNS}[by]

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import re
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Set
 from contextlib import asynccontextmanager, nullcontext
@@ -18,6 +17,7 @@ from bytebrew.base.errors import EngineError, NotRecorded, StorageError, TooSlow
 from bytebrew.base.formats import now
 from bytebrew.base.logs import redact, trace_id
 from bytebrew.contract.auth import Actor
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Reply, Request, Route, Stream
 from bytebrew.slow_hooks import BLOCKING_SECONDS
 from bytebrew.store.sqlite import storage_errors
@@ -128,7 +128,7 @@ class Act:
         """Reads the thing as it is after a route that answers nothing."""
         self._after = await self._thing.before(self._request, self._route)
 
-    def record(self, conn: sqlite3.Connection, answer: Any) -> None:
+    def record(self, conn: Connection, answer: Any) -> None:
         """Has every recorder store what the request did; NotRecorded names the plugin whose recorder fails."""
         action = self._done(answer)
         store(conn, action)
@@ -166,7 +166,7 @@ class Act:
         )
 
 
-def store(conn: sqlite3.Connection, action: Action) -> None:
+def store(conn: Connection, action: Action) -> None:
     """Has every recorder store an action; NotRecorded names the plugin whose recorder fails."""
     for plugin, recorder in action.engine.recorders:
         begun = time.monotonic()

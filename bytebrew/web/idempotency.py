@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 from weakref import WeakValueDictionary
@@ -12,6 +11,7 @@ from msgspec.structs import replace
 
 from bytebrew.base.errors import Detail, InvalidRequest, TurnInterrupted, Unprocessable
 from bytebrew.base.secrets import Secrets
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Key, Reply, Request, Route
 from bytebrew.store import idempotency
 
@@ -83,7 +83,7 @@ class _Keeping:
         self._key, self._secrets = key, secrets
         self.body: bytes | None = None
 
-    def keep(self, conn: sqlite3.Connection, answer: Any) -> None:
+    def keep(self, conn: Connection, answer: Any) -> None:
         """Keeps the answer, sealed, for a new token's is its secret; a refusal uses up no key."""
         status = answer.status if isinstance(answer, Reply) else 204 if answer is None else self._key.status
         if status >= 400:

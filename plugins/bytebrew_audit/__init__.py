@@ -1,12 +1,11 @@
 """The audit: every tool call, every change over the API and every refused login."""
 
-import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
 
-from bytebrew import Action, Migration, Option, Recorder, Register, Route, Step, expired_before, hookimpl
+from bytebrew import Action, Connection, Migration, Option, Recorder, Register, Route, Step, expired_before, hookimpl
 
 from . import calls, changes
 from .ledger import Ledger
@@ -23,7 +22,7 @@ KEPT = Option(
 
 
 def _expiring(ledger: Ledger[Any]) -> Step:
-    def expire_entries(conn: sqlite3.Connection) -> Sequence[object]:
+    def expire_entries(conn: Connection) -> Sequence[object]:
         return ledger.expire(conn, expired_before(conn, KEPT))
 
     return expire_entries

@@ -1,12 +1,12 @@
 """The audit of tool calls: who had which tool called, when and with what outcome, kept when sessions are deleted."""
 
-import sqlite3
 from typing import Literal
 
 from msgspec import Struct
 
 from bytebrew import (
     NDJSON,
+    Connection,
     Detail,
     InvalidRequest,
     Listing,
@@ -14,6 +14,7 @@ from bytebrew import (
     Parameter,
     Request,
     Route,
+    Row,
     Stream,
     kept_counts,
 )
@@ -98,7 +99,7 @@ class ToolCallPage(NumberedPage[ToolCallEntry], frozen=True, kw_only=True):
     """A page of tool calls, newest first."""
 
 
-def _entry(row: sqlite3.Row) -> ToolCallEntry:
+def _entry(row: Row) -> ToolCallEntry:
     values = {name: row[name] for name in ToolCallEntry.__struct_fields__}
     output = row["output"].decode(errors="ignore")  # it may have been cut within a character
     return ToolCallEntry(**values | {"id": str(row["id"]), "output": output})
@@ -128,7 +129,7 @@ LEDGER = Ledger(
 )
 
 
-def watch(conn: sqlite3.Connection) -> None:
+def watch(conn: Connection) -> None:
     """Has each call recorded in the very transaction that ends it, or that ends its turn without it.
 
     The triggers are the connection's own: where the plugin is off nothing is left of them, however the engine ended.

@@ -1,6 +1,5 @@
 """The audit of changes: who changed what, from what to what, and who was refused."""
 
-import sqlite3
 import time
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from bytebrew import ANYONE, NDJSON, Action, Actor, Listing, NumberedPage, Request, Route, Stream, kept_counts
+from bytebrew import (
+    ANYONE,
+    NDJSON,
+    Action,
+    Actor,
+    Connection,
+    Listing,
+    NumberedPage,
+    Request,
+    Route,
+    Row,
+    Stream,
+    kept_counts,
+)
 
 from .ledger import PAGING, Ledger
 
@@ -85,7 +97,7 @@ class ChangePage(NumberedPage[ChangeEntry], frozen=True, kw_only=True):
     """A page of changes, newest first."""
 
 
-def _entry(row: sqlite3.Row) -> ChangeEntry:
+def _entry(row: Row) -> ChangeEntry:
     values = dict(row) | {"id": str(row["id"]), "details": msgspec.json.decode(row["details"], type=Details)}
     return ChangeEntry(**values)
 
@@ -173,7 +185,7 @@ def of(engine: "Engine") -> Changes:
     return next(owner for owner in owners if isinstance(owner, Changes))
 
 
-def store(conn: sqlite3.Connection, action: Action, more: int = 0) -> None:
+def store(conn: Connection, action: Action, more: int = 0) -> None:
     """Stores an action as an entry; `more` is how many like it have none."""
     method, _, path = action.resource.partition(" ")
     details = Details(

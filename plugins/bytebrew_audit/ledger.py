@@ -1,6 +1,5 @@
 """Entries of an audit: filtered, newest first, by page or all of them as lines of JSON."""
 
-import sqlite3
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -12,12 +11,14 @@ from bytebrew import (
     FORMAT,
     NDJSON,
     OFFSET,
+    Connection,
     Listing,
     Moment,
     NotFound,
     NumberedPage,
     Parameter,
     Request,
+    Row,
     Selection,
     Stream,
     moment,
@@ -51,7 +52,7 @@ class Ledger(Generic[Entry]):
 
     listing: Listing
     filters: Mapping[str, str]
-    read: Callable[[sqlite3.Row], Entry]
+    read: Callable[[Row], Entry]
 
     async def answer(self, request: Request[None]) -> NumberedPage[Entry] | Stream:
         """A page, or all entries as NDJSON, as the request asks."""
@@ -72,34 +73,32 @@ class Ledger(Generic[Entry]):
         )
 
     def entries(
-        self, conn: sqlite3.Connection, wanted: Selection, limit: int, offset: int = 0, after: Entry | None = None
+        self, conn: Connection, wanted: Selection, limit: int, offset: int = 0, after: Entry | None = None
     ) -> list[Entry]:
         """So many entries, fewer if they are long, from an offset or those after an entry."""
         last: Any = after
         place = None if after is None else (getattr(last, self.listing.order[0]), int(last.id))
         return self._read(conn, self.listing.page(conn, wanted, limit, offset, place))
 
-    def _read(self, conn: sqlite3.Connection, places: Sequence[tuple[Any, ...]]) -> list[Entry]:
+    def _read(self, conn: Connection, places: Sequence[tuple[Any, ...]]) -> list[Entry]:
         sql = f"select * from {self.listing.table} where id = ?"  # noqa: S608
         return [self.read(row) for row in rows_of(conn, sql, places)]
 
-    def _page(
-        self, conn: sqlite3.Connection, wanted: Selection, limit: int, offset: int, after: str
-    ) -> NumberedPage[Entry]:
+    def _page(self, conn: Connection, wanted: Selection, limit: int, offset: int, after: str) -> NumberedPage[Entry]:
         place = self._place(conn, after) if after else None
         places = self.listing.page(conn, wanted, limit + 1, offset, place)
         data, total = self._read(conn, places[:limit]), self.listing.total(conn, wanted)
         last: Any = data[-1] if len(places) > len(data) else None
         return NumberedPage(data=data, next=last.id if last else None, **page_numbers(total, limit, offset))
 
-    def _place(self, conn: sqlite3.Connection, entry_id: str) -> tuple[Any, ...]:
+    def _place(self, conn: Connection, entry_id: str) -> tuple[Any, ...]:
         order, table = ", ".join(self.listing.order), self.listing.table
         row = conn.execute(f"select {order} from {table} where id = ?", (entry_id,)).fetchone()  # noqa: S608
         if row is None:
             raise NotFound(f"There is no entry '{entry_id[:255]}' to go on after; read the list from the start")
         return tuple(row)
 
-    def expire(self, conn: sqlite3.Connection, before: str) -> list[sqlite3.Row]:
+    def expire(self, conn: Connection, before: str) -> list[Row]:
         """Deletes some entries from before a moment, the oldest first, and answers them by id."""
         table, time = self.listing.table, self.listing.order[0]
         sql = f"""delete from {table} where id in

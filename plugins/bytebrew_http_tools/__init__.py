@@ -1,10 +1,9 @@
 """Declarative HTTP tools: an operator writes a request down, a model fills in its parameters."""
 
-import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bytebrew import Agent, ConfigSection, Migration, Register, Route, Tool, Toolset, environment, hookimpl
+from bytebrew import Agent, ConfigSection, Connection, Migration, Register, Route, Tool, Toolset, environment, hookimpl
 
 from . import store
 from .declared import DeclaredTool
@@ -30,11 +29,11 @@ class HttpTools(Toolset):
         wanted = [name for name in agent.tools if not self._engine.reserves(name)]
         return [self._declared(one) for one in await self._engine.db.read(store.named, wanted)] if wanted else ()
 
-    def knows(self, conn: sqlite3.Connection, agent: Agent, gate: str) -> bool:
+    def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
         name = gate.removeprefix(f"{DeclaredTool.source}/")
         return name in agent.tools and self.has(conn, name)
 
-    def has(self, conn: sqlite3.Connection, name: str) -> bool:
+    def has(self, conn: Connection, name: str) -> bool:
         return bool(store.named(conn, [name]))
 
     def _declared(self, stored: store.Stored) -> Tool:

@@ -1,13 +1,12 @@
 """HTTP tools in the database, each with its credential sealed beside it."""
 
-import sqlite3
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import asdict
 
-from bytebrew import Conflict, Detail, Migration, NotFound, now
+from bytebrew import Conflict, Connection, Detail, Migration, NotFound, Row, now
 
 from .definition import CREDENTIAL, Definition, HttpTool, HttpToolPatch, NewHttpTool, encoded, merged
 
@@ -38,19 +37,19 @@ class Stored(NamedTuple):
     updated_at: str
 
 
-def list_all(conn: sqlite3.Connection) -> list[Stored]:
+def list_all(conn: Connection) -> list[Stored]:
     """Every tool by name."""
     return [_stored(row) for row in conn.execute("select * from http_tools order by name")]
 
 
-def named(conn: sqlite3.Connection, names: Iterable[str]) -> list[Stored]:
+def named(conn: Connection, names: Iterable[str]) -> list[Stored]:
     """Those of the names that are HTTP tools."""
     sql = "select * from http_tools where name in (select value from json_each(?))"
     wanted = msgspec.json.encode(list(names)).decode()
     return [_stored(row) for row in conn.execute(sql, (wanted,))]
 
 
-def get(conn: sqlite3.Connection, name: str) -> Stored:
+def get(conn: Connection, name: str) -> Stored:
     """A tool; NotFound otherwise."""
     row = conn.execute("select * from http_tools where name = ?", (name,)).fetchone()
     if row is None:
@@ -58,7 +57,7 @@ def get(conn: sqlite3.Connection, name: str) -> Stored:
     return _stored(row)
 
 
-def create(conn: sqlite3.Connection, new: NewHttpTool, seal: Seal) -> Stored:
+def create(conn: Connection, new: NewHttpTool, seal: Seal) -> Stored:
     """The tool, now stored; Conflict where the name is taken."""
     if conn.execute("select 1 from http_tools where name = ?", (new.name,)).fetchone():
         raise Conflict(f"There is a tool '{new.name}' already; PUT /api/v1/tools/{new.name} changes it")
@@ -71,7 +70,7 @@ def create(conn: sqlite3.Connection, new: NewHttpTool, seal: Seal) -> Stored:
     return get(conn, new.name)
 
 
-def update(conn: sqlite3.Connection, name: str, patch: HttpToolPatch, seal: Seal) -> Stored:
+def update(conn: Connection, name: str, patch: HttpToolPatch, seal: Seal) -> Stored:
     """The tool with the patch merged in."""
     stored = get(conn, name)
     definition, credential = merged(stored.definition, patch)
@@ -83,7 +82,7 @@ def update(conn: sqlite3.Connection, name: str, patch: HttpToolPatch, seal: Seal
     return get(conn, name)
 
 
-def delete(conn: sqlite3.Connection, name: str) -> None:
+def delete(conn: Connection, name: str) -> None:
     """Removes a tool that no agent names; Conflict lists those that do."""
     get(conn, name)
     sql = "select distinct a.name from agents a, json_each(a.tools) j where j.value = ? order by a.name"
@@ -103,6 +102,6 @@ def shown(stored: Stored) -> HttpTool:
     )
 
 
-def _stored(row: sqlite3.Row) -> Stored:
+def _stored(row: Row) -> Stored:
     definition = msgspec.json.decode(row["definition"], type=Definition)
     return Stored(definition, row["sealed_credential"], row["created_at"], row["updated_at"])

@@ -1,13 +1,24 @@
 """Knowledge bases and the agents that are linked to them."""
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from bytebrew import Conflict, Detail, InvalidRequest, KnowledgeConfig, Live, NotFound, Target, new_uuid, now
+from bytebrew import (
+    Conflict,
+    Connection,
+    Detail,
+    InvalidRequest,
+    KnowledgeConfig,
+    Live,
+    NotFound,
+    Row,
+    Target,
+    new_uuid,
+    now,
+)
 
 BaseName = Annotated[
     str, Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+\Z", description="a text on one line")
@@ -72,18 +83,18 @@ _SELECT = """select b.id, b.name, b.description, b.embedding_model, m.id as embe
   on f.base_id = b.id"""
 
 
-def list_all(conn: sqlite3.Connection) -> list[Base]:
+def list_all(conn: Connection) -> list[Base]:
     """Every base by name."""
     return [_base(row) for row in conn.execute(f"{_SELECT} group by b.id order by b.name")]
 
 
-def get(conn: sqlite3.Connection, key: str) -> Base:
+def get(conn: Connection, key: str) -> Base:
     """A base by id, or else by name; NotFound otherwise."""
     row = conn.execute(f"{_SELECT} where b.id = ? group by b.id", (identify(conn, key),)).fetchone()
     return _base(row)
 
 
-def identify(conn: sqlite3.Connection, key: str) -> str:
+def identify(conn: Connection, key: str) -> str:
     """The id of a base by id, or else by name; NotFound otherwise."""
     sql = "select id from knowledge_bases where ?1 in (id, name) order by id <> ?1 limit 1"
     row = conn.execute(sql, (key,)).fetchone()
@@ -93,7 +104,7 @@ def identify(conn: sqlite3.Connection, key: str) -> str:
     return found
 
 
-def create(conn: sqlite3.Connection, new: NewBase) -> Base:
+def create(conn: Connection, new: NewBase) -> Base:
     """The base, now stored; Conflict where the name is taken."""
     _check_name(conn, new.name)
     model = _model(conn, new.embedding_model)
@@ -106,7 +117,7 @@ def create(conn: sqlite3.Connection, new: NewBase) -> Base:
     return get(conn, base_id)
 
 
-def update(conn: sqlite3.Connection, key: str, patch: BasePatch) -> Base:
+def update(conn: Connection, key: str, patch: BasePatch) -> Base:
     """The base with the patch merged in; the caller has the files indexed again that another model asks for."""
     base = get(conn, key)
     name = base.name if patch.name is UNSET else patch.name
@@ -129,7 +140,7 @@ def update(conn: sqlite3.Connection, key: str, patch: BasePatch) -> Base:
     return get(conn, base.id)
 
 
-def delete(conn: sqlite3.Connection, key: str) -> list[str]:
+def delete(conn: Connection, key: str) -> list[str]:
     """Removes a base that no agent is linked to; the blobs of its files. Conflict lists the agents that are."""
     base = get(conn, key)
     if base.linked_agents:
@@ -146,7 +157,7 @@ def delete(conn: sqlite3.Connection, key: str) -> list[str]:
     return [row["blob"] for row in gone]
 
 
-def folders(conn: sqlite3.Connection) -> list[Followed]:
+def folders(conn: Connection) -> list[Followed]:
     """The bases with a folder, and those that still have files of one."""
     rows = conn.execute(
         """select id, name, folder from knowledge_bases where folder is not null
@@ -155,20 +166,20 @@ def folders(conn: sqlite3.Connection) -> list[Followed]:
     return [Followed(*row) for row in rows]
 
 
-def set_folder(conn: sqlite3.Connection, base_id: str, folder: str | None) -> None:
+def set_folder(conn: Connection, base_id: str, folder: str | None) -> None:
     """Has a base follow another folder, or none; its files follow when it is looked into."""
     conn.execute("update knowledge_bases set folder = ?, updated_at = ? where id = ?", (folder, now(), base_id))
     conn.execute("update knowledge_files set seen = '' where base_id = ? and seen is not null", (base_id,))
 
 
-def link(conn: sqlite3.Connection, key: str, agent: str) -> None:
+def link(conn: Connection, key: str, agent: str) -> None:
     """Lets an agent search a base, and switches its knowledge on; it may be linked already."""
     base_id, agent_id = identify(conn, key), _agent(conn, agent)[0]
     _link(conn, base_id, agent_id)
     conn.execute("update agent_capabilities set enabled = 1 where agent_id = ? and type = 'knowledge'", (agent_id,))
 
 
-def link_only(conn: sqlite3.Connection, base_id: str, agents: Sequence[str]) -> None:
+def link_only(conn: Connection, base_id: str, agents: Sequence[str]) -> None:
     """Lets these agents and no others search a base; one whose knowledge is switched off stays so.
 
     InvalidRequest names those that are not there by their place, `$.agents[0]`.
@@ -186,7 +197,7 @@ def link_only(conn: sqlite3.Connection, base_id: str, agents: Sequence[str]) -> 
         _link(conn, base_id, agent_id)
 
 
-def unlink(conn: sqlite3.Connection, key: str, agent: str) -> None:
+def unlink(conn: Connection, key: str, agent: str) -> None:
     """Ends that; the last base that goes switches the agent's knowledge off. NotFound where they were not linked."""
     base_id, agent_id = identify(conn, key), _agent(conn, agent)[0]
     gone = conn.execute("delete from knowledge_links where agent_id = ? and base_id = ?", (agent_id, base_id))
@@ -196,13 +207,13 @@ def unlink(conn: sqlite3.Connection, key: str, agent: str) -> None:
         conn.execute("update agent_capabilities set enabled = 0 where agent_id = ? and type = 'knowledge'", (agent_id,))
 
 
-def linked(conn: sqlite3.Connection, agent: str) -> list[str]:
+def linked(conn: Connection, agent: str) -> list[str]:
     """The ids of the bases that an agent by name or id may search."""
     sql = "select base_id from knowledge_links where agent_id = ? order by base_id"
     return [row["base_id"] for row in conn.execute(sql, (_agent(conn, agent)[0],))]
 
 
-def only(conn: sqlite3.Connection, agent: str) -> str | None:
+def only(conn: Connection, agent: str) -> str | None:
     """The id of an agent's only base, None where one is to be made; Conflict where it has more or the name is taken."""
     found = linked(conn, agent)
     if len(found) > 1:
@@ -217,7 +228,7 @@ def only(conn: sqlite3.Connection, agent: str) -> str | None:
     return None
 
 
-def own(conn: sqlite3.Connection, agent: str) -> str:
+def own(conn: Connection, agent: str) -> str:
     """The same, but a base is made and linked where there is none."""
     found = only(conn, agent)
     if found is None:
@@ -226,7 +237,7 @@ def own(conn: sqlite3.Connection, agent: str) -> str:
     return found
 
 
-def target(conn: sqlite3.Connection, model: str | None) -> Target | None:
+def target(conn: Connection, model: str | None) -> Target | None:
     """What it takes to call an embedding model; None where there is none of that name any more."""
     row = conn.execute(
         """select name, type, model_name, base_url, api_version, sealed_key from models
@@ -241,7 +252,7 @@ def signature(target: Target | None) -> str:
     return f"{target.type} {target.model_name} {target.base_url}" if target else ""
 
 
-def _agent(conn: sqlite3.Connection, key: str) -> tuple[str, str]:
+def _agent(conn: Connection, key: str) -> tuple[str, str]:
     """The id and the name of an agent by either; NotFound otherwise."""
     sql = "select id, name from agents where ?1 in (id, name) order by name <> ?1 limit 1"
     row = conn.execute(sql, (key,)).fetchone()
@@ -250,7 +261,7 @@ def _agent(conn: sqlite3.Connection, key: str) -> tuple[str, str]:
     return row["id"], row["name"]
 
 
-def _link(conn: sqlite3.Connection, base_id: str, agent_id: str) -> None:
+def _link(conn: Connection, base_id: str, agent_id: str) -> None:
     """Links them, and gives the agent the capability where it has none."""
     conn.execute(
         "insert into knowledge_links (agent_id, base_id) values (?, ?) on conflict do nothing", (agent_id, base_id)
@@ -262,19 +273,19 @@ def _link(conn: sqlite3.Connection, base_id: str, agent_id: str) -> None:
     )
 
 
-def _base(row: sqlite3.Row) -> Base:
+def _base(row: Row) -> Base:
     values: dict[str, Any] = dict(row)
     values["linked_agents"] = tuple(msgspec.json.decode(values["linked_agents"]))
     open_files = values["file_count"] - values["indexed_files"] - values["failed_files"]
     return Base(**values, status="empty" if not values["file_count"] else "indexing" if open_files else "ready")
 
 
-def _check_name(conn: sqlite3.Connection, name: str) -> None:
+def _check_name(conn: Connection, name: str) -> None:
     if conn.execute("select 1 from knowledge_bases where name = ?", (name,)).fetchone():
         raise Conflict(f"There is a knowledge base '{name}' already", details=[Detail("$.name", "is taken")])
 
 
-def _model(conn: sqlite3.Connection, key: str | int | None) -> str | None:
+def _model(conn: Connection, key: str | int | None) -> str | None:
     if key is None:
         return None
     row = None

@@ -6,10 +6,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
-from sqlite3 import Connection
 from typing import TYPE_CHECKING
 
-from bytebrew import new_uuid
+from bytebrew import Connection, new_uuid
 
 if TYPE_CHECKING:
     from bytebrew import Engine

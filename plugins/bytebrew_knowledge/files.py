@@ -1,13 +1,12 @@
 """The files of a knowledge base."""
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from bytebrew import Conflict, NotFound, new_uuid, now
+from bytebrew import Conflict, Connection, NotFound, Row, new_uuid, now
 
 FileStatus = Literal["indexing", "ready", "error"]
 
@@ -76,13 +75,13 @@ _SELECT = """select f.id, f.name as file_name, f.type as file_type, f.size as fi
   left join knowledge_indexes b on b.file_id = f.id and b.state = 'building'"""
 
 
-def list_all(conn: sqlite3.Connection, base_ids: Sequence[str]) -> list[File]:
+def list_all(conn: Connection, base_ids: Sequence[str]) -> list[File]:
     """Every file of some bases by name."""
     sql = f"{_SELECT} where f.base_id in (select value from json_each(?)) order by f.name, f.id"  # noqa: S608
     return [_file(row) for row in conn.execute(sql, (_json(base_ids),))]
 
 
-def get(conn: sqlite3.Connection, base_ids: Sequence[str], key: str) -> File:
+def get(conn: Connection, base_ids: Sequence[str], key: str) -> File:
     """A file of some bases by id, or else by name; NotFound where there is none, Conflict where there are several."""
     sql = f"""{_SELECT} where f.base_id in (select value from json_each(?1)) and ?2 in (f.id, f.name)
       order by f.id <> ?2 limit 2"""  # noqa: S608
@@ -94,7 +93,7 @@ def get(conn: sqlite3.Connection, base_ids: Sequence[str], key: str) -> File:
     return _file(rows[0])
 
 
-def put(conn: sqlite3.Connection, base_id: str, upload: Upload) -> tuple[File, str]:
+def put(conn: Connection, base_id: str, upload: Upload) -> tuple[File, str]:
     """The file, new or in the place of the one of its name, and the blob that nothing needs any more.
 
     The same bytes again are not indexed again. What was sent stays where a folder has a file of that name.
@@ -127,9 +126,7 @@ def put(conn: sqlite3.Connection, base_id: str, upload: Upload) -> tuple[File, s
     return get(conn, [base_id], file_id), spare
 
 
-def follow(
-    conn: sqlite3.Connection, base_id: str, come: Sequence[Upload | Refused] = (), gone: Sequence[str] = ()
-) -> None:
+def follow(conn: Connection, base_id: str, come: Sequence[Upload | Refused] = (), gone: Sequence[str] = ()) -> None:
     """Takes in files of a base's folder and removes those that have gone from it; the base may be gone itself.
 
     One that is refused is listed with its reason, and what was indexed of it before is still searched.
@@ -156,13 +153,13 @@ def follow(
     conn.execute("delete from knowledge_files where id in (select value from json_each(?))", (ids,))
 
 
-def seen(conn: sqlite3.Connection, base_id: str) -> dict[str, str | None]:
+def seen(conn: Connection, base_id: str) -> dict[str, str | None]:
     """What was seen of each file of a base by name, None for those that were sent."""
     sql = "select name, seen from knowledge_files where base_id = ?"
     return {row["name"]: row["seen"] for row in conn.execute(sql, (base_id,))}
 
 
-def delete(conn: sqlite3.Connection, base_ids: Sequence[str], key: str) -> str:
+def delete(conn: Connection, base_ids: Sequence[str], key: str) -> str:
     """Removes a file by id or name from the search at once; the blob that nothing needs any more."""
     file = get(conn, base_ids, key)
     blob: str = conn.execute("delete from knowledge_files where id = ? returning blob", (file.id,)).fetchone()["blob"]
@@ -170,7 +167,7 @@ def delete(conn: sqlite3.Connection, base_ids: Sequence[str], key: str) -> str:
     return blob
 
 
-def reindex(conn: sqlite3.Connection, base_ids: Sequence[str], key: str = "") -> None:
+def reindex(conn: Connection, base_ids: Sequence[str], key: str = "") -> None:
     """Has a file by id or name, or every file of the bases, indexed once more; a refused one stays as it is."""
     found = [get(conn, base_ids, key)] if key else list_all(conn, base_ids)
     conn.execute(
@@ -180,12 +177,12 @@ def reindex(conn: sqlite3.Connection, base_ids: Sequence[str], key: str = "") ->
     )
 
 
-def blobs(conn: sqlite3.Connection) -> set[str]:
+def blobs(conn: Connection) -> set[str]:
     """Every blob that a file needs."""
     return {row["blob"] for row in conn.execute("select blob from knowledge_files")}
 
 
-def waiting(conn: sqlite3.Connection, busy: Sequence[str], full: Sequence[str]) -> Waiting | None:
+def waiting(conn: Connection, busy: Sequence[str], full: Sequence[str]) -> Waiting | None:
     """The file that has waited longest and that nobody is busy with, of a base whose model is none of the full ones.
 
     "" stands for no model.
@@ -201,13 +198,13 @@ def waiting(conn: sqlite3.Connection, busy: Sequence[str], full: Sequence[str]) 
     return Waiting(*row) if row else None
 
 
-def count_waiting(conn: sqlite3.Connection) -> int:
+def count_waiting(conn: Connection) -> int:
     """How many files are not indexed yet."""
     sql = "select count(*) from knowledge_files where status = 'indexing'"
     return int(conn.execute(sql).fetchone()[0])
 
 
-def _file(row: sqlite3.Row) -> File:
+def _file(row: Row) -> File:
     values = dict(row)
     values["metadata"] = msgspec.json.decode(values["metadata"])
     return File(**values)

@@ -4,11 +4,10 @@ What an index is made of, the file's revision, the reader's version and the embe
 crash has left can be gone on with, and whether one that is searched is still right.
 """
 
-import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bytebrew import now
+from bytebrew import Connection, now
 
 from . import bases
 from .files import Waiting
@@ -37,7 +36,7 @@ class Chunk(NamedTuple):
     vector: bytes | None
 
 
-def begin(conn: sqlite3.Connection, file: Waiting, signature: str, total: int) -> Building | None:
+def begin(conn: Connection, file: Waiting, signature: str, total: int) -> Building | None:
     """The index to go on with, or a new one; None where the file has changed or gone meanwhile."""
     if not _wanted(conn, file):
         return None
@@ -60,7 +59,7 @@ def begin(conn: sqlite3.Connection, file: Waiting, signature: str, total: int) -
 
 
 def add(
-    conn: sqlite3.Connection, file: Waiting, index: Building, done: int, chunks: Sequence[Chunk], fault: str | None
+    conn: Connection, file: Waiting, index: Building, done: int, chunks: Sequence[Chunk], fault: str | None
 ) -> bool:
     """Stores the chunks that follow the first `done`; False where the index is not wanted any more.
 
@@ -92,7 +91,7 @@ def add(
     return True
 
 
-def fail(conn: sqlite3.Connection, file: Waiting, fault: str) -> bool:
+def fail(conn: Connection, file: Waiting, fault: str) -> bool:
     """Gives a file up; what was searched before still is. False where it has changed or gone meanwhile."""
     if not _wanted(conn, file):
         return False
@@ -101,7 +100,7 @@ def fail(conn: sqlite3.Connection, file: Waiting, fault: str) -> bool:
     return True
 
 
-def refresh(conn: sqlite3.Connection, base_id: str = "", *, failed: bool = True) -> int:
+def refresh(conn: Connection, base_id: str = "", *, failed: bool = True) -> int:
     """Has the files of a base, or of all, indexed again whose index was made by other means; how many those are.
 
     Files whose last index failed are tried too, unless `failed` is False; those that a folder has as refused are not.
@@ -122,7 +121,7 @@ def refresh(conn: sqlite3.Connection, base_id: str = "", *, failed: bool = True)
     return found
 
 
-def sweep(conn: sqlite3.Connection) -> bool:
+def sweep(conn: Connection) -> bool:
     """Removes some of what no search sees any more; whether there is more of it."""
     row = conn.execute("select id from knowledge_indexes where state = 'dead' order by id limit 1").fetchone()
     if row is None:
@@ -137,6 +136,6 @@ def sweep(conn: sqlite3.Connection) -> bool:
     return True
 
 
-def _wanted(conn: sqlite3.Connection, file: Waiting) -> bool:
+def _wanted(conn: Connection, file: Waiting) -> bool:
     sql = "select 1 from knowledge_files where id = ? and revision = ? and status = 'indexing'"
     return conn.execute(sql, (file.id, file.revision)).fetchone() is not None

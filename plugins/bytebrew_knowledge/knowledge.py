@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from sqlite3 import Connection
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -12,6 +11,7 @@ from msgspec import Meta, Struct
 from bytebrew import (
     Agent,
     Call,
+    Connection,
     Duration,
     EngineError,
     KnowledgeConfig,

@@ -1,12 +1,11 @@
 """Knowledge over REST: bases, their links, their files and their search."""
 
-import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
-from bytebrew import Detail, InvalidRequest, Parameter, Request, Route
+from bytebrew import Connection, Detail, InvalidRequest, Parameter, Request, Route
 
 from . import bases, files
 from .bases import Base, BasePatch, NewBase
@@ -93,7 +92,7 @@ async def link_agent(request: Request[None]) -> Linked:
     """Lets an agent search a base."""
     path = request.path
 
-    def link(conn: sqlite3.Connection) -> Linked:
+    def link(conn: Connection) -> Linked:
         bases.link(conn, path["id"], path["name"])
         return Linked()
 

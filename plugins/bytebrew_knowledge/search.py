@@ -1,7 +1,6 @@
 """The search: words by BM25, meanings by vectors where there are some, and one order out of both."""
 
 import math
-import sqlite3
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from bytebrew import ProviderError, Target
+from bytebrew import Connection, ProviderError, Row, Target
 
 from . import bases, words
 from .embedding import embed
@@ -164,7 +163,7 @@ def _places(best: Iterable[tuple[float, int]]) -> dict[int, int]:
     return places
 
 
-def _spaces(conn: sqlite3.Connection, given: Mapping[str, str]) -> list[Space]:
+def _spaces(conn: Connection, given: Mapping[str, str]) -> list[Space]:
     spaces: dict[tuple[str, str, str], Space] = {}
     for base_id, model, signature, wanted, ready in conn.execute(_SPACES, given).fetchall():
         target = bases.target(conn, model)
@@ -177,7 +176,7 @@ def _spaces(conn: sqlite3.Connection, given: Mapping[str, str]) -> list[Space]:
     return list(spaces.values())
 
 
-def _unlike(conn: sqlite3.Connection, given: Mapping[str, str], asked: "array[float]") -> bool:
+def _unlike(conn: Connection, given: Mapping[str, str], asked: "array[float]") -> bool:
     """Whether there are vectors that cannot be compared with this one, by the first of each index."""
     return conn.execute(_UNLIKE, {**given, "size": len(asked) * asked.itemsize}).fetchone() is not None
 
@@ -206,12 +205,12 @@ def _slices(indexes: Iterable[tuple[int, int]]) -> Iterator[list[Stretch]]:
         yield stretches
 
 
-def _rows(conn: sqlite3.Connection, given: Mapping[str, str], order: Sequence[int]) -> dict[int, sqlite3.Row]:
+def _rows(conn: Connection, given: Mapping[str, str], order: Sequence[int]) -> dict[int, Row]:
     ids = msgspec.json.encode(order).decode()
     return {row["id"]: row for row in conn.execute(_HITS, {**given, "ids": ids})}
 
 
-def _hit(row: sqlite3.Row, score: float, similarity: float | None) -> Hit:
+def _hit(row: Row, score: float, similarity: float | None) -> Hit:
     values = {**dict(row), "metadata": msgspec.json.decode(row["metadata"])}
     del values["id"]
     return Hit(**values, score=round(score, 6), similarity=None if similarity is None else round(similarity, 4))

@@ -1,13 +1,12 @@
 """Knowledge bases in the configuration file."""
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from bytebrew import Actor, ConfigSection, Detail, Forbidden
+from bytebrew import Actor, ConfigSection, Connection, Detail, Forbidden
 
 from . import bases, folders, indexes
 from .bases import BaseName, BasePatch, Description, ModelKey, NewBase
@@ -44,7 +43,7 @@ class KnowledgeSection(ConfigSection):
     aliases = {"linked_agents": "agents", "embedding_model_id": "embedding_model"}
     after = "schemas"
 
-    def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
         """Every base by name, without the fields that it leaves empty."""
         rows = conn.execute(
             """select b.name, b.description, b.folder, m.name as embedding_model,
@@ -62,7 +61,7 @@ class KnowledgeSection(ConfigSection):
             found[name] = {field: value for field, value in base.items() if value}
         return found
 
-    def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
         """Creates or merges; another model has every file indexed again."""
         fields = {field: given[field] for field in ("description", "embedding_model") if field in given}
         row = conn.execute("select id from knowledge_bases where name = ?", (name,)).fetchone()
@@ -80,13 +79,13 @@ class KnowledgeSection(ConfigSection):
         if "agents" in given:
             bases.link_only(conn, base.id, given["agents"])
 
-    def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
         """Removes a base with its links and its files, sent ones too."""
         base_id = conn.execute("select id from knowledge_bases where name = ?", (name,)).fetchone()["id"]
         bases.link_only(conn, base_id, ())
         bases.delete(conn, base_id)
 
-    def warnings(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> Sequence[str]:
+    def warnings(self, conn: Connection, engine: "Engine", name: str) -> Sequence[str]:
         """A folder that cannot be read, and agents whose knowledge is off."""
         row = conn.execute("select id, folder from knowledge_bases where name = ?", (name,)).fetchone()
         found = []

@@ -6,6 +6,8 @@ import struct
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 
+from bytebrew import Connection, Row
+
 try:
     import sqlite_vec
 except ImportError:  # the extra `vectors` brings it
@@ -26,7 +28,7 @@ def unit(vector: Sequence[float]) -> "array[float]":
     return array("f", [value / length for value in vector])
 
 
-def likenesses(conn: sqlite3.Connection, stretches: Iterable[Stretch], asked: "array[float]") -> dict[int, float]:
+def likenesses(conn: Connection, stretches: Iterable[Stretch], asked: "array[float]") -> dict[int, float]:
     """The cosine of every chunk there that has a vector: of unit vectors, it is known by their distance."""
     measured = _by_extension if _extended(conn) else _by_python
     return {
@@ -36,7 +38,7 @@ def likenesses(conn: sqlite3.Connection, stretches: Iterable[Stretch], asked: "a
     }
 
 
-def _extended(conn: sqlite3.Connection) -> bool:
+def _extended(conn: Connection) -> bool:
     """Whether the connection has sqlite-vec, which is loaded if the package is there and Python's SQLite lets it in."""
     if conn.execute(_LOADED).fetchone():
         return True
@@ -52,11 +54,11 @@ def _extended(conn: sqlite3.Connection) -> bool:
     return True
 
 
-def _by_extension(conn: sqlite3.Connection, within: tuple[int, ...], asked: "array[float]") -> Iterator[sqlite3.Row]:
-    return conn.execute(_DISTANCES, (asked.tobytes(), *within))
+def _by_extension(conn: Connection, within: tuple[int, ...], asked: "array[float]") -> Iterator[Row]:
+    return iter(conn.execute(_DISTANCES, (asked.tobytes(), *within)))
 
 
-def _by_python(conn: sqlite3.Connection, within: tuple[int, ...], asked: "array[float]") -> Iterator[tuple[int, float]]:
+def _by_python(conn: Connection, within: tuple[int, ...], asked: "array[float]") -> Iterator[tuple[int, float]]:
     unpack = struct.Struct(f"{len(asked)}f").unpack
     wanted = tuple(asked)
     return ((row["id"], math.dist(wanted, unpack(row["vector"]))) for row in conn.execute(_VECTORS, within))

@@ -6,11 +6,12 @@ of them, so each word's score is weighed anew; otherwise what is in other bases 
 
 import math
 import re
-import sqlite3
 import unicodedata
 from collections.abc import Mapping, Sequence
 
 import msgspec
+
+from bytebrew import Connection
 
 CANDIDATES = 50
 """The best that are put in one order with those of another kind."""
@@ -32,9 +33,7 @@ _RANKED = f"""with found as materialized (
 _OTHERS = f"select w.rowid as id from {_FOUND.format(words=':words')} limit {CANDIDATES}"  # noqa: S608
 
 
-def ranked(
-    conn: sqlite3.Connection, given: Mapping[str, str], bases: Sequence[str], text: str
-) -> list[tuple[float, int]]:
+def ranked(conn: Connection, given: Mapping[str, str], bases: Sequence[str], text: str) -> list[tuple[float, int]]:
     """The best chunks of the bases that have any of the words, each with a score that is the less the better."""
     words = _words(text)
     if not words or not bases:
@@ -60,7 +59,7 @@ def ranked(
 
 
 def _weighed(
-    conn: sqlite3.Connection, given: Mapping[str, str], weights: Sequence[tuple[str, float]]
+    conn: Connection, given: Mapping[str, str], weights: Sequence[tuple[str, float]]
 ) -> list[tuple[float, int]]:
     rows = conn.execute(_RANKED, {**given, "weights": msgspec.json.encode(weights).decode()})
     return [(row["score"], row["id"]) for row in rows]
@@ -81,7 +80,7 @@ def _any(words: Sequence[str]) -> str:
     return " OR ".join(f'"{word}"' for word in words)
 
 
-def _count(conn: sqlite3.Connection, words: str) -> int:
+def _count(conn: Connection, words: str) -> int:
     sql = "select count(*) from knowledge_words where knowledge_words match ?"
     found: int = conn.execute(sql, (words,)).fetchone()[0]
     return found

@@ -1,13 +1,14 @@
 """What a server's filters name and is not there: agents, and tools that it does not offer."""
 
-import sqlite3
 from collections.abc import Iterator
+
+from bytebrew import Connection
 
 from .config import ServerRow
 from .link import Link
 
 
-def unmet(conn: sqlite3.Connection, server: ServerRow, link: Link | None) -> Iterator[str]:
+def unmet(conn: Connection, server: ServerRow, link: Link | None) -> Iterator[str]:
     """A sentence for each name; of tools only while the server is connected, for only then it says what it has."""
     for name in server.agent_tools:
         if not conn.execute("select 1 from agents where name = ?", (name,)).fetchone():

@@ -1,13 +1,12 @@
 """MCP servers over REST."""
 
-import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from bytebrew import Detail, Forbidden, InvalidRequest, Request, Route, escaped, visible
+from bytebrew import Connection, Detail, Forbidden, InvalidRequest, Request, Route, escaped, visible
 
 from . import pins, store
 from .config import (
@@ -40,9 +39,7 @@ _PATH = "/api/v1/mcp-servers/{name}"
 def table(servers: Servers) -> tuple[Route, ...]:
     """The routes over an engine's servers."""
 
-    def shown(
-        conn: sqlite3.Connection, rows: Sequence[ServerRow], pinned: Mapping[str, Pin] | None = None
-    ) -> list[Server]:
+    def shown(conn: Connection, rows: Sequence[ServerRow], pinned: Mapping[str, Pin] | None = None) -> list[Server]:
         changed = [
             (row.id, name)
             for row in rows
@@ -63,7 +60,7 @@ def table(servers: Servers) -> tuple[Route, ...]:
             for row in rows
         ]
 
-    def one(conn: sqlite3.Connection, key: str, pinned: Mapping[str, Pin] | None = None) -> Server:
+    def one(conn: Connection, key: str, pinned: Mapping[str, Pin] | None = None) -> Server:
         [server] = shown(conn, [store.get(conn, key)], pinned)
         return server
 
@@ -103,7 +100,7 @@ def table(servers: Servers) -> tuple[Route, ...]:
         """
         row = await request.engine.db.read(store.get, request.path["name"])
 
-        def record(conn: sqlite3.Connection, approved: Mapping[str, Pin]) -> None:
+        def record(conn: Connection, approved: Mapping[str, Pin]) -> None:
             request.record(conn, one(conn, row.name, approved))
 
         await servers.approve(row, request.path["tool"], request.body.digest, record)
@@ -255,7 +252,7 @@ def _hints(tool: Definition) -> dict[str, Any] | None:
     return {name: hint for name, hint in hints.items() if hint is not None} if hints else None
 
 
-def _allowed(conn: sqlite3.Connection, request: Request[Any], write: Callable[..., ServerRow], *args: Any) -> ServerRow:
+def _allowed(conn: Connection, request: Request[Any], write: Callable[..., ServerRow], *args: Any) -> ServerRow:
     """Writes a server, unless it is or was a command and the caller may not set up such."""
     engine = request.engine
     before = store.get(conn, args[0]) if isinstance(args[0], str) else None

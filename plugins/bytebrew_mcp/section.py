@@ -1,12 +1,11 @@
 """MCP servers in the configuration file."""
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict
 
-from bytebrew import Actor, ConfigSection, Forbidden
+from bytebrew import Actor, ConfigSection, Connection, Forbidden
 
 from . import store
 from .config import ALIASES, MASK, Mcp, NewServer, ServerPatch
@@ -28,7 +27,7 @@ class ServersSection(ConfigSection):
     secrets = frozenset({"args.*", "env.*", "headers.*", "auth_key"})
     stays = MASK
 
-    def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
         found = {}
         for row in store.list_all(conn):
             server = {name: value for name, value in asdict(row).items() if name not in _NOT_WRITTEN}
@@ -38,7 +37,7 @@ class ServersSection(ConfigSection):
             found[row.name] = server | {"auth_key": store.plain(row.sealed_key, engine)}
         return found
 
-    def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
         there = store.find(conn, name)
         if there is not None:
             if given.get("type", there.type) is None:  # as a new one: by what it has
@@ -52,10 +51,10 @@ class ServersSection(ConfigSection):
         if refused and "stdio" in (row.type, there and there.type):
             raise Forbidden("An MCP server of type stdio is a command on this machine; see BYTEBREW_MCP_STDIO")
 
-    def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
         store.delete(conn, name)
 
-    def warnings(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> Sequence[str]:
+    def warnings(self, conn: Connection, engine: "Engine", name: str) -> Sequence[str]:
         server = store.find(conn, name)
         return [] if server is None else [*unmet(conn, server, _servers(engine).links.get(name))]
 

@@ -1,7 +1,6 @@
 """MCP servers: rows."""
 
 import re
-import sqlite3
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,20 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import asdict
 
-from bytebrew import Conflict, Detail, InvalidRequest, Migration, NotFound, escaped, filled, new_uuid, now, resolved
+from bytebrew import (
+    Conflict,
+    Connection,
+    Detail,
+    InvalidRequest,
+    Migration,
+    NotFound,
+    Row,
+    escaped,
+    filled,
+    new_uuid,
+    now,
+    resolved,
+)
 
 from .config import MASK, NewServer, ServerPatch, ServerRow, origin
 
@@ -86,25 +98,25 @@ _FORBIDDEN = {
 }
 
 
-def list_all(conn: sqlite3.Connection) -> list[ServerRow]:
+def list_all(conn: Connection) -> list[ServerRow]:
     """Every MCP server by name."""
     return [_row(row) for row in conn.execute("select * from mcp_servers order by name")]
 
 
-def find(conn: sqlite3.Connection, key: str, column: str = "name") -> ServerRow | None:
+def find(conn: Connection, key: str, column: str = "name") -> ServerRow | None:
     """An MCP server by name or another column that no two share."""
     row = conn.execute(f"select * from mcp_servers where {column} = ?", (key,)).fetchone()  # noqa: S608
     return None if row is None else _row(row)
 
 
-def get(conn: sqlite3.Connection, key: str) -> ServerRow:
+def get(conn: Connection, key: str) -> ServerRow:
     """An MCP server by name, or else by id; NotFound otherwise."""
     if (server := find(conn, key) or find(conn, key, "id")) is None:
         raise NotFound(f"There is no MCP server '{key[:255]}'")
     return server
 
 
-def agents_of(conn: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
+def agents_of(conn: Connection) -> dict[str, tuple[str, ...]]:
     """The agents that name each server."""
     sql = "select j.value as server, a.name from agents a, json_each(a.mcp_servers) j order by a.name"
     found: dict[str, tuple[str, ...]] = {}
@@ -113,7 +125,7 @@ def agents_of(conn: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def create(conn: sqlite3.Connection, new: NewServer, engine: "Engine") -> ServerRow:
+def create(conn: Connection, new: NewServer, engine: "Engine") -> ServerRow:
     """The server, now stored."""
     if find(conn, new.name):
         raise Conflict(f"There is an MCP server '{new.name}' already; PUT /api/v1/mcp-servers/{new.name} changes it")
@@ -131,7 +143,7 @@ def create(conn: sqlite3.Connection, new: NewServer, engine: "Engine") -> Server
     return get(conn, new.name)
 
 
-def update(conn: sqlite3.Connection, key: str, patch: ServerPatch, engine: "Engine") -> ServerRow:
+def update(conn: Connection, key: str, patch: ServerPatch, engine: "Engine") -> ServerRow:
     """The server with the patch merged in."""
     server = get(conn, key)
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
@@ -148,7 +160,7 @@ def update(conn: sqlite3.Connection, key: str, patch: ServerPatch, engine: "Engi
     return get(conn, server.name)
 
 
-def delete(conn: sqlite3.Connection, key: str) -> None:
+def delete(conn: Connection, key: str) -> None:
     """Removes a server that no agent names; Conflict lists those that do."""
     server = get(conn, key)
     if users := agents_of(conn).get(server.name, ()):
@@ -158,7 +170,7 @@ def delete(conn: sqlite3.Connection, key: str) -> None:
     conn.execute("delete from mcp_servers where id = ?", (server.id,))
 
 
-def seal_arguments(conn: sqlite3.Connection, engine: "Engine") -> None:
+def seal_arguments(conn: Connection, engine: "Engine") -> None:
     """Seals the arguments that an older engine has stored in the clear."""
     for row in conn.execute("select id, args from mcp_servers where args like ?", (f'%"{_PLAIN}%',)).fetchall():
         args = [_seal(plain(one, engine), engine) for one in msgspec.json.decode(row["args"])]
@@ -182,7 +194,7 @@ def arguments(server: ServerRow, engine: "Engine") -> list[str]:
     return [filled(plain(one, engine)) for one in server.args]
 
 
-def _row(row: sqlite3.Row) -> ServerRow:
+def _row(row: Row) -> ServerRow:
     values = dict(row)
     for name in _JSON:
         if values[name] is not None:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import re
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
@@ -14,7 +13,21 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from bytebrew import Agent, Call, Conflict, Detail, NotFound, Notice, Record, Result, Risk, Tool, ToolError, Toolset
+from bytebrew import (
+    Agent,
+    Call,
+    Conflict,
+    Connection,
+    Detail,
+    NotFound,
+    Notice,
+    Record,
+    Result,
+    Risk,
+    Tool,
+    ToolError,
+    Toolset,
+)
 
 from . import pins, store
 from .config import Mcp, ServerRow
@@ -117,7 +130,7 @@ class Servers(Toolset):
         The record takes the server's pins as they are then.
         """
 
-        def approve(conn: sqlite3.Connection, listed: Listed) -> dict[str, pins.Pin]:
+        def approve(conn: Connection, listed: Listed) -> dict[str, pins.Pin]:
             approved = pins.approve(conn, row.id, listed)
             record(conn, approved)
             return approved
@@ -196,14 +209,14 @@ class Servers(Toolset):
     def _linked(self, agent: Agent) -> list[Link]:
         return [self.links[name] for name in dict.fromkeys(agent.mcp_servers) if name in self.links]
 
-    def knows(self, conn: sqlite3.Connection, agent: Agent, gate: str) -> bool:
+    def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
         listed = [(name, tool) for name in agent.mcp_servers if (link := self.links.get(name)) for tool in link.tools]
         return any(gate in _known_as(*one) for one in (*pins.tools_of(conn, agent.mcp_servers), *listed))
 
-    def has(self, conn: sqlite3.Connection, name: str) -> bool:
+    def has(self, conn: Connection, name: str) -> bool:
         return self._offering(name) is not None
 
-    def missing(self, conn: sqlite3.Connection, agent: Agent) -> Iterable[str]:
+    def missing(self, conn: Connection, agent: Agent) -> Iterable[str]:
         for name in agent.mcp_servers:
             if (server := store.find(conn, name)) is None:
                 yield f"mcp_servers: there is no MCP server '{name}' yet"

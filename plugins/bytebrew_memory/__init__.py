@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ from msgspec.json import encode
 from bytebrew import (
     Agent,
     Call,
+    Connection,
     EngineError,
     Migration,
     Register,
@@ -61,13 +61,13 @@ class Memories(Toolset):
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         return self._tools if agent.capability("memory") else ()
 
-    def knows(self, conn: sqlite3.Connection, agent: Agent, gate: str) -> bool:
+    def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
         return gate in self.reserves and agent.capability("memory") is not None
 
-    def has(self, conn: sqlite3.Connection, name: str) -> bool:
+    def has(self, conn: Connection, name: str) -> bool:
         return any(name == one.name for one in self._tools)
 
-    def missing(self, conn: sqlite3.Connection, agent: Agent) -> Iterable[str]:
+    def missing(self, conn: Connection, agent: Agent) -> Iterable[str]:
         wanted = [one.name for one in self._tools if one.name in agent.tools]
         if wanted and not agent.capability("memory"):
             how = f"POST /api/v1/agents/{agent.name}/capabilities"

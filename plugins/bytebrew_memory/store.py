@@ -5,7 +5,6 @@ import heapq
 import math
 import operator
 import re
-import sqlite3
 import unicodedata
 from array import array
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from msgspec.json import decode, encode
 
-from bytebrew import Call, MemoryConfig, NotFound, Target, ToolError, new_uuid, now
+from bytebrew import Call, Connection, MemoryConfig, NotFound, Row, Target, ToolError, new_uuid, now
 
 MOST_WEIGHED = 500
 """Memories with words of a query that are weighed by their age too: the best, and of those alike the newest."""
@@ -103,7 +102,7 @@ class Found(Struct, frozen=True, omit_defaults=True):
 class Candidates(NamedTuple):
     """Memories, newest first, and how well the words of some fit a query."""
 
-    rows: list[sqlite3.Row]
+    rows: list[Row]
     scores: dict[int, float]
 
 
@@ -123,7 +122,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     updated_at: str
 
 
-def place(conn: sqlite3.Connection, call: Call) -> Place:
+def place(conn: Connection, call: Call) -> Place:
     """Whose memory the call is about; ToolError where its agent has none."""
     if not call.schema:
         raise ToolError("Memories belong to a schema, and this task is in none: say in your answer what to remember")
@@ -137,7 +136,7 @@ def place(conn: sqlite3.Connection, call: Call) -> Place:
     return Place(*whose, config, Target(**dict(model)) if model else None)
 
 
-def store(conn: sqlite3.Connection, at: Place, content: str, metadata: dict[str, Any], vector: bytes | None) -> bool:
+def store(conn: Connection, at: Place, content: str, metadata: dict[str, Any], vector: bytes | None) -> bool:
     """Stores a memory, or makes it new again if it is there; whether it was not. The oldest make way."""
     whose = (at.schema_id, at.subject, at.user_sub)
     conn.execute("insert into memory_owners values (null, ?, ?, ?) on conflict do nothing", whose)
@@ -175,7 +174,7 @@ def words_of(query: str) -> list[str]:
     return list({word.lower(): word for word in re.findall(r"\w+", _spaced(query))}.values())
 
 
-def candidates(conn: sqlite3.Connection, at: Place, query: str, limit: int, *, likeness: bool) -> Candidates:
+def candidates(conn: Connection, at: Place, query: str, limit: int, *, likeness: bool) -> Candidates:
     """What has a word of the query, and with `likeness` all the rest; without a word in it, the newest."""
     wanted = {"owner": at.owner_id, "model": at.model and at.model.model_name, "only": None, "limit": limit}
     words = words_of(query)[:64]
@@ -186,7 +185,7 @@ def candidates(conn: sqlite3.Connection, at: Place, query: str, limit: int, *, l
     return Candidates(conn.execute(_NEWEST, {**wanted, "only": only, "limit": -1}).fetchall(), scores)
 
 
-def _scores(conn: sqlite3.Connection, owner_id: int | None, words: Sequence[str]) -> dict[int, float]:
+def _scores(conn: Connection, owner_id: int | None, words: Sequence[str]) -> dict[int, float]:
     """How well memories fit, by BM25; how rare a word is counts among the owner's alone, FTS5 counts everybody's."""
     sql = "select count(*) from memory_entries where owner_id is ?"
     total = conn.execute(sql, (owner_id,)).fetchone()[0]
@@ -204,7 +203,7 @@ def ranked(found: Candidates, vector: bytes | None, limit: int) -> list[Found]:
     best = max(found.scores.values(), default=0) or 1
     asked = array("f", vector or b"")
 
-    def worth(row: sqlite3.Row) -> float:
+    def worth(row: Row) -> float:
         own = array("f", row["vector"] or b"")
         likeness = sum(map(operator.mul, asked, own)) if len(asked) == len(own) else 0.0
         days = max(row["days"], 0)  # the clock may have been ahead when it was stored
@@ -214,14 +213,14 @@ def ranked(found: Candidates, vector: bytes | None, limit: int) -> list[Found]:
     return [Found(row["content"], row["updated_at"], decode(row["metadata"])) for row in rows]
 
 
-def unlike(conn: sqlite3.Connection, at: Place) -> list[sqlite3.Row]:
+def unlike(conn: Connection, at: Place) -> list[Row]:
     """The newest memories without a vector of the present model."""
     sql = """select n, content from memory_entries where owner_id = ? and model is not ?
       order by updated_at desc limit ?"""
     return conn.execute(sql, (at.owner_id, at.model and at.model.model_name, MOST_EMBEDDED)).fetchall()
 
 
-def liken(conn: sqlite3.Connection, model: str, vectors: Sequence[tuple[bytes, int]]) -> None:
+def liken(conn: Connection, model: str, vectors: Sequence[tuple[bytes, int]]) -> None:
     """Gives memories their vectors."""
     sql = "update memory_entries set vector = ?, model = ? where n = ?"
     conn.executemany(sql, [(vector, model, n) for vector, n in vectors])
@@ -233,7 +232,7 @@ def packed(vector: Sequence[float]) -> bytes:
     return array("f", [part / length for part in vector]).tobytes()
 
 
-def forget(conn: sqlite3.Connection) -> list[sqlite3.Row]:
+def forget(conn: Connection) -> list[Row]:
     """Deletes some of what is older than the agent that stored it keeps memories."""
     return conn.execute(
         """delete from memory_entries where n in (
@@ -244,7 +243,7 @@ def forget(conn: sqlite3.Connection) -> list[sqlite3.Row]:
     ).fetchall()
 
 
-def entries(conn: sqlite3.Connection, schema: str, whose: str, limit: int, offset: int = 0) -> list[Entry]:
+def entries(conn: Connection, schema: str, whose: str, limit: int, offset: int = 0) -> list[Entry]:
     """The memories of a schema, or of one of its people, newest first."""
     rows = conn.execute(
         """select e.id, o.schema_id, o.subject, o.user_sub, e.content, e.metadata, e.created_at, e.updated_at
@@ -256,7 +255,7 @@ def entries(conn: sqlite3.Connection, schema: str, whose: str, limit: int, offse
     return [Entry(**{**dict(row), "metadata": decode(row["metadata"])}) for row in rows]
 
 
-def count(conn: sqlite3.Connection, schema: str, whose: str) -> int:
+def count(conn: Connection, schema: str, whose: str) -> int:
     """How many memories a schema has, or of one of its people."""
     found: int = conn.execute(
         """select count(*) from memory_entries e join memory_owners o on o.id = e.owner_id
@@ -266,7 +265,7 @@ def count(conn: sqlite3.Connection, schema: str, whose: str) -> int:
     return found
 
 
-def clear(conn: sqlite3.Connection, schema: str, whose: str) -> None:
+def clear(conn: Connection, schema: str, whose: str) -> None:
     """Deletes the memories of a schema, or of one of its people."""
     conn.execute(
         """delete from memory_owners
@@ -275,14 +274,14 @@ def clear(conn: sqlite3.Connection, schema: str, whose: str) -> None:
     )
 
 
-def remove(conn: sqlite3.Connection, schema: str, entry_id: str) -> None:
+def remove(conn: Connection, schema: str, entry_id: str) -> None:
     """Deletes one memory; NotFound where the schema has none of that id."""
     sql = "delete from memory_entries where id = ? and owner_id in (select id from memory_owners where schema_id = ?)"
     if not conn.execute(sql, (entry_id, _schema_id(conn, schema))).rowcount:
         raise NotFound(f"Schema '{schema[:255]}' has no memory '{entry_id[:255]}'")
 
 
-def _schema_id(conn: sqlite3.Connection, key: str) -> str:
+def _schema_id(conn: Connection, key: str) -> str:
     sql = "select id from schemas where name = ?1 or id = ?1 order by name = ?1 desc limit 1"
     row = conn.execute(sql, (key,)).fetchone()
     if row is None:

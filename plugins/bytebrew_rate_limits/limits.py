@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from bytebrew import EngineError, Request, Route, Sample, uptime
+from bytebrew import Connection, EngineError, Request, Route, Sample, uptime
 
 from . import store
 from .rules import Rule
@@ -209,7 +209,7 @@ class Limits:
     async def change(self, work: Callable[..., T], *args: Any) -> T:
         """Changes the rules in the file, by a function of a connection, and then those that count."""
 
-        def both(conn: sqlite3.Connection) -> tuple[T, list[Stored]]:
+        def both(conn: Connection) -> tuple[T, list[Stored]]:
             return work(conn, *args), store.list_all(conn)
 
         result, rules = await self._engine.db.write(both)

@@ -1,7 +1,6 @@
 """Rate limits over REST, and where a key stands."""
 
 import math
-import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
-from bytebrew import Detail, InvalidRequest, Live, NotFound, Parameter, Request, Route, uptime
+from bytebrew import Connection, Detail, InvalidRequest, Live, NotFound, Parameter, Request, Route, uptime
 
 from . import store
 from .limits import Limits
@@ -76,14 +75,14 @@ class Rules:
     async def delete_rule(self, request: Request[None]) -> None:
         """Removes a rate limit and what it has counted."""
 
-        def delete(conn: sqlite3.Connection) -> None:
+        def delete(conn: Connection) -> None:
             store.delete(conn, request.path["name"])
             request.record(conn)
 
         await self.limits.change(delete)
 
     async def _change(self, request: Request[Any], store: Callable[..., Stored], *args: Any) -> RateLimit:
-        def change(conn: sqlite3.Connection) -> RateLimit:
+        def change(conn: Connection) -> RateLimit:
             rule = _shown(store(conn, *args))
             request.record(conn, rule)
             return rule

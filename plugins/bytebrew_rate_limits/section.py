@@ -1,13 +1,12 @@
 """Rate limits in the configuration file."""
 
-import sqlite3
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import asdict
 
-from bytebrew import Actor, ConfigSection
+from bytebrew import Actor, ConfigSection, Connection
 
 from . import store
 from .routes import of
@@ -23,19 +22,19 @@ class RateLimits(ConfigSection):
     key = "rate_limits"
     item = Rule
 
-    def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
         """Every rule, without the fields that it leaves empty."""
         rules = [asdict(stored.rule) for stored in store.list_all(conn)]
         return {rule.pop("name"): {field: value for field, value in rule.items() if value} for rule in rules}
 
-    def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
         """Creates or merges; a new rule applies after those that there are."""
         if any(stored.rule.name == name for stored in store.list_all(conn)):
             store.update(conn, name, msgspec.convert(given, RulePatch))
         else:
             store.create(conn, msgspec.convert({**given, "name": name}, NewRule))
 
-    def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
         """Removes a rule and what it has counted."""
         store.delete(conn, name)
 

@@ -1,12 +1,11 @@
 """Rate limits in the database, and the requests that they have counted."""
 
-import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 
-from bytebrew import Conflict, Migration, NotFound, now
+from bytebrew import Conflict, Connection, Migration, NotFound, Row, now
 
 from .rules import LONGEST, NewRule, Rule, RulePatch, encoded, merged
 from .window import Entry
@@ -57,12 +56,12 @@ class Counted(NamedTuple):
     leaves: float
 
 
-def list_all(conn: sqlite3.Connection) -> list[Stored]:
+def list_all(conn: Connection) -> list[Stored]:
     """Every rule in the order in which they apply: the oldest first."""
     return [_stored(row) for row in conn.execute("select * from rate_limits order by id")]
 
 
-def get(conn: sqlite3.Connection, name: str) -> Stored:
+def get(conn: Connection, name: str) -> Stored:
     """A rule; NotFound otherwise."""
     row = conn.execute("select * from rate_limits where name = ?", (name,)).fetchone()
     if row is None:
@@ -70,7 +69,7 @@ def get(conn: sqlite3.Connection, name: str) -> Stored:
     return _stored(row)
 
 
-def create(conn: sqlite3.Connection, new: NewRule) -> Stored:
+def create(conn: Connection, new: NewRule) -> Stored:
     """A new rule; Conflict where the name is taken."""
     if conn.execute("select 1 from rate_limits where name = ?", (new.name,)).fetchone():
         raise Conflict(f"There is a rate limit '{new.name}' already; PUT /api/v1/rate-limits/{new.name} changes it")
@@ -82,7 +81,7 @@ def create(conn: sqlite3.Connection, new: NewRule) -> Stored:
     return get(conn, new.name)
 
 
-def update(conn: sqlite3.Connection, name: str, patch: RulePatch) -> Stored:
+def update(conn: Connection, name: str, patch: RulePatch) -> Stored:
     """The rule with the patch merged in; what it has counted stays for as long as it now says."""
     old = get(conn, name)
     rule = merged(old.rule, patch)
@@ -94,13 +93,13 @@ def update(conn: sqlite3.Connection, name: str, patch: RulePatch) -> Stored:
     return get(conn, name)
 
 
-def delete(conn: sqlite3.Connection, name: str) -> None:
+def delete(conn: Connection, name: str) -> None:
     """Removes a rule and what it has counted."""
     get(conn, name)
     conn.execute("delete from rate_limits where name = ?", (name,))
 
 
-def save(conn: sqlite3.Connection, counted: Iterable[Counted], moment: float) -> None:
+def save(conn: Connection, counted: Iterable[Counted], moment: float) -> None:
     """Stores what has been counted and removes what counts no more at the moment, in seconds since 1970.
 
     What would count for longer than a rule can say was counted by a clock that was ahead.
@@ -119,7 +118,7 @@ def save(conn: sqlite3.Connection, counted: Iterable[Counted], moment: float) ->
     conn.execute("delete from rate_limits_counted where leaves > ?", (moment + LONGEST,))
 
 
-def load(conn: sqlite3.Connection, moment: float) -> list[Counted]:
+def load(conn: Connection, moment: float) -> list[Counted]:
     """What still counts at the moment, by time; what lies in the future is of a clock that was wrong."""
     sql = "select * from rate_limits_counted where leaves > ? and last <= ? order by first"
     return [
@@ -128,7 +127,7 @@ def load(conn: sqlite3.Connection, moment: float) -> list[Counted]:
     ]
 
 
-def _stored(row: sqlite3.Row) -> Stored:
+def _stored(row: Row) -> Stored:
     values = msgspec.json.decode(row["definition"])
     rule = msgspec.convert({**values, "name": row["name"]}, Rule)
     return Stored(row["id"], rule, row["created_at"], row["updated_at"])

@@ -1,6 +1,5 @@
 """Schedules and webhooks over REST."""
 
-import sqlite3
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from bytebrew import Live, Parameter, Request, Route
+from bytebrew import Connection, Live, Parameter, Request, Route, Row
 
 from . import store
 from .definition import NewSchedule, NewWebhook, SchedulePatch, WebhookPatch
@@ -111,7 +110,7 @@ class WebhookRoutes:
     async def create_webhook(self, request: Request[NewWebhook]) -> CreatedWebhook:
         """A new webhook, whose tasks are the caller's."""
 
-        def create(conn: sqlite3.Connection) -> CreatedWebhook:
+        def create(conn: Connection) -> CreatedWebhook:
             row, secret = self.webhooks.create(conn, request.body, request.actor.subject)
             return CreatedWebhook(**_fields(row, WEBHOOK), secret=secret)
 
@@ -175,14 +174,14 @@ def routes(schedules: Schedules, webhooks: Webhooks) -> Iterator[Route]:
     yield route("POST", one, webhooks.receive, summary, scope=None, answer=Received, status=202, **signed)
 
 
-def _fields(row: sqlite3.Row, kind: Kind) -> dict[str, Any]:
+def _fields(row: Row, kind: Kind) -> dict[str, Any]:
     told = ("last_at", "last_task_id", "last_error", "created_at", "updated_at")
     fields = asdict(store.definition(row, kind)) | {name: row[name] for name in told}
     fields.pop("secret", None)
     return fields
 
 
-def _schedule(row: sqlite3.Row) -> Schedule:
+def _schedule(row: Row) -> Schedule:
     moment = row["next_at"]
     next_at = None if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Schedule(**_fields(row, SCHEDULE), next_at=next_at)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bytebrew import EngineError, NewTask
+from bytebrew import Connection, EngineError, NewTask, Row
 
 from . import store
 from .definition import NewSchedule, SchedulePatch, changes, next_moment
@@ -50,11 +49,11 @@ class Schedules:
         """Looks again at what is due when."""
         self._changed.set()
 
-    def create(self, conn: sqlite3.Connection, new: NewSchedule, owner: str) -> sqlite3.Row:
+    def create(self, conn: Connection, new: NewSchedule, owner: str) -> Row:
         """A schedule whose tasks are the owner's."""
         return store.create(conn, SCHEDULE, new, owner=owner, next_at=self._checked(conn, new))
 
-    def update(self, conn: sqlite3.Connection, name: str, patch: SchedulePatch) -> sqlite3.Row:
+    def update(self, conn: Connection, name: str, patch: SchedulePatch) -> Row:
         """The schedule with the patch merged in; its next moment stays unless when it fires has changed."""
         row = store.get(conn, SCHEDULE, name)
         old: NewSchedule = store.definition(row, SCHEDULE)
@@ -64,7 +63,7 @@ class Schedules:
             next_at = row["next_at"] or next_at
         return store.update(conn, SCHEDULE, new, next_at=next_at)
 
-    def _checked(self, conn: sqlite3.Connection, schedule: NewSchedule) -> float | None:
+    def _checked(self, conn: Connection, schedule: NewSchedule) -> float | None:
         moment = next_moment(schedule, self._clock())
         if not schedule.enabled:  # one whose agent is gone can be laid to rest
             return None
@@ -82,7 +81,7 @@ class Schedules:
         self._engine.tasks.wake()
         return LONGEST_SLEEP if due is None else min(due - self._clock().timestamp(), LONGEST_SLEEP)
 
-    def _set_back(self, conn: sqlite3.Connection, moment: datetime) -> None:
+    def _set_back(self, conn: Connection, moment: datetime) -> None:
         """Brings forward what is due later than the clock, as it is now, would have it.
 
         What has fired at a moment that lies ahead by less than an hour fires at none twice.
@@ -95,7 +94,7 @@ class Schedules:
                 if (next_at := next_moment(schedule, after).timestamp()) < row["next_at"]:
                     store.put(conn, SCHEDULE, schedule.name, next_at=next_at)
 
-    def _fire(self, conn: sqlite3.Connection, moment: datetime) -> float | None:
+    def _fire(self, conn: Connection, moment: datetime) -> float | None:
         sql = "select * from triggers_schedules where next_at <= ? order by next_at, name"
         for row in conn.execute(sql, (moment.timestamp(),)).fetchall():
             schedule: NewSchedule = store.definition(row, SCHEDULE)

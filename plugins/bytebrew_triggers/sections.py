@@ -1,12 +1,11 @@
 """Schedules and webhooks in the configuration file."""
 
-import sqlite3
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bytebrew import Actor, ConfigSection, Detail, InvalidRequest
+from bytebrew import Actor, ConfigSection, Connection, Detail, InvalidRequest, Row
 
 from . import store
 from .definition import NewSchedule, NewWebhook, SchedulePatch, WebhookPatch
@@ -24,16 +23,16 @@ class SchedulesSection(ConfigSection):
     item = NewSchedule
     after = "schemas"
 
-    def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
         return {row["name"]: _written(row, SCHEDULE) for row in store.list_all(conn, SCHEDULE)}
 
-    def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
         if store.find(conn, SCHEDULE, name):
             of(engine).update(conn, name, SchedulePatch(**given))
         else:
             of(engine).create(conn, NewSchedule(name=name, **given), actor.subject)
 
-    def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
         store.delete(conn, SCHEDULE, name)
 
     async def changed(self, engine: "Engine") -> None:
@@ -48,13 +47,13 @@ class WebhooksSection(ConfigSection):
     secrets = frozenset({"secret"})
     after = "schemas"
 
-    def export(self, conn: sqlite3.Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
         return {
             row["name"]: _written(row, WEBHOOK) | {"secret": engine.secrets.open(row["sealed_secret"])}
             for row in store.list_all(conn, WEBHOOK)
         }
 
-    def put(self, conn: sqlite3.Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
         if store.find(conn, WEBHOOK, name):
             webhooks_of(engine).update(conn, name, WebhookPatch(**given))
             return
@@ -64,11 +63,11 @@ class WebhooksSection(ConfigSection):
             raise InvalidRequest(f"The webhook '{name}' needs a secret", details=details)
         webhooks_of(engine).create(conn, new, actor.subject)
 
-    def delete(self, conn: sqlite3.Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
         store.delete(conn, WEBHOOK, name)
 
 
-def _written(row: sqlite3.Row, kind: Kind) -> dict[str, Any]:
+def _written(row: Row, kind: Kind) -> dict[str, Any]:
     """The definition without what is as it would be anyway."""
     fields: dict[str, Any] = msgspec.to_builtins(store.definition(row, kind))
     del fields["name"]

@@ -1,11 +1,10 @@
 """Schedules and webhooks in the database."""
 
-import sqlite3
 from typing import Any, NamedTuple
 
 import msgspec
 
-from bytebrew import Conflict, Migration, NotFound, now
+from bytebrew import Conflict, Connection, Migration, NotFound, Row, now
 
 from .definition import NewSchedule, NewWebhook
 
@@ -62,18 +61,18 @@ SCHEDULE = Kind("schedule", "triggers_schedules", NewSchedule)
 WEBHOOK = Kind("webhook", "triggers_webhooks", NewWebhook)
 
 
-def list_all(conn: sqlite3.Connection, kind: Kind) -> list[sqlite3.Row]:
+def list_all(conn: Connection, kind: Kind) -> list[Row]:
     """Every one by name."""
     return conn.execute(f"select * from {kind.table} order by name").fetchall()  # noqa: S608
 
 
-def find(conn: sqlite3.Connection, kind: Kind, name: str) -> sqlite3.Row | None:
+def find(conn: Connection, kind: Kind, name: str) -> Row | None:
     """The one of a name."""
-    row: sqlite3.Row | None = conn.execute(f"select * from {kind.table} where name = ?", (name,)).fetchone()  # noqa: S608
+    row: Row | None = conn.execute(f"select * from {kind.table} where name = ?", (name,)).fetchone()  # noqa: S608
     return row
 
 
-def get(conn: sqlite3.Connection, kind: Kind, name: str) -> sqlite3.Row:
+def get(conn: Connection, kind: Kind, name: str) -> Row:
     """The one of a name; NotFound otherwise."""
     row = find(conn, kind, name)
     if row is None:
@@ -81,12 +80,12 @@ def get(conn: sqlite3.Connection, kind: Kind, name: str) -> sqlite3.Row:
     return row
 
 
-def definition(row: sqlite3.Row, kind: Kind) -> Any:
+def definition(row: Row, kind: Kind) -> Any:
     """What was written down of it."""
     return msgspec.json.decode(row["definition"], type=kind.definition)
 
 
-def create(conn: sqlite3.Connection, kind: Kind, new: Any, **columns: Any) -> sqlite3.Row:
+def create(conn: Connection, kind: Kind, new: Any, **columns: Any) -> Row:
     """A new one; Conflict where the name is taken."""
     if find(conn, kind, new.name):
         words = f"There is a {kind.word} '{new.name}' already; PUT /api/v1/{kind.word}s/{new.name} changes it"
@@ -100,26 +99,26 @@ def create(conn: sqlite3.Connection, kind: Kind, new: Any, **columns: Any) -> sq
     return get(conn, kind, new.name)
 
 
-def update(conn: sqlite3.Connection, kind: Kind, new: Any, **columns: Any) -> sqlite3.Row:
+def update(conn: Connection, kind: Kind, new: Any, **columns: Any) -> Row:
     """The one with another definition."""
     values = {"definition": _encoded(new), "updated_at": now(), **columns}
     put(conn, kind, new.name, **values)
     return get(conn, kind, new.name)
 
 
-def put(conn: sqlite3.Connection, kind: Kind, name: str, **columns: Any) -> None:
+def put(conn: Connection, kind: Kind, name: str, **columns: Any) -> None:
     """Sets columns of the one of a name."""
     assignments = ", ".join(f"{column} = ?" for column in columns)
     conn.execute(f"update {kind.table} set {assignments} where name = ?", (*columns.values(), name))  # noqa: S608
 
 
-def delete(conn: sqlite3.Connection, kind: Kind, name: str) -> None:
+def delete(conn: Connection, kind: Kind, name: str) -> None:
     """Removes the one of a name; the tasks that it made stay."""
     get(conn, kind, name)
     conn.execute(f"delete from {kind.table} where name = ?", (name,))  # noqa: S608
 
 
-def is_new(conn: sqlite3.Connection, webhook: str, signature: bytes, expires_at: float, moment: float) -> bool:
+def is_new(conn: Connection, webhook: str, signature: bytes, expires_at: float, moment: float) -> bool:
     """Remembers a signature, and forgets those that have long expired; False where it came before."""
     conn.execute("delete from triggers_signatures where expires_at < ?", (moment - REMEMBERED,))
     sql = "insert into triggers_signatures values (?, ?, ?) on conflict do nothing"

@@ -5,7 +5,6 @@ import hmac
 import logging
 import re
 import secrets
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +15,7 @@ from msgspec.structs import replace
 
 from bytebrew import (
     Conflict,
+    Connection,
     Detail,
     Duration,
     EngineError,
@@ -23,6 +23,7 @@ from bytebrew import (
     NewTask,
     NotFound,
     Request,
+    Row,
     Task,
     Unauthorized,
     now,
@@ -66,14 +67,14 @@ class Webhooks:
         self._engine = engine
         self._clock = clock
 
-    def create(self, conn: sqlite3.Connection, new: NewWebhook, owner: str) -> tuple[sqlite3.Row, str]:
+    def create(self, conn: Connection, new: NewWebhook, owner: str) -> tuple[Row, str]:
         """A webhook whose tasks are the owner's, and its secret."""
         self._check(conn, new)
         secret = _given(new.secret) or secrets.token_hex(32)
         sealed = self._engine.secrets.seal(secret)
         return store.create(conn, WEBHOOK, replace(new, secret=""), owner=owner, sealed_secret=sealed), secret
 
-    def update(self, conn: sqlite3.Connection, name: str, patch: WebhookPatch) -> sqlite3.Row:
+    def update(self, conn: Connection, name: str, patch: WebhookPatch) -> Row:
         """The webhook with the patch merged in."""
         row = store.get(conn, WEBHOOK, name)
         if patch.secret is None:
@@ -84,7 +85,7 @@ class Webhooks:
         sealed = self._engine.secrets.seal(_given(new.secret)) or row["sealed_secret"]
         return store.update(conn, WEBHOOK, replace(new, secret=""), sealed_secret=sealed)
 
-    def _check(self, conn: sqlite3.Connection, webhook: NewWebhook) -> None:
+    def _check(self, conn: Connection, webhook: NewWebhook) -> None:
         if webhook.enabled:  # one whose agent is gone can be laid to rest
             self._engine.tasks.check(conn, webhook.agent, webhook.schema)
 
@@ -112,7 +113,7 @@ class Webhooks:
         if not hmac.compare_digest(given.encode(), b"sha256=" + expected.hex().encode()):
             raise Unauthorized(_UNSIGNED)
 
-        def fire(conn: sqlite3.Connection) -> Received | EngineError:
+        def fire(conn: Connection) -> Received | EngineError:
             task = self._fire(conn, name, expected, int(stamp) + window, body)
             if isinstance(task, EngineError):
                 return task
@@ -135,7 +136,7 @@ class Webhooks:
             return secrets.token_hex(32)
 
     def _fire(
-        self, conn: sqlite3.Connection, name: str, signature: bytes, expires_at: float, body: bytes
+        self, conn: Connection, name: str, signature: bytes, expires_at: float, body: bytes
     ) -> Task | EngineError:
         row = store.get(conn, WEBHOOK, name)
         webhook: NewWebhook = store.definition(row, WEBHOOK)

@@ -2,7 +2,6 @@
 
 import random
 import shutil
-import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -11,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from bytebrew.base.formats import new_id, new_uuid
+from bytebrew.contract.connection import Connection
 from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import ADMIN
 from tests.bench.servers import Server
@@ -113,7 +113,7 @@ def know(engine: Server, base: str, chunks: int) -> None:
             raise SystemExit(f"the engine could not index the base: {state}")
 
 
-def _copy(conn: sqlite3.Connection, table: str, key: str, old: str, new: dict[str, str], which: str = "true") -> None:
+def _copy(conn: Connection, table: str, key: str, old: str, new: dict[str, str], which: str = "true") -> None:
     columns = [row["name"] for row in conn.execute(f"pragma table_info({table})")]
     values = ", ".join(new.get(name, f"old.{name}") for name in columns)
     # cross join: SQLite then goes through the copies in their order, and the tables grow at their ends

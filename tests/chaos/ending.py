@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-import sqlite3
 import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from bytebrew.contract.connection import Connection
 from bytebrew.store.journal import frame
 from bytebrew.store.sqlite.pragmas import connect
 from tests.chaos.client import Client
@@ -126,7 +126,7 @@ def file_agrees(process: Process, model: Model) -> None:
         _hooks(conn, model)
 
 
-def _chats(conn: sqlite3.Connection, model: Model) -> None:
+def _chats(conn: Connection, model: Model) -> None:
     """Each turn that a client was shown is there and has ended as it was told."""
     for chat in model.chats.values():
         row = conn.execute("select * from turns where id = ?", (chat.turn_id,)).fetchone()
@@ -151,7 +151,7 @@ def _chats(conn: sqlite3.Connection, model: Model) -> None:
         model.check(fine, f"a key began turn {before}, which did not fail for a while only, and then {after}")
 
 
-def _tasks(conn: sqlite3.Connection, model: Model) -> None:
+def _tasks(conn: Connection, model: Model) -> None:
     """Each task that was acknowledged is there, has the end that was seen, and began only behind its blockers."""
     rows = {row["id"]: row for row in conn.execute("select * from tasks")}
     for task in model.tasks.values():
@@ -166,7 +166,7 @@ def _tasks(conn: sqlite3.Connection, model: Model) -> None:
                 model.check(status == "completed", f"task {task.id} has begun, its blocker {blocker} is {status}")
 
 
-def _payments(conn: sqlite3.Connection, process: Process, model: Model) -> None:
+def _payments(conn: Connection, process: Process, model: Model) -> None:
     """Nothing was paid more often than it was asked for and a person said, and what was acknowledged was paid."""
     written = process.ledger.counts()
     calls: Counter[int] = Counter()
@@ -189,7 +189,7 @@ def _payments(conn: sqlite3.Connection, process: Process, model: Model) -> None:
         model.check(written[f"pay {amount}"] > 0, f"pay {amount} was acknowledged and never happened")
 
 
-def _hooks(conn: sqlite3.Connection, model: Model) -> None:
+def _hooks(conn: Connection, model: Model) -> None:
     """Each request to a webhook has made its task once."""
     made = Counter(row[0].partition(" ")[0] for row in conn.execute("select description from tasks"))
     for mark, acknowledged in model.hooks.items():

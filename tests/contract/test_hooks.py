@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,6 +37,7 @@ from bytebrew import (
 )
 from bytebrew.base.errors import BootError
 from bytebrew.contract import hookspecs
+from bytebrew.contract.connection import Connection, Row
 from bytebrew.conversation.runner import Turn
 from bytebrew.engine import Engine
 from bytebrew.store.retention import tidy
@@ -225,7 +225,7 @@ async def test_register_recorders() -> None:
     stored: list[str] = []
     seen: list[Action] = []
 
-    def record(conn: sqlite3.Connection, action: Action) -> None:
+    def record(conn: Connection, action: Action) -> None:
         if action.resource_id == "no":
             raise ValueError("The pond is full")
         [row] = conn.execute("select max_steps from agents where name = 'test'").fetchall()
@@ -249,7 +249,7 @@ async def test_register_recorders() -> None:
 
 
 async def test_a_recorder_that_must_be_waited_for_stops_the_boot() -> None:
-    async def record(conn: sqlite3.Connection, action: Action) -> None: ...
+    async def record(conn: Connection, action: Action) -> None: ...
 
     with pytest.raises(BootError, match="must be a plain function"):
         async with engine(plugin(register_recorders=lambda register, engine: register(record))):
@@ -309,7 +309,7 @@ async def test_register_retention() -> None:
     kept = Option(key="retention.ducks", type=int, default=0, help="days")
     table = "create table ducks (id integer primary key, hatched_at text not null) strict"
 
-    def expire_ducks(conn: sqlite3.Connection) -> list[sqlite3.Row]:
+    def expire_ducks(conn: Connection) -> list[Row]:
         sql = "delete from ducks where id in (select id from ducks where hatched_at < ? limit 1) returning id"
         return [*conn.execute(sql, (expired_before(conn, kept),))]
 
@@ -320,10 +320,10 @@ async def test_register_retention() -> None:
     )
     async with served_engine(duck) as (running, client):
 
-        def hatch(conn: sqlite3.Connection) -> None:
+        def hatch(conn: Connection) -> None:
             conn.executemany("insert into ducks (hatched_at) values (?)", [("2020",), ("2021",), ("2999",)])
 
-        def years(conn: sqlite3.Connection) -> list[str]:
+        def years(conn: Connection) -> list[str]:
             return [row[0] for row in conn.execute("select hatched_at from ducks order by id")]
 
         await running.db.write(hatch)

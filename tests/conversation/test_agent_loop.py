@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from msgspec.json import encode
 
 from bytebrew.base.errors import ProviderError, StorageError, ToolError
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent
 from bytebrew.contract.events import MessageDelta, Thinking
 from bytebrew.contract.messages import Attachment, ModelRequest, Stop, ToolCall, Usage
@@ -273,7 +273,7 @@ async def test_a_vendors_failure_is_the_last_event_in_the_vendors_words() -> Non
 async def test_what_the_file_does_not_take_is_told_as_such_where_calls_run_side_by_side(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def full(conn: sqlite3.Connection, *given: Any) -> None:
+    def full(conn: Connection, *given: Any) -> None:
         raise StorageError("The disk is full")
 
     monkeypatch.setattr(turns, "tool_finished", full)

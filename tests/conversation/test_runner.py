@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import closing
@@ -15,6 +14,7 @@ import pytest
 
 from bytebrew.base.errors import StorageError
 from bytebrew.base.http_client.client import Http
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import ModelRequest, Usage
 from bytebrew.contract.route import ANYONE
@@ -43,7 +43,7 @@ def say(text: str) -> MessageDelta:
     return MessageDelta(content=text)
 
 
-def rows_of(conn: sqlite3.Connection, table: str) -> int:
+def rows_of(conn: Connection, table: str) -> int:
     found: int = conn.execute(f"select count(*) from {table}").fetchone()[0]
     return found
 
@@ -358,7 +358,7 @@ async def test_a_message_that_comes_while_its_session_is_deleted_is_refused_and_
     held, release = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
-    def hold(conn: sqlite3.Connection) -> None:
+    def hold(conn: Connection) -> None:
         loop.call_soon_threadsafe(held.set)
         release.wait(10)
 
@@ -391,7 +391,7 @@ async def test_a_message_that_waits_behind_a_turn_that_the_file_did_not_take_is_
     gate = asyncio.Event()
     finish = turns.finish
 
-    def full_once(conn: sqlite3.Connection, *given: Any) -> None:
+    def full_once(conn: Connection, *given: Any) -> None:
         monkeypatch.setattr(turns, "finish", finish)
         raise StorageError("The disk is full")
 
@@ -424,7 +424,7 @@ async def test_a_message_that_waits_behind_a_turn_that_the_file_did_not_take_is_
     ],
     ids=["spawned_in", "finish", "left_open", "spent", "claim", "tasks_page"],
 )
-async def test_what_grows_is_searched_by_what_is_looked_for(work: Callable[[sqlite3.Connection], Any]) -> None:
+async def test_what_grows_is_searched_by_what_is_looked_for(work: Callable[[Connection], Any]) -> None:
     async with engine() as running:
         with closing(connect(running.db.path)) as conn:
             plan = plans(conn, work)

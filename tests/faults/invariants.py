@@ -1,7 +1,6 @@
 """What holds of a data folder and of all that clients saw, whatever failed in between; an empty list is good."""
 
 import math
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
+from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.long_lists import SESSIONS, TASKS
 from bytebrew.contract.messages import Message, Usage
 from bytebrew.store import sessions, usage
@@ -92,13 +92,13 @@ def violations(path: Path, seen: Seen | None = None, *, idle: bool = True) -> li
         ]
 
 
-def file(conn: sqlite3.Connection) -> list[str]:
+def file(conn: Connection) -> list[str]:
     """The file is whole, and what it refers to is there."""
     damage = [row[0] for row in conn.execute("pragma integrity_check") if row[0] != "ok"]
     return damage + [f"a row of {row[0]} refers to no {row[2]}" for row in conn.execute("pragma foreign_key_check")]
 
 
-def events(conn: sqlite3.Connection, session_id: str) -> Iterator[tuple[int, str, bytes]]:
+def events(conn: Connection, session_id: str) -> Iterator[tuple[int, str, bytes]]:
     """A session's whole journal, packed rows included."""
     at = 0
     while page := read_events(conn, session_id, at, 2**62):
@@ -106,7 +106,7 @@ def events(conn: sqlite3.Connection, session_id: str) -> Iterator[tuple[int, str
         at = page[-1][0]
 
 
-def numbers(conn: sqlite3.Connection) -> list[str]:
+def numbers(conn: Connection) -> list[str]:
     """Events and messages of a session are numbered from 1 without gaps."""
     found: list[str] = []
     for (session_id,) in conn.execute(_KEPT).fetchall():
@@ -122,7 +122,7 @@ def _gaps(what: str, had: list[int]) -> list[str]:
     return [] if wrong is None else [f"{what} go {had[max(0, wrong - 3) : wrong + 2]} where {wrong} belongs"]
 
 
-def ends(conn: sqlite3.Connection, *, idle: bool = True) -> list[str]:
+def ends(conn: Connection, *, idle: bool = True) -> list[str]:
     """A turn that has ended has one end, its last event, which its row agrees with; each event is of one turn."""
     found: list[str] = []
     columns = ", ".join(("id", "status", "first_event", "last_event", "finished_at", *_COUNTS))
@@ -146,7 +146,7 @@ def ends(conn: sqlite3.Connection, *, idle: bool = True) -> list[str]:
     return found
 
 
-def _ending(row: sqlite3.Row, journal: dict[int, tuple[str, bytes]]) -> list[str]:
+def _ending(row: Row, journal: dict[int, tuple[str, bytes]]) -> list[str]:
     turn_id, status = row["id"], row["status"]
     span = range(row["first_event"], row["last_event"] + 1)
     at = [n for n in span if n in journal and journal[n][0] in ENDS]
@@ -164,7 +164,7 @@ def _ending(row: sqlite3.Row, journal: dict[int, tuple[str, bytes]]) -> list[str
     return found
 
 
-def replays(conn: sqlite3.Connection, seen: Seen) -> list[str]:
+def replays(conn: Connection, seen: Seen) -> list[str]:
     """What a client saw is what a replay gives."""
     found = list(seen.conflicts)
     for session_id in seen.frames.keys() - seen.deleted:
@@ -176,7 +176,7 @@ def replays(conn: sqlite3.Connection, seen: Seen) -> list[str]:
     return found
 
 
-def keys(conn: sqlite3.Connection, seen: Seen) -> list[str]:
+def keys(conn: Connection, seen: Seen) -> list[str]:
     """The same key gave the same bytes; a turn that failed with a 503 has used up no key, any other has."""
     found: list[str] = []
     for key, answers in seen.answers.items():
@@ -199,13 +199,13 @@ def keys(conn: sqlite3.Connection, seen: Seen) -> list[str]:
     return found
 
 
-def _transient(conn: sqlite3.Connection, turn_id: str) -> bool:
+def _transient(conn: Connection, turn_id: str) -> bool:
     """Whether a turn was deleted or could not be brought to its end."""
     row = conn.execute("select failure from turns where id = ?", (turn_id,)).fetchone()
     return row is None or row["failure"] == 503
 
 
-def spent(conn: sqlite3.Connection) -> list[str]:
+def spent(conn: Connection) -> list[str]:
     """A turn's usage is that of its own model calls and of all turns below it; sums are the sums of the calls."""
     found: list[str] = []
     own: dict[str, list[Any]] = defaultdict(list)
@@ -242,7 +242,7 @@ def spent(conn: sqlite3.Connection) -> list[str]:
     return found
 
 
-def _turns(conn: sqlite3.Connection, session_id: str) -> list[sqlite3.Row]:
+def _turns(conn: Connection, session_id: str) -> list[Row]:
     return conn.execute(f"select {', '.join(_COUNTS)} from turns where session_id = ?", (session_id,)).fetchall()
 
 
@@ -257,7 +257,7 @@ def _equal(one: Iterable[Any], other: Iterable[Any]) -> bool:
     return all(math.isclose(a or 0, b or 0, abs_tol=1e-9) for a, b in zip(one, other, strict=True))
 
 
-def audit(conn: sqlite3.Connection, seen: Seen) -> list[str]:
+def audit(conn: Connection, seen: Seen) -> list[str]:
     """Each acknowledged act has its entry and each entry its act; what is stored was created by an audited act."""
     rows = conn.execute("select action, resource, resource_type, resource_id, details from audit_changes").fetchall()
     done = [row for row in rows if row["action"] != "auth.fail"]
@@ -286,7 +286,7 @@ def audit(conn: sqlite3.Connection, seen: Seen) -> list[str]:
     return found + [f"tool call {row[0]} has ended and is not in the audit" for row in conn.execute(sql)]
 
 
-def conversations(conn: sqlite3.Connection) -> list[str]:
+def conversations(conn: Connection) -> list[str]:
     """Each result is of one call, and each call of a completed turn has one; an answer is its deltas joined."""
     found: list[str] = []
     for turn in conn.execute(
@@ -320,7 +320,7 @@ def text_shown(events: Iterable[tuple[str, dict[str, Any]]]) -> str:
     return text
 
 
-def _told(conn: sqlite3.Connection, turn: sqlite3.Row) -> list[str]:
+def _told(conn: Connection, turn: Row) -> list[str]:
     own = [
         (name, data)
         for n, name, raw in events(conn, turn["session_id"])
@@ -335,7 +335,7 @@ def _told(conn: sqlite3.Connection, turn: sqlite3.Row) -> list[str]:
     return found
 
 
-def states(conn: sqlite3.Connection) -> list[str]:
+def states(conn: Connection) -> list[str]:
     """No question of a turn that has ended is pending, and no call of a completed one is open."""
     found = [
         f"confirmation {row['id']} is pending, its turn is {row['status']}"
@@ -353,7 +353,7 @@ def states(conn: sqlite3.Connection) -> list[str]:
     ]
 
 
-def tasks(conn: sqlite3.Connection, *, idle: bool = True) -> list[str]:
+def tasks(conn: Connection, *, idle: bool = True) -> list[str]:
     """No task that workers have in progress is left when an engine is idle: a turn ends, and then its task."""
     if not idle:
         return []
@@ -364,7 +364,7 @@ def tasks(conn: sqlite3.Connection, *, idle: bool = True) -> list[str]:
     return [f"task {row[0]} is in progress, its turn is {row[1]}" for row in rows]
 
 
-def counts(conn: sqlite3.Connection) -> list[str]:
+def counts(conn: Connection) -> list[str]:
     """The counts that are kept for lists are what counting gives."""
     found: list[str] = []
     for listing in (SESSIONS, TASKS):

@@ -45,7 +45,7 @@ def tick():
     error.sqlite_errorcode = code
     raise error
 
-class Connection(sqlite3.Connection):
+class Connection(Connection):
     def __init__(self, *given, **named):
         super().__init__(*given, **named)
         super().execute("pragma wal_autocheckpoint = 16")

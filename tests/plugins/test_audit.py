@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ import pytest
 from bytebrew_audit.ledger import Ledger
 
 from bytebrew import MessageDelta, Request, Route, Stream, ToolCall, ToolError, tool
+from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.store import retention
 from bytebrew.testing import ScriptedProvider, Step, chat, events_of, plugin, providing, scripted_schema, served_engine
@@ -232,7 +232,7 @@ async def test_rows_outlive_their_session() -> None:
         assert [row["session_id"] for row in await rows(client, session_id=session)] == [session]
 
 
-def execute(conn: sqlite3.Connection, sql: str) -> int:
+def execute(conn: Connection, sql: str) -> int:
     return conn.execute(sql).rowcount
 
 
@@ -305,7 +305,7 @@ async def test_without_an_end_user_the_caller_is_the_user() -> None:
 # Many rows.
 
 
-def fill(conn: sqlite3.Connection, count: int = MANY) -> None:
+def fill(conn: Connection, count: int = MANY) -> None:
     """Rows of five sessions, agents, tools and users, a minute apart from the first of March 2026 on."""
     conn.executemany(
         """insert into audit_tool_calls select null, 't', ?1, null, 's' || (?1 % 5), 'a' || (?1 % 5),

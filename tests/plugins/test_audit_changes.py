@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from bytebrew_audit import changes
 from msgspec.structs import replace
 
 from bytebrew import MessageDelta, Route
+from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
 from bytebrew.web.change_feed import named, shown
@@ -181,7 +181,7 @@ def test_a_plugins_route_is_named_by_the_same_rule(method: Any, path: str, statu
 # Filters, pages and the export.
 
 
-def fill(conn: sqlite3.Connection) -> None:
+def fill(conn: Connection) -> None:
     """A thousand rows, a minute apart from the first of March 2026 on."""
     details = '{"method":"PUT","path":"/","status_code":200,"client":"","request_id":""}'
     conn.executemany(

@@ -6,7 +6,6 @@ import hashlib
 import os
 import pty
 import re
-import sqlite3
 import stat
 import subprocess
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.testing import served_engine
 from tests.commands import BYTEBREW, environment
@@ -93,7 +93,7 @@ async def test_a_session_that_cannot_be_recorded_does_not_use_it_up(served: tupl
     engine, client = served
     proof = proof_of(engine.data_dir)
 
-    def deaf(conn: sqlite3.Connection) -> None:
+    def deaf(conn: Connection) -> None:
         conn.execute("create trigger deaf before insert on audit_changes begin select raise(abort, 'no'); end")
 
     await engine.db.write(deaf)

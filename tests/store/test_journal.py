@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from bytebrew.base.errors import Draining, NotFound
 from bytebrew.base.formats import new_uuid
 from bytebrew.base.sse_reader import Parser
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Done, ErrorEvent, Event, MessageDelta, ToolStarted
 from bytebrew.contract.messages import Usage
 from bytebrew.store import journal as journal_module
@@ -183,10 +183,10 @@ async def test_an_event_and_the_write_that_belongs_to_it_are_both_there_when_the
         journal.append(log, MessageDelta(content="first"))
     await asyncio.gather(*(journal.flush(log) for log in logs))
 
-    def name(conn: sqlite3.Connection, session_id: str, number: int) -> None:
+    def name(conn: Connection, session_id: str, number: int) -> None:
         conn.execute("update sessions set title = ? where id = ?", (f"event {number}", session_id))
 
-    def found(conn: sqlite3.Connection, session_id: str) -> tuple[str, int]:
+    def found(conn: Connection, session_id: str) -> tuple[str, int]:
         sql = "select title, (select max(n) from events where session_id = id) from sessions where id = ?"
         return tuple(conn.execute(sql, (session_id,)).fetchone())
 

@@ -14,6 +14,7 @@ import pytest
 from bytebrew import MessageDelta
 from bytebrew.base.errors import NotFound
 from bytebrew.base.formats import new_uuid
+from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.store import endings, open_turns, removals, retention, sessions
 from bytebrew.store.journal import OpenStretch
@@ -34,7 +35,7 @@ async def served(tmp_path: Path) -> AsyncIterator[tuple[Engine, httpx.AsyncClien
         yield engine, client
 
 
-def grow(conn: sqlite3.Connection, session_id: str, rows: int = ROWS) -> None:
+def grow(conn: Connection, session_id: str, rows: int = ROWS) -> None:
     """Gives a session of one turn so many more events, messages, results, questions and turns with tool calls."""
     turn = conn.execute("select id from turns where session_id = ?", (session_id,)).fetchone()[0]
     few = rows // 20
@@ -206,7 +207,7 @@ async def test_a_turn_that_a_stopped_engine_left_in_a_deleted_session_is_not_tak
     session_id = new_uuid()
     await begun(engine, client, session_id)
 
-    def leave(conn: sqlite3.Connection) -> list[Any]:
+    def leave(conn: Connection) -> list[Any]:
         conn.execute("update turns set status = 'running', last_event = null where first_event = 1")
         removals.begin(conn, session_id)
         return open_turns.left_open(conn)

@@ -1,7 +1,6 @@
 """Each change over the API and its entry in the audit are one transaction: both are there, or neither is."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import httpx
 import pytest
 
 from bytebrew import MessageDelta, ToolCall
+from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, providing, scripted_schema, served_engine
 from tests.local import local_session, proof_of
@@ -243,7 +243,7 @@ class World:
         yield act("DELETE webhooks/{name}", None, "spare")
 
 
-def remember(conn: sqlite3.Connection) -> None:
+def remember(conn: Connection) -> None:
     """Two memories of the schema `test`."""
     conn.execute("insert into memory_owners select 1, id, 'user:x', '' from schemas where name = 'test'")
     conn.executemany(
@@ -252,7 +252,7 @@ def remember(conn: sqlite3.Connection) -> None:
     )
 
 
-def contents(conn: sqlite3.Connection) -> dict[str, list[str]]:
+def contents(conn: Connection) -> dict[str, list[str]]:
     """All rows of all tables but for what is stored of every request."""
     tables = [row["name"] for row in conn.execute("select name from sqlite_master where type = 'table'")]
     found = {

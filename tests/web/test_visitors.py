@@ -1,7 +1,6 @@
 """Visitors of a public page: one token for all to read, and an identity for each that nobody else has."""
 
 import base64
-import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from bytebrew.base.formats import new_uuid
 from bytebrew.base.jwt import sign
 from bytebrew.base.secrets import Secrets
 from bytebrew.contract.auth import SCOPES
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import ToolCall, Usage
 from bytebrew.engine import Engine
@@ -205,7 +205,7 @@ async def test_visitors_count_as_their_page_in_usage_and_in_limits_per_token() -
     assert [row["key"] for row in rows] == ["page"]
 
 
-def sizes(conn: sqlite3.Connection) -> dict[str, int]:
+def sizes(conn: Connection) -> dict[str, int]:
     names = [row[0] for row in conn.execute("select name from sqlite_master where type = 'table'")]
     return {name: conn.execute(f'select count(*) from "{name}"').fetchone()[0] for name in names}
 

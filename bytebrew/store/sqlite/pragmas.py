@@ -5,6 +5,8 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
+from bytebrew.contract.connection import Connection
+
 log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 5.0
@@ -42,7 +44,7 @@ def _folder_for_temporary_files() -> bool:
     return True
 
 
-def roll_back(conn: sqlite3.Connection) -> None:
+def roll_back(conn: Connection) -> None:
     """Undoes an open transaction; a failure in that is logged, for what is raised is the error that led here."""
     if not conn.in_transaction:  # SQLite has rolled it back
         return

@@ -1,12 +1,12 @@
 """Agents."""
 
-import sqlite3
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import asdict
 
 from bytebrew.config.agent_warnings import missing
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, AgentPatch, Live, NewAgent
 from bytebrew.contract.route import Request, Route
 from bytebrew.store import agents
@@ -36,7 +36,7 @@ class AgentDetail(Agent, frozen=True, kw_only=True):
     warnings: Live[tuple[str, ...]]
 
 
-def _detail(conn: sqlite3.Connection, engine: "Engine", agent: Agent) -> AgentDetail:
+def _detail(conn: Connection, engine: "Engine", agent: Agent) -> AgentDetail:
     return AgentDetail(
         **asdict(agent),
         system_prompt=agent.system,

@@ -1,11 +1,11 @@
 """Approvals: the questions that wait for a person, and their answers."""
 
-import sqlite3
 from typing import Annotated, Any, get_args
 
 from msgspec import Meta, Struct
 
 from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.lists import OFFSET, Page, page_window
 from bytebrew.contract.route import Parameter, Request, Route
 from bytebrew.store import confirmations, sessions
@@ -77,7 +77,7 @@ async def answer_question(
 ) -> Answered:
     """Answers a question by its id, or within a session by that of its tool call; all `keys` must name it."""
 
-    def record(conn: sqlite3.Connection, confirmation: Confirmation) -> None:
+    def record(conn: Connection, confirmation: Confirmation) -> None:
         request.record(conn, _answered(confirmation))
 
     return _answered(

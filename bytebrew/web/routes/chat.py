@@ -1,6 +1,5 @@
 """Chat with a schema: a stream of events, or one JSON answer."""
 
-import sqlite3
 import time
 from base64 import b64encode
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from msgspec.structs import replace
 
 from bytebrew.base.errors import Detail, Forbidden, Gone, InvalidRequest, TurnInterrupted
 from bytebrew.base.formats import canonical_id, is_uuid, new_id, new_uuid
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Url
 from bytebrew.contract.messages import Attachment
 from bytebrew.contract.route import Reply, Request, Route, Stream
@@ -214,7 +214,7 @@ def _attachments(body: ChatRequest) -> tuple[Attachment, ...]:
     return tuple(found)
 
 
-def _entrance(conn: sqlite3.Connection, schema: str, session_id: str | None) -> tuple[schemas.Entrance, str | None]:
+def _entrance(conn: Connection, schema: str, session_id: str | None) -> tuple[schemas.Entrance, str | None]:
     return schemas.entrance(conn, schema), sessions.owner(conn, session_id) if session_id else None
 
 

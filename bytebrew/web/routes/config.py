@@ -1,6 +1,5 @@
 """The configuration as one file: out, in, and anew."""
 
-import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
@@ -9,6 +8,7 @@ import anyio.to_thread
 from bytebrew.base.errors import Detail, InvalidRequest, UnsupportedMediaType
 from bytebrew.config import import_export
 from bytebrew.config.import_export import Plan
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Parameter, Reply, Request, Route
 from bytebrew.store import agents, models
 
@@ -42,7 +42,7 @@ async def import_config(request: Request[AsyncIterator[bytes]]) -> Reply:
     if not body:
         raise InvalidRequest("The body is empty; send the file with --data-binary", details=[Detail("$", "is empty")])
 
-    def record(conn: sqlite3.Connection, plan: Plan) -> None:
+    def record(conn: Connection, plan: Plan) -> None:
         request.record(conn, answer(plan, dry_run=dry_run))
 
     plan = await import_export.take_in(
@@ -75,7 +75,7 @@ async def reload_config(request: Request[None]) -> dict[str, Any]:
     return await engine.db.read(_loaded)
 
 
-def _loaded(conn: sqlite3.Connection) -> dict[str, Any]:
+def _loaded(conn: Connection) -> dict[str, Any]:
     return {"status": "ok", "agents_loaded": agents.count(conn), "models_loaded": len(models.list_all(conn))}
 
 

@@ -1,7 +1,6 @@
 """Health."""
 
 import shutil
-import sqlite3
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 from bytebrew.base.errors import StorageError
 from bytebrew.base.formats import uptime
 from bytebrew.base.rolling_timeout import within
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Parameter, Reply, Request, Route
 from bytebrew.store import agents, settings
 from bytebrew.version import __version__
@@ -91,7 +91,7 @@ def state_of(engine: "Engine", fault: str) -> str:
     return "draining" if engine.runner.draining else "degraded" if fault else "overloaded" if overload else "ok"
 
 
-def _probe(conn: sqlite3.Connection) -> None:
+def _probe(conn: Connection) -> None:
     """Writes a few pages, and leaves nothing behind."""
     settings.put(conn, _PROBE, "x" * 16384)
     settings.reset(conn, _PROBE)

@@ -1,12 +1,12 @@
 """Models and their verification."""
 
-import sqlite3
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from msgspec.structs import replace
 
 from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Model, ModelPatch, NewModel
 from bytebrew.contract.route import Parameter, Request, Route
 from bytebrew.conversation.model_calls import Provider, Target, named
@@ -33,9 +33,7 @@ def _typed(request: Request[Body]) -> Body:
     return replace(request.body, type=provider.type)
 
 
-def _complete(
-    conn: sqlite3.Connection, providers: dict[str, Provider], store: Callable[..., Model], *args: Any
-) -> Model:
+def _complete(conn: Connection, providers: dict[str, Provider], store: Callable[..., Model], *args: Any) -> Model:
     """Stores a model, unless it then lacks what its provider needs, or the provider what its kind needs."""
     model = store(conn, *args)
     has = {"base_url": model.base_url, "api_key": model.has_api_key, "api_version": model.api_version}
@@ -95,7 +93,7 @@ async def verify_model(request: Request[None]) -> Verification:
     return await verify(bound, request.engine.http, embeds=model.kind == "embedding")
 
 
-def _to_verify(conn: sqlite3.Connection, key: str) -> tuple[Model, Target]:
+def _to_verify(conn: Connection, key: str) -> tuple[Model, Target]:
     return models.get(conn, key), models.target(conn, key)
 
 

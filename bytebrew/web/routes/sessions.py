@@ -1,6 +1,5 @@
 """Sessions: pages, one with its messages, its events, cancel, delete."""
 
-import sqlite3
 from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from msgspec.structs import asdict
 
 from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.contract.auth import Actor
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Live
 from bytebrew.contract.lists import OFFSET, NumberedPage, Page, page_numbers, page_window
 from bytebrew.contract.messages import Usage
@@ -109,7 +109,7 @@ async def list_sessions(request: Request[None]) -> SessionPage:
     )
 
 
-def _with_messages(conn: sqlite3.Connection, session_id: str, actor: Actor) -> SessionDetail:
+def _with_messages(conn: Connection, session_id: str, actor: Actor) -> SessionDetail:
     session = sessions.get(conn, session_id, actor)
     newest = messages.newest(conn, session_id, NEWEST)
     usage, earlier = sessions.usage(conn, session_id), session.message_count - len(newest)
@@ -122,7 +122,7 @@ async def get_session(request: Request[None]) -> SessionDetail:
 
 
 def _messages(
-    conn: sqlite3.Connection, session_id: str, actor: Actor, after: int, limit: int
+    conn: Connection, session_id: str, actor: Actor, after: int, limit: int
 ) -> tuple[list[messages.Entry], bool]:
     last = sessions.get(conn, session_id, actor).message_count
     Cursor(1, after).check(1, last)
@@ -130,9 +130,7 @@ def _messages(
     return page, bool(page) and int(page[-1].id) < last
 
 
-def _message_page(
-    conn: sqlite3.Connection, session_id: str, actor: Actor, limit: int, offset: int
-) -> Page[messages.Entry]:
+def _message_page(conn: Connection, session_id: str, actor: Actor, limit: int, offset: int) -> Page[messages.Entry]:
     total = sessions.get(conn, session_id, actor).message_count
     rows = messages.entries(conn, session_id, offset, limit)  # they are numbered from 1
     following = rows[-1].id if rows and int(rows[-1].id) < total else None
@@ -179,7 +177,7 @@ async def delete_session(request: Request[None]) -> None:
     await engine.runner.stop_session(session_id)
     tree = await engine.db.read(sessions.below, session_id)
 
-    def delete(conn: sqlite3.Connection) -> bool:
+    def delete(conn: Connection) -> bool:
         more = removals.delete(conn, session_id, request.actor)
         request.record(conn)
         return more
@@ -202,7 +200,7 @@ async def cancel_turn(request: Request[None]) -> None:
         await request.engine.runner.cancel(session_id)
 
 
-def _events(conn: sqlite3.Connection, session_id: str, epoch: int, cursor: Cursor, limit: int) -> EventPage:
+def _events(conn: Connection, session_id: str, epoch: int, cursor: Cursor, limit: int) -> EventPage:
     last = last_number(conn, session_id)
     cursor.check(epoch, last)
     rows = read_events(conn, session_id, cursor.number, last, limit)

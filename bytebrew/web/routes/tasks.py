@@ -1,6 +1,5 @@
 """Tasks: create, list, watch, steer."""
 
-import sqlite3
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args
@@ -9,6 +8,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import NewTask, Priority, Task, TaskPatch, TaskStatus
 from bytebrew.contract.lists import OFFSET, NumberedPage, page_numbers, page_window
 from bytebrew.contract.route import Parameter, Record, Reply, Request, Route, Stream
@@ -78,7 +78,7 @@ async def create_task(request: Request[NewTask]) -> CreatedTask:
     return task
 
 
-def _created(conn: sqlite3.Connection, new: NewTask, owner: str) -> CreatedTask:
+def _created(conn: Connection, new: NewTask, owner: str) -> CreatedTask:
     task = shown(tasks.create(conn, new, owner, "api"))
     return CreatedTask(**asdict(task), task_id=task.id)
 

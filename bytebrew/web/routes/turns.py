@@ -1,12 +1,12 @@
 """A turn as one JSON answer: what it has come to, or what it waits for."""
 
-import sqlite3
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from bytebrew.base.errors import NotFound
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import FinishReason
 from bytebrew.contract.messages import Usage
 from bytebrew.contract.route import Request, Route
@@ -90,7 +90,7 @@ async def so_far(engine: "Engine", turn: Turn, place: Place) -> ChatAnswer:
     )
 
 
-def _calls(conn: sqlite3.Connection, turn_id: str) -> list[CallRecord]:
+def _calls(conn: Connection, turn_id: str) -> list[CallRecord]:
     return [
         CallRecord(
             tool=row["tool"],

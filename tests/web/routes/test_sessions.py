@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-import sqlite3
 import threading
 
 import httpx
 import msgspec
 import pytest
 
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.long_lists import PAGE_BYTES
 from bytebrew.contract.messages import Message
 from bytebrew.engine import Engine
@@ -115,7 +115,7 @@ async def long_session(engine: Engine, client: httpx.AsyncClient, count: int, si
     session_id = await say(client, "hello")
     body = msgspec.json.encode(Message("assistant", "x" * size)).decode()
 
-    def fill(conn: sqlite3.Connection) -> None:
+    def fill(conn: Connection) -> None:
         conn.execute("delete from messages where session_id = ?", (session_id,))
         conn.executemany(
             "insert into messages values (?, ?, 'turn', ?, 1, '2026-03-01T00:00:00.000000Z')",
