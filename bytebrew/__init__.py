@@ -29,6 +29,7 @@ from bytebrew.base.secrets import masked, write_private
 from bytebrew.base.settings import Core, Settings
 from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.base.visible_text import visible
+from bytebrew.contract.action import Action
 from bytebrew.contract.auth import SCOPES, Actor, AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.config_section import ConfigSection
@@ -50,6 +51,7 @@ from bytebrew.contract.hookspecs import Migration, Opened, Recorder, Register, S
 from bytebrew.contract.lists import AFTER, OFFSET, NumberedPage, Page, offset_of, page_numbers, page_of, page_window
 from bytebrew.contract.long_lists import Listing, Selection, kept_counts, rows_of
 from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
+from bytebrew.contract.provider import Capabilities, Provider, ProviderEvent, Target, refusal
 from bytebrew.contract.route import (
     ANYONE,
     FORMAT,
@@ -68,12 +70,10 @@ from bytebrew.contract.route import (
 )
 from bytebrew.contract.runtime_option import Option, expired_before
 from bytebrew.contract.tool import Call, Outcome, Result, SpawnLimits, Tool, Toolset, input_schema, tool
-from bytebrew.conversation.model_calls import Capabilities, Provider, ProviderEvent, Target, refusal
 from bytebrew.version import CONTRACT, __version__
-from bytebrew.web.change_feed import Action
 
 if TYPE_CHECKING:
-    from bytebrew.conversation.runner import Turn as Turn
+    from bytebrew.conversation.turn import Turn as Turn
     from bytebrew.engine import Engine as Engine
 
 __all__ = [

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from bytebrew.base import logs, settings
+from bytebrew.base.cancellation import uncancelled
 from bytebrew.base.env_variables import Credentials
 from bytebrew.base.errors import BootError, SettingsError, StorageError
 from bytebrew.base.http_client.client import Http
@@ -30,11 +31,12 @@ from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvide
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.entities import Agent, NewAgent, NewModel, NewSchema
 from bytebrew.contract.hookspecs import OBSERVING, Migration, Recorder, Sample
+from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, Route
 from bytebrew.contract.runtime_option import Option, Options
-from bytebrew.contract.tool import Call, SpawnLimits, Tool, Toolset, uncancelled
+from bytebrew.contract.tool import Call, SpawnLimits, Tool, Toolset
 from bytebrew.conversation.confirmations import Confirmations
-from bytebrew.conversation.model_calls import Models, Provider
+from bytebrew.conversation.model_calls import Models
 from bytebrew.conversation.prices import of_catalog
 from bytebrew.conversation.read_result import ReadResult
 from bytebrew.conversation.recovery import recover

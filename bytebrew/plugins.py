@@ -22,9 +22,9 @@ from bytebrew.base.errors import BootError, SettingsError
 from bytebrew.base.settings import Core, Row, rows
 from bytebrew.contract import hookspecs
 from bytebrew.contract.auth import SCOPES, AuthMode
+from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Parameter, Route
 from bytebrew.contract.tool import Tool
-from bytebrew.conversation.model_calls import Provider
 from bytebrew.requirements import lacking
 from bytebrew.slow_hooks import AWAITED_SECONDS
 from bytebrew.version import CONTRACT, OLDEST_CONTRACT, __version__, unfit

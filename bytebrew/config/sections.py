@@ -26,7 +26,7 @@ from bytebrew.contract.entities import (
     NewSchema,
     SchemaPatch,
 )
-from bytebrew.conversation.model_calls import named
+from bytebrew.contract.provider import named
 from bytebrew.store import agents, capabilities, models, schemas, settings
 
 if TYPE_CHECKING:

@@ -9,21 +9,21 @@ import pluggy
 from msgspec import Struct
 
 from bytebrew.base.settings import Settings
+from bytebrew.contract.action import Action
 from bytebrew.contract.auth import AuthMode
 from bytebrew.contract.catalog import CatalogEntry
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.messages import ToolCall
+from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, Route
 from bytebrew.contract.runtime_option import Option
 from bytebrew.contract.tool import Outcome, Tool, Toolset
-from bytebrew.conversation.model_calls import Provider
-from bytebrew.web.change_feed import Action
 
 if TYPE_CHECKING:
     import click
 
-    from bytebrew.conversation.runner import Turn
+    from bytebrew.conversation.turn import Turn
     from bytebrew.engine import Engine
 
 Recorder = Callable[[Connection, Action], None]

@@ -103,3 +103,10 @@ class Stop(Struct, frozen=True):
 
     reason: StopReason = "end"
     vendor: dict[str, Any] = field(default_factory=dict)
+
+
+class Spent(Struct, frozen=True):
+    """The tokens of one call, under the name of the model that answered."""
+
+    model: str
+    usage: Usage

@@ -15,18 +15,19 @@ from bytebrew.base.errors import ProviderError, TurnError
 from bytebrew.base.formats import new_id
 from bytebrew.base.validation import depth
 from bytebrew.contract.events import MessageDelta, Risk, Thinking, ToolFinished, ToolStarted
-from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall
-from bytebrew.contract.tool import Call, Kit, Outcome, Tool, run_tool, unmatched
+from bytebrew.contract.messages import Attachment, Message, ModelRequest, Spent, Stop, ToolCall
+from bytebrew.contract.tool import Call, Outcome, Tool
 from bytebrew.conversation.history import recall
-from bytebrew.conversation.model_calls import TOO_LONG, Spent
+from bytebrew.conversation.model_calls import TOO_LONG
 from bytebrew.conversation.resumed_answer import Piece, sent_anew, unsent
+from bytebrew.conversation.tool_calls import Kit, run_tool, unmatched
 from bytebrew.conversation.trimming import MOST_TRIMS, trim
 from bytebrew.store import confirmations, messages, turns
 from bytebrew.store.confirmations import Confirmation, Kind
 from bytebrew.store.open_turns import Past
 
 if TYPE_CHECKING:
-    from bytebrew.conversation.runner import Turn
+    from bytebrew.conversation.turn import Turn
 
 log = logging.getLogger(__name__)
 

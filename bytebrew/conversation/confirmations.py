@@ -18,7 +18,7 @@ from bytebrew.store import confirmations
 from bytebrew.store.confirmations import Confirmation, Kind, Verdict
 
 if TYPE_CHECKING:
-    from bytebrew.conversation.runner import Turn
+    from bytebrew.conversation.turn import Turn
     from bytebrew.engine import Engine
 
 OVER = ("expired", "cancelled")

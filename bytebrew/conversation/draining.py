@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 if TYPE_CHECKING:
-    from bytebrew.conversation.runner import Lane, Turn
+    from bytebrew.conversation.runner import Lane
+    from bytebrew.conversation.turn import Turn
 
 
 async def drain(turns: "Mapping[str, Turn]", lanes: "Mapping[str, Lane]", seconds: float) -> None:

@@ -15,7 +15,7 @@ from bytebrew.store import open_turns, turns
 from bytebrew.store.journal import Journal, Log
 
 if TYPE_CHECKING:
-    from bytebrew.conversation.runner import Turn
+    from bytebrew.conversation.turn import Turn
     from bytebrew.engine import Engine
 
 log = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ from msgspec.structs import replace
 from bytebrew.base.errors import ProviderError
 from bytebrew.base.rolling_timeout import move_on_within
 from bytebrew.contract.events import ContextTrimmed, MessageDelta
-from bytebrew.contract.messages import Message, ModelRequest, Stop, ToolSpec
-from bytebrew.conversation.model_calls import ELSEWHERE, Spent
+from bytebrew.contract.messages import Message, ModelRequest, Spent, Stop, ToolSpec
+from bytebrew.conversation.model_calls import ELSEWHERE
 from bytebrew.store import messages
 
 if TYPE_CHECKING:
-    from bytebrew.conversation.runner import Turn
+    from bytebrew.conversation.turn import Turn
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,9 @@
-"""Providers: what an author writes, and how a model is called: retries, fallback, price, verification."""
+"""How a model is called: retries, fallback, price."""
 
 import logging
 import random
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import ClassVar
 
 import anyio
 from msgspec import Struct
@@ -16,70 +15,15 @@ from bytebrew.base.http_client.client import Http, UpstreamError
 from bytebrew.base.secrets import Secrets, masked
 from bytebrew.contract.entities import Agent
 from bytebrew.contract.events import MessageDelta, Thinking
-from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, Usage
+from bytebrew.contract.messages import Attachment, Message, ModelRequest, Spent, Stop, ToolCall, Usage
+from bytebrew.contract.provider import Provider, ProviderEvent, Target, refusal
 from bytebrew.conversation.prices import Price
 
 log = logging.getLogger(__name__)
 
-ProviderEvent = Thinking | MessageDelta | ToolCall | Usage | Stop
 
 LONGEST_WAIT = 60.0
 """Seconds: a vendor that asks for a longer wait than this is not waited for."""
-
-
-class Capabilities(Struct, frozen=True, kw_only=True):
-    """What a vendor's API can carry; `vision` is images, `documents` other files in a user's message.
-
-    `document_types` are the beginnings of their media types, and `urls` of the media types of what the vendor fetches.
-    """
-
-    tools: bool = True
-    parallel_tools: bool = True
-    thinking: bool = False
-    vision: bool = False
-    documents: bool = False
-    embeddings: bool = False
-    system_role: bool = True
-    document_types: tuple[str, ...] = ("application/pdf", "text/")
-    urls: tuple[str, ...] = ("image/",)
-
-    def carries(self, attachment: Attachment) -> bool:
-        """Whether a message to this vendor may bring it along."""
-        kind = attachment.media_type
-        seen = self.vision if kind.startswith("image/") else self.documents and kind.startswith(self.document_types)
-        return seen and (not attachment.url or kind.startswith(self.urls))
-
-
-class Provider:
-    """A vendor's API: turns a ModelRequest into the vendor's words and the answer into events.
-
-    `base_url` is used where a model names none; `aliases` are other names of the type that are read; `needs` are the
-    fields that a model of this type must have, of `base_url`, `api_key` and `api_version`. A `demo` is no real model.
-    """
-
-    type: ClassVar[str]
-    aliases: ClassVar[tuple[str, ...]] = ()
-    base_url: ClassVar[str] = ""
-    needs: ClassVar[frozenset[str]] = frozenset()
-    capabilities: ClassVar[Capabilities] = Capabilities()
-    demo: ClassVar[bool] = False
-
-    def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
-        """The answer as an async generator: text and thinking as they come, whole tool calls, usage, then one Stop.
-
-        Raises ProviderError in the vendor's words, or lets UpstreamError through. Being closed early closes the
-        connection.
-        """
-        raise NotImplementedError
-
-    async def embed(self, texts: Sequence[str], request: ModelRequest, http: Http) -> list[list[float]]:
-        """A vector for each text, in order; only the request's model, address and key count. Raises as `stream`."""
-        raise ProviderError(f"{self.type} makes no embeddings", code="model_bad_request")
-
-
-def named(providers: Mapping[str, Provider], name: str) -> Provider | None:
-    """The provider of a type, or of one of its aliases."""
-    return providers.get(name) or next((one for one in providers.values() if name in one.aliases), None)
 
 
 async def stream_answer(
@@ -148,33 +92,6 @@ def _size(event: object) -> int:
     return 0 if isinstance(event, Usage | Stop) else -1
 
 
-_CODES = {
-    401: "model_auth",
-    402: "model_rate_limited",  # a balance that is spent, for which others have the status 429
-    403: "model_auth",
-    408: "model_timeout",
-    429: "model_rate_limited",
-    503: "model_overloaded",
-    504: "model_timeout",
-    529: "model_overloaded",
-}
-
-
-def refusal(error: UpstreamError, words: str = "") -> ProviderError:
-    """The ProviderError for an HTTP status; `words` are the vendor's, or else the body's beginning."""
-    status = error.status
-    text = " ".join((words or error.body.decode("utf-8", "replace")).split())[:1000]
-    if status < 400:
-        return ProviderError(f"The vendor sent this in place of a stream of events: {text}")
-    code = _CODES.get(status, "model_bad_request" if status < 500 else "model_unavailable")
-    return ProviderError(
-        f"HTTP {status}: {text}" if text else f"HTTP {status}",
-        code=code,
-        retry=status in (408, 409, 429) or status >= 500,
-        retry_after=error.retry_after,
-    )
-
-
 def _reported(error: ProviderError, key: str, tries: int) -> ProviderError:
     """The error without the key, and with how often the request was sent."""
     message = masked(error.message, key)
@@ -182,21 +99,6 @@ def _reported(error: ProviderError, key: str, tries: int) -> ProviderError:
         error = ProviderError(message, code=error.code, retry=error.retry, retry_after=error.retry_after)
     error.tries = tries
     return error
-
-
-class Target(Struct, frozen=True, kw_only=True):
-    """What it takes to call a model; `sealed_key` is opened just before."""
-
-    name: str
-    type: str
-    model_name: str
-    base_url: str = ""
-    api_version: str = ""
-    sealed_key: bytes = b""
-    pricing_input: float | None = None
-    pricing_output: float | None = None
-    fallback: tuple[str, ...] = ()
-    context_window: int | None = None
 
 
 class BoundModel(Struct, frozen=True, kw_only=True):
@@ -238,13 +140,6 @@ class BoundModel(Struct, frozen=True, kw_only=True):
                 fault = f"models of type '{self.provider.type}' take no {one.media_type}"
                 details = [Detail(f"$.attachments[{n}]", fault)]
                 raise InvalidRequest(f"Model '{self.name}' cannot see the attachment: {fault}", details=details)
-
-
-class Spent(Struct, frozen=True):
-    """The tokens of one call, under the name of the model that answered."""
-
-    model: str
-    usage: Usage
 
 
 Answered = Thinking | MessageDelta | ToolCall | Spent | Stop

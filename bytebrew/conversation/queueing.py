@@ -13,7 +13,8 @@ from bytebrew.store.confirmations import Confirmation
 from bytebrew.store.journal import HEARTBEAT_SECONDS, PING, Stretch
 
 if TYPE_CHECKING:
-    from bytebrew.conversation.runner import Lane, Turn
+    from bytebrew.conversation.runner import Lane
+    from bytebrew.conversation.turn import Turn
     from bytebrew.engine import Engine
 
 

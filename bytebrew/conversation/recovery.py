@@ -9,7 +9,7 @@ from bytebrew.base.errors import EngineError, StorageError, TurnInterrupted
 from bytebrew.contract.auth import Actor
 from bytebrew.conversation.failed_turns import give_up
 from bytebrew.conversation.resumed_answer import shown_before
-from bytebrew.conversation.runner import Turn
+from bytebrew.conversation.turn import Turn
 from bytebrew.store import open_turns, schemas, turns
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from bytebrew.contract.events import MessageDelta, MessageRestarted, Thinking
 from bytebrew.store.open_turns import Past
 
 if TYPE_CHECKING:
-    from bytebrew.conversation.runner import Turn
+    from bytebrew.conversation.turn import Turn
 
 Piece = Thinking | MessageDelta | MessageRestarted
 

@@ -8,7 +8,7 @@ import anyio
 from bytebrew.base.errors import Draining, StorageError, ToolError, Unprocessable
 from bytebrew.base.formats import new_id, new_uuid
 from bytebrew.contract.tool import Call, SpawnLimits
-from bytebrew.conversation.runner import Turn
+from bytebrew.conversation.turn import Turn
 from bytebrew.store import schemas, turns
 
 if TYPE_CHECKING:

@@ -12,16 +12,16 @@ from anyio.abc import TaskGroup
 
 from bytebrew.base.errors import Draining, EngineError, StorageError
 from bytebrew.base.formats import now, parse_time, rfc3339
+from bytebrew.contract.action import Action
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import NewTask, Task, TaskPatch, TaskSource, TaskStatus
 from bytebrew.contract.route import Record, unrecorded
-from bytebrew.conversation.runner import Turn
+from bytebrew.conversation.turn import Turn
 from bytebrew.store import mending, schemas, sessions, task_approvals, task_steps, tasks, turns
 from bytebrew.store.tasks import Claim
 from bytebrew.store.turns import Ending
 from bytebrew.web import change_feed
-from bytebrew.web.change_feed import Action
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine

@@ -12,7 +12,7 @@ from bytebrew.contract.messages import Message
 from bytebrew.store import messages, models
 
 if TYPE_CHECKING:
-    from bytebrew.conversation.runner import Turn
+    from bytebrew.conversation.turn import Turn
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from bytebrew.base.http_client.client import Http, UpstreamError
 from bytebrew.base.rolling_timeout import within
 from bytebrew.base.secrets import masked
 from bytebrew.contract.messages import Message, ModelRequest, ToolCall, ToolSpec
-from bytebrew.conversation.model_calls import BoundModel, ProviderEvent, refusal, stream_answer
+from bytebrew.contract.provider import ProviderEvent, refusal
+from bytebrew.conversation.model_calls import BoundModel, stream_answer
 
 PING_TOKENS = 64
 """A model that thinks first may not come to a word within these, but to a first token."""

@@ -12,7 +12,8 @@ from bytebrew.contract.auth import account
 from bytebrew.store import sessions, turns
 
 if TYPE_CHECKING:
-    from bytebrew.conversation.runner import Lane, Turn
+    from bytebrew.conversation.runner import Lane
+    from bytebrew.conversation.turn import Turn
     from bytebrew.engine import Engine
 
 SHARE = 4

@@ -11,7 +11,7 @@ from bytebrew.base.formats import now, struct_of
 from bytebrew.base.secrets import Secrets
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Model, ModelPatch, NewModel
-from bytebrew.conversation.model_calls import Target
+from bytebrew.contract.provider import Target
 
 _SELECT = """select id, name, type, base_url, model_name, api_version, kind, embedding_dim, pricing_input,
   pricing_output, fallback, length(sealed_key) > 0 as has_api_key, is_default, created_at, updated_at from models"""

@@ -11,7 +11,7 @@ from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound, Unp
 from bytebrew.base.formats import new_uuid, now, struct_of
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import Agent, NewRelation, NewSchema, Relation, Schema, SchemaPatch
-from bytebrew.conversation.model_calls import Target
+from bytebrew.contract.provider import Target
 from bytebrew.store import agents, models
 
 _SELECT = """select s.id, s.name, s.description, s.entry_agent_id, a.name as entry_agent, s.chat_enabled,

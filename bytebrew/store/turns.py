@@ -11,10 +11,9 @@ from bytebrew.base.errors import Conflict, NotFound, Unprocessable
 from bytebrew.base.formats import now
 from bytebrew.contract.auth import VISITOR, Actor, account
 from bytebrew.contract.connection import Connection, Row
-from bytebrew.contract.messages import Attachment, Message, ToolCall, Usage
+from bytebrew.contract.messages import Attachment, Message, Spent, ToolCall, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import SpawnLimits
-from bytebrew.conversation.model_calls import Spent
 from bytebrew.store import confirmations, idempotency, messages, sessions
 from bytebrew.store.confirmations import Confirmation
 from bytebrew.store.journal import read_events

@@ -18,7 +18,7 @@ from bytebrew.base.sse_reader import Parser, ServerSentEvent
 from bytebrew.contract.entities import NewAgent, NewModel, NewSchema
 from bytebrew.contract.hookspecs import hookimpl
 from bytebrew.contract.messages import ModelRequest, Stop
-from bytebrew.conversation.model_calls import Capabilities, Provider, ProviderEvent
+from bytebrew.contract.provider import Capabilities, Provider, ProviderEvent
 from bytebrew.engine import Engine
 from bytebrew.store import agents, models, schemas, tokens
 from bytebrew.store.tokens import NewToken

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from bytebrew.contract.events import MessageDelta, Thinking
 from bytebrew.contract.messages import Message, Stop, Usage
-from bytebrew.conversation.model_calls import Provider, ProviderEvent
+from bytebrew.contract.provider import Provider, ProviderEvent
 from bytebrew.plugins import place
 from bytebrew.testing.fake_vendor import (
     CITIES,

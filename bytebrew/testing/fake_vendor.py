@@ -13,7 +13,8 @@ from bytebrew.base.http_client.client import Http
 from bytebrew.base.settings import Core
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import Message, ModelRequest, ToolCall, ToolSpec
-from bytebrew.conversation.model_calls import Provider, ProviderEvent, stream_answer
+from bytebrew.contract.provider import Provider, ProviderEvent
+from bytebrew.conversation.model_calls import stream_answer
 from bytebrew.plugins import place
 
 WORDS = "Grüße, 世界 🎉!"

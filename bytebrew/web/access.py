@@ -27,7 +27,7 @@ from bytebrew.store import tokens
 from bytebrew.web import cors, visitors
 
 if TYPE_CHECKING:
-    from bytebrew.conversation.runner import Turn
+    from bytebrew.conversation.turn import Turn
 
 _TOKEN = re.compile(r"bb_[0-9a-f]{64}")
 STALE_SECONDS = 5.0

@@ -16,14 +16,14 @@ from msgspec import Struct
 from bytebrew.base.errors import EngineError, NotRecorded, StorageError, TooSlow
 from bytebrew.base.formats import now
 from bytebrew.base.logs import redact, trace_id
-from bytebrew.contract.auth import Actor
+from bytebrew.contract.action import Action
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Reply, Request, Route, Stream
 from bytebrew.slow_hooks import BLOCKING_SECONDS
 from bytebrew.store.sqlite import storage_errors
 
 if TYPE_CHECKING:
-    from bytebrew.engine import Engine
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -53,28 +53,6 @@ _IN_TEXT = re.compile(
     |({_WORDS}[\w-]{{0,40}}\\{{0,4}}["']?\s{{0,4}}[=:]\s{{0,4}}\\{{0,4}}(["'])?)(?(4)(?:\\.|[^"'\\])+|[^\s"'&]+)"""
 )
 """A URL's user and password, the whole of a header that carries credentials, and a value behind a telling name."""
-
-
-class Action(Struct, frozen=True, kw_only=True):
-    """What an actor did, or was refused (`auth.fail`, with the `reason`; the actor may then be ANYONE).
-
-    `name` is such as `agent.update`, `resource` the method and the path. `before` and `after` are the thing as the API
-    shows it, where it was one and the API does: without secrets, long texts cut, never a conversation.
-    """
-
-    engine: "Engine"
-    moment: str
-    actor: Actor
-    name: str
-    resource: str
-    resource_type: str
-    resource_id: str
-    status: int
-    client: str
-    request_id: str
-    before: dict[str, Any] | None = None
-    after: dict[str, Any] | None = None
-    reason: str = ""
 
 
 @dataclass(slots=True)

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from bytebrew.base.errors import Detail, Forbidden, InvalidRequest, ProviderError
 from bytebrew.base.http_client.client import Http, UpstreamError
 from bytebrew.contract.messages import ModelRequest
+from bytebrew.contract.provider import Provider, ProviderEvent, Target, named
 from bytebrew.contract.route import Request
 from bytebrew.contract.runtime_option import Option
-from bytebrew.conversation.model_calls import BoundModel, Provider, ProviderEvent, Target, named
+from bytebrew.conversation.model_calls import BoundModel
 from bytebrew.store import settings
 from bytebrew.web.cors import Origin
 

@@ -38,7 +38,7 @@ from bytebrew import (
 from bytebrew.base.errors import BootError
 from bytebrew.contract import hookspecs
 from bytebrew.contract.connection import Connection, Row
-from bytebrew.conversation.runner import Turn
+from bytebrew.conversation.turn import Turn
 from bytebrew.engine import Engine
 from bytebrew.store.retention import tidy
 from bytebrew.testing import ScriptedProvider, chat, engine, names, plugin, providing, scripted_schema, served_engine

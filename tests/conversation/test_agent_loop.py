@@ -16,8 +16,8 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent
 from bytebrew.contract.events import MessageDelta, Thinking
 from bytebrew.contract.messages import Attachment, ModelRequest, Stop, ToolCall, Usage
+from bytebrew.contract.provider import Capabilities
 from bytebrew.contract.tool import Call, Result, Tool, Toolset, tool
-from bytebrew.conversation.model_calls import Capabilities
 from bytebrew.store import turns
 from bytebrew.store.messages import tokens
 from bytebrew.testing import ScriptedProvider, chat, names, plugin, providing, scripted_schema, served_engine

@@ -14,8 +14,8 @@ from bytebrew.base.errors import ProviderError
 from bytebrew.base.http_client.client import Http
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import Message, ModelRequest, Stop, ToolCall
+from bytebrew.contract.provider import Provider, ProviderEvent
 from bytebrew.conversation import history
-from bytebrew.conversation.model_calls import Provider, ProviderEvent
 from bytebrew.conversation.trimming import Told, fitted, read
 from bytebrew.engine import Engine
 from bytebrew.store.messages import tokens

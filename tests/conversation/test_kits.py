@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bytebrew import Call, Tool
-from bytebrew.contract.tool import Kit
+from bytebrew.conversation.tool_calls import Kit
 
 
 class Some(Tool):

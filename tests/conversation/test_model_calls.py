@@ -14,8 +14,9 @@ from bytebrew.base.http_client.client import Http
 from bytebrew.base.secrets import Secrets
 from bytebrew.base.settings import Core
 from bytebrew.contract.events import MessageDelta, Thinking
-from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, Usage
-from bytebrew.conversation.model_calls import ELSEWHERE, Models, Spent, Target
+from bytebrew.contract.messages import Attachment, Message, ModelRequest, Spent, Stop, Usage
+from bytebrew.contract.provider import Target
+from bytebrew.conversation.model_calls import ELSEWHERE, Models
 from bytebrew.conversation.prices import Price
 from bytebrew.testing import ScriptedProvider, Step, chat, providing, scripted_schema, served_engine
 

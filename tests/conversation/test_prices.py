@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from bytebrew.contract.messages import Usage
-from bytebrew.conversation.model_calls import Target
+from bytebrew.contract.provider import Target
 from bytebrew.conversation.prices import Price
 from bytebrew.testing import engine
 

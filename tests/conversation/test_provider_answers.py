@@ -12,7 +12,8 @@ from bytebrew.base.http_client.client import Http, UpstreamError
 from bytebrew.base.settings import Core
 from bytebrew.contract.events import MessageDelta, Thinking
 from bytebrew.contract.messages import ModelRequest, Stop, ToolCall, Usage
-from bytebrew.conversation.model_calls import LONGEST_WAIT, Provider, ProviderEvent, refusal, stream_answer
+from bytebrew.contract.provider import Provider, ProviderEvent, refusal
+from bytebrew.conversation.model_calls import LONGEST_WAIT, stream_answer
 from bytebrew.testing import ScriptedProvider
 
 KEY = "sk-very-secret"

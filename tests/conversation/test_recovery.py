@@ -21,7 +21,7 @@ from bytebrew.contract.events import MessageDelta, MessageRestarted, Thinking
 from bytebrew.contract.messages import Message
 from bytebrew.conversation.recovery import MOST_RESUMES
 from bytebrew.conversation.resumed_answer import sent_anew, shown_before, unsent
-from bytebrew.conversation.runner import Turn
+from bytebrew.conversation.turn import Turn
 from bytebrew.engine import Engine
 from bytebrew.store.backups.copies import copy_database
 from bytebrew.store.open_turns import Past

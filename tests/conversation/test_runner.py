@@ -17,8 +17,8 @@ from bytebrew.base.http_client.client import Http
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import ModelRequest, Usage
+from bytebrew.contract.provider import ProviderEvent
 from bytebrew.contract.route import ANYONE
-from bytebrew.conversation.model_calls import ProviderEvent
 from bytebrew.engine import Engine
 from bytebrew.store import open_turns, tasks, turns
 from bytebrew.store.journal import read_events

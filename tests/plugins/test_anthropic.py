@@ -19,7 +19,8 @@ from bytebrew.base.errors import ProviderError
 from bytebrew.base.http_client.client import Http
 from bytebrew.contract.events import MessageDelta, Thinking
 from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
-from bytebrew.conversation.model_calls import ProviderEvent, stream_answer
+from bytebrew.contract.provider import ProviderEvent
+from bytebrew.conversation.model_calls import stream_answer
 from bytebrew.testing import chat, names, served_engine
 from bytebrew.testing.conformance import CHECKS, THOUGHTS, WORDS, Check, Wire
 from tests.upstream import Act, Step, Upstream, broken, client, data, refused, streamed, upstream

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from bytebrew.base.errors import ProviderError
 from bytebrew.contract.events import MessageDelta, Thinking
 from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
-from bytebrew.conversation.model_calls import ProviderEvent, stream_answer
+from bytebrew.contract.provider import ProviderEvent
+from bytebrew.conversation.model_calls import stream_answer
 from bytebrew.testing import chat, names, providing, served_engine
 from bytebrew.testing.conformance import CHECKS, Check, Wire
 from tests.upstream import client, data, refused, streamed, upstream

@@ -16,7 +16,8 @@ from bytebrew.base.errors import ProviderError
 from bytebrew.base.http_client.answer_limits import Bounds
 from bytebrew.contract.events import MessageDelta, Thinking
 from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
-from bytebrew.conversation.model_calls import ProviderEvent, stream_answer
+from bytebrew.contract.provider import ProviderEvent
+from bytebrew.conversation.model_calls import stream_answer
 from bytebrew.testing import CHECKS, THOUGHTS, WORDS, Check, Wire, chat, names, providing, served_engine
 from tests.upstream import Act, broken, chunk, client, head, refused, upstream
 

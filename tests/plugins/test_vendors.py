@@ -24,7 +24,7 @@ from bytebrew.base.errors import ProviderError
 from bytebrew.base.http_client.client import UpstreamError
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec
-from bytebrew.conversation.model_calls import Provider, ProviderEvent
+from bytebrew.contract.provider import Provider, ProviderEvent
 from bytebrew.testing import CHECKS, THOUGHTS, WORDS, Check, Wire
 from tests.upstream import client, data
 

@@ -15,7 +15,7 @@ from bytebrew.contract.messages import Attachment
 from bytebrew.contract.route import Reply, Request, Route, Stream
 from bytebrew.conversation import queueing
 from bytebrew.conversation.failed_turns import retry_after
-from bytebrew.conversation.runner import Turn
+from bytebrew.conversation.turn import Turn
 from bytebrew.conversation.waiting_turns import OnBusy
 from bytebrew.store import endings, forms, schemas, sessions, turns
 from bytebrew.store.endings import Ended

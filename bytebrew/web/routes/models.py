@@ -8,8 +8,8 @@ from msgspec.structs import replace
 from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Model, ModelPatch, NewModel
+from bytebrew.contract.provider import Provider, Target, named
 from bytebrew.contract.route import Parameter, Request, Route
-from bytebrew.conversation.model_calls import Provider, Target, named
 from bytebrew.conversation.verification import Verification, verify
 from bytebrew.store import models
 

@@ -12,7 +12,7 @@ from bytebrew.contract.messages import Usage
 from bytebrew.contract.route import Request, Route
 from bytebrew.conversation import queueing
 from bytebrew.conversation.queueing import Place
-from bytebrew.conversation.runner import Turn
+from bytebrew.conversation.turn import Turn
 from bytebrew.store import confirmations, endings, sessions, turns
 from bytebrew.store.confirmations import Confirmation
 from bytebrew.store.endings import Ended

@@ -17,7 +17,7 @@ from bytebrew.base.http_client.client import Http
 from bytebrew.base.sse_reader import Parser
 from bytebrew.contract.events import MessageDelta as Delta
 from bytebrew.contract.messages import ModelRequest, Stop
-from bytebrew.conversation.model_calls import ProviderEvent
+from bytebrew.contract.provider import ProviderEvent
 from bytebrew.engine import Engine
 from bytebrew.store.journal import read_events
 from bytebrew.testing import ADMIN, ScriptedProvider, Step, plugin, providing, scripted_schema, served_engine

@@ -11,8 +11,8 @@ import pytest
 from bytebrew.base.formats import new_uuid
 from bytebrew.contract.events import MessageDelta, Thinking
 from bytebrew.contract.messages import Attachment, ToolCall, Usage
+from bytebrew.contract.provider import Capabilities
 from bytebrew.contract.tool import tool
-from bytebrew.conversation.model_calls import Capabilities
 from bytebrew.testing import ScriptedProvider, chat, names, plugin, providing, scripted_schema, served_engine
 from tests.tables import check_refusal
 from tests.upstream import data, streamed, upstream
