@@ -43,6 +43,7 @@ check: $(VENV)/.dev ## Report what lint, format and types find; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/check_names.py
 
 fix: $(VENV)/.dev ## Mend what lint and format can
 	$(BIN)/ruff check --fix .
