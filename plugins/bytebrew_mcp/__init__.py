@@ -55,9 +55,11 @@ async def shutdown(engine: Any) -> None:
 
 @hookimpl
 def collect_metrics(engine: Any) -> Iterable[Sample]:
-    for name, link in sorted(_servers(engine).links.items()):
-        labels = {"server": name, "status": link.status.status}
-        yield Sample("bytebrew_mcp_server_tools", link.status.tools_count, labels, help="Tools of each MCP server.")
+    for name, connection in sorted(_servers(engine).connections.items()):
+        labels = {"server": name, "status": connection.status.status}
+        yield Sample(
+            "bytebrew_mcp_server_tools", connection.status.tools_count, labels, help="Tools of each MCP server."
+        )
 
 
 def _servers(engine: Any) -> Servers:

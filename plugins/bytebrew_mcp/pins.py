@@ -8,7 +8,7 @@ from msgspec.json import encode
 from bytebrew import Connection, now
 
 from . import store
-from .definitions import Listed
+from .tool_definitions import Listed
 
 MAX_PINS = 2000
 """Tools of a server that are ever pinned: one that keeps showing others does not fill the disk."""

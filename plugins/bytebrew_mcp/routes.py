@@ -22,10 +22,10 @@ from .config import (
     ShownTool,
     Status,
 )
-from .definitions import Definition, Listed
-from .filters import unmet
-from .link import Link
+from .connection import ServerConnection
+from .filter_warnings import unmet
 from .pins import Pin
+from .tool_definitions import Definition, Listed
 from .toolset import Servers
 
 A_MOMENT = 1.0
@@ -43,19 +43,19 @@ def table(servers: Servers) -> tuple[Route, ...]:
         changed = [
             (row.id, name)
             for row in rows
-            if (link := servers.links.get(row.name))
-            for name, listed in link.tools.items()
-            if link.state_of(listed, pinned) != "available"
+            if (connection := servers.connections.get(row.name))
+            for name, listed in connection.tools.items()
+            if connection.state_of(listed, pinned) != "available"
         ]
         approved, agents = pins.definitions(conn, changed), store.agents_of(conn)
         return [
             _shown(
                 row,
                 agents.get(row.name, ()),
-                link := servers.links.get(row.name),
+                connection := servers.connections.get(row.name),
                 approved,
                 pinned,
-                unmet(conn, row, link),
+                unmet(conn, row, connection),
             )
             for row in rows
         ]
@@ -84,8 +84,8 @@ def table(servers: Servers) -> tuple[Route, ...]:
         _no_variables(request.body)
         name = (await request.write(lambda conn: one(conn, _allowed(conn, request, write, *args).name))).name
         await servers.reload()
-        if (link := servers.links.get(name)) is not None and link.status.status == "connecting":
-            await link.settle(A_MOMENT)
+        if (connection := servers.connections.get(name)) is not None and connection.status.status == "connecting":
+            await connection.settle(A_MOMENT)
         return await request.engine.db.read(one, name)
 
     async def delete_server(request: Request[None]) -> None:
@@ -189,7 +189,7 @@ def _literal(body: T) -> T:
 def _shown(
     row: ServerRow,
     agents: tuple[str, ...],
-    link: Link | None,
+    connection: ServerConnection | None,
     approved: Mapping[tuple[str, str], str],
     pinned: Mapping[str, Pin] | None,
     warnings: Iterable[str],
@@ -215,9 +215,11 @@ def _shown(
         deny_tools=row.deny_tools,
         agent_tools=row.agent_tools,
         enabled=row.enabled,
-        status=link.status if link else Status(status="disconnected"),
-        tools=tuple(_tool(link, one, approved.get((row.id, name), ""), pinned) for name, one in link.tools.items())
-        if link
+        status=connection.status if connection else Status(status="disconnected"),
+        tools=tuple(
+            _tool(connection, one, approved.get((row.id, name), ""), pinned) for name, one in connection.tools.items()
+        )
+        if connection
         else (),
         agents=agents,
         warnings=tuple(warnings),
@@ -226,12 +228,12 @@ def _shown(
     )
 
 
-def _tool(link: Link, listed: Listed, approved: str, pinned: Mapping[str, Pin] | None) -> ShownTool:
-    tool, state, was = listed.definition, link.state_of(listed, pinned), None
+def _tool(connection: ServerConnection, listed: Listed, approved: str, pinned: Mapping[str, Pin] | None) -> ShownTool:
+    tool, state, was = listed.definition, connection.state_of(listed, pinned), None
     if state not in ("available", "new"):
         known = msgspec.json.decode(approved, type=Definition) if approved else None
         was = Approved(
-            digest=link.pins[tool.name].digest,
+            digest=connection.pins[tool.name].digest,
             description=visible(known.description or "") if known else None,
             input_schema=visible(known.input_schema) if known else None,
             annotations=_hints(known) if known else None,

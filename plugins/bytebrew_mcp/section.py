@@ -9,7 +9,7 @@ from bytebrew import Actor, ConfigSection, Connection, Forbidden
 
 from . import store
 from .config import ALIASES, MASK, Mcp, NewServer, ServerPatch
-from .filters import unmet
+from .filter_warnings import unmet
 from .toolset import Servers
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class ServersSection(ConfigSection):
 
     def warnings(self, conn: Connection, engine: "Engine", name: str) -> Sequence[str]:
         server = store.find(conn, name)
-        return [] if server is None else [*unmet(conn, server, _servers(engine).links.get(name))]
+        return [] if server is None else [*unmet(conn, server, _servers(engine).connections.get(name))]
 
     async def changed(self, engine: "Engine") -> None:
         await _servers(engine).reload()

@@ -8,21 +8,21 @@ from typing import Any
 from bytebrew import Deadline, within
 
 from .blots import Blot
-from .definitions import Listed, Listing
-from .words import (
+from .jsonrpc import (
     CLIENT,
     LEGACY,
     METHOD_NOT_FOUND,
     MODERN,
     MODERN_ERRORS,
     UNSUPPORTED_VERSION,
-    Channel,
-    Lost,
+    ConnectionLost,
+    JsonRpcError,
     Message,
-    Refused,
     SessionEnded,
+    Transport,
     refusal,
 )
+from .tool_definitions import Listed, Listing
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ REPLY_SECONDS = 10.0
 _PREFIX = "io.modelcontextprotocol/"
 
 
-class Asked:
+class PendingRequest:
     """A request that waits for its answer; progress sets its `clock` to so many seconds from then."""
 
     def __init__(self, clock: Deadline | None, seconds: float) -> None:
@@ -48,38 +48,38 @@ class Asked:
         if self._clock is not None and not self._clock.over:
             self._clock.at(asyncio.get_running_loop().time() + self._seconds)
 
-    def fail(self, error: Lost) -> None:
-        """Ends the wait: for the answer with the error, for a channel that still sends by the clock."""
+    def fail(self, error: ConnectionLost) -> None:
+        """Ends the wait: for the answer with the error, for a transport that still sends by the clock."""
         if self.answer.done():
             return
         clock, self._clock = self._clock, None
         if clock is None or self.sent:
-            self.answer.set_exception(Lost(str(error)))
+            self.answer.set_exception(ConnectionLost(str(error)))
             self.answer.exception()
         elif not clock.over:
             clock.at(asyncio.get_running_loop().time())
 
 
 class Session:
-    """Speaks with one server over one channel; `news` is set when its tools have changed or it is `lost`.
+    """Speaks with one server over one transport; `news` is set when its tools have changed or it is `lost`.
 
     `blot` takes out of what the server says whatever it was given in confidence.
     """
 
-    def __init__(self, name: str, channel: Channel, blot: Blot) -> None:
+    def __init__(self, name: str, transport: Transport, blot: Blot) -> None:
         self._name = name
-        self._channel = channel
+        self._transport = transport
         self._blot = blot
-        self._asked: dict[float, Asked] = {}
+        self._asked: dict[float, PendingRequest] = {}
         self._last = 0
         self._replies: set[asyncio.Task[None]] = set()
         self._left_out = ""
         self.version = ""
-        self.lost: Lost | None = None
+        self.lost: ConnectionLost | None = None
         self.news = asyncio.Event()
 
     async def open(self, *, probe: bool, probe_seconds: float) -> None:
-        """Agrees on a version: the stateless one if the server knows it, else by `initialize`; Lost if on none."""
+        """Agrees on a version: the stateless one if the server knows it, else through `initialize`."""
         if probe and probe_seconds > 0 and await self._discovers(probe_seconds):
             self._agree(MODERN)
             return
@@ -88,39 +88,43 @@ class Session:
             result = await self._request("initialize", wanted)
             version = result.get("protocolVersion")
             if version not in LEGACY:
-                raise Lost(f"speaks version {version!r:.40} of the protocol; known are {MODERN}, {', '.join(LEGACY)}")
+                raise ConnectionLost(
+                    f"speaks version {version!r:.40} of the protocol; known are {MODERN}, {', '.join(LEGACY)}"
+                )
             self._agree(version)
-            await self._channel.send({"jsonrpc": "2.0", "method": "notifications/initialized"}, self.receive, {})
-        except Refused as error:
+            await self._transport.send({"jsonrpc": "2.0", "method": "notifications/initialized"}, self.receive, {})
+        except JsonRpcError as error:
             if probe and probe_seconds > 0 and await self._discovers(probe_seconds):
                 self._agree(MODERN)  # it was not there yet when it was asked
                 return
-            raise Lost(f"refuses to begin: {error}") from error
+            raise ConnectionLost(f"refuses to begin: {error}") from error
 
     async def _discovers(self, seconds: float) -> bool:
         """Whether the server speaks the stateless version; whatever goes wrong says that it does not."""
         try:
             with within(seconds):
                 result = await self._request("server/discover", {"_meta": _meta()})
-        except Refused as error:
+        except JsonRpcError as error:
             if error.code not in MODERN_ERRORS:
                 return False
             supported = error.data.get("supported") if isinstance(error.data, dict) else None
             if error.code != UNSUPPORTED_VERSION or not isinstance(supported, list):
-                raise Lost(f"refuses to begin: {error}") from error
-        except (Lost, TimeoutError):
+                raise ConnectionLost(f"refuses to begin: {error}") from error
+        except (ConnectionLost, TimeoutError):
             return False
         else:
             supported = result.get("supportedVersions")
         if not isinstance(supported, list):
             return False
         if not any(version in supported for version in (MODERN, *LEGACY)):
-            raise Lost(f"speaks versions {supported!r:.100} of the protocol; known are {MODERN}, {', '.join(LEGACY)}")
+            raise ConnectionLost(
+                f"speaks versions {supported!r:.100} of the protocol; known are {MODERN}, {', '.join(LEGACY)}"
+            )
         return MODERN in supported
 
     def _agree(self, version: str) -> None:
         self.version = version
-        self._channel.agree(version)
+        self._transport.agree(version)
 
     async def tools(self) -> dict[str, Listed]:
         """Every tool that can be used, by name, over all pages; what is broken or too much is logged and left out."""
@@ -128,10 +132,10 @@ class Session:
         for _ in range(MAX_PAGES):
             try:
                 page = await self._request("tools/list", {} if cursor is None else {"cursor": cursor})
-            except Refused as error:
+            except JsonRpcError as error:
                 if error.code == METHOD_NOT_FOUND:
                     break
-                raise Lost(f"does not list its tools: {error}") from error
+                raise ConnectionLost(f"does not list its tools: {error}") from error
             cursor = page.get("nextCursor")
             if not listing.take(page.get("tools")) or not isinstance(cursor, str):
                 break
@@ -166,16 +170,16 @@ class Session:
                     if kind == "complete":
                         return result
                     if kind != "input_required":
-                        raise Refused(0, f"its result is of the unknown type {kind!r:.80}")
+                        raise JsonRpcError(0, f"its result is of the unknown type {kind!r:.80}")
                     if result.get("inputRequests") or "requestState" not in result:
-                        raise Refused(0, "it asks for input that nobody here can give")
+                        raise JsonRpcError(0, "it asks for input that nobody here can give")
                     params["requestState"] = result["requestState"]
         except TimeoutError as error:
             if self.lost is not None:
-                raise Lost(str(self.lost)) from error
+                raise ConnectionLost(str(self.lost)) from error
             late = f"was still at work after {most:g} s" if whole.over else f"did not answer within {seconds:g} s"
             raise TimeoutError(late) from error
-        raise Refused(0, f"it had no result after {MAX_ROUNDS} rounds")
+        raise JsonRpcError(0, f"it had no result after {MAX_ROUNDS} rounds")
 
     async def listen(self) -> None:
         """Has the server tell of changes, where the version wants to be asked for that."""
@@ -186,9 +190,9 @@ class Session:
             begun = asyncio.get_running_loop().time()
             try:
                 await self._request("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
-            except Refused:
+            except JsonRpcError:
                 return
-            except Lost:
+            except ConnectionLost:
                 if self.lost is not None:
                     return
             pause = 1.0 if asyncio.get_running_loop().time() - begun > 60 else min(pause * 2, 60.0)
@@ -210,7 +214,7 @@ class Session:
         elif method == "notifications/cancelled" and self.version == MODERN:
             self._cancelled(message.get("params"))
 
-    def close(self, error: Lost) -> None:
+    def close(self, error: ConnectionLost) -> None:
         """Fails whatever still waits for the server; where it has forgotten the session, but not what it is sending."""
         self.lost = self.lost or error
         self.news.set()
@@ -227,7 +231,7 @@ class Session:
         if isinstance(result := message.get("result"), dict) and message.get("error") is None:
             asked.answer.set_result(result)
         else:
-            no_result = Refused(0, "its answer has no result")
+            no_result = JsonRpcError(0, "its answer has no result")
             asked.answer.set_exception(refusal(message["error"]) if "error" in message else no_result)
 
     def _progressed(self, params: Any) -> None:
@@ -239,9 +243,9 @@ class Session:
         """Ends the wait for what it no longer tells of (2026-07-28); of any other version it means its own requests."""
         asked = self._waiting(params.get("requestId")) if isinstance(params, dict) else None
         if asked is not None:
-            asked.fail(Lost("has cancelled what it was asked"))
+            asked.fail(ConnectionLost("has cancelled what it was asked"))
 
-    def _waiting(self, number: Any) -> Asked | None:
+    def _waiting(self, number: Any) -> PendingRequest | None:
         return self._asked.get(number) if isinstance(number, int | float) else None  # 7 may come back as 7.0
 
     def _reply(self, message_id: Any, method: str) -> None:
@@ -268,7 +272,7 @@ class Session:
             raise SessionEnded(str(self.lost))  # before anything was sent
         self._last += 1
         number = self._last
-        asked = self._asked[number] = Asked(clock, seconds)
+        asked = self._asked[number] = PendingRequest(clock, seconds)
         about = dict(meta or {})
         if clock is not None:
             about["progressToken"] = number
@@ -278,13 +282,13 @@ class Session:
         if about:
             message["params"] = {**params, "_meta": about}
         try:
-            await self._channel.send(message, self.receive, headers or {})
+            await self._transport.send(message, self.receive, headers or {})
             asked.sent = True
             if self.lost is not None and not asked.answer.done():
-                raise Lost(str(self.lost))
+                raise ConnectionLost(str(self.lost))
             return await asked.answer
         except asyncio.CancelledError:
-            leaves = self.version == MODERN and self._channel.stream_each
+            leaves = self.version == MODERN and self._transport.stream_each
             if method == "tools/call" and not leaves and self.lost is None:
                 cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
                 self._soon(cancelled, headers)
@@ -298,8 +302,8 @@ class Session:
         async def send() -> None:
             try:
                 with within(REPLY_SECONDS):
-                    await self._channel.send(message, self.receive, headers or {})
-            except (Lost, Refused, TimeoutError) as error:
+                    await self._transport.send(message, self.receive, headers or {})
+            except (ConnectionLost, JsonRpcError, TimeoutError) as error:
                 said = self._blot(str(error))
                 log.debug("MCP server %s: %s was not taken: %s", self._name, message.get("method", "a reply"), said)
 

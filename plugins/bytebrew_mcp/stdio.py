@@ -18,7 +18,7 @@ from msgspec.json import encode
 from bytebrew import environment
 
 from .blots import Blot
-from .words import MAX_MESSAGE_BYTES, Channel, Lost, Message, Receive, decode
+from .jsonrpc import MAX_MESSAGE_BYTES, ConnectionLost, Message, Receive, Transport, decode
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ LINE_BYTES = 4096
 """What is kept of a line for the log; where a longer one goes on, half a secret could get past the blots."""
 
 
-class Stdio(Channel, asyncio.SubprocessProtocol):
+class StdioTransport(Transport, asyncio.SubprocessProtocol):
     """A server's standard streams; messages are lines. `blot` takes secrets out of what it writes to its log.
 
     It works where the engine does, but not in the `hidden` folder, and has no descriptor of the engine's: its three
@@ -91,7 +91,7 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
         except BaseException as error:
             os.close(self._leash)
             if isinstance(error, OSError | ValueError):
-                raise Lost(f"cannot be started: {error}") from error
+                raise ConnectionLost(f"cannot be started: {error}") from error
             raise
         finally:
             os.close(watched)
@@ -118,14 +118,14 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
         await self._over.wait()
         raise self._lost()
 
-    def _lost(self) -> Lost:
+    def _lost(self) -> ConnectionLost:
         """How it has ended, and its last words."""
         code = self._transport.get_returncode()
         if code is None:
             how = self._fault or "closed its output"
         else:
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return Lost(f"{how}: {words}" if (words := self._last_words()) else how)
+        return ConnectionLost(f"{how}: {words}" if (words := self._last_words()) else how)
 
     async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
         """Writes one line; the answer comes through `read`."""
@@ -133,11 +133,11 @@ class Stdio(Channel, asyncio.SubprocessProtocol):
             with suppress(TimeoutError):  # its end, which says more, comes within a second
                 async with asyncio.timeout(END_SECONDS):
                     await self._over.wait()
-            raise self._lost() if self._over.is_set() else Lost("is gone")
+            raise self._lost() if self._over.is_set() else ConnectionLost("is gone")
         self._input.write(encode(message) + b"\n")
         if self._input.get_write_buffer_size() > UNREAD_BYTES:
             self._end("does not read what it is sent")
-            raise Lost(self._fault)
+            raise ConnectionLost(self._fault)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.SubprocessTransport, transport)

@@ -31,8 +31,8 @@ from bytebrew import (
 
 from . import pins, store
 from .config import Mcp, ServerRow
-from .definitions import Definition, Hints, Listed
-from .link import SHUT, Link
+from .connection import SHUT, ServerConnection
+from .tool_definitions import Definition, Hints, Listed
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -53,7 +53,7 @@ class McpTool(Tool):
 
     foreign = True
 
-    def __init__(self, name: str, link: Link, definition: Definition, longest: float) -> None:
+    def __init__(self, name: str, connection: ServerConnection, definition: Definition, longest: float) -> None:
         hints = definition.annotations or Hints()
         self.name = name
         self.description = definition.description or ""
@@ -61,65 +61,67 @@ class McpTool(Tool):
         self.timeout = longest
         self.idempotent = bool(hints.read_only_hint or hints.idempotent_hint)
         self.risk = _risk(hints)
-        self.source = f"{SOURCE}{link.server.name}"
+        self.source = f"{SOURCE}{connection.server.name}"
         self.shut = False
-        self._link = link
+        self._connection = connection
         self._definition = definition
 
     @property
     def spare(self) -> tuple[str, ...]:
-        return tuple(form(self._link.server.name, self._definition.name) for form in _FORMS)
+        return tuple(form(self._connection.server.name, self._definition.name) for form in _FORMS)
 
     @property
     def names(self) -> frozenset[str]:
-        return _known_as(self._link.server.name, self._definition.name) | {self.name}
+        return _known_as(self._connection.server.name, self._definition.name) | {self.name}
 
     async def run(self, call: Call, input: dict[str, Any]) -> Result:
         if self.shut:
             raise ToolError(self.away)
-        return await self._link.run(self._definition, call, input)
+        return await self._connection.run(self._definition, call, input)
 
 
 class Servers(Toolset):
-    """Every configured server with its link; agents name servers in `mcp_servers`."""
+    """Every configured server with its connection; agents name servers in `mcp_servers`."""
 
     lists = ("mcp_servers",)
 
     def __init__(self, engine: "Engine") -> None:
-        self.links: dict[str, Link] = {}
+        self.connections: dict[str, ServerConnection] = {}
         self._engine = engine
         self._lock = asyncio.Lock()
-        self._ending: dict[asyncio.Task[None], Link] = {}
+        self._ending: dict[asyncio.Task[None], ServerConnection] = {}
 
     async def reload(self) -> None:
-        """Brings the links up to what is stored: connects what is new or changed, in the background.
+        """Brings the connections up to what is stored: connects what is new or changed, in the background.
 
         Calls that run end on the connection that they began on, unless their server is deleted or disabled.
         """
         async with self._lock:
             rows = {row.name: row for row in await self._engine.db.read(store.list_all)}
-            for name in self.links.keys() - rows.keys():
-                self._end(self.links.pop(name))
+            for name in self.connections.keys() - rows.keys():
+                self._end(self.connections.pop(name))
             for name, row in rows.items():
-                link = self.links.get(name)
-                if link is not None and _connection(link.server) == _connection(row):
-                    repinned, link.server = link.server.pin != row.pin, row
+                connection = self.connections.get(name)
+                if connection is not None and _connect_fields(connection.server) == _connect_fields(row):
+                    repinned, connection.server = connection.server.pin != row.pin, row
                     if repinned:
-                        link.look_again()
+                        connection.look_again()
                 else:
-                    await self._replace(link, row)
+                    await self._replace(connection, row)
 
-    async def _replace(self, old: Link | None, row: ServerRow) -> None:
+    async def _replace(self, old: ServerConnection | None, row: ServerRow) -> None:
         pinned = await self._engine.db.read(pins.every, row.id)
-        link = self.links[row.name] = Link(self._engine, row, pinned)
+        connection = self.connections[row.name] = ServerConnection(self._engine, row, pinned)
         if old is not None:
-            old.successor = link if old.server.id == row.id else None
+            old.successor = connection if old.server.id == row.id else None
             self._end(old, drains=old.successor is not None and row.enabled)
-        link.start(after=[task for task, one in self._ending.items() if one.server.name == row.name and not one.busy])
+        connection.start(
+            after=[task for task, one in self._ending.items() if one.server.name == row.name and not one.busy]
+        )
 
-    def _end(self, link: Link, *, drains: bool = False) -> None:
-        older = [] if drains else [one for one in self._ending.values() if one.server.id == link.server.id]
-        for one in (link, *older):
+    def _end(self, connection: ServerConnection, *, drains: bool = False) -> None:
+        older = [] if drains else [one for one in self._ending.values() if one.server.id == connection.server.id]
+        for one in (connection, *older):
             task = asyncio.create_task(one.drain() if drains else one.close())
             self._ending[task] = one
             task.add_done_callback(self._ending.pop)
@@ -136,62 +138,64 @@ class Servers(Toolset):
             return approved
 
         async with self._lock:
-            link = self.links.get(row.name)
-            listed = link.tools.get(tool) if link is not None and link.server.id == row.id else None
-            if link is None or listed is None:
+            connection = self.connections.get(row.name)
+            listed = connection.tools.get(tool) if connection is not None and connection.server.id == row.id else None
+            if connection is None or listed is None:
                 raise NotFound(f"MCP server '{row.name}' offers no tool '{tool[:255]}' at the moment")
             if digest not in (UNSET, listed.digest):
                 words = (
                     f"The tool '{tool}' has changed again: look at its definition {listed.digest} before you approve it"
                 )
                 raise Conflict(words, details=[Detail("$.digest", f"is now {listed.digest}")])
-            link.pins = await self._engine.db.write(approve, listed)
+            connection.pins = await self._engine.db.write(approve, listed)
 
     async def close(self) -> None:
         """Disconnects from every server."""
-        links = (*self.links.values(), *self._ending.values())
-        await asyncio.gather(*(link.close() for link in links), *self._ending)
+        connections = (*self.connections.values(), *self._ending.values())
+        await asyncio.gather(*(connection.close() for connection in connections), *self._ending)
 
     async def ready(self, agent: Agent) -> AsyncIterator[Notice]:
         """Waits for servers that are away, none for longer than it has been since it went or the engine was started."""
         seconds = self._engine.settings.of(Mcp).mcp_turn_wait
-        awaited = [link for link in self._linked(agent) if link.awaited(seconds)]
+        awaited = [connection for connection in self._connections_of(agent) if connection.awaited(seconds)]
         if awaited:
-            names = tuple(link.server.name for link in awaited)
+            names = tuple(connection.server.name for connection in awaited)
             yield Notice(code="tools_awaited", message=f"Waiting for MCP servers: {', '.join(names)}", names=names)
             async with asyncio.TaskGroup() as group:
-                for link in awaited:
-                    group.create_task(link.arrive(seconds))
-        links = {link.server.name: link for link in self._linked(agent)}
-        for name, link in links.items():
-            if lost := link.lost_denials():
+                for connection in awaited:
+                    group.create_task(connection.arrive(seconds))
+        connections = {connection.server.name: connection for connection in self._connections_of(agent)}
+        for name, connection in connections.items():
+            if lost := connection.lost_denials():
                 words = f"deny_tools of MCP server '{name}' names {', '.join(map(repr, lost))}, which it offers no more"
                 closed = "until that changes, a person is asked about every tool of it"
                 yield Notice(code="gate_unmatched", message=f"{words}: {closed}", names=lost)
-        there = {name for name, link in links.items() if link.status.status == "connected"}
+        there = {name for name, connection in connections.items() if connection.status.status == "connected"}
         if away := [name for name in dict.fromkeys(agent.mcp_servers) if name not in there]:
-            words = "; ".join(f"MCP server '{name}' {_state(links.get(name))}" for name in away)
+            words = "; ".join(f"MCP server '{name}' {_state(connections.get(name))}" for name in away)
             yield Notice(code="tools_missing", message=f"Tools are missing at the moment: {words}", names=tuple(away))
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         """What the agent's servers offer now and its filters let through; what they lack, or is not for it, as away."""
-        links = self._linked(agent)
-        away = [link.server.id for link in links if link.status.status != "connected"]
+        connections = self._connections_of(agent)
+        away = [connection.server.id for connection in connections if connection.status.status != "connected"]
         stored = {key: await self._engine.db.read(pins.all_definitions, key) for key in away}  # no await after this
         longest = self._engine.settings.of(Mcp).mcp_call_max + 30
-        pairs = [(n, tool) for n, link in enumerate(links) for tool in {*link.pins, *link.tools}]
-        ranked = sorted((_rank(links[n], agent.name, tool), n, tool) for n, tool in pairs)
-        names = _names([(links[n].server.name, tool) for _, n, tool in ranked], self._engine.reserves)
+        pairs = [
+            (n, tool) for n, connection in enumerate(connections) for tool in {*connection.pins, *connection.tools}
+        ]
+        ranked = sorted((_rank(connections[n], agent.name, tool), n, tool) for n, tool in pairs)
+        names = _names([(connections[n].server.name, tool) for _, n, tool in ranked], self._engine.reserves)
         found: list[Tool] = []
-        for link in links:
-            connected = link.status.status == "connected"
-            asks, approved = bool(link.lost_denials()), stored.get(link.server.id, {})
-            for tool in {**link.pins, **link.tools} if connected else link.pins:
-                listed = link.tools.get(tool) if connected else None
+        for connection in connections:
+            connected = connection.status.status == "connected"
+            asks, approved = bool(connection.lost_denials()), stored.get(connection.server.id, {})
+            for tool in {**connection.pins, **connection.tools} if connected else connection.pins:
+                listed = connection.tools.get(tool) if connected else None
                 definition = listed.definition if listed else _stored(tool, approved.get(tool, ""))
-                one = McpTool(names[link.server.name, tool], link, definition, longest)
+                one = McpTool(names[connection.server.name, tool], connection, definition, longest)
                 one.confirm, one.gone = asks, connected and listed is None
-                one.away, one.shut = _standing(link, agent.name, one.name, tool, listed)
+                one.away, one.shut = _standing(connection, agent.name, one.name, tool, listed)
                 found.append(one)
         return found
 
@@ -199,18 +203,27 @@ class Servers(Toolset):
         """Every tool that a server offers now, by the name that it has where no other is called so."""
         longest = self._engine.settings.of(Mcp).mcp_call_max + 30
         return [
-            McpTool(_names([(link.server.name, name)], self._engine.reserves)[link.server.name, name], link, *rest)
-            for link in self.links.values()
-            if link.status.status == "connected"
-            for name, listed in link.tools.items()
+            McpTool(
+                _names([(connection.server.name, name)], self._engine.reserves)[connection.server.name, name],
+                connection,
+                *rest,
+            )
+            for connection in self.connections.values()
+            if connection.status.status == "connected"
+            for name, listed in connection.tools.items()
             for rest in ((listed.definition, longest),)
         ]
 
-    def _linked(self, agent: Agent) -> list[Link]:
-        return [self.links[name] for name in dict.fromkeys(agent.mcp_servers) if name in self.links]
+    def _connections_of(self, agent: Agent) -> list[ServerConnection]:
+        return [self.connections[name] for name in dict.fromkeys(agent.mcp_servers) if name in self.connections]
 
     def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
-        listed = [(name, tool) for name in agent.mcp_servers if (link := self.links.get(name)) for tool in link.tools]
+        listed = [
+            (name, tool)
+            for name in agent.mcp_servers
+            if (connection := self.connections.get(name))
+            for tool in connection.tools
+        ]
         return any(gate in _known_as(*one) for one in (*pins.tools_of(conn, agent.mcp_servers), *listed))
 
     def has(self, conn: Connection, name: str) -> bool:
@@ -228,11 +241,14 @@ class Servers(Toolset):
 
     def _offering(self, tool: str) -> str | None:
         """The server that offers a tool which agents know by this name."""
-        links = tuple(self.links.items())
-        return next((name for name, link in links if any(_fitting(one) == tool for one in tuple(link.tools))), None)
+        connections = tuple(self.connections.items())
+        return next(
+            (name for name, connection in connections if any(_fitting(one) == tool for one in tuple(connection.tools))),
+            None,
+        )
 
 
-def _connection(row: ServerRow) -> ServerRow:
+def _connect_fields(row: ServerRow) -> ServerRow:
     """The row as far as it needs another connection."""
     return replace(
         row,
@@ -246,23 +262,25 @@ def _connection(row: ServerRow) -> ServerRow:
     )
 
 
-def _standing(link: Link, agent: str, name: str, tool: str, listed: Listed | None) -> tuple[str, bool]:
+def _standing(
+    connection: ServerConnection, agent: str, name: str, tool: str, listed: Listed | None
+) -> tuple[str, bool]:
     """Why a tool is not offered, or nothing; whether it is not called either."""
-    server = f"MCP server '{link.server.name}'"
-    if not link.server.lets(agent, tool):
+    server = f"MCP server '{connection.server.name}'"
+    if not connection.server.lets(agent, tool):
         return f"There is no tool named '{name}'", True
-    if link.status.status != "connected":
-        return f"{server} {_state(link)}", False  # it may be back when it is called
+    if connection.status.status != "connected":
+        return f"{server} {_state(connection)}", False  # it may be back when it is called
     if listed is None:
         return f"{server} offers '{tool}' no more", True
-    words = SHUT.get(link.state_of(listed))
+    words = SHUT.get(connection.state_of(listed))
     return (f"'{tool}' of {server} {words}", True) if words else ("", False)
 
 
-def _rank(link: Link, agent: str, tool: str) -> tuple[int, str]:
+def _rank(connection: ServerConnection, agent: str, tool: str) -> tuple[int, str]:
     """Which of two tools of one name goes before: what is for the agent, then what has been known for longer."""
-    pin = link.pins.get(tool)
-    return (0 if pin else 1) if link.server.lets(agent, tool) else 2, pin.since if pin else ""
+    pin = connection.pins.get(tool)
+    return (0 if pin else 1) if connection.server.lets(agent, tool) else 2, pin.since if pin else ""
 
 
 def _names(pairs: Iterable[tuple[str, str]], reserved: Callable[[str], bool]) -> Mapping[tuple[str, str], str]:
@@ -292,12 +310,12 @@ def _known_as(server: str, tool: str) -> frozenset[str]:
     return frozenset((tool, *within, *(form(server, tool) for form in _FORMS)))
 
 
-def _state(link: Link | None) -> str:
+def _state(connection: ServerConnection | None) -> str:
     """How a server is, in our own words: those of a server are not for the model's instructions."""
-    if link is None:
+    if connection is None:
         return "does not exist"
     return {"disabled": "is switched off", "connecting": "is still being connected to"}.get(
-        link.status.status, "cannot be reached"
+        connection.status.status, "cannot be reached"
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 import httpx
-from bytebrew_mcp.link import CALL_ID, KEY
+from bytebrew_mcp.connection import CALL_ID, KEY
 
 from bytebrew import Call, ToolCall
 from tests.conversation.test_confirmations import Setup, answer, configure, follow, processes, say

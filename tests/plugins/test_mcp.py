@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from bytebrew_mcp.link import Link
+from bytebrew_mcp.connection import ServerConnection
 from bytebrew_mcp.toolset import Servers
 
 from bytebrew import Call, MessageDelta, ToolCall
@@ -37,8 +37,8 @@ class World(NamedTuple):
         return dict(answer.json())
 
     @property
-    def links(self) -> dict[str, Link]:
-        return next(one for one in self.engine.toolsets if isinstance(one, Servers)).links
+    def connections(self) -> dict[str, ServerConnection]:
+        return next(one for one in self.engine.toolsets if isinstance(one, Servers)).connections
 
     async def get(self, name: str = "double") -> dict[str, Any]:
         return dict((await self.client.get(f"{PATH}/{name}")).json())
@@ -54,9 +54,9 @@ class World(NamedTuple):
 
     async def call(self, tool: str, **input: Any) -> str:
         """What comes of one call of a tool beside any chat; raises ToolError."""
-        link = self.links["double"]
+        connection = self.connections["double"]
         call = Call(call_id="c", session_id="s", turn_id="t", schema="test", agent="test", subject="me")
-        return (await link.run(link.tools[tool].definition, call, input)).text
+        return (await connection.run(connection.tools[tool].definition, call, input)).text
 
     async def offered(self, agent: str = "test") -> list[str]:
         """The tools that the model of an agent is told of."""

@@ -323,4 +323,4 @@ async def test_servers_are_connected_to_again_when_the_engine_starts(tmp_path: P
         await w.add()
     async with world(data=tmp_path, again=True) as w:
         assert "echo" in await w.offered()
-        assert w.links.keys() == {"double"}
+        assert w.connections.keys() == {"double"}

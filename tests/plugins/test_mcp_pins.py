@@ -169,12 +169,12 @@ async def test_pins_of_an_older_file_learn_their_definitions(tmp_path: Path) -> 
 async def test_a_tool_of_a_server_that_is_gone_is_not_pinned() -> None:
     async with world(servers=()) as w:
         await w.add()
-        link = w.links["double"]
-        listed = link.tools["echo"]
+        connection = w.connections["double"]
+        listed = connection.tools["echo"]
         await w.client.delete(f"{PATH}/double")
         with pytest.raises(NotFound):
-            await w.engine.db.write(pins.approve, link.server.id, listed)
-        assert await w.engine.db.write(pins.add_new, link.server.id, [listed]) == {}
+            await w.engine.db.write(pins.approve, connection.server.id, listed)
+        assert await w.engine.db.write(pins.add_new, connection.server.id, [listed]) == {}
 
 
 async def test_a_withheld_definition_is_at_no_moment_taken_for_the_one_that_follows_it(
@@ -194,8 +194,8 @@ async def test_a_withheld_definition_is_at_no_moment_taken_for_the_one_that_foll
         monkeypatch.setattr(w.engine.db, "write", slow)
         sql = "update mcp_pins set definition = '' where tool = 'env'"
         await w.engine.db.write(lambda conn: conn.execute(sql).rowcount)
-        known = w.links["double"].pins
-        w.links["double"].pins = {**known, "env": known["env"]._replace(whole=False)}
+        known = w.connections["double"].pins
+        w.connections["double"].pins = {**known, "env": known["env"]._replace(whole=False)}
         desk.file.write_text(FIRST)
         with anyio.fail_after(8):
             await begun.wait()

@@ -67,7 +67,7 @@ async def calling(w: World, *calls: ToolCall) -> AsyncIterator[Turn]:
 
 def busy(w: World) -> Any:
     async def is_busy() -> bool:
-        return any(link.busy for link in w.links.values())
+        return any(connection.busy for connection in w.connections.values())
 
     return is_busy
 

@@ -7,7 +7,7 @@ import httpx
 import msgspec
 import pytest
 from bytebrew_mcp.catalog import Catalog
-from bytebrew_mcp.params import encoded, marked, mirrored
+from bytebrew_mcp.header_params import encoded, marked, mirrored
 
 from bytebrew.testing import served_engine
 from tests.mcp_double import Web

@@ -17,13 +17,13 @@ from bytebrew import Breaker, Call, EngineError, Result, ToolError, now, within
 from . import pins, store
 from .blots import blotting, credentials_in, is_credential, values_in
 from .config import Mcp, ServerRow, State, Status
-from .definitions import Definition, Listed
-from .params import marked, mirrored
-from .results import result_of
+from .header_params import marked, mirrored
+from .http_transports import SseTransport, StreamableHttpTransport
+from .jsonrpc import MODERN, AccessDenied, ConnectionLost, JsonRpcError, RequestFailed, SessionEnded, Transport
 from .session import Session
-from .stdio import Stdio
-from .web import Sse, Streamable
-from .words import MODERN, Barred, Channel, Lost, Refused, SessionEnded, Unwell
+from .stdio import StdioTransport
+from .tool_definitions import Definition, Listed
+from .tool_results import result_of
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -51,7 +51,7 @@ SHUT = {"withheld": "has changed, and waits to be approved", "new": "is new, and
 """The states in which agents do not have a tool, in words."""
 
 
-class Link:
+class ServerConnection:
     """One server as a row describes it; `tools` are those that it last listed, by its own names.
 
     Once there is a `successor`, for the row has changed, calls that run end here and later ones go there.
@@ -64,7 +64,7 @@ class Link:
         self.status = Status(status="disconnected")
         self.failures = 0
         self.away_since: float | None = None
-        self.successor: Link | None = None
+        self.successor: ServerConnection | None = None
         self._engine = engine
         self._settings = engine.settings.of(Mcp)
         self._breaker = Breaker(3, 60, 120)
@@ -143,10 +143,10 @@ class Link:
 
     async def run(self, tool: Definition, call: Call, arguments: dict[str, Any]) -> Result:
         """The result of a call; ToolError in words for the model whatever goes wrong."""
-        link = self
-        while link.successor is not None:
-            link = link.successor
-        return await link._run_call(tool, call, arguments)
+        connection = self
+        while connection.successor is not None:
+            connection = connection.successor
+        return await connection._run_call(tool, call, arguments)
 
     async def _run_call(self, tool: Definition, call: Call, arguments: dict[str, Any]) -> Result:
         self._calls += 1
@@ -167,13 +167,13 @@ class Link:
             raise ToolError(f"MCP server '{name}' keeps failing; it is tried again in {breaker.remaining():.0f} s")
         try:
             result = await self._call(tool, call, arguments)
-        except Lost as error:
+        except ConnectionLost as error:
             breaker.failed()
             raise ToolError(f"MCP server '{name}' {error}") from error
         except TimeoutError as error:
             breaker.failed()
             raise ToolError(f"'{tool.name}' of MCP server '{name}' {error}") from error
-        except Refused as error:
+        except JsonRpcError as error:
             breaker.succeeded()
             raise ToolError(f"MCP server '{name}' refuses the call: {error}") from error
         except BaseException:
@@ -209,10 +209,10 @@ class Link:
                     seconds=self._settings.mcp_call_timeout,
                     most=self._settings.mcp_call_max,
                 )
-            except Lost as error:
-                if isinstance(error, Barred) and server.forward_headers:
-                    raise Refused(0, str(error)) from error  # to one person; others may well be let in
-                if not isinstance(error, Unwell):
+            except ConnectionLost as error:
+                if isinstance(error, AccessDenied) and server.forward_headers:
+                    raise JsonRpcError(0, str(error)) from error  # to one person; others may well be let in
+                if not isinstance(error, RequestFailed):
                     session.close(error)
                 if not again or not isinstance(error, SessionEnded):
                     raise
@@ -223,7 +223,7 @@ class Link:
             self._wake.set()
             await self.settle(RECONNECT_SECONDS)
         if (session := self._live()) is None:
-            raise Lost(self.status.status_message or "is not connected")
+            raise ConnectionLost(self.status.status_message or "is not connected")
         return session
 
     def _live(self) -> Session | None:
@@ -251,11 +251,11 @@ class Link:
             self._become("connecting")
             self._wake.clear()
             tried = self._trying()
-            error: Exception = Lost("is gone")
+            error: Exception = ConnectionLost("is gone")
             try:
                 async with asyncio.TaskGroup() as group:
                     await self._serve(group)
-            except* (Lost, TimeoutError, EngineError) as many:
+            except* (ConnectionLost, TimeoutError, EngineError) as many:
                 error = many.exceptions[0]
             except* Exception as many:
                 log.exception("the connection to MCP server %s failed", self.server.name)
@@ -282,9 +282,9 @@ class Link:
 
     async def _serve(self, group: asyncio.TaskGroup) -> NoReturn:
         server = self.server.name
-        async with self._channel() as channel:
-            session = Session(server, channel, self._blotted)
-            reading = group.create_task(channel.read(session.receive))
+        async with self._transport() as transport:
+            session = Session(server, transport, self._blotted)
+            reading = group.create_task(transport.read(session.receive))
             try:
                 with within(self._settings.mcp_connect_timeout):
                     await session.open(probe=self._probes, probe_seconds=self._settings.mcp_probe_timeout)
@@ -303,7 +303,7 @@ class Link:
                     pause = RELIST_SECONDS
                     try:
                         await self._list(session)
-                    except Unwell as error:
+                    except RequestFailed as error:
                         log.warning("MCP server %s %s when asked for its tools", server, self._discreet(str(error)))
                         session.news.set()
                         pause = UNWELL_SECONDS
@@ -311,7 +311,7 @@ class Link:
                     await asyncio.sleep(pause)
             finally:
                 gone = reading.exception() if reading.done() and not reading.cancelled() else None
-                session.close(gone if isinstance(gone, Lost) else Lost("is gone"))
+                session.close(gone if isinstance(gone, ConnectionLost) else ConnectionLost("is gone"))
                 reading.cancel()
                 self._become("connecting")
 
@@ -321,7 +321,7 @@ class Link:
             with within(seconds):
                 listed = await session.tools()
         except TimeoutError as error:
-            raise Lost(f"did not list its tools within {seconds:g} s") from error
+            raise ConnectionLost(f"did not list its tools within {seconds:g} s") from error
         strict = self.server.pin == "block"
         if any(pins.is_new(one, self.pins, strict=strict) for one in listed.values()):
             self.pins = await self._engine.db.write(pins.add_new, self.server.id, tuple(listed.values()), strict=strict)
@@ -337,7 +337,7 @@ class Link:
             shown = ", ".join(f"{name:.80}" for name in names[:MOST_NAMED])
             log.warning("MCP server %s: each of these tools %s: %s%s", self.server.name, words, shown, rest)
 
-    def _channel(self) -> Channel:
+    def _transport(self) -> Transport:
         server, engine = self.server, self._engine
         env = store.opened(server.env, engine)
         headers = store.opened(server.headers, engine)
@@ -352,7 +352,7 @@ class Link:
         elif server.auth_type == "bearer":
             headers["Authorization"] = f"Bearer {key}"
         if server.type == "stdio":
-            return Stdio(
+            return StdioTransport(
                 server.name,
                 [server.command, *args],
                 env,
@@ -362,8 +362,8 @@ class Link:
                 hidden=engine.data_dir,
             )
         if not all(map(_is_plain, headers.values())):
-            raise Lost("is to be sent a header or key that is not plain text")
-        return (Sse if server.type == "sse" else Streamable)(engine.http, server.url, headers)
+            raise ConnectionLost("is to be sent a header or key that is not plain text")
+        return (SseTransport if server.type == "sse" else StreamableHttpTransport)(engine.http, server.url, headers)
 
     async def _pause(self) -> None:
         """Waits longer each time but the first, unless a call wants the server now."""

@@ -20,23 +20,23 @@ UNSUPPORTED_VERSION = -32022
 MODERN_ERRORS = (-32020, -32021, UNSUPPORTED_VERSION)
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """The server cannot be reached, or is gone; the message says why."""
 
 
-class SessionEnded(Lost):
+class SessionEnded(ConnectionLost):
     """The server no longer knows the session, and has done nothing with the request."""
 
 
-class Unwell(Lost):
+class RequestFailed(ConnectionLost):
     """The server fails at this one request, and may well answer others."""
 
 
-class Barred(Lost):
+class AccessDenied(ConnectionLost):
     """The server does not let in whoever the request speaks for."""
 
 
-class Refused(Exception):
+class JsonRpcError(Exception):
     """The server's JSON-RPC error."""
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
@@ -45,7 +45,7 @@ class Refused(Exception):
         self.data = data
 
 
-class Channel:
+class Transport:
     """A way to and from a server; `async with` opens and closes it.
 
     With `stream_each` an answer has a stream of its own, and leaving that cancels the request (2026-07-28).
@@ -63,11 +63,11 @@ class Channel:
         """Hears of the version that is spoken from now on."""
 
     async def read(self, receive: Receive) -> NoReturn:
-        """Hands in what the server sends of its own accord, until it is Lost."""
+        """Hands in what the server sends of its own accord, until it raises ConnectionLost."""
         raise NotImplementedError
 
     async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
-        """Sends a message; a channel on which the answer comes back by itself hands it in before this returns."""
+        """Sends a message; a transport on which the answer comes back by itself hands it in before this returns."""
         raise NotImplementedError
 
 
@@ -83,11 +83,11 @@ def decode(raw: bytes | str) -> Iterator[Message]:
         yield one
 
 
-def refusal(error: Any) -> Refused:
+def refusal(error: Any) -> JsonRpcError:
     """The exception that a message's `error` stands for."""
     if not isinstance(error, dict):
-        return Refused(0, "an error without words")
+        return JsonRpcError(0, "an error without words")
     code = error.get("code")
-    return Refused(
+    return JsonRpcError(
         code if isinstance(code, int) else 0, str(error.get("message") or "no words")[:2000], error.get("data")
     )

@@ -9,7 +9,7 @@ from msgspec import Struct
 from bytebrew import visible
 
 from .blots import Blot
-from .params import marked
+from .header_params import marked
 
 MAX_TOOLS = 1000
 MAX_NAME = 255

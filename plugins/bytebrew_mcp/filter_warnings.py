@@ -5,19 +5,19 @@ from collections.abc import Iterator
 from bytebrew import Connection
 
 from .config import ServerRow
-from .link import Link
+from .connection import ServerConnection
 
 
-def unmet(conn: Connection, server: ServerRow, link: Link | None) -> Iterator[str]:
+def unmet(conn: Connection, server: ServerRow, connection: ServerConnection | None) -> Iterator[str]:
     """A sentence for each name; of tools only while the server is connected, for only then it says what it has."""
     for name in server.agent_tools:
         if not conn.execute("select 1 from agents where name = ?", (name,)).fetchone():
             yield f"agent_tools: there is no agent '{name}' yet"
-    if link is None or link.status.status != "connected":
+    if connection is None or connection.status.status != "connected":
         return
     named = [("allow_tools", server.allow_tools or ()), ("deny_tools", server.deny_tools)]
     named += [(f"agent_tools.{agent}", tools) for agent, tools in server.agent_tools.items()]
     for field, tools in named:
         for name in tools:
-            if name not in link.tools:
+            if name not in connection.tools:
                 yield f"{field}: the server offers no tool '{name}'"

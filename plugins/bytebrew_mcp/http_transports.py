@@ -11,18 +11,18 @@ from urllib.parse import urljoin
 from bytebrew import Answer, Http, ProviderError, ServerSentEvent, UpstreamError
 
 from .config import origin
-from .params import encoded
-from .words import (
+from .header_params import encoded
+from .jsonrpc import (
     MAX_MESSAGE_BYTES,
     MODERN,
-    Barred,
-    Channel,
-    Lost,
+    AccessDenied,
+    ConnectionLost,
+    JsonRpcError,
     Message,
     Receive,
-    Refused,
+    RequestFailed,
     SessionEnded,
-    Unwell,
+    Transport,
     decode,
     refusal,
 )
@@ -38,7 +38,7 @@ _OF_SERVERS = (0, -32600, *range(-32099, -31999))
 _RETRY = re.compile(rb"(?:^|[\r\n])retry: ?(\d{1,9})[\r\n]")
 
 
-class Streamable(Channel):
+class StreamableHttpTransport(Transport):
     """Streamable HTTP: each message is a POST; what is not an answer comes on the stream of a GET."""
 
     stream_each = True
@@ -86,13 +86,13 @@ class Streamable(Channel):
                 if not has_one or (error.status < 500 and error.status not in (408, 409, 429)):
                     break
                 if error.status >= 500:
-                    raise Lost(f"answers HTTP {error.status}") from error
+                    raise ConnectionLost(f"answers HTTP {error.status}") from error
                 wait = min(error.retry_after or wait * 2, POLL_MAX_SECONDS)
             except ProviderError as error:
                 if not has_one:
                     break  # a page for people is elsewhere, and a server that is gone is missed by the next request
                 if error.code != "model_unavailable" or not begun:
-                    raise Lost(error.message) from error
+                    raise ConnectionLost(error.message) from error
             await asyncio.sleep(max(wait, POLL_SECONDS))
         await asyncio.Event().wait()
         raise AssertionError("nobody sets it")
@@ -114,7 +114,7 @@ class Streamable(Channel):
         except UpstreamError as error:
             raise self._failure(error) from error
         except ProviderError as error:
-            raise Lost(error.message) from error
+            raise ConnectionLost(error.message) from error
 
     async def _resume(
         self, receive: Receive, headers: Mapping[str, str], last: str, wanted: object
@@ -126,9 +126,9 @@ class Streamable(Channel):
                 return await self._take(answer, receive, last, wanted)
         except UpstreamError as error:
             self._ended(error)
-            raise Unwell(f"does not go on with its answer (HTTP {error.status})") from error
+            raise RequestFailed(f"does not go on with its answer (HTTP {error.status})") from error
         except ProviderError as error:
-            raise Unwell(error.message) from error
+            raise RequestFailed(error.message) from error
 
     async def _take(self, answer: Answer, receive: Receive, last: str, wanted: object) -> tuple[Any, float]:
         """Hands in the answer, which may be JSON or a stream; as `_follow`."""
@@ -137,7 +137,7 @@ class Streamable(Channel):
                 return await self._follow(answer, receive, last, wanted)
             await self._take_json(answer, receive, wanted)
         except ProviderError as error:
-            raise Unwell(error.message) from error
+            raise RequestFailed(error.message) from error
         return None, 0.0
 
     async def _follow(self, answer: Answer, receive: Receive, last: str, wanted: object) -> tuple[Any, float]:
@@ -166,7 +166,7 @@ class Streamable(Channel):
             if error.code != "model_unavailable" or not last:
                 raise
         if wanted is not None and not last:
-            raise Unwell("ended the stream without an answer")
+            raise RequestFailed("ended the stream without an answer")
         return last, wait
 
     async def _take_json(self, answer: Answer, receive: Receive, wanted: object) -> None:
@@ -174,9 +174,9 @@ class Streamable(Channel):
         async for chunk in answer.chunks:
             body += chunk
             if len(body) > MAX_MESSAGE_BYTES:
-                raise Unwell(f"sent an answer of more than {MAX_MESSAGE_BYTES} bytes")
+                raise RequestFailed(f"sent an answer of more than {MAX_MESSAGE_BYTES} bytes")
         if not _answers(_handed_in(bytes(body), receive), wanted):
-            raise _error_in(bytes(body)) or Unwell("answers something else than what it was asked")
+            raise _error_in(bytes(body)) or RequestFailed("answers something else than what it was asked")
 
     def _own(self, message: Message | None = None) -> dict[str, str]:
         headers = dict(self._headers)
@@ -202,7 +202,7 @@ class Streamable(Channel):
         return SessionEnded("no longer knows the session") if self._ended(error) else _failing(error)
 
 
-class Sse(Channel):
+class SseTransport(Transport):
     """HTTP with SSE (2024-11-05): a GET stream names the URL for POSTs, and carries every answer."""
 
     def __init__(self, http: Http, url: str, headers: Mapping[str, str]) -> None:
@@ -220,7 +220,7 @@ class Sse(Channel):
         try:
             async with self._http.request("GET", self._url, headers=headers) as answer:
                 if not _streams(answer):
-                    raise Lost("answers with no stream of events")
+                    raise ConnectionLost("answers with no stream of events")
                 async with aclosing(answer.events()) as events:
                     async for event in events:
                         if event.event == "endpoint":
@@ -228,10 +228,10 @@ class Sse(Channel):
                         else:
                             _messages(event, receive)
         except UpstreamError as error:
-            raise Lost(f"answers HTTP {error.status}") from error
+            raise ConnectionLost(f"answers HTTP {error.status}") from error
         except ProviderError as error:
-            raise Lost(error.message) from error
-        raise Lost("ended its stream")
+            raise ConnectionLost(error.message) from error
+        raise ConnectionLost("ended its stream")
 
     async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
         """Posts a message; the answer comes through `read`."""
@@ -243,16 +243,16 @@ class Sse(Channel):
             unknown = SessionEnded("no longer knows the session")
             raise (unknown if _is_unknown(error) else _failing(error)) from error
         except ProviderError as error:
-            raise Lost(error.message) from error
+            raise ConnectionLost(error.message) from error
 
     def _found(self, data: str) -> None:
         try:
             url = urljoin(self._url, data)
             ours = origin(url) == origin(self._url)
         except ValueError as error:
-            raise Lost(f"names an endpoint that will not do: {error}") from error
+            raise ConnectionLost(f"names an endpoint that will not do: {error}") from error
         if not ours:
-            raise Lost("names an endpoint of another origin")  # which must not see our headers
+            raise ConnectionLost("names an endpoint of another origin")  # which must not see our headers
         if not self._endpoint.done():
             self._endpoint.set_result(url)
 
@@ -270,13 +270,13 @@ def _failing(error: UpstreamError) -> Exception:
     if said := _error_in(error.body):
         return said
     if status == 400:
-        return Refused(0, "Bad Request (HTTP 400)")
+        return JsonRpcError(0, "Bad Request (HTTP 400)")
     if status in (401, 403):
-        return Barred(f"{'wants other credentials' if status == 401 else 'forbids it'} (HTTP {status})")
-    return (Unwell if status >= 500 or status in (408, 413, 429) else Lost)(f"fails (HTTP {status})")
+        return AccessDenied(f"{'wants other credentials' if status == 401 else 'forbids it'} (HTTP {status})")
+    return (RequestFailed if status >= 500 or status in (408, 413, 429) else ConnectionLost)(f"fails (HTTP {status})")
 
 
-def _error_in(body: bytes) -> Refused | None:
+def _error_in(body: bytes) -> JsonRpcError | None:
     """The first JSON-RPC error of a body; OAuth's and others' have a word in its place."""
     with suppress(ValueError):
         for message in decode(body):
@@ -295,7 +295,7 @@ def _messages(event: ServerSentEvent, receive: Receive) -> list[Message]:
         return []
     try:
         return _handed_in(event.data, receive)
-    except Unwell as error:
+    except RequestFailed as error:
         log.debug("an MCP server %s", error)
         return []
 
@@ -304,7 +304,7 @@ def _handed_in(raw: bytes | str, receive: Receive) -> list[Message]:
     try:
         messages = list(decode(raw))
     except ValueError as error:
-        raise Unwell(f"sends what is no message: {error}") from error
+        raise RequestFailed(f"sends what is no message: {error}") from error
     for message in messages:
         receive(message)
     return messages
