@@ -55,7 +55,7 @@ from bytebrew.store.sqlite import epoch, migrations
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.sqlite.migrate import migrate, pending
 from bytebrew.web import cors, forwarding, own_key
-from bytebrew.web.access import MOST_BODIES, MOST_STRANGERS, Admission, default_bodies
+from bytebrew.web.admission import MOST_BODIES, MOST_STRANGERS, Admission, default_bodies
 from bytebrew.web.refusals import Refusals
 from bytebrew.web.routes import every
 from bytebrew.web.visitors import Visitors

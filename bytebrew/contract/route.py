@@ -14,7 +14,7 @@ from bytebrew.contract.connection import Connection
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
-    from bytebrew.web.access import Place
+    from bytebrew.web.admission import Place
 
 Body = TypeVar("Body")
 P = ParamSpec("P")

@@ -33,7 +33,8 @@ from bytebrew.contract import lists, paths
 from bytebrew.contract.events import ErrorEvent
 from bytebrew.contract.route import ANYONE, Reply, Request, Route, Stream
 from bytebrew.web import change_feed, cors, early_answer
-from bytebrew.web.access import PLACES, Arrival, Place, require, while_live
+from bytebrew.web.access import require, while_live
+from bytebrew.web.admission import PLACES, Arrival, Place
 from bytebrew.web.body_fields import Body, unfit
 from bytebrew.web.idempotency import HEADER, Keys, digest_of, repeats
 

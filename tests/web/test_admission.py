@@ -16,7 +16,7 @@ from bytebrew.base.formats import new_uuid
 from bytebrew.contract.events import MessageDelta
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, names, plugin, providing, scripted_schema, served_engine
-from bytebrew.web.access import CALM, FEW, LEAST, MOST, TARGET, TICK, Limit, default_turns
+from bytebrew.web.admission import CALM, FEW, LEAST, MOST, TARGET, TICK, Limit, default_turns
 
 CHAT = "/api/v1/schemas/test/chat"
 

@@ -24,7 +24,7 @@ from bytebrew.base.errors import (
 from bytebrew.contract.route import Request, Route
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, plugin, providing, scripted_schema, served_engine
-from bytebrew.web import access
+from bytebrew.web import admission
 from tests.tables import check_refusal, has_struct, label, path_of, sample, table, token_with
 
 LIMIT = 4096
@@ -234,14 +234,14 @@ async def test_405_for_every_other_method_with_those_that_are_allowed(served: Se
 
 
 async def test_408_for_a_body_that_does_not_come(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(admission, "BODY_SECONDS", 0.1)
     late = lines(f"POST {AGENTS} HTTP/1.1", "Content-Type: application/json", "Content-Length: 10", body=b"{")
     assert check_raw(await raw(served.client, late, end=False), 408)["error"] == "request_timeout"
 
 
 async def test_408_for_a_body_that_comes_a_byte_at_a_time(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "BODY_SECONDS", 0.1)
-    monkeypatch.setattr(access, "LATE_SECONDS", 0.5)
+    monkeypatch.setattr(admission, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(admission, "LATE_SECONDS", 0.5)
     head = lines(f"POST {AGENTS} HTTP/1.1", "Content-Type: application/json", "Content-Length: 1000")
     reader, writer = await asyncio.open_connection("127.0.0.1", served.client.base_url.port)
     with closing(writer):

@@ -9,7 +9,7 @@ import pytest
 
 from bytebrew import NotFound, Request, Route
 from bytebrew.testing import ADMIN, plugin, served_engine
-from bytebrew.web import access
+from bytebrew.web import admission
 from tests.tables import check_refusal
 
 LIMIT = 65536
@@ -86,7 +86,7 @@ async def test_a_client_hears_its_refusal_though_it_sends_on(announced: bool, qu
 
 
 async def test_a_body_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(admission, "BODY_SECONDS", 0.1)
     async with served_engine(Sink().plugin(), settings=settings()) as (_, client):
         reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
         writer.write(

@@ -20,7 +20,8 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
-from bytebrew.web.access import PLACES, Admission, Place, memory
+from bytebrew.base.machine.memory import memory
+from bytebrew.web.admission import PLACES, Admission, Place
 from bytebrew.web.server.http2 import Held, Http2
 from bytebrew.web.server.shedding import Refusal
 

@@ -14,8 +14,8 @@ from hypercorn.config import Config
 
 from bytebrew.base.errors import BootError
 from bytebrew.base.machine import descriptors
+from bytebrew.base.machine.memory import memory
 from bytebrew.engine import Engine
-from bytebrew.web.access import memory
 from bytebrew.web.app import CROWDED, SECURITY, Application
 from bytebrew.web.routes import every
 from bytebrew.web.server.acceptor import Acceptor

@@ -9,7 +9,7 @@ from msgspec.json import encode
 from bytebrew.base.errors import Overloaded
 from bytebrew.base.formats import new_id
 from bytebrew.contract.route import Route
-from bytebrew.web.access import Place
+from bytebrew.web.admission import Place
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine

@@ -19,7 +19,7 @@ import pytest
 from bytebrew import Route
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, plugin, scripted_schema, served_engine
-from bytebrew.web import access
+from bytebrew.web import admission
 from bytebrew.web.server import hypercorn_fixes
 from tests.web.test_streamed_bodies import Sink
 
@@ -107,7 +107,7 @@ async def test_a_webhook_is_refused_before_its_body_is_read(
 async def test_a_webhooks_body_has_a_time_that_a_byte_now_and_then_does_not_put_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(access, "BODY_SECONDS", 0.4)
+    monkeypatch.setattr(admission, "BODY_SECONDS", 0.4)
     async with serving() as (engine, client):
         reader, writer = await begin(client, HOOK, 1000, b"x", **stamped())
         answered = asyncio.create_task(status(reader))
@@ -178,8 +178,8 @@ async def test_where_whole_bodies_take_all_the_room_the_next_one_is_refused() ->
 
 
 async def test_an_upload_keeps_a_least_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "BODY_SECONDS", 0.3)
-    monkeypatch.setattr(access, "LEAST_RATE", 1000)
+    monkeypatch.setattr(admission, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(admission, "LEAST_RATE", 1000)
     async with served_engine(Sink().plugin()) as (_, client):
         (slow, trickling), (quick, steady) = [await begin(client, SINK, 10_000, b"x") for _ in range(2)]
         answered = asyncio.create_task(status(slow))

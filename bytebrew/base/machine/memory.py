@@ -1,0 +1,15 @@
+"""Memory that this process may have."""
+
+import os
+from pathlib import Path
+
+_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def memory() -> int:
+    """Bytes of the machine, or of the container where that has fewer."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in map(Path, _CGROUPS):
+        if path.exists() and (text := path.read_text().strip()).isdecimal():
+            limits.append(int(text))
+    return min(limits)

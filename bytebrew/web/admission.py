@@ -1,0 +1,291 @@
+"""Admission control: no more turns than memory, file descriptors and the event loop can carry."""
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping
+
+from starlette.types import Receive
+
+from bytebrew.base.errors import InvalidRequest, Overloaded, PayloadTooLarge, RequestTimeout
+from bytebrew.base.machine.memory import memory
+from bytebrew.conversation.turn import Turn
+
+TICK = 0.01
+"""Seconds between two looks at how late the event loop is."""
+INTERVAL = 0.1
+"""Seconds over which lateness is averaged; two such times in a row are overload, a single long step is not."""
+TARGET = 0.02
+"""Seconds which the loop may be late on average."""
+FEW = 64
+"""Active turns that are never too many for the processor: so many clients who wait for each other's turns."""
+CALM = 10
+"""Intervals without lateness and refusal after which only memory bounds the turns."""
+TURN_BYTES = 1024 * 1024
+"""Memory for a turn: a stream takes 60 KB, a long conversation some of what its model may be sent."""
+LEAST, MOST = 16, 4096
+"""Bounds of a number of turns that is made of memory; the upper one is that of connections to one vendor."""
+BODY_SECONDS = 15.0
+"""The longest time for a whole body that is held in memory, or between the pieces of another."""
+STREAM_SECONDS = 900.0
+LATE_SECONDS = 0.05
+LEAST_RATE = 1024
+"""Bytes a second, after the first seconds, below which a body that is not held in memory takes too long."""
+MOST_BODIES, MOST_STRANGERS = 512 * 1024 * 1024, 32 * 1024 * 1024
+"""Bounds of the memory for bodies, of which there is an eighth of all, and for those of callers who have no token."""
+_CROWDED_BODIES = "The bodies of other requests take all the memory that is for them; try again in a moment"
+PLACES = "places"
+"""Where a request's state has the place that it got with its first bytes, if it did."""
+
+
+class Limit:
+    """How many turns may be active so that the loop keeps up: infinity until it does not.
+
+    As in TCP, what is late makes it smaller, in proportion, and what is not lets it grow while there is demand.
+    """
+
+    def __init__(self) -> None:
+        self.turns = math.inf
+        self.lag = 0.0
+        self._sum = self._ends = 0.0
+        self._looks = self._calm = 0
+        self._behind = False
+
+    def look(self, now: float, late: float, active: int, *, refused: bool) -> bool:
+        """Takes in how many seconds the loop is late at a moment; whether an interval has ended with that.
+
+        `active` turns are at work; `refused` says that more have been wanted during the interval.
+        """
+        self._sum += late
+        self._looks += 1
+        if now < self._ends:
+            return False
+        self.lag = self._sum / self._looks
+        before, self._behind = self._behind, self.lag > TARGET
+        if self._behind:
+            self._calm = 0
+            if before and active <= self.turns * 1.1:  # or the last step has not come into effect yet
+                self.turns = max(FEW, min(self.turns, active) * max(0.5, TARGET / self.lag))
+        elif refused:
+            self._calm = 0
+            self.turns = self.turns * 1.1 + 1
+        else:
+            self._calm += 1
+            if self._calm >= CALM:
+                self.turns = math.inf
+        self._sum, self._looks, self._ends = 0.0, 0, now + INTERVAL
+        return True
+
+
+class Place:
+    """That of a request on its way to a turn, until it is freed."""
+
+    def __init__(self, admission: "Admission") -> None:
+        self._admission: Admission | None = admission
+        admission.entering += 1
+
+    def free(self) -> None:
+        """Frees it: the turn counts from now on, or there is none; more than once does nothing."""
+        if self._admission is not None:
+            self._admission.entering -= 1
+            self._admission = None
+
+
+class Admission:
+    """Refuses requests for turns past what the engine bears; cheaply, for that is when there are many.
+
+    `most` bounds all turns, those that run and those that wait; `refused` counts. `delay` says for how many seconds
+    reads of the file have waited. `crowd` says so while there are too many connections.
+    """
+
+    def __init__(self, most: int, upstreams: int, turns: Mapping[str, Turn], delay: Callable[[], float]) -> None:
+        self.most = min(most or default_turns(), upstreams)
+        self._cure = "the limit of descriptors (ulimit -n)" if self.most == upstreams else "BYTEBREW_MAX_TURNS"
+        self.crowd = ""
+        self.limit = Limit()
+        self.entering = self.refused = 0
+        self._turns = turns
+        self._delay = delay
+        self._rest = self._seen = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+
+    def enter(self, held: list[Place] | None = None) -> Place:
+        """A place for one more turn, which may be held for it; raises Overloaded where there is none."""
+        if held:
+            return held.pop()
+        if words := self.lacks():
+            self.refused += 1
+            raise Overloaded(words)
+        if self._timer is None:
+            self.limit = Limit()
+            self._wait(asyncio.get_running_loop())
+        return Place(self)
+
+    def words(self) -> str:
+        """Why a turn or a connection could not begin now, or nothing."""
+        return self.crowd or self.lacks()
+
+    def pressed(self) -> bool:
+        """Whether it is worth a look at the first bytes of a request."""
+        return self.limit.turns < math.inf or 2 * (len(self._turns) + self.entering) >= self.most
+
+    def lacks(self) -> str:
+        """Why a turn could not begin now, or nothing."""
+        turns = len(self._turns) + self.entering
+        if turns >= self.most:
+            return f"The engine has {turns} turns, its most; try again in a moment, or raise {self._cure}"
+        if turns - self._rest >= self.limit.turns:
+            return "The engine has as many turns as its processor keeps up with; try again in a moment"
+        return ""
+
+    def close(self) -> None:
+        """Ends what it has begun."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _resting(self) -> int:
+        """Turns that wait for others of their session or for a person, and need no time of the loop."""
+        return sum(turn.status == "queued" or turn.holds > 0 for turn in self._turns.values())
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._due = loop.time() + TICK
+        self._timer = loop.call_at(self._due, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now, turns = loop.time(), len(self._turns) + self.entering
+        late = max(now - self._due, self._delay())  # with the loop on time, its threads may lack the processor
+        if self.limit.look(now, late, turns - self._rest, refused=self.refused > self._seen):
+            self._seen, self._rest = self.refused, self._resting()
+        if turns or self.limit.turns < math.inf:
+            self._wait(loop)
+        else:
+            self._timer = None
+
+
+def default_turns() -> int:
+    """As many turns as fit into half of the memory that this process may have."""
+    return max(LEAST, min(MOST, memory() // 2 // TURN_BYTES))
+
+
+class Arrivals:
+    """The bytes of requests' bodies that are in memory, all together at most so many.
+
+    Where there would be more, the bodies that have begun first and are not whole give way: the slowest.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+        self._coming: dict[Arrival, None] = {}
+
+    def take(self, body: "Arrival", size: int) -> None:
+        """Takes in a piece; raises Overloaded where there is no room for it."""
+        self._coming.setdefault(body)
+        self.held += size
+        body.held += size
+        while self.held > self.most:
+            slowest = next(iter(self._coming), body)
+            self.leave(slowest)
+            slowest.give_way()
+            if slowest is body:
+                raise Overloaded(_CROWDED_BODIES)
+
+    def whole(self, body: "Arrival") -> None:
+        """The body has come; it counts on until it leaves."""
+        self._coming.pop(body, None)
+
+    def leave(self, body: "Arrival") -> None:
+        """Its bytes are in memory no more."""
+        self._coming.pop(body, None)
+        self.held -= body.held
+        body.held = 0
+
+
+class Arrival:
+    """A body as it comes, for as long as it keeps coming: one that is held in memory soon, another at a least pace."""
+
+    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int, bodies: Arrivals | None) -> None:
+        self.held = 0
+        self._receive, self._headers, self._limit, self._bodies = receive, headers, limit, bodies
+        self._began = asyncio.get_running_loop().time()
+        self._size, self._more, self._late, self._gives_way = 0, True, 0.0, False
+        self._waiting: asyncio.Timeout | None = None
+
+    def close(self) -> None:
+        """What has come of it is in memory no more."""
+        if self._bodies is not None:
+            self._bodies.leave(self)
+
+    def check(self) -> None:
+        """Raises PayloadTooLarge where it was announced as larger than it may be."""
+        declared = self._headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:19]) > self._limit:
+            raise self._too_large()
+
+    def give_way(self) -> None:
+        """Has its reader get an Overloaded in place of what is still to come."""
+        self._gives_way = True
+        if self._waiting is not None:
+            self._waiting.reschedule(0)
+
+    def __aiter__(self) -> "Arrival":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._more:
+            raise StopAsyncIteration
+        self.check()
+        try:
+            piece = await self._in_time()
+        except TimeoutError as error:
+            self._more = False
+            if self._gives_way:
+                raise Overloaded(_CROWDED_BODIES) from error
+            words = f"The body fell silent for {BODY_SECONDS:g} s, or did not arrive in time"
+            raise RequestTimeout(words) from error
+        self._size += len(piece)
+        if self._size > self._limit:
+            raise self._too_large()
+        if self._bodies is not None:
+            self._bodies.take(self, len(piece))
+            if not self._more:
+                self._bodies.whole(self)
+        return piece
+
+    def _until(self) -> float:
+        """The end of its time: a byte now and then does not put it off."""
+        if self._bodies is not None:
+            return self._began + BODY_SECONDS
+        return self._began + min(STREAM_SECONDS, BODY_SECONDS + self._size / LEAST_RATE)
+
+    async def _in_time(self) -> bytes:
+        now = asyncio.get_running_loop().time
+        try:
+            return await self._next(min(self._late or self._until(), now() + BODY_SECONDS))
+        except TimeoutError:  # of a process that was stopped too: what has arrived meanwhile is read first
+            if self._late or self._gives_way:
+                raise
+            if now() >= self._until():
+                self._late = now() + LATE_SECONDS
+            return await self._next(now() + LATE_SECONDS)
+
+    async def _next(self, until: float) -> bytes:
+        if self._gives_way:
+            raise TimeoutError
+        try:
+            async with asyncio.timeout_at(until) as self._waiting:
+                message = await self._receive()
+        finally:
+            self._waiting = None
+        self._more = message.get("more_body", False)
+        if message["type"] == "http.disconnect":
+            raise InvalidRequest("The client left before its body was whole")
+        return bytes(message.get("body", b""))
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"The body is larger than {self._limit} bytes")
+
+
+def default_bodies(longest: int, most: int) -> Arrivals:
+    """Room for the bodies that are in memory, two of the longest at least."""
+    return Arrivals(max(2 * longest, min(most, memory() // 8)))
