@@ -30,7 +30,7 @@ from bytebrew.base.settings import Core, Settings
 from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.base.visible_text import visible
 from bytebrew.contract.action import Action
-from bytebrew.contract.auth import SCOPES, Actor, AuthMode
+from bytebrew.contract.auth import Actor, AuthMode, Scope, Scopes
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection, Row
@@ -83,7 +83,6 @@ __all__ = [
     "FORMAT",
     "NDJSON",
     "OFFSET",
-    "SCOPES",
     "Action",
     "Actor",
     "Agent",
@@ -149,6 +148,8 @@ __all__ = [
     "Route",
     "Row",
     "Sample",
+    "Scope",
+    "Scopes",
     "Selection",
     "ServerSentEvent",
     "Settings",

@@ -26,7 +26,7 @@ from bytebrew.base.settings import Core, Settings
 from bytebrew.config.import_export import boot
 from bytebrew.config.sections import SECTIONS
 from bytebrew.contract import paths
-from bytebrew.contract.auth import AuthMode
+from bytebrew.contract.auth import SCOPES, AuthMode, Scope, Scopes
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.entities import Agent, NewAgent, NewModel, NewSchema
@@ -138,12 +138,14 @@ class Engine:
         self.catalog: Registry[CatalogModel] = Registry("catalog model")
         self.vendors: Registry[CatalogProvider] = Registry("catalog provider")
         self._observers = {hook: plugins.implementations(hook) for hook in OBSERVING}
+        self.scopes = self._known_scopes()
         for hook, registry, key in (
             ("register_providers", self.providers, "type"),
             ("register_tools", self.tools, "name"),
-            ("register_auth_modes", self.auth_modes, "name"),
         ):
             plugins.declare(hook, _adding(registry, key), settings=self.settings)
+        into = _adding(self.auth_modes, "name")
+        plugins.declare("register_auth_modes", into, settings=self.settings, scopes=self.scopes)
         plugins.declare("register_catalog", self._enter)
         if not self.providers:
             raise BootError("no plugin registers an LLM provider; is the package installed with its metadata?")
@@ -157,7 +159,7 @@ class Engine:
         self._reserved_beginnings = tuple(name.casefold()[:-1] for name in reserved if name.endswith("*"))
         plugins.declare("register_guards", lambda _, one: self.guards.append(one), engine=self)
         plugins.declare("register_recorders", lambda name, one: self.recorders.append((name, one)), engine=self)
-        plugins.declare("register_routes", lambda _, one: self.routes.append(one), engine=self)
+        plugins.declare("register_routes", self._add_route, engine=self)
         self.sections: Registry[ConfigSection] = Registry("config section")
         for section in SECTIONS:
             self.sections.add(CORE, section.key, section)
@@ -165,6 +167,24 @@ class Engine:
         self.retention = [(CORE, step) for step in expiry.steps()]
         plugins.declare("register_retention", lambda name, step: self.retention.append((name, step)))
         plugins.declare("register_migrations", lambda name, one: self._migrations.setdefault(name, []).append(one))
+
+    def _known_scopes(self) -> Scopes:
+        scopes: Registry[Scope] = Registry("scope")
+        bits: Registry[Scope] = Registry("bit of a scope")
+
+        def add(owner: str, scope: Scope) -> None:
+            scopes.add(owner, scope.name, scope)
+            bits.add(owner, str(scope.bit), scope)
+
+        for scope in SCOPES:
+            add(CORE, scope)
+        self.plugins.declare("register_scopes", add)
+        return Scopes(scopes.values())
+
+    def _add_route(self, _: str, route: Route) -> None:
+        if route.scope is not None and route.scope not in self.scopes:
+            raise TypeError(f"{route.path}: '{route.scope}' is not a scope; the scopes are {', '.join(self.scopes)}")
+        self.routes.append(route)
 
     def _known(self) -> Registry[Option]:
         known: Registry[Option] = Registry("setting")
@@ -347,7 +367,7 @@ class Engine:
         return await self.db.write(store)
 
     async def _bootstrap(self, token: str) -> None:
-        if not await self.db.write(tokens.bootstrap, token):
+        if not await self.db.write(tokens.bootstrap, self.scopes, token):
             log.info("the token bootstrap-admin exists; BYTEBREW_BOOTSTRAP_ADMIN_TOKEN does not replace it")
 
     @staticmethod

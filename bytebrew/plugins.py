@@ -21,7 +21,7 @@ from bytebrew import plugin_folder
 from bytebrew.base.errors import BootError, SettingsError
 from bytebrew.base.settings import Core, Row, rows
 from bytebrew.contract import hookspecs
-from bytebrew.contract.auth import SCOPES, AuthMode
+from bytebrew.contract.auth import AuthMode, Scope
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Parameter, Route
 from bytebrew.contract.tool import Tool
@@ -318,11 +318,10 @@ def _check(hook: str, thing: Any) -> None:
         function = inspect.unwrap(thing.stream)
         if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
             raise TypeError(f"{kind.__name__}.stream must be an async generator: `async def` with `yield`")
-    if isinstance(thing, Route):
-        if not (thing.path.startswith("/") and thing.method.isupper()):
-            raise TypeError(f"'{thing.method} {thing.path}' is no route; write it like 'GET /api/v1/dice'")
-        if thing.scope is not None and thing.scope not in SCOPES:
-            raise TypeError(f"{thing.path}: '{thing.scope}' is not a scope; the scopes are {', '.join(SCOPES)}")
+    if isinstance(thing, Route) and not (thing.path.startswith("/") and thing.method.isupper()):
+        raise TypeError(f"'{thing.method} {thing.path}' is no route; write it like 'GET /api/v1/dice'")
+    if isinstance(thing, Scope) and (thing.bit.bit_count() != 1 or not 0 < thing.bit < 1 << 31):
+        raise TypeError(f"the bit of the scope '{thing.name}' is {thing.bit}, which is no power of two below 2**31")
 
 
 def _check_types(routes: Sequence[Route]) -> None:

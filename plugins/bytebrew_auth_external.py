@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Meta, Struct
 
 import bytebrew
-from bytebrew import Actor, AuthMode, PublicKeys, Register, Settings, SettingsError, Unauthorized, hookimpl
+from bytebrew import Actor, AuthMode, PublicKeys, Register, Scopes, Settings, SettingsError, Unauthorized, hookimpl
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -42,8 +42,9 @@ class ExternalMode(AuthMode):
 
     name = "external"
 
-    def __init__(self, settings: External) -> None:
+    def __init__(self, settings: External, known: Scopes) -> None:
         self._settings = settings
+        self._known = known
         self._keys: PublicKeys = {}
         self._seen: tuple[int, int, int] | None = None
         self._broken_since = math.inf
@@ -82,7 +83,7 @@ class ExternalMode(AuthMode):
         if not isinstance(names, list | tuple):
             raise Unauthorized("Invalid token: its scopes are no list")
         # an issuer's token may carry scopes of other services: what is not ours gives nothing
-        return frozenset(name for name in names if isinstance(name, str) and name in bytebrew.SCOPES)
+        return frozenset(name for name in names if isinstance(name, str) and name in self._known)
 
     def _follow_file(self) -> None:
         """Reads the file again if it is another; takes the keys out with a file that is gone, or broken for long."""
@@ -117,10 +118,10 @@ def register_settings(register: Register[type[Struct]]) -> None:
 
 
 @hookimpl
-def register_auth_modes(register: Register[AuthMode], settings: Settings) -> None:
+def register_auth_modes(register: Register[AuthMode], settings: Settings, scopes: Scopes) -> None:
     own = settings.of(External)
     faults = []
-    if unknown := [name for name in own.external_default_scopes if name not in bytebrew.SCOPES]:
+    if unknown := [name for name in own.external_default_scopes if name not in scopes]:
         faults.append(f"BYTEBREW_EXTERNAL_DEFAULT_SCOPES: no such scope: {', '.join(unknown)}")
     if settings.core.auth_mode == ExternalMode.name:
         if own.jwt_public_key_path is None:
@@ -130,7 +131,7 @@ def register_auth_modes(register: Register[AuthMode], settings: Settings) -> Non
             faults.append(f"BYTEBREW_JWT_AUDIENCE: {words} that is this engine's, or {ANY} if the issuer gives none")
     if faults:
         raise SettingsError("\n".join(faults))
-    register(ExternalMode(own))
+    register(ExternalMode(own, scopes))
 
 
 @hookimpl

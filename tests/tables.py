@@ -8,11 +8,30 @@ import httpx
 import msgspec
 from msgspec import inspect
 
-from bytebrew.contract.auth import SCOPES
+from bytebrew.contract.auth import Scopes
 from bytebrew.contract.route import Route
 from bytebrew.engine import Engine
 from bytebrew.store import tokens
 from bytebrew.web.routes import every
+
+SCOPES = {
+    "chat": 1,
+    "tasks": 2,
+    "agents:read": 4,
+    "config": 8,
+    "admin": 16,
+    "agents:write": 32,
+    "models:read": 64,
+    "models:write": 128,
+    "mcp:read": 256,
+    "mcp:write": 512,
+    "schemas:read": 4096,
+    "schemas:write": 8192,
+    "approvals": 16384,
+    "public": 32768,
+}
+"""The scopes of an engine with the bundled plugins, each with its bit."""
+BINDABLE = {"chat", "tasks", "approvals", "public"}
 
 
 def table(engine: Engine) -> list[Route]:
@@ -24,6 +43,12 @@ def installed() -> list[Route]:
     """Every route that an engine with the installed plugins would serve, to name tests after before one runs."""
     with tempfile.TemporaryDirectory() as folder:
         return table(Engine({"BYTEBREW_DATA_DIR": folder}))
+
+
+def known_scopes() -> Scopes:
+    """The scopes of an engine with the installed plugins."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Engine({"BYTEBREW_DATA_DIR": folder}).scopes
 
 
 def path_of(route: Route, key: str = "nothing") -> str:
@@ -74,7 +99,7 @@ def _sample(kind: inspect.Type) -> Any:
 async def token_with(engine: Engine, *scopes: str, **fields: Any) -> tokens.CreatedToken:
     """A new API token; its name is that of its scopes unless it is given."""
     fields.setdefault("name", " ".join(scopes))
-    return await engine.db.write(tokens.create, tokens.NewToken(scopes=scopes, **fields))
+    return await engine.db.write(tokens.create, engine.scopes, tokens.NewToken(scopes=scopes, **fields))
 
 
 def all_but(*scopes: str) -> tuple[str, ...]:

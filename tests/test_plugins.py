@@ -17,6 +17,7 @@ from bytebrew import (
     Parameter,
     Provider,
     Route,
+    Scope,
     Tool,
     Toolset,
     hookimpl,
@@ -136,6 +137,7 @@ def test_an_argument_that_a_hook_does_not_have_stops_the_boot(hook: str, tmp_pat
         "register_catalog",
         "register_tools",
         "register_toolsets",
+        "register_scopes",
         "register_auth_modes",
         "register_migrations",
         "register_routes",
@@ -203,6 +205,7 @@ def test_a_plugin_without_hooks_stops_the_boot(tmp_path: Path) -> None:
         ("register_providers", ScriptedProvider(), "the provider 'scripted'"),
         ("register_catalog", PERCH, "the catalog provider 'perch'"),
         ("register_tools", swim, "the tool 'swim'"),
+        ("register_scopes", Scope(name="fly", bit=1 << 20), "the scope 'fly'"),
         ("register_auth_modes", Feathers(), "the auth mode 'feathers'"),
         ("register_settings", Pond, "the setting 'BYTEBREW_POND_DEPTH'"),
     ],
@@ -456,6 +459,14 @@ def test_the_command_lists_name_version_distribution_state_and_hooks(tmp_path: P
         "startup",
     ]
     assert list(rows) == sorted(rows)
+
+
+@pytest.mark.parametrize("bit", [0, 3, -4, 1 << 31])
+def test_a_scope_without_a_bit_of_its_own_stops_the_boot(bit: int, tmp_path: Path) -> None:
+    with pytest.raises(BootError, match=f"the bit of the scope 'fly' is {bit}, which is no power of two"):
+        build(tmp_path, plugin("duck", **registering("register_scopes", Scope(name="fly", bit=bit))))
+    with pytest.raises(BootError, match="plugins core and duck both register the bit of a scope '1'"):
+        build(tmp_path, plugin("duck", **registering("register_scopes", Scope(name="fly", bit=1))))
 
 
 async def test_providing_and_plugin_can_be_handed_in_together() -> None:

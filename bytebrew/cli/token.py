@@ -25,8 +25,9 @@ def create_token(setup: Setup, name: str, scopes: tuple[str, ...], bound: tuple[
         new = msgspec.convert(given, tokens.NewToken)
     except msgspec.ValidationError as error:
         raise click.UsageError(str(error)) from error
-    with opened(setup.engine(may_make=True)) as conn:
-        created = tokens.create(conn, new)
+    engine = setup.engine(may_make=True)
+    with opened(engine) as conn:
+        created = tokens.create(conn, engine.scopes, new)
     click.echo(created.token)
 
 
@@ -34,8 +35,9 @@ def create_token(setup: Setup, name: str, scopes: tuple[str, ...], bound: tuple[
 @click.pass_obj
 def list_tokens(setup: Setup) -> None:
     """List tokens: id, name, scopes, last use, and where there are any, their end and schemas."""
-    with opened(setup.engine()) as conn:
-        for one in tokens.list_all(conn):
+    engine = setup.engine()
+    with opened(engine) as conn:
+        for one in tokens.list_all(conn, engine.scopes):
             name = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in one.name)
             end = f"  until {one.expires_at}" if one.expires_at else ""
             bound = f"  for {','.join(one.schemas)}" if one.schemas is not None else ""

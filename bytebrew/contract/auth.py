@@ -12,30 +12,63 @@ PUBLIC = "public"
 """The scope of a token that stands in a public page: it makes visitors' tokens, and nothing else."""
 VISITOR = ":visitor:"
 """Stands in the subject of a visitor of a public page, behind that of the page's token, under which usage counts."""
-SCOPES: dict[str, int] = {
-    "chat": 1,
-    "tasks": 2,
-    "agents:read": 4,
-    "config": 8,
-    "admin": 16,
-    "agents:write": 32,
-    "models:read": 64,
-    "models:write": 128,
-    "mcp:read": 256,
-    "mcp:write": 512,
-    "schemas:read": 4096,
-    "schemas:write": 8192,
-    "approvals": 16384,
-    PUBLIC: 32768,
-}
-"""Every scope and its bit in a `scopes_mask`."""
-BINDABLE = frozenset({"chat", "tasks", "approvals", PUBLIC})
-"""The scopes that can be bound to schemas: those whose routes look at the schema."""
 
-_ALIASES: dict[str, frozenset[str]] = {
-    **{noun: frozenset({f"{noun}:read"}) for noun in ("agents", "models", "mcp", "schemas")},
-    "api": frozenset({"chat", "tasks", *(scope for scope in SCOPES if scope.endswith(":read"))}),
-}
+
+class Scope(Struct, frozen=True, kw_only=True):
+    """A permission that a credential grants and a route needs.
+
+    `bit` stands for it in a `scopes_mask`. Each of its `aliases` grants every scope that has this alias. A credential
+    that is bound to schemas may have a scope only if it is `bindable`: if its routes compare the schema.
+    """
+
+    name: str
+    bit: int
+    aliases: tuple[str, ...] = ()
+    bindable: bool = False
+
+
+class Scopes(dict[str, Scope]):
+    """Every scope of an engine by name, in the order of the bits."""
+
+    def __init__(self, scopes: Iterable[Scope]) -> None:
+        super().__init__((one.name, one) for one in sorted(scopes, key=lambda one: one.bit))
+        self.bindable = frozenset(one.name for one in self.values() if one.bindable)
+        self._granted: dict[str, frozenset[str]] = {}
+        for one in self.values():
+            for name in {one.name, *one.aliases} - (self.keys() - {one.name}):  # an alias is no other scope's name
+                self._granted[name] = self._granted.get(name, frozenset()) | {one.name}
+
+    def parse(self, names: Iterable[str], mask: int = 0) -> frozenset[str]:
+        """Scopes from names, their aliases and a bit mask; ValueError names the first that is unknown."""
+        scopes: set[str] = set()
+        for name in names:
+            if name not in self._granted:
+                raise ValueError(f"'{name}' is not a scope; the scopes are {', '.join(self)}")
+            scopes |= self._granted[name]
+        if mask & ~self.mask(self):
+            raise ValueError(f"{mask} has bits that stand for no scope")
+        return frozenset(scopes | {name for name, scope in self.items() if mask & scope.bit})
+
+    def mask(self, names: Iterable[str]) -> int:
+        """The bits of the scopes; one of a plugin that is not loaded has none."""
+        return sum(self[name].bit for name in names if name in self)
+
+
+SCOPES = (
+    Scope(name="chat", bit=1, aliases=("api",), bindable=True),
+    Scope(name="tasks", bit=2, aliases=("api",), bindable=True),
+    Scope(name="agents:read", bit=4, aliases=("agents", "api")),
+    Scope(name="config", bit=8),
+    Scope(name="admin", bit=16),
+    Scope(name="agents:write", bit=32),
+    Scope(name="models:read", bit=64, aliases=("models", "api")),
+    Scope(name="models:write", bit=128),
+    Scope(name="schemas:read", bit=4096, aliases=("schemas", "api")),
+    Scope(name="schemas:write", bit=8192),
+    Scope(name="approvals", bit=16384, bindable=True),
+    Scope(name=PUBLIC, bit=32768, bindable=True),
+)
+"""The scopes of the core's own routes."""
 
 
 class Actor(Struct, frozen=True, kw_only=True):
@@ -93,20 +126,3 @@ class AuthMode:
     def link(self, url: str) -> str:
         """A link to the engine at this URL that lets its operator in; "" where the mode has none. It is a secret."""
         return ""
-
-
-def parse_scopes(names: Iterable[str], mask: int = 0) -> frozenset[str]:
-    """Scopes from names, their aliases and a bit mask; ValueError names the first that is unknown."""
-    scopes: set[str] = set()
-    for name in names:
-        if name not in SCOPES and name not in _ALIASES:
-            raise ValueError(f"'{name}' is not a scope; the scopes are {', '.join(SCOPES)}")
-        scopes |= _ALIASES.get(name, {name})
-    if mask & ~sum(SCOPES.values()):
-        raise ValueError(f"{mask} has bits that stand for no scope")
-    return frozenset(scopes | {scope for scope, bit in SCOPES.items() if mask & bit})
-
-
-def scopes_mask(scopes: Iterable[str]) -> int:
-    """The bits of the scopes."""
-    return sum(SCOPES[scope] for scope in scopes)

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from bytebrew.base.settings import Settings
 from bytebrew.contract.action import Action
-from bytebrew.contract.auth import AuthMode
+from bytebrew.contract.auth import AuthMode, Scope, Scopes
 from bytebrew.contract.catalog import CatalogEntry
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection
@@ -88,7 +88,12 @@ def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
 
 
 @hookspec
-def register_auth_modes(register: Register[AuthMode], settings: Settings) -> None:
+def register_scopes(register: Register[Scope]) -> None:
+    """Registers what credentials may grant and routes may need, each under its name and its bit."""
+
+
+@hookspec
+def register_auth_modes(register: Register[AuthMode], settings: Settings, scopes: Scopes) -> None:
     """Registers ways to turn a bearer token into an Actor; BYTEBREW_AUTH_MODE chooses one."""
 
 
@@ -185,6 +190,7 @@ DECLARING: Mapping[str, type] = {
     "register_catalog": CatalogEntry,
     "register_tools": Tool,
     "register_toolsets": Toolset,
+    "register_scopes": Scope,
     "register_auth_modes": AuthMode,
     "register_migrations": Migration,
     "register_routes": Route,

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.base.formats import new_uuid, now, parse_time, rfc3339
-from bytebrew.contract.auth import BINDABLE, PUBLIC, Actor, parse_scopes, scopes_mask
+from bytebrew.contract.auth import PUBLIC, Actor, Scopes
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import SchemaName
 
@@ -51,27 +51,29 @@ class CreatedToken(Token, frozen=True, kw_only=True):
 _SELECT = "select id, name, scopes, schemas, created_at, expires_at, last_used_at from tokens"
 
 
-def _token(row: Row) -> Token:
+def _token(row: Row, known: Scopes) -> Token:
     scopes = tuple(row["scopes"].split())
-    values = {**dict(row), "scopes": scopes, "scopes_mask": scopes_mask(scopes)}
+    values = {**dict(row), "scopes": scopes, "scopes_mask": known.mask(scopes)}
     return Token(**{**values, "schemas": tuple(msgspec.json.decode(row["schemas"])) if row["schemas"] else None})
 
 
-def list_all(conn: Connection) -> list[Token]:
+def list_all(conn: Connection, known: Scopes) -> list[Token]:
     """Every token that is not revoked, newest first."""
-    return [_token(row) for row in conn.execute(f"{_SELECT} where revoked_at is null order by created_at desc, id")]
+    return [
+        _token(row, known) for row in conn.execute(f"{_SELECT} where revoked_at is null order by created_at desc, id")
+    ]
 
 
-def create(conn: Connection, new: NewToken, token: str | None = None) -> CreatedToken:
+def create(conn: Connection, known: Scopes, new: NewToken, token: str | None = None) -> CreatedToken:
     """A token with its secret, which is known from here on to its holder alone."""
     try:
-        scopes = parse_scopes(new.scopes, new.scopes_mask)
+        scopes = known.parse(new.scopes, new.scopes_mask)
     except ValueError as error:
         raise InvalidRequest(str(error), details=[Detail("$.scopes", str(error))]) from error
     if not scopes:
         raise InvalidRequest("A token needs a scope", details=[Detail("$.scopes", "name at least one")])
-    if new.schemas is not None and (wide := sorted(scopes - BINDABLE)):
-        words = f"a token that is bound has no scope but {', '.join(sorted(BINDABLE))}"
+    if new.schemas is not None and (wide := sorted(scopes - known.bindable)):
+        words = f"a token that is bound has no scope but {', '.join(sorted(known.bindable))}"
         raise InvalidRequest(f"{wide[0]} is about every schema; {words}", details=[Detail("$.schemas", words)])
     if PUBLIC in scopes and len(scopes) > 1:
         words = f"the scope {PUBLIC} stands alone: whoever reads the page would hold the others too"
@@ -87,7 +89,7 @@ def create(conn: Connection, new: NewToken, token: str | None = None) -> Created
         (token_id, new.name, token_hash(token), " ".join(sorted(scopes)), schemas, now(), expires_at),
     )
     row = conn.execute(f"{_SELECT} where id = ?", (token_id,)).fetchone()
-    return CreatedToken(**msgspec.structs.asdict(_token(row)), token=token)
+    return CreatedToken(**msgspec.structs.asdict(_token(row, known)), token=token)
 
 
 def revoke(conn: Connection, key: str) -> None:
@@ -97,11 +99,11 @@ def revoke(conn: Connection, key: str) -> None:
         raise NotFound(f"There is no token '{key[:255]}'")
 
 
-def bootstrap(conn: Connection, token: str) -> bool:
+def bootstrap(conn: Connection, known: Scopes, token: str) -> bool:
     """Stores the operator's first admin token, once: a later value does not replace it, nor undo its revocation."""
     if conn.execute("select 1 from tokens where name = 'bootstrap-admin'").fetchone():
         return False
-    create(conn, NewToken(name="bootstrap-admin", scopes=("admin",)), token)
+    create(conn, known, NewToken(name="bootstrap-admin", scopes=("admin",)), token)
     return True
 
 

@@ -140,7 +140,7 @@ def client(running: Engine, token: str = ADMIN) -> httpx.AsyncClient:
 async def token(running: Engine, *scopes: str, schemas: Sequence[str] | None = None) -> str:
     """A new API token with these scopes, for a client that is no admin; `schemas` bind it to some."""
     new = NewToken(name=new_id("test"), scopes=scopes, schemas=tuple(schemas) if schemas is not None else None)
-    return (await running.db.write(tokens.create, new)).token
+    return (await running.db.write(tokens.create, running.scopes, new)).token
 
 
 @asynccontextmanager

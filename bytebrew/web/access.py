@@ -11,7 +11,7 @@ from bytebrew.base.errors import (
     StorageError,
     Unauthorized,
 )
-from bytebrew.contract.auth import BINDABLE, Actor
+from bytebrew.contract.auth import Actor, Scopes
 from bytebrew.contract.route import ANYONE, Request, Route
 from bytebrew.store import tokens
 from bytebrew.web import cors, visitors
@@ -25,7 +25,7 @@ async def require(request: Request[Any], route: Route) -> None:
     """Finds out who calls, unless anyone may; raises Unauthorized, or Forbidden where they lack the route's scope."""
     if route.scope is not None:
         request.actor = await authenticate(request)
-        check_scope(request.actor, route.scope)
+        check_scope(request.actor, route.scope, request.engine.scopes)
 
 
 async def authenticate(request: Request[Any]) -> Actor:
@@ -70,11 +70,11 @@ async def while_live(
             yield frame
 
 
-def check_scope(actor: Actor, scope: str) -> None:
+def check_scope(actor: Actor, scope: str, scopes: Scopes) -> None:
     """Raises Forbidden unless the actor has the scope or is an admin, and it is for some schemas where the actor is."""
     if scope not in actor.scopes and "admin" not in actor.scopes:
         raise Forbidden(f"Token does not have '{scope}' scope")
-    if actor.schemas is not None and scope not in BINDABLE:
+    if actor.schemas is not None and scope not in scopes.bindable:
         raise Forbidden(f"Token is bound to schemas, and '{scope}' is about all of them")
 
 

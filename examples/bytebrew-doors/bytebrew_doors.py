@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from bytebrew import SCOPES, Actor, AuthMode, Register, Request, Settings, SettingsError, Unauthorized, hookimpl
+from bytebrew import Actor, AuthMode, Register, Request, Scopes, Settings, SettingsError, Unauthorized, hookimpl
 
 _NAME = re.compile(r"[\w.@+-]{1,255}")
 
@@ -78,21 +78,21 @@ def scrypt(password: str, salt: bytes) -> bytes:
     return hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=1)
 
 
-def users(path: Path | None) -> dict[str, tuple[frozenset[str], bytes, bytes]]:
+def users(path: Path | None, known: Scopes) -> dict[str, tuple[frozenset[str], bytes, bytes]]:
     """Scopes, salt and hash of each user in the file; SettingsError says which line is wrong."""
     found = {}
     for number, line in enumerate(path.read_text().splitlines() if path else (), 1):
         try:
             name, scopes, salt, stored = line.split(":")
-            found[name] = (checked(scopes.split(",")), bytes.fromhex(salt), bytes.fromhex(stored))
+            found[name] = (checked(scopes.split(","), known), bytes.fromhex(salt), bytes.fromhex(stored))
         except ValueError as error:
             raise SettingsError(f"BYTEBREW_BASIC_USERS: line {number} of {path}: {error}") from error
     return found
 
 
-def checked(scopes: list[str]) -> frozenset[str]:
+def checked(scopes: list[str], known: Scopes) -> frozenset[str]:
     """The scopes; ValueError names one that is none."""
-    if unknown := [scope for scope in scopes if scope not in SCOPES]:
+    if unknown := [scope for scope in scopes if scope not in known]:
         raise ValueError(f"'{unknown[0]}' is not a scope")
     return frozenset(scopes)
 
@@ -103,11 +103,11 @@ def register_settings(register: Register[type[Struct]]) -> None:
 
 
 @hookimpl
-def register_auth_modes(register: Register[AuthMode], settings: Settings) -> None:
+def register_auth_modes(register: Register[AuthMode], settings: Settings, scopes: Scopes) -> None:
     own, chosen = settings.of(Doors), settings.core.auth_mode
     if chosen == "gateway" and len(own.gateway_secret) < 16:
         raise SettingsError("BYTEBREW_GATEWAY_SECRET: write 16 characters or more, and have the gateway send them")
     if chosen == "basic" and own.basic_users is None:
         raise SettingsError("BYTEBREW_BASIC_USERS: name the file of users")
-    register(Gateway(own.gateway_secret, checked(list(own.gateway_scopes))))
-    register(Basic(users(own.basic_users)))
+    register(Gateway(own.gateway_secret, checked(list(own.gateway_scopes), scopes)))
+    register(Basic(users(own.basic_users, scopes)))

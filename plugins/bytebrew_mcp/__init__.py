@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from bytebrew import ConfigSection, Migration, Register, Route, Sample, Toolset, hookimpl
+from bytebrew import ConfigSection, Migration, Register, Route, Sample, Scope, Toolset, hookimpl
 
 from . import catalog, routes, store
 from .config import Mcp
@@ -18,6 +18,12 @@ __all__ = ["Servers"]
 @hookimpl
 def register_settings(register: Register[type[Struct]]) -> None:
     register(Mcp)
+
+
+@hookimpl
+def register_scopes(register: Register[Scope]) -> None:
+    register(Scope(name="mcp:read", bit=256, aliases=("mcp", "api")))
+    register(Scope(name="mcp:write", bit=512))
 
 
 @hookimpl

@@ -17,11 +17,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bytebrew import SCOPES
 from bytebrew.testing import ADMIN, served_engine
 from tests.archives import database, unpacked
 from tests.commands import BYTEBREW, environment, install, run
 from tests.processes import Process, plugins_folder, serving
+from tests.tables import SCOPES
 
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}
 SLEEPER = """

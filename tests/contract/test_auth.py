@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bytebrew.base.errors import Forbidden
-from bytebrew.contract.auth import SCOPES, Actor, parse_scopes, scopes_mask
+from bytebrew.contract.auth import Actor, Scope, Scopes
 from bytebrew.contract.route import ANYONE
 from bytebrew.store.tokens import new_token, token_hash
 from bytebrew.web.access import check_schema, check_scope
+from tests.tables import BINDABLE, SCOPES, known_scopes
 
-EVERY = sorted(SCOPES)
+KNOWN = known_scopes()
+EVERY = sorted(KNOWN)
 SOME = st.frozensets(st.sampled_from(EVERY))
 
 
@@ -21,21 +23,9 @@ def actor(*scopes: str, schemas: tuple[str, ...] | None = None) -> Actor:
 
 
 def test_the_scopes_of_the_api_reference_have_the_bits_of_the_original() -> None:
-    assert {
-        "chat": 1,
-        "tasks": 2,
-        "agents:read": 4,
-        "config": 8,
-        "admin": 16,
-        "agents:write": 32,
-        "models:read": 64,
-        "models:write": 128,
-        "mcp:read": 256,
-        "mcp:write": 512,
-        "schemas:read": 4096,
-        "schemas:write": 8192,
-    }.items() <= SCOPES.items()
-    assert not {SCOPES[scope] for scope in SCOPES} & {1024, 2048}  # its triggers, which are gone
+    assert list(SCOPES.items()) == [(scope.name, scope.bit) for scope in KNOWN.values()]
+    assert not {1024, 2048} & {*SCOPES.values()}  # its triggers, which are gone
+    assert KNOWN.bindable == BINDABLE
 
 
 def test_every_scope_has_a_bit_of_its_own() -> None:
@@ -43,24 +33,34 @@ def test_every_scope_has_a_bit_of_its_own() -> None:
     assert len(set(SCOPES.values())) == len(SCOPES)
 
 
+def test_an_alias_that_is_a_scope_grants_that_scope_alone() -> None:
+    known = Scopes([Scope(name="chat", bit=1), Scope(name="dice", bit=2, aliases=("chat", "games"))])
+    assert known.parse(["chat"]) == {"chat"}
+    assert known.parse(["games"]) == {"dice"}
+
+
+def test_a_scope_of_a_plugin_that_is_not_loaded_has_no_bit() -> None:
+    assert KNOWN.mask(["chat", "gone"]) == 1
+
+
 @given(SOME, SOME)
 def test_names_and_a_mask_add_up(named: frozenset[str], masked: frozenset[str]) -> None:
-    assert parse_scopes(named, scopes_mask(masked)) == named | masked
+    assert KNOWN.parse(named, KNOWN.mask(masked)) == named | masked
 
 
 @given(st.integers(0, 2**31))
 def test_a_mask_is_scopes_or_an_error(mask: int) -> None:
     if mask & ~sum(SCOPES.values()):
         with pytest.raises(ValueError, match=str(mask)):
-            parse_scopes([], mask)
+            KNOWN.parse([], mask)
     else:
-        assert scopes_mask(parse_scopes([], mask)) == mask
+        assert KNOWN.mask(KNOWN.parse([], mask)) == mask
 
 
 @given(st.text())
 def test_a_name_is_a_scope_or_an_error(name: str) -> None:
     try:
-        assert parse_scopes([name]) <= SCOPES.keys()
+        assert KNOWN.parse([name]) <= SCOPES.keys()
     except ValueError as error:
         assert name in str(error)
 
@@ -70,22 +70,20 @@ def test_a_scope_allows_itself_alone(scope: str) -> None:
     holder = actor(scope)
     for wanted in EVERY:
         if wanted == scope or scope == "admin":
-            check_scope(holder, wanted)
+            check_scope(holder, wanted, KNOWN)
         else:
             with pytest.raises(Forbidden, match=f"^Token does not have '{wanted}' scope$"):
-                check_scope(holder, wanted)
+                check_scope(holder, wanted, KNOWN)
 
 
 def test_to_write_is_not_to_read() -> None:
-    assert parse_scopes(["agents:write"]) == {"agents:write"}
+    assert KNOWN.parse(["agents:write"]) == {"agents:write"}
 
 
 def test_an_alias_reads_and_never_writes() -> None:
     for alias in ("agents", "models", "mcp", "schemas", "api"):
-        assert parse_scopes([alias])
-        assert not {
-            scope for scope in parse_scopes([alias]) if scope.endswith(":write") or scope in ("admin", "config")
-        }
+        assert KNOWN.parse([alias])
+        assert not {scope for scope in KNOWN.parse([alias]) if scope.endswith(":write") or scope in ("admin", "config")}
 
 
 @given(SOME)
@@ -97,7 +95,7 @@ def test_anyone_may_do_nothing() -> None:
     assert not ANYONE.is_admin
     for scope in EVERY:
         with pytest.raises(Forbidden):
-            check_scope(ANYONE, scope)
+            check_scope(ANYONE, scope, KNOWN)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from bytebrew import (
     Request,
     Route,
     Sample,
+    Scope,
     Settings,
     Tool,
     ToolCall,
@@ -41,7 +42,17 @@ from bytebrew.contract.connection import Connection, Row
 from bytebrew.conversation.turn import Turn
 from bytebrew.engine import Engine
 from bytebrew.store.retention import tidy
-from bytebrew.testing import ScriptedProvider, chat, engine, names, plugin, providing, scripted_schema, served_engine
+from bytebrew.testing import (
+    ScriptedProvider,
+    chat,
+    engine,
+    names,
+    plugin,
+    providing,
+    scripted_schema,
+    served_engine,
+    token,
+)
 from bytebrew.web.app import Application
 from bytebrew.web.routes import every
 from tests.commands import install, run
@@ -147,6 +158,25 @@ async def test_register_toolsets() -> None:
         await chat(client, "duck", "Who are you?")
         await chat(client, "goose", "Who are you?")
     assert [[spec.name for spec in request.tools] for request in provider.requests] == [["quack"], []]
+
+
+async def test_register_scopes() -> None:
+    """A token may have it, and a route is refused without it."""
+
+    async def fly(request: Request[None]) -> str:
+        return request.actor.name
+
+    def register_routes(register: Any) -> None:
+        register(Route(method="GET", path="/api/v1/flights", scope="fly", run=fly, summary="Fly", answer=str))
+
+    scope = Scope(name="fly", bit=1 << 20, aliases=("wings",))
+    duck = plugin(register_scopes=lambda register: register(scope), register_routes=register_routes)
+    async with served_engine(duck) as (running, client):
+        for asked, status in (("fly", 200), ("wings", 200), ("chat", 403)):
+            headers = {"authorization": f"Bearer {await token(running, asked)}"}
+            assert (await client.get("/api/v1/flights", headers=headers)).status_code == status
+        listed = (await client.get("/api/v1/auth/tokens")).json()
+        assert [one["scopes_mask"] for one in listed if one["scopes"] == ["fly"]] == [1 << 20, 1 << 20]
 
 
 async def test_register_auth_modes() -> None:

@@ -16,7 +16,6 @@ from nacl.signing import SigningKey
 
 from bytebrew.base.jwt import sign
 from bytebrew.base.sse_reader import ServerSentEvent
-from bytebrew.contract.auth import BINDABLE, SCOPES
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.route import Route
 from bytebrew.engine import Engine
@@ -25,7 +24,7 @@ from bytebrew.store.tokens import new_token
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
 from bytebrew.web import access
 from tests.forged import forgeries, fresh
-from tests.tables import all_but, check_refusal, has_struct, label, path_of, sample, table, token_with
+from tests.tables import BINDABLE, SCOPES, all_but, check_refusal, has_struct, label, path_of, sample, table, token_with
 
 PUBLIC = {
     "POST /api/v1/webhooks/{name}",

@@ -24,7 +24,6 @@ from nacl.signing import SigningKey
 
 from bytebrew.base.jwt import sign
 from bytebrew.config import yaml_tree
-from bytebrew.contract.auth import SCOPES
 from bytebrew.contract.entities import MemoryConfig
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.lists import with_paging
@@ -34,7 +33,7 @@ from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scrip
 from tests.forged import forgeries, fresh
 from tests.mcp_double import Web
 from tests.plugins.test_triggers import signed
-from tests.tables import check_refusal, has_struct, installed, label, table, token_with
+from tests.tables import SCOPES, check_refusal, has_struct, installed, label, table, token_with
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "80"))
 IMPORT = "/api/v1/config/import"

@@ -14,14 +14,13 @@ from nacl.signing import SigningKey
 from bytebrew.base.formats import new_uuid
 from bytebrew.base.jwt import sign
 from bytebrew.base.secrets import Secrets
-from bytebrew.contract.auth import SCOPES
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import ToolCall, Usage
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, providing, scripted_schema, served_engine
 from bytebrew.web.visitors import SECONDS, Visitors
-from tests.tables import check_refusal, token_with
+from tests.tables import SCOPES, check_refusal, token_with
 
 VISITORS = "/api/v1/auth/visitors"
 CHAT = "/api/v1/schemas/test/chat"

@@ -50,7 +50,7 @@ async def health(request: Request[None]) -> Reply:
     if request.query.get("deep", "").lower() in ("true", "1", "yes"):
         with suppress(StorageError, TimeoutError), within(SECONDS):  # the database's fault, which is in the answer
             request.actor = await authenticate(request)
-            check_scope(request.actor, "config")
+            check_scope(request.actor, "config", engine.scopes)
             deep = True
     count, fault = await database_of(engine, deep=deep)
     overload = engine.admission.words()

@@ -14,12 +14,12 @@ from bytebrew.store import tokens
 
 async def list_tokens(request: Request[None]) -> list[tokens.Token]:
     """Every live token, without its secret."""
-    return await request.engine.db.scan(tokens.list_all)
+    return await request.engine.db.scan(tokens.list_all, request.engine.scopes)
 
 
 async def create_token(request: Request[tokens.NewToken]) -> tokens.CreatedToken:
     """A new token, shown this once, and again to whoever repeats the request with its Idempotency-Key."""
-    return await request.write(tokens.create, request.body)
+    return await request.write(tokens.create, request.engine.scopes, request.body)
 
 
 async def revoke_token(request: Request[None]) -> None:

@@ -12,11 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew.contract.auth import SCOPES
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, engine, served_engine
 from tests.commands import run
-from tests.tables import check_refusal
+from tests.tables import SCOPES, check_refusal
 
 TOKENS = "/api/v1/auth/tokens"
 LATER = "2099-01-01T00:00:00Z"
