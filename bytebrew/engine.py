@@ -36,8 +36,7 @@ from bytebrew.contract.route import Guard, Route
 from bytebrew.contract.runtime_option import Option, Options
 from bytebrew.contract.tool import Call, SpawnLimits, Tool, Toolset
 from bytebrew.conversation.confirmations import Confirmations
-from bytebrew.conversation.model_calls import Models
-from bytebrew.conversation.prices import of_catalog
+from bytebrew.conversation.model_calls import Models, of_catalog
 from bytebrew.conversation.read_result import ReadResult
 from bytebrew.conversation.recovery import recover
 from bytebrew.conversation.runner import Runner

@@ -17,7 +17,6 @@ from bytebrew.contract.events import Event, MessageDone
 from bytebrew.contract.messages import Message
 from bytebrew.conversation import failed_turns, waiting_turns
 from bytebrew.conversation.agent_loop import run_turn
-from bytebrew.conversation.draining import drain
 from bytebrew.conversation.model_calls import BoundModel
 from bytebrew.conversation.turn import Turn
 from bytebrew.conversation.waiting_turns import OnBusy
@@ -132,9 +131,21 @@ class Runner:
             await lane.current.end(patient=False)
 
     async def drain(self, seconds: float) -> None:
-        """Takes no more turns, and brings what runs to an end; see `draining.drain`."""
+        """Takes no more turns; lets those that run come to an end, and stops the rest, to go on at the next start.
+
+        Those that wait for a person are stopped at once.
+        """
         self.draining = True
-        await drain(self.turns, self.lanes, seconds)
+        for turn in list(self.turns.values()):
+            if turn.holds:
+                turn.cancel("stopped")
+        with anyio.move_on_after(seconds):
+            for lane in list(self.lanes.values()):
+                await asyncio.wait([lane.empty])
+        for lane in list(self.lanes.values()):
+            lane.current.cancel("stopped")
+        for lane in list(self.lanes.values()):
+            await asyncio.wait([lane.empty])
 
     def _begin(self, turn: Turn) -> None:
         turn.first = turn.log.last + 1

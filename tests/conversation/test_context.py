@@ -16,7 +16,7 @@ from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import Message, ModelRequest, Stop, ToolCall
 from bytebrew.contract.provider import Provider, ProviderEvent
 from bytebrew.conversation import history
-from bytebrew.conversation.trimming import Told, fitted, read
+from bytebrew.conversation.history import Told, fitted, read
 from bytebrew.engine import Engine
 from bytebrew.store.messages import tokens
 from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine

@@ -16,8 +16,7 @@ from bytebrew.base.settings import Core
 from bytebrew.contract.events import MessageDelta, Thinking
 from bytebrew.contract.messages import Attachment, Message, ModelRequest, Spent, Stop, Usage
 from bytebrew.contract.provider import Target
-from bytebrew.conversation.model_calls import ELSEWHERE, Models
-from bytebrew.conversation.prices import Price
+from bytebrew.conversation.model_calls import ELSEWHERE, Models, Price
 from bytebrew.testing import ScriptedProvider, Step, chat, providing, scripted_schema, served_engine
 
 ASKED = ModelRequest(model_name="", base_url="", messages=(Message("user", "hi"),), max_tokens=7)

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from bytebrew.contract.messages import Usage
 from bytebrew.contract.provider import Target
-from bytebrew.conversation.prices import Price
+from bytebrew.conversation.model_calls import Price
 from bytebrew.testing import engine
 
 

@@ -13,7 +13,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Url
 from bytebrew.contract.messages import Attachment
 from bytebrew.contract.route import Reply, Request, Route, Stream
-from bytebrew.conversation import queueing
+from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.failed_turns import retry_after
 from bytebrew.conversation.turn import Turn
 from bytebrew.conversation.waiting_turns import OnBusy
@@ -119,9 +119,9 @@ async def _answer(
         headers = _headers(turn.session_id, turn.id) | _timing(engine=time.monotonic() - arrived)
         left, journal = stretch or turn, request.engine.journal
         waits = turn.first is None
-        frames = queueing.frames(request.engine, turn, left) if waits else journal.follow(turn.log, left)
+        frames = waiting_turns.frames(request.engine, turn, left) if waits else journal.follow(turn.log, left)
         return Stream(frames=frames, headers=headers)
-    if (place := await queueing.ended(request.engine, turn)) is not None:
+    if (place := await waiting_turns.ended(request.engine, turn)) is not None:
         return _asking(await so_far(request.engine, turn, place))
     fault = turn.failure
     told = Ended(

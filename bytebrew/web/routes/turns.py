@@ -10,9 +10,9 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import FinishReason
 from bytebrew.contract.messages import Usage
 from bytebrew.contract.route import Request, Route
-from bytebrew.conversation import queueing
-from bytebrew.conversation.queueing import Place
+from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.turn import Turn
+from bytebrew.conversation.waiting_turns import Place
 from bytebrew.store import confirmations, endings, sessions, turns
 from bytebrew.store.confirmations import Confirmation
 from bytebrew.store.endings import Ended
@@ -109,7 +109,7 @@ async def get_turn(request: Request[None]) -> ChatAnswer:
     sessions.check_owner(request.actor, await engine.db.read(sessions.owner, session_id), session_id)
     turn = engine.runner.turns.get(turn_id)
     if turn is not None and turn.session_id == session_id:
-        return await so_far(engine, turn, await queueing.place(engine, turn))
+        return await so_far(engine, turn, await waiting_turns.place(engine, turn))
     end = await engine.db.scan(endings.ended, turn_id)
     if end is None or end.session_id != session_id:
         raise NotFound(f"The session has no turn '{turn_id[:255]}'")
