@@ -8,7 +8,7 @@ from msgspec import Meta
 from bytebrew import Action, Connection, Migration, Option, Recorder, Register, Route, Step, expired_before, hookimpl
 
 from . import calls, changes
-from .ledger import Ledger
+from .audit_log import AuditLog
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -21,9 +21,9 @@ KEPT = Option(
 )
 
 
-def _expiring(ledger: Ledger[Any]) -> Step:
+def _expiring(audit_log: AuditLog[Any]) -> Step:
     def expire_entries(conn: Connection) -> Sequence[object]:
-        return ledger.expire(conn, expired_before(conn, KEPT))
+        return audit_log.expire(conn, expired_before(conn, KEPT))
 
     return expire_entries
 

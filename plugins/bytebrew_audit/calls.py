@@ -19,7 +19,7 @@ from bytebrew import (
     kept_counts,
 )
 
-from .ledger import PAGING, Ledger
+from .audit_log import PAGING, AuditLog
 
 MOST_OUTPUT = 10 * 1024
 """Bytes that are kept of a tool's output."""
@@ -116,7 +116,7 @@ create index audit_tool_calls_kinds
   on audit_tool_calls (agent_name, tool_name, status, created_at, id, session_id, user_id);
 {kept_counts(LISTING)}
 """
-LEDGER = Ledger(
+LEDGER = AuditLog(
     LISTING,
     {
         "session_id": "session_id",

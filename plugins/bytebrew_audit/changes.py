@@ -22,7 +22,7 @@ from bytebrew import (
     kept_counts,
 )
 
-from .ledger import PAGING, Ledger
+from .audit_log import PAGING, AuditLog
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -109,7 +109,7 @@ drop index audit_changes_action;
 create index audit_changes_kinds on audit_changes (actor_type, action, timestamp, id, resource);
 {kept_counts(LISTING)}
 """
-LEDGER = Ledger(
+LEDGER = AuditLog(
     LISTING,
     {"actor_type": "actor_type", "action": "action", "resource": "resource"},
     _entry,

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from bytebrew import AuthMode, Migration, Opened, Register, Route, Settings, SettingsError, hookimpl
 
-from . import store
+from . import ended_sessions
 from .keys import KeyPair
 from .routes import ROUTES
 from .sessions import LocalMode, issue
@@ -36,7 +36,7 @@ def register_auth_modes(register: Register[AuthMode], settings: Settings) -> Non
 
 @hookimpl
 def register_migrations(register: Register[Migration]) -> None:
-    register(Migration(1, store.MIGRATION))
+    register(Migration(1, ended_sessions.MIGRATION))
 
 
 @hookimpl
@@ -62,14 +62,14 @@ def register_commands(cli: "Group", opened: Opened) -> None:
                 )
                 raise SettingsError(f"BYTEBREW_AUTH_MODE: {words}")
             local = engine.settings.of(Local)
-            made = issue(KeyPair(_folder(local, engine)), store.generation(conn), local)
+            made = issue(KeyPair(_folder(local, engine)), ended_sessions.generation(conn), local)
         sys.stdout.write(f"{made.access_token}\n")
 
     @session.command("revoke")
     def revoke() -> None:
         """End every session that was opened so far, at once."""
         with opened() as (_, conn):
-            store.end_all(conn)
+            ended_sessions.end_all(conn)
 
 
 @hookimpl

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from bytebrew import InvalidRequest, Parameter, Reply, Request, Route
 
-from . import store
-from .fences import check, check_origin
-from .page import show_page
+from . import ended_sessions
+from .caller_checks import check, check_origin
 from .sessions import LocalMode, LocalSession
 from .settings import Local
+from .sign_in_page import show_page
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -27,10 +27,10 @@ async def open_session(request: Request[None]) -> Reply:
     settings, mode = request.engine.settings, _mode(request.engine)
     local = settings.of(Local)
     check_origin(request)
-    with mode.once.taken(_bearer(request)) as by_link:
+    with mode.sign_in_token.taken(_bearer(request)) as by_link:
         if not by_link:
             await check(request, mode, local, settings.core)
-        reply = _told(await mode.open(local))
+        reply = _reply(await mode.open(local))
         if request.records:
             await request.write(lambda conn: reply)
     return reply
@@ -39,7 +39,7 @@ async def open_session(request: Request[None]) -> Reply:
 async def refresh_session(request: Request[None]) -> Reply:
     """A new session for the one in the header Authorization, if it is still alive and has not had its whole time."""
     local = request.engine.settings.of(Local)
-    return _told(await _mode(request.engine).refresh(_bearer(request), local))
+    return _reply(await _mode(request.engine).refresh(_bearer(request), local))
 
 
 async def end_session(request: Request[None]) -> None:
@@ -49,15 +49,15 @@ async def end_session(request: Request[None]) -> None:
     if not (sid := claims.get("sid", "")):
         path = ENDED.removeprefix("/api/v1")
         raise InvalidRequest(f"This token is no local session that can be ended alone; DELETE {path} ends every one")
-    await request.write(store.end, sid, request.engine.settings.of(Local).end(claims), time.time())
+    await request.write(ended_sessions.end, sid, request.engine.settings.of(Local).end(claims), time.time())
 
 
 async def end_sessions(request: Request[None]) -> None:
     """Ends every local session that was opened so far."""
-    await request.write(store.end_all)
+    await request.write(ended_sessions.end_all)
 
 
-def _told(session: LocalSession) -> Reply:
+def _reply(session: LocalSession) -> Reply:
     return Reply(body=session, headers={"cache-control": "no-store"})
 
 

@@ -10,12 +10,12 @@ from msgspec import Struct
 import bytebrew
 from bytebrew import Actor, AuthMode, Conflict, Unauthorized, new_uuid
 
-from . import store
-from .attempts import Attempts
+from . import ended_sessions
+from .attempt_limiter import AttemptLimiter
 from .keys import KeyPair
-from .link import Link
-from .owners import Owners
+from .owner_checks import OwnerChecks
 from .settings import Local
+from .sign_in_token import SignInToken
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -45,9 +45,9 @@ class LocalMode(AuthMode):
     def load(self, engine: "Engine", keys: Path) -> None:
         """Takes the key pair and the link's token, once the data folder is there."""
         self._db, self._keys = engine.db, KeyPair(keys)
-        self.once = Link(engine.data_dir)
-        self.attempts = Attempts()
-        self.owners = Owners(engine.data_dir)
+        self.sign_in_token = SignInToken(engine.data_dir)
+        self.attempts = AttemptLimiter()
+        self.owners = OwnerChecks(engine.data_dir)
 
     async def authenticate(self, token: str) -> Actor | None:
         """The local admin."""
@@ -56,7 +56,7 @@ class LocalMode(AuthMode):
 
     def link(self, url: str) -> str:
         """The page that opens a session with the link's token."""
-        return f"{url}/sign-in#t={self.once.token}"
+        return f"{url}/sign-in#t={self.sign_in_token.token}"
 
     async def claims(self, token: str) -> dict[str, Any]:
         """The claims of a live session; raises Unauthorized."""
@@ -69,13 +69,13 @@ class LocalMode(AuthMode):
             raise Unauthorized("Invalid session: it is not the local admin's")
         if claims.get("iat", 0) > time.time() + AHEAD:
             raise Unauthorized("Invalid session: it was made by a clock that was ahead; get a new one")
-        if await self._db.glance(store.is_ended, claims.get("sid", ""), claims.get("gen", 0)):
+        if await self._db.glance(ended_sessions.is_ended, claims.get("sid", ""), claims.get("gen", 0)):
             raise Unauthorized("Invalid session: it was ended; open a new one")
         return claims
 
     async def open(self, local: Local) -> LocalSession:
         """A new session, as the routes answer it; Conflict where there is no key."""
-        return issue(self._keys, await self._db.glance(store.generation), local)
+        return issue(self._keys, await self._db.glance(ended_sessions.generation), local)
 
     async def refresh(self, token: str, local: Local) -> LocalSession:
         """A live session with new time, but none beyond its whole; raises Unauthorized."""

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from bytebrew import Attachment, Capabilities, Message, ModelRequest
 
-from .wire import ChatCompletions, address
+from .provider import ChatCompletions, address
 
 _KEY = frozenset({"api_key"})
 _FETCHED = ("image/", "application/pdf")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from bytebrew import Agent, ConfigSection, Connection, Migration, Register, Route, Tool, Toolset, environment, hookimpl
 
 from . import store
-from .declared import DeclaredTool
 from .routes import ROUTES
 from .section import ToolsSection
+from .tool import DeclaredTool
 
 if TYPE_CHECKING:
     from bytebrew import Engine

@@ -8,8 +8,8 @@ from msgspec import Struct
 from bytebrew import Conflict, Detail, Request, Route, ToolError, environment, within
 
 from . import store
-from .declared import DeclaredTool
 from .definition import HttpTool, HttpToolPatch, NewHttpTool
+from .tool import DeclaredTool
 
 _PASSING = ("http", "mcp", "spawn")
 """Sources whose tools come and go, and so keep no name from others."""

@@ -16,8 +16,8 @@ from bytebrew import EngineError, ProviderError, Sample, Target, new_uuid
 from . import bases, files, indexes
 from .blobs import SPOOL
 from .embedding import embed
-from .extraction import Reader, Unread
-from .run import Run
+from .indexing_progress import IndexingProgress
+from .reader import Reader, ReadFailed
 from .vectors import unit
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Indexer:
         self._readers = [reader() for _ in range(READERS)]
         self._reading = asyncio.Semaphore(READERS)
         self._busy: dict[str, str] = {}
-        self._run: Run | None = None
+        self._progress: IndexingProgress | None = None
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -68,7 +68,8 @@ class Indexer:
 
     def samples(self) -> Iterator[Sample]:
         """What is in work, and what the present run has done so far."""
-        done, failed = (self._run.files - self._run.failed, self._run.failed) if self._run else (0, 0)
+        progress = self._progress
+        done, failed = (progress.files - progress.failed, progress.failed) if progress else (0, 0)
         for state, count in (("in_work", len(self._busy)), ("done", done), ("failed", failed)):
             words = "Files of the present run of indexing."
             yield Sample("bytebrew_knowledge_indexing_files", count, {"state": state}, help=words)
@@ -89,12 +90,12 @@ class Indexer:
             async with self._patient():
                 while file := await self._engine.db.read(files.waiting, list(self._busy), self._full()):
                     self._busy[file.id] = file.model or ""
-                    self._run = self._run or Run()
+                    self._progress = self._progress or IndexingProgress()
                     self._begin(self._work(file))
                 if not self._busy:
-                    if self._run is not None:
-                        self._run.end()
-                        self._run = None
+                    if self._progress is not None:
+                        self._progress.end()
+                        self._progress = None
                     await self._close()
                     if await self._engine.db.write(indexes.sweep):
                         self.wake()
@@ -142,13 +143,13 @@ class Indexer:
         try:
             total = await self._read(file, spool)
             if not total:
-                raise Unread("There is no text in it")
+                raise ReadFailed("There is no text in it")
             target = await db.read(bases.target, file.model)
             building = await db.write(indexes.begin, file, bases.signature(target), total)
             if building is not None:
                 await self._fill(file, building, target, spool)
             self._count(files=1)
-        except Unread as error:
+        except ReadFailed as error:
             await self._fail(file, str(error))
         except ProviderError as error:
             await self._fail(file, f"The embedding model failed: {error.message}")
@@ -167,8 +168,10 @@ class Indexer:
         self._count(files=1, failed=1)
 
     def _count(self, *, files: int = 0, failed: int = 0, chunks: int = 0) -> None:
-        if (run := self._run) is not None:
-            run.files, run.failed, run.chunks = run.files + files, run.failed + failed, run.chunks + chunks
+        if (progress := self._progress) is not None:
+            progress.files += files
+            progress.failed += failed
+            progress.chunks += chunks
 
     async def _fill(self, file: files.Waiting, building: indexes.Building, target: Target | None, spool: Path) -> None:
         db, fault = self._engine.db, None
@@ -193,8 +196,8 @@ class Indexer:
                     return
                 done += len(chunks)
                 self._count(chunks=len(chunks))
-                if self._run is not None and self._run.due():
-                    self._run.tell(await db.read(files.count_waiting))
+                if self._progress is not None and self._progress.due():
+                    self._progress.report(await db.read(files.count_waiting))
 
 
 def _skip(lines: BinaryIO, count: int) -> None:

@@ -11,7 +11,7 @@ from bytebrew import Connection, now
 
 from . import bases
 from .files import Waiting
-from .words import word_of
+from .search_terms import word_of
 
 READER = 2
 """The version of the readers and the chunks that they make; another one has every file indexed again."""

@@ -25,9 +25,9 @@ from bytebrew import (
 
 from . import bases, files, indexes, uploads
 from .blobs import Blobs
-from .extraction import Reader
 from .folders import Folders
 from .indexer import Indexer
+from .reader import Reader
 from .search import Found, Hit, Query, search
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from msgspec import Struct
 
 from bytebrew import Connection, ProviderError, Row, Target
 
-from . import bases, words
+from . import bases, search_terms
 from .embedding import embed
+from .search_terms import CANDIDATES, SCOPE
 from .vectors import Stretch, likenesses, unit
-from .words import CANDIDATES, SCOPE
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -129,7 +129,7 @@ async def _ranked(
         vector = asked.get(space.signature)
         if isinstance(vector, array) and any(vector):
             like |= await _alike(engine, _scope(query, space), vector)
-    found = await engine.db.read(words.ranked, given, query.bases, query.text)
+    found = await engine.db.read(search_terms.ranked, given, query.bases, query.text)
     alike = sorted(((likeness, chunk) for chunk, likeness in like.items()), key=lambda one: (-one[0], one[1]))
     by_words, by_likeness = _places(found), _places(alike)
     scores = {

@@ -16,8 +16,8 @@ from .blobs import Blob
 from .files import Upload
 from .multipart import Multipart, Part
 
-ENDINGS = {"txt": "txt", "md": "md", "markdown": "md", "html": "html", "htm": "html", "csv": "csv", "json": "json"}
-ENDINGS |= {"pdf": "pdf", "docx": "docx"}
+EXTENSIONS = {"txt": "txt", "md": "md", "markdown": "md", "html": "html", "htm": "html", "csv": "csv", "json": "json"}
+EXTENSIONS |= {"pdf": "pdf", "docx": "docx"}
 _ANY = {"", "application/octet-stream"}
 MEDIA_TYPES = {
     "txt": {"text/plain"},
@@ -105,14 +105,14 @@ def can_be_kept(name: str) -> bool:
 def kind_of(name: str) -> str:
     """The type that a name ends in; "" where no reader knows it."""
     _, dot, ending = name.rpartition(".")
-    return ENDINGS.get(ending.lower(), "") if dot else ""
+    return EXTENSIONS.get(ending.lower(), "") if dot else ""
 
 
 async def _saved(part: Part, target: Path, durable: bool) -> Upload:
     name = file_name(part.filename or "")
     kind = kind_of(name)
     if not kind or part.media_type not in MEDIA_TYPES[kind] | _ANY:
-        known = ", ".join(ENDINGS)
+        known = ", ".join(EXTENSIONS)
         words = f"is of type {part.media_type}" if kind else f"ends in none of {known}"
         raise UnsupportedMediaType(f"'{name[:100]}' {words}", details=[Detail("$.file", words[:200])])
     blob, waiting = Blob(target), bytearray()

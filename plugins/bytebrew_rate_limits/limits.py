@@ -15,8 +15,8 @@ from bytebrew import Connection, EngineError, Request, Route, Sample, uptime
 
 from . import store
 from .rules import Rule
+from .sliding_window import Entry, SlidingWindow
 from .store import Counted, Stored
-from .window import Entry, Window
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -78,7 +78,7 @@ class Live:
         self.id = stored.id
         self.rule: Rule = rule
         self.limits = {name: Limit(tier.requests, tier.seconds) for name, tier in rule.tiers.items()}
-        self.windows: dict[tuple[str, str], Window] = before.windows if before else {}
+        self.windows: dict[tuple[str, str], SlidingWindow] = before.windows if before else {}
         self.unsaved: dict[tuple[str, str, float], Entry] = before.unsaved if before else {}
         self.refused: int = before.refused if before else 0
         self._named: dict[str, dict[str, float]] = before._named if before else {}
@@ -128,12 +128,12 @@ class Live:
         named = request.headers.get(self._tier_header, "")
         return named if self._tier_header and named in self.limits else self.rule.default_tier
 
-    def window(self, tier: str, key: str, now: float) -> Window:
+    def window(self, tier: str, key: str, now: float) -> SlidingWindow:
         """The window of a tier and a key, as it is now."""
         seconds = self.limits[tier].seconds
         window = self.windows.get((tier, key))
         if window is None:
-            window = self.windows[tier, key] = Window(seconds)
+            window = self.windows[tier, key] = SlidingWindow(seconds)
         window.seconds = seconds
         window.slide(now)
         return window
@@ -194,7 +194,7 @@ class Limits:
         if live is None:
             return None
         now, key = self._clock(), header_key(value)
-        tier, newest = live.rule.default_tier, Window(live.limits[live.rule.default_tier].seconds)
+        tier, newest = live.rule.default_tier, SlidingWindow(live.limits[live.rule.default_tier].seconds)
         for name in live.limits:
             if (name, key) in live.windows and (window := live.window(name, key, now)).latest > newest.latest:
                 tier, newest = name, window
@@ -278,7 +278,7 @@ def header_key(value: str) -> str:
     return f"header {hashlib.sha256(value.encode()).hexdigest()}"
 
 
-def _refusal(rule: str, requests: int, window: Window, now: float) -> RateLimited:
+def _refusal(rule: str, requests: int, window: SlidingWindow, now: float) -> RateLimited:
     wait = max(1, math.ceil(window.wait(requests, now)))
     words = f"Rate limit exceeded: '{rule}' allows {requests} requests in {uptime(window.seconds)}"
     headers = _headers(requests, 0, now + wait)

@@ -8,7 +8,7 @@ import msgspec
 from bytebrew import Conflict, Connection, Migration, NotFound, Row, now
 
 from .rules import LONGEST, NewRule, Rule, RulePatch, encoded, merged
-from .window import Entry
+from .sliding_window import Entry
 
 MIGRATIONS = (
     Migration(

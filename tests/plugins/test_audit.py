@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from bytebrew_audit.ledger import Ledger
+from bytebrew_audit.audit_log import AuditLog
 
 from bytebrew import MessageDelta, Request, Route, Stream, ToolCall, ToolError, tool
 from bytebrew.contract.connection import Connection
@@ -451,14 +451,14 @@ async def test_rows_of_one_moment_are_exported_once_each() -> None:
 
 async def test_an_export_is_sent_as_it_is_read(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[int] = []
-    entries = Ledger.entries
+    entries = AuditLog.entries
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         found = entries(*args, **kwargs)
         held.append(len(found))
         return found
 
-    monkeypatch.setattr(Ledger, "entries", counted)
+    monkeypatch.setattr(AuditLog, "entries", counted)
     async with filled[1].stream("GET", URL, params={"format": "ndjson"}) as answer:
         pieces = answer.aiter_raw()
         assert (await anext(pieces)).count(b"\n") >= 1

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from bytebrew_auth_local import fences
+from bytebrew_auth_local import caller_checks
 from bytebrew_auth_local.sessions import LocalMode
 from bytebrew_auth_local.settings import Local
 from h2.connection import H2Connection
@@ -148,7 +148,7 @@ async def test_a_session_of_a_clock_that_was_ahead_ends_when_that_is_set_back(
     assert not await may(client, sign({**CLAIMS, "iat": ahead, "exp": ahead + 3600}, key_of(running.data_dir)))
 
 
-# The fences around it.
+# The checks of its caller.
 
 
 def curl(url: str, *headers: str) -> dict[str, Any]:
@@ -300,8 +300,8 @@ async def fenced(request: Request[None], host: str = "127.0.0.1", **local: Any) 
     mode = request.engine.auth_mode
     assert isinstance(mode, LocalMode)
     try:
-        fences.check_origin(request)
-        await fences.check(request, mode, Local(**local), Core(host=host))
+        caller_checks.check_origin(request)
+        await caller_checks.check(request, mode, Local(**local), Core(host=host))
     except Forbidden as error:
         return error.code
     return ""

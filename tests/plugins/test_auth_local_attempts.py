@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from bytebrew_auth_local import attempts
-from bytebrew_auth_local.attempts import BURST, MOST, SECONDS, Attempts
+from bytebrew_auth_local import attempt_limiter
+from bytebrew_auth_local.attempt_limiter import BURST, MOST, SECONDS, AttemptLimiter
 
 from bytebrew.engine import Engine
 from bytebrew.testing import served_engine
@@ -37,7 +37,7 @@ async def test_after_a_few_wrong_ones_even_the_right_one_has_to_wait(
         assert check_refusal(refused)["error"] == "too_many_attempts"
         assert 0 < int(refused.headers["retry-after"]) <= SECONDS
     assert await local_session(engine, client), "who can read the data folder gets in"
-    monkeypatch.setattr(attempts, "SECONDS", 0.0001)
+    monkeypatch.setattr(attempt_limiter, "SECONDS", 0.0001)
     assert (await guess(client, SECRET)).status_code == 200
 
 
@@ -54,7 +54,7 @@ async def test_tokens_are_guessed_as_slowly() -> None:
 
 
 def test_each_further_guess_takes_its_time() -> None:
-    known = Attempts()
+    known = AttemptLimiter()
     moment, guesses = 1000.0, 0
     while moment < 1000 + 100 * SECONDS:
         if wait := known.wait("192.0.2.1", moment):
@@ -71,7 +71,7 @@ def test_each_further_guess_takes_its_time() -> None:
     [("192.0.2.1", "192.0.2.2"), ("2001:db8:0:1::1", "2001:db8:0:2::1"), ("127.0.0.1", "192.0.2.2"), ("", "192.0.2.2")],
 )
 def test_one_address_does_not_slow_another_down(guessing: str, other: str) -> None:
-    known = Attempts()
+    known = AttemptLimiter()
     for _ in range(1000):
         known.failed(guessing, 0.0)
     assert known.wait(guessing, 0.0) > 0
@@ -80,14 +80,14 @@ def test_one_address_does_not_slow_another_down(guessing: str, other: str) -> No
 
 @pytest.mark.parametrize(("one", "same"), [("2001:db8::1", "2001:db8::ffff:1"), ("192.0.2.1", "::ffff:192.0.2.1")])
 def test_what_one_client_has_counts_as_one(one: str, same: str) -> None:
-    known = Attempts()
+    known = AttemptLimiter()
     for _ in range(BURST):
         known.failed(one, 0.0)
     assert known.wait(same, 0.0) > 0
 
 
 def test_many_addresses_take_no_more_memory_and_guess_no_faster() -> None:
-    known = Attempts()
+    known = AttemptLimiter()
     guesses = 0
     for n in range(20 * MOST):
         address = f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"

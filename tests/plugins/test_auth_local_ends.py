@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from bytebrew_auth_local import store
+from bytebrew_auth_local import ended_sessions
 from nacl.signing import SigningKey
 
 from bytebrew.base.errors import SettingsError
@@ -205,8 +205,8 @@ async def test_what_was_ended_long_ago_is_forgotten(served: tuple[Engine, httpx.
     running, _ = served
     now = time.time()
     for n in range(10):
-        await running.db.write(store.end, f"old {n}", now - store.KEPT_SECONDS - 1, now)
-    await running.db.write(store.end, "new", now + 1, now)
+        await running.db.write(ended_sessions.end, f"old {n}", now - ended_sessions.KEPT_SECONDS - 1, now)
+    await running.db.write(ended_sessions.end, "new", now + 1, now)
     left = await running.db.read(lambda conn: conn.execute("select sid from auth_local_ended").fetchall())
     assert [row[0] for row in left] == ["new"]
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux show
 SERVER = """
 import socket, subprocess, sys
 from pathlib import Path
-from bytebrew_auth_local.peers import NotShown, check_owner
+from bytebrew_auth_local.peer_process import NotProven, check_owner
 
 sock = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
 print(sock.getsockname()[1], flush=True)
@@ -24,7 +24,7 @@ while True:
     try:
         check_owner(conn.getpeername()[:2], conn.getsockname()[:2], Path(sys.argv[1]))
         said = "shown"
-    except NotShown as error:
+    except NotProven as error:
         said = str(error)
     conn.sendall(said.encode())
     conn.close()

@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl, unquote
 import anyio
 import msgspec
 import pytest
-from bytebrew_http_tools.declared import MAX_BYTES, DeclaredTool
 from bytebrew_http_tools.definition import Definition, NewHttpTool, merged
 from bytebrew_http_tools.store import Stored
+from bytebrew_http_tools.tool import MAX_BYTES, DeclaredTool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from bytebrew_http_tools.declared import DeclaredTool
 from bytebrew_http_tools.definition import Auth, Definition
 from bytebrew_http_tools.store import Stored
+from bytebrew_http_tools.tool import DeclaredTool
 
 from bytebrew import ToolError
 from bytebrew.testing import served_engine

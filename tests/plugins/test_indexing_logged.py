@@ -2,7 +2,7 @@
 
 import anyio
 import pytest
-from bytebrew_knowledge import run
+from bytebrew_knowledge.indexing_progress import IndexingProgress
 
 from bytebrew.testing import served_engine
 from tests.documents import create, put, settled
@@ -43,12 +43,12 @@ async def test_a_file_that_cannot_be_indexed_is_a_warning_and_so_is_its_run(capl
 def test_a_long_run_has_a_line_each_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     moment = 0.0
-    running = run.Run(lambda: moment)
+    running = IndexingProgress(lambda: moment)
     for second in range(35):
         moment = float(second)
         running.files += 1
         if running.due():
-            running.tell(100 - running.files)
+            running.report(100 - running.files)
     assert [one.getMessage() for one in caplog.records] == [
         f"indexing: {n} files and 0 chunks so far, {100 - n} files to go" for n in (11, 21, 31)
     ]

@@ -13,7 +13,7 @@ import anyio
 import httpx
 import pytest
 from bytebrew_knowledge import indexer
-from bytebrew_knowledge.extraction import Reader
+from bytebrew_knowledge.reader import Reader
 from bytebrew_knowledge.uploads import received
 
 from bytebrew import Capabilities, Http, MessageDelta, ModelRequest, Provider, ProviderError, ToolCall

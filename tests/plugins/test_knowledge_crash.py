@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from bytebrew_knowledge.reading.chunks import cut
-from bytebrew_knowledge.reading.plain import markdown
+from bytebrew_knowledge.reading.text_formats import markdown
 
 from bytebrew.testing import ADMIN
 from tests.documents import BASES

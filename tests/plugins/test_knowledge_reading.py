@@ -19,11 +19,11 @@ from typing import Any
 import bytebrew_knowledge
 import httpx
 import pytest
-from bytebrew_knowledge.extraction import Reader
+from bytebrew_knowledge.reader import Reader
 from bytebrew_knowledge.reading.blocks import Block, Unreadable
 from bytebrew_knowledge.reading.chunks import OVERLAP, SIZE, cut
-from bytebrew_knowledge.reading.markup import html
-from bytebrew_knowledge.reading.plain import markdown, table, tree
+from bytebrew_knowledge.reading.html import html
+from bytebrew_knowledge.reading.text_formats import markdown, table, tree
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from bytebrew_rate_limits.limits import Limits, header_key
 from bytebrew_rate_limits.routes import routes
-from bytebrew_rate_limits.window import GRAINS, Window
+from bytebrew_rate_limits.sliding_window import GRAINS, SlidingWindow
 
 from bytebrew import MessageDelta
 from bytebrew.engine import Engine
@@ -258,7 +258,7 @@ async def test_a_clock_that_is_set_back_holds_nobody_up_for_longer_than_the_wind
 
 
 async def test_no_stretch_of_time_as_long_as_the_window_ever_sees_more_than_the_limit() -> None:
-    window, limit, passed = Window(60), 7, []
+    window, limit, passed = SlidingWindow(60), 7, []
     for step in range(20_000):
         now = 1000 + step * 0.037
         window.slide(now)
@@ -272,7 +272,7 @@ async def test_no_stretch_of_time_as_long_as_the_window_ever_sees_more_than_the_
 
 
 async def test_a_window_stays_small_however_many_requests_it_counts() -> None:
-    window = Window(60)
+    window = SlidingWindow(60)
     for step in range(50_000):
         window.slide(now := 1000 + step * 0.01)
         window.add(now)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import httpx
 import msgspec
 import pytest
-from bytebrew_auth_local import store
+from bytebrew_auth_local import ended_sessions
 from nacl.signing import SigningKey
 
 from bytebrew.base.jwt import sign
@@ -205,7 +205,7 @@ async def test_a_token_with_just_the_scope_may(served: Served) -> None:
 
 
 async def test_admin_covers_every_route_as_a_token_and_as_a_jwt(served: Served) -> None:
-    generation = await served.engine.db.read(store.generation)  # other tests end all local sessions, too
+    generation = await served.engine.db.read(ended_sessions.generation)  # other tests end all local sessions, too
     for credential in (ADMIN, sign(fresh({**served.admin, "gen": generation}), served.key)):
         for route in served.guarded:
             if label(route) != "DELETE /api/v1/auth/local-sessions":  # which takes the JWT away

@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 from .blocks import Block, Unreadable
 from .chunks import cut
-from .documents import docx, library, pdf
-from .markup import html
-from .plain import markdown, table, text, tree
+from .docx_pdf import docx, library, pdf
+from .html import html
+from .text_formats import markdown, table, text, tree
 
 READERS: Mapping[str, Callable[[Path], Iterator[Block]]] = {
     "txt": text,

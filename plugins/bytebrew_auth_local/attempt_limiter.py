@@ -12,7 +12,7 @@ MOST = 1024
 """Addresses that are known at a time; those past it count as one."""
 
 
-class Attempts:
+class AttemptLimiter:
     """How many more guesses each address has: buckets that empty again with time, in bounded memory.
 
     `now` is in seconds of a clock that is never set.

@@ -7,7 +7,7 @@ from typing import ClassVar
 from bytebrew import Core, EngineError, Forbidden, Request
 
 from .addresses import is_known_host, is_loopback, is_within
-from .peers import NotShown
+from .peer_process import NotProven
 from .sessions import LocalMode
 from .settings import Local
 
@@ -60,9 +60,9 @@ async def check(request: Request[None], mode: LocalMode, local: Local, core: Cor
         raise Forbidden(f"{words}, or {HOW}", code="foreign_address")
     try:
         if request.connection is None:
-            raise NotShown("its address is not known")
+            raise NotProven("its address is not known")
         await mode.owners.check(*request.connection)
-    except NotShown as error:
+    except NotProven as error:
         words = f"Nothing shows that this is the engine's own user: {error}"
         raise Forbidden(f"{words}. To prove it, {HOW}", code="proof_required") from error
 

@@ -47,7 +47,7 @@ Entry = TypeVar("Entry", bound=Struct)
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger(Generic[Entry]):
+class AuditLog(Generic[Entry]):
     """A table with an `id`: how it is listed, the columns of the filters, and how a row is read."""
 
     listing: Listing

@@ -9,7 +9,7 @@ log = logging.getLogger(__name__)
 EVERY = 10.0
 
 
-class Run:
+class IndexingProgress:
     """Counts files and chunks from the first file that waits until none does."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -21,7 +21,7 @@ class Run:
         """Whether it is time for a line."""
         return self._clock() - self._last >= EVERY
 
-    def tell(self, waiting: int) -> None:
+    def report(self, waiting: int) -> None:
         """Logs how far it is; `waiting` files are not through yet."""
         self._last = self._clock()
         log.info("indexing: %d files and %d chunks so far, %d files to go", self.files, self.chunks, waiting)

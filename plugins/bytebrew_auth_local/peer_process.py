@@ -36,29 +36,29 @@ _SEEMS = "its process has other connections or reads from another process, as pr
 _ALONE = "its terminal was opened for it alone, as proxies do; start it from a shell"
 
 
-class NotShown(Exception):
+class NotProven(Exception):
     """Nothing shows whose the connection is; the message says what is lacking."""
 
 
 def check_owner(client: Address, server: Address, folder: Path) -> None:
-    """Raises NotShown unless the client's process is this user's own, is no proxy, and sees the folder.
+    """Raises NotProven unless the client's process is this user's own, is no proxy, and sees the folder.
 
     `folder` is an absolute path without links, of what a process in a container or a sandbox is not to reach. Reads
     /proc, so not for the loop.
     """
     uid, inode = _connection(client, server)
     if uid != os.geteuid():
-        raise NotShown("its process belongs to another user")
+        raise NotProven("its process belongs to another user")
     name = f"socket:[{inode}]"
     holders = {pid: held for pid in _own_processes() if name in (held := _held(pid)).values()}
     if not holders:
-        raise NotShown("its process cannot be looked at")
+        raise NotProven("its process cannot be looked at")
     try:
         for pid, held in holders.items():
             _check_process(pid, folder)
             _check_held(pid, held, name)
     except OSError as error:
-        raise NotShown("its process cannot be looked at") from error
+        raise NotProven("its process cannot be looked at") from error
 
 
 def _connection(client: Address, server: Address) -> tuple[int, int]:
@@ -66,13 +66,13 @@ def _connection(client: Address, server: Address) -> tuple[int, int]:
     mine, theirs = _ip(client[0]), _ip(server[0])
     family = socket.AF_INET if isinstance(mine, IPv4Address) else socket.AF_INET6
     ends = struct.pack("!HH", client[1], server[1]) + mine.packed.ljust(16, b"\0") + theirs.packed.ljust(16, b"\0")
-    answer = _asked(struct.pack("=BBBBI", family, _TCP, 0, 0, _ALL) + ends + struct.pack("=I", 0) + _ANY)
+    answer = _query_kernel(struct.pack("=BBBBI", family, _TCP, 0, 0, _ALL) + ends + struct.pack("=I", 0) + _ANY)
     known, state = answer[:2]
     size = 4 if known == socket.AF_INET else 16
     found = [_ip(answer[start : start + size]) for start in (8, 24)]
     uid, inode = struct.unpack_from("=II", answer, 64)
     if state == _LISTEN or not inode or answer[4:8] != ends[:4] or found != [mine, theirs]:
-        raise NotShown("the system does not know the connection")
+        raise NotProven("the system does not know the connection")
     return uid, inode
 
 
@@ -84,7 +84,7 @@ def _ip(address: str | bytes) -> IPv4Address | IPv6Address:
 def _peer(inode: int) -> int:
     """The inode at the other end of a Unix socket, 0 where there is none (unix_diag)."""
     rest = struct.pack("=III", _ALL, inode, _UDIAG_SHOW_PEER) + _ANY
-    answer = _asked(struct.pack("=BBH", socket.AF_UNIX, 0, 0) + rest)
+    answer = _query_kernel(struct.pack("=BBH", socket.AF_UNIX, 0, 0) + rest)
     at = 16
     while at + 4 <= len(answer):
         length, kind = struct.unpack_from("=HH", answer, at)
@@ -94,10 +94,10 @@ def _peer(inode: int) -> int:
     return 0
 
 
-def _asked(request: bytes) -> bytes:
+def _query_kernel(request: bytes) -> bytes:
     """What the kernel says of one socket (sock_diag(7))."""
     if not hasattr(socket, "AF_NETLINK"):
-        raise NotShown("this system does not show whose connection it is")
+        raise NotProven("this system does not show whose connection it is")
     head = _HEAD.pack(_HEAD.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 0, 0)
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
@@ -105,10 +105,10 @@ def _asked(request: bytes) -> bytes:
             netlink.send(head + request)
             answer = netlink.recv(65536)
     except OSError as error:
-        raise NotShown("this system does not show whose connection it is") from error
+        raise NotProven("this system does not show whose connection it is") from error
     length, kind, *_ = _HEAD.unpack_from(answer)
     if kind != _SOCK_DIAG_BY_FAMILY:
-        raise NotShown(_SEEMS if request[0] == socket.AF_UNIX else "the system does not know the connection")
+        raise NotProven(_SEEMS if request[0] == socket.AF_UNIX else "the system does not know the connection")
     return answer[_HEAD.size : length]
 
 
@@ -134,11 +134,11 @@ def _held(pid: int) -> dict[Path, str]:
 def _check_process(pid: int, folder: Path) -> None:
     """The process is wholly this user's, not the engine's own or begun by it, and sees the folder."""
     if {int(one) for one in _status(pid)["Uid"].split()} != {os.geteuid()}:
-        raise NotShown("its process belongs to another user too")
+        raise NotProven("its process belongs to another user too")
     above = pid
     while above > 0:
         if above == os.getpid():
-            raise NotShown("its process is the engine's own")
+            raise NotProven("its process is the engine's own")
         try:
             above = int(_status(above)["PPid"])
         except OSError:  # hidden, so another user's
@@ -148,7 +148,7 @@ def _check_process(pid: int, folder: Path) -> None:
     except FileNotFoundError:
         same = False
     if not same:
-        raise NotShown("its process is shut off from the engine's data folder")
+        raise NotProven("its process is shut off from the engine's data folder")
 
 
 def _status(pid: int) -> Mapping[str, str]:
@@ -162,7 +162,7 @@ def _check_held(pid: int, held: Mapping[Path, str], connection: str) -> None:
         if name == connection or name in _QUIET:
             continue
         if name.startswith("anon_inode:"):
-            raise NotShown(_SEEMS)
+            raise NotProven(_SEEMS)
         status = file.stat()
         kind = stat.S_IFMT(status.st_mode)
         if kind in (stat.S_IFREG, stat.S_IFDIR):
@@ -171,13 +171,13 @@ def _check_held(pid: int, held: Mapping[Path, str], connection: str) -> None:
             continue
         if kind == stat.S_IFCHR and status.st_rdev in (_TTY, _terminal(pid)):
             if os.getsid(pid) == pid:
-                raise NotShown(_ALONE)
+                raise NotProven(_ALONE)
             continue
         if kind == stat.S_IFSOCK and f"socket:[{_peer(status.st_ino)}]" in held.values():
             continue
         if kind == stat.S_IFIFO and name.startswith("pipe:") and _brings_nothing(pid, file, name, held):
             continue
-        raise NotShown(_SEEMS)
+        raise NotProven(_SEEMS)
 
 
 def _brings_nothing(pid: int, file: Path, name: str, held: Mapping[Path, str]) -> bool:

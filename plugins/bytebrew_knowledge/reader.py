@@ -15,7 +15,7 @@ SOURCE = "import sys; sys.path.insert(0, sys.argv[1]); from reading.process impo
 GRACE_SECONDS = 5.0
 
 
-class Unread(Exception):
+class ReadFailed(Exception):
     """A file that could not be read; the message tells its owner why."""
 
 
@@ -29,7 +29,7 @@ class Reader:
         self._ending: asyncio.Task[tuple[bytes, bytes]] | None = None
 
     async def read(self, source: Path, kind: str, target: Path) -> int:
-        """Writes a file's chunks to the target, a line of JSON for each, and answers how many. Raises Unread."""
+        """Writes a file's chunks to the target, a line of JSON for each, and answers how many. Raises ReadFailed."""
         process = self._process or await self._start()
         assert process.stdin is not None and process.stdout is not None
         job = {"source": str(source), "type": kind, "target": str(target)}
@@ -42,12 +42,12 @@ class Reader:
             answer = msgspec.json.decode(line, type=dict[str, int | str])
         except (TimeoutError, OSError, ValueError) as error:
             await self.close()
-            raise Unread(f"Its reader was lost or took longer than {self._seconds:g} s") from error
+            raise ReadFailed(f"Its reader was lost or took longer than {self._seconds:g} s") from error
         except BaseException:
             await self.close()
             raise
         if "error" in answer:
-            raise Unread(str(answer["error"]))
+            raise ReadFailed(str(answer["error"]))
         return int(answer["chunks"])
 
     async def close(self) -> None:

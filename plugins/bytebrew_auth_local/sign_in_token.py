@@ -15,7 +15,7 @@ NAME = "local-session.token"
 """The file's name within the data folder."""
 
 
-class Link:
+class SignInToken:
     """The one token that is good at a time; it is written anew at each start and once it has been used."""
 
     def __init__(self, folder: Path) -> None:

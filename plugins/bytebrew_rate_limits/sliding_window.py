@@ -17,7 +17,7 @@ class Entry(Struct):
     requests: int
 
 
-class Window:
+class SlidingWindow:
     """The requests of the last `seconds`, in at most about 200 entries however many they are."""
 
     def __init__(self, seconds: float) -> None:

@@ -3,13 +3,13 @@
 import asyncio
 from pathlib import Path
 
-from .peers import Address, NotShown, check_owner
+from .peer_process import Address, NotProven, check_owner
 
 MOST = 16
 """Questions that wait; each takes the processor for a few milliseconds, and anyone may have them asked."""
 
 
-class Owners:
+class OwnerChecks:
     """Asks away from the loop, about processes that are to see the folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -18,9 +18,9 @@ class Owners:
         self._waiting = 0
 
     async def check(self, client: Address, server: Address) -> None:
-        """Raises NotShown unless the connection is this user's own and no proxy's."""
+        """Raises NotProven unless the connection is this user's own and no proxy's."""
         if self._waiting >= MOST:
-            raise NotShown("too many connections are being looked at")
+            raise NotProven("too many connections are being looked at")
         self._waiting += 1
         try:
             async with self._one:
