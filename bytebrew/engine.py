@@ -5,7 +5,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from typing import Any
 
@@ -30,7 +30,7 @@ from bytebrew.contract.auth import SCOPES, AuthMode, Scope, Scopes
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.entities import Agent, NewAgent, NewModel, NewSchema
-from bytebrew.contract.hookspecs import OBSERVING, Migration, Recorder, Sample
+from bytebrew.contract.hookspecs import OBSERVING, Recorder, Sample
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, Route
 from bytebrew.contract.runtime_option import Option, Options
@@ -133,7 +133,7 @@ class Engine:
         self.guards: list[Guard] = []
         self.recorders: list[tuple[str, Recorder]] = []
         self.routes: list[Route] = []
-        self._migrations: dict[str, list[Migration]] = {}
+        self.migrations: dict[str, list[tuple[int, str]]] = {CORE: [*migrations.CORE]}
         self.catalog: Registry[CatalogModel] = Registry("catalog model")
         self.vendors: Registry[CatalogProvider] = Registry("catalog provider")
         self._observers = {hook: plugins.implementations(hook) for hook in OBSERVING}
@@ -165,7 +165,7 @@ class Engine:
         plugins.declare("register_config_sections", _adding(self.sections, "key"))
         self.retention = [(CORE, step) for step in expiry.steps()]
         plugins.declare("register_retention", lambda name, step: self.retention.append((name, step)))
-        plugins.declare("register_migrations", lambda name, one: self._migrations.setdefault(name, []).append(one))
+        plugins.declare("register_migrations", lambda name, one: self.migrations.setdefault(name, []).append(one))
 
     def _known_scopes(self) -> Scopes:
         scopes: Registry[Scope] = Registry("scope")
@@ -272,12 +272,11 @@ class Engine:
         with ExitStack() as stack:
             try:
                 conn = stack.enter_context(epoch.log_kept(path))
-                owners: dict[str, Sequence[tuple[int, str]]] = {"core": migrations.CORE, **self._migrations}
-                if due := pending(conn, owners):
+                if due := pending(conn, self.migrations):
                     keep_copy(path, due)
                 with Progress("changing the tables of the database") as progress:
                     conn.set_progress_handler(progress.beat, 100_000)
-                    for name, steps in owners.items():
+                    for name, steps in self.migrations.items():
                         migrate(conn, name, steps)
                     conn.set_progress_handler(None, 0)
                 if self._key_is_new:

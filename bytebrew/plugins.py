@@ -84,8 +84,12 @@ class _Hooks(pluggy.PluginManager):
     """pluggy's, which looks at each name of a plugin with the care that properties need: a module has none."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
-        if name.startswith("_") or (isinstance(plugin, ModuleType) and not inspect.isroutine(vars(plugin).get(name))):
+        if name.startswith("_"):
             return None
+        if isinstance(plugin, ModuleType):
+            function = vars(plugin).get(name)
+            if not (inspect.isroutine(function) and hasattr(function, f"{self.project_name}_impl")):
+                return None
         return super().parse_hookimpl_opts(plugin, name)
 
 

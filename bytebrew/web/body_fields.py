@@ -7,6 +7,7 @@ an older value of it is passed over too.
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -92,8 +93,15 @@ def unfit(error: Exception, kind: Any, sent: Mapping[str, str] | None = None) ->
 
 def _struct(kind: Any) -> inspect.StructType | None:
     """The struct of a type, if it is one."""
-    found = _inner(inspect.type_info(kind)) if kind is not None else None
+    if kind is None:
+        return None
+    found = _inner(_inspected(kind) if isinstance(kind, type) else inspect.type_info(kind))
     return found if isinstance(found, inspect.StructType) else None
+
+
+@cache  # most structs stand in several routes; to inspect one takes as long as to compile its route
+def _inspected(kind: type) -> inspect.Type:
+    return inspect.type_info(kind)
 
 
 def _inner(kind: inspect.Type) -> inspect.Type:

@@ -4,6 +4,7 @@ import hashlib
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 
 from bytebrew.base.errors import BootError
 from bytebrew.base.formats import now
@@ -42,6 +43,15 @@ def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int
             roll_back(conn)
             raise BootError(f"migration {number} of {owner} failed: {error}") from error
     _check_age(owner, reached, newest)
+
+
+def blank(owners: Iterable[tuple[str, Iterable[tuple[int, str]]]]) -> bytes:
+    """The content of a database file with all tables and no rows."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
+        conn.execute("pragma auto_vacuum = incremental")
+        for owner, migrations in owners:
+            migrate(conn, owner, migrations)
+        return conn.serialize()
 
 
 def pending(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, str]]]) -> list[str]:
