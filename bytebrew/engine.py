@@ -16,7 +16,7 @@ from msgspec import Struct
 from bytebrew.base import logs, settings
 from bytebrew.base.cancellation import uncancelled
 from bytebrew.base.env_variables import Credentials
-from bytebrew.base.errors import BootError, SettingsError, StorageError
+from bytebrew.base.errors import BootError, EngineError, NotRecorded, SettingsError, StorageError
 from bytebrew.base.http_client.client import Http
 from bytebrew.base.machine import descriptors, lock
 from bytebrew.base.machine.clock import WallClock
@@ -26,9 +26,11 @@ from bytebrew.base.settings import Core, Settings
 from bytebrew.config.import_export import boot
 from bytebrew.config.sections import SECTIONS
 from bytebrew.contract import paths
+from bytebrew.contract.action import Action
 from bytebrew.contract.auth import SCOPES, AuthMode, Scope, Scopes
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.config_section import ConfigSection
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, NewAgent, NewModel, NewSchema
 from bytebrew.contract.hookspecs import OBSERVING, Recorder, Sample
 from bytebrew.contract.provider import Provider
@@ -50,7 +52,7 @@ from bytebrew.store.backups import key_check
 from bytebrew.store.backups.before_migrating import keep_copy
 from bytebrew.store.backups.restore import clear, finish_killed
 from bytebrew.store.journal import Journal
-from bytebrew.store.sqlite import epoch, migrations
+from bytebrew.store.sqlite import epoch, migrations, storage_errors
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.sqlite.migrate import migrate, pending
 from bytebrew.web import cors, forwarding, own_key
@@ -243,7 +245,7 @@ class Engine:
                     words = f"{type(error).__name__}: {error}{place(error)}"
                     raise BootError(f"plugin {name} failed in startup: {words}") from error
                 self.slow_hooks.look(name, "startup", begun)
-            stack.push_async_callback(self.notify, "shutdown", engine=self)
+            stack.push_async_callback(self.notify, "shutdown")
             group = await stack.enter_async_context(anyio.create_task_group())
             await self.runner.run(group, await recover(self))
             await self.tasks.run(group)
@@ -315,11 +317,23 @@ class Engine:
             begun = time.monotonic()
             try:
                 with uncancelled(), anyio.fail_after(OBSERVER_SECONDS):
-                    await observer(**given)
+                    await observer(engine=self, **given)
             except Exception:
                 log.exception("plugin %s failed in %s", name, hook)
             if time.monotonic() - begun >= AWAITED_SECONDS:
                 self.slow_hooks.look(name, hook, begun)
+
+    def record(self, conn: Connection, action: Action) -> None:
+        """Has every recorder store an action; NotRecorded names the plugin whose recorder fails."""
+        for plugin, recorder in self.recorders:
+            begun = time.monotonic()
+            try:
+                recorder(conn, action)
+            except Exception as error:
+                if isinstance(error, EngineError) or storage_errors.is_known(error):
+                    raise
+                raise NotRecorded(f"The plugin {plugin} could not record this, so nothing was changed") from error
+            self.slow_hooks.look(plugin, "its recorder", begun, BLOCKING_SECONDS)
 
     def samples(self) -> list[Sample]:
         """What every plugin tells at a scrape of /metrics; one that fails is logged with its name."""

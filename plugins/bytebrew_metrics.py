@@ -279,13 +279,13 @@ async def startup(engine: "Engine") -> None:
 
 
 @hookimpl
-async def tool_finished(turn: "Turn", call: ToolCall, result: Outcome) -> None:
-    _of(turn.engine).tool_ended(call, result)
+async def tool_finished(engine: "Engine", turn: "Turn", call: ToolCall, result: Outcome) -> None:
+    _of(engine).tool_ended(call, result)
 
 
 @hookimpl
-async def turn_finished(turn: "Turn") -> None:
-    _of(turn.engine).turn_ended(turn)
+async def turn_finished(engine: "Engine", turn: "Turn") -> None:
+    _of(engine).turn_ended(turn)
 
 
 @hookimpl

@@ -1,13 +1,10 @@
 """An action: who changes what over the API, from what to what, and who was refused."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 
 from bytebrew.contract.auth import Actor
-
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
 
 
 class Action(Struct, frozen=True, kw_only=True):
@@ -17,7 +14,6 @@ class Action(Struct, frozen=True, kw_only=True):
     shows it, where it was one and the API does: without secrets, long texts cut, never a conversation.
     """
 
-    engine: "Engine"
     moment: str
     actor: Actor
     name: str

@@ -147,22 +147,22 @@ def collect_metrics(engine: "Engine") -> Iterable[Sample]:
 
 
 @hookspec
-async def turn_started(turn: "Turn") -> None:
+async def turn_started(engine: "Engine", turn: "Turn") -> None:
     """A turn has begun to run."""
 
 
 @hookspec
-async def tool_finished(turn: "Turn", call: ToolCall, result: Outcome) -> None:
+async def tool_finished(engine: "Engine", turn: "Turn", call: ToolCall, result: Outcome) -> None:
     """A tool call has ended, well or not."""
 
 
 @hookspec
-async def turn_finished(turn: "Turn") -> None:
+async def turn_finished(engine: "Engine", turn: "Turn") -> None:
     """A turn has ended, and its last event is committed."""
 
 
 @hookspec
-async def actor_acted(action: Action) -> None:
+async def actor_acted(engine: "Engine", action: Action) -> None:
     """A caller has changed something over the API, which is committed, or was refused."""
 
 

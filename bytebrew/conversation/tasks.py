@@ -143,10 +143,9 @@ class Tasks:
         if not by or before.approved_at is None or after.approved_at is not None:
             return
         log.warning("task %s was changed after its approval and is a draft again", before.id)
-        change_feed.store(
+        self._engine.record(
             conn,
             Action(
-                engine=self._engine,
                 moment=now(),
                 actor=Actor(subject=f"agent:{by}", name=by, kind="user", scopes=frozenset()),
                 name="task.withdraw",

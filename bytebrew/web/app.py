@@ -142,7 +142,7 @@ class Application:
             found = scope.get("endpoint")
             path = found.path if isinstance(found, Endpoint) else ""
             told = {"method": scope["method"], "path": path, "status": status, "seconds": time.monotonic() - arrived}
-            await self._engine.notify("request_answered", engine=self._engine, **told)
+            await self._engine.notify("request_answered", **told)
 
 
 class Endpoint:

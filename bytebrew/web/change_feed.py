@@ -3,11 +3,10 @@
 import asyncio
 import logging
 import re
-import time
 from collections.abc import AsyncIterator, Iterator, Set
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -19,11 +18,6 @@ from bytebrew.base.logs import redact, trace_id
 from bytebrew.contract.action import Action
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Reply, Request, Route, Stream
-from bytebrew.slow_hooks import BLOCKING_SECONDS
-from bytebrew.store.sqlite import storage_errors
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +103,7 @@ class Act:
     def record(self, conn: Connection, answer: Any) -> None:
         """Has every recorder store what the request did; NotRecorded names the plugin whose recorder fails."""
         action = self._done(answer)
-        store(conn, action)
+        self._request.engine.record(conn, action)
         self.action = action
 
     def _done(self, answer: Any) -> Action:
@@ -129,7 +123,6 @@ class Act:
         known = made is not None or route.method == "DELETE"  # else every field would look removed
         before = self._before if known else None
         return Action(
-            engine=request.engine,
             moment=now(),
             actor=request.actor,
             name=name,
@@ -142,19 +135,6 @@ class Act:
             before=shown(before, held) if before is not None else None,
             after=after,
         )
-
-
-def store(conn: Connection, action: Action) -> None:
-    """Has every recorder store an action; NotRecorded names the plugin whose recorder fails."""
-    for plugin, recorder in action.engine.recorders:
-        begun = time.monotonic()
-        try:
-            recorder(conn, action)
-        except Exception as error:
-            if isinstance(error, EngineError) or storage_errors.is_known(error):
-                raise
-            raise NotRecorded(f"The plugin {plugin} could not record this, so nothing was changed") from error
-        action.engine.slow_hooks.look(plugin, "its recorder", begun, BLOCKING_SECONDS)
 
 
 async def perform(request: Request[Any], route: Route, act: Act | None) -> Any:
@@ -175,7 +155,6 @@ async def perform(request: Request[Any], route: Route, act: Act | None) -> Any:
 async def refuse(request: Request[Any], method: str, path: str, error: EngineError) -> None:
     """Tells the observers of a request that its caller was not allowed, or who could not say who they are."""
     action = Action(
-        engine=request.engine,
         moment=now(),
         actor=request.actor,
         name="auth.fail",

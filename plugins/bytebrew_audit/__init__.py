@@ -62,9 +62,9 @@ async def startup(engine: "Engine") -> None:
 
 
 @hookimpl
-async def actor_acted(action: Action) -> None:
+async def actor_acted(engine: "Engine", action: Action) -> None:
     if action.name == "auth.fail":
-        await changes.of(action.engine).take(action)
+        await changes.of(engine).take(action)
 
 
 @hookimpl
