@@ -24,8 +24,17 @@ from bytebrew.base.formats import Duration, new_uuid, now, uptime
 from bytebrew.base.http_client.answer_limits import Bounds, Intake
 from bytebrew.base.http_client.client import Answer, Exchange, Http, UpstreamError
 from bytebrew.base.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
+from bytebrew.base.masking import (
+    MASK,
+    Masker,
+    argument_credentials,
+    argument_values,
+    is_credential,
+    masked,
+    masker,
+)
 from bytebrew.base.rolling_timeout import Deadline, within
-from bytebrew.base.secrets import masked, write_private
+from bytebrew.base.secrets import write_private
 from bytebrew.base.settings import Core, Settings
 from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.base.visible_text import visible
@@ -81,6 +90,7 @@ __all__ = [
     "ANYONE",
     "CONTRACT",
     "FORMAT",
+    "MASK",
     "NDJSON",
     "OFFSET",
     "Action",
@@ -117,6 +127,7 @@ __all__ = [
     "KnowledgeConfig",
     "Listing",
     "Live",
+    "Masker",
     "MemoryConfig",
     "Message",
     "MessageDelta",
@@ -175,14 +186,18 @@ __all__ = [
     "Url",
     "Usage",
     "__version__",
+    "argument_credentials",
+    "argument_values",
     "environment",
     "escaped",
     "expired_before",
     "filled",
     "hookimpl",
     "input_schema",
+    "is_credential",
     "kept_counts",
     "masked",
+    "masker",
     "moment",
     "new_uuid",
     "now",

@@ -11,27 +11,16 @@ from typing import Literal, TextIO
 import msgspec
 
 from bytebrew.base.formats import now
+from bytebrew.base.masking import redact
 from bytebrew.contract.runtime_option import Option
 
 trace_id: ContextVar[str] = ContextVar("trace_id", default="-")
 """The request or turn that a record belongs to."""
 
-_SECRETS = re.compile(
-    r"bb_[0-9a-f]{64}"  # API tokens
-    r"|bbv_[\w-]{20,}"  # visitors' tokens
-    r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]+"  # JWTs
-    r"|(?i:(?<=bearer ))(?!<token>|\$\((?:curl|cat) )\S+"  # not what stands for a token
-    r"|\b(?:(?:sk|xai|gsk|hf|pplx)[-_]|AIza)[A-Za-z0-9_-]{16,}"  # vendors' keys
-)
 _BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """What ends a line, steers a terminal, or is no text at all."""
 _MARGIN = "\n    | "
 """What begins each further line of a record on a terminal, so that none is taken for another record."""
-
-
-def redact(text: str) -> str:
-    """The text with everything that looks like a credential blotted out."""
-    return _SECRETS.sub("***", text)
 
 
 class Line(logging.Formatter):

@@ -1,13 +1,11 @@
-"""Sealing of stored credentials with a key file that lies beside the database, and masking them in what is told."""
+"""Seals stored credentials with a key file in the data folder."""
 
 import os
 import tempfile
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from urllib.parse import quote, quote_plus
 
-from msgspec import json
 from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 from nacl.utils import random
@@ -64,15 +62,3 @@ class Secrets:
         except CryptoError as error:
             words = "A stored credential was sealed with another key; restore keys/secrets.key or set it anew"
             raise Unprocessable(words, code="credential_sealed") from error
-
-
-def masked(text: str, key: str) -> str:
-    """The text without the key, as such or in JSON or in a URL, and without what a cut has left of it at the end."""
-    if not key:
-        return text
-    quoted = json.encode(key).decode()[1:-1]
-    forms = {key, quoted, quoted.replace("/", r"\/"), quote(key, safe=""), quote(key), quote_plus(key)}
-    for form in sorted(forms, key=len, reverse=True):
-        text = text.replace(form, "***")
-    rest = max(n for form in forms for n in range(min(len(form), len(text)) + 1) if text.endswith(form[:n]))
-    return f"{text[:-rest]}***" if rest > 5 else text

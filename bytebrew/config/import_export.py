@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct
 
 from bytebrew.base.env_variables import escaped, placeholder, variable, variables_in
 from bytebrew.base.errors import EngineError, Forbidden, InvalidRequest, SettingsError, Unprocessable
+from bytebrew.base.masking import MASK
 from bytebrew.config.validate import Given, Parsed, alike, parse, plainly, unchanged
 from bytebrew.config.yaml_tree import MAX_PROBLEMS, InvalidConfig, Node, Problem, contents, write
 from bytebrew.contract import paths
@@ -30,7 +31,6 @@ HEADER = """\
 # The configuration of a ByteBrew engine. Credentials are ${VAR}, read from the environment of the engine.
 # Take it in with POST /api/v1/config/import or `bytebrew config import`.
 """
-MASK = "***"
 OPERATOR = Actor(subject="operator", name="operator", kind="token", scopes=frozenset({"admin"}))
 """Who changes things at boot and from the command line."""
 State = Mapping[str, Mapping[str, Any]]

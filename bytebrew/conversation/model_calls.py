@@ -13,7 +13,8 @@ from msgspec.structs import astuple, replace
 from bytebrew.base.circuit_breaker import Breaker
 from bytebrew.base.errors import Detail, InvalidRequest, ProviderError, Unprocessable
 from bytebrew.base.http_client.client import Http, UpstreamError
-from bytebrew.base.secrets import Secrets, masked
+from bytebrew.base.masking import masked
+from bytebrew.base.secrets import Secrets
 from bytebrew.contract.catalog import CatalogModel
 from bytebrew.contract.entities import Agent
 from bytebrew.contract.events import MessageDelta, Thinking

@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 
 from bytebrew.base.errors import Draining, EngineError, StorageError
 from bytebrew.base.formats import now, parse_time, rfc3339
+from bytebrew.base.masking import masked_value
 from bytebrew.contract.action import Action
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
@@ -155,8 +156,8 @@ class Tasks:
                 status=200,
                 client="",
                 request_id="",
-                before=change_feed.shown(msgspec.to_builtins(before)),
-                after=change_feed.shown(msgspec.to_builtins(after)),
+                before=masked_value(msgspec.to_builtins(before)),
+                after=masked_value(msgspec.to_builtins(after)),
             ),
         )
 

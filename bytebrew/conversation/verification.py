@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from bytebrew.base.errors import ProviderError
 from bytebrew.base.http_client.client import Http, UpstreamError
+from bytebrew.base.masking import masked
 from bytebrew.base.rolling_timeout import within
-from bytebrew.base.secrets import masked
 from bytebrew.contract.messages import Message, ModelRequest, ToolCall, ToolSpec
 from bytebrew.contract.provider import ProviderEvent, refusal
 from bytebrew.conversation.model_calls import BoundModel, stream_answer

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator, Set
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,16 +14,14 @@ from msgspec import Struct
 
 from bytebrew.base.errors import EngineError, NotRecorded, StorageError, TooSlow
 from bytebrew.base.formats import now
-from bytebrew.base.logs import redact, trace_id
+from bytebrew.base.logs import trace_id
+from bytebrew.base.masking import is_secret_field, masked_value, redact, secrets_in
 from bytebrew.contract.action import Action
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Reply, Request, Route, Stream
 
 log = logging.getLogger(__name__)
 
-MASK = "***"
-MOST_TEXT = 10_000
-"""Characters that are told of one text."""
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
 _NOUNS = {"mcp_server": "mcp", "knowledge_base": "kb"}
 _NAMES = {
@@ -33,20 +31,6 @@ _NAMES = {
     "auth.local_session": "auth.success",
 }
 """Where the rule's name is not the one that the audit of the original has."""
-_WORDS = r"(?:(?:api|access|auth|private)[-_]?key|token|secret|passw|passphrase|pwd|credential|authorization|cookie)"
-_SECRET = re.compile(f"(?i){_WORDS}")
-_VALUES = {"args", "env", "env_vars", "headers"}
-"""Fields whose every value may be a credential."""
-_NAMED = ("value", "default", "fields")
-"""Where a thing has what its name says: a setting its value, a change of the configuration both values."""
-_SAID = "output"
-"""The field with what a tool has answered, which nobody changed and which may hold anything."""
-_IN_TEXT = re.compile(
-    rf"""(?xi)(://)[^/\s]+(?=@)
-    |((?:authorization|cookie)[\w-]{{0,40}}\\{{0,4}}["']?\s{{0,4}}[=:]\s{{0,4}}\\{{0,4}}["']?)[^"'\r\n]+
-    |({_WORDS}[\w-]{{0,40}}\\{{0,4}}["']?\s{{0,4}}[=:]\s{{0,4}}\\{{0,4}}(["'])?)(?(4)(?:\\.|[^"'\\])+|[^\s"'&]+)"""
-)
-"""A URL's user and password, the whole of a header that carries credentials, and a value behind a telling name."""
 
 
 @dataclass(slots=True)
@@ -113,11 +97,11 @@ class Act:
         reply = answer if isinstance(answer, Reply) else Reply(body=answer, status=status)
         made = self._after if reply.body is None else _object(reply.body)
         sent = _plain(request.body) if isinstance(request.body, Struct) else {}
-        held = set(_secrets(sent))
+        held = set(secrets_in(sent))
         after = None
         if made is not None and route.scope != "chat":
-            kept = {field: value for field, value in sent.items() if _SECRET.search(field) and value}
-            after = shown(kept | made, held)
+            kept = {field: value for field, value in sent.items() if is_secret_field(field) and value}
+            after = masked_value(kept | made, held)
         last = [*request.path.values()][-1:]
         keys = [made.get(self._thing.key), made.get("id"), made.get("name")] if made and route.status == 201 else last
         known = made is not None or route.method == "DELETE"  # else every field would look removed
@@ -132,7 +116,7 @@ class Act:
             status=reply.status,
             client=request.client,
             request_id=self._request_id,
-            before=shown(before, held) if before is not None else None,
+            before=masked_value(before, held) if before is not None else None,
             after=after,
         )
 
@@ -194,57 +178,6 @@ def named(route: Route) -> tuple[str, str]:
 def _singular(word: str) -> str:
     one = re.sub(r"ies$", "y", word) if word.endswith("ies") else re.sub(r"(?<!s)s$", "", word)
     return _NOUNS.get(one, one)
-
-
-def shown(value: Any, held: Set[str] = frozenset()) -> Any:
-    """A JSON value without what is held or looks like a secret, by the name of its field or in a text."""
-    if isinstance(value, str):
-        for secret in sorted(held, key=len, reverse=True):  # one may begin with another
-            value = value.replace(secret, MASK)
-        return _IN_TEXT.sub(rf"\1\2\3{MASK}", redact(value[: 2 * MOST_TEXT]))[:MOST_TEXT]
-    if isinstance(value, list):
-        return [
-            MASK if n and isinstance(value[n - 1], str) and _is_flag(value[n - 1]) else shown(one, held)
-            for n, one in enumerate(value)
-        ]
-    if not isinstance(value, dict):
-        return value
-    label = value.get("key", value.get("name"))
-    valued = _NAMED if isinstance(label, str) and _SECRET.search(label) else ()
-    return {field: _field(field, one, held, secret=field in valued) for field, one in value.items()}
-
-
-def _field(field: str, value: Any, held: Set[str], *, secret: bool) -> Any:
-    if secret or field == _SAID or _SECRET.search(field):
-        return _masked(field, value)
-    if field in _VALUES and isinstance(value, dict):
-        return {name: _masked(name, one) for name, one in value.items()}
-    if field in _VALUES and isinstance(value, list):
-        return [_masked(field, one) for one in value]
-    return shown(value, held)
-
-
-def _is_flag(text: str) -> bool:
-    """Whether a word of a command line says that the next is a secret."""
-    return text.startswith("-") and "=" not in text and _SECRET.search(text) is not None
-
-
-def _masked(field: str, value: Any) -> Any:
-    """The mask for anything but nothing, a yes or no, and a number of tokens."""
-    counted = isinstance(value, int | float) and "token" in field.lower()
-    return value if not value or value is True or counted else MASK
-
-
-def _secrets(value: Any, secret: bool = False) -> Iterator[str]:
-    """The texts in fields that are named after secrets, too short ones left out: they would be everywhere."""
-    if isinstance(value, dict):
-        for field, one in value.items():
-            yield from _secrets(one, secret or field in _VALUES or _SECRET.search(str(field)) is not None)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _secrets(one, secret)
-    elif secret and isinstance(value, str) and len(value) > 5:
-        yield value
 
 
 def _plain(value: Any) -> Any:

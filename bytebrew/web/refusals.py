@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from bytebrew.base.logs import redact
+from bytebrew.base.masking import redact
 
 log = logging.getLogger(__name__)
 

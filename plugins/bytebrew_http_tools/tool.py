@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote_plus, urljoin
 
 import msgspec
-from msgspec import UNSET, Raw, json
+from msgspec import UNSET, Raw
 from msgspec.structs import asdict, replace
 
 from bytebrew import Call, EngineError, Exchange, Http, ProviderError, Risk, Tool, ToolError, masked
@@ -142,7 +142,7 @@ class DeclaredTool(Tool):
             sent += _authorization(one.auth, credential).values()
         secrets |= {part for value in sent for part in (value, value.rpartition(" ")[2]) if len(part) >= MIN_CREDENTIAL}
         for secret in sorted(secrets - {""}, key=len, reverse=True):
-            text = masked(re.sub(_spelt(secret), "***", text), secret)
+            text = masked(text, secret, escapes=True)
         return text
 
     def _credential(self, auth: Auth) -> str:
@@ -223,19 +223,6 @@ def _text(answer: Exchange) -> str:
         more = " or more" if answer.cut else ""
         return f"[an answer of type {kind.strip()[:100] or 'unknown'}, {len(answer.body)} bytes{more}, that is no text]"
     return text.removeprefix("\ufeff")
-
-
-def _spelt(text: str) -> str:
-    """The pattern of a text as it is, in JSON and in a URL, whichever of its odd letters are escaped there."""
-
-    def letter(found: re.Match[str]) -> str:
-        one = found[0]
-        plus = r"|\+" if one == " " else ""
-        in_json = "".join(rf"\\u{unit}" for unit in one.encode("utf-16-be").hex(" ", 2).split())
-        in_url = "".join(f"%{byte:02x}" for byte in one.encode())
-        return rf"(?:\\?{re.escape(one)}|{re.escape(json.encode(one).decode()[1:-1])}|(?i:{in_json}|{in_url}){plus})"
-
-    return re.sub("[^A-Za-z0-9]", letter, text)
 
 
 def _pointed(text: str, pointer: str) -> str:

@@ -28,9 +28,6 @@ HeaderLines = Annotated[dict[str, Line], Meta(max_length=50)]
 ToolNames = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=255)], ...], Meta(max_length=500)]
 ByAgent = Annotated[dict[str, ToolNames], Meta(max_length=500)]
 
-MASK = "***"
-"""Stands for a stored value; sent back, it keeps that value."""
-
 
 class Mcp(Struct, frozen=True, kw_only=True):
     """The plugin's settings."""

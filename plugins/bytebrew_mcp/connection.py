@@ -12,10 +12,21 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from msgspec.structs import replace
 
-from bytebrew import Breaker, Call, EngineError, Result, ToolError, now, within
+from bytebrew import (
+    Breaker,
+    Call,
+    EngineError,
+    Result,
+    ToolError,
+    argument_credentials,
+    argument_values,
+    is_credential,
+    masker,
+    now,
+    within,
+)
 
 from . import pins, store
-from .blots import blotting, credentials_in, is_credential, values_in
 from .config import Mcp, ServerRow, State, Status
 from .header_params import marked, mirrored
 from .http_transports import SseTransport, StreamableHttpTransport
@@ -76,7 +87,7 @@ class ServerConnection:
         self._calls = 0
         self._probes = True
         self._complaint = ""
-        self._blotted = self._discreet = blotting((), 0)
+        self._mask_credentials = self._mask_values = masker((), 0)
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -153,9 +164,9 @@ class ServerConnection:
         self._idle.clear()
         try:
             result = result_of(await self._guarded(tool, call, arguments))
-            return replace(result, text=self._blotted(result.text))
+            return replace(result, text=self._mask_credentials(result.text))
         except ToolError as error:
-            raise ToolError(self._blotted(str(error))) from None
+            raise ToolError(self._mask_credentials(str(error))) from None
         finally:
             self._calls -= 1
             if not self._calls:
@@ -270,7 +281,7 @@ class ServerConnection:
             if was_up and asyncio.get_running_loop().time() - begun > STABLE_SECONDS:
                 self.failures = 0
             self.failures += 1
-            words = self._discreet(str(error)) or f"did not begin within {self._settings.mcp_connect_timeout:g} s"
+            words = self._mask_values(str(error)) or f"did not begin within {self._settings.mcp_connect_timeout:g} s"
             if words != self._complaint:
                 log.warning("MCP server %s %s", self.server.name, words)
             self._complaint = words
@@ -283,7 +294,7 @@ class ServerConnection:
     async def _serve(self, group: asyncio.TaskGroup) -> NoReturn:
         server = self.server.name
         async with self._transport() as transport:
-            session = Session(server, transport, self._blotted)
+            session = Session(server, transport, self._mask_credentials)
             reading = group.create_task(transport.read(session.receive))
             try:
                 with within(self._settings.mcp_connect_timeout):
@@ -304,7 +315,7 @@ class ServerConnection:
                     try:
                         await self._list(session)
                     except RequestFailed as error:
-                        log.warning("MCP server %s %s when asked for its tools", server, self._discreet(str(error)))
+                        log.warning("MCP server %s %s when asked for its tools", server, self._mask_values(str(error)))
                         session.news.set()
                         pause = UNWELL_SECONDS
                     self.status = replace(self.status, tools_count=len(self.tools))
@@ -345,8 +356,8 @@ class ServerConnection:
         key = env.get(server.auth_key_env) or store.opened({"": server.sealed_key}, engine)[""]
         sent = [key, *(piece for value in headers.values() for piece in re.split(r"[\s;,=]+", value))]
         named = [value for name, value in env.items() if is_credential(name, value)]
-        self._blotted = blotting([*sent, *named, *credentials_in(args)], MIN_CREDENTIAL)
-        self._discreet = blotting([*sent, *env.values(), *values_in(args)], MIN_VALUE)
+        self._mask_credentials = masker([*sent, *named, *argument_credentials(args)], MIN_CREDENTIAL)
+        self._mask_values = masker([*sent, *env.values(), *argument_values(args)], MIN_VALUE)
         if server.auth_type == "api_key":
             headers[server.auth_header] = key
         elif server.auth_type == "bearer":
@@ -358,7 +369,7 @@ class ServerConnection:
                 env,
                 memory_kb=self._settings.mcp_stdio_memory_mb * 1024,
                 cpu_seconds=math.ceil(self._settings.mcp_stdio_cpu),
-                blot=self._discreet,
+                mask=self._mask_values,
                 hidden=engine.data_dir,
             )
         if not all(map(_is_plain, headers.values())):

@@ -6,12 +6,11 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from bytebrew import Connection, Detail, Forbidden, InvalidRequest, Request, Route, escaped, visible
+from bytebrew import MASK, Connection, Detail, Forbidden, InvalidRequest, Request, Route, escaped, visible
 
 from . import pins, store
 from .config import (
     ALIASES,
-    MASK,
     Approval,
     Approved,
     Mcp,

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict
 
-from bytebrew import Actor, ConfigSection, Connection, Forbidden
+from bytebrew import MASK, Actor, ConfigSection, Connection, Forbidden
 
 from . import store
-from .config import ALIASES, MASK, Mcp, NewServer, ServerPatch
+from .config import ALIASES, Mcp, NewServer, ServerPatch
 from .filter_warnings import unmet
 from .toolset import Servers
 

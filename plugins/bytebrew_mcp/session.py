@@ -5,9 +5,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from bytebrew import Deadline, within
+from bytebrew import Deadline, Masker, within
 
-from .blots import Blot
 from .jsonrpc import (
     CLIENT,
     LEGACY,
@@ -63,13 +62,13 @@ class PendingRequest:
 class Session:
     """Speaks with one server over one transport; `news` is set when its tools have changed or it is `lost`.
 
-    `blot` takes out of what the server says whatever it was given in confidence.
+    `mask` takes out of what the server says whatever it was given in confidence.
     """
 
-    def __init__(self, name: str, transport: Transport, blot: Blot) -> None:
+    def __init__(self, name: str, transport: Transport, mask: Masker) -> None:
         self._name = name
         self._transport = transport
-        self._blot = blot
+        self._mask = mask
         self._asked: dict[float, PendingRequest] = {}
         self._last = 0
         self._replies: set[asyncio.Task[None]] = set()
@@ -128,7 +127,7 @@ class Session:
 
     async def tools(self) -> dict[str, Listed]:
         """Every tool that can be used, by name, over all pages; what is broken or too much is logged and left out."""
-        listing, cursor = Listing(self._blot, modern=self.version == MODERN), None
+        listing, cursor = Listing(self._mask, modern=self.version == MODERN), None
         for _ in range(MAX_PAGES):
             try:
                 page = await self._request("tools/list", {} if cursor is None else {"cursor": cursor})
@@ -143,7 +142,7 @@ class Session:
             listing.faults.insert(0, f"all beyond {MAX_PAGES} pages")
         words = "; ".join([*dict.fromkeys(listing.faults)][:20])
         if words and words != self._left_out:
-            log.warning("MCP server %s: left out of its tools: %.2000s", self._name, self._blot(words))
+            log.warning("MCP server %s: left out of its tools: %.2000s", self._name, self._mask(words))
         self._left_out = words
         return listing.tools
 
@@ -304,7 +303,7 @@ class Session:
                 with within(REPLY_SECONDS):
                     await self._transport.send(message, self.receive, headers or {})
             except (ConnectionLost, JsonRpcError, TimeoutError) as error:
-                said = self._blot(str(error))
+                said = self._mask(str(error))
                 log.debug("MCP server %s: %s was not taken: %s", self._name, message.get("method", "a reply"), said)
 
         task = asyncio.create_task(send())

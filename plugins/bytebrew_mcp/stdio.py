@@ -15,9 +15,8 @@ from typing import NoReturn, Self, cast
 
 from msgspec.json import encode
 
-from bytebrew import environment
+from bytebrew import Masker, environment
 
-from .blots import Blot
 from .jsonrpc import MAX_MESSAGE_BYTES, ConnectionLost, Message, Receive, Transport, decode
 
 log = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ LINE_BYTES = 4096
 
 
 class StdioTransport(Transport, asyncio.SubprocessProtocol):
-    """A server's standard streams; messages are lines. `blot` takes secrets out of what it writes to its log.
+    """A server's standard streams; messages are lines. `mask` takes secrets out of what it writes to its log.
 
     It works where the engine does, but not in the `hidden` folder, and has no descriptor of the engine's: its three
     streams are all, with the end of a pipe by which it is gone when the engine is.
@@ -58,7 +57,7 @@ class StdioTransport(Transport, asyncio.SubprocessProtocol):
         *,
         memory_kb: int,
         cpu_seconds: int,
-        blot: Blot,
+        mask: Masker,
         hidden: Path,
     ) -> None:
         self._name = name
@@ -66,7 +65,7 @@ class StdioTransport(Transport, asyncio.SubprocessProtocol):
         self._env = {key: value for key, value in environment().items() if key in KEPT} | dict(env)
         self._cwd = _elsewhere(hidden)
         self._limits = (str(memory_kb), str(cpu_seconds))
-        self._blot = blot
+        self._mask = mask
         self._logged: deque[float] = deque(maxlen=LINES_A_MINUTE)
         self._last = b""
         self._fault = ""
@@ -208,7 +207,7 @@ class StdioTransport(Transport, asyncio.SubprocessProtocol):
             log.info("MCP server %s: %s", self._name, self._last_words())
 
     def _last_words(self) -> str:
-        return self._blot(self._last.decode("utf-8", "replace").strip())[:LINE_CHARACTERS]
+        return self._mask(self._last.decode("utf-8", "replace").strip())[:LINE_CHARACTERS]
 
 
 def close_memory() -> None:

@@ -10,6 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import asdict
 
 from bytebrew import (
+    MASK,
     Conflict,
     Connection,
     Detail,
@@ -24,7 +25,7 @@ from bytebrew import (
     resolved,
 )
 
-from .config import MASK, NewServer, ServerPatch, ServerRow, origin
+from .config import NewServer, ServerPatch, ServerRow, origin
 
 if TYPE_CHECKING:
     from bytebrew import Engine

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from bytebrew import visible
+from bytebrew import Masker, visible
 
-from .blots import Blot
 from .header_params import marked
 
 MAX_TOOLS = 1000
@@ -46,13 +45,13 @@ class Listed(NamedTuple):
 class Listing:
     """The tools of one server by name, taken in page by page; `faults` tell of those that are left out.
 
-    `blot` takes out of them whatever the server was given in confidence.
+    `mask` takes out of them whatever the server was given in confidence.
     """
 
-    def __init__(self, blot: Blot, *, modern: bool) -> None:
+    def __init__(self, mask: Masker, *, modern: bool) -> None:
         self.tools: dict[str, Listed] = {}
         self.faults: list[str] = []
-        self._blot = blot
+        self._mask = mask
         self._modern = modern
         self._left = MAX_TOOLS
 
@@ -74,7 +73,7 @@ class Listing:
         return self._left > 0
 
     def _read(self, one: Any) -> Listed:
-        definition = msgspec.json.decode(self._blot(msgspec.json.encode(one).decode()), type=Definition)
+        definition = msgspec.json.decode(self._mask(msgspec.json.encode(one).decode()), type=Definition)
         raw = msgspec.json.encode(definition, order="deterministic")
         if not 0 < len(definition.name) <= MAX_NAME:
             raise ValueError(f"its name has not 1 to {MAX_NAME} characters")

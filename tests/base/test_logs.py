@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from bytebrew.base.jwt import SigningKey, sign
-from bytebrew.base.logs import Line, redact, trace_id
+from bytebrew.base.logs import Line, trace_id
+from bytebrew.base.masking import redact
 from bytebrew.store.tokens import new_token
 
 JWT = sign({"sub": "x", "exp": 1}, SigningKey.generate())

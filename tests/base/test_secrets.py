@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bytebrew.base.errors import BootError, Unprocessable
-from bytebrew.base.secrets import Secrets, masked, write_private
+from bytebrew.base.masking import masked
+from bytebrew.base.secrets import Secrets, write_private
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, providing, served_engine
 from tests.commands import run

@@ -13,10 +13,11 @@ from bytebrew_audit import changes
 from msgspec.structs import replace
 
 from bytebrew import MessageDelta, Route
+from bytebrew.base.masking import masked_value
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
-from bytebrew.web.change_feed import named, shown
+from bytebrew.web.change_feed import named
 from tests.local import local_session
 from tests.mcp_double import Web
 from tests.tables import all_but, check_refusal, installed, token_with
@@ -387,18 +388,18 @@ async def test_no_secret_is_in_any_row(tmp_path: Path, monkeypatch: pytest.Monke
 def test_what_is_shown_of_a_value(value: Any, expected: Any) -> None:
     if expected is None:
         expected = {"api_key": "***", "apiKey": "***"}
-    assert shown(value) == (value | expected if isinstance(value, dict) else expected)
+    assert masked_value(value) == (value | expected if isinstance(value, dict) else expected)
 
 
 def test_a_secret_that_begins_with_another_leaves_nothing_behind() -> None:
     """In whatever order they come."""
-    assert shown("it is abcdefghij", dict.fromkeys(["abcdef", "abcdefghij"]).keys()) == "it is ***"
-    assert shown("it is abcdefghij", dict.fromkeys(["abcdefghij", "abcdef"]).keys()) == "it is ***"
+    assert masked_value("it is abcdefghij", dict.fromkeys(["abcdef", "abcdefghij"]).keys()) == "it is ***"
+    assert masked_value("it is abcdefghij", dict.fromkeys(["abcdefghij", "abcdef"]).keys()) == "it is ***"
 
 
 def test_a_long_text_is_cut_and_read_in_bounded_time() -> None:
     begun = time.monotonic()
     hostile = ("token", "a", "://", "eyJ", "token=", "authorization:", "password:'\\", "token    :    ", "a@://a@")
     for text in (word * (1_000_000 // len(word)) for word in hostile):
-        assert len(shown(text)) <= 10_000
+        assert len(masked_value(text)) <= 10_000
     assert time.monotonic() - begun < 5
