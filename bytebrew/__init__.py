@@ -60,7 +60,7 @@ from bytebrew.contract.hookspecs import Migration, Opened, Recorder, Register, S
 from bytebrew.contract.lists import AFTER, OFFSET, NumberedPage, Page, offset_of, page_numbers, page_of, page_window
 from bytebrew.contract.long_lists import Listing, Selection, kept_counts, rows_of
 from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
-from bytebrew.contract.provider import Capabilities, Provider, ProviderEvent, Target, refusal
+from bytebrew.contract.provider import Capabilities, Fault, Provider, ProviderEvent, Target, failure, refusal
 from bytebrew.contract.route import (
     ANYONE,
     FORMAT,
@@ -119,6 +119,7 @@ __all__ = [
     "EngineError",
     "Event",
     "Exchange",
+    "Fault",
     "Forbidden",
     "Guard",
     "Http",
@@ -191,6 +192,7 @@ __all__ = [
     "environment",
     "escaped",
     "expired_before",
+    "failure",
     "filled",
     "hookimpl",
     "input_schema",

@@ -13,6 +13,7 @@ from msgspec.json import encode
 from bytebrew import (
     Attachment,
     Capabilities,
+    Fault,
     Http,
     Intake,
     Message,
@@ -27,8 +28,8 @@ from bytebrew import (
     ToolCall,
     UpstreamError,
     Usage,
+    failure,
     hookimpl,
-    refusal,
 )
 
 _MAX_TOKENS = 32_000
@@ -111,9 +112,18 @@ class _Begun(Struct):
     usage: _Usage | None = None
 
 
-class _Fault(Struct):
+class _Error(Struct):
     type: str | None = None
     message: str | None = None
+
+    def fault(self) -> Fault:
+        too_long = "model_context_too_long"
+        return Fault(
+            self.message or "",
+            _STATUS.get(self.type or ""),
+            code=too_long if self.type == "request_too_large" else "",
+            vague_code=too_long if _TOO_LONG.search(self.message or "") else "",
+        )
 
 
 class _Event(Struct):
@@ -123,11 +133,11 @@ class _Event(Struct):
     content_block: _Piece | None = None
     delta: _Piece | None = None
     usage: _Usage | None = None
-    error: _Fault | None = None
+    error: _Error | None = None
 
 
 class _Refusal(Struct):
-    error: _Fault
+    error: _Error
 
 
 _event: Callable[[str], _Event] = msgspec.json.Decoder(_Event).decode
@@ -241,7 +251,7 @@ def _read(data: str) -> _Event:
         words = f"The vendor sent an event that cannot be read ({error}): {data[:200]}"
         raise ProviderError(words, code="model_unavailable", retry=True) from error
     if event.type == "error" or event.error:
-        raise _broken_off(event.error or _Fault())
+        raise failure((event.error or _Error()).fault())
     return event
 
 
@@ -352,34 +362,15 @@ def _attached(attachment: Attachment) -> dict[str, Any]:
     return {"type": "document", "source": source} | ({"title": attachment.name} if attachment.name else {})
 
 
-# What went wrong
+# Errors
 
 
-def _refused(error: UpstreamError) -> ProviderError:
+def _refused(answer: UpstreamError) -> ProviderError:
     try:
-        fault = msgspec.json.decode(error.body, type=_Refusal).error
+        error = msgspec.json.decode(answer.body, type=_Refusal).error
     except (msgspec.DecodeError, RecursionError):
-        fault = _Fault()
-    if error.status < 400 and fault.message:
-        return _broken_off(fault)
-    return _refined(refusal(error, fault.message or ""), fault)
-
-
-def _broken_off(fault: _Fault) -> ProviderError:
-    words = (fault.message or "")[:1000] or "The vendor broke its answer off with an error"
-    status = _STATUS.get(fault.type or "")
-    if status is None:
-        return _refined(ProviderError(words), fault)
-    like = refusal(UpstreamError(status, b"", None))
-    return _refined(ProviderError(words, code=like.code, retry=like.retry), fault)
-
-
-def _refined(failure: ProviderError, fault: _Fault) -> ProviderError:
-    if fault.type == "request_too_large" or (
-        failure.code in ("model_bad_request", "model_error") and _TOO_LONG.search(fault.message or "")
-    ):
-        failure.code = "model_context_too_long"
-    return failure
+        error = _Error()
+    return failure(error.fault(), answer)
 
 
 @hookimpl

@@ -11,6 +11,7 @@ from msgspec import Struct
 from bytebrew import (
     Attachment,
     Capabilities,
+    Fault,
     Http,
     Intake,
     Message,
@@ -26,6 +27,7 @@ from bytebrew import (
     ToolSpec,
     UpstreamError,
     Usage,
+    failure,
     hookimpl,
     refusal,
 )
@@ -127,6 +129,19 @@ class _Error(Struct):
     code: int = 500
     message: str = ""
     details: list[_Detail] = []
+
+    def fault(self) -> Fault:
+        """A wrong key has the status 400, and a quota of the day does not come back within a turn."""
+        delays = [match for detail in self.details if (match := re.fullmatch(r"(\d+(\.\d+)?)s", detail.retry_delay))]
+        spent = any("PerDay" in violation.quota_id for detail in self.details for violation in detail.violations)
+        return Fault(
+            self.message,
+            max(self.code, 400),
+            code="model_auth" if any(detail.reason == "API_KEY_INVALID" for detail in self.details) else "",
+            vague_code="model_context_too_long" if _TOO_LONG.search(self.message) else "",
+            retry=False if spent else None,
+            retry_after=float(delays[-1][1]) if delays else None,
+        )
 
 
 class _Refusal(Struct):
@@ -355,34 +370,14 @@ def _read(data: str) -> _Chunk:
         words = f"The vendor sent a chunk that cannot be read ({error}): {data[:200]}"
         raise ProviderError(words, code="model_unavailable", retry=True) from error
     if chunk.error:
-        raise _broken_off(chunk.error)
+        raise failure(chunk.error.fault())
     return chunk
 
 
-def _refused(error: UpstreamError) -> ProviderError:
+def _refused(answer: UpstreamError) -> ProviderError:
     try:
-        said = _refusal(error.body)
-        fault = (said[0] if isinstance(said, list) else said).error
+        refused = _refusal(answer.body)
+        error = (refused[0] if isinstance(refused, list) else refused).error
     except (msgspec.DecodeError, IndexError, RecursionError):
-        return refusal(error)
-    return _broken_off(fault) if error.status < 400 else _refined(refusal(error, fault.message), fault)
-
-
-def _broken_off(fault: _Error) -> ProviderError:
-    like = refusal(UpstreamError(max(fault.code, 400), b"", None))
-    words = fault.message[:1000] or "The vendor broke its answer off with an error"
-    return _refined(ProviderError(words, code=like.code, retry=like.retry), fault)
-
-
-def _refined(failure: ProviderError, fault: _Error) -> ProviderError:
-    """The failure with what the details tell; a quota of the day does not come back within a turn."""
-    if any(detail.reason == "API_KEY_INVALID" for detail in fault.details):
-        failure.code = "model_auth"
-    elif failure.code == "model_bad_request" and _TOO_LONG.search(fault.message):
-        failure.code = "model_context_too_long"
-    for detail in fault.details:
-        if delay := re.fullmatch(r"(\d+(\.\d+)?)s", detail.retry_delay):
-            failure.retry_after = float(delay[1])
-        if any("PerDay" in violation.quota_id for violation in detail.violations):
-            failure.retry = False
-    return failure
+        return refusal(answer)
+    return failure(error.fault(), answer if answer.status >= 400 else None)

@@ -11,6 +11,7 @@ from msgspec import Struct
 from bytebrew import (
     Bounds,
     Capabilities,
+    Fault,
     Http,
     Intake,
     Message,
@@ -26,6 +27,7 @@ from bytebrew import (
     ToolSpec,
     UpstreamError,
     Usage,
+    failure,
     hookimpl,
     refusal,
 )
@@ -227,8 +229,7 @@ def _read(line: bytes) -> _Line:
         raise ProviderError(words, code="model_unavailable", retry=True) from error
     if read.error:
         # https://docs.ollama.com/api/errors: had it come first, its status would have been 500
-        like = refusal(UpstreamError(500, b"", None))
-        raise _refined(ProviderError(_text(read.error)[:1000], code=like.code, retry=like.retry))
+        raise _refined(failure(Fault(_text(read.error), 500)))
     return read
 
 

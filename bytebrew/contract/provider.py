@@ -1,7 +1,7 @@
 """Providers: what the author of a vendor writes."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from msgspec import Struct
 
@@ -93,6 +93,38 @@ def refusal(error: UpstreamError, words: str = "") -> ProviderError:
         retry=status in (408, 409, 429) or status >= 500,
         retry_after=error.retry_after,
     )
+
+
+class Fault(NamedTuple):
+    """What a vendor's error says, in the engine's terms.
+
+    `status` is the HTTP status that it has, or would have had in the middle of a stream. `code` is the engine's code
+    where the vendor names the cause; `vague_code` counts only where the status says no more than that the request
+    failed. `retry` and `retry_after` take the place of what the status says.
+    """
+
+    message: str = ""
+    status: int | None = None
+    code: str = ""
+    vague_code: str = ""
+    retry: bool | None = None
+    retry_after: float | None = None
+
+
+def failure(fault: Fault, answer: UpstreamError | None = None) -> ProviderError:
+    """The ProviderError for an error in the middle of a stream, or in an `answer` that is no stream."""
+    if answer is not None and (answer.status >= 400 or not fault.message):
+        error = refusal(answer, fault.message)
+    else:
+        error = ProviderError(fault.message[:1000] or "The vendor broke its answer off with an error")
+        if fault.status is not None:
+            alike = refusal(UpstreamError(fault.status, b"", None))
+            error.code, error.retry = alike.code, alike.retry
+    vague = error.code in ("model_bad_request", "model_error")
+    error.code = fault.code or (vague and fault.vague_code) or error.code
+    error.retry = error.retry if fault.retry is None else fault.retry
+    error.retry_after = error.retry_after if fault.retry_after is None else fault.retry_after
+    return error
 
 
 class Target(Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from msgspec import Struct, field
 
 from bytebrew import Intake, ProviderError, ToolCall, Usage
 
-from .faults import broken_off
+from .vendor_errors import broken_off
 
 
 class Function(Struct):

@@ -27,7 +27,7 @@ from bytebrew import (
 )
 
 from .chunks import Calls, Counts, joined, read
-from .faults import refused
+from .vendor_errors import refused
 
 _DETAIL = 200
 """What a piece of the reasoning's details takes besides its texts."""
