@@ -10,7 +10,7 @@ from bytebrew import ConfigSection, Migration, Register, Route, Sample, Scope, T
 from . import catalog, routes, store
 from .config import Mcp
 from .section import ServersSection
-from .toolset import Servers
+from .toolset import Servers, servers_of
 
 __all__ = ["Servers"]
 
@@ -43,30 +43,26 @@ def register_config_sections(register: Register[ConfigSection]) -> None:
 
 
 @hookimpl
-def register_routes(register: Register[Route], engine: Any) -> None:
-    for route in (*routes.table(_servers(engine)), catalog.ROUTE):
+def register_routes(register: Register[Route]) -> None:
+    for route in (*routes.ROUTES, catalog.ROUTE):
         register(route)
 
 
 @hookimpl
 async def startup(engine: Any) -> None:
     await engine.db.write(store.seal_arguments, engine)
-    await _servers(engine).reload()
+    await servers_of(engine).reload()
 
 
 @hookimpl
 async def shutdown(engine: Any) -> None:
-    await _servers(engine).close()
+    await servers_of(engine).close()
 
 
 @hookimpl
 def collect_metrics(engine: Any) -> Iterable[Sample]:
-    for name, connection in sorted(_servers(engine).connections.items()):
+    for name, connection in sorted(servers_of(engine).connections.items()):
         labels = {"server": name, "status": connection.status.status}
         yield Sample(
             "bytebrew_mcp_server_tools", connection.status.tools_count, labels, help="Tools of each MCP server."
         )
-
-
-def _servers(engine: Any) -> Servers:
-    return next(one for one in engine.toolsets if isinstance(one, Servers))

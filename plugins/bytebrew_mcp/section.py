@@ -10,7 +10,7 @@ from bytebrew import MASK, Actor, ConfigSection, Connection, Forbidden
 from . import store
 from .config import ALIASES, Mcp, NewServer, ServerPatch
 from .filter_warnings import unmet
-from .toolset import Servers
+from .toolset import servers_of
 
 if TYPE_CHECKING:
     from bytebrew import Engine
@@ -56,11 +56,7 @@ class ServersSection(ConfigSection):
 
     def warnings(self, conn: Connection, engine: "Engine", name: str) -> Sequence[str]:
         server = store.find(conn, name)
-        return [] if server is None else [*unmet(conn, server, _servers(engine).connections.get(name))]
+        return [] if server is None else [*unmet(conn, server, servers_of(engine).connections.get(name))]
 
     async def changed(self, engine: "Engine") -> None:
-        await _servers(engine).reload()
-
-
-def _servers(engine: "Engine") -> Servers:
-    return next(one for one in engine.toolsets if isinstance(one, Servers))
+        await servers_of(engine).reload()

@@ -248,6 +248,11 @@ class Servers(Toolset):
         )
 
 
+def servers_of(engine: "Engine") -> Servers:
+    """The MCP servers of an engine."""
+    return next(toolset for toolset in engine.toolsets if isinstance(toolset, Servers))
+
+
 def _connect_fields(row: ServerRow) -> ServerRow:
     """The row as far as it needs another connection."""
     return replace(

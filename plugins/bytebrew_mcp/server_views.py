@@ -1,0 +1,117 @@
+"""MCP servers as the API shows them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from bytebrew import MASK, Connection, visible
+
+from . import pins, store
+from .config import Approved, Server, ServerRow, ShownTool, Status
+from .connection import ServerConnection
+from .filter_warnings import unmet
+from .pins import Pin
+from .tool_definitions import Definition, Listed
+
+Pinned = Mapping[str, Pin] | None
+"""The pins of one server that a transaction is about to store; None: those in use."""
+
+
+def show_all(
+    conn: Connection, connections: Mapping[str, ServerConnection], rows: Sequence[ServerRow], pinned: Pinned = None
+) -> list[Server]:
+    """Servers with their status, tools and warnings."""
+    changed = [
+        (row.id, name)
+        for row in rows
+        if (connection := connections.get(row.name))
+        for name, listed in connection.tools.items()
+        if connection.state_of(listed, pinned) != "available"
+    ]
+    approved, agents = pins.definitions(conn, changed), store.agents_of(conn)
+    return [
+        _shown(
+            row,
+            agents.get(row.name, ()),
+            connection := connections.get(row.name),
+            approved,
+            pinned,
+            unmet(conn, row, connection),
+        )
+        for row in rows
+    ]
+
+
+def show(conn: Connection, connections: Mapping[str, ServerConnection], name: str, pinned: Pinned = None) -> Server:
+    """One server; NotFound where there is none."""
+    [server] = show_all(conn, connections, [store.get(conn, name)], pinned)
+    return server
+
+
+def _shown(
+    row: ServerRow,
+    agents: tuple[str, ...],
+    connection: ServerConnection | None,
+    approved: Mapping[tuple[str, str], str],
+    pinned: Pinned,
+    warnings: Iterable[str],
+) -> Server:
+    env = dict.fromkeys(row.env, MASK)
+    return Server(
+        id=row.id,
+        name=row.name,
+        type=row.type,
+        command=row.command,
+        args=(MASK,) * len(row.args),
+        url=row.url,
+        env=env,
+        env_vars=env,
+        headers=dict.fromkeys(row.headers, MASK),
+        forward_headers=row.forward_headers,
+        auth_type=row.auth_type,
+        auth_header=row.auth_header,
+        has_auth_key=bool(row.sealed_key),
+        auth_key_env=row.auth_key_env,
+        pin=row.pin,
+        allow_tools=row.allow_tools,
+        deny_tools=row.deny_tools,
+        agent_tools=row.agent_tools,
+        enabled=row.enabled,
+        status=connection.status if connection else Status(status="disconnected"),
+        tools=tuple(
+            _tool(connection, one, approved.get((row.id, name), ""), pinned) for name, one in connection.tools.items()
+        )
+        if connection
+        else (),
+        agents=agents,
+        warnings=tuple(warnings),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def _tool(connection: ServerConnection, listed: Listed, approved: str, pinned: Pinned) -> ShownTool:
+    tool, state, was = listed.definition, connection.state_of(listed, pinned), None
+    if state not in ("available", "new"):
+        known = msgspec.json.decode(approved, type=Definition) if approved else None
+        was = Approved(
+            digest=connection.pins[tool.name].digest,
+            description=visible(known.description or "") if known else None,
+            input_schema=visible(known.input_schema) if known else None,
+            annotations=_hints(known) if known else None,
+        )
+    return ShownTool(
+        name=tool.name,
+        description=visible(tool.description or ""),
+        input_schema=visible(tool.input_schema),
+        annotations=_hints(tool),
+        digest=listed.digest,
+        state=state,
+        approved=was,
+    )
+
+
+def _hints(tool: Definition) -> dict[str, Any] | None:
+    hints = msgspec.to_builtins(tool.annotations)
+    return {name: hint for name, hint in hints.items() if hint is not None} if hints else None
