@@ -22,7 +22,6 @@ from bytebrew.conversation.turn import Turn
 from bytebrew.store import mending, schemas, sessions, task_approvals, task_steps, tasks, turns
 from bytebrew.store.tasks import Claim
 from bytebrew.store.turns import Ending
-from bytebrew.web import change_feed
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
