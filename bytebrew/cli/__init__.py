@@ -1,1 +1,1 @@
-"""The commands of the command line, a file for each or for a group of them."""
+"""The command line: a file for each command or group of commands."""

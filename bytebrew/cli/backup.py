@@ -1,4 +1,4 @@
-"""`bytebrew backup`: once, or again and again."""
+"""`bytebrew backup`: one archive, or one at each interval."""
 
 import logging
 import re
@@ -33,8 +33,8 @@ def backup(setup: Setup, file: Path, every: str | None, keep: int | None) -> Non
     if every is None:
         if keep is not None:
             raise click.UsageError("--keep goes with --every")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left of a part
-        click.echo(logs.printed(setup.core().log_format, _once(setup, file)), err=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that the partial archive is removed
+        click.echo(logs.printed(setup.core().log_format, _write(setup, file)), err=True)
         return
     try:
         seconds = Duration.parse(every)
@@ -45,14 +45,14 @@ def backup(setup: Setup, file: Path, every: str | None, keep: int | None) -> Non
     _repeat(setup, file, seconds, keep)
 
 
-def _once(setup: Setup, file: Path) -> str:
+def _write(setup: Setup, file: Path) -> str:
     done = archives.backup(setup.core().data_dir, file)
-    what = f"the database, {counted(done.keys, 'keys')} and {counted(done.files, 'uploads')}"
-    return f"wrote {file}, {done.size:,} bytes: {what}"
+    keys, uploads = counted(done.keys, "keys"), counted(done.files, "uploads")
+    return f"wrote {file}, {done.size:,} bytes: the database, {keys} and {uploads}"
 
 
 def _repeat(setup: Setup, file: Path, seconds: float, keep: int | None) -> None:
-    """Backs up until a signal comes; what fails is printed, and tried again at the next time."""
+    """Writes backups until a signal arrives; a failure is printed and the next interval tries again."""
     form, stop = setup.core().log_format, threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -60,49 +60,49 @@ def _repeat(setup: Setup, file: Path, seconds: float, keep: int | None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    _clear(file)
+    _remove_partial(file)
     due = time.monotonic()
     while not stop.is_set():
         try:
-            stem, ending = _parts(file)
-            target = file.with_name(f"{stem}-{stamp()}{ending}")
-            click.echo(logs.printed(form, _once(setup, target)), err=True)
-            for old in _own(file)[:-keep] if keep else ():
+            stem, suffix = _split(file)
+            target = file.with_name(f"{stem}-{stamp()}{suffix}")
+            click.echo(logs.printed(form, _write(setup, target)), err=True)
+            for old in _written(file)[:-keep] if keep else ():
                 old.unlink()
                 click.echo(logs.printed(form, f"removed {old}"), err=True)
         except (BootError, OSError) as error:
             if isinstance(error, SettingsError):
                 raise
-            words = f"bytebrew: {error}; the next backup is in {seconds:g} s"
-            click.echo(logs.printed(form, words, logging.ERROR), err=True)
+            message = f"bytebrew: {error}; the next backup is in {seconds:g} s"
+            click.echo(logs.printed(form, message, logging.ERROR), err=True)
         due = max(due + seconds, time.monotonic())
         stop.wait(due - time.monotonic())
 
 
-def _parts(file: Path) -> tuple[str, str]:
-    """The name without its ending, and the ending, such as `.tar.gz`."""
-    ending = ".tar.gz" if file.name.endswith(".tar.gz") else file.suffix
-    return file.name.removesuffix(ending), ending
+def _split(file: Path) -> tuple[str, str]:
+    """Stem and suffix of the file name; `.tar.gz` counts as one suffix."""
+    suffix = ".tar.gz" if file.name.endswith(".tar.gz") else file.suffix
+    return file.name.removesuffix(suffix), suffix
 
 
-def _names(file: Path) -> str:
-    """The regular expression of the names of a schedule's backups."""
-    stem, ending = map(re.escape, _parts(file))
-    return rf"{stem}-{STAMP}{ending}"
+def _pattern(file: Path) -> str:
+    """A regular expression for the names of this schedule's backups."""
+    stem, suffix = map(re.escape, _split(file))
+    return rf"{stem}-{STAMP}{suffix}"
 
 
-def _own(file: Path) -> list[Path]:
-    """The backups that a schedule of this name has written, the oldest first."""
-    own = re.compile(_names(file))
+def _written(file: Path) -> list[Path]:
+    """The backups that this schedule has written, the oldest first."""
+    own = re.compile(_pattern(file))
     folder = file.absolute().parent
     return oldest_first(
-        one for one in folder.iterdir() if own.fullmatch(one.name) and one.is_file() and not one.is_symlink()
+        path for path in folder.iterdir() if own.fullmatch(path.name) and path.is_file() and not path.is_symlink()
     )
 
 
-def _clear(file: Path) -> None:
-    """Removes what backups of this name have left that were killed."""
-    left = re.compile(rf"\.{_names(file)}\.part-\w+")
-    for one in file.absolute().parent.glob(".*"):
-        if left.fullmatch(one.name):
-            shutil.rmtree(one, ignore_errors=True)
+def _remove_partial(file: Path) -> None:
+    """Removes partial archives of backups that were killed."""
+    partial = re.compile(rf"\.{_pattern(file)}\.part-\w+")
+    for path in file.absolute().parent.glob(".*"):
+        if partial.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""`bytebrew config`: the configuration of the data folder, or with --url of a running engine."""
+"""`bytebrew config`: exports, imports, compares and validates the configuration."""
 
 import tempfile
 from collections.abc import Iterator
@@ -85,19 +85,18 @@ def validate_config(setup: Setup, url: str | None, file: Path) -> None:
 
 
 def _plan(setup: Setup, file: Path, url: str | None, *, replace: bool, dry_run: bool) -> import_export.Plan:
-    """What an import does; every problem on a line of its own where it cannot be."""
+    """The plan of an import; ClickException with a line for each problem."""
     try:
         if url:
             plan = remote_engine.apply(url, setup.core().token, file.read_bytes(), replace=replace, dry_run=dry_run)
         else:
             with _planning(setup, file, dry_run) as engine:
                 parsed = parse(contents(file, engine.settings.core.max_body_bytes), engine.sections)
-                with opened(engine) as conn, Progress(f"importing {file.name}") as progress:
-                    conn.set_progress_handler(progress.beat, 100_000)
+                with Progress(f"importing {file.name}") as progress, opened(engine, progress) as conn:
                     plan = import_export.apply(conn, engine, parsed, replace=replace, dry_run=dry_run)
     except InvalidConfig as error:
-        told = f"{file} does not fit" if dry_run else "nothing was changed"
-        raise click.ClickException("\n".join([told, *lines(file, error.details)])) from error
+        summary = f"{file} does not fit" if dry_run else "nothing was changed"
+        raise click.ClickException("\n".join([summary, *lines(file, error.details)])) from error
     for line in lines(file, plan.warnings):
         click.echo(f"warning: {line}", err=True)
     return plan
@@ -105,17 +104,17 @@ def _plan(setup: Setup, file: Path, url: str | None, *, replace: bool, dry_run: 
 
 @contextmanager
 def _planning(setup: Setup, file: Path, dry_run: bool) -> Iterator[Engine]:
-    """An engine of FILE on the data folder; where a dry run finds none, on a new one, which goes again."""
+    """An engine on the data folder; a dry run without a database gets a temporary folder."""
     data = setup.core().data_dir
     if not dry_run or (data / "bytebrew.db").exists():
-        yield setup.engine(may_make=True, BYTEBREW_CONFIG=str(file))
+        yield setup.engine(may_create=True, BYTEBREW_CONFIG=str(file))
         return
     with tempfile.TemporaryDirectory(prefix=".config-", dir=_scratch(data)) as folder:
         yield Engine({**setup.environment, "BYTEBREW_DATA_DIR": folder, "BYTEBREW_CONFIG": str(file)})
 
 
 def _scratch(data: Path) -> str:
-    """A folder for what goes again, that of the data where the system has none that can be written to."""
+    """The folder for temporary files; the data folder where the system has none that is writable."""
     try:
         return tempfile.gettempdir()
     except FileNotFoundError:
@@ -127,7 +126,7 @@ def _print_plan(plan: import_export.Plan) -> None:
     for change in plan.changes:
         if change.action in signs:
             click.echo(f"{signs[change.action]} {change.section} {change.name}")
-        for one in change.fields:
-            before, after = (msgspec.json.encode(value).decode() for value in (one.before, one.after))
-            click.echo(f"    {one.field or 'value'}: {before} -> {after}")
+        for field in change.fields:
+            before, after = (msgspec.json.encode(value).decode() for value in (field.before, field.after))
+            click.echo(f"    {field.field or 'value'}: {before} -> {after}")
     click.echo(counted(sum(change.action in signs for change in plan.changes), "changes"), err=True)

@@ -1,4 +1,4 @@
-"""`bytebrew gc`."""
+"""`bytebrew gc`: applies the retention settings and returns free pages to the disk."""
 
 import click
 
@@ -18,8 +18,8 @@ def clear_away(setup: Setup) -> None:
     engine = setup.engine()
     with engine.migrated() as conn, Progress("clearing away", unit="rows and pages") as progress:
         swept = retention.sweep(conn, engine.retention, progress.add)
-    for words in (
+    for line in (
         f"cleared away: {', '.join(f'{count} {what}' for what, count in swept.counts.items())}",
         f"{engine.db.path} had {swept.before} bytes and has {swept.after}",
     ):
-        click.echo(logs.printed(setup.core().log_format, words))
+        click.echo(logs.printed(setup.core().log_format, line))

@@ -12,16 +12,16 @@ import click
 from bytebrew.base import logs, settings
 from bytebrew.base.errors import BootError, EngineError, SettingsError
 from bytebrew.base.settings import Core
-from bytebrew.cli import backup, config, doctor_command, gc, plugins, restore, serve, status, token
+from bytebrew.cli import backup, config, doctor, gc, plugins, restore, serve, status, token
 from bytebrew.cli.setup import Setup
 from bytebrew.plugins import Plugins
 
 
 def main() -> None:
-    """The console script: what goes wrong is told in words; exit code 2 is for bad settings, 1 for the rest."""
-    os.umask(0o077)  # what the engine writes is its owner's alone
+    """The console script; an error is printed as one sentence, exit code 2 for wrong settings, 1 for the rest."""
+    os.umask(0o077)  # new files are readable by their owner only
     while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass  # a standard stream that was closed would be the next file or socket
+        pass  # otherwise a closed standard stream's number would go to the next file or socket
     os.close(spare)
     if sys.stdout:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -43,19 +43,20 @@ def main() -> None:
     except UnicodeEncodeError as error:
         fail(f"{error.object!a} is no text in UTF-8", 2)
     except (BootError, EngineError, OSError, sqlite3.Error) as error:
-        fail(_words(error), 1)
+        fail(_message(error), 1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(1)
 
 
-def _fail(form: str, words: str, code: int) -> NoReturn:
-    click.echo(logs.printed(form, f"bytebrew: {words}", logging.ERROR), err=True)
+def _fail(form: str, message: str, code: int) -> NoReturn:
+    click.echo(logs.printed(form, f"bytebrew: {message}", logging.ERROR), err=True)
     sys.exit(code)
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, EngineError):
-        return "; ".join([error.message, *(one.message for one in error.details if one.message not in error.message)])
+        details = [detail.message for detail in error.details if detail.message not in error.message]
+        return "; ".join([error.message, *details])
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
@@ -78,7 +79,7 @@ for _command in (
     backup.backup,
     restore.restore,
     gc.clear_away,
-    doctor_command.doctor,
+    doctor.doctor,
     status.show_status,
 ):
     cli.add_command(_command)

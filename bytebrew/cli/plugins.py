@@ -1,4 +1,4 @@
-"""`bytebrew plugins`."""
+"""`bytebrew plugins`: lists plugins and their warnings."""
 
 import click
 
@@ -12,5 +12,5 @@ def list_plugins(setup: Setup) -> None:
     for plugin in setup.plugins.list_all():
         hooks = ", ".join(plugin.hooks) or "-"
         click.echo(f"{plugin.name:<20} {plugin.version:<8} {plugin.distribution:<20} {plugin.state:<9} {hooks}")
-    for words in setup.warnings():
-        click.echo(f"warning: {words}", err=True)
+    for warning in setup.warnings():
+        click.echo(f"warning: {warning}", err=True)

@@ -1,4 +1,4 @@
-"""What `bytebrew config --url` asks of a running engine."""
+"""The client of a running engine's REST API, for `bytebrew config --url`."""
 
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -15,17 +15,17 @@ YAML, JSON = "application/x-yaml", "application/json"
 
 
 def export(url: str, token: str) -> bytes:
-    """The engine's configuration file; BootError in the engine's words where it refuses."""
+    """The engine's configuration file; BootError with the engine's message where it refuses."""
     return _fetch(url, token, "GET", "export", YAML)
 
 
 def apply(url: str, token: str, raw: bytes, *, replace: bool, dry_run: bool) -> Plan:
-    """What an import of the file does there; InvalidConfig with every problem, BootError for another refusal."""
+    """The plan of an import; InvalidConfig with every problem, BootError for any other refusal."""
     query = f"import?mode={'replace' if replace else 'merge'}&dry_run={str(dry_run).lower()}"
     answer = _fetch(url, token, "POST", query, JSON, raw)
     try:
-        fields, ending = msgspec.json.decode(answer, type=dict[str, Any]), "_imported"
-        counts = {key.removesuffix(ending): count for key, count in fields.items() if key.endswith(ending)}
+        fields, suffix = msgspec.json.decode(answer, type=dict[str, Any]), "_imported"
+        counts = {key.removesuffix(suffix): count for key, count in fields.items() if key.endswith(suffix)}
         return msgspec.convert({**fields, "imported": counts}, Plan)
     except msgspec.MsgspecError as error:
         raise BootError(f"that is no answer of a ByteBrew engine: {error}") from error
@@ -44,10 +44,10 @@ def _fetch(url: str, token: str, method: str, path: str, wanted: str, body: byte
             raw = answer.read()
     except (OSError, HTTPException) as error:
         raise BootError(f"{url} cannot be reached: {getattr(error, 'strerror', None) or error}") from error
-    told = (answer.getheader("content-type") or "").partition(";")[0]
-    if answer.status == 200 and told == wanted:
+    content_type = (answer.getheader("content-type") or "").partition(";")[0]
+    if answer.status == 200 and content_type == wanted:
         return raw
-    refusal = msgspec.json.decode(raw) if told == JSON else {}
+    refusal = msgspec.json.decode(raw) if content_type == JSON else {}
     if any("line" in detail for detail in refusal.get("details", ())):
         raise InvalidConfig([msgspec.convert(detail, Problem) for detail in refusal["details"]])
     cure = "; the token is read from BYTEBREW_TOKEN" if answer.status in (401, 403) else ""

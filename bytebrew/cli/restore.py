@@ -1,4 +1,4 @@
-"""`bytebrew restore`."""
+"""`bytebrew restore`: replaces the data folder's contents with those of a backup."""
 
 import logging
 from pathlib import Path
@@ -22,15 +22,15 @@ def restore(setup: Setup, file: Path) -> None:
     data, form = setup.core().data_dir, setup.core().log_format
     done = restoring.restore(file, data, setup.plugins)
     if done.torn:
-        words = f"warning: {file} was copied without the log beside it, so what was newest is missing"
-        click.echo(logs.printed(form, words, logging.WARNING), err=True)
+        warning = f"warning: {file} was copied without the log beside it, so what was newest is missing"
+        click.echo(logs.printed(form, warning, logging.WARNING), err=True)
     newest = f", the newest of {done.newest}" if done.newest else ""
     rest = f", keys and {counted(done.files, 'uploads')}" if done.whole else ""
     sessions = counted(done.sessions, "sessions")
-    words = f"restored {file} with {sessions}{newest}{rest}; its history epoch is {done.epoch}"
-    for line in (words, *(f"what was there is {kept} now" for kept in done.kept)):
+    summary = f"restored {file} with {sessions}{newest}{rest}; its history epoch is {done.epoch}"
+    for line in (summary, *(f"what was there is {kept} now" for kept in done.kept)):
         click.echo(logs.printed(form, line))
     if not done.whole:
-        words = f"put copies of {data / 'keys'} and {data / 'files'} in place too"
-        click.echo(logs.printed(form, words, logging.WARNING), err=True)
+        warning = f"put copies of {data / 'keys'} and {data / 'files'} in place too"
+        click.echo(logs.printed(form, warning, logging.WARNING), err=True)
     click.echo(logs.printed(form, "now run bytebrew doctor"), err=True)

@@ -1,4 +1,4 @@
-"""`bytebrew serve`: the engine itself."""
+"""`bytebrew serve`: runs the engine."""
 
 import asyncio
 import gc
@@ -65,7 +65,7 @@ async def _serve(engine: Engine) -> None:
 
     def on_signal() -> None:
         if stop.is_set():
-            os._exit(1)  # asked twice: everything that was committed is safe in the file
+            os._exit(1)  # the second signal: what was committed is safe in the file
         stop.set()
         loop.call_later(core.drain_seconds + 10, os._exit, 1)
 
@@ -74,19 +74,19 @@ async def _serve(engine: Engine) -> None:
 
     async def end_if_lost() -> None:
         await engine.db.lost.wait()
-        words = "bytebrew: a thread of the database has ended; what was committed is safe, start again"
-        click.echo(logs.printed(core.log_format, words, logging.CRITICAL), err=True)
-        os._exit(1)  # nothing else can be stored, and what runs would wait for ever
+        message = "bytebrew: a thread of the database has ended; what was committed is safe, start again"
+        click.echo(logs.printed(core.log_format, message, logging.CRITICAL), err=True)
+        os._exit(1)  # nothing can be stored any more, and running turns would wait for ever
 
     watch = asyncio.create_task(end_if_lost(), name="watch over the database")
-    async with engine, status_socket.answering(engine):
+    async with engine, status_socket.serve_status(engine):
         sock = server.listen(core.host, core.port)
         url = f"http://{f'[{core.host}]' if ':' in core.host else core.host}:{sock.getsockname()[1]}"
-        hello = await greeting(engine, url, to_person=core.log_format == "text" and sys.stderr.isatty())
-        click.echo(logs.printed(core.log_format, hello), err=True)
+        text = await greeting(engine, url, to_person=core.log_format == "text" and sys.stderr.isatty())
+        click.echo(logs.printed(core.log_format, text), err=True)
         click.echo(logs.printed(core.log_format, f"ByteBrew {__version__} is ready at {url}"))
         gc.collect()
-        gc.freeze()  # what is loaded by now stays, so that no collection walks it again, 20 ms in which no stream moves
+        gc.freeze()  # a full collection of what is loaded by now would stop every stream for 20 ms
         gc.set_threshold(10_000)
         await server.serve(engine, sock, stop)
     watch.cancel()

@@ -1,6 +1,5 @@
-"""What commands run on: the environment, the plugins, and the data folder that they name."""
+"""The environment and the plugins that every command works with."""
 
-import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -9,13 +8,15 @@ import click
 
 from bytebrew.base import settings
 from bytebrew.base.errors import BootError
+from bytebrew.base.progress import Progress
 from bytebrew.base.settings import Core
+from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.plugins import Plugins
 
 
 class Setup(NamedTuple):
-    """What the process was started with; click hands it to each command."""
+    """Environment and plugins of the process; click passes it to each command."""
 
     environment: Mapping[str, str]
     plugins: Plugins
@@ -25,40 +26,42 @@ class Setup(NamedTuple):
         return settings.read(self.environment, self.plugins.tables()).core
 
     def warnings(self) -> list[str]:
-        """What is wrong with the plugins and their tools, though it does not stop the boot."""
+        """Problems of plugins and their tools that do not stop the boot."""
         read = settings.read(self.environment, self.plugins.tables())
         self.plugins.declare("register_tools", lambda name, tool: None, settings=read)
         return self.plugins.warnings
 
-    def engine(self, *, may_make: bool = False, **others: str) -> Engine:
-        """An engine on the data folder, which must have a database unless the command may make one, and says so.
+    def engine(self, *, may_create: bool = False, **settings: str) -> Engine:
+        """An engine on the data folder; BootError where it has no database and the command may not create one.
 
-        `others` are settings that the command gives.
+        `settings` replace variables of the environment.
         """
         file = self.core().data_dir / "bytebrew.db"
         if not file.exists():
-            if not may_make:
+            if not may_create:
                 raise BootError(f"there is no database at {file}; set BYTEBREW_DATA_DIR to the engine's data folder")
             click.echo(f"bytebrew: {file} is new; BYTEBREW_DATA_DIR names another data folder", err=True)
-        return Engine({**self.environment, **others})
+        return Engine({**self.environment, **settings})
 
     @contextmanager
-    def opened(self) -> Iterator[tuple[Engine, sqlite3.Connection]]:
-        """An engine that is not started, and a connection to its database in a transaction."""
+    def opened(self) -> Iterator[tuple[Engine, Connection]]:
+        """An engine that is not started, and a connection within a transaction."""
         engine = self.engine()
         with opened(engine) as conn:
             yield engine, conn
 
 
 @contextmanager
-def opened(engine: Engine) -> Iterator[sqlite3.Connection]:
-    """A connection in a transaction, which is committed unless something fails."""
+def opened(engine: Engine, progress: Progress | None = None) -> Iterator[Connection]:
+    """A connection within a transaction, which is committed unless the block fails."""
     with engine.migrated() as conn:
+        if progress:
+            conn.set_progress_handler(progress.beat, 100_000)
         conn.execute("begin immediate")
         yield conn
         conn.execute("commit")
 
 
-def counted(count: int, things: str) -> str:
-    """How many of what, such as `1 session` of 1 and `sessions`."""
-    return f"{count} {things.removesuffix('s') if count == 1 else things}"
+def counted(count: int, plural: str) -> str:
+    """Number and noun: `1 session` for 1 and `sessions`."""
+    return f"{count} {plural.removesuffix('s') if count == 1 else plural}"

@@ -1,4 +1,4 @@
-"""`bytebrew status`."""
+"""`bytebrew status`: prints the state of the running engine."""
 
 import sys
 from collections.abc import Iterator
@@ -18,32 +18,34 @@ def show_status(setup: Setup, as_json: bool) -> None:
 
     It is for the engine's own user and takes no token. Exit code 1 where the engine is not well or none runs.
     """
-    found = status_socket.ask(setup.core().data_dir)
+    status = status_socket.fetch(setup.core().data_dir)
     if as_json:
-        click.echo(msgspec.json.encode(found).decode())
+        click.echo(msgspec.json.encode(status).decode())
     else:
-        for name, words in _lines(found):
-            click.echo(f"{name:<10} {words}")
-    if found.status not in ("ok", "overloaded"):
+        for name, text in _lines(status):
+            click.echo(f"{name:<10} {text}")
+    if status.status not in ("ok", "overloaded"):
         sys.exit(1)
 
 
-def _lines(found: status_socket.Status) -> Iterator[tuple[str, str]]:
-    words = f": {found.words}" if found.words else ""
-    yield "engine", f"{found.status}{words}; ByteBrew {found.version}, process {found.process}, up {found.uptime}"
-    turns = found.turns
-    yield "turns", f"{turns.running} run, {turns.asking} of them wait for a person; {turns.waiting} wait for another"
+def _lines(status: status_socket.Status) -> Iterator[tuple[str, str]]:
+    message = f": {status.message}" if status.message else ""
+    yield "engine", f"{status.status}{message}; ByteBrew {status.version}, process {status.process}, up {status.uptime}"
+    turns = status.turns
+    running = f"{turns.running} run, {turns.needs_input} of them wait for a person"
+    yield "turns", f"{running}; {turns.waiting} wait for another"
     yield "", f"at most {turns.most}; {turns.refused} refused for want of place"
-    yield "streams", f"{found.streams} open"
-    yield "tasks", ", ".join(f"{count} {state}" for state, count in sorted(found.tasks.items())) or "none open"
-    for model in found.models:
+    yield "streams", f"{status.streams} open"
+    yield "tasks", ", ".join(f"{count} {state}" for state, count in sorted(status.tasks.items())) or "none open"
+    for model in status.models:
         again = f", tried again in {model.seconds} s" if model.breaker == "open" else ""
         yield "model", f"{model.name}: {counted(model.failures, 'failures')} lately, breaker {model.breaker}{again}"
-    if not found.models:
+    if not status.models:
         yield "models", "none has failed lately"
-    yield "callers", f"{found.refused_callers} refused since the start"
-    megabytes = [f"{size / 1e6:,.1f} MB" for size in (found.database_bytes, found.log_bytes, found.disk_free_bytes)]
+    yield "callers", f"{status.refused_callers} refused since the start"
+    megabytes = [f"{size / 1e6:,.1f} MB" for size in (status.database_bytes, status.log_bytes, status.disk_free_bytes)]
     yield "disk", f"database {megabytes[0]}, its log {megabytes[1]}; {megabytes[2]} free"
-    for one in found.plugins:
-        labels = ", ".join(f"{name} {value}" for name, value in one.labels.items())
-        yield "plugin", f"{one.name.removeprefix('bytebrew_')}{f' ({labels})' if labels else ''}: {one.value:g}"
+    for figure in status.plugins:
+        labels = ", ".join(f"{name} {value}" for name, value in figure.labels.items())
+        name = figure.name.removeprefix("bytebrew_")
+        yield "plugin", f"{name}{f' ({labels})' if labels else ''}: {figure.value:g}"

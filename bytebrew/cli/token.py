@@ -1,4 +1,4 @@
-"""`bytebrew token`: API tokens, while an engine runs or not."""
+"""`bytebrew token`: creates, lists and revokes API tokens in the data folder."""
 
 import click
 import msgspec
@@ -20,12 +20,12 @@ def token() -> None:
 @click.pass_obj
 def create_token(setup: Setup, name: str, scopes: tuple[str, ...], bound: tuple[str, ...], expires: str | None) -> None:
     """Create a token and print it, this once."""
-    given = {"name": name, "scopes": scopes, "schemas": bound or None, "expires_at": expires}
+    fields = {"name": name, "scopes": scopes, "schemas": bound or None, "expires_at": expires}
     try:
-        new = msgspec.convert(given, tokens.NewToken)
+        new = msgspec.convert(fields, tokens.NewToken)
     except msgspec.ValidationError as error:
         raise click.UsageError(str(error)) from error
-    engine = setup.engine(may_make=True)
+    engine = setup.engine(may_create=True)
     with opened(engine) as conn:
         created = tokens.create(conn, engine.scopes, new)
     click.echo(created.token)
@@ -37,12 +37,12 @@ def list_tokens(setup: Setup) -> None:
     """List tokens: id, name, scopes, last use, and where there are any, their end and schemas."""
     engine = setup.engine()
     with opened(engine) as conn:
-        for one in tokens.list_all(conn, engine.scopes):
-            name = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in one.name)
-            end = f"  until {one.expires_at}" if one.expires_at else ""
-            bound = f"  for {','.join(one.schemas)}" if one.schemas is not None else ""
-            used = one.last_used_at or "never used"
-            click.echo(f"{one.id}  {name:<24} {','.join(one.scopes):<40} {used}{end}{bound}")
+        for listed in tokens.list_all(conn, engine.scopes):
+            name = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in listed.name)
+            end = f"  until {listed.expires_at}" if listed.expires_at else ""
+            bound = f"  for {','.join(listed.schemas)}" if listed.schemas is not None else ""
+            used = listed.last_used_at or "never used"
+            click.echo(f"{listed.id}  {name:<24} {','.join(listed.scopes):<40} {used}{end}{bound}")
 
 
 @token.command("revoke")

@@ -16,7 +16,7 @@ from tests.processes import serving
 LARGE = """
 import sys
 from pathlib import Path
-from bytebrew.pragmas import connect
+from bytebrew.store.sqlite.pragmas import connect
 conn = connect(Path(sys.argv[1]))
 conn.execute("create table large (bytes blob)")
 rows = "with recursive numbers(n) as (select 1 union all select n + 1 from numbers limit 4000) select n from numbers"
