@@ -13,7 +13,7 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from bytebrew.base import logs, settings
+from bytebrew.base import settings
 from bytebrew.base.cancellation import uncancelled
 from bytebrew.base.env_variables import Credentials
 from bytebrew.base.errors import BootError, EngineError, NotRecorded, SettingsError, StorageError
@@ -23,6 +23,7 @@ from bytebrew.base.machine.clock import WallClock
 from bytebrew.base.progress import Progress
 from bytebrew.base.secrets import Secrets
 from bytebrew.base.settings import Core, Settings
+from bytebrew.config import core_options
 from bytebrew.config.import_export import boot
 from bytebrew.config.sections import SECTIONS
 from bytebrew.contract import paths
@@ -195,7 +196,7 @@ class Engine:
             own_key.ORIGINS,
             forwarding.BODY_HEADERS,
             *map(own_key.option, self.providers.values()),
-            logs.option(self.settings.core.log_level),
+            core_options.log_level(self.settings.core.log_level),
             cors.option(self._allow),
         )
         for option in core:

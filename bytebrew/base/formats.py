@@ -1,18 +1,16 @@
-"""How things are written: identifiers, times in RFC 3339 and UTC, durations in Go's text, rows of the database."""
+"""Formats: identifiers, times in RFC 3339 and UTC, durations as Go writes them, rows of the database as structs."""
 
 import os
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
-
-from bytebrew.contract.connection import Row
 
 S = TypeVar("S", bound=Struct)
 
@@ -89,7 +87,17 @@ def parse_time(text: str) -> datetime:
     return moment.astimezone(UTC)
 
 
-def struct_of(row: Row | Mapping[str, Any], kind: type[S]) -> S:
+class Named(Protocol):
+    """Values by name: a row of the database, or a mapping."""
+
+    def keys(self) -> Iterable[str]:
+        """The names."""
+
+    def __getitem__(self, name: str, /) -> Any:
+        """The value of a name."""
+
+
+def struct_of(row: Named, kind: type[S]) -> S:
     """A row as a struct of the same names; its lists and objects are stored as JSON text."""
     values = dict(row)
     for name in _json_fields(kind):

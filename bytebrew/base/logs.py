@@ -6,13 +6,12 @@ import sys
 import threading
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Literal, TextIO
+from typing import TextIO
 
 import msgspec
 
 from bytebrew.base.formats import now
 from bytebrew.base.masking import redact
-from bytebrew.contract.runtime_option import Option
 
 trace_id: ContextVar[str] = ContextVar("trace_id", default="-")
 """The request or turn that a record belongs to."""
@@ -60,17 +59,6 @@ def printed(form: str, words: str, level: int = logging.INFO) -> str:
     if form != "json":
         return words
     return Line(form).format(logging.LogRecord("bytebrew", level, "", 0, "%s", (words,), None))
-
-
-def option(default: str) -> Option:
-    """The setting of the least severe record to log, which counts at once."""
-    return Option(
-        key="log.level",
-        type=Literal["debug", "info", "warning", "error"],
-        default=default,
-        help="least severe record to log, in the place of BYTEBREW_LOG_LEVEL",
-        applied=lambda level: logging.getLogger().setLevel(level.upper()),
-    )
 
 
 def terminal() -> TextIO | None:
