@@ -1,4 +1,4 @@
-"""multipart/form-data as it comes (RFC 7578), one part after the other."""
+"""Streaming parser of multipart/form-data (RFC 7578); docs/decisions/multipart.md says why it is our own."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
