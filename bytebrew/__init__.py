@@ -43,6 +43,7 @@ from bytebrew.contract.auth import Actor, AuthMode, Scope, Scopes
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection, Row
+from bytebrew.contract.engine import TRAFFIC
 from bytebrew.contract.entities import (
     Agent,
     Capability,
@@ -93,6 +94,7 @@ __all__ = [
     "MASK",
     "NDJSON",
     "OFFSET",
+    "TRAFFIC",
     "Action",
     "Actor",
     "Agent",

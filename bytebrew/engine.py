@@ -23,7 +23,7 @@ from bytebrew.base.machine.clock import WallClock
 from bytebrew.base.progress import Progress
 from bytebrew.base.secrets import Secrets
 from bytebrew.base.settings import Core, Settings
-from bytebrew.config import core_options
+from bytebrew.config.core_options import core_options
 from bytebrew.config.import_export import boot
 from bytebrew.config.sections import SECTIONS
 from bytebrew.contract import paths
@@ -32,6 +32,7 @@ from bytebrew.contract.auth import SCOPES, AuthMode, Scope, Scopes
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection
+from bytebrew.contract.engine import State
 from bytebrew.contract.entities import Agent, NewAgent, NewModel, NewSchema
 from bytebrew.contract.hookspecs import OBSERVING, Recorder, Sample
 from bytebrew.contract.provider import Provider
@@ -56,11 +57,6 @@ from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite import epoch, migrations, storage_errors
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.sqlite.migrate import migrate, pending
-from bytebrew.web import cors, forwarding, own_key
-from bytebrew.web.admission import MOST_BODIES, MOST_STRANGERS, Admission, default_bodies
-from bytebrew.web.refusals import Refusals
-from bytebrew.web.routes import every
-from bytebrew.web.visitors import Visitors
 
 OBSERVER_SECONDS = 30
 """How long an observer may take, for what it observes waits until it is through."""
@@ -86,9 +82,8 @@ class Engine:
         self.plugins.load(early.disabled_plugins, early.plugins_dir, extra)
         self.settings: Settings = settings.read(environment, self.plugins.tables())
         self.started = time.monotonic()
-        self.streams = 0
+        self.state = State()
         self.overdue = asyncio.Event()
-        self.refusals = Refusals()
         self.clock = WallClock()
         self.slow_hooks = SlowHooks()
         data = self.settings.core.data_dir
@@ -100,25 +95,21 @@ class Engine:
         key_check.check_key(self._key, data / "bytebrew.db")
         self._key_is_new = not self._key.exists()
         self.secrets = Secrets.load(self._key)
-        self.visitors = Visitors(Secrets.derived(self._key, b"visitors"))
         self.db = Database(data / "bytebrew.db", self.settings.core.db_synchronous)
         self.journal = Journal(self.db)
         share = descriptors.share()
         self.http = http or Http(self.settings.core, upstreams=share.upstreams, idle=share.idle)
         self.runner = Runner(self)
-        self.admission = Admission(self.settings.core.max_turns, share.upstreams, self.runner.turns, self.db.delay)
-        core = self.settings.core
-        self.arrivals = default_bodies(core.max_upload_bytes, MOST_BODIES)
-        self.strangers = default_bodies(core.max_body_bytes, MOST_STRANGERS)
         self.confirmations = Confirmations(self)
         self.tasks = Tasks(self)
         self.read_result = ReadResult(self.db, self.settings.core.tool_output_bytes)
         self._declare()
-        self.taken = paths.taken(route.path for route in every(self))
+        collections = [one.path for one in self.sections.values()]
+        own = paths.taken([*(one.path for one in self.routes), *(f"{path}/{{name}}" for path in collections)])
+        self.taken = {one.path: one.reserved | own.get(one.path, frozenset()) for one in self.sections.values()}
         vendors = {name: one.base_url for one in self.providers.values() for name in (one.type, *one.aliases)}
         prices = of_catalog(self.catalog.values(), vendors)
         retries = self.settings.core.provider_retries
-        self.origins = self.settings.core.cors_origins
         self.options = Options(self._known().values())
         self._following = anyio.Lock()
         credentials = Credentials.load(self._key)
@@ -190,22 +181,10 @@ class Engine:
 
     def _known(self) -> Registry[Option]:
         known: Registry[Option] = Registry("setting")
-        core = (
-            *expiry.OPTIONS,
-            own_key.ANY_BASE_URL,
-            own_key.ORIGINS,
-            forwarding.BODY_HEADERS,
-            *map(own_key.option, self.providers.values()),
-            core_options.log_level(self.settings.core.log_level),
-            cors.option(self._allow),
-        )
-        for option in core:
+        for option in core_options(self.settings.core.log_level, self.providers.values()):
             known.add(CORE, option.key, option)
         self.plugins.declare("register_options", _adding(known, "key"))
         return known
-
-    def _allow(self, origins: tuple[str, ...]) -> None:
-        self.origins = (*self.settings.core.cors_origins, *origins)
 
     def _enter(self, owner: str, entry: CatalogEntry) -> None:
         if isinstance(entry, CatalogModel):
@@ -223,7 +202,6 @@ class Engine:
             for words in self.plugins.warnings:
                 log.warning("%s", words)
             log_there = epoch.log_of(path).exists()
-            stack.callback(self.admission.close)
             stack.push_async_callback(self.http.aclose)
             keeping = stack.enter_context(ExitStack())
             with self.migrated() as conn:  # until others are open, for the last one removes the log
@@ -307,6 +285,10 @@ class Engine:
         """Whether a name is for the engine's own tools and its plugins', so that no tool from outside may have it."""
         name = name.casefold()
         return name in self._reserved or name.startswith(self._reserved_beginnings)
+
+    def derived_secrets(self, purpose: bytes) -> Secrets:
+        """Secrets with a key of their own, for what must not be opened by those of another purpose."""
+        return Secrets.derived(self._key, purpose)
 
     def observed(self, hook: str) -> bool:
         """Whether a plugin observes the hook."""

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from bytebrew import Outcome, Register, Reply, Request, Route, Sample, ToolCall, hookimpl
+from bytebrew import TRAFFIC, Outcome, Register, Reply, Request, Route, Sample, ToolCall, hookimpl
 
 if TYPE_CHECKING:
     from bytebrew import Engine, Turn
@@ -145,11 +145,12 @@ class Metrics:
         turns, db = list(self._engine.runner.turns.values()), self._engine.db
         sessions = len({turn.session_id for turn in turns})
         queued = sum(turn.status == "queued" for turn in turns)
+        traffic = self._engine.state[TRAFFIC]()
         yield GaugeMetricFamily("bytebrew_active_sessions", "Sessions with a turn that runs or waits.", sessions)
-        yield GaugeMetricFamily("bytebrew_open_streams", "Streams that clients are reading.", self._engine.streams)
+        yield GaugeMetricFamily("bytebrew_open_streams", "Streams that clients are reading.", traffic.open_streams)
         yield GaugeMetricFamily("bytebrew_queue_depth", "Turns that wait for another of their session.", queued)
         refused = "Requests that were refused because the engine had too many turns."
-        yield CounterMetricFamily("bytebrew_refused_turns", refused, self._engine.admission.refused)
+        yield CounterMetricFamily("bytebrew_refused_turns", refused, traffic.refused_turns)
         works = "Pieces of work in each commit to the database."
         rows = "Events in each commit to the database."
         yield SummaryMetricFamily("bytebrew_commit_works", works, db.commits, db.committed_works)

@@ -18,6 +18,7 @@ from bytebrew import Http, MessageDelta, ModelRequest, ProviderError, Request, R
 from bytebrew.base.errors import Overloaded
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, plugin, providing, scripted_schema, served_engine
+from bytebrew.web.http_state import http_state
 from tests.processes import plugins_folder, serving
 
 CLIENTS = Path(__file__).parent.parent / "examples" / "clients"
@@ -177,7 +178,7 @@ async def test_a_client_that_is_too_many_waits_and_sends_its_message_again(clien
         first = asyncio.create_task(http.post("/api/v1/schemas/test/chat", json={"message": "block"}))
         await model.busy.wait()
         second = asyncio.create_task(run(client, str(http.base_url), "Hi"))
-        while not running.admission.refused:
+        while not http_state(running).admission.refused:
             await asyncio.sleep(0.05)
         model.free.set()
         await first

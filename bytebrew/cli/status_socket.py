@@ -22,6 +22,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.store.sqlite.epoch import log_of
 from bytebrew.version import __version__
+from bytebrew.web.http_state import http_state
 from bytebrew.web.routes.health import database_of, state_of
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,8 @@ class Status(Struct, frozen=True, kw_only=True):
 async def status_of(engine: Engine) -> Status:
     """The current state; without the tasks where the database cannot be read."""
     _, fault = await database_of(engine, deep=True)
-    message = fault or engine.admission.words()
+    http = http_state(engine)
+    message = fault or http.admission.words()
     turns, path = list(engine.runner.turns.values()), engine.db.path
     try:
         tasks = await engine.db.scan(_open_tasks)
@@ -98,17 +100,17 @@ async def status_of(engine: Engine) -> Status:
             running=sum(turn.status == "running" for turn in turns),
             waiting=sum(turn.status == "queued" for turn in turns),
             needs_input=sum(bool(turn.holds) for turn in turns),
-            most=engine.admission.most,
-            refused=engine.admission.refused,
+            most=http.admission.most,
+            refused=http.admission.refused,
         ),
-        streams=engine.streams,
+        streams=http.streams,
         tasks=tasks,
         models=tuple(
             Model(name=name, breaker=breaker.state, failures=breaker.failure_count, seconds=round(breaker.remaining()))
             for name, breaker in sorted(breakers)
             if breaker.failure_count
         ),
-        refused_callers=engine.refusals.count,
+        refused_callers=http.refusals.count,
         database_bytes=_size(path),
         log_bytes=_size(log_of(path)),
         disk_free_bytes=shutil.disk_usage(engine.data_dir).free,

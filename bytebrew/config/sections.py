@@ -45,6 +45,7 @@ class ModelsSection(ConfigSection):
     """Models; `is_default: true` stands at the default one alone, and a key may stay a `${VAR}`."""
 
     key = "models"
+    reserved = frozenset({"registry"})
     item = NewModel
     aliases = {"provider": "type", "model": "model_name", "model_kind": "kind"}
     secrets = frozenset({"api_key"})

@@ -23,11 +23,12 @@ class ConfigSection:
     With `keeps_variables` every `${VAR}` comes in as it is written; otherwise it is expanded but for the secrets.
     Sections that name schemas are applied `after` them, others before the agents that name them. Who may import may
     change the items, if they have the `scope`. `collection` is the last word of the path at which they are over REST,
-    where that is not the key.
+    where that is not the key; `reserved` are names that no item can have, as routes of the core have them there.
     """
 
     key: ClassVar[str]
     collection: ClassVar[str] = ""
+    reserved: ClassVar[frozenset[str]] = frozenset()
     item: ClassVar[type[Struct] | None]
     aliases: ClassVar[Mapping[str, str]] = {}
     secrets: ClassVar[frozenset[str]] = frozenset()

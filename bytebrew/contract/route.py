@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -14,7 +14,6 @@ from bytebrew.contract.connection import Connection
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
-    from bytebrew.web.admission import Place
 
 Body = TypeVar("Body")
 P = ParamSpec("P")
@@ -38,6 +37,13 @@ class Key(Struct, frozen=True, kw_only=True):
     digest: bytes
     status: int
     turn_id: str | None = None
+
+
+class Place(Protocol):
+    """The place that a request holds among the turns that the engine admits."""
+
+    def free(self) -> None:
+        """Frees it, as the turn counts from now on or there is none; more than once does nothing."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,7 +75,7 @@ class Request(Generic[Body]):
     records: tuple[Record, ...] = ()
     recorded: bool = False
     repeats: bool = False
-    place: "Place | None" = None
+    place: Place | None = None
 
     async def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of the write that the request is for, once it is committed together with its record.

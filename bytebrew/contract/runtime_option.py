@@ -38,7 +38,8 @@ class Options:
 
     def __init__(self, options: Iterable[Option]) -> None:
         self._options = {option.key: option for option in options}
-        self._applied = {option.key: option.default for option in self}
+        self._values = {option.key: option.default for option in self}
+        self._watchers = {option.key: [option.applied] if option.applied else [] for option in self}
 
     def __iter__(self) -> Iterator[Option]:
         return iter(self._options.values())
@@ -64,20 +65,24 @@ class Options:
             raise InvalidRequest(f"{key}: the value is too long", details=details)
         return fitting
 
+    def watch(self, key: str, applied: Callable[[Any], None]) -> None:
+        """Calls `applied` with the value in effect now, and with each other value that the key takes."""
+        self._watchers[key].append(applied)
+        applied(self._values[key])
+
     def apply(self, stored: Mapping[str, Any]) -> None:
         """Puts into effect what the stored values, and for all others the defaults, change."""
         for option in self:
-            if option.applied is None:
-                continue
             value = option.default
             if option.key in stored:
                 try:
                     value = msgspec.convert(stored[option.key], option.type, strict=False)
                 except msgspec.ValidationError as error:  # the value is of an older version
                     log.warning("the setting %s stays at its default: %s", option.key, error)
-            if value != self._applied[option.key]:
-                option.applied(value)
-                self._applied[option.key] = value
+            if value != self._values[option.key]:
+                for applied in self._watchers[option.key]:
+                    applied(value)
+                self._values[option.key] = value
 
 
 def expired_before(conn: Connection, option: Option) -> str:

@@ -8,7 +8,6 @@ from starlette.types import Message, Scope
 
 from bytebrew.engine import Engine
 from bytebrew.web.app import Application
-from bytebrew.web.routes import every
 
 WAITING = 64
 """Pieces of an answer that wait for a client who does not read."""
@@ -21,7 +20,7 @@ class InProcess(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._application = Application(engine, every(engine))
+        self._application = Application(engine)
         self._exchanges: set[Exchange] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

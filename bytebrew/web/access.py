@@ -15,6 +15,7 @@ from bytebrew.contract.auth import Actor, Scopes
 from bytebrew.contract.route import ANYONE, Request, Route
 from bytebrew.store import tokens
 from bytebrew.web import cors, visitors
+from bytebrew.web.http_state import http_state
 
 _TOKEN = re.compile(r"bb_[0-9a-f]{64}")
 STALE_SECONDS = 5.0
@@ -33,7 +34,7 @@ async def authenticate(request: Request[Any]) -> Actor:
     engine, (scheme, _, token) = request.engine, request.headers.get("authorization", "").partition(" ")
     token = token.strip() if scheme.lower() == "bearer" else ""
     if token.startswith(visitors.PREFIX):
-        return await visitors.actor(engine, token)
+        return await visitors.actor(engine, http_state(engine).visitors, token)
     if token.startswith("bb_"):
         if not _TOKEN.fullmatch(token):
             raise Unauthorized
@@ -53,7 +54,7 @@ async def authenticate(request: Request[Any]) -> Actor:
         other = "" if mode.challenge.startswith("Bearer") else f", or what the auth mode '{mode.name}' asks for"
         raise Unauthorized(f"{words}{other}", missing=True, challenge=mode.challenge)
     if not token:
-        cors.check_page(request.headers, engine.origins)
+        cors.check_page(request.headers, http_state(engine).origins)
     return user
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import aclosing, closing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from starlette.routing import Route as PathRoute
@@ -32,14 +32,14 @@ from bytebrew.base.validation import depth
 from bytebrew.contract import lists, paths
 from bytebrew.contract.events import ErrorEvent
 from bytebrew.contract.route import ANYONE, Reply, Request, Route, Stream
+from bytebrew.engine import Engine
 from bytebrew.web import change_feed, cors, early_answer
 from bytebrew.web.access import require, while_live
 from bytebrew.web.admission import PLACES, Arrival, Place
 from bytebrew.web.body_fields import Body, unfit
+from bytebrew.web.http_state import HttpState, http_state
 from bytebrew.web.idempotency import HEADER, Keys, digest_of, repeats
-
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
+from bytebrew.web.routes import every
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +67,23 @@ _INTERNAL = {"error": "internal_error", "message": "The engine failed; its log h
 class Application:
     """The whole of the HTTP side: gives each request an id, answers every failure in one shape."""
 
-    def __init__(self, engine: "Engine", routes: Iterable[Route]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        by_path = paths.grouped(routes)
+        self._state = state = http_state(engine)
+        self.routes = every(engine)
+        by_path = paths.grouped(self.routes)
+        taken = paths.taken(by_path)
         keys = {path.rpartition("/{")[0]: path.rpartition("/{")[2][:-1] for path in by_path if path.endswith("}")}
-        endpoints = {path: Endpoint(engine, methods, keys.get(path, "id")) for path, methods in by_path.items()}
+        endpoints = {
+            path: Endpoint(
+                engine,
+                state,
+                methods,
+                keys.get(path, "id"),
+                taken.get(path) or taken.get(path.rpartition("/{")[0], frozenset()),
+            )
+            for path, methods in by_path.items()
+        }
         self._plain = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
         streaming = {path for path, methods in by_path.items() if any(route.streams for route in methods.values())}
         by_pattern = [
@@ -112,7 +124,7 @@ class Application:
                     rest = early_answer.Rest(receive, send)
             await (rest.send if rest else send)(message)
 
-        if origins := self._engine.origins:
+        if origins := self._state.origins:
             asked = _joined(scope["headers"])
             if scope["method"] == "OPTIONS" and (lines := cors.preflight(asked, origins)) is not None:
                 await send_with_headers({"type": "http.response.start", "status": 204, "headers": lines})
@@ -121,7 +133,7 @@ class Application:
             shared = cors.headers(asked.get("origin", ""), origins)
 
         try:
-            if (full := self._engine.admission.crowd) and CROWDED in scope.get("state", {}) and scope["path"] != HEALTH:
+            if (full := self._state.admission.crowd) and CROWDED in scope.get("state", {}) and scope["path"] != HEALTH:
                 raise Overloaded(full, closes=scope["http_version"] != "2")
             if (endpoint := self._plain.get(scope["path"])) is not None:
                 scope["endpoint"], scope["path_params"] = endpoint, {}
@@ -148,11 +160,14 @@ class Application:
 class Endpoint:
     """One path: authenticates, runs the guards, decodes, runs the route and encodes."""
 
-    def __init__(self, engine: "Engine", methods: Mapping[str, Route], key: str) -> None:
+    def __init__(
+        self, engine: Engine, state: HttpState, methods: Mapping[str, Route], key: str, taken: frozenset[str]
+    ) -> None:
         self._engine = engine
+        self._state = state
         self._methods = methods
-        self.path = path = next(iter(methods.values())).path
-        self._taken = engine.taken.get(path) or engine.taken.get(path.rpartition("/{")[0], frozenset())
+        self.path = next(iter(methods.values())).path
+        self._taken = taken
         self._thing = change_feed.Thing(methods.get("GET"), key)
         self._keys = Keys()
         bodies = {
@@ -172,7 +187,7 @@ class Endpoint:
         engine = self._engine
         if engine.runner.draining and route.scope is not None:
             raise Draining
-        place = engine.admission.enter(scope.get("state", {}).get(PLACES)) if route.begins_turn else None
+        place = self._state.admission.enter(scope.get("state", {}).get(PLACES)) if route.begins_turn else None
         try:
             await self._answer(scope, receive, send, route, place)
         finally:
@@ -206,18 +221,20 @@ class Endpoint:
             if place is not None:
                 place.free()
         except (Unauthorized, Forbidden) as error:
-            await change_feed.refuse(request, method, scope["path"], error)
+            action = change_feed.refused(request, method, scope["path"], error)
+            self._state.refusals.note(action.client, action.resource, action.status, action.reason)
+            await engine.notify("actor_acted", action=action)
             raise
         if isinstance(answer, Stream) and method == "HEAD":
             await answer.frames.aclose()
             await _answer(send, 200, None, STREAM_HEADERS | told | answer.headers)
         elif isinstance(answer, Stream):
-            engine.streams += 1
+            self._state.streams += 1
             answer.frames = while_live(request, route, answer.frames)
             try:
                 await _stream(answer, told, receive, send)
             finally:
-                engine.streams -= 1
+                self._state.streams -= 1
         elif isinstance(answer, Reply):
             await _answer(send, answer.status, answer.body, told | answer.headers)
         else:
@@ -228,9 +245,9 @@ class Endpoint:
             lists.check(request.query, route)
         if route.body is None and not route.stream_body:
             return await self._perform(request, route, scope, _digest(request, route, scope, b""))
-        engine, core, raw = self._engine, self._engine.settings.core, b""
+        core, raw = self._engine.settings.core, b""
         passed_on = route.stream_body and not route.in_memory
-        held = None if passed_on else engine.arrivals if route.scope else engine.strangers
+        held = None if passed_on else self._state.bodies if route.scope else self._state.public_bodies
         limit = core.max_upload_bytes if route.upload or passed_on else core.max_body_bytes
         with closing(Arrival(receive, request.headers, limit, held)) as body:
             if route.in_memory:

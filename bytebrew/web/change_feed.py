@@ -136,9 +136,9 @@ async def perform(request: Request[Any], route: Route, act: Act | None) -> Any:
     return answer
 
 
-async def refuse(request: Request[Any], method: str, path: str, error: EngineError) -> None:
-    """Tells the observers of a request that its caller was not allowed, or who could not say who they are."""
-    action = Action(
+def refused(request: Request[Any], method: str, path: str, error: EngineError) -> Action:
+    """The action of a request whose caller was not allowed, or not known."""
+    return Action(
         moment=now(),
         actor=request.actor,
         name="auth.fail",
@@ -150,8 +150,6 @@ async def refuse(request: Request[Any], method: str, path: str, error: EngineErr
         request_id=trace_id.get(),
         reason=redact(error.message),
     )
-    request.engine.refusals.note(request.client, action.resource, error.status, action.reason)
-    await request.engine.notify("actor_acted", action=action)
 
 
 def named(route: Route) -> tuple[str, str]:

@@ -1,18 +1,8 @@
 """Cross-origin requests (WHATWG Fetch, section 3.2): an allow-list of origins, nothing else."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated
-
-from msgspec import Meta
+from collections.abc import Mapping, Sequence
 
 from bytebrew.base.errors import Forbidden
-from bytebrew.contract.runtime_option import Option
-
-Origin = Annotated[
-    str,
-    Meta(pattern=r"^https?://[^\s/?#*]+\Z", max_length=255, description="an origin: scheme, host and perhaps a port"),
-]
-"""A page's origin (RFC 6454 section 6.2), such as https://app.example."""
 
 EXPOSED = (
     "X-Session-Id, X-Turn-Id, X-Request-Id, Location, Link, ETag, Retry-After, Server-Timing, X-RateLimit-Limit, "
@@ -22,17 +12,6 @@ ALLOWED = (
     "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, X-Model-Provider, X-Model-API-Key, "
     "X-Model-Name, X-Model-Base-URL"
 )
-
-
-def option(applied: Callable[[tuple[str, ...]], None]) -> Option:
-    """The setting of the origins that may embed the chat, which counts from the next request on."""
-    return Option(
-        key="widget.origins",
-        type=Annotated[tuple[Origin, ...], Meta(max_length=500)],
-        default=(),
-        help="origins whose pages may call, such as https://app.example, beside those of BYTEBREW_CORS_ORIGINS",
-        applied=applied,
-    )
 
 
 def headers(origin: str, allowed: Sequence[str]) -> list[tuple[bytes, bytes]]:

@@ -1,25 +1,16 @@
 """Which headers of a chat the tools are shown that pass some on."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
-
-from msgspec import Meta
+from typing import Any
 
 from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.config.core_options import BODY_HEADERS
 from bytebrew.contract.route import Request
-from bytebrew.contract.runtime_option import Option
 from bytebrew.store import settings
 from bytebrew.web import own_key
 
-HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z", description="the name of a header")]
 PRIVATE = own_key.HEADERS | {"authorization", "cookie", "proxy-authorization"}
 """Headers that no tool is shown: they are meant for the engine alone."""
-BODY_HEADERS = Option(
-    key="chat.body_headers",
-    type=Annotated[tuple[HeaderName, ...], Meta(max_length=100)],
-    default=(),
-    help="names of headers that a chat's body may bring for tools; none replaces a header of the request",
-)
 
 
 async def brought(request: Request[Any], headers: Mapping[str, str]) -> dict[str, str]:

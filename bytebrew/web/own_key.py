@@ -3,48 +3,28 @@
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-from msgspec import Meta
 from msgspec.structs import replace
 
 from bytebrew.base.errors import Detail, Forbidden, InvalidRequest, ProviderError
 from bytebrew.base.http_client.client import Http, UpstreamError
+from bytebrew.config.core_options import ANY_BASE_URL, OWN_KEY_ORIGINS, own_key_option
 from bytebrew.contract.messages import ModelRequest
 from bytebrew.contract.provider import Provider, ProviderEvent, Target, named
 from bytebrew.contract.route import Request
-from bytebrew.contract.runtime_option import Option
 from bytebrew.conversation.model_calls import BoundModel
 from bytebrew.store import settings
-from bytebrew.web.cors import Origin
 
 PROVIDER, KEY, MODEL, BASE_URL = "x-model-provider", "x-model-api-key", "x-model-name", "x-model-base-url"
 HEADERS = frozenset({PROVIDER, KEY, MODEL, BASE_URL})
 """Each of them alone says that the caller means to bring a model of its own."""
-ANY_BASE_URL = Option(
-    key="byok.base_url",
-    type=bool,
-    default=False,
-    help="whether callers with a key of their own may name its base URL, at a public address",
-)
-ORIGINS = Option(
-    key="byok.origins",
-    type=Annotated[tuple[Origin, ...], Meta(max_length=100)],
-    default=(),
-    help="origins of base URLs that callers with a key of their own may name, also at private addresses",
-)
 _PLAIN = re.compile(
     r"https?://(?:\[[0-9A-F:.]+\]|[A-Z0-9.-]+)(?::[0-9]{1,5})?(?:/[A-Z0-9._~:@/-]*)?", re.IGNORECASE | re.ASCII
 )
 _MODEL = re.compile(r"[A-Za-z0-9@._~:/+ -]{1,500}")
 _CLIMBS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
-
-
-def option(provider: Provider) -> Option:
-    """The setting that lets callers bring keys for a provider."""
-    words = f"whether callers may bring their own key for {provider.type}"
-    return Option(key=f"byok.{provider.type}", type=bool, default=False, help=words)
 
 
 async def own_model(request: Request[Any]) -> BoundModel:
@@ -58,7 +38,7 @@ async def own_model(request: Request[Any]) -> BoundModel:
     if provider is None:
         words = f"X-Model-Provider: known are {', '.join(sorted(engine.providers))}"
         raise InvalidRequest(words, details=[Detail("$.headers.X-Model-Provider", "is no provider")])
-    allowed = await engine.db.read(settings.value, option(provider).key, False)
+    allowed = await engine.db.read(settings.value, own_key_option(provider).key, False)
     if not allowed:
         words = f"Own keys are off for provider '{provider.type}'; an admin sets byok.{provider.type} to true"
         raise Forbidden(words, code="byok_disabled")
@@ -116,10 +96,10 @@ async def _base_url(request: Request[Any], provider: Provider) -> tuple[str, boo
         details = [Detail(where, "is no http or https URL of a host and a path, without ?, #, % and ..")]
         raise InvalidRequest("X-Model-Base-URL: write a plain http or https URL", details=details)
     stored = await request.engine.db.read(settings.changed)
-    if _origin(text) in {_origin(one) for one in stored.get(ORIGINS.key, ((), ""))[0]}:
+    if _origin(text) in {_origin(one) for one in stored.get(OWN_KEY_ORIGINS.key, ((), ""))[0]}:
         return text, True
     if not stored.get(ANY_BASE_URL.key, (False, ""))[0]:
-        words = f"Callers may not name this base URL; an admin adds its origin to {ORIGINS.key}"
+        words = f"Callers may not name this base URL; an admin adds its origin to {OWN_KEY_ORIGINS.key}"
         raise Forbidden(f"{words}, or sets {ANY_BASE_URL.key} to true for public ones", code="byok_disabled")
     return text, False
 

@@ -68,9 +68,9 @@ class Visitors:
         return visitor
 
 
-async def actor(engine: "Engine", token: str) -> Actor:
+async def actor(engine: "Engine", visitors: Visitors, token: str) -> Actor:
     """Whom a visitor's token is for, as long as the page's own is live; raises Unauthorized."""
-    visitor = engine.visitors.read(token)
+    visitor = visitors.read(token)
     schemas = await engine.db.glance(tokens.page, visitor.page)
     if schemas is None:
         raise Unauthorized("The page's token is no longer valid")

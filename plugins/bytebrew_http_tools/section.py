@@ -19,6 +19,7 @@ class ToolsSection(ConfigSection):
     """`tools`: a `${VAR}` stays what it is, for it is read at every call."""
 
     key = "tools"
+    reserved = frozenset({"metadata"})
     item = NewHttpTool
     secrets = frozenset(f"auth.{field}" for field in CREDENTIAL.values())
     keeps_variables = True

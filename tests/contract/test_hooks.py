@@ -54,7 +54,6 @@ from bytebrew.testing import (
     token,
 )
 from bytebrew.web.app import Application
-from bytebrew.web.routes import every
 from tests.commands import install, run
 
 
@@ -235,7 +234,7 @@ async def test_a_route_that_is_there_already_is_told() -> None:
     route = Route(method="GET", path="/api/v1/health", scope=None, run=health, summary="Again")
     async with engine(plugin(register_routes=lambda register, engine: register(route))) as running:
         with pytest.raises(BootError, match="GET /api/v1/health is there twice; a plugin's route takes another path"):
-            Application(running, every(running))
+            Application(running)
 
 
 async def test_register_guards() -> None:

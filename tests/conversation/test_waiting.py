@@ -16,6 +16,7 @@ from bytebrew import Capabilities, MessageDelta
 from bytebrew.base.formats import new_uuid
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, providing, scripted_schema, served_engine, token
+from bytebrew.web.http_state import http_state
 
 CHAT = "/api/v1/schemas/test/chat"
 PICTURE = bytes(range(256)) * 1200
@@ -219,7 +220,7 @@ async def test_messages_that_wait_are_in_the_file_alone() -> None:
         grown = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
         assert grown < size * count / 4
-        assert one.engine.arrivals.held == 0
+        assert http_state(one.engine).bodies.held == 0
         one.go_on.set()
         async with asyncio.timeout(20):
             while one.engine.runner.turns:

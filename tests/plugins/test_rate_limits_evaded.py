@@ -12,7 +12,6 @@ from bytebrew import Actor, AuthMode, MessageDelta, Request, Route, ToolCall, to
 from bytebrew.base.errors import TurnInterrupted
 from bytebrew.testing import ScriptedProvider, Step, plugin, providing, scripted_schema, served_engine
 from bytebrew.web.app import Application
-from bytebrew.web.routes import every
 from tests.plugins.test_rate_limits import PER_ORG, SESSIONS, make, statuses
 from tests.tables import token_with
 
@@ -108,7 +107,7 @@ async def test_another_address_of_the_own_network_each_time_does_not_evade_a_lim
         token = {"authorization": f"Bearer {(await token_with(engine, 'chat')).token}"}
         answers = []
         for address in addresses:
-            transport = httpx.ASGITransport(Application(engine, every(engine)), client=(address, 40000))
+            transport = httpx.ASGITransport(Application(engine), client=(address, 40000))
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as one:
                 answers.append((await one.get(SESSIONS, headers=token)).status_code)
         assert answers == codes

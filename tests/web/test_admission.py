@@ -17,6 +17,7 @@ from bytebrew.contract.events import MessageDelta
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, names, plugin, providing, scripted_schema, served_engine
 from bytebrew.web.admission import CALM, FEW, LEAST, MOST, TARGET, TICK, Limit, default_turns
+from bytebrew.web.http_state import http_state
 
 CHAT = "/api/v1/schemas/test/chat"
 
@@ -185,7 +186,7 @@ async def test_as_many_as_there_may_be_are_taken_however_many_come_at_once() -> 
                 for _ in range(20):
                     group.start_soon(ask)
             assert sorted(answers) == [200] * 5 + [503] * 15
-        assert (engine.admission.entering, engine.runner.turns) == (0, {})
+        assert (http_state(engine).admission.entering, engine.runner.turns) == (0, {})
         assert names(await chat(client, "test", "hello"))[-1] == "done"
 
 
@@ -195,7 +196,7 @@ async def test_a_request_that_begins_no_turn_after_all_frees_its_place(path: str
         for _ in range(3):
             assert (await client.post(path, json={"message": "hello"})).status_code in (400, 404)
             assert (await client.post(path, content=b"{")).status_code == 400
-        assert engine.admission.entering == 0
+        assert http_state(engine).admission.entering == 0
 
 
 async def test_of_requests_that_come_at_once_no_more_get_as_far_as_the_routes_than_there_are_places() -> None:
@@ -222,7 +223,7 @@ async def test_of_requests_that_come_at_once_no_more_get_as_far_as_the_routes_th
                 writer.write(request.encode())
             answers = [(await reader.readline()).split()[1] for reader, _ in ends]
             assert sorted(answers) == [b"200"] * 2 + [b"503"] * 18
-            assert engine.admission.refused == 18
+            assert http_state(engine).admission.refused == 18
             go_on.set()
             for _, writer in ends:
                 writer.close()
@@ -251,19 +252,19 @@ async def test_a_request_that_reaches_no_turn_gives_back_the_place_that_its_firs
         with anyio.fail_after(5):
             while not engine.runner.turns:
                 await anyio.sleep(0.01)
-        assert engine.admission.pressed()
+        assert http_state(engine).admission.pressed()
         for _ in range(3):
             reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
             writer.write(f"POST {path} HTTP/1.1\r\nAuthorization: Bearer {ADMIN}\r\n{lines}\r\n".encode())
             with closing(writer), anyio.fail_after(5):
                 if "9" not in lines:
                     assert (await reader.readline()).split()[1] in (b"400", b"404")
-                    assert engine.admission.entering == 0
-                while "9" in lines and not engine.admission.entering:
+                    assert http_state(engine).admission.entering == 0
+                while "9" in lines and not http_state(engine).admission.entering:
                     await anyio.sleep(0.01)
             await writer.wait_closed()
             with anyio.fail_after(5):
-                while engine.admission.entering:
+                while http_state(engine).admission.entering:
                     await anyio.sleep(0.01)
         go_on.set()
         assert names(await chat(client, "test", "hello"))[-1] == "done"
@@ -280,11 +281,11 @@ async def test_reads_that_wait_for_a_reader_count_as_lateness_though_the_loop_is
                 while not engine.runner.turns:
                     await anyio.sleep(0.01)
                 assert engine.db.delay() == 0
-                while engine.admission.limit.turns == math.inf:
+                while http_state(engine).admission.limit.turns == math.inf:
                     for _ in range(50):
                         group.start_soon(engine.db.read, lambda _: time.sleep(0.01))
                     await anyio.sleep(0.1)
-            assert engine.admission.limit.turns == FEW
+            assert http_state(engine).admission.limit.turns == FEW
             go_on.set()
 
 
@@ -293,7 +294,7 @@ async def test_the_engine_looks_at_its_loop_only_while_there_are_turns() -> None
         await scripted_schema(engine)
         await chat(client, "test", "hello")
         with anyio.fail_after(5):
-            while engine.admission._timer is not None:
+            while http_state(engine).admission._timer is not None:
                 await anyio.sleep(TICK)
         assert urlsplit(str(client.base_url)).port  # and it still serves
         await chat(client, "test", "hello")

@@ -13,6 +13,7 @@ import pytest
 from bytebrew import ProviderError
 from bytebrew.testing import ScriptedProvider, chat, providing, scripted_schema, served_engine
 from bytebrew.web import refusals
+from bytebrew.web.http_state import http_state
 from bytebrew.web.refusals import Refusals
 from tests.commands import BYTEBREW, environment, install, run
 from tests.processes import Process, serving
@@ -57,7 +58,7 @@ async def test_a_refused_caller_is_a_line_and_a_flood_of_them_a_few(caplog: pyte
         for _ in range(50):
             answer = await client.get("/api/v1/agents", headers={"Authorization": "Bearer bb_wrong"})
             assert answer.status_code == 401
-        assert running.refusals.count == 50
+        assert http_state(running).refusals.count == 50
     lines = [one.getMessage() for one in caplog.records if one.name == "bytebrew.web.refusals"]
     assert lines[0].startswith("refused GET /api/v1/agents from 127.0.0.1: 401 ")
     assert refusals.AT_ONCE <= len(lines) < 2 * refusals.AT_ONCE

@@ -15,6 +15,7 @@ from bytebrew.contract.route import Parameter, Reply, Request, Route
 from bytebrew.store import agents, settings
 from bytebrew.version import __version__
 from bytebrew.web.access import authenticate, check_scope
+from bytebrew.web.http_state import http_state
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -53,7 +54,7 @@ async def health(request: Request[None]) -> Reply:
             check_scope(request.actor, "config", engine.scopes)
             deep = True
     count, fault = await database_of(engine, deep=deep)
-    overload = engine.admission.words()
+    overload = http_state(engine).admission.words()
     answer = Health(
         status=state_of(engine, fault),
         version=__version__,
@@ -87,7 +88,7 @@ async def database_of(engine: "Engine", *, deep: bool) -> tuple[int, str]:
 
 def state_of(engine: "Engine", fault: str) -> str:
     """How an engine is in one word, where its database has this fault."""
-    overload = engine.admission.words()
+    overload = http_state(engine).admission.words()
     return "draining" if engine.runner.draining else "degraded" if fault else "overloaded" if overload else "ok"
 
 

@@ -10,6 +10,7 @@ from bytebrew.base.formats import rfc3339
 from bytebrew.contract.auth import PUBLIC
 from bytebrew.contract.route import Reply, Request, Route
 from bytebrew.store import tokens
+from bytebrew.web.http_state import http_state
 
 
 async def list_tokens(request: Request[None]) -> list[tokens.Token]:
@@ -48,7 +49,7 @@ async def visit(request: Request[Visit]) -> Reply:
         words = f"show the API token of the page: one with the scope {PUBLIC} alone"
         raise InvalidRequest(words[0].upper() + words[1:], details=[Detail("$.headers.Authorization", words)])
     page = request.actor.subject.removeprefix("token:")
-    token, visitor = request.engine.visitors.new(page, request.body.access_token)
+    token, visitor = http_state(request.engine).visitors.new(page, request.body.access_token)
     request.recorded = True  # nothing is stored, and the audit is not for strangers to fill
     until = rfc3339(datetime.fromtimestamp(visitor.expires, UTC))
     answer = VisitorToken(access_token=token, expires_at=until, visitor=visitor.id)

@@ -17,7 +17,7 @@ from bytebrew.base.machine import descriptors
 from bytebrew.base.machine.memory import memory
 from bytebrew.engine import Engine
 from bytebrew.web.app import CROWDED, SECURITY, Application
-from bytebrew.web.routes import every
+from bytebrew.web.http_state import http_state
 from bytebrew.web.server.acceptor import Acceptor
 from bytebrew.web.server.hypercorn_fixes import Connection, Context, Ends
 from bytebrew.web.server.shedding import Refusal
@@ -65,14 +65,15 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     config.max_app_queue_size = 3
     config.h2_max_concurrent_streams = 1000
     config.h2_max_header_list_size = 32_768  # of each of them; HTTP/1.1 takes half of that
-    routes = every(engine)
-    application = ASGIWrapper(Application(engine, routes))  # type: ignore[arg-type]
-    context = Context(engine.admission, Refusal(engine, routes, SECURITY))
+    admission = http_state(engine).admission
+    application = Application(engine)
+    served = ASGIWrapper(application)  # type: ignore[arg-type]
+    context = Context(admission, Refusal(admission, lambda: engine.runner.draining, application.routes, SECURITY))
     loop = asyncio.get_running_loop()
     connections: dict[asyncio.Task[None], Connection] = {}
     brief = copy(config)
     brief.keep_alive_timeout = CROWDED_SECONDS
-    share, admission = descriptors.share(), engine.admission
+    share = descriptors.share()
     last_full, reaping = -math.inf, False
     most, full = _most(share, engine.settings.core.max_connections)
 
@@ -86,7 +87,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
             reaping = True
             admission.crowd, last_full = full, loop.time()
         state, times = ({CROWDED: full}, brief) if crowded else ({}, config)
-        connection = Connection(application, loop, times, context, state, reader, writer)
+        connection = Connection(served, loop, times, context, state, reader, writer)
         running = loop.create_task(connection.run())
         connections[running] = connection
         running.add_done_callback(end)
@@ -117,6 +118,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     seconds = engine.settings.core.drain_seconds
     log.info("draining for up to %g s", seconds)
     await engine.drain(seconds)
+    admission.close()
     await context.terminated.set()
     acceptor.close()
     if connections:

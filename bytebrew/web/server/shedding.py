@@ -1,18 +1,14 @@
 """Refuses a request for a turn while its bytes are all that is known of it: that takes a tenth of the time."""
 
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 from msgspec.json import encode
 
 from bytebrew.base.errors import Overloaded
 from bytebrew.base.formats import new_id
 from bytebrew.contract.route import Route
-from bytebrew.web.admission import Place
-
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
+from bytebrew.web.admission import Admission, Place
 
 REST_BYTES = 65536
 """The longest rest of a body that is thrown away unseen."""
@@ -33,8 +29,15 @@ class Refusal:
     left to the application, whose refusal has the same words.
     """
 
-    def __init__(self, engine: "Engine", routes: Iterable[Route], headers: Iterable[tuple[bytes, bytes]]) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        admission: Admission,
+        is_draining: Callable[[], bool],
+        routes: Iterable[Route],
+        headers: Iterable[tuple[bytes, bytes]],
+    ) -> None:
+        self._admission = admission
+        self._is_draining = is_draining
         paths = [re.sub(r"\\{\w+\\}", "[!-.0->@-~]+", re.escape(one.path)) for one in routes if one.begins_turn]
         self._wanted = re.compile(rf"POST (?:{'|'.join(paths)})(?:\?[!-~]*)? HTTP/1\.1(?=\r\n)".encode())
         self._headers = b"".join(b"%b: %b\r\n" % line for line in headers)
@@ -44,9 +47,9 @@ class Refusal:
 
         None where the application is to decide.
         """
-        admission = self._engine.admission
+        admission = self._admission
         wanted = self._wanted.match(data)
-        if not wanted or self._engine.runner.draining:
+        if not wanted or self._is_draining():
             return None
         head, end, body = data.partition(b"\r\n\r\n")
         head += b"\r\n"

@@ -16,6 +16,7 @@ import pytest
 
 from bytebrew.base.machine import descriptors
 from bytebrew.testing import ADMIN, served_engine
+from bytebrew.web.http_state import http_state
 from tests.cli.test_pauses import END, PLAIN, delta
 from tests.commands import BYTEBREW
 from tests.processes import Process, serving
@@ -140,11 +141,11 @@ async def test_idle_connections_are_looked_for_once_at_a_time(monkeypatch: pytes
     async with served_engine() as (engine, client):
         for _ in range(5):
             many = [await asyncio.open_connection("127.0.0.1", client.base_url.port) for _ in range(6)]
-            while not engine.admission.crowd:
+            while not http_state(engine).admission.crowd:
                 await asyncio.sleep(0.001)
             for _, writer in many:
                 writer.close()
-            while engine.admission.crowd:
+            while http_state(engine).admission.crowd:
                 await asyncio.sleep(0.001)
         scheduled: list[asyncio.TimerHandle] = vars(asyncio.get_running_loop())["_scheduled"]
         assert len([one for one in scheduled if "reap" in repr(one)]) == 1

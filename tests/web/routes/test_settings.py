@@ -10,6 +10,7 @@ import pytest
 
 from bytebrew.store import settings
 from bytebrew.testing import served_engine
+from bytebrew.web.http_state import http_state
 from tests.tables import all_but, check_refusal, token_with
 
 URL = "/api/v1/settings"
@@ -165,7 +166,7 @@ async def test_a_stored_value_that_no_longer_fits_leaves_the_default(
     async with served_engine(data=tmp_path) as (running, _):
         await running.db.write(settings.put, "widget.origins", ["not", "origins"])
     async with served_engine(data=tmp_path) as (running, _):
-        assert running.origins == ()
+        assert http_state(running).origins == ()
     assert "the setting widget.origins stays at its default" in caplog.text
 
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bytebrew.testing import plugin, served_engine
+from bytebrew.web.http_state import http_state
 from bytebrew.web.server import http2
 from bytebrew.web.server.http2 import BURST, FRAMES_AT_ONCE, HELD_BYTES, RESET, Flooded, Http2, Meter
 from tests.bench import floods
@@ -234,7 +235,7 @@ async def test_nothing_is_made_any_more_for_a_stream_that_was_given_up(monkeypat
         assert served.answers.pieces <= before + 1
         assert [one.streams for one in gc.get_objects() if isinstance(one, http2.Held) and one.streams > 1] == []
         async with asyncio.timeout(3):
-            while served.engine.streams:
+            while http_state(served.engine).streams:
                 await asyncio.sleep(0.01)
         client.writer.close()
         await served.all_has_ended()

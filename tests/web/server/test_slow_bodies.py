@@ -20,6 +20,7 @@ from bytebrew import Route
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, plugin, scripted_schema, served_engine
 from bytebrew.web import admission
+from bytebrew.web.http_state import http_state
 from bytebrew.web.server import hypercorn_fixes
 from tests.web.test_streamed_bodies import Sink
 
@@ -100,7 +101,7 @@ async def test_a_webhook_is_refused_before_its_body_is_read(
     async with serving() as (engine, client):
         reader, writer = await begin(client, path, length, b"", **headers)
         assert await status(reader) == expected
-        assert engine.strangers.held == 0
+        assert http_state(engine).public_bodies.held == 0
         writer.close()
 
 
@@ -115,22 +116,22 @@ async def test_a_webhooks_body_has_a_time_that_a_byte_now_and_then_does_not_put_
             writer.write(b"x")
             await asyncio.sleep(0.05)
         assert await answered == 408
-        assert engine.strangers.held == 0
+        assert http_state(engine).public_bodies.held == 0
         writer.close()
 
 
 async def test_slow_bodies_of_strangers_hold_a_bounded_number_of_bytes_and_keep_none_out() -> None:
     async with serving() as (engine, client):
-        engine.strangers.most = 200_000
+        http_state(engine).public_bodies.most = 200_000
         slow = [await begin(client, HOOK, 100_000, bytes(90_000), **stamped()) for _ in range(20)]
         assert await refused(slow, 18) == {503}
-        assert engine.strangers.held <= 200_000
+        assert http_state(engine).public_bodies.held <= 200_000
         assert await fired(client, b"x" * 50_000) == 202
-        assert engine.strangers.held <= 200_000
+        assert http_state(engine).public_bodies.held <= 200_000
         for _, writer in slow:
             writer.close()
         async with asyncio.timeout(5):
-            while engine.strangers.held:
+            while http_state(engine).public_bodies.held:
                 await asyncio.sleep(0.01)
 
 
@@ -139,16 +140,16 @@ async def test_slow_bodies_of_strangers_hold_a_bounded_number_of_bytes_and_keep_
 
 async def test_slow_bodies_of_callers_hold_a_bounded_number_of_bytes() -> None:
     async with serving() as (engine, client):
-        engine.arrivals.most = 300_000
+        http_state(engine).bodies.most = 300_000
         json = {"Content_Type": "application/json"}
         slow = [await begin(client, AGENTS, 100_000, b" " * 90_000, **json) for _ in range(20)]
         assert await refused(slow, 17) == {503}
-        assert engine.arrivals.held <= 300_000
+        assert http_state(engine).bodies.held <= 300_000
         assert (await client.post(AGENTS, json={"name": "b", "model": "test"})).status_code == 201
         for _, writer in slow:
             writer.close()
         async with asyncio.timeout(5):
-            while engine.arrivals.held:
+            while http_state(engine).bodies.held:
                 await asyncio.sleep(0.01)
 
 
@@ -164,17 +165,17 @@ async def test_where_whole_bodies_take_all_the_room_the_next_one_is_refused() ->
         )
 
     async with served_engine(plugin(register_routes=register_routes)) as (engine, client):
-        engine.arrivals.most = 3000
+        http_state(engine).bodies.most = 3000
         waiting = [asyncio.create_task(client.post("/api/v1/wait", json={"a": "x" * 1000})) for _ in range(2)]
         async with asyncio.timeout(5):
-            while engine.arrivals.held < 2000:
+            while http_state(engine).bodies.held < 2000:
                 await asyncio.sleep(0.01)
         refused = await client.post("/api/v1/wait", json={"a": "x" * 1000})
         assert (refused.status_code, refused.json()["error"]) == (503, "overloaded")
         assert refused.headers["retry-after"] == "1"
         go_on.set()
         assert [one.status_code for one in await asyncio.gather(*waiting)] == [204, 204]
-        assert engine.arrivals.held == 0
+        assert http_state(engine).bodies.held == 0
 
 
 async def test_an_upload_keeps_a_least_pace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +229,7 @@ async def test_there_are_as_many_connections_as_the_setting_says() -> None:
     async with served_engine(settings={"BYTEBREW_MAX_CONNECTIONS": "4"}) as (engine, client):
         many = [await asyncio.open_connection("127.0.0.1", client.base_url.port) for _ in range(6)]
         async with asyncio.timeout(5):
-            while not engine.admission.crowd:
+            while not http_state(engine).admission.crowd:
                 await asyncio.sleep(0.01)
         many[5][1].write(b"GET /api/v1/agents HTTP/1.1\r\nHost: a\r\n\r\n")
         async with asyncio.timeout(5):

@@ -1,0 +1,38 @@
+"""What all requests to one engine share, however many servers it has."""
+
+from bytebrew.base.machine import descriptors
+from bytebrew.config.core_options import CORS_ORIGINS
+from bytebrew.contract.engine import TRAFFIC, StateKey, Traffic
+from bytebrew.engine import Engine
+from bytebrew.web.admission import MOST_BODIES, MOST_STRANGERS, Admission, default_bodies
+from bytebrew.web.refusals import Refusals
+from bytebrew.web.visitors import Visitors
+
+
+class HttpState:
+    """Limits, allowed origins and counts of an engine's requests."""
+
+    def __init__(self, engine: Engine) -> None:
+        core = engine.settings.core
+        self.admission = Admission(core.max_turns, descriptors.share().upstreams, engine.runner.turns, engine.db.delay)
+        self.bodies = default_bodies(core.max_upload_bytes, MOST_BODIES)
+        self.public_bodies = default_bodies(core.max_body_bytes, MOST_STRANGERS)
+        self.refusals = Refusals()
+        self.visitors = Visitors(engine.derived_secrets(b"visitors"))
+        self.streams = 0
+        self.origins = self._settings_origins = core.cors_origins
+        engine.options.watch(CORS_ORIGINS.key, self._allow)
+        engine.state[TRAFFIC] = lambda: Traffic(self.streams, self.admission.refused)
+
+    def _allow(self, origins: tuple[str, ...]) -> None:
+        self.origins = (*self._settings_origins, *origins)
+
+
+HTTP_STATE = StateKey[HttpState]("http")
+
+
+def http_state(engine: Engine) -> HttpState:
+    """The engine's HTTP state, made at the first call."""
+    if HTTP_STATE not in engine.state:
+        engine.state[HTTP_STATE] = HttpState(engine)
+    return engine.state[HTTP_STATE]
