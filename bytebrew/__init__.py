@@ -1,7 +1,5 @@
 """What plugin authors import."""
 
-from typing import TYPE_CHECKING
-
 from bytebrew.base.circuit_breaker import Breaker
 from bytebrew.base.env_variables import environment, escaped, filled, resolved
 from bytebrew.base.errors import (
@@ -39,11 +37,12 @@ from bytebrew.base.settings import Core, Settings
 from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.base.visible_text import visible
 from bytebrew.contract.action import Action
-from bytebrew.contract.auth import Actor, AuthMode, Scope, Scopes
+from bytebrew.contract.auth import Actor, Scope, Scopes
+from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection, Row
-from bytebrew.contract.engine import TRAFFIC
+from bytebrew.contract.engine import TRAFFIC, Engine, ModelCall, StateKey, Traffic, Turn
 from bytebrew.contract.entities import (
     Agent,
     Capability,
@@ -82,10 +81,6 @@ from bytebrew.contract.runtime_option import Option, expired_before
 from bytebrew.contract.tool import Call, Outcome, Result, SpawnLimits, Tool, Toolset, input_schema, tool
 from bytebrew.version import CONTRACT, __version__
 
-if TYPE_CHECKING:
-    from bytebrew.conversation.turn import Turn as Turn
-    from bytebrew.engine import Engine as Engine
-
 __all__ = [
     "AFTER",
     "ANYONE",
@@ -118,6 +113,7 @@ __all__ = [
     "Deadline",
     "Detail",
     "Duration",
+    "Engine",
     "EngineError",
     "Event",
     "Exchange",
@@ -135,6 +131,7 @@ __all__ = [
     "Message",
     "MessageDelta",
     "Migration",
+    "ModelCall",
     "ModelRequest",
     "Moment",
     "Name",
@@ -170,6 +167,7 @@ __all__ = [
     "SettingsError",
     "SigningKey",
     "SpawnLimits",
+    "StateKey",
     "Step",
     "Stop",
     "Stream",
@@ -182,6 +180,8 @@ __all__ = [
     "ToolError",
     "ToolSpec",
     "Toolset",
+    "Traffic",
+    "Turn",
     "Unauthorized",
     "Unprocessable",
     "UnsupportedMediaType",

@@ -25,14 +25,15 @@ from bytebrew.base.secrets import Secrets
 from bytebrew.base.settings import Core, Settings
 from bytebrew.config.core_options import core_options
 from bytebrew.config.import_export import boot
-from bytebrew.config.sections import SECTIONS
+from bytebrew.config.sections import core_sections
 from bytebrew.contract import paths
 from bytebrew.contract.action import Action
-from bytebrew.contract.auth import SCOPES, AuthMode, Scope, Scopes
+from bytebrew.contract.auth import SCOPES, Scope, Scopes
+from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.engine import State
+from bytebrew.contract.engine import State, StateKey, Turn
 from bytebrew.contract.entities import Agent, NewAgent, NewModel, NewSchema
 from bytebrew.contract.hookspecs import OBSERVING, Recorder, Sample
 from bytebrew.contract.provider import Provider
@@ -82,7 +83,7 @@ class Engine:
         self.plugins.load(early.disabled_plugins, early.plugins_dir, extra)
         self.settings: Settings = settings.read(environment, self.plugins.tables())
         self.started = time.monotonic()
-        self.state = State()
+        self.state: State = dict[StateKey[Any], Any]()
         self.overdue = asyncio.Event()
         self.clock = WallClock()
         self.slow_hooks = SlowHooks()
@@ -100,13 +101,11 @@ class Engine:
         share = descriptors.share()
         self.http = http or Http(self.settings.core, upstreams=share.upstreams, idle=share.idle)
         self.runner = Runner(self)
+        self.turns: Mapping[str, Turn] = self.runner.turns
         self.confirmations = Confirmations(self)
         self.tasks = Tasks(self)
         self.read_result = ReadResult(self.db, self.settings.core.tool_output_bytes)
         self._declare()
-        collections = [one.path for one in self.sections.values()]
-        own = paths.taken([*(one.path for one in self.routes), *(f"{path}/{{name}}" for path in collections)])
-        self.taken = {one.path: one.reserved | own.get(one.path, frozenset()) for one in self.sections.values()}
         vendors = {name: one.base_url for one in self.providers.values() for name in (one.type, *one.aliases)}
         prices = of_catalog(self.catalog.values(), vendors)
         retries = self.settings.core.provider_retries
@@ -114,6 +113,13 @@ class Engine:
         self._following = anyio.Lock()
         credentials = Credentials.load(self._key)
         self.models = Models(self.providers, credentials, prices, self.http, retries)
+        self.sections: Registry[ConfigSection] = Registry("config section")
+        for section in core_sections(self.models.breakers.clear, self.options, self.follow_options):
+            self.sections.add(CORE, section.key, section)
+        self.plugins.declare("register_config_sections", _adding(self.sections, "key"))
+        collections = [one.path for one in self.sections.values()]
+        own = paths.taken([*(one.path for one in self.routes), *(f"{path}/{{name}}" for path in collections)])
+        self.taken = {one.path: one.reserved | own.get(one.path, frozenset()) for one in self.sections.values()}
         self._clearing: anyio.CancelScope
         self._stack = AsyncExitStack()
 
@@ -138,7 +144,8 @@ class Engine:
         ):
             plugins.declare(hook, _adding(registry, key), settings=self.settings)
         into = _adding(self.auth_modes, "name")
-        plugins.declare("register_auth_modes", into, settings=self.settings, scopes=self.scopes)
+        given = {"settings": self.settings, "scopes": self.scopes, "engine": self}
+        plugins.declare("register_auth_modes", into, **given)
         plugins.declare("register_catalog", self._enter)
         if not self.providers:
             raise BootError("no plugin registers an LLM provider; is the package installed with its metadata?")
@@ -153,10 +160,6 @@ class Engine:
         plugins.declare("register_guards", lambda _, one: self.guards.append(one), engine=self)
         plugins.declare("register_recorders", lambda name, one: self.recorders.append((name, one)), engine=self)
         plugins.declare("register_routes", self._add_route, engine=self)
-        self.sections: Registry[ConfigSection] = Registry("config section")
-        for section in SECTIONS:
-            self.sections.add(CORE, section.key, section)
-        plugins.declare("register_config_sections", _adding(self.sections, "key"))
         self.retention = [(CORE, step) for step in expiry.steps()]
         plugins.declare("register_retention", lambda name, step: self.retention.append((name, step)))
         plugins.declare("register_migrations", lambda name, one: self.migrations.setdefault(name, []).append(one))

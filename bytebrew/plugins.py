@@ -21,7 +21,8 @@ from bytebrew import plugin_folder
 from bytebrew.base.errors import BootError, SettingsError
 from bytebrew.base.settings import Core, Row, rows
 from bytebrew.contract import hookspecs
-from bytebrew.contract.auth import AuthMode, Scope
+from bytebrew.contract.auth import Scope
+from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Parameter, Route
 from bytebrew.contract.tool import Tool
@@ -47,10 +48,10 @@ AWAITED = {
     "register_tools": "run",
     "register_toolsets": "tools",
     "register_auth_modes": "identify",
-    "register_guards": "",
+    "register_guards": "check",
     "register_routes": "run",
 }
-"""Which attribute of a thing must be an async function; with none, the thing itself."""
+"""Which attribute of a thing must be an async function."""
 
 
 class Plugin(Struct, frozen=True, kw_only=True):
@@ -308,7 +309,7 @@ def _check(hook: str, thing: Any) -> None:
     if hook == "register_recorders" and inspect.iscoroutinefunction(inspect.unwrap(thing)):
         raise TypeError(f"{thing.__qualname__} runs within a transaction: it must be a plain function")
     if hook in AWAITED:
-        function = inspect.unwrap(thing if hook == "register_guards" else getattr(thing, AWAITED[hook]))
+        function = inspect.unwrap(getattr(thing, AWAITED[hook]))
         if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(function.__call__)):
             raise TypeError(f"{getattr(function, '__qualname__', function)} must be an async function")
     if isinstance(thing, AuthMode):

@@ -4,15 +4,24 @@ import logging
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
 import bytebrew
-from bytebrew import Actor, AuthMode, PublicKeys, Register, Scopes, Settings, SettingsError, Unauthorized, hookimpl
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
+from bytebrew import (
+    Actor,
+    AuthMode,
+    Engine,
+    PublicKeys,
+    Register,
+    Scopes,
+    Settings,
+    SettingsError,
+    StateKey,
+    Unauthorized,
+    hookimpl,
+)
 
 log = logging.getLogger(__name__)
 
@@ -112,13 +121,16 @@ def _version(path: Path) -> tuple[int, int, int]:
     return status.st_mtime_ns, status.st_ino, status.st_size
 
 
+MODE = StateKey[ExternalMode]("auth_external")
+
+
 @hookimpl
 def register_settings(register: Register[type[Struct]]) -> None:
     register(External)
 
 
 @hookimpl
-def register_auth_modes(register: Register[AuthMode], settings: Settings, scopes: Scopes) -> None:
+def register_auth_modes(register: Register[AuthMode], settings: Settings, scopes: Scopes, engine: Engine) -> None:
     own = settings.of(External)
     faults = []
     if unknown := [name for name in own.external_default_scopes if name not in scopes]:
@@ -131,10 +143,11 @@ def register_auth_modes(register: Register[AuthMode], settings: Settings, scopes
             faults.append(f"BYTEBREW_JWT_AUDIENCE: {words} that is this engine's, or {ANY} if the issuer gives none")
     if faults:
         raise SettingsError("\n".join(faults))
-    register(ExternalMode(own, scopes))
+    engine.state[MODE] = mode = ExternalMode(own, scopes)
+    register(mode)
 
 
 @hookimpl
-async def startup(engine: "Engine") -> None:
-    if isinstance(engine.auth_mode, ExternalMode):
-        engine.auth_mode.load()
+async def startup(engine: Engine) -> None:
+    if engine.settings.core.auth_mode == ExternalMode.name:
+        engine.state[MODE].load()

@@ -3,7 +3,7 @@
 import re
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 import bytebrew
 from bytebrew import (
     Capabilities,
+    Engine,
     Http,
     Message,
     MessageDelta,
@@ -27,9 +28,6 @@ from bytebrew import (
     Usage,
     hookimpl,
 )
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 SYSTEM = "You are the demo agent of a ByteBrew engine."
 
@@ -113,7 +111,7 @@ def register_tools(register: Register[Tool]) -> None:
 
 
 @hookimpl
-async def startup(engine: "Engine") -> None:
+async def startup(engine: Engine) -> None:
     await engine.offer(
         {
             "models": [{"name": "demo", "type": "demo", "model_name": "demo"}],

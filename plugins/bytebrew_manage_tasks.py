@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -11,6 +11,7 @@ from bytebrew import (
     Agent,
     Call,
     Connection,
+    Engine,
     EngineError,
     NewTask,
     Register,
@@ -22,9 +23,6 @@ from bytebrew import (
     hookimpl,
     input_schema,
 )
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 NAME = "manage_tasks"
 Action = Literal[
@@ -105,7 +103,7 @@ class ManageTasks(Tool):
     idempotent = True  # a task that a call has made is found again by its id, a step that was taken is not taken twice
     source = "tasks"
 
-    def __init__(self, engine: "Engine", agents: Sequence[str] = ()) -> None:
+    def __init__(self, engine: Engine, agents: Sequence[str] = ()) -> None:
         self._engine = engine
         self._agents = frozenset(agents)
 
@@ -233,7 +231,7 @@ class TaskTools(Toolset):
     lists = ("tools",)
     reserves = (NAME,)
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
@@ -282,5 +280,5 @@ def _listed(tasks: Any) -> list[dict[str, Any]]:
 
 
 @hookimpl
-def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
+def register_toolsets(register: Register[Toolset], engine: Engine) -> None:
     register(TaskTools(engine))

@@ -4,17 +4,27 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from bytebrew import TRAFFIC, Outcome, Register, Reply, Request, Route, Sample, ToolCall, hookimpl
-
-if TYPE_CHECKING:
-    from bytebrew import Engine, Turn
+from bytebrew import (
+    TRAFFIC,
+    Engine,
+    Outcome,
+    Register,
+    Reply,
+    Request,
+    Route,
+    Sample,
+    StateKey,
+    ToolCall,
+    Turn,
+    hookimpl,
+)
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +76,7 @@ class Values:
 class Metrics:
     """An engine's metrics."""
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._registry = registry = CollectorRegistry()
         self._providers, self._models, self._tools = Values(), Values(), Values()
@@ -142,7 +152,7 @@ class Metrics:
         return Reply(body=await asyncio.to_thread(write, page), headers={"content-type": kind})
 
     def _read(self) -> Iterator[Metric]:
-        turns, db = list(self._engine.runner.turns.values()), self._engine.db
+        turns, db = list(self._engine.turns.values()), self._engine.db
         sessions = len({turn.session_id for turn in turns})
         queued = sum(turn.status == "queued" for turn in turns)
         traffic = self._engine.state[TRAFFIC]()
@@ -169,16 +179,16 @@ class Metrics:
         name = "other" if made_up else self._tools(call.tool)
         self._tool_calls.labels(name, "failed" if result.has_error else "completed").inc()
 
-    def turn_ended(self, turn: "Turn") -> None:
+    def turn_ended(self, turn: Turn) -> None:
         """Counts a turn and its model calls; the tokens of spawned agents are in those of the turn above them."""
         self._turns.labels(turn.status).inc()
-        if turn.told is not None:
-            self._first_delta.observe(turn.told - turn.began)
-        for model, seconds in turn.asked:
-            labels = self._providers(model.provider.type), self._models(model.name)
+        if turn.first_delta_seconds is not None:
+            self._first_delta.observe(turn.first_delta_seconds)
+        for provider, model, seconds in turn.model_calls:
+            labels = self._providers(provider), self._models(model)
             self._llm_requests.labels(*labels).inc()
             self._llm_seconds.labels(*labels).observe(seconds)
-        if turn.new.parent is None:
+        if not turn.spawned:
             usage = turn.usage
             for kind in ("input", "output", "cached", "thinking"):
                 self._tokens.labels(kind).inc(max(0, getattr(usage, f"{kind}_tokens")))  # some vendors send -1
@@ -247,10 +257,7 @@ def families(samples: Iterable[Sample], taken: set[str]) -> list[Metric]:
     return list(found.values())
 
 
-def _of(engine: "Engine") -> Metrics:
-    owner = next(getattr(route.run, "__self__", None) for route in engine.routes if route.path == PATH)
-    assert isinstance(owner, Metrics)
-    return owner
+METRICS = StateKey[Metrics]("metrics")
 
 
 @hookimpl
@@ -259,15 +266,15 @@ def register_settings(register: Register[type[Struct]]) -> None:
 
 
 @hookimpl
-def register_routes(register: Register[Route], engine: "Engine") -> None:
+def register_routes(register: Register[Route], engine: Engine) -> None:
     scope = "admin" if engine.settings.of(MetricsSettings).metrics_token_required else None
-    run = Metrics(engine).scrape
+    engine.state[METRICS] = metrics = Metrics(engine)
     register(
         Route(
             method="GET",
             path=PATH,
             scope=scope,
-            run=run,
+            run=metrics.scrape,
             summary="Metrics for Prometheus",
             gives=("text/plain", OPENMETRICS),
         )
@@ -275,26 +282,26 @@ def register_routes(register: Register[Route], engine: "Engine") -> None:
 
 
 @hookimpl
-async def startup(engine: "Engine") -> None:
-    _of(engine).start()
+async def startup(engine: Engine) -> None:
+    engine.state[METRICS].start()
 
 
 @hookimpl
-async def tool_finished(engine: "Engine", turn: "Turn", call: ToolCall, result: Outcome) -> None:
-    _of(engine).tool_ended(call, result)
+async def tool_finished(engine: Engine, turn: Turn, call: ToolCall, result: Outcome) -> None:
+    engine.state[METRICS].tool_ended(call, result)
 
 
 @hookimpl
-async def turn_finished(engine: "Engine", turn: "Turn") -> None:
-    _of(engine).turn_ended(turn)
+async def turn_finished(engine: Engine, turn: Turn) -> None:
+    engine.state[METRICS].turn_ended(turn)
 
 
 @hookimpl
-async def request_answered(engine: "Engine", method: str, path: str, status: int, seconds: float) -> None:
+async def request_answered(engine: Engine, method: str, path: str, status: int, seconds: float) -> None:
     if status:
-        _of(engine).request_ended(method, path, status, seconds)
+        engine.state[METRICS].request_ended(method, path, status, seconds)
 
 
 @hookimpl
-async def shutdown(engine: "Engine") -> None:
-    _of(engine).stop()
+async def shutdown(engine: Engine) -> None:
+    engine.state[METRICS].stop()

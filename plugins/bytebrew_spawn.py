@@ -3,14 +3,23 @@
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from bytebrew import Agent, Call, Connection, EngineError, Register, SpawnLimits, Tool, ToolError, Toolset, hookimpl
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
+from bytebrew import (
+    Agent,
+    Call,
+    Connection,
+    Engine,
+    EngineError,
+    Register,
+    SpawnLimits,
+    Tool,
+    ToolError,
+    Toolset,
+    hookimpl,
+)
 
 
 class SpawnSettings(Struct, frozen=True, kw_only=True):
@@ -34,7 +43,7 @@ class Spawn(Tool):
     idempotent = True  # a call that is run again takes up the turn that it began
     source = "spawn"
 
-    def __init__(self, engine: "Engine", name: str, agent: Agent) -> None:
+    def __init__(self, engine: Engine, name: str, agent: Agent) -> None:
         self.name = name
         self.description = agent.description or f"Hands a task to the agent {agent.name} and waits for its answer"
         self._engine = engine
@@ -64,7 +73,7 @@ class Spawning(Toolset):
     lists = ("can_spawn",)
     reserves = ("spawn_*",)
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
@@ -110,5 +119,5 @@ def register_settings(register: Register[type[Struct]]) -> None:
 
 
 @hookimpl
-def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
+def register_toolsets(register: Register[Toolset], engine: Engine) -> None:
     register(Spawning(engine))

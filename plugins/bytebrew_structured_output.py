@@ -2,15 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
-from bytebrew import Agent, Call, Connection, Event, Register, Result, Tool, ToolError, Toolset, hookimpl, tool
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
+from bytebrew import Agent, Call, Connection, Engine, Event, Register, Result, Tool, ToolError, Toolset, hookimpl, tool
 
 Label = Annotated[str, Meta(min_length=1, max_length=500)]
 Text = Annotated[str, Meta(max_length=10_000)]
@@ -68,7 +65,7 @@ class Blocks(Toolset):
     reserves = ("show_structured_output",)
     events = (StructuredOutput,)
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._tool = tool(idempotent=True)(self.show_structured_output)
 
@@ -121,10 +118,10 @@ class Blocks(Toolset):
 
     async def _obstacle(self, call: Call, block: StructuredOutput) -> str:
         """Why the user would not see this block, or could not answer it; empty where nothing is in the way."""
-        turn = self._engine.runner.turns[call.turn_id].new
-        if turn.parent is not None and block.output_type == "form":
+        turn = self._engine.turns[call.turn_id]
+        if turn.spawned and block.output_type == "form":
             return "You work for another agent, and the user cannot answer you: say in your answer what is to be asked"
-        if turn.parent is not None and not turn.subagents:
+        if turn.spawned and not turn.subagents:
             return "You work for another agent, and the user does not see what you show: say it in your answer"
         if block.output_type == "form" and await self._engine.tasks.at_hand(call.turn_id):
             return "You work in the background, where nobody answers a form: say in your answer what is to be asked"
@@ -182,5 +179,5 @@ def _faults_of(question: Question) -> Iterator[str]:
 
 
 @hookimpl
-def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
+def register_toolsets(register: Register[Toolset], engine: Engine) -> None:
     register(Blocks(engine))

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import httpx
 import pytest
 
-from bytebrew import Http, MessageDelta, ModelRequest, ProviderError, Request, Route, ToolCall, tool
+from bytebrew import Guard, Http, MessageDelta, ModelRequest, ProviderError, Request, Route, ToolCall, tool
 from bytebrew.base.errors import Overloaded
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, plugin, providing, scripted_schema, served_engine
@@ -66,8 +66,9 @@ async def wiping(client: str, *answers: str, busy: int = 0) -> tuple[Said, list[
         if refusals and route.path.endswith("/respond"):
             raise refusals.pop()
 
-    tools = plugin(register_tools=lambda register: register(wipe), register_guards=lambda register: register(guard))
-    async with served_engine(tools, providing(model)) as (running, http):
+    guards = plugin("strict", register_guards=lambda register: register(Guard(guard)))
+    tools = plugin(register_tools=lambda register: register(wipe))
+    async with served_engine(tools, guards, providing(model)) as (running, http):
         await scripted_schema(running, tools=("wipe",))
         said = await run(client, str(http.base_url), "Wipe!", *answers)
     return said, wiped, model

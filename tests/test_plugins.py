@@ -14,6 +14,7 @@ from bytebrew import (
     AuthMode,
     CatalogProvider,
     ConfigSection,
+    Guard,
     Parameter,
     Provider,
     Route,
@@ -288,7 +289,7 @@ def answers_at_once(request: Any) -> str:
     return "quack"
 
 
-def let_in(request: Any, route: Any) -> None: ...
+def let_in(request: Any, route: Any) -> Any: ...
 
 
 @pytest.mark.parametrize(
@@ -300,7 +301,7 @@ def let_in(request: Any, route: Any) -> None: ...
         ("register_tools", Mute(), "Mute has no 'input_schema'"),
         ("register_providers", Provider(), "Provider has no 'stream'"),
         ("register_providers", Spoken(), "Spoken.stream must be an async generator"),
-        ("register_guards", let_in, "let_in must be an async function"),
+        ("register_guards", Guard(let_in), "let_in must be an async function"),
         ("register_routes", ("GET", "/duck", "config", answers_at_once), "answers_at_once must be an async function"),
         ("register_routes", ("GET", "duck", None, answers), "'GET duck' is no route; write it like 'GET /api/"),
         ("register_routes", ("get", "/duck", None, answers), "'get /duck' is no route"),

@@ -1,16 +1,16 @@
 """What an agent names and the engine does not have: told where the agent is saved, shown and imported."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from bytebrew.contract.connection import Connection
+from bytebrew.contract.engine import Engine
 from bytebrew.contract.entities import Agent
+from bytebrew.conversation.read_result import ReadResult
 
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
+_READ_RESULT = (ReadResult.name, f"{ReadResult.source}/{ReadResult.name}")
 
 
-def missing(conn: Connection, engine: "Engine", agent: Agent) -> list[str]:
+def missing(conn: Connection, engine: Engine, agent: Agent) -> list[str]:
     """What the agent names and the engine does not have yet, a sentence each: the core's, then each toolset's."""
     found = [*_models(conn, engine, agent), *_agents(conn, agent), *_tools(conn, engine, agent)]
     found += _gates(conn, engine, agent)
@@ -19,7 +19,7 @@ def missing(conn: Connection, engine: "Engine", agent: Agent) -> list[str]:
     return found
 
 
-def _models(conn: Connection, engine: "Engine", agent: Agent) -> Iterator[str]:
+def _models(conn: Connection, engine: Engine, agent: Agent) -> Iterator[str]:
     if agent.model is None:
         yield "It has no model and there is no default one: create a model with POST /api/v1/models"
         return
@@ -43,10 +43,10 @@ def _agents(conn: Connection, agent: Agent) -> Iterator[str]:
             yield f"can_spawn: there is no agent '{name}' yet"
 
 
-def _gates(conn: Connection, engine: "Engine", agent: Agent) -> Iterator[str]:
+def _gates(conn: Connection, engine: Engine, agent: Agent) -> Iterator[str]:
     own = {name for tool in agent.tools if tool in engine.tools for name in engine.tools[tool].names}
     for gate in agent.confirm_before:
-        if gate in own or gate in engine.read_result.names:
+        if gate in own or gate in _READ_RESULT:
             continue
         if not any(toolset.knows(conn, agent, gate) for toolset in engine.toolsets):
             words = "until it has, a person is asked about every tool of its MCP servers"
@@ -54,9 +54,9 @@ def _gates(conn: Connection, engine: "Engine", agent: Agent) -> Iterator[str]:
             yield f"confirm_before: the agent has no tool '{gate}'{closes}"
 
 
-def _tools(conn: Connection, engine: "Engine", agent: Agent) -> Iterator[str]:
+def _tools(conn: Connection, engine: Engine, agent: Agent) -> Iterator[str]:
     for name in agent.tools:
-        known = name in engine.tools or name == engine.read_result.name
+        known = name in engine.tools or name == ReadResult.name
         if not known and not any(toolset.has(conn, name) for toolset in engine.toolsets):
             yield f"tools: there is no tool '{name}' yet"
     for field, names in (("mcp_servers", agent.mcp_servers), ("can_spawn", agent.can_spawn)):

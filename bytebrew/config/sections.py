@@ -1,8 +1,8 @@
 """The core's own sections of the configuration: models, agents, schemas, settings."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +16,7 @@ from bytebrew.config.dialects import near
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection
+from bytebrew.contract.engine import Engine
 from bytebrew.contract.entities import (
     AgentPatch,
     ModelPatch,
@@ -27,10 +28,8 @@ from bytebrew.contract.entities import (
     SchemaPatch,
 )
 from bytebrew.contract.provider import named
+from bytebrew.contract.runtime_option import Options
 from bytebrew.store import agents, capabilities, models, schemas, settings
-
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
 
 
 def _fields(kind: type[Struct], *left_out: str) -> str:
@@ -44,6 +43,9 @@ def _exists(conn: Connection, table: str, name: str) -> bool:
 class ModelsSection(ConfigSection):
     """Models; `is_default: true` stands at the default one alone, and a key may stay a `${VAR}`."""
 
+    def __init__(self, close_breakers: Callable[[], None]) -> None:
+        self._close_breakers = close_breakers
+
     key = "models"
     reserved = frozenset({"registry"})
     item = NewModel
@@ -54,7 +56,7 @@ class ModelsSection(ConfigSection):
         """Those of the struct, but that leaving `is_default` out claims nothing."""
         return {name: value for name, value in super().defaults().items() if name != "is_default"}
 
-    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
         """Every model by name."""
         found = {}
         sql = f"select {_fields(NewModel, 'api_key')}, sealed_key from models order by name"  # noqa: S608
@@ -69,7 +71,7 @@ class ModelsSection(ConfigSection):
             found[model.pop("name")] = model
         return found
 
-    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
         """Stores all but what needs the other models to be there."""
         fields = {key: value for key, value in given.items() if key not in ("fallback", "is_default")}
         if "type" in fields:
@@ -84,21 +86,21 @@ class ModelsSection(ConfigSection):
         else:
             models.create(conn, NewModel(name=name, **fields), engine.secrets)
 
-    def link(self, conn: Connection, engine: "Engine", name: str, given: Any) -> None:
+    def link(self, conn: Connection, engine: Engine, name: str, given: Any) -> None:
         """Stores the fallback, and makes the model the default one if it says so; `false` claims nothing."""
         fields = {key: given[key] for key in ("fallback", "is_default") if given.get(key) or key == "fallback" in given}
         if fields:
             models.update(conn, name, ModelPatch(**fields), engine.secrets)
 
-    def unlink(self, conn: Connection, engine: "Engine", name: str) -> None:
+    def unlink(self, conn: Connection, engine: Engine, name: str) -> None:
         """Drops the fallback."""
         models.update(conn, name, ModelPatch(fallback=()), engine.secrets)
 
-    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         """Removes a model that nothing uses."""
         models.delete(conn, name)
 
-    def warnings(self, conn: Connection, engine: "Engine", name: str) -> Sequence[str]:
+    def warnings(self, conn: Connection, engine: Engine, name: str) -> Sequence[str]:
         """What its provider needs and it has not, and a key whose variable is not set."""
         model, key = models.get(conn, name), engine.secrets.open(models.target(conn, name).sealed_key)
         has = {"base_url": model.base_url, "api_key": key, "api_version": model.api_version}
@@ -114,9 +116,9 @@ class ModelsSection(ConfigSection):
                 found.append(error.message)
         return found
 
-    async def changed(self, engine: "Engine") -> None:
+    async def changed(self, engine: Engine) -> None:
         """What the models failed at before counts no more."""
-        engine.models.breakers.clear()
+        self._close_breakers()
 
 
 class CapabilityItem(NewCapability, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,7 +143,7 @@ class AgentsSection(ConfigSection):
     item = AgentItem
     aliases = {"system_prompt": "system", "model_name": "model", "model_id": "model"}
 
-    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
         """Every agent by name."""
         found: dict[str, Any] = {}
         for row in conn.execute(f"select {_fields(NewAgent)} from agents order by name"):  # noqa: S608
@@ -154,7 +156,7 @@ class AgentsSection(ConfigSection):
             ]
         return found
 
-    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
         """Creates or merges; capabilities replace those that there are."""
         fields = {key: value for key, value in given.items() if key != "capabilities"}
         if _exists(conn, "agents", name):
@@ -168,15 +170,15 @@ class AgentsSection(ConfigSection):
                 with _within(f"capabilities[{n}]"):
                     capabilities.create(conn, name, one)
 
-    def unlink(self, conn: Connection, engine: "Engine", name: str) -> None:
+    def unlink(self, conn: Connection, engine: Engine, name: str) -> None:
         """Drops whom it may spawn."""
         agents.update(conn, name, AgentPatch(can_spawn=()))
 
-    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         """Removes an agent that nothing uses."""
         agents.delete(conn, name)
 
-    def warnings(self, conn: Connection, engine: "Engine", name: str) -> Sequence[str]:
+    def warnings(self, conn: Connection, engine: Engine, name: str) -> Sequence[str]:
         """What the agent names and the engine does not have."""
         return missing(conn, engine, agents.get(conn, name))
 
@@ -188,7 +190,7 @@ class SchemasSection(ConfigSection):
     item = NewSchema
     aliases = {"entry_agent_id": "entry_agent", "agent_relations": "relations"}
 
-    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
         """Every schema by name."""
         return {
             one.name: {
@@ -202,7 +204,7 @@ class SchemasSection(ConfigSection):
             for one in schemas.list_all(conn)
         }
 
-    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
         """Creates or merges; without an entry agent the first relation's source is it."""
         fields = {key: value for key, value in given.items() if key != "relations"}
         relations: tuple[NewRelation, ...] | None = given.get("relations")
@@ -228,7 +230,7 @@ class SchemasSection(ConfigSection):
         if faults:
             raise InvalidRequest(faults[0].message, details=faults)
 
-    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         """Removes a schema; its sessions stay."""
         schemas.delete(conn, name)
 
@@ -240,35 +242,39 @@ class SettingsSection(ConfigSection):
     item = None
     scope = "admin"
 
-    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
+    def __init__(self, options: Options, follow: Callable[[], Awaitable[None]]) -> None:
+        self._options = options
+        self._follow = follow
+
+    def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
         """Every changed setting that is known, by key."""
         found = {}
         for key, (value, _) in settings.changed(conn).items():
             try:
-                engine.options.named(key)
+                self._options.named(key)
             except NotFound:  # of a plugin that is no longer there
                 continue
             found[key] = value
         return found
 
-    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
         """Sets the value."""
         try:
-            value = engine.options.checked(name, given)
+            value = self._options.checked(name, given)
         except NotFound as error:
-            known = [option.key for option in engine.options]
+            known = [option.key for option in self._options]
             raise InvalidRequest(f"there is no setting '{name[:100]}'{near(name, known)}") from error
         except InvalidRequest as error:
             raise InvalidRequest(error.message, details=[Detail("$", one.message) for one in error.details]) from error
         settings.put(conn, name, value)
 
-    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         """Takes the setting back to its default."""
         settings.reset(conn, name)
 
-    async def changed(self, engine: "Engine") -> None:
+    async def changed(self, engine: Engine) -> None:
         """Puts the settings into effect."""
-        await engine.follow_options()
+        await self._follow()
 
 
 @contextmanager
@@ -282,4 +288,8 @@ def _within(path: str) -> Iterator[None]:
         raise
 
 
-SECTIONS: tuple[ConfigSection, ...] = (ModelsSection(), AgentsSection(), SchemasSection(), SettingsSection())
+def core_sections(
+    close_breakers: Callable[[], None], options: Options, follow_options: Callable[[], Awaitable[None]]
+) -> tuple[ConfigSection, ...]:
+    """The core's sections, in the order in which they are applied; what they call once changes are committed."""
+    return ModelsSection(close_breakers), AgentsSection(), SchemasSection(), SettingsSection(options, follow_options)

@@ -1,12 +1,9 @@
-"""Who is calling and what they may do: actors, scopes, and auth modes."""
+"""Who is calling and what they may do: actors and scopes."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Literal
 
 from msgspec import Struct
-
-if TYPE_CHECKING:
-    from bytebrew.contract.route import Request
 
 PUBLIC = "public"
 """The scope of a token that stands in a public page: it makes visitors' tokens, and nothing else."""
@@ -98,31 +95,3 @@ class Actor(Struct, frozen=True, kw_only=True):
 def account(subject: str) -> str:
     """The subject under which another's usage counts: of a visitor the page's token, of all others their own."""
     return subject.partition(VISITOR)[0] if subject.startswith("token:") else subject
-
-
-class AuthMode:
-    """A way to know who calls without an API token; one is chosen by BYTEBREW_AUTH_MODE.
-
-    A mode of bearer tokens has `authenticate`; one that looks at anything else of a request has `identify` in its
-    place. `challenge` is the WWW-Authenticate of a request that nobody is known to send.
-    """
-
-    name: ClassVar[str]
-    challenge: ClassVar[str] = 'Bearer realm="bytebrew"'
-
-    async def authenticate(self, token: str) -> Actor | None:
-        """The actor, or None for a token of another kind; raises Unauthorized for one of ours that is bad."""
-        raise NotImplementedError
-
-    async def identify(self, request: "Request[Any]") -> Actor | None:
-        """The actor of a request whose body is not there yet, or None, which is a 401; raises Unauthorized as well.
-
-        An open stream is looked at again every few seconds, and ends where its request is nobody's any more, or of
-        somebody who may not open it.
-        """
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        return await self.authenticate(token.strip()) if scheme.lower() == "bearer" and token.strip() else None
-
-    def link(self, url: str) -> str:
-        """A link to the engine at this URL that lets its operator in; "" where the mode has none. It is a secret."""
-        return ""

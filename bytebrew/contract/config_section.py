@@ -1,16 +1,14 @@
 """A section of the configuration file: a top-level key with named items, and how they go out and come in."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from msgspec import NODEFAULT, UNSET, Struct, UnsetType
 from msgspec.structs import fields as fields_of
 
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
-
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
+from bytebrew.contract.engine import Engine
 
 
 class ConfigSection:
@@ -68,30 +66,30 @@ class ConfigSection:
         """What is given, with the defaults to which `mode=replace` takes back what it leaves out; credentials stay."""
         return {**{key: one for key, one in self.defaults().items() if key not in self.secret_fields}, **given}
 
-    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
         """Every item by name, in an order that stays: its fields without the name, credentials opened."""
         raise NotImplementedError
 
-    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
         """Creates the item, or merges what is given into it; raises EngineError, its details with paths in the item.
 
         `given` has the fields that the file has, already checked.
         """
         raise NotImplementedError
 
-    def link(self, conn: Connection, engine: "Engine", name: str, given: Any) -> None:
+    def link(self, conn: Connection, engine: Engine, name: str, given: Any) -> None:
         """Stores what refers to other items of the section, which are all there now."""
 
-    def unlink(self, conn: Connection, engine: "Engine", name: str) -> None:
+    def unlink(self, conn: Connection, engine: Engine, name: str) -> None:
         """Drops what refers to other items of the section, for the item goes and some of them may go with it."""
 
-    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         """Removes the item; raises EngineError where something else uses it."""
         raise NotImplementedError
 
-    def warnings(self, conn: Connection, engine: "Engine", name: str) -> Sequence[str]:
+    def warnings(self, conn: Connection, engine: Engine, name: str) -> Sequence[str]:
         """What an item that has just come in still lacks, a sentence each."""
         return ()
 
-    async def changed(self, engine: "Engine") -> None:
+    async def changed(self, engine: Engine) -> None:
         """Items have changed and are committed: reconnect what differs."""

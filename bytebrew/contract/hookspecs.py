@@ -10,10 +10,12 @@ from msgspec import Struct
 
 from bytebrew.base.settings import Settings
 from bytebrew.contract.action import Action
-from bytebrew.contract.auth import AuthMode, Scope, Scopes
+from bytebrew.contract.auth import Scope, Scopes
+from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection
+from bytebrew.contract.engine import Engine, Turn
 from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, Route
@@ -23,9 +25,6 @@ from bytebrew.contract.tool import Outcome, Tool, Toolset
 if TYPE_CHECKING:
     import click
 
-    from bytebrew.conversation.turn import Turn
-    from bytebrew.engine import Engine
-
 Recorder = Callable[[Connection, Action], None]
 """Stores an action in the transaction of the write that it is about; what it raises undoes that write."""
 Step = Callable[[Connection], Sequence[object] | None]
@@ -33,7 +32,7 @@ Step = Callable[[Connection], Sequence[object] | None]
 
 None says that nothing was done this time and that there is more to look at.
 """
-Opened = Callable[[], "AbstractContextManager[tuple[Engine, Connection]]"]
+Opened = Callable[[], AbstractContextManager[tuple[Engine, Connection]]]
 """Opens the database of the data folder in a transaction, for a command: with the engine, which is not started.
 
 It is committed unless something fails, and another engine may run on it. Raises BootError where there is none.
@@ -83,7 +82,7 @@ def register_tools(register: Register[Tool], settings: Settings) -> None:
 
 
 @hookspec
-def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
+def register_toolsets(register: Register[Toolset], engine: Engine) -> None:
     """Registers sources of tools that depend on the agent."""
 
 
@@ -93,7 +92,7 @@ def register_scopes(register: Register[Scope]) -> None:
 
 
 @hookspec
-def register_auth_modes(register: Register[AuthMode], settings: Settings, scopes: Scopes) -> None:
+def register_auth_modes(register: Register[AuthMode], settings: Settings, scopes: Scopes, engine: Engine) -> None:
     """Registers ways to turn a bearer token into an Actor; BYTEBREW_AUTH_MODE chooses one."""
 
 
@@ -103,17 +102,17 @@ def register_migrations(register: Register[Migration]) -> None:
 
 
 @hookspec
-def register_routes(register: Register[Route], engine: "Engine") -> None:
+def register_routes(register: Register[Route], engine: Engine) -> None:
     """Registers HTTP routes, each with the scope that it needs."""
 
 
 @hookspec
-def register_guards(register: Register[Guard], engine: "Engine") -> None:
+def register_guards(register: Register[Guard], engine: Engine) -> None:
     """Registers checks that run after authentication and before the work."""
 
 
 @hookspec
-def register_recorders(register: Register[Recorder], engine: "Engine") -> None:
+def register_recorders(register: Register[Recorder], engine: Engine) -> None:
     """Registers what is stored with each change over the API, in the same transaction."""
 
 
@@ -141,33 +140,33 @@ def register_commands(cli: "click.Group", opened: Opened) -> None:
 
 
 @hookspec
-def collect_metrics(engine: "Engine") -> Iterable[Sample]:
+def collect_metrics(engine: Engine) -> Iterable[Sample]:
     """Answers what the plugin has to tell at a scrape of /metrics, out of memory: nothing may be waited for."""
     return ()
 
 
 @hookspec
-async def turn_started(engine: "Engine", turn: "Turn") -> None:
+async def turn_started(engine: Engine, turn: Turn) -> None:
     """A turn has begun to run."""
 
 
 @hookspec
-async def tool_finished(engine: "Engine", turn: "Turn", call: ToolCall, result: Outcome) -> None:
+async def tool_finished(engine: Engine, turn: Turn, call: ToolCall, result: Outcome) -> None:
     """A tool call has ended, well or not."""
 
 
 @hookspec
-async def turn_finished(engine: "Engine", turn: "Turn") -> None:
+async def turn_finished(engine: Engine, turn: Turn) -> None:
     """A turn has ended, and its last event is committed."""
 
 
 @hookspec
-async def actor_acted(engine: "Engine", action: Action) -> None:
+async def actor_acted(engine: Engine, action: Action) -> None:
     """A caller has changed something over the API, which is committed, or was refused."""
 
 
 @hookspec
-async def request_answered(engine: "Engine", method: str, path: str, status: int, seconds: float) -> None:
+async def request_answered(engine: Engine, method: str, path: str, status: int, seconds: float) -> None:
     """A request has had its whole answer, or its client has left; `path` is its route's, "" where there is none.
 
     Chats that are refused before they are read, for there are too many, are counted by `Admission.refused` alone.
@@ -175,12 +174,12 @@ async def request_answered(engine: "Engine", method: str, path: str, status: int
 
 
 @hookspec
-async def startup(engine: "Engine") -> None:
+async def startup(engine: Engine) -> None:
     """The database is migrated and nothing is served yet."""
 
 
 @hookspec
-async def shutdown(engine: "Engine") -> None:
+async def shutdown(engine: Engine) -> None:
     """No more requests come and the database is still open."""
 
 
@@ -194,7 +193,7 @@ DECLARING: Mapping[str, type] = {
     "register_auth_modes": AuthMode,
     "register_migrations": Migration,
     "register_routes": Route,
-    "register_guards": Callable,  # type: ignore[dict-item]
+    "register_guards": Guard,
     "register_recorders": Callable,  # type: ignore[dict-item]
     "register_config_sections": ConfigSection,
     "register_options": Option,

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar
+from typing import Annotated, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -11,9 +11,7 @@ from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.base.formats import parse_time, rfc3339
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
-
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
+from bytebrew.contract.engine import Engine
 
 Body = TypeVar("Body")
 P = ParamSpec("P")
@@ -60,7 +58,7 @@ class Request(Generic[Body]):
     guards see that, and nobody where there are none.
     """
 
-    engine: "Engine"
+    engine: Engine
     actor: Actor
     path: Mapping[str, str]
     query: Mapping[str, str]
@@ -219,5 +217,12 @@ def unrecorded(conn: Connection, answer: Any) -> None:
     """The Record of a write that no request is for."""
 
 
-Guard = Callable[[Request[Any], Route], Awaitable[Mapping[str, str] | None]]
-"""A check after authentication and before the work; it raises to refuse, or may answer headers for the reply."""
+@dataclass(slots=True)
+class Guard:
+    """A check after authentication and before the work; it raises to refuse, or may answer headers for the reply.
+
+    Its plugin sets `active` to False while it would let every request through: it is not called then.
+    """
+
+    check: Callable[[Request[Any], Route], Awaitable[Mapping[str, str] | None]]
+    active: bool = True

@@ -213,8 +213,8 @@ async def _step(turn: "Turn", asked: ModelRequest) -> Message:
 
 
 async def _tell(turn: "Turn", delta: Piece) -> None:
-    if turn.told is None:
-        turn.told = time.monotonic()
+    if turn.first_delta_seconds is None:
+        turn.first_delta_seconds = time.monotonic() - turn.began
     number = turn.append(delta)
     if number - turn.log.committed > BACKLOG:
         await turn.engine.journal.flush(turn.log, BACKLOG // 2)

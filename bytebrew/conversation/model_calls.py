@@ -11,9 +11,10 @@ from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 from bytebrew.base.circuit_breaker import Breaker
-from bytebrew.base.errors import Detail, InvalidRequest, ProviderError, Unprocessable
+from bytebrew.base.errors import Detail, EngineError, InvalidRequest, ProviderError, Unprocessable
 from bytebrew.base.http_client.client import Http, UpstreamError
 from bytebrew.base.masking import masked
+from bytebrew.base.rolling_timeout import within
 from bytebrew.base.secrets import Secrets
 from bytebrew.contract.catalog import CatalogModel
 from bytebrew.contract.entities import Agent
@@ -253,6 +254,23 @@ class Models:
             window=target.context_window,
             fallback=tuple(self._bound(fallback)),
         )
+
+    async def embed(self, target: Target, texts: Sequence[str], *, seconds: float) -> list[list[float]]:
+        """A vector for each text, in order; ProviderError, without the key in its message, where there are none."""
+        try:
+            model = self.bind(target)
+        except EngineError as error:
+            raise ProviderError(error.message, code="model_bad_request") from error
+        try:
+            with within(seconds):
+                return await model.provider.embed(texts, model.base, self._http)
+        except TimeoutError:
+            raise ProviderError(f"No embeddings within {seconds:g} s", code="model_timeout", retry=True) from None
+        except UpstreamError as error:
+            failure = refusal(error)
+        except ProviderError as error:
+            failure = error
+        raise _reported(failure, model.base.api_key, 1)
 
     def _bound(self, fallback: Sequence[Target]) -> Iterator[BoundModel]:
         for target in fallback:

@@ -5,13 +5,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import anyio
 from msgspec.structs import astuple, replace
 
 from bytebrew.base.errors import EngineError
 from bytebrew.contract.connection import Connection
+from bytebrew.contract.engine import ModelCall
 from bytebrew.contract.entities import Agent
 from bytebrew.contract.events import ConfirmationAsked, Done, ErrorEvent, Event, FinishReason
 from bytebrew.contract.messages import Spent, Usage
@@ -25,13 +26,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Asked(NamedTuple):
-    """A model call that has ended, well or not: the model that answered, and how long it took."""
-
-    model: BoundModel
-    seconds: float
 
 
 class Turn:
@@ -72,8 +66,8 @@ class Turn:
         self.scope = anyio.CancelScope()
         self.holds, self._left = 0, math.inf
         self.began, self.in_tools = time.monotonic(), 0.0
-        self.told: float | None = None
-        self.asked: list[Asked] = []
+        self.first_delta_seconds: float | None = None
+        self.model_calls: list[ModelCall] = []
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -84,7 +78,8 @@ class Turn:
         finally:
             paid = {spent.model for spent in self.unsaved.spent[earlier:]}
             answered = next((one for one in self.model.fallback if one.name in paid), self.model)
-            self.asked.append(Asked(answered, time.monotonic() - began))
+            seconds = time.monotonic() - began
+            self.model_calls.append(ModelCall(answered.provider.type, answered.name, seconds))
 
     def spend(self, spent: Spent) -> None:
         """Counts a model call, to be recorded with what it led to."""
@@ -123,6 +118,21 @@ class Turn:
 
     def _nothing(self) -> turns.Unsaved:
         return turns.Unsaved(self.agent.name, self.subject, self.new.schema)
+
+    @property
+    def message(self) -> str:
+        """The user's message, or that of the agent that spawned this one."""
+        return self.new.message
+
+    @property
+    def spawned(self) -> bool:
+        """Whether the message comes from another agent's turn."""
+        return self.new.parent is not None
+
+    @property
+    def subagents(self) -> bool:
+        """Whether the client of the root turn wants to see the events of spawned agents."""
+        return self.new.subagents
 
     @property
     def root(self) -> "Turn":

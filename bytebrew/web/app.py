@@ -213,10 +213,10 @@ class Endpoint:
         told: dict[str, str] = {}
         try:
             await require(request, route)
-            if engine.guards:
+            if guards := [guard for guard in engine.guards if guard.active]:
                 request.repeats = await repeats(request, route, scope["path"])
-            for guard in engine.guards:
-                told |= await guard(request, route) or {}
+            for guard in guards:
+                told |= await guard.check(request, route) or {}
             answer = await self._run(request, route, scope, receive)
             if place is not None:
                 place.free()

@@ -1,17 +1,26 @@
 """The audit: every tool call, every change over the API and every refused login."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from msgspec import Meta
 
-from bytebrew import Action, Connection, Migration, Option, Recorder, Register, Route, Step, expired_before, hookimpl
+from bytebrew import (
+    Action,
+    Connection,
+    Engine,
+    Migration,
+    Option,
+    Recorder,
+    Register,
+    Route,
+    Step,
+    expired_before,
+    hookimpl,
+)
 
 from . import calls, changes
 from .audit_log import AuditLog
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 KEPT = Option(
     key="retention.audit",
@@ -46,27 +55,28 @@ def register_migrations(register: Register[Migration]) -> None:
 
 
 @hookimpl
-def register_routes(register: Register[Route], engine: "Engine") -> None:
+def register_routes(register: Register[Route], engine: Engine) -> None:
     register(calls.ROUTE)
-    register(changes.Changes(engine).route())
+    engine.state[changes.CHANGES] = audited = changes.Changes(engine)
+    register(audited.route())
 
 
 @hookimpl
-def register_recorders(register: Register[Recorder], engine: "Engine") -> None:
+def register_recorders(register: Register[Recorder], engine: Engine) -> None:
     register(changes.store)
 
 
 @hookimpl
-async def startup(engine: "Engine") -> None:
+async def startup(engine: Engine) -> None:
     await engine.db.write(calls.watch)
 
 
 @hookimpl
-async def actor_acted(engine: "Engine", action: Action) -> None:
+async def actor_acted(engine: Engine, action: Action) -> None:
     if action.name == "auth.fail":
-        await changes.of(engine).take(action)
+        await engine.state[changes.CHANGES].take(action)
 
 
 @hookimpl
-async def shutdown(engine: "Engine") -> None:
-    await changes.of(engine).settle()
+async def shutdown(engine: Engine) -> None:
+    await engine.state[changes.CHANGES].settle()

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -12,6 +12,7 @@ from bytebrew import (
     NDJSON,
     OFFSET,
     Connection,
+    Engine,
     Listing,
     Moment,
     NotFound,
@@ -27,9 +28,6 @@ from bytebrew import (
     rows_of,
     wants_lines,
 )
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 EXPORT_ROWS = 100
 PAGING: Mapping[str, str | Parameter] = {
@@ -105,7 +103,7 @@ class AuditLog(Generic[Entry]):
           (select id from {table} where {time} < ? order by {time} limit 200) returning id"""  # noqa: S608
         return conn.execute(sql, (before,)).fetchall()
 
-    async def _lines(self, engine: "Engine", wanted: Selection) -> AsyncGenerator[bytes, None]:
+    async def _lines(self, engine: Engine, wanted: Selection) -> AsyncGenerator[bytes, None]:
         encoder = msgspec.json.Encoder()
         last: Entry | None = None
         while rows := await engine.db.scan(self.entries, wanted, EXPORT_ROWS, after=last):

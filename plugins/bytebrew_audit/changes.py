@@ -2,7 +2,7 @@
 
 import time
 from ipaddress import IPv6Address, IPv6Network, ip_address
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -13,19 +13,18 @@ from bytebrew import (
     Action,
     Actor,
     Connection,
+    Engine,
     Listing,
     NumberedPage,
     Request,
     Route,
     Row,
+    StateKey,
     Stream,
     kept_counts,
 )
 
 from .audit_log import PAGING, AuditLog
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 MOST_REFUSED = 5
 """Refusals of one client in a minute that are told one by one; those that follow are counted."""
@@ -127,7 +126,7 @@ class Refused(Struct):
 class Changes:
     """An engine's audit of changes."""
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._refused: dict[str, Refused] = {}
         self._until = 0.0
@@ -179,10 +178,7 @@ class Changes:
         )
 
 
-def of(engine: "Engine") -> Changes:
-    """The audit of an engine."""
-    owners = (getattr(route.run, "__self__", None) for route in engine.routes)
-    return next(owner for owner in owners if isinstance(owner, Changes))
+CHANGES = StateKey[Changes]("changes")
 
 
 def store(conn: Connection, action: Action, more: int = 0) -> None:

@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from bytebrew import AuthMode, Migration, Opened, Register, Route, Settings, SettingsError, hookimpl
+from bytebrew import AuthMode, Engine, Migration, Opened, Register, Route, Settings, SettingsError, hookimpl
 
 from . import ended_sessions
 from .keys import KeyPair
 from .routes import ROUTES
-from .sessions import LocalMode, issue
+from .sessions import MODE, LocalMode, issue
 from .settings import Local
 
 if TYPE_CHECKING:
     from click import Group
-
-    from bytebrew import Engine
 
 __all__ = ["Local", "LocalMode"]
 
@@ -28,10 +26,11 @@ def register_settings(register: Register[type[Struct]]) -> None:
 
 
 @hookimpl
-def register_auth_modes(register: Register[AuthMode], settings: Settings) -> None:
+def register_auth_modes(register: Register[AuthMode], settings: Settings, engine: Engine) -> None:
     if settings.core.auth_mode == LocalMode.name:
         settings.of(Local).check(settings.core)
-    register(LocalMode())
+    engine.state[MODE] = mode = LocalMode()
+    register(mode)
 
 
 @hookimpl
@@ -40,8 +39,8 @@ def register_migrations(register: Register[Migration]) -> None:
 
 
 @hookimpl
-def register_routes(register: Register[Route], engine: "Engine") -> None:
-    if engine.auth_mode.name == LocalMode.name:
+def register_routes(register: Register[Route], engine: Engine) -> None:
+    if engine.settings.core.auth_mode == LocalMode.name:
         for route in ROUTES:
             register(route)
 
@@ -56,10 +55,8 @@ def register_commands(cli: "Group", opened: Opened) -> None:
     def create() -> None:
         """Open a session and print its token."""
         with opened() as (engine, conn):
-            if not isinstance(engine.auth_mode, LocalMode):
-                words = (
-                    f"an engine in the mode {engine.auth_mode.name} takes no local session; run bytebrew token create"
-                )
+            if (mode := engine.settings.core.auth_mode) != LocalMode.name:
+                words = f"an engine in the mode {mode} takes no local session; run bytebrew token create"
                 raise SettingsError(f"BYTEBREW_AUTH_MODE: {words}")
             local = engine.settings.of(Local)
             made = issue(KeyPair(_folder(local, engine)), ended_sessions.generation(conn), local)
@@ -73,10 +70,10 @@ def register_commands(cli: "Group", opened: Opened) -> None:
 
 
 @hookimpl
-async def startup(engine: "Engine") -> None:
-    if isinstance(engine.auth_mode, LocalMode):
-        engine.auth_mode.load(engine, _folder(engine.settings.of(Local), engine))
+async def startup(engine: Engine) -> None:
+    if engine.settings.core.auth_mode == LocalMode.name:
+        engine.state[MODE].load(engine, _folder(engine.settings.of(Local), engine))
 
 
-def _folder(local: Local, engine: "Engine") -> Path:
+def _folder(local: Local, engine: Engine) -> Path:
     return local.jwt_keys_dir or engine.data_dir / "keys"

@@ -1,18 +1,14 @@
 """The routes of local sessions."""
 
 import time
-from typing import TYPE_CHECKING
 
 from bytebrew import InvalidRequest, Parameter, Reply, Request, Route
 
 from . import ended_sessions
 from .caller_checks import check, check_origin
-from .sessions import LocalMode, LocalSession
+from .sessions import MODE, LocalSession
 from .settings import Local
 from .sign_in_page import show_page
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 PATH = "/api/v1/auth/local-session"
 ENDED = "/api/v1/auth/local-sessions"
@@ -24,7 +20,7 @@ async def open_session(request: Request[None]) -> Reply:
     Who that is shows the process that connects, on the same Linux machine, or the token in the file local-session.token
     of the data folder, as bearer token, which is good once.
     """
-    settings, mode = request.engine.settings, _mode(request.engine)
+    settings, mode = request.engine.settings, request.engine.state[MODE]
     local = settings.of(Local)
     check_origin(request)
     with mode.sign_in_token.taken(_bearer(request)) as by_link:
@@ -39,13 +35,13 @@ async def open_session(request: Request[None]) -> Reply:
 async def refresh_session(request: Request[None]) -> Reply:
     """A new session for the one in the header Authorization, if it is still alive and has not had its whole time."""
     local = request.engine.settings.of(Local)
-    return _reply(await _mode(request.engine).refresh(_bearer(request), local))
+    return _reply(await request.engine.state[MODE].refresh(_bearer(request), local))
 
 
 async def end_session(request: Request[None]) -> None:
     """Ends the session in the header Authorization, with all that it was refreshed to."""
     token = _bearer(request)
-    claims = {} if token.startswith("bb_") else await _mode(request.engine).claims(token)
+    claims = {} if token.startswith("bb_") else await request.engine.state[MODE].claims(token)
     if not (sid := claims.get("sid", "")):
         path = ENDED.removeprefix("/api/v1")
         raise InvalidRequest(f"This token is no local session that can be ended alone; DELETE {path} ends every one")
@@ -63,12 +59,6 @@ def _reply(session: LocalSession) -> Reply:
 
 def _bearer(request: Request[None]) -> str:
     return request.headers.get("authorization", "").partition(" ")[2].strip()
-
-
-def _mode(engine: "Engine") -> LocalMode:
-    mode = engine.auth_mode
-    assert isinstance(mode, LocalMode)
-    return mode
 
 
 ROUTES: tuple[Route, ...] = (

@@ -3,12 +3,12 @@
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 
 import bytebrew
-from bytebrew import Actor, AuthMode, Conflict, Unauthorized, new_uuid
+from bytebrew import Actor, AuthMode, Conflict, Engine, StateKey, Unauthorized, new_uuid
 
 from . import ended_sessions
 from .attempt_limiter import AttemptLimiter
@@ -16,9 +16,6 @@ from .keys import KeyPair
 from .owner_checks import OwnerChecks
 from .settings import Local
 from .sign_in_token import SignInToken
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 AHEAD = 60.0
 """Seconds by which the clock may have been set back since a session was made."""
@@ -42,7 +39,7 @@ class LocalMode(AuthMode):
 
     name = "local"
 
-    def load(self, engine: "Engine", keys: Path) -> None:
+    def load(self, engine: Engine, keys: Path) -> None:
         """Takes the key pair and the link's token, once the data folder is there."""
         self._db, self._keys = engine.db, KeyPair(keys)
         self.sign_in_token = SignInToken(engine.data_dir)
@@ -84,6 +81,9 @@ class LocalMode(AuthMode):
         if left < 1:
             raise Unauthorized("Invalid session: it has had all its time; open a new one")
         return _signed(self._keys, claims, now, min(local.local_session_ttl, left))
+
+
+MODE = StateKey[LocalMode]("auth_local")
 
 
 def issue(keys: KeyPair, generation: int, local: Local) -> LocalSession:

@@ -1,17 +1,25 @@
 """Declarative HTTP tools: an operator writes a request down, a model fills in its parameters."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from bytebrew import Agent, ConfigSection, Connection, Migration, Register, Route, Tool, Toolset, environment, hookimpl
+from bytebrew import (
+    Agent,
+    ConfigSection,
+    Connection,
+    Engine,
+    Migration,
+    Register,
+    Route,
+    Tool,
+    Toolset,
+    environment,
+    hookimpl,
+)
 
 from . import store
 from .routes import ROUTES
 from .section import ToolsSection
 from .tool import DeclaredTool
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 
 class HttpTools(Toolset):
@@ -19,7 +27,7 @@ class HttpTools(Toolset):
 
     lists = ("tools",)
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def all(self) -> Sequence[Tool]:
@@ -47,7 +55,7 @@ def register_migrations(register: Register[Migration]) -> None:
 
 
 @hookimpl
-def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
+def register_toolsets(register: Register[Toolset], engine: Engine) -> None:
     register(HttpTools(engine))
 
 

@@ -1,18 +1,15 @@
 """HTTP tools in the configuration file."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec.structs import asdict
 
-from bytebrew import Actor, ConfigSection, Conflict, Connection, Detail
+from bytebrew import Actor, ConfigSection, Conflict, Connection, Detail, Engine
 
 from . import store
 from .definition import CREDENTIAL, Definition, HttpToolPatch, NewHttpTool
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 
 class ToolsSection(ConfigSection):
@@ -34,7 +31,7 @@ class ToolsSection(ConfigSection):
             del whole["method"]
         return whole
 
-    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
         found = {}
         for stored in store.list_all(conn):
             tool = msgspec.to_builtins(stored.definition)
@@ -43,7 +40,7 @@ class ToolsSection(ConfigSection):
             found[tool.pop("name")] = tool
         return found
 
-    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
         if engine.reserves(name):
             raise Conflict(f"'{name}' is a built-in tool; choose another name", details=[Detail("$", "is taken")])
         if store.named(conn, [name]):
@@ -51,5 +48,5 @@ class ToolsSection(ConfigSection):
         else:
             store.create(conn, NewHttpTool(name=name, **given), engine.secrets.seal)
 
-    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         store.delete(conn, name)

@@ -1,19 +1,15 @@
 """Knowledge bases: files that are read, cut, indexed and searched, by agents that are linked and by people."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from bytebrew import ConfigSection, Migration, Register, Route, Sample, Toolset, hookimpl
+from bytebrew import ConfigSection, Engine, Migration, Register, Route, Sample, Toolset, hookimpl
 
-from .knowledge import Knowledge, Limits, of
+from .knowledge import KNOWLEDGE, Knowledge, Limits
 from .routes import ROUTES
 from .section import KnowledgeSection
 from .tables import MIGRATIONS
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 
 @hookimpl
@@ -28,8 +24,9 @@ def register_migrations(register: Register[Migration]) -> None:
 
 
 @hookimpl
-def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
-    register(Knowledge(engine))
+def register_toolsets(register: Register[Toolset], engine: Engine) -> None:
+    engine.state[KNOWLEDGE] = knowledge = Knowledge(engine)
+    register(knowledge)
 
 
 @hookimpl
@@ -44,15 +41,15 @@ def register_routes(register: Register[Route]) -> None:
 
 
 @hookimpl
-async def startup(engine: "Engine") -> None:
-    await of(engine).start()
+async def startup(engine: Engine) -> None:
+    await engine.state[KNOWLEDGE].start()
 
 
 @hookimpl
-async def shutdown(engine: "Engine") -> None:
-    await of(engine).stop()
+async def shutdown(engine: Engine) -> None:
+    await engine.state[KNOWLEDGE].stop()
 
 
 @hookimpl
-def collect_metrics(engine: "Engine") -> Iterable[Sample]:
-    return of(engine).samples()
+def collect_metrics(engine: Engine) -> Iterable[Sample]:
+    return engine.state[KNOWLEDGE].samples()

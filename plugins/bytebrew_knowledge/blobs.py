@@ -6,12 +6,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bytebrew import Connection, new_uuid
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
+from bytebrew import Connection, Engine, new_uuid
 
 SPOOL = ".spool"
 """How the names of files end in which a reader leaves what it has read."""
@@ -70,7 +66,7 @@ class Blobs:
         """Removes blobs that no file needs any more."""
         await asyncio.to_thread(self._unlink, [name for name in names if name])
 
-    async def clear(self, engine: "Engine", needed: Callable[[Connection], Set[str]], *, spools: bool = False) -> None:
+    async def clear(self, engine: Engine, needed: Callable[[Connection], Set[str]], *, spools: bool = False) -> None:
         """Removes every blob that is not needed, and `spools` that a stop has left."""
         there = await asyncio.to_thread(self._names)
         arriving = set(self._arriving)

@@ -8,15 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
-from bytebrew import EngineError
+from bytebrew import Engine, EngineError
 
 from . import bases, files, uploads
 from .blobs import Blobs
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +136,7 @@ class Folders:
     is.
     """
 
-    def __init__(self, engine: "Engine", blobs: Blobs, stored: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, blobs: Blobs, stored: Callable[[], None]) -> None:
         core = engine.settings.core
         self._engine = engine
         self._blobs = blobs

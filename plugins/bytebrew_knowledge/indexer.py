@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
-from bytebrew import EngineError, ProviderError, Sample, Target, new_uuid
+from bytebrew import Engine, EngineError, ProviderError, Sample, Target, new_uuid
 
 from . import bases, files, indexes
 from .blobs import SPOOL
@@ -19,9 +19,6 @@ from .embedding import embed
 from .indexing_progress import IndexingProgress
 from .reader import Reader, ReadFailed
 from .vectors import unit
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +39,7 @@ class Indexer:
     So a model that answers slowly, or not at all, holds up none but its own.
     """
 
-    def __init__(self, engine: "Engine", folder: Path, reader: Callable[[], Reader]) -> None:
+    def __init__(self, engine: Engine, folder: Path, reader: Callable[[], Reader]) -> None:
         self._engine = engine
         self._folder = folder
         self._readers = [reader() for _ in range(READERS)]

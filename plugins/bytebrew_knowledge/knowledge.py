@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -13,11 +13,13 @@ from bytebrew import (
     Call,
     Connection,
     Duration,
+    Engine,
     EngineError,
     KnowledgeConfig,
     Record,
     Request,
     Sample,
+    StateKey,
     Tool,
     ToolError,
     Toolset,
@@ -29,9 +31,6 @@ from .folders import Folders
 from .indexer import Indexer
 from .reader import Reader
 from .search import Found, Hit, Query, search
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ class Knowledge(Toolset):
     lists = ("capabilities",)
     reserves = ("knowledge_search",)
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._blobs = Blobs(engine.data_dir / "files")
         limits = engine.settings.of(Limits)
@@ -245,6 +244,4 @@ def cited(hit: Hit) -> str:
     return f"Source: {where} (part {hit.position})"
 
 
-def of(engine: "Engine") -> Knowledge:
-    """The knowledge of an engine."""
-    return next(one for one in engine.toolsets if isinstance(one, Knowledge))
+KNOWLEDGE = StateKey[Knowledge]("knowledge")

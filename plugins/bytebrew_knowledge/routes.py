@@ -10,7 +10,7 @@ from bytebrew import Connection, Detail, InvalidRequest, Parameter, Request, Rou
 from . import bases, files
 from .bases import Base, BasePatch, NewBase
 from .files import File
-from .knowledge import of
+from .knowledge import KNOWLEDGE
 from .search import Hit, Query
 
 N = TypeVar("N", int, float)
@@ -61,12 +61,12 @@ async def create_base(request: Request[NewBase]) -> Base:
 
 async def update_base(request: Request[BasePatch]) -> Base:
     """The base with the fields that were sent."""
-    return await of(request.engine).update(request.path["id"], request.body, request.record)
+    return await request.engine.state[KNOWLEDGE].update(request.path["id"], request.body, request.record)
 
 
 async def delete_base(request: Request[None]) -> None:
     """Removes a base that no agent is linked to, with its files."""
-    await of(request.engine).delete_base(request.path["id"], request.record)
+    await request.engine.state[KNOWLEDGE].delete_base(request.path["id"], request.record)
 
 
 async def search_base(request: Request[None]) -> Results:
@@ -75,7 +75,7 @@ async def search_base(request: Request[None]) -> Results:
     text = query.get("q", "")[:10_000]
     if not text.strip():
         raise InvalidRequest("Say what to look for in q", details=[Detail("$.q", "is missing")])
-    found = await of(request.engine).search(
+    found = await request.engine.state[KNOWLEDGE].search(
         Query(
             text=text,
             bases=(await _base_id(request),),
@@ -116,18 +116,19 @@ async def get_file(request: Request[None]) -> File:
 
 async def upload_file(request: Request[AsyncIterator[bytes]]) -> File:
     """A file, new or in the place of the one of its name; it is indexed in the background."""
-    return await of(request.engine).upload(request, bases.identify, await _base_id(request))
+    return await request.engine.state[KNOWLEDGE].upload(request, bases.identify, await _base_id(request))
 
 
 async def delete_file(request: Request[None]) -> None:
     """Removes a file."""
-    await of(request.engine).delete_file([await _base_id(request)], request.path["file_id"], request.record)
+    knowledge, base_id = request.engine.state[KNOWLEDGE], await _base_id(request)
+    await knowledge.delete_file([base_id], request.path["file_id"], request.record)
 
 
 async def reindex_file(request: Request[None]) -> Started:
     """Has a file indexed once more; the old index is searched until the new one is whole."""
     started = Started(status="reindex_started")
-    await of(request.engine).reindex(
+    await request.engine.state[KNOWLEDGE].reindex(
         [await _base_id(request)], request.path["file_id"], record=lambda conn, _: request.record(conn, started)
     )
     return started
@@ -153,20 +154,20 @@ async def upload_to_agent(request: Request[AsyncIterator[bytes]]) -> File:
     """A file for the one base of an agent, which is made and linked where there is none."""
     name = request.path["name"]
     await request.engine.db.read(bases.only, name)  # who cannot send it hears so before it is sent
-    return await of(request.engine).upload(request, bases.own, name)
+    return await request.engine.state[KNOWLEDGE].upload(request, bases.own, name)
 
 
 async def delete_of_agent(request: Request[None]) -> None:
     """Removes a file that an agent may search."""
     found = await request.engine.db.read(bases.linked, request.path["name"])
-    await of(request.engine).delete_file(found, request.path["file_id"], request.record)
+    await request.engine.state[KNOWLEDGE].delete_file(found, request.path["file_id"], request.record)
 
 
 async def reindex_agent(request: Request[None]) -> Started:
     """Has every file indexed once more that an agent may search."""
     started = Started(status="indexing_started")
     found = await request.engine.db.read(bases.linked, request.path["name"])
-    await of(request.engine).reindex(found, record=lambda conn, _: request.record(conn, started))
+    await request.engine.state[KNOWLEDGE].reindex(found, record=lambda conn, _: request.record(conn, started))
     return started
 
 

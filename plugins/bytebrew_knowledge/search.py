@@ -3,20 +3,17 @@
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from bytebrew import Connection, ProviderError, Row, Target
+from bytebrew import Connection, Engine, ProviderError, Row, Target
 
 from . import bases, search_terms
 from .embedding import embed
 from .search_terms import CANDIDATES, SCOPE
 from .vectors import Stretch, likenesses, unit
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 STEADY = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)."""
@@ -87,7 +84,7 @@ _HITS = f"""select c.id, f.base_id, f.id as file_id, f.name as file_name, c.head
   where c.id in (select value from json_each(:ids))"""  # noqa: S608
 
 
-async def search(engine: "Engine", query: Query) -> Found:
+async def search(engine: Engine, query: Query) -> Found:
     """The best chunks; a model that cannot be asked leaves the search to the words and is told in `fault`."""
     text = query.text.encode("utf-8", "replace").decode()
     asked: dict[str, array[float] | ProviderError] = {}
@@ -109,7 +106,7 @@ async def search(engine: "Engine", query: Query) -> Found:
     return Found(hits=hits, fault=fault, stale=tuple({space.base_id for space in spaces if space.stale}))
 
 
-async def _vector(engine: "Engine", target: Target, text: str) -> "array[float] | ProviderError":
+async def _vector(engine: Engine, target: Target, text: str) -> "array[float] | ProviderError":
     try:
         return unit((await embed(engine, target, [text], seconds=EMBED_SECONDS))[0])
     except ProviderError as error:
@@ -117,7 +114,7 @@ async def _vector(engine: "Engine", target: Target, text: str) -> "array[float] 
 
 
 async def _ranked(
-    engine: "Engine",
+    engine: Engine,
     query: Query,
     spaces: Sequence[Space],
     asked: "Mapping[str, array[float] | ProviderError]",
@@ -181,7 +178,7 @@ def _unlike(conn: Connection, given: Mapping[str, str], asked: "array[float]") -
     return conn.execute(_UNLIKE, {**given, "size": len(asked) * asked.itemsize}).fetchone() is not None
 
 
-async def _alike(engine: "Engine", given: Mapping[str, str], asked: "array[float]") -> dict[int, float]:
+async def _alike(engine: Engine, given: Mapping[str, str], asked: "array[float]") -> dict[int, float]:
     """The cosine of every chunk that has a vector."""
     found: dict[int, float] = {}
     for stretches in _slices(await engine.db.read(lambda conn: conn.execute(_INDEXES, given).fetchall())):

@@ -1,19 +1,16 @@
 """Knowledge bases in the configuration file."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from bytebrew import Actor, ConfigSection, Connection, Detail, Forbidden
+from bytebrew import Actor, ConfigSection, Connection, Detail, Engine, Forbidden
 
 from . import bases, folders, indexes
 from .bases import BaseName, BasePatch, Description, ModelKey, NewBase
-from .knowledge import of
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
+from .knowledge import KNOWLEDGE
 
 Folder = Annotated[str, Meta(max_length=4000, pattern=r"^[^\x00-\x1f\x7f]*\Z", description="the path of a folder")]
 AgentKeys = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=255)], ...], Meta(max_length=10_000)]
@@ -43,7 +40,7 @@ class KnowledgeSection(ConfigSection):
     aliases = {"linked_agents": "agents", "embedding_model_id": "embedding_model"}
     after = "schemas"
 
-    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
         """Every base by name, without the fields that it leaves empty."""
         rows = conn.execute(
             """select b.name, b.description, b.folder, m.name as embedding_model,
@@ -61,7 +58,7 @@ class KnowledgeSection(ConfigSection):
             found[name] = {field: value for field, value in base.items() if value}
         return found
 
-    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
         """Creates or merges; another model has every file indexed again."""
         fields = {field: given[field] for field in ("description", "embedding_model") if field in given}
         row = conn.execute("select id from knowledge_bases where name = ?", (name,)).fetchone()
@@ -79,18 +76,20 @@ class KnowledgeSection(ConfigSection):
         if "agents" in given:
             bases.link_only(conn, base.id, given["agents"])
 
-    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         """Removes a base with its links and its files, sent ones too."""
         base_id = conn.execute("select id from knowledge_bases where name = ?", (name,)).fetchone()["id"]
         bases.link_only(conn, base_id, ())
         bases.delete(conn, base_id)
 
-    def warnings(self, conn: Connection, engine: "Engine", name: str) -> Sequence[str]:
+    def warnings(self, conn: Connection, engine: Engine, name: str) -> Sequence[str]:
         """A folder that cannot be read, and agents whose knowledge is off."""
         row = conn.execute("select id, folder from knowledge_bases where name = ?", (name,)).fetchone()
         found = []
-        if row["folder"] is not None and (fault := folders.fault(path := of(engine).folder(row["folder"]))):
-            found.append(f"The folder {path} cannot be read: {fault}; what is indexed stays")
+        if row["folder"] is not None:
+            path = engine.state[KNOWLEDGE].folder(row["folder"])
+            if fault := folders.fault(path):
+                found.append(f"The folder {path} cannot be read: {fault}; what is indexed stays")
         off = conn.execute(
             """select a.name from knowledge_links l join agents a on a.id = l.agent_id
             left join agent_capabilities c on c.agent_id = a.id and c.type = 'knowledge'
@@ -100,6 +99,6 @@ class KnowledgeSection(ConfigSection):
         found += [f"Agent '{agent['name']}' is linked, but its capability knowledge is off" for agent in off]
         return found
 
-    async def changed(self, engine: "Engine") -> None:
+    async def changed(self, engine: Engine) -> None:
         """Looks into the folders; afterwards their files are listed, and are indexed in the background."""
-        await of(engine).follow()
+        await engine.state[KNOWLEDGE].follow()

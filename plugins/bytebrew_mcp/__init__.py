@@ -1,16 +1,15 @@
 """Tools from MCP servers: a client of all five versions of the protocol, its routes and a catalog of servers."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from msgspec import Struct
 
-from bytebrew import ConfigSection, Migration, Register, Route, Sample, Scope, Toolset, hookimpl
+from bytebrew import ConfigSection, Engine, Migration, Register, Route, Sample, Scope, Toolset, hookimpl
 
 from . import catalog, routes, store
 from .config import Mcp
 from .section import ServersSection
-from .toolset import Servers, servers_of
+from .toolset import SERVERS, Servers
 
 __all__ = ["Servers"]
 
@@ -33,8 +32,9 @@ def register_migrations(register: Register[Migration]) -> None:
 
 
 @hookimpl
-def register_toolsets(register: Register[Toolset], engine: Any) -> None:
-    register(Servers(engine))
+def register_toolsets(register: Register[Toolset], engine: Engine) -> None:
+    engine.state[SERVERS] = servers = Servers(engine)
+    register(servers)
 
 
 @hookimpl
@@ -49,19 +49,19 @@ def register_routes(register: Register[Route]) -> None:
 
 
 @hookimpl
-async def startup(engine: Any) -> None:
+async def startup(engine: Engine) -> None:
     await engine.db.write(store.seal_arguments, engine)
-    await servers_of(engine).reload()
+    await engine.state[SERVERS].reload()
 
 
 @hookimpl
-async def shutdown(engine: Any) -> None:
-    await servers_of(engine).close()
+async def shutdown(engine: Engine) -> None:
+    await engine.state[SERVERS].close()
 
 
 @hookimpl
-def collect_metrics(engine: Any) -> Iterable[Sample]:
-    for name, connection in sorted(servers_of(engine).connections.items()):
+def collect_metrics(engine: Engine) -> Iterable[Sample]:
+    for name, connection in sorted(engine.state[SERVERS].connections.items()):
         labels = {"server": name, "status": connection.status.status}
         yield Sample(
             "bytebrew_mcp_server_tools", connection.status.tools_count, labels, help="Tools of each MCP server."

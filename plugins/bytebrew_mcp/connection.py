@@ -8,13 +8,14 @@ import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from msgspec.structs import replace
 
 from bytebrew import (
     Breaker,
     Call,
+    Engine,
     EngineError,
     Result,
     ToolError,
@@ -35,9 +36,6 @@ from .session import Session
 from .stdio import StdioTransport
 from .tool_definitions import Definition, Listed
 from .tool_results import result_of
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +66,7 @@ class ServerConnection:
     Once there is a `successor`, for the row has changed, calls that run end here and later ones go there.
     """
 
-    def __init__(self, engine: "Engine", server: ServerRow, pinned: Mapping[str, pins.Pin]) -> None:
+    def __init__(self, engine: Engine, server: ServerRow, pinned: Mapping[str, pins.Pin]) -> None:
         self.server = server
         self.tools: dict[str, Listed] = {}
         self.pins = pinned

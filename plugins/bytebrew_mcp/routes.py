@@ -11,7 +11,7 @@ from . import store
 from .config import ALIASES, Approval, Mcp, NewServer, Server, ServerPatch, ServerRow
 from .pins import Pin
 from .server_views import show, show_all
-from .toolset import servers_of
+from .toolset import SERVERS
 
 SETTLE_SECONDS = 1.0
 """How long a write waits for the changed server to connect, so that its answer has the new status."""
@@ -21,7 +21,7 @@ T = TypeVar("T", NewServer, ServerPatch)
 
 async def list_servers(request: Request[None]) -> list[Server]:
     """Every MCP server by name."""
-    connections = servers_of(request.engine).connections
+    connections = request.engine.state[SERVERS].connections
     return await request.engine.db.scan(lambda conn: show_all(conn, connections, store.list_all(conn)))
 
 
@@ -43,7 +43,7 @@ async def update_server(request: Request[ServerPatch]) -> Server:
 async def delete_server(request: Request[None]) -> None:
     """Removes a server that no agent names."""
     await request.write(store.delete, request.path["name"])
-    await servers_of(request.engine).reload()
+    await request.engine.state[SERVERS].reload()
 
 
 async def approve_tool(request: Request[Approval]) -> Server:
@@ -51,7 +51,7 @@ async def approve_tool(request: Request[Approval]) -> Server:
 
     A `digest` says which definition the caller has seen: 409 where the server has changed the tool again.
     """
-    servers = servers_of(request.engine)
+    servers = request.engine.state[SERVERS]
     row = await request.engine.db.read(store.get, request.path["name"])
 
     def record(conn: Connection, approved: Mapping[str, Pin]) -> None:
@@ -62,13 +62,13 @@ async def approve_tool(request: Request[Approval]) -> Server:
 
 
 async def _read(request: Request[Any], name: str) -> Server:
-    return await request.engine.db.read(show, servers_of(request.engine).connections, name)
+    return await request.engine.db.read(show, request.engine.state[SERVERS].connections, name)
 
 
 async def _written(request: Request[Any], write: Callable[..., ServerRow], *args: Any) -> Server:
     """Stores a server, lets the engine connect to it, and shows it."""
     _check_no_variables(request.body)
-    servers = servers_of(request.engine)
+    servers = request.engine.state[SERVERS]
 
     def work(conn: Connection) -> Server:
         return show(conn, servers.connections, _allowed(conn, request, write, *args).name)

@@ -1,19 +1,16 @@
 """MCP servers in the configuration file."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec.structs import asdict
 
-from bytebrew import MASK, Actor, ConfigSection, Connection, Forbidden
+from bytebrew import MASK, Actor, ConfigSection, Connection, Engine, Forbidden
 
 from . import store
 from .config import ALIASES, Mcp, NewServer, ServerPatch
 from .filter_warnings import unmet
-from .toolset import servers_of
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
+from .toolset import SERVERS
 
 _NOT_WRITTEN = ("id", "name", "sealed_key", "created_at", "updated_at")
 
@@ -27,7 +24,7 @@ class ServersSection(ConfigSection):
     secrets = frozenset({"args.*", "env.*", "headers.*", "auth_key"})
     stays = MASK
 
-    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
         found = {}
         for row in store.list_all(conn):
             server = {name: value for name, value in asdict(row).items() if name not in _NOT_WRITTEN}
@@ -37,7 +34,7 @@ class ServersSection(ConfigSection):
             found[row.name] = server | {"auth_key": store.plain(row.sealed_key, engine)}
         return found
 
-    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
         there = store.find(conn, name)
         if there is not None:
             if given.get("type", there.type) is None:  # as a new one: by what it has
@@ -51,12 +48,12 @@ class ServersSection(ConfigSection):
         if refused and "stdio" in (row.type, there and there.type):
             raise Forbidden("An MCP server of type stdio is a command on this machine; see BYTEBREW_MCP_STDIO")
 
-    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         store.delete(conn, name)
 
-    def warnings(self, conn: Connection, engine: "Engine", name: str) -> Sequence[str]:
+    def warnings(self, conn: Connection, engine: Engine, name: str) -> Sequence[str]:
         server = store.find(conn, name)
-        return [] if server is None else [*unmet(conn, server, servers_of(engine).connections.get(name))]
+        return [] if server is None else [*unmet(conn, server, engine.state[SERVERS].connections.get(name))]
 
-    async def changed(self, engine: "Engine") -> None:
-        await servers_of(engine).reload()
+    async def changed(self, engine: Engine) -> None:
+        await engine.state[SERVERS].reload()

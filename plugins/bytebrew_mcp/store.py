@@ -3,7 +3,7 @@
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -14,6 +14,7 @@ from bytebrew import (
     Conflict,
     Connection,
     Detail,
+    Engine,
     InvalidRequest,
     Migration,
     NotFound,
@@ -26,9 +27,6 @@ from bytebrew import (
 )
 
 from .config import NewServer, ServerPatch, ServerRow, origin
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 MIGRATIONS = (
     Migration(
@@ -126,7 +124,7 @@ def agents_of(conn: Connection) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def create(conn: Connection, new: NewServer, engine: "Engine") -> ServerRow:
+def create(conn: Connection, new: NewServer, engine: Engine) -> ServerRow:
     """The server, now stored."""
     if find(conn, new.name):
         raise Conflict(f"There is an MCP server '{new.name}' already; PUT /api/v1/mcp-servers/{new.name} changes it")
@@ -144,7 +142,7 @@ def create(conn: Connection, new: NewServer, engine: "Engine") -> ServerRow:
     return get(conn, new.name)
 
 
-def update(conn: Connection, key: str, patch: ServerPatch, engine: "Engine") -> ServerRow:
+def update(conn: Connection, key: str, patch: ServerPatch, engine: Engine) -> ServerRow:
     """The server with the patch merged in."""
     server = get(conn, key)
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
@@ -171,26 +169,26 @@ def delete(conn: Connection, key: str) -> None:
     conn.execute("delete from mcp_servers where id = ?", (server.id,))
 
 
-def seal_arguments(conn: Connection, engine: "Engine") -> None:
+def seal_arguments(conn: Connection, engine: Engine) -> None:
     """Seals the arguments that an older engine has stored in the clear."""
     for row in conn.execute("select id, args from mcp_servers where args like ?", (f'%"{_PLAIN}%',)).fetchall():
         args = [_seal(plain(one, engine), engine) for one in msgspec.json.decode(row["args"])]
         conn.execute("update mcp_servers set args = ? where id = ?", (msgspec.json.encode(args).decode(), row["id"]))
 
 
-def plain(sealed: str, engine: "Engine") -> str:
+def plain(sealed: str, engine: Engine) -> str:
     """The value behind a sealed one, a `${VAR}` as it is; Unprocessable where it was sealed with another key."""
     if sealed.startswith(_PLAIN):
         return escaped(sealed.removeprefix(_PLAIN))
     return engine.secrets.open(b64decode(sealed))
 
 
-def opened(sealed: Mapping[str, str], engine: "Engine") -> dict[str, str]:
+def opened(sealed: Mapping[str, str], engine: Engine) -> dict[str, str]:
     """The values behind sealed ones, of variables too."""
     return {name: resolved(plain(value, engine)) for name, value in sealed.items()}
 
 
-def arguments(server: ServerRow, engine: "Engine") -> list[str]:
+def arguments(server: ServerRow, engine: Engine) -> list[str]:
     """The arguments of a command, with the values of the variables that they name."""
     return [filled(plain(one, engine)) for one in server.args]
 
@@ -210,11 +208,11 @@ def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _seal(text: str, engine: "Engine") -> str:
+def _seal(text: str, engine: Engine) -> str:
     return b64encode(engine.secrets.seal(text)).decode()
 
 
-def _sealed(values: dict[str, Any], old: ServerRow | None, engine: "Engine") -> dict[str, Any]:
+def _sealed(values: dict[str, Any], old: ServerRow | None, engine: Engine) -> dict[str, Any]:
     """The values with every secret sealed; a masked one is what it was, of `args` what it was at its place."""
     values = dict(values)
     there: dict[str, Mapping[Any, str]] = {

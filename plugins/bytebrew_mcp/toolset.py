@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -19,11 +19,13 @@ from bytebrew import (
     Conflict,
     Connection,
     Detail,
+    Engine,
     NotFound,
     Notice,
     Record,
     Result,
     Risk,
+    StateKey,
     Tool,
     ToolError,
     Toolset,
@@ -33,9 +35,6 @@ from . import pins, store
 from .config import Mcp, ServerRow
 from .connection import SHUT, ServerConnection
 from .tool_definitions import Definition, Hints, Listed
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +84,7 @@ class Servers(Toolset):
 
     lists = ("mcp_servers",)
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: Engine) -> None:
         self.connections: dict[str, ServerConnection] = {}
         self._engine = engine
         self._lock = asyncio.Lock()
@@ -248,9 +247,7 @@ class Servers(Toolset):
         )
 
 
-def servers_of(engine: "Engine") -> Servers:
-    """The MCP servers of an engine."""
-    return next(toolset for toolset in engine.toolsets if isinstance(toolset, Servers))
+SERVERS = StateKey[Servers]("mcp_servers")
 
 
 def _connect_fields(row: ServerRow) -> ServerRow:

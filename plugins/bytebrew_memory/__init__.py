@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from msgspec import Meta
 from msgspec.json import encode
@@ -12,27 +12,21 @@ from bytebrew import (
     Agent,
     Call,
     Connection,
-    EngineError,
+    Engine,
     Migration,
+    ProviderError,
     Register,
     Route,
     Step,
     Tool,
     ToolError,
     Toolset,
-    UpstreamError,
     hookimpl,
-    masked,
-    refusal,
     tool,
-    within,
 )
 
 from . import store
 from .routes import ROUTES
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +45,7 @@ class Memories(Toolset):
     lists = ("capabilities",)
     reserves = ("memory_store", "memory_recall")
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._tools = (tool(idempotent=True)(self.memory_store), tool(idempotent=True)(self.memory_recall))
 
@@ -102,20 +96,11 @@ class Memories(Toolset):
         """A vector for each text, or none at all where there is no model or it fails: words alone will do."""
         if at.model is None:
             return []
-        engine, key = self._engine, ""
         try:
-            bound = engine.models.bind(at.model)
-            key = bound.base.api_key
-            with within(EMBED_SECONDS):
-                found = await bound.provider.embed(texts, bound.base, engine.http)
+            found = await self._engine.models.embed(at.model, texts, seconds=EMBED_SECONDS)
             return [store.packed(vector) for vector in found]
-        except TimeoutError:
-            fault = f"no answer within {EMBED_SECONDS:g} s"
-        except UpstreamError as error:
-            fault = refusal(error).message
-        except EngineError as error:
-            fault = error.message
-        log.warning("memory goes by words alone, for model %s failed: %s", at.model.name, masked(fault, key))
+        except ProviderError as error:
+            log.warning("memory goes by words alone, for model %s failed: %s", at.model.name, error.message)
         return []
 
 
@@ -125,7 +110,7 @@ def register_migrations(register: Register[Migration]) -> None:
 
 
 @hookimpl
-def register_toolsets(register: Register[Toolset], engine: "Engine") -> None:
+def register_toolsets(register: Register[Toolset], engine: Engine) -> None:
     register(Memories(engine))
 
 

@@ -1,17 +1,13 @@
 """Rate limits: rules by key header, API token, subject or address, over a sliding window that survives a restart."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-from bytebrew import ConfigSection, Migration, Register, Route, Sample, hookimpl
+from bytebrew import ConfigSection, Engine, Guard, Migration, Register, Route, Sample, hookimpl
 
-from .limits import Limits
-from .routes import of, routes
+from .limits import LIMITS, Limits
+from .routes import routes
 from .section import RateLimits
 from .store import MIGRATIONS
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 
 @hookimpl
@@ -21,9 +17,15 @@ def register_migrations(register: Register[Migration]) -> None:
 
 
 @hookimpl
-def register_routes(register: Register[Route], engine: "Engine") -> None:
-    for route in routes(Limits(engine)):
+def register_routes(register: Register[Route], engine: Engine) -> None:
+    for route in routes(engine.state[LIMITS]):
         register(route)
+
+
+@hookimpl(trylast=True)  # what another guard refuses is not counted
+def register_guards(register: Register[Guard], engine: Engine) -> None:
+    engine.state[LIMITS] = limits = Limits(engine)
+    register(limits.guard)
 
 
 @hookimpl
@@ -32,15 +34,15 @@ def register_config_sections(register: Register[ConfigSection]) -> None:
 
 
 @hookimpl
-def collect_metrics(engine: "Engine") -> Iterable[Sample]:
-    return of(engine).samples()
+def collect_metrics(engine: Engine) -> Iterable[Sample]:
+    return engine.state[LIMITS].samples()
 
 
 @hookimpl
-async def startup(engine: "Engine") -> None:
-    await of(engine).load()
+async def startup(engine: Engine) -> None:
+    await engine.state[LIMITS].load()
 
 
 @hookimpl
-async def shutdown(engine: "Engine") -> None:
-    await of(engine).close()
+async def shutdown(engine: Engine) -> None:
+    await engine.state[LIMITS].close()

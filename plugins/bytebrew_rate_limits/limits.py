@@ -9,17 +9,14 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from bytebrew import Connection, EngineError, Request, Route, Sample, uptime
+from bytebrew import Connection, Engine, EngineError, Guard, Request, Route, Sample, StateKey, uptime
 
 from . import store
 from .rules import Rule
 from .sliding_window import Entry, SlidingWindow
 from .store import Counted, Stored
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 log = logging.getLogger(__name__)
 
@@ -153,14 +150,15 @@ class Live:
 class Limits:
     """The rules at work. `clock` tells seconds since 1970."""
 
-    def __init__(self, engine: "Engine", clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
         self._clock = clock
         self._live: list[Live] = []
+        self.guard = Guard(self.check, active=False)
         self._saving: asyncio.Task[None] | None = None
         self._pruned = clock()
 
-    async def guard(self, request: Request[Any], route: Route) -> dict[str, str] | None:
+    async def check(self, request: Request[Any], route: Route) -> dict[str, str] | None:
         """Counts a request under every rule that is about it; raises RateLimited where one is used up.
 
         One that begins nothing, as its Idempotency-Key came before, counts under none. The headers are of the first
@@ -220,8 +218,7 @@ class Limits:
         """Counts by these rules from now on; without any, no request is looked at."""
         before = {live.id: live for live in self._live}
         self._live = [Live(stored, before.get(stored.id)) for stored in rules]
-        others = [guard for guard in self._engine.guards if guard != self.guard]
-        self._engine.guards = [*others, self.guard] if self._live else others
+        self.guard.active = bool(self._live)
 
     async def load(self) -> None:
         """Goes on with the rules and the counts of the file."""
@@ -261,6 +258,9 @@ class Limits:
             await self.save()
         except (sqlite3.Error, EngineError):
             log.exception("a second's counts of the rate limits are not saved; they hold until a restart")
+
+
+LIMITS = StateKey[Limits]("rate_limits")
 
 
 def network_of(address: str) -> str:

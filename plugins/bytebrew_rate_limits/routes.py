@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
@@ -14,10 +14,6 @@ from . import store
 from .limits import Limits
 from .rules import NewRule, Rule, RulePatch
 from .store import Stored
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
-
 
 Text = Annotated[str, Meta(min_length=1)]
 
@@ -109,12 +105,6 @@ class Rules:
             window=uptime(usage.limit.seconds),
             resets_at=resets_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
-
-
-def of(engine: "Engine") -> Limits:
-    """The limits of an engine."""
-    owners = (getattr(route.run, "__self__", None) for route in engine.routes)
-    return next(owner.limits for owner in owners if isinstance(owner, Rules))
 
 
 def routes(limits: Limits) -> Iterator[Route]:

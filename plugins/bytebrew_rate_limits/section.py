@@ -1,19 +1,16 @@
 """Rate limits in the configuration file."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec.structs import asdict
 
-from bytebrew import Actor, ConfigSection, Connection
+from bytebrew import Actor, ConfigSection, Connection, Engine
 
 from . import store
-from .routes import of
+from .limits import LIMITS
 from .rules import NewRule, Rule, RulePatch
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 
 class RateLimits(ConfigSection):
@@ -22,22 +19,22 @@ class RateLimits(ConfigSection):
     key = "rate_limits"
     item = Rule
 
-    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
         """Every rule, without the fields that it leaves empty."""
         rules = [asdict(stored.rule) for stored in store.list_all(conn)]
         return {rule.pop("name"): {field: value for field, value in rule.items() if value} for rule in rules}
 
-    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
         """Creates or merges; a new rule applies after those that there are."""
         if any(stored.rule.name == name for stored in store.list_all(conn)):
             store.update(conn, name, msgspec.convert(given, RulePatch))
         else:
             store.create(conn, msgspec.convert({**given, "name": name}, NewRule))
 
-    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         """Removes a rule and what it has counted."""
         store.delete(conn, name)
 
-    async def changed(self, engine: "Engine") -> None:
+    async def changed(self, engine: Engine) -> None:
         """Counts by the rules as they are now."""
-        await of(engine).change(store.list_all)
+        await engine.state[LIMITS].change(store.list_all)

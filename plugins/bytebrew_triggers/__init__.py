@@ -2,20 +2,16 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from bytebrew import ConfigSection, Migration, Register, Route, hookimpl
+from bytebrew import ConfigSection, Engine, Migration, Register, Route, hookimpl
 
-from .routes import of, routes
-from .schedules import Schedules
+from .routes import routes
+from .schedules import SCHEDULES, Schedules
 from .sections import SchedulesSection, WebhooksSection
 from .store import MIGRATIONS
-from .webhooks import Webhooks, WebhookSettings
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
+from .webhooks import WEBHOOKS, Webhooks, WebhookSettings
 
 
 class Triggers:
@@ -36,9 +32,11 @@ class Triggers:
             register(migration)
 
     @hookimpl
-    def register_routes(self, register: Register[Route], engine: "Engine") -> None:
+    def register_routes(self, register: Register[Route], engine: Engine) -> None:
         """Its routes."""
-        for route in routes(Schedules(engine, self._clock), Webhooks(engine, self._clock)):
+        engine.state[SCHEDULES] = schedules = Schedules(engine, self._clock)
+        engine.state[WEBHOOKS] = webhooks = Webhooks(engine, self._clock)
+        for route in routes(schedules, webhooks):
             register(route)
 
     @hookimpl
@@ -48,14 +46,14 @@ class Triggers:
         register(WebhooksSection())
 
     @hookimpl
-    async def startup(self, engine: "Engine") -> None:
+    async def startup(self, engine: Engine) -> None:
         """Begins to fire."""
-        of(engine).start()
+        engine.state[SCHEDULES].start()
 
     @hookimpl
-    async def shutdown(self, engine: "Engine") -> None:
+    async def shutdown(self, engine: Engine) -> None:
         """Fires no more."""
-        await of(engine).stop()
+        await engine.state[SCHEDULES].stop()
 
 
 triggers = Triggers()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import asdict
@@ -14,9 +14,6 @@ from .definition import NewSchedule, NewWebhook, SchedulePatch, WebhookPatch
 from .schedules import Schedules
 from .store import SCHEDULE, WEBHOOK, Kind
 from .webhooks import SIGNATURE, TIMESTAMP, Received, Webhooks
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 
 class Schedule(NewSchedule, frozen=True, kw_only=True, omit_defaults=False):
@@ -124,18 +121,6 @@ class WebhookRoutes:
     async def delete_webhook(self, request: Request[None]) -> None:
         """Removes a webhook; the tasks that it made stay."""
         await request.write(store.delete, WEBHOOK, request.path["name"])
-
-
-def of(engine: "Engine") -> Schedules:
-    """The schedules of an engine."""
-    owners = (getattr(route.run, "__self__", None) for route in engine.routes)
-    return next(owner.schedules for owner in owners if isinstance(owner, ScheduleRoutes))
-
-
-def webhooks_of(engine: "Engine") -> Webhooks:
-    """The webhooks of an engine."""
-    owners = (getattr(route.run, "__self__", None) for route in engine.routes)
-    return next(owner.webhooks for owner in owners if isinstance(owner, WebhookRoutes))
 
 
 def routes(schedules: Schedules, webhooks: Webhooks) -> Iterator[Route]:

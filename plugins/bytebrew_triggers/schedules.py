@@ -5,18 +5,14 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bytebrew import Connection, EngineError, NewTask, Row
+from bytebrew import Connection, Engine, EngineError, NewTask, Row, StateKey
 
 from . import store
 from .definition import NewSchedule, SchedulePatch, changes, next_moment
 from .store import SCHEDULE
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 log = logging.getLogger(__name__)
 FAR = timedelta(hours=1)
@@ -27,7 +23,7 @@ LONGEST_SLEEP = 60.0
 class Schedules:
     """Fires what is due."""
 
-    def __init__(self, engine: "Engine", clock: Callable[[], datetime]) -> None:
+    def __init__(self, engine: Engine, clock: Callable[[], datetime]) -> None:
         self._engine = engine
         self._clock = clock
         self._changed = asyncio.Event()
@@ -142,3 +138,6 @@ class Schedules:
 
 def _text(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+SCHEDULES = StateKey[Schedules]("schedules")

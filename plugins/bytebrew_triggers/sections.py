@@ -1,19 +1,17 @@
 """Schedules and webhooks in the configuration file."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from bytebrew import Actor, ConfigSection, Connection, Detail, InvalidRequest, Row
+from bytebrew import Actor, ConfigSection, Connection, Detail, Engine, InvalidRequest, Row
 
 from . import store
 from .definition import NewSchedule, NewWebhook, SchedulePatch, WebhookPatch
-from .routes import of, webhooks_of
+from .schedules import SCHEDULES
 from .store import SCHEDULE, WEBHOOK, Kind
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
+from .webhooks import WEBHOOKS
 
 
 class SchedulesSection(ConfigSection):
@@ -23,20 +21,20 @@ class SchedulesSection(ConfigSection):
     item = NewSchedule
     after = "schemas"
 
-    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
         return {row["name"]: _written(row, SCHEDULE) for row in store.list_all(conn, SCHEDULE)}
 
-    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
         if store.find(conn, SCHEDULE, name):
-            of(engine).update(conn, name, SchedulePatch(**given))
+            engine.state[SCHEDULES].update(conn, name, SchedulePatch(**given))
         else:
-            of(engine).create(conn, NewSchedule(name=name, **given), actor.subject)
+            engine.state[SCHEDULES].create(conn, NewSchedule(name=name, **given), actor.subject)
 
-    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         store.delete(conn, SCHEDULE, name)
 
-    async def changed(self, engine: "Engine") -> None:
-        of(engine).wake()
+    async def changed(self, engine: Engine) -> None:
+        engine.state[SCHEDULES].wake()
 
 
 class WebhooksSection(ConfigSection):
@@ -47,23 +45,23 @@ class WebhooksSection(ConfigSection):
     secrets = frozenset({"secret"})
     after = "schemas"
 
-    def export(self, conn: Connection, engine: "Engine") -> Mapping[str, Any]:
+    def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
         return {
             row["name"]: _written(row, WEBHOOK) | {"secret": engine.secrets.open(row["sealed_secret"])}
             for row in store.list_all(conn, WEBHOOK)
         }
 
-    def put(self, conn: Connection, engine: "Engine", actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
         if store.find(conn, WEBHOOK, name):
-            webhooks_of(engine).update(conn, name, WebhookPatch(**given))
+            engine.state[WEBHOOKS].update(conn, name, WebhookPatch(**given))
             return
         new = NewWebhook(name=name, **given)
         if not new.secret:
             details = [Detail("$.secret", "is missing; write a ${VAR}")]
             raise InvalidRequest(f"The webhook '{name}' needs a secret", details=details)
-        webhooks_of(engine).create(conn, new, actor.subject)
+        engine.state[WEBHOOKS].create(conn, new, actor.subject)
 
-    def delete(self, conn: Connection, engine: "Engine", name: str) -> None:
+    def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         store.delete(conn, WEBHOOK, name)
 
 

@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,12 +18,14 @@ from bytebrew import (
     Connection,
     Detail,
     Duration,
+    Engine,
     EngineError,
     InvalidRequest,
     NewTask,
     NotFound,
     Request,
     Row,
+    StateKey,
     Task,
     Unauthorized,
     now,
@@ -33,9 +35,6 @@ from bytebrew import (
 from . import store
 from .definition import LEAST_SECRET, NewWebhook, WebhookPatch, changes
 from .store import WEBHOOK
-
-if TYPE_CHECKING:
-    from bytebrew import Engine
 
 log = logging.getLogger(__name__)
 TIMESTAMP = "x-webhook-timestamp"
@@ -63,7 +62,7 @@ class Received(Struct, frozen=True, kw_only=True):
 class Webhooks:
     """Checks requests and makes their tasks."""
 
-    def __init__(self, engine: "Engine", clock: Callable[[], datetime]) -> None:
+    def __init__(self, engine: Engine, clock: Callable[[], datetime]) -> None:
         self._engine = engine
         self._clock = clock
 
@@ -204,3 +203,6 @@ def _strong(secret: str) -> str:
         words = f"is shorter than {LEAST_SECRET} characters"
         raise InvalidRequest(f"The secret {words}", details=[Detail("$.secret", words)])
     return secret
+
+
+WEBHOOKS = StateKey[Webhooks]("webhooks")

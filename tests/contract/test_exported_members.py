@@ -15,7 +15,6 @@ import bytebrew
 ROOT = Path(__file__).parents[2]
 CORE = sorted(ROOT.glob("bytebrew/**/*.py"))
 WRITTEN = [*CORE, *sorted(ROOT.glob("plugins/**/*.py")), *sorted(ROOT.glob("examples/**/*.py"))]
-TYPES_ONLY = {"Engine", "Turn"}
 BANNED = {"manager", "service", "handler", "adapter", "factory", "processor", "helper", "util", "wrapper", "impl"}
 BANNED |= {f"{word}s" for word in BANNED} | {"utility", "utilities", "info", "infos"}
 
@@ -70,11 +69,6 @@ def test_what_the_front_exports_has_a_docstring_of_its_own(name: str) -> None:
     if inspect.isclass(thing) or inspect.isfunction(thing):
         assert thing.__doc__, f"bytebrew.{name} says nothing of itself"
         assert not any(thing.__doc__ == base.__doc__ for base in getattr(thing, "__mro__", ())[1:])
-
-
-def test_the_front_gives_types_of_the_engine_to_type_checkers_only() -> None:
-    for name in TYPES_ONLY:
-        assert not hasattr(bytebrew, name)
 
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: path.relative_to(ROOT).as_posix())

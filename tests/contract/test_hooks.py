@@ -19,7 +19,9 @@ from bytebrew import (
     CatalogModel,
     CatalogProvider,
     ConfigSection,
+    Engine,
     Forbidden,
+    Guard,
     MessageDelta,
     Migration,
     Option,
@@ -40,7 +42,6 @@ from bytebrew.base.errors import BootError
 from bytebrew.contract import hookspecs
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.conversation.turn import Turn
-from bytebrew.engine import Engine
 from bytebrew.store.retention import tidy
 from bytebrew.testing import (
     ScriptedProvider,
@@ -243,7 +244,7 @@ async def test_register_guards() -> None:
             raise Forbidden("The pond is frozen", code="frozen")
         return {"x-pond": "open"}
 
-    async with served_engine(plugin(register_guards=lambda register, engine: register(closed))) as (_, client):
+    async with served_engine(plugin(register_guards=lambda register, engine: register(Guard(closed)))) as (_, client):
         answer = await client.post("/api/v1/models", content=b"not even JSON")
         assert (answer.status_code, answer.json()["error"]) == (403, "frozen")
         assert (await client.get("/api/v1/models")).headers["x-pond"] == "open"
@@ -381,7 +382,7 @@ def register_commands(cli):
 
 async def test_collect_metrics(caplog: pytest.LogCaptureFixture) -> None:
     def depth(engine: Engine) -> Iterator[Sample]:
-        yield Sample("pond_depth_meters", 3 if engine.runner.turns == {} else 0, {"pond": "village"}, help="Water")
+        yield Sample("pond_depth_meters", 3 if engine.turns == {} else 0, {"pond": "village"}, help="Water")
         yield Sample("pond_quacks_total", 7, kind="counter")
 
     def dry(engine: Engine) -> Iterator[Sample]:
@@ -409,7 +410,7 @@ async def test_turn_started() -> None:
     seen: list[tuple[str, str, str]] = []
 
     async def turn_started(turn: Turn) -> None:
-        seen.append((turn.new.message, turn.agent.name, turn.status))
+        seen.append((turn.message, turn.agent.name, turn.status))
 
     provider = ScriptedProvider([MessageDelta(content="hello")])
     async with served_engine(plugin(turn_started=turn_started), providing(provider)) as (running, client):
@@ -517,7 +518,7 @@ async def test_startup() -> None:
 
 
 async def test_shutdown(tmp_path: Path) -> None:
-    async def shutdown(engine: Engine) -> None:
+    async def shutdown(engine: Any) -> None:
         assert engine.runner.draining
         await engine.db.write(lambda conn: conn.execute("create table goodbye (word text)").rowcount)
 

@@ -284,7 +284,7 @@ async def test_the_number_is_kept_when_the_engine_ends(tmp_path: Any) -> None:
 
 async def test_many_clients_are_bounded_too(served: Served) -> None:
     engine = served[0]
-    audit = changes.of(engine)
+    audit = engine.state[changes.CHANGES]
     await served[1].get("/api/v1/agents", headers={"Authorization": "Bearer nobody"})
     [refused] = audit._refused.values()
     for n in range(2000):

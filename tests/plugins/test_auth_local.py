@@ -15,7 +15,7 @@ import httpx
 import msgspec
 import pytest
 from bytebrew_auth_local import caller_checks
-from bytebrew_auth_local.sessions import LocalMode
+from bytebrew_auth_local.sessions import MODE
 from bytebrew_auth_local.settings import Local
 from h2.connection import H2Connection
 from h2.events import DataReceived
@@ -297,8 +297,7 @@ def request_from(running: Engine, client: str, **headers: str) -> Request[None]:
 
 async def fenced(request: Request[None], host: str = "127.0.0.1", **local: Any) -> str:
     """The code of the refusal, or nothing."""
-    mode = request.engine.auth_mode
-    assert isinstance(mode, LocalMode)
+    mode = request.engine.state[MODE]
     try:
         caller_checks.check_origin(request)
         await caller_checks.check(request, mode, Local(**local), Core(host=host))

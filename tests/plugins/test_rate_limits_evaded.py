@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
-from bytebrew_rate_limits.routes import of
+from bytebrew_rate_limits.limits import LIMITS
 
-from bytebrew import Actor, AuthMode, MessageDelta, Request, Route, ToolCall, tool
+from bytebrew import Actor, AuthMode, Guard, MessageDelta, Request, Route, ToolCall, tool
 from bytebrew.base.errors import TurnInterrupted
 from bytebrew.testing import ScriptedProvider, Step, plugin, providing, scripted_schema, served_engine
 from bytebrew.web.app import Application
@@ -84,7 +84,7 @@ async def test_ever_new_visitors_take_no_more_memory_than_so_many_keys(monkeypat
         for _ in range(6):
             visitor = (await client.post("/api/v1/auth/visitors", json={}, headers=page)).json()["access_token"]
             assert await statuses(client, 1, authorization=f"Bearer {visitor}") == [200]
-        [live] = of(engine)._live
+        [live] = engine.state[LIMITS]._live
         assert len(live.windows) == 3
         assert await statuses(client, 2) == [200, 429]  # who cannot be somebody else each time is held all the same
 
@@ -195,7 +195,7 @@ async def test_a_repeat_begins_nothing_under_a_limit_where_its_key_is_freed_befo
         async def look(request: Request[Any], route: Route) -> None:
             seen.append(request.repeats)
 
-        engine.guards.append(look)
+        engine.guards.append(Guard(look))
         first = asyncio.create_task(client.post(url, content=body, headers=own))
         await until(lambda: provider.requests)
         second = asyncio.create_task(client.post(url, content=slowly(), headers=own))

@@ -14,9 +14,8 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from bytebrew_triggers import Triggers
+from bytebrew_triggers import Triggers, schedules
 from bytebrew_triggers.definition import NewSchedule, next_moment
-from bytebrew_triggers.routes import of
 from bytebrew_triggers.webhooks import rendered
 
 from bytebrew.base.errors import InvalidRequest
@@ -157,8 +156,8 @@ async def test_a_schedule_makes_its_task_when_it_is_due_and_once() -> None:
         assert schedule["next_at"] == "2026-03-20T12:05:00Z"
         for seconds, count in ((299, 0), (300, 1), (301, 1), (24 * 3600 + 299, 1), (24 * 3600 + 310, 2)):
             clock.moment = NOON + timedelta(seconds=seconds)
-            await of(engine).fire()
-            await of(engine).fire()
+            await engine.state[schedules.SCHEDULES].fire()
+            await engine.state[schedules.SCHEDULES].fire()
             assert len(await tasks(client, "schedule")) == count
         [task, _] = await tasks(client)
         assert {name: task[name] for name in ("agent", "title", "description", "source", "mode", "status")} == {
@@ -194,13 +193,13 @@ async def test_what_was_missed_while_the_engine_was_down_is_as_it_says(missed: s
     clock.moment = NOON + timedelta(hours=5, minutes=10)
     for _ in range(2):
         async with engine_at(clock, tmp_path) as (engine, client):
-            await of(engine).fire()
+            await engine.state[schedules.SCHEDULES].fire()
             assert len(await tasks(client)) == count
             assert (await client.get(f"{SCHEDULES}/tea")).json()["next_at"] == "2026-03-20T18:00:00Z"
     clock.moment = NOON + timedelta(hours=5, minutes=59)
     async with engine_at(clock, tmp_path) as (engine, client):
         clock.moment = NOON + timedelta(hours=6, seconds=3)
-        await of(engine).fire()
+        await engine.state[schedules.SCHEDULES].fire()
         assert len(await tasks(client)) == count + 1
 
 
@@ -222,19 +221,19 @@ async def test_a_schedule_that_fired_by_a_clock_far_ahead_fires_at_its_times_onc
         if restart == "ahead":
             engine, client = await again(NOON + timedelta(days=400))
         clock.moment = NOON + timedelta(days=400)
-        await of(engine).fire()
+        await engine.state[schedules.SCHEDULES].fire()
         assert len(await tasks(client)) == (0 if (restart, missed) == ("ahead", "skip") else 1)
         before = len(await tasks(client))
         await made(client, SCHEDULES, name="new", cron="5 * * * *", missed=missed)
         if restart == "back":
             engine, client = await again(NOON + timedelta(minutes=1))
         clock.moment = NOON + timedelta(minutes=1)
-        await of(engine).fire()
+        await engine.state[schedules.SCHEDULES].fire()
         for name in ("tea", "new"):
             assert (await client.get(f"{SCHEDULES}/{name}")).json()["next_at"] == "2026-03-20T12:05:00Z"
         for minutes, count in ((4, 0), (5, 2), (6, 2), (64, 2), (65, 4)):
             clock.moment = NOON + timedelta(minutes=minutes)
-            await of(engine).fire()
+            await engine.state[schedules.SCHEDULES].fire()
             assert len(await tasks(client)) - before == count
 
 
@@ -244,16 +243,16 @@ async def test_a_clock_that_is_set_back_a_little_has_nothing_fire_twice(restart:
     async with engine_at(clock, tmp_path) as (engine, client):
         await made(client, SCHEDULES, name="tea", cron="5 12 * * *")
         clock.moment = NOON + timedelta(minutes=5, seconds=3)
-        await of(engine).fire()
+        await engine.state[schedules.SCHEDULES].fire()
         clock.moment = NOON + timedelta(minutes=4, seconds=58)
         if not restart:
-            await of(engine).fire()
+            await engine.state[schedules.SCHEDULES].fire()
             clock.moment = NOON + timedelta(minutes=6)
-            await of(engine).fire()
+            await engine.state[schedules.SCHEDULES].fire()
             assert len(await tasks(client)) == 1
     async with engine_at(clock, tmp_path) as (engine, client):
         clock.moment = NOON + timedelta(minutes=7)
-        await of(engine).fire()
+        await engine.state[schedules.SCHEDULES].fire()
         assert len(await tasks(client)) == 1
 
 
@@ -269,7 +268,7 @@ async def test_a_change_counts_at_once_and_a_disabled_schedule_rests() -> None:
         assert (later["next_at"], later["message"]) == ("2026-03-21T11:03:00Z", "Green")
         assert (await client.patch(url, json={"enabled": False})).json()["next_at"] is None
         clock.moment = NOON + timedelta(days=9)
-        await of(engine).fire()
+        await engine.state[schedules.SCHEDULES].fire()
         assert await tasks(client) == []
         assert (await client.patch(url, json={"enabled": True})).json()["next_at"] == "2026-03-30T10:03:00Z"
         assert (await client.delete(url)).status_code == 204
@@ -285,7 +284,7 @@ async def test_a_schedule_without_its_agent_says_so_and_goes_on(caplog: pytest.L
         await client.delete("/api/v1/agents/spare")
         clock.moment = NOON + timedelta(minutes=5)
         with caplog.at_level(logging.WARNING):
-            await of(engine).fire()
+            await engine.state[schedules.SCHEDULES].fire()
         assert "schedule gone makes no task: There is no agent 'spare'" in caplog.text
         assert [task["title"] for task in await tasks(client)] == ["here"]
         gone = (await client.get(f"{SCHEDULES}/gone")).json()
@@ -301,7 +300,7 @@ async def test_a_schedule_whose_time_zone_is_gone_stops_no_other() -> None:
         sql = "update triggers_schedules set definition = json_set(definition, '$.timezone', 'Mars') where name = ?"
         await engine.db.write(lambda conn: conn.execute(sql, ("gone",)))
         clock.moment = NOON + timedelta(minutes=5)
-        await of(engine).fire()
+        await engine.state[schedules.SCHEDULES].fire()
         assert [task["title"] for task in await tasks(client)] == ["here"]
         gone = (await client.get(f"{SCHEDULES}/gone")).json()
         assert (gone["next_at"], gone["last_error"]) == (None, "'Mars' is not a time zone")

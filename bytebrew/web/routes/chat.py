@@ -141,7 +141,7 @@ async def _answer(
     if resumed and (stored := await request.engine.db.scan(endings.ended, turn.id)):
         told = stored  # it has what the turn did before the engine stopped too
     reply = await _whole(request, told)
-    model = sum(asked.seconds for asked in turn.asked)
+    model = sum(call.seconds for call in turn.model_calls)
     engine = max(0.0, time.monotonic() - arrived - model - turn.in_tools)
     reply.headers |= _timing(engine=engine, model=model, tools=turn.in_tools)
     return reply
