@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import os
-import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, closing
 from typing import Any
 
 import anyio
@@ -20,7 +19,6 @@ from bytebrew.base.errors import BootError, EngineError, NotRecorded, SettingsEr
 from bytebrew.base.http_client.client import Http
 from bytebrew.base.machine import descriptors, lock
 from bytebrew.base.machine.clock import WallClock
-from bytebrew.base.progress import Progress
 from bytebrew.base.secrets import Secrets
 from bytebrew.base.settings import Core, Settings
 from bytebrew.config.core_options import core_options
@@ -52,12 +50,11 @@ from bytebrew.slow_hooks import AWAITED_SECONDS, BLOCKING_SECONDS, SlowHooks
 from bytebrew.store import agents, expiry, models, retention, schemas, tokens
 from bytebrew.store import settings as stored_settings
 from bytebrew.store.backups import key_check
-from bytebrew.store.backups.before_migrating import keep_copy
 from bytebrew.store.backups.restore import clear, finish_killed
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite import epoch, migrations, storage_errors
 from bytebrew.store.sqlite.database import Database
-from bytebrew.store.sqlite.migrate import migrate, pending
+from bytebrew.store.sqlite.migrate import migrated
 
 OBSERVER_SECONDS = 30
 """How long an observer may take, for what it observes waits until it is through."""
@@ -248,27 +245,14 @@ class Engine:
         self.journal.close_open_ends()
         await self.runner.drain(seconds)
 
-    @contextmanager
-    def migrated(self) -> Iterator[sqlite3.Connection]:
+    def migrated(self, beat: Callable[[], None] | None = None) -> AbstractContextManager[Connection]:
         """A connection to the database, with the tables of the core and of every plugin up to date."""
-        if not (path := self.db.path).exists():
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        with ExitStack() as stack:
-            try:
-                conn = stack.enter_context(epoch.log_kept(path))
-                if due := pending(conn, self.migrations):
-                    keep_copy(path, due)
-                with Progress("changing the tables of the database") as progress:
-                    conn.set_progress_handler(progress.beat, 100_000)
-                    for name, steps in self.migrations.items():
-                        migrate(conn, name, steps)
-                    conn.set_progress_handler(None, 0)
-                if self._key_is_new:
-                    key_check.check_new_key(self._key, conn)
-                    self._key_is_new = False
-            except (sqlite3.Error, MemoryError) as error:
-                raise BootError(f"{path} cannot be opened: {str(error) or 'there is not enough memory'}") from error
-            yield conn
+        return migrated(self.db.path, self.migrations, self._check_new_key, beat)
+
+    def _check_new_key(self, conn: Connection) -> None:
+        if self._key_is_new:
+            key_check.check_new_key(self._key, conn)
+            self._key_is_new = False
 
     async def _record_end(self, keeping: ExitStack) -> None:
         """Lets go of the log only where the file says that nothing is missing without it."""

@@ -28,7 +28,7 @@ THIRD_PARTY = {
     "httpx_aiohttp": ("base.http_client",),
     "aiohttp": ("base.http_client",),
     "aiosqlite": ("store.sqlite",),
-    "sqlite3": ("store",),
+    "sqlite3": ("store.sqlite", "store.backups"),
     "ruamel": ("config.yaml_tree",),
     "starlette": ("web", "testing"),
     "hypercorn": ("web.server",),

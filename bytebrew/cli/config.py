@@ -92,7 +92,7 @@ def _plan(setup: Setup, file: Path, url: str | None, *, replace: bool, dry_run: 
         else:
             with _planning(setup, file, dry_run) as engine:
                 parsed = parse(contents(file, engine.settings.core.max_body_bytes), engine.sections)
-                with Progress(f"importing {file.name}") as progress, opened(engine, progress) as conn:
+                with Progress(f"importing {file.name}") as progress, opened(engine, progress.beat) as conn:
                     plan = import_export.apply(conn, engine, parsed, replace=replace, dry_run=dry_run)
     except InvalidConfig as error:
         summary = f"{file} does not fit" if dry_run else "nothing was changed"

@@ -3,7 +3,6 @@
 import errno
 import os
 import socket
-import sqlite3
 import stat
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from typing import NamedTuple
 
 import click
 
-from bytebrew.base.errors import BootError, EngineError
+from bytebrew.base.errors import BootError, EngineError, StorageError
 from bytebrew.base.machine.lock import held
 from bytebrew.base.progress import Progress
 from bytebrew.base.secrets import Secrets
@@ -28,8 +27,8 @@ from bytebrew.engine import Engine
 from bytebrew.requirements import lacking
 from bytebrew.store.backups import key_check
 from bytebrew.store.backups.backup import restore_waits
-from bytebrew.store.sqlite import migrations
-from bytebrew.store.sqlite.epoch import uri_to_read
+from bytebrew.store.sqlite import integrity, migrations
+from bytebrew.store.sqlite.epoch import reading
 from bytebrew.store.sqlite.migrate import check
 
 _LARGE_SORT = """
@@ -126,7 +125,7 @@ def _serving(core: Core, environment: Mapping[str, str]) -> Iterator[Check]:
                 conn.execute(_LARGE_SORT)
             if core.config is not None:
                 yield _config(core.config, engine)
-    except (BootError, OSError, sqlite3.Error) as error:
+    except (BootError, StorageError, OSError) as error:
         yield Check("serve", False, f"cannot start with its data on the disk of {core.data_dir}: {error}")
     else:
         yield Check("serve", True, f"keys, locks, tables and large sorts work on the disk of {core.data_dir}")
@@ -164,24 +163,18 @@ def _database(data: Path, owners: Mapping[str, Sequence[tuple[int, str]]]) -> It
         yield Check("database", True, f"{path} is not there yet; `bytebrew serve` makes it")
         return
     try:
-        with (
-            closing(sqlite3.connect(uri_to_read(path), uri=True, timeout=60)) as conn,
-            Progress("checking the database") as progress,
-        ):
-            conn.set_progress_handler(progress.beat, 100_000)
-            faults = [row[0] for row in conn.execute("pragma integrity_check")]
-            orphans = conn.execute("pragma foreign_key_check").fetchall()
+        with Progress("checking the database") as progress, reading(path, progress.beat) as conn:
+            damage = integrity.damage(conn)
             credentials = [*key_check.every(conn)]
             check(conn, owners)
-    except sqlite3.Error as error:
+    except StorageError as error:
         yield Check("database", False, f"{path} cannot be read ({error}); restore it from a backup")
         return
     except BootError as error:
         yield Check("database", False, f"{path}: {error}")
         return
-    fault = faults[0] if faults != ["ok"] else f"{len(orphans)} rows point at nothing" if orphans else ""
-    message = f"{path} is damaged ({fault}); restore it from a backup" if fault else f"{path} is whole"
-    yield Check("database", not fault, message)
+    message = f"{path} is damaged ({damage}); restore it from a backup" if damage else f"{path} is whole"
+    yield Check("database", not damage, message)
     yield _keys(data / "keys" / "secrets.key", credentials)
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sqlite3
 import sys
 from functools import partial
 from typing import NoReturn
@@ -42,7 +41,7 @@ def main() -> None:
         fail(str(error), 2)
     except UnicodeEncodeError as error:
         fail(f"{error.object!a} is no text in UTF-8", 2)
-    except (BootError, EngineError, OSError, sqlite3.Error) as error:
+    except (BootError, EngineError, OSError) as error:
         fail(_message(error), 1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(1)

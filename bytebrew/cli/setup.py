@@ -1,6 +1,6 @@
 """The environment and the plugins that every command works with."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -8,7 +8,6 @@ import click
 
 from bytebrew.base import settings
 from bytebrew.base.errors import BootError
-from bytebrew.base.progress import Progress
 from bytebrew.base.settings import Core
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
@@ -52,11 +51,9 @@ class Setup(NamedTuple):
 
 
 @contextmanager
-def opened(engine: Engine, progress: Progress | None = None) -> Iterator[Connection]:
-    """A connection within a transaction, which is committed unless the block fails."""
-    with engine.migrated() as conn:
-        if progress:
-            conn.set_progress_handler(progress.beat, 100_000)
+def opened(engine: Engine, beat: Callable[[], None] | None = None) -> Iterator[Connection]:
+    """A connection within a transaction, committed unless the block fails; `beat` is called while statements run."""
+    with engine.migrated(beat) as conn:
         conn.execute("begin immediate")
         yield conn
         conn.execute("commit")

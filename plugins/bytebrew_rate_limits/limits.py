@@ -6,7 +6,6 @@ import ipaddress
 import logging
 import math
 import re
-import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
@@ -256,7 +255,7 @@ class Limits:
         self._saving = None
         try:
             await self.save()
-        except (sqlite3.Error, EngineError):
+        except Exception:
             log.exception("a second's counts of the rate limits are not saved; they hold until a restart")
 
 

@@ -10,16 +10,17 @@ from contextlib import closing
 from pathlib import Path
 
 from bytebrew.base.errors import BootError
+from bytebrew.contract.connection import Connection
 from bytebrew.store.sqlite.epoch import uri_to_read
 
 
-def count(conn: sqlite3.Connection) -> int:
+def count(conn: Connection) -> int:
     """How many there are."""
     sql = 'select count(*) from "{}" where length("{}") > 0'
     return sum(conn.execute(sql.format(table, column)).fetchone()[0] for table, column in _columns(conn))
 
 
-def every(conn: sqlite3.Connection) -> Iterator[bytes]:
+def every(conn: Connection) -> Iterator[bytes]:
     """All of them, still sealed; what is no base64 comes as it is."""
     for table, column in _columns(conn):
         for (value,) in conn.execute(f'select "{column}" from "{table}" where length("{column}") > 0'):
@@ -29,7 +30,7 @@ def every(conn: sqlite3.Connection) -> Iterator[bytes]:
                 yield value.encode()
 
 
-def _columns(conn: sqlite3.Connection) -> list[tuple[str, str]]:
+def _columns(conn: Connection) -> list[tuple[str, str]]:
     return conn.execute(
         """select m.name, c.name from sqlite_master m join pragma_table_info(m.name) c
         where m.type in ('table', 'view') and c.name glob 'sealed_*'"""
@@ -49,7 +50,7 @@ def check_key(key: Path, database: Path) -> None:
         raise _lost(key, lost)
 
 
-def check_new_key(key: Path, conn: sqlite3.Connection) -> None:
+def check_new_key(key: Path, conn: Connection) -> None:
     """The same once tables have changed, which may show more credentials; the key that was made by then goes again."""
     if lost := count(conn):
         key.unlink()

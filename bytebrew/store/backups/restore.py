@@ -17,10 +17,11 @@ from bytebrew.base.progress import Progress
 from bytebrew.plugins import Plugins
 from bytebrew.store.backups.backup import ABOUT, DATABASE, FILES, KEYS, READY, RESTORING, Watched, restore_waits
 from bytebrew.store.backups.copies import check_space, copy_database, free_name, has_table, make_file, stamp, sync
+from bytebrew.store.sqlite import integrity
 from bytebrew.store.sqlite.epoch import end, log_of
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
-from bytebrew.store.sqlite.pragmas import connect
+from bytebrew.store.sqlite.pragmas import BEAT, connect
 
 _OTHERS = (KEYS, FILES)
 
@@ -187,14 +188,11 @@ def clear(folder: Path) -> None:
 
 def _check(new: Path, known: Mapping[str, int]) -> None:
     with closing(sqlite3.connect(new)) as conn, Progress("checking the database") as progress:
-        conn.set_progress_handler(progress.beat, 100_000)
+        conn.set_progress_handler(progress.beat, BEAT)
         if not has_table(conn, "migrations") or not has_table(conn, "sessions"):
             raise BootError("it is no database of ByteBrew")
-        faults = [row[0] for row in conn.execute("pragma integrity_check")]
-        if faults != ["ok"]:
-            raise BootError(f"it is damaged ({faults[0]})")
-        if orphans := conn.execute("pragma foreign_key_check").fetchall():
-            raise BootError(f"it is damaged ({len(orphans)} rows point at nothing)")
+        if damage := integrity.damage(conn):
+            raise BootError(f"it is damaged ({damage})")
         for owner, number in conn.execute("select owner, max(number) from migrations group by owner"):
             if number > known.get(owner, number):
                 words = f"it is newer than this {owner}: it has migration {number}, known is {known[owner]}"

@@ -6,11 +6,13 @@ while an engine runs: a file that says so without a log beside it has lost what 
 
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from bytebrew.store.sqlite.pragmas import connect
+from bytebrew.base.errors import StorageError
+from bytebrew.contract.connection import Connection
+from bytebrew.store.sqlite.pragmas import BEAT, connect
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,20 @@ def uri_to_read(path: Path) -> str:
     The last connection to close removes the log, unless it may only read.
     """
     return f"{path.absolute().as_uri()}?mode={'ro' if log_of(path).exists() else 'rw'}"
+
+
+@contextmanager
+def reading(path: Path, beat: Callable[[], None]) -> Iterator[sqlite3.Connection]:
+    """A connection that reads a database, which may be in use, and leaves it as it is; StorageError where it cannot.
+
+    `beat` is called again and again while statements run.
+    """
+    try:
+        with closing(sqlite3.connect(uri_to_read(path), uri=True, timeout=60)) as conn:
+            conn.set_progress_handler(beat, BEAT)
+            yield conn
+    except sqlite3.Error as error:
+        raise StorageError(str(error)) from error
 
 
 def keeper(path: Path) -> sqlite3.Connection:
@@ -55,7 +71,7 @@ def log_kept(path: Path) -> Iterator[sqlite3.Connection]:
             log.warning("%s keeps what was committed last for now: %s", log_of(path), error)
 
 
-def begin(conn: sqlite3.Connection, path: Path, *, log_there: bool) -> int:
+def begin(conn: Connection, path: Path, *, log_there: bool) -> int:
     """The epoch of an engine that boots, a new one where what was committed last is lost with the log.
 
     `log_there` says whether there was a log before the first connection opened.
@@ -73,6 +89,6 @@ def begin(conn: sqlite3.Connection, path: Path, *, log_there: bool) -> int:
     return int(epoch)
 
 
-def end(conn: sqlite3.Connection) -> None:
+def end(conn: Connection) -> None:
     """Records that the engine ends by itself, as the last that it writes."""
     conn.execute("update history set clean = 1")

@@ -1,4 +1,4 @@
-"""Whether a file that seemed damaged is: a disk that does not read for a while looks the same to SQLite."""
+"""Checks the structure of a database file, once or until a disk that did not read for a while does so again."""
 
 import asyncio
 import sqlite3
@@ -10,6 +10,15 @@ PAUSE = 1.0
 """Seconds before the first look, and between two at the least."""
 REST = 10
 """How much longer than a look took the next is waited for."""
+
+
+def damage(conn: sqlite3.Connection) -> str:
+    """What is wrong with the structure of the file or its foreign keys, "" where nothing is."""
+    faults = [row[0] for row in conn.execute("pragma integrity_check")]
+    if faults != ["ok"]:
+        return str(faults[0])
+    orphans = conn.execute("pragma foreign_key_check").fetchall()
+    return f"{len(orphans)} rows point at nothing" if orphans else ""
 
 
 async def sound(path: Path) -> None:

@@ -1,18 +1,58 @@
-"""Takes tables up to their newest number, forward only."""
+"""Applies the numbered migrations of the core and of plugins, forward only."""
 
 import hashlib
+import os
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 
-from bytebrew.base.errors import BootError
+from bytebrew.base.errors import BootError, StorageError
 from bytebrew.base.formats import now
-from bytebrew.store.sqlite.pragmas import roll_back
+from bytebrew.base.progress import Progress
+from bytebrew.contract.connection import Connection
+from bytebrew.store.backups.before_migrating import keep_copy
+from bytebrew.store.sqlite.epoch import log_kept
+from bytebrew.store.sqlite.pragmas import BEAT, roll_back
+
+
+@contextmanager
+def migrated(
+    path: Path,
+    owners: Mapping[str, Sequence[tuple[int, str]]],
+    check_key: Callable[[Connection], None],
+    beat: Callable[[], None] | None = None,
+) -> Iterator[Connection]:
+    """A connection to a database, made where it is missing, with the tables of all owners up to date.
+
+    A copy of the file is kept before tables change. `check_key` is called once they have, and may raise BootError. In
+    the block `beat` is called again and again while statements run. What SQLite refuses is a BootError before the
+    block, and a StorageError in it.
+    """
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    with ExitStack() as stack:
+        try:
+            conn = stack.enter_context(log_kept(path))
+            if due := pending(conn, owners):
+                keep_copy(path, due)
+            with Progress("changing the tables of the database") as progress:
+                conn.set_progress_handler(progress.beat, BEAT)
+                for owner, steps in owners.items():
+                    migrate(conn, owner, steps)
+                conn.set_progress_handler(beat, BEAT)
+            check_key(conn)
+        except (sqlite3.Error, MemoryError) as error:
+            raise BootError(f"{path} cannot be opened: {str(error) or 'there is not enough memory'}") from error
+        try:
+            yield conn
+        except sqlite3.Error as error:
+            raise StorageError(str(error)) from error
 
 
 def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:
-    """Takes the tables of one owner (`core` or a plugin) up to its newest number, each step in a transaction.
+    """Applies the migrations of one owner (`core` or a plugin) that the file lacks, each in a transaction.
 
     Raises BootError where a step fails, the file is newer, or a step is not the one that the file had.
     """

@@ -10,6 +10,8 @@ from bytebrew.contract.connection import Connection
 log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 5.0
+BEAT = 100_000
+"""Instructions of SQLite's virtual machine between two calls of a progress callback."""
 WAL_BYTES = 64 * 1024 * 1024
 """What the log beside the file is cut back to after a burst."""
 
