@@ -150,7 +150,7 @@ READS = re.compile(
 def test_every_parameter_that_a_file_of_routes_reads_is_declared_by_one_of_its_routes() -> None:
     declared: dict[str, set[str]] = {}
     for route in installed():
-        module = route.run.__module__
+        module = getattr(route.run, "func", route.run).__module__
         declared.setdefault(module if module.startswith("bytebrew.") else module.partition(".")[0], set()).update(
             route.query
         )

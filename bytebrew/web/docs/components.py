@@ -115,5 +115,5 @@ def _component(name: str) -> str:
     if "." not in name:
         return name
     module, _, own = name.rpartition(".")
-    words = _NO_NAME.sub("_", module.removeprefix("bytebrew")).split("_")
+    words = _NO_NAME.sub("_", module.removeprefix("bytebrew").removeprefix(".web")).split("_")
     return "".join(word.capitalize() for word in words) + own

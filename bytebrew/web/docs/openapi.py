@@ -4,7 +4,7 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any
 
 import msgspec
@@ -149,10 +149,15 @@ def _tags(routes: Iterable[Route]) -> Iterator[dict[str, str]]:
     """The tags, each in the words of the file with the most of its routes."""
     words: dict[str, Counter[str]] = {}
     for route in routes:
-        said = inspect.getdoc(inspect.getmodule(route.run)) or route.summary
+        said = inspect.getdoc(inspect.getmodule(_function(route))) or route.summary
         words.setdefault(_tag(route), Counter()).update([said.partition("\n")[0]])
     for name, counts in sorted(words.items()):
         yield {"name": name, "description": counts.most_common(1)[0][0]}
+
+
+def _function(route: Route) -> Any:
+    """The function that a route runs, of one that is bound to what it uses too."""
+    return route.run.func if isinstance(route.run, partial) else route.run
 
 
 def _tag(route: Route) -> str:
@@ -215,7 +220,7 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": f"{route.method.lower()}_{words or 'root'}",
         "summary": route.summary,
-        "description": inspect.cleandoc(route.run.__doc__ or ""),
+        "description": inspect.cleandoc(_function(route).__doc__ or ""),
         "tags": [_tag(route)],
         "responses": _responses(route, schema_of),
     }

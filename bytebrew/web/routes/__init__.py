@@ -1,8 +1,7 @@
 """The core's routes, one file for each heading of the API reference."""
 
-from typing import TYPE_CHECKING
-
 from bytebrew.contract.route import Route
+from bytebrew.engine import Engine
 from bytebrew.version import __version__
 from bytebrew.web.docs import openapi
 from bytebrew.web.routes import (
@@ -23,31 +22,31 @@ from bytebrew.web.routes import (
     usage,
 )
 
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
 
-CORE: tuple[Route, ...] = (
-    *health.ROUTES,
-    *tokens.ROUTES,
-    *chat.ROUTES,
-    *agents.ROUTES,
-    *capabilities.ROUTES,
-    *models.ROUTES,
-    *schemas.ROUTES,
-    *sessions.ROUTES,
-    *turns.ROUTES,
-    *approvals.ROUTES,
-    *tasks.ROUTES,
-    *tools.ROUTES,
-    *settings.ROUTES,
-    *config.ROUTES,
-    *usage.ROUTES,
-)
+def core_routes(engine: Engine) -> tuple[Route, ...]:
+    """The core's routes, in the order of the API reference."""
+    return (
+        *health.routes(engine),
+        *tokens.ROUTES,
+        *chat.routes(engine),
+        *agents.routes(engine),
+        *capabilities.routes(engine),
+        *models.routes(engine),
+        *schemas.routes(engine),
+        *sessions.routes(engine),
+        *turns.routes(engine),
+        *approvals.routes(engine),
+        *tasks.routes(engine),
+        *tools.routes(engine),
+        *settings.routes(engine),
+        *config.routes(engine),
+        *usage.routes(engine),
+    )
 
 
-def every(engine: "Engine") -> tuple[Route, ...]:
+def every(engine: Engine) -> tuple[Route, ...]:
     """All that an engine serves: the core's routes, the plugins', and those that describe them."""
-    routes = (*CORE, *engine.routes)
-    told = [kind for tool in engine.tools.values() for kind in tool.events]
-    told += [kind for toolset in engine.toolsets for kind in toolset.events]
-    return (*routes, *openapi.routes(routes, __version__, [*dict.fromkeys([*openapi.EVENTS, *told])]))
+    routes = (*core_routes(engine), *engine.routes)
+    kinds = [kind for tool in engine.tools.values() for kind in tool.events]
+    kinds += [kind for toolset in engine.toolsets for kind in toolset.events]
+    return (*routes, *openapi.routes(routes, __version__, [*dict.fromkeys([*openapi.EVENTS, *kinds])]))

@@ -1,6 +1,6 @@
 """Agents."""
 
-from typing import TYPE_CHECKING
+from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import asdict
@@ -9,10 +9,9 @@ from bytebrew.config.agent_warnings import missing
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, AgentPatch, Live, NewAgent
 from bytebrew.contract.route import Request, Route
+from bytebrew.engine import Engine
 from bytebrew.store import agents
-
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
+from bytebrew.store.sqlite.database import Database
 
 
 class AgentRow(Struct, frozen=True, kw_only=True):
@@ -36,7 +35,7 @@ class AgentDetail(Agent, frozen=True, kw_only=True):
     warnings: Live[tuple[str, ...]]
 
 
-def _detail(conn: Connection, engine: "Engine", agent: Agent) -> AgentDetail:
+def _detail(conn: Connection, engine: Engine, agent: Agent) -> AgentDetail:
     return AgentDetail(
         **asdict(agent),
         system_prompt=agent.system,
@@ -46,7 +45,7 @@ def _detail(conn: Connection, engine: "Engine", agent: Agent) -> AgentDetail:
     )
 
 
-async def list_agents(request: Request[None]) -> list[AgentRow]:
+async def list_agents(db: Database, request: Request[None]) -> list[AgentRow]:
     """Every agent by name."""
     return [
         AgentRow(
@@ -58,25 +57,24 @@ async def list_agents(request: Request[None]) -> list[AgentRow]:
             tools_count=len(agent.tools),
             has_knowledge=agent.capability("knowledge") is not None,
         )
-        for agent in await request.engine.db.scan(agents.list_all)
+        for agent in await db.scan(agents.list_all)
     ]
 
 
-async def get_agent(request: Request[None]) -> AgentDetail:
+async def get_agent(engine: Engine, request: Request[None]) -> AgentDetail:
     """One agent."""
-    engine, name = request.engine, request.path["name"]
+    name = request.path["name"]
     return await engine.db.read(lambda conn: _detail(conn, engine, agents.get(conn, name)))
 
 
-async def create_agent(request: Request[NewAgent]) -> AgentDetail:
+async def create_agent(engine: Engine, request: Request[NewAgent]) -> AgentDetail:
     """A new agent."""
-    engine = request.engine
     return await request.write(lambda conn: _detail(conn, engine, agents.create(conn, request.body)))
 
 
-async def update_agent(request: Request[AgentPatch]) -> AgentDetail:
+async def update_agent(engine: Engine, request: Request[AgentPatch]) -> AgentDetail:
     """The agent with the fields that were sent."""
-    engine, name = request.engine, request.path["name"]
+    name = request.path["name"]
     return await request.write(lambda conn: _detail(conn, engine, agents.update(conn, name, request.body)))
 
 
@@ -88,47 +86,59 @@ async def delete_agent(request: Request[None]) -> None:
 _ALIASES = {"system_prompt": "system", "model_id": "model"}
 _PATH = "/api/v1/agents/{name}"
 
-ROUTES = (
-    Route(
-        method="GET",
-        path="/api/v1/agents",
-        scope="agents:read",
-        run=list_agents,
-        summary="List agents",
-        answer=list[AgentRow],
-    ),
-    Route(
-        method="POST",
-        path="/api/v1/agents",
-        scope="agents:write",
-        run=create_agent,
-        summary="Create an agent",
-        body=NewAgent,
-        example={
-            "name": "support",
-            "system": "You help customers of a shop.",
-            "tools": ["current_time"],
-            "max_steps": 20,
-        },
-        aliases=_ALIASES,
-        answer=AgentDetail,
-        status=201,
-        idempotent=True,
-    ),
-    Route(method="GET", path=_PATH, scope="agents:read", run=get_agent, summary="Get an agent", answer=AgentDetail),
-    *(
+
+def routes(engine: Engine) -> tuple[Route, ...]:
+    """The routes, bound to what they use of an engine."""
+    return (
         Route(
-            method=method,
-            path=_PATH,
+            method="GET",
+            path="/api/v1/agents",
+            scope="agents:read",
+            run=partial(list_agents, engine.db),
+            summary="List agents",
+            answer=list[AgentRow],
+        ),
+        Route(
+            method="POST",
+            path="/api/v1/agents",
             scope="agents:write",
-            run=update_agent,
-            summary="Update an agent",
-            body=AgentPatch,
-            example={"system": "You help customers of a shop, briefly.", "max_steps": 30},
+            run=partial(create_agent, engine),
+            summary="Create an agent",
+            body=NewAgent,
+            example={
+                "name": "support",
+                "system": "You help customers of a shop.",
+                "tools": ["current_time"],
+                "max_steps": 20,
+            },
             aliases=_ALIASES,
             answer=AgentDetail,
-        )
-        for method in ("PUT", "PATCH")
-    ),
-    Route(method="DELETE", path=_PATH, scope="agents:write", run=delete_agent, summary="Delete an agent", status=204),
-)
+            status=201,
+            idempotent=True,
+        ),
+        Route(
+            method="GET",
+            path=_PATH,
+            scope="agents:read",
+            run=partial(get_agent, engine),
+            summary="Get an agent",
+            answer=AgentDetail,
+        ),
+        *(
+            Route(
+                method=method,
+                path=_PATH,
+                scope="agents:write",
+                run=partial(update_agent, engine),
+                summary="Update an agent",
+                body=AgentPatch,
+                example={"system": "You help customers of a shop, briefly.", "max_steps": 30},
+                aliases=_ALIASES,
+                answer=AgentDetail,
+            )
+            for method in ("PUT", "PATCH")
+        ),
+        Route(
+            method="DELETE", path=_PATH, scope="agents:write", run=delete_agent, summary="Delete an agent", status=204
+        ),
+    )

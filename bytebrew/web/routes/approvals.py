@@ -1,5 +1,6 @@
 """Approvals: the questions that wait for a person, and their answers."""
 
+from functools import partial
 from typing import Annotated, Any, get_args
 
 from msgspec import Meta, Struct
@@ -8,8 +9,11 @@ from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.lists import OFFSET, Page, page_window
 from bytebrew.contract.route import Parameter, Request, Route
+from bytebrew.conversation.confirmations import Confirmations
+from bytebrew.engine import Engine
 from bytebrew.store import confirmations, sessions
 from bytebrew.store.confirmations import Confirmation, Status
+from bytebrew.store.sqlite.database import Database
 
 Answers = Annotated[tuple[Annotated[str, Meta(max_length=10_000)], ...], Meta(min_length=1, max_length=2)]
 
@@ -56,24 +60,24 @@ class Inbox(Page[Confirmation], frozen=True, kw_only=True):
     """A page of questions, oldest first."""
 
 
-async def respond(request: Request[SessionAnswer]) -> Answered:
+async def respond(db: Database, questions: Confirmations, request: Request[SessionAnswer]) -> Answered:
     """Answers a question of a session."""
     session_id, body = request.path["id"], request.body
-    owner = await request.engine.db.read(sessions.owner, session_id)
+    owner = await db.read(sessions.owner, session_id)
     sessions.check_owner(request.actor, owner, session_id)
     if not (keys := body.keys()):
         details = [Detail("$.call_id", "name the question by confirmation_id, or its tool call by call_id")]
         raise InvalidRequest("The answer does not say to which question", details=details)
-    return await answer_question(request, keys, body, session_id)
+    return await answer_question(questions, request, keys, body, session_id)
 
 
-async def answer_approval(request: Request[Answer]) -> Answered:
+async def answer_approval(questions: Confirmations, request: Request[Answer]) -> Answered:
     """Answers a question from the inbox."""
-    return await answer_question(request, (request.path["id"],), request.body, None)
+    return await answer_question(questions, request, (request.path["id"],), request.body, None)
 
 
 async def answer_question(
-    request: Request[Any], keys: tuple[str, ...], body: Answer, session_id: str | None
+    questions: Confirmations, request: Request[Any], keys: tuple[str, ...], body: Answer, session_id: str | None
 ) -> Answered:
     """Answers a question by its id, or within a session by that of its tool call; all `keys` must name it."""
 
@@ -81,7 +85,7 @@ async def answer_question(
         request.record(conn, _answered(confirmation))
 
     return _answered(
-        await request.engine.confirmations.answer(
+        await questions.answer(
             request.actor,
             keys,
             body.answers,
@@ -104,7 +108,7 @@ def _answered(confirmation: Confirmation) -> Answered:
     )
 
 
-async def list_approvals(request: Request[None]) -> Inbox:
+async def list_approvals(db: Database, request: Request[None]) -> Inbox:
     """Questions of a `status` (pending unless it says otherwise), at most `limit`, from the one `after` an id.
 
     A token that is bound to schemas sees those of their sessions.
@@ -116,50 +120,52 @@ async def list_approvals(request: Request[None]) -> Inbox:
         raise InvalidRequest(f"status is {words}", details=[Detail("$.status", words)])
     limit, offset = page_window(query, 50, 200)
     after = query.get("after", "")
-    scan = request.engine.db.scan
+    scan = db.scan
     found, more = await scan(confirmations.page, status, after, limit, actor.schemas, 0 if after else offset)
     total = await scan(confirmations.count, status, actor.schemas)
     return Inbox(data=[*map(confirmations.shown, found)], total=total, limit=limit, offset=offset, next=more)
 
 
-ROUTES = (
-    Route(
-        method="POST",
-        path="/api/v1/sessions/{id}/respond",
-        scope="chat",
-        run=respond,
-        summary="Answer a question of a session",
-        body=SessionAnswer,
-        example={"confirmation_id": "conf_019aa1b2c3d4e5f6a7b8c9d0", "answers": ["approve"]},
-        answer=Answered,
-        idempotent=True,
-        also={410: None},
-    ),
-    Route(
-        method="GET",
-        path="/api/v1/approvals",
-        scope="approvals",
-        run=list_approvals,
-        summary="List questions",
-        query={
-            "status": Parameter("in this state; pending unless told", Status),
-            "limit": Parameter("rows, 200 at most, and a megabyte", int | str),
-            "offset": OFFSET,
-            "after": "the last id before",
-        },
-        answer=Inbox,
-        also={404: None},
-    ),
-    Route(
-        method="POST",
-        path="/api/v1/approvals/{id}/respond",
-        scope="approvals",
-        run=answer_approval,
-        summary="Answer a question",
-        body=Answer,
-        example={"answers": ["reject"], "reason": "The amount is wrong"},
-        answer=Answered,
-        idempotent=True,
-        also={410: None},
-    ),
-)
+def routes(engine: Engine) -> tuple[Route, ...]:
+    """The routes, bound to what they use of an engine."""
+    return (
+        Route(
+            method="POST",
+            path="/api/v1/sessions/{id}/respond",
+            scope="chat",
+            run=partial(respond, engine.db, engine.confirmations),
+            summary="Answer a question of a session",
+            body=SessionAnswer,
+            example={"confirmation_id": "conf_019aa1b2c3d4e5f6a7b8c9d0", "answers": ["approve"]},
+            answer=Answered,
+            idempotent=True,
+            also={410: None},
+        ),
+        Route(
+            method="GET",
+            path="/api/v1/approvals",
+            scope="approvals",
+            run=partial(list_approvals, engine.db),
+            summary="List questions",
+            query={
+                "status": Parameter("in this state; pending unless told", Status),
+                "limit": Parameter("rows, 200 at most, and a megabyte", int | str),
+                "offset": OFFSET,
+                "after": "the last id before",
+            },
+            answer=Inbox,
+            also={404: None},
+        ),
+        Route(
+            method="POST",
+            path="/api/v1/approvals/{id}/respond",
+            scope="approvals",
+            run=partial(answer_approval, engine.confirmations),
+            summary="Answer a question",
+            body=Answer,
+            example={"answers": ["reject"], "reason": "The amount is wrong"},
+            answer=Answered,
+            idempotent=True,
+            also={410: None},
+        ),
+    )

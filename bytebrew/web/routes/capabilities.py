@@ -1,18 +1,22 @@
 """Capabilities of agents: memory and knowledge, each switched on by itself."""
 
+from functools import partial
+
 from bytebrew.contract.entities import Capability, CapabilityPatch, NewCapability
 from bytebrew.contract.route import Request, Route
+from bytebrew.engine import Engine
 from bytebrew.store import capabilities
+from bytebrew.store.sqlite.database import Database
 
 
-async def list_capabilities(request: Request[None]) -> list[Capability]:
+async def list_capabilities(db: Database, request: Request[None]) -> list[Capability]:
     """Every capability of an agent."""
-    return await request.engine.db.scan(capabilities.list_all, request.path["name"])
+    return await db.scan(capabilities.list_all, request.path["name"])
 
 
-async def get_capability(request: Request[None]) -> Capability:
+async def get_capability(db: Database, request: Request[None]) -> Capability:
     """One capability of an agent, by its id or type."""
-    return await request.engine.db.read(capabilities.get, request.path["name"], request.path["id"])
+    return await db.read(capabilities.get, request.path["name"], request.path["id"])
 
 
 async def create_capability(request: Request[NewCapability]) -> Capability:
@@ -34,54 +38,57 @@ async def delete_capability(request: Request[None]) -> None:
 _ALL = "/api/v1/agents/{name}/capabilities"
 _ONE = f"{_ALL}/{{id}}"
 
-ROUTES = (
-    Route(
-        method="GET",
-        path=_ALL,
-        scope="agents:read",
-        run=list_capabilities,
-        summary="List an agent's capabilities",
-        answer=list[Capability],
-    ),
-    Route(
-        method="POST",
-        path=_ALL,
-        scope="agents:write",
-        run=create_capability,
-        summary="Give an agent a capability",
-        body=NewCapability,
-        example={"type": "memory", "config": {"max_entries": 500}},
-        answer=Capability,
-        status=201,
-        idempotent=True,
-    ),
-    Route(
-        method="GET",
-        path=_ONE,
-        scope="agents:read",
-        run=get_capability,
-        summary="Get a capability",
-        answer=Capability,
-    ),
-    *(
+
+def routes(engine: Engine) -> tuple[Route, ...]:
+    """The routes, bound to what they use of an engine."""
+    return (
         Route(
-            method=method,
+            method="GET",
+            path=_ALL,
+            scope="agents:read",
+            run=partial(list_capabilities, engine.db),
+            summary="List an agent's capabilities",
+            answer=list[Capability],
+        ),
+        Route(
+            method="POST",
+            path=_ALL,
+            scope="agents:write",
+            run=create_capability,
+            summary="Give an agent a capability",
+            body=NewCapability,
+            example={"type": "memory", "config": {"max_entries": 500}},
+            answer=Capability,
+            status=201,
+            idempotent=True,
+        ),
+        Route(
+            method="GET",
+            path=_ONE,
+            scope="agents:read",
+            run=partial(get_capability, engine.db),
+            summary="Get a capability",
+            answer=Capability,
+        ),
+        *(
+            Route(
+                method=method,
+                path=_ONE,
+                scope="agents:write",
+                run=update_capability,
+                summary="Update a capability",
+                body=CapabilityPatch,
+                example={"config": {"max_entries": 100}},
+                status=204,
+            )
+            for method in ("PUT", "PATCH")
+        ),
+        Route(
+            method="DELETE",
             path=_ONE,
             scope="agents:write",
-            run=update_capability,
-            summary="Update a capability",
-            body=CapabilityPatch,
-            example={"config": {"max_entries": 100}},
+            run=delete_capability,
+            summary="Take a capability from an agent",
             status=204,
-        )
-        for method in ("PUT", "PATCH")
-    ),
-    Route(
-        method="DELETE",
-        path=_ONE,
-        scope="agents:write",
-        run=delete_capability,
-        summary="Take a capability from an agent",
-        status=204,
-    ),
-)
+        ),
+    )

@@ -2,6 +2,7 @@
 
 import time
 from base64 import b64encode
+from functools import partial
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -17,9 +18,11 @@ from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.failed_turns import retry_after
 from bytebrew.conversation.turn import Turn
 from bytebrew.conversation.waiting_turns import OnBusy
+from bytebrew.engine import Engine
 from bytebrew.store import endings, forms, schemas, sessions, turns
 from bytebrew.store.endings import Ended
-from bytebrew.store.journal import Log, OpenStretch, Stretch
+from bytebrew.store.journal import Journal, Log, OpenStretch, Stretch
+from bytebrew.store.sqlite.database import Database
 from bytebrew.web import own_key
 from bytebrew.web.access import check_schema
 from bytebrew.web.event_cursor import event_cursor
@@ -63,13 +66,13 @@ class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     user_sub: Annotated[str, Meta(max_length=255)] = ""
 
 
-async def chat(request: Request[ChatRequest]) -> Stream | Reply:
+async def chat(engine: Engine, request: Request[ChatRequest]) -> Stream | Reply:
     """Sends a message and answers with the turn's events; the turn goes on if the client leaves."""
-    arrived, engine, body = time.monotonic(), request.engine, request.body
+    arrived, body = time.monotonic(), request.body
     if body.session_id:
         body = replace(body, session_id=canonical_id(body.session_id))
     if request.key is not None and request.key.turn_id is not None:
-        return await _again(request, request.key.turn_id, arrived)
+        return await _again(engine, request, request.key.turn_id, arrived)
     entrance, owner = await engine.db.read(_entrance, request.path["name"], body.session_id)
     check_schema(request.actor, entrance.schema)
     if not entrance.chat_enabled:
@@ -109,20 +112,20 @@ async def chat(request: Request[ChatRequest]) -> Stream | Reply:
     request.recorded = True  # the turn has its key, and answers for it
     request.body = body = replace(body, message="-", attachments=())  # which may wait for long, and is in the file
     del message, new
-    return await _answer(request, turn, arrived)
+    return await _answer(engine, request, turn, arrived)
 
 
 async def _answer(
-    request: Request[ChatRequest], turn: Turn, arrived: float, stretch: Stretch | None = None
+    engine: Engine, request: Request[ChatRequest], turn: Turn, arrived: float, stretch: Stretch | None = None
 ) -> Stream | Reply:
     if request.body.stream:
         headers = _headers(turn.session_id, turn.id) | _timing(engine=time.monotonic() - arrived)
-        left, journal = stretch or turn, request.engine.journal
+        left, journal = stretch or turn, engine.journal
         waits = turn.first is None
-        frames = waiting_turns.frames(request.engine, turn, left) if waits else journal.follow(turn.log, left)
+        frames = waiting_turns.frames(engine, turn, left) if waits else journal.follow(turn.log, left)
         return Stream(frames=frames, headers=headers)
-    if (place := await waiting_turns.ended(request.engine, turn)) is not None:
-        return _asking(await so_far(request.engine, turn, place))
+    if (place := await waiting_turns.ended(engine, turn)) is not None:
+        return _asking(await so_far(engine.db, turn, place))
     fault = turn.failure
     told = Ended(
         id=turn.id,
@@ -138,22 +141,21 @@ async def _answer(
         form=forms.shown_by(turn.ending),
     )
     resumed = turn.past is not None and turn.last is not None
-    if resumed and (stored := await request.engine.db.scan(endings.ended, turn.id)):
+    if resumed and (stored := await engine.db.scan(endings.ended, turn.id)):
         told = stored  # it has what the turn did before the engine stopped too
-    reply = await _whole(request, told)
+    reply = await _whole(engine.db, told)
     model = sum(call.seconds for call in turn.model_calls)
-    engine = max(0.0, time.monotonic() - arrived - model - turn.in_tools)
-    reply.headers |= _timing(engine=engine, model=model, tools=turn.in_tools)
+    own = max(0.0, time.monotonic() - arrived - model - turn.in_tools)
+    reply.headers |= _timing(engine=own, model=model, tools=turn.in_tools)
     return reply
 
 
-async def _again(request: Request[ChatRequest], turn_id: str, arrived: float) -> Stream | Reply:
+async def _again(engine: Engine, request: Request[ChatRequest], turn_id: str, arrived: float) -> Stream | Reply:
     """The answer of a turn that was begun before: the same, from its first event on, or behind `Last-Event-ID`."""
-    engine = request.engine
     if request.place is not None:
         request.place.free()  # the turn counts already, or has ended
     if (turn := engine.runner.turns.get(turn_id)) is not None:
-        return await _answer(request, turn, arrived, _behind(request, turn.log, turn))
+        return await _answer(engine, request, turn, arrived, _behind(engine.journal, request, turn.log, turn))
     look = engine.db.read if request.body.stream else engine.db.scan  # a stream sends its events page by page
     told = await look(endings.ended, turn_id, whole=not request.body.stream)
     if told is None:
@@ -164,9 +166,9 @@ async def _again(request: Request[ChatRequest], turn_id: str, arrived: float) ->
         log = await engine.journal.log(told.session_id)
         if log.committed < told.last:  # it has been deleted since
             raise Gone(_GONE)
-        stretch = _behind(request, log, OpenStretch(told.first, told.last))
+        stretch = _behind(engine.journal, request, log, OpenStretch(told.first, told.last))
         return Stream(frames=engine.journal.follow(log, stretch), headers=_headers(told.session_id, told.id))
-    return await _whole(request, told)
+    return await _whole(engine.db, told)
 
 
 class _Behind:
@@ -186,11 +188,11 @@ class _Behind:
         return self._whole.last
 
 
-def _behind(request: Request[ChatRequest], log: Log, whole: Stretch) -> Stretch:
+def _behind(journal: Journal, request: Request[ChatRequest], log: Log, whole: Stretch) -> Stretch:
     if not request.body.stream:
         return whole
     seen = event_cursor(request.headers, {})
-    seen.check(request.engine.journal.epoch, log.committed)
+    seen.check(journal.epoch, log.committed)
     return _Behind(whole, seen.number)
 
 
@@ -218,14 +220,14 @@ def _entrance(conn: Connection, schema: str, session_id: str | None) -> tuple[sc
     return schemas.entrance(conn, schema), sessions.owner(conn, session_id) if session_id else None
 
 
-async def _whole(request: Request[ChatRequest], told: Ended) -> Reply:
+async def _whole(db: Database, told: Ended) -> Reply:
     headers = _headers(told.session_id, told.id)
     if told.failure is not None:
         body = {"error": told.code, "message": told.words, "session_id": told.session_id, "turn_id": told.id}
         if told.retry_after is not None:
             headers["retry-after"] = str(told.retry_after)
         return Reply(status=told.failure, body=body, headers=headers)
-    answer = await whole(request.engine, told)
+    answer = await whole(db, told)
     if answer.status == "needs_input":
         return _asking(answer)
     return Reply(body=answer, headers=headers)
@@ -237,28 +239,34 @@ def _asking(answer: ChatAnswer) -> Reply:
     return Reply(body=answer, status=202, headers=_headers(answer.session_id, answer.turn_id) | {"location": place})
 
 
-ROUTES = (
-    Route(
-        method="POST",
-        path="/api/v1/schemas/{name}/chat",
-        scope="chat",
-        run=chat,
-        summary="Chat with a schema",
-        body=ChatRequest,
-        example={"message": "What laptops do you have under $1000?"},
-        upload=True,
-        idempotent=True,
-        begins_turn=True,
-        streams=True,
-        headers={
-            "Last-Event-ID": "the id of an event: behind it goes on the stream of an Idempotency-Key that came before",
-            "X-Model-Provider": "the type of a model of the caller's own, for this message",
-            "X-Model-API-Key": "its key",
-            "X-Model-Name": "its name with its vendor",
-            "X-Model-Base-URL": "its address, where the type needs one",
-        },
-        answer=ChatAnswer,
-        sends={"Server-Timing": "milliseconds in the engine, and once the turn has ended with the model and in tools"},
-        also={202: ChatAnswer},
-    ),
-)
+def routes(engine: Engine) -> tuple[Route, ...]:
+    """The routes, bound to what they use of an engine."""
+    return (
+        Route(
+            method="POST",
+            path="/api/v1/schemas/{name}/chat",
+            scope="chat",
+            run=partial(chat, engine),
+            summary="Chat with a schema",
+            body=ChatRequest,
+            example={"message": "What laptops do you have under $1000?"},
+            upload=True,
+            idempotent=True,
+            begins_turn=True,
+            streams=True,
+            headers={
+                "Last-Event-ID": (
+                    "the id of an event: behind it goes on the stream of an Idempotency-Key that came before"
+                ),
+                "X-Model-Provider": "the type of a model of the caller's own, for this message",
+                "X-Model-API-Key": "its key",
+                "X-Model-Name": "its name with its vendor",
+                "X-Model-Base-URL": "its address, where the type needs one",
+            },
+            answer=ChatAnswer,
+            sends={
+                "Server-Timing": "milliseconds in the engine, and once the turn has ended with the model and in tools"
+            },
+            also={202: ChatAnswer},
+        ),
+    )

@@ -1,6 +1,7 @@
 """The configuration as one file: out, in, and anew."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, Literal
 
 import anyio.to_thread
@@ -10,14 +11,14 @@ from bytebrew.config import import_export
 from bytebrew.config.import_export import Plan
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Parameter, Reply, Request, Route
+from bytebrew.engine import Engine
 from bytebrew.store import agents, models
 
 MEDIA = ("application/x-yaml", "application/yaml", "text/yaml", "text/x-yaml", "application/json")
 
 
-async def export_config(request: Request[None]) -> Reply:
+async def export_config(engine: Engine, request: Request[None]) -> Reply:
     """All that the caller may import, as YAML, each credential as `${VAR}`; the ETag is the version of everything."""
-    engine = request.engine
     shown, version = await engine.db.read(import_export.export, engine)
     seen = {key: one for key, one in shown.items() if import_export.may_see(request.actor, engine.sections[key])}
     text = await anyio.to_thread.run_sync(import_export.text_of, seen)
@@ -29,7 +30,7 @@ async def export_config(request: Request[None]) -> Reply:
     return Reply(body=text.encode(), headers=headers)
 
 
-async def import_config(request: Request[AsyncIterator[bytes]]) -> Reply:
+async def import_config(engine: Engine, request: Request[AsyncIterator[bytes]]) -> Reply:
     """Merges a YAML or JSON file by name, all of it or nothing; every problem is in `details`, with line and column."""
     kind = request.headers.get("content-type", MEDIA[0]).partition(";")[0].strip().lower()
     if kind not in MEDIA:
@@ -46,7 +47,7 @@ async def import_config(request: Request[AsyncIterator[bytes]]) -> Reply:
         request.record(conn, answer(plan, dry_run=dry_run))
 
     plan = await import_export.take_in(
-        request.engine,
+        engine,
         body,
         request.actor,
         record=record,
@@ -64,9 +65,8 @@ def answer(plan: Plan, *, dry_run: bool) -> dict[str, Any]:
     return {"status": "ok", "agents_imported": 0, "models_imported": 0, "tools_imported": 0, **counts, **rest}
 
 
-async def reload_config(request: Request[None]) -> dict[str, Any]:
+async def reload_config(engine: Engine, request: Request[None]) -> dict[str, Any]:
     """Takes in BYTEBREW_CONFIG again, if there is one, and reconnects; turns that run keep what they began with."""
-    engine = request.engine
     if engine.settings.core.config is not None:
         await import_export.load(
             engine, engine.settings.core.config, lambda conn, plan: request.record(conn, _loaded(conn))
@@ -89,46 +89,49 @@ def _choice(request: Request[Any], name: str, default: str, other: str) -> str:
 
 _VERSION = "the version of everything, for If-Match"
 
-ROUTES = (
-    Route(
-        method="GET",
-        path="/api/v1/config/export",
-        scope="config",
-        run=export_config,
-        summary="Export the configuration",
-        gives=MEDIA[:1],
-        sends={"ETag": _VERSION, "Content-Disposition": "a name for the file"},
-    ),
-    Route(
-        method="POST",
-        path="/api/v1/config/import",
-        scope="config",
-        run=import_config,
-        summary="Import a configuration",
-        answer=dict[str, Any],
-        stream_body=True,
-        in_memory=True,
-        example={
-            "models": {"local": {"type": "ollama", "model_name": "llama3.2"}},
-            "agents": {"clerk": {"model": "local"}},
-        },
-        takes={kind: {"type": ["object", "null"]} for kind in (MEDIA[0], MEDIA[-1])},
-        query={
-            "dry_run": Parameter("true answers what would change and changes nothing", bool),
-            "mode": Parameter(
-                "merge (default), or replace: what the file's sections leave out goes", Literal["merge", "replace"]
-            ),
-        },
-        headers={"If-Match": "the ETag of an export: the file is taken in only if nothing has changed since"},
-        sends={"ETag": _VERSION},
-        also={412: None},
-    ),
-    Route(
-        method="POST",
-        path="/api/v1/config/reload",
-        scope="config",
-        run=reload_config,
-        summary="Reload the configuration",
-        answer=dict[str, Any],
-    ),
-)
+
+def routes(engine: Engine) -> tuple[Route, ...]:
+    """The routes, bound to what they use of an engine."""
+    return (
+        Route(
+            method="GET",
+            path="/api/v1/config/export",
+            scope="config",
+            run=partial(export_config, engine),
+            summary="Export the configuration",
+            gives=MEDIA[:1],
+            sends={"ETag": _VERSION, "Content-Disposition": "a name for the file"},
+        ),
+        Route(
+            method="POST",
+            path="/api/v1/config/import",
+            scope="config",
+            run=partial(import_config, engine),
+            summary="Import a configuration",
+            answer=dict[str, Any],
+            stream_body=True,
+            in_memory=True,
+            example={
+                "models": {"local": {"type": "ollama", "model_name": "llama3.2"}},
+                "agents": {"clerk": {"model": "local"}},
+            },
+            takes={kind: {"type": ["object", "null"]} for kind in (MEDIA[0], MEDIA[-1])},
+            query={
+                "dry_run": Parameter("true answers what would change and changes nothing", bool),
+                "mode": Parameter(
+                    "merge (default), or replace: what the file's sections leave out goes", Literal["merge", "replace"]
+                ),
+            },
+            headers={"If-Match": "the ETag of an export: the file is taken in only if nothing has changed since"},
+            sends={"ETag": _VERSION},
+            also={412: None},
+        ),
+        Route(
+            method="POST",
+            path="/api/v1/config/reload",
+            scope="config",
+            run=partial(reload_config, engine),
+            summary="Reload the configuration",
+            answer=dict[str, Any],
+        ),
+    )

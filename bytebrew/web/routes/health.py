@@ -3,7 +3,7 @@
 import shutil
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import partial
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -12,13 +12,11 @@ from bytebrew.base.formats import uptime
 from bytebrew.base.rolling_timeout import within
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Parameter, Reply, Request, Route
+from bytebrew.engine import Engine
 from bytebrew.store import agents, settings
 from bytebrew.version import __version__
 from bytebrew.web.access import authenticate, check_scope
 from bytebrew.web.http_state import http_state
-
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
 
 SECONDS = 3.0
 """How long the database may take to answer; a probe gives up soon after."""
@@ -42,12 +40,12 @@ class Health(Struct, frozen=True, kw_only=True):
     disk_free_bytes: int | UnsetType = UNSET
 
 
-async def health(request: Request[None]) -> Reply:
+async def health(engine: Engine, request: Request[None]) -> Reply:
     """The engine's state, cheap enough for a probe, to anyone.
 
     With `deep=true`, and a token with the scope `config`, the database is written to, to see that it can be.
     """
-    engine, deep = request.engine, False
+    deep = False
     if request.query.get("deep", "").lower() in ("true", "1", "yes"):
         with suppress(StorageError, TimeoutError), within(SECONDS):  # the database's fault, which is in the answer
             request.actor = await authenticate(request)
@@ -67,7 +65,7 @@ async def health(request: Request[None]) -> Reply:
     return Reply(body=answer, status=503 if engine.runner.draining or fault else 200)
 
 
-async def database_of(engine: "Engine", *, deep: bool) -> tuple[int, str]:
+async def database_of(engine: Engine, *, deep: bool) -> tuple[int, str]:
     """How many agents there are, and what is wrong with the database, "" where nothing is; `deep` writes to it."""
     count, fault = 0, ""
     try:
@@ -86,7 +84,7 @@ async def database_of(engine: "Engine", *, deep: bool) -> tuple[int, str]:
     return count, fault
 
 
-def state_of(engine: "Engine", fault: str) -> str:
+def state_of(engine: Engine, fault: str) -> str:
     """How an engine is in one word, where its database has this fault."""
     overload = http_state(engine).admission.words()
     return "draining" if engine.runner.draining else "degraded" if fault else "overloaded" if overload else "ok"
@@ -98,15 +96,17 @@ def _probe(conn: Connection) -> None:
     settings.reset(conn, _PROBE)
 
 
-ROUTES: tuple[Route, ...] = (
-    Route(
-        method="GET",
-        path="/api/v1/health",
-        scope=None,
-        run=health,
-        summary="Engine status",
-        query={"deep": Parameter("true to try the database and the disk, with the scope config", bool | str)},
-        answer=Health,
-        also={401: None, 403: None, 503: Health},
-    ),
-)
+def routes(engine: Engine) -> tuple[Route, ...]:
+    """The routes, bound to what they use of an engine."""
+    return (
+        Route(
+            method="GET",
+            path="/api/v1/health",
+            scope=None,
+            run=partial(health, engine),
+            summary="Engine status",
+            query={"deep": Parameter("true to try the database and the disk, with the scope config", bool | str)},
+            answer=Health,
+            also={401: None, 403: None, 503: Health},
+        ),
+    )

@@ -1,6 +1,7 @@
 """Models and their verification."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from msgspec.structs import replace
@@ -11,12 +12,14 @@ from bytebrew.contract.entities import Model, ModelPatch, NewModel
 from bytebrew.contract.provider import Provider, Target, named
 from bytebrew.contract.route import Parameter, Request, Route
 from bytebrew.conversation.verification import Verification, verify
+from bytebrew.engine import Engine
 from bytebrew.store import models
+from bytebrew.store.sqlite.database import Database
 
 Body = TypeVar("Body", NewModel, ModelPatch)
 
 
-def _typed(request: Request[Body]) -> Body:
+def _typed(known: Mapping[str, Provider], request: Request[Body]) -> Body:
     """The body with the type under its own name, where it came under an alias."""
     key = request.body.api_key
     if isinstance(key, str) and "${" in key:
@@ -25,7 +28,6 @@ def _typed(request: Request[Body]) -> Body:
     wanted = request.body.type
     if not isinstance(wanted, str):
         return request.body
-    known = request.engine.providers
     provider = named(known, wanted)
     if provider is None:
         details = [Detail("$.type", f"known types: {', '.join(sorted(known))}")]
@@ -48,37 +50,36 @@ def _complete(conn: Connection, providers: dict[str, Provider], store: Callable[
     return model
 
 
-async def _stored(request: Request[Any], store: Callable[..., Model], *names: str) -> Model:
+async def _stored(engine: Engine, request: Request[Any], store: Callable[..., Model], *names: str) -> Model:
     """The model as it is now in the file; what an earlier one of its name failed at counts no more."""
-    engine = request.engine
-    args = (*names, _typed(request), engine.secrets)
+    args = (*names, _typed(engine.providers, request), engine.secrets)
     model = await request.write(_complete, engine.providers, store, *args)
     engine.models.breakers.pop(model.name, None)
     return model
 
 
-async def list_models(request: Request[None]) -> list[Model]:
+async def list_models(db: Database, request: Request[None]) -> list[Model]:
     """Every model, oldest first; `kind` narrows to chat or embedding models."""
     kind = request.query.get("kind", "")
     if kind not in ("", "chat", "embedding"):
         details = [Detail("$.kind", "chat or embedding")]
         raise InvalidRequest("kind is chat or embedding", details=details)
-    return await request.engine.db.scan(models.list_all, kind)
+    return await db.scan(models.list_all, kind)
 
 
-async def get_model(request: Request[None]) -> Model:
+async def get_model(db: Database, request: Request[None]) -> Model:
     """One model."""
-    return await request.engine.db.read(models.get, request.path["name"])
+    return await db.read(models.get, request.path["name"])
 
 
-async def create_model(request: Request[NewModel]) -> Model:
+async def create_model(engine: Engine, request: Request[NewModel]) -> Model:
     """A new model; its key is sealed."""
-    return await _stored(request, models.create)
+    return await _stored(engine, request, models.create)
 
 
-async def update_model(request: Request[ModelPatch]) -> Model:
+async def update_model(engine: Engine, request: Request[ModelPatch]) -> Model:
     """The model with the fields that were sent; an empty key keeps the old one, null removes it."""
-    return await _stored(request, models.update, request.path["name"])
+    return await _stored(engine, request, models.update, request.path["name"])
 
 
 async def delete_model(request: Request[None]) -> None:
@@ -86,11 +87,11 @@ async def delete_model(request: Request[None]) -> None:
     await request.write(models.delete, request.path["name"])
 
 
-async def verify_model(request: Request[None]) -> Verification:
+async def verify_model(engine: Engine, request: Request[None]) -> Verification:
     """Pings a model, and asks it for a tool call; what its vendor says is in the answer, not in the status."""
-    model, target = await request.engine.db.read(_to_verify, request.path["name"])
-    bound = request.engine.models.bind(target)
-    return await verify(bound, request.engine.http, embeds=model.kind == "embedding")
+    model, target = await engine.db.read(_to_verify, request.path["name"])
+    bound = engine.models.bind(target)
+    return await verify(bound, engine.http, embeds=model.kind == "embedding")
 
 
 def _to_verify(conn: Connection, key: str) -> tuple[Model, Target]:
@@ -99,54 +100,66 @@ def _to_verify(conn: Connection, key: str) -> tuple[Model, Target]:
 
 _PATH = "/api/v1/models/{name}"
 
-ROUTES = (
-    Route(
-        method="GET",
-        path="/api/v1/models",
-        scope="models:read",
-        run=list_models,
-        summary="List models",
-        query={"kind": Parameter("of this kind alone", Literal["chat", "embedding", ""])},
-        answer=list[Model],
-    ),
-    Route(
-        method="POST",
-        path="/api/v1/models",
-        scope="models:write",
-        run=create_model,
-        summary="Create a model",
-        body=NewModel,
-        example={
-            "name": "sonnet",
-            "type": "anthropic",
-            "model_name": "claude-sonnet-4-6",
-            "api_key": "sk-ant-...",
-        },
-        answer=Model,
-        status=201,
-        idempotent=True,
-    ),
-    Route(method="GET", path=_PATH, scope="models:read", run=get_model, summary="Get a model", answer=Model),
-    *(
+
+def routes(engine: Engine) -> tuple[Route, ...]:
+    """The routes, bound to what they use of an engine."""
+    return (
         Route(
-            method=method,
-            path=_PATH,
+            method="GET",
+            path="/api/v1/models",
+            scope="models:read",
+            run=partial(list_models, engine.db),
+            summary="List models",
+            query={"kind": Parameter("of this kind alone", Literal["chat", "embedding", ""])},
+            answer=list[Model],
+        ),
+        Route(
+            method="POST",
+            path="/api/v1/models",
             scope="models:write",
-            run=update_model,
-            summary="Update a model",
-            body=ModelPatch,
-            example={"api_key": "sk-ant-...", "model_name": "claude-opus-4-6"},
+            run=partial(create_model, engine),
+            summary="Create a model",
+            body=NewModel,
+            example={
+                "name": "sonnet",
+                "type": "anthropic",
+                "model_name": "claude-sonnet-4-6",
+                "api_key": "sk-ant-...",
+            },
             answer=Model,
-        )
-        for method in ("PUT", "PATCH")
-    ),
-    Route(method="DELETE", path=_PATH, scope="models:write", run=delete_model, summary="Delete a model", status=204),
-    Route(
-        method="POST",
-        path=f"{_PATH}/verify",
-        scope="models:write",
-        run=verify_model,
-        summary="Verify a model",
-        answer=Verification,
-    ),
-)
+            status=201,
+            idempotent=True,
+        ),
+        Route(
+            method="GET",
+            path=_PATH,
+            scope="models:read",
+            run=partial(get_model, engine.db),
+            summary="Get a model",
+            answer=Model,
+        ),
+        *(
+            Route(
+                method=method,
+                path=_PATH,
+                scope="models:write",
+                run=partial(update_model, engine),
+                summary="Update a model",
+                body=ModelPatch,
+                example={"api_key": "sk-ant-...", "model_name": "claude-opus-4-6"},
+                answer=Model,
+            )
+            for method in ("PUT", "PATCH")
+        ),
+        Route(
+            method="DELETE", path=_PATH, scope="models:write", run=delete_model, summary="Delete a model", status=204
+        ),
+        Route(
+            method="POST",
+            path=f"{_PATH}/verify",
+            scope="models:write",
+            run=partial(verify_model, engine),
+            summary="Verify a model",
+            answer=Verification,
+        ),
+    )

@@ -1,23 +1,27 @@
 """Schemas and their agent relations."""
 
+from functools import partial
+
 from bytebrew.contract.entities import NewRelation, NewSchema, Relation, Schema, SchemaPatch
 from bytebrew.contract.route import Request, Route
+from bytebrew.engine import Engine
 from bytebrew.store import schemas
+from bytebrew.store.sqlite.database import Database
 
 
-async def list_schemas(request: Request[None]) -> list[Schema]:
+async def list_schemas(db: Database, request: Request[None]) -> list[Schema]:
     """Every schema by name."""
-    return await request.engine.db.scan(schemas.list_all)
+    return await db.scan(schemas.list_all)
 
 
-async def get_schema(request: Request[None]) -> Schema:
+async def get_schema(db: Database, request: Request[None]) -> Schema:
     """One schema."""
-    return await request.engine.db.read(schemas.get, request.path["name"])
+    return await db.read(schemas.get, request.path["name"])
 
 
-async def get_schema_agents(request: Request[None]) -> list[str]:
+async def get_schema_agents(db: Database, request: Request[None]) -> list[str]:
     """The names of a schema's agents, the entry agent first."""
-    return list((await request.engine.db.read(schemas.get, request.path["name"])).agents)
+    return list((await db.read(schemas.get, request.path["name"])).agents)
 
 
 async def create_schema(request: Request[NewSchema]) -> Schema:
@@ -35,14 +39,14 @@ async def delete_schema(request: Request[None]) -> None:
     await request.write(schemas.delete, request.path["name"])
 
 
-async def list_relations(request: Request[None]) -> list[Relation]:
+async def list_relations(db: Database, request: Request[None]) -> list[Relation]:
     """A schema's relations."""
-    return await request.engine.db.scan(schemas.relations, request.path["name"])
+    return await db.scan(schemas.relations, request.path["name"])
 
 
-async def get_relation(request: Request[None]) -> Relation:
+async def get_relation(db: Database, request: Request[None]) -> Relation:
     """One relation."""
-    return await request.engine.db.read(schemas.get_relation, request.path["name"], request.path["id"])
+    return await db.read(schemas.get_relation, request.path["name"], request.path["id"])
 
 
 async def create_relation(request: Request[NewRelation]) -> Relation:
@@ -66,89 +70,111 @@ _LIST, _ONE = "/api/v1/schemas", "/api/v1/schemas/{name}"
 _RELATIONS, _RELATION = f"{_ONE}/agent-relations", f"{_ONE}/agent-relations/{{id}}"
 _READ, _WRITE = "schemas:read", "schemas:write"
 
-ROUTES = (
-    Route(method="GET", path=_LIST, scope=_READ, run=list_schemas, summary="List schemas", answer=list[Schema]),
-    Route(
-        method="POST",
-        path=_LIST,
-        scope=_WRITE,
-        run=create_schema,
-        summary="Create a schema",
-        body=NewSchema,
-        example={
-            "name": "helpdesk",
-            "entry_agent": "support",
-            "chat_enabled": True,
-            "relations": [{"source": "support", "target": "demo"}],
-        },
-        aliases=_ALIASES,
-        answer=Schema,
-        status=201,
-        idempotent=True,
-    ),
-    Route(method="GET", path=_ONE, scope=_READ, run=get_schema, summary="Get a schema", answer=Schema),
-    *(
+
+def routes(engine: Engine) -> tuple[Route, ...]:
+    """The routes, bound to what they use of an engine."""
+    return (
         Route(
-            method=method,
-            path=_ONE,
+            method="GET",
+            path=_LIST,
+            scope=_READ,
+            run=partial(list_schemas, engine.db),
+            summary="List schemas",
+            answer=list[Schema],
+        ),
+        Route(
+            method="POST",
+            path=_LIST,
             scope=_WRITE,
-            run=update_schema,
-            summary="Update a schema",
-            body=SchemaPatch,
-            example={"description": "For customers", "chat_enabled": True},
+            run=create_schema,
+            summary="Create a schema",
+            body=NewSchema,
+            example={
+                "name": "helpdesk",
+                "entry_agent": "support",
+                "chat_enabled": True,
+                "relations": [{"source": "support", "target": "demo"}],
+            },
             aliases=_ALIASES,
             answer=Schema,
-        )
-        for method in ("PUT", "PATCH")
-    ),
-    Route(method="DELETE", path=_ONE, scope=_WRITE, run=delete_schema, summary="Delete a schema", status=204),
-    Route(
-        method="GET",
-        path=f"{_ONE}/agents",
-        scope=_READ,
-        run=get_schema_agents,
-        summary="List a schema's agents",
-        answer=list[str],
-    ),
-    Route(
-        method="GET",
-        path=_RELATIONS,
-        scope=_READ,
-        run=list_relations,
-        summary="List agent relations",
-        answer=list[Relation],
-    ),
-    Route(
-        method="POST",
-        path=_RELATIONS,
-        scope=_WRITE,
-        run=create_relation,
-        summary="Create an agent relation",
-        body=NewRelation,
-        example={"source": "support", "target": "demo"},
-        answer=Relation,
-        status=201,
-        idempotent=True,
-    ),
-    Route(
-        method="GET", path=_RELATION, scope=_READ, run=get_relation, summary="Get an agent relation", answer=Relation
-    ),
-    Route(
-        method="PUT",
-        path=_RELATION,
-        scope=_WRITE,
-        run=replace_relation,
-        summary="Replace an agent relation",
-        body=NewRelation,
-        example={"source": "support", "target": "demo", "config": {"note": "for small talk"}},
-        status=204,
-    ),
-    Route(
-        method="DELETE",
-        path=_RELATION,
-        scope=_WRITE,
-        run=delete_relation,
-        summary="Delete an agent relation",
-        status=204,
-    ),
-)
+            status=201,
+            idempotent=True,
+        ),
+        Route(
+            method="GET",
+            path=_ONE,
+            scope=_READ,
+            run=partial(get_schema, engine.db),
+            summary="Get a schema",
+            answer=Schema,
+        ),
+        *(
+            Route(
+                method=method,
+                path=_ONE,
+                scope=_WRITE,
+                run=update_schema,
+                summary="Update a schema",
+                body=SchemaPatch,
+                example={"description": "For customers", "chat_enabled": True},
+                aliases=_ALIASES,
+                answer=Schema,
+            )
+            for method in ("PUT", "PATCH")
+        ),
+        Route(method="DELETE", path=_ONE, scope=_WRITE, run=delete_schema, summary="Delete a schema", status=204),
+        Route(
+            method="GET",
+            path=f"{_ONE}/agents",
+            scope=_READ,
+            run=partial(get_schema_agents, engine.db),
+            summary="List a schema's agents",
+            answer=list[str],
+        ),
+        Route(
+            method="GET",
+            path=_RELATIONS,
+            scope=_READ,
+            run=partial(list_relations, engine.db),
+            summary="List agent relations",
+            answer=list[Relation],
+        ),
+        Route(
+            method="POST",
+            path=_RELATIONS,
+            scope=_WRITE,
+            run=create_relation,
+            summary="Create an agent relation",
+            body=NewRelation,
+            example={"source": "support", "target": "demo"},
+            answer=Relation,
+            status=201,
+            idempotent=True,
+        ),
+        Route(
+            method="GET",
+            path=_RELATION,
+            scope=_READ,
+            run=partial(get_relation, engine.db),
+            summary="Get an agent relation",
+            answer=Relation,
+        ),
+        Route(
+            method="PUT",
+            path=_RELATION,
+            scope=_WRITE,
+            run=replace_relation,
+            summary="Replace an agent relation",
+            body=NewRelation,
+            example={"source": "support", "target": "demo", "config": {"note": "for small talk"}},
+            status=204,
+        ),
+        Route(
+            method="DELETE",
+            path=_RELATION,
+            scope=_WRITE,
+            run=delete_relation,
+            summary="Delete an agent relation",
+            status=204,
+        ),
+    )

@@ -1,6 +1,7 @@
 """Sessions: pages, one with its messages, its events, cancel, delete."""
 
 from collections.abc import AsyncGenerator, Mapping
+from functools import partial
 from typing import Annotated
 
 import anyio
@@ -27,9 +28,12 @@ from bytebrew.contract.route import (
     positive,
     wants_lines,
 )
+from bytebrew.conversation.runner import Runner
+from bytebrew.engine import Engine
 from bytebrew.store import messages, removals, sessions
-from bytebrew.store.journal import Log, OpenStretch, last_number, read_events
+from bytebrew.store.journal import Journal, Log, OpenStretch, last_number, read_events
 from bytebrew.store.sessions import Session
+from bytebrew.store.sqlite.database import Database
 from bytebrew.web.event_cursor import Cursor, EventId, Number, event_cursor
 
 CANCEL_SECONDS = 5.0
@@ -90,7 +94,7 @@ class EventPage(Struct, frozen=True, kw_only=True):
     next: str
 
 
-async def list_sessions(request: Request[None]) -> SessionPage:
+async def list_sessions(db: Database, request: Request[None]) -> SessionPage:
     """The caller's sessions, newest first; an admin sees all."""
     query = request.query
     limit, offset = page_window(query, 20, 100)
@@ -103,7 +107,7 @@ async def list_sessions(request: Request[None]) -> SessionPage:
         until=moment(query, "to", last=True),
         after=query.get("after", ""),
     )
-    found = await request.engine.db.scan(sessions.page, request.actor, wanted, offset, limit)
+    found = await db.scan(sessions.page, request.actor, wanted, offset, limit)
     return SessionPage(
         sessions=found.sessions, data=found.sessions, next=found.next, **page_numbers(found.total, limit, offset)
     )
@@ -116,9 +120,9 @@ def _with_messages(conn: Connection, session_id: str, actor: Actor) -> SessionDe
     return SessionDetail(**asdict(session), usage=usage, messages=newest, earlier_messages=earlier)
 
 
-async def get_session(request: Request[None]) -> SessionDetail:
+async def get_session(db: Database, request: Request[None]) -> SessionDetail:
     """One session with its messages."""
-    return await request.engine.db.scan(_with_messages, request.path["id"], request.actor)
+    return await db.scan(_with_messages, request.path["id"], request.actor)
 
 
 def _messages(
@@ -137,13 +141,13 @@ def _message_page(conn: Connection, session_id: str, actor: Actor, limit: int, o
     return Page(data=rows, total=total, limit=limit, offset=offset, next=following)
 
 
-async def list_messages(request: Request[None]) -> Reply | Stream:
+async def list_messages(db: Database, request: Request[None]) -> Reply | Stream:
     """A session's messages, oldest first, from the one after `after`; all of them as NDJSON where that is wanted.
 
     A page ends early where its messages take more than a megabyte; its Link header leads to the next. With `offset` it
     is an object as other pages are.
     """
-    session_id, actor, scan = request.path["id"], request.actor, request.engine.db.scan
+    session_id, actor, scan = request.path["id"], request.actor, db.scan
     after, whole = _number(request.query, "after", 0), wants_lines(request)
     limit, offset = page_window(request.query, 100, 1000)
     if "offset" in request.query and not whole:
@@ -167,12 +171,12 @@ async def rename_session(request: Request[SessionPatch]) -> Session:
     return await request.write(sessions.rename, request.path["id"], request.actor, request.body.title)
 
 
-async def delete_session(request: Request[None]) -> None:
+async def delete_session(engine: Engine, request: Request[None]) -> None:
     """Cancels what runs in a session and removes it with all that belongs to it.
 
     It is gone at once. Where it is large its id stays taken until its last rows are gone too: a message to it is a 409.
     """
-    engine, session_id = request.engine, request.path["id"]
+    session_id = request.path["id"]
     await engine.db.read(sessions.get, session_id, request.actor)
     await engine.runner.stop_session(session_id)
     tree = await engine.db.read(sessions.below, session_id)
@@ -189,15 +193,15 @@ async def delete_session(request: Request[None]) -> None:
         engine.overdue.set()
 
 
-async def cancel_turn(request: Request[None]) -> None:
+async def cancel_turn(db: Database, runner: Runner, request: Request[None]) -> None:
     """Stops the turn that is running; its stream ends with `done`.
 
     The answer comes once that is in the file, or after 5 seconds where a tool does not let go.
     """
     session_id = request.path["id"]
-    await request.engine.db.read(sessions.get, session_id, request.actor)
+    await db.read(sessions.get, session_id, request.actor)
     with anyio.move_on_after(CANCEL_SECONDS):
-        await request.engine.runner.cancel(session_id)
+        await runner.cancel(session_id)
 
 
 def _events(conn: Connection, session_id: str, epoch: int, cursor: Cursor, limit: int) -> EventPage:
@@ -209,24 +213,25 @@ def _events(conn: Connection, session_id: str, epoch: int, cursor: Cursor, limit
     return EventPage(events=events, data=events, total=last, limit=limit, last=last, epoch=epoch, next=str(behind))
 
 
-async def follow_events(request: Request[None]) -> Stream | Reply:
+async def follow_events(db: Database, journal: Journal, request: Request[None]) -> Stream | Reply:
     """A session's events after `Last-Event-ID` or `after`, then those to come; `follow=false` gives a JSON page."""
     session_id = request.path["id"]
-    log = await request.engine.journal.log(session_id)  # before the look, so that a deletion behind that ends it
-    owner = await request.engine.db.read(sessions.owner, session_id)
-    sessions.check_owner(request.actor, owner, session_id)
-    return await follow(request, session_id, log)
+    log = await journal.log(session_id)  # before the look, so that a deletion behind that ends it
+    sessions.check_owner(request.actor, await db.read(sessions.owner, session_id), session_id)
+    return await follow(db, journal, request, session_id, log)
 
 
-async def follow(request: Request[None], session_id: str, log: Log | None = None) -> Stream | Reply:
+async def follow(
+    db: Database, journal: Journal, request: Request[None], session_id: str, log: Log | None = None
+) -> Stream | Reply:
     """The events of a session that the caller may see, in the form that the request asks for."""
-    engine, cursor = request.engine, event_cursor(request.headers, request.query)
+    cursor = event_cursor(request.headers, request.query)
     if request.query.get("follow", "true").lower() in ("false", "0", "no"):
         limit = positive(request.query.get("limit"), 500, 500)
-        return Reply(body=await engine.db.scan(_events, session_id, engine.journal.epoch, cursor, limit))
-    log = log or await engine.journal.log(session_id)
-    cursor.check(engine.journal.epoch, log.committed)
-    frames = engine.journal.follow(log, OpenStretch(cursor.number + 1))
+        return Reply(body=await db.scan(_events, session_id, journal.epoch, cursor, limit))
+    log = log or await journal.log(session_id)
+    cursor.check(journal.epoch, log.committed)
+    frames = journal.follow(log, OpenStretch(cursor.number + 1))
     return Stream(frames=frames, headers={"x-session-id": session_id})
 
 
@@ -242,84 +247,101 @@ def _number(source: Mapping[str, str], name: str, default: int) -> int:
 
 _ONE = "/api/v1/sessions/{id}"
 
-ROUTES = (
-    Route(
-        method="GET",
-        path="/api/v1/sessions",
-        scope="chat",
-        run=list_sessions,
-        summary="List sessions",
-        query={
-            "agent": "of this agent",
-            "agent_name": "as agent",
-            "schema": "of this schema",
-            "user_sub": "of this end user",
-            "status": "active, completed, failed or cancelled",
-            "from": Parameter("begun at this time or later", Moment),
-            "to": Parameter("begun before this time, or at it if it is a date", Moment),
-            "limit": Parameter("rows, 100 at most", int | str),
-            "offset": OFFSET,
-            "per_page": Parameter("as limit", int | str),
-            "page": Parameter("from 1", int | str),
-            "after": "the last session of the page before",
-        },
-        answer=SessionPage,
-        also={404: None},
-    ),
-    Route(method="GET", path=_ONE, scope="chat", run=get_session, summary="Get a session", answer=SessionDetail),
-    *(
+
+def routes(engine: Engine) -> tuple[Route, ...]:
+    """The routes, bound to what they use of an engine."""
+    return (
         Route(
-            method=method,
+            method="GET",
+            path="/api/v1/sessions",
+            scope="chat",
+            run=partial(list_sessions, engine.db),
+            summary="List sessions",
+            query={
+                "agent": "of this agent",
+                "agent_name": "as agent",
+                "schema": "of this schema",
+                "user_sub": "of this end user",
+                "status": "active, completed, failed or cancelled",
+                "from": Parameter("begun at this time or later", Moment),
+                "to": Parameter("begun before this time, or at it if it is a date", Moment),
+                "limit": Parameter("rows, 100 at most", int | str),
+                "offset": OFFSET,
+                "per_page": Parameter("as limit", int | str),
+                "page": Parameter("from 1", int | str),
+                "after": "the last session of the page before",
+            },
+            answer=SessionPage,
+            also={404: None},
+        ),
+        Route(
+            method="GET",
             path=_ONE,
             scope="chat",
-            run=rename_session,
-            summary="Rename a session",
-            body=SessionPatch,
-            example={"title": "Laptops under $1000"},
-            upload=True,  # what GET gives is taken back, with all its messages
-            answer=Session,
-        )
-        for method in ("PUT", "PATCH")
-    ),
-    Route(method="DELETE", path=_ONE, scope="chat", run=delete_session, summary="Delete a session", status=204),
-    Route(
-        method="GET",
-        path=f"{_ONE}/messages",
-        scope="chat",
-        run=list_messages,
-        summary="List a session's messages",
-        query={
-            "after": Parameter("the number of the last message before", Number),
-            "limit": Parameter("rows, 1000 at most, and a megabyte", int | str),
-            "offset": OFFSET,
-            "format": FORMAT,
-        },
-        answer=list[messages.Entry] | MessagePage,
-        also={410: None},
-        gives=(NDJSON,),
-        sends={"Link": "the page behind, where an array is not all"},
-    ),
-    Route(
-        method="GET",
-        path=f"{_ONE}/events",
-        scope="chat",
-        run=follow_events,
-        summary="Follow a session's events",
-        query={
-            "after": Parameter("the id of the last event before, 0 for the start", EventId),
-            "follow": Parameter("false for a JSON page", bool | str),
-            "limit": Parameter("rows of a page, 500 at most", int | str),
-        },
-        streams=True,
-        answer=EventPage,
-        also={410: None},
-    ),
-    Route(
-        method="POST",
-        path=f"{_ONE}/cancel",
-        scope="chat",
-        run=cancel_turn,
-        summary="Cancel the running turn",
-        status=204,
-    ),
-)
+            run=partial(get_session, engine.db),
+            summary="Get a session",
+            answer=SessionDetail,
+        ),
+        *(
+            Route(
+                method=method,
+                path=_ONE,
+                scope="chat",
+                run=rename_session,
+                summary="Rename a session",
+                body=SessionPatch,
+                example={"title": "Laptops under $1000"},
+                upload=True,  # what GET gives is taken back, with all its messages
+                answer=Session,
+            )
+            for method in ("PUT", "PATCH")
+        ),
+        Route(
+            method="DELETE",
+            path=_ONE,
+            scope="chat",
+            run=partial(delete_session, engine),
+            summary="Delete a session",
+            status=204,
+        ),
+        Route(
+            method="GET",
+            path=f"{_ONE}/messages",
+            scope="chat",
+            run=partial(list_messages, engine.db),
+            summary="List a session's messages",
+            query={
+                "after": Parameter("the number of the last message before", Number),
+                "limit": Parameter("rows, 1000 at most, and a megabyte", int | str),
+                "offset": OFFSET,
+                "format": FORMAT,
+            },
+            answer=list[messages.Entry] | MessagePage,
+            also={410: None},
+            gives=(NDJSON,),
+            sends={"Link": "the page behind, where an array is not all"},
+        ),
+        Route(
+            method="GET",
+            path=f"{_ONE}/events",
+            scope="chat",
+            run=partial(follow_events, engine.db, engine.journal),
+            summary="Follow a session's events",
+            query={
+                "after": Parameter("the id of the last event before, 0 for the start", EventId),
+                "follow": Parameter("false for a JSON page", bool | str),
+                "limit": Parameter("rows of a page, 500 at most", int | str),
+            },
+            streams=True,
+            answer=EventPage,
+            also={410: None},
+        ),
+        Route(
+            method="POST",
+            path=f"{_ONE}/cancel",
+            scope="chat",
+            run=partial(cancel_turn, engine.db, engine.runner),
+            summary="Cancel the running turn",
+            status=204,
+        ),
+    )

@@ -1,13 +1,16 @@
 """Settings that change while the engine runs."""
 
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
 
 from bytebrew.contract.entities import Live
 from bytebrew.contract.route import Request, Route
-from bytebrew.contract.runtime_option import CUSTOM, Option
+from bytebrew.contract.runtime_option import CUSTOM, Option, Options
+from bytebrew.engine import Engine
 from bytebrew.store import settings
+from bytebrew.store.sqlite.database import Database
 
 
 class Setting(Struct, frozen=True, kw_only=True):
@@ -32,23 +35,22 @@ def _setting(option: Option, stored: tuple[Any, str] | None) -> Setting:
     return Setting(key=option.key, value=value, default=option.default, help=option.help, updated_at=moment)
 
 
-async def list_settings(request: Request[None]) -> list[Setting]:
+async def list_settings(db: Database, options: Options, request: Request[None]) -> list[Setting]:
     """Every setting that is known, and the operator's own."""
-    options = request.engine.options
-    changed = await request.engine.db.read(settings.changed)
+    changed = await db.read(settings.changed)
     own = [options.named(key) for key in changed if key.startswith(CUSTOM)]
     return [_setting(option, changed.get(option.key)) for option in (*options, *own)]
 
 
-async def get_setting(request: Request[None]) -> Setting:
+async def get_setting(db: Database, options: Options, request: Request[None]) -> Setting:
     """One setting."""
-    option = request.engine.options.named(request.path["key"])
-    return _setting(option, (await request.engine.db.read(settings.changed)).get(option.key))
+    option = options.named(request.path["key"])
+    return _setting(option, (await db.read(settings.changed)).get(option.key))
 
 
-async def put_setting(request: Request[NewValue]) -> Setting:
+async def put_setting(engine: Engine, request: Request[NewValue]) -> Setting:
     """Sets a value, which counts from the next request on."""
-    engine, key = request.engine, request.path["key"]
+    key = request.path["key"]
     value = engine.options.checked(key, request.body.value)
     option = engine.options.named(key)
     setting = await request.write(lambda conn: _setting(option, (value, settings.put(conn, key, value))))
@@ -56,34 +58,51 @@ async def put_setting(request: Request[NewValue]) -> Setting:
     return setting
 
 
-async def reset_setting(request: Request[None]) -> None:
+async def reset_setting(engine: Engine, request: Request[None]) -> None:
     """Takes a setting back to its default."""
-    option = request.engine.options.named(request.path["key"])
+    option = engine.options.named(request.path["key"])
     await request.write(settings.reset, option.key)
-    await request.engine.follow_options()
+    await engine.follow_options()
 
 
 _PATH = "/api/v1/settings/{key}"
 
-ROUTES = (
-    Route(
-        method="GET",
-        path="/api/v1/settings",
-        scope="admin",
-        run=list_settings,
-        summary="List settings",
-        answer=list[Setting],
-    ),
-    Route(method="GET", path=_PATH, scope="admin", run=get_setting, summary="Get a setting", answer=Setting),
-    Route(
-        method="PUT",
-        path=_PATH,
-        scope="admin",
-        run=put_setting,
-        summary="Change a setting",
-        body=NewValue,
-        example={"value": True},
-        answer=Setting,
-    ),
-    Route(method="DELETE", path=_PATH, scope="admin", run=reset_setting, summary="Reset a setting", status=204),
-)
+
+def routes(engine: Engine) -> tuple[Route, ...]:
+    """The routes, bound to what they use of an engine."""
+    return (
+        Route(
+            method="GET",
+            path="/api/v1/settings",
+            scope="admin",
+            run=partial(list_settings, engine.db, engine.options),
+            summary="List settings",
+            answer=list[Setting],
+        ),
+        Route(
+            method="GET",
+            path=_PATH,
+            scope="admin",
+            run=partial(get_setting, engine.db, engine.options),
+            summary="Get a setting",
+            answer=Setting,
+        ),
+        Route(
+            method="PUT",
+            path=_PATH,
+            scope="admin",
+            run=partial(put_setting, engine),
+            summary="Change a setting",
+            body=NewValue,
+            example={"value": True},
+            answer=Setting,
+        ),
+        Route(
+            method="DELETE",
+            path=_PATH,
+            scope="admin",
+            run=partial(reset_setting, engine),
+            summary="Reset a setting",
+            status=204,
+        ),
+    )

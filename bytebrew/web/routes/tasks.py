@@ -1,7 +1,7 @@
 """Tasks: create, list, watch, steer."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
+from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta, Struct
@@ -12,7 +12,12 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import NewTask, Priority, Task, TaskPatch, TaskStatus
 from bytebrew.contract.lists import OFFSET, NumberedPage, page_numbers, page_window
 from bytebrew.contract.route import Parameter, Record, Reply, Request, Route, Stream
+from bytebrew.conversation.confirmations import Confirmations
+from bytebrew.conversation.tasks import Tasks
+from bytebrew.engine import Engine
 from bytebrew.store import confirmations, tasks
+from bytebrew.store.journal import Journal
+from bytebrew.store.sqlite.database import Database
 from bytebrew.store.task_approvals import shown
 from bytebrew.store.tasks import Filter
 from bytebrew.web.access import check_schema
@@ -70,11 +75,11 @@ class Input(SessionAnswer, frozen=True, kw_only=True, forbid_unknown_fields=True
     """An answer to what a task asks; without `confirmation_id` and `call_id` to the one question that waits."""
 
 
-async def create_task(request: Request[NewTask]) -> CreatedTask:
+async def create_task(workers: Tasks, request: Request[NewTask]) -> CreatedTask:
     """A new task, which starts as soon as a worker is free; a token for some schemas makes tasks in those alone."""
     check_schema(request.actor, request.body.schema)
     task = await request.write(_created, request.body, request.actor.subject)
-    request.engine.tasks.wake()
+    workers.wake()
     return task
 
 
@@ -83,7 +88,7 @@ def _created(conn: Connection, new: NewTask, owner: str) -> CreatedTask:
     return CreatedTask(**asdict(task), task_id=task.id)
 
 
-async def list_tasks(request: Request[None]) -> TaskPage:
+async def list_tasks(db: Database, request: Request[None]) -> TaskPage:
     """Tasks of a `status`, `agent` or `source`, newest first, by `page` and `per_page`."""
     query = request.query
     status = query.get("status", "")
@@ -98,90 +103,92 @@ async def list_tasks(request: Request[None]) -> TaskPage:
         session_id=query.get("session_id", ""),
         after=query.get("after", ""),
     )
-    found = await request.engine.db.scan(tasks.page, request.actor, wanted, offset, limit)
+    found = await db.scan(tasks.page, request.actor, wanted, offset, limit)
     rows = [*map(shown, found.tasks)]
     return TaskPage(tasks=rows, data=rows, next=found.next, **page_numbers(found.total, limit, offset))
 
 
-async def get_task(request: Request[None]) -> Task:
+async def get_task(db: Database, request: Request[None]) -> Task:
     """One task."""
-    return shown(await request.engine.db.read(tasks.get, request.path["id"], request.actor))
+    return shown(await db.read(tasks.get, request.path["id"], request.actor))
 
 
-async def update_task(request: Request[TaskPatch]) -> Task:
+async def update_task(workers: Tasks, request: Request[TaskPatch]) -> Task:
     """The task with the fields that were sent; one that was approved is a draft again."""
-    return await _changed(request, request.body)
+    return await _changed(workers, request, request.body)
 
 
-async def _changed(request: Request[Any], patch: TaskPatch) -> Task:
+async def _changed(workers: Tasks, request: Request[Any], patch: TaskPatch) -> Task:
     task_id, record = request.path["id"], _recording(request)
-    return shown(await request.engine.tasks.update(task_id, request.actor, patch, record=record))
+    return shown(await workers.update(task_id, request.actor, patch, record=record))
 
 
 def _recording(request: Request[Any]) -> Record:
     return lambda conn, task: request.record(conn, shown(task))
 
 
-async def cancel_task(request: Request[Cancellation]) -> None:
+async def cancel_task(workers: Tasks, request: Request[Cancellation]) -> None:
     """Cancels a task and all below it."""
-    await request.engine.tasks.cancel(request.path["id"], request.actor, request.body.reason, record=request.record)
+    await workers.cancel(request.path["id"], request.actor, request.body.reason, record=request.record)
 
 
-async def list_subtasks(request: Request[None]) -> list[Task]:
+async def list_subtasks(db: Database, request: Request[None]) -> list[Task]:
     """The tasks right below one."""
-    task = await request.engine.db.read(tasks.get, request.path["id"], request.actor)
-    return [*map(shown, await request.engine.db.scan(tasks.subtasks, task.id))]
+    task = await db.read(tasks.get, request.path["id"], request.actor)
+    return [*map(shown, await db.scan(tasks.subtasks, task.id))]
 
 
-async def approve_task(request: Request[Approval]) -> Task:
+async def approve_task(workers: Tasks, request: Request[Approval]) -> Task:
     """Lets a draft be worked on, as it was shown: a change takes it back to draft."""
-    return await _move(request, "approved", seen=request.body.digest)
+    return await _move(workers, request, "approved", seen=request.body.digest)
 
 
-async def start_task(request: Request[None]) -> Task:
+async def start_task(workers: Tasks, request: Request[None]) -> Task:
     """Marks a task as being worked on, by somebody else than the workers."""
-    return await _move(request, "in_progress")
+    return await _move(workers, request, "in_progress")
 
 
-async def complete_task(request: Request[Result]) -> Task:
+async def complete_task(workers: Tasks, request: Request[Result]) -> Task:
     """Marks a task as completed."""
-    return await _move(request, "completed", request.body.result)
+    return await _move(workers, request, "completed", request.body.result)
 
 
-async def fail_task(request: Request[Reason]) -> Task:
+async def fail_task(workers: Tasks, request: Request[Reason]) -> Task:
     """Marks a task as failed."""
-    return await _move(request, "failed", request.body.reason)
+    return await _move(workers, request, "failed", request.body.reason)
 
 
-async def _move(request: Request[Any], status: TaskStatus, words: str | None = None, seen: str | None = None) -> Task:
+async def _move(
+    workers: Tasks, request: Request[Any], status: TaskStatus, words: str | None = None, seen: str | None = None
+) -> Task:
     task_id, actor, record = request.path["id"], request.actor, _recording(request)
-    return shown(await request.engine.tasks.move(task_id, actor, status, words, seen=seen, record=record))
+    return shown(await workers.move(task_id, actor, status, words, seen=seen, record=record))
 
 
-async def set_priority(request: Request[NewPriority]) -> Task:
+async def set_priority(workers: Tasks, request: Request[NewPriority]) -> Task:
     """Makes a task more or less urgent."""
-    return await _changed(request, TaskPatch(priority=request.body.priority))
+    return await _changed(workers, request, TaskPatch(priority=request.body.priority))
 
 
-async def give_input(request: Request[Input]) -> Answered:
+async def give_input(db: Database, questions: Confirmations, request: Request[Input]) -> Answered:
     """Answers the question that a task waits with."""
-    engine, body = request.engine, request.body
-    task = await engine.db.read(tasks.get, request.path["id"], request.actor)
+    body = request.body
+    task = await db.read(tasks.get, request.path["id"], request.actor)
     keys = body.keys()
     if not keys:
-        waiting = await engine.db.read(confirmations.of_session, task.session_id)
+        waiting = await db.read(confirmations.of_session, task.session_id)
         if len(waiting) != 1:
             raise Conflict(
                 f"{len(waiting)} questions of this task wait; name one by confirmation_id", code="no_single_question"
             )
         keys = (waiting[0].id,)
-    return await answer_question(request, keys, body, task.session_id)
+    return await answer_question(questions, request, keys, body, task.session_id)
 
 
-async def follow_task(request: Request[None]) -> Stream | Reply:
+async def follow_task(db: Database, journal: Journal, request: Request[None]) -> Stream | Reply:
     """The events of a task's session, as GET /sessions/{id}/events gives them."""
-    task = await request.engine.db.read(tasks.get, request.path["id"], request.actor)
-    return await follow(request, task.session_id)
+    task = await db.read(tasks.get, request.path["id"], request.actor)
+    return await follow(db, journal, request, task.session_id)
 
 
 _ONE = "/api/v1/tasks/{id}"
@@ -217,14 +224,7 @@ _EXAMPLES: Mapping[Any, Mapping[str, Any]] = {
 
 
 def _route(
-    method: Any,
-    path: str,
-    run: Any,
-    summary: str,
-    answer: Any,
-    body: Any = None,
-    status: int = 200,
-    query: Mapping[str, str | Parameter] = MappingProxyType({}),
+    method: Any, path: str, run: Any, summary: str, answer: Any, body: Any = None, status: int = 200, **rest: Any
 ) -> Route:
     return Route(
         method=method,
@@ -237,26 +237,38 @@ def _route(
         answer=answer,
         status=status,
         aliases={"agent_name": "agent"} if body in (NewTask, TaskPatch) else {},
-        query=query,
-        streams=run is follow_task,
-        also={follow_task: {410: None}, list_tasks: {404: None}}.get(run, {}),
-        idempotent=run is create_task,
+        **rest,
     )
 
 
-ROUTES = (
-    _route("POST", "/api/v1/tasks", create_task, "Create a task", CreatedTask, NewTask, 201),
-    _route("GET", "/api/v1/tasks", list_tasks, "List tasks", TaskPage, query=_LIST),
-    _route("GET", _ONE, get_task, "Get a task", Task),
-    _route("PUT", _ONE, update_task, "Change a task", Task, TaskPatch),
-    _route("PATCH", _ONE, update_task, "Change a task", Task, TaskPatch),
-    _route("DELETE", _ONE, cancel_task, "Cancel a task", None, Cancellation, 204),
-    _route("GET", f"{_ONE}/subtasks", list_subtasks, "List subtasks", list[Task]),
-    _route("GET", f"{_ONE}/events", follow_task, "Follow a task's events", EventPage, query=_EVENTS),
-    _route("POST", f"{_ONE}/approve", approve_task, "Approve a task", Task, Approval),
-    _route("POST", f"{_ONE}/start", start_task, "Start a task by hand", Task),
-    _route("POST", f"{_ONE}/complete", complete_task, "Complete a task", Task, Result),
-    _route("POST", f"{_ONE}/fail", fail_task, "Fail a task", Task, Reason),
-    _route("POST", f"{_ONE}/priority", set_priority, "Set a task's priority", Task, NewPriority),
-    _route("POST", f"{_ONE}/input", give_input, "Answer a task's question", Answered, Input),
-)
+def routes(engine: Engine) -> tuple[Route, ...]:
+    """The routes, bound to what they use of an engine."""
+    db, workers = engine.db, engine.tasks
+    create, update, cancel = partial(create_task, workers), partial(update_task, workers), partial(cancel_task, workers)
+    list_all, get, subtasks = partial(list_tasks, db), partial(get_task, db), partial(list_subtasks, db)
+    approve, start = partial(approve_task, workers), partial(start_task, workers)
+    complete, fail = partial(complete_task, workers), partial(fail_task, workers)
+    prioritize, answer = partial(set_priority, workers), partial(give_input, db, engine.confirmations)
+    follow = partial(follow_task, db, engine.journal)
+    gone, no_such = {410: None}, {404: None}
+    return (
+        _route("POST", "/api/v1/tasks", create, "Create a task", CreatedTask, NewTask, 201, idempotent=True),
+        _route("GET", "/api/v1/tasks", list_all, "List tasks", TaskPage, query=_LIST, also=no_such),
+        _route("GET", _ONE, get, "Get a task", Task),
+        _route("PUT", _ONE, update, "Change a task", Task, TaskPatch),
+        _route("PATCH", _ONE, update, "Change a task", Task, TaskPatch),
+        _route("DELETE", _ONE, cancel, "Cancel a task", None, Cancellation, 204),
+        _route("GET", f"{_ONE}/subtasks", subtasks, "List subtasks", list[Task]),
+        _route(
+            *("GET", f"{_ONE}/events", follow, "Follow a task's events", EventPage),
+            query=_EVENTS,
+            streams=True,
+            also=gone,
+        ),
+        _route("POST", f"{_ONE}/approve", approve, "Approve a task", Task, Approval),
+        _route("POST", f"{_ONE}/start", start, "Start a task by hand", Task),
+        _route("POST", f"{_ONE}/complete", complete, "Complete a task", Task, Result),
+        _route("POST", f"{_ONE}/fail", fail, "Fail a task", Task, Reason),
+        _route("POST", f"{_ONE}/priority", prioritize, "Set a task's priority", Task, NewPriority),
+        _route("POST", f"{_ONE}/input", answer, "Answer a task's question", Answered, Input),
+    )

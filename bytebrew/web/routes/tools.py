@@ -1,12 +1,15 @@
 """Tools of all sources, for people to look at."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
 
 from bytebrew.contract.events import Risk
 from bytebrew.contract.route import Request, Route
-from bytebrew.contract.tool import Tool
+from bytebrew.contract.tool import Tool, Toolset
+from bytebrew.engine import Engine
 
 
 class Metadata(Struct, frozen=True, kw_only=True):
@@ -33,22 +36,23 @@ def _metadata(tool: Tool) -> Metadata:
     )
 
 
-async def list_metadata(request: Request[None]) -> list[Metadata]:
+async def list_metadata(tools: Sequence[Tool], toolsets: Sequence[Toolset], request: Request[None]) -> list[Metadata]:
     """Every tool that an agent may have."""
-    engine = request.engine
-    found = [*engine.tools.values(), engine.read_result]
-    for toolset in engine.toolsets:
+    found = [*tools]
+    for toolset in toolsets:
         found += await toolset.all()
     return [_metadata(tool) for tool in sorted(found, key=lambda tool: (tool.name, tool.source))]
 
 
-ROUTES = (
-    Route(
-        method="GET",
-        path="/api/v1/tools/metadata",
-        scope="agents:read",
-        run=list_metadata,
-        summary="List tools of all sources",
-        answer=list[Metadata],
-    ),
-)
+def routes(engine: Engine) -> tuple[Route, ...]:
+    """The routes, bound to what they use of an engine."""
+    return (
+        Route(
+            method="GET",
+            path="/api/v1/tools/metadata",
+            scope="agents:read",
+            run=partial(list_metadata, [*engine.tools.values(), engine.read_result], engine.toolsets),
+            summary="List tools of all sources",
+            answer=list[Metadata],
+        ),
+    )

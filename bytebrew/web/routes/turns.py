@@ -1,6 +1,7 @@
 """A turn as one JSON answer: what it has come to, or what it waits for."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -13,12 +14,11 @@ from bytebrew.contract.route import Request, Route
 from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.turn import Turn
 from bytebrew.conversation.waiting_turns import Place
+from bytebrew.engine import Engine
 from bytebrew.store import confirmations, endings, sessions, turns
 from bytebrew.store.confirmations import Confirmation
 from bytebrew.store.endings import Ended
-
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
+from bytebrew.store.sqlite.database import Database
 
 
 class CallRecord(Struct, frozen=True, kw_only=True):
@@ -60,14 +60,14 @@ class ChatAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     failure: Failure | None = None
 
 
-async def whole(engine: "Engine", end: Ended) -> ChatAnswer:
+async def whole(db: Database, end: Ended) -> ChatAnswer:
     """A turn as it stands in the file."""
     well = end.status in ("completed", "cancelled")
     return ChatAnswer(
         session_id=end.session_id,
         turn_id=end.id,
         message=end.text,
-        tool_calls=await engine.db.read(_calls, end.id),
+        tool_calls=await db.read(_calls, end.id),
         usage=end.usage,
         status="needs_input" if end.form else end.status,
         finish_reason=end.finish_reason if well else None,
@@ -76,13 +76,13 @@ async def whole(engine: "Engine", end: Ended) -> ChatAnswer:
     )
 
 
-async def so_far(engine: "Engine", turn: Turn, place: Place) -> ChatAnswer:
+async def so_far(db: Database, turn: Turn, place: Place) -> ChatAnswer:
     """A turn that has not ended."""
     return ChatAnswer(
         session_id=turn.session_id,
         turn_id=turn.id,
         message="".join(turn.text),
-        tool_calls=await engine.db.read(_calls, turn.id),
+        tool_calls=await db.read(_calls, turn.id),
         usage=turn.usage,
         status="queued" if place.position else "needs_input" if place.questions else "running",
         questions=[*map(confirmations.shown, place.questions)],
@@ -103,26 +103,28 @@ def _calls(conn: Connection, turn_id: str) -> list[CallRecord]:
     ]
 
 
-async def get_turn(request: Request[None]) -> ChatAnswer:
+async def get_turn(engine: Engine, request: Request[None]) -> ChatAnswer:
     """A turn as it is now, without waiting for its end."""
-    engine, session_id, turn_id = request.engine, request.path["id"], request.path["turn_id"]
+    session_id, turn_id = request.path["id"], request.path["turn_id"]
     sessions.check_owner(request.actor, await engine.db.read(sessions.owner, session_id), session_id)
     turn = engine.runner.turns.get(turn_id)
     if turn is not None and turn.session_id == session_id:
-        return await so_far(engine, turn, await waiting_turns.place(engine, turn))
+        return await so_far(engine.db, turn, await waiting_turns.place(engine, turn))
     end = await engine.db.scan(endings.ended, turn_id)
     if end is None or end.session_id != session_id:
         raise NotFound(f"The session has no turn '{turn_id[:255]}'")
-    return await whole(engine, end)
+    return await whole(engine.db, end)
 
 
-ROUTES = (
-    Route(
-        method="GET",
-        path="/api/v1/sessions/{id}/turns/{turn_id}",
-        scope="chat",
-        run=get_turn,
-        summary="Get a turn",
-        answer=ChatAnswer,
-    ),
-)
+def routes(engine: Engine) -> tuple[Route, ...]:
+    """The routes, bound to what they use of an engine."""
+    return (
+        Route(
+            method="GET",
+            path="/api/v1/sessions/{id}/turns/{turn_id}",
+            scope="chat",
+            run=partial(get_turn, engine),
+            summary="Get a turn",
+            answer=ChatAnswer,
+        ),
+    )

@@ -1,12 +1,15 @@
 """What the calls of models took, for whoever pays."""
 
+from functools import partial
 from typing import get_args
 
 from msgspec import Struct
 
 from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.contract.route import Moment, Parameter, Request, Route, moment
+from bytebrew.engine import Engine
 from bytebrew.store import usage
+from bytebrew.store.sqlite.database import Database
 from bytebrew.store.usage import GroupBy, Sum
 
 
@@ -18,7 +21,7 @@ class Report(Struct, frozen=True, kw_only=True):
     total: Sum
 
 
-async def get_usage(request: Request[None]) -> Report:
+async def get_usage(db: Database, request: Request[None]) -> Report:
     """Tokens and dollars by `group_by` (agent, model, schema, token or day), from `from` to `to`."""
     query, known = request.query, get_args(GroupBy)
     group_by: GroupBy | None = next((one for one in known if one == query.get("group_by", "day")), None)
@@ -28,23 +31,25 @@ async def get_usage(request: Request[None]) -> Report:
     since, until = moment(query, "from"), moment(query, "to", last=True)
     return Report(
         group_by=group_by,
-        data=await request.engine.db.scan(usage.report, group_by, since, until),
-        total=await request.engine.db.scan(usage.total, since, until),
+        data=await db.scan(usage.report, group_by, since, until),
+        total=await db.scan(usage.total, since, until),
     )
 
 
-ROUTES = (
-    Route(
-        method="GET",
-        path="/api/v1/usage",
-        scope="admin",
-        run=get_usage,
-        summary="Report tokens and cost",
-        query={
-            "group_by": Parameter("what the sums are of", GroupBy),
-            "from": Parameter("at this time or later", Moment),
-            "to": Parameter("before this time, or at it if it is a date", Moment),
-        },
-        answer=Report,
-    ),
-)
+def routes(engine: Engine) -> tuple[Route, ...]:
+    """The routes, bound to what they use of an engine."""
+    return (
+        Route(
+            method="GET",
+            path="/api/v1/usage",
+            scope="admin",
+            run=partial(get_usage, engine.db),
+            summary="Report tokens and cost",
+            query={
+                "group_by": Parameter("what the sums are of", GroupBy),
+                "from": Parameter("at this time or later", Moment),
+                "to": Parameter("before this time, or at it if it is a date", Moment),
+            },
+            answer=Report,
+        ),
+    )
