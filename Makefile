@@ -7,7 +7,7 @@ STALE := $(shell $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 1
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHON
 
-.PHONY: help run test test-peers test-faults test-fuzz chaos check fix bench stale
+.PHONY: help run test test-peers test-faults test-fuzz chaos check fix docs bench stale
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
@@ -48,6 +48,9 @@ check: $(VENV)/.dev ## Report what lint, format and types find; changes nothing
 fix: $(VENV)/.dev ## Mend what lint and format can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev ## Write docs/settings.md from the code
+	$(BIN)/python scripts/settings_page.py
 
 bench: $(VENV)/.dev ## Measure the engine against a bare pass-through, as ratios in one run
 	$(BIN)/python -m tests.bench

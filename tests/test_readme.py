@@ -1,20 +1,18 @@
-"""The README's commands work as they stand, and its tables say what is so."""
+"""The commands of the README and of the pages of docs/ work as they stand."""
 
 import re
 import subprocess
 from pathlib import Path
 
-from bytebrew.base.settings import rows
-from bytebrew.engine import Engine
+from tests.docs import PAGES, ROOT
 from tests.processes import serving
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_every_command_of_the_tour_works_as_it_stands(tmp_path: Path) -> None:
-    blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) >= 8
+def test_every_command_of_the_tour_and_of_the_pages_works_as_it_stands(tmp_path: Path) -> None:
+    pages = [(ROOT / "docs" / f"{name}.md").read_text() for name in ("access", "tasks")]
+    blocks = [block for page in (README, *pages) for block in re.findall(r"```(?:bash|sh)\n(.*?)```", page, re.DOTALL)]
     with serving(tmp_path / "data") as engine:
         script = "set -euo pipefail\n" + "\necho; echo ----\n".join(blocks)
         done = subprocess.run(
@@ -25,7 +23,7 @@ def test_every_command_of_the_tour_works_as_it_stands(tmp_path: Path) -> None:
         )
     assert done.returncode == 0, done.stderr
     parts = [part.strip() for part in done.stdout.split("----")]
-    session, stream, answer, events, made, token, task, webhook = parts
+    session, stream, answer, events, made, token, reports, task, webhook = parts
     assert session == ""
     assert "event: tool_call" in stream
     assert "event: done" in stream
@@ -33,20 +31,29 @@ def test_every_command_of_the_tour_works_as_it_stands(tmp_path: Path) -> None:
     assert events.startswith('{"events":[{"id":4,')
     assert made.count('"created_at"') == 3
     assert '"error"' not in made
-    assert re.search(r'"token":"bb_[0-9a-f]{64}"', token)
+    for created in (token, reports):
+        assert re.search(r'"token":"bb_[0-9a-f]{64}"', created)
     assert '"title":"What is the current_time?"' in task
     assert '"task_id"' in webhook or '"id"' in webhook
     assert '"error":"' not in task + webhook
 
 
+def test_no_page_has_commands_that_are_not_executed() -> None:
+    executed = {ROOT / "README.md", ROOT / "docs" / "access.md", ROOT / "docs" / "tasks.md"}
+    tutorial = ROOT / "docs" / "plugins-tutorial.md"  # tests/docs/test_tutorial.py
+    others = [page for page in PAGES if re.search(r"^```(?:bash|sh)$", page.read_text(), re.MULTILINE)]
+    assert {*others} <= {*executed, tutorial}
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 200
+    assert "No licence has been chosen." in README
+
+
 def test_paths_are_whole() -> None:
-    called = re.findall(r"`(?:GET|POST|PUT|PATCH|DELETE) (/[^`]*)`", README)
+    text = "\n".join(
+        page.read_text() for page in PAGES if page.parent in (ROOT, ROOT / "docs") if "CHANGE" not in page.name
+    )
+    called = re.findall(r"`(?:GET|POST|PUT|PATCH|DELETE) (/[^`]*)`", text)
     assert len(called) > 20
     assert not [path for path in called if not re.match(r"/(api/v1/|docs|metrics)", path)]
-
-
-def test_the_settings_table_is_the_codes(tmp_path: Path) -> None:
-    settings = rows(Engine({"BYTEBREW_DATA_DIR": str(tmp_path)}).plugins.tables())
-    lines = ["| variable | default | meaning |", "|---|---|---|"]
-    lines += [f"| `{row.variable}` | {f'`{row.default}`' if row.default else ''} | {row.help} |" for row in settings]
-    assert "<!-- settings -->\n" + "\n".join(lines) + "\n<!-- /settings -->" in README

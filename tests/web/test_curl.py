@@ -262,8 +262,8 @@ def test_tasks(sh: Shell) -> None:
         sh(f'curl -X DELETE http://localhost:8443/api/v1/{path} -H "Authorization: Bearer bb_your_token"')
 
 
-def test_the_readmes_task_and_webhook(sh: Shell) -> None:
-    page = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_documented_task_and_webhook(sh: Shell) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     output = sh(f"set -euo pipefail; TOKEN={ADMIN}\n" + "\necho\n".join(blocks))
     task, received = [json.loads(line) for line in output.splitlines()]

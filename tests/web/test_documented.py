@@ -1,4 +1,4 @@
-"""Every setting, every route and every event is documented, in the README or in the API document."""
+"""Every setting, every route and every event is documented, on a page of docs/ or in the API document."""
 
 import re
 from pathlib import Path
@@ -11,16 +11,19 @@ from bytebrew.engine import Engine
 from bytebrew.testing import engine, served_engine
 from bytebrew.web.docs import openapi
 from bytebrew.web.docs.openapi import EVENTS
+from tests.docs import ROOT
 from tests.tables import installed, label, table
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGES = {page.name: page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
+TUTORIAL = "plugins-tutorial.md"  # whose vendor has paths and settings of its own
+PATHS = {path for page in {*PAGES} - {TUTORIAL} for path in re.findall(r"`(?:[A-Z]+ )?(/[a-z][\w/{}.-]*)", PAGES[page])}
 ROUTES = installed()
 
 
-def test_every_setting_of_the_process_is_in_the_readme_with_words(tmp_path: Path) -> None:
+def test_every_setting_of_the_process_has_a_description(tmp_path: Path) -> None:
     settings = rows(Engine({"BYTEBREW_DATA_DIR": str(tmp_path)}).plugins.tables())
-    told = set(re.findall(r"^\| `(BYTEBREW_\w+)` \| .* \| \S.* \|$", README, re.MULTILINE))
-    assert {row.variable for row in settings} == told
+    documented = set(re.findall(r"^\| `(BYTEBREW_\w+)` \| .* \| \S.* \|$", PAGES["settings.md"], re.MULTILINE))
+    assert {row.variable for row in settings} == documented
 
 
 async def test_every_setting_of_a_running_engine_says_what_it_is() -> None:
@@ -30,10 +33,19 @@ async def test_every_setting_of_a_running_engine_says_what_it_is() -> None:
     assert not [one["key"] for one in settings if len(one["help"].split()) < 3]
 
 
-def test_every_setting_of_a_running_engine_is_in_the_readme(tmp_path: Path) -> None:
+def test_every_setting_of_a_running_engine_is_on_the_settings_page(tmp_path: Path) -> None:
     keys = {option.key for option in Engine({"BYTEBREW_DATA_DIR": str(tmp_path)}).options}
-    assert {key for key in keys if not key.startswith("byok.")} <= set(re.findall(r"`([a-z]+\.\w+)`", README))
-    assert set(re.findall(r"`(retention\.\w+)`", README)) <= keys
+    assert keys == set(re.findall(r"^\| `([a-z]+\.\w+)` \|", PAGES["settings.md"], re.MULTILINE))
+    assert set(re.findall(r"`(retention\.\w+)`", PAGES["operations.md"])) == {
+        key for key in keys if key.startswith("retention.")
+    }
+
+
+@pytest.mark.parametrize("page", sorted({*PAGES} - {TUTORIAL}))
+def test_every_setting_that_a_page_names_is_one(page: str, tmp_path: Path) -> None:
+    engine = Engine({"BYTEBREW_DATA_DIR": str(tmp_path)})
+    known = {row.variable for row in rows(engine.plugins.tables())}
+    assert set(re.findall(r"`(BYTEBREW_\w+?)`", PAGES[page])) <= known
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=label)
@@ -54,14 +66,14 @@ async def test_every_route_is_on_the_page_for_people() -> None:
             assert f"<summary>{method}<code>{path}</code>" in page, label(route)
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"`(?:[A-Z]+ )?(/[a-z][\w/{}.-]*)", README))))
-async def test_every_path_of_the_readme_is_there(path: str) -> None:
+@pytest.mark.parametrize("path", sorted(PATHS))
+async def test_every_path_of_a_page_is_there(path: str) -> None:
     async with engine() as running:
         known = {re.sub(r"\{\w+(:\w+)?\}", "{}", route.path) for route in table(running)}
     patterns = [re.escape(one).replace(r"\{\}", "[^/]+") for one in known]
     assert any(re.fullmatch(pattern, full) for pattern in patterns for full in (path, f"/api/v1{path}"))
 
 
-def test_every_event_is_in_the_readme_and_no_other() -> None:
-    table = README.partition("## Events")[2].partition("\n## ")[0]
+def test_every_event_is_on_the_page_of_events_and_no_other() -> None:
+    table = PAGES["events.md"].partition("| event |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `(\w+)` \| \S", table, re.MULTILINE) == [event.name for event in EVENTS]
