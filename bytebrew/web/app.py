@@ -29,11 +29,11 @@ from bytebrew.base.errors import (
 from bytebrew.base.formats import canonical_id, new_id
 from bytebrew.base.logs import trace_id
 from bytebrew.base.validation import depth
-from bytebrew.contract import lists, paths
+from bytebrew.contract import paths
 from bytebrew.contract.events import ErrorEvent
 from bytebrew.contract.route import ANYONE, Reply, Request, Route, Stream
 from bytebrew.engine import Engine
-from bytebrew.web import change_feed, cors, early_answer
+from bytebrew.web import change_feed, cors, early_answer, query
 from bytebrew.web.access import require, while_live
 from bytebrew.web.admission import PLACES, Arrival, Place
 from bytebrew.web.body_fields import Body, unfit
@@ -200,7 +200,7 @@ class Endpoint:
             engine=engine,
             actor=ANYONE,
             path={name: canonical_id(value) for name, value in scope["path_params"].items()},
-            query=lists.read(scope["query_string"]) if scope["query_string"] else {},
+            query=query.parse(scope["query_string"]) if scope["query_string"] else {},
             headers=_joined(scope["headers"]),
             body=None,
             client=client[0] if client else "",
@@ -242,7 +242,7 @@ class Endpoint:
 
     async def _run(self, request: Request[Any], route: Route, scope: Scope, receive: Receive) -> Any:
         if request.query:
-            lists.check(request.query, route)
+            query.check(request.query, route)
         if route.body is None and not route.stream_body:
             return await self._perform(request, route, scope, _digest(request, route, scope, b""))
         core, raw = self._engine.settings.core, b""
@@ -275,7 +275,7 @@ class Endpoint:
         else:
             answer = await run()
         if request.query:
-            answer = lists.answered(answer, request.query, route)
+            answer = query.paged(answer, request.query, route)
         if act and act.action:  # an answer out of the store is no second act
             await engine.notify("actor_acted", action=act.action)
         return answer

@@ -26,10 +26,10 @@ from bytebrew.base.jwt import sign
 from bytebrew.config import yaml_tree
 from bytebrew.contract.entities import MemoryConfig
 from bytebrew.contract.events import MessageDelta
-from bytebrew.contract.lists import with_paging
 from bytebrew.contract.route import Moment, Parameter, Route
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
+from bytebrew.web.query import with_paging
 from tests.forged import forgeries, fresh
 from tests.mcp_double import Web
 from tests.plugins.test_triggers import signed

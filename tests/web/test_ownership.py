@@ -12,10 +12,10 @@ from nacl.signing import SigningKey
 from bytebrew.base.jwt import sign
 from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.contract.events import MessageDelta
-from bytebrew.contract.lists import parameters
 from bytebrew.contract.route import Route
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
+from bytebrew.web.query import parameters
 from tests.forged import fresh
 from tests.tables import check_refusal, has_struct, label, sample, table, token_with
 

@@ -11,8 +11,9 @@ import msgspec
 from msgspec import Meta
 
 from bytebrew.base import errors
-from bytebrew.contract import events, lists
+from bytebrew.contract import events
 from bytebrew.contract.route import Parameter, Reply, Request, Route
+from bytebrew.web import query
 from bytebrew.web.docs import components, pages
 from bytebrew.web.event_cursor import EventId
 
@@ -36,6 +37,13 @@ _TEXT = {"type": "string"}
 _KEY = Parameter("the same key gives the same answer for a day", Annotated[str, Meta(min_length=1, max_length=255)])
 _FOLLOWS = Parameter("the id of the last event that was seen; it counts before `after`", EventId)
 _WORDS = "A self-hosted engine for AI agents. Chats and events are streams of Server-Sent Events."
+_LISTS = """Every list can be had as a page: `data` are its rows, `total` is how many there are on all pages, `limit`
+and `offset` are what was asked for (`?limit=20&offset=40`), and `next` is what to send as `after` for the page
+behind, null on the last. Lists that are an array without these parameters are a page with one of them; a schema's
+memories are with `offset` or `after`, and a session's messages with `offset` alone, beside which `after` may stand
+(`?offset=0&after=17`). Older names stay beside the new ones: `page`, `per_page` and `total_pages`, and `sessions`,
+`tasks` and `events` for `data`. Events alone have no `offset`, for their ids are numbers: they are read from the one
+`after` an id on."""
 _KINDS = (
     errors.InvalidRequest,
     errors.Unauthorized,
@@ -118,7 +126,7 @@ def document(
     routes: Iterable[Route], version: str, kinds_of_events: Sequence[type[events.Event]] = EVENTS
 ) -> dict[str, Any]:
     """The document as JSON values; every struct that a route reads or writes, and every event, is a component."""
-    routes = [lists.with_paging(route) for route in routes]
+    routes = [query.with_paging(route) for route in routes]
     bodies = [route.body for route in routes if route.body is not None]
     kinds = [*bodies, *(kind for route in routes for kind in (route.answer, *route.also.values()) if kind is not None)]
     kinds += [one.type for route in routes for one in _parameters(route).values()]
@@ -131,7 +139,7 @@ def document(
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, schema_of)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "ByteBrew", "version": version, "description": f"{_WORDS}\n\n{lists.WORDS}"},
+        "info": {"title": "ByteBrew", "version": version, "description": f"{_WORDS}\n\n{_LISTS}"},
         "servers": [{"url": "/", "description": "the engine that this document is from"}],
         "security": [{"bearer": []}],
         "tags": [*_tags(routes)],

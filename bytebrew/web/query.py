@@ -1,0 +1,67 @@
+"""Query strings: decoded, checked against the parameters of a route, and applied to lists that are paged."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Annotated, Any, get_args, get_origin
+from urllib.parse import parse_qsl
+
+from msgspec import Meta
+
+from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.base.formats import canonical_id
+from bytebrew.contract.lists import AFTER, MOST, OFFSET, Page, number, offset_of, page_of
+from bytebrew.contract.route import Parameter, Route
+
+PAGING: Mapping[str, str | Parameter] = MappingProxyType(
+    {
+        "limit": Parameter(f"rows of a page, {MOST} at most", Annotated[int, Meta(ge=1, le=MOST)]),
+        "offset": OFFSET,
+        "after": AFTER,
+    }
+)
+_IDS = ("session_id", "after")
+"""Parameters that are ids of the engine's own, which may be written in another case."""
+
+
+def is_paged(route: Route) -> bool:
+    """Whether the engine makes the pages of a route's list, which answers all of it."""
+    return route.method == "GET" and get_origin(route.answer) is list and route.query.keys().isdisjoint(PAGING)
+
+
+def parameters(route: Route) -> Mapping[str, str | Parameter]:
+    """Every parameter that a route accepts."""
+    return {**route.query, **PAGING} if is_paged(route) else route.query
+
+
+def with_paging(route: Route) -> Route:
+    """The route with the parameters and the answer of a paged list, where the engine makes the pages."""
+    if not is_paged(route):
+        return route
+    pages: Any = Page
+    return replace(route, query=parameters(route), answer=route.answer | pages[get_args(route.answer)])
+
+
+def check(query: Mapping[str, str], route: Route) -> None:
+    """Raises InvalidRequest for a parameter that the route does not have: a misspelt filter would match every row."""
+    known = parameters(route)
+    open_ended = tuple(name.partition("<")[0] for name in known if "<" in name)
+    unknown = [name for name in query if name not in known and not (open_ended and name.startswith(open_ended))]
+    if unknown:
+        words = f"is no parameter; known are {', '.join(known) or 'none'}"
+        details = [Detail(f"$.{name[:100]}", words) for name in unknown[:100]]
+        raise InvalidRequest(f"'{unknown[0][:100]}' {words}", details=details)
+
+
+def parse(text: bytes) -> dict[str, str]:
+    """The parameters by name; the last of a name counts, and ids are in their stored form."""
+    pairs = parse_qsl(text.decode("latin-1"), keep_blank_values=True)
+    return {name: canonical_id(value) if name in _IDS else value for name, value in pairs}
+
+
+def paged(answer: Any, query: Mapping[str, str], route: Route) -> Any:
+    """The answer of a route, or the page of it that the query string asks for."""
+    if not isinstance(answer, list) or not is_paged(route) or query.keys().isdisjoint(PAGING):
+        return answer
+    limit, start = number(query, "limit", MOST, 1, MOST), offset_of(query)
+    return page_of(answer[start : start + limit], len(answer), limit, start)
