@@ -64,3 +64,10 @@ def test_every_function_that_an_answer_of_the_architecture_names_is_in_the_file_
             named += 1
             assert re.search(rf"(?:def|class) {name}\b|^{name}\b", text, re.MULTILINE), f"{name} in {part}"
     assert named > 10
+
+
+def test_every_make_target_that_a_page_names_is_one() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        named = set(re.findall(r"`make ([a-z-]+)`|^ +make ([a-z-]+)", page.read_text(), re.MULTILINE))
+        assert {name for pair in named for name in pair if name} <= targets, label(page)
