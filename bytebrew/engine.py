@@ -1,39 +1,33 @@
-"""The composition root: settings, plugins, registries, database and runner, wired and nothing more."""
+"""The composition root: builds the settings, the plugins' registries, the database and the runner, and wires them."""
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, closing
+from contextlib import AbstractContextManager, AsyncExitStack
 from typing import Any
 
 import anyio
 import msgspec
-from msgspec import Struct
 
 from bytebrew.base import settings
-from bytebrew.base.cancellation import uncancelled
-from bytebrew.base.env_variables import Credentials
-from bytebrew.base.errors import BootError, EngineError, NotRecorded, SettingsError, StorageError
+from bytebrew.base.errors import BootError, SettingsError
 from bytebrew.base.http_client.client import Http
-from bytebrew.base.machine import descriptors, lock
+from bytebrew.base.machine import descriptors
 from bytebrew.base.machine.clock import WallClock
-from bytebrew.base.secrets import Secrets
 from bytebrew.base.settings import Core, Settings
+from bytebrew.config import offer
 from bytebrew.config.core_options import core_options
 from bytebrew.config.import_export import boot
 from bytebrew.config.sections import core_sections
 from bytebrew.contract import paths
-from bytebrew.contract.action import Action
 from bytebrew.contract.auth import SCOPES, Scope, Scopes
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import State, StateKey, Turn
-from bytebrew.contract.entities import Agent, NewAgent, NewModel, NewSchema
-from bytebrew.contract.hookspecs import OBSERVING, Recorder, Sample
+from bytebrew.contract.entities import Agent
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, Route
 from bytebrew.contract.runtime_option import Option, Options
@@ -45,32 +39,21 @@ from bytebrew.conversation.recovery import recover
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.sub_agents import spawn
 from bytebrew.conversation.tasks import Tasks
-from bytebrew.plugins import CORE, Plugins, Registry, place
-from bytebrew.slow_hooks import AWAITED_SECONDS, BLOCKING_SECONDS, SlowHooks
-from bytebrew.store import agents, expiry, models, retention, schemas, tokens
+from bytebrew.conversation.tool_calls import reserved_names
+from bytebrew.observers import Observers
+from bytebrew.plugins import CORE, Plugins, Registry
+from bytebrew.store import agents, expiry, retention, tokens
 from bytebrew.store import settings as stored_settings
-from bytebrew.store.backups import key_check
-from bytebrew.store.backups.restore import clear, finish_killed
 from bytebrew.store.journal import Journal
-from bytebrew.store.sqlite import epoch, migrations, storage_errors
+from bytebrew.store.sqlite import migrations
+from bytebrew.store.sqlite.data_folder import DataFolder
 from bytebrew.store.sqlite.database import Database
-from bytebrew.store.sqlite.migrate import migrated
 
-OBSERVER_SECONDS = 30
-"""How long an observer may take, for what it observes waits until it is through."""
 log = logging.getLogger(__name__)
 
 
-class Offer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a plugin offers to an engine that has no configuration yet."""
-
-    models: tuple[NewModel, ...] = ()
-    agents: tuple[NewAgent, ...] = ()
-    schemas: tuple[NewSchema, ...] = ()
-
-
 class Engine:
-    """A built engine; `async with` opens its database, starts its plugins and takes up its turns."""
+    """A built engine; `async with` opens its database, starts its plugins and resumes its turns."""
 
     def __init__(
         self, environment: Mapping[str, str], extra: Iterable[tuple[str, object]] = (), *, http: Http | None = None
@@ -79,89 +62,52 @@ class Engine:
         self.plugins = Plugins()
         self.plugins.load(early.disabled_plugins, early.plugins_dir, extra)
         self.settings: Settings = settings.read(environment, self.plugins.tables())
-        self.started = time.monotonic()
         self.state: State = dict[StateKey[Any], Any]()
-        self.overdue = asyncio.Event()
-        self.clock = WallClock()
-        self.slow_hooks = SlowHooks()
-        data = self.settings.core.data_dir
-        self.data_dir = data
-        self._make_private(data)
-        finish_killed(data)
-        self._make_private(data / "keys")
-        self._key = data / "keys" / "secrets.key"
-        key_check.check_key(self._key, data / "bytebrew.db")
-        self._key_is_new = not self._key.exists()
-        self.secrets = Secrets.load(self._key)
-        self.db = Database(data / "bytebrew.db", self.settings.core.db_synchronous)
+        core = self.settings.core
+
+        self.folder = DataFolder(core.data_dir)
+        self.data_dir, self.secrets = self.folder.path, self.folder.secrets
+        self.db = Database(self.folder.database, core.db_synchronous)
         self.journal = Journal(self.db)
         share = descriptors.share()
-        self.http = http or Http(self.settings.core, upstreams=share.upstreams, idle=share.idle)
+        self.http = http or Http(core, upstreams=share.upstreams, idle=share.idle)
+
         self.runner = Runner(self)
         self.turns: Mapping[str, Turn] = self.runner.turns
         self.confirmations = Confirmations(self)
         self.tasks = Tasks(self)
-        self.read_result = ReadResult(self.db, self.settings.core.tool_output_bytes)
-        self._declare()
+        self.read_result = ReadResult(self.db, core.tool_output_bytes)
+        self.unmatched: dict[str, list[str]] = {}  # by agent, the gates that fitted no tool in its last turn
+
+        self._declare_auth()
+        self._declare_providers()
+        self._declare_tools()
+        self._declare_routes()
+        self._declare_storage()
+        self.observers = Observers(self, self.plugins)
+        self.notify, self.record, self.samples = self.observers.notify, self.observers.record, self.observers.samples
+
         vendors = {name: one.base_url for one in self.providers.values() for name in (one.type, *one.aliases)}
         prices = of_catalog(self.catalog.values(), vendors)
-        retries = self.settings.core.provider_retries
-        self.options = Options(self._known().values())
-        self._following = anyio.Lock()
-        credentials = Credentials.load(self._key)
-        self.models = Models(self.providers, credentials, prices, self.http, retries)
-        self.sections: Registry[ConfigSection] = Registry("config section")
-        for section in core_sections(self.models.breakers.clear, self.options, self.follow_options):
-            self.sections.add(CORE, section.key, section)
-        self.plugins.declare("register_config_sections", _adding(self.sections, "key"))
-        collections = [one.path for one in self.sections.values()]
-        own = paths.taken([*(one.path for one in self.routes), *(f"{path}/{{name}}" for path in collections)])
-        self.taken = {one.path: one.reserved | own.get(one.path, frozenset()) for one in self.sections.values()}
+        self.models = Models(self.providers, self.folder.credentials, prices, self.http, core.provider_retries)
+        self._declare_config()
+        self.started = time.monotonic()
+        self.clock = WallClock()
+        self.overdue = asyncio.Event()
         self._clearing: anyio.CancelScope
         self._stack = AsyncExitStack()
 
-    def _declare(self) -> None:
-        plugins, core = self.plugins, self.settings.core
-        self.providers: Registry[Provider] = Registry("provider")
-        self.tools: Registry[Tool] = Registry("tool")
+    def _declare_auth(self) -> None:
+        self.scopes = Scopes(self._known_scopes().values())
         self.auth_modes: Registry[AuthMode] = Registry("auth mode")
-        self.toolsets: list[Toolset] = []
-        self.unmatched: dict[str, list[str]] = {}  # what each agent's last turn has found of its gates
-        self.guards: list[Guard] = []
-        self.recorders: list[tuple[str, Recorder]] = []
-        self.routes: list[Route] = []
-        self.migrations: dict[str, list[tuple[int, str]]] = {CORE: [*migrations.CORE]}
-        self.catalog: Registry[CatalogModel] = Registry("catalog model")
-        self.vendors: Registry[CatalogProvider] = Registry("catalog provider")
-        self._observers = {hook: plugins.implementations(hook) for hook in OBSERVING}
-        self.scopes = self._known_scopes()
-        for hook, registry, key in (
-            ("register_providers", self.providers, "type"),
-            ("register_tools", self.tools, "name"),
-        ):
-            plugins.declare(hook, _adding(registry, key), settings=self.settings)
-        into = _adding(self.auth_modes, "name")
-        given = {"settings": self.settings, "scopes": self.scopes, "engine": self}
-        plugins.declare("register_auth_modes", into, **given)
-        plugins.declare("register_catalog", self._enter)
-        if not self.providers:
-            raise BootError("no plugin registers an LLM provider; is the package installed with its metadata?")
-        if core.auth_mode not in self.auth_modes:
+        add = _adding(self.auth_modes, "name")
+        self.plugins.declare("register_auth_modes", add, settings=self.settings, scopes=self.scopes, engine=self)
+        if (mode := self.settings.core.auth_mode) not in self.auth_modes:
             known = ", ".join(sorted(self.auth_modes)) or "none"
-            raise SettingsError(f"BYTEBREW_AUTH_MODE: no plugin registers the mode '{core.auth_mode}'; known: {known}")
-        self.auth_mode = self.auth_modes[core.auth_mode]
-        plugins.declare("register_toolsets", lambda _, one: self.toolsets.append(one), engine=self)
-        reserved = [*self.tools, self.read_result.name, *(one for kit in self.toolsets for one in kit.reserves)]
-        self._reserved = frozenset(map(str.casefold, reserved))
-        self._reserved_beginnings = tuple(name.casefold()[:-1] for name in reserved if name.endswith("*"))
-        plugins.declare("register_guards", lambda _, one: self.guards.append(one), engine=self)
-        plugins.declare("register_recorders", lambda name, one: self.recorders.append((name, one)), engine=self)
-        plugins.declare("register_routes", self._add_route, engine=self)
-        self.retention = [(CORE, step) for step in expiry.steps()]
-        plugins.declare("register_retention", lambda name, step: self.retention.append((name, step)))
-        plugins.declare("register_migrations", lambda name, one: self.migrations.setdefault(name, []).append(one))
+            raise SettingsError(f"BYTEBREW_AUTH_MODE: no plugin registers the mode '{mode}'; known: {known}")
+        self.auth_mode = self.auth_modes[mode]
 
-    def _known_scopes(self) -> Scopes:
+    def _known_scopes(self) -> Registry[Scope]:
         scopes: Registry[Scope] = Registry("scope")
         bits: Registry[Scope] = Registry("bit of a scope")
 
@@ -172,21 +118,18 @@ class Engine:
         for scope in SCOPES:
             add(CORE, scope)
         self.plugins.declare("register_scopes", add)
-        return Scopes(scopes.values())
+        return scopes
 
-    def _add_route(self, _: str, route: Route) -> None:
-        if route.scope is not None and route.scope not in self.scopes:
-            raise TypeError(f"{route.path}: '{route.scope}' is not a scope; the scopes are {', '.join(self.scopes)}")
-        self.routes.append(route)
+    def _declare_providers(self) -> None:
+        self.providers: Registry[Provider] = Registry("provider")
+        self.catalog: Registry[CatalogModel] = Registry("catalog model")
+        self.vendors: Registry[CatalogProvider] = Registry("catalog provider")
+        self.plugins.declare("register_providers", _adding(self.providers, "type"), settings=self.settings)
+        self.plugins.declare("register_catalog", self._add_catalog_entry)
+        if not self.providers:
+            raise BootError("no plugin registers an LLM provider; is the package installed with its metadata?")
 
-    def _known(self) -> Registry[Option]:
-        known: Registry[Option] = Registry("setting")
-        for option in core_options(self.settings.core.log_level, self.providers.values()):
-            known.add(CORE, option.key, option)
-        self.plugins.declare("register_options", _adding(known, "key"))
-        return known
-
-    def _enter(self, owner: str, entry: CatalogEntry) -> None:
+    def _add_catalog_entry(self, owner: str, entry: CatalogEntry) -> None:
         if isinstance(entry, CatalogModel):
             self.catalog.add(owner, entry.id, entry)
         elif isinstance(entry, CatalogProvider):
@@ -194,36 +137,56 @@ class Engine:
         else:
             raise TypeError(f"it registers {entry!r}, which is no CatalogModel and no CatalogProvider")
 
+    def _declare_tools(self) -> None:
+        self.tools: Registry[Tool] = Registry("tool")
+        self.toolsets: list[Toolset] = []
+        self.plugins.declare("register_tools", _adding(self.tools, "name"), settings=self.settings)
+        self.plugins.declare("register_toolsets", _listing(self.toolsets), engine=self)
+        own = [self.read_result.name, *self.tools]
+        self.reserves = reserved_names([*own, *(name for toolset in self.toolsets for name in toolset.reserves)])
+
+    def _declare_routes(self) -> None:
+        self.guards: list[Guard] = []
+        self.routes: list[Route] = []
+        self.plugins.declare("register_guards", _listing(self.guards), engine=self)
+        self.plugins.declare("register_routes", self._add_route, engine=self)
+
+    def _add_route(self, _: str, route: Route) -> None:
+        if route.scope is not None and route.scope not in self.scopes:
+            raise TypeError(f"{route.path}: '{route.scope}' is not a scope; the scopes are {', '.join(self.scopes)}")
+        self.routes.append(route)
+
+    def _declare_storage(self) -> None:
+        self.retention = [(CORE, step) for step in expiry.steps()]
+        self.plugins.declare("register_retention", lambda name, step: self.retention.append((name, step)))
+        self.migrations: dict[str, list[tuple[int, str]]] = {CORE: [*migrations.CORE]}
+        self.plugins.declare("register_migrations", lambda name, one: self.migrations.setdefault(name, []).append(one))
+
+    def _declare_config(self) -> None:
+        known: Registry[Option] = Registry("setting")
+        for option in core_options(self.settings.core.log_level, self.providers.values()):
+            known.add(CORE, option.key, option)
+        self.plugins.declare("register_options", _adding(known, "key"))
+        self.options, self._following = Options(known.values()), anyio.Lock()
+        self.sections: Registry[ConfigSection] = Registry("config section")
+        for section in core_sections(self.models.breakers.clear, self.options, self.follow_options):
+            self.sections.add(CORE, section.key, section)
+        self.plugins.declare("register_config_sections", _adding(self.sections, "key"))
+        collections = [section.path for section in self.sections.values()]
+        taken = paths.taken([*(route.path for route in self.routes), *(f"{path}/{{name}}" for path in collections)])
+        self.taken = {one.path: one.reserved | taken.get(one.path, frozenset()) for one in self.sections.values()}
+
     async def __aenter__(self) -> "Engine":
         async with AsyncExitStack() as stack:
-            path = self.db.path
-            stack.enter_context(lock.held(self.data_dir, path))
-            clear(self.data_dir)
-            for words in self.plugins.warnings:
-                log.warning("%s", words)
-            log_there = epoch.log_of(path).exists()
+            for warning in self.plugins.warnings:
+                log.warning("%s", warning)
             stack.push_async_callback(self.http.aclose)
-            keeping = stack.enter_context(ExitStack())
-            with self.migrated() as conn:  # until others are open, for the last one removes the log
-                await stack.enter_async_context(self.db)
-                keeping.enter_context(closing(epoch.keeper(path)))
-                self.journal.begin(epoch.begin(conn, path, log_there=log_there))
-            stack.push_async_callback(self._record_end, keeping)
-            if token := self.settings.core.bootstrap_admin_token:
-                await self._bootstrap(token)
+            self.journal.begin(await stack.enter_async_context(self.folder.opened(self.db, self.migrations)))
+            await self._bootstrap(self.settings.core.bootstrap_admin_token)
             if self.settings.core.config is not None:
                 await boot(self, self.settings.core.config)
             await self.follow_options()
-            for name, startup in self._observers["startup"]:
-                begun = time.monotonic()
-                try:
-                    await startup(engine=self)
-                except BootError:
-                    raise
-                except Exception as error:
-                    words = f"{type(error).__name__}: {error}{place(error)}"
-                    raise BootError(f"plugin {name} failed in startup: {words}") from error
-                self.slow_hooks.look(name, "startup", begun)
+            await self.observers.start()
             stack.push_async_callback(self.notify, "shutdown")
             group = await stack.enter_async_context(anyio.create_task_group())
             await self.runner.run(group, await recover(self))
@@ -238,7 +201,7 @@ class Engine:
         await self._stack.aclose()
 
     async def drain(self, seconds: float) -> None:
-        """Takes no more work and brings what runs to an end, or after the seconds to a record."""
+        """Takes no more work, and lets what runs end; after so many seconds it is left for the next start."""
         self.runner.draining = True
         self._clearing.cancel()
         self.tasks.wake()
@@ -247,120 +210,34 @@ class Engine:
 
     def migrated(self, beat: Callable[[], None] | None = None) -> AbstractContextManager[Connection]:
         """A connection to the database, with the tables of the core and of every plugin up to date."""
-        return migrated(self.db.path, self.migrations, self._check_new_key, beat)
-
-    def _check_new_key(self, conn: Connection) -> None:
-        if self._key_is_new:
-            key_check.check_new_key(self._key, conn)
-            self._key_is_new = False
-
-    async def _record_end(self, keeping: ExitStack) -> None:
-        """Lets go of the log only where the file says that nothing is missing without it."""
-        try:
-            await self.db.write(epoch.end)
-            keeping.close()
-        except StorageError as error:
-            log.warning("the end of the engine is not recorded: %s", error)
+        return self.folder.migrated(self.migrations, beat)
 
     async def follow_options(self) -> None:
-        """Puts into effect what the stored settings say now."""
+        """Applies the stored settings."""
         async with self._following:  # what was read last is applied last
             stored = await self.db.read(stored_settings.changed)
             self.options.apply({key: value for key, (value, _) in stored.items()})
 
-    def reserves(self, name: str) -> bool:
-        """Whether a name is for the engine's own tools and its plugins', so that no tool from outside may have it."""
-        name = name.casefold()
-        return name in self._reserved or name.startswith(self._reserved_beginnings)
-
-    def derived_secrets(self, purpose: bytes) -> Secrets:
-        """Secrets with a key of their own, for what must not be opened by those of another purpose."""
-        return Secrets.derived(self._key, purpose)
-
-    def observed(self, hook: str) -> bool:
-        """Whether a plugin observes the hook."""
-        return bool(self._observers[hook])
-
-    async def notify(self, hook: str, **given: Any) -> None:
-        """Tells every observer, in order; one that fails or takes too long is logged with its plugin's name."""
-        for name, observer in self._observers[hook]:
-            begun = time.monotonic()
-            try:
-                with uncancelled(), anyio.fail_after(OBSERVER_SECONDS):
-                    await observer(engine=self, **given)
-            except Exception:
-                log.exception("plugin %s failed in %s", name, hook)
-            if time.monotonic() - begun >= AWAITED_SECONDS:
-                self.slow_hooks.look(name, hook, begun)
-
-    def record(self, conn: Connection, action: Action) -> None:
-        """Has every recorder store an action; NotRecorded names the plugin whose recorder fails."""
-        for plugin, recorder in self.recorders:
-            begun = time.monotonic()
-            try:
-                recorder(conn, action)
-            except Exception as error:
-                if isinstance(error, EngineError) or storage_errors.is_known(error):
-                    raise
-                raise NotRecorded(f"The plugin {plugin} could not record this, so nothing was changed") from error
-            self.slow_hooks.look(plugin, "its recorder", begun, BLOCKING_SECONDS)
-
-    def samples(self) -> list[Sample]:
-        """What every plugin tells at a scrape of /metrics; one that fails is logged with its name."""
-        found: list[Sample] = []
-        for name, collect in self.plugins.implementations("collect_metrics"):
-            begun = time.monotonic()
-            try:
-                told = list(collect(engine=self))
-                if strange := [one for one in told if not isinstance(one, Sample)]:
-                    raise TypeError(f"{strange[0]!r:.80} is no Sample")
-                found += told
-            except Exception:
-                log.exception("plugin %s failed in collect_metrics", name)
-            self.slow_hooks.look(name, "collect_metrics", begun, BLOCKING_SECONDS)
-        return found
-
     async def agents(self) -> list[Agent]:
-        """Every agent by name."""
+        """Every agent, by name."""
         return await self.db.read(agents.list_all)
 
     async def spawn(self, call: Call, agent: str, message: str, limits: SpawnLimits) -> str:
-        """Runs an agent within a tool call and answers with its last word; see `spawning.spawn`."""
+        """Runs an agent within a tool call and returns its last message; see `sub_agents.spawn`."""
         return await spawn(self, call, agent, message, limits)
 
     async def offer(self, config: Mapping[str, Any]) -> bool:
-        """Stores models, agents and schemas if the engine never had any; whether it did.
-
-        `config` has the lists `models`, `agents` and `schemas` with the fields of their POST bodies.
-        """
-        offer = msgspec.convert(config, Offer)
-
-        def store(conn: Any) -> bool:
-            if models.ever(conn) or agents.count(conn):
-                return False
-            for model in offer.models:
-                models.create(conn, model, self.secrets)
-            for agent in offer.agents:
-                agents.create(conn, agent)
-            for schema in offer.schemas:
-                schemas.create(conn, schema)
-            return True
-
-        return await self.db.write(store)
+        """Stores models, agents and schemas unless the engine ever had any; returns whether it stored them."""
+        return await self.db.write(offer.accept, msgspec.convert(config, offer.Offer), self.secrets)
 
     async def _bootstrap(self, token: str) -> None:
-        if not await self.db.write(tokens.bootstrap, self.scopes, token):
+        if token and not await self.db.write(tokens.bootstrap, self.scopes, token):
             log.info("the token bootstrap-admin exists; BYTEBREW_BOOTSTRAP_ADMIN_TOKEN does not replace it")
 
-    @staticmethod
-    def _make_private(folder: Any) -> None:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if folder.stat().st_uid == os.geteuid():  # the rights of another's volume are its owner's affair
-                folder.chmod(0o700)
-        except OSError as error:
-            raise SettingsError(f"BYTEBREW_DATA_DIR: {folder} cannot be used: {error.strerror}") from error
+
+def _adding(registry: Registry[Any], key: str) -> Callable[[str, Any], None]:
+    return lambda owner, item: registry.add(owner, getattr(item, key, ""), item)
 
 
-def _adding(registry: Any, key: str) -> Any:
-    return lambda owner, thing: registry.add(owner, getattr(thing, key, ""), thing)
+def _listing(items: list[Any]) -> Callable[[str, Any], None]:
+    return lambda _, item: items.append(item)

@@ -27,12 +27,13 @@ from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Parameter, Route
 from bytebrew.contract.tool import Tool
 from bytebrew.requirements import lacking
-from bytebrew.slow_hooks import AWAITED_SECONDS
 from bytebrew.version import CONTRACT, OLDEST_CONTRACT, __version__, unfit
 
 T = TypeVar("T")
 
 GROUP = "bytebrew"
+SLOW_SECONDS = 1.0
+"""A declaring hook that takes longer is named at the start."""
 HANDED_IN = "handed in"
 OWN_DISTRIBUTION = "bytebrew"
 CORE = "core"
@@ -160,7 +161,7 @@ class Plugins:
                     raise TypeError("it answers something: call register with each thing, and answer nothing")
                 if kind is Route:
                     _check_types(things)
-            if (seconds := time.monotonic() - begun) >= AWAITED_SECONDS:
+            if (seconds := time.monotonic() - begun) >= SLOW_SECONDS:
                 self.warn(name, f"took {seconds:.1f} s in {hook}, and the engine starts later for it")
 
     def tables(self) -> list[type[Struct]]:

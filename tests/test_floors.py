@@ -13,7 +13,7 @@ FLOORS = (
     "contract",
     "store",
     "conversation config",
-    "requirements slow_hooks plugin_folder plugins engine",
+    "requirements plugin_folder plugins observers engine",
     "web",
     "cli testing __main__",
 )

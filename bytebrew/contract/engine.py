@@ -248,7 +248,7 @@ class Engine(Protocol):
     def turns(self) -> Mapping[str, Turn]:
         """The turns that run or wait, by id."""
 
-    def reserves(self, name: str) -> bool:
+    def reserves(self, name: str, /) -> bool:
         """Whether a tool's name belongs to the engine or a plugin, so that no tool from outside may have it."""
 
     def samples(self) -> Sequence[Any]:

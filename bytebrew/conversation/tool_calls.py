@@ -18,6 +18,19 @@ MOST_KEPT = 8 * 1024 * 1024
 """Bytes that are kept of a tool's output."""
 
 
+def reserved_names(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a name is one of these in any case; a pattern with `*` at its end stands for all that begin so."""
+    folded = [pattern.casefold() for pattern in patterns]
+    names = frozenset(folded)
+    beginnings = tuple(pattern[:-1] for pattern in folded if pattern.endswith("*"))
+
+    def is_reserved(name: str) -> bool:
+        name = name.casefold()
+        return name in names or name.startswith(beginnings)
+
+    return is_reserved
+
+
 class Kit:
     """The tools of one turn by the names that the model calls them by.
 

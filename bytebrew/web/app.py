@@ -266,7 +266,7 @@ class Endpoint:
 
     async def _perform(self, request: Request[Any], route: Route, scope: Scope, digest: bytes) -> Any:
         engine, act = self._engine, None
-        if route.method != "GET" and not route.streams and (engine.recorders or engine.observed("actor_acted")):
+        if route.method != "GET" and not route.streams and engine.observers.record_actions:
             act = change_feed.Act(request, route, scope["path"], self._thing)
             request.records += (act.record,)
         run = partial(change_feed.perform, request, route, act) if act or digest else partial(route.run, request)

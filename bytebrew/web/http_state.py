@@ -18,7 +18,7 @@ class HttpState:
         self.bodies = default_bodies(core.max_upload_bytes, MOST_BODIES)
         self.public_bodies = default_bodies(core.max_body_bytes, MOST_STRANGERS)
         self.refusals = Refusals()
-        self.visitors = Visitors(engine.derived_secrets(b"visitors"))
+        self.visitors = Visitors(engine.folder.derived_secrets(b"visitors"))
         self.streams = 0
         self.origins = self._settings_origins = core.cors_origins
         engine.options.watch(CORS_ORIGINS.key, self._allow)

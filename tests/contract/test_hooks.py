@@ -533,7 +533,7 @@ async def test_shutdown(tmp_path: Path) -> None:
 async def test_an_observer_that_fails_or_hangs_is_logged_with_its_plugin_and_breaks_nothing(
     hook: str, fault: BaseException | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bytebrew.engine.OBSERVER_SECONDS", 5 if fault else 0.5)
+    monkeypatch.setattr("bytebrew.observers.OBSERVER_SECONDS", 5 if fault else 0.5)
 
     async def broken() -> None:
         if fault is None:

@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from bytebrew import Sample
-from bytebrew.slow_hooks import PAUSE, SlowHooks
+from bytebrew.observers import PAUSE, SlowHooks
 from bytebrew.testing import engine, plugin, served_engine
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "bytebrew.slow_hooks"]
+    return [record.getMessage() for record in caplog.records if record.name == "bytebrew.observers"]
 
 
 async def test_an_observer_that_takes_long_is_named(caplog: pytest.LogCaptureFixture) -> None:

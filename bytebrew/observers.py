@@ -1,0 +1,118 @@
+"""Calls the plugins' observers, recorders and metrics, and logs those that fail or take long."""
+
+import logging
+import time
+from typing import Any
+
+import anyio
+
+from bytebrew.base.cancellation import uncancelled
+from bytebrew.base.errors import BootError, EngineError, NotRecorded
+from bytebrew.contract.action import Action
+from bytebrew.contract.connection import Connection
+from bytebrew.contract.engine import Engine
+from bytebrew.contract.hookspecs import OBSERVING, Recorder, Sample
+from bytebrew.plugins import Plugins, place
+from bytebrew.store.sqlite import storage_errors
+
+log = logging.getLogger(__name__)
+
+OBSERVER_SECONDS = 30
+"""How long an observer may take; what it observes waits for it."""
+AWAITED_SECONDS = 1.0
+"""An async hook that takes longer is logged."""
+BLOCKING_SECONDS = 0.25
+"""A plain hook that takes longer is logged, for the whole engine waits for it."""
+PAUSE = 60.0
+"""Seconds between two warnings about one hook of one plugin."""
+
+
+class Observers:
+    """The plugins' hooks that run while the engine does, each with its plugin's name."""
+
+    def __init__(self, engine: Engine, plugins: Plugins) -> None:
+        self._engine = engine
+        self._observers = {hook: plugins.implementations(hook) for hook in OBSERVING}
+        self._collectors = plugins.implementations("collect_metrics")
+        self._recorders: list[tuple[str, Recorder]] = []
+        self._slow = SlowHooks()
+        plugins.declare("register_recorders", lambda name, one: self._recorders.append((name, one)), engine=engine)
+
+    @property
+    def record_actions(self) -> bool:
+        """Whether a plugin stores or observes the changes that callers make."""
+        return bool(self._recorders or self._observers["actor_acted"])
+
+    async def start(self) -> None:
+        """Runs every `startup` hook; BootError names the plugin whose hook fails."""
+        for name, startup in self._observers["startup"]:
+            begun = time.monotonic()
+            try:
+                await startup(engine=self._engine)
+            except BootError:
+                raise
+            except Exception as error:
+                words = f"{type(error).__name__}: {error}{place(error)}"
+                raise BootError(f"plugin {name} failed in startup: {words}") from error
+            self._slow.look(name, "startup", begun)
+
+    async def notify(self, hook: str, **arguments: Any) -> None:
+        """Awaits every observer of a hook, in order; one that fails or hangs is logged and changes nothing else."""
+        for name, observer in self._observers[hook]:
+            begun = time.monotonic()
+            try:
+                with uncancelled(), anyio.fail_after(OBSERVER_SECONDS):
+                    await observer(engine=self._engine, **arguments)
+            except Exception:
+                log.exception("plugin %s failed in %s", name, hook)
+            if time.monotonic() - begun >= AWAITED_SECONDS:
+                self._slow.look(name, hook, begun)
+
+    def record(self, conn: Connection, action: Action) -> None:
+        """Has every recorder store an action; NotRecorded names the plugin whose recorder fails."""
+        for name, recorder in self._recorders:
+            begun = time.monotonic()
+            try:
+                recorder(conn, action)
+            except Exception as error:
+                if isinstance(error, EngineError) or storage_errors.is_known(error):
+                    raise
+                raise NotRecorded(f"The plugin {name} could not record this, so nothing was changed") from error
+            self._slow.look(name, "its recorder", begun, BLOCKING_SECONDS)
+
+    def samples(self) -> list[Sample]:
+        """The samples of every plugin's `collect_metrics`; a plugin that fails is logged and has none."""
+        samples: list[Sample] = []
+        for name, collect in self._collectors:
+            begun = time.monotonic()
+            try:
+                collected = list(collect(engine=self._engine))
+                if strange := [sample for sample in collected if not isinstance(sample, Sample)]:
+                    raise TypeError(f"{strange[0]!r:.80} is no Sample")
+                samples += collected
+            except Exception:
+                log.exception("plugin %s failed in collect_metrics", name)
+            self._slow.look(name, "collect_metrics", begun, BLOCKING_SECONDS)
+        return samples
+
+
+class SlowHooks:
+    """Warns of each plugin's hook at most once a minute, with how often it was slow since."""
+
+    def __init__(self) -> None:
+        self._warned: dict[tuple[str, str], float] = {}
+        self._suppressed: dict[tuple[str, str], int] = {}
+
+    def look(self, plugin: str, hook: str, begun: float, limit: float = AWAITED_SECONDS) -> None:
+        """Warns if a hook that began at `begun`, by time.monotonic, has taken more than `limit` seconds."""
+        now = time.monotonic()
+        if now - begun < limit:
+            return
+        key = (plugin, hook)
+        if now - self._warned.get(key, -PAUSE) < PAUSE:
+            self._suppressed[key] = self._suppressed.get(key, 0) + 1
+            return
+        more = self._suppressed.pop(key, 0)
+        self._warned[key] = now
+        often = f", and was slow {more} times more since the last warning" if more else ""
+        log.warning("plugin %s took %.1f s in %s, while others waited for it%s", plugin, now - begun, hook, often)
