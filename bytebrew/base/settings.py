@@ -87,7 +87,7 @@ class Core(Struct, frozen=True, kw_only=True):
 
 
 class Row(NamedTuple):
-    """A line of the table that --help and the README print."""
+    """A row of the settings table in --help and docs/settings.md."""
 
     variable: str
     default: str
