@@ -30,17 +30,17 @@ class Setup(NamedTuple):
         self.plugins.declare("register_tools", lambda name, tool: None, settings=read)
         return self.plugins.warnings
 
-    def engine(self, *, may_create: bool = False, **settings: str) -> Engine:
+    def engine(self, *, may_create: bool = False, **variables: str) -> Engine:
         """An engine on the data folder; BootError where it has no database and the command may not create one.
 
-        `settings` replace variables of the environment.
+        `variables` replace those of the environment.
         """
         file = self.core().data_dir / "bytebrew.db"
         if not file.exists():
             if not may_create:
                 raise BootError(f"there is no database at {file}; set BYTEBREW_DATA_DIR to the engine's data folder")
             click.echo(f"bytebrew: {file} is new; BYTEBREW_DATA_DIR names another data folder", err=True)
-        return Engine({**self.environment, **settings})
+        return Engine({**self.environment, **variables})
 
     @contextmanager
     def opened(self) -> Iterator[tuple[Engine, Connection]]:
