@@ -32,6 +32,7 @@ from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, Route
 from bytebrew.contract.runtime_option import Option, Options
 from bytebrew.contract.tool import Call, SpawnLimits, Tool, Toolset
+from bytebrew.conversation.agent_loop import AgentLoop
 from bytebrew.conversation.confirmations import Confirmations
 from bytebrew.conversation.model_calls import Models, of_catalog
 from bytebrew.conversation.read_result import ReadResult
@@ -39,7 +40,7 @@ from bytebrew.conversation.recovery import recover
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.sub_agents import spawn
 from bytebrew.conversation.tasks import Tasks
-from bytebrew.conversation.tool_calls import reserved_names
+from bytebrew.conversation.tool_calls import ToolCalls, ToolSources, reserved_names
 from bytebrew.observers import Observers
 from bytebrew.plugins import CORE, Plugins, Registry
 from bytebrew.store import agents, expiry, retention, tokens
@@ -72,12 +73,8 @@ class Engine:
         share = descriptors.share()
         self.http = http or Http(core, upstreams=share.upstreams, idle=share.idle)
 
-        self.runner = Runner(self)
-        self.turns: Mapping[str, Turn] = self.runner.turns
-        self.confirmations = Confirmations(self)
-        self.tasks = Tasks(self)
+        self.confirmations = Confirmations(self.db, core.confirmation_ttl)
         self.read_result = ReadResult(self.db, core.tool_output_bytes)
-        self.unmatched: dict[str, list[str]] = {}  # by agent, the gates that fitted no tool in its last turn
 
         self._declare_auth()
         self._declare_providers()
@@ -90,6 +87,13 @@ class Engine:
         vendors = {name: one.base_url for one in self.providers.values() for name in (one.type, *one.aliases)}
         prices = of_catalog(self.catalog.values(), vendors)
         self.models = Models(self.providers, self.folder.credentials, prices, self.http, core.provider_retries)
+        sources = ToolSources(self.tools, self.toolsets, self.read_result, self.reserves)
+        calls = ToolCalls(self.db, self.journal, self.confirmations, sources, core, self.notify)
+        loop = AgentLoop(self.db, self.journal, self.models, calls, most_events=core.turn_events)
+        self.runner = Runner(self.db, self.journal, self.models, loop, core, self.notify, lambda: self.tasks.wake())
+        self.turns: Mapping[str, Turn] = self.runner.turns
+        self.tasks: Tasks = Tasks(self.db, self.runner, self.tools, core, self.record)
+
         self._declare_config()
         self.started = time.monotonic()
         self.clock = WallClock()
@@ -189,7 +193,7 @@ class Engine:
             await self.observers.start()
             stack.push_async_callback(self.notify, "shutdown")
             group = await stack.enter_async_context(anyio.create_task_group())
-            await self.runner.run(group, await recover(self))
+            await self.runner.run(group, await recover(self.db, self.journal, self.runner))
             await self.tasks.run(group)
             self._clearing = anyio.CancelScope()
             group.start_soon(retention.keep, self, self._clearing)
@@ -224,7 +228,7 @@ class Engine:
 
     async def spawn(self, call: Call, agent: str, message: str, limits: SpawnLimits) -> str:
         """Runs an agent within a tool call and returns its last message; see `sub_agents.spawn`."""
-        return await spawn(self, call, agent, message, limits)
+        return await spawn(self.db, self.runner, call, agent, message, limits)
 
     async def offer(self, config: Mapping[str, Any]) -> bool:
         """Stores models, agents and schemas unless the engine ever had any; returns whether it stored them."""

@@ -1,8 +1,8 @@
-"""Questions put to a person about a tool call: asking, waiting, answering."""
+"""Confirmations: asks a person about a tool call, and waits for the answer."""
 
 from datetime import UTC, datetime, timedelta
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 
@@ -11,15 +11,14 @@ from bytebrew.base.formats import new_id, now, parse_time, rfc3339
 from bytebrew.base.visible_text import as_meant
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.events import ConfirmationAsked, Risk
+from bytebrew.contract.events import ConfirmationAsked
 from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.route import Record, unrecorded
+from bytebrew.contract.tool import Tool
+from bytebrew.conversation.turn import Turn
 from bytebrew.store import confirmations
 from bytebrew.store.confirmations import Confirmation, Kind, Verdict
-
-if TYPE_CHECKING:
-    from bytebrew.conversation.turn import Turn
-    from bytebrew.engine import Engine
+from bytebrew.store.sqlite.database import Database
 
 OVER = ("expired", "cancelled")
 _YES = frozenset({"approve", "approved", "yes", "ok", "confirm"})
@@ -27,7 +26,7 @@ _OUTCOMES: dict[str, Verdict] = {"retry": "retry", "mark_done": "mark_done", "fa
 
 
 def verdict(kind: Kind, word: str) -> Verdict:
-    """What an answer means: whatever is no known yes is a no."""
+    """The verdict that an answer means; anything but a known yes is a no."""
     word = word.strip().lower()
     if kind == "unknown_outcome":
         return _OUTCOMES.get(word, "fail")
@@ -35,15 +34,16 @@ def verdict(kind: Kind, word: str) -> Verdict:
 
 
 class Confirmations:
-    """The questions that wait for an answer."""
+    """The questions that wait for an answer, each no longer than `ttl` seconds unless that is 0."""
 
-    def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
-        self._answered: dict[str, anyio.Event] = {}
+    def __init__(self, db: Database, ttl: float) -> None:
+        self._db = db
+        self._ttl = ttl or inf
+        self._events: dict[str, anyio.Event] = {}  # set once the question with this id is answered
 
-    def question(self, turn: "Turn", call: ToolCall, kind: Kind, source: str, risk: Risk) -> Confirmation:
-        """A question about a call of a tool from that source, not yet asked."""
-        seconds = self._seconds()
+    def question(self, turn: Turn, call: ToolCall, kind: Kind, tool: Tool | None) -> Confirmation:
+        """A question about a call of a tool, which is neither stored nor announced yet."""
+        source = "" if tool is None else tool.source
         return Confirmation(
             id=new_id("conf"),
             session_id=turn.root.session_id,
@@ -53,7 +53,7 @@ class Confirmations:
             agent=turn.agent.name,
             source=source,
             tool=call.tool,
-            risk=risk,
+            risk="caution" if tool is None else tool.risk,
             input=call.input,
             args_digest=confirmations.digest(source, call.tool, call.input),
             status="pending",
@@ -63,60 +63,55 @@ class Confirmations:
             answered_by=None,
             answered_at=None,
             created_at=now(),
-            expires_at=rfc3339(datetime.now(UTC) + timedelta(seconds=seconds)) if seconds < inf else None,
+            expires_at=rfc3339(datetime.now(UTC) + timedelta(seconds=self._ttl)) if self._ttl < inf else None,
         )
 
-    def _seconds(self) -> float:
-        """How long a question waits for its answer."""
-        return self._engine.settings.core.confirmation_ttl or inf
-
-    def announce(self, turn: "Turn", asked: Confirmation) -> None:
-        """Puts a question into the streams of the turn and of the person's own turn; store it without an await."""
-        asked = confirmations.shown(asked)
+    def announce(self, turn: Turn, question: Confirmation) -> None:
+        """Appends a question to the journals of the turn and of the root turn; store it before the next await."""
+        question = confirmations.shown(question)
         turn.append(
             ConfirmationAsked(
-                session_id=asked.session_id,
+                session_id=question.session_id,
                 turn_id=turn.root.id,
-                confirmation_id=asked.id,
-                call_id=asked.call_id,
-                source=asked.source,
-                tool=asked.tool,
-                risk=asked.risk,
-                input=asked.input,
-                args_digest=asked.args_digest,
-                kind=asked.kind,
-                expires_at=asked.expires_at,
+                confirmation_id=question.id,
+                call_id=question.call_id,
+                source=question.source,
+                tool=question.tool,
+                risk=question.risk,
+                input=question.input,
+                args_digest=question.args_digest,
+                kind=question.kind,
+                expires_at=question.expires_at,
             )
         )
 
-    async def settled(self, turn: "Turn", asked: Confirmation) -> Confirmation:
+    async def answered(self, turn: Turn, question: Confirmation) -> Confirmation:
         """The question once it is answered or has expired; the turn's time limit stands still meanwhile.
 
-        The wait is by monotonic time and no longer than the setting, whatever the clock is set to meanwhile.
+        The wait is by monotonic time and no longer than the setting: the wall clock may be set while it lasts.
         """
-        db = self._engine.db
-        answered = self._answered.setdefault(asked.id, anyio.Event())
-        until = anyio.current_time() + min(_seconds_until(asked.expires_at), self._seconds())
+        event = self._events.setdefault(question.id, anyio.Event())
+        until = anyio.current_time() + min(_seconds_until(question.expires_at), self._ttl)
         try:
             with turn.waiting():
                 while True:
-                    found = await db.read(confirmations.find, asked.id)
-                    if found is None:
+                    stored = await self._db.read(confirmations.find, question.id)
+                    if stored is None:
                         raise NotFound("The question was deleted with its session")
-                    if found.status != "pending":
-                        return found
+                    if stored.status != "pending":
+                        return stored
                     with anyio.CancelScope(deadline=until) as limit:
-                        await answered.wait()
+                        await event.wait()
                     if limit.cancelled_caught:
-                        await db.write(confirmations.expire, asked.id)
+                        await self._db.write(confirmations.expire, question.id)
         finally:
-            self._answered.pop(asked.id, None)
+            self._events.pop(question.id, None)
 
     async def answer(
         self,
         actor: Actor,
         keys: tuple[str, ...],
-        words: tuple[str, ...],
+        answers: tuple[str, ...],
         *,
         session_id: str | None = None,
         input: dict[str, Any] | None = None,
@@ -124,56 +119,59 @@ class Confirmations:
         digest: str = "",
         record: Record = unrecorded,
     ) -> Confirmation:
-        """Takes an answer to the question that all keys name: by its id, or within a session by that of its call.
+        """Answers the question that all keys name: by its id, or within a session by that of its call.
 
-        `digest` is that of what the person was shown, the answer Stale where it is another. In `input` a text as it was
-        shown stands for the one behind it. The same answer again is the same; Conflict for another one and where an id
-        is that of several calls, Gone once the question is over, NotFound otherwise and for a token of other schemas.
+        `answers` are the verdict and perhaps the reason. `digest` is that of what the person was shown, Stale if it is
+        another. A text in `input` that is as it was shown stands for the one behind it. The same answer again has the
+        same result. Raises Conflict for another answer and for an id of several calls, Gone once the question is over,
+        and NotFound otherwise, as for a token of other schemas.
         """
-        db = self._engine.db
-        asked = await self._named(actor, keys[0], session_id)
-        if digest not in ("", asked.args_digest):
-            raise Stale("The question is about another call than the one that was shown", confirmations.shown(asked))
-        input = as_meant(input, asked.input)
-        if other := next((key for key in keys if key not in (asked.id, asked.call_id)), None):
+        question = await self._named(actor, keys[0], session_id)
+        if digest not in ("", question.args_digest):
+            shown = confirmations.shown(question)
+            raise Stale("The question is about another call than the one that was shown", shown)
+        input = as_meant(input, question.input)
+        if other := next((key for key in keys if key not in (question.id, question.call_id)), None):
             raise Conflict(f"'{keys[0][:255]}' and '{other[:255]}' do not name the same question")
-        wanted = verdict(asked.kind, words[0])
+        wanted = verdict(question.kind, answers[0])
         if input is not None and wanted != "approve":
             details = [Detail("$.input", "only an approval takes edited arguments")]
             raise InvalidRequest("Only an approval takes edited arguments", details=details)
-        reason = reason or (words[1] if len(words) > 1 else "")
+        reason = reason or (answers[1] if len(answers) > 1 else "")
 
         def store(conn: Connection) -> Confirmation | None:
-            confirmations.answer(conn, asked.id, wanted, input, reason, actor.subject)
-            found = confirmations.find(conn, asked.id)
-            if found is not None and found.status not in OVER and (found.verdict, found.edited) == (wanted, input):
-                record(conn, found)
-            return found
+            confirmations.answer(conn, question.id, wanted, input, reason, actor.subject)
+            stored = confirmations.find(conn, question.id)
+            if stored is not None and stored.status not in OVER and (stored.verdict, stored.edited) == (wanted, input):
+                record(conn, stored)
+            return stored
 
-        found = await db.write(store)
-        if asked.id in self._answered:
-            self._answered[asked.id].set()
-        if found is None or found.status in OVER:
-            raise Gone(f"The question '{asked.id}' is over: nobody waits for its answer")
-        if (found.verdict, found.edited) != (wanted, input):
-            raise Conflict(f"The question '{asked.id}' was answered with {found.verdict}", code="already_answered")
-        return found
+        stored = await self._db.write(store)
+        if question.id in self._events:
+            self._events[question.id].set()
+        if stored is None or stored.status in OVER:
+            raise Gone(f"The question '{question.id}' is over: nobody waits for its answer")
+        if (stored.verdict, stored.edited) != (wanted, input):
+            message = f"The question '{question.id}' was answered with {stored.verdict}"
+            raise Conflict(message, code="already_answered")
+        return stored
 
     async def _named(self, actor: Actor, key: str, session_id: str | None) -> Confirmation:
-        """The question of this id, or of the one call of this id: an answer to an earlier call is not for a later."""
-        db = self._engine.db
-        if asked := await db.read(confirmations.find, key, session_id, actor.schemas):
-            return asked
-        alike = await db.read(confirmations.about, key, session_id, actor.schemas) if session_id is not None else []
-        if not alike:
+        """The question with this id, or about the call with it; a call id that several turns use is ambiguous."""
+        if question := await self._db.read(confirmations.find, key, session_id, actor.schemas):
+            return question
+        about: list[Confirmation] = []
+        if session_id is not None:
+            about = await self._db.read(confirmations.about, key, session_id, actor.schemas)
+        if not about:
             raise NotFound(f"There is no question '{key[:255]}'")
-        waiting = [one for one in alike if one.status == "pending"]
-        if len(waiting) > 1 or len({one.turn_id for one in alike}) > 1:
-            ids = ", ".join(one.id for one in waiting or alike[-1:])
+        pending = [question for question in about if question.status == "pending"]
+        if len(pending) > 1 or len({question.turn_id for question in about}) > 1:
+            ids = ", ".join(question.id for question in pending or about[-1:])
             raise Conflict(
                 f"Several questions are about a call '{key[:255]}'; answer by confirmation_id, such as {ids}"
             )
-        return (waiting or alike)[-1]
+        return (pending or about)[-1]
 
 
 def _seconds_until(moment: str | None) -> float:

@@ -1,9 +1,9 @@
-"""Ends turns that cannot go on, as soon as the file takes their end."""
+"""Ends turns that cannot go on, as soon as the database stores their end."""
 
 import logging
 import math
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import anyio
 from msgspec import UNSET
@@ -11,27 +11,25 @@ from msgspec.structs import replace
 
 from bytebrew.base.errors import EngineError, NotFound, ProviderError, StorageError, TurnError
 from bytebrew.contract.events import Done, ErrorEvent, Event
+from bytebrew.conversation.turn import Notify, Turn
 from bytebrew.store import open_turns, turns
 from bytebrew.store.journal import Journal, Log
-
-if TYPE_CHECKING:
-    from bytebrew.conversation.turn import Turn
-    from bytebrew.engine import Engine
+from bytebrew.store.sqlite.database import Database
 
 log = logging.getLogger(__name__)
 
 PAUSE = 0.5
-"""Seconds between two attempts: what has just failed will hardly do better at once."""
+"""Seconds between two attempts: a database that has just failed rarely recovers at once."""
 _LONGEST_WAIT = 1e9
 
 
 def internal(turn_id: str) -> TurnError:
-    """The error of a turn at which the engine itself failed."""
+    """The error of a turn in which the engine itself failed."""
     return TurnError(f"The engine failed; its log has the trace of {turn_id}", code="internal_error")
 
 
-def last_event(session_id: str, turn_id: str, error: EngineError) -> ErrorEvent:
-    """The end of a turn that has failed."""
+def error_event(session_id: str, turn_id: str, error: EngineError) -> ErrorEvent:
+    """The last event of a turn that has failed."""
     wait = retry_after(error)
     return ErrorEvent(
         session_id=session_id,
@@ -43,74 +41,79 @@ def last_event(session_id: str, turn_id: str, error: EngineError) -> ErrorEvent:
 
 
 def retry_after(error: EngineError) -> int | None:
-    """The whole seconds after which it may go better, where the vendor or the engine knows them."""
+    """Whole seconds after which a retry may succeed, where the vendor or the engine knows them."""
     if isinstance(error, ProviderError):
         wait = error.retry_after
         return None if wait is None or not wait < _LONGEST_WAIT else math.ceil(wait)
     return int(error.headers["Retry-After"]) if "Retry-After" in error.headers else None
 
 
-def logged(turn: "Turn", error: EngineError) -> ErrorEvent:
-    """The last event of a turn that has failed, with a line in the log: without the vendor's words, which may quote."""
+def logged(turn: Turn, error: EngineError) -> ErrorEvent:
+    """The last event of a turn that has failed, and a log line without the vendor's message, which may quote a chat."""
     tries = f", tries {error.tries}" if isinstance(error, ProviderError) else ""
-    seconds = time.monotonic() - turn.began
+    seconds = time.monotonic() - turn.started_at
     log.warning(
         "turn %s of session %s failed after %.1f s: %s (agent %s, model %s%s)",
         *(turn.id, turn.session_id, seconds, error.code, turn.agent.name, turn.model.name, tries),
     )
-    return last_event(turn.session_id, turn.id, error)
+    return error_event(turn.session_id, turn.id, error)
 
 
-async def settle_below(engine: "Engine", turn: "Turn", end: Event) -> Event:
-    """Ends the spawned turns that a resumed turn did not come to wait for; its own end, with what all of them cost."""
-    below = [one for one in engine.runner.turns.values() if one.parent is turn]
-    for one in below:
-        one.cancel(turn.cancelled_for or "cancelled")
-    for one in below:
-        await one.end()
-    turn.usage = await engine.db.read(open_turns.spent, turn.id)
+async def end_children(db: Database, open_turns_now: Iterable[Turn], turn: Turn, end: Event) -> Event:
+    """Ends spawned turns that a resumed turn did not wait for; its own last event, with the usage of all of them."""
+    children = [child for child in open_turns_now if child.parent is turn]
+    for child in children:
+        child.cancel(turn.cancelled_for or "cancelled")
+    for child in children:
+        await child.end()
+    turn.usage = await db.read(open_turns.spent, turn.id)
     for spent in turn.unsaved.spent:
         turn.add(spent.usage)
     return replace(end, usage=turn.usage) if isinstance(end, Done) else end
 
 
-async def end_later(engine: "Engine", turn: "Turn", error: EngineError) -> None:
-    """Ends a turn that the file did not take, as soon as it does; a stopping engine leaves it to the next start."""
-    turn.status, turn.last, turn.failure, turn.unrecordable = "failed", None, error, error
-    await engine.journal.close(turn.log, error)
+async def end_later(db: Database, journal: Journal, notify: Notify, turn: Turn, error: EngineError) -> None:
+    """Ends a turn whose end could not be stored, once it can; a stopping engine leaves it to the next start."""
+    turn.status, turn.last, turn.failure, turn.storage_error = "failed", None, error, error
+    await journal.close(turn.log, error)
     await anyio.sleep(PAUSE)
-    broken, ended = turn.log, await closed(engine, turn.session_id, turn.id, error, turn.unsaved)
+    broken, ended = turn.log, await fail(db, journal, turn.session_id, turn.id, error, turn.unsaved)
     if ended is not None:
         turn.log, turn.last = ended
         broken.notify()
-        await engine.notify("turn_finished", turn=turn)
+        await notify("turn_finished", turn=turn)
 
 
-async def closed(
-    engine: "Engine", session_id: str, turn_id: str, error: EngineError, unsaved: turns.Unsaved | None = None
+async def fail(
+    db: Database,
+    journal: Journal,
+    session_id: str,
+    turn_id: str,
+    error: EngineError,
+    unsaved: turns.Unsaved | None = None,
 ) -> tuple[Log, int] | None:
-    """`give_up` as soon as the file takes it; None where the turn is not open, or it is left to the next start."""
-    while not engine.runner.draining:
+    """`fail_now` as soon as the database accepts it; None where the turn is not open, or the engine stops."""
+    while not journal.closing:
         try:
-            status = await engine.db.read(turns.status, turn_id)
+            status = await db.read(turns.status, turn_id)
             if status in ("queued", "running"):
-                return await give_up(engine.journal, session_id, turn_id, error, unsaved)
+                return await fail_now(journal, session_id, turn_id, error, unsaved)
             if status is None and unsaved is not None:
-                await engine.db.write(turns.spend, unsaved, turn_id)
+                await db.write(turns.spend, unsaved, turn_id)
             return None
-        except NotFound:  # its session has just been deleted: what was paid counts all the same
+        except NotFound:  # its session was deleted during the attempt: the usage is recorded all the same
             continue
         except StorageError:
             await anyio.sleep(PAUSE)
     return None
 
 
-async def give_up(
+async def fail_now(
     journal: Journal, session_id: str, turn_id: str, error: EngineError, unsaved: turns.Unsaved | None = None
 ) -> tuple[Log, int]:
-    """Ends a turn that cannot go on with an error; the number of that event, and its log."""
+    """Stores an error as the end of a turn; its session's log, and the number of that event."""
     entries = await journal.log(session_id)
-    last = journal.append(entries, last_event(session_id, turn_id, error))
+    last = journal.append(entries, error_event(session_id, turn_id, error))
     await journal.write(entries, open_turns.close, turn_id, last, error.status, unsaved)
     log.warning("turn %s of session %s failed: %s", turn_id, session_id, error.code)
     return entries, last

@@ -1,42 +1,64 @@
-"""An answer that a stopped engine has left half told, and that its model gives again."""
-
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+"""The answer of a step that the engine was stopped in, while its model generates it again."""
 
 from msgspec.structs import replace
 
 from bytebrew.contract.events import MessageDelta, MessageRestarted, Thinking
-from bytebrew.store.open_turns import Past
-
-if TYPE_CHECKING:
-    from bytebrew.conversation.turn import Turn
+from bytebrew.store.open_turns import ResumePoint
 
 Piece = Thinking | MessageDelta | MessageRestarted
 
 
-class Shown:
-    """What clients were shown of the step that is done again.
+class ResumedStep:
+    """Compares the new answer with the deltas that clients have already, and sends only what is new.
 
-    `text` and `thought` are what the model has not come to yet; `kept` is the turn's text of the steps before.
+    `text` and `thinking` are what the model has not repeated yet; `kept` is the text of the turn's earlier steps.
+    `turn_text` is changed to what clients have of the turn. It is `done` once the two answers differ, or the new one is
+    longer.
     """
 
-    def __init__(self, past: Past) -> None:
-        self.text, self.thought = past.partial, past.thought
-        whole = "".join(past.said)
-        self.kept = whole[: len(whole) - len(past.partial)]
+    def __init__(self, point: ResumePoint, turn_text: list[str]) -> None:
+        self.text, self.thinking = point.partial_text, point.partial_thinking
+        whole = "".join(point.text)
+        self.kept = whole[: len(whole) - len(point.partial_text)]
+        self.done = not self.text and not self.thinking
+        self._turn_text = turn_text
 
-    def rest(self, piece: Thinking | MessageDelta) -> str | None:
-        """What of the model's next piece is new to clients; None where it says something else than they were shown."""
+    def new_pieces(self, piece: Thinking | MessageDelta, partial: list[str], thinking: list[str]) -> list[Piece]:
+        """The events for the next piece of the answer, which is the last of `partial` or of `thinking`."""
+        new = self._beyond(piece)
+        if new is None:
+            return self.restart(partial, thinking)
+        self.done = not self.text and not self.thinking
+        if not new:
+            return []
+        if isinstance(piece, MessageDelta):
+            self._turn_text.append(new)
+        return [replace(piece, content=new)]
+
+    def restart(self, partial: list[str], thinking: list[str]) -> list[Piece]:
+        """The events that have clients drop what they have of the step, and send it from its beginning."""
+        self.done = True
+        text = "".join(partial)
+        self._turn_text[:] = [part for part in (self.kept, text) if part]
+        pieces: list[Piece] = [MessageRestarted(content=self.kept)]
+        if thinking:
+            pieces.append(Thinking(content="".join(thinking)))
+        if text:
+            pieces.append(MessageDelta(content=text))
+        return pieces
+
+    def _beyond(self, piece: Thinking | MessageDelta) -> str | None:
+        """What of the next piece clients do not have yet; None where it differs from what they have."""
         content = piece.content
         if isinstance(piece, Thinking):
-            if self.thought.startswith(content):
-                self.thought = self.thought[len(content) :]
+            if self.thinking.startswith(content):
+                self.thinking = self.thinking[len(content) :]
                 return ""
-            if self.text or not content.startswith(self.thought):
+            if self.text or not content.startswith(self.thinking):
                 return None
-            new, self.thought = content[len(self.thought) :], ""
+            new, self.thinking = content[len(self.thinking) :], ""
             return new
-        if self.thought:
+        if self.thinking:
             return None
         if self.text.startswith(content):
             self.text = self.text[len(content) :]
@@ -45,34 +67,3 @@ class Shown:
             return None
         new, self.text = content[len(self.text) :], ""
         return new
-
-
-def shown_before(past: Past) -> Shown | None:
-    """What clients were shown of the step, if anything."""
-    return Shown(past) if past.partial or past.thought else None
-
-
-def unsent(turn: "Turn", shown: Shown, piece: Thinking | MessageDelta, thinking: list[str]) -> Iterator[Piece]:
-    """What clients are told of a piece, the last of `turn.partial` or `thinking`: what is new to them."""
-    new = shown.rest(piece)
-    if new is None:
-        yield from sent_anew(turn, shown, thinking)
-        return
-    if not shown.text and not shown.thought:
-        turn.shown = None
-    if new and isinstance(piece, MessageDelta):
-        turn.text.append(new)
-    if new:
-        yield replace(piece, content=new)
-
-
-def sent_anew(turn: "Turn", shown: Shown, thinking: list[str]) -> Iterator[Piece]:
-    """Has clients drop what they were shown of the step, and tells it from its beginning."""
-    turn.shown = None
-    text = "".join(turn.partial)
-    turn.text = [one for one in (shown.kept, text) if one]
-    yield MessageRestarted(content=shown.kept)
-    if thinking:
-        yield Thinking(content="".join(thinking))
-    if text:
-        yield MessageDelta(content=text)

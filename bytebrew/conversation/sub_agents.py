@@ -1,41 +1,36 @@
-"""Sub-agents: an agent's turn within a tool call of another agent's."""
-
-from typing import TYPE_CHECKING
-from uuid import UUID, uuid5
+"""Sub-agents: runs an agent's turn within a tool call of another agent's turn."""
 
 import anyio
 
 from bytebrew.base.errors import Draining, StorageError, ToolError, Unprocessable
-from bytebrew.base.formats import new_id, new_uuid
 from bytebrew.contract.tool import Call, SpawnLimits
-from bytebrew.conversation.turn import Turn
+from bytebrew.conversation.runner import Runner
+from bytebrew.conversation.turn import Turn, spawned_turn
 from bytebrew.store import schemas, turns
-
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
+from bytebrew.store.sqlite.database import Database
 
 
-async def spawn(engine: "Engine", call: Call, agent: str, message: str, limits: SpawnLimits) -> str:
-    """Runs an agent within a tool call and answers with its last word; the same call again takes up the same turn.
+async def spawn(db: Database, runner: Runner, call: Call, agent: str, message: str, limits: SpawnLimits) -> str:
+    """Runs an agent within a tool call; its last message. The same call again waits for the same turn.
 
-    Raises ToolError where the agent fails, and EngineError where it cannot begin: in a circle, or beyond the limits.
+    Raises ToolError where the agent fails, EngineError where it cannot begin: in a spawn circle, or beyond the limits.
     """
-    parent = engine.runner.turns[call.turn_id]
-    served: Turn | turns.Spawned | None
+    parent = runner.turns[call.turn_id]
+    child: Turn | turns.Spawned | None
     try:
-        async with parent.spawning:
-            served = next((turn for turn in engine.runner.turns.values() if _serves(turn, call)), None)
-            served = served or await engine.db.read(turns.spawned, call.turn_id, call.call_id)
-            served = served or await _begun(engine, parent, call, agent, message, limits)
-        if isinstance(served, Turn):
-            await _ended(served, parent)
+        async with parent.spawn_lock:
+            child = next((turn for turn in runner.turns.values() if _is_spawned_by(turn, call)), None)
+            child = child or await db.read(turns.spawned, call.turn_id, call.call_id)
+            child = child or await _begin(db, runner, parent, call, agent, message, limits)
+        if isinstance(child, Turn):
+            await _end(child, parent)
         else:
-            parent.add(served.usage)
+            parent.add(child.usage)
     except Draining:
         parent.cancel("stopped")  # at the next start it makes this call again
         await anyio.sleep_forever()
         raise
-    end = await engine.db.read(turns.outcome, served.id)
+    end = await db.read(turns.outcome, child.id)
     if end is None:
         raise ToolError(f"Agent '{agent}' was deleted before it had an answer")
     if end.status != "completed":
@@ -45,49 +40,27 @@ async def spawn(engine: "Engine", call: Call, agent: str, message: str, limits: 
     return end.words or f"Agent '{agent}' ended without a word"
 
 
-def _serves(turn: Turn, call: Call) -> bool:
+def _is_spawned_by(turn: Turn, call: Call) -> bool:
     above = turn.new.parent
     return above is not None and (above.turn_id, above.call_id) == (call.turn_id, call.call_id)
 
 
-async def _begun(engine: "Engine", parent: Turn, call: Call, agent: str, message: str, limits: SpawnLimits) -> Turn:
-    above = parent.new
-    lineage = (*above.lineage, parent.agent.name)
+async def _begin(
+    db: Database, runner: Runner, parent: Turn, call: Call, agent: str, message: str, limits: SpawnLimits
+) -> Turn:
+    lineage = (*parent.new.lineage, parent.agent.name)
     if agent in lineage:
         raise Unprocessable(f"Spawn circle: {' -> '.join((*lineage, agent))}", code="spawn_circle")
-    entrance = await engine.db.read(schemas.member, above.schema, agent)
-    kept = entrance.agent.lifecycle == "persistent"
-    new = turns.NewTurn(
-        id=new_id("turn"),
-        # calls that run side by side must agree on the one session before any of them has stored it
-        session_id=str(uuid5(UUID(parent.session_id), agent)) if kept else new_uuid(),
-        schema=above.schema,
-        agent=agent,
-        actor=above.actor,
-        owner=above.owner,
-        user_sub=above.user_sub,
-        message=message,
-        own_key=above.own_key,
-        subagents=above.subagents,
-        parent=turns.Parent(
-            turn_id=above.id,
-            call_id=call.call_id,
-            session_id=parent.session_id,
-            root_turn_id=above.parent.root_turn_id if above.parent else above.id,
-        ),
-        lineage=lineage,
-        limits=limits,
-        fresh=True,
-        begins=not kept,
-    )
-    child = engine.runner.turn(new, entrance, parent.model if above.own_key else None)
+    entrance = await db.read(schemas.member, parent.new.schema, agent)
+    new = spawned_turn(parent, call, entrance.agent, message, limits)
+    child = runner.turn(new, entrance, parent.model if new.own_key else None)
     child.parent, child.headers = parent, parent.headers
-    await engine.runner.submit(child)
+    await runner.submit(child)
     return child
 
 
-async def _ended(child: Turn, parent: Turn) -> None:
-    """Waits for the child's end, which comes at the latest with its parent's; Draining where it is left unfinished."""
+async def _end(child: Turn, parent: Turn) -> None:
+    """Waits for the child's end, and cancels it where its parent is; Draining where a stop leaves it unfinished."""
     try:
         await _recorded(child, parent)
     except anyio.get_cancelled_exc_class():
@@ -102,13 +75,13 @@ async def _ended(child: Turn, parent: Turn) -> None:
 
 
 async def _recorded(child: Turn, parent: Turn) -> None:
-    """Waits for the child's end; whoever is not patient with the parent waits no longer than the file takes that."""
+    """Waits until the child's end is stored; while that fails, clients of the parent get the storage error."""
     try:
-        await child.end(patient=False)
+        await child.end(raise_storage_error=True)
     except StorageError as error:
-        parent.unrecordable = error
+        parent.storage_error = error
         parent.log.notify()
         try:
             await child.end()
         finally:
-            parent.unrecordable = None
+            parent.storage_error = None

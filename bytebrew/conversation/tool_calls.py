@@ -1,21 +1,33 @@
-"""Tool calls: the tools of one turn by name, and how one call of a tool runs."""
+"""Tool calls: which tools a turn has, which calls a person must approve, and how a call runs until it is recorded."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 import anyio
 import msgspec
+from msgspec.structs import replace
 
 from bytebrew.base.cancellation import uncancelled
 from bytebrew.base.errors import ToolError
-from bytebrew.contract.events import Notice
-from bytebrew.contract.messages import ToolCall
-from bytebrew.contract.tool import Call, Outcome, Result, Tool
+from bytebrew.base.settings import Core
+from bytebrew.contract.events import Notice, ToolFinished, ToolStarted
+from bytebrew.contract.messages import Message, ToolCall
+from bytebrew.contract.tool import Call, Outcome, Result, Tool, Toolset
+from bytebrew.conversation.confirmations import Confirmations
+from bytebrew.conversation.read_result import ReadResult
+from bytebrew.conversation.turn import Notify, Turn
+from bytebrew.store import confirmations, turns
+from bytebrew.store.confirmations import Confirmation, Kind
+from bytebrew.store.journal import Journal
+from bytebrew.store.sqlite.database import Database
 
 log = logging.getLogger(__name__)
 
 MOST_KEPT = 8 * 1024 * 1024
-"""Bytes that are kept of a tool's output."""
+"""Bytes of a tool's output that are stored."""
+_USED = Outcome("The approval of this call was used before", True)
 
 
 def reserved_names(patterns: Iterable[str]) -> Callable[[str], bool]:
@@ -31,13 +43,13 @@ def reserved_names(patterns: Iterable[str]) -> Callable[[str], bool]:
     return is_reserved
 
 
-class Kit:
+class Toolkit:
     """The tools of one turn by the names that the model calls them by.
 
-    `gates` are the names of tools that a person is asked about. A gate whose tool its source has no more covers every
-    tool of that source, for it may go by another name now; one that names no tool at all covers all that others than
-    the operator name, unless the name is `reserved` and so nobody else's. Such gates are `unmatched`.
-    `missing` says which sources are away.
+    `gates` are names of tools whose calls a person must approve. A gate whose tool is gone from its source covers every
+    tool of that source, because the tool may have another name now. A gate that matches no tool covers all tools that
+    others than the operator name, unless the name is `reserved`. Such gates are `unmatched`.
+    `missing` says which sources cannot be reached.
     """
 
     def __init__(
@@ -54,35 +66,35 @@ class Kit:
         self._gated = {tool.name for tool in self.tools.values() if tool.confirm}
         known = [(tool, tool.names) for tool in self.tools.values()] if gates else []
         self.unmatched = [
-            gate for gate in gates if not self._close(gate, [tool for tool, names in known if gate in names])
+            gate for gate in gates if not self._apply_gate(gate, [tool for tool, names in known if gate in names])
         ]
         self._gates = frozenset(gates)
 
     @property
     def offered(self) -> list[Tool]:
-        """The tools that the model is told of."""
+        """The tools that the model may call."""
         return [tool for tool in self.tools.values() if not tool.away]
 
     def find(self, name: str) -> Tool | None:
-        """The tool that a call means: the one of this name, or that its source alone calls so."""
-        if (found := self.tools.get(name)) is not None or self._reserved(name):
-            return found
+        """The tool of this name, or the one that goes by it within its source if no other source has such a tool."""
+        if (tool := self.tools.get(name)) is not None or self._reserved(name):
+            return tool
         known = [tool for tool in self.tools.values() if tool.foreign and name in tool.names]
-        if len({tool.source for tool in known}) > 1:  # one may be called so to get what is meant for another
+        if len({tool.source for tool in known}) > 1:  # a source may use the name to get calls meant for another
             return None
         return next((tool for tool in known if not tool.away), next(iter(known), None))
 
-    def asks(self, name: str) -> bool:
-        """Whether a person is asked about a call of this name."""
+    def needs_approval(self, name: str) -> bool:
+        """Whether a person must approve a call of this name."""
         tool = self.find(name)
         return name in self._gates or (tool is not None and tool.name in self._gated)
 
-    def absent(self, name: str) -> str:
-        """What a model is told that calls a tool which is not there, where that may be since a source is away."""
+    def why_absent(self, name: str) -> str:
+        """The result of a call of a tool that is not there, where an unreachable source may have it."""
         return f"No tool '{name}' can be reached at the moment. {self.missing}" if self.missing else ""
 
-    def _close(self, gate: str, named: Sequence[Tool]) -> bool:
-        """Has a person asked about what a gate covers that names these tools; whether they are there or away."""
+    def _apply_gate(self, gate: str, named: Sequence[Tool]) -> bool:
+        """Gates the tools that a gate covers, `named` being those of its name; whether its source still has one."""
         sources = {tool.source for tool in named if tool.gone}
         if not named and not self._reserved(gate):
             sources = {tool.source for tool in self.tools.values() if tool.foreign}
@@ -91,33 +103,230 @@ class Kit:
         return bool(named) and not sources
 
 
-def unmatched(gates: Sequence[str]) -> Notice:
-    """What is told of gates that match no tool, or one that its source has no more."""
+class ToolSources(NamedTuple):
+    """Where agents get their tools from; `reserves` says whether a name is kept for the engine's and plugins' tools."""
+
+    tools: Mapping[str, Tool]
+    toolsets: Sequence[Toolset]
+    read_result: ReadResult
+    reserves: Callable[[str], bool]
+
+
+class ToolCalls:
+    """Runs the tool calls of turns."""
+
+    def __init__(
+        self,
+        db: Database,
+        journal: Journal,
+        confirmations: Confirmations,
+        sources: ToolSources,
+        core: Core,
+        notify: Notify,
+    ) -> None:
+        self._db = db
+        self._journal = journal
+        self._confirmations = confirmations
+        self._sources = sources
+        self._notify = notify
+        self._seconds = core.tool_timeout
+        self._most_bytes = core.tool_output_bytes
+        self._unmatched: dict[str, list[str]] = {}  # by agent, so that a warning is not repeated in each turn
+        self.read_result = sources.read_result
+
+    async def toolkit(self, turn: Turn) -> Toolkit:
+        """The tools that the agent names and those of the toolsets that its lists refer to, once they are ready."""
+        sources, agent = self._sources, turn.agent
+        tools = [sources.tools[name] for name in agent.tools if name in sources.tools]
+        lists = {
+            "tools": len(tools) < len(agent.tools),
+            "can_spawn": bool(agent.can_spawn),
+            "mcp_servers": bool(agent.mcp_servers),
+            "capabilities": any(capability.enabled for capability in agent.capabilities),
+        }
+        missing = []
+        for toolset in sources.toolsets:
+            if toolset.lists and not any(lists[name] for name in toolset.lists):
+                continue
+            async for notice in toolset.ready(agent):
+                turn.append(notice)
+                missing += [notice.message] if notice.code == "tools_missing" else []
+            tools += await toolset.tools(agent)
+        kit = Toolkit(tools, agent.confirm_before, sources.reserves)
+        kit.missing = "\n".join(missing)
+        if kit.unmatched:
+            notice = _unmatched_notice(kit.unmatched)
+            turn.append(notice)
+            if self._unmatched.get(agent.name) != kit.unmatched:
+                log.warning("agent %s: %s", agent.name, notice.message)
+        self._unmatched[agent.name] = kit.unmatched
+        return kit
+
+    async def run(
+        self, turn: Turn, kit: Toolkit, calls: tuple[ToolCall, ...], states: Mapping[str, str] = MappingProxyType({})
+    ) -> list[Message]:
+        """The results of the calls, in their order; `states` are those of calls that a stopped engine had begun."""
+        results: dict[str, Message] = {}
+
+        async def run(call: ToolCall, state: str | None) -> None:
+            results[call.call_id] = await self._run(turn, kit, call, state)
+
+        if turn.agent.tool_execution == "sequential" or len(calls) < 2:
+            for call in calls:
+                if call.call_id not in states:
+                    await self._begin(turn, kit, [call])
+                await run(call, states.get(call.call_id))
+        else:
+            await self._begin(turn, kit, [call for call in calls if call.call_id not in states])
+            try:
+                async with anyio.create_task_group() as group:
+                    for call in calls:
+                        group.start_soon(run, call, states.get(call.call_id))
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+        return [results[call.call_id] for call in calls]
+
+    async def _begin(self, turn: Turn, kit: Toolkit, calls: list[ToolCall]) -> None:
+        """Records calls before they run, with the questions about those that a person must approve."""
+        questions = {
+            call.call_id: self._confirmations.question(turn, call, "confirm", self._find(turn, kit, call))
+            for call in calls
+            if kit.needs_approval(call.tool)
+        }
+        for call in calls:
+            turn.append(ToolStarted(tool=call.tool, input=call.input, call_id=call.call_id))
+        for question in questions.values():
+            self._confirmations.announce(turn, question)
+        await turn.record(turns.tools_asked, turn.id, turn.session_id, calls, questions)
+
+    def _find(self, turn: Turn, kit: Toolkit, call: ToolCall) -> Tool | None:
+        if turn.has_long_results and call.tool == self.read_result.name:
+            return self.read_result
+        return kit.find(call.tool)
+
+    async def _run(self, turn: Turn, kit: Toolkit, call: ToolCall, state: str | None) -> Message:
+        """Runs one call until its result is recorded; `state` is that of a call which a stop of the engine interrupted.
+
+        What its approval says is recorded before it runs: an approval is good for one run.
+        """
+        tool = self._find(turn, kit, call)
+        answer: Confirmation | None = None
+        outcome: Outcome | None = None
+        note = ""
+        if state == "started":
+            answer = await self._db.read(confirmations.of_call, turn.id, call.call_id, "confirm")
+        elif state == "asked" or kit.needs_approval(call.tool):
+            answer = await self._ask(turn, call, "confirm", tool)
+        changed = answer is not None and answer.args_digest != _digest(tool, call)
+        if answer is not None and answer.edited is not None:
+            call = replace(call, input=answer.edited, malformed=None)
+            note = f"[A person changed the arguments to {msgspec.json.encode(answer.edited).decode()}]\n"
+        if state == "started":
+            if tool is None or not tool.idempotent or changed:  # what was approved is not what would run again
+                outcome = await self._ask_outcome(turn, call, tool)
+        elif answer is not None:
+            if answer.verdict != "approve":
+                outcome = _refused(answer)
+            elif not await self._journal.write(turn.log, turns.tool_approved, turn.id, call, answer.id):
+                outcome = _USED
+        if outcome is None:
+            caller = Call(
+                call_id=call.call_id,
+                session_id=turn.session_id,
+                turn_id=turn.id,
+                schema=turn.new.schema,
+                agent=turn.agent.name,
+                subject=turn.subject,
+                headers=turn.headers,
+            )
+            absent = kit.why_absent(call.tool) if tool is None else ""
+            outcome = await run_tool(tool, call, caller, seconds=self._seconds, limit=self._most_bytes, absent=absent)
+        return await self._record_result(turn, call, note + outcome.output, outcome)
+
+    async def _record_result(self, turn: Turn, call: ToolCall, output: str, outcome: Outcome) -> Message:
+        turn.has_long_results = turn.has_long_results or outcome.whole is not None
+        result = Message(
+            "tool",
+            output,
+            call_id=call.call_id,
+            tool=call.tool,
+            has_error=outcome.has_error,
+            ends_turn=outcome.ends_turn,
+            attachments=outcome.attachments,
+        )
+        for event in outcome.events:
+            turn.append(event)
+        if outcome.ends_turn:
+            turn.closing_events = outcome.events
+        turn.append(ToolFinished(tool=call.tool, output=output, call_id=call.call_id, has_error=outcome.has_error))
+        await self._journal.write(turn.log, turns.tool_finished, turn.id, turn.session_id, result, outcome.whole)
+        await self._notify("tool_finished", turn=turn, call=call, result=outcome)
+        return result
+
+    async def _ask_outcome(self, turn: Turn, call: ToolCall, tool: Tool | None) -> Outcome | None:
+        """Asks a person what became of a call that a stop of the engine interrupted; None: run it again."""
+        answer = await self._ask(turn, call, "unknown_outcome", tool)
+        if answer.verdict == "retry":
+            if await self._journal.write(turn.log, turns.tool_approved, turn.id, call, answer.id):
+                return None
+            return _USED
+        if answer.status == "expired":
+            return Outcome("The engine was stopped during this call; nobody said in time whether it took effect", True)
+        reason = f": {answer.reason}" if answer.reason else ""
+        if answer.verdict == "mark_done":
+            return Outcome(f"The engine was stopped during this call; a person says that it took effect{reason}", False)
+        return Outcome(f"The engine was stopped during this call; a person says that it failed{reason}", True)
+
+    async def _ask(self, turn: Turn, call: ToolCall, kind: Kind, tool: Tool | None) -> Confirmation:
+        """The answer to the question about a call, which is asked now unless it has been.
+
+        It is asked again where another tool has the name now: an approval holds for one source and its arguments.
+        """
+        question = await self._db.read(confirmations.of_call, turn.id, call.call_id, kind)
+        if question is None or question.args_digest != _digest(tool, call):
+            question = self._confirmations.question(turn, call, kind, tool)
+            self._confirmations.announce(turn, question)
+            await self._journal.write(turn.log, confirmations.ask, question)
+        return await self._confirmations.answered(turn, question)
+
+
+def _digest(tool: Tool | None, call: ToolCall) -> str:
+    return confirmations.digest("" if tool is None else tool.source, call.tool, call.input)
+
+
+def _refused(answer: Confirmation) -> Outcome:
+    if answer.status == "expired":
+        return Outcome("Nobody answered in time whether this call may run, so it did not", True)
+    reason = f": {answer.reason}" if answer.reason else ""
+    return Outcome(f"A person refused this call{reason}", True)
+
+
+def _unmatched_notice(gates: Sequence[str]) -> Notice:
     names = ", ".join(f"'{gate}'" for gate in gates)
-    words = f"confirm_before names {names}, and the agent has no such tool"
-    closed = "until that changes, a person is asked about every tool that may go by another name now"
-    return Notice(code="gate_unmatched", message=f"{words}: {closed}", names=tuple(gates))
+    mismatch = f"confirm_before names {names}, and the agent has no such tool"
+    effect = "until that changes, a person is asked about every tool that may go by another name now"
+    return Notice(code="gate_unmatched", message=f"{mismatch}: {effect}", names=tuple(gates))
 
 
 async def run_tool(
-    tool: Tool | None, wanted: ToolCall, call: Call, *, seconds: float, limit: int, absent: str = ""
+    tool: Tool | None, call: ToolCall, caller: Call, *, seconds: float, limit: int, absent: str = ""
 ) -> Outcome:
-    """Runs one call to its outcome, whatever happens in it; `limit` is in bytes, `seconds` the engine's own limit.
+    """Runs a tool; every failure is an outcome. `limit` is in bytes, `seconds` holds for tools without a timeout.
 
-    `absent` is what the model is told where there is no such tool.
+    `absent` is the result where there is no such tool.
     """
     if tool is None:
-        return Outcome(absent or f"There is no tool named '{wanted.tool}'", True)
-    if wanted.malformed is not None:
-        return Outcome(f"The arguments are not a JSON object: {wanted.malformed[:200]}", True)
+        return Outcome(absent or f"There is no tool named '{call.tool}'", True)
+    if call.malformed is not None:
+        return Outcome(f"The arguments are not a JSON object: {call.malformed[:200]}", True)
     if tool.timeout is not None:
         seconds = tool.timeout
     more: Result | None = None
     try:
         with uncancelled(), anyio.move_on_after(seconds) as scope:
-            result = await tool.run(call, wanted.input)
+            result = await tool.run(caller, call.input)
         if scope.cancelled_caught:
-            return Outcome(f"'{wanted.tool}' did not finish within {seconds:g} s", True)
+            return Outcome(f"'{call.tool}' did not finish within {seconds:g} s", True)
         if isinstance(result, Result):
             text, more = result.text, result
         else:
@@ -125,8 +334,8 @@ async def run_tool(
     except ToolError as error:
         return _capped(str(error), True, limit, call.call_id)
     except Exception:
-        log.exception("tool %s failed", wanted.tool)
-        return Outcome(f"'{wanted.tool}' failed because of a fault of its own", True)
+        log.exception("tool %s failed", call.tool)
+        return Outcome(f"'{call.tool}' failed because of a fault of its own", True)
     outcome = _capped(text, False, limit, call.call_id)
     if more is None:
         return outcome
@@ -137,7 +346,7 @@ def _capped(text: str, has_error: bool, limit: int, call_id: str) -> Outcome:
     raw = text.encode("utf-8", "replace")
     if len(raw) <= limit:
         return Outcome(raw.decode(), has_error)
-    shown = raw[:limit].decode("utf-8", "ignore")
+    beginning = raw[:limit].decode("utf-8", "ignore")
     whole = raw[:MOST_KEPT].decode("utf-8", "ignore")
-    rest = f"[cut: {len(shown)} of {len(whole)} characters; go on with read_result, call_id {call_id}]"
-    return Outcome(f"{shown}\n{rest}", has_error, whole)
+    rest = f"[cut: {len(beginning)} of {len(whole)} characters; go on with read_result, call_id {call_id}]"
+    return Outcome(f"{beginning}\n{rest}", has_error, whole)

@@ -1,38 +1,59 @@
-"""A turn: one user message on its way to done, and what it has produced."""
+"""A turn, one user message on its way to done; the lane of its session; and where turns come from."""
 
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from uuid import UUID, uuid5
 
 import anyio
 from msgspec.structs import astuple, replace
 
 from bytebrew.base.errors import EngineError
+from bytebrew.base.formats import is_uuid, new_id, new_uuid
+from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import ModelCall
 from bytebrew.contract.entities import Agent
 from bytebrew.contract.events import ConfirmationAsked, Done, ErrorEvent, Event, FinishReason
-from bytebrew.contract.messages import Spent, Usage
+from bytebrew.contract.messages import Attachment, Spent, Usage
+from bytebrew.contract.route import Key
+from bytebrew.contract.tool import Call, SpawnLimits
 from bytebrew.conversation.model_calls import BoundModel
-from bytebrew.conversation.resumed_answer import Shown
+from bytebrew.conversation.resumed_answer import ResumedStep
 from bytebrew.store import open_turns, turns
-from bytebrew.store.journal import Log
-
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
+from bytebrew.store.journal import Journal, Log
+from bytebrew.store.schemas import Entrance
+from bytebrew.store.tasks import Claim
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Turn:
-    """One user message on its way to done; `first` and `last` are the numbers of its events once they are known."""
+class Notify(Protocol):
+    """Awaits every observer of a hook."""
 
-    def __init__(self, engine: "Engine", new: turns.NewTurn, agent: Agent, model: BoundModel) -> None:
-        self.engine = engine
+    async def __call__(self, hook: str, **arguments: Any) -> None:
+        """Calls the observers in order; never raises what one of them does."""
+
+
+class Turn:
+    """One user message on its way to done.
+
+    `first` and `last` are the numbers of its events, once known. `on_hold` is called whenever `holds` changes.
+    """
+
+    def __init__(
+        self,
+        new: turns.NewTurn,
+        agent: Agent,
+        model: BoundModel,
+        journal: Journal,
+        on_hold: Callable[["Turn"], None],
+    ) -> None:
         self.new = new
         self.id = new.id
         self.session_id = new.session_id
@@ -41,53 +62,55 @@ class Turn:
         self.model = model
         self.headers: Mapping[str, str] = {}
         self.parent: Turn | None = None
-        self.hopeless: list[tuple[str, EngineError]] = []  # turns behind it that cannot go on, and end after it
-        self.spawning = asyncio.Lock()  # turns that it spawns begin in the order of their calls
-        self.continues = True
+        self.unresumable: list[tuple[str, EngineError]] = []  # turns queued behind it that fail once it has ended
+        self.spawn_lock = asyncio.Lock()  # spawned turns begin in the order of their calls
+        self.has_history = True
         self.first: int | None = None
         self.last: int | None = None
         self.usage = Usage()
         self.text: list[str] = []
         self.partial: list[str] = []
-        self.past: open_turns.Past | None = None
-        self.ending: Sequence[Event] = ()  # what was shown by the call that ended it
-        self.shown: Shown | None = None
-        self.cut, self.stop = False, "end"
-        self.unsaved = self._nothing()
+        self.resume_point: open_turns.ResumePoint | None = None
+        self.closing_events: Sequence[Event] = ()  # of the tool call that ended the turn
+        self.resumed_step: ResumedStep | None = None
+        self.has_long_results, self.stop_reason = False, "end"
+        self.unsaved = self._nothing_unsaved()
         self.call_ids: set[str] = set()
         self.status: turns.Status = "queued"
         self.urgent = False
         self.log: Log
         self.admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.recorded = False
-        self.unrecordable: EngineError | None = None
+        self.storage_error: EngineError | None = None
         self.failure: EngineError | None = None
         self.cancelled_for: Literal["cancelled", "stopped"] | None = None
         self.scope = anyio.CancelScope()
-        self.holds, self._left = 0, math.inf
-        self.began, self.in_tools = time.monotonic(), 0.0
+        self.holds, self._seconds_left = 0, math.inf
+        self.started_at, self.tool_seconds = time.monotonic(), 0.0
         self.first_delta_seconds: float | None = None
         self.model_calls: list[ModelCall] = []
+        self._journal = journal
+        self._on_hold = on_hold
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
-        """Times a model call, whatever becomes of it."""
-        began, earlier = time.monotonic(), len(self.unsaved.spent)
+    def timed_call(self) -> Iterator[None]:
+        """Measures a model call, whether it succeeds or fails."""
+        begun, earlier = time.monotonic(), len(self.unsaved.spent)
         try:
             yield
         finally:
             paid = {spent.model for spent in self.unsaved.spent[earlier:]}
-            answered = next((one for one in self.model.fallback if one.name in paid), self.model)
-            seconds = time.monotonic() - began
+            answered = next((model for model in self.model.fallback if model.name in paid), self.model)
+            seconds = time.monotonic() - begun
             self.model_calls.append(ModelCall(answered.provider.type, answered.name, seconds))
 
     def spend(self, spent: Spent) -> None:
-        """Counts a model call, to be recorded with what it led to."""
+        """Adds the usage of a model call, which is stored by the next `record`."""
         self.add(spent.usage)
         self.unsaved.spent.append(spent)
 
     def add(self, usage: Usage) -> None:
-        """Counts tokens, of a call of its own or of an agent that it has spawned."""
+        """Adds usage, its own or that of an agent that it has spawned."""
         *counts, costs = zip(astuple(self.usage), astuple(usage), strict=True)
         cost = None if costs == (None, None) else sum(cost or 0.0 for cost in costs)
         total: tuple[Any, ...] = (*map(sum, counts), cost)
@@ -96,27 +119,29 @@ class Turn:
     async def record(
         self, work: Callable[Concatenate[Connection, turns.Unsaved, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """The result of work on the messages and usage produced since the last record, once it is committed.
+        """Runs work on the messages and usage that are not stored yet; its result, once it is committed.
 
-        It is committed with the events appended before, or not at all; then they stay unsaved. It cannot be cancelled,
-        for then nobody would know.
+        It is committed together with the events appended before, or not at all; then everything stays unsaved. It
+        cannot be cancelled: the caller would not know whether it was committed.
         """
         with anyio.CancelScope(shield=True):
-            result = await self.engine.journal.write(self.log, work, self.unsaved, *args, **kwargs)
-        self.unsaved = self._nothing()
+            result = await self._journal.write(self.log, work, self.unsaved, *args, **kwargs)
+        self.unsaved = self._nothing_unsaved()
         return result
 
     @property
     def finish_reason(self) -> FinishReason:
         """Why its answer has ended."""
-        return "cancelled" if self.status == "cancelled" else "max_tokens" if self.stop == "max_tokens" else "stop"
+        return (
+            "cancelled" if self.status == "cancelled" else "max_tokens" if self.stop_reason == "max_tokens" else "stop"
+        )
 
     def done(self, status: Literal["completed", "cancelled"]) -> Done:
-        """Ends it well, or as cancelled: its last event."""
+        """Sets its status; the last event of a turn that did not fail."""
         self.status, ids = status, {"session_id": self.session_id, "turn_id": self.id}
         return Done(**ids, usage=self.usage, status=status, finish_reason=self.finish_reason)
 
-    def _nothing(self) -> turns.Unsaved:
+    def _nothing_unsaved(self) -> turns.Unsaved:
         return turns.Unsaved(self.agent.name, self.subject, self.new.schema)
 
     @property
@@ -136,20 +161,20 @@ class Turn:
 
     @property
     def root(self) -> "Turn":
-        """The turn of a person's message, far above perhaps."""
+        """Root turn of the spawn tree."""
         return self if self.parent is None else self.parent.root
 
     def append(self, event: Event) -> int:
-        """Puts an event into the session's journal, and into the root's where its client wants or needs it."""
+        """Appends an event to the session's journal, and a copy to the root's where its client wants or needs it."""
         above, shared = self.new.parent, self.new.subagents or type(event) is ConfirmationAsked
         if above and shared and self.root is not self and type(event) not in (Done, ErrorEvent):
             copy = replace(event, agent=self.agent.name, parent_call_id=above.call_id)
-            self.engine.journal.append(self.root.log, copy)
-        return self.engine.journal.append(self.log, event)
+            self._journal.append(self.root.log, copy)
+        return self._journal.append(self.log, event)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Stops the clock of the turn and of all above it: a person may take their time."""
+        """Stops the time limits of the turn and of its ancestors while a person is asked."""
         self.hold(1)
         try:
             yield
@@ -157,29 +182,27 @@ class Turn:
             self.hold(-1)
 
     def start_clock(self, seconds: float) -> None:
-        """From now on the turn has so many seconds, not counting those in which it waits for a person."""
-        self._left = seconds
+        """Limits the turn to so many seconds from now on, not counting those in which it waits for a person."""
+        self._seconds_left = seconds
         self.scope.deadline = math.inf if self.holds else anyio.current_time() + seconds
 
     def hold(self, change: int) -> None:
-        """Counts what waits for a person, here and above."""
+        """Changes the number of questions to a person that this turn and those below it wait for."""
         if self.scope.deadline != math.inf:
-            self._left = self.scope.deadline - anyio.current_time()
+            self._seconds_left = self.scope.deadline - anyio.current_time()
         self.holds += change
-        self.scope.deadline = math.inf if self.holds else anyio.current_time() + self._left
-        if self.holds and self.engine.runner.draining:
-            self.cancel("stopped")
-        self.log.notify()  # whoever waits for the turn may now have to wait for a person
+        self.scope.deadline = math.inf if self.holds else anyio.current_time() + self._seconds_left
+        self._on_hold(self)
+        self.log.notify()  # a client that waits for the turn is now answered with the questions
         if self.parent is not None:
             self.parent.hold(change)
-        self.engine.tasks.wake()  # a task that asks a person makes way for others
 
-    async def end(self, *, patient: bool = True) -> None:
-        """Returns once its end is in the file; who is not patient gets a StorageError when that does not take it."""
+    async def end(self, *, raise_storage_error: bool = False) -> None:
+        """Returns once its end is stored, however often that must be tried, unless its StorageError is wanted."""
         await asyncio.wait([self.admitted])
         while not self.recorded:
-            if self.unrecordable is not None and not patient:
-                raise self.unrecordable
+            if self.storage_error is not None and raise_storage_error:
+                raise self.storage_error
             await self.log.changed()
 
     def cancel(self, reason: Literal["cancelled", "stopped"]) -> None:
@@ -187,3 +210,128 @@ class Turn:
         if self.cancelled_for is None:
             self.cancelled_for = reason
             self.scope.cancel()
+
+
+class Lane:
+    """The turns of one session: one runs, the rest wait in order."""
+
+    def __init__(self, first: Turn) -> None:
+        self.owner = first.new.owner
+        self.current = first
+        self.waiting: deque[Turn] = deque()
+        self.empty: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def position(self, turn: Turn) -> int:
+        """How many turns come before one that waits; 0 where it does not."""
+        return self.waiting.index(turn) + 1 if turn in self.waiting else 0
+
+
+def chat_turn(
+    entrance: Entrance,
+    actor: Actor,
+    message: str,
+    *,
+    session_id: str | None,
+    owner: str | None,
+    user_sub: str,
+    attachments: tuple[Attachment, ...],
+    own_key: bool,
+    subagents: bool,
+    key: Key | None,
+) -> turns.NewTurn:
+    """A turn for a client's message; without `session_id`, or with a UUID that is none yet, it begins a session."""
+    return turns.NewTurn(
+        id=new_id("turn"),
+        session_id=session_id or new_uuid(),
+        schema=entrance.schema,
+        agent=entrance.agent.name,
+        actor=actor,
+        owner=owner or actor.subject,
+        user_sub=user_sub,
+        message=message,
+        attachments=attachments,
+        own_key=own_key,
+        subagents=subagents,
+        fresh=session_id is None or is_uuid(session_id),
+        begins=session_id is None,
+        key=key,
+    )
+
+
+def task_turn(claim: Claim, message: str, time_limit: float) -> turns.NewTurn:
+    """A turn for an attempt of a task, in the task's session."""
+    return turns.NewTurn(
+        id=claim.turn_id,
+        session_id=claim.task.session_id,
+        schema=claim.task.schema,
+        agent=claim.task.agent,
+        actor=_owner(claim.owner),
+        owner=claim.owner,
+        user_sub=claim.user_sub,
+        message=message,
+        time_limit=time_limit,
+        fresh=True,
+        begins=False,
+    )
+
+
+def spawned_turn(parent: Turn, call: Call, agent: Agent, message: str, limits: SpawnLimits) -> turns.NewTurn:
+    """A turn of an agent that a tool call spawns."""
+    above = parent.new
+    kept = agent.lifecycle == "persistent"
+    return turns.NewTurn(
+        id=new_id("turn"),
+        # parallel calls must agree on one session before any of them has stored it
+        session_id=str(uuid5(UUID(parent.session_id), agent.name)) if kept else new_uuid(),
+        schema=above.schema,
+        agent=agent.name,
+        actor=above.actor,
+        owner=above.owner,
+        user_sub=above.user_sub,
+        message=message,
+        own_key=above.own_key,
+        subagents=above.subagents,
+        parent=turns.Parent(
+            turn_id=above.id,
+            call_id=call.call_id,
+            session_id=parent.session_id,
+            root_turn_id=above.parent.root_turn_id if above.parent else above.id,
+        ),
+        lineage=(*above.lineage, parent.agent.name),
+        limits=limits,
+        fresh=True,
+        begins=not kept,
+    )
+
+
+def resumed_turn(left: open_turns.OpenTurn, agent: str) -> turns.NewTurn:
+    """A turn that a stopped engine left open, still without its message."""
+    parent = None
+    if left.parent_turn_id and left.parent_call_id and left.parent_session_id:
+        parent = turns.Parent(
+            turn_id=left.parent_turn_id,
+            call_id=left.parent_call_id,
+            session_id=left.parent_session_id,
+            root_turn_id=left.root_turn_id,
+        )
+    return turns.NewTurn(
+        id=left.id,
+        session_id=left.session_id,
+        schema=left.schema,
+        agent=agent,
+        actor=_owner(left.owner),
+        owner=left.owner,
+        user_sub=left.user_sub,
+        message="",
+        subagents=left.subagents,
+        time_limit=left.time_limit,
+        parent=parent,
+        lineage=left.lineage,
+        fresh=False,
+        begins=False,
+    )
+
+
+def _owner(subject: str) -> Actor:
+    """The owner of a session, for a turn that no request has begun."""
+    return Actor(subject=subject, name=subject, kind="user", scopes=frozenset())

@@ -171,7 +171,7 @@ class Journal:
         self._waiting: list[tuple[Any, ...]] = []
         self._writers: dict[str, Log] = {}
         self._taken: dict[str, tuple[Log, int]] = {}
-        self._closing = False
+        self.closing = False
         self.epoch = 1
         self._form = _FRAME
         db.source(self)
@@ -292,16 +292,16 @@ class Journal:
                 yield chunk
             elif log.error is not None:
                 raise log.error
-            elif self._closing and isinstance(stretch, OpenStretch):
+            elif self.closing and isinstance(stretch, OpenStretch):
                 return
-            elif self._closing and stretch.first is None:
+            elif self.closing and stretch.first is None:
                 raise Draining
             elif not await log.changed(HEARTBEAT_SECONDS):
                 yield PING
 
     def close_open_ends(self) -> None:
         """Ends every follower that has no end of its own."""
-        self._closing = True
+        self.closing = True
         for log in list(self._logs.values()):
             log.notify()
 

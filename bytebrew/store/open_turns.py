@@ -40,18 +40,18 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     status: str
 
 
-class Past(Struct, frozen=True):
+class ResumePoint(Struct, frozen=True):
     """What a turn had done when the engine stopped.
 
-    `asked` is the user's own message, and `messages` follow it; `said` are all its deltas, `partial` what of them no
-    message holds yet, and `thought` the reasoning before that; `calls` are the states of its tool calls.
+    `messages` follow upon the `user_message`. `text` are all its deltas, `partial_text` and `partial_thinking` those of
+    the step that was interrupted. `calls` are the states of its tool calls.
     """
 
-    asked: Message
+    user_message: Message
     messages: list[Message]
-    said: list[str]
-    partial: str
-    thought: str
+    text: list[str]
+    partial_text: str
+    partial_thinking: str
     calls: dict[str, str]
 
 
@@ -101,7 +101,7 @@ def left_open(conn: Connection) -> list[OpenTurn]:
     return [struct_of(row, OpenTurn) for row in rows]
 
 
-def resume(conn: Connection, turn_id: str) -> Past:
+def resume(conn: Connection, turn_id: str) -> ResumePoint:
     """What a turn had done when the engine stopped; counts how often it was taken up since it last got on.
 
     A retry that was cut too gives way to a question of its own.
@@ -116,7 +116,7 @@ def resume(conn: Connection, turn_id: str) -> Past:
     said, partial, thought = _shown(conn, row["session_id"], row["first_event"])
     states = conn.execute("select call_id, status from tool_calls where turn_id = ?", (turn_id,))
     asked, *rest = messages.of_turn(conn, row["session_id"], turn_id)
-    return Past(
+    return ResumePoint(
         asked,
         rest,
         said,

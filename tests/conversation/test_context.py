@@ -16,7 +16,7 @@ from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import Message, ModelRequest, Stop, ToolCall
 from bytebrew.contract.provider import Provider, ProviderEvent
 from bytebrew.conversation import history
-from bytebrew.conversation.history import Told, fitted, read
+from bytebrew.conversation.history import TokenCounts, fitted, token_counts
 from bytebrew.engine import Engine
 from bytebrew.store.messages import tokens
 from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
@@ -269,7 +269,7 @@ async def test_a_turn_of_many_steps_gets_on_however_often_it_has_to_be_shortened
     ],
 )
 def test_a_window_is_read_out_of_vendors_words(words: str, told: tuple[int | None, int | None]) -> None:
-    assert read(words) == Told(*told)
+    assert token_counts(words) == TokenCounts(*told)
 
 
 def test_long_tool_results_of_this_turn_lose_their_ends_once_earlier_turns_are_gone() -> None:

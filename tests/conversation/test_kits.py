@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bytebrew import Call, Tool
-from bytebrew.conversation.tool_calls import Kit
+from bytebrew.conversation.tool_calls import Toolkit
 
 
 class Some(Tool):
@@ -31,19 +31,19 @@ class Some(Tool):
         return self.source
 
 
-def names(kit: Kit) -> dict[str, str]:
+def names(kit: Toolkit) -> dict[str, str]:
     return {tool.name: tool.source for tool in kit.offered}
 
 
 @pytest.mark.parametrize("foreign_first", [True, False])
 def test_a_tool_from_outside_takes_no_name_from_a_plugins_whichever_comes_first(foreign_first: bool) -> None:
     tools = [Some("draw", "mcp:evil"), Some("draw", "dice")]
-    kit = Kit(tools if foreign_first else reversed(tools))
+    kit = Toolkit(tools if foreign_first else reversed(tools))
     assert names(kit) == {"draw": "dice", "evil__draw": "mcp:evil"}
 
 
 def test_a_tool_that_is_away_is_found_but_not_offered() -> None:
-    kit = Kit([Some("draw", "mcp:cards", away="is away")])
+    kit = Toolkit([Some("draw", "mcp:cards", away="is away")])
     assert kit.offered == []
     found = kit.find("draw")
     assert found is not None
@@ -51,40 +51,40 @@ def test_a_tool_that_is_away_is_found_but_not_offered() -> None:
 
 
 def test_a_reserved_name_is_nobodys_by_another_name() -> None:
-    kit = Kit([Some("evil__memory_store", "mcp:evil")], reserved=lambda name: name == "memory_store")
+    kit = Toolkit([Some("evil__memory_store", "mcp:evil")], reserved=lambda name: name == "memory_store")
     kit.tools["evil__memory_store"]._own = "memory_store"  # type: ignore[attr-defined]
     assert kit.find("memory_store") is None
     assert kit.find("mcp:evil/evil__memory_store") is not None
 
 
 def test_a_gate_asks_about_every_tool_that_it_names_and_no_other() -> None:
-    kit = Kit([Some("draw", "mcp:a"), Some("draw", "mcp:b"), Some("fold", "mcp:b")], ["draw"])
-    assert [name for name in names(kit) if kit.asks(name)] == ["draw", "b__draw"]
+    kit = Toolkit([Some("draw", "mcp:a"), Some("draw", "mcp:b"), Some("fold", "mcp:b")], ["draw"])
+    assert [name for name in names(kit) if kit.needs_approval(name)] == ["draw", "b__draw"]
     assert kit.unmatched == []
-    only = Kit([Some("draw", "mcp:a"), Some("draw", "mcp:b")], ["mcp:b/draw"])
-    assert [name for name in names(only) if only.asks(name)] == ["b__draw"]
+    only = Toolkit([Some("draw", "mcp:a"), Some("draw", "mcp:b")], ["mcp:b/draw"])
+    assert [name for name in names(only) if only.needs_approval(name)] == ["b__draw"]
 
 
 def test_a_gate_of_a_tool_that_is_gone_covers_its_source() -> None:
     tools = [Some("draw", "mcp:a", away="gone", gone=True), Some("fold", "mcp:a"), Some("fold", "mcp:b"), Some("roll")]
-    kit = Kit(tools, ["draw"])
-    assert [name for name in names(kit) if kit.asks(name)] == ["fold"]
+    kit = Toolkit(tools, ["draw"])
+    assert [name for name in names(kit) if kit.needs_approval(name)] == ["fold"]
     assert kit.tools["fold"].source == "mcp:a"
     assert kit.unmatched == ["draw"]
 
 
 def test_a_gate_that_names_nothing_covers_all_from_outside_unless_its_name_is_reserved() -> None:
     tools = [Some("fold", "mcp:a"), Some("draw", "mcp:b"), Some("roll")]
-    kit = Kit(tools, ["drwa"])
-    assert [name for name in names(kit) if kit.asks(name)] == ["fold", "draw"]
-    assert kit.asks("drwa")  # a call of that name too, whatever becomes of it
-    kit = Kit(tools, ["memory_store"], lambda name: name == "memory_store")
-    assert [name for name in names(kit) if kit.asks(name)] == []
+    kit = Toolkit(tools, ["drwa"])
+    assert [name for name in names(kit) if kit.needs_approval(name)] == ["fold", "draw"]
+    assert kit.needs_approval("drwa")  # a call of that name too, whatever becomes of it
+    kit = Toolkit(tools, ["memory_store"], lambda name: name == "memory_store")
+    assert [name for name in names(kit) if kit.needs_approval(name)] == []
     assert kit.unmatched == ["memory_store"]
 
 
 def test_what_is_not_there_is_said_not_to_exist_only_where_no_source_is_away() -> None:
-    kit = Kit([])
-    assert kit.absent("draw") == ""
+    kit = Toolkit([])
+    assert kit.why_absent("draw") == ""
     kit.missing = "Tools are missing at the moment: MCP server 'cards' cannot be reached"
-    assert kit.absent("draw") == f"No tool 'draw' can be reached at the moment. {kit.missing}"
+    assert kit.why_absent("draw") == f"No tool 'draw' can be reached at the moment. {kit.missing}"

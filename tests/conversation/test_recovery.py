@@ -3,12 +3,11 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import aiosqlite
 import anyio
@@ -20,11 +19,10 @@ from hypothesis import strategies as st
 from bytebrew.contract.events import MessageDelta, MessageRestarted, Thinking
 from bytebrew.contract.messages import Message
 from bytebrew.conversation.recovery import MOST_RESUMES
-from bytebrew.conversation.resumed_answer import sent_anew, shown_before, unsent
-from bytebrew.conversation.turn import Turn
+from bytebrew.conversation.resumed_answer import Piece, ResumedStep
 from bytebrew.engine import Engine
 from bytebrew.store.backups.copies import copy_database
-from bytebrew.store.open_turns import Past
+from bytebrew.store.open_turns import ResumePoint
 from bytebrew.testing import names
 from tests.conversation.test_confirmations import PAY, Setup, Talk, answer, configure, engine_on, follow, processes, say
 from tests.faults.invariants import text_shown
@@ -193,12 +191,14 @@ CUTS = st.lists(st.integers(0, 12), max_size=5)
 def test_what_clients_have_after_a_resume_is_the_answer_however_it_is_cut(
     kept: str, thought: str, text: str, thinks: str, says: str, cuts: list[int]
 ) -> None:
-    shown = shown_before(Past(Message("user", "?"), [], [one for one in (kept, text) if one], text, thought, {}))
-    turn = SimpleNamespace(shown=shown, partial=[], text=[kept, text])
+    point = ResumePoint(Message("user", "?"), [], [one for one in (kept, text) if one], text, thought, {})
+    said = [kept, text]
+    step = ResumedStep(point, said)
+    partial: list[str] = []
     thinking: list[str] = []
     client = {"thinking": thought, "text": kept + text}
 
-    def take(pieces: Iterator[Any]) -> None:
+    def take(pieces: list[Piece]) -> None:
         for piece in pieces:
             if isinstance(piece, MessageRestarted):
                 client.update(thinking="", text=piece.content)
@@ -207,13 +207,10 @@ def test_what_clients_have_after_a_resume_is_the_answer_however_it_is_cut(
 
     told_of: list[Any] = [Thinking(content=piece) for piece in split(thinks, cuts)]
     for piece in [*told_of, *(MessageDelta(content=piece) for piece in split(says, cuts))]:
-        (thinking if isinstance(piece, Thinking) else turn.partial).append(piece.content)
-        if turn.shown is None:
-            take(iter([piece]))
-        else:
-            take(unsent(cast(Turn, turn), turn.shown, piece, thinking))
-    if turn.shown is not None:
-        take(sent_anew(cast(Turn, turn), turn.shown, thinking))
+        (thinking if isinstance(piece, Thinking) else partial).append(piece.content)
+        take([piece] if step.done else step.new_pieces(piece, partial, thinking))
+    if not step.done:
+        take(step.restart(partial, thinking))
     assert client == {"thinking": thinks, "text": kept + says}
 
 

@@ -66,11 +66,11 @@ TABLE = (
         start=180,
     ),
     Planted(
-        "conversation/runner.py",
-        "            result = await self.engine.journal.write(self.log, work, self.unsaved, *args, **kwargs)\n"
-        "        self.unsaved = self._nothing()\n",
-        "            unsaved, self.unsaved = self.unsaved, self._nothing()\n"
-        "            result = await self.engine.journal.write(self.log, work, unsaved, *args, **kwargs)\n",
+        "conversation/turn.py",
+        "            result = await self._journal.write(self.log, work, self.unsaved, *args, **kwargs)\n"
+        "        self.unsaved = self._nothing_unsaved()\n",
+        "            unsaved, self.unsaved = self.unsaved, self._nothing_unsaved()\n"
+        "            result = await self._journal.write(self.log, work, unsaved, *args, **kwargs)\n",
         "usage whose record failed is forgotten",
         "turn",
         FULL,
@@ -80,7 +80,7 @@ TABLE = (
     ),
     Planted(
         "conversation/failed_turns.py",
-        "await closed(engine, turn.session_id, turn.id, error, turn.unsaved)\n",
+        "await fail(db, journal, turn.session_id, turn.id, error, turn.unsaved)\n",
         "None\n",
         "a turn that failed for storage gets no end",
         "turn",
@@ -102,8 +102,8 @@ TABLE = (
     ),
     Planted(
         "conversation/recovery.py",
-        "turn.text, turn.shown = list(turn.past.said), shown_before(turn.past)\n",
-        "turn.text, turn.shown = [], shown_before(turn.past)\n",
+        "        turn.text = list(point.text)\n        step = ResumedStep(point, turn.text)\n",
+        "        turn.text = []\n        step = ResumedStep(point, [])\n",
         "a turn that is taken up has forgotten what it said",
         "turn",
         KILL,
@@ -113,8 +113,8 @@ TABLE = (
     ),
     Planted(
         "conversation/failed_turns.py",
-        "    turn.usage = await engine.db.read(leftovers.spent, turn.id)\n",
-        "    await engine.db.read(leftovers.spent, turn.id)\n",
+        "    turn.usage = await db.read(open_turns.spent, turn.id)\n",
+        "    await db.read(open_turns.spent, turn.id)\n",
         "a turn that is taken up has forgotten what it cost",
         "turn",
         KILL,
@@ -123,9 +123,9 @@ TABLE = (
         stride=10,
     ),
     Planted(
-        "conversation/agent_loop.py",
-        "        if tool is None or not tool.idempotent or moved:",
-        "        if tool is None or moved:",
+        "conversation/tool_calls.py",
+        "            if tool is None or not tool.idempotent or changed:",
+        "            if tool is None or changed:",
         "a tool that may not run twice runs again",
         "turn",
         KILL,

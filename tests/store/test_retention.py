@@ -13,7 +13,7 @@ import pytest
 from bytebrew import MessageDelta, Thinking, ToolCall, Usage
 from bytebrew.base.errors import TurnInterrupted
 from bytebrew.base.formats import now
-from bytebrew.conversation.failed_turns import give_up
+from bytebrew.conversation.failed_turns import fail_now
 from bytebrew.engine import Engine
 from bytebrew.store import expiry, retention
 from bytebrew.store.journal import read_events
@@ -184,7 +184,7 @@ async def test_a_session_is_as_young_as_the_end_of_its_last_turn(
     else:
         [(turn_id,)] = await execute(engine, "select id from turns")
         await execute(engine, "update tasks set status = 'failed', completed_at = ?", LONG_AGO)
-        await give_up(engine.journal, session_id, turn_id, TurnInterrupted("no"))
+        await fail_now(engine.journal, session_id, turn_id, TurnInterrupted("no"))
     await retention.tidy(engine)
     assert (await client.get(f"/api/v1/sessions/{session_id}")).status_code == 200
 

@@ -9,17 +9,17 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from bytebrew.base.errors import Detail, Forbidden, Gone, InvalidRequest, TurnInterrupted
-from bytebrew.base.formats import canonical_id, is_uuid, new_id, new_uuid
+from bytebrew.base.formats import canonical_id
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Url
 from bytebrew.contract.messages import Attachment
 from bytebrew.contract.route import Reply, Request, Route, Stream
 from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.failed_turns import retry_after
-from bytebrew.conversation.turn import Turn
+from bytebrew.conversation.turn import Turn, chat_turn
 from bytebrew.conversation.waiting_turns import OnBusy
 from bytebrew.engine import Engine
-from bytebrew.store import endings, forms, schemas, sessions, turns
+from bytebrew.store import endings, forms, schemas, sessions
 from bytebrew.store.endings import Ended
 from bytebrew.store.journal import Journal, Log, OpenStretch, Stretch
 from bytebrew.store.sqlite.database import Database
@@ -88,20 +88,16 @@ async def chat(engine: Engine, request: Request[ChatRequest]) -> Stream | Reply:
         message = forms.answered(form, message.form)
     more = await brought(request, body.headers) if body.headers else {}
     own_model = None if own_key.HEADERS.isdisjoint(request.headers) else await own_key.own_model(request)
-    new = turns.NewTurn(
-        id=new_id("turn"),
-        session_id=body.session_id or new_uuid(),
-        schema=entrance.schema,
-        agent=entrance.agent.name,
-        actor=request.actor,
-        owner=owner or request.actor.subject,
+    new = chat_turn(
+        entrance,
+        request.actor,
+        message,
+        session_id=body.session_id,
+        owner=owner,
         user_sub=body.user_sub,
-        message=message,
         attachments=_attachments(body),
         own_key=own_model is not None,
         subagents=body.subagents,
-        fresh=body.session_id is None or is_uuid(body.session_id),
-        begins=body.session_id is None,
         key=request.key,
     )
     turn = engine.runner.turn(new, entrance, own_model)
@@ -120,11 +116,11 @@ async def _answer(
 ) -> Stream | Reply:
     if request.body.stream:
         headers = _headers(turn.session_id, turn.id) | _timing(engine=time.monotonic() - arrived)
-        left, journal = stretch or turn, engine.journal
+        left, journal, lanes = stretch or turn, engine.journal, engine.runner.lanes
         waits = turn.first is None
-        frames = waiting_turns.frames(engine, turn, left) if waits else journal.follow(turn.log, left)
+        frames = waiting_turns.frames(journal, lanes, turn, left) if waits else journal.follow(turn.log, left)
         return Stream(frames=frames, headers=headers)
-    if (place := await waiting_turns.ended(engine, turn)) is not None:
+    if (place := await waiting_turns.ended(engine.db, engine.runner.lanes, turn)) is not None:
         return _asking(await so_far(engine.db, turn, place))
     fault = turn.failure
     told = Ended(
@@ -138,15 +134,15 @@ async def _answer(
         words=fault.message if fault else "",
         retry_after=retry_after(fault) if fault else None,
         finish_reason=turn.finish_reason,
-        form=forms.shown_by(turn.ending),
+        form=forms.shown_by(turn.closing_events),
     )
-    resumed = turn.past is not None and turn.last is not None
+    resumed = turn.resume_point is not None and turn.last is not None
     if resumed and (stored := await engine.db.scan(endings.ended, turn.id)):
         told = stored  # it has what the turn did before the engine stopped too
     reply = await _whole(engine.db, told)
     model = sum(call.seconds for call in turn.model_calls)
-    own = max(0.0, time.monotonic() - arrived - model - turn.in_tools)
-    reply.headers |= _timing(engine=own, model=model, tools=turn.in_tools)
+    own = max(0.0, time.monotonic() - arrived - model - turn.tool_seconds)
+    reply.headers |= _timing(engine=own, model=model, tools=turn.tool_seconds)
     return reply
 
 
