@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from tests import fork_server
 
 BYTEBREW = (sys.executable, "-m", "bytebrew")
 
@@ -17,9 +20,21 @@ def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def run(*arguments: str, settings: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     """One command to its end."""
-    return subprocess.run(
-        [*BYTEBREW, *arguments], env=environment(settings), capture_output=True, text=True, timeout=30, check=False
-    )
+    command, pipe = [*BYTEBREW, *arguments], subprocess.PIPE
+    with start(command, settings, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            output, errors = process.communicate(timeout=60)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def start(command: Sequence[str], settings: Mapping[str, str] | None, **given: Any) -> "subprocess.Popen[Any]":
+    """A command with these settings and no others; `given` is for Popen."""
+    given["env"] = environment(settings)
+    kind = fork_server.Popen if fork_server.fits(command, given["env"]) else subprocess.Popen
+    return kind([*command], **given)
 
 
 def install(folder: Path, name: str, source: str, *, distribution: str = "", version: str = "1.0") -> None:

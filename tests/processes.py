@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bytebrew.testing import ADMIN
 
-from .commands import BYTEBREW, environment
+from .commands import BYTEBREW, start
 
 SLOW = '''
 """A provider whose deltas come one by one; the message says how many."""
@@ -78,9 +78,7 @@ class Process:
             "BYTEBREW_BOOTSTRAP_ADMIN_TOKEN": ADMIN,
             **(settings or {}),
         }
-        self.process = subprocess.Popen(
-            [*command, "serve"], env=environment(given), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        self.process = start([*command, "serve"], given, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.output = self.errors = ""
         assert self.process.stdout is not None
         ready = self.process.stdout.readline().decode()

@@ -19,7 +19,7 @@ import pytest
 
 from bytebrew.testing import ADMIN, served_engine
 from tests.archives import database, unpacked
-from tests.commands import BYTEBREW, environment, install, run
+from tests.commands import BYTEBREW, environment, install, run, start
 from tests.processes import Process, plugins_folder, serving
 from tests.tables import SCOPES
 
@@ -98,9 +98,7 @@ def test_flags_win_over_variables_and_variables_over_the_originals(tmp_path: Pat
         "BYTEBREW_DATA_DIR": str(tmp_path / "variable"),
     }
     flags = ("--host", "localhost", "--port", "0", "--data", str(tmp_path / "flag"))
-    process = subprocess.Popen(
-        [*BYTEBREW, "serve", *flags], env=environment(settings), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+    process = start([*BYTEBREW, "serve", *flags], settings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         assert process.stdout is not None
         assert b"is ready at http://localhost:" in process.stdout.readline()

@@ -17,7 +17,7 @@ import pytest
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.testing import served_engine
-from tests.commands import BYTEBREW, environment
+from tests.commands import BYTEBREW, start
 from tests.local import SESSION, local_session, proof_of
 from tests.processes import serving
 from tests.tables import check_refusal
@@ -143,9 +143,9 @@ def test_the_link_is_printed_to_a_person_and_never_into_a_log(tmp_path: Path) ->
         process.stop()
         assert token not in process.errors + process.output
         assert "bytebrew session create" in process.errors
-    settings = environment({"BYTEBREW_DATA_DIR": str(tmp_path / "b"), "BYTEBREW_PORT": "0"})
+    settings = {"BYTEBREW_DATA_DIR": str(tmp_path / "b"), "BYTEBREW_PORT": "0"}
     mine, its = pty.openpty()
-    running = subprocess.Popen([*BYTEBREW, "serve"], env=settings, stdin=its, stdout=subprocess.PIPE, stderr=its)
+    running = start([*BYTEBREW, "serve"], settings, stdin=its, stdout=subprocess.PIPE, stderr=its)
     try:
         assert running.stdout is not None
         url = running.stdout.readline().decode().rsplit(" ", 1)[1].strip()

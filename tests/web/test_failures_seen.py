@@ -15,7 +15,7 @@ from bytebrew.testing import ScriptedProvider, chat, providing, scripted_schema,
 from bytebrew.web import refusals
 from bytebrew.web.http_state import http_state
 from bytebrew.web.refusals import Refusals
-from tests.commands import BYTEBREW, environment, install, run
+from tests.commands import BYTEBREW, install, run, start
 from tests.processes import Process, serving
 
 BROKEN = """
@@ -135,9 +135,7 @@ def test_a_trace_can_be_read_on_a_terminal(tmp_path: Path) -> None:
         "BYTEBREW_PLUGINS_DIR": str(tmp_path / "plugins"),
     }
     ours, theirs = pty.openpty()
-    engine = subprocess.Popen(
-        [*BYTEBREW, "serve"], env=environment(given), stdout=subprocess.PIPE, stderr=theirs, text=True
-    )
+    engine = start([*BYTEBREW, "serve"], given, stdout=subprocess.PIPE, stderr=theirs, text=True)
     try:
         assert engine.stdout is not None
         httpx.get(f"{engine.stdout.readline().rsplit(' ', 1)[1].strip()}/api/v1/health")

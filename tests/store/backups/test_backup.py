@@ -23,7 +23,7 @@ from bytebrew.store.backups import backup, before_migrating
 from bytebrew.store.backups import copies as copying
 from bytebrew.testing import ADMIN
 from tests.archives import unpacked
-from tests.commands import BYTEBREW, environment, install, run
+from tests.commands import BYTEBREW, environment, install, run, start
 from tests.processes import serving
 
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}
@@ -251,7 +251,7 @@ def test_a_schedule_keeps_the_newest_and_removes_only_its_own(ending: str, tmp_p
     (folder / stamped).touch()
     (folder / f".{stamped}.part-killed").mkdir()
     command = [*BYTEBREW, "backup", str(folder / f"nightly{ending}"), "--every", "1s", "--keep", "2"]
-    process = subprocess.Popen(command, env=environment(settings(data)), stderr=subprocess.PIPE, text=True)
+    process = start(command, settings(data), stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
         assert "there is no database at" in process.stderr.readline()  # and goes on
@@ -326,7 +326,7 @@ def test_a_schedule_removes_first_what_was_written_before_the_clock_was_set_back
     for n in range(2):
         (tmp_path / f"nightly-20990101T00000{n}Z.tar").touch()
     command = [*BYTEBREW, "backup", str(tmp_path / "nightly.tar"), "--every", "1h", "--keep", "2"]
-    process = subprocess.Popen(command, env=environment(settings(tmp_path / "data")), stderr=subprocess.PIPE, text=True)
+    process = start(command, settings(tmp_path / "data"), stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("wrote ")

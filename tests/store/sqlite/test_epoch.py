@@ -15,7 +15,7 @@ import pytest
 
 from bytebrew.testing import ADMIN
 from tests.archives import unpacked
-from tests.commands import BYTEBREW, environment, run
+from tests.commands import BYTEBREW, run, start
 from tests.processes import Process, serving
 
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}
@@ -104,13 +104,11 @@ def test_what_a_command_writes_without_an_engine_is_in_the_file_itself(tmp_path:
 
 
 def test_a_kill_at_any_time_of_a_boot_begins_none(tmp_path: Path) -> None:
-    settings = environment({"BYTEBREW_DATA_DIR": str(tmp_path), "BYTEBREW_PORT": "0"})
+    settings = {"BYTEBREW_DATA_DIR": str(tmp_path), "BYTEBREW_PORT": "0"}
     killed(tmp_path)
     for _ in range(8):
-        booting = subprocess.Popen(
-            [*BYTEBREW, "serve"], env=settings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        time.sleep(random.uniform(0.3, 1.2))
+        booting = start([*BYTEBREW, "serve"], settings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        time.sleep(random.uniform(0.02, 0.4))
         booting.kill()
         booting.communicate()
     with serving(tmp_path) as engine:
