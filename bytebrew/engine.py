@@ -1,6 +1,5 @@
 """The composition root: builds the settings, the plugins' registries, the database and the runner, and wires them."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -43,7 +42,7 @@ from bytebrew.conversation.tasks import Tasks
 from bytebrew.conversation.tool_calls import ToolCalls, ToolSources, reserved_names
 from bytebrew.observers import Observers
 from bytebrew.plugins import CORE, Plugins, Registry
-from bytebrew.store import agents, expiry, retention, tokens
+from bytebrew.store import agents, retention, tokens
 from bytebrew.store import settings as stored_settings
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite import migrations
@@ -97,7 +96,6 @@ class Engine:
         self._declare_config()
         self.started = time.monotonic()
         self.clock = WallClock()
-        self.overdue = asyncio.Event()
         self._clearing: anyio.CancelScope
         self._stack = AsyncExitStack()
 
@@ -161,8 +159,9 @@ class Engine:
         self.routes.append(route)
 
     def _declare_storage(self) -> None:
-        self.retention = [(CORE, step) for step in expiry.steps()]
-        self.plugins.declare("register_retention", lambda name, step: self.retention.append((name, step)))
+        core_steps = [(CORE, step) for step in retention.steps()]
+        self.retention = retention.Retention(self.db, self.journal, self.clock, core_steps)
+        self.plugins.declare("register_retention", lambda name, step: self.retention.steps.append((name, step)))
         self.migrations: dict[str, list[tuple[int, str]]] = {CORE: [*migrations.CORE]}
         self.plugins.declare("register_migrations", lambda name, one: self.migrations.setdefault(name, []).append(one))
 
@@ -196,7 +195,7 @@ class Engine:
             await self.runner.run(group, await recover(self.db, self.journal, self.runner))
             await self.tasks.run(group)
             self._clearing = anyio.CancelScope()
-            group.start_soon(retention.keep, self, self._clearing)
+            group.start_soon(self.retention.run, self._clearing)
             self._stack = stack.pop_all()
         return self
 

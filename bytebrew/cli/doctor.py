@@ -27,7 +27,7 @@ from bytebrew.engine import Engine
 from bytebrew.requirements import lacking
 from bytebrew.store.backups import key_check
 from bytebrew.store.backups.backup import restore_waits
-from bytebrew.store.sqlite import integrity, migrations
+from bytebrew.store.sqlite import integrity
 from bytebrew.store.sqlite.epoch import reading
 from bytebrew.store.sqlite.migrate import check
 
@@ -69,9 +69,7 @@ def _checks(setup: Setup) -> list[Check]:
     if restore_waits(data):
         message = "a restore has not put all in place yet; the next start of the engine brings it to its end"
         return [*checks, *_rights(data), Check("restore", False, message)]
-    owners: dict[str, list[tuple[int, str]]] = {"core": [*migrations.CORE]}
-    setup.plugins.declare("register_migrations", lambda name, migration: owners.setdefault(name, []).append(migration))
-    return [*checks, *_rights(data), *_database(data, owners)]
+    return [*checks, *_rights(data), *_database(data, setup.migrations())]
 
 
 def _plugins(setup: Setup) -> Iterator[Check]:

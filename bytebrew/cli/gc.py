@@ -17,7 +17,7 @@ def clear_away(setup: Setup) -> None:
     """
     engine = setup.engine()
     with engine.migrated() as conn, Progress("clearing away", unit="rows and pages") as progress:
-        swept = retention.sweep(conn, engine.retention, progress.add)
+        swept = retention.sweep(conn, engine.retention.steps, progress.add)
     for line in (
         f"cleared away: {', '.join(f'{count} {what}' for what, count in swept.counts.items())}",
         f"{engine.db.path} had {swept.before} bytes and has {swept.after}",

@@ -20,7 +20,7 @@ def restore(setup: Setup, file: Path) -> None:
     read again from the start.
     """
     data, form = setup.core().data_dir, setup.core().log_format
-    done = restoring.restore(file, data, setup.plugins)
+    done = restoring.restore(file, data, setup.migrations())
     if done.torn:
         warning = f"warning: {file} was copied without the log beside it, so what was newest is missing"
         click.echo(logs.printed(form, warning, logging.WARNING), err=True)

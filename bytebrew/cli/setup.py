@@ -11,7 +11,9 @@ from bytebrew.base.errors import BootError
 from bytebrew.base.settings import Core
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
-from bytebrew.plugins import Plugins
+from bytebrew.plugins import CORE, Plugins
+from bytebrew.store.sqlite import migrations
+from bytebrew.store.sqlite.pragmas import transaction
 
 
 class Setup(NamedTuple):
@@ -29,6 +31,12 @@ class Setup(NamedTuple):
         read = settings.read(self.environment, self.plugins.tables())
         self.plugins.declare("register_tools", lambda name, tool: None, settings=read)
         return self.plugins.warnings
+
+    def migrations(self) -> dict[str, list[tuple[int, str]]]:
+        """The migrations of the core and of every plugin, by owner."""
+        owners: dict[str, list[tuple[int, str]]] = {CORE: [*migrations.CORE]}
+        self.plugins.declare("register_migrations", lambda name, one: owners.setdefault(name, []).append(one))
+        return owners
 
     def engine(self, *, may_create: bool = False, **variables: str) -> Engine:
         """An engine on the data folder; BootError where it has no database and the command may not create one.
@@ -53,10 +61,8 @@ class Setup(NamedTuple):
 @contextmanager
 def opened(engine: Engine, beat: Callable[[], None] | None = None) -> Iterator[Connection]:
     """A connection within a transaction, committed unless the block fails; `beat` is called while statements run."""
-    with engine.migrated(beat) as conn:
-        conn.execute("begin immediate")
+    with engine.migrated(beat) as conn, transaction(conn):
         yield conn
-        conn.execute("commit")
 
 
 def counted(count: int, plural: str) -> str:

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.runtime_option import Option
-from bytebrew.store import expiry
+from bytebrew.store import retention
 
 Origin = Annotated[
     str,
@@ -44,7 +44,7 @@ CORS_ORIGINS = Option(
 
 def core_options(log_level: str, providers: Iterable[Provider]) -> Iterator[Option]:
     """Every option of the core; `log_level` is the default of `log.level`."""
-    yield from (*expiry.OPTIONS, ANY_BASE_URL, OWN_KEY_ORIGINS, BODY_HEADERS)
+    yield from (*retention.OPTIONS, ANY_BASE_URL, OWN_KEY_ORIGINS, BODY_HEADERS)
     yield from map(own_key_option, providers)
     yield Option(
         key="log.level",

@@ -17,7 +17,7 @@ from bytebrew.conversation.model_calls import TOO_LONG, Models
 from bytebrew.conversation.resumed_answer import Piece
 from bytebrew.conversation.tool_calls import ToolCalls, Toolkit
 from bytebrew.conversation.turn import Turn
-from bytebrew.store import messages, turns
+from bytebrew.store import messages
 from bytebrew.store.journal import Journal
 from bytebrew.store.open_turns import ResumePoint
 from bytebrew.store.sqlite.database import Database
@@ -46,7 +46,7 @@ class AgentLoop:
         """Runs a turn to the model's final answer; raises EngineError where there is none."""
         kit = await self._tool_calls.toolkit(turn)
         if turn.has_history or turn.resume_point is not None:
-            turn.has_long_results = await self._db.read(turns.has_results, turn.session_id)
+            turn.has_long_results = await self._db.read(messages.has_results, turn.session_id)
         specs = tuple(tool.spec() for tool in kit.offered)
         history = await recall(self._db, self._models, turn, specs) if turn.has_history else None
         recalled = history.messages if history else []

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from bytebrew.base.errors import ToolError
 from bytebrew.contract.tool import Call, Tool, input_schema
-from bytebrew.store import turns
+from bytebrew.store import messages
 from bytebrew.store.sqlite.database import Database
 
 
@@ -36,7 +36,7 @@ class ReadResult(Tool):
             wanted = msgspec.convert(input, Stretch, strict=False)
         except msgspec.ValidationError as error:
             raise ToolError(f"The arguments do not fit: {error}") from error
-        whole = await self._db.read(turns.whole_result, call.session_id, wanted.call_id)
+        whole = await self._db.read(messages.whole_result, call.session_id, wanted.call_id)
         if whole is None:
             raise ToolError(f"No result of the call '{wanted.call_id}' was cut in this session")
         end = wanted.offset + min(wanted.length, self._most)

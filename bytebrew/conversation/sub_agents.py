@@ -34,10 +34,10 @@ async def spawn(db: Database, runner: Runner, call: Call, agent: str, message: s
     if end is None:
         raise ToolError(f"Agent '{agent}' was deleted before it had an answer")
     if end.status != "completed":
-        raise ToolError(f"Agent '{agent}' ended as {end.status}: {end.words or 'it has said nothing'}")
-    if end.cut:
-        return f"{end.words}\n[Agent '{agent}' was cut off here by its model's token limit]"
-    return end.words or f"Agent '{agent}' ended without a word"
+        raise ToolError(f"Agent '{agent}' ended as {end.status}: {end.text or 'it has said nothing'}")
+    if end.truncated:
+        return f"{end.text}\n[Agent '{agent}' was cut off here by its model's token limit]"
+    return end.text or f"Agent '{agent}' ended without a word"
 
 
 def _is_spawned_by(turn: Turn, call: Call) -> bool:

@@ -22,10 +22,11 @@ from bytebrew.contract.route import Record, unrecorded
 from bytebrew.contract.tool import Tool
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn, task_turn
-from bytebrew.store import mending, schemas, sessions, task_approvals, task_steps, tasks, turns
+from bytebrew.store import schemas, sessions, task_approvals, task_queue, task_steps, tasks, turns
+from bytebrew.store.open_turns import unfinished_tools
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.tasks import Claim
-from bytebrew.store.turns import Ending
+from bytebrew.store.turns import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +233,7 @@ class Tasks:
         """Takes as many tasks as there are free workers; the seconds after which another may be due."""
         core, db, moment = self._core, self._db, datetime.now(UTC)
         if moment < self._looked:  # at the first look too: the clock may have been set while the engine was down
-            await db.write(mending.set_back, moment)
+            await db.write(task_queue.set_back, moment)
         self._looked = moment
         while sum(turn is None or not turn.holds for turn in self._running.values()) < core.task_workers:
             claim = await db.write(self._claimed, core.tasks_per_agent)
@@ -256,7 +257,7 @@ class Tasks:
 
     async def _attend(self, claim: Claim, begin: bool) -> None:
         """Runs an attempt until its end is recorded; one that a stop interrupts goes on at the next start."""
-        failure: Ending | None = None
+        failure: Outcome | None = None
         try:
             if begin:
                 failure = await self._try_to_begin(claim)
@@ -272,17 +273,17 @@ class Tasks:
             del self._running[claim.turn_id]
             self.wake()
 
-    async def _try_to_begin(self, claim: Claim) -> Ending | None:
+    async def _try_to_begin(self, claim: Claim) -> Outcome | None:
         """Begins an attempt; how it has ended where it cannot begin."""
         try:
             turn = await self._begin(claim)
         except Draining:
             return None
         except EngineError as error:
-            return Ending("failed", error.message, error.code)
+            return Outcome("failed", error.message, error.code)
         except Exception:
             log.exception("task %s could not begin", claim.task.id)
-            return Ending("failed", f"The engine failed; its log has the trace of {claim.task.id}", "internal_error")
+            return Outcome("failed", f"The engine failed; its log has the trace of {claim.task.id}", "internal_error")
         self._running[turn.id] = turn
         with suppress(StorageError):  # its end is recorded only if the task is still claimed then
             if not await self._db.read(tasks.is_claimed, claim.task.id, turn.id):  # ended before there was a turn
@@ -299,7 +300,7 @@ class Tasks:
         await self._runner.submit(turn)
         return turn
 
-    async def _record_end(self, claim: Claim, failure: Ending | None) -> bool:
+    async def _record_end(self, claim: Claim, failure: Outcome | None) -> bool:
         """Records how an attempt has ended; False where the file does not take it yet."""
         db, core, task = self._db, self._core, claim.task
         draining = self._runner.draining
@@ -308,7 +309,7 @@ class Tasks:
             if ending is None:
                 if draining or await db.read(sessions.owner, task.session_id) is not None:
                     return True
-                ending = Ending("cancelled", "", "")  # with its session
+                ending = Outcome("cancelled", "", "")  # with its session
             result, retry_at = self._result(ending), None
             if ending.code in TEMPORARY_FAILURES and task.attempts <= core.task_retries:
                 if interrupted := await self._interrupted_tools(claim.turn_id):
@@ -326,16 +327,16 @@ class Tasks:
     async def _interrupted_tools(self, turn_id: str) -> str:
         """The tools of an attempt without a recorded result that another attempt may not run again."""
         tools = self._tools  # not toolsets: what spawns an agent is idempotent within one turn only
-        names = await self._db.read(turns.cut_tools, turn_id)
+        names = await self._db.read(unfinished_tools, turn_id)
         return ", ".join(name for name in names if name not in tools or not tools[name].idempotent)
 
-    def _result(self, ending: Ending) -> str:
+    def _result(self, ending: Outcome) -> str:
         if ending.status == "cancelled":
             return "Its turn was cancelled"
         if ending.code == "turn_timeout":
             seconds = self._core.task_timeout
             return f"The task took longer than {seconds:g} s; raise BYTEBREW_TASK_TIMEOUT"
-        return ending.words
+        return ending.text
 
 
 def task_message(task: Task) -> str:

@@ -197,7 +197,7 @@ class ToolCalls:
             turn.append(ToolStarted(tool=call.tool, input=call.input, call_id=call.call_id))
         for question in questions.values():
             self._confirmations.announce(turn, question)
-        await turn.record(turns.tools_asked, turn.id, turn.session_id, calls, questions)
+        await turn.record(turns.tools_requested, turn.id, turn.session_id, calls, questions)
 
     def _find(self, turn: Turn, kit: Toolkit, call: ToolCall) -> Tool | None:
         if turn.has_long_results and call.tool == self.read_result.name:

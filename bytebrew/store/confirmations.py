@@ -62,10 +62,10 @@ def digest(source: str, tool: str, input: dict[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode([source, tool, input], order="deterministic")).hexdigest()
 
 
-def shown(one: Confirmation) -> Confirmation:
+def shown(question: Confirmation) -> Confirmation:
     """The question as people see it: no character in it is invisible."""
-    edited = None if one.edited is None else visible(one.edited)
-    return replace(one, tool=visible(one.tool), input=visible(one.input), edited=edited)
+    edited = None if question.edited is None else visible(question.edited)
+    return replace(question, tool=visible(question.tool), input=visible(question.input), edited=edited)
 
 
 def ask(conn: Connection, new: Confirmation) -> None:

@@ -70,11 +70,11 @@ class Log:
     __slots__ = (
         "__weakref__",
         "_bytes",
+        "_committed_before",
         "_form",
         "_frames",
         "_loaded",
         "_loading",
-        "_told",
         "_waiters",
         "committed",
         "error",
@@ -90,7 +90,7 @@ class Log:
         self.error: Exception | None = None
         self._loaded = False
         self._loading = asyncio.Lock()
-        self._told = 0
+        self._committed_before = 0
         self._frames: deque[bytes] = deque()
         self._bytes = 0
         self._waiters: set[asyncio.Future[bool]] = set()
@@ -116,9 +116,9 @@ class Log:
 
     def commit(self, number: int) -> None:
         """Everything up to the number is in the file: tells those who wait."""
-        taken, self._told, self.committed = self._told, self.committed, number
+        last_but_one, self._committed_before, self.committed = self._committed_before, self.committed, number
         kept = len(self._frames) - (self.last - number)
-        while kept > 1 and (self._bytes > TAIL_BYTES or (kept > TAIL_EVENTS and number - kept < taken)):
+        while kept > 1 and (self._bytes > TAIL_BYTES or (kept > TAIL_EVENTS and number - kept < last_but_one)):
             self._bytes -= len(self._frames.popleft())
             kept -= 1
         self.notify()

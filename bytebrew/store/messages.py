@@ -206,3 +206,24 @@ def paired(messages: Iterable[Message]) -> list[Message]:
             words = "The call was interrupted; whether it took effect is not known"
             found.append(Message("tool", words, call_id=call.call_id, tool=call.tool, has_error=True))
     return found
+
+
+def keep_result(conn: Connection, session_id: str, turn_id: str, call_id: str, output: str) -> None:
+    """Stores the whole output of a tool call, of which the model was given only the beginning."""
+    conn.execute(
+        """insert into results (turn_id, call_id, session_id, output) values (?, ?, ?, ?)
+        on conflict (turn_id, call_id) do update set session_id = excluded.session_id, output = excluded.output""",
+        (turn_id, call_id, session_id, output),
+    )
+
+
+def whole_result(conn: Connection, session_id: str, call_id: str) -> str | None:
+    """The whole output of a call of the session that was too long for the model; the newest, for ids may come again."""
+    sql = "select output from results where session_id = ? and call_id = ? order by turn_id desc limit 1"
+    row = conn.execute(sql, (session_id, call_id)).fetchone()
+    return row["output"] if row else None
+
+
+def has_results(conn: Connection, session_id: str) -> bool:
+    """Whether an output of the session was too long for the model."""
+    return conn.execute("select 1 from results where session_id = ? limit 1", (session_id,)).fetchone() is not None

@@ -17,9 +17,6 @@ _SELECT = """select id, name, type, base_url, model_name, api_version, kind, emb
   pricing_output, fallback, length(sealed_key) > 0 as has_api_key, is_default, created_at, updated_at from models"""
 TARGET = """select name, type, base_url, model_name, api_version, sealed_key, pricing_input, pricing_output, fallback,
   context_window from models"""
-WINDOWS = "alter table models add column context_window integer;"
-"""The SQL of what vendors have said of their models' windows, for a migration."""
-
 _OF_WINDOW = ("type", "model_name", "base_url", "api_version")
 
 

@@ -63,9 +63,9 @@ def close(conn: Connection, turn_id: str, last_event: int, failure: int, unsaved
     moment = now()
     conn.execute(CLOSE_QUESTIONS, (turn_id,))
     idempotency.free(conn, turn_id, failure)
-    said = [one for one in unsaved.messages if one.content] if unsaved else []
+    produced = [one for one in unsaved.messages if one.content] if unsaved else []
     # without what the vendor wants back, which has a place for each call
-    texts = [Message("assistant", one.content, broken_off=one.broken_off or "failed") for one in said]
+    texts = [Message("assistant", one.content, broken_off=one.broken_off or "failed") for one in produced]
     for row in conn.execute("select session_id, first_event from turns where id = ?", (turn_id,)).fetchall():
         if not texts and row["first_event"] is not None:
             _, partial, _ = _shown(conn, row["session_id"], row["first_event"])
@@ -113,22 +113,32 @@ def resume(conn: Connection, turn_id: str) -> ResumePoint:
         (turn_id,),
     )
     row = conn.execute("select session_id, first_event from turns where id = ?", (turn_id,)).fetchone()
-    said, partial, thought = _shown(conn, row["session_id"], row["first_event"])
+    deltas, partial, thought = _shown(conn, row["session_id"], row["first_event"])
     states = conn.execute("select call_id, status from tool_calls where turn_id = ?", (turn_id,))
-    asked, *rest = messages.of_turn(conn, row["session_id"], turn_id)
+    user_message, *rest = messages.of_turn(conn, row["session_id"], turn_id)
     return ResumePoint(
-        asked,
+        user_message,
         rest,
-        said,
+        deltas,
         partial,
         thought,
         {state["call_id"]: state["status"] for state in states},
     )
 
 
+def unfinished_tools(conn: Connection, turn_id: str) -> list[str]:
+    """The tools that a root turn and those below it have begun to run and of which no result is recorded."""
+    rows = conn.execute(
+        """select c.tool from turns t join tool_calls c on c.turn_id = t.id and c.status = 'started'
+        where t.id = ?1 or (t.root_turn_id = ?1 and t.parent_turn_id is not null) group by c.tool order by c.tool""",
+        (turn_id,),
+    )
+    return [row["tool"] for row in rows]
+
+
 def _shown(conn: Connection, session_id: str, first_event: int) -> tuple[list[str], str, str]:
     """The deltas of a turn that clients have, and joined, the text and the reasoning of its last step among them."""
-    said: list[str] = []
+    deltas: list[str] = []
     partial: list[str] = []
     thought: list[str] = []
     sql = """select type, data from events where session_id = ? and n >= ?
@@ -141,13 +151,13 @@ def _shown(conn: Connection, session_id: str, first_event: int) -> tuple[list[st
         if "agent" in event:
             continue
         if kind == "message_restart":
-            said, partial, thought = [event["content"]], [], []
+            deltas, partial, thought = [event["content"]], [], []
         elif kind == "thinking":
             thought.append(event["content"])
         else:
-            said.append(event["content"])
+            deltas.append(event["content"])
             partial.append(event["content"])
-    return said, "".join(partial), "".join(thought)
+    return deltas, "".join(partial), "".join(thought)
 
 
 def spent(conn: Connection, turn_id: str) -> Usage:

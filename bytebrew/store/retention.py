@@ -1,23 +1,24 @@
 """Retention: sessions, tasks and keys go when they are old, events are packed, and the disk gets its space back."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Annotated, NamedTuple
 
 import anyio
+from msgspec import Meta
 
 from bytebrew.base.errors import StorageError
+from bytebrew.base.formats import now
 from bytebrew.base.machine.clock import WallClock
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.hookspecs import Step
-from bytebrew.store import expiry, removals
-from bytebrew.store.expiry import Walk
+from bytebrew.contract.runtime_option import Option, expired_before
+from bytebrew.store import idempotency, journal, sessions
+from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite.database import Database
-from bytebrew.store.sqlite.pragmas import roll_back
-
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
+from bytebrew.store.sqlite.pragmas import file_bytes, shrink, transaction, truncate_log
 
 log = logging.getLogger(__name__)
 
@@ -27,69 +28,235 @@ REST = 4
 """How much longer the worker rests than it worked, so that it takes a fifth of the writer at most."""
 QUIET = 1.0
 """Seconds without a write of anybody else after which the worker rests no more."""
-SPARE_PAGES = 256
-"""Free pages that a running engine keeps: they will be written again soon."""
+
+Place = tuple[str, str]
+START = ("", "")
+SLICE = 1000
+"""Rows that one transaction deletes, or events that it packs, about: a few milliseconds of work."""
+LOOK = 4
+"""Rows that are as much work as to see whether one session or task may go."""
+PASS = 2
+"""Rows that are as much work as to pass over a session."""
+LONGEST = 0.004
+"""Seconds after which a transaction packs no further turn, however large the events are."""
+
+_Days = Annotated[int, Meta(ge=0, le=36500)]
+SESSIONS = Option(
+    key="retention.sessions",
+    type=_Days,
+    default=0,
+    help="days after its last message on which a session is deleted with all of it, and after its end a task; 0: never",
+)
+EVENTS = Option(
+    key="retention.events",
+    type=_Days,
+    default=7,
+    help="days after which a finished turn's events are packed, to be replayed byte for byte all the same; 0: never",
+)
+KEYS = Option(
+    key="retention.idempotency",
+    type=Annotated[int, Meta(ge=1, le=365)],
+    default=1,
+    help="days for which the same Idempotency-Key gets the same answer, after the end of its turn where it began one",
+)
+OPTIONS = (SESSIONS, EVENTS, KEYS)
 
 
-def shrink(conn: Connection, spare: int = SPARE_PAGES) -> Sequence[object]:
-    """Takes some free pages off the end of the file."""
-    free = _number(conn, "freelist_count")
-    if free <= spare:
-        return ()
-    for _ in range(min(64, free - spare)):
-        conn.execute("pragma incremental_vacuum(1)")  # the module steps it once only, which is one page
-    return range(free - _number(conn, "freelist_count"))
+class Walked(NamedTuple):
+    """What a walk has done, and the place up to which it has come; None at the end of all that is due."""
+
+    done: Sequence[object]
+    after: Place | None
 
 
-def _number(conn: Connection, pragma: str) -> int:
-    return int(conn.execute(f"pragma {pragma}").fetchone()[0])
+class Walk:
+    """A step of the core over rows of which some stay: it goes on from its place, and begins anew after the end."""
+
+    def __init__(self, what: str, work: Callable[[Connection, Place], Walked]) -> None:
+        self.what, self.work, self.__name__ = what, work, work.__name__
+        self._after: Place | None = START
+
+    def __call__(self, conn: Connection) -> Sequence[object] | None:
+        """Does a bounded part of the work."""
+        if self._after is None:
+            self._after = START
+            return ()
+        done, self._after = self.work(conn, self._after)
+        return done or None
 
 
-async def keep(engine: "Engine", scope: anyio.CancelScope) -> None:
-    """Does what is due, a little at a time, until the scope is cancelled; at once where `engine.overdue` is set."""
-    with scope:
-        await _logged(_remember, engine)
+def expire_keys(conn: Connection, after: Place = START) -> Walked:
+    """Forgets some keys whose time is over."""
+    before = expired_before(conn, KEYS)
+    count = idempotency.expire(conn, before, 200) if before else 0
+    return Walked(range(count), after if count else None)
+
+
+def pack_events(conn: Connection, after: Place = START) -> Walked:
+    """Packs the events of some turns that have ended long ago."""
+    begun, spent = time.monotonic(), 0
+    packed: list[str] = []
+    turns = conn.execute(
+        """select id, session_id, first_event, last_event from turns where packed = 0 and finished_at is not null
+        and finished_at < ? order by finished_at limit ?""",
+        (expired_before(conn, EVENTS), SLICE),
+    ).fetchall()
+    for turn in turns:
+        while count := journal.pack(conn, turn["session_id"], turn["first_event"] or 0, turn["last_event"] or 0):
+            spent += count
+            if _enough(spent, begun):
+                return Walked(packed, after)
+        conn.execute("update turns set packed = 1 where id = ?", (turn["id"],))
+        packed.append(turn["id"])
+        spent += LOOK
+        if _enough(spent, begun):
+            return Walked(packed, after)
+    return Walked(packed, after if len(turns) == SLICE else None)
+
+
+def _enough(spent: int, begun: float) -> bool:
+    return spent >= SLICE or time.monotonic() - begun >= LONGEST
+
+
+def remove_rows(conn: Connection, after: Place = START) -> Walked:
+    """Removes some rows of sessions that were deleted."""
+    return Walked((), after if sessions.continue_removals(conn, SLICE) >= SLICE else None)
+
+
+def expire_sessions(conn: Connection, after: Place = START) -> Walked:
+    """Deletes sessions that nobody has written to for long, unless a turn of one or a task in or below it is open."""
+    if (spent := sessions.continue_removals(conn, SLICE)) >= SLICE:
+        return Walked((), after)
+    rows = conn.execute(  # also of those that were begun by a clock far ahead
+        """select created_at, id, updated_at < ?1 as due from sessions
+        where parent_id is null and created_at < ?1 and (created_at, id) > (?2, ?3)
+        union all select created_at, id, updated_at < ?1 from sessions
+        where parent_id is null and (created_at, id) > (?4, ?5) order by created_at, id limit ?6""",
+        (expired_before(conn, SESSIONS), *after, *max(after, (now(), "")), SLICE // PASS),
+    )
+    gone: list[str] = []
+    for row in rows.fetchall():
+        after, spent = (row["created_at"], row["id"]), spent + PASS
+        if row["due"]:
+            spent += LOOK
+            if not _in_use(conn, row["id"]):
+                gone += sessions.start_removal(conn, row["id"])
+                spent += sessions.continue_removals(conn, SLICE)
+        if spent >= SLICE:
+            return Walked(gone, after)
+    return Walked(gone, None)
+
+
+def _in_use(conn: Connection, session_id: str) -> bool:
+    row = conn.execute(  # a cross join walks the tree no further than to the first open task
+        """select exists (select 1 from turns t where t.session_id = ?1 and t.status in ('queued', 'running'))
+        or exists (with recursive tree (id) as (
+            select ?1 union all select b.id from sessions b join tree on b.parent_id = tree.id)
+          select 1 from tree cross join tasks k on k.session_id = tree.id or k.made_in = tree.id
+          where k.completed_at is null)""",
+        (session_id,),
+    ).fetchone()
+    return bool(row[0])
+
+
+def expire_tasks(conn: Connection, after: Place = START) -> Walked:
+    """Deletes tasks that have ended long ago, unless one is below them or an open one waits for them."""
+    before = expired_before(conn, SESSIONS)
+    rows = conn.execute(
+        """select completed_at, id from tasks where completed_at < ? and (completed_at, id) > (?, ?)
+        order by completed_at, id limit ?""",
+        (before, *after, SLICE // LOOK),
+    ).fetchall()
+    gone: list[str] = []
+    for row in rows:
+        task_id = row["id"]
+        while task_id is not None:  # with the last of those below it may go the one above, which has been passed
+            deleted = conn.execute(
+                """delete from tasks where id = ?1 and completed_at < ?2
+                and not exists (select 1 from tasks below where below.parent_task_id = ?1)
+                and not exists (select 1 from task_blockers b join tasks k on k.id = b.task
+                  where b.blocker = ?1 and k.completed_at is null) returning id, parent_task_id""",
+                (task_id, before),
+            ).fetchone()
+            gone += [task_id] if deleted else []
+            task_id = deleted["parent_task_id"] if deleted else None
+    last = rows[-1] if len(rows) == SLICE // LOOK else None
+    return Walked(gone, (last["completed_at"], last["id"]) if last else None)
+
+
+def steps() -> Iterator[Walk]:
+    """What the core does, in this order; plugins' steps follow, and at the end the file shrinks."""
+    yield Walk("idempotency keys", expire_keys)
+    yield Walk("sessions", expire_sessions)
+    yield Walk("tasks", expire_tasks)
+    yield Walk("turns packed", pack_events)
+
+
+class Retention:
+    """Runs what is due in the background, a bounded transaction at a time; `steps` are of the core and of plugins."""
+
+    def __init__(self, db: Database, journal: Journal, clock: WallClock, steps: Iterable[tuple[str, Step]]) -> None:
+        self._db, self._journal, self.clock = db, journal, clock
+        self.steps = [*steps]
+        self.overdue = asyncio.Event()
+        """Set where something is due at once."""
+
+    async def run(self, scope: anyio.CancelScope) -> None:
+        """Works until the scope is cancelled; first on what a stopped engine had begun to remove."""
+        with scope:
+            await _logged(self._resume)
+            while True:
+                with anyio.move_on_after(PAUSE):
+                    await self.overdue.wait()
+                self.overdue.clear()
+                await _logged(self.tidy)
+
+    async def _resume(self) -> None:
+        if await self._db.read(sessions.removal_pending):
+            self.overdue.set()
+
+    async def tidy(self) -> None:
+        """Does what is due once, and rests longer than it works; what fails is logged and tried again the next time.
+
+        While the clock is not trusted it only goes on with what has been deleted already.
+        """
+        pace = Pace(self._db)
+        await self._repeat(Walk("", remove_rows), pace)
+        for owner, step in self.steps:
+            try:
+                of_sessions = isinstance(step, Walk) and step.work is expire_sessions
+                await self._repeat(_by_a_trusted_clock(self.clock, step), pace, ends_followers=of_sessions)
+            except ClockSet:
+                break
+            except StorageError:
+                raise
+            except Exception:
+                log.exception("%s of %s failed", getattr(step, "__name__", "a step of retention"), owner)
+        if await self._repeat(shrink, pace):
+            await self._db.checkpoint()
+
+    async def _repeat(self, step: Step, pace: "Pace", *, ends_followers: bool = False) -> bool:
+        """Repeats a step until there is no more to do; whether there was any."""
+        worked = False
         while True:
-            with anyio.move_on_after(PAUSE):
-                await engine.overdue.wait()
-            engine.overdue.clear()
-            await _logged(tidy, engine)
+            begun = pace.begin()
+            done = await self._db.write(step)
+            if done is not None and not done:
+                return worked
+            worked = True
+            if ends_followers:
+                for session_id in done or ():
+                    self._journal.forget(str(session_id))
+            await anyio.sleep(pace.rest(begun))
 
 
-async def _remember(engine: "Engine") -> None:
-    """Goes on at once with what a stopped engine had begun to remove."""
-    if await engine.db.read(removals.pending):
-        engine.overdue.set()
-
-
-async def _logged(work: Callable[["Engine"], Awaitable[None]], engine: "Engine") -> None:
+async def _logged(work: Callable[[], Awaitable[None]]) -> None:
     try:
-        await work(engine)
+        await work()
     except StorageError as error:
         log.warning("nothing is cleared away for now: %s", error)
     except Exception:
         log.exception("clearing away failed; the next time is in %g s", PAUSE)
-
-
-async def tidy(engine: "Engine") -> None:
-    """Does what is due once, and rests longer than it works; what fails is logged and tried again the next time.
-
-    While the clock is not trusted it only goes on with what has been deleted already.
-    """
-    pace = Pace(engine.db)
-    await _done(engine, Walk("", expiry.remove_rows), pace)
-    for owner, step in engine.retention:
-        try:
-            of_sessions = isinstance(step, Walk) and step.work is expiry.expire_sessions
-            await _done(engine, _by_a_trusted_clock(engine.clock, step), pace, sessions=of_sessions)
-        except ClockSet:
-            break
-        except StorageError:
-            raise
-        except Exception:
-            log.exception("%s of %s failed", getattr(step, "__name__", "a step of retention"), owner)
-    if await _done(engine, shrink, pace):
-        await engine.db.checkpoint()
 
 
 class ClockSet(Exception):
@@ -132,21 +299,6 @@ class Pace:
         return REST * (now - begun) if now - self._others < QUIET else 0.0
 
 
-async def _done(engine: "Engine", step: Step, pace: Pace, *, sessions: bool = False) -> bool:
-    """Repeats a step until there is no more to do; whether there was any."""
-    worked = False
-    while True:
-        begun = pace.begin()
-        done = await engine.db.write(step)
-        if done is not None and not done:
-            return worked
-        worked = True
-        if sessions:
-            for session_id in done or ():
-                engine.journal.forget(str(session_id))
-        await anyio.sleep(pace.rest(begun))
-
-
 class Swept(NamedTuple):
     """How much was cleared away of what, and the size of the database in bytes before and after."""
 
@@ -162,30 +314,21 @@ def sweep(
 
     `done` is called with how much each step has done.
     """
-    before, counts = _size(conn), dict[str, int]()
-    sum(_all(conn, Walk("", expiry.remove_rows), done))
+    before, counts = file_bytes(conn), dict[str, int]()
+    sum(_all(conn, Walk("", remove_rows), done))
     for owner, step in steps:
         name = step.what if isinstance(step, Walk) else f"rows of {owner}"
         counts[name] = counts.get(name, 0) + sum(_all(conn, step, done))
     sum(_all(conn, lambda conn: shrink(conn, 0), done))
-    conn.execute("pragma wal_checkpoint(truncate)").fetchall()
-    return Swept(counts, before, _size(conn))
+    truncate_log(conn)
+    return Swept(counts, before, file_bytes(conn))
 
 
-def _all(conn: Connection, step: Step, tell: Callable[[int], None]) -> Iterator[int]:
+def _all(conn: Connection, step: Step, report: Callable[[int], None]) -> Iterator[int]:
     done: Sequence[object] | None = None
     while done is None or done:
-        conn.execute("begin immediate")
-        try:
+        with transaction(conn):
             done = step(conn)
-            conn.execute("commit")
-        except BaseException:
-            roll_back(conn)
-            raise
-        tell(len(done or ()))
+        report(len(done or ()))
         yield len(done or ())
         time.sleep(0.001)
-
-
-def _size(conn: Connection) -> int:
-    return _number(conn, "page_count") * _number(conn, "page_size")

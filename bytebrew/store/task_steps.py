@@ -29,7 +29,7 @@ def move(
     task_id: str,
     actor: Actor | None,
     status: TaskStatus,
-    words: str | None = None,
+    text: str | None = None,
     seen: str | None = None,
 ) -> tuple[Task, str | None]:
     """The task in another status, and the turn that worked on it; Conflict where there is no such step.
@@ -48,7 +48,7 @@ def move(
         error = iif(?1 = 'completed', null, coalesce(?2, error)), turn_id = iif(?1 = 'in_progress', null, turn_id),
         approved_at = iif(?1 = 'approved', ?3, approved_at), started_at = iif(?1 = 'in_progress', ?3, started_at),
         completed_at = iif(?1 in ('completed', 'failed', 'cancelled'), ?3, completed_at) where id = ?4""",
-        (status, words, now(), task_id),
+        (status, text, now(), task_id),
     )
     return get(conn, task_id), row["turn_id"]
 

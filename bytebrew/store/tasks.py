@@ -11,7 +11,7 @@ from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import NewTask, Task, TaskSource
 from bytebrew.contract.long_lists import TASKS, Selection, rows_of
-from bytebrew.store import schemas, sessions, shares
+from bytebrew.store import schemas, sessions, task_queue
 from bytebrew.store.task_approvals import task_of
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
@@ -39,8 +39,6 @@ _SELECT = f"""select t.id, t.title, t.description, t.agent, t.agent as agent_nam
   {_STATUS.format("t")} as status, t.source, t.mode, t.priority, t.acceptance_criteria, t.blocked_by, t.parent_task_id,
   t.session_id, t.result, t.error, t.attempts, t.created_at, t.approved_at, t.started_at, t.completed_at, t.owner,
   t.turn_id, t.seq, t.approved_digest, t.revised from tasks t"""
-LATER = "status in ('pending', 'approved') and mode = 'background'"
-"""The condition of the index tasks_later, for tasks with a `not_before`."""
 
 
 def create(
@@ -207,10 +205,10 @@ def claim(conn: Connection, per_agent: int) -> Claim | None:
     that asks a person does not count as running.
     """
     moment = now()
-    conn.execute(f"update tasks set not_before = null where {LATER} and not_before <= ?", (moment,))
+    conn.execute(f"update tasks set not_before = null where {task_queue.LATER} and not_before <= ?", (moment,))
     running = f"""select count(*) from tasks r indexed by tasks_running where r.status = 'in_progress'
       and r.turn_id is not null and r.agent = agents.name and not {_ASKING.format("r")}"""
-    if (task_id := shares.take(conn, moment, running, per_agent)) is None:
+    if (task_id := task_queue.take(conn, moment, running, per_agent)) is None:
         return None
     conn.execute(
         """update tasks set status = 'in_progress', turn_id = ?, attempts = attempts + 1,
@@ -218,7 +216,7 @@ def claim(conn: Connection, per_agent: int) -> Claim | None:
         (new_id("turn"), moment, task_id),
     )
     claim = _claim(conn, task_id)
-    shares.taken(conn, claim.task.agent, claim.owner)
+    task_queue.taken(conn, claim.task.agent, claim.owner)
     return claim
 
 
@@ -281,24 +279,24 @@ def is_claimed(conn: Connection, task_id: str, turn_id: str) -> bool:
 
 def next_moment(conn: Connection) -> str | None:
     """When the next of the tasks that wait for another attempt may run."""
-    sql = f"select min(not_before) from tasks where {LATER} and not_before is not null"
+    sql = f"select min(not_before) from tasks where {task_queue.LATER} and not_before is not null"
     moment: str | None = conn.execute(sql).fetchone()[0]
     return moment
 
 
-def settle(conn: Connection, task_id: str, turn_id: str, status: str, words: str, retry_at: str | None) -> None:
+def settle(conn: Connection, task_id: str, turn_id: str, status: str, text: str, retry_at: str | None) -> None:
     """Ends the attempt of a task, unless it has ended otherwise; with `retry_at` it waits for the next one."""
     here = (task_id, turn_id)
     if retry_at is not None:
         conn.execute(
             """update tasks set status = 'pending', error = ?, not_before = ? where id = ? and turn_id = ?
             and status = 'in_progress'""",
-            (words, retry_at, *here),
+            (text, retry_at, *here),
         )
         return
     done = status == "completed"
     conn.execute(
         """update tasks set status = ?, result = ?, error = ?, completed_at = ? where id = ? and turn_id = ?
         and status = 'in_progress'""",
-        (status, words if done else None, None if done else words, now(), *here),
+        (status, text if done else None, None if done else text, now(), *here),
     )

@@ -1,7 +1,7 @@
 """Turns and their tool calls: each change of state is one function."""
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct, field
@@ -11,12 +11,13 @@ from bytebrew.base.errors import Conflict, NotFound, Unprocessable
 from bytebrew.base.formats import now
 from bytebrew.contract.auth import VISITOR, Actor, account
 from bytebrew.contract.connection import Connection, Row
+from bytebrew.contract.events import FinishReason
 from bytebrew.contract.messages import Attachment, Message, Spent, ToolCall, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import SpawnLimits
-from bytebrew.store import confirmations, idempotency, messages, sessions
+from bytebrew.store import confirmations, forms, idempotency, messages, sessions
 from bytebrew.store.confirmations import Confirmation
-from bytebrew.store.journal import read_events
+from bytebrew.store.journal import last_number, read_events
 
 Status = Literal["queued", "running", "completed", "failed", "cancelled"]
 
@@ -220,7 +221,7 @@ def spend(conn: Connection, unsaved: Unsaved, turn_id: str) -> None:
     )
 
 
-def tools_asked(
+def tools_requested(
     conn: Connection,
     unsaved: Unsaved,
     turn_id: str,
@@ -272,37 +273,15 @@ def tool_finished(conn: Connection, turn_id: str, session_id: str, result: Messa
         (result.content, status, now(), turn_id, result.call_id),
     )
     if whole is not None:
-        conn.execute("insert or replace into results values (?, ?, ?, ?)", (turn_id, result.call_id, session_id, whole))
+        messages.keep_result(conn, session_id, turn_id, result.call_id, whole)
     messages.append(conn, session_id, turn_id, [result])
     conn.execute("update turns set resumes = 0 where id = ? and resumes > 0", (turn_id,))
-
-
-def whole_result(conn: Connection, session_id: str, call_id: str) -> str | None:
-    """The whole output of a call of the session that was too long for the model; the newest, for ids may come again."""
-    sql = "select output from results where session_id = ? and call_id = ? order by turn_id desc limit 1"
-    row = conn.execute(sql, (session_id, call_id)).fetchone()
-    return row["output"] if row else None
-
-
-def has_results(conn: Connection, session_id: str) -> bool:
-    """Whether an output of the session was too long for the model."""
-    return conn.execute("select 1 from results where session_id = ? limit 1", (session_id,)).fetchone() is not None
 
 
 def tool_calls(conn: Connection, turn_id: str) -> list[Row]:
     """The records of a turn's tool calls, in the order in which they began."""
     sql = "select call_id, tool, input, output, status from tool_calls where turn_id = ? order by asked_at, call_id"
     return conn.execute(sql, (turn_id,)).fetchall()
-
-
-def cut_tools(conn: Connection, turn_id: str) -> list[str]:
-    """The tools that a root turn and those below it have begun to run and of which no result is recorded."""
-    rows = conn.execute(
-        """select c.tool from turns t join tool_calls c on c.turn_id = t.id and c.status = 'started'
-        where t.id = ?1 or (t.root_turn_id = ?1 and t.parent_turn_id is not null) group by c.tool order by c.tool""",
-        (turn_id,),
-    )
-    return [row["tool"] for row in rows]
 
 
 def spawned(conn: Connection, turn_id: str, call_id: str) -> Spawned | None:
@@ -325,29 +304,92 @@ def spawned_in(conn: Connection, root_turn_id: str, turn_id: str) -> tuple[int, 
     return row[0], row[1]
 
 
-def last_word(conn: Connection, session_id: str, turn_id: str) -> str:
-    """The last thing that the agent said in a turn."""
-    said = [one.content for one in messages.of_turn(conn, session_id, turn_id) if one.role == "assistant"]
-    return said[-1] if said else ""
-
-
-class Ending(NamedTuple):
-    """How a turn has ended: its answer, or the words and the code of its error; `cut` at the model's token limit."""
+class Outcome(NamedTuple):
+    """How a turn has ended: its answer, or the message and the code of its error; `truncated` at the token limit."""
 
     status: str
-    words: str
+    text: str
     code: str
-    cut: bool = False
+    truncated: bool = False
 
 
-def outcome(conn: Connection, turn_id: str) -> Ending | None:
+def outcome(conn: Connection, turn_id: str) -> Outcome | None:
     """How a turn has ended; None while it has not."""
     row = conn.execute("select session_id, status, last_event from turns where id = ?", (turn_id,)).fetchone()
     if row is None or row["status"] in ("queued", "running"):
         return None
-    found = read_events(conn, row["session_id"], row["last_event"] - 1, row["last_event"])
-    last = msgspec.json.decode(found[0][2]) if found else {"message": "It failed", "code": "turn_failed"}
-    if row["status"] != "failed":
-        cut = last.get("finish_reason") == "max_tokens"
-        return Ending(row["status"], last_word(conn, row["session_id"], turn_id), "", cut)
-    return Ending("failed", last["message"], last["code"])
+    events = read_events(conn, row["session_id"], row["last_event"] - 1, row["last_event"])
+    last = msgspec.json.decode(events[0][2]) if events else {"message": "It failed", "code": "turn_failed"}
+    if row["status"] == "failed":
+        return Outcome("failed", last["message"], last["code"])
+    of_agent = [one.content for one in messages.of_turn(conn, row["session_id"], turn_id) if one.role == "assistant"]
+    answer = of_agent[-1] if of_agent else ""
+    return Outcome(row["status"], answer, "", last.get("finish_reason") == "max_tokens")
+
+
+class TurnResult(Struct, frozen=True, kw_only=True):
+    """A turn as its stream shows it; `failure`, `code` and `message` are HTTP status, code and text of its error.
+
+    `form` is the one with which it ended, until the session goes on. Events `first` to `last` are its own; `last` is
+    None while it has not ended.
+    """
+
+    id: str
+    session_id: str
+    status: Status
+    first: int | None = None
+    last: int | None = None
+    text: str = ""
+    usage: Usage
+    failure: int | None = None
+    code: str = ""
+    message: str = ""
+    retry_after: int | None = None
+    finish_reason: FinishReason = "stop"
+    form: dict[str, Any] | None = None
+
+
+def result(conn: Connection, turn_id: str, *, whole: bool = True) -> TurnResult | None:
+    """A turn as it stands in the file, None where its session was deleted; `whole` reads what its events say too."""
+    sql = f"""select session_id, status, first_event, last_event, failure, {COUNTS} from turns
+      where id = ? and session_id not in (select session_id from removals)"""
+    row = conn.execute(sql, (turn_id,)).fetchone()
+    if row is None:
+        return None
+    first, last = row["first_event"], row["last_event"]
+    deltas: list[str] = []
+    code = message = ""
+    retry_after: int | None = None
+    finish_reason: FinishReason = "stop"
+    form: dict[str, Any] | None = None
+    at = (first or 1) - 1
+    while whole and last is not None and at < last and (events := read_events(conn, row["session_id"], at, last)):
+        at = events[-1][0]
+        for _, name, data in events:
+            if name == forms.EVENT:
+                form = forms.form(data) or form
+            elif name in ("message_delta", "message_restart", "error", "done"):
+                event = msgspec.json.decode(data)
+                if name == "error":
+                    code, message, retry_after = event["code"], event["message"], event.get("retry_after")
+                elif name == "done":
+                    finish_reason = event.get("finish_reason", "stop")
+                elif "agent" not in event:
+                    if name == "message_restart":
+                        deltas.clear()
+                    deltas.append(event["content"])
+    return TurnResult(
+        id=turn_id,
+        session_id=row["session_id"],
+        status=row["status"],
+        first=first,
+        last=last,
+        text="".join(deltas),
+        usage=Usage(*(row[name] for name in Usage.__struct_fields__)),
+        failure=row["failure"],
+        code=code,
+        message=message,
+        retry_after=retry_after,
+        finish_reason=finish_reason,
+        form=form if row["status"] == "completed" and last_number(conn, row["session_id"]) == last else None,
+    )

@@ -42,7 +42,6 @@ from bytebrew.base.errors import BootError
 from bytebrew.contract import hookspecs
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.conversation.turn import Turn
-from bytebrew.store.retention import tidy
 from bytebrew.testing import (
     ScriptedProvider,
     chat,
@@ -357,10 +356,10 @@ async def test_register_retention() -> None:
             return [row[0] for row in conn.execute("select hatched_at from ducks order by id")]
 
         await running.db.write(hatch)
-        await tidy(running)
+        await running.retention.tidy()
         assert await running.db.read(years) == ["2020", "2021", "2999"]
         await client.put("/api/v1/settings/retention.ducks", json={"value": 1})
-        await tidy(running)
+        await running.retention.tidy()
         assert await running.db.read(years) == ["2999"]
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from bytebrew import MessageDelta, ToolCall, tool
 from bytebrew.engine import Engine
-from bytebrew.store import retention
 from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
 from tests.conversation.test_confirmations import PAY, Setup, answer, configure, engine_on, processes, say
 from tests.ledger import Ledger
@@ -144,7 +143,7 @@ async def test_the_key_outlives_a_person_who_takes_days(served: Served) -> None:
     async def age(column: str) -> None:
         sql = f"update {column.partition('.')[0]} set {column.partition('.')[2]} = '2020-01-01T00:00:00.000000Z'"
         await served.engine.db.write(lambda conn: conn.execute(sql).rowcount)
-        await retention.tidy(served.engine)
+        await served.engine.retention.tidy()
 
     first = await whole(served.client, PAY, "k")
     await age("idempotency.created_at")

@@ -16,7 +16,6 @@ from bytebrew_audit.audit_log import AuditLog
 from bytebrew import MessageDelta, Request, Route, Stream, ToolCall, ToolError, tool
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
-from bytebrew.store import retention
 from bytebrew.testing import ScriptedProvider, Step, chat, events_of, plugin, providing, scripted_schema, served_engine
 from tests.local import local_session
 from tests.tables import all_but, check_refusal, token_with
@@ -245,11 +244,11 @@ async def test_entries_go_when_they_are_old_if_an_operator_says_when() -> None:
             sql = f"update {table} set {time} = '2020-01-01T00:00:00Z' where id <> (select max(id) from {table})"
             await engine.db.write(execute, sql)
         before = (await client.get("/api/v1/audit")).json()["total"]
-        await retention.tidy(engine)
+        await engine.retention.tidy()
         assert len(await rows(client)) == 3
         assert (await client.get("/api/v1/audit")).json()["total"] == before > 1
         await client.put("/api/v1/settings/retention.audit", json={"value": 365})
-        await retention.tidy(engine)
+        await engine.retention.tidy()
         assert len(await rows(client)) == 1
         left = (await client.get("/api/v1/audit")).json()["data"]
         keys = [row["resource_id"] for row in left if row["action"] == "setting.update"]

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from bytebrew import Capabilities, Http, MessageDelta, ModelRequest, Provider, ProviderError, Stop, ToolCall
 from bytebrew.engine import Engine
-from bytebrew.store import retention
 from bytebrew.testing import chat, providing, scripted_schema, served_engine
 from tests.local import local_session
 from tests.tables import check_refusal, token_with
@@ -458,7 +457,7 @@ async def test_what_is_past_its_time_is_forgotten_quietly(tmp_path: Path, caplog
     caplog.clear()
     caplog.set_level(logging.INFO)
     async with remembering(tmp_path) as it:
-        await retention.tidy(it.engine)
+        await it.engine.retention.tidy()
         assert await recall(it.client, "") == ["young"]
         assert await recall(it.client, "old") == []
         assert await recall(it.client, "", schema="zoo") == ["ancient"]
@@ -472,10 +471,10 @@ async def test_a_shorter_time_counts_for_what_is_there_already(tmp_path: Path) -
         await it.engine.db.write(lambda conn: conn.execute(sql).rowcount)
     async with remembering(tmp_path) as it:
         assert await recall(it.client, "") == ["old"]
-        await retention.tidy(it.engine)
+        await it.engine.retention.tidy()
         assert await recall(it.client, "") == ["old"]
         await it.client.put("/api/v1/agents/test/capabilities/memory", json={"config": {"retention_days": 1}})
-        await retention.tidy(it.engine)
+        await it.engine.retention.tidy()
         assert await it.listed() == []
 
 

@@ -12,7 +12,6 @@ import pytest
 from bytebrew import MessageDelta, ToolCall
 from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.engine import Engine
-from bytebrew.store.retention import tidy
 from bytebrew.testing import ScriptedProvider, Step, chat, names, providing, scripted_schema, served_engine
 from tests.tables import check_refusal, token_with
 
@@ -282,7 +281,7 @@ async def test_a_form_may_be_answered_after_its_events_were_packed() -> None:
         await chat(it.client, "test", "and a table", session_id=session)
         age = "update turns set finished_at = '2020-01-01T00:00:00.000000Z'"
         await it.engine.db.write(lambda conn: conn.execute(age).rowcount)
-        await tidy(it.engine)
+        await it.engine.retention.tidy()
         sql = "select distinct type from events"
         kinds = await it.engine.db.read(lambda conn: [row[0] for row in conn.execute(sql)])
         assert kinds == ["packed"]

@@ -16,7 +16,7 @@ from bytebrew.base.errors import EngineError
 from bytebrew.base.formats import now, rfc3339
 from bytebrew.base.secrets import Secrets
 from bytebrew.contract.entities import NewAgent, NewModel, NewTask, TaskPatch
-from bytebrew.store import agents, expiry, mending, models, task_steps, tasks
+from bytebrew.store import agents, models, retention, task_queue, task_steps, tasks
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
 from bytebrew.store.sqlite.pragmas import connect
@@ -110,7 +110,7 @@ def test_what_a_clock_far_ahead_has_put_off_is_mended_when_it_is_set_back(conn: 
     rows(conn, 3, 1)
     rows(conn, 4, 1, not_before=soon(3600), attempts=1)
     rows(conn, 5, 1, not_before=soon(25), attempts=2)
-    mending.set_back(conn, datetime.now(UTC))
+    task_queue.set_back(conn, datetime.now(UTC))
     claims = [tasks.claim(conn, 0) for _ in range(5)]
     assert [one and one.task.id for one in claims] == ["task_0", "task_1", "task_3", "task_4", None]
     assert tasks.next_moment(conn) is not None
@@ -166,7 +166,7 @@ def act(conn: sqlite3.Connection, known: list[str], one: Act) -> None:
         task_steps.move(conn, first, None, ("approved", "in_progress", "completed", "failed")[b % 4])
     else:
         conn.execute("update tasks set completed_at = ? where completed_at is not null", (LONG_AGO,))
-        expiry.expire_tasks(conn)
+        retention.expire_tasks(conn)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -16,7 +16,7 @@ from bytebrew.base.errors import NotFound
 from bytebrew.base.formats import new_uuid
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
-from bytebrew.store import endings, open_turns, removals, retention, sessions
+from bytebrew.store import open_turns, sessions, turns
 from bytebrew.store.journal import OpenStretch
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
 from tests.processes import serving
@@ -105,7 +105,7 @@ async def test_a_large_session_is_gone_at_once_and_its_rows_go_in_small_transact
     taken = await client.post(CHAT, json={"message": "hi", "session_id": session_id})
     assert (taken.status_code, taken.json()["error"]) == (409, "conflict")
     assert "is being deleted" in taken.json()["message"]
-    await retention.tidy(engine)
+    await engine.retention.tidy()
     assert await left(engine, session_id) == 0
     assert len(held) > 20
     assert max(held) < 1000
@@ -161,7 +161,7 @@ async def test_a_repeat_that_begins_while_its_session_is_deleted_ends(
 
     async def then_delete(work: Any, *args: Any, **kwargs: Any) -> Any:
         result = await read(work, *args, **kwargs)
-        if work is endings.ended:
+        if work is turns.result:
             assert (await client.delete(f"/api/v1/sessions/{body['session_id']}")).status_code == 204
         return result
 
@@ -209,7 +209,7 @@ async def test_a_turn_that_a_stopped_engine_left_in_a_deleted_session_is_not_tak
 
     def leave(conn: Connection) -> list[Any]:
         conn.execute("update turns set status = 'running', last_event = null where first_event = 1")
-        removals.begin(conn, session_id)
+        sessions.start_removal(conn, session_id)
         return open_turns.left_open(conn)
 
     assert await engine.db.write(leave) == []

@@ -6,7 +6,7 @@ import sqlite3
 import tarfile
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -14,7 +14,6 @@ from typing import NamedTuple
 from bytebrew.base.errors import BootError
 from bytebrew.base.machine.lock import held
 from bytebrew.base.progress import Progress
-from bytebrew.plugins import Plugins
 from bytebrew.store.backups.backup import ABOUT, DATABASE, FILES, KEYS, READY, RESTORING, Watched, restore_waits
 from bytebrew.store.backups.copies import check_space, copy_database, free_name, has_table, make_file, stamp, sync
 from bytebrew.store.sqlite import integrity
@@ -42,15 +41,14 @@ class Restored(NamedTuple):
     kept: tuple[Path, ...]
 
 
-def restore(source: Path, folder: Path, plugins: Plugins) -> Restored:
+def restore(source: Path, folder: Path, owners: Mapping[str, Sequence[tuple[int, str]]]) -> Restored:
     """Puts what is in `source` in the place of what a data folder has, and begins another epoch.
 
     Of a copy of the database alone, keys and uploads stay as they are. Raises BootError, with nothing changed, where an
     engine runs on the folder or its database, and where the source is damaged, newer than this engine or one of its
     plugins, or no backup of an engine. What a killed restore had prepared to its end, the next start puts in place.
     """
-    known = {"core": len(CORE)}
-    plugins.declare("register_migrations", lambda name, one: known.update({name: one.number}))
+    known = {owner: steps[-1][0] for owner, steps in owners.items()}
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = (folder / DATABASE).resolve()
     if path.exists() and path.samefile(source):

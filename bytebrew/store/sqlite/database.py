@@ -50,7 +50,7 @@ class Database:
         self._synchronous, self._scan_seconds = synchronous, scan_seconds
         self._works, self._running = list[Pending](), list[Pending]()
         self._looks, self._scans = asyncio.Queue[Pending](), asyncio.Queue[Pending]()
-        self._asked = deque[float]()  # since when each of the looks waits
+        self._waiting_since = deque[float]()  # since when each of the looks waits
         self._reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None
         self._wake = asyncio.Event()
@@ -126,7 +126,7 @@ class Database:
         done: asyncio.Future[T] = _future()
         queue.put_nowait(Pending(work, done))
         if queue is self._looks:
-            self._asked.append(time.monotonic())
+            self._waiting_since.append(time.monotonic())
         try:
             return await done
         except (sqlite3.DatabaseError, MemoryError) as error:
@@ -134,7 +134,7 @@ class Database:
                 raise
             if storage_errors.code(error) == sqlite3.SQLITE_INTERRUPT:
                 raise TooSlow(self._scan_seconds) from error
-            if (fault := self._in_words(error)) is error:
+            if (fault := self._as_fault(error)) is error:
                 raise
             raise fault from error
 
@@ -144,7 +144,7 @@ class Database:
             while len(looks) < LOOKS and not self._looks.empty():
                 looks.append(self._looks.get_nowait())
             for _ in looks:
-                self._asked.popleft()
+                self._waiting_since.popleft()
             looks = [one for one in looks if not one.done.done()]
             try:
                 with self._at_work(name):
@@ -182,15 +182,15 @@ class Database:
         result: T = await self._put(Pending(lambda conn: work(conn, *args, **kwargs), _future(), owner))
         return result
 
-    async def _put(self, one: Pending) -> Any:
+    async def _put(self, pending: Pending) -> Any:
         self._check()
-        self._works.append(one)
+        self._works.append(pending)
         self._wake.set()
-        return await one.done
+        return await pending.done
 
     def delay(self) -> float:
         """For how many seconds the first of the reads has waited for a reader."""
-        return 0.0 if self._looks.empty() else time.monotonic() - self._asked[0]
+        return 0.0 if self._looks.empty() else time.monotonic() - self._waiting_since[0]
 
     def stalled(self, seconds: float) -> dict[str, float]:
         """The threads that have been at one piece of work for longer than this, and for how many seconds."""
@@ -236,9 +236,9 @@ class Database:
                 self.committed_works += len(works)
                 self.committed_rows += sum(row[0] not in refused for row in rows) if refused else len(rows)
             if self._source and rows:
-                self._source.settled({key: self._in_words(error) for key, error in refused.items()})
+                self._source.settled({key: self._as_fault(error) for key, error in refused.items()})
             for one, outcome in zip(works, outcomes, strict=True):
-                _settle(one.done, self._in_words(outcome) if isinstance(outcome, Exception) else outcome)
+                _settle(one.done, self._as_fault(outcome) if isinstance(outcome, Exception) else outcome)
 
     def _due(self) -> Iterator[Pending]:
         """The works that wait, but for those whose owners have lost rows: they fail."""
@@ -274,13 +274,13 @@ class Database:
         if self.lost.is_set():
             raise StorageError(_ENDED, lasting=True)
 
-    def _in_words(self, error: Exception) -> Exception:
+    def _as_fault(self, error: Exception) -> Exception:
         """The error as a StorageError where it is the file's fault or for want of memory."""
         return self._remember(error) if storage_errors.is_known(error) else error
 
     def _remember(self, error: Exception) -> StorageError:
         """A fault in words, which counts until a write succeeds."""
-        fault = storage_errors.in_words(error)
+        fault = storage_errors.fault_of(error)
         if self.fault is None or not self.fault.lasting:
             self.fault = fault
             if fault.lasting:

@@ -1,8 +1,7 @@
 """Numbered SQL for the core's tables, forward only."""
 
 from bytebrew.contract.long_lists import SESSIONS, TASKS, kept_counts
-from bytebrew.store import blockers, models, shares, usage
-from bytebrew.store.sqlite import first_tables
+from bytebrew.store.sqlite import first_tables, task_triggers, usage_triggers
 
 _INDEXES = """
 create index tasks_open on tasks (status, seq) where status in ('draft', 'pending', 'approved', 'in_progress');
@@ -61,7 +60,7 @@ create index sessions_kinds on sessions (agent, schema, status, created_at, id, 
 create index tasks_kinds on tasks (agent, status, source, seq, owner);
 {kept_counts(SESSIONS)}
 {kept_counts(TASKS)}
-{usage.KEPT}
+{usage_triggers.SUMS}
 """
 
 _QUESTIONS = """
@@ -91,6 +90,9 @@ alter table tasks add column revised integer not null default 0;
 
 _RISKS = "alter table confirmations add column risk text not null default 'caution';"
 
+# what vendors report of the context windows of their models
+_WINDOWS = "alter table models add column context_window integer;"
+
 # what runs or has ended has its attachments with its message
 _ONCE = """
 alter table turns add column size integer not null default 0;
@@ -106,17 +108,17 @@ CORE = tuple(
             _INDEXES,
             _SUMS,
             _HISTORY,
-            blockers.KEPT,
+            task_triggers.BLOCKERS,
             _REMOVALS,
             _LISTS,
             _QUESTIONS,
             _FEWER_PAGES,
             _APPROVED,
             _RISKS,
-            models.WINDOWS,
-            usage.CACHE_WRITES,
+            _WINDOWS,
+            usage_triggers.CACHE_WRITES,
             _ONCE,
-            shares.KEPT,
+            task_triggers.QUEUE,
         ),
         1,
     )

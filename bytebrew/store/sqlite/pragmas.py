@@ -1,8 +1,10 @@
-"""A plain connection to the database file, with the pragmas that every user of it needs."""
+"""Connections to the database file with the pragmas that each needs, and the pragmas that maintain the file."""
 
 import logging
 import sqlite3
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bytebrew.contract.connection import Connection
@@ -10,6 +12,8 @@ from bytebrew.contract.connection import Connection
 log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 5.0
+SPARE_PAGES = 256
+"""Free pages that a running engine keeps: they will be written again soon."""
 BEAT = 100_000
 """Instructions of SQLite's virtual machine between two calls of a progress callback."""
 WAL_BYTES = 64 * 1024 * 1024
@@ -44,6 +48,42 @@ def _folder_for_temporary_files() -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+@contextmanager
+def transaction(conn: Connection) -> Iterator[None]:
+    """Commits what the block writes, or undoes it where it raises."""
+    conn.execute("begin immediate")
+    try:
+        yield
+        conn.execute("commit")
+    except BaseException:
+        roll_back(conn)
+        raise
+
+
+def shrink(conn: Connection, spare: int = SPARE_PAGES) -> Sequence[object]:
+    """Returns some free pages at the end of the file to the disk; as long as their number."""
+    free = _number(conn, "freelist_count")
+    if free <= spare:
+        return ()
+    for _ in range(min(64, free - spare)):
+        conn.execute("pragma incremental_vacuum(1)")  # Python's module steps it once only, which is one page
+    return range(free - _number(conn, "freelist_count"))
+
+
+def file_bytes(conn: Connection) -> int:
+    """The size of the database file."""
+    return _number(conn, "page_count") * _number(conn, "page_size")
+
+
+def truncate_log(conn: Connection) -> None:
+    """Copies the log into the file and empties it, as far as readers let it."""
+    conn.execute("pragma wal_checkpoint(truncate)").fetchall()
+
+
+def _number(conn: Connection, pragma: str) -> int:
+    return int(conn.execute(f"pragma {pragma}").fetchone()[0])
 
 
 def roll_back(conn: Connection) -> None:

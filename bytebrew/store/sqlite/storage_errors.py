@@ -41,7 +41,7 @@ def is_damage(error: Exception) -> bool:
     return _FAULTS.get(code(error)) is _DAMAGED
 
 
-def in_words(error: Exception) -> StorageError:
+def fault_of(error: Exception) -> StorageError:
     """The error as it is shown: what to see to; a damaged file does not mend itself."""
     words = _MEMORY if isinstance(error, MemoryError) else _FAULTS.get(code(error), _OTHER.format(error))
     fault = StorageError(words, lasting=words is _DAMAGED)

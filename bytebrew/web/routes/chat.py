@@ -19,10 +19,10 @@ from bytebrew.conversation.failed_turns import retry_after
 from bytebrew.conversation.turn import Turn, chat_turn
 from bytebrew.conversation.waiting_turns import OnBusy
 from bytebrew.engine import Engine
-from bytebrew.store import endings, forms, schemas, sessions
-from bytebrew.store.endings import Ended
+from bytebrew.store import forms, schemas, sessions, turns
 from bytebrew.store.journal import Journal, Log, OpenStretch, Stretch
 from bytebrew.store.sqlite.database import Database
+from bytebrew.store.turns import TurnResult
 from bytebrew.web import own_key
 from bytebrew.web.access import check_schema
 from bytebrew.web.event_cursor import event_cursor
@@ -123,7 +123,7 @@ async def _answer(
     if (place := await waiting_turns.ended(engine.db, engine.runner.lanes, turn)) is not None:
         return _asking(await so_far(engine.db, turn, place))
     fault = turn.failure
-    told = Ended(
+    told = TurnResult(
         id=turn.id,
         session_id=turn.session_id,
         status=turn.status,
@@ -131,13 +131,13 @@ async def _answer(
         usage=turn.usage,
         failure=fault.status if fault else None,
         code=fault.code if fault else "",
-        words=fault.message if fault else "",
+        message=fault.message if fault else "",
         retry_after=retry_after(fault) if fault else None,
         finish_reason=turn.finish_reason,
         form=forms.shown_by(turn.closing_events),
     )
     resumed = turn.resume_point is not None and turn.last is not None
-    if resumed and (stored := await engine.db.scan(endings.ended, turn.id)):
+    if resumed and (stored := await engine.db.scan(turns.result, turn.id)):
         told = stored  # it has what the turn did before the engine stopped too
     reply = await _whole(engine.db, told)
     model = sum(call.seconds for call in turn.model_calls)
@@ -153,7 +153,7 @@ async def _again(engine: Engine, request: Request[ChatRequest], turn_id: str, ar
     if (turn := engine.runner.turns.get(turn_id)) is not None:
         return await _answer(engine, request, turn, arrived, _behind(engine.journal, request, turn.log, turn))
     look = engine.db.read if request.body.stream else engine.db.scan  # a stream sends its events page by page
-    told = await look(endings.ended, turn_id, whole=not request.body.stream)
+    told = await look(turns.result, turn_id, whole=not request.body.stream)
     if told is None:
         raise Gone(_GONE)
     if told.last is None:
@@ -216,10 +216,10 @@ def _entrance(conn: Connection, schema: str, session_id: str | None) -> tuple[sc
     return schemas.entrance(conn, schema), sessions.owner(conn, session_id) if session_id else None
 
 
-async def _whole(db: Database, told: Ended) -> Reply:
+async def _whole(db: Database, told: TurnResult) -> Reply:
     headers = _headers(told.session_id, told.id)
     if told.failure is not None:
-        body = {"error": told.code, "message": told.words, "session_id": told.session_id, "turn_id": told.id}
+        body = {"error": told.code, "message": told.message, "session_id": told.session_id, "turn_id": told.id}
         if told.retry_after is not None:
             headers["retry-after"] = str(told.retry_after)
         return Reply(status=told.failure, body=body, headers=headers)

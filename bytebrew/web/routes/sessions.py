@@ -30,7 +30,7 @@ from bytebrew.contract.route import (
 )
 from bytebrew.conversation.runner import Runner
 from bytebrew.engine import Engine
-from bytebrew.store import messages, removals, sessions
+from bytebrew.store import messages, sessions
 from bytebrew.store.journal import Journal, Log, OpenStretch, last_number, read_events
 from bytebrew.store.sessions import Session
 from bytebrew.store.sqlite.database import Database
@@ -182,7 +182,7 @@ async def delete_session(engine: Engine, request: Request[None]) -> None:
     tree = await engine.db.read(sessions.below, session_id)
 
     def delete(conn: Connection) -> bool:
-        more = removals.delete(conn, session_id, request.actor)
+        more = sessions.delete(conn, session_id, request.actor)
         request.record(conn)
         return more
 
@@ -190,7 +190,7 @@ async def delete_session(engine: Engine, request: Request[None]) -> None:
     for one in tree:
         engine.journal.forget(one)
     if more:
-        engine.overdue.set()
+        engine.retention.overdue.set()
 
 
 async def cancel_turn(db: Database, runner: Runner, request: Request[None]) -> None:

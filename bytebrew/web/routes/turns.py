@@ -15,10 +15,10 @@ from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.turn import Turn
 from bytebrew.conversation.waiting_turns import Place
 from bytebrew.engine import Engine
-from bytebrew.store import confirmations, endings, sessions, turns
+from bytebrew.store import confirmations, sessions, turns
 from bytebrew.store.confirmations import Confirmation
-from bytebrew.store.endings import Ended
 from bytebrew.store.sqlite.database import Database
+from bytebrew.store.turns import TurnResult
 
 
 class CallRecord(Struct, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class ChatAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     failure: Failure | None = None
 
 
-async def whole(db: Database, end: Ended) -> ChatAnswer:
+async def whole(db: Database, end: TurnResult) -> ChatAnswer:
     """A turn as it stands in the file."""
     well = end.status in ("completed", "cancelled")
     return ChatAnswer(
@@ -72,7 +72,7 @@ async def whole(db: Database, end: Ended) -> ChatAnswer:
         status="needs_input" if end.form else end.status,
         finish_reason=end.finish_reason if well else None,
         form=end.form,
-        failure=Failure(error=end.code, message=end.words) if end.status == "failed" else None,
+        failure=Failure(error=end.code, message=end.message) if end.status == "failed" else None,
     )
 
 
@@ -110,7 +110,7 @@ async def get_turn(engine: Engine, request: Request[None]) -> ChatAnswer:
     turn = engine.runner.turns.get(turn_id)
     if turn is not None and turn.session_id == session_id:
         return await so_far(engine.db, turn, await waiting_turns.place(engine.db, engine.runner.lanes, turn))
-    end = await engine.db.scan(endings.ended, turn_id)
+    end = await engine.db.scan(turns.result, turn_id)
     if end is None or end.session_id != session_id:
         raise NotFound(f"The session has no turn '{turn_id[:255]}'")
     return await whole(engine.db, end)

@@ -9,7 +9,6 @@ import pytest
 from bytebrew import MessageDelta
 from bytebrew.base.machine.clock import WallClock
 from bytebrew.engine import Engine
-from bytebrew.store import retention
 from bytebrew.testing import ScriptedProvider, providing, scripted_schema, served_engine
 from tests.store.test_retention import LONG_AGO, age, execute, keep_days, talk
 
@@ -76,13 +75,13 @@ async def test_nothing_goes_for_its_age_while_the_clock_is_not_trusted(
     await age(engine, await talk(client))
     await client.post("/api/v1/agents", json={"name": "a"}, headers={"Idempotency-Key": "old"})
     await execute(engine, "update idempotency set created_at = ?", LONG_AGO)
-    engine.clock = clock
+    engine.retention.clock = clock
     time.wall += 400 * DAY
-    await retention.tidy(engine)
+    await engine.retention.tidy()
     assert await execute(engine, "select count(*) from sessions") == [(1,)]
     assert await execute(engine, "select count(*) from idempotency where key = 'old'") == [(1,)]
     assert "the clock was set by +34560000 s" in caplog.text
     time.go(3601)
-    await retention.tidy(engine)
+    await engine.retention.tidy()
     assert await execute(engine, "select count(*) from sessions") == [(0,)]
     assert await execute(engine, "select count(*) from idempotency where key = 'old'") == [(0,)]

@@ -1,49 +1,17 @@
 """Whose task is next: each agent's owners take turns, so that one with many tasks does not keep another waiting."""
 
+from datetime import datetime, timedelta
+
+from bytebrew.base.formats import rfc3339
 from bytebrew.contract.connection import Connection
+from bytebrew.store.sqlite.dialect import CAN_RUN, URGENCY
 
-_URGENCY = "julianday({0}.created_at) - {0}.priority / 144.0"
-_CAN_RUN = """{0}.status in ('pending', 'approved') and {0}.mode = 'background' and {0}.blockers = 0
-  and {0}.not_before is null"""
-_QUEUED = f"""
-  insert into task_queue (agent, owner, urgency, rank)
-    values (new.agent, new.owner, {_URGENCY.format("new")}, {_URGENCY.format("new")})
-    on conflict do update set urgency = min(coalesce(urgency, excluded.urgency), excluded.urgency),
-    rank = max(min(coalesce(urgency, excluded.urgency), excluded.urgency), served);
-"""
-KEPT = f"""
-drop index tasks_ready;
-create index tasks_ready on tasks (agent, owner, julianday(created_at) - priority / 144.0)
-  where status in ('pending', 'approved') and mode = 'background' and blockers = 0 and not_before is null;
-create table task_queue (
-  agent text not null,
-  owner text not null,
-  urgency real,
-  served real not null default 0,
-  turn integer not null default 0,
-  rank real,
-  primary key (agent, owner)
-) strict, without rowid;
-create index task_queue_next on task_queue (agent, rank, turn, owner) where rank is not null;
-create index task_queue_turn on task_queue (turn);
-create index task_queue_empty on task_queue (served) where rank is null;
-insert into task_queue (agent, owner, urgency, rank)
-  select t.agent, t.owner, min({_URGENCY.format("t")}), min({_URGENCY.format("t")}) from tasks t
-  where {_CAN_RUN.format("t")} group by t.agent, t.owner;
-create trigger tasks_queued after insert on tasks when new.blocked_by = '[]' and {_CAN_RUN.format("new")} begin
-{_QUEUED}end;
-create trigger tasks_requeued after update of status, mode, blockers, not_before, agent, owner, created_at, priority
-  on tasks when {_CAN_RUN.format("new")} begin
-{_QUEUED}end;
-"""
-"""The SQL of a migration: files have it by its number, so it stays as it is.
-
-`urgency` is that of the owner's most urgent task for the agent, or less; `served` when one of them was taken last, as a
-Julian day; `turn` counts these for what happens within a millisecond; `rank` is the later of the two moments, by which
-owners take turns, and null where nothing waits.
-"""
-_HEAD = f"""select t.id, {_URGENCY.format("t")} as urgency from tasks t indexed by tasks_ready
-  where {_CAN_RUN.format("t")} and t.agent = ? and t.owner = ? order by {_URGENCY.format("t")}, t.seq limit 1"""
+LATER = "status in ('pending', 'approved') and mode = 'background'"
+"""The condition of the index tasks_later, for tasks with a `not_before`."""
+LONGEST_BACKOFF = 5400.0
+"""Seconds between two attempts at a task at most; between the first two at most 15, then each time twice as many."""
+_HEAD = f"""select t.id, {URGENCY.format("t")} as urgency from tasks t indexed by tasks_ready
+  where {CAN_RUN.format("t")} and t.agent = ? and t.owner = ? order by {URGENCY.format("t")}, t.seq limit 1"""
 _FORGOTTEN_DAYS = 1.0
 
 
@@ -87,17 +55,27 @@ def taken(conn: Connection, agent: str, owner: str) -> None:
     )
 
 
-def set_back(conn: Connection, moment: str) -> None:
-    """Has nobody wait for a moment that a clock far ahead has written."""
-    conn.execute(
-        """update task_queue set served = julianday(?1), rank = max(urgency, julianday(?1))
-        where served > julianday(?1)""",
-        (moment,),
-    )
-
-
 def _is_later(conn: Connection, owner: tuple[str, str], urgency: float, rank: float) -> bool:
     """Whether the most urgent task is less so than was known, as where another was taken back; it is known now."""
     now = "max(?1, served)"
     sql = f"update task_queue set urgency = ?1, rank = {now} where agent = ?2 and owner = ?3 and {now} > ?4"
     return conn.execute(sql, (urgency, *owner, rank)).rowcount > 0
+
+
+def set_back(conn: Connection, present: datetime) -> None:
+    """Has no attempt wait for longer than it could, and no task come after all that are yet to be made."""
+    moment = rfc3339(present)
+    for attempts in range(1, 11):
+        latest = rfc3339(present + timedelta(seconds=min(15 * 2 ** (attempts - 1), LONGEST_BACKOFF)))
+        sql = f"update tasks set not_before = null where {LATER} and not_before > ? and max(1, min(attempts, 10)) = ?"
+        conn.execute(sql, (latest, attempts))
+    conn.execute(
+        """update tasks set created_at = ?1 where status in ('draft', 'pending', 'approved', 'in_progress')
+        and created_at > ?1""",
+        (moment,),
+    )
+    conn.execute(
+        """update task_queue set served = julianday(?1), rank = max(urgency, julianday(?1))
+        where served > julianday(?1)""",
+        (moment,),
+    )

@@ -1,6 +1,11 @@
-"""How many tasks each task still waits for, kept by triggers, so that workers look only at those that can run."""
+"""Migrations that have triggers keep the number of each task's open blockers, and the queue of tasks that can run.
 
-KEPT = """
+Files have each text by its number, so it stays as it is.
+"""
+
+from bytebrew.store.sqlite.dialect import CAN_RUN, URGENCY
+
+BLOCKERS = """
 alter table tasks add column blockers integer not null default 0;
 create table task_blockers (
   blocker text not null,
@@ -41,4 +46,41 @@ create trigger tasks_deleted after delete on tasks begin
   delete from task_blockers where task = old.id;
 end;
 """
-"""The SQL of a migration: files have it by its number, so it stays as it is."""
+"""How many tasks each task still waits for, so that workers look only at those that can run."""
+_QUEUED = f"""
+  insert into task_queue (agent, owner, urgency, rank)
+    values (new.agent, new.owner, {URGENCY.format("new")}, {URGENCY.format("new")})
+    on conflict do update set urgency = min(coalesce(urgency, excluded.urgency), excluded.urgency),
+    rank = max(min(coalesce(urgency, excluded.urgency), excluded.urgency), served);
+"""
+QUEUE = f"""
+drop index tasks_ready;
+create index tasks_ready on tasks (agent, owner, julianday(created_at) - priority / 144.0)
+  where status in ('pending', 'approved') and mode = 'background' and blockers = 0 and not_before is null;
+create table task_queue (
+  agent text not null,
+  owner text not null,
+  urgency real,
+  served real not null default 0,
+  turn integer not null default 0,
+  rank real,
+  primary key (agent, owner)
+) strict, without rowid;
+create index task_queue_next on task_queue (agent, rank, turn, owner) where rank is not null;
+create index task_queue_turn on task_queue (turn);
+create index task_queue_empty on task_queue (served) where rank is null;
+insert into task_queue (agent, owner, urgency, rank)
+  select t.agent, t.owner, min({URGENCY.format("t")}), min({URGENCY.format("t")}) from tasks t
+  where {CAN_RUN.format("t")} group by t.agent, t.owner;
+create trigger tasks_queued after insert on tasks when new.blocked_by = '[]' and {CAN_RUN.format("new")} begin
+{_QUEUED}end;
+create trigger tasks_requeued after update of status, mode, blockers, not_before, agent, owner, created_at, priority
+  on tasks when {CAN_RUN.format("new")} begin
+{_QUEUED}end;
+"""
+"""The owners with tasks for each agent, in the order in which they take turns.
+
+`urgency` is that of the owner's most urgent task for the agent, or less; `served` when one of them was taken last, as a
+Julian day; `turn` counts these for what happens within a millisecond; `rank` is the later of the two moments, by which
+owners take turns, and null where nothing waits.
+"""

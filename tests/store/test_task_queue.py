@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 
 from bytebrew.base.secrets import Secrets
 from bytebrew.contract.entities import NewAgent, NewModel
-from bytebrew.store import agents, mending, models, shares, tasks
+from bytebrew.store import agents, models, task_queue, tasks
+from bytebrew.store.sqlite import task_triggers
+from bytebrew.store.sqlite.dialect import CAN_RUN, URGENCY
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
 from bytebrew.store.sqlite.pragmas import connect
 from tests.conversation.test_tasks import instructions
 from tests.store.test_ready_tasks import rows, soon
 
-BEFORE = tuple(one for one in CORE if one[1] != shares.KEPT)
+BEFORE = tuple(one for one in CORE if one[1] != task_triggers.QUEUE)
 
 
 @pytest.fixture
@@ -124,7 +126,7 @@ def test_a_clock_that_was_far_ahead_keeps_no_owner_waiting(conn: sqlite3.Connect
     rows(conn, 0, 5)
     claimed(conn, 1)
     conn.execute("update task_queue set served = served + 400, rank = rank + 400")
-    mending.set_back(conn, datetime.now(UTC))
+    task_queue.set_back(conn, datetime.now(UTC))
     rows(conn, 10, 3, owner="otto", created_at=soon(-1))
     assert owners(conn, 2) == ["otto", "ada"]
 
@@ -180,8 +182,8 @@ def test_whoever_has_a_task_that_can_run_is_in_the_queue_and_none_is_lost(
             conn.execute("update tasks set blockers = ? where id = ?", (m % 2, one))
         lost = conn.execute(
             f"""select 1 from tasks t left join task_queue q on q.agent = t.agent and q.owner = t.owner
-            where {shares._CAN_RUN.format("t")} group by t.agent, t.owner
-            having min(q.rank) is null or min(q.rank) > max(min({shares._URGENCY.format("t")}), min(q.served))"""
+            where {CAN_RUN.format("t")} group by t.agent, t.owner
+            having min(q.rank) is null or min(q.rank) > max(min({URGENCY.format("t")}), min(q.served))"""
         ).fetchall()
         assert not lost
     conn.execute("update tasks set not_before = null, blockers = 0 where status = 'pending'")

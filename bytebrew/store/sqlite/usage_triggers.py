@@ -1,0 +1,90 @@
+"""Migrations that have triggers keep sums of usage by day, and by each key.
+
+Files have each text by its number, so it stays as it is.
+"""
+
+from bytebrew.store.usage import COLUMNS, DOLLAR, FIRST, OF_FIRST
+
+_DAY = "substr(new.created_at, 1, 10)"
+_EACH = f"""(select 'total' as kind, {_DAY} as day, '' as key union all select 'agent', {_DAY}, new.agent
+    union all select 'model', {_DAY}, new.model union all select 'schema', {_DAY}, new.schema
+    union all select 'token', {_DAY}, new.subject union all select 'token', '', new.subject)"""
+_ALIKE = """(kind = 'total' or (kind = 'agent' and u.agent = key) or (kind = 'model' and u.model = key)
+    or (kind = 'schema' and u.schema = key) or (kind = 'token' and u.subject = key))"""
+_OTHER = f"from usage u where u.turn_id = new.turn_id and u.id <> new.id and {_ALIKE} and substr(u.created_at, 1, 10)"
+_NEIGHBOURS = f"""(select kind, key, day,
+    (select max(substr(u.created_at, 1, 10)) {_OTHER} < {_DAY}) as before,
+    (select min(substr(u.created_at, 1, 10)) {_OTHER} > {_DAY}) as behind from {_EACH}
+    where day > '' and not exists (select 1 {_OTHER} = {_DAY}))"""
+_GROUPED = " union all ".join(
+    f"""select '{kind}', substr(created_at, 1, 10), {column}, count(distinct turn_id), {", ".join(OF_FIRST)} from usage
+    group by 1, 2, 3"""
+    for kind, column in {"total": "''", **COLUMNS}.items()
+)
+_GROUPED += (
+    f""" union all select 'token', '', subject, count(distinct turn_id), {", ".join(OF_FIRST)} from usage group by 3"""
+)
+_SPANNED = " union all ".join(
+    f"""select '{kind}', key, day, earlier, count(*) from (select key, day, lag(day) over (partition by turn_id, key
+      order by day) as earlier from (select distinct turn_id, {column} as key, substr(created_at, 1, 10) as day
+      from usage)) where earlier is not null group by 1, 2, 3, 4"""
+    for kind, column in {"total": "''", **COLUMNS}.items()
+)
+SUMS = f"""
+create table usage_days (
+  kind text not null,
+  day text not null,
+  key text not null,
+  turns integer not null,
+  {", ".join(f"{name} integer not null" for name in FIRST)},
+  primary key (kind, day, key)
+) strict, without rowid;
+create table usage_spans (
+  kind text not null,
+  day text not null,
+  key text not null,
+  earlier text not null,
+  turns integer not null,
+  primary key (kind, day, key, earlier)
+) strict, without rowid;
+insert into usage_days {_GROUPED};
+insert into usage_spans (kind, key, day, earlier, turns) {_SPANNED};
+create trigger usage_kept after insert on usage begin
+  insert into usage_days
+  select kind, day, key, not exists (select 1 {_OTHER} like day || '%'), 1, new.input_tokens, new.output_tokens,
+  new.cached_tokens, new.thinking_tokens, new.cost_usd is not null,
+  coalesce(cast(round(new.cost_usd * {DOLLAR}) as integer), 0) from {_EACH} where true
+  on conflict (kind, day, key) do update set turns = turns + excluded.turns,
+  {", ".join(f"{name} = {name} + excluded.{name}" for name in FIRST)};
+end;
+create trigger usage_spanned after insert on usage
+  when exists (select 1 from usage where turn_id = new.turn_id and substr(created_at, 1, 10) <> {_DAY}) begin
+  insert into usage_spans (kind, key, day, earlier, turns)
+  select kind, key, day, before, 1 from {_NEIGHBOURS} where before is not null
+  union all select kind, key, behind, day, 1 from {_NEIGHBOURS} where behind is not null
+  union all select kind, key, behind, before, -1 from {_NEIGHBOURS} where before is not null and behind is not null
+  on conflict (kind, day, key, earlier) do update set turns = turns + excluded.turns;
+end;
+"""
+"""The SQL of the kept sums, for a migration.
+
+`turns` of usage_days are those with a call on that day. One that goes on over midnight would count on both days: so
+usage_spans has how many have a call on a day and their last one before on an earlier day. Of subjects, who may be many,
+there is a sum of all days too, under the day ''.
+"""
+
+CACHE_WRITES = f"""
+alter table turns add column cache_write_tokens integer not null default 0;
+alter table usage add column cache_write_tokens integer not null default 0;
+alter table usage_days add column cache_write_tokens integer not null default 0;
+drop trigger usage_kept;
+create trigger usage_kept after insert on usage begin
+  insert into usage_days
+  select kind, day, key, not exists (select 1 {_OTHER} like day || '%'), 1, new.input_tokens, new.output_tokens,
+  new.cached_tokens, new.thinking_tokens, new.cost_usd is not null,
+  coalesce(cast(round(new.cost_usd * {DOLLAR}) as integer), 0), new.cache_write_tokens from {_EACH} where true
+  on conflict (kind, day, key) do update set turns = turns + excluded.turns,
+  {", ".join(f"{name} = {name} + excluded.{name}" for name in (*FIRST, "cache_write_tokens"))};
+end;
+"""
+"""The SQL of the sums of tokens that are written into a vendor's cache, for a migration."""
