@@ -1,4 +1,4 @@
-"""From an engine to an ASGI application: routes, one error shape, headers, streams."""
+"""The ASGI application of an engine: routing, headers, errors, and the steps of one request."""
 
 import asyncio
 import logging
@@ -44,28 +44,24 @@ from bytebrew.web.routes import every
 log = logging.getLogger(__name__)
 
 CROWDED = "crowded"
-"""Why a connection is one too many, in its state: while there are, health is all that it is told."""
+"""Key in the state of a connection above the limit, to which only the health check answers."""
 HEALTH = "/api/v1/health"
 MAX_DEPTH = 100
-"""Brackets within brackets of a JSON body: what is taken in must fit into an answer, where msgspec stops near 1000."""
+"""Nesting of a JSON body: it must fit into an answer too, where msgspec stops near 1000."""
 MAX_VALUES = 1 << 20
-"""Brackets and commas of a JSON body, so many as one without files may have: a value takes 30 times its bytes."""
+"""Brackets and commas of a JSON body, as many as one without files can have: a value takes 30 times its bytes."""
 SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"strict-origin-when-cross-origin"),
     (b"x-frame-options", b"DENY"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-STREAM_HEADERS = {
-    "content-type": "text/event-stream",
-    "cache-control": "no-cache",
-    "x-accel-buffering": "no",
-}
+STREAM_HEADERS = {"content-type": "text/event-stream", "cache-control": "no-cache", "x-accel-buffering": "no"}
 _INTERNAL = {"error": "internal_error", "message": "The engine failed; its log has the trace"}
 
 
 class Application:
-    """The whole of the HTTP side: gives each request an id, answers every failure in one shape."""
+    """An engine as an ASGI application."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -74,16 +70,10 @@ class Application:
         by_path = paths.grouped(self.routes)
         taken = paths.taken(by_path)
         keys = {path.rpartition("/{")[0]: path.rpartition("/{")[2][:-1] for path in by_path if path.endswith("}")}
-        endpoints = {
-            path: Endpoint(
-                engine,
-                state,
-                methods,
-                keys.get(path, "id"),
-                taken.get(path) or taken.get(path.rpartition("/{")[0], frozenset()),
-            )
-            for path, methods in by_path.items()
-        }
+        endpoints: dict[str, Endpoint] = {}
+        for path, methods in by_path.items():
+            names = taken.get(path) or taken.get(path.rpartition("/{")[0], frozenset())
+            endpoints[path] = Endpoint(engine, state, methods, keys.get(path, "id"), names)
         self._plain = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
         streaming = {path for path, methods in by_path.items() if any(route.streams for route in methods.values())}
         by_pattern = [
@@ -96,69 +86,90 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             error = NotFound("Nothing here speaks WebSocket; chats and events are streams of Server-Sent Events")
-            await _answer(early_answer.rejecting(send), error.status, error.body(), {})
+            await _answer(early_answer.denial(send), error.status, error.body(), {})
             return
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
         trace_id.set(request_id := new_id("req"))
-        arrived = time.monotonic()
-        begun = whole = False
-        status = 0
-        shared: list[tuple[bytes, bytes]] = []
-        rest: early_answer.Rest | None = None
-
-        async def receive_noting() -> Message:
-            nonlocal whole
-            message = await (rest.receive() if rest else receive())
-            whole = not message.get("more_body", False)
-            return message
-
-        async def send_with_headers(message: Message) -> None:
-            nonlocal begun, rest, status
-            if message["type"] == "http.response.start":
-                begun = True
-                status = message["status"]
-                message["headers"] = _complete(scope, message["headers"], request_id) + shared
-                if not whole and early_answer.announced(scope):
-                    rest = early_answer.Rest(receive, send)
-            await (rest.send if rest else send)(message)
-
+        started = time.monotonic()
+        exchange = Exchange(scope, receive, send, request_id)
         if origins := self._state.origins:
-            asked = _joined(scope["headers"])
-            if scope["method"] == "OPTIONS" and (lines := cors.preflight(asked, origins)) is not None:
-                await send_with_headers({"type": "http.response.start", "status": 204, "headers": lines})
-                await send_with_headers({"type": "http.response.body", "body": b""})
+            sent = _joined(scope["headers"])
+            if scope["method"] == "OPTIONS" and (lines := cors.preflight(sent, origins)) is not None:
+                await exchange.send({"type": "http.response.start", "status": 204, "headers": lines})
+                await exchange.send({"type": "http.response.body", "body": b""})
                 return
-            shared = cors.headers(asked.get("origin", ""), origins)
-
+            exchange.headers = cors.headers(sent.get("origin", ""), origins)
         try:
-            if (full := self._state.admission.crowd) and CROWDED in scope.get("state", {}) and scope["path"] != HEALTH:
-                raise Overloaded(full, closes=scope["http_version"] != "2")
+            await self._respond(scope, exchange)
+        finally:
+            exchange.close()
+            await self._record(scope, exchange.status, time.monotonic() - started)
+
+    async def _respond(self, scope: Scope, exchange: "Exchange") -> None:
+        """Routes the request, and answers every error in the one shape."""
+        try:
+            self._check_crowd(scope)
             if (endpoint := self._plain.get(scope["path"])) is not None:
                 scope["endpoint"], scope["path_params"] = endpoint, {}
-                await endpoint(scope, receive_noting, send_with_headers)
+                await endpoint(scope, exchange.receive, exchange.send)
             else:
-                await self._router(scope, receive_noting, send_with_headers)
+                await self._router(scope, exchange.receive, exchange.send)
         except EngineError as error:
-            await _answer(send_with_headers, error.status, error.body(), error.headers)
+            await _answer(exchange.send, error.status, error.body(), error.headers)
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
-            if begun:
+            if exchange.status:
                 raise
-            await _answer(send_with_headers, 500, _INTERNAL, {})
-        finally:
-            if rest:
-                rest.end()
-            log.debug("%s %s %d", scope["method"], scope["path"], status)
-            found = scope.get("endpoint")
-            path = found.path if isinstance(found, Endpoint) else ""
-            told = {"method": scope["method"], "path": path, "status": status, "seconds": time.monotonic() - arrived}
-            await self._engine.notify("request_answered", **told)
+            await _answer(exchange.send, 500, _INTERNAL, {})
+
+    def _check_crowd(self, scope: Scope) -> None:
+        """Raises Overloaded for a connection above the limit while there are so many, except for the health check."""
+        if (full := self._state.admission.crowd) and CROWDED in scope.get("state", {}) and scope["path"] != HEALTH:
+            raise Overloaded(full, closes=scope["http_version"] != "2")
+
+    async def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        """Logs the request, and notifies observers."""
+        log.debug("%s %s %d", scope["method"], scope["path"], status)
+        endpoint = scope.get("endpoint")
+        path = endpoint.path if isinstance(endpoint, Endpoint) else ""
+        await self._engine.notify("request_answered", method=scope["method"], path=path, status=status, seconds=seconds)
+
+
+class Exchange:
+    """One request and its response, which gets the headers that every response has."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []  # beside those of every response
+        self.status = 0  # until one is sent
+        self._scope, self._receive, self._send, self._request_id = scope, receive, send, request_id
+        self._whole = False
+        self._unread: early_answer.UnreadBody | None = None
+
+    async def receive(self) -> Message:
+        """The next piece of the request."""
+        message = await (self._unread.receive() if self._unread else self._receive())
+        self._whole = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Sends a piece of the response."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = _complete(self._scope, message["headers"], self._request_id) + self.headers
+            if not self._whole and early_answer.may_have_body(self._scope):
+                self._unread = early_answer.UnreadBody(self._receive, self._send)
+        await (self._unread.send if self._unread else self._send)(message)
+
+    def close(self) -> None:
+        """Reads no more of the request."""
+        if self._unread:
+            self._unread.close()
 
 
 class Endpoint:
-    """One path: authenticates, runs the guards, decodes, runs the route and encodes."""
+    """The routes of one path: authenticates, runs the guards, decodes, runs the route and encodes."""
 
     def __init__(
         self, engine: Engine, state: HttpState, methods: Mapping[str, Route], key: str, taken: frozenset[str]
@@ -168,15 +179,12 @@ class Endpoint:
         self._methods = methods
         self.path = next(iter(methods.values())).path
         self._taken = taken
-        self._thing = change_feed.Thing(methods.get("GET"), key)
+        self._resource = change_feed.Resource(methods.get("GET"), key)
         self._keys = Keys()
-        bodies = {
-            method: Body(route, methods.get("GET")) for method, route in methods.items() if route.body is not None
-        }
-        self._decoders = {
-            method: msgspec.json.Decoder(methods[method].body) for method, body in bodies.items() if body.is_plain
-        }
-        self._bodies = bodies
+        with_body = {method: route for method, route in methods.items() if route.body is not None}
+        self._bodies = {method: Body(route, methods.get("GET")) for method, route in with_body.items()}
+        plain = [method for method, body in self._bodies.items() if body.is_plain]
+        self._decoders = {method: msgspec.json.Decoder(methods[method].body) for method in plain}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
@@ -184,8 +192,7 @@ class Endpoint:
         if route is None:
             allowed = ", ".join(sorted(self._methods))
             raise MethodNotAllowed(f"{scope['path']} knows {allowed}", headers={"Allow": allowed})
-        engine = self._engine
-        if engine.runner.draining and route.scope is not None:
+        if self._engine.runner.draining and route.scope is not None:
             raise Draining
         place = self._state.admission.enter(scope.get("state", {}).get(PLACES)) if route.begins_turn else None
         try:
@@ -210,13 +217,13 @@ class Endpoint:
             http_version=scope["http_version"],
             place=place,
         )
-        told: dict[str, str] = {}
+        headers: dict[str, str] = {}
         try:
             await require(request, route)
             if guards := [guard for guard in engine.guards if guard.active]:
                 request.repeats = await repeats(request, route, scope["path"])
             for guard in guards:
-                told |= await guard.check(request, route) or {}
+                headers |= await guard.check(request, route) or {}
             answer = await self._run(request, route, scope, receive)
             if place is not None:
                 place.free()
@@ -227,18 +234,18 @@ class Endpoint:
             raise
         if isinstance(answer, Stream) and method == "HEAD":
             await answer.frames.aclose()
-            await _answer(send, 200, None, STREAM_HEADERS | told | answer.headers)
+            await _answer(send, 200, None, STREAM_HEADERS | headers | answer.headers)
         elif isinstance(answer, Stream):
             self._state.streams += 1
             answer.frames = while_live(request, route, answer.frames)
             try:
-                await _stream(answer, told, receive, send)
+                await _stream(answer, headers, receive, send)
             finally:
                 self._state.streams -= 1
         elif isinstance(answer, Reply):
-            await _answer(send, answer.status, answer.body, told | answer.headers)
+            await _answer(send, answer.status, answer.body, headers | answer.headers)
         else:
-            await _answer(send, 204 if answer is None else route.status, answer, told)
+            await _answer(send, 204 if answer is None else route.status, answer, headers)
 
     async def _run(self, request: Request[Any], route: Route, scope: Scope, receive: Receive) -> Any:
         if request.query:
@@ -265,19 +272,19 @@ class Endpoint:
             return await self._perform(request, route, scope, digest)
 
     async def _perform(self, request: Request[Any], route: Route, scope: Scope, digest: bytes) -> Any:
-        engine, act = self._engine, None
+        engine, change = self._engine, None
         if route.method != "GET" and not route.streams and engine.observers.record_actions:
-            act = change_feed.Act(request, route, scope["path"], self._thing)
-            request.records += (act.record,)
-        run = partial(change_feed.perform, request, route, act) if act or digest else partial(route.run, request)
+            change = change_feed.Change(request, route, scope["path"], self._resource, engine.record)
+            request.records += (change.record,)
+        run = partial(change_feed.perform, request, route, change) if change or digest else partial(route.run, request)
         if digest:
             answer = await self._keys.answer(request, route, run, scope["path"], digest)
         else:
             answer = await run()
         if request.query:
             answer = query.paged(answer, request.query, route)
-        if act and act.action:  # an answer out of the store is no second act
-            await engine.notify("actor_acted", action=act.action)
+        if change and change.action:  # a repeat that is answered from the store changes nothing
+            await engine.notify("actor_acted", action=change.action)
         return answer
 
     async def _decode(self, request: Request[Any], route: Route, raw: bytes) -> Any:
@@ -300,7 +307,7 @@ class Endpoint:
 
 
 def _digest(request: Request[Any], route: Route, scope: Scope, raw: bytes) -> bytes:
-    """What a repeat of the request has too; nothing where it has no key."""
+    """The digest of a request with an Idempotency-Key; empty without one."""
     keyed = route.idempotent and not route.stream_body and HEADER in request.headers
     return digest_of(scope["query_string"], raw) if keyed else b""
 
@@ -324,9 +331,9 @@ async def _answer(send: Send, status: int, body: Any, headers: Mapping[str, str]
     await send({"type": "http.response.body", "body": raw})
 
 
-async def _stream(stream: Stream, told: dict[str, str], receive: Receive, send: Send) -> None:
-    """Sends frames until they end or the client leaves, and says nothing after that."""
-    headers = STREAM_HEADERS | told | stream.headers
+async def _stream(stream: Stream, headers: dict[str, str], receive: Receive, send: Send) -> None:
+    """Sends frames until they end or the client leaves."""
+    headers = STREAM_HEADERS | headers | stream.headers
     events = headers["content-type"] == STREAM_HEADERS["content-type"]
     lines = [(name.encode(), value.encode()) for name, value in headers.items()]
     presence = asyncio.timeout(None)
@@ -341,10 +348,10 @@ async def _stream(stream: Stream, told: dict[str, str], receive: Receive, send: 
                 async for chunk in frames:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             except EngineError as error:
-                await _last_words(send, headers, error.code, error.message)
+                await _send_error(send, headers, error.code, error.message)
             except Exception:
                 log.exception("a stream failed")
-                await _last_words(send, headers, _INTERNAL["error"], _INTERNAL["message"])
+                await _send_error(send, headers, _INTERNAL["error"], _INTERNAL["message"])
     except TimeoutError:
         if not presence.expired():
             raise
@@ -355,14 +362,14 @@ async def _stream(stream: Stream, told: dict[str, str], receive: Receive, send: 
 
 
 async def _until_gone(receive: Receive, presence: asyncio.Timeout) -> None:
-    """Ends the client's presence once it has left; lighter than a task group, and there is one for each stream."""
+    """Ends the timeout once the client has left; lighter than a task group, and each stream has one."""
     while (await receive())["type"] != "http.disconnect":
         pass
     presence.reschedule(asyncio.get_running_loop().time())
 
 
-async def _last_words(send: Send, headers: Mapping[str, str], code: str, message: str) -> None:
-    """Tells followers of events what went wrong; another content breaks off, so that nobody takes it for whole."""
+async def _send_error(send: Send, headers: Mapping[str, str], code: str, message: str) -> None:
+    """Ends a stream of events with the event `error`; another content breaks off, so that it is not taken for whole."""
     if headers["content-type"] != STREAM_HEADERS["content-type"]:
         raise RuntimeError(message)
     session_id, turn_id = headers.get("x-session-id", ""), headers.get("x-turn-id", "")
@@ -372,9 +379,10 @@ async def _last_words(send: Send, headers: Mapping[str, str], code: str, message
 
 
 def _complete(scope: Scope, headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """A response's headers with those of every response; a route's own replace them."""
     lines = list(headers)
-    given = {name for name, _ in lines}
-    lines += [line for line in SECURITY if line[0] not in given]
+    own = {name for name, _ in lines}
+    lines += [line for line in SECURITY if line[0] not in own]
     lines.append((b"x-request-id", request_id.encode()))
     if scope["scheme"] == "https" or (b"x-forwarded-proto", b"https") in scope["headers"]:
         lines.append((b"strict-transport-security", b"max-age=31536000"))

@@ -1,9 +1,9 @@
-"""What callers do: who changes what over the API, from what to what, and who was refused."""
+"""Actions: each change over the API, with the state before and after it, and each refused caller."""
 
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,8 @@ from bytebrew.contract.route import Reply, Request, Route, Stream
 
 log = logging.getLogger(__name__)
 
+Store = Callable[[Connection, Action], None]
+"""Stores an action with every recorder, within the transaction of the change."""
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
 _NOUNS = {"mcp_server": "mcp", "knowledge_base": "kb"}
 _NAMES = {
@@ -30,80 +32,80 @@ _NAMES = {
     "session.respond": "approval.answer",
     "auth.local_session": "auth.success",
 }
-"""Where the rule's name is not the one that the audit of the original has."""
+"""Names of actions that do not follow the rule, as ByteBrew in Go has them."""
 
 
 @dataclass(slots=True)
-class Thing:
-    """What the requests to one path are about: the GET that shows it, and the field by which paths name such things."""
+class Resource:
+    """The resource at a path: the GET that shows it, and the field by which the path names it."""
 
-    shown: Route | None
+    get: Route | None
     key: str
     locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
-    def is_told(self, route: Route) -> bool:
-        """Whether what a route changes is told from what to what: not where it is new, or none, or a conversation."""
-        there = self.shown is not None and not self.shown.streams
-        return there and route.method != "POST" and route.scope != "chat"
+    def has_before(self, route: Route) -> bool:
+        """Whether an action of the route has the state before it: not where it creates, and never of a conversation."""
+        return self.get is not None and not self.get.streams and route.method != "POST" and route.scope != "chat"
 
-    async def before(self, request: Request[Any], route: Route) -> dict[str, Any] | None:
-        """The thing as it is before a route changes it; raises StorageError and TooSlow where it cannot be read."""
-        if self.shown is None or not self.is_told(route):
+    async def state(self, request: Request[Any], route: Route) -> dict[str, Any] | None:
+        """The resource as GET shows it, None where there is none; raises StorageError and TooSlow."""
+        if self.get is None or not self.has_before(route):
             return None
         try:
-            answer = await self.shown.run(request)
-        except (StorageError, TooSlow):  # what is not known cannot be told
+            answer = await self.get.run(request)
+        except (StorageError, TooSlow):  # no change without its state before
             raise
         except EngineError:
             return None
         return _object(answer.body if isinstance(answer, Reply) else answer)
 
 
-class Act:
-    """What a request to change something does; `action` is there once it is recorded."""
+class Change:
+    """A request that changes a resource; `action` is set once the recorders have stored it."""
 
-    def __init__(self, request: Request[Any], route: Route, path: str, thing: Thing) -> None:
+    def __init__(self, request: Request[Any], route: Route, path: str, resource: Resource, store: Store) -> None:
         self.action: Action | None = None
-        self._request, self._route, self._path, self._thing = request, route, path, thing
+        self._request, self._route, self._path, self._resource, self._store = request, route, path, resource, store
         self._before: dict[str, Any] | None = None
         self._after: dict[str, Any] | None = None
         self._request_id = trace_id.get()  # the database's thread has none
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """Reads what is to be replaced, which no other request of this kind changes within the block."""
-        if not self._thing.is_told(self._route):
+    async def locked(self) -> AsyncIterator[None]:
+        """Reads the state before the change; no other request of this kind changes it within the block."""
+        if not self._resource.has_before(self._route):
             yield
             return
-        seen = await self._thing.before(self._request, self._route) or {}
-        async with self._thing.locks.setdefault(str(seen.get("id", self._path)), asyncio.Lock()):  # it has more names
-            self._before = await self._thing.before(self._request, self._route)
+        seen = await self._resource.state(self._request, self._route) or {}
+        async with self._resource.locks.setdefault(str(seen.get("id", self._path)), asyncio.Lock()):  # not by its name
+            self._before = await self._resource.state(self._request, self._route)
             yield
 
-    async def look(self) -> None:
-        """Reads the thing as it is after a route that answers nothing."""
-        self._after = await self._thing.before(self._request, self._route)
+    async def read_after(self) -> None:
+        """Reads the state after a route that answers nothing."""
+        self._after = await self._resource.state(self._request, self._route)
 
     def record(self, conn: Connection, answer: Any) -> None:
-        """Has every recorder store what the request did; NotRecorded names the plugin whose recorder fails."""
-        action = self._done(answer)
-        self._request.engine.record(conn, action)
+        """Stores the action with every recorder; NotRecorded names the plugin whose recorder fails."""
+        action = self._action(answer)
+        self._store(conn, action)
         self.action = action
 
-    def _done(self, answer: Any) -> Action:
+    def _action(self, answer: Any) -> Action:
         request, route = self._request, self._route
-        kind, name = named(route)
+        kind, name = action_name(route)
         status = 204 if answer is None else route.status
         reply = answer if isinstance(answer, Reply) else Reply(body=answer, status=status)
         made = self._after if reply.body is None else _object(reply.body)
         sent = _plain(request.body) if isinstance(request.body, Struct) else {}
-        held = set(secrets_in(sent))
+        secrets = set(secrets_in(sent))
         after = None
         if made is not None and route.scope != "chat":
             kept = {field: value for field, value in sent.items() if is_secret_field(field) and value}
-            after = masked_value(kept | made, held)
+            after = masked_value(kept | made, secrets)
         last = [*request.path.values()][-1:]
-        keys = [made.get(self._thing.key), made.get("id"), made.get("name")] if made and route.status == 201 else last
+        names = (self._resource.key, "id", "name")
+        keys = [made.get(name) for name in names] if made and route.status == 201 else last
         known = made is not None or route.method == "DELETE"  # else every field would look removed
         before = self._before if known else None
         return Action(
@@ -116,19 +118,19 @@ class Act:
             status=reply.status,
             client=request.client,
             request_id=self._request_id,
-            before=masked_value(before, held) if before is not None else None,
+            before=masked_value(before, secrets) if before is not None else None,
             after=after,
         )
 
 
-async def perform(request: Request[Any], route: Route, act: Act | None) -> Any:
-    """What the route answers, recorded with what it has stored, or else now."""
+async def perform(request: Request[Any], route: Route, change: Change | None) -> Any:
+    """Runs the route and returns its answer; what the route has not recorded with its own write is recorded now."""
     try:
-        async with act.alone() if act else nullcontext():
+        async with change.locked() if change else nullcontext():
             answer = await route.run(request)
             if request.records and not request.recorded and not isinstance(answer, Stream):
-                if act and answer is None and route.method != "DELETE":
-                    await act.look()
+                if change and answer is None and route.method != "DELETE":
+                    await change.read_after()
                 await request.write(lambda conn: answer)
     except NotRecorded as error:
         log.error("%s %s: %s", route.method, route.path, error.message, exc_info=error.__cause__)
@@ -152,37 +154,38 @@ def refused(request: Request[Any], method: str, path: str, error: EngineError) -
     )
 
 
-def named(route: Route) -> tuple[str, str]:
-    """The type of the thing that a route is about, and what it does to it: `agent` and `agent.update`.
+def action_name(route: Route) -> tuple[str, str]:
+    """The type of the resource that a route changes, and the name of its action: `agent` and `agent.update`.
 
-    The last word of the path is the thing; a POST that makes nothing new ends with its verb, or calls the thing if its
-    status is 202. A thing whose path leads through another is named after both, unless its own word is of two already.
+    The last step of the path is the type; a POST that creates nothing ends with its verb, or calls the resource if its
+    status is 202. A resource below another is named after both, unless its own name has two words already.
     """
-    found = re.findall(r"([^/{}]+)(/\{)?", re.sub(r"(?<=\{)[^}]*\}", "", route.path.removeprefix("/api/v1")))
-    words = [(word.replace("-", "_"), bool(keyed)) for word, keyed in found] or [("thing", True)]
+    path = re.sub(r"(?<=\{)[^}]*\}", "", route.path.removeprefix("/api/v1"))
+    steps = [(step.replace("-", "_"), bool(keyed)) for step, keyed in re.findall(r"([^/{}]+)(/\{)?", path)]
+    steps = steps or [("thing", True)]
     verb = _VERBS.get(route.method, "read")
-    if route.method == "POST" and route.status != 201 and len(words) > 1 and not words[-1][1]:
-        verb = words.pop()[0]
+    if route.method == "POST" and route.status != 201 and len(steps) > 1 and not steps[-1][1]:
+        verb = steps.pop()[0]
     elif route.method == "POST" and route.status == 202:
         verb = "call"
-    kind = _singular(words.pop()[0])
-    above = next((_singular(word) for word, keyed in reversed(words) if keyed), "")
+    kind = _singular(steps.pop()[0])
+    above = next((_singular(step) for step, keyed in reversed(steps) if keyed), "")
     if above and "_" not in kind:
         kind = f"{above}_{kind}"
     name = f"{kind}.{verb}"
     return kind, _NAMES.get(name, name)
 
 
-def _singular(word: str) -> str:
-    one = re.sub(r"ies$", "y", word) if word.endswith("ies") else re.sub(r"(?<!s)s$", "", word)
-    return _NOUNS.get(one, one)
+def _singular(step: str) -> str:
+    noun = re.sub(r"ies$", "y", step) if step.endswith("ies") else re.sub(r"(?<!s)s$", "", step)
+    return _NOUNS.get(noun, noun)
 
 
 def _plain(value: Any) -> Any:
-    """The value as a client reads it."""
+    """The value as it is in JSON."""
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _object(value: Any) -> dict[str, Any] | None:
-    found = _plain(value) if isinstance(value, Struct | dict) else None
-    return found if isinstance(found, dict) else None
+    plain = _plain(value) if isinstance(value, Struct | dict) else None
+    return plain if isinstance(plain, dict) else None

@@ -17,7 +17,7 @@ from bytebrew.base.masking import masked_value
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
-from bytebrew.web.change_feed import named
+from bytebrew.web.change_feed import action_name
 from tests.local import local_session
 from tests.mcp_double import Web
 from tests.tables import all_but, check_refusal, installed, token_with
@@ -155,7 +155,7 @@ def test_every_route_that_changes_something_has_a_name_of_its_own() -> None:
     found: dict[str, set[str]] = {}
     for route in installed():
         if route.method != "GET" and not route.streams:
-            found.setdefault(named(route)[1], set()).add(route.path)
+            found.setdefault(action_name(route)[1], set()).add(route.path)
     assert {"agent.create", "agent.update", "agent.delete", "model.create", "schema.delete", "mcp.create"} <= set(found)
     assert {"token.create", "token.revoke", "setting.update", "session.delete", "config.import"} <= set(found)
     assert {"tool.update", "task.approve", "approval.answer", "kb.create", "agent_relation.delete"} <= set(found)
@@ -176,7 +176,7 @@ def test_every_route_that_changes_something_has_a_name_of_its_own() -> None:
 def test_a_plugins_route_is_named_by_the_same_rule(method: Any, path: str, status: int, name: str) -> None:
     async def run(request: Any) -> None: ...
 
-    assert named(Route(method=method, path=path, scope=None, run=run, summary="", status=status))[1] == name
+    assert action_name(Route(method=method, path=path, scope=None, run=run, summary="", status=status))[1] == name
 
 
 # Filters, pages and the export.
