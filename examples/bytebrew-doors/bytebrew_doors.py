@@ -1,4 +1,4 @@
-"""Two auth modes that look at more of a request than a bearer token; both let in nobody who is not known."""
+"""Two auth modes that read more of a request than a bearer token; unknown callers are refused."""
 
 import asyncio
 import hashlib
@@ -29,7 +29,7 @@ class Doors(Struct, frozen=True, kw_only=True):
 
 
 class Gateway(AuthMode):
-    """Believes X-Forwarded-User of a gateway that knows the secret; the gateway must take both headers off clients."""
+    """Trusts X-Forwarded-User of a gateway that sends the secret; the gateway must strip both headers of clients."""
 
     name = "gateway"
     challenge = "Gateway"
@@ -53,7 +53,7 @@ class Basic(AuthMode):
 
     def __init__(self, users: Mapping[str, tuple[frozenset[str], bytes, bytes]]) -> None:
         self._users = users
-        self._known: dict[str, bytes] = {}  # of passwords that were right: scrypt takes 50 ms
+        self._known: dict[str, bytes] = {}  # cache of verified passwords: scrypt takes 50 ms
 
     async def identify(self, request: Request[Any]) -> Actor | None:
         scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
@@ -74,12 +74,12 @@ class Basic(AuthMode):
 
 
 def scrypt(password: str, salt: bytes) -> bytes:
-    """What is stored of a password: `scrypt(password, salt).hex()`."""
+    """The stored form of a password: `scrypt(password, salt).hex()`."""
     return hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=1)
 
 
 def users(path: Path | None, known: Scopes) -> dict[str, tuple[frozenset[str], bytes, bytes]]:
-    """Scopes, salt and hash of each user in the file; SettingsError says which line is wrong."""
+    """Scopes, salt and hash of each user in the file; SettingsError names a wrong line."""
     found = {}
     for number, line in enumerate(path.read_text().splitlines() if path else (), 1):
         try:

@@ -1,4 +1,4 @@
-"""Both modes in a real engine: who is known gets in, with what they may do, and nobody else."""
+"""Both modes in a real engine: known users get their scopes, everybody else a 401."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The weather plugin in a real engine, once it is installed beside it."""
+"""The weather plugin in a real engine; install it first."""
 
 import pytest
 

@@ -34,7 +34,7 @@ export class Conversation {
         turn ??= response.headers.get("x-turn-id");
         for await (const { id, event, data } of events(response)) {
           this.last = id ?? this.last; // what has no id is no part of the history
-          if (event === "error" && !id) // the stream has failed and not its turn, such as when the engine stops
+          if (event === "error" && !id) // the stream failed, not its turn: the engine stops, for example
             throw new Refused(response.status, { error: data.code, message: data.message }, 1);
           yield { event, data };
           if ((event === "done" || event === "error") && data.turn_id === turn) return; // others may talk here too
@@ -102,6 +102,6 @@ async function* events(response) {
       }
     }
   } finally {
-    reader.cancel().catch(() => {}); // also where the caller has had enough
+    reader.cancel().catch(() => {}); // also where the caller stops reading
   }
 }

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 WAITS = 5
-"""How often a message is sent again that was too much for the engine, or for a rate limit."""
+"""Retries of a message that the engine refuses as overloaded or rate-limited."""
 
 
 class Refused(Exception):
@@ -83,10 +83,10 @@ class Conversation:
                     yield event, data
 
     async def _show(self, event: str, data: dict[str, Any]) -> None:
-        """Prints deltas as they are and the rest in a line each; what it does not know it passes over."""
+        """Prints deltas as they come and other events on a line each; ignores unknown ones."""
         if event == "message_delta":
             print(data["content"], end="", flush=True)
-        elif event == "message_restart":  # the engine was stopped, and the model says something else now
+        elif event == "message_restart":  # after a restart the model gave another answer
             print(f"\n[again]\n{data['content']}", end="", flush=True)
         elif event == "tool_call":
             print(f"\n[{data['tool']} {json.dumps(data['input'])}]")
@@ -106,7 +106,7 @@ class Conversation:
             print(f"\n[{why}]" if why else "")
 
     async def _answer(self, asked: dict[str, Any]) -> None:
-        """Puts a question to the person, who may answer with arguments of their own too; whatever is no yes is a no."""
+        """Asks the person about a call, whose arguments they may edit; anything but a yes is a no."""
         print(f"\n[{asked['tool']}, {asked['risk']}: {json.dumps(asked['input'])}]")
         unknown = asked["kind"] == "unknown_outcome"
         answer = await prompt(
@@ -119,13 +119,13 @@ class Conversation:
             with suppress(ValueError):
                 body |= {"input": json.loads(answer), "answers": ["approve"]}
         url, key = f"/api/v1/sessions/{asked['session_id']}/respond", {"Idempotency-Key": str(uuid.uuid4())}
-        while True:  # the question comes no second time
+        while True:  # the stream sends the question once
             try:
                 await _check(await self.client.post(url, json=body, headers=key))
                 return
             except Refused as error:
                 note(str(error))
-                if error.wait is None:  # somebody else has answered, or it is too late: the stream says what came of it
+                if error.wait is None:  # answered by somebody else, or over: the stream has the outcome
                     return
                 await asyncio.sleep(error.wait)
             except httpx.TransportError as error:
@@ -133,7 +133,7 @@ class Conversation:
                 await asyncio.sleep(1)
 
     def _show_block(self, block: dict[str, Any]) -> None:
-        """A table or a note at once; a form is kept until the turn has ended, and is answered by the next message."""
+        """Prints a table or a note; keeps a form until the turn has ended, for the next message to answer."""
         for line in (block.get("title"), block.get("description")):
             if line:
                 print(f"\n{line}", end="")
@@ -165,14 +165,14 @@ async def _check(response: httpx.Response) -> None:
 
 
 async def prompt(words: str) -> str:
-    """A line of standard input, which the events do not wait for; nothing at its end."""
+    """Reads a line of standard input without blocking the events; nothing at its end."""
     print(words, end=" ", flush=True)
     line: str = await asyncio.to_thread(sys.stdin.readline)
     return line.strip()
 
 
 def note(words: str) -> None:
-    """A line beside the conversation."""
+    """Prints a line that is not part of the conversation."""
     print(f"\n[{words}]", file=sys.stderr)
 
 
