@@ -63,6 +63,7 @@ class Engine:
         self.plugins.load(early.disabled_plugins, early.plugins_dir, extra)
         self.settings: Settings = settings.read(environment, self.plugins.tables())
         self.state: State = dict[StateKey[Any], Any]()
+        self.clock = WallClock()
         core = self.settings.core
 
         self.folder = DataFolder(core.data_dir)
@@ -95,7 +96,6 @@ class Engine:
 
         self._declare_config()
         self.started = time.monotonic()
-        self.clock = WallClock()
         self._clearing: anyio.CancelScope
         self._stack = AsyncExitStack()
 
