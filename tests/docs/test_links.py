@@ -53,19 +53,6 @@ def test_every_page_is_within_reach_of_the_readme() -> None:
     assert not {name for name in left if not name.startswith(".github/")}
 
 
-def test_every_function_that_an_answer_of_the_architecture_names_is_in_the_file_beside_it() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text()
-    answers = page.partition("\n## Where is")[2].partition("\n## ")[0].splitlines()
-    named = 0
-    for part in (part for answer in answers for part in answer.split("; ")):
-        files = [(ROOT / "docs" / link).resolve() for link in re.findall(r"\]\((\.\./[\w/.]+\.py)\)", part)]
-        text = "\n".join(file.read_text() for file in files)
-        for name in re.findall(r"`((?!register_)[A-Za-z_]+)`", part) if files else ():
-            named += 1
-            assert re.search(rf"(?:def|class) {name}\b|^{name}\b", text, re.MULTILINE), f"{name} in {part}"
-    assert named > 10
-
-
 def test_every_make_target_that_a_page_names_is_one() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:

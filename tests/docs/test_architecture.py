@@ -1,0 +1,56 @@
+"""docs/architecture.md knows every folder, and its answers name what is there."""
+
+import re
+
+import pytest
+
+from tests.docs import ROOT
+from tests.test_floors import FLOORS
+
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+FOLDERS = sorted(path.parent.name for path in ROOT.glob("bytebrew/*/__init__.py"))
+QUESTIONS = (
+    "a tool call recorded",
+    "on kill -9",
+    "a token checked",
+    "add a setting",
+    "add a route",
+    "add a migration",
+    "a secret masked",
+    "a client resume",
+    "a turn cancelled",
+    "a provider retry",
+)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_folder_of_the_core_is_in_the_table_and_in_the_picture(folder: str) -> None:
+    assert f"| `bytebrew/{folder}/` |" in PAGE
+    assert re.search(rf"^ .*\b{folder}/", PAGE, re.MULTILINE)
+
+
+def test_the_floors_of_the_picture_are_those_that_the_imports_are_held_to() -> None:
+    picture = PAGE.partition("## The folders")[2].partition("```text")[2].partition("```")[0]
+    levels = [set(re.findall(r"\b([a-z]+)(?:/|\.py)", level)) for level in picture.split("───\n")]
+    for drawn, floor in zip(reversed(levels), FLOORS, strict=True):
+        assert drawn <= set(floor.split())
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_newcomers_question_has_its_answer(question: str) -> None:
+    row = rf"^\| (?:Where|What|How) [^|]*{re.escape(question)}[^|]*\? \| ([^|]+) \|$"
+    answers = re.findall(row, PAGE, re.MULTILINE)
+    assert answers
+    assert all("](" in answer for answer in answers)
+
+
+def test_every_function_that_an_answer_names_is_in_the_file_beside_it() -> None:
+    answers = PAGE.partition("\n## Where is")[2].partition("\n## ")[0].splitlines()
+    named = 0
+    for part in (part for answer in answers for part in answer.split("; ")):
+        files = [(ROOT / "docs" / link).resolve() for link in re.findall(r"\]\((\.\./[\w/.]+\.py)\)", part)]
+        text = "\n".join(file.read_text() for file in files)
+        for name in re.findall(r"`((?!register_)[A-Za-z_]+)`", part) if files else ():
+            named += 1
+            assert re.search(rf"(?:def|class) {name}\b|^{name}\b", text, re.MULTILINE), f"{name} in {part}"
+    assert named > 10
