@@ -27,17 +27,17 @@ run: $(BIN)/bytebrew ## Set up and start the engine on http://127.0.0.1:8443
 	@exec $(BIN)/bytebrew serve
 
 test: $(VENV)/.dev ## Set up and run the tests, but for those below
-	$(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not faults" -n auto --dist worksteal --hypothesis-profile=ci
+	$(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not slow" -n auto --dist worksteal --hypothesis-profile=ci
 
 test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this sets up under .cache/
 	tests/peers/setup.sh
 	$(BIN)/pytest -m peers
 
 test-faults: $(VENV)/.dev ## Kill and flood the engine, and fail each ninth of its operations: what CI runs
-	$(BIN)/pytest -m faults -n 2 --dist worksteal
+	$(BIN)/pytest -m slow -n 2 --dist worksteal
 
 test-faults-all: $(VENV)/.dev ## Kill the engine at every record and fail every operation once, in half an hour
-	ALL_FAULTS=1 $(BIN)/pytest -m faults -n 2 --dist worksteal
+	ALL_FAULTS=1 $(BIN)/pytest -m slow -n 2 --dist worksteal
 
 test-fuzz: $(VENV)/.dev ## Send every route a thousand requests, by chance others each time
 	FUZZ_EXAMPLES=1000 $(BIN)/pytest -n auto --dist load tests/web/test_fuzz.py

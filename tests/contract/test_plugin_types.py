@@ -53,7 +53,7 @@ def test_every_hook_of_ours_says_what_it_registers(path: Path) -> None:
                     assert ast.unparse(one.annotation) == f"Register[{TAKEN[node.name]}]", f"{path}:{node.lineno}"
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_the_examples_of_the_page_are_fully_typed_and_mistakes_are_found(tmp_path: Path) -> None:
     page = "\n".join((*PARTS, STATEMENT))

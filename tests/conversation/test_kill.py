@@ -48,7 +48,7 @@ async def _read_until(client: httpx.AsyncClient, events: int, **body: Any) -> tu
         return response.headers["x-session-id"], _events(raw)
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_what_a_client_saw_before_kill_9_is_there_after_it_and_the_rest_follows(tmp_path: Path) -> None:
     settings = {"BYTEBREW_PLUGINS_DIR": str(plugins_folder(tmp_path / "plugins"))}

@@ -16,7 +16,7 @@ SECONDS = float(os.environ.get("LOAD_SECONDS", "10"))
 CLIENTS, SESSIONS = 64, 16
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_64_clients_write_to_16_sessions_without_an_error_a_loss_or_a_change_of_order() -> None:
     answer = [MessageDelta(content=f"{n} ") for n in range(10)]

@@ -611,7 +611,7 @@ async def killed_after(transactions: int, data: Path, steps: Sequence[Any], mode
     return (talk, left) if left else None
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("mode", "steps", "said", "happened"),
@@ -650,7 +650,7 @@ async def test_an_engine_that_dies_after_any_transaction_goes_on_where_it_was(
     assert asked >= 1
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_kill_9_after_any_event_repeats_nothing(processes: Setup) -> None:
     steps = [

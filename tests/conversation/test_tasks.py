@@ -666,7 +666,7 @@ async def test_each_task_is_done_once_though_the_engine_is_killed(processes: Set
     await work_off(processes, TASKS, 3, 0.3)
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.skipif(not KILLS, reason="TASK_KILLS says how often")
 @pytest.mark.timeout(900)
 async def test_each_of_500_tasks_is_done_once_though_the_engine_is_killed_every_few_seconds(processes: Setup) -> None:

@@ -168,7 +168,7 @@ def planted_in(folder: Path, one: Planted) -> Path:
     return folder
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("one", TABLE if ALL else (TABLE[0], TABLE[-1]), ids=lambda one: one.wrong)
 async def test_a_planted_fault_is_found(one: Planted, tmp_path: Path) -> None:

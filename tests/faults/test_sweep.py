@@ -34,7 +34,7 @@ def shown(report: Report, record_property: Record) -> None:
     assert not report.violations, str(report)
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(3600 if ALL else 300)
 @pytest.mark.parametrize("act", ACTS)
 async def test_nothing_is_lost_whatever_operation_fails_once(act: str, tmp_path: Path, record_property: Record) -> None:
@@ -53,7 +53,7 @@ async def test_nothing_is_lost_whatever_operation_fails_once(act: str, tmp_path:
     shown(report, record_property)
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(3600 if ALL else 300)
 @pytest.mark.parametrize("fault", FAULTS if ALL else FAULTS[3:4], ids=str)
 async def test_a_start_whose_operation_fails_serves_or_ends_in_words(
@@ -74,7 +74,7 @@ async def test_a_start_whose_operation_fails_serves_or_ends_in_words(
     shown(report, record_property)
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", [FAULTS[0], FAULTS[2]], ids=str)
 async def test_health_is_degraded_for_as_long_as_the_disk_fails(

@@ -100,7 +100,7 @@ def check_file(data: Path, names: set[str]) -> None:
         conn.execute("insert into knowledge_words (knowledge_words, rank) values ('integrity-check', 1)")
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(60 + 20 * CRASHES)
 def test_kill_9_while_indexing_loses_and_doubles_nothing(tmp_path: Path) -> None:
     chance = random.Random(CRASHES)

@@ -575,7 +575,7 @@ def kill_beyond(process: Process, data: Path, count: int) -> None:
     process.kill()
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_kill_9_while_a_folder_is_read_loses_nothing(home: Path) -> None:
     (home / "bytebrew.yaml").write_text(HANDBOOK)
     settings = {**BARE, "BYTEBREW_CONFIG": str(home / "bytebrew.yaml")}

@@ -295,7 +295,7 @@ async def test_a_file_that_means_harm_is_bounded_and_its_neighbours_are_served(n
         assert not [path for path in (engine.data_dir / "files").iterdir() if path.suffix == ".spool"]
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 async def test_50_mib_in_one_line_are_bounded_and_found() -> None:
     line = b"".join(b"word%d " % n for n in range(20)) * (50 * MIB // 130 - 1000)

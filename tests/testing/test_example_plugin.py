@@ -48,7 +48,7 @@ def listed(table: str) -> str:
     return next(line for line in table.splitlines() if line.startswith("weather "))
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_engine_and_plugin_are_installed_with_pip_into_a_fresh_environment(tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
@@ -72,7 +72,7 @@ def test_engine_and_plugin_are_installed_with_pip_into_a_fresh_environment(tmp_p
     assert said(answer) == "It is foggy in Hamburg. "
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_plugin_folder_is_filled_with_pip_install_target(tmp_path: Path) -> None:
     folder = str(tmp_path / "more")

@@ -35,7 +35,7 @@ from tests.mcp_double import Web
 from tests.plugins.test_triggers import signed
 from tests.tables import SCOPES, check_refusal, has_struct, installed, label, table, token_with
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "80"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
 IMPORT = "/api/v1/config/import"
 CLAIMS = {"sub": "local-admin", "tenant_id": ""}
 SECRET = "the-secret-of-every-webhook"

@@ -79,7 +79,7 @@ async def chat(process: Process) -> str:
     return "done" if "event: done" in answer and '"1 2 3 "' in answer else answer
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 async def test_more_chats_than_descriptors_are_served_or_refused_in_words(narrow: Process) -> None:
     go_on = asyncio.Event()
     answer: list[Step] = [STREAM, delta(1), go_on, delta(2), delta(3), END]

@@ -18,7 +18,7 @@ OPEN, WRITE = layer.Fault("open", errno.EMFILE), layer.Fault("write", errno.EIO)
 MEMORY = layer.Fault("memory", errno.ENOMEM)
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_start_that_fails_ends_in_words_and_loses_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
@@ -53,7 +53,7 @@ async def test_a_start_that_fails_ends_in_words_and_loses_nothing(tmp_path: Path
     assert page["events"][-1]["event"] == "done"
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_command_shows_a_token_if_and_only_if_it_is_stored(tmp_path: Path) -> None:
     data, control = tmp_path / "data", layer.Control(tmp_path / "control")
