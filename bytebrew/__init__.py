@@ -36,13 +36,12 @@ from bytebrew.base.secrets import write_private
 from bytebrew.base.settings import Core, Settings
 from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.base.visible_text import visible
-from bytebrew.contract.action import Action
 from bytebrew.contract.auth import Actor, Scope, Scopes
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection, Row
-from bytebrew.contract.engine import TRAFFIC, Engine, ModelCall, StateKey, Traffic, Turn
+from bytebrew.contract.engine import TRAFFIC, Engine, ModelCall, Sample, StateKey, Traffic, Turn
 from bytebrew.contract.entities import (
     Agent,
     Capability,
@@ -56,9 +55,21 @@ from bytebrew.contract.entities import (
     Url,
 )
 from bytebrew.contract.events import Event, MessageDelta, Notice, Risk, Thinking
-from bytebrew.contract.hookspecs import Migration, Opened, Recorder, Register, Sample, Step, hookimpl
-from bytebrew.contract.lists import AFTER, OFFSET, NumberedPage, Page, offset_of, page_numbers, page_of, page_window
-from bytebrew.contract.long_lists import Listing, Selection, kept_counts, rows_of
+from bytebrew.contract.hookspecs import Action, Migration, Opened, Recorder, Register, Step, hookimpl
+from bytebrew.contract.lists import (
+    AFTER,
+    OFFSET,
+    Listing,
+    NumberedPage,
+    Page,
+    Selection,
+    kept_counts,
+    offset_of,
+    page_numbers,
+    page_of,
+    page_window,
+    rows_of,
+)
 from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
 from bytebrew.contract.provider import Capabilities, Fault, Provider, ProviderEvent, Target, failure, refusal
 from bytebrew.contract.route import (

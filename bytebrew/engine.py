@@ -19,7 +19,6 @@ from bytebrew.config import offer
 from bytebrew.config.core_options import core_options
 from bytebrew.config.import_export import boot
 from bytebrew.config.sections import core_sections
-from bytebrew.contract import paths
 from bytebrew.contract.auth import SCOPES, Scope, Scopes
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
@@ -28,7 +27,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import State, StateKey, Turn
 from bytebrew.contract.entities import Agent
 from bytebrew.contract.provider import Provider
-from bytebrew.contract.route import Guard, Route
+from bytebrew.contract.route import Guard, Route, taken_names
 from bytebrew.contract.runtime_option import Option, Options
 from bytebrew.contract.tool import Call, SpawnLimits, Tool, Toolset
 from bytebrew.conversation.agent_loop import AgentLoop
@@ -177,7 +176,7 @@ class Engine:
             self.sections.add(CORE, section.key, section)
         self.plugins.declare("register_config_sections", _adding(self.sections, "key"))
         collections = [section.path for section in self.sections.values()]
-        taken = paths.taken([*(route.path for route in self.routes), *(f"{path}/{{name}}" for path in collections)])
+        taken = taken_names([*(route.path for route in self.routes), *(f"{path}/{{name}}" for path in collections)])
         self.taken = {one.path: one.reserved | taken.get(one.path, frozenset()) for one in self.sections.values()}
 
     async def __aenter__(self) -> "Engine":

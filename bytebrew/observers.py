@@ -8,10 +8,9 @@ import anyio
 
 from bytebrew.base.cancellation import uncancelled
 from bytebrew.base.errors import BootError, EngineError, NotRecorded
-from bytebrew.contract.action import Action
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.engine import Engine
-from bytebrew.contract.hookspecs import OBSERVING, Recorder, Sample
+from bytebrew.contract.engine import Engine, Sample
+from bytebrew.contract.hookspecs import OBSERVING, Action, Recorder
 from bytebrew.plugins import Plugins, place
 from bytebrew.store.sqlite import storage_errors
 

@@ -16,11 +16,10 @@ from bytebrew.base.errors import EngineError, Forbidden, InvalidRequest, Setting
 from bytebrew.base.masking import MASK
 from bytebrew.config.validate import Given, Parsed, alike, parse, plainly, unchanged
 from bytebrew.config.yaml_tree import MAX_PROBLEMS, InvalidConfig, Node, Problem, contents, write
-from bytebrew.contract import paths
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.route import Record, unrecorded
+from bytebrew.contract.route import Record, check_name, unrecorded
 
 if TYPE_CHECKING:
     from bytebrew.engine import Engine
@@ -207,7 +206,7 @@ class _Applying:
                 with self._guarded(section, name, given, failed):
                     self._check(section)
                     if name not in old:
-                        paths.check(name, self._engine.taken.get(section.path, frozenset()))
+                        check_name(name, self._engine.taken.get(section.path, frozenset()))
                     section.put(self._conn, self._engine, self._actor, name, given.said)
                     changed.append((name, given))
                     self._stored.append((section, name, given))

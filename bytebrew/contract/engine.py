@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from bytebrew.base.errors import EngineError
@@ -189,6 +190,16 @@ class Turn(Protocol):
         """The model calls that have ended, oldest first."""
 
 
+class Sample(NamedTuple):
+    """A figure for /metrics: `name` is whole, with the unit and a counter's `_total`; its labels have few values."""
+
+    name: str
+    value: float
+    labels: Mapping[str, str] = MappingProxyType({})
+    kind: Literal["counter", "gauge"] = "gauge"
+    help: str = ""
+
+
 class Engine(Protocol):
     """What a plugin may use of the engine; the database and http work from `startup` to `shutdown`."""
 
@@ -251,8 +262,8 @@ class Engine(Protocol):
     def reserves(self, name: str, /) -> bool:
         """Whether a tool's name belongs to the engine or a plugin, so that no tool from outside may have it."""
 
-    def samples(self) -> Sequence[Any]:
-        """The `Sample`s of every plugin's `collect_metrics`."""
+    def samples(self) -> Sequence[Sample]:
+        """The samples of every plugin's `collect_metrics`."""
 
     async def agents(self) -> list[Agent]:
         """Every agent, by name."""

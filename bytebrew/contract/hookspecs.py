@@ -2,20 +2,18 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pluggy
 from msgspec import Struct
 
 from bytebrew.base.settings import Settings
-from bytebrew.contract.action import Action
-from bytebrew.contract.auth import Scope, Scopes
+from bytebrew.contract.auth import Actor, Scope, Scopes
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.engine import Engine, Turn
+from bytebrew.contract.engine import Engine, Sample, Turn
 from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, Route
@@ -24,6 +22,28 @@ from bytebrew.contract.tool import Outcome, Tool, Toolset
 
 if TYPE_CHECKING:
     import click
+
+
+class Action(Struct, frozen=True, kw_only=True):
+    """What an actor did, or was refused (`auth.fail`, with the `reason`; the actor may then be ANYONE).
+
+    `name` is such as `agent.update`, `resource` the method and the path. `before` and `after` are the thing as the API
+    shows it, where it was one and the API does: without secrets, long texts cut, never a conversation.
+    """
+
+    moment: str
+    actor: Actor
+    name: str
+    resource: str
+    resource_type: str
+    resource_id: str
+    status: int
+    client: str
+    request_id: str
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    reason: str = ""
+
 
 Recorder = Callable[[Connection, Action], None]
 """Stores an action in the transaction of the write that it is about; what it raises undoes that write."""
@@ -49,16 +69,6 @@ class Migration(NamedTuple):
 
     number: int
     sql: str
-
-
-class Sample(NamedTuple):
-    """A figure for /metrics: `name` is whole, with the unit and a counter's `_total`; its labels have few values."""
-
-    name: str
-    value: float
-    labels: Mapping[str, str] = MappingProxyType({})
-    kind: Literal["counter", "gauge"] = "gauge"
-    help: str = ""
 
 
 @hookspec

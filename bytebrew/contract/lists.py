@@ -1,31 +1,39 @@
-"""Lists: one shape for all of them, by `limit` and `offset` or from a cursor on."""
+"""Lists: pages by `limit` and `offset` or from a cursor, and long tables with totals that are kept, not counted.
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Generic, TypeVar
+Beside a long table stands one of counts, by day (or by thousand rows) and by the columns with few values. Triggers keep
+it, whatever changes the rows. A total is then a sum of few rows, and a far page is found by a walk over days.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import merge
+from itertools import islice
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
 from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.route import Parameter, positive
 
-Row = TypeVar("Row")
+Item = TypeVar("Item")
 MOST = 1000
 """Rows of a page of a list that is answered whole without these parameters."""
 AFTER = Parameter("the `next` of the page before", Annotated[int, Meta(ge=0, lt=10**9)])
 OFFSET = Parameter("rows that come before the page, 0 for none", Annotated[int, Meta(ge=0, lt=10**9)])
 
 
-class Page(Struct, Generic[Row], frozen=True, kw_only=True):
+class Page(Struct, Generic[Item], frozen=True, kw_only=True):
     """A page of a list: some rows out of `total`; `next` is the `after` of the page behind."""
 
-    data: list[Row]
+    data: list[Item]
     total: int
     limit: int
     offset: int
     next: str | None
 
 
-class NumberedPage(Page[Row], frozen=True, kw_only=True):
+class NumberedPage(Page[Item], frozen=True, kw_only=True):
     """A page under its older names too: `page` counts from 1, `per_page` is `limit`."""
 
     page: int
@@ -33,7 +41,7 @@ class NumberedPage(Page[Row], frozen=True, kw_only=True):
     total_pages: int
 
 
-def page_of(rows: Sequence[Row], total: int, limit: int, offset: int) -> Page[Row]:
+def page_of(rows: Sequence[Item], total: int, limit: int, offset: int) -> Page[Item]:
     """A page of these rows out of all, where `next` is the offset of the page behind."""
     end = offset + limit
     return Page(data=[*rows], total=total, limit=limit, offset=offset, next=str(end) if end < total else None)
@@ -67,3 +75,219 @@ def number(query: Mapping[str, str], name: str, default: int, least: int, most: 
         words = f"is a whole number from {least} to {most}"
         raise InvalidRequest(f"{name} {words}", details=[Detail(f"$.{name}", words)])
     return int(text)
+
+
+NEAR = 1000
+"""Rows that are passed over one by one; a page that is further away is looked for by the counts."""
+
+
+FEW = 1000
+"""Rows of a key, such as an owner, that are looked at one by one where other columns narrow them too."""
+
+
+PAGE_BYTES = 1024 * 1024
+"""Text of a page's rows: the row that reaches it is the page's last."""
+
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which rows: by columns with few values, by columns with many, from one moment up to another.
+
+    `also` is a condition in SQL on the row `listed`; it is met by few, as they are looked at one by one.
+    """
+
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    since: str = ""
+    until: str = ""
+    also: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """A table in descending order of one column or two; the first is a moment, or a number with `unit` thousand.
+
+    It needs an index on the order, one on `kinds` and the order, and one on each key and the order. `only` is a
+    condition that holds for all that is listed, and in those indexes; `{}` stands before the name of a column. `kept`
+    is a key of which one value may have very many rows, such as the owner: its own totals are kept too.
+    """
+
+    table: str
+    order: tuple[str, ...]
+    kinds: tuple[str, ...]
+    kept: str
+    unit: Literal["day", "thousand"] = "day"
+    only: str = "true"
+
+    def total(self, conn: Connection, chosen: Selection) -> int:
+        """How many rows there are."""
+        if self.kept in chosen.keys and chosen == Selection(keys={self.kept: chosen.keys[self.kept]}):
+            sql = f"select coalesce(sum(rows), 0) from {self.table}_of where {self.kept} = ?"
+            return int(conn.execute(sql, (chosen.keys[self.kept],)).fetchone()[0])
+        if chosen.keys or chosen.also:
+            return self._counted(conn, chosen)
+        if chosen.since or chosen.until:
+            return sum(rows for _, _, rows in self._stretches(conn, chosen))
+        where, values = _equal(chosen.kinds)
+        sql = f"select coalesce(sum(rows), 0) from {self.table}_counts where unit = '' and {where}"
+        return int(conn.execute(sql, values).fetchone()[0])
+
+    def page(
+        self, conn: Connection, chosen: Selection, limit: int, offset: int = 0, after: Key | None = None
+    ) -> list[Key]:
+        """The places of so many rows in the order, from an offset, or behind the place of a row."""
+        high: Any = chosen.until
+        if offset > NEAR and after is None and not (chosen.keys or chosen.also):
+            for _, end, rows in self._stretches(conn, chosen):
+                high = end
+                if offset < rows:
+                    break
+                offset -= rows
+            else:
+                return []
+        streams = [self._select(kinds, keys, chosen, high, after) for kinds, keys in self._drivers(conn, chosen)]
+        columns, order = ", ".join(self.order), ", ".join(f"{name} desc" for name in self.order)
+        if len(streams) == 1:
+            [(source, values)] = streams
+            sql = f"select {columns} {source} order by {order} limit ? offset ?"
+            return [tuple(row) for row in conn.execute(sql, (*values, limit, offset))]
+        found = [
+            map(tuple, conn.execute(f"select {columns} {sql} order by {order}", values)) for sql, values in streams
+        ]
+        return list(islice(merge(*found, reverse=True), offset, offset + limit))
+
+    def _counted(self, conn: Connection, chosen: Selection) -> int:
+        streams = [self._select(kinds, keys, chosen, chosen.until) for kinds, keys in self._drivers(conn, chosen)]
+        return sum(conn.execute(f"select count(*) {sql}", values).fetchone()[0] for sql, values in streams)
+
+    def _stretches(self, conn: Connection, chosen: Selection) -> Iterator[tuple[Any, Any, int]]:
+        """From, up to, and how many rows: the newest first, those at the edges counted, the others kept."""
+        first, last = chosen.since[:10], chosen.until[:10]
+        if first and last and chosen.since >= chosen.until:
+            return
+        if first and first == last:
+            yield chosen.since, chosen.until, self._counted(conn, chosen)
+            return
+        if last:
+            yield last, chosen.until, self._counted(conn, Selection(kinds=chosen.kinds, since=last, until=chosen.until))
+        where, values = _equal(chosen.kinds)
+        sql = f"""select unit, sum(rows) from {self.table}_counts where unit > ? and unit < ? and {where}
+          group by unit order by unit desc"""
+        for unit, rows in conn.execute(sql, (first, last or "~", *values)):
+            yield *self._bounds(unit), rows
+        if first:
+            end = self._bounds(first)[1]
+            yield chosen.since, end, self._counted(conn, Selection(kinds=chosen.kinds, since=chosen.since, until=end))
+
+    def _bounds(self, unit: str) -> tuple[Any, Any]:
+        return (unit, f"{unit}~") if self.unit == "day" else (int(unit) << 10, (int(unit) + 1) << 10)
+
+    def _drivers(self, conn: Connection, chosen: Selection) -> list[tuple[Mapping[str, str], Sequence[str]]]:
+        """The values that indexes find rows by: those of all kinds, many times over, or a key."""
+        rare = [key for key in chosen.keys if self._is_rare(conn, key, chosen)]
+        if rare or not chosen.kinds:
+            return [({}, (rare or [*chosen.keys])[:1])]
+        where, values = _equal(chosen.kinds)
+        sql = f"select {', '.join(self.kinds)} from {self.table}_counts where unit = '' and rows > 0 and {where}"
+        return [(dict(zip(self.kinds, row, strict=True)), ()) for row in conn.execute(sql, values).fetchall()]
+
+    def _is_rare(self, conn: Connection, key: str, chosen: Selection) -> bool:
+        where = f"{self.only.format('')} and {key} = ? and {key} <> ''"
+        sql = f"select count(*) from (select 1 from {self.table} where {where} limit ?)"
+        return int(conn.execute(sql, (chosen.keys[key], FEW + 1)).fetchone()[0]) <= FEW
+
+    def _select(
+        self, kinds: Mapping[str, str], keys: Sequence[str], chosen: Selection, high: Any, after: Key | None = None
+    ) -> tuple[str, list[Any]]:
+        parts, values = [self.only.format("")], list[Any]()
+        for name, value in {**chosen.kinds, **kinds, **chosen.keys}.items():
+            parts.append(f"{name} = ?" if name in kinds or name in keys else f"{name} || '' = ?")  # not by its index
+            values.append(value)
+        parts += [f"{name} <> ''" for name in keys]  # some of their indexes have no others
+        for sign, bound in ((">=", chosen.since), ("<", high)):
+            if bound != "":
+                parts.append(f"{self.order[0]} {sign} ?")
+                values.append(bound)
+        if after is not None:
+            parts.append(f"({', '.join(self.order)}) < ({', '.join('?' * len(after))})")
+            values += after
+        if chosen.also:
+            parts.append(chosen.also)
+        return f"from {self.table} as listed where {' and '.join(parts)}", values
+
+
+def kept_counts(listing: Listing) -> str:
+    """The SQL of a migration: the table of counts, filled, and the triggers that keep it.
+
+    Files have it by the number of their migration, so what it says for a listing stays as it is.
+    """
+    table, kinds, first = listing.table, ", ".join(listing.kinds), listing.order[0]
+    columns = "".join(f"  {kind} text not null,\n" for kind in listing.kinds)
+    unit = f"substr({{0}}{first}, 1, 10)" if listing.unit == "day" else f"printf('%012d', {{0}}{first} / 1024)"
+
+    def counted(*changes: tuple[str, int]) -> str:
+        rows = " union all ".join(
+            f"select {level}, {', '.join(f'{row}.{kind}' for kind in listing.kinds)}, {by}"
+            for row, by in changes
+            for level in (unit.format(f"{row}."), "''")
+        )
+        return f"""insert into {table}_counts (unit, {kinds}, rows) {rows}
+          on conflict (unit, {kinds}) do update set rows = rows + excluded.rows;"""
+
+    def owned(row: str, by: int) -> str:
+        return f"""insert into {table}_of values ({row}.{listing.kept}, {by})
+          on conflict ({listing.kept}) do update set rows = rows + excluded.rows;"""
+
+    changed = " or ".join(f"new.{name} <> old.{name}" for name in (*listing.kinds, first))
+    return f"""
+create table {table}_counts (
+  unit text not null,
+{columns}  rows integer not null,
+  primary key (unit, {kinds})
+) strict, without rowid;
+insert into {table}_counts select {unit.format("")}, {kinds}, count(*) from {table} where {listing.only.format("")}
+  group by 1, {kinds};
+insert into {table}_counts select '', {kinds}, sum(rows) from {table}_counts group by {kinds};
+create table {table}_of (
+  {listing.kept} text primary key,
+  rows integer not null
+) strict, without rowid;
+insert into {table}_of select {listing.kept}, count(*) from {table} where {listing.only.format("")} group by 1;
+create trigger {table}_counts_insert after insert on {table} when {listing.only.format("new.")} begin
+  {counted(("new", 1))} {owned("new", 1)} end;
+create trigger {table}_counts_delete after delete on {table} when {listing.only.format("old.")} begin
+  {counted(("old", -1))} {owned("old", -1)}
+  delete from {table}_counts where unit = {unit.format("old.")} and rows = 0;
+  delete from {table}_of where {listing.kept} = old.{listing.kept} and rows = 0; end;
+create trigger {table}_counts_leave after update on {table}
+  when {listing.only.format("old.")} and not ({listing.only.format("new.")}) begin
+  {counted(("old", -1))} {owned("old", -1)} end;
+create trigger {table}_of_update after update of {listing.kept} on {table}
+  when {listing.only.format("new.")} and new.{listing.kept} <> old.{listing.kept} begin
+  {owned("old", -1)} {owned("new", 1)} end;
+create trigger {table}_counts_update after update of {kinds}, {first} on {table}
+  when {listing.only.format("new.")} and ({changed}) begin
+  {counted(("old", -1), ("new", 1))} end;
+"""
+
+
+def rows_of(conn: Connection, sql: str, page: Iterable[Key]) -> Iterator[Row]:
+    """The rows of a page, each by the last column of its place, up to a megabyte of text and one row."""
+    return bounded(row for place in page for row in conn.execute(sql, (place[-1],)))
+
+
+def bounded(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows up to the one that makes a megabyte of text full."""
+    size = 0
+    for row in rows:
+        yield row
+        size += sum(len(value) for value in row if isinstance(value, str | bytes))
+        if size >= PAGE_BYTES:
+            return
+
+
+def _equal(values: Mapping[str, str]) -> tuple[str, list[str]]:
+    return " and ".join((*(f"{name} = ?" for name in values), "true")), [*values.values()]

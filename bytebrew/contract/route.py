@@ -1,13 +1,13 @@
 """Routes: the one table from which the server, the tests and the API document are made."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar
 
 from msgspec import Meta, Struct
 
-from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.base.errors import BootError, Detail, InvalidRequest
 from bytebrew.base.formats import parse_time, rfc3339
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
@@ -226,3 +226,38 @@ class Guard:
 
     check: Callable[[Request[Any], Route], Awaitable[Mapping[str, str] | None]]
     active: bool = True
+
+
+TAKEN = "is the name of a route; take another"
+
+
+def routes_by_path(routes: Iterable[Route]) -> dict[str, dict[str, Route]]:
+    """The routes by path and method; BootError where two are the same."""
+    found: dict[str, dict[str, Route]] = {}
+    for route in routes:
+        methods = found.setdefault(route.path, {})
+        if route.method in methods:
+            raise BootError(f"{route.method} {route.path} is there twice; a plugin's route takes another path")
+        methods[route.method] = route
+    return found
+
+
+def taken_names(paths: Iterable[str]) -> Mapping[str, frozenset[str]]:
+    """By the path of a collection, the names that no resource there can have, because a route has them.
+
+    So `registry` is taken at `/models`, because `/models/registry` stands beside `/models/{name}`.
+    """
+    steps = {tuple(path.split("/")) for path in paths}
+    found: dict[str, set[str]] = {}
+    for path in steps:
+        for n, step in enumerate(path):
+            if step.startswith("{"):
+                beside = {other[n] for other in steps if other[:n] == path[:n] and len(other) > n}
+                found.setdefault("/".join(path[:n]), set()).update(name for name in beside if not name.startswith("{"))
+    return {path: frozenset(names) for path, names in found.items() if names}
+
+
+def check_name(name: object, taken: frozenset[str]) -> None:
+    """Raises InvalidRequest for a name that a route has."""
+    if name in taken:
+        raise InvalidRequest(f"'{name}' {TAKEN}", details=[Detail("$.name", TAKEN)])

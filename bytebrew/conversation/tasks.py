@@ -14,10 +14,10 @@ from bytebrew.base.errors import Draining, EngineError, StorageError
 from bytebrew.base.formats import now, parse_time, rfc3339
 from bytebrew.base.masking import masked_value
 from bytebrew.base.settings import Core
-from bytebrew.contract.action import Action
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import NewTask, Task, TaskPatch, TaskSource, TaskStatus
+from bytebrew.contract.hookspecs import Action
 from bytebrew.contract.route import Record, unrecorded
 from bytebrew.contract.tool import Tool
 from bytebrew.conversation.runner import Runner

@@ -14,7 +14,7 @@ from bytebrew.base.formats import now, struct_of
 from bytebrew.base.visible_text import visible
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Risk
-from bytebrew.contract.long_lists import bounded
+from bytebrew.contract.lists import bounded
 
 Kind = Literal["confirm", "unknown_outcome"]
 Status = Literal["pending", "approved", "rejected", "spent", "expired", "cancelled"]

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from bytebrew.base.formats import now
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.long_lists import bounded
+from bytebrew.contract.lists import bounded
 from bytebrew.contract.messages import Message
 
 _encode = msgspec.json.Encoder().encode

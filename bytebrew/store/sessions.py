@@ -9,7 +9,7 @@ from bytebrew.base.formats import now
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Live
-from bytebrew.contract.long_lists import SESSIONS, Selection, rows_of
+from bytebrew.contract.lists import Listing, Selection, rows_of
 from bytebrew.contract.messages import Usage
 
 AT_ONCE = 2000
@@ -34,6 +34,13 @@ _PARTS = (
 """Tables with the column that orders a session's rows in an index, and what a row weighs; tool calls go with turns."""
 
 Status = Literal["active", "completed", "failed", "cancelled"]
+SESSIONS = Listing(
+    table="sessions",
+    order=("created_at", "id"),
+    kinds=("agent", "schema", "status"),
+    only="{}parent_id is null",
+    kept="owner",
+)
 
 
 class Session(Struct, frozen=True, kw_only=True):

@@ -10,12 +10,13 @@ from bytebrew.base.formats import new_id, new_uuid, now
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import NewTask, Task, TaskSource
-from bytebrew.contract.long_lists import TASKS, Selection, rows_of
+from bytebrew.contract.lists import Listing, Selection, rows_of
 from bytebrew.store import schemas, sessions, task_queue
 from bytebrew.store.task_approvals import task_of
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
 MAX_NESTING = 10
+TASKS = Listing(table="tasks", order=("seq",), kinds=("agent", "status", "source"), unit="thousand", kept="owner")
 
 
 class Claim(Struct, frozen=True, kw_only=True):

@@ -29,9 +29,8 @@ from bytebrew.base.errors import (
 from bytebrew.base.formats import canonical_id, new_id
 from bytebrew.base.logs import trace_id
 from bytebrew.base.validation import depth
-from bytebrew.contract import paths
 from bytebrew.contract.events import ErrorEvent
-from bytebrew.contract.route import ANYONE, Reply, Request, Route, Stream
+from bytebrew.contract.route import ANYONE, Reply, Request, Route, Stream, check_name, routes_by_path, taken_names
 from bytebrew.engine import Engine
 from bytebrew.web import change_feed, cors, early_answer, query
 from bytebrew.web.access import require, while_live
@@ -67,8 +66,8 @@ class Application:
         self._engine = engine
         self._state = state = http_state(engine)
         self.routes = every(engine)
-        by_path = paths.grouped(self.routes)
-        taken = paths.taken(by_path)
+        by_path = routes_by_path(self.routes)
+        taken = taken_names(by_path)
         keys = {path.rpartition("/{")[0]: path.rpartition("/{")[2][:-1] for path in by_path if path.endswith("}")}
         endpoints: dict[str, Endpoint] = {}
         for path, methods in by_path.items():
@@ -265,7 +264,7 @@ class Endpoint:
                 raw = b"".join([piece async for piece in body])
                 request.body = await self._decode(request, route, raw)
                 if self._taken:
-                    paths.check(getattr(request.body, "name", None), self._taken)
+                    check_name(getattr(request.body, "name", None), self._taken)
             digest, raw = _digest(request, route, scope, raw), b""  # a turn may wait for long
             if route.begins_turn:
                 body.close()  # which counts from now on

@@ -16,8 +16,8 @@ from bytebrew.base.errors import EngineError, NotRecorded, StorageError, TooSlow
 from bytebrew.base.formats import now
 from bytebrew.base.logs import trace_id
 from bytebrew.base.masking import is_secret_field, masked_value, redact, secrets_in
-from bytebrew.contract.action import Action
 from bytebrew.contract.connection import Connection
+from bytebrew.contract.hookspecs import Action
 from bytebrew.contract.route import Reply, Request, Route, Stream
 
 log = logging.getLogger(__name__)

@@ -16,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bytebrew.base.formats import rfc3339
-from bytebrew.contract.long_lists import NEAR, PAGE_BYTES, SESSIONS, TASKS, Listing, Selection, rows_of
+from bytebrew.contract.lists import NEAR, PAGE_BYTES, Listing, Selection, rows_of
+from bytebrew.store.sessions import SESSIONS
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
 from bytebrew.store.sqlite.pragmas import connect
+from bytebrew.store.tasks import TASKS
 
 AUDIT = ((1, calls.TABLE + changes.TABLE), (2, calls.COUNTS + changes.COUNTS))
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 
 from bytebrew.contract.connection import Connection, Row
-from bytebrew.contract.long_lists import SESSIONS, TASKS
 from bytebrew.contract.messages import Message, Usage
 from bytebrew.store import sessions, usage
 from bytebrew.store.journal import frame, read_events
+from bytebrew.store.sessions import SESSIONS
 from bytebrew.store.sqlite.pragmas import connect
+from bytebrew.store.tasks import TASKS
 
 ENDS = ("done", "error")
 OPEN = ("queued", "running")

@@ -7,11 +7,11 @@ import httpx
 import pytest
 
 from bytebrew import Request, Route
-from bytebrew.contract import paths
+from bytebrew.contract.route import taken_names
 from bytebrew.testing import plugin, served_engine
 from tests.tables import check_refusal, installed
 
-TAKEN = sorted((path, word) for path, words in paths.taken(one.path for one in installed()).items() for word in words)
+TAKEN = sorted((path, word) for path, words in taken_names(one.path for one in installed()).items() for word in words)
 
 
 async def body_of(client: httpx.AsyncClient, path: str) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Numbered SQL for the core's tables, forward only."""
 
-from bytebrew.contract.long_lists import SESSIONS, TASKS, kept_counts
+from bytebrew.contract.lists import kept_counts
+from bytebrew.store.sessions import SESSIONS
 from bytebrew.store.sqlite import first_tables, task_triggers, usage_triggers
+from bytebrew.store.tasks import TASKS
 
 _INDEXES = """
 create index tasks_open on tasks (status, seq) where status in ('draft', 'pending', 'approved', 'in_progress');

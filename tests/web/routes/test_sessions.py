@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.long_lists import PAGE_BYTES
+from bytebrew.contract.lists import PAGE_BYTES
 from bytebrew.contract.messages import Message
 from bytebrew.engine import Engine
 from bytebrew.store.sqlite.scans import SCANNERS
