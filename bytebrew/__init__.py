@@ -13,12 +13,13 @@ from bytebrew.base.errors import (
     PayloadTooLarge,
     ProviderError,
     SettingsError,
+    StorageError,
     ToolError,
     Unauthorized,
     Unprocessable,
     UnsupportedMediaType,
 )
-from bytebrew.base.formats import Duration, new_uuid, now, uptime
+from bytebrew.base.formats import Duration, new_uuid, now, parse_time, rfc3339, uptime
 from bytebrew.base.http_client.answer_limits import Bounds, Intake
 from bytebrew.base.http_client.client import Answer, Exchange, Http, UpstreamError
 from bytebrew.base.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
@@ -36,7 +37,7 @@ from bytebrew.base.secrets import write_private
 from bytebrew.base.settings import Core, Settings
 from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.base.visible_text import visible
-from bytebrew.contract.auth import Actor, Scope, Scopes
+from bytebrew.contract.auth import VISITOR, Actor, Scope, Scopes
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.config_section import ConfigSection
@@ -50,6 +51,7 @@ from bytebrew.contract.entities import (
     MemoryConfig,
     Name,
     NewTask,
+    SchemaName,
     Task,
     TaskPatch,
     Url,
@@ -101,6 +103,7 @@ __all__ = [
     "NDJSON",
     "OFFSET",
     "TRAFFIC",
+    "VISITOR",
     "Action",
     "Actor",
     "Agent",
@@ -170,6 +173,7 @@ __all__ = [
     "Route",
     "Row",
     "Sample",
+    "SchemaName",
     "Scope",
     "Scopes",
     "Selection",
@@ -181,6 +185,7 @@ __all__ = [
     "StateKey",
     "Step",
     "Stop",
+    "StorageError",
     "Stream",
     "Target",
     "Task",
@@ -220,10 +225,12 @@ __all__ = [
     "page_numbers",
     "page_of",
     "page_window",
+    "parse_time",
     "positive",
     "read_public_keys",
     "refusal",
     "resolved",
+    "rfc3339",
     "rows_of",
     "sign",
     "tool",

@@ -41,7 +41,7 @@ from bytebrew.conversation.tasks import Tasks
 from bytebrew.conversation.tool_calls import ToolCalls, ToolSources, reserved_names
 from bytebrew.observers import Observers
 from bytebrew.plugins import CORE, Plugins, Registry
-from bytebrew.store import agents, retention, tokens
+from bytebrew.store import agents, retention
 from bytebrew.store import settings as stored_settings
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite import migrations
@@ -102,12 +102,18 @@ class Engine:
     def _declare_auth(self) -> None:
         self.scopes = Scopes(self._known_scopes().values())
         self.auth_modes: Registry[AuthMode] = Registry("auth mode")
-        add = _adding(self.auth_modes, "name")
-        self.plugins.declare("register_auth_modes", add, settings=self.settings, scopes=self.scopes, engine=self)
-        if (mode := self.settings.core.auth_mode) not in self.auth_modes:
-            known = ", ".join(sorted(self.auth_modes)) or "none"
-            raise SettingsError(f"BYTEBREW_AUTH_MODE: no plugin registers the mode '{mode}'; known: {known}")
-        self.auth_mode = self.auth_modes[mode]
+        self.token_modes: Registry[AuthMode] = Registry("prefix of tokens")
+        self.plugins.declare("register_auth_modes", self._add_auth_mode, settings=self.settings, engine=self)
+        choice = {name: mode for name, mode in self.auth_modes.items() if not mode.prefixes}
+        if (name := self.settings.core.auth_mode) not in choice:
+            known = ", ".join(sorted(choice)) or "none"
+            raise SettingsError(f"BYTEBREW_AUTH_MODE: no plugin registers the mode '{name}'; known: {known}")
+        self.auth_mode = choice[name]
+
+    def _add_auth_mode(self, owner: str, mode: AuthMode) -> None:
+        self.auth_modes.add(owner, mode.name, mode)
+        for prefix in mode.prefixes:
+            self.token_modes.add(owner, prefix, mode)
 
     def _known_scopes(self) -> Registry[Scope]:
         scopes: Registry[Scope] = Registry("scope")
@@ -185,7 +191,6 @@ class Engine:
                 log.warning("%s", warning)
             stack.push_async_callback(self.http.aclose)
             self.journal.begin(await stack.enter_async_context(self.folder.opened(self.db, self.migrations)))
-            await self._bootstrap(self.settings.core.bootstrap_admin_token)
             if self.settings.core.config is not None:
                 await boot(self, self.settings.core.config)
             await self.follow_options()
@@ -232,10 +237,6 @@ class Engine:
     async def offer(self, config: Mapping[str, Any]) -> bool:
         """Stores models, agents and schemas unless the engine ever had any; returns whether it stored them."""
         return await self.db.write(offer.accept, msgspec.convert(config, offer.Offer), self.secrets)
-
-    async def _bootstrap(self, token: str) -> None:
-        if token and not await self.db.write(tokens.bootstrap, self.scopes, token):
-            log.info("the token bootstrap-admin exists; BYTEBREW_BOOTSTRAP_ADMIN_TOKEN does not replace it")
 
 
 def _adding(registry: Registry[Any], key: str) -> Callable[[str, Any], None]:

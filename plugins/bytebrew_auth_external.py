@@ -15,7 +15,6 @@ from bytebrew import (
     Engine,
     PublicKeys,
     Register,
-    Scopes,
     Settings,
     SettingsError,
     StateKey,
@@ -51,9 +50,9 @@ class ExternalMode(AuthMode):
 
     name = "external"
 
-    def __init__(self, settings: External, known: Scopes) -> None:
+    def __init__(self, settings: External, engine: Engine) -> None:
         self._settings = settings
-        self._known = known
+        self._known = engine.scopes
         self._keys: PublicKeys = {}
         self._seen: tuple[int, int, int] | None = None
         self._broken_since = math.inf
@@ -130,10 +129,10 @@ def register_settings(register: Register[type[Struct]]) -> None:
 
 
 @hookimpl
-def register_auth_modes(register: Register[AuthMode], settings: Settings, scopes: Scopes, engine: Engine) -> None:
+def register_auth_modes(register: Register[AuthMode], settings: Settings, engine: Engine) -> None:
     own = settings.of(External)
     faults = []
-    if unknown := [name for name in own.external_default_scopes if name not in scopes]:
+    if unknown := [name for name in own.external_default_scopes if name not in engine.scopes]:
         faults.append(f"BYTEBREW_EXTERNAL_DEFAULT_SCOPES: no such scope: {', '.join(unknown)}")
     if settings.core.auth_mode == ExternalMode.name:
         if own.jwt_public_key_path is None:
@@ -143,7 +142,7 @@ def register_auth_modes(register: Register[AuthMode], settings: Settings, scopes
             faults.append(f"BYTEBREW_JWT_AUDIENCE: {words} that is this engine's, or {ANY} if the issuer gives none")
     if faults:
         raise SettingsError("\n".join(faults))
-    engine.state[MODE] = mode = ExternalMode(own, scopes)
+    engine.state[MODE] = mode = ExternalMode(own, engine)
     register(mode)
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import httpx
 import msgspec
+from bytebrew_tokens.store import CreatedToken, NewToken, create
 from msgspec import inspect
 
 from bytebrew.contract.auth import Scopes
 from bytebrew.contract.route import Route
 from bytebrew.engine import Engine
-from bytebrew.store import tokens
 from bytebrew.web.routes import every
 
 SCOPES = {
@@ -96,10 +96,10 @@ def _sample(kind: inspect.Type) -> Any:
     raise AssertionError(f"no sample for {kind}; add one")
 
 
-async def token_with(engine: Engine, *scopes: str, **fields: Any) -> tokens.CreatedToken:
+async def token_with(engine: Engine, *scopes: str, **fields: Any) -> CreatedToken:
     """A new API token; its name is that of its scopes unless it is given."""
     fields.setdefault("name", " ".join(scopes))
-    return await engine.db.write(tokens.create, engine.scopes, tokens.NewToken(scopes=scopes, **fields))
+    return await engine.db.write(create, engine.scopes, NewToken(scopes=scopes, **fields))
 
 
 def all_but(*scopes: str) -> tuple[str, ...]:

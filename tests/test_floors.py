@@ -36,6 +36,7 @@ THIRD_PARTY = {
     "h2": ("web.server",),
     "click": ("cli",),
     "uvloop": ("cli",),
+    "bytebrew_tokens": ("testing",),
 }
 """Where what is not ours may be imported: a folder or a file, and all below it."""
 MOST_FILES = {"store": 20, "web/routes": 99}

@@ -45,11 +45,9 @@ class Secrets:
         except ValueError as error:
             raise BootError(f"{path} does not hold a key of 64 hex digits; restore it from your backup") from error
 
-    @classmethod
-    def derived(cls, path: Path, purpose: bytes) -> "Secrets":
-        """With a key for one purpose, made of that in the file: what it seals is opened for no other."""
-        key = bytes.fromhex(path.read_text().strip())
-        return cls(blake2b(key=key, person=purpose, digest_size=SecretBox.KEY_SIZE).digest())
+    def derived(self, purpose: bytes) -> "Secrets":
+        """With a key for one purpose, made of this one: what it seals is opened for no other."""
+        return Secrets(blake2b(key=bytes(self._box), person=purpose, digest_size=SecretBox.KEY_SIZE).digest())
 
     def seal(self, text: str) -> bytes:
         """The sealed form of a credential; empty stays empty."""

@@ -30,9 +30,6 @@ class Core(Struct, frozen=True, kw_only=True):
     config: Annotated[Path | None, _help("a configuration file to take in at every boot")] = None
     token: Annotated[str, _help("the API token with which `bytebrew config --url` calls another engine")] = ""
     auth_mode: Annotated[str, _help("how JWTs are checked: the name of an auth mode")] = "local"
-    bootstrap_admin_token: Annotated[
-        str, Meta(pattern=r"^(bb_[0-9a-f]{64})?\Z"), _help("an admin token made at boot: bb_ and 64 hex digits")
-    ] = ""
     db_synchronous: Annotated[
         Literal["normal", "full"], _help("normal survives a killed process, full survives power loss")
     ] = "normal"

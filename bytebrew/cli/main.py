@@ -11,7 +11,7 @@ import click
 from bytebrew.base import logs, settings
 from bytebrew.base.errors import BootError, EngineError, SettingsError
 from bytebrew.base.settings import Core
-from bytebrew.cli import backup, config, doctor, gc, plugins, restore, serve, status, token
+from bytebrew.cli import backup, config, doctor, gc, plugins, restore, serve, status
 from bytebrew.cli.setup import Setup
 from bytebrew.plugins import Plugins
 
@@ -73,7 +73,6 @@ def cli() -> None:
 for _command in (
     serve.serve,
     plugins.list_plugins,
-    token.token,
     config.configuration,
     backup.backup,
     restore.restore,

@@ -51,9 +51,9 @@ class Setup(NamedTuple):
         return Engine({**self.environment, **variables})
 
     @contextmanager
-    def opened(self) -> Iterator[tuple[Engine, Connection]]:
+    def opened(self, *, may_create: bool = False) -> Iterator[tuple[Engine, Connection]]:
         """An engine that is not started, and a connection within a transaction."""
-        engine = self.engine()
+        engine = self.engine(may_create=may_create)
         with opened(engine) as conn:
             yield engine, conn
 

@@ -5,8 +5,6 @@ from typing import Literal
 
 from msgspec import Struct
 
-PUBLIC = "public"
-"""The scope of a token that stands in a public page: it makes visitors' tokens, and nothing else."""
 VISITOR = ":visitor:"
 """Stands in the subject of a visitor of a public page, behind that of the page's token, under which usage counts."""
 
@@ -63,7 +61,6 @@ SCOPES = (
     Scope(name="schemas:read", bit=4096, aliases=("schemas", "api")),
     Scope(name="schemas:write", bit=8192),
     Scope(name="approvals", bit=16384, bindable=True),
-    Scope(name=PUBLIC, bit=32768, bindable=True),
 )
 """The scopes of the core's own routes."""
 

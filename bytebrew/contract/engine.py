@@ -9,7 +9,7 @@ from bytebrew.base.errors import EngineError
 from bytebrew.base.http_client.client import Http
 from bytebrew.base.secrets import Secrets
 from bytebrew.base.settings import Settings
-from bytebrew.contract.auth import Actor
+from bytebrew.contract.auth import Actor, Scopes
 from bytebrew.contract.catalog import CatalogModel, CatalogProvider
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, NewTask, Task, TaskPatch, TaskSource, TaskStatus
@@ -222,6 +222,10 @@ class Engine(Protocol):
     @property
     def http(self) -> Http:
         """The client for requests to vendors and tools, with the engine's limits and its pool of connections."""
+
+    @property
+    def scopes(self) -> Scopes:
+        """Every scope by name, from the hooks after `register_scopes` on."""
 
     @property
     def secrets(self) -> Secrets:

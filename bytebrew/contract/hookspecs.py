@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import pluggy
 from msgspec import Struct
 
 from bytebrew.base.settings import Settings
-from bytebrew.contract.auth import Actor, Scope, Scopes
+from bytebrew.contract.auth import Actor, Scope
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry
 from bytebrew.contract.config_section import ConfigSection
@@ -52,16 +52,21 @@ Step = Callable[[Connection], Sequence[object] | None]
 
 None says that nothing was done this time and that there is more to look at.
 """
-Opened = Callable[[], AbstractContextManager[tuple[Engine, Connection]]]
-"""Opens the database of the data folder in a transaction, for a command: with the engine, which is not started.
-
-It is committed unless something fails, and another engine may run on it. Raises BootError where there is none.
-"""
 T = TypeVar("T")
 Register = Callable[[T], None]
 """What a declaring hook calls with each thing that it brings, such as `Register[Tool]`."""
 hookspec = pluggy.HookspecMarker("bytebrew")
 hookimpl = pluggy.HookimplMarker("bytebrew")
+
+
+class Opened(Protocol):
+    """Opens the database of the data folder in a transaction, for a command: with the engine, which is not started.
+
+    It is committed unless something fails, and another engine may run on it. Raises BootError where there is none,
+    unless the command `may_create` one.
+    """
+
+    def __call__(self, *, may_create: bool = False) -> AbstractContextManager[tuple[Engine, Connection]]: ...
 
 
 class Migration(NamedTuple):
@@ -102,8 +107,8 @@ def register_scopes(register: Register[Scope]) -> None:
 
 
 @hookspec
-def register_auth_modes(register: Register[AuthMode], settings: Settings, scopes: Scopes, engine: Engine) -> None:
-    """Registers ways to turn a bearer token into an Actor; BYTEBREW_AUTH_MODE chooses one."""
+def register_auth_modes(register: Register[AuthMode], settings: Settings, engine: Engine) -> None:
+    """Registers ways to authenticate requests; BYTEBREW_AUTH_MODE chooses one of those without prefixes."""
 
 
 @hookspec

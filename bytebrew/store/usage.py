@@ -3,15 +3,15 @@
 Triggers keep sums of whole days, by each key; only the days at the edges of a report are summed row by row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
 
 from bytebrew.contract.connection import Connection
 
+Names = Callable[[Connection], Mapping[str, str]]
 GroupBy = Literal["agent", "model", "schema", "token", "day"]
 COLUMNS = {"agent": "agent", "model": "model", "schema": "schema", "token": "subject"}
 DOLLAR = 10**10
@@ -45,14 +45,12 @@ _SUMS = (*FIRST, "cache_write_tokens")
 _OF_ROW = (*OF_FIRST, "sum(cache_write_tokens)")
 
 
-def report(conn: Connection, group_by: GroupBy, since: str, until: str) -> list[Sum]:
-    """Sums from one moment up to another, by key; an empty moment is open."""
+def report(conn: Connection, group_by: GroupBy, since: str, until: str, names: Iterable[Names] = ()) -> list[Sum]:
+    """Sums from one moment up to another, by key; an empty moment is open. `names` look up those of subjects."""
     by_key = _sums(conn, group_by, since, until)
     if group_by == "token":
-        sql = """select 'token:' || id, name from tokens
-          where id in (select substr(value, 7) from json_each(?) where substr(value, 1, 6) = 'token:')"""
-        names = conn.execute(sql, (msgspec.json.encode([*by_key]).decode(),)).fetchall()
-        for name, sums in [(name, by_key.pop(subject)) for subject, name in names]:
+        named = [(subject, name) for look_up in names for subject, name in look_up(conn).items() if subject in by_key]
+        for name, sums in [(name, by_key.pop(subject)) for subject, name in named]:
             _add(by_key, name, sums)
     return [_sum(key, by_key[key]) for key in sorted(by_key)]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import httpx
+from bytebrew_tokens.store import NewToken, create
 
 from bytebrew.base.formats import new_id
 from bytebrew.base.http_client.client import Http
@@ -21,9 +22,8 @@ from bytebrew.contract.hookspecs import hookimpl
 from bytebrew.contract.messages import ModelRequest, Stop
 from bytebrew.contract.provider import Capabilities, Provider, ProviderEvent
 from bytebrew.engine import Engine
-from bytebrew.store import agents, models, schemas, tokens
+from bytebrew.store import agents, models, schemas
 from bytebrew.store.sqlite.migrate import blank
-from bytebrew.store.tokens import NewToken
 from bytebrew.testing.conformance import CHECKS, THOUGHTS, WORDS, Check, Wire, provider_conformance
 from bytebrew.testing.in_process import InProcess
 from bytebrew.web.server import server
@@ -121,6 +121,8 @@ async def engine(
             "BYTEBREW_DRAIN_SECONDS": "0",
             **(settings or {}),
         }
+        if "tokens" in environment.get("BYTEBREW_DISABLED_PLUGINS", "").split(","):
+            del environment["BYTEBREW_BOOTSTRAP_ADMIN_TOKEN"]
         made = Engine(environment, plugins, http=http)
         if not made.db.path.exists():
             made.db.path.touch(0o600)
@@ -151,7 +153,7 @@ def client(running: Engine, token: str = ADMIN) -> httpx.AsyncClient:
 async def token(running: Engine, *scopes: str, schemas: Sequence[str] | None = None) -> str:
     """A new API token with these scopes, for a client that is no admin; `schemas` bind it to some."""
     new = NewToken(name=new_id("test"), scopes=scopes, schemas=tuple(schemas) if schemas is not None else None)
-    return (await running.db.write(tokens.create, running.scopes, new)).token
+    return (await running.db.write(create, running.scopes, new)).token
 
 
 @asynccontextmanager

@@ -1,23 +1,16 @@
 """Authentication and authorization of a request."""
 
-import re
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any
 
-from bytebrew.base.errors import (
-    Forbidden,
-    StorageError,
-    Unauthorized,
-)
+from bytebrew.base.errors import Forbidden, Unauthorized
 from bytebrew.contract.auth import Actor, Scopes
 from bytebrew.contract.route import ANYONE, Request, Route
-from bytebrew.store import tokens
-from bytebrew.web import cors, visitors
+from bytebrew.web import cors
 from bytebrew.web.http_state import http_state
 
-_TOKEN = re.compile(r"bb_[0-9a-f]{64}")
 STALE_SECONDS = 5.0
 """How long ago a credential may have been looked at when a piece of a stream is sent to its holder."""
 
@@ -30,22 +23,14 @@ async def require(request: Request[Any], route: Route) -> None:
 
 
 async def authenticate(request: Request[Any]) -> Actor:
-    """The actor of an API token, or whom the auth mode knows; raises Unauthorized where that is nobody."""
+    """The actor that the token's own mode or else the chosen one knows; raises Unauthorized where that is nobody."""
     engine, (scheme, _, token) = request.engine, request.headers.get("authorization", "").partition(" ")
     token = token.strip() if scheme.lower() == "bearer" else ""
-    if token.startswith(visitors.PREFIX):
-        return await visitors.actor(engine, http_state(engine).visitors, token)
-    if token.startswith("bb_"):
-        if not _TOKEN.fullmatch(token):
-            raise Unauthorized
-        found = await engine.db.glance(tokens.actor, token)
-        if found is None:
-            raise Unauthorized
-        actor, stale = found
-        if stale:
-            with suppress(StorageError):  # a full disk must not shut out those who could make room
-                await engine.db.write(tokens.touch, token)
-        return actor
+    for prefix, mode in engine.token_modes.items():
+        if token.startswith(prefix):
+            if (actor := await mode.authenticate(token)) is None:
+                raise Unauthorized
+            return actor
     user = await engine.auth_mode.identify(request)
     if user is None:
         if token:

@@ -6,7 +6,6 @@ from bytebrew.contract.engine import TRAFFIC, StateKey, Traffic
 from bytebrew.engine import Engine
 from bytebrew.web.admission import MOST_BODIES, MOST_STRANGERS, Admission, default_bodies
 from bytebrew.web.refusals import Refusals
-from bytebrew.web.visitors import Visitors
 
 
 class HttpState:
@@ -18,7 +17,6 @@ class HttpState:
         self.bodies = default_bodies(core.max_upload_bytes, MOST_BODIES)
         self.public_bodies = default_bodies(core.max_body_bytes, MOST_STRANGERS)
         self.refusals = Refusals()
-        self.visitors = Visitors(engine.folder.derived_secrets(b"visitors"))
         self.streams = 0
         self.origins = self._settings_origins = core.cors_origins
         engine.options.watch(CORS_ORIGINS.key, self._allow)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from bytebrew import Actor, AuthMode, Register, Request, Scopes, Settings, SettingsError, Unauthorized, hookimpl
+from bytebrew import Actor, AuthMode, Engine, Register, Request, Scopes, Settings, SettingsError, Unauthorized, hookimpl
 
 _NAME = re.compile(r"[\w.@+-]{1,255}")
 
@@ -103,11 +103,11 @@ def register_settings(register: Register[type[Struct]]) -> None:
 
 
 @hookimpl
-def register_auth_modes(register: Register[AuthMode], settings: Settings, scopes: Scopes) -> None:
+def register_auth_modes(register: Register[AuthMode], settings: Settings, engine: Engine) -> None:
     own, chosen = settings.of(Doors), settings.core.auth_mode
     if chosen == "gateway" and len(own.gateway_secret) < 16:
         raise SettingsError("BYTEBREW_GATEWAY_SECRET: write 16 characters or more, and have the gateway send them")
     if chosen == "basic" and own.basic_users is None:
         raise SettingsError("BYTEBREW_BASIC_USERS: name the file of users")
-    register(Gateway(own.gateway_secret, checked(list(own.gateway_scopes), scopes)))
-    register(Basic(users(own.basic_users, scopes)))
+    register(Gateway(own.gateway_secret, checked(list(own.gateway_scopes), engine.scopes)))
+    register(Basic(users(own.basic_users, engine.scopes)))

@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from bytebrew_tokens.store import new_token
 
 from bytebrew.base.jwt import SigningKey, sign
 from bytebrew.base.logs import Line, trace_id
 from bytebrew.base.masking import redact
-from bytebrew.store.tokens import new_token
 
 JWT = sign({"sub": "x", "exp": 1}, SigningKey.generate())
 SECRETS = (

@@ -24,7 +24,6 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "config": ("/srv/bytebrew.yaml", Path("/srv/bytebrew.yaml")),
     "token": (ADMIN, ADMIN),
     "auth_mode": ("external", "external"),
-    "bootstrap_admin_token": (ADMIN, ADMIN),
     "db_synchronous": ("full", "full"),
     "disabled_plugins": ("demo, auth_external,", ("demo", "auth_external")),
     "plugins_dir": ("/srv/plugins", Path("/srv/plugins")),
@@ -57,7 +56,6 @@ EXAMPLES: dict[str, tuple[str, object]] = {
 }
 BAD = {
     "port": ("http", "-1", "65536", "80.5"),
-    "bootstrap_admin_token": ("secret", "bb_" + "A" * 64, ADMIN + "0", ADMIN + "\n"),
     "db_synchronous": ("off", "FULL"),
     "drain_seconds": ("soon", "-1s"),
     "max_body_bytes": ("1023", "1MB"),
@@ -105,7 +103,6 @@ def test_a_value_that_does_not_fit_is_refused_by_its_variables_name(field: str, 
         ("port", "give a whole number from 0 to 65535"),
         ("max_body_bytes", "give a whole number from 1024"),
         ("db_synchronous", "give full or normal"),
-        ("bootstrap_admin_token", "give an admin token made at boot: bb_ and 64 hex digits"),
         ("drain_seconds", "'soon' is not a duration: write it like 90s, 15m or 1h30m"),
     ],
 )
@@ -208,14 +205,6 @@ async def test_db_synchronous_is_the_files_pragma() -> None:
     for value, pragma in (("normal", 1), ("full", 2)):
         async with engine(settings={"BYTEBREW_DB_SYNCHRONOUS": value}) as running:
             assert await running.db.write(lambda conn: conn.execute("pragma synchronous").fetchone()[0]) == pragma
-
-
-async def test_bootstrap_admin_token_is_an_admins() -> None:
-    token = "bb_" + "7" * 64
-    async with served_engine(settings={"BYTEBREW_BOOTSTRAP_ADMIN_TOKEN": token}) as (_, client):
-        for given, status in ((token, 200), (ADMIN, 401)):
-            answer = await client.get("/api/v1/auth/tokens", headers={"authorization": f"Bearer {given}"})
-            assert answer.status_code == status
 
 
 async def test_max_body_bytes_limits_a_body() -> None:

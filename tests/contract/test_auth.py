@@ -3,13 +3,14 @@
 import re
 
 import pytest
+from bytebrew_tokens.mode import token_hash
+from bytebrew_tokens.store import new_token
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bytebrew.base.errors import Forbidden
 from bytebrew.contract.auth import Actor, Scope, Scopes
 from bytebrew.contract.route import ANYONE
-from bytebrew.store.tokens import new_token, token_hash
 from bytebrew.web.access import check_schema, check_scope
 from tests.tables import BINDABLE, SCOPES, known_scopes
 

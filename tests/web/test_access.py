@@ -12,6 +12,7 @@ import httpx
 import msgspec
 import pytest
 from bytebrew_auth_local import ended_sessions
+from bytebrew_tokens.store import CreatedToken, new_token, revoke
 from nacl.signing import SigningKey
 
 from bytebrew.base.jwt import sign
@@ -19,8 +20,7 @@ from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.route import Route
 from bytebrew.engine import Engine
-from bytebrew.store import journal, tokens
-from bytebrew.store.tokens import new_token
+from bytebrew.store import journal
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
 from bytebrew.web import access
 from tests.forged import forgeries, fresh
@@ -129,7 +129,7 @@ async def test_every_guarded_route_refuses_every_forged_jwt(served: Served) -> N
 
 async def test_every_guarded_route_refuses_an_api_token_that_is_not_live(served: Served) -> None:
     revoked = await token_with(served.engine, "admin", name="revoked")
-    await served.engine.db.write(tokens.revoke, revoked.id)
+    await served.engine.db.write(revoke, revoked.id)
     expired = await token_with(served.engine, "admin", name="expired", expires_at="2020-01-01T00:00:00Z")
     dead = {
         "revoked": revoked.token,
@@ -254,7 +254,7 @@ async def home() -> AsyncIterator[Household]:
             answer.set()
 
 
-def speaking(client: httpx.AsyncClient, token: tokens.CreatedToken) -> httpx.AsyncClient:
+def speaking(client: httpx.AsyncClient, token: CreatedToken) -> httpx.AsyncClient:
     """A client for the same engine with another token."""
     headers = {"authorization": f"Bearer {token.token}"}
     return httpx.AsyncClient(base_url=client.base_url, headers=headers, timeout=30)
@@ -436,7 +436,7 @@ async def test_a_token_bound_to_schemas_chats_with_no_other_by_name_or_id(home: 
 async def test_a_session_survives_its_tokens_end_and_is_no_heirs(home: Household) -> None:
     """The owner is the token, not its name."""
     session_id = await session_of(home.ada)
-    await home.engine.db.write(tokens.revoke, "ada")
+    await home.engine.db.write(revoke, "ada")
     heir = await token_with(home.engine, "chat", name="ada")
     async with speaking(home.admin, heir) as client:
         assert (await client.get(f"/api/v1/sessions/{session_id}")).status_code == 404
@@ -485,7 +485,7 @@ async def test_a_silent_stream_ends_with_its_token_too(home: Household, monkeypa
         home.ada.stream("GET", f"/api/v1/sessions/{session_id}/events?after=3") as adas,
         home.admin.stream("GET", f"/api/v1/sessions/{session_id}/events?after=3") as admins,
     ):
-        await home.engine.db.write(tokens.revoke, "ada")
+        await home.engine.db.write(revoke, "ada")
         async with asyncio.timeout(10):
             [last] = [event async for event in events_of(adas)]
         assert unauthorized(last)

@@ -40,10 +40,6 @@ class DataFolder:
         self.secrets = Secrets.load(self._key)
         self.credentials = Credentials.load(self._key)
 
-    def derived_secrets(self, purpose: bytes) -> Secrets:
-        """Secrets with a key of their own, which open nothing that was sealed for another purpose."""
-        return Secrets.derived(self._key, purpose)
-
     def migrated(
         self, owners: Migrations, beat: Callable[[], None] | None = None
     ) -> AbstractContextManager[Connection]:

@@ -16,7 +16,6 @@ from bytebrew.web.routes import (
     sessions,
     settings,
     tasks,
-    tokens,
     tools,
     turns,
     usage,
@@ -27,7 +26,6 @@ def core_routes(engine: Engine) -> tuple[Route, ...]:
     """The core's routes, in the order of the API reference."""
     return (
         *health.routes(engine),
-        *tokens.ROUTES,
         *chat.routes(engine),
         *agents.routes(engine),
         *capabilities.routes(engine),

@@ -1,5 +1,6 @@
 """What the calls of models took, for whoever pays."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import get_args
 
@@ -10,7 +11,7 @@ from bytebrew.contract.route import Moment, Parameter, Request, Route, moment
 from bytebrew.engine import Engine
 from bytebrew.store import usage
 from bytebrew.store.sqlite.database import Database
-from bytebrew.store.usage import GroupBy, Sum
+from bytebrew.store.usage import GroupBy, Names, Sum
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -21,7 +22,7 @@ class Report(Struct, frozen=True, kw_only=True):
     total: Sum
 
 
-async def get_usage(db: Database, request: Request[None]) -> Report:
+async def get_usage(db: Database, names: Sequence[Names], request: Request[None]) -> Report:
     """Tokens and dollars by `group_by` (agent, model, schema, token or day), from `from` to `to`."""
     query, known = request.query, get_args(GroupBy)
     group_by: GroupBy | None = next((one for one in known if one == query.get("group_by", "day")), None)
@@ -31,19 +32,20 @@ async def get_usage(db: Database, request: Request[None]) -> Report:
     since, until = moment(query, "from"), moment(query, "to", last=True)
     return Report(
         group_by=group_by,
-        data=await db.scan(usage.report, group_by, since, until),
+        data=await db.scan(usage.report, group_by, since, until, names),
         total=await db.scan(usage.total, since, until),
     )
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
     """The routes, bound to what they use of an engine."""
+    names = [mode.names for mode in engine.auth_modes.values()]
     return (
         Route(
             method="GET",
             path="/api/v1/usage",
             scope="admin",
-            run=partial(get_usage, engine.db),
+            run=partial(get_usage, engine.db, names),
             summary="Report tokens and cost",
             query={
                 "group_by": Parameter("what the sums are of", GroupBy),

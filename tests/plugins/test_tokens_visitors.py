@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from bytebrew_tokens.visitors import SECONDS
+from bytebrew_tokens.visitors import VISITORS as KEY
 from nacl.signing import SigningKey
 
 from bytebrew.base.formats import new_uuid
@@ -19,7 +21,6 @@ from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import ToolCall, Usage
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, providing, scripted_schema, served_engine
-from bytebrew.web.visitors import SECONDS, Visitors
 from tests.tables import SCOPES, check_refusal, token_with
 
 VISITORS = "/api/v1/auth/visitors"
@@ -137,7 +138,7 @@ async def test_a_visitors_token_ends_after_its_time(monkeypatch: pytest.MonkeyPa
     async with site() as one:
         visitor = await one.visitor()
         later = time.time() + SECONDS + 1
-        monkeypatch.setattr("bytebrew.web.visitors.time.time", lambda: later)
+        monkeypatch.setattr("bytebrew_tokens.visitors.time.time", lambda: later)
         answer = await one.admin.get(SESSIONS, headers=visitor)
     assert answer.status_code == 401
     assert "POST /api/v1/auth/visitors" in answer.text
@@ -153,7 +154,7 @@ async def test_a_visitor_of_one_page_is_nobody_on_another() -> None:
 def forged(engine: Engine) -> list[str]:
     """Tokens that the engine has not made for a visitor, some sealed with its own key for another purpose."""
     path = engine.data_dir / "keys" / "secrets.key"
-    token, visitor = Visitors(Secrets.derived(path, b"visitors")).new("page")
+    token, visitor = engine.state[KEY].new("page")
     raw = Secrets.load(path).seal(f'["page", "{visitor.id}", {visitor.expires}]')
     others = [base64.urlsafe_b64encode(sealed).decode() for sealed in (raw, raw[::-1], b"", b"x")]
     broken = [token[:-4] + "AAAA", token[:40], token + "A", token.upper(), token[:60] + "*" + token[61:]]

@@ -1,18 +1,28 @@
 """API tokens: rows with the hash, never the token."""
 
-import hashlib
 import secrets
-from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
-from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound
-from bytebrew.base.formats import new_uuid, now, parse_time, rfc3339
-from bytebrew.contract.auth import PUBLIC, Actor, Scopes
-from bytebrew.contract.connection import Connection, Row
-from bytebrew.contract.entities import SchemaName
+from bytebrew import (
+    Conflict,
+    Connection,
+    Detail,
+    InvalidRequest,
+    NotFound,
+    Row,
+    SchemaName,
+    Scopes,
+    new_uuid,
+    now,
+    parse_time,
+    rfc3339,
+)
+
+from .mode import PREFIX, token_hash
+from .visitors import PUBLIC
 
 
 class NewToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,37 +117,6 @@ def bootstrap(conn: Connection, known: Scopes, token: str) -> bool:
     return True
 
 
-def actor(conn: Connection, token: str) -> tuple[Actor, bool] | None:
-    """The actor of a live token, and whether its `last_used_at` is not of the last minute."""
-    row = conn.execute(f"{_SELECT} where hash = ? and revoked_at is null", (token_hash(token),)).fetchone()
-    moment = datetime.now(UTC)
-    if row is None or (row["expires_at"] and parse_time(row["expires_at"]) <= moment):
-        return None
-    who = Actor(
-        subject=f"token:{row['id']}",
-        name=row["name"],
-        kind="token",
-        scopes=frozenset(row["scopes"].split()),
-        schemas=tuple(msgspec.json.decode(row["schemas"])) if row["schemas"] else None,
-    )
-    used = row["last_used_at"]
-    return who, used is None or not 0 <= (moment - parse_time(used)).total_seconds() < 60
-
-
-def page(conn: Connection, token_id: str) -> tuple[str, ...] | Literal["all"] | None:
-    """The schemas that visitors of a public page may chat with; None where its token is no longer live."""
-    sql = "select schemas, expires_at from tokens where id = ? and scopes = ? and revoked_at is null"
-    row = conn.execute(sql, (token_id, PUBLIC)).fetchone()
-    if row is None or (row["expires_at"] and parse_time(row["expires_at"]) <= datetime.now(UTC)):
-        return None
-    return tuple(msgspec.json.decode(row["schemas"])) if row["schemas"] else "all"
-
-
-def touch(conn: Connection, token: str) -> None:
-    """Notes that the token is in use."""
-    conn.execute("update tokens set last_used_at = ? where hash = ?", (now(), token_hash(token)))
-
-
 def _expiry(text: str | None) -> str | None:
     if text is None:
         return None
@@ -151,9 +130,4 @@ def _expiry(text: str | None) -> str | None:
 
 def new_token() -> str:
     """An API token: `bb_` and 64 hex digits from the system's random source."""
-    return f"bb_{secrets.token_hex(32)}"
-
-
-def token_hash(token: str) -> str:
-    """The only form in which a token is stored: SHA-256 in hex."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    return f"{PREFIX}{secrets.token_hex(32)}"

@@ -5,27 +5,26 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from bytebrew.base.errors import Detail, InvalidRequest
-from bytebrew.base.formats import rfc3339
-from bytebrew.contract.auth import PUBLIC
-from bytebrew.contract.route import Reply, Request, Route
-from bytebrew.store import tokens
-from bytebrew.web.http_state import http_state
+from bytebrew import Detail, InvalidRequest, Reply, Request, Route, rfc3339
+
+from . import store
+from .store import CreatedToken, NewToken, Token
+from .visitors import PUBLIC, VISITORS
 
 
-async def list_tokens(request: Request[None]) -> list[tokens.Token]:
+async def list_tokens(request: Request[None]) -> list[Token]:
     """Every live token, without its secret."""
-    return await request.engine.db.scan(tokens.list_all, request.engine.scopes)
+    return await request.engine.db.scan(store.list_all, request.engine.scopes)
 
 
-async def create_token(request: Request[tokens.NewToken]) -> tokens.CreatedToken:
+async def create_token(request: Request[NewToken]) -> CreatedToken:
     """A new token, shown this once, and again to whoever repeats the request with its Idempotency-Key."""
-    return await request.write(tokens.create, request.engine.scopes, request.body)
+    return await request.write(store.create, request.engine.scopes, request.body)
 
 
 async def revoke_token(request: Request[None]) -> None:
     """Ends a token at once, and the streams that it has open within 15 seconds."""
-    await request.write(tokens.revoke, request.path["id"])
+    await request.write(store.revoke, request.path["id"])
 
 
 class Visit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,7 +48,7 @@ async def visit(request: Request[Visit]) -> Reply:
         words = f"show the API token of the page: one with the scope {PUBLIC} alone"
         raise InvalidRequest(words[0].upper() + words[1:], details=[Detail("$.headers.Authorization", words)])
     page = request.actor.subject.removeprefix("token:")
-    token, visitor = http_state(request.engine).visitors.new(page, request.body.access_token)
+    token, visitor = request.engine.state[VISITORS].new(page, request.body.access_token)
     request.recorded = True  # nothing is stored, and the audit is not for strangers to fill
     until = rfc3339(datetime.fromtimestamp(visitor.expires, UTC))
     answer = VisitorToken(access_token=token, expires_at=until, visitor=visitor.id)
@@ -73,7 +72,7 @@ ROUTES = (
         scope="admin",
         run=list_tokens,
         summary="List API tokens",
-        answer=list[tokens.Token],
+        answer=list[Token],
     ),
     Route(
         method="POST",
@@ -81,9 +80,9 @@ ROUTES = (
         scope="admin",
         run=create_token,
         summary="Create an API token",
-        body=tokens.NewToken,
+        body=NewToken,
         example={"name": "ci", "scopes": ["chat", "tasks"], "expires_at": "2099-01-01T00:00:00Z"},
-        answer=tokens.CreatedToken,
+        answer=CreatedToken,
         status=201,
         idempotent=True,
     ),

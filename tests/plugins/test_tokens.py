@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from bytebrew import testing
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, engine, served_engine
 from tests.commands import run
@@ -291,11 +292,34 @@ async def test_the_bootstrap_token_is_an_admins_once(tmp_path: Path) -> None:
         assert len((await client.get(TOKENS)).json()) == 1
 
 
+async def test_bootstrap_admin_token_is_an_admins() -> None:
+    token = "bb_" + "7" * 64
+    async with served_engine(settings={"BYTEBREW_BOOTSTRAP_ADMIN_TOKEN": token}) as (_, client):
+        for given, status in ((token, 200), (ADMIN, 401)):
+            answer = await client.get("/api/v1/auth/tokens", headers={"authorization": f"Bearer {given}"})
+            assert answer.status_code == status
+
+
 async def test_a_revoked_bootstrap_token_stays_revoked(tmp_path: Path) -> None:
     async with served_engine(data=tmp_path) as (_, client):
         assert (await client.delete(f"{TOKENS}/bootstrap-admin")).status_code == 204
     async with served_engine(data=tmp_path) as (_, client):
         assert await status(client, ADMIN, TOKENS) == 401
+
+
+async def test_the_engine_serves_without_api_tokens(tmp_path: Path) -> None:
+    async with served_engine(data=tmp_path) as (running, client):
+        known = await testing.token(running, "agents:read")
+        assert await status(client, known, "/api/v1/agents") == 200
+    settings = {"BYTEBREW_DISABLED_PLUGINS": "tokens", "BYTEBREW_LOCAL_SESSION_SECRET": "s" * 32}
+    async with served_engine(data=tmp_path, settings=settings) as (_, client):
+        headers = {"authorization": f"Bearer {'s' * 32}"}
+        session = (await client.post("/api/v1/auth/local-session", headers=headers)).json()["access_token"]
+        assert await status(client, session, "/api/v1/agents") == 200
+        assert await status(client, session, TOKENS) == 404
+        assert await status(client, known, "/api/v1/agents") == 401
+    async with served_engine(data=tmp_path) as (_, client):
+        assert await status(client, known, "/api/v1/agents") == 200
 
 
 async def test_without_a_bootstrap_token_there_is_none(tmp_path: Path) -> None:
@@ -311,7 +335,8 @@ def test_a_bootstrap_token_of_another_form_stops_the_boot(tmp_path: Path, token:
     settings = {"BYTEBREW_BOOTSTRAP_ADMIN_TOKEN": token}
     stopped = run("serve", "--port", "0", "--data", str(tmp_path / "data"), settings=settings)
     assert stopped.returncode == 2
-    assert "BYTEBREW_BOOTSTRAP_ADMIN_TOKEN" in stopped.stderr
+    words = "BYTEBREW_BOOTSTRAP_ADMIN_TOKEN: give an admin token made at boot: bb_ and 64 hex digits"
+    assert words in stopped.stderr
     assert len(token) == 3 or token.strip() not in stopped.stderr
     assert not (tmp_path / "data").exists()
 

@@ -3,23 +3,18 @@
 import base64
 import binascii
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
-from bytebrew.base.errors import Unauthorized, Unprocessable
-from bytebrew.base.formats import new_uuid
-from bytebrew.base.secrets import Secrets
-from bytebrew.contract.auth import VISITOR, Actor
-from bytebrew.store import tokens
-
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
+from bytebrew import VISITOR, Actor, Connection, Engine, StateKey, Unauthorized, Unprocessable, new_uuid, parse_time
 
 PREFIX = "bbv_"
 """What a visitor's token begins with; an API token begins with `bb_`."""
+PUBLIC = "public"
+"""The scope of a token that stands in a public page: it makes visitors' tokens, and nothing else."""
 SECONDS = 30 * 86400
 """How long a visitor is known, from the latest visit on which the page has its token renewed."""
 
@@ -37,11 +32,11 @@ class Visitor(Struct, frozen=True):
         return f"token:{self.page}{VISITOR}{self.id}"
 
 
-@dataclass(slots=True, frozen=True)
 class Visitors:
     """Makes and reads visitors' tokens; none is stored, so that no crowd of visitors fills the file."""
 
-    _secrets: Secrets
+    def __init__(self, engine: Engine) -> None:
+        self._db, self._secrets = engine.db, engine.secrets.derived(b"visitors")
 
     def new(self, page: str, known: str = "") -> tuple[str, Visitor]:
         """A token for a visitor of a page; of one who shows the token of an earlier visit, with the same identity.
@@ -67,17 +62,28 @@ class Visitors:
             raise Unauthorized("The visitor's token has expired; POST /api/v1/auth/visitors makes a new one")
         return visitor
 
+    async def actor(self, token: str) -> Actor:
+        """Whom a visitor's token is for, as long as the page's own is live; raises Unauthorized."""
+        visitor = self.read(token)
+        schemas = await self._db.glance(page, visitor.page)
+        if schemas is None:
+            raise Unauthorized("The page's token is no longer valid")
+        return Actor(
+            subject=visitor.subject,
+            name=f"visitor:{visitor.id}",
+            kind="user",
+            scopes=frozenset({"chat"}),
+            schemas=None if schemas == "all" else schemas,
+        )
 
-async def actor(engine: "Engine", visitors: Visitors, token: str) -> Actor:
-    """Whom a visitor's token is for, as long as the page's own is live; raises Unauthorized."""
-    visitor = visitors.read(token)
-    schemas = await engine.db.glance(tokens.page, visitor.page)
-    if schemas is None:
-        raise Unauthorized("The page's token is no longer valid")
-    return Actor(
-        subject=visitor.subject,
-        name=f"visitor:{visitor.id}",
-        kind="user",
-        scopes=frozenset({"chat"}),
-        schemas=None if schemas == "all" else schemas,
-    )
+
+VISITORS = StateKey[Visitors]("visitors")
+
+
+def page(conn: Connection, token_id: str) -> tuple[str, ...] | Literal["all"] | None:
+    """The schemas that visitors of a public page may chat with; None where its token is no longer live."""
+    sql = "select schemas, expires_at from tokens where id = ? and scopes = ? and revoked_at is null"
+    row = conn.execute(sql, (token_id, PUBLIC)).fetchone()
+    if row is None or (row["expires_at"] and parse_time(row["expires_at"]) <= datetime.now(UTC)):
+        return None
+    return tuple(msgspec.json.decode(row["schemas"])) if row["schemas"] else "all"

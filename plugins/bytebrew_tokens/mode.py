@@ -1,0 +1,75 @@
+"""Authenticates API tokens and the tokens of a public page's visitors."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import msgspec
+
+from bytebrew import Actor, AuthMode, Connection, Engine, StorageError, now, parse_time
+
+from . import visitors
+
+PREFIX = "bb_"
+"""What every API token begins with."""
+_TOKEN = re.compile(r"bb_[0-9a-f]{64}")
+
+
+class TokenMode(AuthMode):
+    """Looks each token up, so that one is refused from the request after its revocation on."""
+
+    name = "api_tokens"
+    prefixes = (PREFIX, visitors.PREFIX)
+
+    def __init__(self, engine: Engine) -> None:
+        self._db = engine.db
+        self._visitors = visitors.Visitors(engine)
+        engine.state[visitors.VISITORS] = self._visitors
+
+    async def authenticate(self, token: str) -> Actor | None:
+        """The holder of a live token; raises Unauthorized for any other."""
+        if token.startswith(visitors.PREFIX):
+            return await self._visitors.actor(token)
+        if not _TOKEN.fullmatch(token):
+            return None
+        if (row := await self._db.glance(actor, token)) is None:
+            return None
+        who, stale = row
+        if stale:
+            with suppress(StorageError):  # a full disk must not shut out those who could make room
+                await self._db.write(touch, token)
+        return who
+
+    def names(self, conn: Connection) -> Mapping[str, str]:
+        """Every token's name, those of revoked ones too."""
+        return dict(conn.execute("select 'token:' || id, name from tokens").fetchall())
+
+
+def actor(conn: Connection, token: str) -> tuple[Actor, bool] | None:
+    """The actor of a live token, and whether its `last_used_at` is not of the last minute."""
+    sql = "select id, name, scopes, schemas, expires_at, last_used_at from tokens where hash = ? and revoked_at is null"
+    row = conn.execute(sql, (token_hash(token),)).fetchone()
+    moment = datetime.now(UTC)
+    if row is None or (row["expires_at"] and parse_time(row["expires_at"]) <= moment):
+        return None
+    who = Actor(
+        subject=f"token:{row['id']}",
+        name=row["name"],
+        kind="token",
+        scopes=frozenset(row["scopes"].split()),
+        schemas=tuple(msgspec.json.decode(row["schemas"])) if row["schemas"] else None,
+    )
+    used = row["last_used_at"]
+    return who, used is None or not 0 <= (moment - parse_time(used)).total_seconds() < 60
+
+
+def touch(conn: Connection, token: str) -> None:
+    """Records that the token is in use."""
+    conn.execute("update tokens set last_used_at = ? where hash = ?", (now(), token_hash(token)))
+
+
+def token_hash(token: str) -> str:
+    """The only form in which a token is stored: SHA-256 in hex."""
+    return hashlib.sha256(token.encode()).hexdigest()
