@@ -1,4 +1,4 @@
-"""External auth mode: JWTs of another issuer, checked with its Ed25519 public keys."""
+"""External auth mode: JWTs of another issuer, verified with its Ed25519 public keys."""
 
 import logging
 import math
@@ -25,9 +25,9 @@ from bytebrew import (
 log = logging.getLogger(__name__)
 
 ANY = "*"
-"""The audience of who takes a JWT that was made for any other service of its issuer."""
+"""Setting of the audience that accepts JWTs for any service of the issuer."""
 BROKEN_SECONDS = 60.0
-"""How long the keys that were read last stay in force while their file cannot be read: it may be half written."""
+"""How long the last keys stay valid while the file cannot be read: it may be half written."""
 
 
 class External(Struct, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ class External(Struct, frozen=True, kw_only=True):
 
 
 class ExternalMode(AuthMode):
-    """Checks JWTs with the keys in a file, and with no others: a changed file is read again, without a restart."""
+    """Verifies JWTs with the keys in a file, which is read again when it changes."""
 
     name = "external"
 
@@ -58,7 +58,7 @@ class ExternalMode(AuthMode):
         self._broken_since = math.inf
 
     def load(self) -> None:
-        """Reads the key file; SettingsError says what is wrong with it."""
+        """Reads the key file; SettingsError if it is invalid."""
         path = self._settings.jwt_public_key_path
         assert path is not None
         try:
@@ -90,11 +90,11 @@ class ExternalMode(AuthMode):
             names = claim.split() if isinstance(claim, str) else claim
         if not isinstance(names, list | tuple):
             raise Unauthorized("Invalid token: its scopes are no list")
-        # an issuer's token may carry scopes of other services: what is not ours gives nothing
+        # the token may carry scopes of other services, which are ignored
         return frozenset(name for name in names if isinstance(name, str) and name in self._known)
 
     def _follow_file(self) -> None:
-        """Reads the file again if it is another; takes the keys out with a file that is gone, or broken for long."""
+        """Reads a changed file; drops the keys when the file is gone, or invalid for too long."""
         path = self._settings.jwt_public_key_path
         assert path is not None
         try:
@@ -115,7 +115,7 @@ class ExternalMode(AuthMode):
 
 
 def _version(path: Path) -> tuple[int, int, int]:
-    """What tells a file from the one that lay there before, though its time may be the same."""
+    """Identifies a version of a file; the modification time alone may be equal."""
     status = path.stat()
     return status.st_mtime_ns, status.st_ino, status.st_size
 

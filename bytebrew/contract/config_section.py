@@ -62,22 +62,22 @@ class ConfigSection:
                 found[field.encode_name] = default
         return found
 
-    def completed(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """What is given, with the defaults to which `mode=replace` takes back what it leaves out; credentials stay."""
-        return {**{key: one for key, one in self.defaults().items() if key not in self.secret_fields}, **given}
+    def completed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values with defaults for the fields that are left out, for `mode=replace`; credentials stay."""
+        return {**{key: value for key, value in self.defaults().items() if key not in self.secret_fields}, **values}
 
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
         """Every item by name, in an order that stays: its fields without the name, credentials opened."""
         raise NotImplementedError
 
-    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
-        """Creates the item, or merges what is given into it; raises EngineError, its details with paths in the item.
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
+        """Creates the item, or merges the values into it; raises EngineError, its details with paths in the item.
 
-        `given` has the fields that the file has, already checked.
+        `values` has the fields that the file has, already checked.
         """
         raise NotImplementedError
 
-    def link(self, conn: Connection, engine: Engine, name: str, given: Any) -> None:
+    def link(self, conn: Connection, engine: Engine, name: str, values: Any) -> None:
         """Stores what refers to other items of the section, which are all there now."""
 
     def unlink(self, conn: Connection, engine: Engine, name: str) -> None:

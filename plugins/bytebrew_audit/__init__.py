@@ -1,4 +1,4 @@
-"""The audit: every tool call, every change over the API and every refused login."""
+"""The audit log: tool calls, changes over the API, and refused logins."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""Entries of an audit: filtered, newest first, by page or all of them as lines of JSON."""
+"""Audit log tables as lists: filtered, newest first, by page or as NDJSON."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,28 +40,28 @@ PAGING: Mapping[str, str | Parameter] = {
     "after": "the last entry of the page before",
     "format": FORMAT,
 }
-"""What the query string of every audit may say besides its filters."""
+"""Query parameters of every audit log besides its filters."""
 Entry = TypeVar("Entry", bound=Struct)
 
 
 @dataclass(frozen=True, slots=True)
 class AuditLog(Generic[Entry]):
-    """A table with an `id`: how it is listed, the columns of the filters, and how a row is read."""
+    """A table with an `id`: its listing, its filters by column, and how a row is decoded."""
 
     listing: Listing
     filters: Mapping[str, str]
     read: Callable[[Row], Entry]
 
     async def answer(self, request: Request[None]) -> NumberedPage[Entry] | Stream:
-        """A page, or all entries as NDJSON, as the request asks."""
+        """A page of entries, or all of them as NDJSON."""
         query, db = request.query, request.engine.db
-        wanted = self.wanted(query)
+        wanted = self.selection(query)
         if wants_lines(request):
             return Stream(frames=self._lines(request.engine, wanted), headers={"content-type": NDJSON})
         return await db.scan(self._page, wanted, *page_window(query, 50, 100), query.get("after", ""))
 
-    def wanted(self, query: Mapping[str, str]) -> Selection:
-        """Which entries a query string asks for."""
+    def selection(self, query: Mapping[str, str]) -> Selection:
+        """The selection for a query string."""
         values = {column: query[name] for name, column in self.filters.items() if query.get(name)}
         return Selection(
             kinds={column: values[column] for column in self.listing.kinds if column in values},
@@ -73,7 +73,7 @@ class AuditLog(Generic[Entry]):
     def entries(
         self, conn: Connection, wanted: Selection, limit: int, offset: int = 0, after: Entry | None = None
     ) -> list[Entry]:
-        """So many entries, fewer if they are long, from an offset or those after an entry."""
+        """Up to `limit` entries, fewer if they are long, from an offset or after an entry."""
         last: Any = after
         place = None if after is None else (getattr(last, self.listing.order[0]), int(last.id))
         return self._read(conn, self.listing.page(conn, wanted, limit, offset, place))
@@ -97,7 +97,7 @@ class AuditLog(Generic[Entry]):
         return tuple(row)
 
     def expire(self, conn: Connection, before: str) -> list[Row]:
-        """Deletes some entries from before a moment, the oldest first, and answers them by id."""
+        """Deletes a batch of entries from before a moment, oldest first; returns their ids."""
         table, time = self.listing.table, self.listing.order[0]
         sql = f"""delete from {table} where id in
           (select id from {table} where {time} < ? order by {time} limit 200) returning id"""  # noqa: S608

@@ -1,4 +1,4 @@
-"""The audit of tool calls: who had which tool called, when and with what outcome, kept when sessions are deleted."""
+"""Audit log of tool calls, kept when sessions are deleted."""
 
 from typing import Literal
 
@@ -22,7 +22,7 @@ from bytebrew import (
 from .audit_log import PAGING, AuditLog
 
 MOST_OUTPUT = 10 * 1024
-"""Bytes that are kept of a tool's output."""
+"""Bytes of a tool's output that are kept."""
 TABLE = """
 create table audit_tool_calls (
   id integer primary key,
@@ -101,7 +101,7 @@ class ToolCallPage(NumberedPage[ToolCallEntry], frozen=True, kw_only=True):
 
 def _entry(row: Row) -> ToolCallEntry:
     values = {name: row[name] for name in ToolCallEntry.__struct_fields__}
-    output = row["output"].decode(errors="ignore")  # it may have been cut within a character
+    output = row["output"].decode(errors="ignore")  # the limit may fall within a character
     return ToolCallEntry(**values | {"id": str(row["id"]), "output": output})
 
 
@@ -130,9 +130,9 @@ LEDGER = AuditLog(
 
 
 def watch(conn: Connection) -> None:
-    """Has each call recorded in the very transaction that ends it, or that ends its turn without it.
+    """Creates triggers that record a call in the transaction that ends it or its turn.
 
-    The triggers are the connection's own: where the plugin is off nothing is left of them, however the engine ended.
+    They are temporary, so that none is left when the plugin is switched off, not even after a crash.
     """
     for trigger in _TRIGGERS:
         conn.execute(trigger)

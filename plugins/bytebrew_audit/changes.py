@@ -1,4 +1,4 @@
-"""The audit of changes: who changed what, from what to what, and who was refused."""
+"""Audit log of changes over the API and of refused requests."""
 
 import time
 from ipaddress import IPv6Address, IPv6Network, ip_address
@@ -27,9 +27,9 @@ from bytebrew import (
 from .audit_log import PAGING, AuditLog
 
 MOST_REFUSED = 5
-"""Refusals of one client in a minute that are told one by one; those that follow are counted."""
+"""Refusals of one client in a minute that get an entry each; further ones are counted."""
 MOST_CLIENTS = 100
-"""Clients in a minute that are told apart; those that follow count as one."""
+"""Clients that are told apart within a minute; further ones count as one."""
 MINUTE = 60.0
 TABLE = """
 create table audit_changes (
@@ -116,15 +116,15 @@ LEDGER = AuditLog(
 
 
 class Refused(Struct):
-    """The refusals of one client in this minute."""
+    """Refusals of one client in the present minute."""
 
     last: Action
     count: int = 0
-    untold: int = 0
+    uncounted: int = 0
 
 
 class Changes:
-    """An engine's audit of changes."""
+    """The audit log of changes of an engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -132,7 +132,7 @@ class Changes:
         self._until = 0.0
 
     async def take(self, action: Action) -> None:
-        """Stores a refusal; those beyond a few a minute are stored as their number."""
+        """Stores a refusal; after a few in a minute only their number."""
         if time.monotonic() >= self._until:
             await self.settle()
             self._refused, self._until = {}, time.monotonic() + MINUTE
@@ -142,15 +142,15 @@ class Changes:
         refused = self._refused.setdefault(client, Refused(action))
         refused.count, refused.last = refused.count + 1, action
         if refused.count > MOST_REFUSED:
-            refused.untold += 1
+            refused.uncounted += 1
         else:
             await self._engine.db.write(store, action)
 
     async def settle(self) -> None:
-        """Stores how many refusals have no entry yet."""
+        """Stores the number of refusals that have no entry yet."""
         for refused in list(self._refused.values()):
-            if more := refused.untold:
-                refused.untold = 0
+            if more := refused.uncounted:
+                refused.uncounted = 0
                 await self._engine.db.write(store, refused.last, more)
 
     async def list_changes(self, request: Request[None]) -> NumberedPage[ChangeEntry] | Stream:
@@ -159,7 +159,7 @@ class Changes:
         return await LEDGER.answer(request)
 
     def route(self) -> Route:
-        """Where the changes are read."""
+        """The route that lists changes."""
         return Route(
             method="GET",
             path="/api/v1/audit",
@@ -182,7 +182,7 @@ CHANGES = StateKey[Changes]("changes")
 
 
 def store(conn: Connection, action: Action, more: int = 0) -> None:
-    """Stores an action as an entry; `more` is how many like it have none."""
+    """Stores an action as an entry; `more` is the number of alike refusals without an entry."""
     method, _, path = action.resource.partition(" ")
     details = Details(
         method=method,
@@ -229,7 +229,7 @@ def _kind(actor: Actor) -> str:
 
 
 def _network(client: str) -> str:
-    """The address, or of an address of version 6 the network that one client has to itself."""
+    """The IPv4 address, or the /64 network of an IPv6 address: one client has all of it."""
     try:
         address = ip_address(client)
     except ValueError:

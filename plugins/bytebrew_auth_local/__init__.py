@@ -1,4 +1,4 @@
-"""Local auth mode: the engine signs admin sessions itself, for who proves to be its own user."""
+"""Local auth mode: the engine issues admin sessions to callers that prove to be its own user."""
 
 import sys
 from pathlib import Path

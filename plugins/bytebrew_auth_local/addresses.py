@@ -1,4 +1,4 @@
-"""Addresses of callers, and names that they call the engine by."""
+"""Callers' addresses and Host headers."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -6,19 +6,19 @@ from urllib.parse import urlsplit
 
 
 def is_loopback(host: str) -> bool:
-    """Whether it is an address of this machine alone."""
+    """Whether a host is a loopback address or localhost."""
     ip = _ip(host)
     return host == "localhost" if ip is None else ip.is_loopback
 
 
 def is_within(address: str, networks: Iterable[str]) -> bool:
-    """Whether an address is of one of the networks."""
+    """Whether an address belongs to one of the networks."""
     ip = _ip(address)
     return ip is not None and any(ip in ipaddress.ip_network(text, strict=False) for text in networks)
 
 
 def is_known_host(header: str, listening: str) -> bool:
-    """Whether a Host header is an IP address, localhost, or the name that the engine was told to listen on."""
+    """Whether a Host header is an IP address, localhost, or the configured host, which prevents DNS rebinding."""
     try:
         name = urlsplit(f"//{header}").hostname or ""
     except ValueError:
@@ -27,7 +27,7 @@ def is_known_host(header: str, listening: str) -> bool:
 
 
 def network_of(address: str) -> str:
-    """What one client has: an IPv4 address, or 64 bits of an IPv6 one."""
+    """The address block of one client: an IPv4 address or an IPv6 /64."""
     ip = _ip(address)
     if ip is None:
         return ""

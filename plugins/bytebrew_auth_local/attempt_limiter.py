@@ -1,32 +1,32 @@
-"""Slows down who guesses a secret, each address for itself."""
+"""Rate limit for wrong secrets, per client address."""
 
 import math
 
 from .addresses import network_of
 
 BURST = 5
-"""Wrong secrets from one address before it has to wait."""
+"""Wrong secrets that one address may send before it has to wait."""
 SECONDS = 10.0
-"""How long each further one takes."""
+"""Wait for each further one."""
 MOST = 1024
-"""Addresses that are known at a time; those past it count as one."""
+"""Most addresses that are tracked; further ones share one counter."""
 
 
 class AttemptLimiter:
-    """How many more guesses each address has: buckets that empty again with time, in bounded memory.
+    """Leaky buckets of wrong secrets by address, in bounded memory.
 
-    `now` is in seconds of a clock that is never set.
+    `now` is monotonic time in seconds.
     """
 
     def __init__(self) -> None:
-        self._wrong: dict[str, tuple[float, float]] = {}  # how many, as of when
+        self._wrong: dict[str, tuple[float, float]] = {}  # count and time
 
     def wait(self, address: str, now: float) -> int:
-        """Seconds until the address may try again, 0 where it may at once."""
+        """Seconds until the address may try again; 0 for at once."""
         return math.ceil(max(0.0, self._left(self._key(address), now) - BURST + 1) * SECONDS)
 
     def failed(self, address: str, now: float) -> None:
-        """Takes note of a wrong secret."""
+        """Counts a wrong secret."""
         if len(self._wrong) >= MOST:
             self._wrong = {key: self._wrong[key] for key in self._wrong if self._left(key, now)}
         key = self._key(address)

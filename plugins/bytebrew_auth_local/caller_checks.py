@@ -1,4 +1,4 @@
-"""Who may be handed an admin's session: who can prove to be the engine's own user, and whom the operator lets in."""
+"""Checks whether a caller may get an admin session: the engine's own user, or one whom the operator allows."""
 
 import secrets
 import time
@@ -16,18 +16,18 @@ HOW = (
     "send, as Authorization: Bearer, what the file local-session.token in the engine's data folder holds, "
     "or take the token that `bytebrew session create` prints"
 )
-"""What opens a session wherever the request comes from."""
+"""How to open a session from anywhere, for error messages."""
 
 
 class TooManyAttempts(EngineError):
-    """Wrong secrets have come from this address, which has to wait."""
+    """Too many wrong secrets came from this address."""
 
     status: ClassVar[int] = 429
     code = "too_many_attempts"
 
 
 def check_origin(request: Request[None]) -> None:
-    """Raises Forbidden for what a page of another origin sends, whatever it knows."""
+    """Raises Forbidden for requests of pages of another origin, even with a valid secret."""
     headers = request.headers
     origin = headers.get("origin")
     foreign = origin is not None and origin.partition("://")[2] != headers.get("host", "")
@@ -36,10 +36,10 @@ def check_origin(request: Request[None]) -> None:
 
 
 async def check(request: Request[None], mode: LocalMode, local: Local, core: Core) -> None:
-    """Raises Forbidden unless the caller may be handed an admin session; TooManyAttempts for who guesses.
+    """Raises Forbidden unless the caller may get an admin session, TooManyAttempts after wrong secrets.
 
-    The secret, where one is set, opens from anywhere. Without one the caller must come from a network that the operator
-    named, or from a process that is shown to be the engine's own user's and no proxy.
+    With a secret configured, only the secret counts, from anywhere. Without one the caller must be in an allowed
+    network, or be a process of the engine's own user that is no proxy.
     """
     headers = request.headers
     if sent := headers.get("authorization", "").partition(" ")[2].strip():
@@ -68,7 +68,7 @@ async def check(request: Request[None], mode: LocalMode, local: Local, core: Cor
 
 
 def _check_proof(sent: str, client: str, mode: LocalMode, secret: str) -> None:
-    """Raises unless what was sent is the secret; the link's token, which nobody can guess, has not come here."""
+    """Raises unless the configured secret was sent; the sign-in token was checked before."""
     now, attempts = time.monotonic(), mode.attempts
     if seconds := attempts.wait(client, now):
         words = f"Too many wrong secrets have come from {client}: wait {seconds} s, or {HOW}"

@@ -1,4 +1,4 @@
-"""The engine's own key pair, which signs local sessions and checks them."""
+"""The key pair that signs and verifies local sessions."""
 
 import logging
 import os
@@ -12,9 +12,9 @@ log = logging.getLogger(__name__)
 
 
 class KeyPair:
-    """The pair in a folder: `.priv` is seed and public key in hex, `.pub` the latter; made on first use.
+    """An Ed25519 pair in a folder, created on first use: `.priv` has seed and public key in hex, `.pub` the public key.
 
-    A pair that is removed or replaced while the engine runs is out at once, and with it every session that it signed.
+    Removing or replacing it while the engine runs invalidates every session that it signed, at once.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,28 +24,28 @@ class KeyPair:
         self._key: SigningKey | None = self._load()
 
     def current(self) -> SigningKey | None:
-        """The key that is there now; None where its file has become unreadable, which is logged once."""
+        """The key in the file now; None if it cannot be read, which is logged once."""
         try:
-            seen = _version(self._private.stat())
+            version = _version(self._private.stat())
         except OSError:
-            seen = None
-        if seen is None or seen != self._seen:
+            version = None
+        if version is None or version != self._seen:
             try:
                 self._key = self._load()
             except (BootError, OSError) as error:
                 if self._key is not None:
                     log.error("no local session is good until the key pair is back: %s", error)
-                self._key, self._seen = None, seen
+                self._key, self._seen = None, version
         return self._key
 
     def _load(self) -> SigningKey:
         private = self._private
         if not private.exists():
             key = SigningKey.generate()
-            with suppress(FileExistsError):  # another process was first: its pair is the one
+            with suppress(FileExistsError):  # another process was first: use its pair
                 bytebrew.write_private(private, (bytes(key) + bytes(key.verify_key)).hex().encode() + b"\n")
         with private.open("rb") as file:
-            seen, text = _version(os.fstat(file.fileno())), file.read()
+            version, text = _version(os.fstat(file.fileno())), file.read()
         try:
             raw = bytes.fromhex(text.decode().strip())
             key = SigningKey(raw[:32])
@@ -56,10 +56,10 @@ class KeyPair:
         line = bytes(key.verify_key).hex() + "\n"
         if not self._public.exists() or self._public.read_text() != line:
             self._public.write_text(line)
-        self._seen = seen
+        self._seen = version
         return key
 
 
 def _version(status: os.stat_result) -> tuple[int, int, int]:
-    """What tells a file from the one that lay there before, though its time may be the same."""
+    """Identifies a version of a file; the modification time alone may be equal."""
     return status.st_mtime_ns, status.st_ino, status.st_size

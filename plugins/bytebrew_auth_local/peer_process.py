@@ -1,9 +1,8 @@
-"""Shows that a loopback connection is the engine's own user's and that its process speaks for nobody else.
+"""Proves that a loopback connection comes from a process of the engine's own user that is no proxy.
 
-Only Linux shows it. A process speaks for nobody else if nothing that it holds brings it what others say: no other
-socket, no pipe from another process, no device but the terminal of the shell that has started it. That leaves out
-proxies, also of the same user, but not one of that user's that starts a shell in a terminal and types there what others
-say.
+Linux only. A process counts as no proxy if none of its descriptors can bring it input from elsewhere: no other socket,
+no pipe from another process, no device except the terminal of the shell that started it. Not detected is a program of
+that user that types others' requests into a shell's terminal.
 """
 
 import os
@@ -24,27 +23,26 @@ _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST = 4, 20, 1
 _TCP, _LISTEN, _ALL, _ANY = 6, 10, 0xFFFFFFFF, b"\xff" * 8
 _UDIAG_SHOW_PEER, _UNIX_DIAG_PEER = 4, 2
 _HEAD = struct.Struct("=IHHII")
-_QUIET = {
+_HARMLESS = {
     f"anon_inode:{name}" for name in ("[eventfd]", "[eventpoll]", "[timerfd]", "[signalfd]", "inotify", "[pidfd]")
 }
-"""What a process may hold besides, for it comes from the process itself or from the kernel."""
-_EMPTY = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}
+"""Descriptors that bring no input from other processes."""
+_NULL_DEVICES = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}
 """The devices null, zero, full, random and urandom."""
 _TTY = os.makedev(5, 0)
-"""A process's controlling terminal, by whichever name."""
-_SEEMS = "its process has other connections or reads from another process, as proxies do"
-_ALONE = "its terminal was opened for it alone, as proxies do; start it from a shell"
+"""/dev/tty, the controlling terminal."""
+_LIKE_A_PROXY = "its process has other connections or reads from another process, as proxies do"
+_OWN_TERMINAL = "its terminal was opened for it alone, as proxies do; start it from a shell"
 
 
 class NotProven(Exception):
-    """Nothing shows whose the connection is; the message says what is lacking."""
+    """The owner of the connection cannot be proven; the message says why."""
 
 
 def check_owner(client: Address, server: Address, folder: Path) -> None:
-    """Raises NotProven unless the client's process is this user's own, is no proxy, and sees the folder.
+    """Raises NotProven unless the client's process belongs to this user, is no proxy, and sees the folder.
 
-    `folder` is an absolute path without links, of what a process in a container or a sandbox is not to reach. Reads
-    /proc, so not for the loop.
+    `folder` is a resolved path that processes in containers and sandboxes do not see. Blocks: it reads /proc.
     """
     uid, inode = _connection(client, server)
     if uid != os.geteuid():
@@ -62,7 +60,7 @@ def check_owner(client: Address, server: Address, folder: Path) -> None:
 
 
 def _connection(client: Address, server: Address) -> tuple[int, int]:
-    """The user and the inode of the client's end (inet_diag(7)), which the kernel finds without a walk."""
+    """User id and inode of the client's socket, looked up by its addresses (sock_diag(7))."""
     mine, theirs = _ip(client[0]), _ip(server[0])
     family = socket.AF_INET if isinstance(mine, IPv4Address) else socket.AF_INET6
     ends = struct.pack("!HH", client[1], server[1]) + mine.packed.ljust(16, b"\0") + theirs.packed.ljust(16, b"\0")
@@ -82,7 +80,7 @@ def _ip(address: str | bytes) -> IPv4Address | IPv6Address:
 
 
 def _peer(inode: int) -> int:
-    """The inode at the other end of a Unix socket, 0 where there is none (unix_diag)."""
+    """The inode of the peer of a Unix socket, 0 without one (sock_diag(7))."""
     rest = struct.pack("=III", _ALL, inode, _UDIAG_SHOW_PEER) + _ANY
     answer = _query_kernel(struct.pack("=BBH", socket.AF_UNIX, 0, 0) + rest)
     at = 16
@@ -95,7 +93,7 @@ def _peer(inode: int) -> int:
 
 
 def _query_kernel(request: bytes) -> bytes:
-    """What the kernel says of one socket (sock_diag(7))."""
+    """The kernel's answer to a query about one socket (sock_diag(7))."""
     if not hasattr(socket, "AF_NETLINK"):
         raise NotProven("this system does not show whose connection it is")
     head = _HEAD.pack(_HEAD.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 0, 0)
@@ -108,7 +106,7 @@ def _query_kernel(request: bytes) -> bytes:
         raise NotProven("this system does not show whose connection it is") from error
     length, kind, *_ = _HEAD.unpack_from(answer)
     if kind != _SOCK_DIAG_BY_FAMILY:
-        raise NotProven(_SEEMS if request[0] == socket.AF_UNIX else "the system does not know the connection")
+        raise NotProven(_LIKE_A_PROXY if request[0] == socket.AF_UNIX else "the system does not know the connection")
     return answer[_HEAD.size : length]
 
 
@@ -122,7 +120,7 @@ def _own_processes() -> list[int]:
 
 
 def _held(pid: int) -> dict[Path, str]:
-    """What each descriptor of a process leads to; nothing where this user may not look."""
+    """The target of each descriptor of a process; empty without permission."""
     found = {}
     with suppress(OSError):
         for one in Path(f"/proc/{pid}/fd").iterdir():
@@ -132,7 +130,7 @@ def _held(pid: int) -> dict[Path, str]:
 
 
 def _check_process(pid: int, folder: Path) -> None:
-    """The process is wholly this user's, not the engine's own or begun by it, and sees the folder."""
+    """Checks that the process has this user's ids only, was not started by the engine, and sees the folder."""
     if {int(one) for one in _status(pid)["Uid"].split()} != {os.geteuid()}:
         raise NotProven("its process belongs to another user too")
     above = pid
@@ -141,7 +139,7 @@ def _check_process(pid: int, folder: Path) -> None:
             raise NotProven("its process is the engine's own")
         try:
             above = int(_status(above)["PPid"])
-        except OSError:  # hidden, so another user's
+        except OSError:  # hidden: it belongs to another user
             break
     try:
         same = Path(f"/proc/{pid}/root{folder}").samefile(folder)
@@ -157,31 +155,31 @@ def _status(pid: int) -> Mapping[str, str]:
 
 
 def _check_held(pid: int, held: Mapping[Path, str], connection: str) -> None:
-    """Nothing that the process holds brings it what others say, but for the one connection."""
+    """Checks that no descriptor except the connection brings the process input from elsewhere."""
     for file, name in held.items():
-        if name == connection or name in _QUIET:
+        if name == connection or name in _HARMLESS:
             continue
         if name.startswith("anon_inode:"):
-            raise NotProven(_SEEMS)
+            raise NotProven(_LIKE_A_PROXY)
         status = file.stat()
         kind = stat.S_IFMT(status.st_mode)
         if kind in (stat.S_IFREG, stat.S_IFDIR):
             continue
-        if kind == stat.S_IFCHR and status.st_rdev in _EMPTY:
+        if kind == stat.S_IFCHR and status.st_rdev in _NULL_DEVICES:
             continue
         if kind == stat.S_IFCHR and status.st_rdev in (_TTY, _terminal(pid)):
             if os.getsid(pid) == pid:
-                raise NotProven(_ALONE)
+                raise NotProven(_OWN_TERMINAL)
             continue
         if kind == stat.S_IFSOCK and f"socket:[{_peer(status.st_ino)}]" in held.values():
             continue
         if kind == stat.S_IFIFO and name.startswith("pipe:") and _brings_nothing(pid, file, name, held):
             continue
-        raise NotProven(_SEEMS)
+        raise NotProven(_LIKE_A_PROXY)
 
 
 def _brings_nothing(pid: int, file: Path, name: str, held: Mapping[Path, str]) -> bool:
-    """Whether a pipe's end is not for reading, or the process has the other end too, or nobody has and it is empty."""
+    """Whether a pipe brings no input: it is write-only, both ends are this process's, or it is closed and empty."""
     if _access(pid, file) == os.O_WRONLY:
         return True
     if any(other == name and _access(pid, one) == os.O_WRONLY for one, other in held.items()):
@@ -196,7 +194,7 @@ def _brings_nothing(pid: int, file: Path, name: str, held: Mapping[Path, str]) -
 
 
 def _terminal(pid: int) -> int:
-    """The process's controlling terminal, at which a person sits who could do the same without it."""
+    """The process's controlling terminal."""
     number = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[4])
     return os.makedev(number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00)
 

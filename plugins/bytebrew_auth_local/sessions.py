@@ -1,4 +1,4 @@
-"""Local sessions: JWTs of the one admin that a local engine has, signed and checked with the engine's own key."""
+"""Local sessions: JWTs for the local admin, signed and verified with the engine's own key."""
 
 import time
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from .settings import Local
 from .sign_in_token import SignInToken
 
 AHEAD = 60.0
-"""Seconds by which the clock may have been set back since a session was made."""
+"""How far the clock may have been set back since a session was issued."""
 SUBJECT = "local-admin"
 
 
@@ -31,16 +31,16 @@ class LocalSession(Struct, frozen=True, kw_only=True):
 
 
 class LocalMode(AuthMode):
-    """Checks and issues JWTs with the engine's own key.
+    """Issues and verifies JWTs with the engine's own key.
 
-    Besides what is in every JWT, `sid` names a session through all its refreshing, `auth_time` says when it was opened,
-    and `gen` how often all sessions had been ended before.
+    Of the claims, `sid` identifies a session across refreshes, `auth_time` is when it was opened, and `gen` is the
+    generation of sessions.
     """
 
     name = "local"
 
     def load(self, engine: Engine, keys: Path) -> None:
-        """Takes the key pair and the link's token, once the data folder is there."""
+        """Loads the key pair and creates the sign-in token; the data folder must exist."""
         self._db, self._keys = engine.db, KeyPair(keys)
         self.sign_in_token = SignInToken(engine.data_dir)
         self.attempts = AttemptLimiter()
@@ -52,7 +52,7 @@ class LocalMode(AuthMode):
         return Actor(subject=f"user:{SUBJECT}", name=SUBJECT, kind="user", scopes=frozenset({"admin"}))
 
     def link(self, url: str) -> str:
-        """The page that opens a session with the link's token."""
+        """The URL of the page that opens a session with the sign-in token."""
         return f"{url}/sign-in#t={self.sign_in_token.token}"
 
     async def claims(self, token: str) -> dict[str, Any]:
@@ -71,11 +71,11 @@ class LocalMode(AuthMode):
         return claims
 
     async def open(self, local: Local) -> LocalSession:
-        """A new session, as the routes answer it; Conflict where there is no key."""
+        """A new session; Conflict without a key."""
         return issue(self._keys, await self._db.glance(ended_sessions.generation), local)
 
     async def refresh(self, token: str, local: Local) -> LocalSession:
-        """A live session with new time, but none beyond its whole; raises Unauthorized."""
+        """A live session with a later expiry, within `local_session_max`; raises Unauthorized."""
         claims, now = await self.claims(token), time.time()
         left = local.end(claims) - now
         if left < 1:
@@ -87,7 +87,7 @@ MODE = StateKey[LocalMode]("auth_local")
 
 
 def issue(keys: KeyPair, generation: int, local: Local) -> LocalSession:
-    """A new session of a generation; Conflict where there is no key to sign it with."""
+    """A new session of a generation; Conflict without a key."""
     now = time.time()
     begun = {"auth_time": int(now), "sid": new_uuid(), "gen": generation}
     return _signed(keys, begun, now, local.local_session_ttl)

@@ -11,7 +11,7 @@ from bytebrew import Core, Duration, SettingsError
 from .addresses import is_loopback
 
 LONGEST = 366 * 86400
-"""Seconds of the longest local session."""
+"""Longest local session, in seconds."""
 
 
 class Local(Struct, frozen=True, kw_only=True):
@@ -31,12 +31,12 @@ class Local(Struct, frozen=True, kw_only=True):
     jwt_keys_dir: Annotated[Path | None, Meta(description="folder of the local key pair; <data>/keys if empty")] = None
 
     def end(self, claims: dict[str, Any]) -> float:
-        """The last moment of a session and of all that it is refreshed to, in seconds since 1970."""
+        """The latest expiry of a session with all its refreshes, in seconds since 1970."""
         begun: float = claims.get("auth_time", claims.get("iat", 0))
         return begun + max(self.local_session_ttl, self.local_session_max)
 
     def check(self, core: Core) -> None:
-        """Raises SettingsError where they make no sense, or would let in anyone who reaches the port."""
+        """Raises SettingsError for invalid values, and where anyone who reaches the port would become admin."""
         try:
             for text in self.local_session_from:
                 ipaddress.ip_network(text, strict=False)

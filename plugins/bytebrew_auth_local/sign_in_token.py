@@ -1,4 +1,4 @@
-"""The token that lets the operator in once: in a file that only the engine's own user can read, and in a link."""
+"""The one-time token of the sign-in link, also in a file that only the engine's user can read."""
 
 import logging
 import os
@@ -12,11 +12,11 @@ from bytebrew import BootError
 
 log = logging.getLogger(__name__)
 NAME = "local-session.token"
-"""The file's name within the data folder."""
+"""Name of the file in the data folder."""
 
 
 class SignInToken:
-    """The one token that is good at a time; it is written anew at each start and once it has been used."""
+    """The only valid token; replaced at each start and after each use."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
@@ -27,7 +27,7 @@ class SignInToken:
 
     @contextmanager
     def taken(self, token: str) -> Iterator[bool]:
-        """Takes the token out of use, if it is the one, and says so; another takes its place unless the block fails."""
+        """Yields whether this is the token, and then replaces it, unless the block fails."""
         if not self.token or not secrets.compare_digest(token.encode("latin-1", "replace"), self.token.encode()):
             yield False
             return
@@ -41,13 +41,13 @@ class SignInToken:
     def _renewed(self) -> str:
         try:
             return self._written()
-        except OSError as error:  # a full disk must not shut out who could make room
+        except OSError as error:  # a full disk must not lock out the operator
             log.warning("%s cannot be written, so its token stays good: %s", self.path, error)
             return ""
 
     def _written(self) -> str:
         token = secrets.token_urlsafe(32)
-        handle, part = tempfile.mkstemp(prefix=f".{NAME}.", dir=self.path.parent)  # with the rights 0600
+        handle, part = tempfile.mkstemp(prefix=f".{NAME}.", dir=self.path.parent)  # with mode 0600
         try:
             with os.fdopen(handle, "w") as file:
                 file.write(f"{token}\n")

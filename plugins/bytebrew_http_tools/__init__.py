@@ -1,4 +1,4 @@
-"""Declarative HTTP tools: an operator writes a request down, a model fills in its parameters."""
+"""HTTP tools: an operator defines a request, a model fills in its parameters."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ from .tool import DeclaredTool
 
 
 class HttpTools(Toolset):
-    """The HTTP tools of the database; none has a name that is reserved, whatever an older engine has stored."""
+    """The HTTP tools in the database, except those with reserved names, which an older engine may have stored."""
 
     lists = ("tools",)
 

@@ -1,4 +1,4 @@
-"""The parameters of a tool: what a model is told of them, and whether its arguments fit."""
+"""Parameters of a tool: their JSON Schema for the model, and validation of its arguments."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -41,7 +41,7 @@ def schema_of(parameters: Mapping[str, Parameter]) -> dict[str, Any]:
 
 
 def checked(input: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> dict[str, Any]:
-    """The arguments with their types and defaults; ToolError tells the model which one does not fit."""
+    """The arguments converted to their types, with defaults; ToolError for the model names an invalid one."""
     for name in input:
         if name not in parameters:
             raise ToolError(f"There is no argument '{name[:100]}'; known are {', '.join(parameters) or 'none'}")
@@ -66,14 +66,14 @@ def checked(input: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> di
 
 
 def fitting(value: Any, parameter: Parameter, *, whole: bool = True) -> Any:
-    """The value as the parameter's type, and with `whole` one of its enum; ValueError otherwise."""
+    """The value converted to the parameter's type and, with `whole`, checked against its enum; ValueError otherwise."""
     if parameter.type == "string" and isinstance(value, int | float):
         value = msgspec.json.encode(value).decode()
     try:
         value = msgspec.convert(value, _TYPES[parameter.type], strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(f"is no {parameter.type}") from error
-    if isinstance(value, float) and not isfinite(value):  # JSON has no word for it
+    if isinstance(value, float) and not isfinite(value):  # JSON has no NaN and no infinity
         raise ValueError(f"is no {parameter.type}")
     if whole and parameter.enum and value not in (choices := _choices(parameter)):
         raise ValueError(f"is none of {msgspec.json.encode(choices).decode()}")
@@ -81,7 +81,7 @@ def fitting(value: Any, parameter: Parameter, *, whole: bool = True) -> Any:
 
 
 def _choices(parameter: Parameter) -> list[Any]:
-    """The enum, each of its values as the parameter's type."""
+    """The values of the enum, converted to the parameter's type."""
     return [fitting(one, parameter, whole=False) for one in parameter.enum]
 
 

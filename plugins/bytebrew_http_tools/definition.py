@@ -1,4 +1,4 @@
-"""What an operator writes down of an HTTP tool, in either dialect, and the rules that it keeps."""
+"""Definitions of HTTP tools: the API's structs, merging of patches, and validation."""
 
 import re
 from collections.abc import Container, Iterator
@@ -25,17 +25,17 @@ Headers = Annotated[dict[str, Short], Meta(max_length=100)]
 Seconds = Annotated[float, Meta(ge=0.1, le=3600, description="seconds for one call")]
 
 CREDENTIAL = {"bearer": "token", "basic": "password", "header": "value"}
-"""The field of each kind of auth that is kept sealed, unless it is a `${VAR}`."""
+"""The field of each type of auth that is stored sealed, unless it is a `${VAR}`."""
 _FIELDS = {"bearer": ("token",), "basic": ("username", "password"), "header": ("name", "value")}
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _OURS = {
     *("accept-encoding", "connection", "content-length", "expect", "host", "keep-alive", "te", "trailer"),
     *("transfer-encoding", "upgrade", "proxy-authorization", "proxy-connection"),
 }
-TELLING = re.compile(
+CREDENTIAL_NAME = re.compile(
     r"(?i)authorization|cookie|(api|access|auth|private|secret)[-_]?(key|token)|client[-_]?secret|password"
 )
-"""What the name of a header or of a query field has in it whose value is a credential."""
+"""Names of headers and query fields whose values are credentials."""
 
 
 class NamedParameter(Parameter, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,9 +136,9 @@ class NewHttpTool(HttpToolPatch, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def merged(old: Definition, patch: HttpToolPatch) -> tuple[Definition, str | None]:
-    """The tool with the patch in it and the credential to seal, None where the stored one stays.
+    """The tool with the patch merged in, and the credential to seal; None keeps the stored one.
 
-    Raises InvalidRequest with every fault that it has.
+    Raises InvalidRequest with every fault of the result.
     """
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     if changes.pop("name", old.name) != old.name:
@@ -159,39 +159,39 @@ def merged(old: Definition, patch: HttpToolPatch) -> tuple[Definition, str | Non
     auth, credential = _auth(changes.get("auth", UNSET), old)
     new = replace(old, **changes | {"auth": auth})
     stays = auth is not None and credential is None
-    if faults := [*_faults(new, credential or ""), *_left_behind(old, new, changes, stays)]:
+    if faults := [*_faults(new, credential or ""), *_kept_credentials(old, new, changes, stays)]:
         raise InvalidRequest(f"{faults[0].path}: {faults[0].message}", details=faults)
     return new, credential
 
 
-def _auth(given: Auth | UnsetType | None, old: Definition) -> tuple[Auth | None, str | None]:
-    if isinstance(given, UnsetType):
+def _auth(auth: Auth | UnsetType | None, old: Definition) -> tuple[Auth | None, str | None]:
+    if isinstance(auth, UnsetType):
         return old.auth, None
-    if given is None:
+    if auth is None:
         return None, ""
-    if given.token_env:
-        if not VARIABLE.fullmatch(f"${{{given.token_env}}}"):
+    if auth.token_env:
+        if not VARIABLE.fullmatch(f"${{{auth.token_env}}}"):
             raise _bad("$.auth.token_env", "is no name of a variable")
-        given = replace(given, token=f"${{{given.token_env}}}", token_env="")
+        auth = replace(auth, token=f"${{{auth.token_env}}}", token_env="")
     for field in ("token", "username", "password", "name", "value"):
-        if getattr(given, field) and field not in _FIELDS[given.type]:
-            raise _bad(f"$.auth.{field}", f"does not belong to {given.type}")
-    if given.type == "header" and not _is_name(given.name):
+        if getattr(auth, field) and field not in _FIELDS[auth.type]:
+            raise _bad(f"$.auth.{field}", f"does not belong to {auth.type}")
+    if auth.type == "header" and not _is_name(auth.name):
         raise _bad("$.auth.name", "is no name of a header that a tool may send")
-    if given.type == "basic" and (not given.username or ":" in given.username):
+    if auth.type == "basic" and (not auth.username or ":" in auth.username):
         raise _bad("$.auth.username", "is missing or holds a colon (RFC 7617)")
-    field = CREDENTIAL[given.type]
-    secret = getattr(given, field)
-    given = replace(given, **{other: getattr(given, other) or "" for other in CREDENTIAL.values()})
-    if secret == "" and old.auth is not None and old.auth.type == given.type:
-        return replace(given, **{field: getattr(old.auth, field)}), None
-    if not secret and given.type != "basic":
+    field = CREDENTIAL[auth.type]
+    secret = getattr(auth, field)
+    auth = replace(auth, **{other: getattr(auth, other) or "" for other in CREDENTIAL.values()})
+    if secret == "" and old.auth is not None and old.auth.type == auth.type:
+        return replace(auth, **{field: getattr(old.auth, field)}), None
+    if not secret and auth.type != "basic":
         raise _bad(f"$.auth.{field}", "is missing")
     if secret is None:
-        return given, ""
+        return auth, ""
     if VARIABLE.fullmatch(secret) and ":-" not in secret:
-        return given, ""
-    return replace(given, **{field: ""}), secret
+        return auth, ""
+    return replace(auth, **{field: ""}), secret
 
 
 def _faults(new: Definition, credential: str) -> Iterator[Detail]:
@@ -216,7 +216,7 @@ def _faults(new: Definition, credential: str) -> Iterator[Detail]:
     for n, name in enumerate(new.forward_headers):
         if not _is_name(name):
             yield Detail(f"$.forward_headers[{n}]", "is no header that may be passed on")
-    for path, value in _telling(new):
+    for path, value in _credential_fields(new):
         if value and not VARIABLE.search(value) and "{{" not in value:
             yield Detail(path, "looks like a credential; put it into auth or into a ${VAR}")
     yield from exposed(new)
@@ -243,7 +243,7 @@ def _parameter_faults(name: str, parameter: Parameter) -> Iterator[Detail]:
 
 
 def exposed(tool: Definition) -> Iterator[Detail]:
-    """What of the tool would tell a credential, or what its users send, to a host that a model chooses."""
+    """Fields that would send a credential or forwarded headers to a host that the model chooses."""
     free = [one for one in names(origin_of(tool.url)) if one not in tool.parameters or not tool.parameters[one].enum]
     if not free:
         return
@@ -252,40 +252,40 @@ def exposed(tool: Definition) -> Iterator[Detail]:
         yield Detail("$.auth", words)
     if tool.forward_headers:
         yield Detail("$.forward_headers", words)
-    for path, value in _telling(tool):
+    for path, value in _credential_fields(tool):
         if VARIABLE.search(value):
             yield Detail(path, words)
 
 
-def _left_behind(old: Definition, new: Definition, sent: Container[str], stays: bool) -> Iterator[Detail]:
-    """What was stored for another address, was not sent again, and would go to the new one."""
+def _kept_credentials(old: Definition, new: Definition, sent: Container[str], stays: bool) -> Iterator[Detail]:
+    """Credentials that were stored for another address and would be sent to the new one, unless they are sent again."""
     if not old.url or _within(new, old):
         return
     words = f"send it again, or as a ${{VAR}}, with another url: what is stored is {origin_of(old.url)[:300]}'s alone"
     if stays:
         yield Detail("$.auth", words)
-    for path, value in _telling(new):
+    for path, value in _credential_fields(new):
         if path.split(".")[1] not in sent and VARIABLE.search(value):
             yield Detail(path, words)
 
 
 def _within(new: Definition, old: Definition) -> bool:
-    """Whether the one reaches no scheme, host or port that the other does not: their templates, and what fills them."""
+    """Whether every origin that the new definition can reach was reachable with the old one."""
     if origin_of(old.url) != origin_of(new.url):
         return False
     for name in names(origin_of(old.url)):
-        ours, theirs = (one.parameters[name].enum if name in one.parameters else () for one in (new, old))
+        ours, theirs = (tool.parameters[name].enum if name in tool.parameters else () for tool in (new, old))
         if theirs and not (ours and {plain(value) for value in ours} <= {plain(value) for value in theirs}):
             return False
     return True
 
 
-def _telling(tool: Definition) -> Iterator[tuple[str, str]]:
-    """The path and the value of each field that is a credential by its name."""
+def _credential_fields(tool: Definition) -> Iterator[tuple[str, str]]:
+    """Path and value of each field whose name says that it is a credential."""
     query = tool.url.partition("#")[0].partition("?")[2]
     for field, pairs in (("headers", tool.headers), ("params", tool.params), ("url", dict(parse_qsl(query)))):
         for name, value in pairs.items():
-            if isinstance(value, str) and TELLING.search(name):
+            if isinstance(value, str) and CREDENTIAL_NAME.search(name):
                 yield f"$.{field}.{name[:100]}", value
 
 
@@ -293,22 +293,22 @@ def _is_name(name: str) -> bool:
     return _TOKEN.fullmatch(name) is not None and name.lower() not in _OURS
 
 
-def _bad(path: str, words: str) -> InvalidRequest:
-    return InvalidRequest(f"{path}: {words}", details=[Detail(path, words)])
+def _bad(path: str, problem: str) -> InvalidRequest:
+    return InvalidRequest(f"{path}: {problem}", details=[Detail(path, problem)])
 
 
 def parameters_of(definition: Definition) -> dict[str, Parameter]:
-    """Every parameter of the tool; one that only stands in the request is a required string."""
+    """Every parameter of the tool; one that appears only in the request is a required string."""
     placed = names([definition.url, definition.params, definition.headers, definition.body])
     return definition.parameters | {name: Parameter() for name in placed if name not in definition.parameters}
 
 
 def unplaced(definition: Definition) -> list[str]:
-    """The parameters that stand nowhere in the request."""
+    """The parameters that appear nowhere in the request."""
     placed = names([definition.url, definition.params, definition.headers, definition.body])
     return [name for name in definition.parameters if name not in placed]
 
 
 def encoded(definition: Definition) -> str:
-    """The stored form."""
+    """The definition as JSON for the database."""
     return msgspec.json.encode(definition).decode()

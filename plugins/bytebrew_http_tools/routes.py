@@ -1,4 +1,4 @@
-"""HTTP tools over REST, and a trial of one."""
+"""HTTP tools over REST, and a test run of one."""
 
 import time
 from typing import Any
@@ -11,8 +11,8 @@ from . import store
 from .definition import HttpTool, HttpToolPatch, NewHttpTool
 from .tool import DeclaredTool
 
-_PASSING = ("http", "mcp", "spawn")
-"""Sources whose tools come and go, and so keep no name from others."""
+_DYNAMIC_SOURCES = ("http", "mcp", "spawn")
+"""Sources whose tools come and go, and therefore reserve no names."""
 
 
 class Trial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,7 +44,7 @@ async def create_tool(request: Request[NewHttpTool]) -> HttpTool:
     """A new HTTP tool; its credential is sealed."""
     engine, name = request.engine, request.body.name
     others = [tool for toolset in engine.toolsets for tool in await toolset.all()]
-    taken = {tool.name for tool in others if tool.source.partition(":")[0] not in _PASSING}
+    taken = {tool.name for tool in others if tool.source.partition(":")[0] not in _DYNAMIC_SOURCES}
     if engine.reserves(name) or name in taken:
         raise Conflict(f"'{name}' is a built-in tool; choose another name", details=[Detail("$.name", "is taken")])
     return await request.write(lambda conn: store.shown(store.create(conn, request.body, engine.secrets.seal)))
@@ -66,7 +66,7 @@ async def try_tool(request: Request[Trial]) -> TrialResult:
     engine = request.engine
     stored = await engine.db.read(store.get, request.path["name"])
     tool = DeclaredTool(stored, engine.http, engine.secrets.open, environment())
-    own = ("authorization", "cookie")  # the operator's
+    own = ("authorization", "cookie")  # the operator's own
     headers = {name: value for name, value in request.headers.items() if name not in own}
     began, status = time.monotonic(), None
     try:
@@ -82,7 +82,7 @@ async def try_tool(request: Request[Trial]) -> TrialResult:
     return TrialResult(status=status, output=output, has_error=has_error, duration_ms=duration)
 
 
-_ALL, _ONE = "/api/v1/tools", "/api/v1/tools/{name}"
+_LIST, _PATH = "/api/v1/tools", "/api/v1/tools/{name}"
 
 
 def _route(method: Any, path: str, run: Any, summary: str, **more: Any) -> Route:
@@ -90,10 +90,10 @@ def _route(method: Any, path: str, run: Any, summary: str, **more: Any) -> Route
 
 
 ROUTES = (
-    _route("GET", _ALL, list_tools, "List HTTP tools", answer=list[HttpTool]),
+    _route("GET", _LIST, list_tools, "List HTTP tools", answer=list[HttpTool]),
     _route(
         "POST",
-        _ALL,
+        _LIST,
         create_tool,
         "Create an HTTP tool",
         body=NewHttpTool,
@@ -108,11 +108,11 @@ ROUTES = (
         status=201,
         idempotent=True,
     ),
-    _route("GET", _ONE, get_tool, "Get an HTTP tool", answer=HttpTool),
+    _route("GET", _PATH, get_tool, "Get an HTTP tool", answer=HttpTool),
     *(
         _route(
             method,
-            _ONE,
+            _PATH,
             update_tool,
             "Update an HTTP tool",
             body=HttpToolPatch,
@@ -121,10 +121,10 @@ ROUTES = (
         )
         for method in ("PUT", "PATCH")
     ),
-    _route("DELETE", _ONE, delete_tool, "Delete an HTTP tool", status=204),
+    _route("DELETE", _PATH, delete_tool, "Delete an HTTP tool", status=204),
     _route(
         "POST",
-        f"{_ONE}/test",
+        f"{_PATH}/test",
         try_tool,
         "Run an HTTP tool once",
         body=Trial,

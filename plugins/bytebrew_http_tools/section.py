@@ -13,7 +13,7 @@ from .definition import CREDENTIAL, Definition, HttpToolPatch, NewHttpTool
 
 
 class ToolsSection(ConfigSection):
-    """`tools`: a `${VAR}` stays what it is, for it is read at every call."""
+    """The section `tools`; `${VAR}` is stored as it is and resolved at each call."""
 
     key = "tools"
     reserved = frozenset({"metadata"})
@@ -22,31 +22,31 @@ class ToolsSection(ConfigSection):
     keeps_variables = True
 
     def defaults(self) -> Mapping[str, Any]:
-        left_out = ("name", "auth", "url")  # the address may stand in an endpoint
+        left_out = ("name", "auth", "url")  # an `endpoint` may hold the address
         return {name: value for name, value in asdict(Definition(name="")).items() if name not in left_out}
 
-    def completed(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        whole = super().completed(given)
-        if "method" not in given and " " in given.get("endpoint", "").strip():  # which then names the method
+    def completed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        whole = super().completed(values)
+        if "method" not in values and " " in values.get("endpoint", "").strip():  # "METHOD url"
             del whole["method"]
         return whole
 
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
-        found = {}
+        tools = {}
         for stored in store.list_all(conn):
             tool = msgspec.to_builtins(stored.definition)
             if stored.definition.auth and stored.sealed:
                 tool["auth"][CREDENTIAL[stored.definition.auth.type]] = engine.secrets.open(stored.sealed)
-            found[tool.pop("name")] = tool
-        return found
+            tools[tool.pop("name")] = tool
+        return tools
 
-    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         if engine.reserves(name):
             raise Conflict(f"'{name}' is a built-in tool; choose another name", details=[Detail("$", "is taken")])
         if store.named(conn, [name]):
-            store.update(conn, name, HttpToolPatch(**given), engine.secrets.seal)
+            store.update(conn, name, HttpToolPatch(**values), engine.secrets.seal)
         else:
-            store.create(conn, NewHttpTool(name=name, **given), engine.secrets.seal)
+            store.create(conn, NewHttpTool(name=name, **values), engine.secrets.seal)
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         store.delete(conn, name)

@@ -1,4 +1,4 @@
-"""HTTP tools in the database, each with its credential sealed beside it."""
+"""HTTP tools in the database, with their sealed credentials."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -29,7 +29,7 @@ create table http_tools (
 
 
 class Stored(NamedTuple):
-    """A tool as the file has it."""
+    """A stored tool."""
 
     definition: Definition
     sealed: bytes
@@ -43,7 +43,7 @@ def list_all(conn: Connection) -> list[Stored]:
 
 
 def named(conn: Connection, names: Iterable[str]) -> list[Stored]:
-    """Those of the names that are HTTP tools."""
+    """The tools of these names."""
     sql = "select * from http_tools where name in (select value from json_each(?))"
     wanted = msgspec.json.encode(list(names)).decode()
     return [_stored(row) for row in conn.execute(sql, (wanted,))]
@@ -93,7 +93,7 @@ def delete(conn: Connection, name: str) -> None:
 
 
 def shown(stored: Stored) -> HttpTool:
-    """The tool without its credential."""
+    """The tool as the API shows it, without its credential."""
     definition = stored.definition
     auth = definition.auth
     has = bool(stored.sealed) or (auth is not None and bool(getattr(auth, CREDENTIAL[auth.type])))

@@ -1,6 +1,6 @@
-"""Templates: `${VAR}` is filled from the environment, `{{param}}` from a call, each value in its own place.
+"""Templates: `${VAR}` is replaced from the environment, `{{param}}` from a call's arguments.
 
-`$${` is a plain `${`.
+`$${` escapes `${`.
 """
 
 import re
@@ -19,14 +19,14 @@ URL = re.compile(
     r"(?P<scheme>https?)://(?P<authority>[^/?#\\\x00-\x1f]+)(?P<path>(?:/[^?#]*)?)(?:\?(?P<query>[^#]*))?(?:#.*)?",
     re.IGNORECASE,
 )
-"""An http or https URL. One with a backslash behind its host is none: clients do not agree on whom it names."""
+"""An http or https URL; none with a backslash in its host, which clients parse differently."""
 _WRITTEN = re.compile(rf"\$\$\{{|{VARIABLE.pattern}")
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 _ORIGIN = re.compile(r"(?:[^/?#]*://)?[^/?#]*")
 
 
 def texts(value: Any) -> Iterator[str]:
-    """Every text of a JSON value, keys too."""
+    """Every string in a JSON value, keys included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -55,7 +55,7 @@ def unset(value: Any, environment: Mapping[str, str]) -> list[str]:
 
 
 def expanded(value: Any, environment: Mapping[str, str]) -> Any:
-    """A JSON value with `${VAR}` and `${VAR:-default}` in its texts filled in; what is not set is empty."""
+    """A JSON value with `${VAR}` and `${VAR:-default}` replaced; unset variables are empty."""
 
     def fill(match: re.Match[str]) -> str:
         name, default = match.groups()
@@ -67,9 +67,9 @@ def expanded(value: Any, environment: Mapping[str, str]) -> Any:
 
 
 def filled(value: Any, arguments: Mapping[str, Any]) -> Any:
-    """A JSON value with its parameters filled in.
+    """A JSON value with its parameters replaced.
 
-    A text that is one parameter becomes its value, of whatever type, and is left out where there is none.
+    A string that is exactly one parameter becomes its value, of any type, and is omitted without one.
     """
 
     def fill(text: str) -> Any:
@@ -80,7 +80,7 @@ def filled(value: Any, arguments: Mapping[str, Any]) -> Any:
 
 
 def written(text: str, arguments: Mapping[str, Any], encode: Callable[[str], str]) -> str:
-    """A text with its parameters filled in, each written as `encode` does; ToolError where one is missing."""
+    """A text with its parameters replaced by their encoded values; ToolError for a missing argument."""
 
     def fill(match: re.Match[str]) -> str:
         value = arguments.get(match[1], UNSET)
@@ -92,12 +92,12 @@ def written(text: str, arguments: Mapping[str, Any], encode: Callable[[str], str
 
 
 def plain(value: Any) -> str:
-    """Text as it is, anything else as JSON."""
+    """A string unchanged, anything else as JSON."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def url_of(template: str, params: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
-    """The URL of a call: no value leaves the segment, the query value or the host that it stands in."""
+    """The URL of a call; no argument can leave its path segment, query value or host."""
     parts = URL.fullmatch(template)
     if parts is None or "@" in parts["authority"]:
         raise ToolError("The tool's url is no http or https URL without a credential; is a ${VAR} in it not set?")
@@ -115,14 +115,14 @@ def url_of(template: str, params: Mapping[str, Any], arguments: Mapping[str, Any
 
 
 def origin_of(template: str) -> str:
-    """The scheme, host and port of a URL template, its variables and parameters as they are written."""
-    written_out = VARIABLE.sub(lambda found: quote(found[0], safe="${}"), template)  # a default may hold a slash
-    found = _ORIGIN.match(written_out)
-    return found[0] if found else ""
+    """Scheme, host and port of a URL template, with its variables and parameters unreplaced."""
+    quoted = VARIABLE.sub(lambda match: quote(match[0], safe="${}"), template)  # a default may hold a slash
+    match = _ORIGIN.match(quoted)
+    return match[0] if match else ""
 
 
 def header(name: str, value: str) -> str:
-    """A value that is one header line; ToolError otherwise."""
+    """The value of a header, stripped; ToolError where it is not printable ASCII."""
     if any(ord(letter) < 32 or ord(letter) > 126 for letter in value):
         raise ToolError(f"The header {name} takes printable ASCII only")
     return value.strip()
@@ -131,7 +131,7 @@ def header(name: str, value: str) -> str:
 def _segment(template: str, arguments: Mapping[str, Any]) -> str:
     segment = written(template, arguments, _quoted)
     named, before = (unquote(one).partition(";")[0] for one in (segment, template))
-    # It would name another resource (RFC 3986 section 5.2.4); behind a ; some servers read parameters, or nothing.
+    # `..` would address another resource (RFC 3986 section 5.2.4), and some servers read parameters after a `;`.
     if (named in ("", ".", "..") and named != before) or segment.count("%3B") > template.count("%3B"):
         name = PARAMETER.findall(template)[0]
         raise ToolError(f"The argument '{name}' cannot be {unquote(segment)[:100]!r}: it is a part of a path")
@@ -149,7 +149,7 @@ def _host(value: str) -> str:
 
 
 def _mapped(value: Any, change: Callable[[str], Any], rename: Callable[[str], str]) -> Any:
-    """A JSON value with every text changed and every key renamed; what becomes UNSET is left out."""
+    """A JSON value with every string and key mapped; what becomes UNSET is omitted."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, list | tuple):

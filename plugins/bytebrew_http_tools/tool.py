@@ -1,4 +1,4 @@
-"""A declared tool as an agent calls it: the request, its redirects, and what the model is told of the answer."""
+"""An HTTP tool as an agent calls it: the request, its redirects, and the answer for the model."""
 
 import logging
 import re
@@ -14,7 +14,7 @@ from msgspec.structs import asdict, replace
 from bytebrew import Call, EngineError, Exchange, Http, ProviderError, Risk, Tool, ToolError, masked
 
 from .arguments import Parameter, checked, schema_of
-from .definition import CREDENTIAL, TELLING, Auth, Definition, exposed, parameters_of, unplaced
+from .definition import CREDENTIAL, CREDENTIAL_NAME, Auth, Definition, exposed, parameters_of, unplaced
 from .store import Stored
 from .template import URL, expanded, filled, header, names, origin_of, plain, unset, url_of, variables
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 MAX_REDIRECTS = 5
 MAX_BYTES = 1024 * 1024
 MIN_CREDENTIAL = 8
-"""Characters of what is blotted out of an answer though only its name, or that it is a variable, says it is secret."""
+"""Shortest values that are masked in answers because of their names, or because they come from variables."""
 _UNSET = "The tool is not called: the environment variable {0} is not set; set it, or write ${{{0}:-}} for an empty one"
 _RISKS: Mapping[str, Risk] = {"GET": "safe", "HEAD": "safe", "DELETE": "dangerous"}
 _TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml|yaml|javascript|x-ndjson|x-www-form-urlencoded)|")
@@ -33,7 +33,7 @@ _CHARSET = re.compile(
 
 
 class DeclaredTool(Tool):
-    """One HTTP tool with the environment filled in."""
+    """One HTTP tool with its variables resolved."""
 
     source = "http"
 
@@ -61,8 +61,8 @@ class DeclaredTool(Tool):
     async def run(self, call: Call, input: dict[str, Any]) -> str:
         return self.output(await self.exchange(call.headers, input, call.key), call.headers)
 
-    async def exchange(self, given: Mapping[str, str], input: Mapping[str, Any], key: str = "") -> Exchange:
-        """The answer to a call, after its redirects; `given` are the headers of which some are passed on.
+    async def exchange(self, forwarded: Mapping[str, str], input: Mapping[str, Any], key: str = "") -> Exchange:
+        """The answer to a call, after redirects; `forwarded` are the request's headers, some of which are passed on.
 
         The `key` is the request's Idempotency-Key, unless the definition has one of its own.
         """
@@ -74,7 +74,7 @@ class DeclaredTool(Tool):
             raise ToolError(_UNSET.format(self._unset[0]))
         arguments = checked(input, self._parameters)
         method, url = str(one.method), url_of(one.url, self._params, arguments)
-        headers, body = self._headers(given, arguments, key), filled(self._body, arguments)
+        headers, body = self._headers(forwarded, arguments, key), filled(self._body, arguments)
         trusted = "" if names(origin_of(one.url)) else _origin(url)
         for _ in range(MAX_REDIRECTS + 1):
             public_only = not one.allow_private and _origin(url) != trusted
@@ -86,14 +86,14 @@ class DeclaredTool(Tool):
                 method, body = "HEAD" if method == "HEAD" else "GET", None
             before, url = _origin(url), _target(url, location)
             if _origin(url) != before:
-                headers, trusted = {}, ""  # an operator's header may be a credential as well as auth is
+                headers, trusted = {}, ""  # a configured header may be a credential too
                 if body is not None:
                     raise ToolError(f"The tool redirects to {_origin(url)}; a body is sent to the host of its url only")
         raise ToolError(f"The tool redirects more than {MAX_REDIRECTS} times")
 
-    def output(self, answer: Exchange, given: Mapping[str, str]) -> str:
-        """What the model is told; ToolError for a status of 400 or more."""
-        text = self._masked(_text(answer), given)
+    def output(self, answer: Exchange, forwarded: Mapping[str, str]) -> str:
+        """The answer as text for the model; ToolError for a status of 400 or more."""
+        text = self._masked(_text(answer), forwarded)
         if answer.status >= 400:
             raise ToolError(f"HTTP {answer.status}: {text}")
         if not answer.body:
@@ -101,7 +101,8 @@ class DeclaredTool(Tool):
         if self._definition.response_pointer:
             if answer.cut:
                 raise ToolError(f"The answer is longer than {MAX_BYTES} bytes and cannot be read as JSON")
-            return self._masked(_pointed(text, self._definition.response_pointer), given)  # it may have unescaped one
+            # again, for unescaping may have revealed a credential
+            return self._masked(_pointed(text, self._definition.response_pointer), forwarded)
         return f"{text}\n[cut: the answer is longer than {MAX_BYTES} bytes]" if answer.cut else text
 
     async def _ask(self, method: str, url: str, headers: Mapping[str, str], body: Any, public_only: bool) -> Exchange:
@@ -110,32 +111,33 @@ class DeclaredTool(Tool):
                 method, url, headers=headers, json=body, public_only=public_only, limit=MAX_BYTES
             )
         except ProviderError as error:
-            bad = error.code == "model_bad_request"  # its words have the whole URL
+            bad = error.code == "model_bad_request"  # whose message has the whole URL
             words = f"A request to {_origin(url)} cannot be made of these arguments" if bad else error.message
             raise ToolError(self._masked(words, {})) from error
 
-    def _headers(self, given: Mapping[str, str], arguments: Mapping[str, Any], key: str) -> dict[str, str]:
+    def _headers(self, forwarded: Mapping[str, str], arguments: Mapping[str, Any], key: str) -> dict[str, str]:
         one = self._definition
-        headers = ({"idempotency-key": key} if key else {}) | self._passed_on(given)
+        headers = ({"idempotency-key": key} if key else {}) | self._passed_on(forwarded)
         own = filled(one.headers, arguments)
         headers |= {name.lower(): plain(value) for name, value in own.items() if value is not None}
         if one.auth is not None:
             headers |= _authorization(one.auth, self._credential(one.auth))
-        return {name.title(): header(name, value) for name, value in headers.items()}  # as http.ask spells its own
+        # in the case in which http.ask spells its own
+        return {name.title(): header(name, value) for name, value in headers.items()}
 
-    def _passed_on(self, given: Mapping[str, str]) -> dict[str, str]:
+    def _passed_on(self, forwarded: Mapping[str, str]) -> dict[str, str]:
         names = [name.lower() for name in self._definition.forward_headers]
-        return {name: given[name] for name in names if name in given}
+        return {name: forwarded[name] for name in names if name in forwarded}
 
-    def _masked(self, text: str, given: Mapping[str, str]) -> str:
-        """The text without the credentials: that of auth, as stored and as sent, those by name, and variables.
+    def _masked(self, text: str, forwarded: Mapping[str, str]) -> str:
+        """The text without credentials: that of `auth`, fields named like credentials, and values of variables.
 
-        Where one by name has several words, the last may be the credential and the rest the name of its scheme.
+        Of a value such as `Bearer abc` the last word is masked on its own too.
         """
         one = self._definition
         query = parse_qsl(one.url.partition("#")[0].partition("?")[2])
-        pairs = [*one.headers.items(), *self._passed_on(given).items(), *one.params.items(), *query]
-        sent = [str(value) for name, value in pairs if TELLING.search(name)]
+        pairs = [*one.headers.items(), *self._passed_on(forwarded).items(), *one.params.items(), *query]
+        sent = [str(value) for name, value in pairs if CREDENTIAL_NAME.search(name)]
         secrets = {value for value in self._variables if len(value) >= MIN_CREDENTIAL}
         if one.auth:
             secrets.add(credential := self._credential(one.auth))
@@ -162,23 +164,23 @@ def _loaded(definition: Definition, environment: Mapping[str, str]) -> Definitio
     values = asdict(definition)
     texts = expanded({name: values[name] for name in ("url", "description", "params", "body", "headers")}, environment)
     auth = definition.auth and Auth(**expanded(asdict(definition.auth), environment))
-    parameters = {name: _told(parameter, environment) for name, parameter in definition.parameters.items()}
+    parameters = {name: _resolved(parameter, environment) for name, parameter in definition.parameters.items()}
     return replace(definition, auth=auth, parameters=parameters, **texts)
 
 
-def _told(one: Parameter, environment: Mapping[str, str]) -> Parameter:
-    description, enum, default = expanded([one.description, one.enum, [one.default]], environment)
-    return replace(one, description=description, enum=tuple(enum), default=next(iter(default), UNSET))
+def _resolved(parameter: Parameter, environment: Mapping[str, str]) -> Parameter:
+    description, enum, default = expanded([parameter.description, parameter.enum, [parameter.default]], environment)
+    return replace(parameter, description=description, enum=tuple(enum), default=next(iter(default), UNSET))
 
 
 def _sent(definition: Definition) -> list[Any]:
-    """What of the definition goes out in a request."""
+    """The parts of a definition that are sent in a request."""
     auth = asdict(definition.auth) if definition.auth else None
     return [definition.url, definition.params, definition.body, definition.headers, auth]
 
 
 def _values(definition: Definition, url: str, environment: Mapping[str, str]) -> set[str]:
-    """What variables bring into the request, also as a server reads it in a query; of a URL what follows the host."""
+    """Values of variables in the request, also URL-decoded; of a URL only what follows the host."""
     parts = URL.fullmatch(url)
     origin = url[: parts.end("authority")] if parts else ""
     values = {environment.get(name, "").removeprefix(origin) for name in variables(_sent(definition))}
@@ -217,7 +219,7 @@ def _text(answer: Exchange) -> str:
     charset = _CHARSET.search(rest)
     try:
         text = answer.body.decode(charset[1] if charset else "utf-8", "replace")
-    except LookupError:  # such as iso-8859-99
+    except LookupError:  # the charset is unknown, such as iso-8859-99
         text = answer.body.decode("utf-8", "replace")
     if not _TEXT.fullmatch(kind.strip()) or "\0" in text:
         more = " or more" if answer.cut else ""
@@ -226,7 +228,7 @@ def _text(answer: Exchange) -> str:
 
 
 def _pointed(text: str, pointer: str) -> str:
-    """The part of a JSON text that a JSON Pointer (RFC 6901) names: its own text, or what a string says."""
+    """The part of a JSON text at a JSON Pointer (RFC 6901): a string's content, or else the JSON."""
     raw: bytes | Raw = text.encode()
     try:
         for token in pointer[1:].split("/"):

@@ -58,23 +58,23 @@ class KnowledgeSection(ConfigSection):
             found[name] = {field: value for field, value in base.items() if value}
         return found
 
-    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         """Creates or merges; another model has every file indexed again."""
-        fields = {field: given[field] for field in ("description", "embedding_model") if field in given}
+        fields = {field: values[field] for field in ("description", "embedding_model") if field in values}
         row = conn.execute("select id from knowledge_bases where name = ?", (name,)).fetchone()
         if row is None:
             base = bases.create(conn, NewBase(name=name, **fields))
         else:
             base = bases.update(conn, row["id"], BasePatch(**fields))
             indexes.refresh(conn, base.id)
-        folder = given.get("folder", base.folder) or None
+        folder = values.get("folder", base.folder) or None
         if folder != base.folder:
             if folder is not None and not actor.is_admin:
                 words = "A folder is read on the engine's machine, so naming one takes the scope 'admin'"
                 raise Forbidden(words, details=[Detail("$.folder", words)])
             bases.set_folder(conn, base.id, folder)
-        if "agents" in given:
-            bases.link_only(conn, base.id, given["agents"])
+        if "agents" in values:
+            bases.link_only(conn, base.id, values["agents"])
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         """Removes a base with its links and its files, sent ones too."""

@@ -1,4 +1,4 @@
-"""The catalog of known MCP servers."""
+"""The catalog of known MCP servers, read from catalog.json."""
 
 from importlib.resources import files
 from typing import Literal
@@ -68,13 +68,13 @@ CATALOG = msgspec.json.decode(files(__package__).joinpath("catalog.json").read_b
 
 async def list_known(request: Request[None]) -> Catalog:
     """Known MCP servers; `category` and `q` narrow."""
-    category, words = request.query.get("category", ""), request.query.get("q", "").casefold()
+    category, text = request.query.get("category", ""), request.query.get("q", "").casefold()
 
-    def fits(entry: Entry) -> bool:
-        text = f"{entry.name} {entry.display} {entry.description}".casefold()
-        return category in ("", entry.category) and words in text
+    def matches(entry: Entry) -> bool:
+        described = f"{entry.name} {entry.display} {entry.description}".casefold()
+        return category in ("", entry.category) and text in described
 
-    return Catalog(version=CATALOG.version, servers=tuple(filter(fits, CATALOG.servers)))
+    return Catalog(version=CATALOG.version, servers=tuple(filter(matches, CATALOG.servers)))
 
 
 ROUTE = Route(

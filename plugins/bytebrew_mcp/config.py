@@ -1,4 +1,4 @@
-"""MCP servers as an operator configures them, and the settings of the process."""
+"""MCP servers as configured and stored, and the plugin's settings."""
 
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -11,8 +11,8 @@ Type = Literal["stdio", "http", "streamable-http", "sse"]
 AuthType = Literal["none", "api_key", "bearer", "forward_headers"]
 Pin = Literal["off", "warn", "block"]
 State = Literal["connected", "connecting", "error", "disconnected", "disabled"]
-Word = Annotated[str, Meta(max_length=4000, pattern=r"^[^\x00]*\Z", description="a text without NUL")]
-Words = Annotated[tuple[Word, ...], Meta(max_length=200)]
+Text = Annotated[str, Meta(max_length=4000, pattern=r"^[^\x00]*\Z", description="a text without NUL")]
+Texts = Annotated[tuple[Text, ...], Meta(max_length=200)]
 Token = Annotated[
     str, Meta(max_length=200, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", description="the name of a header")
 ]
@@ -63,8 +63,8 @@ class NewServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: Name
     type: Type | None = None
-    command: Word = ""
-    args: Words = ()
+    command: Text = ""
+    args: Texts = ()
     url: Url = ""
     env: Variables = {}
     headers: HeaderLines = {}
@@ -90,8 +90,8 @@ class ServerPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     name: Name | UnsetType = UNSET
     type: Type | UnsetType = UNSET
-    command: Word | UnsetType = UNSET
-    args: Words | UnsetType = UNSET
+    command: Text | UnsetType = UNSET
+    args: Texts | UnsetType = UNSET
     url: Url | UnsetType = UNSET
     env: Variables | UnsetType = UNSET
     headers: HeaderLines | UnsetType = UNSET
@@ -134,8 +134,8 @@ class ServerRow(Struct, frozen=True, kw_only=True):
     created_at: str
     updated_at: str
 
-    def lets(self, agent: str, tool: str) -> bool:
-        """Whether its filters let an agent have a tool."""
+    def allows(self, agent: str, tool: str) -> bool:
+        """Whether the filters allow an agent this tool."""
         allowed = self.allow_tools is None or tool in self.allow_tools
         return allowed and tool not in self.deny_tools and tool in self.agent_tools.get(agent, (tool,))
 
@@ -219,7 +219,7 @@ class Server(Struct, frozen=True, kw_only=True):
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Whom a URL's requests reach: scheme, host and port; ValueError where it names none, or a user too."""
+    """Scheme, host and port of a URL; ValueError without a host, or with a user."""
     parts = urlsplit(url)
     if not parts.hostname or "@" in parts.netloc:
         raise ValueError("it names no host, or a user and password, which belong in a header")

@@ -42,28 +42,28 @@ log = logging.getLogger(__name__)
 BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 60.0
 STABLE_SECONDS = 30.0
-RELIST_SECONDS, UNWELL_SECONDS = 1.0, 5.0
-"""Between two requests for the tools, and where the first of them has failed."""
+RELIST_SECONDS, RELIST_RETRY_SECONDS = 1.0, 5.0
+"""Pause between two `tools/list` requests, and after one that failed."""
 RECONNECT_SECONDS = 10.0
-"""How long a call waits for a server that is being connected to."""
+"""Longest wait of a call for a server that is connecting."""
 MOST_NAMED = 20
-"""Tools that a line of the log names."""
+"""Most tools that one log line names."""
 MIN_CREDENTIAL, MIN_VALUE = 8, 4
-"""Characters of what is blotted out of a server's answers and tools, and of what is logged and shown of its state."""
+"""Shortest secrets that are masked: in tool definitions and results, and in logs and the server's status."""
 FORWARDED = "ai.bytebrew/headers"
-"""Where the headers of the chat request are in the `_meta` of a call over stdio."""
+"""Key in `_meta` of a stdio call for the forwarded headers of the chat request."""
 CALL_ID, KEY = "ai.bytebrew/call_id", "ai.bytebrew/idempotency_key"
-"""Where a call's own id and the key by which a server knows it again are in its `_meta`."""
+"""Keys in `_meta` for the tool call's id and its idempotency key."""
 
 ToolState = Literal["available", "changed", "withheld", "new"]
-SHUT = {"withheld": "has changed, and waits to be approved", "new": "is new, and waits to be approved"}
-"""The states in which agents do not have a tool, in words."""
+WITHHELD = {"withheld": "has changed, and waits to be approved", "new": "is new, and waits to be approved"}
+"""States in which agents cannot call a tool, as error texts."""
 
 
 class ServerConnection:
-    """One server as a row describes it; `tools` are those that it last listed, by its own names.
+    """The connection to one configured server; `tools` are those of its last `tools/list`, by the server's own names.
 
-    Once there is a `successor`, for the row has changed, calls that run end here and later ones go there.
+    When the configuration changes, a `successor` replaces it: running calls finish here, new calls go there.
     """
 
     def __init__(self, engine: Engine, server: ServerRow, pinned: Mapping[str, pins.Pin]) -> None:
@@ -84,7 +84,7 @@ class ServerConnection:
         self._idle.set()
         self._calls = 0
         self._probes = True
-        self._complaint = ""
+        self._logged_error = ""
         self._mask_credentials = self._mask_values = masker((), 0)
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -95,18 +95,18 @@ class ServerConnection:
         return not self._idle.is_set()
 
     def start(self, after: Collection[asyncio.Task[None]] = ()) -> None:
-        """Connects, once these have ended."""
-        self._become("connecting")
+        """Connects in the background, after these tasks have ended."""
+        self._set_status("connecting")
         self._task = asyncio.create_task(self._run(after), context=Context())
 
     async def close(self) -> None:
-        """Disconnects; a command is then gone."""
+        """Disconnects, and waits until a stdio server's process has ended."""
         if self._task is not None:
-            if not self._closing:  # another cancellation would break off the farewell
+            if not self._closing:  # a second cancellation would interrupt the shutdown
                 self._closing = True
                 self._task.cancel()
             await asyncio.wait([self._task])
-        self._become("disconnected")
+        self._set_status("disconnected")
         self._tried.set()
 
     async def drain(self) -> None:
@@ -115,7 +115,7 @@ class ServerConnection:
         await self.close()
 
     def state_of(self, listed: Listed, pinned: Mapping[str, pins.Pin] | None = None) -> ToolState:
-        """Whether agents get a tool: one that is new or has changed is not theirs if the server's `pin` is `block`."""
+        """The state of a tool against its pin; with `pin: block`, new and changed tools are withheld from agents."""
         pin = (self.pins if pinned is None else pinned).get(listed.definition.name)
         if self.server.pin == "off" or (pin is not None and pin.digest == listed.digest):
             return "available"
@@ -124,18 +124,18 @@ class ServerConnection:
         return "new" if pin is None else "withheld"
 
     def lost_denials(self) -> tuple[str, ...]:
-        """Tools that agents are denied and that the server has no more: they may go by another name now."""
+        """Denied tools that the server no longer offers: it may offer them under another name now."""
         if self.status.status != "connected":
             return ()
         return tuple(tool for tool in self.server.deny_tools if tool in self.pins and tool not in self.tools)
 
     def awaited(self, seconds: float) -> bool:
-        """Whether it may still come, and has not been away for so long."""
+        """Whether it may still connect and has been away for less than `seconds`."""
         coming = self.status.status in ("connecting", "error") and self.away_since is not None
         return coming and self._remaining(seconds) > 0
 
     async def arrive(self, seconds: float) -> None:
-        """Waits until it is connected, or has been away for so long."""
+        """Waits until it is connected or has been away for `seconds`."""
         self._wake.set()
         with suppress(TimeoutError), within(self._remaining(seconds)):
             while self.awaited(seconds):
@@ -145,13 +145,13 @@ class ServerConnection:
         now = asyncio.get_running_loop().time()
         return (now if self.away_since is None else self.away_since) + seconds - now
 
-    def look_again(self) -> None:
-        """Asks for the tools once more."""
+    def relist(self) -> None:
+        """Lists the tools again."""
         if (session := self._live()) is not None:
-            session.news.set()
+            session.changed.set()
 
     async def run(self, tool: Definition, call: Call, arguments: dict[str, Any]) -> Result:
-        """The result of a call; ToolError in words for the model whatever goes wrong."""
+        """Calls a tool; every failure is a ToolError for the model."""
         connection = self
         while connection.successor is not None:
             connection = connection.successor
@@ -193,7 +193,7 @@ class ServerConnection:
 
     async def _call(self, tool: Definition, call: Call, arguments: dict[str, Any]) -> dict[str, Any]:
         server, stdio = self.server, self.server.type == "stdio"
-        if not server.lets(call.agent, tool.name):  # since the turn began; a question may have waited for long
+        if not server.allows(call.agent, tool.name):  # the filters may have changed since the turn began
             raise ToolError(f"'{tool.name}' of MCP server '{server.name}' is denied to the agent '{call.agent}' now")
         auth = {"api_key": [server.auth_header], "bearer": ["authorization"]}.get(server.auth_type, [])
         own = {name.lower() for name in (*server.headers, *auth)}
@@ -204,7 +204,7 @@ class ServerConnection:
         for again in (True, False):
             session = await self._connected()
             listed = self.tools.get(tool.name)
-            if listed is not None and (shut := SHUT.get(self.state_of(listed))):
+            if listed is not None and (shut := WITHHELD.get(self.state_of(listed))):
                 raise ToolError(f"'{tool.name}' of MCP server '{server.name}' {shut}")
             headers = {} if stdio else given
             if session.version == MODERN and not stdio:
@@ -220,7 +220,7 @@ class ServerConnection:
                 )
             except ConnectionLost as error:
                 if isinstance(error, AccessDenied) and server.forward_headers:
-                    raise JsonRpcError(0, str(error)) from error  # to one person; others may well be let in
+                    raise JsonRpcError(0, str(error)) from error  # with this caller's headers; others may have access
                 if not isinstance(error, RequestFailed):
                     session.close(error)
                 if not again or not isinstance(error, SessionEnded):
@@ -239,7 +239,7 @@ class ServerConnection:
         return self._session if self._session is not None and self._session.lost is None else None
 
     async def settle(self, seconds: float) -> None:
-        """Waits a while for what comes of the attempt to connect that is under way, or else of the next."""
+        """Waits for the outcome of the present attempt to connect, or else of the next."""
         with suppress(TimeoutError), within(seconds):
             await self._trying().wait()
 
@@ -250,14 +250,14 @@ class ServerConnection:
 
     async def _run(self, after: Collection[asyncio.Task[None]]) -> None:
         if not self.server.enabled or (self.server.type == "stdio" and self._settings.mcp_stdio == "off"):
-            self._become("disabled", "BYTEBREW_MCP_STDIO is off" if self.server.enabled else "")
+            self._set_status("disabled", "BYTEBREW_MCP_STDIO is off" if self.server.enabled else "")
             self._tried.set()
             return
         if after:
             await asyncio.wait(after)
         while True:
             begun, before = asyncio.get_running_loop().time(), self._session
-            self._become("connecting")
+            self._set_status("connecting")
             self._wake.clear()
             tried = self._trying()
             error: Exception = ConnectionLost("is gone")
@@ -270,22 +270,22 @@ class ServerConnection:
                 log.exception("the connection to MCP server %s failed", self.server.name)
                 error = many.exceptions[0]
             if (task := asyncio.current_task()) and task.cancelling():
-                return  # a group that fails while it is cancelled tells of the failure alone
-            was_up = self._session is not before
-            if not was_up:
+                return  # a TaskGroup that fails during cancellation raises only the failure
+            connected = self._session is not before
+            if not connected:
                 self._probes = self.server.type != "stdio" or not self._probes
                 if not self._probes:
-                    continue  # some commands end when they are asked what they do not know
-            if was_up and asyncio.get_running_loop().time() - begun > STABLE_SECONDS:
+                    continue  # some commands exit on the unknown method server/discover
+            if connected and asyncio.get_running_loop().time() - begun > STABLE_SECONDS:
                 self.failures = 0
             self.failures += 1
-            words = self._mask_values(str(error)) or f"did not begin within {self._settings.mcp_connect_timeout:g} s"
-            if words != self._complaint:
-                log.warning("MCP server %s %s", self.server.name, words)
-            self._complaint = words
-            if was_up and self.failures == 1:
-                continue  # it may be there again at once
-            self._become("error", words)
+            message = self._mask_values(str(error)) or f"did not begin within {self._settings.mcp_connect_timeout:g} s"
+            if message != self._logged_error:
+                log.warning("MCP server %s %s", self.server.name, message)
+            self._logged_error = message
+            if connected and self.failures == 1:
+                continue  # it may have restarted
+            self._set_status("error", message)
             tried.set()
             await self._pause()
 
@@ -299,14 +299,14 @@ class ServerConnection:
                     await session.open(probe=self._probes, probe_seconds=self._settings.mcp_probe_timeout)
                     await self._list(session)
                 self._probes = session.version == MODERN
-                self._complaint = ""
+                self._logged_error = ""
                 self._session = session
-                self._become("connected", version=session.version)
+                self._set_status("connected", version=session.version)
                 self._tried.set()
                 group.create_task(session.listen())
                 while True:
-                    await session.news.wait()
-                    session.news.clear()
+                    await session.changed.wait()
+                    session.changed.clear()
                     if session.lost is not None:
                         raise session.lost
                     pause = RELIST_SECONDS
@@ -314,15 +314,15 @@ class ServerConnection:
                         await self._list(session)
                     except RequestFailed as error:
                         log.warning("MCP server %s %s when asked for its tools", server, self._mask_values(str(error)))
-                        session.news.set()
-                        pause = UNWELL_SECONDS
+                        session.changed.set()
+                        pause = RELIST_RETRY_SECONDS
                     self.status = replace(self.status, tools_count=len(self.tools))
                     await asyncio.sleep(pause)
             finally:
                 gone = reading.exception() if reading.done() and not reading.cancelled() else None
                 session.close(gone if isinstance(gone, ConnectionLost) else ConnectionLost("is gone"))
                 reading.cancel()
-                self._become("connecting")
+                self._set_status("connecting")
 
     async def _list(self, session: Session) -> None:
         seconds = self._settings.mcp_connect_timeout
@@ -337,14 +337,14 @@ class ServerConnection:
         known, self.tools = self.tools, {name: one for name, one in listed.items() if strict or name in self.pins}
         if len(self.tools) < len(listed):
             log.warning("MCP server %s has shown %d tools; new ones are left out", self.server.name, len(self.pins))
-        odd: dict[str, list[str]] = {}
+        unavailable: dict[str, list[str]] = {}
         for name, one in self.tools.items():
             if known.get(name) != one and (state := self.state_of(one)) != "available":
-                odd.setdefault(SHUT.get(state, "has changed"), []).append(name)
-        for words, names in odd.items():  # one line, however many a server changes at a time
+                unavailable.setdefault(WITHHELD.get(state, "has changed"), []).append(name)
+        for reason, names in unavailable.items():  # one log line for all tools that changed at once
             rest = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
             shown = ", ".join(f"{name:.80}" for name in names[:MOST_NAMED])
-            log.warning("MCP server %s: each of these tools %s: %s%s", self.server.name, words, shown, rest)
+            log.warning("MCP server %s: each of these tools %s: %s%s", self.server.name, reason, shown, rest)
 
     def _transport(self) -> Transport:
         server, engine = self.server, self._engine
@@ -375,13 +375,13 @@ class ServerConnection:
         return (SseTransport if server.type == "sse" else StreamableHttpTransport)(engine.http, server.url, headers)
 
     async def _pause(self) -> None:
-        """Waits longer each time but the first, unless a call wants the server now."""
+        """Waits with exponential backoff, until a call needs the server."""
         longest = min(BACKOFF_SECONDS * (2 ** min(self.failures - 1, 10) - 1), MAX_BACKOFF_SECONDS)
         with suppress(TimeoutError):
             async with asyncio.timeout(random.uniform(longest / 2, longest)):  # noqa: S311 - it spreads load
                 await self._wake.wait()
 
-    def _become(self, state: State, message: str = "", version: str | None = None) -> None:
+    def _set_status(self, state: State, message: str = "", version: str | None = None) -> None:
         connected = state == "connected"
         if connected:
             self.away_since = None
@@ -397,5 +397,5 @@ class ServerConnection:
 
 
 def _is_plain(value: str) -> bool:
-    """Whether a text is fit for a header."""
+    """Whether a text is valid as the value of a header."""
     return value.isascii() and value.isprintable()

@@ -1,4 +1,4 @@
-"""What a server's filters name and is not there: agents, and tools that it does not offer."""
+"""Warnings about filters that name agents that do not exist or tools that the server does not offer."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from .connection import ServerConnection
 
 
 def unmet(conn: Connection, server: ServerRow, connection: ServerConnection | None) -> Iterator[str]:
-    """A sentence for each name; of tools only while the server is connected, for only then it says what it has."""
+    """A sentence for each such name; tools are checked only while the server is connected."""
     for name in server.agent_tools:
         if not conn.execute("select 1 from agents where name = ?", (name,)).fetchone():
             yield f"agent_tools: there is no agent '{name}' yet"

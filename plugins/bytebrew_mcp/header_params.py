@@ -1,4 +1,4 @@
-"""Arguments that a tool wants mirrored into HTTP headers (MCP 2026-07-28, x-mcp-header)."""
+"""Tool arguments that are mirrored into HTTP headers (MCP 2026-07-28, x-mcp-header)."""
 
 import re
 from base64 import b64encode
@@ -12,23 +12,23 @@ _SAFE = 2**53 - 1
 
 
 def marked(schema: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """The path to each argument that has a header's name; ValueError where a mark breaks the rules."""
-    found: dict[str, tuple[str, ...]] = {}
+    """The path of each argument that is mirrored, by its header's name; ValueError for an invalid `x-mcp-header`."""
+    headers: dict[str, tuple[str, ...]] = {}
     for name, kind, path in _properties(schema, ()):
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
             raise ValueError(f"{_MARK} {name!r:.80} is not the name of a header")
         if kind not in ("string", "integer", "boolean"):
             raise ValueError(f"{_MARK} {name} is on an argument of type {kind!r:.80}")
-        if name.lower() in {one.lower() for one in found}:
+        if name.lower() in {header.lower() for header in headers}:
             raise ValueError(f"{_MARK} {name} comes twice")
-        found[name] = path
-    if len(found) != _marks(schema):
+        headers[name] = path
+    if len(headers) != _marks(schema):
         raise ValueError(f"a {_MARK} is where no argument is sure to be")
-    return found
+    return headers
 
 
 def mirrored(paths: Mapping[str, tuple[str, ...]], arguments: Any) -> dict[str, str]:
-    """The headers for one call."""
+    """The headers of one call."""
     headers = {}
     for name, path in paths.items():
         value = arguments
@@ -42,7 +42,7 @@ def mirrored(paths: Mapping[str, tuple[str, ...]], arguments: Any) -> dict[str, 
 
 
 def encoded(value: str) -> str:
-    """A header's value, in base64 where it would not be safe as it is."""
+    """The value of a header, base64-encoded where it is not safe in plain text."""
     if _PLAIN.fullmatch(value) and not (value.startswith("=?base64?") and value.endswith("?=")):
         return value
     return f"=?base64?{b64encode(value.encode('utf-8', 'replace')).decode()}?=" if value else ""
@@ -60,7 +60,7 @@ def _properties(schema: Any, path: tuple[str, ...]) -> Iterator[tuple[Any, Any, 
 
 
 def _marks(value: Any, *, names: bool = False) -> int:
-    """How many marks there are; a property that is itself named like the mark is none."""
+    """How often `x-mcp-header` is used; a property of that name does not count."""
     if isinstance(value, list):
         return sum(_marks(one) for one in value)
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""MCP servers behind a URL: streamable HTTP, and the HTTP with SSE of version 2024-11-05."""
+"""Transports over HTTP: streamable HTTP, and HTTP with SSE of version 2024-11-05."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ from .jsonrpc import (
     SessionEnded,
     Transport,
     decode,
-    refusal,
+    error_of,
 )
 
 log = logging.getLogger(__name__)
@@ -33,13 +33,13 @@ ACCEPT = "application/json, text/event-stream"
 GOODBYE_SECONDS = 2.0
 POLL_SECONDS = 1.0
 POLL_MIN_SECONDS, POLL_MAX_SECONDS = 0.05, 60.0
-_OF_SERVERS = (0, -32600, *range(-32099, -31999))
-"""Codes of errors that need not be of the method or the tool."""
+_SESSION_ERRORS = (0, -32600, *range(-32099, -31999))
+"""JSON-RPC error codes that may stand for the session rather than the method (-32000 to -32099, invalid request)."""
 _RETRY = re.compile(rb"(?:^|[\r\n])retry: ?(\d{1,9})[\r\n]")
 
 
 class StreamableHttpTransport(Transport):
-    """Streamable HTTP: each message is a POST; what is not an answer comes on the stream of a GET."""
+    """Streamable HTTP: each message is a POST; messages that answer no request come on the stream of a GET."""
 
     stream_each = True
 
@@ -63,12 +63,12 @@ class StreamableHttpTransport(Transport):
                     pass
 
     def agree(self, version: str) -> None:
-        """The version of every further request."""
+        """Sets the protocol version of all later requests."""
         self._version = version
         self._agreed.set()
 
     async def read(self, receive: Receive) -> NoReturn:
-        """Follows the stream of what the server sends of its own accord, where it has one (up to 2025-11-25)."""
+        """Reads the stream of unsolicited messages, where the server has one (up to 2025-11-25)."""
         await self._agreed.wait()
         last, wait, has_one = "", POLL_SECONDS, False
         while self._version != MODERN:
@@ -90,7 +90,7 @@ class StreamableHttpTransport(Transport):
                 wait = min(error.retry_after or wait * 2, POLL_MAX_SECONDS)
             except ProviderError as error:
                 if not has_one:
-                    break  # a page for people is elsewhere, and a server that is gone is missed by the next request
+                    break  # the stream is optional; the next request reports a server that is gone
                 if error.code != "model_unavailable" or not begun:
                     raise ConnectionLost(error.message) from error
             await asyncio.sleep(max(wait, POLL_SECONDS))
@@ -98,7 +98,7 @@ class StreamableHttpTransport(Transport):
         raise AssertionError("nobody sets it")
 
     async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
-        """Posts a message and, where it is a request, hands in all that comes until it is answered."""
+        """Posts a message; for a request, receives messages until its answer has come."""
         wanted = message.get("id") if "method" in message else None
         given = {**headers, "Accept": ACCEPT, **self._own(message)}
         try:
@@ -108,7 +108,7 @@ class StreamableHttpTransport(Transport):
                 if wanted is None:
                     return
                 last, wait = await self._take(answer, receive, "", wanted)
-            while last is not None:  # the connection has ended, and not the stream
+            while last is not None:  # the connection has ended before the stream
                 await asyncio.sleep(wait)
                 last, wait = await self._resume(receive, headers, last, wanted)
         except UpstreamError as error:
@@ -119,7 +119,7 @@ class StreamableHttpTransport(Transport):
     async def _resume(
         self, receive: Receive, headers: Mapping[str, str], last: str, wanted: object
     ) -> tuple[Any, float]:
-        """Goes on with a stream; a server that cannot has taken the request nevertheless, whatever its session."""
+        """Resumes a stream; where that fails, the server has received the request even so."""
         given = {**headers, "Accept": "text/event-stream", "Last-Event-ID": last, **self._own()}
         try:
             async with self._http.request("GET", self._url, headers=given) as answer:
@@ -131,7 +131,7 @@ class StreamableHttpTransport(Transport):
             raise RequestFailed(error.message) from error
 
     async def _take(self, answer: Answer, receive: Receive, last: str, wanted: object) -> tuple[Any, float]:
-        """Hands in the answer, which may be JSON or a stream; as `_follow`."""
+        """Receives the answer, as JSON or as a stream; returns the same as `_follow`."""
         try:
             if _streams(answer):
                 return await self._follow(answer, receive, last, wanted)
@@ -141,17 +141,17 @@ class StreamableHttpTransport(Transport):
         return None, 0.0
 
     async def _follow(self, answer: Answer, receive: Receive, last: str, wanted: object) -> tuple[Any, float]:
-        """Hands in the stream's messages; the id to go on from, None once the wanted answer was there, and a wait.
+        """Receives the messages of a stream; returns the id to resume from, None after the wanted answer, and a wait.
 
-        A stream may break off where it can be gone on with (up to 2025-11-25).
+        A stream that ends early can be resumed up to version 2025-11-25.
         """
         wait = POLL_SECONDS
 
         async def tapped() -> AsyncIterator[bytes]:
             nonlocal wait
             async for chunk in answer.chunks:
-                if found := _RETRY.search(chunk):
-                    wait = min(max(int(found[1]) / 1000, POLL_MIN_SECONDS), POLL_MAX_SECONDS)
+                if match := _RETRY.search(chunk):
+                    wait = min(max(int(match[1]) / 1000, POLL_MIN_SECONDS), POLL_MAX_SECONDS)
                 yield chunk
 
         try:
@@ -175,7 +175,7 @@ class StreamableHttpTransport(Transport):
             body += chunk
             if len(body) > MAX_MESSAGE_BYTES:
                 raise RequestFailed(f"sent an answer of more than {MAX_MESSAGE_BYTES} bytes")
-        if not _answers(_handed_in(bytes(body), receive), wanted):
+        if not _answers(_received(bytes(body), receive), wanted):
             raise _error_in(bytes(body)) or RequestFailed("answers something else than what it was asked")
 
     def _own(self, message: Message | None = None) -> dict[str, str]:
@@ -199,7 +199,7 @@ class StreamableHttpTransport(Transport):
         return ended
 
     def _failure(self, error: UpstreamError) -> Exception:
-        return SessionEnded("no longer knows the session") if self._ended(error) else _failing(error)
+        return SessionEnded("no longer knows the session") if self._ended(error) else _exception_for(error)
 
 
 class SseTransport(Transport):
@@ -215,7 +215,7 @@ class SseTransport(Transport):
         self._endpoint.cancel()
 
     async def read(self, receive: Receive) -> NoReturn:
-        """Follows the stream."""
+        """Reads the stream."""
         headers = {"Accept": "text/event-stream", **self._headers}
         try:
             async with self._http.request("GET", self._url, headers=headers) as answer:
@@ -224,7 +224,7 @@ class SseTransport(Transport):
                 async with aclosing(answer.events()) as events:
                     async for event in events:
                         if event.event == "endpoint":
-                            self._found(event.data)
+                            self._set_endpoint(event.data)
                         else:
                             _messages(event, receive)
         except UpstreamError as error:
@@ -234,41 +234,41 @@ class SseTransport(Transport):
         raise ConnectionLost("ended its stream")
 
     async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
-        """Posts a message; the answer comes through `read`."""
+        """Posts a message; `read` receives the answer."""
         url = await asyncio.shield(self._endpoint)
         try:
             async with self._http.request("POST", url, headers={**headers, **self._headers}, json=message):
                 pass
         except UpstreamError as error:
             unknown = SessionEnded("no longer knows the session")
-            raise (unknown if _is_unknown(error) else _failing(error)) from error
+            raise (unknown if _is_unknown(error) else _exception_for(error)) from error
         except ProviderError as error:
             raise ConnectionLost(error.message) from error
 
-    def _found(self, data: str) -> None:
+    def _set_endpoint(self, data: str) -> None:
         try:
             url = urljoin(self._url, data)
             ours = origin(url) == origin(self._url)
         except ValueError as error:
             raise ConnectionLost(f"names an endpoint that will not do: {error}") from error
         if not ours:
-            raise ConnectionLost("names an endpoint of another origin")  # which must not see our headers
+            raise ConnectionLost("names an endpoint of another origin")  # which must not receive our headers
         if not self._endpoint.done():
             self._endpoint.set_result(url)
 
 
 def _is_unknown(error: UpstreamError) -> bool:
-    """Whether it is the session that the server does not know; some say so with 400."""
-    said = _error_in(error.body)
-    unknown = b"session" in error.body.lower() and (said is None or said.code in _OF_SERVERS)
+    """Whether the server does not know the session; some answer 400 instead of 404."""
+    refused = _error_in(error.body)
+    unknown = b"session" in error.body.lower() and (refused is None or refused.code in _SESSION_ERRORS)
     return error.status == 404 or (error.status == 400 and unknown)
 
 
-def _failing(error: UpstreamError) -> Exception:
-    """What an answer says of the server: that it refuses or fails at one request, or is not there for us."""
+def _exception_for(error: UpstreamError) -> Exception:
+    """The exception for an HTTP error: the request was refused or failed, or the connection is lost."""
     status = error.status
-    if said := _error_in(error.body):
-        return said
+    if refused := _error_in(error.body):
+        return refused
     if status == 400:
         return JsonRpcError(0, "Bad Request (HTTP 400)")
     if status in (401, 403):
@@ -277,11 +277,11 @@ def _failing(error: UpstreamError) -> Exception:
 
 
 def _error_in(body: bytes) -> JsonRpcError | None:
-    """The first JSON-RPC error of a body; OAuth's and others' have a word in its place."""
+    """The first JSON-RPC error of a body; in other JSON, such as OAuth's, `error` is a string."""
     with suppress(ValueError):
         for message in decode(body):
             if isinstance(message.get("error"), dict):
-                return refusal(message["error"])
+                return error_of(message["error"])
     return None
 
 
@@ -290,17 +290,17 @@ def _streams(answer: Answer) -> bool:
 
 
 def _messages(event: ServerSentEvent, receive: Receive) -> list[Message]:
-    """Hands in an event's messages; one that is none, as the ping of some servers, is left out."""
+    """Receives the messages of an event; other events, such as the pings of some servers, are ignored."""
     if event.event != "message" or not event.data.strip():
         return []
     try:
-        return _handed_in(event.data, receive)
+        return _received(event.data, receive)
     except RequestFailed as error:
         log.debug("an MCP server %s", error)
         return []
 
 
-def _handed_in(raw: bytes | str, receive: Receive) -> list[Message]:
+def _received(raw: bytes | str, receive: Receive) -> list[Message]:
     try:
         messages = list(decode(raw))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0 as MCP speaks it: messages, the versions of the protocol, and what can go wrong."""
+"""JSON-RPC 2.0 messages of MCP, protocol versions, errors, and the interface of a transport."""
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
@@ -11,7 +11,7 @@ Receive = Callable[[Message], None]
 
 MODERN = "2026-07-28"
 LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
-"""The versions that begin with `initialize`, newest first; those of MODERN say everything in each request."""
+"""Versions with an `initialize` handshake, newest first; requests of MODERN are stateless."""
 CLIENT = {"name": "bytebrew", "version": version("bytebrew")}
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
@@ -21,19 +21,19 @@ MODERN_ERRORS = (-32020, -32021, UNSUPPORTED_VERSION)
 
 
 class ConnectionLost(Exception):
-    """The server cannot be reached, or is gone; the message says why."""
+    """The server cannot be reached, or the connection has ended; the message says why."""
 
 
 class SessionEnded(ConnectionLost):
-    """The server no longer knows the session, and has done nothing with the request."""
+    """The server no longer knows the session and has not run the request."""
 
 
 class RequestFailed(ConnectionLost):
-    """The server fails at this one request, and may well answer others."""
+    """This request failed; the connection can still serve others."""
 
 
 class AccessDenied(ConnectionLost):
-    """The server does not let in whoever the request speaks for."""
+    """The server denies access to the credentials of this request."""
 
 
 class JsonRpcError(Exception):
@@ -46,9 +46,9 @@ class JsonRpcError(Exception):
 
 
 class Transport:
-    """A way to and from a server; `async with` opens and closes it.
+    """Sends messages to a server and receives its messages; `async with` opens and closes it.
 
-    With `stream_each` an answer has a stream of its own, and leaving that cancels the request (2026-07-28).
+    With `stream_each` each answer has its own stream, and closing that cancels the request (2026-07-28).
     """
 
     stream_each = False
@@ -60,19 +60,19 @@ class Transport:
         pass
 
     def agree(self, version: str) -> None:
-        """Hears of the version that is spoken from now on."""
+        """Sets the negotiated protocol version."""
 
     async def read(self, receive: Receive) -> NoReturn:
-        """Hands in what the server sends of its own accord, until it raises ConnectionLost."""
+        """Receives unsolicited messages until the connection ends, then raises ConnectionLost."""
         raise NotImplementedError
 
     async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
-        """Sends a message; a transport on which the answer comes back by itself hands it in before this returns."""
+        """Sends a message; where the answer comes on the same stream, receives it before returning."""
         raise NotImplementedError
 
 
 def decode(raw: bytes | str) -> Iterator[Message]:
-    """The messages of a line or body, which may be a batch; ValueError where it is none."""
+    """The messages of a line or body, which may be a batch; ValueError for anything else."""
     try:
         value = msgspec.json.decode(raw)
     except RecursionError as error:
@@ -83,8 +83,8 @@ def decode(raw: bytes | str) -> Iterator[Message]:
         yield one
 
 
-def refusal(error: Any) -> JsonRpcError:
-    """The exception that a message's `error` stands for."""
+def error_of(error: Any) -> JsonRpcError:
+    """The exception for the `error` of a message."""
     if not isinstance(error, dict):
         return JsonRpcError(0, "an error without words")
     code = error.get("code")

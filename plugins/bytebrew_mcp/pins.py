@@ -1,4 +1,4 @@
-"""The pins of tools: rows with the definition of each that was approved, if only by being the first."""
+"""Pinned tool definitions: the approved definition of each tool, by default the first one seen."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -11,11 +11,11 @@ from . import store
 from .tool_definitions import Listed
 
 MAX_PINS = 2000
-"""Tools of a server that are ever pinned: one that keeps showing others does not fill the disk."""
+"""Most pins of one server, so that a server with ever new tools cannot fill the disk."""
 
 
 class Pin(NamedTuple):
-    """The approved definition of a tool by its hash, whether it is stored as a whole, and since when it is known."""
+    """Hash of a tool's approved definition, whether the definition is stored too, and when it was pinned."""
 
     digest: str
     whole: bool
@@ -23,44 +23,43 @@ class Pin(NamedTuple):
 
 
 def every(conn: Connection, server_id: str) -> dict[str, Pin]:
-    """The pin of each tool that agents have ever had from the server."""
+    """The pins of a server, by tool."""
     sql = "select tool, digest, definition <> '' as whole, pinned_at from mcp_pins where server_id = ?"
     rows = conn.execute(sql, (server_id,))
     return {row["tool"]: Pin(row["digest"], bool(row["whole"]), row["pinned_at"]) for row in rows}
 
 
 def all_definitions(conn: Connection, server_id: str) -> dict[str, str]:
-    """The approved definition of each tool of a server, as far as they are known."""
+    """The stored approved definitions of a server's tools."""
     sql = "select tool, definition from mcp_pins where server_id = ? and definition <> ''"
     return {row["tool"]: row["definition"] for row in conn.execute(sql, (server_id,))}
 
 
 def tools_of(conn: Connection, servers: Iterable[str]) -> list[tuple[str, str]]:
-    """Every tool that agents have ever had from these servers, with its server's name."""
+    """Server name and tool of every pin of these servers."""
     sql = """select s.name, p.tool from mcp_servers s join mcp_pins p on p.server_id = s.id
       where s.name in (select value from json_each(?))"""
     return [(row["name"], row["tool"]) for row in conn.execute(sql, (encode([*servers]).decode(),))]
 
 
 def definitions(conn: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """The definitions that are approved, by the server's id and the tool, where they are known."""
+    """The stored approved definitions, by server id and tool."""
     sql = "select definition from mcp_pins where server_id = ? and tool = ? and definition <> ''"
     rows = {key: conn.execute(sql, key).fetchone() for key in keys}
     return {key: row["definition"] for key, row in rows.items() if row is not None}
 
 
-def is_new(one: Listed, there: Mapping[str, Pin], *, strict: bool = False) -> bool:
-    """Whether a tool is to be pinned: for it has no pin, or is as it was pinned before definitions were stored.
+def is_new(tool: Listed, there: Mapping[str, Pin], *, strict: bool = False) -> bool:
+    """Whether to pin a tool: it has no pin, or an equal pin that was made before definitions were stored.
 
-    Where that is `strict`, one without a pin only among the first tools that a server ever shows: a person approves
-    those that come later.
+    With `strict`, tools are pinned only while the server has no pins at all: a person approves later ones.
     """
-    pin = there.get(one.definition.name)
-    return not (strict and there) if pin is None else not pin.whole and pin.digest == one.digest
+    pin = there.get(tool.definition.name)
+    return not (strict and there) if pin is None else not pin.whole and pin.digest == tool.digest
 
 
 def add_new(conn: Connection, server_id: str, listed: Iterable[Listed], *, strict: bool = False) -> dict[str, Pin]:
-    """The pins, with those tools pinned now that are new, as long as there are not too many."""
+    """Pins the new tools, up to MAX_PINS; returns all pins."""
     there = every(conn, server_id)
     new = [one for one in listed if is_new(one, there, strict=strict)]
     unseen = [one for one in new if one.definition.name not in there]
@@ -74,7 +73,7 @@ def add_new(conn: Connection, server_id: str, listed: Iterable[Listed], *, stric
 
 
 def approve(conn: Connection, server_id: str, listed: Listed) -> dict[str, Pin]:
-    """The pins, with a tool pinned as it is listed; NotFound where the server is gone."""
+    """Pins a tool as it is listed now; returns all pins; NotFound where the server was deleted."""
     store.get(conn, server_id)
     _pin(conn, server_id, [listed])
     return every(conn, server_id)

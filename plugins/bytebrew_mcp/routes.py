@@ -32,12 +32,12 @@ async def get_server(request: Request[None]) -> Server:
 
 async def create_server(request: Request[NewServer]) -> Server:
     """A new MCP server, which is connected to at once."""
-    return await _written(request, store.create, _literal(request.body))
+    return await _written(request, store.create, _with_literal_args(request.body))
 
 
 async def update_server(request: Request[ServerPatch]) -> Server:
     """The server with the fields that were sent, connected to anew where that matters."""
-    return await _written(request, store.update, request.path["name"], _literal(request.body))
+    return await _written(request, store.update, request.path["name"], _with_literal_args(request.body))
 
 
 async def delete_server(request: Request[None]) -> None:
@@ -81,22 +81,22 @@ async def _written(request: Request[Any], write: Callable[..., ServerRow], *args
 
 
 def _check_no_variables(body: NewServer | ServerPatch) -> None:
-    """Raises InvalidRequest for a `${VAR}`: who sets up a server would have what it stands for sent there."""
+    """Raises InvalidRequest for a `${VAR}`: its value would be sent to a server of the caller's choice."""
     fields = {"$.auth_key": body.auth_key}
     for name, values in (("env", body.env), ("headers", body.headers)):
         fields |= {f"$.{name}.{key[:100]}": value for key, value in (values or {}).items()}
-    if found := [path for path, value in fields.items() if value and "${" in value]:
+    if paths := [path for path, value in fields.items() if value and "${" in value]:
         words = "write the value itself: ${VAR} is read in configuration files alone"
-        raise InvalidRequest("A credential over REST is no variable", details=[Detail(path, words) for path in found])
+        raise InvalidRequest("A credential over REST is no variable", details=[Detail(path, words) for path in paths])
 
 
-def _literal(body: T) -> T:
-    """The body with arguments that stand for themselves, whatever is in them."""
+def _with_literal_args(body: T) -> T:
+    """The body with `${` escaped in its arguments."""
     return replace(body, args=tuple(map(escaped, body.args))) if body.args else body
 
 
 def _allowed(conn: Connection, request: Request[Any], write: Callable[..., ServerRow], *args: Any) -> ServerRow:
-    """Writes a server, unless it is or was a command and the caller may not set up such."""
+    """Writes a server; Forbidden for a stdio server, before or after, that the caller may not set up."""
     engine = request.engine
     before = store.get(conn, args[0]) if isinstance(args[0], str) else None
     after = write(conn, *args, engine)
@@ -117,13 +117,13 @@ def _route(method: Any, path: str, run: Any, summary: str, **more: Any) -> Route
     return Route(method=method, path=path, scope=scope, run=run, summary=summary, **more)
 
 
-_ALL, _ONE = "/api/v1/mcp-servers", "/api/v1/mcp-servers/{name}"
+_LIST, _PATH = "/api/v1/mcp-servers", "/api/v1/mcp-servers/{name}"
 
 ROUTES = (
-    _route("GET", _ALL, list_servers, "List MCP servers", answer=list[Server]),
+    _route("GET", _LIST, list_servers, "List MCP servers", answer=list[Server]),
     _route(
         "POST",
-        _ALL,
+        _LIST,
         create_server,
         "Create an MCP server",
         idempotent=True,
@@ -139,11 +139,11 @@ ROUTES = (
         status=201,
         aliases=ALIASES,
     ),
-    _route("GET", _ONE, get_server, "Get an MCP server", answer=Server),
+    _route("GET", _PATH, get_server, "Get an MCP server", answer=Server),
     *(
         _route(
             method,
-            _ONE,
+            _PATH,
             update_server,
             "Update an MCP server",
             body=ServerPatch,
@@ -153,10 +153,10 @@ ROUTES = (
         )
         for method in ("PUT", "PATCH")
     ),
-    _route("DELETE", _ONE, delete_server, "Delete an MCP server", status=204),
+    _route("DELETE", _PATH, delete_server, "Delete an MCP server", status=204),
     _route(
         "POST",
-        f"{_ONE}/tools/{{tool:path}}/approve",
+        f"{_PATH}/tools/{{tool:path}}/approve",
         approve_tool,
         "Approve a new or changed MCP tool",
         body=Approval,

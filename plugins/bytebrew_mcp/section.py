@@ -16,7 +16,7 @@ _NOT_WRITTEN = ("id", "name", "sealed_key", "created_at", "updated_at")
 
 
 class ServersSection(ConfigSection):
-    """`mcp_servers`: `args` and what is in `env` and `headers` are secrets; a `${VAR}` in them is read to connect."""
+    """The section `mcp_servers`; `args`, `env` and `headers` are secrets whose `${VAR}` is resolved on connect."""
 
     key = "mcp_servers"
     item = NewServer
@@ -25,24 +25,24 @@ class ServersSection(ConfigSection):
     stays = MASK
 
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
-        found = {}
+        servers = {}
         for row in store.list_all(conn):
             server = {name: value for name, value in asdict(row).items() if name not in _NOT_WRITTEN}
             for field in ("env", "headers"):
                 server[field] = {name: store.plain(value, engine) for name, value in server[field].items()}
             server["args"] = [store.plain(value, engine) for value in row.args]
-            found[row.name] = server | {"auth_key": store.plain(row.sealed_key, engine)}
-        return found
+            servers[row.name] = server | {"auth_key": store.plain(row.sealed_key, engine)}
+        return servers
 
-    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         there = store.find(conn, name)
         if there is not None:
-            if given.get("type", there.type) is None:  # as a new one: by what it has
-                kind = "stdio" if given.get("command", there.command) else "streamable-http"
-                given = {**given, "type": kind}
-            row = store.update(conn, name, ServerPatch(**given), engine)
+            if values.get("type", there.type) is None:  # as for a new server
+                kind = "stdio" if values.get("command", there.command) else "streamable-http"
+                values = {**values, "type": kind}
+            row = store.update(conn, name, ServerPatch(**values), engine)
         else:
-            row = store.create(conn, NewServer(name=name, **given), engine)
+            row = store.create(conn, NewServer(name=name, **values), engine)
         policy = engine.settings.of(Mcp).mcp_stdio
         refused = policy == "off" or (policy == "admin" and not actor.is_admin)
         if refused and "stdio" in (row.type, there and there.type):

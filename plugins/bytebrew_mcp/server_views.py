@@ -92,10 +92,10 @@ def _shown(
 
 
 def _tool(connection: ServerConnection, listed: Listed, approved: str, pinned: Pinned) -> ShownTool:
-    tool, state, was = listed.definition, connection.state_of(listed, pinned), None
+    tool, state, approved_as = listed.definition, connection.state_of(listed, pinned), None
     if state not in ("available", "new"):
         known = msgspec.json.decode(approved, type=Definition) if approved else None
-        was = Approved(
+        approved_as = Approved(
             digest=connection.pins[tool.name].digest,
             description=visible(known.description or "") if known else None,
             input_schema=visible(known.input_schema) if known else None,
@@ -108,7 +108,7 @@ def _tool(connection: ServerConnection, listed: Listed, approved: str, pinned: P
         annotations=_hints(tool),
         digest=listed.digest,
         state=state,
-        approved=was,
+        approved=approved_as,
     )
 
 

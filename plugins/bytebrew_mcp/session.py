@@ -1,4 +1,4 @@
-"""One conversation with an MCP server: the version agreed upon, requests and their answers."""
+"""An MCP session: version negotiation, requests, their answers and notifications."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ from .jsonrpc import (
     Message,
     SessionEnded,
     Transport,
-    refusal,
+    error_of,
 )
 from .tool_definitions import Listed, Listing
 
@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 MAX_PAGES = 100
 MAX_ROUNDS = 5
 MAX_REPLIES = 100
-"""Requests of a server that are answered at a time; it waits in vain for an answer to any further one."""
+"""Most requests of a server that are answered at a time; further ones get no answer."""
 REPLY_SECONDS = 10.0
 _PREFIX = "io.modelcontextprotocol/"
 
 
 class PendingRequest:
-    """A request that waits for its answer; progress sets its `clock` to so many seconds from then."""
+    """A request that waits for its answer; progress restarts its time limit of `seconds`."""
 
     def __init__(self, clock: Deadline | None, seconds: float) -> None:
         self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
@@ -43,12 +43,12 @@ class PendingRequest:
         self._seconds = seconds
 
     def progressed(self) -> None:
-        """Begins the time limit anew."""
+        """Restarts the time limit."""
         if self._clock is not None and not self._clock.over:
             self._clock.at(asyncio.get_running_loop().time() + self._seconds)
 
     def fail(self, error: ConnectionLost) -> None:
-        """Ends the wait: for the answer with the error, for a transport that still sends by the clock."""
+        """Ends the wait: fails the answer, or lets the time limit expire while the request is still being sent."""
         if self.answer.done():
             return
         clock, self._clock = self._clock, None
@@ -60,27 +60,27 @@ class PendingRequest:
 
 
 class Session:
-    """Speaks with one server over one transport; `news` is set when its tools have changed or it is `lost`.
+    """A session with one server over one transport; `changed` is set when its tools have changed or it is `lost`.
 
-    `mask` takes out of what the server says whatever it was given in confidence.
+    `mask` removes the server's credentials from its texts.
     """
 
     def __init__(self, name: str, transport: Transport, mask: Masker) -> None:
         self._name = name
         self._transport = transport
         self._mask = mask
-        self._asked: dict[float, PendingRequest] = {}
+        self._pending: dict[float, PendingRequest] = {}
         self._last = 0
         self._replies: set[asyncio.Task[None]] = set()
-        self._left_out = ""
+        self._logged_faults = ""
         self.version = ""
         self.lost: ConnectionLost | None = None
-        self.news = asyncio.Event()
+        self.changed = asyncio.Event()
 
     async def open(self, *, probe: bool, probe_seconds: float) -> None:
-        """Agrees on a version: the stateless one if the server knows it, else through `initialize`."""
+        """Negotiates the version: the stateless one if the server knows it, else through `initialize`."""
         if probe and probe_seconds > 0 and await self._discovers(probe_seconds):
-            self._agree(MODERN)
+            self._set_version(MODERN)
             return
         wanted = {"protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": CLIENT}
         try:
@@ -90,16 +90,16 @@ class Session:
                 raise ConnectionLost(
                     f"speaks version {version!r:.40} of the protocol; known are {MODERN}, {', '.join(LEGACY)}"
                 )
-            self._agree(version)
+            self._set_version(version)
             await self._transport.send({"jsonrpc": "2.0", "method": "notifications/initialized"}, self.receive, {})
         except JsonRpcError as error:
             if probe and probe_seconds > 0 and await self._discovers(probe_seconds):
-                self._agree(MODERN)  # it was not there yet when it was asked
+                self._set_version(MODERN)  # it was not ready for the first probe
                 return
             raise ConnectionLost(f"refuses to begin: {error}") from error
 
     async def _discovers(self, seconds: float) -> bool:
-        """Whether the server speaks the stateless version; whatever goes wrong says that it does not."""
+        """Whether the server speaks the stateless version; most failures mean that it does not."""
         try:
             with within(seconds):
                 result = await self._request("server/discover", {"_meta": _meta()})
@@ -121,12 +121,12 @@ class Session:
             )
         return MODERN in supported
 
-    def _agree(self, version: str) -> None:
+    def _set_version(self, version: str) -> None:
         self.version = version
         self._transport.agree(version)
 
     async def tools(self) -> dict[str, Listed]:
-        """Every tool that can be used, by name, over all pages; what is broken or too much is logged and left out."""
+        """Every usable tool by name, over all pages; invalid and surplus tools are logged and left out."""
         listing, cursor = Listing(self._mask, modern=self.version == MODERN), None
         for _ in range(MAX_PAGES):
             try:
@@ -140,10 +140,10 @@ class Session:
                 break
         else:
             listing.faults.insert(0, f"all beyond {MAX_PAGES} pages")
-        words = "; ".join([*dict.fromkeys(listing.faults)][:20])
-        if words and words != self._left_out:
-            log.warning("MCP server %s: left out of its tools: %.2000s", self._name, self._mask(words))
-        self._left_out = words
+        faults = "; ".join([*dict.fromkeys(listing.faults)][:20])
+        if faults and faults != self._logged_faults:
+            log.warning("MCP server %s: left out of its tools: %.2000s", self._name, self._mask(faults))
+        self._logged_faults = faults
         return listing.tools
 
     async def call(
@@ -156,7 +156,7 @@ class Session:
         seconds: float,
         most: float,
     ) -> dict[str, Any]:
-        """The result of a tool; TimeoutError after the seconds without progress, or at the most that there may be."""
+        """The result of a tool; TimeoutError after `seconds` without progress or `most` in all."""
         params: dict[str, Any] = {"name": tool, "arguments": arguments}
         try:
             with within(most) as whole:
@@ -181,7 +181,7 @@ class Session:
         raise JsonRpcError(0, f"it had no result after {MAX_ROUNDS} rounds")
 
     async def listen(self) -> None:
-        """Has the server tell of changes, where the version wants to be asked for that."""
+        """Subscribes to changes of the tool list, where the version needs a subscription."""
         if self.version != MODERN:
             return
         pause = 1.0
@@ -196,10 +196,10 @@ class Session:
                     return
             pause = 1.0 if asyncio.get_running_loop().time() - begun > 60 else min(pause * 2, 60.0)
             await asyncio.sleep(pause)
-            self.news.set()  # it may have changed while nobody listened
+            self.changed.set()  # it may have changed between two subscriptions
 
     def receive(self, message: Message) -> None:
-        """Takes in one message from the server."""
+        """Handles one message from the server."""
         method = message.get("method")
         if not isinstance(method, str):
             self._answered(message)
@@ -207,45 +207,45 @@ class Session:
             if self.version != MODERN:
                 self._reply(message["id"], method)
         elif method == "notifications/tools/list_changed":
-            self.news.set()
+            self.changed.set()
         elif method == "notifications/progress":
             self._progressed(message.get("params"))
         elif method == "notifications/cancelled" and self.version == MODERN:
             self._cancelled(message.get("params"))
 
     def close(self, error: ConnectionLost) -> None:
-        """Fails whatever still waits for the server; where it has forgotten the session, but not what it is sending."""
+        """Fails the pending requests; after SessionEnded, those still being sent may yet succeed."""
         self.lost = self.lost or error
-        self.news.set()
-        for asked in self._asked.values():
-            if asked.sent or not isinstance(self.lost, SessionEnded):
-                asked.fail(self.lost)
+        self.changed.set()
+        for pending in self._pending.values():
+            if pending.sent or not isinstance(self.lost, SessionEnded):
+                pending.fail(self.lost)
         for reply in self._replies:
             reply.cancel()
 
     def _answered(self, message: Message) -> None:
-        asked = self._waiting(message.get("id"))
-        if asked is None or asked.answer.done():
+        pending = self._waiting(message.get("id"))
+        if pending is None or pending.answer.done():
             return
         if isinstance(result := message.get("result"), dict) and message.get("error") is None:
-            asked.answer.set_result(result)
+            pending.answer.set_result(result)
         else:
             no_result = JsonRpcError(0, "its answer has no result")
-            asked.answer.set_exception(refusal(message["error"]) if "error" in message else no_result)
+            pending.answer.set_exception(error_of(message["error"]) if "error" in message else no_result)
 
     def _progressed(self, params: Any) -> None:
-        asked = self._waiting(params.get("progressToken")) if isinstance(params, dict) else None
-        if asked is not None:
-            asked.progressed()
+        pending = self._waiting(params.get("progressToken")) if isinstance(params, dict) else None
+        if pending is not None:
+            pending.progressed()
 
     def _cancelled(self, params: Any) -> None:
-        """Ends the wait for what it no longer tells of (2026-07-28); of any other version it means its own requests."""
-        asked = self._waiting(params.get("requestId")) if isinstance(params, dict) else None
-        if asked is not None:
-            asked.fail(ConnectionLost("has cancelled what it was asked"))
+        """Fails a subscription that the server has cancelled (2026-07-28 only)."""
+        pending = self._waiting(params.get("requestId")) if isinstance(params, dict) else None
+        if pending is not None:
+            pending.fail(ConnectionLost("has cancelled what it was asked"))
 
     def _waiting(self, number: Any) -> PendingRequest | None:
-        return self._asked.get(number) if isinstance(number, int | float) else None  # 7 may come back as 7.0
+        return self._pending.get(number) if isinstance(number, int | float) else None  # 7 may come back as 7.0
 
     def _reply(self, message_id: Any, method: str) -> None:
         if len(self._replies) >= MAX_REPLIES:
@@ -255,7 +255,7 @@ class Session:
             reply["result"] = {}
         else:
             reply["error"] = {"code": METHOD_NOT_FOUND, "message": f"This client does not offer {method[:100]}"}
-        self._soon(reply)
+        self._send_soon(reply)
 
     async def _request(
         self,
@@ -268,43 +268,43 @@ class Session:
         seconds: float = 0,
     ) -> dict[str, Any]:
         if self.lost is not None:
-            raise SessionEnded(str(self.lost))  # before anything was sent
+            raise SessionEnded(str(self.lost))  # nothing was sent
         self._last += 1
         number = self._last
-        asked = self._asked[number] = PendingRequest(clock, seconds)
-        about = dict(meta or {})
+        pending = self._pending[number] = PendingRequest(clock, seconds)
+        meta = dict(meta or {})
         if clock is not None:
-            about["progressToken"] = number
+            meta["progressToken"] = number
         if self.version == MODERN:
-            about |= _meta()
+            meta |= _meta()
         message = {"jsonrpc": "2.0", "id": number, "method": method, "params": dict(params)}
-        if about:
-            message["params"] = {**params, "_meta": about}
+        if meta:
+            message["params"] = {**params, "_meta": meta}
         try:
             await self._transport.send(message, self.receive, headers or {})
-            asked.sent = True
-            if self.lost is not None and not asked.answer.done():
+            pending.sent = True
+            if self.lost is not None and not pending.answer.done():
                 raise ConnectionLost(str(self.lost))
-            return await asked.answer
+            return await pending.answer
         except asyncio.CancelledError:
             leaves = self.version == MODERN and self._transport.stream_each
             if method == "tools/call" and not leaves and self.lost is None:
                 cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
-                self._soon(cancelled, headers)
+                self._send_soon(cancelled, headers)
             raise
         finally:
-            del self._asked[number]
+            del self._pending[number]
 
-    def _soon(self, message: Message, headers: Mapping[str, str] | None = None) -> None:
-        """Sends what nobody waits for."""
+    def _send_soon(self, message: Message, headers: Mapping[str, str] | None = None) -> None:
+        """Sends a message in the background."""
 
         async def send() -> None:
             try:
                 with within(REPLY_SECONDS):
                     await self._transport.send(message, self.receive, headers or {})
             except (ConnectionLost, JsonRpcError, TimeoutError) as error:
-                said = self._mask(str(error))
-                log.debug("MCP server %s: %s was not taken: %s", self._name, message.get("method", "a reply"), said)
+                method = message.get("method", "a reply")
+                log.debug("MCP server %s: %s was not taken: %s", self._name, method, self._mask(str(error)))
 
         task = asyncio.create_task(send())
         self._replies.add(task)

@@ -1,4 +1,4 @@
-"""An MCP server that is a command: a process group of its own with a clean environment, gone when the engine is."""
+"""Transport to an MCP server that is a command: its own process group, a clean environment, ended with the engine."""
 
 import asyncio
 import ctypes
@@ -21,8 +21,8 @@ from .jsonrpc import MAX_MESSAGE_BYTES, ConnectionLost, Message, Receive, Transp
 
 log = logging.getLogger(__name__)
 
-KEPT = ("PATH", "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "LOGNAME")
-"""What a command sees of the engine's environment."""
+INHERITED = ("PATH", "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "LOGNAME")
+"""Variables of the engine's environment that a command inherits."""
 LAUNCH = """
 [ "$1" = 0 ] || ulimit -d "$1" || exit 126
 [ "$2" = 0 ] || ulimit -t "$2" || exit 126
@@ -30,8 +30,8 @@ LAUNCH = """
 shift 3
 exec "$@"
 """
-"""Sets the limits, leaves a watcher that ends the whole group once the engine's end of a pipe is closed, and becomes
-the command. The engine's death closes the pipe too, whatever it dies of."""
+"""Sets the limits, forks a watcher that kills the process group when the engine's end of a pipe closes (also when the
+engine is killed), and executes the command."""
 PR_SET_DUMPABLE = 4
 """The option of prctl(2) by which /proc/<pid> is closed to processes of the same user (PR_SET_DUMPABLE)."""
 END_SECONDS = 2.0
@@ -39,14 +39,14 @@ UNREAD_BYTES = 16 * 1024 * 1024
 LINES_A_MINUTE = 60
 LINE_CHARACTERS = 500
 LINE_BYTES = 4096
-"""What is kept of a line for the log; where a longer one goes on, half a secret could get past the blots."""
+"""Longest line that is logged; a longer one is dropped whole, for a secret at its cut would not be masked."""
 
 
 class StdioTransport(Transport, asyncio.SubprocessProtocol):
-    """A server's standard streams; messages are lines. `mask` takes secrets out of what it writes to its log.
+    """A server's standard streams; messages are lines. `mask` removes secrets from its standard error.
 
-    It works where the engine does, but not in the `hidden` folder, and has no descriptor of the engine's: its three
-    streams are all, with the end of a pipe by which it is gone when the engine is.
+    Its working directory is the engine's, unless that is within the `hidden` folder. It inherits no descriptors except
+    its three streams and the pipe whose end kills it.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class StdioTransport(Transport, asyncio.SubprocessProtocol):
     ) -> None:
         self._name = name
         self._command = command
-        self._env = {key: value for key, value in environment().items() if key in KEPT} | dict(env)
-        self._cwd = _elsewhere(hidden)
+        self._env = {key: value for key, value in environment().items() if key in INHERITED} | dict(env)
+        self._cwd = _working_directory(hidden)
         self._limits = (str(memory_kb), str(cpu_seconds))
         self._mask = mask
         self._logged: deque[float] = deque(maxlen=LINES_A_MINUTE)
@@ -98,7 +98,7 @@ class StdioTransport(Transport, asyncio.SubprocessProtocol):
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Closes the server's input, then asks it to end, then ends it and all that it has started."""
+        """Closes the server's standard input, then terminates it, then kills its process group."""
         self._input.close()
         try:
             for ask in (0, signal.SIGTERM, signal.SIGKILL):
@@ -108,28 +108,28 @@ class StdioTransport(Transport, asyncio.SubprocessProtocol):
                         await self._exited.wait()
                         break
         finally:
-            os.close(self._leash)  # and with that what is left of the group, however this has ended
+            os.close(self._leash)  # which kills what is left of the group
             self._transport.close()
 
     async def read(self, receive: Receive) -> NoReturn:
-        """Hands in each message; a line that is none is logged and left out."""
+        """Receives messages; other lines are logged and ignored."""
         self._receive = receive
         await self._over.wait()
         raise self._lost()
 
     def _lost(self) -> ConnectionLost:
-        """How it has ended, and its last words."""
+        """The exception for its end, with its last line on standard error."""
         code = self._transport.get_returncode()
         if code is None:
             how = self._fault or "closed its output"
         else:
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return ConnectionLost(f"{how}: {words}" if (words := self._last_words()) else how)
+        return ConnectionLost(f"{how}: {words}" if (words := self._last_line_masked()) else how)
 
     async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
-        """Writes one line; the answer comes through `read`."""
+        """Writes one line; `read` receives the answer."""
         if self._over.is_set() or self._input.is_closing():
-            with suppress(TimeoutError):  # its end, which says more, comes within a second
+            with suppress(TimeoutError):  # the process may end within a second, which says more
                 async with asyncio.timeout(END_SECONDS):
                     await self._over.wait()
             raise self._lost() if self._over.is_set() else ConnectionLost("is gone")
@@ -162,10 +162,12 @@ class StdioTransport(Transport, asyncio.SubprocessProtocol):
         if fd == 2:
             self._log(self._rest[2])
         if fd == 1 and self._transport.get_returncode() is None:
-            asyncio.get_running_loop().call_later(1, self._over.set)  # it may be about to end, and its end says more
+            asyncio.get_running_loop().call_later(
+                1, self._over.set
+            )  # the process may end within a second, which says more
 
     def process_exited(self) -> None:
-        self._signal(signal.SIGKILL)  # what is left of the group, which holds the pipes open
+        self._signal(signal.SIGKILL)  # what is left of the group holds the pipes open
         self._exited.set()
         asyncio.get_running_loop().call_later(1, self._bury)
 
@@ -177,7 +179,7 @@ class StdioTransport(Transport, asyncio.SubprocessProtocol):
         self._over.set()
 
     def _bury(self) -> None:
-        """Waits no longer for pipes that one who has left the group may hold; reaps what falls to a first process."""
+        """Closes pipes that processes outside the group may hold, and reaps orphans where the engine is process 1."""
         self._over.set()
         with suppress(ChildProcessError):
             while os.waitpid(-self._transport.get_pid(), os.WNOHANG)[0]:
@@ -204,24 +206,24 @@ class StdioTransport(Transport, asyncio.SubprocessProtocol):
         moment = time.monotonic()
         if len(self._logged) < LINES_A_MINUTE or moment - self._logged[0] > 60:
             self._logged.append(moment)
-            log.info("MCP server %s: %s", self._name, self._last_words())
+            log.info("MCP server %s: %s", self._name, self._last_line_masked())
 
-    def _last_words(self) -> str:
+    def _last_line_masked(self) -> str:
         return self._mask(self._last.decode("utf-8", "replace").strip())[:LINE_CHARACTERS]
 
 
 def close_memory() -> None:
-    """Keeps commands, which run as the engine's own user, out of its memory, environment and open files, on Linux.
+    """Denies commands, which run as the engine's user, access to its memory, environment and open files, on Linux.
 
-    Files that the user can read, such as the data folder, a command can read all the same: to keep it out of them it
-    has to run as another user, or in a container.
+    They can still read files of that user, such as the data folder: to prevent that, run them as another user or in a
+    container.
     """
     if sys.platform == "linux" and ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0):
         log.warning("commands of MCP servers can read the engine's memory: the kernel does not let it be closed")
 
 
-def _elsewhere(hidden: Path) -> str:
-    """The folder in which the engine works, or the root where that is the hidden one or lies in it."""
+def _working_directory(hidden: Path) -> str:
+    """The engine's working directory, or `/` where that is within the hidden folder."""
     try:
         here = Path.cwd()
     except FileNotFoundError:  # it was removed

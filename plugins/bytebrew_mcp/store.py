@@ -1,4 +1,4 @@
-"""MCP servers: rows."""
+"""MCP servers in the database."""
 
 import re
 from base64 import b64decode, b64encode
@@ -84,7 +84,7 @@ MIGRATIONS = (
     ),
 )
 _PLAIN = "plain:"
-"""How an argument begins that an older engine has stored in the clear; it is sealed at the next start."""
+"""Prefix of an argument that an older engine stored unsealed; it is sealed at the next start."""
 _JSON = ("args", "env", "headers", "forward_headers", "allow_tools", "deny_tools", "agent_tools")
 _KEYS = {
     "env": re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}"),
@@ -103,7 +103,7 @@ def list_all(conn: Connection) -> list[ServerRow]:
 
 
 def find(conn: Connection, key: str, column: str = "name") -> ServerRow | None:
-    """An MCP server by name or another column that no two share."""
+    """An MCP server by name or another unique column."""
     row = conn.execute(f"select * from mcp_servers where {column} = ?", (key,)).fetchone()  # noqa: S608
     return None if row is None else _row(row)
 
@@ -170,26 +170,26 @@ def delete(conn: Connection, key: str) -> None:
 
 
 def seal_arguments(conn: Connection, engine: Engine) -> None:
-    """Seals the arguments that an older engine has stored in the clear."""
+    """Seals arguments that an older engine stored unsealed."""
     for row in conn.execute("select id, args from mcp_servers where args like ?", (f'%"{_PLAIN}%',)).fetchall():
         args = [_seal(plain(one, engine), engine) for one in msgspec.json.decode(row["args"])]
         conn.execute("update mcp_servers set args = ? where id = ?", (msgspec.json.encode(args).decode(), row["id"]))
 
 
 def plain(sealed: str, engine: Engine) -> str:
-    """The value behind a sealed one, a `${VAR}` as it is; Unprocessable where it was sealed with another key."""
+    """The unsealed value, `${VAR}` unresolved; Unprocessable where it was sealed with another key."""
     if sealed.startswith(_PLAIN):
         return escaped(sealed.removeprefix(_PLAIN))
     return engine.secrets.open(b64decode(sealed))
 
 
 def opened(sealed: Mapping[str, str], engine: Engine) -> dict[str, str]:
-    """The values behind sealed ones, of variables too."""
+    """The unsealed values, with `${VAR}` resolved."""
     return {name: resolved(plain(value, engine)) for name, value in sealed.items()}
 
 
 def arguments(server: ServerRow, engine: Engine) -> list[str]:
-    """The arguments of a command, with the values of the variables that they name."""
+    """The unsealed arguments of a command, with `${VAR}` resolved."""
     return [filled(plain(one, engine)) for one in server.args]
 
 
@@ -213,7 +213,7 @@ def _seal(text: str, engine: Engine) -> str:
 
 
 def _sealed(values: dict[str, Any], old: ServerRow | None, engine: Engine) -> dict[str, Any]:
-    """The values with every secret sealed; a masked one is what it was, of `args` what it was at its place."""
+    """The values with every secret sealed; `***` keeps the stored value, in `args` that of the same position."""
     values = dict(values)
     there: dict[str, Mapping[Any, str]] = {
         "args": dict(enumerate(old.args)) if old else {},
@@ -235,9 +235,9 @@ def _sealed(values: dict[str, Any], old: ServerRow | None, engine: Engine) -> di
 
 
 def _check_sent(server: ServerRow, merged: Mapping[str, Any]) -> None:
-    """Raises InvalidRequest where what is stored for one address would go to another.
+    """Raises InvalidRequest where credentials that were stored for one address would be sent to another.
 
-    A command's `env` may stay when the command changes: who may set up commands could read all that the engine stores.
+    A changed command may keep its `env`: who may set up commands can read the data folder anyway.
     """
     fields = {"auth_key": "sealed_key", "headers": "headers", "env": "env"}
     stored = {field: _values(getattr(server, column)) for field, column in fields.items()}
@@ -249,7 +249,7 @@ def _check_sent(server: ServerRow, merged: Mapping[str, Any]) -> None:
 
 
 def _values(sealed: str | Mapping[str, str]) -> set[str]:
-    """Sealed values, of which no two are equal even if they hold the same."""
+    """Sealed values; two seals of one value differ."""
     return {value for value in ([sealed] if isinstance(sealed, str) else sealed.values()) if value}
 
 

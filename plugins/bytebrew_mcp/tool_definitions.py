@@ -1,4 +1,4 @@
-"""Tools as a server lists them: what is taken of them, and what is left out."""
+"""Tool definitions from `tools/list`, validated and bounded."""
 
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -14,11 +14,11 @@ MAX_TOOLS = 1000
 MAX_NAME = 255
 MAX_BYTES = 65536
 MAX_DEPTH = 100
-"""Levels of a schema: it must fit into the answers that show it."""
+"""Deepest nesting of a schema, so that the API's answers can hold it."""
 
 
 class Hints(Struct, frozen=True, rename="camel"):
-    """What a server says of how a tool behaves."""
+    """Annotations of a tool's behaviour."""
 
     read_only_hint: bool | None = None
     destructive_hint: bool | None = None
@@ -43,9 +43,9 @@ class Listed(NamedTuple):
 
 
 class Listing:
-    """The tools of one server by name, taken in page by page; `faults` tell of those that are left out.
+    """The tools of one server by name, read page by page; `faults` says why tools are left out.
 
-    `mask` takes out of them whatever the server was given in confidence.
+    `mask` removes the server's credentials from them.
     """
 
     def __init__(self, mask: Masker, *, modern: bool) -> None:
@@ -56,7 +56,7 @@ class Listing:
         self._left = MAX_TOOLS
 
     def take(self, page: Any) -> bool:
-        """Takes in a page; whether there may be more. Of two tools with one name the first counts."""
+        """Adds a page; returns whether more may follow. Of two tools with one name the first counts."""
         listed = page if isinstance(page, list) else []
         for one in listed[: self._left]:
             try:
@@ -77,7 +77,7 @@ class Listing:
         raw = msgspec.json.encode(definition, order="deterministic")
         if not 0 < len(definition.name) <= MAX_NAME:
             raise ValueError(f"its name has not 1 to {MAX_NAME} characters")
-        if visible(definition.name) != definition.name:  # whoever approves it would take it for another
+        if visible(definition.name) != definition.name:  # who approves it would mistake it for another
             raise ValueError("its name has characters that nobody sees")
         if definition.input_schema.get("type", "object") != "object":
             raise ValueError("its inputSchema is not of type object")
@@ -91,7 +91,7 @@ class Listing:
 
 
 def _deep(value: Any, levels: int) -> bool:
-    """Whether there are more levels than these."""
+    """Whether a value is nested deeper than this."""
     if not isinstance(value, dict | list):
         return False
     inner = value.values() if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""What an MCP server answers to a call, as a model is told of it."""
+"""Results of `tools/call` as text and images for a model."""
 
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ import msgspec
 from bytebrew import Attachment, Result, ToolError
 
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-"""What models that can see are shown; anything else is described."""
+"""Image types that vision models take; other data is described in text."""
 MAX_BLOCKS = 1000
 MAX_IMAGE_CHARACTERS = 8 * 1024 * 1024
 
@@ -17,7 +17,7 @@ Part = str | Attachment
 
 
 def result_of(answer: Mapping[str, Any]) -> Result:
-    """The text of every block, one below the other, and the images; ToolError where the server says isError."""
+    """The text of all content blocks, joined by line breaks, and the images; ToolError for `isError`."""
     content = answer.get("content")
     blocks = content if isinstance(content, list) else []
     parts = [part for block in blocks[:MAX_BLOCKS] for part in _parts(block)]
@@ -42,19 +42,19 @@ def _parts(block: Any) -> Iterator[Part]:
         return
     kind = block.get("type")
     if kind == "text":
-        yield _word(block, "text")
+        yield _string(block, "text")
     elif kind in ("image", "audio"):
-        yield _data(kind, _word(block, "data"), _word(block, "mimeType"))
+        yield _data(kind, _string(block, "data"), _string(block, "mimeType"))
     elif kind == "resource_link":
-        title = _word(block, "title") or _word(block, "name")
-        more = "".join(f", {word}" for word in (_word(block, "mimeType"), _word(block, "description")) if word)
-        yield f"[resource {title}: {_word(block, 'uri')}{more}]"
+        title = _string(block, "title") or _string(block, "name")
+        more = "".join(f", {field}" for field in (_string(block, "mimeType"), _string(block, "description")) if field)
+        yield f"[resource {title}: {_string(block, 'uri')}{more}]"
     elif kind == "resource" and isinstance(resource := block.get("resource"), dict):
-        name = f"resource {_word(resource, 'uri')}"
+        name = f"resource {_string(resource, 'uri')}"
         if isinstance(resource.get("text"), str):
             yield f"[{name}]\n{resource['text']}"
         else:
-            yield _data(name, _word(resource, "blob"), _word(resource, "mimeType"))
+            yield _data(name, _string(resource, "blob"), _string(resource, "mimeType"))
     else:
         yield f"[{str(kind)[:80]}, which cannot be shown]"
 
@@ -69,6 +69,6 @@ def _data(name: str, data: str, media_type: str) -> Part:
     return f"[{name}, {media_type}, {size} bytes, which cannot be shown]"
 
 
-def _word(block: Mapping[str, Any], name: str) -> str:
+def _string(block: Mapping[str, Any], name: str) -> str:
     value = block.get(name)
     return value if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""The MCP servers of an engine, and the tools that agents have from them."""
+"""The MCP servers of an engine as a toolset: names, filters and states of their tools."""
 
 import asyncio
 import logging
@@ -33,21 +33,21 @@ from bytebrew import (
 
 from . import pins, store
 from .config import Mcp, ServerRow
-from .connection import SHUT, ServerConnection
+from .connection import WITHHELD, ServerConnection
 from .tool_definitions import Definition, Hints, Listed
 
 log = logging.getLogger(__name__)
 
 SOURCE = "mcp:"
-"""How the source of a tool begins, before its server's name."""
+"""Prefix of a tool's source, before the server's name."""
 MAX_NAME = 64
 _ODD = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 class McpTool(Tool):
-    """A tool of an MCP server, under the name that agents know it by.
+    """A tool of an MCP server, under the name that agents use.
 
-    One that is `shut` is not called, and its callers are told why it is `away`.
+    A `shut` tool is not called; `away` says why.
     """
 
     foreign = True
@@ -91,9 +91,9 @@ class Servers(Toolset):
         self._ending: dict[asyncio.Task[None], ServerConnection] = {}
 
     async def reload(self) -> None:
-        """Brings the connections up to what is stored: connects what is new or changed, in the background.
+        """Connects to new and changed servers in the background, and disconnects from removed ones.
 
-        Calls that run end on the connection that they began on, unless their server is deleted or disabled.
+        Running calls finish on their old connection, unless their server is deleted or disabled.
         """
         async with self._lock:
             rows = {row.name: row for row in await self._engine.db.read(store.list_all)}
@@ -104,7 +104,7 @@ class Servers(Toolset):
                 if connection is not None and _connect_fields(connection.server) == _connect_fields(row):
                     repinned, connection.server = connection.server.pin != row.pin, row
                     if repinned:
-                        connection.look_again()
+                        connection.relist()
                 else:
                     await self._replace(connection, row)
 
@@ -126,9 +126,9 @@ class Servers(Toolset):
             task.add_done_callback(self._ending.pop)
 
     async def approve(self, row: ServerRow, tool: str, digest: str | UnsetType, record: Record) -> None:
-        """Lets agents have a tool as it is defined now; Conflict where that is not what the digest stands for.
+        """Approves a tool as it is defined now; Conflict where its digest is another.
 
-        The record takes the server's pins as they are then.
+        `record` receives the server's pins after the approval.
         """
 
         def approve(conn: Connection, listed: Listed) -> dict[str, pins.Pin]:
@@ -154,7 +154,7 @@ class Servers(Toolset):
         await asyncio.gather(*(connection.close() for connection in connections), *self._ending)
 
     async def ready(self, agent: Agent) -> AsyncIterator[Notice]:
-        """Waits for servers that are away, none for longer than it has been since it went or the engine was started."""
+        """Waits for servers that are away, each at most `mcp_turn_wait` from its disconnect or the engine's start."""
         seconds = self._engine.settings.of(Mcp).mcp_turn_wait
         awaited = [connection for connection in self._connections_of(agent) if connection.awaited(seconds)]
         if awaited:
@@ -175,7 +175,7 @@ class Servers(Toolset):
             yield Notice(code="tools_missing", message=f"Tools are missing at the moment: {words}", names=tuple(away))
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
-        """What the agent's servers offer now and its filters let through; what they lack, or is not for it, as away."""
+        """The tools that the agent's servers offer and its filters allow; known tools that are missing are `away`."""
         connections = self._connections_of(agent)
         away = [connection.server.id for connection in connections if connection.status.status != "connected"]
         stored = {key: await self._engine.db.read(pins.all_definitions, key) for key in away}  # no await after this
@@ -199,7 +199,7 @@ class Servers(Toolset):
         return found
 
     async def all(self) -> Sequence[Tool]:
-        """Every tool that a server offers now, by the name that it has where no other is called so."""
+        """Every tool that a server offers now, named as if no other tool had its name."""
         longest = self._engine.settings.of(Mcp).mcp_call_max + 30
         return [
             McpTool(
@@ -239,7 +239,7 @@ class Servers(Toolset):
                 yield f"tools: '{name}' comes with the MCP server '{offering}' in mcp_servers, not from here"
 
     def _offering(self, tool: str) -> str | None:
-        """The server that offers a tool which agents know by this name."""
+        """The server that offers a tool under this name."""
         connections = tuple(self.connections.items())
         return next(
             (name for name, connection in connections if any(_fitting(one) == tool for one in tuple(connection.tools))),
@@ -251,7 +251,7 @@ SERVERS = StateKey[Servers]("mcp_servers")
 
 
 def _connect_fields(row: ServerRow) -> ServerRow:
-    """The row as far as it needs another connection."""
+    """The row without fields whose change needs no reconnect."""
     return replace(
         row,
         forward_headers=(),
@@ -267,28 +267,28 @@ def _connect_fields(row: ServerRow) -> ServerRow:
 def _standing(
     connection: ServerConnection, agent: str, name: str, tool: str, listed: Listed | None
 ) -> tuple[str, bool]:
-    """Why a tool is not offered, or nothing; whether it is not called either."""
+    """Why a tool is not available, or "", and whether calls of it are refused."""
     server = f"MCP server '{connection.server.name}'"
-    if not connection.server.lets(agent, tool):
+    if not connection.server.allows(agent, tool):
         return f"There is no tool named '{name}'", True
     if connection.status.status != "connected":
-        return f"{server} {_state(connection)}", False  # it may be back when it is called
+        return f"{server} {_state(connection)}", False  # the server may be back when it is called
     if listed is None:
         return f"{server} offers '{tool}' no more", True
-    words = SHUT.get(connection.state_of(listed))
+    words = WITHHELD.get(connection.state_of(listed))
     return (f"'{tool}' of {server} {words}", True) if words else ("", False)
 
 
 def _rank(connection: ServerConnection, agent: str, tool: str) -> tuple[int, str]:
-    """Which of two tools of one name goes before: what is for the agent, then what has been known for longer."""
+    """Sort key of tools with one name: tools that the filters allow first, then by age of the pin."""
     pin = connection.pins.get(tool)
-    return (0 if pin else 1) if connection.server.lets(agent, tool) else 2, pin.since if pin else ""
+    return (0 if pin else 1) if connection.server.allows(agent, tool) else 2, pin.since if pin else ""
 
 
 def _names(pairs: Iterable[tuple[str, str]], reserved: Callable[[str], bool]) -> Mapping[tuple[str, str], str]:
-    """A name for each tool of each server: its own, or with its server's where one before it is called so.
+    """A unique name for each tool: its own, or with the server's name where an earlier tool has its name.
 
-    As those that have been known for longer come before, no tool that a server shows later renames another.
+    Tools come in order of age, so that a new tool never renames an old one.
     """
     names: dict[tuple[str, str], str] = {}
     used: set[str] = set()
@@ -300,20 +300,20 @@ def _names(pairs: Iterable[tuple[str, str]], reserved: Callable[[str], bool]) ->
 
 
 def _forms(server: str, tool: str) -> Iterator[str]:
-    """Names for a tool, the best first, without an end: a server may call others of its tools by any that is known."""
+    """Candidate names of a tool, best first, without end: a server may give its other tools any of them."""
     yield from (form(server, tool) for form in _FORMS)
     yield from (_hashed(f"{SOURCE}{server}/{tool} {n}") for n in count(2))
 
 
 @lru_cache(maxsize=10_000)
 def _known_as(server: str, tool: str) -> frozenset[str]:
-    """What an operator may call a tool: its server's own name for it, or that with the server before it."""
+    """The names an operator may use for a tool: the server's own, or that with the server's name as prefix."""
     within = {f"{server}{mark}{tool}" for mark in (".", "/", "__")} | {f"{SOURCE}{server}/{tool}"}
     return frozenset((tool, *within, *(form(server, tool) for form in _FORMS)))
 
 
 def _state(connection: ServerConnection | None) -> str:
-    """How a server is, in our own words: those of a server are not for the model's instructions."""
+    """The state of a server in our own words, for a server's words must not become instructions of the model."""
     if connection is None:
         return "does not exist"
     return {"disabled": "is switched off", "connecting": "is still being connected to"}.get(
@@ -322,12 +322,12 @@ def _state(connection: ServerConnection | None) -> str:
 
 
 def _stored(tool: str, text: str) -> Definition:
-    """A tool as it was approved, as far as that is known."""
+    """The approved definition of a tool; only the name where it is not stored."""
     return msgspec.json.decode(text, type=Definition) if text else Definition(name=tool, input_schema={})
 
 
 def _fitting(name: str) -> str:
-    """The name as model vendors take it."""
+    """The name in characters and length that model vendors accept."""
     plain = _ODD.sub("_", name)
     return plain if 0 < len(plain) <= MAX_NAME else _hashed(name)
 

@@ -24,12 +24,12 @@ class RateLimits(ConfigSection):
         rules = [asdict(stored.rule) for stored in store.list_all(conn)]
         return {rule.pop("name"): {field: value for field, value in rule.items() if value} for rule in rules}
 
-    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         """Creates or merges; a new rule applies after those that there are."""
         if any(stored.rule.name == name for stored in store.list_all(conn)):
-            store.update(conn, name, msgspec.convert(given, RulePatch))
+            store.update(conn, name, msgspec.convert(values, RulePatch))
         else:
-            store.create(conn, msgspec.convert({**given, "name": name}, NewRule))
+            store.create(conn, msgspec.convert({**values, "name": name}, NewRule))
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         """Removes a rule and what it has counted."""

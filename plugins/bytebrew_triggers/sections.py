@@ -24,11 +24,11 @@ class SchedulesSection(ConfigSection):
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
         return {row["name"]: _written(row, SCHEDULE) for row in store.list_all(conn, SCHEDULE)}
 
-    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         if store.find(conn, SCHEDULE, name):
-            engine.state[SCHEDULES].update(conn, name, SchedulePatch(**given))
+            engine.state[SCHEDULES].update(conn, name, SchedulePatch(**values))
         else:
-            engine.state[SCHEDULES].create(conn, NewSchedule(name=name, **given), actor.subject)
+            engine.state[SCHEDULES].create(conn, NewSchedule(name=name, **values), actor.subject)
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         store.delete(conn, SCHEDULE, name)
@@ -51,11 +51,11 @@ class WebhooksSection(ConfigSection):
             for row in store.list_all(conn, WEBHOOK)
         }
 
-    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         if store.find(conn, WEBHOOK, name):
-            engine.state[WEBHOOKS].update(conn, name, WebhookPatch(**given))
+            engine.state[WEBHOOKS].update(conn, name, WebhookPatch(**values))
             return
-        new = NewWebhook(name=name, **given)
+        new = NewWebhook(name=name, **values)
         if not new.secret:
             details = [Detail("$.secret", "is missing; write a ${VAR}")]
             raise InvalidRequest(f"The webhook '{name}' needs a secret", details=details)

@@ -372,7 +372,7 @@ async def test_a_server_that_changes_all_of_its_tools_at_a_time_has_one_line_in_
         await w.add(url=web.url)
         web.how["more_tools"][:] = [{"name": name, "description": "Another", "inputSchema": {}} for name in names]
         caplog.clear()
-        w.connections["double"].look_again()
+        w.connections["double"].relist()
 
         async def seen() -> bool:
             return [one["state"] for one in (await w.get())["tools"]].count("withheld") == 300
