@@ -1,4 +1,4 @@
-"""Knowledge bases: files that are read, cut, indexed and searched, by agents that are linked and by people."""
+"""Knowledge bases: files are parsed, split into chunks, indexed, and searched by linked agents and over REST."""
 
 from collections.abc import Iterable
 

@@ -66,7 +66,7 @@ class Base(Struct, frozen=True, kw_only=True):
 
 
 class Followed(NamedTuple):
-    """A base and the folder that it follows, if any."""
+    """A base and the folder that it mirrors, if any."""
 
     id: str
     name: str
@@ -118,13 +118,13 @@ def create(conn: Connection, new: NewBase) -> Base:
 
 
 def update(conn: Connection, key: str, patch: BasePatch) -> Base:
-    """The base with the patch merged in; the caller has the files indexed again that another model asks for."""
+    """The base with the patch merged in; after a change of the model the caller must reindex its files."""
     base = get(conn, key)
     name = base.name if patch.name is UNSET else patch.name
     if name != base.name:
         _check_name(conn, name)
     model = base.embedding_model if patch.embedding_model is UNSET else _model(conn, patch.embedding_model)
-    if model != base.embedding_model:  # an index that is being made now is of no use
+    if model != base.embedding_model:  # indexes under construction are for the old model
         sql = "update knowledge_files set revision = revision + 1 where base_id = ? and status = 'indexing'"
         conn.execute(sql, (base.id,))
     conn.execute(
@@ -141,7 +141,7 @@ def update(conn: Connection, key: str, patch: BasePatch) -> Base:
 
 
 def delete(conn: Connection, key: str) -> list[str]:
-    """Removes a base that no agent is linked to; the blobs of its files. Conflict lists the agents that are."""
+    """Removes a base and returns the blobs of its files; Conflict lists the agents that are linked to it."""
     base = get(conn, key)
     if base.linked_agents:
         details = [Detail("$.linked_agents", name) for name in base.linked_agents]
@@ -158,7 +158,7 @@ def delete(conn: Connection, key: str) -> list[str]:
 
 
 def folders(conn: Connection) -> list[Followed]:
-    """The bases with a folder, and those that still have files of one."""
+    """The bases with a folder, or with files left from one."""
     rows = conn.execute(
         """select id, name, folder from knowledge_bases where folder is not null
         or id in (select base_id from knowledge_files where seen is not null) order by id"""
@@ -167,22 +167,22 @@ def folders(conn: Connection) -> list[Followed]:
 
 
 def set_folder(conn: Connection, base_id: str, folder: str | None) -> None:
-    """Has a base follow another folder, or none; its files follow when it is looked into."""
+    """Sets the folder of a base, or none; its files change at the next scan."""
     conn.execute("update knowledge_bases set folder = ?, updated_at = ? where id = ?", (folder, now(), base_id))
     conn.execute("update knowledge_files set seen = '' where base_id = ? and seen is not null", (base_id,))
 
 
 def link(conn: Connection, key: str, agent: str) -> None:
-    """Lets an agent search a base, and switches its knowledge on; it may be linked already."""
+    """Links an agent to a base and enables its knowledge; idempotent."""
     base_id, agent_id = identify(conn, key), _agent(conn, agent)[0]
     _link(conn, base_id, agent_id)
     conn.execute("update agent_capabilities set enabled = 1 where agent_id = ? and type = 'knowledge'", (agent_id,))
 
 
 def link_only(conn: Connection, base_id: str, agents: Sequence[str]) -> None:
-    """Lets these agents and no others search a base; one whose knowledge is switched off stays so.
+    """Links exactly these agents to a base; disabled knowledge stays disabled.
 
-    InvalidRequest names those that are not there by their place, `$.agents[0]`.
+    InvalidRequest names unknown agents by their path, such as `$.agents[0]`.
     """
     found, faults = [], []
     for n, agent in enumerate(agents):
@@ -198,7 +198,7 @@ def link_only(conn: Connection, base_id: str, agents: Sequence[str]) -> None:
 
 
 def unlink(conn: Connection, key: str, agent: str) -> None:
-    """Ends that; the last base that goes switches the agent's knowledge off. NotFound where they were not linked."""
+    """Unlinks an agent; without its last base its knowledge is disabled. NotFound where it was not linked."""
     base_id, agent_id = identify(conn, key), _agent(conn, agent)[0]
     gone = conn.execute("delete from knowledge_links where agent_id = ? and base_id = ?", (agent_id, base_id))
     if not gone.rowcount:
@@ -214,7 +214,7 @@ def linked(conn: Connection, agent: str) -> list[str]:
 
 
 def only(conn: Connection, agent: str) -> str | None:
-    """The id of an agent's only base, None where one is to be made; Conflict where it has more or the name is taken."""
+    """The id of an agent's only base, None if it has none; Conflict for several, or where a new one's name is taken."""
     found = linked(conn, agent)
     if len(found) > 1:
         raise Conflict(f"Agent '{agent}' has {len(found)} knowledge bases; send the file to one of them")
@@ -222,14 +222,14 @@ def only(conn: Connection, agent: str) -> str | None:
         return found[0]
     name = _agent(conn, agent)[1]
     row = conn.execute("select id from knowledge_bases where name = ?", (name,)).fetchone()
-    if row is not None:  # what is in it may be none of the agent's business
+    if row is not None:  # the agent may have no access to that base
         how = f"link it to the agent first, with POST /api/v1/knowledge-bases/{row['id']}/agents/{name}"
         raise Conflict(f"A knowledge base '{name}' is there already; {how}")
     return None
 
 
 def own(conn: Connection, agent: str) -> str:
-    """The same, but a base is made and linked where there is none."""
+    """The id of an agent's only base, which is created and linked where it has none."""
     found = only(conn, agent)
     if found is None:
         found = create(conn, NewBase(name=_agent(conn, agent)[1])).id
@@ -238,7 +238,7 @@ def own(conn: Connection, agent: str) -> str:
 
 
 def target(conn: Connection, model: str | None) -> Target | None:
-    """What it takes to call an embedding model; None where there is none of that name any more."""
+    """The target of an embedding model; None where it does not exist any more."""
     row = conn.execute(
         """select name, type, model_name, base_url, api_version, sealed_key from models
         where name = ? and kind = 'embedding'""",
@@ -248,7 +248,7 @@ def target(conn: Connection, model: str | None) -> Target | None:
 
 
 def signature(target: Target | None) -> str:
-    """What tells apart the models whose vectors cannot be compared."""
+    """Identifies a vector space: vectors with different signatures cannot be compared."""
     return f"{target.type} {target.model_name} {target.base_url}" if target else ""
 
 
@@ -262,7 +262,7 @@ def _agent(conn: Connection, key: str) -> tuple[str, str]:
 
 
 def _link(conn: Connection, base_id: str, agent_id: str) -> None:
-    """Links them, and gives the agent the capability where it has none."""
+    """Links an agent, and adds the capability where it has none."""
     conn.execute(
         "insert into knowledge_links (agent_id, base_id) values (?, ?) on conflict do nothing", (agent_id, base_id)
     )

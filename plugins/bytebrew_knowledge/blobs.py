@@ -1,4 +1,4 @@
-"""The bytes of files, each under a name of its own in one folder."""
+"""Contents of files, stored in one folder under generated names."""
 
 import asyncio
 import hashlib
@@ -10,13 +10,13 @@ from pathlib import Path
 from bytebrew import Connection, Engine, new_uuid
 
 SPOOL = ".spool"
-"""How the names of files end in which a reader leaves what it has read."""
+"""Suffix of files with the extracted chunks of a reader."""
 
 
 class Blob:
-    """A blob that is being written; the file is open only while a piece of it is written.
+    """A blob that is being written; the file is opened for each write.
 
-    A thread whose caller was cancelled meanwhile can thus never write into what has been opened since.
+    So a thread whose caller was cancelled cannot write to a descriptor that was reused since.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,11 +27,11 @@ class Blob:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of what has been written."""
+        """The SHA-256 of the bytes written so far."""
         return self._digest.hexdigest()
 
     def add(self, data: bytes, *, durable: bool = False) -> None:
-        """Writes more; `durable` outlives a power cut. FileNotFoundError where the file is gone."""
+        """Appends data, with fsync if `durable`; FileNotFoundError where the file was removed."""
         target = os.open(self._path, os.O_WRONLY | os.O_APPEND)
         try:
             rest = memoryview(data)
@@ -46,7 +46,7 @@ class Blob:
 
 
 class Blobs:
-    """All of them; what no file needs is cleared away, but for what is still on its way into the database."""
+    """The folder of blobs; removes unreferenced ones, except those still on their way into the database."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,7 +54,7 @@ class Blobs:
 
     @contextmanager
     def arriving(self) -> Iterator[Path]:
-        """Where a new blob goes, which nothing clears away within the block."""
+        """The path of a new blob, which `clear` spares within the block."""
         name = new_uuid()
         self._arriving.add(name)
         try:
@@ -63,14 +63,14 @@ class Blobs:
             self._arriving.discard(name)
 
     async def forget(self, names: Iterable[str]) -> None:
-        """Removes blobs that no file needs any more."""
+        """Removes blobs."""
         await asyncio.to_thread(self._unlink, [name for name in names if name])
 
     async def clear(self, engine: Engine, needed: Callable[[Connection], Set[str]], *, spools: bool = False) -> None:
-        """Removes every blob that is not needed, and `spools` that a stop has left."""
+        """Removes unreferenced blobs and, with `spools`, spool files left by an earlier run."""
         there = await asyncio.to_thread(self._names)
         arriving = set(self._arriving)
-        # as a write, it comes after those that were asked for before
+        # a write, so that it runs after all pending writes
         kept = arriving | await engine.db.write(needed)
         await self.forget(name for name in there if name not in kept and (spools or not name.endswith(SPOOL)))
 

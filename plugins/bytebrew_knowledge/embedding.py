@@ -1,4 +1,4 @@
-"""Vectors from a model of kind embedding."""
+"""Embeddings of texts, with retries."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ LONGEST_WAIT = 60.0
 async def embed(
     engine: Engine, target: Target, texts: Sequence[str], *, seconds: float = SECONDS, retries: int = 0
 ) -> list[list[float]]:
-    """A vector for each text; what may pass is tried again, with a growing wait. Raises ProviderError."""
+    """A vector for each text; transient failures are retried with exponential backoff. Raises ProviderError."""
     tries = 0
     while True:
         try:

@@ -33,9 +33,9 @@ class File(Struct, frozen=True, kw_only=True):
 
 
 class Upload(NamedTuple):
-    """A file that has come: its bytes lie under the name `blob`, `digest` is their SHA-256.
+    """A received file: its bytes are in `blob`, `digest` is their SHA-256.
 
-    `seen` is what the base's folder showed of it, by which a change is known; None for a file that was sent.
+    `seen` is the version of a folder's file, to detect changes; None for an uploaded file.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Upload(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A file of a folder that cannot be taken, and why."""
+    """A file of a folder that cannot be indexed, and why."""
 
     name: str
     type: str
@@ -57,7 +57,7 @@ class Refused(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A file whose index is to be made."""
+    """A file that waits to be indexed."""
 
     id: str
     blob: str
@@ -94,9 +94,9 @@ def get(conn: Connection, base_ids: Sequence[str], key: str) -> File:
 
 
 def put(conn: Connection, base_id: str, upload: Upload) -> tuple[File, str]:
-    """The file, new or in the place of the one of its name, and the blob that nothing needs any more.
+    """Stores a file, in place of one of its name; returns it and the blob that is no longer needed.
 
-    The same bytes again are not indexed again. What was sent stays where a folder has a file of that name.
+    Equal bytes are not indexed again. An uploaded file takes precedence over a folder's file of that name.
     """
     metadata = msgspec.json.encode(upload.metadata).decode()
     row = conn.execute(
@@ -127,9 +127,9 @@ def put(conn: Connection, base_id: str, upload: Upload) -> tuple[File, str]:
 
 
 def follow(conn: Connection, base_id: str, come: Sequence[Upload | Refused] = (), gone: Sequence[str] = ()) -> None:
-    """Takes in files of a base's folder and removes those that have gone from it; the base may be gone itself.
+    """Adds and removes files of a base's folder; no-op where the base was deleted.
 
-    One that is refused is listed with its reason, and what was indexed of it before is still searched.
+    A refused file is listed with its reason; its earlier index is still searched.
     """
     if conn.execute("select 1 from knowledge_bases where id = ?", (base_id,)).fetchone() is None:
         return
@@ -154,13 +154,13 @@ def follow(conn: Connection, base_id: str, come: Sequence[Upload | Refused] = ()
 
 
 def seen(conn: Connection, base_id: str) -> dict[str, str | None]:
-    """What was seen of each file of a base by name, None for those that were sent."""
+    """The stored version of each folder file of a base, by name; None for uploaded files."""
     sql = "select name, seen from knowledge_files where base_id = ?"
     return {row["name"]: row["seen"] for row in conn.execute(sql, (base_id,))}
 
 
 def delete(conn: Connection, base_ids: Sequence[str], key: str) -> str:
-    """Removes a file by id or name from the search at once; the blob that nothing needs any more."""
+    """Removes a file by id or name; returns the blob that is no longer needed."""
     file = get(conn, base_ids, key)
     blob: str = conn.execute("delete from knowledge_files where id = ? returning blob", (file.id,)).fetchone()["blob"]
     conn.execute("update knowledge_indexes set state = 'dead' where file_id = ?", (file.id,))
@@ -168,7 +168,7 @@ def delete(conn: Connection, base_ids: Sequence[str], key: str) -> str:
 
 
 def reindex(conn: Connection, base_ids: Sequence[str], key: str = "") -> None:
-    """Has a file by id or name, or every file of the bases, indexed once more; a refused one stays as it is."""
+    """Queues a file by id or name, or all files of the bases, for indexing; refused files stay as they are."""
     found = [get(conn, base_ids, key)] if key else list_all(conn, base_ids)
     conn.execute(
         """update knowledge_files set revision = revision + 1, status = 'indexing', message = null
@@ -178,15 +178,12 @@ def reindex(conn: Connection, base_ids: Sequence[str], key: str = "") -> None:
 
 
 def blobs(conn: Connection) -> set[str]:
-    """Every blob that a file needs."""
+    """Every referenced blob."""
     return {row["blob"] for row in conn.execute("select blob from knowledge_files")}
 
 
 def waiting(conn: Connection, busy: Sequence[str], full: Sequence[str]) -> Waiting | None:
-    """The file that has waited longest and that nobody is busy with, of a base whose model is none of the full ones.
-
-    "" stands for no model.
-    """
+    """The longest waiting file not in `busy`, of a base whose model is not in `full`; "" stands for no model."""
     row = conn.execute(
         """select f.id, f.blob, f.type, f.revision, b.embedding_model, b.id
         from knowledge_bases b join knowledge_files f on f.id = (select w.id from knowledge_files w
@@ -199,7 +196,7 @@ def waiting(conn: Connection, busy: Sequence[str], full: Sequence[str]) -> Waiti
 
 
 def count_waiting(conn: Connection) -> int:
-    """How many files are not indexed yet."""
+    """Number of files that are not indexed yet."""
     sql = "select count(*) from knowledge_files where status = 'indexing'"
     return int(conn.execute(sql).fetchone()[0])
 

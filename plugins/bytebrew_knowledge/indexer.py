@@ -1,4 +1,4 @@
-"""Indexes files in the background: reads, cuts, embeds and stores them, and goes on where a stop has left it."""
+"""Indexes files in the background: extracts, embeds and stores chunks, and resumes after a restart."""
 
 import asyncio
 import logging
@@ -24,19 +24,19 @@ log = logging.getLogger(__name__)
 
 READERS = 2
 FILES = 2
-"""Of one embedding model, or of none, in work at a time."""
+"""Files that are indexed at a time for each embedding model, and without one."""
 BATCH = 50
-"""Chunks of one transaction and of one request for embeddings."""
+"""Chunks per transaction and per request for embeddings."""
 RETRIES = 5
 PAUSE = 1.0
-"""Seconds before another try where the engine itself cannot go on."""
+"""Seconds before a retry after a failure of the engine itself."""
 _LINE = msgspec.json.Decoder(tuple[str, str])
 
 
 class Indexer:
-    """Takes up waiting files, some of each embedding model at a time; `wake` tells it of new ones.
+    """Indexes waiting files, a few for each embedding model at a time; `wake` announces new ones.
 
-    So a model that answers slowly, or not at all, holds up none but its own.
+    The limit per model keeps a slow model from delaying the others.
     """
 
     def __init__(self, engine: Engine, folder: Path, reader: Callable[[], Reader]) -> None:
@@ -50,13 +50,13 @@ class Indexer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Takes up the work where a stop has left it."""
+        """Starts, and resumes unfinished indexes."""
         await self._engine.db.write(indexes.refresh)
         self.wake()
         self._begin(self._watch())
 
     async def stop(self) -> None:
-        """Leaves everything where it is."""
+        """Stops; unfinished indexes are resumed at the next start."""
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -64,7 +64,7 @@ class Indexer:
         await self._close()
 
     def samples(self) -> Iterator[Sample]:
-        """What is in work, and what the present run has done so far."""
+        """Metrics of the files in work and of the present run."""
         progress = self._progress
         done, failed = (progress.files - progress.failed, progress.failed) if progress else (0, 0)
         for state, count in (("in_work", len(self._busy)), ("done", done), ("failed", failed)):
@@ -72,7 +72,7 @@ class Indexer:
             yield Sample("bytebrew_knowledge_indexing_files", count, {"state": state}, help=words)
 
     def wake(self) -> None:
-        """Says that there may be work."""
+        """Announces that files may be waiting."""
         self._wake.set()
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
@@ -107,7 +107,7 @@ class Indexer:
 
     @asynccontextmanager
     async def _patient(self) -> AsyncIterator[None]:
-        """Tells of what the engine cannot do now, and has it tried again in a while."""
+        """Logs failures of the engine, and waits before the retry."""
         try:
             yield
         except EngineError as error:
@@ -150,7 +150,7 @@ class Indexer:
             await self._fail(file, str(error))
         except ProviderError as error:
             await self._fail(file, f"The embedding model failed: {error.message}")
-        except EngineError:  # of the database, and no fault of the file
+        except EngineError:  # a failure of the database, not of the file
             raise
         except Exception:
             log.exception("file %s cannot be indexed", file.id)

@@ -1,7 +1,7 @@
-"""A file's indexes: one that is searched, one that is being made, and what is left of those before.
+"""A file's indexes: the live one, one under construction, and old ones to delete.
 
-What an index is made of, the file's revision, the reader's version and the embedding model, tells whether one that a
-crash has left can be gone on with, and whether one that is searched is still right.
+File revision, reader version and embedding model of an index tell whether an unfinished one can be resumed after a
+crash, and whether the live one is up to date.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from .files import Waiting
 from .search_terms import word_of
 
 READER = 2
-"""The version of the readers and the chunks that they make; another one has every file indexed again."""
+"""Version of the readers and their chunks; a new version reindexes every file."""
 SWEPT = 200
-"""Chunks that one transaction removes."""
+"""Chunks deleted per transaction."""
 
 
 class Building(NamedTuple):
-    """An index that is being made: `done` of `total` chunks are stored; `replaces` says whether one is searched now."""
+    """An index under construction: `done` of `total` chunks are stored; `replaces` says whether there is a live one."""
 
     id: int
     done: int
@@ -29,7 +29,7 @@ class Building(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A piece of a file as it is stored."""
+    """A chunk of a file as stored."""
 
     heading: str
     text: str
@@ -37,7 +37,7 @@ class Chunk(NamedTuple):
 
 
 def begin(conn: Connection, file: Waiting, signature: str, total: int) -> Building | None:
-    """The index to go on with, or a new one; None where the file has changed or gone meanwhile."""
+    """The index to resume, or a new one; None where the file was changed or deleted meanwhile."""
     if not _wanted(conn, file):
         return None
     recipe = (file.id, file.revision, READER, file.model or "", signature, total)
@@ -61,10 +61,9 @@ def begin(conn: Connection, file: Waiting, signature: str, total: int) -> Buildi
 def add(
     conn: Connection, file: Waiting, index: Building, done: int, chunks: Sequence[Chunk], fault: str | None
 ) -> bool:
-    """Stores the chunks that follow the first `done`; False where the index is not wanted any more.
+    """Stores the chunks after the first `done`; False where the index is obsolete.
 
-    The last of them put it in the place of the one that was searched before. A fault, which says why it lacks vectors,
-    is kept with the chunks: a stop does not make it forgotten.
+    With its last chunks the index goes live. `fault` says why it has no vectors, and is stored with the chunks.
     """
     if not _wanted(conn, file):
         return False
@@ -92,7 +91,7 @@ def add(
 
 
 def fail(conn: Connection, file: Waiting, fault: str) -> bool:
-    """Gives a file up; what was searched before still is. False where it has changed or gone meanwhile."""
+    """Marks a file as failed; its live index stays. False where it was changed or deleted meanwhile."""
     if not _wanted(conn, file):
         return False
     conn.execute("update knowledge_files set status = 'error', message = ? where id = ?", (fault, file.id))
@@ -101,9 +100,9 @@ def fail(conn: Connection, file: Waiting, fault: str) -> bool:
 
 
 def refresh(conn: Connection, base_id: str = "", *, failed: bool = True) -> int:
-    """Has the files of a base, or of all, indexed again whose index was made by other means; how many those are.
+    """Queues the files of a base, or of all, whose index is out of date; returns their number.
 
-    Files whose last index failed are tried too, unless `failed` is False; those that a folder has as refused are not.
+    Includes failed files, unless `failed` is False, but not refused ones.
     """
     found = 0
     rows = conn.execute("select id, embedding_model from knowledge_bases where ? in ('', id)", (base_id,)).fetchall()
@@ -122,7 +121,7 @@ def refresh(conn: Connection, base_id: str = "", *, failed: bool = True) -> int:
 
 
 def sweep(conn: Connection) -> bool:
-    """Removes some of what no search sees any more; whether there is more of it."""
+    """Deletes a batch of obsolete chunks; returns whether there are more."""
     row = conn.execute("select id from knowledge_indexes where state = 'dead' order by id limit 1").fetchone()
     if row is None:
         return False

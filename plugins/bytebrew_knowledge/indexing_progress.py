@@ -1,4 +1,4 @@
-"""A run of indexing in the log: a line each ten seconds while it goes on, and one at its end."""
+"""Log lines about a run of indexing: one every ten seconds, and one at its end."""
 
 import logging
 import time
@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-EVERY = 10.0
+LOG_SECONDS = 10.0
 
 
 class IndexingProgress:
-    """Counts files and chunks from the first file that waits until none does."""
+    """Counts files and chunks of a run, which ends when no file waits any more."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -18,16 +18,16 @@ class IndexingProgress:
         self.files = self.failed = self.chunks = 0
 
     def due(self) -> bool:
-        """Whether it is time for a line."""
-        return self._clock() - self._last >= EVERY
+        """Whether the next log line is due."""
+        return self._clock() - self._last >= LOG_SECONDS
 
     def report(self, waiting: int) -> None:
-        """Logs how far it is; `waiting` files are not through yet."""
+        """Logs the progress; `waiting` files remain."""
         self._last = self._clock()
         log.info("indexing: %d files and %d chunks so far, %d files to go", self.files, self.chunks, waiting)
 
     def end(self) -> None:
-        """Logs the end, as a warning where files have failed."""
+        """Logs the end, as a warning if files failed."""
         level = logging.WARNING if self.failed else logging.INFO
-        words = "indexed %d files into %d chunks in %.1f s, %d of them failed"
-        log.log(level, words, self.files, self.chunks, self._clock() - self._begun, self.failed)
+        text = "indexed %d files into %d chunks in %.1f s, %d of them failed"
+        log.log(level, text, self.files, self.chunks, self._clock() - self._begun, self.failed)

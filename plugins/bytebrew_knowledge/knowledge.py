@@ -1,4 +1,4 @@
-"""The knowledge of one engine: its folder, its indexer, its search, and the tool of agents that are linked."""
+"""The knowledge of an engine: blobs, folders, indexer, search, and the tool `knowledge_search`."""
 
 import asyncio
 import logging
@@ -30,13 +30,13 @@ from .blobs import Blobs
 from .folders import Folders
 from .indexer import Indexer
 from .reader import Reader
-from .search import Found, Hit, Query, search
+from .search import Hit, Query, SearchResult, search
 
 log = logging.getLogger(__name__)
 
 MOST_RESULTS = 20
 START_SECONDS = 5.0
-"""How long the engine's start waits for its folders; what takes longer comes in while it serves."""
+"""Longest wait of the engine's start for its folders; slower ones are scanned while it serves."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -51,7 +51,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class Knowledge(Toolset):
-    """Gives `knowledge_search` to the agents that are linked to a base and have the capability."""
+    """Offers `knowledge_search` to agents that are linked to a base and have the capability."""
 
     lists = ("capabilities",)
     reserves = ("knowledge_search",)
@@ -67,24 +67,24 @@ class Knowledge(Toolset):
         self.folder = self._folders.path
 
     async def start(self) -> None:
-        """Takes up the work where a stop has left it, and looks into the folders."""
+        """Starts the indexer and scans the folders."""
         await self._blobs.clear(self._engine, files.blobs, spools=True)
         await self._indexer.start()
         self._starting = asyncio.create_task(self._begin())
         await asyncio.wait([self._starting], timeout=START_SECONDS)
 
     async def stop(self) -> None:
-        """Leaves everything where it is."""
+        """Stops the scans and the indexer."""
         self._starting.cancel()
         await asyncio.wait([self._starting])
         await self._indexer.stop()
 
     def samples(self) -> Iterator[Sample]:
-        """The files that are being indexed, and what the present run has done so far."""
+        """Metrics of indexing."""
         return self._indexer.samples()
 
     async def follow(self) -> None:
-        """Brings every base up to its folder, and clears away what no base needs."""
+        """Updates every base from its folder, and removes unreferenced blobs."""
         await self._folders.follow()
         await self._blobs.clear(self._engine, files.blobs)
         self._indexer.wake()
@@ -147,7 +147,7 @@ class Knowledge(Toolset):
     async def upload(
         self, request: Request[AsyncIterator[bytes]], find: Callable[[Connection, str], str], key: str
     ) -> files.File:
-        """The file of a form, stored in the base that is found by the key once it has come whole."""
+        """Receives the file of a form, then stores it in the base with this key."""
         durable = self._engine.settings.core.db_synchronous == "full"
         with self._blobs.arriving() as target:
             upload = await uploads.received(request.body, request.headers, target, durable=durable)
@@ -159,7 +159,7 @@ class Knowledge(Toolset):
 
             try:
                 file, spare = await self._engine.db.write(put)
-            except EngineError:  # a cancelled write is committed all the same, and the next look clears what is not
+            except EngineError:  # a cancelled write may still be committed; `clear` removes blobs of one that was not
                 await self._blobs.forget([upload.blob])
                 raise
         await self._blobs.forget([spare])
@@ -178,7 +178,7 @@ class Knowledge(Toolset):
         self._indexer.wake()
 
     async def reindex(self, base_ids: Sequence[str], key: str = "", *, record: Record) -> None:
-        """Has a file of some bases, or every one, indexed once more."""
+        """Queues a file of some bases, or all of them, for indexing."""
 
         def reindex(conn: Connection) -> None:
             files.reindex(conn, base_ids, key)
@@ -187,8 +187,8 @@ class Knowledge(Toolset):
         await self._engine.db.write(reindex)
         self._indexer.wake()
 
-    async def search(self, query: Query) -> Found:
-        """The best chunks; where they show that a model has changed, its files are indexed again."""
+    async def search(self, query: Query) -> SearchResult:
+        """The best chunks; files whose embedding model has changed are queued for indexing."""
         found = await search(self._engine, query)
         if found.stale:
             for base_id in found.stale:
@@ -197,14 +197,14 @@ class Knowledge(Toolset):
         return found
 
     async def search_for(self, agent: str, text: str, limit: int, threshold: float | None) -> list[Hit]:
-        """The best chunks of all bases that an agent is linked to."""
+        """The best chunks of all bases of an agent."""
         found = await self._engine.db.read(bases.linked, agent)
         query = Query(text=text, bases=tuple(found), limit=limit, threshold=threshold)
         return (await self.search(query)).hits
 
 
 class KnowledgeSearch(Tool):
-    """A search in what the agent is linked to."""
+    """The tool that searches an agent's bases."""
 
     name = "knowledge_search"
     description = (
@@ -239,7 +239,7 @@ class KnowledgeSearch(Tool):
 
 
 def cited(hit: Hit) -> str:
-    """Where a chunk is from, as a person would look it up."""
+    """The citation of a chunk: file and headings."""
     where = f"{hit.file_name} > {hit.heading}" if hit.heading else hit.file_name
     return f"Source: {where} (part {hit.position})"
 

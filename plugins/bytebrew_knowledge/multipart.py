@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from bytebrew import InvalidRequest, UnsupportedMediaType
 
-MOST_HEAD = 16_384
+MAX_HEAD = 16_384
 _PARAMETER = re.compile(r';\s*([\w*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))')
 
 
 class Part(NamedTuple):
-    """One field; its content is to be read before the next part is asked for."""
+    """One field of a form; read its content before the next part."""
 
     name: str
     filename: str | None
@@ -20,7 +20,7 @@ class Part(NamedTuple):
 
 
 class Multipart:
-    """Reads the parts out of a body; raises InvalidRequest where it is broken."""
+    """Iterates over the parts of a body; InvalidRequest where it is malformed."""
 
     def __init__(self, body: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
         kind, parameters = _header(headers.get("content-type", ""))
@@ -32,7 +32,7 @@ class Multipart:
         self._buffer = bytearray(b"\r\n")
 
     async def parts(self) -> AsyncGenerator[Part, None]:
-        """Every part in turn."""
+        """The parts in order."""
         async for _ in self._until(self._mark):
             pass
         while True:
@@ -43,7 +43,7 @@ class Multipart:
             head = bytearray()
             async for piece in self._until(b"\r\n\r\n"):
                 head += piece
-                if len(head) > MOST_HEAD:
+                if len(head) > MAX_HEAD:
                     raise InvalidRequest("The head of a part is too long")
             content = self._until(self._mark)
             yield _part(bytes(head), content)
@@ -80,5 +80,7 @@ def _part(head: bytes, content: AsyncIterator[bytes]) -> Part:
 
 
 def _header(line: str) -> tuple[str, dict[str, str]]:
-    found = {name.lower(): re.sub(r"\\(.)", r"\1", quoted) or bare for name, quoted, bare in _PARAMETER.findall(line)}
-    return line.partition(";")[0].strip().lower(), found
+    parameters = {
+        name.lower(): re.sub(r"\\(.)", r"\1", quoted) or bare for name, quoted, bare in _PARAMETER.findall(line)
+    }
+    return line.partition(";")[0].strip().lower(), parameters

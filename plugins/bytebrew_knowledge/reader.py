@@ -1,4 +1,4 @@
-"""The engine's end of a reader: a process in a session of its own, started when there is something to read."""
+"""Runs a reader process, which extracts chunks from files outside the engine."""
 
 import asyncio
 import os
@@ -16,11 +16,11 @@ GRACE_SECONDS = 5.0
 
 
 class ReadFailed(Exception):
-    """A file that could not be read; the message tells its owner why."""
+    """A file could not be read; the message for its owner says why."""
 
 
 class Reader:
-    """Reads one file at a time; `seconds` and `memory_bytes` are what one may take."""
+    """Reads one file at a time, within `seconds` and `memory_bytes`."""
 
     def __init__(self, seconds: float, memory_bytes: int) -> None:
         self._seconds = seconds
@@ -29,7 +29,7 @@ class Reader:
         self._ending: asyncio.Task[tuple[bytes, bytes]] | None = None
 
     async def read(self, source: Path, kind: str, target: Path) -> int:
-        """Writes a file's chunks to the target, a line of JSON for each, and answers how many. Raises ReadFailed."""
+        """Writes a file's chunks to the target as lines of JSON, and returns their number. Raises ReadFailed."""
         process = self._process or await self._start()
         assert process.stdin is not None and process.stdout is not None
         job = {"source": str(source), "type": kind, "target": str(target)}
@@ -51,12 +51,12 @@ class Reader:
         return int(answer["chunks"])
 
     async def close(self) -> None:
-        """Ends the process and the child that reads for it; who is cancelled meanwhile leaves it to the next call."""
+        """Kills the process group; a cancelled call is completed by the next one."""
         process, self._process = self._process, None
         if process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            self._ending = asyncio.create_task(process.communicate())  # to the end of its pipes
+            self._ending = asyncio.create_task(process.communicate())  # reads its pipes to their end
         if self._ending is not None:
             await asyncio.shield(self._ending)
 
@@ -70,7 +70,7 @@ class Reader:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env={"LC_ALL": "C.UTF-8"},  # the engine's secrets are none of its business
+            env={"LC_ALL": "C.UTF-8"},  # not the engine's environment, which has secrets
             start_new_session=True,
         )
         return self._process

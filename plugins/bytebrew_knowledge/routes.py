@@ -1,4 +1,4 @@
-"""Knowledge over REST: bases, their links, their files and their search."""
+"""Knowledge bases over REST: bases, links to agents, files and search."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -153,7 +153,7 @@ async def agent_files(request: Request[None]) -> list[File]:
 async def upload_to_agent(request: Request[AsyncIterator[bytes]]) -> File:
     """A file for the one base of an agent, which is made and linked where there is none."""
     name = request.path["name"]
-    await request.engine.db.read(bases.only, name)  # who cannot send it hears so before it is sent
+    await request.engine.db.read(bases.only, name)  # refuses before the file is sent
     return await request.engine.state[KNOWLEDGE].upload(request, bases.own, name)
 
 

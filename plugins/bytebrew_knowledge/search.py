@@ -1,4 +1,4 @@
-"""The search: words by BM25, meanings by vectors where there are some, and one order out of both."""
+"""Hybrid search: BM25 over words, cosine similarity over vectors, and reciprocal rank fusion."""
 
 import math
 from array import array
@@ -15,19 +15,19 @@ from .embedding import embed
 from .search_terms import CANDIDATES, SCOPE
 from .vectors import Stretch, likenesses, unit
 
-STEADY = 60
+RANK_CONSTANT = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)."""
 EMBED_SECONDS = 10.0
 TRIES = 3
-"""How often a search begins anew because an index was replaced in the middle of it."""
+"""Attempts of a search whose indexes are replaced while it runs."""
 SLICE = 1000
-"""Vectors that are scored in one read, so that a large base keeps nobody waiting."""
+"""Vectors scored per read transaction, so that a large base does not block other readers."""
 
 
 class Query(Struct, frozen=True, kw_only=True):
-    """What is searched for, in which bases; `file` is a file's name or id, `metadata` what its own must have.
+    """A query over bases; `file` is a file's name or id, `metadata` must match the file's.
 
-    A chunk that is less like the query than `threshold`, the cosine of their vectors, is left out where it has one.
+    `threshold` is the least cosine similarity of chunks that have a vector.
     """
 
     text: str
@@ -52,8 +52,8 @@ class Hit(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str]
 
 
-class Found(Struct, frozen=True, kw_only=True):
-    """The hits, best first, and what kept a model from being asked; `stale` are bases to index again."""
+class SearchResult(Struct, frozen=True, kw_only=True):
+    """The hits, best first, and why a model could not be used; `stale` are bases to reindex."""
 
     hits: list[Hit]
     fault: str | None
@@ -61,9 +61,9 @@ class Found(Struct, frozen=True, kw_only=True):
 
 
 class Space(NamedTuple):
-    """The vectors of one model in one base; `stale` says that its files are to be indexed again.
+    """The vectors of one model in one base; `stale` says that its files must be reindexed.
 
-    `target` is None where the model is gone or not what it was.
+    `target` is None where the model was deleted or replaced.
     """
 
     base_id: str
@@ -84,26 +84,26 @@ _HITS = f"""select c.id, f.base_id, f.id as file_id, f.name as file_name, c.head
   where c.id in (select value from json_each(:ids))"""  # noqa: S608
 
 
-async def search(engine: Engine, query: Query) -> Found:
-    """The best chunks; a model that cannot be asked leaves the search to the words and is told in `fault`."""
+async def search(engine: Engine, query: Query) -> SearchResult:
+    """The best chunks; without its embedding model the search uses words only, and `fault` says why."""
     text = query.text.encode("utf-8", "replace").decode()
-    asked: dict[str, array[float] | ProviderError] = {}
+    vectors: dict[str, array[float] | ProviderError] = {}
     hits: list[Hit] = []
     spaces: list[Space] = []
     for _ in range(TRIES):
         spaces = await engine.db.read(_spaces, _scope(query))
         for space in spaces:
-            if space.target is not None and space.signature not in asked:
-                asked[space.signature] = await _vector(engine, space.target, text)
-        hits, whole = await _ranked(engine, query, spaces, asked)
+            if space.target is not None and space.signature not in vectors:
+                vectors[space.signature] = await _vector(engine, space.target, text)
+        hits, whole = await _ranked(engine, query, spaces, vectors)
         if whole:
             break
-    fault = next((one.message for one in asked.values() if isinstance(one, ProviderError)), None)
+    fault = next((one.message for one in vectors.values() if isinstance(one, ProviderError)), None)
     for space in spaces:
-        vector = asked.get(space.signature)
+        vector = vectors.get(space.signature)
         if isinstance(vector, array) and await engine.db.read(_unlike, _scope(query, space), vector):
             fault = f"Model '{space.model}' makes vectors of another length than before; index the files again"
-    return Found(hits=hits, fault=fault, stale=tuple({space.base_id for space in spaces if space.stale}))
+    return SearchResult(hits=hits, fault=fault, stale=tuple({space.base_id for space in spaces if space.stale}))
 
 
 async def _vector(engine: Engine, target: Target, text: str) -> "array[float] | ProviderError":
@@ -117,40 +117,40 @@ async def _ranked(
     engine: Engine,
     query: Query,
     spaces: Sequence[Space],
-    asked: "Mapping[str, array[float] | ProviderError]",
+    vectors: "Mapping[str, array[float] | ProviderError]",
 ) -> tuple[list[Hit], bool]:
-    """The hits in order, and whether all of them were still there when they were looked up."""
-    given = _scope(query)
+    """The hits in order, and whether all of their chunks still existed."""
+    params = _scope(query)
     like: dict[int, float] = {}
     for space in spaces:
-        vector = asked.get(space.signature)
+        vector = vectors.get(space.signature)
         if isinstance(vector, array) and any(vector):
             like |= await _alike(engine, _scope(query, space), vector)
-    found = await engine.db.read(search_terms.ranked, given, query.bases, query.text)
-    alike = sorted(((likeness, chunk) for chunk, likeness in like.items()), key=lambda one: (-one[0], one[1]))
-    by_words, by_likeness = _places(found), _places(alike)
+    by_bm25 = await engine.db.read(search_terms.ranked, params, query.bases, query.text)
+    alike = sorted(((likeness, chunk) for chunk, likeness in like.items()), key=lambda scored: (-scored[0], scored[1]))
+    by_words, by_likeness = _places(by_bm25), _places(alike)
     scores = {
-        chunk: sum(1 / (STEADY + places[chunk]) for places in (by_words, by_likeness) if chunk in places)
+        chunk: sum(1 / (RANK_CONSTANT + places[chunk]) for places in (by_words, by_likeness) if chunk in places)
         for chunk in {*by_words, *(chunk for _, chunk in alike[:CANDIDATES])}
     }
     if query.threshold is not None:
         scores = {chunk: score for chunk, score in scores.items() if like.get(chunk, 1) >= query.threshold}
     order = sorted(scores, key=lambda chunk: (-scores[chunk], by_words.get(chunk, CANDIDATES), chunk))[: query.limit]
-    rows = await engine.db.read(_rows, given, order)
+    rows = await engine.db.read(_rows, params, order)
     hits = [_hit(rows[chunk], scores[chunk], like.get(chunk)) for chunk in order if chunk in rows]
     return hits, len(hits) == len(order)
 
 
 def _scope(query: Query, space: Space | None = None) -> dict[str, str]:
-    """The parameters of `SCOPE`, and of what narrows it to a space."""
+    """The parameters of `SCOPE`, narrowed to a space if there is one."""
     within = query.bases if space is None else (space.base_id,)
-    given = {"bases": msgspec.json.encode(within).decode(), "file": query.file}
-    given["metadata"] = msgspec.json.encode(query.metadata).decode()
-    return given if space is None else {**given, "model": space.model, "signature": space.signature}
+    params = {"bases": msgspec.json.encode(within).decode(), "file": query.file}
+    params["metadata"] = msgspec.json.encode(query.metadata).decode()
+    return params if space is None else {**params, "model": space.model, "signature": space.signature}
 
 
 def _places(best: Iterable[tuple[float, int]]) -> dict[int, int]:
-    """The place of each chunk, from 1; those that are as good share one."""
+    """The rank of each chunk, from 1; equal scores share a rank."""
     places: dict[int, int] = {}
     place, before = 0, math.nan
     for n, (score, chunk) in enumerate(best, 1):
@@ -160,9 +160,9 @@ def _places(best: Iterable[tuple[float, int]]) -> dict[int, int]:
     return places
 
 
-def _spaces(conn: Connection, given: Mapping[str, str]) -> list[Space]:
+def _spaces(conn: Connection, params: Mapping[str, str]) -> list[Space]:
     spaces: dict[tuple[str, str, str], Space] = {}
-    for base_id, model, signature, wanted, ready in conn.execute(_SPACES, given).fetchall():
+    for base_id, model, signature, wanted, ready in conn.execute(_SPACES, params).fetchall():
         target = bases.target(conn, model)
         stale = bool(ready) and (model, signature) != (wanted or "", bases.signature(bases.target(conn, wanted)))
         if target is not None and bases.signature(target) != signature:
@@ -173,21 +173,21 @@ def _spaces(conn: Connection, given: Mapping[str, str]) -> list[Space]:
     return list(spaces.values())
 
 
-def _unlike(conn: Connection, given: Mapping[str, str], asked: "array[float]") -> bool:
-    """Whether there are vectors that cannot be compared with this one, by the first of each index."""
-    return conn.execute(_UNLIKE, {**given, "size": len(asked) * asked.itemsize}).fetchone() is not None
+def _unlike(conn: Connection, params: Mapping[str, str], vectors: "array[float]") -> bool:
+    """Whether an index has vectors of another length, judged by its first one."""
+    return conn.execute(_UNLIKE, {**params, "size": len(vectors) * vectors.itemsize}).fetchone() is not None
 
 
-async def _alike(engine: Engine, given: Mapping[str, str], asked: "array[float]") -> dict[int, float]:
-    """The cosine of every chunk that has a vector."""
-    found: dict[int, float] = {}
-    for stretches in _slices(await engine.db.read(lambda conn: conn.execute(_INDEXES, given).fetchall())):
-        found |= await engine.db.read(likenesses, stretches, asked)
-    return found
+async def _alike(engine: Engine, params: Mapping[str, str], vectors: "array[float]") -> dict[int, float]:
+    """The cosine similarity of every chunk that has a vector."""
+    similarities: dict[int, float] = {}
+    for stretches in _slices(await engine.db.read(lambda conn: conn.execute(_INDEXES, params).fetchall())):
+        similarities |= await engine.db.read(likenesses, stretches, vectors)
+    return similarities
 
 
 def _slices(indexes: Iterable[tuple[int, int]]) -> Iterator[list[Stretch]]:
-    """Indexes as stretches of their positions, together so many chunks as one read may take."""
+    """Splits indexes into stretches of positions, batched into SLICE chunks per read."""
     stretches: list[Stretch] = []
     size = 0
     for index_id, done in indexes:
@@ -202,9 +202,9 @@ def _slices(indexes: Iterable[tuple[int, int]]) -> Iterator[list[Stretch]]:
         yield stretches
 
 
-def _rows(conn: Connection, given: Mapping[str, str], order: Sequence[int]) -> dict[int, Row]:
+def _rows(conn: Connection, params: Mapping[str, str], order: Sequence[int]) -> dict[int, Row]:
     ids = msgspec.json.encode(order).decode()
-    return {row["id"]: row for row in conn.execute(_HITS, {**given, "ids": ids})}
+    return {row["id"]: row for row in conn.execute(_HITS, {**params, "ids": ids})}
 
 
 def _hit(row: Row, score: float, similarity: float | None) -> Hit:

@@ -27,11 +27,11 @@ class BaseItem(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class KnowledgeSection(ConfigSection):
-    """`knowledge`: bases with their links, which replace those that there are; files that were sent are no part of it.
+    """The section `knowledge`: bases with their links, which replace the existing ones; without uploaded files.
 
-    A linked agent gets the capability where it has none, and one that is switched off stays so. A base follows its
-    folder whenever the engine starts or reloads; with `folder: ""` the files that are from it go, for nothing would
-    keep them up to date. Naming a folder makes the engine read its machine, so it takes the scope `admin`.
+    A linked agent gets the capability where it has none; a disabled one stays disabled. Folders are scanned when the
+    engine starts or reloads; `folder: ""` removes the folder's files. Setting a folder takes the scope `admin`, for it
+    makes the engine read files of its machine.
     """
 
     key = "knowledge"
@@ -41,7 +41,7 @@ class KnowledgeSection(ConfigSection):
     after = "schemas"
 
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
-        """Every base by name, without the fields that it leaves empty."""
+        """Every base by name, without empty fields."""
         rows = conn.execute(
             """select b.name, b.description, b.folder, m.name as embedding_model,
               (select json_group_array(name) from (select a.name from knowledge_links l
@@ -59,7 +59,7 @@ class KnowledgeSection(ConfigSection):
         return found
 
     def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
-        """Creates or merges; another model has every file indexed again."""
+        """Creates or merges a base; after a change of the model its files are reindexed."""
         fields = {field: values[field] for field in ("description", "embedding_model") if field in values}
         row = conn.execute("select id from knowledge_bases where name = ?", (name,)).fetchone()
         if row is None:
@@ -77,13 +77,13 @@ class KnowledgeSection(ConfigSection):
             bases.link_only(conn, base.id, values["agents"])
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
-        """Removes a base with its links and its files, sent ones too."""
+        """Removes a base with its links and all its files."""
         base_id = conn.execute("select id from knowledge_bases where name = ?", (name,)).fetchone()["id"]
         bases.link_only(conn, base_id, ())
         bases.delete(conn, base_id)
 
     def warnings(self, conn: Connection, engine: Engine, name: str) -> Sequence[str]:
-        """A folder that cannot be read, and agents whose knowledge is off."""
+        """Warns of a folder that cannot be read, and of agents whose knowledge is disabled."""
         row = conn.execute("select id, folder from knowledge_bases where name = ?", (name,)).fetchone()
         found = []
         if row["folder"] is not None:
@@ -100,5 +100,5 @@ class KnowledgeSection(ConfigSection):
         return found
 
     async def changed(self, engine: Engine) -> None:
-        """Looks into the folders; afterwards their files are listed, and are indexed in the background."""
+        """Scans the folders; their files are indexed in the background."""
         await engine.state[KNOWLEDGE].follow()

@@ -1,4 +1,4 @@
-"""The tables: bases, the agents that are linked to them, their files, and each file's indexes with their chunks."""
+"""Migrations: bases, links to agents, files, and indexes with their chunks."""
 
 from bytebrew import Migration
 

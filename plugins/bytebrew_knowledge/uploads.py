@@ -1,4 +1,4 @@
-"""Takes in files, sent or copied: their names, their types, their bytes."""
+"""Receives uploaded files and copies those of folders; checks their names, types and first bytes."""
 
 import asyncio
 import errno
@@ -29,20 +29,20 @@ MEDIA_TYPES = {
     "docx": {"application/vnd.openxmlformats-officedocument.wordprocessingml.document", "application/zip"},
 }
 MARKS = {"pdf": b"%PDF-", "docx": b"PK\x03\x04"}
-"""How the files begin that are no text."""
-WRITTEN = 1024 * 1024
-"""Bytes that are written in one go."""
+"""First bytes of binary formats."""
+WRITE_BYTES = 1024 * 1024
+"""Bytes per write."""
 MOST_METADATA = 16_384
-_UNKEPT = {"Cc", "Cs", "Zl", "Zp"}
-"""Characters that no name has: of control, halves of one, ends of a line or a paragraph."""
+_FORBIDDEN = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode categories not allowed in names: control characters, surrogates, line and paragraph separators."""
 
 
 async def received(
     body: AsyncIterator[bytes], headers: Mapping[str, str], target: Path, *, durable: bool = False
 ) -> Upload:
-    """The file of a form, its bytes now in the target; `durable` outlives a power cut.
+    """Receives the file of a form into the target, with fsync if `durable`.
 
-    The form has the field `file` and may have `metadata`, a JSON object of texts.
+    The form has the field `file`, and optionally `metadata`, a JSON object of strings.
     """
     upload: Upload | None = None
     metadata: dict[str, str] | None = None
@@ -65,9 +65,9 @@ async def received(
 
 
 def copied(source: Path, seen: os.stat_result, name: str, target: Path, most: int, *, durable: bool = False) -> Upload:
-    """A file of this machine, as it was seen, its bytes now in the target.
+    """Copies a scanned file into the target.
 
-    Raises OSError, and EngineError where it cannot be taken.
+    Raises OSError, and EngineError where the file is not acceptable.
     """
     kind = kind_of(name)
     with os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0) as file:
@@ -77,10 +77,10 @@ def copied(source: Path, seen: os.stat_result, name: str, target: Path, most: in
             raise _too_large(name, most)
         blob = Blob(target)
         try:
-            while piece := file.read(WRITTEN):
+            while piece := file.read(WRITE_BYTES):
                 if not blob.size:
                     _check_beginning(name, kind, piece)
-                if blob.size + len(piece) > most:  # it grows
+                if blob.size + len(piece) > most:  # it has grown since
                     raise _too_large(name, most)
                 blob.add(piece)
             return _whole(blob, name, kind, durable)
@@ -89,21 +89,21 @@ def copied(source: Path, seen: os.stat_result, name: str, target: Path, most: in
             raise
 
 
-def file_name(given: str) -> str:
-    """The last part of a path (RFC 7578 section 4.2); InvalidRequest where that is no name."""
-    name = given.replace("\\", "/").rpartition("/")[2].strip()
-    if name in ("", ".", "..") or len(name) > 255 or not can_be_kept(name):
+def file_name(path: str) -> str:
+    """The last part of a path (RFC 7578 section 4.2); InvalidRequest where that is not a valid name."""
+    name = path.replace("\\", "/").rpartition("/")[2].strip()
+    if name in ("", ".", "..") or len(name) > 255 or not is_valid_name(name):
         raise InvalidRequest("The file has no name that could be kept", details=[Detail("$.file", "name the file")])
     return name
 
 
-def can_be_kept(name: str) -> bool:
-    """Whether every character of a name is one that a name may have."""
-    return not any(unicodedata.category(letter) in _UNKEPT for letter in name)
+def is_valid_name(name: str) -> bool:
+    """Whether a name has no forbidden characters."""
+    return not any(unicodedata.category(letter) in _FORBIDDEN for letter in name)
 
 
 def kind_of(name: str) -> str:
-    """The type that a name ends in; "" where no reader knows it."""
+    """The type for a name's extension; "" for an unknown one."""
     _, dot, ending = name.rpartition(".")
     return EXTENSIONS.get(ending.lower(), "") if dot else ""
 
@@ -118,7 +118,7 @@ async def _saved(part: Part, target: Path, durable: bool) -> Upload:
     blob, waiting = Blob(target), bytearray()
     async for piece in part.content:
         waiting += piece
-        if len(waiting) >= WRITTEN:
+        if len(waiting) >= WRITE_BYTES:
             await _add(blob, name, kind, waiting)
     await _add(blob, name, kind, waiting)
     return await asyncio.to_thread(_whole, blob, name, kind, durable)

@@ -1,4 +1,4 @@
-"""Memory: what agents store of a person and find again, in this session and in later ones."""
+"""Memory: facts about a person that agents store and recall across sessions."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 EMBED_SECONDS = 10.0
 MOST_METADATA = 4000
-"""Bytes of JSON."""
+"""Most bytes of a memory's metadata as JSON."""
 
 Content = Annotated[str, Meta(min_length=1, max_length=4000, description="one fact, as a whole sentence")]
 Query = Annotated[str, Meta(max_length=4000, description="words to look for; empty: the newest memories")]
@@ -40,7 +40,7 @@ Limit = Annotated[int, Meta(ge=1, le=50, description="how many memories at most"
 
 
 class Memories(Toolset):
-    """The tools of agents with a memory: what they store is kept for one person and one schema."""
+    """The tools of agents with a memory; memories belong to one person in one schema."""
 
     lists = ("capabilities",)
     reserves = ("memory_store", "memory_recall")
@@ -82,18 +82,19 @@ class Memories(Toolset):
         db = self._engine.db
         at = await db.read(store.place, call)
         vector = None
-        if at.model and at.owner_id and store.words_of(query):
+        if at.model and at.owner_id and store.terms_of(query):
             vector = next(iter(await self._vectors(at, [query])), None)
             rest = await db.read(store.unlike, at) if vector else []
             if rest and (vectors := await self._vectors(at, [row["content"] for row in rest])):
                 pairs = [(one, row["n"]) for one, row in zip(vectors, rest, strict=True)]
                 await db.write(store.liken, at.model.model_name, pairs)
         candidates = await db.read(store.candidates, at, query, limit, likeness=vector is not None)
-        found = await asyncio.to_thread(store.ranked, candidates, vector, limit)  # a thousand vectors take 70 ms
-        return found or "Nothing that is stored has such words; an empty query finds the newest memories"
+        # in a thread: scoring a thousand vectors takes 70 ms
+        best = await asyncio.to_thread(store.ranked, candidates, vector, limit)
+        return best or "Nothing that is stored has such words; an empty query finds the newest memories"
 
     async def _vectors(self, at: store.Place, texts: list[str]) -> list[bytes]:
-        """A vector for each text, or none at all where there is no model or it fails: words alone will do."""
+        """A vector for each text, or an empty list without a working model: the search then uses words only."""
         if at.model is None:
             return []
         try:

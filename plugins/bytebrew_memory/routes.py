@@ -1,4 +1,4 @@
-"""What a schema's agents remember, for operators to read and to delete."""
+"""Memories over REST, for operators to read and delete."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Memories in the database, each with its words in an index and perhaps a vector beside it."""
+"""Memories in the database, with a full-text index and optional vectors."""
 
 import hashlib
 import heapq
@@ -16,12 +16,12 @@ from msgspec.json import decode, encode
 from bytebrew import Call, Connection, MemoryConfig, NotFound, Row, Target, ToolError, new_uuid, now
 
 MOST_WEIGHED = 500
-"""Memories with words of a query that are weighed by their age too: the best, and of those alike the newest."""
+"""Most memories with words of a query whose rank is computed: the best matches, newer first."""
 MOST_EMBEDDED = 64
-"""Memories without a vector of the present model that one recall sees to."""
+"""Memories without a vector of the present model that one recall embeds."""
 RECENCY = 0.2
-"""What a memory of this moment is worth, where the best match of words is 1; half of it after a month."""
-# Scripts without spaces between words: their characters are searched one by one.
+"""Score of a new memory for its recency, where the best word match has 1; halves every 30 days."""
+# Scripts without spaces between words are indexed character by character.
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 
 MIGRATION = """
@@ -72,7 +72,7 @@ _PLACE = """with recursive above (next, owner, user_sub) as (
 _TARGET = """select name, type, model_name, base_url, api_version, sealed_key from models
   where name = ? and kind = 'embedding'"""
 _MATCHES = """select rowid, -bm25(memory_search, 0, 1) as score from memory_search where memory_search match ?
-  order by score desc"""  # the owner's column weighs nothing
+  order by score desc"""  # the owner's column has weight 0
 _NEWEST = """select n, content, metadata, updated_at, julianday('now') - julianday(updated_at) as days,
   case model when :model then vector end as vector from memory_entries
   where owner_id = :owner and (:only is null or n in (select value from json_each(:only)))
@@ -80,7 +80,7 @@ _NEWEST = """select n, content, metadata, updated_at, julianday('now') - juliand
 
 
 class Place(NamedTuple):
-    """Whose memory a call is about, and how its agent remembers; `owner_id` is None before the first memory."""
+    """Owner of the memories of a call, and its agent's configuration; `owner_id` is None before the first memory."""
 
     schema_id: str
     subject: str
@@ -91,7 +91,7 @@ class Place(NamedTuple):
     model: Target | None
 
 
-class Found(Struct, frozen=True, omit_defaults=True):
+class Memory(Struct, frozen=True, omit_defaults=True):
     """A memory as a model reads it."""
 
     content: str
@@ -100,7 +100,7 @@ class Found(Struct, frozen=True, omit_defaults=True):
 
 
 class Candidates(NamedTuple):
-    """Memories, newest first, and how well the words of some fit a query."""
+    """Memories, newest first, and the BM25 scores of those that match a query."""
 
     rows: list[Row]
     scores: dict[int, float]
@@ -123,7 +123,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 
 def place(conn: Connection, call: Call) -> Place:
-    """Whose memory the call is about; ToolError where its agent has none."""
+    """The owner of the memories of a call; ToolError where its agent has no memory."""
     if not call.schema:
         raise ToolError("Memories belong to a schema, and this task is in none: say in your answer what to remember")
     values = {"session": call.session_id, "schema": call.schema, "agent": call.agent}
@@ -137,7 +137,7 @@ def place(conn: Connection, call: Call) -> Place:
 
 
 def store(conn: Connection, at: Place, content: str, metadata: dict[str, Any], vector: bytes | None) -> bool:
-    """Stores a memory, or makes it new again if it is there; whether it was not. The oldest make way."""
+    """Stores a memory, or refreshes an equal one; returns whether it is new. Deletes the oldest beyond the limit."""
     whose = (at.schema_id, at.subject, at.user_sub)
     conn.execute("insert into memory_owners values (null, ?, ?, ?) on conflict do nothing", whose)
     sql = "select id from memory_owners where schema_id = ? and subject = ? and user_sub = ?"
@@ -161,7 +161,7 @@ def store(conn: Connection, at: Place, content: str, metadata: dict[str, Any], v
         "insert into memory_search (rowid, owner, content) values (?, ?, ?)",
         (row["n"], f"o{owner_id}", _spaced(content)),
     )
-    conn.execute(  # the new one stays, whatever the clock said when the others came
+    conn.execute(  # never the new one, even if the clock was set back
         """delete from memory_entries where n in (select n from memory_entries where owner_id = ? and n <> ?
         order by updated_at desc, n desc limit -1 offset ?)""",
         (owner_id, row["n"], at.config.max_entries - 1),
@@ -169,48 +169,48 @@ def store(conn: Connection, at: Place, content: str, metadata: dict[str, Any], v
     return True
 
 
-def words_of(query: str) -> list[str]:
-    """The words that a query is made of, each once; none of them can hold a mark of the index's own syntax."""
+def terms_of(query: str) -> list[str]:
+    """The distinct words of a query; they cannot contain FTS5 syntax."""
     return list({word.lower(): word for word in re.findall(r"\w+", _spaced(query))}.values())
 
 
 def candidates(conn: Connection, at: Place, query: str, limit: int, *, likeness: bool) -> Candidates:
-    """What has a word of the query, and with `likeness` all the rest; without a word in it, the newest."""
+    """The memories that match a word of the query, with `likeness` all; the newest for a query without words."""
     wanted = {"owner": at.owner_id, "model": at.model and at.model.model_name, "only": None, "limit": limit}
-    words = words_of(query)[:64]
-    if not words:
+    terms = terms_of(query)[:64]
+    if not terms:
         return Candidates(conn.execute(_NEWEST, wanted).fetchall(), {})
-    scores = _scores(conn, at.owner_id, words)
+    scores = _scores(conn, at.owner_id, terms)
     only = None if likeness else encode(list(scores)).decode()
     return Candidates(conn.execute(_NEWEST, {**wanted, "only": only, "limit": -1}).fetchall(), scores)
 
 
-def _scores(conn: Connection, owner_id: int | None, words: Sequence[str]) -> dict[int, float]:
-    """How well memories fit, by BM25; how rare a word is counts among the owner's alone, FTS5 counts everybody's."""
+def _scores(conn: Connection, owner_id: int | None, terms: Sequence[str]) -> dict[int, float]:
+    """BM25 scores with the inverse document frequency of the owner's memories; FTS5 would count everybody's."""
     sql = "select count(*) from memory_entries where owner_id is ?"
     total = conn.execute(sql, (owner_id,)).fetchone()[0]
     scores: dict[int, float] = {}
-    for word in words:
+    for word in terms:
         matches = conn.execute(_MATCHES, (f'owner:"o{owner_id}" AND content:"{word}"',)).fetchall()
         rarity = math.log1p((total - len(matches) + 0.5) / (len(matches) + 0.5))
         for n, score in matches:
             scores[n] = scores.get(n, 0) + rarity * score / matches[0]["score"]
-    return dict(heapq.nlargest(MOST_WEIGHED, scores.items(), key=lambda one: (one[1], one[0])))
+    return dict(heapq.nlargest(MOST_WEIGHED, scores.items(), key=lambda scored: (scored[1], scored[0])))
 
 
-def ranked(found: Candidates, vector: bytes | None, limit: int) -> list[Found]:
-    """The best of the candidates, by their words, their likeness to the query's vector and their age."""
-    best = max(found.scores.values(), default=0) or 1
-    asked = array("f", vector or b"")
+def ranked(matches: Candidates, vector: bytes | None, limit: int) -> list[Memory]:
+    """The best candidates, by words, similarity to the query's vector, and recency."""
+    best = max(matches.scores.values(), default=0) or 1
+    wanted = array("f", vector or b"")
 
     def worth(row: Row) -> float:
         own = array("f", row["vector"] or b"")
-        likeness = sum(map(operator.mul, asked, own)) if len(asked) == len(own) else 0.0
-        days = max(row["days"], 0)  # the clock may have been ahead when it was stored
-        return float(found.scores.get(row["n"], 0) / best + likeness + RECENCY * 0.5 ** (days / 30))
+        likeness = sum(map(operator.mul, wanted, own)) if len(wanted) == len(own) else 0.0
+        days = max(row["days"], 0)  # negative if the clock was ahead when it was stored
+        return float(matches.scores.get(row["n"], 0) / best + likeness + RECENCY * 0.5 ** (days / 30))
 
-    rows = sorted(found.rows, key=worth, reverse=True)[:limit]
-    return [Found(row["content"], row["updated_at"], decode(row["metadata"])) for row in rows]
+    rows = sorted(matches.rows, key=worth, reverse=True)[:limit]
+    return [Memory(row["content"], row["updated_at"], decode(row["metadata"])) for row in rows]
 
 
 def unlike(conn: Connection, at: Place) -> list[Row]:
@@ -221,19 +221,19 @@ def unlike(conn: Connection, at: Place) -> list[Row]:
 
 
 def liken(conn: Connection, model: str, vectors: Sequence[tuple[bytes, int]]) -> None:
-    """Gives memories their vectors."""
+    """Stores the vectors of memories."""
     sql = "update memory_entries set vector = ?, model = ? where n = ?"
     conn.executemany(sql, [(vector, model, n) for vector, n in vectors])
 
 
 def packed(vector: Sequence[float]) -> bytes:
-    """A vector in float32, its length made 1."""
+    """A vector normalized to length 1, in float32."""
     length = math.hypot(*vector) or 1.0
     return array("f", [part / length for part in vector]).tobytes()
 
 
 def forget(conn: Connection) -> list[Row]:
-    """Deletes some of what is older than the agent that stored it keeps memories."""
+    """Deletes a batch of memories past the retention of the agent that stored them."""
     return conn.execute(
         """delete from memory_entries where n in (
           select e.n from agent_capabilities c join memory_entries e on e.agent_id = c.agent_id
@@ -244,7 +244,7 @@ def forget(conn: Connection) -> list[Row]:
 
 
 def entries(conn: Connection, schema: str, whose: str, limit: int, offset: int = 0) -> list[Entry]:
-    """The memories of a schema, or of one of its people, newest first."""
+    """The memories of a schema, or of one person in it, newest first."""
     rows = conn.execute(
         """select e.id, o.schema_id, o.subject, o.user_sub, e.content, e.metadata, e.created_at, e.updated_at
         from memory_entries e join memory_owners o on o.id = e.owner_id
@@ -256,7 +256,7 @@ def entries(conn: Connection, schema: str, whose: str, limit: int, offset: int =
 
 
 def count(conn: Connection, schema: str, whose: str) -> int:
-    """How many memories a schema has, or of one of its people."""
+    """Number of memories of a schema, or of one person in it."""
     found: int = conn.execute(
         """select count(*) from memory_entries e join memory_owners o on o.id = e.owner_id
         where o.schema_id = ?1 and (?2 in ('', o.user_sub, o.subject) or o.subject = 'user:' || ?2)""",
@@ -266,7 +266,7 @@ def count(conn: Connection, schema: str, whose: str) -> int:
 
 
 def clear(conn: Connection, schema: str, whose: str) -> None:
-    """Deletes the memories of a schema, or of one of its people."""
+    """Deletes the memories of a schema, or of one person in it."""
     conn.execute(
         """delete from memory_owners
         where schema_id = ?1 and (?2 in ('', user_sub, subject) or subject = 'user:' || ?2)""",

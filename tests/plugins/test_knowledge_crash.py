@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from bytebrew_knowledge.reading.chunks import cut
+from bytebrew_knowledge.reading.chunks import split
 from bytebrew_knowledge.reading.text_formats import markdown
 
 from bytebrew.testing import ADMIN
@@ -93,7 +93,7 @@ def check_file(data: Path, names: set[str]) -> None:
                 on i.id = c.index_id where i.file_id = ? and i.state = 'live' order by c.position""",
                 (file_id,),
             ).fetchall()
-            wanted = [(n, *chunk) for n, chunk in enumerate(cut(markdown(data / "files" / blob)), 1)]
+            wanted = [(n, *chunk) for n, chunk in enumerate(split(markdown(data / "files" / blob)), 1)]
             assert stored == wanted
             total += len(wanted)
         assert conn.execute("select count(*) from knowledge_chunks").fetchone()[0] == total

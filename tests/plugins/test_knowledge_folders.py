@@ -295,13 +295,13 @@ async def test_a_file_that_is_exchanged_while_it_is_copied_is_not_taken(
 async def test_a_disk_that_takes_its_time_holds_up_neither_the_start_nor_the_base(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    look = folders.look
+    look = folders.scan
 
     def slow(*args: Any) -> Any:
         time.sleep(0.5)
         return look(*args)
 
-    monkeypatch.setattr(folders, "look", slow)
+    monkeypatch.setattr(folders, "scan", slow)
     monkeypatch.setattr(knowledge, "START_SECONDS", 0.05)
     async with operated(home) as (_, client):
         assert (await client.get(f"{BASES}/handbook")).json()["file_count"] == 0
@@ -486,12 +486,12 @@ def test_a_look_is_bounded_in_what_it_sees(tmp_path: Path, monkeypatch: pytest.M
     deep.mkdir(parents=True)
     (deep / "a.txt").write_text("Its name has more than 1000 characters.")
     (docs / "0.txt").write_text("Before.")
-    seen = folders.look(docs, data)
+    seen = folders.scan(docs, data)
     assert [one.name for one in seen.entries] == ["0.txt"]
     assert len(seen.faults) == 1
     assert "is no name that could be kept" in seen.faults[0]
     monkeypatch.setattr(folders, "MOST_ENTRIES", 10)
-    seen = folders.look(docs, data)
+    seen = folders.scan(docs, data)
     assert [one.name for one in seen.entries] == ["0.txt"]
     assert "only the first 1 files are taken" in seen.faults[0]
 

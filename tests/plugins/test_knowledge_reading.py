@@ -21,7 +21,7 @@ import httpx
 import pytest
 from bytebrew_knowledge.reader import Reader
 from bytebrew_knowledge.reading.blocks import Block, Unreadable
-from bytebrew_knowledge.reading.chunks import OVERLAP, SIZE, cut
+from bytebrew_knowledge.reading.chunks import OVERLAP, SIZE, split
 from bytebrew_knowledge.reading.html import html
 from bytebrew_knowledge.reading.text_formats import markdown, table, tree
 from hypothesis import given
@@ -42,12 +42,12 @@ def prose(count: int) -> str:
 
 def test_a_heading_begins_a_chunk_and_paragraphs_below_it_share_one() -> None:
     blocks = [Block(("A",), "one"), Block(("A",), "two"), Block(("A", "B"), "three"), Block((), "four")]
-    assert list(cut(blocks)) == [("A", "one\ntwo"), ("A > B", "three"), ("", "four")]
+    assert list(split(blocks)) == [("A", "one\ntwo"), ("A > B", "three"), ("", "four")]
 
 
 def test_long_prose_is_cut_behind_sentences_and_overlaps() -> None:
     text = prose(300)
-    found = [chunk for _, chunk in cut([Block((), text)])]
+    found = [chunk for _, chunk in split([Block((), text)])]
     assert len(found) > 4
     assert all(len(chunk) <= SIZE for chunk in found)
     assert all(chunk.startswith("Sentence") and chunk.endswith("fox.") for chunk in found)
@@ -60,7 +60,7 @@ def test_long_prose_is_cut_behind_sentences_and_overlaps() -> None:
 
 def test_rows_stay_whole_and_do_not_overlap() -> None:
     rows = [Block(("T",), f"name: thing {n}\nprice: {n}", row=True) for n in range(200)]
-    found = [chunk for _, chunk in cut(rows)]
+    found = [chunk for _, chunk in split(rows)]
     assert "\n".join(found) == "\n".join(row.text for row in rows)
     assert all(chunk.startswith("name: ") for chunk in found)
 
@@ -77,7 +77,7 @@ def test_rows_stay_whole_and_do_not_overlap() -> None:
     )
 )
 def test_no_word_is_lost_and_no_chunk_too_large(blocks: list[Block]) -> None:
-    found = list(cut(blocks))
+    found = list(split(blocks))
     assert all(0 < len(text) <= SIZE for _, text in found)
     kept = {word for _, text in found for word in text.split()}
     texts = [unicodedata.normalize("NFC", block.text.replace("\0", " ")) for block in blocks]

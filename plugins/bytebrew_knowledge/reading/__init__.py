@@ -1,1 +1,1 @@
-"""What runs outside the engine: text out of files, cut into chunks; it imports nothing of the engine."""
+"""Runs outside the engine, and imports nothing of it: extracts text from files and splits it into chunks."""

@@ -1,18 +1,18 @@
-"""A file's text as the readers hand it on: paragraphs and rows, each under its headings."""
+"""Blocks of text: paragraphs and table rows with their headings."""
 
 import codecs
 from typing import NamedTuple
 
 MOST_TEXT = 64 * 1024 * 1024
-"""Characters of text that one file may yield."""
+"""Most characters of text of one file."""
 
 
 class Unreadable(Exception):
-    """The file cannot be read; the message tells its owner why."""
+    """The file cannot be read; the message for its owner says why."""
 
 
 class Block(NamedTuple):
-    """A paragraph or, with `row`, the row of a table; `headings` are those above it, the outermost first."""
+    """A paragraph or, with `row`, a table row; `headings` are those above it, outermost first."""
 
     headings: tuple[str, ...]
     text: str
@@ -20,13 +20,13 @@ class Block(NamedTuple):
 
 
 class Outline:
-    """The headings above the place that a reader has come to."""
+    """The headings above a reader's current position."""
 
     def __init__(self) -> None:
         self._levels: list[tuple[int, str]] = []
 
     def enter(self, level: int, heading: str) -> None:
-        """A heading of a level, 1 being the outermost, ends all that are as deep or deeper."""
+        """Enters a heading, which ends those of its level (1 is the outermost) and deeper."""
         self._levels = [one for one in self._levels if one[0] < level]
         if heading:
             self._levels.append((level, heading))
@@ -48,5 +48,5 @@ def decoded(raw: bytes) -> str:
 
 
 def row_of(cells: list[str]) -> str:
-    """A table's row in a line."""
+    """A table row as one line."""
     return " | ".join(cells) if any(cells) else ""

@@ -1,4 +1,4 @@
-"""Cuts a file's blocks into chunks for the search."""
+"""Splits a file's blocks into chunks."""
 
 import re
 import unicodedata
@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 from .blocks import MOST_TEXT, Block, Unreadable
 
 SIZE = 1600
-"""Characters of a chunk: about 400 tokens, which embedding models of 512 can take in."""
+"""Characters of a chunk: about 400 tokens, which fit embedding models with 512."""
 OVERLAP = 200
-"""Characters of prose that a chunk repeats from the one before, where no heading parts them."""
+"""Characters of prose that a chunk repeats from the previous one under the same heading."""
 _ENDS = (re.compile(r"[.!?\u3002\uff01\uff1f][\"'\u201d\u2019)\]]*\s|\n"), re.compile(r"\s"))
 
 
-def cut(blocks: Iterable[Block]) -> Iterator[tuple[str, str]]:
-    """Chunks as their heading and their text, in order; a heading begins a new one."""
+def split(blocks: Iterable[Block]) -> Iterator[tuple[str, str]]:
+    """Heading and text of each chunk, in order; a heading starts a new chunk."""
     above: tuple[str, ...] = ()
     text, fresh, total, prose = "", False, 0, False
     for block in blocks:
@@ -42,12 +42,12 @@ def _heading(headings: tuple[str, ...]) -> str:
 
 
 def _composed(text: str) -> str:
-    """The text with its letters written in the one way that a search asks for."""
+    """The text in Unicode normalization form C, which queries use too."""
     return unicodedata.normalize("NFC", text)
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """A block in pieces that fit into a chunk, cut behind a sentence, or else a word, where there is one."""
+    """Splits a block into pieces that fit a chunk, at ends of sentences, or else of words."""
     at = 0
     room = SIZE - OVERLAP - 1
     while len(text) - at > SIZE:

@@ -1,4 +1,4 @@
-"""DOCX and PDF."""
+"""Readers of DOCX and PDF."""
 
 import zipfile
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from xml.parsers import expat
 from .blocks import Block, Outline, Unreadable, row_of
 
 MOST_XML = 128 * 1024 * 1024
-"""Bytes that a DOCX may unpack to."""
+"""Most bytes of a DOCX after unpacking."""
 
 
 def docx(path: Path) -> Iterator[Block]:
@@ -38,7 +38,7 @@ def docx(path: Path) -> Iterator[Block]:
 
 
 class _Document:
-    """Reads the XML as it comes: no tree is built, and no entity is ever defined."""
+    """Streaming XML parser: builds no tree, and rejects entity definitions."""
 
     def __init__(self) -> None:
         self.parser = expat.ParserCreate(namespace_separator=" ")
@@ -56,7 +56,7 @@ class _Document:
         self._level = 0
 
     def taken(self) -> list[Block]:
-        """What has been read since the last time."""
+        """Takes the blocks that were read since the last call."""
         blocks, self._blocks = self._blocks, []
         return blocks
 
@@ -111,7 +111,7 @@ class _Document:
 
 
 def pdf(path: Path) -> Iterator[Block]:
-    """Paragraphs under the numbers of their pages."""
+    """Paragraphs, with page numbers as headings."""
     pypdf = library()
     try:
         reader = pypdf.PdfReader(path)
@@ -127,7 +127,7 @@ def pdf(path: Path) -> Iterator[Block]:
 
 
 def library() -> Any:
-    """The PDF parser, an extra."""
+    """The PDF library, an optional dependency."""
     try:
         return import_module("pypdf")
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""HTML."""
+"""Reader of HTML."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w-]{1,40})""", 
 
 
 def html(path: Path) -> Iterator[Block]:
-    """Paragraphs and table rows under the page's headings; the title stands above them all."""
+    """Paragraphs and table rows under the page's headings; the title is the outermost."""
     raw = path.read_bytes()
     page = _Page()
     page.feed(_decoded(raw))
@@ -34,7 +34,7 @@ def _decoded(raw: bytes) -> str:
     if declared:
         charset = declared[1].decode("ascii")
         try:
-            if declared[1].decode(charset) == charset:  # a page in UTF-16 would not say so in plain bytes
+            if declared[1].decode(charset) == charset:  # rules out UTF-16, whose declaration would not be ASCII
                 return raw.decode(charset)
         except (LookupError, UnicodeError):
             pass

@@ -1,4 +1,4 @@
-"""A process that reads files for the engine, each in a child of its own that the system limits."""
+"""The reader process: reads each file in a forked child with resource limits."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .blocks import Block, Unreadable
-from .chunks import cut
+from .chunks import split
 from .docx_pdf import docx, library, pdf
 from .html import html
 from .text_formats import markdown, table, text, tree
@@ -26,17 +26,17 @@ READERS: Mapping[str, Callable[[Path], Iterator[Block]]] = {
     "docx": docx,
 }
 MOST_SPOOL = 256 * 1024 * 1024
-"""Bytes that a child may write."""
+"""Most bytes that a child may write."""
 MOST_ANSWER = 4096
 
 
 def serve() -> None:
-    """Answers each line of the input, a job, with a line: the number of chunks in its spool, or what was wrong."""
-    for wish in (signal.SIGTERM, signal.SIGINT):  # to all of a service: the engine ends its reader itself
-        signal.signal(wish, signal.SIG_IGN)
+    """Answers each job, a line on standard input, with a line: the number of chunks in its spool, or an error."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # sent to the whole service: the engine ends its reader itself
+        signal.signal(number, signal.SIG_IGN)
     for line in sys.stdin.buffer:
         job = json.loads(line)
-        if job["type"] == "pdf":  # loaded once, for every child
+        if job["type"] == "pdf":  # once, before the fork
             with suppress(Unreadable):
                 library()
         mine, theirs = os.pipe()
@@ -53,7 +53,7 @@ def serve() -> None:
 
 
 def _read(job: dict[str, Any], answer: int) -> NoReturn:
-    """Reads one file within the job's limits and ends the child."""
+    """Reads one file within the job's limits, then exits."""
     os.nice(10)
     seconds, memory = max(1, int(job["seconds"])), job["memory"]
     signal.alarm(seconds)
@@ -77,7 +77,7 @@ def _read(job: dict[str, Any], answer: int) -> NoReturn:
 def _spool(source: Path, kind: str, target: Path) -> int:
     count = 0
     with target.open("x", encoding="utf-8", errors="replace") as spool:
-        for count, chunk in enumerate(cut(READERS[kind](source)), 1):  # noqa: B007
+        for count, chunk in enumerate(split(READERS[kind](source)), 1):  # noqa: B007
             spool.write(json.dumps(chunk, ensure_ascii=False) + "\n")
     return count
 

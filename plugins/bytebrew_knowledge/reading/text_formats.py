@@ -1,4 +1,4 @@
-"""Text, Markdown, CSV and JSON."""
+"""Readers of plain text, Markdown, CSV and JSON."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ _RULE = re.compile(r"\|?[ \t:|-]+\|?$")
 
 
 def text(path: Path) -> Iterator[Block]:
-    """Paragraphs, which blank lines part."""
+    """Paragraphs, separated by blank lines."""
     for paragraph in re.split(r"\n[ \t]*\n", _lines(path)):
         yield Block((), paragraph.strip())
 
@@ -57,7 +57,7 @@ def markdown(path: Path) -> Iterator[Block]:
 
 
 def table(path: Path) -> Iterator[Block]:
-    """Rows, each with the names of its columns, which the first row gives."""
+    """Rows with the names of their columns, from the first row."""
     content = _lines(path)
     csv.field_size_limit(sys.maxsize)
     try:
@@ -80,7 +80,7 @@ def table(path: Path) -> Iterator[Block]:
 
 
 def tree(path: Path) -> Iterator[Block]:
-    """The leaves of JSON in lines of `path: value`, a block for each object that lies in a list."""
+    """The leaves of JSON as lines of `path: value`; each object of a list is a block."""
     try:
         value = json.loads(_lines(path))
         yield from _records(value, "")
