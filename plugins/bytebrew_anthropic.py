@@ -1,4 +1,4 @@
-"""The Anthropic Messages API, natively: its thinking goes back unchanged, and what is asked again is cached."""
+"""The Anthropic Messages API, with thinking sent back unchanged and prompt caching."""
 
 import re
 from base64 import b64decode
@@ -33,7 +33,7 @@ from bytebrew import (
 )
 
 _MAX_TOKENS = 32_000
-"""What every model since Claude 4 can write at the least; the vendor wants a limit in each request."""
+"""Output limit that every model since Claude 4 supports; the API requires a limit."""
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 _STOPS: dict[str, Any] = {
     "tool_use": "tool_calls",
@@ -55,15 +55,15 @@ _STATUS = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-"""The HTTP status that an error in the middle of a stream would have had."""
+"""HTTP status by error type, for errors in the middle of a stream."""
 _TOO_LONG = re.compile(r"(prompt|input) is too long|context (length|window|size|limit)", re.IGNORECASE)
 _SAMPLED = re.compile(r"claude-(instant|[1-3]\b|4-|(opus|sonnet|haiku)-4(?!-[7-9]\b))")
-"""The Claude models that take a temperature; those after 4.6 refuse every request that has one."""
+"""Claude models that accept a temperature; those after 4.6 refuse requests with one."""
 _THINKS = re.compile(r"claude-((opus|sonnet|haiku|fable|mythos)-[5-9]|mythos-preview)")
-"""The Claude models that think unless they are told not to; the others would cost more once they were asked to."""
+"""Claude models that think by default; asking others to think would cost more."""
 _THINKING = ("thinking", "redacted_thinking")
 _BLOCK = 1000
-"""What a content block takes at least, besides its text."""
+"""Least size counted for a content block."""
 
 
 class _Tokens(Struct):
@@ -94,7 +94,7 @@ class _Usage(Struct):
 
 
 class _Piece(Struct):
-    """The beginning of a content block, more of it, or of the message."""
+    """The start or a delta of a content block, or a delta of the message."""
 
     type: str = ""
     text: str | None = None
@@ -153,7 +153,7 @@ class Anthropic(Provider):
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
         url = f"{request.base_url.removesuffix('/v1')}/v1/messages"
         headers = {"anthropic-version": "2023-06-01"} | ({"x-api-key": request.api_key} if request.api_key else {})
-        body, prefix = _asked(request)
+        body, prefix = _conversation(request)
         blocks: dict[int, _Block] = {}
         intake = Intake(request.bounds)
         usage = _Usage()
@@ -167,7 +167,7 @@ class Anthropic(Provider):
                     if counted := said.usage or (said.message and said.message.usage):
                         usage.update(counted)
                     if said.content_block:
-                        intake.take(max(_BLOCK, len(event.data)))  # it is kept with all that it has
+                        intake.take(max(_BLOCK, len(event.data)))  # the block is kept whole
                         if said.content_block.type == "tool_use":
                             intake.call()
                         blocks[said.index] = _Block(said.content_block)
@@ -185,38 +185,38 @@ class Anthropic(Provider):
         if not reason:
             raise ProviderError("The answer ended early, without a stop_reason", code="model_unavailable", retry=True)
         stop = _STOPS.get(reason, "end")
-        # What came before a refusal is to be thrown away: build-with-claude/refusals-and-fallback
+        # Content before a refusal must be discarded: build-with-claude/refusals-and-fallback
         answer = [] if stop == "refusal" else [blocks[index] for index in sorted(blocks)]
-        calls = [block.call(cut=stop == "max_tokens") for block in answer if block.start.type == "tool_use"]
+        calls = [block.call(truncated=stop == "max_tokens") for block in answer if block.start.type == "tool_use"]
         for call in calls:
             yield call
         yield usage.tokens()
         yield Stop("tool_calls" if calls and stop == "end" else stop, _kept(answer, prefix))
 
 
-# The answer
+# Answers
 
 
 class _Block(Struct):
-    """A content block, put together from its pieces."""
+    """A content block, assembled from its pieces."""
 
     start: _Piece
     pieces: list[str] = field(default_factory=list)
     signature: str = ""
 
     def add(self, piece: _Piece) -> int:
-        """Takes a piece in; how many characters of it are kept."""
+        """Adds a piece; returns how many characters are kept."""
         text = piece.text or piece.thinking or piece.partial_json or ""
         if text:
             self.pieces.append(text)
         self.signature = piece.signature or self.signature
         return len(text) + len(piece.signature or "")
 
-    def call(self, *, cut: bool) -> ToolCall:
-        """The call; in an answer that was cut off, one without arguments may have been about to get some."""
+    def call(self, *, truncated: bool) -> ToolCall:
+        """The tool call; in a truncated answer, missing arguments make it malformed."""
         name, call_id, text = self.start.name or "", self.start.id or "", "".join(self.pieces)
         try:
-            value = msgspec.json.decode(text) if text.strip() else self.start.input or (None if cut else {})
+            value = msgspec.json.decode(text) if text.strip() else self.start.input or (None if truncated else {})
         except (msgspec.DecodeError, RecursionError):
             value = None
         if isinstance(value, dict):
@@ -224,7 +224,7 @@ class _Block(Struct):
         return ToolCall(name, {}, call_id, malformed=text)
 
     def sent_back(self) -> list[dict[str, Any]]:
-        """The block as it goes back; the message itself has the calls, so that only their places are kept here."""
+        """The block as it is sent back; tool calls are in the message, so only their places are kept here."""
         kind, text = self.start.type, "".join(self.pieces)
         if kind == "thinking":
             return [{"type": kind, "thinking": text, "signature": self.signature}]
@@ -236,9 +236,9 @@ class _Block(Struct):
 
 
 def _kept(answer: list[_Block], prefix: str) -> dict[str, Any]:
-    """What `_asked` needs to send thinking back in its place; nothing where there is no thinking."""
+    """What `_conversation` needs to send thinking back in its place; empty without thinking."""
     blocks = [kept for block in answer for kept in block.sent_back()]
-    while blocks and blocks[-1]["type"] in _THINKING:  # the vendor refuses an answer that ends in thinking
+    while blocks and blocks[-1]["type"] in _THINKING:  # the API refuses answers that end in thinking
         blocks.pop()
     thought = any(block["type"] in _THINKING for block in blocks)
     return {"anthropic": {"prefix": prefix, "blocks": blocks}} if thought else {}
@@ -255,15 +255,14 @@ def _read(data: str) -> _Event:
     return event
 
 
-# The request
+# Requests
 
 
-def _asked(request: ModelRequest) -> tuple[dict[str, Any], str]:
-    """The request in the vendor's words, and a digest of all that comes before its answer.
+def _conversation(request: ModelRequest) -> tuple[dict[str, Any], str]:
+    """The request's body, and a digest of everything before its answer.
 
-    Newer models refuse thinking when anything before it is no longer what it was
-    (https://platform.claude.com/docs/en/build-with-claude/preserved-thinking), as after a long tool result was left
-    out: thinking goes back only behind what it was thought about.
+    Newer models refuse thinking after a changed prefix, for instance after a long tool result was trimmed
+    (https://platform.claude.com/docs/en/build-with-claude/preserved-thinking): it is sent back only after an equal one.
     """
     system = _text(request.system)
     tools = [
@@ -282,12 +281,12 @@ def _asked(request: ModelRequest) -> tuple[dict[str, Any], str]:
             turns[-1]["content"] += blocks
         elif blocks:
             turns.append({"role": role, "content": blocks})
-    # The cache holds the tools, the system and the messages, in this order, up to each mark.
+    # The cache holds tools, system prompt and messages, in this order, up to each cache_control.
     for part in (system or tools, turns[-1]["content"] if turns else []):
         if part:
             part[-1] = {**part[-1], "cache_control": {"type": "ephemeral"}}
     sampled = "claude" not in request.model_name or _SAMPLED.search(request.model_name)
-    # Asking changes what such a model shows and nothing else, unless a call is forced, which does not go with thinking:
+    # It only makes thinking visible for these models; a forced tool call excludes thinking:
     # https://platform.claude.com/docs/en/build-with-claude/thinking
     shows = _THINKS.search(request.model_name) and request.tool_choice != "required"
     options = {
@@ -296,7 +295,7 @@ def _asked(request: ModelRequest) -> tuple[dict[str, Any], str]:
         "tools": tools or None,
         "tool_choice": {"type": _CHOICES[request.tool_choice]} if tools else None,
         "temperature": request.temperature if sampled else None,
-        "top_p": request.top_p if sampled and request.temperature is None else None,  # Claude 4 refuses both at once
+        "top_p": request.top_p if sampled and request.temperature is None else None,  # Claude 4 refuses both together
         "stop_sequences": request.stop_sequences or None,
     }
     body = {
@@ -328,18 +327,18 @@ def _result(message: Message) -> dict[str, Any]:
     result: dict[str, Any] = {"type": "tool_result", "tool_use_id": _id(message.call_id)}
     if message.content.strip():
         result["content"] = message.content
-    if message.has_error:  # which the vendor refuses without words
+    if message.has_error:  # which the API refuses without content
         result = {"content": "The tool failed"} | result | {"is_error": True}
     return result
 
 
 def _text(text: str) -> list[dict[str, Any]]:
-    """A text block, or none, for the vendor refuses one of blanks."""
+    """A text block; none for blank text, which the API refuses."""
     return [{"type": "text", "text": text}] if text.strip() else []
 
 
 def _id(call_id: str) -> str:
-    """The id of a call, which another vendor may have given, in the letters that this one takes."""
+    """The id of a call in characters that this API accepts; another vendor may have made it."""
     return re.sub(r"[^a-zA-Z0-9_-]", "_", call_id)
 
 

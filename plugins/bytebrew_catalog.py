@@ -76,7 +76,7 @@ MODELS = (
         "A balance of skill, speed and price, strong with tools", "orchestrator", "sub_agent", cached=0.3, written=3.75,
     ),
     _model(
-        # https://developers.openai.com/api/docs/models/gpt-5.4, whose prices are of prompts up to 272,000 tokens
+        # https://developers.openai.com/api/docs/models/gpt-5.4, prices for prompts up to 272,000 tokens
         "gpt-5.4", "GPT-5.4", "openai", 1, (1_050_000, 128_000), (2.5, 15), True,
         "OpenAI's general model for agents and code", "orchestrator", cached=0.25,
     ),
@@ -86,7 +86,7 @@ MODELS = (
         "The generation before GPT-5.4, at a lower price", "orchestrator", cached=0.175,
     ),
     _model(
-        # https://ai.google.dev/gemini-api/docs/pricing, of prompts up to 200,000 tokens; as gemini-3.1-pro-preview
+        # https://ai.google.dev/gemini-api/docs/pricing, for prompts up to 200,000 tokens; as gemini-3.1-pro-preview
         "gemini-3.1-pro", "Gemini 3.1 Pro", "google", 1, (1_048_576, 65_536), (2, 12), True,
         "Google's model for long contexts and images", "orchestrator", cached=0.2,
     ),
@@ -109,7 +109,7 @@ MODELS = (
         "A small GPT-5.4 for narrow tasks in numbers", "sub_agent", cached=0.075,
     ),
     _model(
-        # https://platform.claude.com/docs/en/models/opus-5/overview, where it is compared, and
+        # https://platform.claude.com/docs/en/models/opus-5/overview, in its comparison, and
         # https://platform.claude.com/docs/en/build-with-claude/prompt-caching#pricing
         "claude-haiku-4-5", "Claude Haiku 4.5", "anthropic", 2, (200_000, 64_000), (1, 5), True,
         "Anthropic's fast model for sub-agents", "sub_agent", cached=0.1, written=1.25,

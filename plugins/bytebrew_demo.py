@@ -1,4 +1,4 @@
-"""A model without a key or a network, for the first conversation: it thinks, streams and calls tools."""
+"""The demo model for a first conversation, without key or network: it thinks, streams and calls tools."""
 
 import re
 from collections.abc import AsyncGenerator
@@ -33,9 +33,9 @@ SYSTEM = "You are the demo agent of a ByteBrew engine."
 
 
 class DemoProvider(Provider):
-    """Answers the same words to the same message.
+    """Gives the same answer to the same message.
 
-    A message that names one of the agent's tools calls it, with the JSON object in the message as its arguments.
+    A message with the name of one of the agent's tools calls it, with the JSON object in the message as arguments.
     """
 
     type = "demo"
@@ -43,19 +43,19 @@ class DemoProvider(Provider):
     demo = True
 
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
-        asked = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
+        message = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
         results = _results(request.messages)
-        named = [tool for tool in request.tools if tool.name in asked]
-        yield Thinking(content=f"The user wrote {len(asked)} characters. ")
+        named = [tool for tool in request.tools if tool.name in message]
+        yield Thinking(content=f"The user wrote {len(message)} characters. ")
         spent = sum(len(message.content) for message in request.messages) // 4
         if named and not results:
             yield Thinking(content=f"They want {named[0].name}.")
-            yield ToolCall(named[0].name, _arguments(asked))
+            yield ToolCall(named[0].name, _arguments(message))
             yield Usage(input_tokens=spent, output_tokens=8)
             yield Stop("tool_calls")
             return
         yield Thinking(content="I answer at once.")
-        text = _answer(asked, results, request.tools)
+        text = _answer(message, results, request.tools)
         for piece in re.findall(r"\S+\s*", text):
             yield MessageDelta(content=piece)
         yield Usage(input_tokens=spent, output_tokens=len(text) // 4, thinking_tokens=8)
@@ -64,27 +64,27 @@ class DemoProvider(Provider):
 
 def _results(messages: tuple[Message, ...]) -> list[Message]:
     """The tool results since the last user message."""
-    found: list[Message] = []
+    results: list[Message] = []
     for message in reversed(messages):
         if message.role == "user":
             break
         if message.role == "tool":
-            found.insert(0, message)
-    return found
+            results.insert(0, message)
+    return results
 
 
-def _arguments(asked: str) -> dict[str, Any]:
+def _arguments(message: str) -> dict[str, Any]:
     """The JSON object in the message, from its first brace to its last."""
     try:
-        return msgspec.json.decode(asked[asked.find("{") : asked.rfind("}") + 1], type=dict[str, Any])
+        return msgspec.json.decode(message[message.find("{") : message.rfind("}") + 1], type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
         return {}
 
 
-def _answer(asked: str, results: list[Message], tools: tuple[ToolSpec, ...]) -> str:
+def _answer(message: str, results: list[Message], tools: tuple[ToolSpec, ...]) -> str:
     if results:
         return " ".join(f"{result.tool} says: {result.content}" for result in results)
-    words = f"You said: {asked.strip()} "
+    words = f"You said: {message.strip()} "
     if tools:
         words += f"I can also call {', '.join(tool.name for tool in tools)}: write its name in your message. "
     return words + "I am the demo model; create a model with POST /api/v1/models to talk to a real one."
@@ -95,7 +95,7 @@ async def current_time(timezone: str = "UTC") -> str:
     """The date and time in a time zone of the IANA database, such as Europe/Berlin."""
     try:
         zone = UTC if timezone == "UTC" else ZoneInfo(timezone)
-    except (KeyError, ValueError, OSError) as error:  # unknown, malformed, a folder of zones
+    except (KeyError, ValueError, OSError) as error:  # unknown, malformed, or a directory of zones
         raise ToolError(f"'{timezone}' is not a time zone; try Europe/Berlin") from error
     return datetime.now(zone).isoformat(timespec="seconds")
 

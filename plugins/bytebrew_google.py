@@ -1,4 +1,4 @@
-"""Google's Gemini API: streamed answers with tools, thoughts and their signatures, and embeddings."""
+"""The Gemini API: streaming with tools, thoughts and their signatures, and embeddings."""
 
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
@@ -55,15 +55,15 @@ _FAILURES = {
     "TOO_MANY_TOOL_CALLS": False,
     "MISSING_THOUGHT_SIGNATURE": False,
 }
-"""The reasons of an answer that came to nothing, and whether the same request may do better."""
+"""Finish reasons that are failures, and whether a retry may succeed."""
 _MODES = {"auto": "AUTO", "required": "ANY", "none": "NONE"}
 _TOO_LONG = re.compile(r"exceeds the maximum number of tokens|context is too long", re.IGNORECASE)
-# A model that does not think unless told to refuses a request for its thoughts: 2.0, lite, images, speech.
+# Models that do not think by default (2.0, lite, image, speech) refuse requests for thoughts.
 _THINKS = re.compile(r"gemini-(2\.5-(flash|pro)|[3-9]|(flash|pro)-latest)(?!.*(lite|image|tts|audio|live))")
-# From Gemini 3 on, calls must be signed; another model's are let through under this word (docs/thought-signatures).
+# From Gemini 3 on, calls must be signed; this value exempts other models' calls (docs/thought-signatures).
 _SIGNS = re.compile(r"gemini-(?![12])")
 _UNSIGNED = {"thoughtSignature": "skip_thought_signature_validator"}
-_BATCH = 100  # the most texts that one batchEmbedContents takes
+_BATCH = 100  # limit of batchEmbedContents
 
 
 class _Called(Struct):
@@ -109,7 +109,7 @@ class _Usage(Struct, rename="camel"):
         thoughts = self.thoughts_token_count or 0
         return Usage(
             self.prompt_token_count or 0,
-            (self.candidates_token_count or 0) + thoughts,  # candidates are counted without their thoughts
+            (self.candidates_token_count or 0) + thoughts,  # candidates do not include thoughts
             self.cached_content_token_count or 0,
             thoughts,
         )
@@ -131,7 +131,7 @@ class _Error(Struct):
     details: list[_Detail] = []
 
     def fault(self) -> Fault:
-        """A wrong key has the status 400, and a quota of the day does not come back within a turn."""
+        """The fault; a wrong key has the status 400, and a daily quota is not retried."""
         delays = [match for detail in self.details if (match := re.fullmatch(r"(\d+(\.\d+)?)s", detail.retry_delay))]
         spent = any("PerDay" in violation.quota_id for detail in self.details for violation in detail.violations)
         return Fault(
@@ -169,7 +169,7 @@ _embeddings: Callable[[bytes], _Embeddings] = msgspec.json.Decoder(_Embeddings).
 
 
 class Google(Provider):
-    """The Gemini API with a key, as Google AI Studio gives it out."""
+    """The Gemini API with a key of Google AI Studio."""
 
     type = "google"
     base_url = "https://generativelanguage.googleapis.com/v1beta"
@@ -211,10 +211,10 @@ class Google(Provider):
         if not reason:
             raise ProviderError("The answer ended early, without a finishReason", code="model_unavailable", retry=True)
         if reason in _FAILURES:
-            told = f"The vendor ended its answer with the finishReason {reason}: {words}".removesuffix(": ")
-            raise ProviderError(told[:1000], retry=_FAILURES[reason])
+            message = f"The vendor ended its answer with the finishReason {reason}: {words}".removesuffix(": ")
+            raise ProviderError(message[:1000], retry=_FAILURES[reason])
         stop = _STOPS.get(reason, "end")
-        if stop == "refusal":  # nothing is run of an answer that was stopped halfway
+        if stop == "refusal":  # tool calls of a refused answer must not run
             calls, parts = [], _Parts()
         for call in calls:
             yield call
@@ -227,7 +227,7 @@ class Google(Provider):
     async def embed(self, texts: Sequence[str], request: ModelRequest, http: Http) -> list[list[float]]:
         model = _model(request)
         asked = [{"model": model, "content": {"parts": [{"text": text}]}} for text in texts]
-        found: list[list[float]] = []
+        vectors: list[list[float]] = []
         for at in range(0, len(asked), _BATCH):
             batch = {"requests": asked[at : at + _BATCH]}
             url = f"{request.base_url}/{model}:batchEmbedContents"
@@ -237,10 +237,10 @@ class Google(Provider):
                 raise _refused(error) from error
             except msgspec.DecodeError as error:
                 raise ProviderError(f"The vendor sent embeddings that cannot be read: {error}") from error
-            found += [embedding.values for embedding in answer.embeddings]
-        if len(found) != len(texts):
-            raise ProviderError(f"The vendor sent {len(found)} embeddings for {len(texts)} texts")
-        return found
+            vectors += [embedding.values for embedding in answer.embeddings]
+        if len(vectors) != len(texts):
+            raise ProviderError(f"The vendor sent {len(vectors)} embeddings for {len(texts)} texts")
+        return vectors
 
 
 google = Google()
@@ -252,7 +252,7 @@ def register_providers(register: Register[Provider]) -> None:
 
 
 def _model(request: ModelRequest) -> str:
-    """The model's resource name, which a user may have copied whole."""
+    """The resource name of the model, which the user may have written with its prefix."""
     return request.model_name if "/" in request.model_name else f"models/{request.model_name}"
 
 
@@ -286,20 +286,20 @@ def _function(tool: ToolSpec) -> dict[str, Any]:
 
 
 def _contents(messages: Iterable[Message], signs: bool) -> list[dict[str, Any]]:
-    """The conversation, with the results of one step's calls side by side."""
+    """The conversation; results of one step's calls share one content."""
     contents: list[dict[str, Any]] = []
     for role, run in groupby(messages, key=lambda message: message.role):
         if role == "tool":
             contents.append({"role": "user", "parts": [_result(message) for message in run]})
         elif role == "user":
-            contents += [{"role": "user", "parts": _asked(message)} for message in run]
+            contents += [{"role": "user", "parts": _user_parts(message)} for message in run]
         else:
             answers = [_answered(message, signs) for message in run]
             contents += [{"role": "model", "parts": parts} for parts in answers if parts]
     return contents
 
 
-def _asked(message: Message) -> list[dict[str, Any]]:
+def _user_parts(message: Message) -> list[dict[str, Any]]:
     parts = [_attached(attachment) for attachment in message.attachments]
     return [*parts, {"text": message.content}] if message.content or not parts else parts
 
@@ -316,7 +316,7 @@ def _result(message: Message) -> dict[str, Any]:
 
 
 def _answered(message: Message, signs: bool) -> list[dict[str, Any]]:
-    """The parts of the model's answer; those that came signed go back as they came."""
+    """The parts of a model's answer; signed ones are sent back unchanged."""
     calls: list[dict[str, Any]] = [
         {"functionCall": {"id": call.call_id, "name": call.tool, "args": call.input}} for call in message.tool_calls
     ]
@@ -329,14 +329,14 @@ def _answered(message: Message, signs: bool) -> list[dict[str, Any]]:
 
 
 class _Parts:
-    """The parts of an answer as they go back: unsigned text joined, a call as its place alone, thoughts if signed."""
+    """Parts of an answer to send back: joined unsigned text, places of calls, and signed thoughts."""
 
     def __init__(self) -> None:
         self._parts: list[dict[str, Any]] = []
         self._text: list[str] = []
 
     def add(self, part: _Part) -> int:
-        """Takes a part in; how many characters of it are kept."""
+        """Adds a part; returns how many characters are kept."""
         signature = {"thoughtSignature": part.thought_signature} if part.thought_signature else {}
         text = part.text or ""
         if part.function_call:
@@ -353,7 +353,7 @@ class _Parts:
         return len(text)
 
     def whole(self) -> list[dict[str, Any]]:
-        """All of them."""
+        """All parts."""
         self._join()
         return self._parts
 

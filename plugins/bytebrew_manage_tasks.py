@@ -1,4 +1,4 @@
-"""The tool `manage_tasks`: an agent's own list of tasks, and work that it hands to agents in the background."""
+"""The tool `manage_tasks`: an agent's own task list, and background work for other agents."""
 
 import hashlib
 from collections.abc import Sequence
@@ -90,7 +90,7 @@ class Arguments(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class ManageTasks(Tool):
-    """Keeps the tasks of the session in which it is called; `agents` may be given work in the background."""
+    """Manages the tasks of the calling session; `agents` can receive background work."""
 
     name = NAME
     description = (
@@ -100,7 +100,7 @@ class ManageTasks(Tool):
         "agent_id, create and assign hand a task to an agent that works on it in the background."
     )
     input_schema = input_schema(Arguments)
-    idempotent = True  # a task that a call has made is found again by its id, a step that was taken is not taken twice
+    idempotent = True  # task ids derive from the call, so a repeated call changes nothing
     source = "tasks"
 
     def __init__(self, engine: Engine, agents: Sequence[str] = ()) -> None:
@@ -109,30 +109,30 @@ class ManageTasks(Tool):
 
     async def run(self, call: Call, input: dict[str, Any]) -> Any:
         try:
-            given = msgspec.convert(input, Arguments)
-            return await self._answer(call, given)
+            args = msgspec.convert(input, Arguments)
+            return await self._answer(call, args)
         except msgspec.ValidationError as error:
             raise ToolError(f"The arguments do not fit: {error}") from error
         except EngineError as error:
             raise ToolError(error.message) from error
 
-    async def _answer(self, call: Call, given: Arguments) -> Any:
+    async def _answer(self, call: Call, args: Arguments) -> Any:
         tasks = self._engine.tasks
         here = {task.id: task for task in await tasks.of_session(call.session_id)}
-        match given.action:
+        match args.action:
             case "create" | "create_subtask":
-                if given.action == "create_subtask":
-                    _known(here, given.parent_task_id, "parent_task_id")
-                return await self._create(call, given, here)
+                if args.action == "create_subtask":
+                    _known(here, args.parent_task_id, "parent_task_id")
+                return await self._create(call, args, here)
             case "list":
                 return _listed(here.values())
             case "list_subtasks":
-                parent = _known(here, given.parent_task_id or given.task_id, "parent_task_id")
+                parent = _known(here, args.parent_task_id or args.task_id, "parent_task_id")
                 return _listed(task for task in here.values() if task.parent_task_id == parent.id)
             case "get_ready":
                 ready = await tasks.ready(call.session_id)
-                if given.parent_task_id:
-                    parent = _known(here, given.parent_task_id, "parent_task_id")
+                if args.parent_task_id:
+                    parent = _known(here, args.parent_task_id, "parent_task_id")
                     ready = [task for task in ready if task.parent_task_id == parent.id]
                 return _listed(ready)
             case "get_next":
@@ -140,37 +140,37 @@ class ManageTasks(Tool):
                 begun.sort(key=lambda task: -task.priority)
                 mine = [task for task in (*begun, *await tasks.ready(call.session_id)) if task.mode == "interactive"]
                 return _shown(mine[0], _LONG) if mine else "There is nothing to do now"
-        task = _known(here, given.task_id, "task_id")
-        match given.action:
+        task = _known(here, args.task_id, "task_id")
+        match args.action:
             case "update":
-                task = await tasks.update(task.id, None, _patch(here, given), by=call.agent)
+                task = await tasks.update(task.id, None, _patch(here, args), by=call.agent)
             case "set_priority":
-                if given.priority is None:
+                if args.priority is None:
                     raise ToolError("Say which priority: 0 normal, 1 high, 2 critical")
-                patch = msgspec.convert({"priority": given.priority}, TaskPatch)
+                patch = msgspec.convert({"priority": args.priority}, TaskPatch)
                 task = await tasks.update(task.id, None, patch, by=call.agent)
             case "assign":
-                task = await tasks.assign(task.id, None, self._allowed(call, given.agent_id or ""), by=call.agent)
+                task = await tasks.assign(task.id, None, self._allowed(call, args.agent_id or ""), by=call.agent)
             case "get":
                 pass
             case action:
-                target = TARGETS.get(action, given.status)
+                target = TARGETS.get(action, args.status)
                 if target is None:
                     raise ToolError(f"Say which status: {', '.join(TARGETS.values())}")
-                task = await self._move(call, task, target, given)
+                task = await self._move(call, task, target, args)
         return _shown(task, _LONG)
 
-    async def _create(self, call: Call, given: Arguments, here: dict[str, Task]) -> Any:
-        agent = self._allowed(call, given.agent_id) if given.agent_id else call.agent
-        parent, blockers = given.parent_task_id or None, given.blocked_by or []
+    async def _create(self, call: Call, args: Arguments, here: dict[str, Task]) -> Any:
+        agent = self._allowed(call, args.agent_id) if args.agent_id else call.agent
+        parent, blockers = args.parent_task_id or None, args.blocked_by or []
         for task_id in blockers if parent is None else (parent, *blockers):
             _known(here, task_id, "blocked_by")
         if parent is None:
-            # work within work: it ends with the task at hand, and nests only so deep
+            # a subtask of the running task: it ends with it, within the depth limit
             at_hand = await self._engine.tasks.at_hand(call.turn_id)
             parent = at_hand.id if at_hand else None
-        items = given.tasks or [
-            Item(given.title or "", given.description, given.acceptance_criteria, given.priority),
+        items = args.tasks or [
+            Item(args.title or "", args.description, args.acceptance_criteria, args.priority),
         ]
         new = [
             msgspec.convert(
@@ -179,12 +179,12 @@ class ManageTasks(Tool):
                     "title": item.title,
                     "description": item.description or "",
                     "schema": call.schema,
-                    "mode": "background" if given.agent_id else "interactive",
+                    "mode": "background" if args.agent_id else "interactive",
                     "priority": item.priority or 0,
                     "acceptance_criteria": item.acceptance_criteria or (),
                     "blocked_by": blockers,
                     "parent_task_id": parent,
-                    "require_approval": given.require_approval or False,
+                    "require_approval": args.require_approval or False,
                 },
                 NewTask,
             )
@@ -199,7 +199,7 @@ class ManageTasks(Tool):
 
         made = await self._engine.db.write(add)
         self._engine.tasks.wake()
-        return _listed(made) if given.tasks else _shown(made[0], _LONG)
+        return _listed(made) if args.tasks else _shown(made[0], _LONG)
 
     def _allowed(self, call: Call, agent: str) -> str:
         if agent not in self._agents:
@@ -207,26 +207,26 @@ class ManageTasks(Tool):
             raise ToolError(f"You may give work to {known}, not to '{agent[:255]}'")
         return agent
 
-    async def _move(self, call: Call, task: Task, target: Target, given: Arguments) -> Task:
+    async def _move(self, call: Call, task: Task, target: Target, args: Arguments) -> Task:
         tasks = self._engine.tasks
         if task.status == target:
             return task
         at_hand = await tasks.at_hand(call.turn_id)
         mine = at_hand is not None and at_hand.id == task.id
         if target == "cancelled" and not mine:
-            await tasks.cancel(task.id, None, given.reason or "")
+            await tasks.cancel(task.id, None, args.reason or "")
             return next(one for one in await tasks.of_session(call.session_id) if one.id == task.id)
         if task.mode == "background" and not (mine and target in ("completed", "failed")):
             words = "a person approves it" if target == "approved" else f"the agent '{task.agent}' works on it"
             raise ToolError(f"You cannot take this task to {target}: {words}")
-        if target == "failed" and not given.reason:
+        if target == "failed" and not args.reason:
             raise ToolError("Say in reason why it failed")
-        told = given.result if target == "completed" else given.reason
+        told = args.result if target == "completed" else args.reason
         return await tasks.move(task.id, None, target, told, within=call.turn_id)
 
 
 class TaskTools(Toolset):
-    """The tool for each agent that names it."""
+    """Offers the tool to agents that list it."""
 
     lists = ("tools",)
     reserves = (NAME,)
@@ -248,7 +248,7 @@ class TaskTools(Toolset):
 
 
 def _id(call: Call, number: int) -> str:
-    """The id of a task that a call makes: the same however often the call runs."""
+    """The id of a task that a call creates, the same when the call is repeated."""
     return f"task_{hashlib.sha256(f'{call.turn_id} {call.call_id} {number}'.encode()).hexdigest()[:24]}"
 
 
@@ -260,18 +260,18 @@ def _known(here: dict[str, Task], task_id: str | None, field: str) -> Task:
     return here[task_id]
 
 
-def _patch(here: dict[str, Task], given: Arguments) -> TaskPatch:
-    for task_id in given.blocked_by or ():
+def _patch(here: dict[str, Task], args: Arguments) -> TaskPatch:
+    for task_id in args.blocked_by or ():
         _known(here, task_id, "blocked_by")
     fields = ("title", "description", "acceptance_criteria", "priority", "blocked_by")
-    changes = {field: value for field in fields if (value := getattr(given, field)) is not None}
+    changes = {field: value for field in fields if (value := getattr(args, field)) is not None}
     if not changes:
         raise ToolError(f"Say what to change: {', '.join(fields)}")
     return msgspec.convert(changes, TaskPatch)
 
 
 def _shown(task: Task, fields: Sequence[str]) -> dict[str, Any]:
-    """What a model is told of a task: no field that says nothing."""
+    """The non-empty fields of a task for the model."""
     return {name: value for name in fields if (value := getattr(task, name)) not in (None, "", ())}
 
 

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: what the engine counts, and what other plugins tell at a scrape."""
+"""Metrics for Prometheus: the engine's own, and those that plugins collect at a scrape."""
 
 import asyncio
 import logging
@@ -29,9 +29,9 @@ from bytebrew import (
 log = logging.getLogger(__name__)
 
 MOST = 200
-"""Values of a label, and series of a plugin's metric; what is more becomes "other", or is left out."""
+"""Most values of a label, and series of a plugin's metric; further ones become "other", or are left out."""
 TICK = 0.25
-"""Seconds between two looks at the event loop's lag."""
+"""Seconds between measurements of the event loop's lag."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 LLM_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60)
 DELTA_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -45,7 +45,7 @@ _SERIES = {
     "histogram": ("", "_bucket", "_count", "_sum", "_created"),
     "summary": ("", "_count", "_sum", "_created"),
 }
-"""What the names of a metric's series end in: no other metric may have one of these."""
+"""Suffixes of a metric's series, by type; no other metric may use these names."""
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -58,7 +58,7 @@ class MetricsSettings(Struct, frozen=True, kw_only=True):
 
 
 class Values:
-    """The values of one label: the first 200 that come are told apart."""
+    """The values of one label; only the first 200 are kept apart."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
@@ -173,14 +173,14 @@ class Metrics:
         self._request_seconds.labels(*labels).observe(seconds)
 
     def tool_ended(self, call: ToolCall, result: Outcome) -> None:
-        """Counts a tool call; one of a tool that does not exist is "other", for a model may make up any name."""
+        """Counts a tool call; unknown tools count as "other", for a model may invent names."""
         nowhere = f"There is no tool named '{call.tool}'", f"No tool '{call.tool}' can be reached"
         made_up = result.has_error and result.output.startswith(nowhere)
         name = "other" if made_up else self._tools(call.tool)
         self._tool_calls.labels(name, "failed" if result.has_error else "completed").inc()
 
     def turn_ended(self, turn: Turn) -> None:
-        """Counts a turn and its model calls; the tokens of spawned agents are in those of the turn above them."""
+        """Counts a turn and its model calls; tokens of spawned agents are counted in the root turn."""
         self._turns.labels(turn.status).inc()
         if turn.first_delta_seconds is not None:
             self._first_delta.observe(turn.first_delta_seconds)
@@ -195,11 +195,11 @@ class Metrics:
             self._cost.inc(max(0, usage.cost_usd or 0))
 
     def start(self) -> None:
-        """Begins to watch the event loop."""
+        """Starts measuring the event loop's lag."""
         self._watch = asyncio.create_task(self._watch_lag(), name="event loop lag")
 
     def stop(self) -> None:
-        """Ends what `start` began."""
+        """Stops measuring."""
         if self._watch is not None:
             self._watch.cancel()
 
@@ -212,18 +212,18 @@ class Metrics:
 
 
 class Page:
-    """What one scrape is told; a thread of its own writes it down, for it may be long."""
+    """The metrics of one scrape; encoded in a thread, for they may be many."""
 
-    def __init__(self, registry: CollectorRegistry, read: Sequence[Metric], told: Sequence[Sample]) -> None:
+    def __init__(self, registry: CollectorRegistry, read: Sequence[Metric], samples: Sequence[Sample]) -> None:
         self._registry = registry
         self._read = read
-        self._told = told
+        self._samples = samples
 
     def collect(self) -> Iterator[Metric]:
-        """What was counted, what was read off the engine, and what plugins tell under names that are still free."""
+        """Counted metrics, the engine's gauges, and plugins' metrics whose names are free."""
         own = [*self._registry.collect(), *self._read]
         yield from own
-        yield from families(self._told, {name for family in own for name in _names(family)})
+        yield from families(self._samples, {name for family in own for name in _names(family)})
 
 
 def _names(family: Metric) -> set[str]:
@@ -231,15 +231,16 @@ def _names(family: Metric) -> set[str]:
 
 
 def families(samples: Iterable[Sample], taken: set[str]) -> list[Metric]:
-    """Samples by name; one that cannot stand beside the others, or is `taken` already, is logged and left out."""
-    found: dict[str, Metric] = {}
+    """Samples as metrics; invalid ones, and those with names in `taken`, are logged and left out."""
+    metrics: dict[str, Metric] = {}
     seen: set[tuple[Any, ...]] = set()
-    for name, value, labels, kind, words in samples:
+    for name, value, labels, kind, description in samples:
         base = name.removesuffix("_total") if kind == "counter" else name
         try:
-            family = found.get(base) or (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(base, words)
+            family_type = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+            family = metrics.get(base) or family_type(base, description)
             series = (base, *sorted(labels.items()))
-            if family.type != kind or series in seen or (base not in found and taken & _names(family)):
+            if family.type != kind or series in seen or (base not in metrics and taken & _names(family)):
                 raise ValueError("another metric has this name")
             if not all(map(_WORD.fullmatch, (name, *labels))):
                 raise ValueError("names are of letters, digits and _, and begin with no __")
@@ -249,12 +250,12 @@ def families(samples: Iterable[Sample], taken: set[str]) -> list[Metric]:
                     {key: str(text) for key, text in labels.items()},
                     float(value),
                 )
-            found[base] = family
+            metrics[base] = family
             seen.add(series)
             taken |= _names(family)
         except (TypeError, ValueError) as error:
             log.warning("the sample %s of a plugin is left out: %s", name, error)
-    return list(found.values())
+    return list(metrics.values())
 
 
 METRICS = StateKey[Metrics]("metrics")

@@ -1,4 +1,4 @@
-"""Ollama by its native API, on this machine, on another, or at ollama.com."""
+"""Ollama's native API, local, remote or at ollama.com."""
 
 from base64 import b64decode
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -143,13 +143,13 @@ def _headers(request: ModelRequest) -> dict[str, str]:
 
 
 def _body(request: ModelRequest) -> dict[str, Any]:
-    """The request in Ollama's words; it has a model think that can, and knows no choice of tools but none."""
+    """The request's body; thinking is on by default for models that support it, and tool_choice only knows "none"."""
     tools = () if request.tool_choice == "none" else request.tools
     options = {
         "temperature": request.temperature,
         "top_p": request.top_p,
         "num_predict": request.max_tokens,
-        "num_ctx": request.context_size,  # or it cuts all that is longer than 4096 tokens, and says nothing
+        "num_ctx": request.context_size,  # otherwise it silently truncates prompts to 4096 tokens
         "stop": request.stop_sequences or None,
     }
     fields = {
@@ -166,7 +166,7 @@ def _body(request: ModelRequest) -> dict[str, Any]:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    # The ids are in https://github.com/ollama/ollama/blob/main/api/types.go; servers that are older pass over them.
+    # Ids: https://github.com/ollama/ollama/blob/main/api/types.go; older servers ignore them.
     if message.role == "tool":
         return {
             "role": "tool",
@@ -184,7 +184,7 @@ def _message(message: Message) -> dict[str, Any]:
 
 
 def _attached(message: Message) -> tuple[list[str], list[str]]:
-    """The texts among a message's attachments, and the images in base64, for it fetches no URLs."""
+    """The text attachments of a message, and its images in base64; Ollama fetches no URLs."""
     texts, images = [], []
     for file in message.attachments:
         if file.media_type.startswith("image/") and file.data:
@@ -202,9 +202,9 @@ def _function(tool: ToolSpec) -> dict[str, Any]:
 
 
 async def _lines(pieces: AsyncIterator[bytes], bounds: Bounds) -> AsyncGenerator[_Line, None]:
-    """The lines of a stream of JSON, however its bytes are cut; a line ends at a line feed and nowhere else."""
+    """The lines of a stream of NDJSON; only a line feed ends a line."""
     intake = Intake(bounds)
-    rest = bytearray()  # added to in place: a long line may come in very many pieces
+    rest = bytearray()  # extended in place: a long line may come in many pieces
     async for piece in pieces:
         first, *more = piece.split(b"\n")
         rest += first
@@ -217,7 +217,7 @@ async def _lines(pieces: AsyncIterator[bytes], bounds: Bounds) -> AsyncGenerator
                 if read.message and read.message.tool_calls:
                     intake.take(len(line))
                 yield read
-    if rest.endswith(b"}"):  # a last line without its line feed; any other rest was cut off
+    if rest.endswith(b"}"):  # a complete last line without line feed; any other rest was truncated
         yield _read(bytes(rest))
 
 
@@ -228,7 +228,7 @@ def _read(line: bytes) -> _Line:
         words = f"Ollama sent a line that cannot be read ({error}): {line[:200].decode('utf-8', 'replace')}"
         raise ProviderError(words, code="model_unavailable", retry=True) from error
     if read.error:
-        # https://docs.ollama.com/api/errors: had it come first, its status would have been 500
+        # https://docs.ollama.com/api/errors: before the stream its status would be 500
         raise _refined(failure(Fault(_text(read.error), 500)))
     return read
 
@@ -242,7 +242,7 @@ def _refused(error: UpstreamError, request: ModelRequest) -> ProviderError:
     if isinstance(said, dict) and said.get("signin_url"):
         words += f"; run `ollama signin` where Ollama runs, or open {said['signin_url']}"
     if error.status == 404 and "not found" in words:
-        # https://docs.ollama.com/api/pull: pulls of one model share their progress, which only a pull is told
+        # https://docs.ollama.com/api/pull: pulls of a model share their progress
         words += (
             f". Run `ollama pull {request.model_name}` where Ollama runs: it fetches the model, or shows how far a pull"
             " that is under way has come"

@@ -31,7 +31,7 @@ class SpawnSettings(Struct, frozen=True, kw_only=True):
 
 
 class Spawn(Tool):
-    """Runs one agent and answers with its last word; its own time limit counts, not the tools'."""
+    """Runs an agent and returns its last message; the agent's time limit applies, not the tools'."""
 
     input_schema = {
         "type": "object",
@@ -40,7 +40,7 @@ class Spawn(Tool):
         "additionalProperties": False,
     }
     timeout = math.inf
-    idempotent = True  # a call that is run again takes up the turn that it began
+    idempotent = True  # a repeated call continues its turn
     source = "spawn"
 
     def __init__(self, engine: Engine, name: str, agent: Agent) -> None:
@@ -68,7 +68,7 @@ class Spawn(Tool):
 
 
 class Spawning(Toolset):
-    """A tool for each entry of can_spawn that exists."""
+    """A tool for each existing agent in can_spawn."""
 
     lists = ("can_spawn",)
     reserves = ("spawn_*",)
@@ -96,15 +96,15 @@ class Spawning(Toolset):
 
 
 def _plain(name: str) -> str:
-    """What the tool for an agent is called, where no other is called so."""
+    """The name of an agent's tool, unless another has it."""
     return re.sub("[^a-zA-Z0-9_-]", "_", f"spawn_{name}")[:64]
 
 
 def _named(agents: Sequence[Agent]) -> dict[str, Agent]:
-    """The agents by the names of their tools: such as every vendor takes, and no two alike."""
+    """Agents by the names of their tools, which are unique and valid for every vendor."""
     plain = {one.name: _plain(one.name) for one in agents}
     found: dict[str, Agent] = {}
-    for agent in sorted(agents, key=lambda one: plain[one.name] != f"spawn_{one.name}"):
+    for agent in sorted(agents, key=lambda agent: plain[agent.name] != f"spawn_{agent.name}"):
         name, n = plain[agent.name], 1
         while name in found:
             n += 1

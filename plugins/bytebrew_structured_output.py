@@ -1,4 +1,4 @@
-"""Structured output: a model shows a table, a note or a form, and a form's answer is the next message."""
+"""Structured output: tables, notes and forms for the user; a form's answer is the next message."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ class StructuredOutput(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Blocks(Toolset):
-    """The tool that shows blocks, for agents that list it."""
+    """Offers the tool to agents that list it."""
 
     lists = ("tools",)
     reserves = ("show_structured_output",)
@@ -117,7 +117,7 @@ class Blocks(Toolset):
         return Result(text="Shown to the user", events=(block,))
 
     async def _obstacle(self, call: Call, block: StructuredOutput) -> str:
-        """Why the user would not see this block, or could not answer it; empty where nothing is in the way."""
+        """Why the user could not see or answer this block; "" if nothing prevents it."""
         turn = self._engine.turns[call.turn_id]
         if turn.spawned and block.output_type == "form":
             return "You work for another agent, and the user cannot answer you: say in your answer what is to be asked"
@@ -129,7 +129,7 @@ class Blocks(Toolset):
 
 
 def _whole(question: Question) -> Question:
-    """The question with all that the model left out, and its default in the form that an answer has."""
+    """The question with defaults filled in, and its default value in the format of an answer."""
     options = tuple(replace(one, value=one.value or one.label) for one in question.options)
     default = question.default
     if question.type == "multiselect" and default is not UNSET:
@@ -140,7 +140,7 @@ def _whole(question: Question) -> Question:
 
 
 def _faults(block: StructuredOutput) -> Iterator[str]:
-    """What is wrong with the block, with the path of each fault."""
+    """The faults of a block, with their paths."""
     kind = block.output_type
     if kind == "table" and not block.rows:
         yield "rows: a table needs at least one row with a label and a value"

@@ -1,4 +1,4 @@
-"""The pieces that an answer on this wire comes in, and how tool calls are put together from them."""
+"""Chunks of streamed answers, and the assembly of tool calls from them."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,7 +23,7 @@ class CallPiece(Struct):
 
 
 class Part(Struct):
-    """A part of a content that is a list: text, or the parts of a thought."""
+    """A part of structured content: text, or thinking."""
 
     text: str | None = None
     thinking: "list[Part] | None" = None
@@ -37,8 +37,8 @@ class Delta(Struct):
     reasoning_details: list[dict[str, Any]] | None = None
     tool_calls: list[CallPiece] | None = None
 
-    def said(self) -> tuple[str, str]:
-        """The thought and the text."""
+    def thinking_and_text(self) -> tuple[str, str]:
+        """The thinking and the text of the delta."""
         thought, content = self.reasoning_content or self.reasoning or "", self.content
         if isinstance(content, list):
             thoughts = [inner.text or "" for part in content for inner in part.thinking or ()]
@@ -75,14 +75,14 @@ class Counts(Struct):
         cached = cached or self.prompt_cache_hit_tokens or 0  # DeepSeek's: api-docs.deepseek.com/guides/kv_cache
         written = (self.prompt_tokens_details and self.prompt_tokens_details.cache_write_tokens) or 0
         thinking = (self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens) or 0
-        # xAI counts thinking beside the completion and not within it: https://docs.x.ai/docs/guides/reasoning
+        # xAI does not include thinking in the completion: https://docs.x.ai/docs/guides/reasoning
         if thinking and self.total_tokens == prompt + completion + thinking:
             completion += thinking
         return Usage(prompt, completion, cached, thinking, written)
 
 
 class Chunk(Struct):
-    """A chunk, or an error in its place: within `error`, or as vLLM has it, in the chunk itself."""
+    """A chunk, or an error in its place: in `error`, or with vLLM in the chunk itself."""
 
     choices: list[Choice] | None = None
     usage: Counts | None = None
@@ -96,7 +96,7 @@ _chunk: Callable[[str], Chunk] = msgspec.json.Decoder(Chunk).decode
 
 
 def read(data: str) -> Chunk:
-    """A chunk out of an event's data; raises the error in it as ProviderError."""
+    """Decodes a chunk; raises an error in it as ProviderError."""
     try:
         chunk = _chunk(data)
     except msgspec.DecodeError as error:
@@ -110,11 +110,11 @@ def read(data: str) -> Chunk:
 
 
 _REREAD_BYTES = 1024 * 1024
-"""What may be read anew besides."""
+"""Base of the limit on characters that are parsed again."""
 
 
 def joined(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The details of a whole answer out of their pieces, each of which goes on with the one before of its index."""
+    """The reasoning details of an answer, joined from pieces: a piece continues the previous one of its index."""
     whole: list[dict[str, Any]] = []
     texts: dict[str, list[str]] = {}
     for piece in details:
@@ -141,10 +141,10 @@ class _Call(Struct):
     arguments: list[str] = field(default_factory=list)
     size: int = 0
 
-    def whole(self, *, cut: bool) -> ToolCall:
+    def whole(self, *, truncated: bool) -> ToolCall:
         text = "".join(self.arguments)
         try:
-            value = msgspec.json.decode(text) if text.strip() else (None if cut else {})
+            value = msgspec.json.decode(text) if text.strip() else (None if truncated else {})
         except (msgspec.DecodeError, RecursionError):
             value = None
         if isinstance(value, dict):
@@ -153,9 +153,9 @@ class _Call(Struct):
 
 
 class Calls:
-    """The tool calls of an answer, put together from their pieces; each piece is looked at once, however many.
+    """Assembles the tool calls of an answer from their pieces, in linear time.
 
-    `reread` counts the characters of arguments that were looked at again.
+    `reread` counts the characters of arguments that were parsed again.
     """
 
     def __init__(self, intake: Intake) -> None:
@@ -166,7 +166,7 @@ class Calls:
         self._received = self.reread = 0
 
     def add(self, piece: CallPiece) -> None:
-        """Takes a piece in; raises ProviderError past the bounds of the answer."""
+        """Adds a piece; ProviderError past the bounds of the answer."""
         function = piece.function or Function()
         call = self._of(piece, function.name or "", bool(function.arguments))
         if call is None:
@@ -190,11 +190,11 @@ class Calls:
             call.arguments.append(text)
 
     def _of(self, piece: CallPiece, name: str, brings: bool) -> _Call | None:
-        """The call that a piece goes on with, or None where it begins one.
+        """The call that a piece continues, or None if it starts a new one.
 
-        Some vendors leave out the index, and some give every call the index 0; then a name begins a call where it
-        comes with another id, is another name, or brings arguments to a call that has all of its own. An id without a
-        name means nothing: some vendors make a new one for each piece.
+        Some vendors omit the index, some use 0 for every call; then a name starts a new call if its id or the name is
+        another, or if it has arguments while those of the call are complete. An id without a name is ignored: some
+        vendors send a new one with each piece.
         """
         last = self._calls[-1] if self._calls else None
         if piece.index is not None:
@@ -212,9 +212,9 @@ class Calls:
         return None if begins else call
 
     def _is_whole(self, call: _Call) -> bool:
-        """Whether a call's arguments are there to their end.
+        """Whether a call's arguments are complete JSON.
 
-        They are read anew for each piece that repeats the name: four times what has come in all, and no more.
+        They are parsed again for each piece that repeats the name, up to four times the characters received.
         """
         if not call.arguments or not call.arguments[-1].rstrip().endswith("}"):
             return False
@@ -228,6 +228,6 @@ class Calls:
         except (msgspec.DecodeError, RecursionError):
             return False
 
-    def whole(self, *, cut: bool) -> Iterator[ToolCall]:
-        """The calls in the order of their indexes; in an answer that was `cut` off, one needs its arguments."""
-        return (call.whole(cut=cut) for call in sorted(self._calls, key=lambda call: call.index))
+    def whole(self, *, truncated: bool) -> Iterator[ToolCall]:
+        """The calls in order of their indexes; in a truncated answer, missing arguments make one malformed."""
+        return (call.whole(truncated=truncated) for call in sorted(self._calls, key=lambda call: call.index))

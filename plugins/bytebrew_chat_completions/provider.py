@@ -1,4 +1,4 @@
-"""What goes out over the OpenAI wire and the events that come of what comes back."""
+"""The provider for chat completions: requests, streamed answers and embeddings."""
 
 from base64 import b64decode
 from collections.abc import AsyncGenerator, Sequence
@@ -30,7 +30,7 @@ from .chunks import Calls, Counts, joined, read
 from .vendor_errors import refused
 
 _DETAIL = 200
-"""What a piece of the reasoning's details takes besides its texts."""
+"""Size counted for a piece of reasoning details besides its texts."""
 
 
 class _Vector(Struct):
@@ -43,11 +43,10 @@ class _Vectors(Struct):
 
 
 class ChatCompletions(Provider):
-    """A vendor that speaks the OpenAI wire, and the plugin that registers it.
+    """A vendor that speaks chat completions, and the plugin that registers it.
 
-    A vendor states its `type` and `base_url`, and overrides what it does otherwise. `stops` says what its finish
-    reasons mean, `failures` which of them are failures, by code; `thought_field` is where it wants thinking back, and
-    `limit_field` where the token limit.
+    A vendor sets `type` and `base_url`, and overrides what differs. `stops` maps finish reasons, `failures` maps those
+    that are failures to codes; `thought_field` and `limit_field` are the fields for thinking and the token limit.
     """
 
     capabilities = Capabilities(thinking=True)
@@ -67,15 +66,15 @@ class ChatCompletions(Provider):
         register(self)
 
     def url(self, request: ModelRequest, path: str) -> str:
-        """Where a request goes; `path` is `chat/completions` or `embeddings`."""
+        """The URL of a request; `path` is `chat/completions` or `embeddings`."""
         return f"{request.base_url}/{path}"
 
     def headers(self, request: ModelRequest) -> dict[str, str]:
-        """How the vendor knows who asks."""
+        """Headers for authentication."""
         return {"Authorization": f"Bearer {request.api_key}"} if request.api_key else {}
 
     def body(self, request: ModelRequest) -> dict[str, Any]:
-        """The request in the vendor's words."""
+        """The body of a request."""
         system = [{"role": "system", "content": request.system}] if request.system else []
         options = {
             "stream_options": {"include_usage": True} if self.asks_for_usage else None,
@@ -86,27 +85,27 @@ class ChatCompletions(Provider):
             self.limit_field: request.max_tokens,
             "stop": request.stop_sequences or None,
         }
-        told = [self.message(message) for message in request.messages]
-        # An answer of nothing, or of thoughts that do not go back, is one that some vendors refuse to be told.
-        said = [one for one in told if one["role"] != "assistant" or one["content"] or "tool_calls" in one]
+        messages = [self.message(message) for message in request.messages]
+        # Some vendors refuse assistant messages without content.
+        sent = [one for one in messages if one["role"] != "assistant" or one["content"] or "tool_calls" in one]
         return {
             "model": request.model_name,
-            "messages": system + said,
+            "messages": system + sent,
             "stream": True,
             **{name: value for name, value in options.items() if value is not None},
         }
 
     def message(self, message: Message) -> dict[str, Any]:
-        """One entry of the conversation in the vendor's words."""
+        """One message of the conversation."""
         if message.role == "tool":
             return {"role": "tool", "tool_call_id": self.call_id(message.call_id), "content": message.content}
         if message.attachments:
             words = [{"type": "text", "text": message.content}] if message.content else []
             return {"role": message.role, "content": words + [self.part(file) for file in message.attachments]}
-        told: dict[str, Any] = {"role": message.role, "content": message.content}
+        entry: dict[str, Any] = {"role": message.role, "content": message.content}
         if message.tool_calls:
-            told["content"] = message.content or None
-            told["tool_calls"] = [
+            entry["content"] = message.content or None
+            entry["tool_calls"] = [
                 {
                     "id": self.call_id(call.call_id),
                     "type": "function",
@@ -115,15 +114,15 @@ class ChatCompletions(Provider):
                 for call in message.tool_calls
             ]
         if self.thought_field and message.thinking:
-            told[self.thought_field] = message.thinking
-        return told
+            entry[self.thought_field] = message.thinking
+        return entry
 
     def call_id(self, call_id: str) -> str:
-        """A tool call's id in the form that the vendor takes."""
+        """A tool call's id in the vendor's format."""
         return call_id
 
     def part(self, file: Attachment) -> dict[str, Any]:
-        """An image, a PDF file or a text of a user's message; raises ProviderError for what is not taken."""
+        """An attachment of a user's message; ProviderError for unsupported types."""
         if file.media_type.startswith("image/") and self.capabilities.vision:
             return {"type": "image_url", "image_url": {"url": address(file)}}
         if file.media_type == "application/pdf" and self.capabilities.documents:
@@ -133,13 +132,13 @@ class ChatCompletions(Provider):
         raise self.unreadable(file)
 
     def document(self, file: Attachment) -> dict[str, Any]:
-        """A PDF file in the vendor's words."""
-        if file.url:  # https://platform.openai.com/docs/guides/pdf-files: this API takes the bytes only
+        """A PDF file."""
+        if file.url:  # https://platform.openai.com/docs/guides/pdf-files: this API takes no URLs
             raise self.unreadable(file)
         return {"type": "file", "file": {"filename": file.name or "document.pdf", "file_data": address(file)}}
 
     def unreadable(self, file: Attachment) -> ProviderError:
-        """The failure for an attachment that the vendor does not take."""
+        """The failure for an attachment of an unsupported type."""
         how = "by its URL" if file.url else "attached"
         return ProviderError(f"{self.type} takes no {file.media_type} {how}", code="model_bad_request")
 
@@ -167,7 +166,7 @@ class ChatCompletions(Provider):
                     reason = choice.finish_reason or reason
                     if (delta := choice.delta) is None:
                         continue
-                    thought, text = delta.said()
+                    thought, text = delta.thinking_and_text()
                     if thought:
                         yield Thinking(content=thought)
                     if text:
@@ -185,8 +184,8 @@ class ChatCompletions(Provider):
             words = f"The vendor ended its answer with the finish_reason '{reason}'"
             raise ProviderError(words, code=code, retry=code != "model_error")
         stop = self.stops.get(reason, "end")
-        # Nothing is run of an answer that was stopped halfway.
-        found = [] if stop == "refusal" else list(calls.whole(cut=stop == "max_tokens"))
+        # Tool calls of a refused answer must not run.
+        found = [] if stop == "refusal" else list(calls.whole(truncated=stop == "max_tokens"))
         for call in found:
             yield call
         if counts:

@@ -1,4 +1,4 @@
-"""Error bodies of the vendors that speak chat completions, and the failures that they stand for."""
+"""Failures for the error bodies of vendors that speak chat completions."""
 
 import re
 from typing import Any
@@ -24,8 +24,8 @@ _STATUS = {
     "server_overloaded": 503,
     "service_unavailable": 503,
 }
-"""The HTTP status that an error in the middle of a stream would have had."""
-_SPENT = frozenset({"insufficient_quota", "1113"})  # https://docs.z.ai/api-reference/api-code: 1113 is no balance
+"""HTTP status by error name, for errors in the middle of a stream."""
+_SPENT = frozenset({"insufficient_quota", "1113"})  # 1113: no balance, https://docs.z.ai/api-reference/api-code
 _TOO_LONG = re.compile(
     r"context[ _](length|window|size)|maximum (prompt|input) length|(prompt|input) is too long"
     r"|prompt exceeds max length",  # https://docs.z.ai/api-reference/api-code: 1261
@@ -34,7 +34,7 @@ _TOO_LONG = re.compile(
 
 
 def refused(answer: UpstreamError) -> ProviderError:
-    """The failure that an HTTP answer other than a stream stands for."""
+    """The failure for an HTTP answer that is no stream."""
     try:
         body = msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, RecursionError):
@@ -43,7 +43,7 @@ def refused(answer: UpstreamError) -> ProviderError:
 
 
 def broken_off(error: Any) -> ProviderError:
-    """The failure that an `error` in the middle of a stream stands for."""
+    """The failure for an `error` in the middle of a stream."""
     return failure(_fault({"error": error}))
 
 
@@ -78,18 +78,18 @@ def _named(message: str, names: tuple[str, ...] = (), status: int | None = None)
 
 
 def _status(code: Any) -> int | None:
-    """The HTTP status that a code is, as a number or in digits."""
+    """The HTTP status in a code, a number or digits."""
     return int(code) if re.fullmatch("[45][0-9]{2}", str(code)) else None
 
 
 def _cause(error: dict[str, Any]) -> str:
-    """What stands behind an error: OpenRouter's vendor in its own words, or the categories of Azure's filter."""
+    """The cause of an error: the message of the vendor behind OpenRouter, or Azure's filter categories."""
     match error:
         case {"metadata": {"raw": raw}} if raw:  # https://openrouter.ai/docs/api-reference/errors
             return f" ({_text(raw)})"
-        case {"innererror": {"content_filter_result": dict(found)}}:
+        case {"innererror": {"content_filter_result": dict(results)}}:
             # https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter
-            filtered = [name for name, of in found.items() if isinstance(of, dict) and of.get("filtered")]
+            filtered = [name for name, of in results.items() if isinstance(of, dict) and of.get("filtered")]
             return f" (filtered: {', '.join(filtered)})" if filtered else ""
     return ""
 

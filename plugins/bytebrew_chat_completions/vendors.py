@@ -1,4 +1,4 @@
-"""The vendors that speak the OpenAI wire, each with the quirks that its documentation states."""
+"""Vendors that speak chat completions, with their documented differences."""
 
 import re
 from hashlib import blake2b
@@ -15,7 +15,7 @@ _THINKS = re.compile(r"gpt-(5\.[5-9]|[6-9])(?!.*chat)")
 
 
 def _with_tools(body: dict[str, Any]) -> dict[str, Any]:
-    """The body as OpenAI's models that think by themselves take it: on this wire they refuse tools unless they do not.
+    """Turns reasoning off where a request has tools, which newer OpenAI models refuse together on this API.
 
     https://community.openai.com/t/gpt-5-6-chat-completion-reasoning-effort-bug-behavior-change/1386454
     """
@@ -23,7 +23,7 @@ def _with_tools(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class OpenAICompatible(ChatCompletions):
-    """Any server that speaks the OpenAI wire; OpenAI's own where no base URL is given."""
+    """OpenAI, or any server with its API at another base URL."""
 
     type = "openai_compatible"
     aliases = ("openai", "openai-compatible")
@@ -34,23 +34,23 @@ class OpenAICompatible(ChatCompletions):
         body = super().body(request)
         if request.base_url != self.base_url:
             return body
-        # OpenAI has renamed it, and its reasoning models refuse the old name, which other servers go by.
+        # OpenAI's reasoning models refuse the old name, which other servers use.
         if "max_tokens" in body:
             body["max_completion_tokens"] = body.pop("max_tokens")
         return _with_tools(body)
 
 
 class AzureOpenAI(ChatCompletions):
-    """OpenAI's models as deployments on Azure; a model's name is its deployment's.
+    """Azure OpenAI; a model's name is that of its deployment.
 
-    A base URL that ends in /openai/v1 is of the API without versions, any other of the one before it.
+    A base URL ending in /openai/v1 is the API without versions, any other the versioned one.
     """
 
     # https://learn.microsoft.com/azure/foundry/openai/reference and /api-version-lifecycle
     type = "azure_openai"
     needs = frozenset({"base_url", "api_key"})
     capabilities = Capabilities(vision=True, embeddings=True)
-    limit_field = "max_completion_tokens"  # the old name is deprecated, and no reasoning model takes it
+    limit_field = "max_completion_tokens"  # reasoning models refuse the deprecated max_tokens
 
     def url(self, request: ModelRequest, path: str) -> str:
         if request.base_url.endswith("/openai/v1"):
@@ -67,7 +67,7 @@ class AzureOpenAI(ChatCompletions):
 
 
 class OpenRouter(ChatCompletions):
-    """Many vendors behind one address."""
+    """OpenRouter, many vendors behind one API."""
 
     type = "openrouter"
     base_url = "https://openrouter.ai/api/v1"
@@ -75,21 +75,21 @@ class OpenRouter(ChatCompletions):
     capabilities = Capabilities(thinking=True, vision=True, documents=True, embeddings=True, urls=_FETCHED)
 
     def message(self, message: Message) -> dict[str, Any]:
-        told = super().message(message)
+        entry = super().message(message)
         # https://openrouter.ai/docs/use-cases/reasoning-tokens#preserving-reasoning-blocks
         if details := message.vendor.get("reasoning_details"):
-            told["reasoning_details"] = details
+            entry["reasoning_details"] = details
         elif message.thinking:
-            told["reasoning"] = message.thinking
-        return told
+            entry["reasoning"] = message.thinking
+        return entry
 
     def document(self, file: Attachment) -> dict[str, Any]:
-        # https://openrouter.ai/docs/features/multimodal/pdfs: a URL as well as the bytes
+        # https://openrouter.ai/docs/features/multimodal/pdfs: accepts URLs too
         return {"type": "file", "file": {"filename": file.name or "document.pdf", "file_data": address(file)}}
 
 
 class DeepSeek(ChatCompletions):
-    """DeepSeek's own API."""
+    """DeepSeek's API."""
 
     type = "deepseek"
     base_url = "https://api.deepseek.com/v1"
@@ -97,18 +97,18 @@ class DeepSeek(ChatCompletions):
     capabilities = Capabilities(thinking=True, vision=True)  # https://api-docs.deepseek.com/guides/vision
     # https://api-docs.deepseek.com/api/create-chat-completion
     failures = {**ChatCompletions.failures, "insufficient_system_resource": "model_overloaded"}
-    # https://api-docs.deepseek.com/guides/thinking_mode: after a tool call it is due in every request, else ignored
+    # https://api-docs.deepseek.com/guides/thinking_mode: required after a tool call, otherwise ignored
     thought_field = "reasoning_content"
 
     def message(self, message: Message) -> dict[str, Any]:
-        told = super().message(message)
-        if message.tool_calls:  # and also where nothing was thought, or another vendor made the call
-            told.setdefault(self.thought_field, "")
-        return told
+        entry = super().message(message)
+        if message.tool_calls:  # required even if empty, or if another vendor made the call
+            entry.setdefault(self.thought_field, "")
+        return entry
 
 
 class Mistral(ChatCompletions):
-    """Mistral's own API."""
+    """Mistral's API."""
 
     # https://docs.mistral.ai/api/endpoint/chat
     type = "mistral"
@@ -122,21 +122,21 @@ class Mistral(ChatCompletions):
         body = super().body(request)
         if body.get("tool_choice") == "required":
             body["tool_choice"] = "any"
-        said: list[dict[str, Any]] = []
+        sent: list[dict[str, Any]] = []
         for one in body["messages"]:
-            if said and (said[-1]["role"], one["role"]) == ("tool", "user"):  # an order that it refuses
-                said.append({"role": "assistant", "content": "OK"})
-            said.append(one)
-        return body | {"messages": said}
+            if sent and (sent[-1]["role"], one["role"]) == ("tool", "user"):  # a user message after a tool's is refused
+                sent.append({"role": "assistant", "content": "OK"})
+            sent.append(one)
+        return body | {"messages": sent}
 
     def message(self, message: Message) -> dict[str, Any]:
-        told = super().message(message)
-        # https://docs.mistral.ai/capabilities/reasoning: thoughts are parts of the content, and wanted back
+        entry = super().message(message)
+        # https://docs.mistral.ai/capabilities/reasoning: thinking is part of the content, and is sent back
         if message.thinking:
             thought = {"type": "thinking", "thinking": [{"type": "text", "text": message.thinking}]}
             words = [{"type": "text", "text": message.content}] if message.content else []
-            told["content"] = [thought, *words]
-        return told
+            entry["content"] = [thought, *words]
+        return entry
 
     def call_id(self, call_id: str) -> str:
         # https://docs.mistral.ai/capabilities/function_calling: nine letters and digits
@@ -148,7 +148,7 @@ class Mistral(ChatCompletions):
 
 
 class XAI(ChatCompletions):
-    """xAI's own API."""
+    """xAI's API."""
 
     # https://docs.x.ai/docs/guides/image-understanding
     type = "xai"
@@ -158,7 +158,7 @@ class XAI(ChatCompletions):
 
 
 class ZAI(ChatCompletions):
-    """Z.ai's own API."""
+    """Z.ai's API."""
 
     # https://docs.z.ai/api-reference/llm/chat-completion
     type = "zai"
@@ -168,13 +168,13 @@ class ZAI(ChatCompletions):
     stops = {**ChatCompletions.stops, "sensitive": "refusal", "model_context_window_exceeded": "max_tokens"}
     failures = {**ChatCompletions.failures, "network_error": "model_unavailable"}
     asks_for_usage = False  # it has no stream_options and always tells
-    # https://docs.z.ai/guides/capabilities/thinking-mode: wanted back with the tools' results
+    # https://docs.z.ai/guides/capabilities/thinking-mode: sent back with tool results
     thought_field = "reasoning_content"
 
     def body(self, request: ModelRequest) -> dict[str, Any]:
         body = super().body(request)
         if body.pop("tool_choice", "none") == "none":
-            body.pop("tools", None)  # auto, which is what it does by itself, is the only choice that it knows
+            body.pop("tools", None)  # it only supports auto, its default
         return body
 
 

@@ -1,4 +1,4 @@
-"""The guard that counts requests and refuses those that are over a limit."""
+"""The guard that counts requests and refuses those over a limit."""
 
 import asyncio
 import hashlib
@@ -22,20 +22,20 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SCOPES = frozenset({"chat", "tasks", "public"})
-"""The routes that are counted, by the scope that they need: those of clients. Nobody is locked out of the others."""
+"""Scopes whose routes are counted: clients' routes, so that operators are never locked out."""
 OPEN = re.compile(r"/(sessions|tasks)/\{")
-"""Routes of one session or task that is there: to answer, stop or look at what was begun counts under no rule."""
+"""Routes of an existing session or task, which are not counted."""
 KEYS = 1000
-"""Values of a key header that one API token may be counted under at a time, unless the rule says otherwise."""
+"""Default for the number of key header values that one API token may use at a time."""
 SAVE_SECONDS = 1.0
-"""How long a count is in memory alone: what a kill -9 may lose."""
+"""Interval of saving counts, which a kill -9 may lose."""
 PRUNE_SECONDS = 60.0
 MOST_KEYS = 100_000
-"""Keys that a rule tells apart at a time; those past it count under their subject, or a visitor's under the page's."""
+"""Most keys of a rule; further ones count under their subject, visitors' under that of their page."""
 
 
 class RateLimited(EngineError):
-    """There have been as many requests as a rule allows; `retry_after` is in seconds."""
+    """A rule's limit is reached; `retry_after` is in seconds."""
 
     status = 429
     code = "rate_limited"
@@ -45,19 +45,19 @@ class RateLimited(EngineError):
         self.retry_after = retry_after
 
     def body(self) -> dict[str, object]:
-        """The one error shape, and the wait."""
+        """The error with the wait."""
         return {**super().body(), "retry_after": self.retry_after}
 
 
 class Limit(NamedTuple):
-    """What a tier allows: None for no limit."""
+    """The limit of a tier; None for no limit."""
 
     requests: int | None
     seconds: float
 
 
 class Usage(NamedTuple):
-    """Where a key stands."""
+    """Usage of a key."""
 
     rule: str
     tier: str
@@ -67,7 +67,7 @@ class Usage(NamedTuple):
 
 
 class Live:
-    """A rule at work, with a window for each tier and key."""
+    """An active rule, with a window per tier and key."""
 
     def __init__(self, stored: Stored, before: "Live | None") -> None:
         rule = stored.rule
@@ -83,21 +83,22 @@ class Live:
         self._tier_header = rule.tier_header.lower()
 
     def keys(self, request: Request[Any], now: float) -> list[str]:
-        """What the request counts under; nothing where the rule is not about it."""
+        """The keys under which a request counts; empty where the rule does not apply."""
         actor = request.actor
         if self.rule.per == "ip":
             return [f"ip {network_of(request.client)}"]
         if self.rule.per == "token":
             return [f"token {actor.token}"] if actor.token else []
-        if "public" in actor.scopes and actor.kind == "token":  # all visitors begin with the one token of their page
+        if "public" in actor.scopes and actor.kind == "token":  # the page's token, which all visitors start with
             return []
         own = f"subject {actor.subject}"
-        shared = f"subject {actor.token or actor.subject}"  # that of the page, for a visitor can be another each time
+        # visitors share their page's, for a person can become a new visitor at any time
+        shared = f"subject {actor.token or actor.subject}"
         if self.rule.per == "subject":
-            return [own] if own == shared or self._tells_apart(request, own) else []
+            return [own] if own == shared or self._has_window(request, own) else []
         value = request.headers.get(self._key_header, "")
         key = header_key(value) if value else own
-        if not self._tells_apart(request, key):
+        if not self._has_window(request, key):
             return [shared]
         if actor.is_admin:
             return [key]
@@ -105,14 +106,14 @@ class Live:
             return [shared]
         if actor.kind == "token" or key == own:
             return [key]
-        return [key, own if self._tells_apart(request, own) else shared]
+        return [key, own if self._has_window(request, own) else shared]
 
-    def _tells_apart(self, request: Request[Any], key: str) -> bool:
-        """Whether a key has a window of its own, or there is room for one more."""
+    def _has_window(self, request: Request[Any], key: str) -> bool:
+        """Whether a key has its own window, or can get one."""
         return len(self.windows) < MOST_KEYS or (self.tier(request), key) in self.windows
 
     def _may_name(self, caller: str, key: str, now: float) -> bool:
-        """Whether a caller's requests may count under a key: one of those that it names at the time, or one more."""
+        """Whether a caller may use a key: it uses it already, or has room for another."""
         named = self._named.setdefault(caller, {})
         if key not in named and len(named) >= (self.rule.keys_per_caller or KEYS):
             return False
@@ -125,7 +126,7 @@ class Live:
         return named if self._tier_header and named in self.limits else self.rule.default_tier
 
     def window(self, tier: str, key: str, now: float) -> SlidingWindow:
-        """The window of a tier and a key, as it is now."""
+        """The window of a tier and a key, moved to the present."""
         seconds = self.limits[tier].seconds
         window = self.windows.get((tier, key))
         if window is None:
@@ -135,7 +136,7 @@ class Live:
         return window
 
     def prune(self, now: float) -> None:
-        """Forgets keys without a request in their window, and tiers that are no more."""
+        """Deletes empty windows and those of removed tiers."""
         for (tier, key), window in list(self.windows.items()):
             window.slide(now)
             if not window.used or tier not in self.limits:
@@ -147,7 +148,7 @@ class Live:
 
 
 class Limits:
-    """The rules at work. `clock` tells seconds since 1970."""
+    """The active rules; `clock` returns seconds since 1970."""
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
@@ -158,10 +159,9 @@ class Limits:
         self._pruned = clock()
 
     async def check(self, request: Request[Any], route: Route) -> dict[str, str] | None:
-        """Counts a request under every rule that is about it; raises RateLimited where one is used up.
+        """Counts a request under every rule that applies; RateLimited where a limit is reached.
 
-        One that begins nothing, as its Idempotency-Key came before, counts under none. The headers are of the first
-        rule that has a limit for the request.
+        Repeats of an Idempotency-Key are not counted. The headers are those of the first rule with a limit.
         """
         if route.scope not in SCOPES or request.repeats or OPEN.search(route.path):
             return None
@@ -186,7 +186,7 @@ class Limits:
         return None
 
     def usage(self, header: str, value: str) -> Usage | None:
-        """Where a value of a key header stands, in the tier of its latest request; None without such a rule."""
+        """Usage of a key header's value, in the tier of its latest request; None without such a rule."""
         live = next((one for one in self._live if one.rule.key_header.lower() == header.lower()), None)
         if live is None:
             return None
@@ -198,13 +198,13 @@ class Limits:
         return Usage(live.rule.name, tier, live.limits[tier], newest.used, newest.resets_at(now))
 
     def samples(self) -> Iterable[Sample]:
-        """How many requests each rule has refused."""
+        """Metrics of refused requests by rule."""
         words = "Requests that a rate limit has refused."
         for live in self._live:
             yield Sample("bytebrew_rate_limited_total", live.refused, {"rule": live.rule.name}, "counter", words)
 
     async def change(self, work: Callable[..., T], *args: Any) -> T:
-        """Changes the rules in the file, by a function of a connection, and then those that count."""
+        """Changes the stored rules with `work(conn, ...)`, then the active ones."""
 
         def both(conn: Connection) -> tuple[T, list[Stored]]:
             return work(conn, *args), store.list_all(conn)
@@ -214,13 +214,13 @@ class Limits:
         return result
 
     def use(self, rules: Iterable[Stored]) -> None:
-        """Counts by these rules from now on; without any, no request is looked at."""
+        """Activates these rules."""
         before = {live.id: live for live in self._live}
         self._live = [Live(stored, before.get(stored.id)) for stored in rules]
         self.guard.active = bool(self._live)
 
     async def load(self) -> None:
-        """Goes on with the rules and the counts of the file."""
+        """Loads rules and counts."""
         now = self._clock()
         self.use(await self._engine.db.read(store.list_all))
         live = {one.id: one for one in self._live}
@@ -230,13 +230,13 @@ class Limits:
                 rule.window(counted.tier, counted.key, now).put(counted.entry)
 
     async def close(self) -> None:
-        """Saves what is not saved yet."""
+        """Saves the remaining counts."""
         if self._saving is not None:
             self._saving.cancel()
         await self.save()
 
     async def save(self) -> None:
-        """Writes what has been counted since the last time."""
+        """Saves counts since the last save."""
         now, rows = self._clock(), []
         prune = not 0 <= now - self._pruned < PRUNE_SECONDS
         for live in self._live:
@@ -263,7 +263,7 @@ LIMITS = StateKey[Limits]("rate_limits")
 
 
 def network_of(address: str) -> str:
-    """What one client has: an IPv4 address, or 64 bits of an IPv6 one, of which it may take another each time."""
+    """The address block of one client: an IPv4 address or an IPv6 /64, within which it can change its address."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -273,7 +273,7 @@ def network_of(address: str) -> str:
 
 
 def header_key(value: str) -> str:
-    """The key of a header's value, which is never that of a subject or an address; the value may be a credential."""
+    """The key for a header's value, hashed, for it may be a credential; never equal to a subject's or an address's."""
     return f"header {hashlib.sha256(value.encode()).hexdigest()}"
 
 

@@ -1,4 +1,4 @@
-"""Rate limits over REST, and where a key stands."""
+"""Rate limits and their usage over REST."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ _EXAMPLE = {
 
 
 class Rules:
-    """The routes of the rules; each change counts at once."""
+    """The routes of the rules; changes take effect at once."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits

@@ -1,4 +1,4 @@
-"""What an operator writes down of a rate limit, and the rules that it keeps."""
+"""Rate limit rules: the API's structs, merging of patches, and validation."""
 
 from typing import Annotated, Any, Literal
 
@@ -23,7 +23,7 @@ class Tier(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
 
     @property
     def seconds(self) -> float:
-        """The window's length."""
+        """The length of the window."""
         return Duration.parse(self.window or "1h")
 
 
@@ -72,7 +72,7 @@ class Rule(Struct, frozen=True, kw_only=True):
 
 
 def merged(old: Rule, patch: RulePatch) -> Rule:
-    """The rule with the patch in it; InvalidRequest names every fault that it then has."""
+    """The rule with the patch merged in; InvalidRequest with every fault of the result."""
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     if changes.get("per"):
         changes.setdefault("key_header", "")
@@ -110,7 +110,7 @@ def _unfit(tier: Tier) -> str:
 
 
 def encoded(rule: Rule) -> str:
-    """The rule as it is stored, without its name."""
+    """The rule as JSON for the database, without its name."""
     values: dict[str, Any] = asdict(rule)
     del values["name"]
     return msgspec.json.encode(values).decode()

@@ -1,4 +1,4 @@
-"""A sliding window: how many requests there were in the seconds that have just passed."""
+"""Sliding window counter of requests."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 GRAINS = 100
-"""Entries of one request each; those after them may be of a hundredth of the window, and leave with the last of it."""
+"""Entries with one request each; later ones may hold a hundredth of the window, and expire with its last request."""
 
 
 class Entry(Struct):
-    """Requests that came close together, in seconds since 1970."""
+    """Requests close together; times in seconds since 1970."""
 
     first: float
     last: float
@@ -18,7 +18,7 @@ class Entry(Struct):
 
 
 class SlidingWindow:
-    """The requests of the last `seconds`, in at most about 200 entries however many they are."""
+    """The requests of the last `seconds`, in about 200 entries at most."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -30,11 +30,11 @@ class SlidingWindow:
 
     @property
     def latest(self) -> float:
-        """When the newest request came; 0 where there is none."""
+        """Time of the newest request; 0 without one."""
         return self._entries[-1].last if self._entries else 0.0
 
     def slide(self, now: float) -> None:
-        """Forgets what is no longer of the last seconds; a clock that was set back has all in its future made now."""
+        """Drops expired entries; entries in the future, after the clock was set back, move to now."""
         entries, before = self._entries, now - self.seconds
         for entry in reversed(entries):
             if entry.last <= now:
@@ -44,7 +44,7 @@ class SlidingWindow:
             self.used -= entries.popleft().requests
 
     def add(self, now: float) -> Entry:
-        """Counts a request; the entry that it went into."""
+        """Counts a request; returns its entry."""
         entry = self._entries[-1] if self._entries else None
         grain = self.seconds / GRAINS if len(self._entries) >= GRAINS else 0.0
         if entry is None or not 0 <= now - entry.first <= grain:
@@ -55,13 +55,13 @@ class SlidingWindow:
         return entry
 
     def put(self, entry: Entry) -> Entry:
-        """Takes a whole entry, later than all that are there."""
+        """Appends an entry that is later than all others."""
         self._entries.append(entry)
         self.used += entry.requests
         return entry
 
     def wait(self, limit: int, now: float) -> float:
-        """Seconds until there is room for one more request."""
+        """Seconds until another request is allowed."""
         excess, seconds = self.used - limit, 0.0
         for entry in self._entries:
             if excess < 0:
@@ -71,5 +71,5 @@ class SlidingWindow:
         return seconds
 
     def resets_at(self, now: float) -> float:
-        """When the oldest request leaves; with none, when one made now would."""
+        """Time at which the oldest request expires; of an empty window, at which one made now would."""
         return (self._entries[0].last if self._entries else now) + self.seconds

@@ -1,4 +1,4 @@
-"""Rate limits in the database, and the requests that they have counted."""
+"""Rate limits and their counts in the database."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -38,7 +38,7 @@ create index rate_limits_leaving on rate_limits_counted (leaves);
 
 
 class Stored(NamedTuple):
-    """A rule as the file has it."""
+    """A stored rule."""
 
     id: int
     rule: Rule
@@ -47,7 +47,7 @@ class Stored(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """Requests that a rule has counted: in which tier, by which key, and when they count no more."""
+    """Counted requests of a rule, by tier and key, and when they expire."""
 
     rule: int
     tier: str
@@ -57,7 +57,7 @@ class Counted(NamedTuple):
 
 
 def list_all(conn: Connection) -> list[Stored]:
-    """Every rule in the order in which they apply: the oldest first."""
+    """Every rule in order of application: the oldest first."""
     return [_stored(row) for row in conn.execute("select * from rate_limits order by id")]
 
 
@@ -82,7 +82,7 @@ def create(conn: Connection, new: NewRule) -> Stored:
 
 
 def update(conn: Connection, name: str, patch: RulePatch) -> Stored:
-    """The rule with the patch merged in; what it has counted stays for as long as it now says."""
+    """The rule with the patch merged in; counts stay, within the new window."""
     old = get(conn, name)
     rule = merged(old.rule, patch)
     conn.execute("update rate_limits set definition = ?, updated_at = ? where name = ?", (encoded(rule), now(), name))
@@ -94,15 +94,15 @@ def update(conn: Connection, name: str, patch: RulePatch) -> Stored:
 
 
 def delete(conn: Connection, name: str) -> None:
-    """Removes a rule and what it has counted."""
+    """Removes a rule with its counts."""
     get(conn, name)
     conn.execute("delete from rate_limits where name = ?", (name,))
 
 
 def save(conn: Connection, counted: Iterable[Counted], moment: float) -> None:
-    """Stores what has been counted and removes what counts no more at the moment, in seconds since 1970.
+    """Stores counts and deletes those that have expired at `moment`, in seconds since 1970.
 
-    What would count for longer than a rule can say was counted by a clock that was ahead.
+    Counts with an expiry beyond the longest window come from a clock that was ahead, and are deleted too.
     """
     conn.executemany(
         """insert into rate_limits_counted select ?1, ?2, ?3, ?4, ?5, ?6, ?7
@@ -119,7 +119,7 @@ def save(conn: Connection, counted: Iterable[Counted], moment: float) -> None:
 
 
 def load(conn: Connection, moment: float) -> list[Counted]:
-    """What still counts at the moment, by time; what lies in the future is of a clock that was wrong."""
+    """Unexpired counts in order of time; those in the future come from a wrong clock."""
     sql = "select * from rate_limits_counted where leaves > ? and last <= ? order by first"
     return [
         Counted(rule, tier, key, Entry(first, last, requests), leaves)

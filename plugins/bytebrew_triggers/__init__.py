@@ -1,4 +1,4 @@
-"""Triggers: schedules and webhooks, each of which makes a task whenever it fires."""
+"""Triggers: schedules and webhooks that create tasks."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,25 +15,25 @@ from .webhooks import WEBHOOKS, Webhooks, WebhookSettings
 
 
 class Triggers:
-    """The plugin; `clock` tells it the present moment."""
+    """The plugin; `clock` returns the present time."""
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
 
     @hookimpl
     def register_settings(self, register: Register[type[Struct]]) -> None:
-        """Makes its setting known."""
+        """Registers its setting."""
         register(WebhookSettings)
 
     @hookimpl
     def register_migrations(self, register: Register[Migration]) -> None:
-        """Its tables."""
+        """Registers its tables."""
         for migration in MIGRATIONS:
             register(migration)
 
     @hookimpl
     def register_routes(self, register: Register[Route], engine: Engine) -> None:
-        """Its routes."""
+        """Registers its routes."""
         engine.state[SCHEDULES] = schedules = Schedules(engine, self._clock)
         engine.state[WEBHOOKS] = webhooks = Webhooks(engine, self._clock)
         for route in routes(schedules, webhooks):
@@ -41,18 +41,18 @@ class Triggers:
 
     @hookimpl
     def register_config_sections(self, register: Register[ConfigSection]) -> None:
-        """Its sections of the configuration file."""
+        """Registers its sections of the configuration file."""
         register(SchedulesSection())
         register(WebhooksSection())
 
     @hookimpl
     async def startup(self, engine: Engine) -> None:
-        """Begins to fire."""
+        """Starts the schedules."""
         engine.state[SCHEDULES].start()
 
     @hookimpl
     async def shutdown(self, engine: Engine) -> None:
-        """Fires no more."""
+        """Stops the schedules."""
         await engine.state[SCHEDULES].stop()
 
 

@@ -1,4 +1,4 @@
-"""What an operator writes down of schedules and webhooks, and the rules that they keep."""
+"""Definitions of schedules and webhooks, and the next moment of a schedule."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -85,15 +85,15 @@ def changes(patch: Struct) -> dict[str, Any]:
 
 
 def next_moment(schedule: NewSchedule, after: datetime) -> datetime:
-    """The first moment of a schedule after another, which is InvalidRequest where there is none.
+    """The first moment of a schedule after another; InvalidRequest if there is none.
 
-    As with Debian's cron, a moment within the hour that a change of clocks leaves out comes right behind it, and one
-    within the hour that comes twice comes once.
+    As in Debian's cron, a moment in the hour that daylight saving skips fires right after it, and one in the repeated
+    hour fires once.
     """
     faults: Sequence[Detail]
     try:
         zone = ZoneInfo(schedule.timezone)
-    except (KeyError, ValueError, OSError) as error:  # unknown, malformed, a folder of zones
+    except (KeyError, ValueError, OSError) as error:  # unknown, malformed, or a directory of zones
         faults = [Detail("$.timezone", "is no time zone; try Europe/Berlin")]
         raise InvalidRequest(f"'{schedule.timezone}' is not a time zone", details=faults) from error
     fields = schedule.cron.split()
@@ -101,7 +101,7 @@ def next_moment(schedule: NewSchedule, after: datetime) -> datetime:
         if len(fields) != 5:
             raise CronSimError("Five fields, please: minute, hour, day, month, weekday")
         moments = CronSim(" ".join(fields), after.astimezone(zone))
-        # in the second of two equal hours it tells moments of the first
+        # in the repeated hour cronsim returns moments of the first one
         return next(moment for moment in moments if moment > after).astimezone(UTC)
     except (CronSimError, StopIteration, OverflowError) as error:
         words = str(error) or "It has no moment"

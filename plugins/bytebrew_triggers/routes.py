@@ -58,7 +58,7 @@ _EXAMPLES: Mapping[Any, Mapping[str, Any]] = {
 
 
 class ScheduleRoutes:
-    """The routes of the schedules; each change counts at once."""
+    """The routes of schedules; changes take effect at once."""
 
     def __init__(self, schedules: Schedules) -> None:
         self.schedules = schedules
@@ -91,7 +91,7 @@ class ScheduleRoutes:
 
 
 class WebhookRoutes:
-    """The routes of the webhooks."""
+    """The routes of webhooks."""
 
     def __init__(self, webhooks: Webhooks) -> None:
         self.webhooks = webhooks

@@ -1,4 +1,4 @@
-"""Schedules: the next due moment is stored with the task that the last one has made, so that each fires once."""
+"""Schedules: the next due moment is stored in the transaction that creates the task, so that each fires once."""
 
 import asyncio
 import logging
@@ -17,11 +17,11 @@ from .store import SCHEDULE
 log = logging.getLogger(__name__)
 FAR = timedelta(hours=1)
 LONGEST_SLEEP = 60.0
-"""Seconds after which the clock is looked at again: it may have been set."""
+"""Longest sleep in seconds, for the clock may be set."""
 
 
 class Schedules:
-    """Fires what is due."""
+    """Creates the tasks of due schedules."""
 
     def __init__(self, engine: Engine, clock: Callable[[], datetime]) -> None:
         self._engine = engine
@@ -31,26 +31,26 @@ class Schedules:
         self._keeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Fires from now on; what was due before was missed."""
+        """Starts firing; earlier moments count as missed."""
         self._started = self._clock()
         self._keeping = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
-        """Fires no more."""
+        """Stops firing."""
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait([self._keeping])
 
     def wake(self) -> None:
-        """Looks again at what is due when."""
+        """Recomputes when the next schedule is due."""
         self._changed.set()
 
     def create(self, conn: Connection, new: NewSchedule, owner: str) -> Row:
-        """A schedule whose tasks are the owner's."""
+        """Creates a schedule whose tasks belong to the owner."""
         return store.create(conn, SCHEDULE, new, owner=owner, next_at=self._checked(conn, new))
 
     def update(self, conn: Connection, name: str, patch: SchedulePatch) -> Row:
-        """The schedule with the patch merged in; its next moment stays unless when it fires has changed."""
+        """The schedule with the patch merged in; its next moment stays, unless its timing has changed."""
         row = store.get(conn, SCHEDULE, name)
         old: NewSchedule = store.definition(row, SCHEDULE)
         new = replace(old, **changes(patch))
@@ -61,15 +61,15 @@ class Schedules:
 
     def _checked(self, conn: Connection, schedule: NewSchedule) -> float | None:
         moment = next_moment(schedule, self._clock())
-        if not schedule.enabled:  # one whose agent is gone can be laid to rest
+        if not schedule.enabled:  # a disabled one may name a deleted agent
             return None
         self._engine.tasks.check(conn, schedule.agent, schedule.schema)
         return moment.timestamp()
 
     async def fire(self) -> float:
-        """Makes the tasks that are due; the seconds until the next ones are."""
+        """Creates the tasks that are due; returns the seconds until the next ones."""
         moment = self._clock()
-        if moment < self._looked:  # the first look too, for a clock may be set while the engine is down
+        if moment < self._looked:  # at the first check too: the clock may have been set while the engine was down
             await self._engine.db.write(self._set_back, moment)
             self._started = min(self._started, moment)
         self._looked = moment
@@ -78,15 +78,15 @@ class Schedules:
         return LONGEST_SLEEP if due is None else min(due - self._clock().timestamp(), LONGEST_SLEEP)
 
     def _set_back(self, conn: Connection, moment: datetime) -> None:
-        """Brings forward what is due later than the clock, as it is now, would have it.
+        """Recomputes due moments after the clock was set back.
 
-        What has fired at a moment that lies ahead by less than an hour fires at none twice.
+        A moment within the next hour at which a schedule has fired does not fire again.
         """
         for row in conn.execute("select * from triggers_schedules where next_at is not null").fetchall():
             schedule: NewSchedule = store.definition(row, SCHEDULE)
             fired = datetime.fromisoformat(row["last_at"]) if row["last_at"] else moment
             after = fired if moment < fired <= moment + FAR else moment
-            with suppress(EngineError):  # it has no moment any more: `_fire` says so
+            with suppress(EngineError):  # no further moment: `_fire` records that
                 if (next_at := next_moment(schedule, after).timestamp()) < row["next_at"]:
                     store.put(conn, SCHEDULE, schedule.name, next_at=next_at)
 
@@ -96,7 +96,7 @@ class Schedules:
             schedule: NewSchedule = store.definition(row, SCHEDULE)
             try:
                 next_at = next_moment(schedule, moment).timestamp()
-            except EngineError as error:  # the system has lost its time zone, say: that stops no other
+            except EngineError as error:  # for instance, its time zone is missing; other schedules go on
                 log.warning("schedule %s fires no more: %s", schedule.name, error)
                 store.put(conn, SCHEDULE, schedule.name, next_at=None, last_error=error.message)
                 continue

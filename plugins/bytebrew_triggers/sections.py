@@ -15,7 +15,7 @@ from .webhooks import WEBHOOKS
 
 
 class SchedulesSection(ConfigSection):
-    """`schedules`."""
+    """The section `schedules`."""
 
     key = "schedules"
     item = NewSchedule
@@ -38,7 +38,7 @@ class SchedulesSection(ConfigSection):
 
 
 class WebhooksSection(ConfigSection):
-    """`webhooks`: a secret that is a `${VAR}` is read whenever a request comes."""
+    """The section `webhooks`; a secret that is a `${VAR}` is resolved at each request."""
 
     key = "webhooks"
     item = NewWebhook
@@ -66,7 +66,7 @@ class WebhooksSection(ConfigSection):
 
 
 def _written(row: Row, kind: Kind) -> dict[str, Any]:
-    """The definition without what is as it would be anyway."""
+    """The definition without default values."""
     fields: dict[str, Any] = msgspec.to_builtins(store.definition(row, kind))
     del fields["name"]
     return fields

@@ -45,12 +45,12 @@ create index triggers_signatures_expiring on triggers_signatures (expires_at);
 """,
     ),
 )
-REMEMBERED = 3600.0
-"""Seconds for which a signature is known beyond its time: the clock may be set back, the window made longer."""
+KEPT_SECONDS = 3600.0
+"""Seconds for which a signature is kept after it expires: the clock may be set back, or the window extended."""
 
 
 class Kind(NamedTuple):
-    """One of the two kinds of trigger: its name in words and in the file, and the struct of its definition."""
+    """A kind of trigger: its name in messages, its table, and the struct of its definition."""
 
     word: str
     table: str
@@ -62,18 +62,18 @@ WEBHOOK = Kind("webhook", "triggers_webhooks", NewWebhook)
 
 
 def list_all(conn: Connection, kind: Kind) -> list[Row]:
-    """Every one by name."""
+    """Every trigger of a kind by name."""
     return conn.execute(f"select * from {kind.table} order by name").fetchall()  # noqa: S608
 
 
 def find(conn: Connection, kind: Kind, name: str) -> Row | None:
-    """The one of a name."""
+    """A trigger by name, or None."""
     row: Row | None = conn.execute(f"select * from {kind.table} where name = ?", (name,)).fetchone()  # noqa: S608
     return row
 
 
 def get(conn: Connection, kind: Kind, name: str) -> Row:
-    """The one of a name; NotFound otherwise."""
+    """A trigger by name; NotFound otherwise."""
     row = find(conn, kind, name)
     if row is None:
         raise NotFound(f"There is no {kind.word} '{name[:255]}'")
@@ -81,12 +81,12 @@ def get(conn: Connection, kind: Kind, name: str) -> Row:
 
 
 def definition(row: Row, kind: Kind) -> Any:
-    """What was written down of it."""
+    """The definition of a trigger."""
     return msgspec.json.decode(row["definition"], type=kind.definition)
 
 
 def create(conn: Connection, kind: Kind, new: Any, **columns: Any) -> Row:
-    """A new one; Conflict where the name is taken."""
+    """Creates a trigger; Conflict where the name is taken."""
     if find(conn, kind, new.name):
         words = f"There is a {kind.word} '{new.name}' already; PUT /api/v1/{kind.word}s/{new.name} changes it"
         raise Conflict(words)
@@ -100,27 +100,27 @@ def create(conn: Connection, kind: Kind, new: Any, **columns: Any) -> Row:
 
 
 def update(conn: Connection, kind: Kind, new: Any, **columns: Any) -> Row:
-    """The one with another definition."""
+    """Replaces the definition of a trigger."""
     values = {"definition": _encoded(new), "updated_at": now(), **columns}
     put(conn, kind, new.name, **values)
     return get(conn, kind, new.name)
 
 
 def put(conn: Connection, kind: Kind, name: str, **columns: Any) -> None:
-    """Sets columns of the one of a name."""
+    """Sets columns of a trigger."""
     assignments = ", ".join(f"{column} = ?" for column in columns)
     conn.execute(f"update {kind.table} set {assignments} where name = ?", (*columns.values(), name))  # noqa: S608
 
 
 def delete(conn: Connection, kind: Kind, name: str) -> None:
-    """Removes the one of a name; the tasks that it made stay."""
+    """Removes a trigger; its tasks stay."""
     get(conn, kind, name)
     conn.execute(f"delete from {kind.table} where name = ?", (name,))  # noqa: S608
 
 
 def is_new(conn: Connection, webhook: str, signature: bytes, expires_at: float, moment: float) -> bool:
-    """Remembers a signature, and forgets those that have long expired; False where it came before."""
-    conn.execute("delete from triggers_signatures where expires_at < ?", (moment - REMEMBERED,))
+    """Stores a signature, and deletes long expired ones; False where it is stored already."""
+    conn.execute("delete from triggers_signatures where expires_at < ?", (moment - KEPT_SECONDS,))
     sql = "insert into triggers_signatures values (?, ?, ?) on conflict do nothing"
     return conn.execute(sql, (webhook, signature, expires_at)).rowcount == 1
 

@@ -1,4 +1,4 @@
-"""Webhooks: a signed request makes a task, once."""
+"""Webhooks: each signed request creates one task."""
 
 import hashlib
 import hmac
@@ -40,14 +40,14 @@ log = logging.getLogger(__name__)
 TIMESTAMP = "x-webhook-timestamp"
 SIGNATURE = "x-webhook-signature"
 MOST_TEXT = 65_536
-"""Characters of a message that a task takes."""
+"""Most characters of a task's message."""
 _DIGEST = re.compile("sha256=[0-9a-f]{64}")
 _UNSIGNED = "X-Webhook-Signature must be sha256= and the HMAC-SHA256 of timestamp, dot and body in hex"
 _HOLE = re.compile(r"\{\{\s*body((?:\.[^{}.\s]+)*)\s*\}\}")
 
 
 class WebhookSettings(Struct, frozen=True, kw_only=True):
-    """How webhooks are checked."""
+    """The plugin's settings for webhooks."""
 
     webhook_window: Annotated[Duration, Meta(description="how far a webhook's timestamp may be off")] = Duration(300)
 
@@ -60,16 +60,16 @@ class Received(Struct, frozen=True, kw_only=True):
 
 
 class Webhooks:
-    """Checks requests and makes their tasks."""
+    """Verifies signed requests and creates their tasks."""
 
     def __init__(self, engine: Engine, clock: Callable[[], datetime]) -> None:
         self._engine = engine
         self._clock = clock
 
     def create(self, conn: Connection, new: NewWebhook, owner: str) -> tuple[Row, str]:
-        """A webhook whose tasks are the owner's, and its secret."""
+        """Creates a webhook whose tasks belong to the owner; returns it and its secret."""
         self._check(conn, new)
-        secret = _given(new.secret) or secrets.token_hex(32)
+        secret = _checked_secret(new.secret) or secrets.token_hex(32)
         sealed = self._engine.secrets.seal(secret)
         return store.create(conn, WEBHOOK, replace(new, secret=""), owner=owner, sealed_secret=sealed), secret
 
@@ -81,11 +81,11 @@ class Webhooks:
             raise InvalidRequest(f"The secret of a webhook {words}", details=[Detail("$.secret", words)])
         new = replace(store.definition(row, WEBHOOK), **changes(patch))
         self._check(conn, new)
-        sealed = self._engine.secrets.seal(_given(new.secret)) or row["sealed_secret"]
+        sealed = self._engine.secrets.seal(_checked_secret(new.secret)) or row["sealed_secret"]
         return store.update(conn, WEBHOOK, replace(new, secret=""), sealed_secret=sealed)
 
     def _check(self, conn: Connection, webhook: NewWebhook) -> None:
-        if webhook.enabled:  # one whose agent is gone can be laid to rest
+        if webhook.enabled:  # a disabled one may name a deleted agent
             self._engine.tasks.check(conn, webhook.agent, webhook.schema)
 
     async def receive(self, request: Request[AsyncIterator[bytes]]) -> Received:
@@ -127,7 +127,7 @@ class Webhooks:
         return made
 
     def _secret(self, name: str, sealed: bytes) -> str:
-        """The secret of a webhook; where that is unknown or too short, one that nobody has."""
+        """The secret of a webhook; a random one where it is unknown or too short."""
         try:
             return _strong(resolved(self._engine.secrets.open(sealed)))
         except EngineError as error:
@@ -160,15 +160,15 @@ class Webhooks:
 
 
 def rendered(template: str, body: bytes) -> str:
-    """The template with `{{body}}` and `{{body.a.b}}` filled in; what the body does not have is left empty."""
+    """The template with `{{body}}` and `{{body.a.b}}` replaced; missing values are empty."""
     text = body.decode("utf-8", "replace")
     try:
         whole = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         whole = None
 
-    def value(found: re.Match[str]) -> str:
-        return _written(_at(whole, found[1][1:].split("."))) if found[1] else text
+    def value(match: re.Match[str]) -> str:
+        return _written(_at(whole, match[1][1:].split("."))) if match[1] else text
 
     return _HOLE.sub(value, template)
 
@@ -189,12 +189,12 @@ def _written(value: Any) -> str:
         return value or ""
     try:
         return msgspec.json.encode(value).decode()
-    except RecursionError:  # nested as deep as could just be read
+    except RecursionError:  # nested too deeply to encode
         return ""
 
 
-def _given(secret: str) -> str:
-    """A secret of an operator's; that of a variable is looked at when a request comes."""
+def _checked_secret(secret: str) -> str:
+    """A secret set by an operator; a variable is resolved at each request."""
     return secret if not secret or secret.startswith("${") else _strong(secret)
 
 

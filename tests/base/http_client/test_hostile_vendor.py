@@ -122,7 +122,7 @@ def put_together(pieces: list[CallPiece]) -> None:
     calls = Calls(Intake(Bounds(tool_calls=10**6, answer_bytes=10**9)))
     for piece in pieces:
         calls.add(piece)
-    list(calls.whole(cut=False))
+    list(calls.whole(truncated=False))
 
 
 @pytest.mark.parametrize(
