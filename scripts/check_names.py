@@ -31,9 +31,12 @@ TERMS = frozenset(
         "StartElementHandler",
         "EndElementHandler",
         "CharacterDataHandler",
+        "Trial",
+        "TrialResult",
+        "WORDS",
     ]
 )
-"""Names that the HTTP status, JSON-RPC, the wire and libraries have."""
+"""Names of the HTTP status, JSON-RPC, the wire, the API's document, the test kit's exports and libraries."""
 
 
 def banned(words: str) -> frozenset[str]:

@@ -1,1 +1,1 @@
-"""What knows nothing of agents."""
+"""Modules that know nothing of agents."""

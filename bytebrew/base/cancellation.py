@@ -1,4 +1,4 @@
-"""Cancellation of what is awaited, told from that of the task itself."""
+"""Tells the cancellation of an awaited operation from that of the task."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncancelled() -> Iterator[None]:
-    """Makes a CancelledError a fault like others where what was awaited had been cancelled, and not the task itself."""
+    """Turns a CancelledError into an ordinary error where only the awaited operation was cancelled, not the task."""
     try:
         yield
     except asyncio.CancelledError as error:

@@ -1,4 +1,4 @@
-"""A circuit breaker: stops asking what keeps failing, and tries it again after a while."""
+"""A circuit breaker: stops calls of what keeps failing, and retries after a while."""
 
 import time
 from collections import deque
@@ -7,9 +7,9 @@ from typing import Literal
 
 
 class Breaker:
-    """Opens at so many failures within some seconds; after a wait, one caller may try.
+    """Opens at a number of failures within some seconds; after a wait, one caller may try.
 
-    A caller that `allows` let through ends in `succeeded` or `failed`; the one that tries, else in `released`.
+    Each caller that `allows` admits ends with `succeeded` or `failed`, or with `released` where it proves neither.
     """
 
     def __init__(
@@ -24,22 +24,22 @@ class Breaker:
 
     @property
     def state(self) -> Literal["closed", "open", "half_open"]:
-        """Open until the wait is over, half open until the caller that tries has ended."""
+        """Open until the wait is over, then half open until the trying caller has ended."""
         if self._opened is None:
             return "closed"
         return "half_open" if self.remaining() <= 0 else "open"
 
     @property
     def failure_count(self) -> int:
-        """The failures that count."""
+        """The number of recent failures."""
         return len(self._failures)
 
     def remaining(self) -> float:
-        """Seconds until somebody may try again."""
+        """Seconds until the next attempt is allowed."""
         return 0.0 if self._opened is None else max(0.0, self._opened + self._wait - self._clock())
 
     def allows(self) -> bool:
-        """Whether to go ahead; in the half open state, only one at a time."""
+        """Whether a call is allowed; one at a time in the half open state."""
         if self._opened is None:
             return True
         if self._probing or self.remaining() > 0:
@@ -48,13 +48,13 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        """Closes: what was asked works."""
+        """Closes after a success."""
         self._failures.clear()
         self._opened = None
         self._probing = False
 
     def failed(self) -> None:
-        """Counts a failure; opens, or opens again."""
+        """Counts a failure, which may open the breaker."""
         moment = self._clock()
         self._failures.append(moment)
         full = len(self._failures) == self._failures.maxlen and moment - self._failures[0] <= self._within
@@ -63,5 +63,5 @@ class Breaker:
         self._probing = False
 
     def released(self) -> None:
-        """Ends the attempt of the one that tries, where it says nothing either way."""
+        """Ends an attempt that proves neither success nor failure."""
         self._probing = False

@@ -1,4 +1,4 @@
-"""`${VAR}` and `${VAR:-default}` in a configuration: what they stand for is in the process's environment."""
+"""Resolves `${VAR}` and `${VAR:-default}` in configuration from the process's environment."""
 
 import os
 import re
@@ -14,19 +14,19 @@ OWN = "BYTEBREW_"
 
 
 def environment() -> Mapping[str, str]:
-    """What variables stand for: the process's environment, without the engine's own settings."""
+    """The process's environment without the engine's settings."""
     return {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
 
 
 def expanded(text: str) -> tuple[str, list[str]]:
-    """The text with the values of its variables, and the names of those that have none; `$${` is a plain `${`.
+    """The text with its variables replaced, and the names of unset ones; `$${` escapes `${`.
 
-    Raises ValueError for a variable of the engine's own.
+    Raises ValueError for the engine's own variables.
     """
     missing: list[str] = []
 
-    def value(found: re.Match[str]) -> str:
-        name, default = found.groups()
+    def value(match: re.Match[str]) -> str:
+        name, default = match.groups()
         if name is None:
             return "${"
         if name.startswith(OWN):
@@ -39,12 +39,12 @@ def expanded(text: str) -> tuple[str, list[str]]:
 
 
 def variables_in(text: str) -> list[str]:
-    """The names of the variables that stand in a text."""
-    return [found[1] for found in re.finditer(_VARIABLE, text)]
+    """The names of the variables in a text."""
+    return [match[1] for match in re.finditer(_VARIABLE, text)]
 
 
 def variable(parts: Sequence[str], taken: set[str]) -> str:
-    """`${VAR}` with a name out of the parts that is not taken yet, and now is."""
+    """`${VAR}` with a name made of the parts that is not in `taken`, to which it is added."""
     name = re.sub(r"[^A-Z0-9]", "_", "_".join(parts).upper())[:200]
     name = f"_{name}" if name[0].isdigit() or name.startswith(OWN) else name
     unique, n = name, 1
@@ -56,23 +56,23 @@ def variable(parts: Sequence[str], taken: set[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """The text as `expanded` gives it back."""
+    """The text escaped, so that `expanded` returns it unchanged."""
     return text.replace("${", "$${")
 
 
 def placeholder(credential: str) -> str:
-    """`${VAR}` of a credential that is one, its default left out, with the word before it (`Bearer ${VAR}`); or ""."""
-    found = _CREDENTIAL.fullmatch(credential)
-    return f"{found[1]}${{{found[2]}}}" if found else ""
+    """The `${VAR}` that a credential consists of, without its default, with a leading word (`Bearer ${VAR}`); or ""."""
+    match = _CREDENTIAL.fullmatch(credential)
+    return f"{match[1]}${{{match[2]}}}" if match else ""
 
 
 def resolved(credential: str) -> str:
-    """A credential, or the value of the variable that stands for it; Unprocessable where that has none."""
+    """A credential, resolved if it is a variable; Unprocessable where that is not set."""
     return filled(credential) if placeholder(credential) else credential
 
 
 def filled(text: str) -> str:
-    """The text with the value of each variable in it; Unprocessable where one has none or is the engine's own."""
+    """The text with its variables replaced; Unprocessable for unset variables and the engine's own."""
     try:
         whole, missing = expanded(text)
     except ValueError as error:
@@ -83,8 +83,8 @@ def filled(text: str) -> str:
 
 
 class Credentials(Secrets):
-    """Opens what is sealed, and where that is a `${VAR}`, answers with the variable's value."""
+    """Unseals credentials, and resolves those that are a `${VAR}`."""
 
     def open(self, sealed: bytes) -> str:
-        """The credential; Unprocessable where it was sealed with another key or its variable is not set."""
+        """The credential; Unprocessable where it was sealed with another key, or its variable is not set."""
         return resolved(super().open(sealed))

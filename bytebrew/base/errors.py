@@ -1,4 +1,4 @@
-"""What can go wrong, each with the status and the code that a client sees."""
+"""Exceptions, with the HTTP status and the code that clients see."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar

@@ -20,7 +20,7 @@ _PART = re.compile(r"(\d{1,12}(?:\.\d+)?)(ms|s|m|h|d)")
 
 
 def new_uuid() -> str:
-    """A UUID of version 7 (RFC 9562): in order of time, so that what is written together lies together in the file."""
+    """A UUID of version 7 (RFC 9562), ordered by time, so that rows of one time are stored together."""
     noise = int.from_bytes(os.urandom(10))
     value = _milliseconds() << 80 | 7 << 76 | (noise >> 62 & 0xFFF) << 64 | 2 << 62 | noise & (1 << 62) - 1
     text = f"{value:032x}"
@@ -28,7 +28,7 @@ def new_uuid() -> str:
 
 
 def new_id(prefix: str) -> str:
-    """`prefix_` and 24 hex digits, 12 of the time in milliseconds and 12 by chance: a name, not a secret."""
+    """`prefix_` and 24 hex digits: the time in milliseconds and 48 random bits. Not a secret."""
     return f"{prefix}_{_milliseconds():012x}{random.getrandbits(48):012x}"
 
 
@@ -37,12 +37,12 @@ def _milliseconds() -> int:
 
 
 def is_uuid(text: str) -> bool:
-    """Whether the text is a UUID, be its letters small or capital (RFC 9562 section 4)."""
+    """Whether the text is a UUID, in either case (RFC 9562 section 4)."""
     return _UUID.fullmatch(text) is not None
 
 
 def canonical_id(text: str) -> str:
-    """The id as it is stored: a UUID in small letters, any other as it is."""
+    """The stored form of an id: UUIDs in lower case, others unchanged."""
     return text.lower() if len(text) == 36 and is_uuid(text) else text
 
 
@@ -70,7 +70,7 @@ def uptime(seconds: float) -> str:
 
 
 def rfc3339(moment: datetime) -> str:
-    """UTC with a `Z` and microseconds: of one width, so that text order is time order."""
+    """UTC with `Z` and microseconds, of fixed width, so that texts sort by time."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 

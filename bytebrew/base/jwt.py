@@ -1,4 +1,4 @@
-"""JSON Web Tokens signed with Ed25519 (RFC 7519, RFC 8037, RFC 9864); no other algorithm exists here."""
+"""JSON Web Tokens signed with Ed25519 (RFC 7519, RFC 8037, RFC 9864), the only supported algorithm."""
 
 import base64
 import binascii
@@ -14,17 +14,17 @@ from nacl.signing import SigningKey as SigningKey
 from nacl.signing import VerifyKey
 
 PublicKeys = dict[str, VerifyKey]
-"""Keys by kid; one that was given without a kid goes by its own RFC 7638 thumbprint and answers to any."""
+"""Keys by kid; a key without one is stored under its RFC 7638 thumbprint and verifies tokens of any kid."""
 
 _PEM = re.compile(r"-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----")
 _SPKI = bytes.fromhex("302a300506032b6570032100")
 
 MAX_LENGTH = 8192
-"""Characters of the longest token that is looked at; the whole head of an HTTP/1.1 request may have twice as many."""
+"""Longest accepted token; an HTTP/1.1 request's head may have twice as many characters."""
 
 
 class BadToken(ValueError):
-    """The token is malformed, not signed by a known key, or out of its time."""
+    """The token is malformed, not signed by a known key, expired, or not yet valid."""
 
 
 def sign(claims: Mapping[str, Any], key: SigningKey, kid: str | None = None) -> str:
@@ -43,10 +43,10 @@ def verify(
     audience: str = "",
     now: float | None = None,
 ) -> dict[str, Any]:
-    """The claims of a good token; BadToken says why it is not.
+    """The claims of a valid token; BadToken says why it is invalid.
 
-    A token's own kid chooses the key if a key goes by it; otherwise those without a kid of their own are tried. `exp`
-    is required; `exp` and `nbf` are given `leeway` seconds. A non-empty issuer or audience must match.
+    The token's kid selects the key; otherwise keys without a kid are tried. `exp` is required; `exp` and `nbf` are
+    checked with `leeway` seconds. A non-empty issuer or audience must match.
     """
     if len(token) > MAX_LENGTH or token.count(".") != 2:
         raise BadToken("not a JWT")
@@ -81,7 +81,7 @@ def thumbprint(key: VerifyKey) -> str:
 def read_public_keys(text: str) -> PublicKeys:
     """Ed25519 public keys from hex lines, PEM blocks (RFC 8410), a JWK or a JWK set (RFC 8037).
 
-    ValueError says what is wrong, or that there is no key at all.
+    ValueError says what is invalid, or that there is no key.
     """
     if text.lstrip().startswith("{"):
         return _read_jwks(text)

@@ -1,4 +1,4 @@
-"""Log records on standard error: one line of text or JSON, with a trace id, without secrets."""
+"""Logging to standard error: one line of text or JSON per record, with a trace id and masked secrets."""
 
 import logging
 import re
@@ -14,18 +14,18 @@ from bytebrew.base.formats import now
 from bytebrew.base.masking import redact
 
 trace_id: ContextVar[str] = ContextVar("trace_id", default="-")
-"""The request or turn that a record belongs to."""
+"""The request or turn of a log record."""
 
 _BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""What ends a line, steers a terminal, or is no text at all."""
+"""Line ends, control characters of terminals, and surrogates."""
 _MARGIN = "\n    | "
-"""What begins each further line of a record on a terminal, so that none is taken for another record."""
+"""Prefix of a record's further lines on a terminal, so that they do not look like other records."""
 
 
 class Line(logging.Formatter):
-    """One line for each record, as `text` or `json`; its line ends are escaped, also those of a trace.
+    """Formats a record as one line, `text` or `json`; line ends are escaped, also in tracebacks.
 
-    On a `terminal` a trace has lines of its own.
+    With `terminal` a traceback has its own lines.
     """
 
     def __init__(self, form: str) -> None:
@@ -33,7 +33,7 @@ class Line(logging.Formatter):
         self.form = form
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line."""
+        """Formats a record."""
         values = {
             "time": now(),
             "level": record.levelname.lower(),
@@ -51,18 +51,18 @@ class Line(logging.Formatter):
 
 
 def _escaped(text: str) -> str:
-    return _BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _BREAKS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def printed(form: str, words: str, level: int = logging.INFO) -> str:
-    """What the command line prints: the words, or with `json` a record of them on one line."""
+def printed(form: str, message: str, level: int = logging.INFO) -> str:
+    """A message of the command line: plain, or with `json` as a log record."""
     if form != "json":
-        return words
-    return Line(form).format(logging.LogRecord("bytebrew", level, "", 0, "%s", (words,), None))
+        return message
+    return Line(form).format(logging.LogRecord("bytebrew", level, "", 0, "%s", (message,), None))
 
 
 def terminal() -> TextIO | None:
-    """Standard error where a person reads it, unless it takes nothing but JSON."""
+    """Standard error if it is a terminal and logs are not JSON."""
     forms = {one.formatter.form for one in logging.getLogger().handlers if isinstance(one.formatter, Line)}
     if "json" in forms or sys.stderr is None or not sys.stderr.isatty():
         return None
@@ -70,7 +70,7 @@ def terminal() -> TextIO | None:
 
 
 def start(level: str, form: str) -> None:
-    """Sends the records of every logger to standard error from now on, and what Python itself would print there."""
+    """Sends all log records to standard error, also warnings and uncaught exceptions."""
     target = logging.StreamHandler(sys.stderr)
     on_terminal = form == "text" and sys.stderr is not None and sys.stderr.isatty()
     target.setFormatter(Line("terminal" if on_terminal else form))
@@ -84,6 +84,6 @@ def start(level: str, form: str) -> None:
 
 
 def _on_exception(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-    """Logs what nothing has caught."""
+    """Logs an uncaught exception."""
     if error is not None and not issubclass(kind, KeyboardInterrupt | SystemExit):
         logging.getLogger("bytebrew").critical("nothing has caught this", exc_info=(kind, error, trace))

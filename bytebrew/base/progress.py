@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, and else a line in the log each ten seconds."""
+"""Progress of long work: a bar on a terminal, or a log line every ten seconds."""
 
 import logging
 import time
@@ -9,17 +9,17 @@ from bytebrew.base import logs
 
 log = logging.getLogger(__name__)
 
-SOON = 2.0
-"""Seconds after which the bar appears: what is through by then needs none."""
-EVERY = 10.0
-"""Seconds between two lines in the log."""
-FRAME = 0.1
-"""Seconds between two states of the bar."""
+BAR_DELAY = 2.0
+"""Seconds until the bar appears: shorter work needs none."""
+LOG_SECONDS = 10.0
+"""Seconds between log lines."""
+BAR_SECONDS = 0.1
+"""Seconds between updates of the bar."""
 WIDTH = 30
 
 
 class Progress:
-    """Shows the way of one piece of work; `total` is in the unit of what `at` counts, 0 where nobody knows it."""
+    """Shows the progress of one piece of work; `total` has the unit of `at`, and is 0 if unknown."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Progress:
         self.total, self.done = total, 0
         self._clock, self._begun = clock, clock()
         self._terminal = terminal or logs.terminal()
-        self._next = self._begun + (SOON if self._terminal else EVERY)
+        self._next = self._begun + (BAR_DELAY if self._terminal else LOG_SECONDS)
         self._shown = False
 
     def __enter__(self) -> "Progress":
@@ -42,31 +42,31 @@ class Progress:
 
     def __exit__(self, *exc: object) -> None:
         if self._shown and self._terminal:
-            self._draw(f"{self._words()}, {'stopped' if exc[0] else 'done'} after {self._seconds():.0f} s\n")
+            self._draw(f"{self._message()}, {'stopped' if exc[0] else 'done'} after {self._seconds():.0f} s\n")
 
     def add(self, count: int = 1) -> None:
-        """Says that more is done."""
+        """Adds to the work done."""
         self.at(self.done + count)
 
     def of(self, done: int, total: int) -> None:
-        """Says how much is done by now, and of how much."""
+        """Sets the work done and the total."""
         self.total = total
         self.at(done)
 
     def at(self, done: int) -> None:
-        """Says how much is done by now; cheap enough to be called for each page and each file."""
+        """Sets the work done; cheap enough to be called for each page and file."""
         self.done = done
         if (now := self._clock()) < self._next:
             return
-        self._next = now + (FRAME if self._terminal else EVERY)
+        self._next = now + (BAR_SECONDS if self._terminal else LOG_SECONDS)
         self._shown = True
         if self._terminal:
-            self._draw(f"{self._bar()}{self._words()}, {self._seconds():.0f} s")
+            self._draw(f"{self._bar()}{self._message()}, {self._seconds():.0f} s")
         else:
-            log.info("%s, %.0f s so far", self._words(), self._seconds())
+            log.info("%s, %.0f s so far", self._message(), self._seconds())
 
     def beat(self) -> None:
-        """Says that the work goes on, and nothing more."""
+        """Keeps the display alive without progress."""
         self.at(self.done)
 
     def _seconds(self) -> float:
@@ -78,7 +78,7 @@ class Progress:
         full = min(WIDTH, WIDTH * self.done // self.total)
         return f"[{'#' * full}{'-' * (WIDTH - full)}] "
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         unit = f" {self._unit}" if self._unit else ""
         if self.total:
             share = min(100, 100 * self.done // self.total)

@@ -1,4 +1,4 @@
-"""Time limits on waits for I/O: what has arrived is read before they count, also after a pause of the process."""
+"""Timeouts for I/O that read data which has arrived before they expire, also after the process was paused."""
 
 import asyncio
 import math
@@ -9,21 +9,21 @@ from types import TracebackType
 from anyio import CancelScope
 
 LOOKS = 5
-"""Passes of the event loop between the moment and the end of a wait."""
+"""Iterations of the event loop between the deadline and the end of a wait."""
 LOOK_SECONDS = 0.01
-"""The shortest time between two of them."""
+"""Shortest time between two of these iterations."""
 
 
 class Deadline:
-    """Limits the waits of one task, one after another: `with deadline.at(moment): await ...` raises TimeoutError.
+    """Limits successive waits of one task: `with deadline.at(moment): await ...` raises TimeoutError.
 
-    asyncio.timeout_at sets and drops a timer for each wait. Here one is set for the first, and looks when it goes off
-    whether the moment has moved on, as it mostly has. What it ends is told from a cancellation of the task as there.
+    asyncio.timeout_at sets and cancels a timer for each wait. Here one timer serves many: when it fires, it checks
+    whether the deadline has moved on, as it mostly has. As there, other cancellations of the task pass through.
 
-    Event loops run timers before they read sockets. Where the process was stopped, or busy, beyond the moment, the data
-    that arrived meanwhile would come too late; so the loop reads a few times more before the wait ends.
+    Event loops run timers before they read sockets. After the process was stopped or busy past the deadline, data that
+    arrived meanwhile would be too late; so the loop reads a few more times before the wait ends.
 
-    `over` says whether the last wait was ended. `end` takes the place of the task's cancellation.
+    `over` says whether the last wait expired. `end` replaces the task's cancellation.
     """
 
     __slots__ = ("_cancelling", "_due", "_end", "_looks", "_loop", "_moment", "_task", "_timer", "over")
@@ -32,14 +32,14 @@ class Deadline:
         self._loop = asyncio.get_running_loop()
         self._end = end
         self._timer: asyncio.TimerHandle | None = None
-        self._due = math.inf  # kept here: a handle of uvloop does not know its time where that is over
+        self._due = math.inf  # kept here: an expired timer handle of uvloop does not have its time
         self._task: asyncio.Task[object] | None = None
         self._moment = math.inf
         self._looks = self._cancelling = 0
         self.over = False
 
     def at(self, moment: float | None) -> "Deadline":
-        """Sets the end of the next wait, or of the one that is under way, by the loop's clock; None is never."""
+        """Sets the deadline of the next or the current wait, on the loop's clock; None for none."""
         self._moment, self._looks = math.inf if moment is None else moment, 0
         if self._task is not None:
             self._arm()
@@ -66,7 +66,7 @@ class Deadline:
             raise TimeoutError from error
 
     def close(self) -> None:
-        """Drops the timer."""
+        """Cancels the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -83,7 +83,7 @@ class Deadline:
     def _look(self) -> None:
         self._timer = None
         if self._task is None or self._moment == math.inf or self.over:
-            return  # nobody waits; the next wait sets a timer again
+            return  # no wait; the next one sets a timer again
         if (now := self._loop.time()) < self._moment:
             self._set(self._moment)
         elif self._looks < LOOKS:
@@ -95,7 +95,7 @@ class Deadline:
 
 
 class _Once(Deadline):
-    """A limit for one wait, with which its timer goes: lighter than a context manager around both."""
+    """A deadline for one wait, which cancels its timer: cheaper than a context manager around both."""
 
     __slots__ = ()
 
@@ -107,18 +107,18 @@ class _Once(Deadline):
 
 
 def until(moment: float | None) -> Deadline:
-    """As asyncio.timeout_at, for one wait on I/O: data that had arrived by the moment is read first."""
+    """asyncio.timeout_at for one wait on I/O; data that arrived in time is read first."""
     return _Once().at(moment)
 
 
 def within(seconds: float | None) -> Deadline:
-    """As asyncio.timeout, for one wait on I/O: data that had arrived in time is read first; None is for ever."""
+    """asyncio.timeout for one wait on I/O; data that arrived in time is read first. None is no limit."""
     return until(_moment(seconds))
 
 
 @contextmanager
 def move_on_within(seconds: float | None) -> Iterator[CancelScope]:
-    """As anyio.move_on_after, for I/O: data that had arrived in time is read first; None is for ever."""
+    """anyio.move_on_after for I/O; data that arrived in time is read first. None is no limit."""
     with CancelScope() as scope, closing(Deadline(scope.cancel)) as deadline, deadline.at(_moment(seconds)):
         yield scope
 

@@ -14,7 +14,7 @@ from bytebrew.base.errors import BootError, Unprocessable
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Creates a file that its owner alone may read (0600), whole or not at all; FileExistsError if it is there."""
+    """Creates a file with mode 0600 atomically; FileExistsError if it exists."""
     handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -27,17 +27,17 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 class Secrets:
-    """Seals and opens short texts with XSalsa20-Poly1305 (libsodium's SecretBox)."""
+    """Encrypts short texts with XSalsa20-Poly1305 (libsodium's SecretBox)."""
 
     def __init__(self, key: bytes) -> None:
         self._box = SecretBox(key)
 
     @classmethod
     def load(cls, path: Path) -> "Secrets":
-        """The key in the file, made on first use."""
+        """Loads the key file, which is created on first use."""
         try:
             if not path.exists():
-                with suppress(FileExistsError):  # another process was first: its key is the one
+                with suppress(FileExistsError):  # another process was first: use its key
                     write_private(path, random(SecretBox.KEY_SIZE).hex().encode() + b"\n")
             return cls(bytes.fromhex(path.read_text().strip()))
         except OSError as error:
@@ -46,11 +46,11 @@ class Secrets:
             raise BootError(f"{path} does not hold a key of 64 hex digits; restore it from your backup") from error
 
     def derived(self, purpose: bytes) -> "Secrets":
-        """With a key for one purpose, made of this one: what it seals is opened for no other."""
+        """With a key derived for one purpose: its seals cannot be opened for another."""
         return Secrets(blake2b(key=bytes(self._box), person=purpose, digest_size=SecretBox.KEY_SIZE).digest())
 
     def seal(self, text: str) -> bytes:
-        """The sealed form of a credential; empty stays empty."""
+        """The sealed credential; an empty one stays empty."""
         return bytes(self._box.encrypt(text.encode())) if text else b""
 
     def open(self, sealed: bytes) -> str:

@@ -99,15 +99,15 @@ class Settings:
         self.core = self.of(Core)
 
     def of(self, table: type[Table]) -> Table:
-        """The values of a table that was registered."""
+        """The values of a registered table."""
         if table not in self._tables:
             raise TypeError(f"{table.__name__} was not registered with register_settings")
         return cast(Table, self._tables[table])
 
 
 def rows(tables: Iterable[type[Struct]]) -> list[Row]:
-    """Every setting of the tables; TypeError for a field without a default or a description."""
-    found = []
+    """All settings of the tables; TypeError for a field without default or description."""
+    settings = []
     for table in tables:
         for field in msgspec.structs.fields(table):
             notes = _notes(field.type)
@@ -115,8 +115,8 @@ def rows(tables: Iterable[type[Struct]]) -> list[Row]:
             if value is msgspec.NODEFAULT or not notes:
                 raise TypeError(f"{table.__name__}.{field.name} needs a default and a Meta(description=...)")
             default = ",".join(value) if isinstance(value, tuple) else "" if value is None else _plain(value)
-            found.append(Row(PREFIX + field.name.upper(), default, notes[0]))
-    return found
+            settings.append(Row(PREFIX + field.name.upper(), default, notes[0]))
+    return settings
 
 
 def _notes(kind: Any) -> list[str]:
@@ -128,10 +128,10 @@ def _plain(value: object) -> str:
 
 
 def read(environment: Mapping[str, str], tables: Iterable[type[Struct]], *, whole: bool = True) -> Settings:
-    """The settings out of the environment; SettingsError names every variable that is unknown or does not fit.
+    """Reads settings from the environment; SettingsError names every unknown or invalid variable.
 
-    With `whole=False` other BYTEBREW_* variables may belong to tables that are not known yet, and what does not fit
-    keeps its default: the whole reading that follows will name it.
+    With `whole=False` unknown variables may belong to tables that are not registered yet, and invalid ones keep their
+    defaults: the complete reading that follows reports them.
     """
     tables = list(tables)
     sources = {name: name for name in environment if name.startswith(PREFIX)}
@@ -166,7 +166,7 @@ def _inner(kind: Any) -> msgspec.inspect.Type:
 
 
 def _wanted(kind: Any) -> str:
-    """What fits a type, in words; the value itself may be a secret."""
+    """The expected value of a type; the actual one may be a secret."""
     match _inner(kind):
         case msgspec.inspect.IntType(ge=least, le=most):
             ends = [f" from {least}"] * (least is not None) + [f" to {most}"] * (most is not None)

@@ -1,4 +1,4 @@
-"""Reads a stream of Server-Sent Events (WHATWG HTML, section 9.2)."""
+"""Parser of Server-Sent Events (WHATWG HTML, section 9.2)."""
 
 import re
 
@@ -9,7 +9,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class ServerSentEvent(Struct, frozen=True):
-    """One dispatched event; `event` is `message` where the stream names none."""
+    """A dispatched event; `event` defaults to `message`."""
 
     event: str
     data: str
@@ -17,9 +17,9 @@ class ServerSentEvent(Struct, frozen=True):
 
 
 class Parser:
-    """Turns the bytes of a stream, however they are cut, into events.
+    """Parses a stream in chunks of any size.
 
-    Lines end at CR, LF or CRLF and nowhere else. Raises ValueError for a line or an event longer than `limit` bytes.
+    Lines end at CR, LF or CRLF. Raises ValueError for a line or an event longer than `limit` bytes.
     """
 
     def __init__(self, limit: int = 8 * 1024 * 1024) -> None:
@@ -43,10 +43,10 @@ class Parser:
         if not chunk:
             return []
         if self._after_cr:
-            chunk = chunk.removeprefix(b"\n")  # the other half of a CRLF
+            chunk = chunk.removeprefix(b"\n")  # the second half of a CRLF
         self._after_cr = chunk.endswith(b"\r")
         lines = _LINE_END.split(chunk) if b"\r" in chunk else chunk.split(b"\n")
-        self._rest += lines[0]  # in place: a long line may come in very many chunks
+        self._rest += lines[0]  # in place: a long line may come in many chunks
         if len(lines) > 1:
             lines[0] = bytes(self._rest)
             self._rest = bytearray(lines[-1])

@@ -1,4 +1,4 @@
-"""Text as the person who approves it sees it: whatever is invisible in it, or turns it around, has a mark."""
+"""Makes invisible characters and bidi controls visible in texts that a person approves."""
 
 import re
 from collections.abc import Iterator
@@ -7,19 +7,19 @@ from typing import Any
 from unicodedata import category
 
 _DRAWS_A_SYMBOL = "\ufe0f"
-"""Behind a symbol it says that this is drawn in colours, and nothing else."""
+"""Variation selector 16, which only selects the emoji form of a symbol."""
 _HIDDEN = re.compile(
     "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\xad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f"
     "\\u2028-\\u202e\\u2060-\\u206f\\u2800\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb\\U0001bca0-\\U0001bca3"
     "\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff]+"
     r"|\r(?!\n)|\[(?=U\+[0-9A-F]{4,6}\])"
 )
-"""Controls, what Unicode lets programs pass over when they draw (bidi and zero-width characters among it), letters that
-are blank, a return that leads back over its own line, and what reads as a mark."""
+"""Controls, default ignorable characters (bidi and zero-width ones among them), blank letters, a carriage return that
+overwrites its line, and texts that look like a mark."""
 
 
 def shown(text: str) -> str:
-    """The text with `[U+202E]` in place of such a character; no two texts are shown alike."""
+    """The text with marks such as `[U+202E]` for such characters; different texts stay different."""
     return _HIDDEN.sub(_marked, text)
 
 
@@ -36,7 +36,7 @@ def _mark(character: str) -> str:
 
 
 def visible(value: Any) -> Any:
-    """A JSON value with all its texts as they are shown, the names of fields too."""
+    """A JSON value with marks in all its strings and keys."""
     if isinstance(value, str):
         return shown(value)
     if isinstance(value, dict):
@@ -45,7 +45,7 @@ def visible(value: Any) -> Any:
 
 
 def as_meant(sent: Any, exact: Any) -> Any:
-    """What a person sends who was shown `exact`: a text that they left as it was shown is the one behind it."""
+    """Restores the exact texts in a value that a person was shown with marks and has sent back."""
     behind = {marked: text for text in _texts(exact) if (marked := shown(text)) != text}
     return _put_back(sent, behind) if behind else sent
 

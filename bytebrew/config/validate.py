@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct
 from msgspec.structs import fields as fields_of
 
 from bytebrew.base.env_variables import expanded, placeholder, variables_in
-from bytebrew.base.validation import told
+from bytebrew.base.validation import readable
 from bytebrew.config.dialects import Item, Sections, near, plain, sections_of
 from bytebrew.config.yaml_tree import Node, Place, Problem, read
 from bytebrew.contract.config_section import ConfigSection
@@ -20,7 +20,7 @@ _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$")
 _MISSING = re.compile(r"Object missing required field `(.*)`$")
 _MOST = 20
-"""Problems that are told of one field."""
+"""Problems that are readable of one field."""
 
 
 class Given(Struct):
@@ -184,7 +184,7 @@ class _Checking:
                 msgspec.convert(self._name, name.type)
             except msgspec.ValidationError as error:
                 self._found.note(
-                    Problem(self._path[:300], f"its name: {told(str(error), name.type)}"[:500], *item.place)
+                    Problem(self._path[:300], f"its name: {readable(str(error), name.type)}"[:500], *item.place)
                 )
         node = item.node
         if node.value is None:
@@ -248,7 +248,7 @@ class _Checking:
                 break
             path += f".{step}" if isinstance(step, str) else f"[{spot.written(step)}]"
             spot, parent, key = inner[step], spot, step
-        place, said = spot.place, told(words[: found.start()] if found else words, kind)
+        place, said = spot.place, readable(words[: found.start()] if found else words, kind)
         if of_key and isinstance(spot.value, dict):
             parent, key = spot, _culprit(spot, same)
             path, place = f"{path}.{key}", spot.keys[key]
@@ -266,7 +266,7 @@ class _Checking:
 
     @staticmethod
     def _meant(path: str, name: str, problem: Problem) -> bool:
-        """Whether a field that is missing has already been told to be misspelt."""
+        """Whether a field that is missing has already been readable to be misspelt."""
         return problem.path.startswith(f"{path}.") and problem.message.endswith(f"did you mean '{name}'?")
 
     def _plain(self, node: Node, keys: tuple[str, ...]) -> Any:

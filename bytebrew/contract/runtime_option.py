@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from bytebrew.base.errors import Detail, InvalidRequest, NotFound
 from bytebrew.base.formats import rfc3339
-from bytebrew.base.validation import told
+from bytebrew.base.validation import readable
 from bytebrew.contract.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Options:
         try:
             fitting = msgspec.convert(value, option.type, strict=False)
         except msgspec.ValidationError as error:
-            words = told(str(error), option.type)
+            words = readable(str(error), option.type)
             raise InvalidRequest(f"{key}: {words}", details=[Detail("$.value", words)]) from error
         if len(msgspec.json.encode(fitting)) > _MOST:
             details = [Detail("$.value", f"is longer than {_MOST} bytes")]

@@ -1,4 +1,4 @@
-"""The kit for plugin authors: an engine in a folder of its own, a client, and a provider that follows a script."""
+"""Test kit for plugin authors: an engine with a temporary data folder, a client, and a scripted provider."""
 
 import asyncio
 import ssl
@@ -54,13 +54,13 @@ ADMIN = "bb_" + "a" * 64
 """The admin token of every engine that this kit makes."""
 
 Step = ProviderEvent | BaseException | float | asyncio.Event
-"""What a scripted answer consists of: events, a number of seconds to wait, an event to wait for, or a failure."""
+"""A step of a scripted answer: an event, seconds to wait, an asyncio event to wait for, or an exception."""
 
 
 class ScriptedProvider(Provider):
-    """Gives the answers of its script, one for each call, and keeps the requests that it was sent.
+    """Gives the answers of its script, one for each call, and records the requests.
 
-    An answer that does not end in a Stop gets one. Calls after the script's end get the last answer again.
+    An answer without a final Stop gets one. Calls after the last answer repeat it.
     """
 
     type = "scripted"
@@ -92,7 +92,7 @@ class ScriptedProvider(Provider):
 
 
 def plugin(name: str = "in_test", /, **hooks: Any) -> tuple[str, object]:
-    """A plugin made of hook functions, to be handed to `engine`."""
+    """A plugin made of hook functions, for `engine`."""
     return name, SimpleNamespace(**{name: hookimpl(function) for name, function in hooks.items()})
 
 
@@ -113,7 +113,7 @@ async def engine(
     settings: Mapping[str, str] | None = None,
     http: Http | None = None,
 ) -> AsyncIterator[Engine]:
-    """A running engine with the installed plugins and these; its data folder is temporary unless one is named."""
+    """A running engine with the installed plugins and these; the data folder is temporary unless set."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             "BYTEBREW_DATA_DIR": str(data or folder),
@@ -131,7 +131,7 @@ async def engine(
             yield running
 
 
-@cache  # to run the migrations takes half of the time that an engine needs to start
+@cache  # migrations take half of an engine's start
 def _blank(owners: tuple[tuple[Any, ...], ...]) -> bytes:
     return blank((owner, steps) for owner, *steps in owners)
 
@@ -139,7 +139,7 @@ def _blank(owners: tuple[tuple[Any, ...], ...]) -> bytes:
 def client(running: Engine, token: str = ADMIN) -> httpx.AsyncClient:
     """A client of an engine in this process, without a socket: `async with client(running) as http: ...`.
 
-    Requests run through all of the engine but its server; streams come as they are made, and who closes one has left.
+    Requests run through the whole engine except its server; closing a stream early is a disconnect.
     """
     return httpx.AsyncClient(
         transport=InProcess(running),
@@ -171,7 +171,7 @@ async def served_engine(
         serving = asyncio.create_task(server.serve(running, sock, stop))
         headers = {"Authorization": f"Bearer {ADMIN}"}
         try:
-            trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # in nobody: to read certificates takes long
+            trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # no CAs: loading certificates takes long
             async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30, verify=trust) as client:
                 yield running, client
         finally:
@@ -205,9 +205,9 @@ async def chat(client: httpx.AsyncClient, schema: str, message: str, **body: Any
 
 
 def names(events: Iterable[ServerSentEvent]) -> list[str]:
-    """The events' types, each run of deltas as one."""
-    found: list[str] = []
+    """The types of events, with consecutive deltas as one."""
+    types: list[str] = []
     for event in events:
-        if not (found and found[-1] == event.event and event.event in ("thinking", "message_delta")):
-            found.append(event.event)
-    return found
+        if not (types and types[-1] == event.event and event.event in ("thinking", "message_delta")):
+            types.append(event.event)
+    return types

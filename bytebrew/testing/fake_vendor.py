@@ -1,4 +1,4 @@
-"""A provider on trial: its vendor's wire, served from a real socket, and what comes of each answer."""
+"""A fake vendor on a real socket, and the outcomes of a provider's requests to it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -18,9 +18,9 @@ from bytebrew.conversation.model_calls import stream_answer
 from bytebrew.plugins import place
 
 WORDS = "Grüße, 世界 🎉!"
-"""What every answer in words says."""
+"""The text of every answer."""
 THOUGHTS = "I think – therefore…"
-"""What every answer that thinks has thought first."""
+"""The thinking before the text, in answers with thinking."""
 
 CITIES, RESULTS = ["Zürich", "北京"], ["föhn in the south", "雪 in the north"]
 
@@ -47,7 +47,7 @@ class Wire(Struct, frozen=True, kw_only=True):
 
 
 class Answer(NamedTuple):
-    """What the vendor says: a body in pieces that is sent whole, broken off after them, or left open."""
+    """An answer of the vendor: a body in pieces, after which it ends, breaks off or stays open."""
 
     pieces: Sequence[bytes]
     content_type: str = "application/json"
@@ -56,8 +56,8 @@ class Answer(NamedTuple):
     retry_after: str = "0"
 
 
-class Asked(NamedTuple):
-    """A request as it came; header names are lower case."""
+class ReceivedRequest(NamedTuple):
+    """A received request; header names are in lower case."""
 
     path: str
     headers: dict[str, str]
@@ -65,16 +65,16 @@ class Asked(NamedTuple):
 
 
 class Vendor:
-    """Gives its answers in turn, the last one again and again; `closed` is set once a connection is."""
+    """Gives its answers in order, then repeats the last; `closed` is set when a connection is closed."""
 
     def __init__(self, answers: Sequence[Answer]) -> None:
         self._answers = answers
         self._open: set[asyncio.StreamWriter] = set()
-        self.requests: list[Asked] = []
+        self.requests: list[ReceivedRequest] = []
         self.closed = asyncio.Event()
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answers the requests of one connection."""
+        """Serves one connection."""
         self._open.add(writer)
         try:
             while True:
@@ -85,7 +85,7 @@ class Vendor:
             writer.close()
 
     def abort(self) -> None:
-        """Breaks every connection off."""
+        """Aborts every connection."""
         for writer in self._open:
             writer.transport.abort()
 
@@ -93,7 +93,7 @@ class Vendor:
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-        self.requests.append(Asked(first.split(" ")[1], headers, body))
+        self.requests.append(ReceivedRequest(first.split(" ")[1], headers, body))
         answer = self._answers[min(len(self.requests), len(self._answers)) - 1]
         head = f"HTTP/1.1 {answer.status} Said\r\nContent-Type: {answer.content_type}\r\nTransfer-Encoding: chunked\r\n"
         retry_after = f"Retry-After: {answer.retry_after}\r\n" if answer.status >= 400 else ""
@@ -101,7 +101,7 @@ class Vendor:
         for piece in filter(None, answer.pieces):
             writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             await writer.drain()
-            for _ in range(3):  # the client reads this piece before the next one is there
+            for _ in range(3):  # lets the client read this piece separately
                 await asyncio.sleep(0)
         if answer.end == "whole":
             writer.write(b"0\r\n\r\n")
@@ -113,7 +113,7 @@ class Vendor:
 
 @asynccontextmanager
 async def vendor(*answers: Answer, seconds: float = 5) -> AsyncIterator[tuple[Vendor, str, Http]]:
-    """A running vendor, its URL, and a client that waits so many seconds for it."""
+    """A running vendor, its URL, and a client with timeouts of `seconds`."""
     double, limit = Vendor(answers), Duration(seconds)
     server = await asyncio.start_server(double.connected, "127.0.0.1", 0)
     http = Http(Core(provider_connect_timeout=limit, provider_first_byte_timeout=limit, provider_silence_timeout=limit))
@@ -126,11 +126,11 @@ async def vendor(*answers: Answer, seconds: float = 5) -> AsyncIterator[tuple[Ve
 
 
 class Outcome(NamedTuple):
-    """What a provider made of an answer, and what it had asked."""
+    """The events or failure of an answer, and the requests that were sent."""
 
     events: list[ProviderEvent]
     failure: ProviderError | None
-    requests: list[Asked]
+    requests: list[ReceivedRequest]
 
     def __str__(self) -> str:
         if self.failure:
@@ -139,38 +139,38 @@ class Outcome(NamedTuple):
 
     @property
     def text(self) -> str:
-        """All its words."""
+        """The whole text."""
         return "".join(event.content for event in self.events if isinstance(event, MessageDelta))
 
     @property
     def calls(self) -> list[ToolCall]:
-        """Its tool calls."""
+        """The tool calls."""
         return [event for event in self.events if isinstance(event, ToolCall)]
 
 
-class Trial(NamedTuple):
-    """A provider and its vendor's wire."""
+class Subject(NamedTuple):
+    """The provider under test, and its vendor's wire."""
 
     provider: Provider
     wire: Wire
 
-    def says(self, *pieces: bytes, **how: Any) -> Answer:
-        """An answer over the wire."""
+    def answer(self, *pieces: bytes, **how: Any) -> Answer:
+        """An answer in the wire's content type."""
         return Answer(pieces, self.wire.content_type, **how)
 
-    def refuses(self, status: int, **how: Any) -> Answer:
-        """The vendor's refusal with a status."""
+    def refusal(self, status: int, **how: Any) -> Answer:
+        """The vendor's error body for a status."""
         require(status in self.wire.refusals, f"the wire has no refusal with the status {status}")
         return Answer([self.wire.refusals[status]], status=status, **how)
 
     @property
     def beginning(self) -> bytes:
-        """The first two thirds of the lines of the answer in words."""
+        """The first two thirds of the lines of the text answer."""
         lines = self.wire.text.splitlines(keepends=True)
         return b"".join(lines[: len(lines) * 2 // 3])
 
-    async def listen(self, url: str, http: Http, *further: Message, retries: int = 0) -> Outcome:
-        """The outcome of one request to that URL."""
+    async def call(self, url: str, http: Http, *further: Message, retries: int = 0) -> Outcome:
+        """The outcome of one request to a URL."""
         events: list[ProviderEvent] = []
         try:
             async with aclosing(stream_answer(self.provider, asking(url, *further), http, retries=retries)) as answer:
@@ -179,29 +179,29 @@ class Trial(NamedTuple):
         except ProviderError as failure:
             return Outcome(events, failure, [])
         except Exception as error:
-            words = (
+            message = (
                 f"{type(error).__name__} came out of the provider, where only ProviderError may: {error}{place(error)}"
             )
-            raise AssertionError(words) from error
+            raise AssertionError(message) from error
         return Outcome(events, None, [])
 
-    async def ask(
+    async def exchange(
         self, *answers: Answer, further: Sequence[Message] = (), seconds: float = 5, retries: int = 0
     ) -> Outcome:
         """The outcome of one request to a vendor with these answers."""
         async with vendor(*answers, seconds=seconds) as (double, url, http):
-            outcome = await self.listen(url, http, *further, retries=retries)
+            outcome = await self.call(url, http, *further, retries=retries)
         return outcome._replace(requests=double.requests)
 
-    async def hear(self, *pieces: bytes) -> Outcome:
-        """The outcome of an answer that nothing is wrong with."""
-        outcome = await self.ask(self.says(*pieces))
+    async def succeed(self, *pieces: bytes) -> Outcome:
+        """The outcome of a valid answer, which must not fail."""
+        outcome = await self.exchange(self.answer(*pieces))
         require(not outcome.failure, f"expected an answer, {outcome}")
         return outcome
 
     async def fail(self, answer: Answer, code: str, *, retry: bool, seconds: float = 5) -> ProviderError:
-        """The failure that an answer must lead to."""
-        outcome = await self.ask(answer, seconds=seconds)
+        """The failure that an answer must cause."""
+        outcome = await self.exchange(answer, seconds=seconds)
         if outcome.failure is None or outcome.failure.code != code:
             raise AssertionError(f"expected {code}, {outcome}")
         expect(f"as retry of {code}", retry, outcome.failure.retry)
@@ -209,7 +209,7 @@ class Trial(NamedTuple):
 
 
 def asking(url: str, *further: Message) -> ModelRequest:
-    """The request that is made of every provider, and its further messages."""
+    """The standard request, with further messages."""
     schema = {"type": "object", "properties": {"city": {"type": "string", "description": "a city's own name"}}}
     return ModelRequest(
         model_name="conformance-model-1",
@@ -222,12 +222,12 @@ def asking(url: str, *further: Message) -> ModelRequest:
     )
 
 
-def require(condition: object, words: str) -> None:
-    """Raises AssertionError with the words unless the condition holds."""
+def require(condition: object, message: str) -> None:
+    """Raises AssertionError unless the condition holds."""
     if not condition:
-        raise AssertionError(words)
+        raise AssertionError(message)
 
 
-def expect(what: str, expected: object, told: object) -> None:
-    """Requires that the provider told what was expected."""
-    require(expected == told, f"expected {expected!r} {what}, the provider told {told!r}")
+def expect(what: str, expected: object, actual: object) -> None:
+    """Requires the expected value."""
+    require(expected == actual, f"expected {expected!r} {what}, the provider told {actual!r}")

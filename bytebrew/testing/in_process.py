@@ -1,4 +1,4 @@
-"""HTTP without a socket: a client's requests go straight to an engine, and answers come as they are made."""
+"""An httpx transport that calls an engine in this process, with streamed answers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,13 +10,13 @@ from bytebrew.engine import Engine
 from bytebrew.web.app import Application
 
 WAITING = 64
-"""Pieces of an answer that wait for a client who does not read."""
+"""Most chunks of an answer that are buffered for the client."""
 
 
 class InProcess(httpx.AsyncBaseTransport):
-    """Hands requests to an engine; its answers stream, and a client that closes one early has left.
+    """Sends requests to an engine; answers are streamed, and closing one early is a disconnect.
 
-    An exception out of the engine, which over a socket would be a broken connection, comes to the client as it is.
+    An exception of the engine, which would break a connection, is raised in the client.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -24,7 +24,7 @@ class InProcess(httpx.AsyncBaseTransport):
         self._exchanges: set[Exchange] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The answer, once its head is there."""
+        """The answer, once its head has come."""
         exchange = Exchange(self._application, _scope(request), await request.aread())
         self._exchanges.add(exchange)
         exchange.running.add_done_callback(lambda _: self._exchanges.discard(exchange))
@@ -32,7 +32,7 @@ class InProcess(httpx.AsyncBaseTransport):
         return httpx.Response(start["status"], headers=start["headers"], stream=exchange)
 
     async def aclose(self) -> None:
-        """Has every client leave, and waits until their requests have ended."""
+        """Disconnects every client and waits for their requests to end."""
         for exchange in (open_still := [*self._exchanges]):
             exchange.left.set()
         await asyncio.gather(*(exchange.running for exchange in open_still), return_exceptions=True)
@@ -67,7 +67,7 @@ class Exchange(httpx.AsyncByteStream):
         if message["type"] == "http.response.start":
             self.head.set_result(message)
         elif self.left.is_set():
-            await asyncio.sleep(0)  # so that a stream without an end sees that its client has left
+            await asyncio.sleep(0)  # lets an endless stream notice the disconnect
         elif piece := message.get("body", b""):
             await self._pieces.put(piece)
 
@@ -82,7 +82,7 @@ class Exchange(httpx.AsyncByteStream):
         self.running.result()
 
     async def aclose(self) -> None:
-        """Leaves: what is still to come is not read."""
+        """Disconnects; the rest is discarded."""
         self.left.set()
         while not self._pieces.empty():
             self._pieces.get_nowait()

@@ -1,4 +1,4 @@
-"""A provider that answers every question with a forecast; it shows all that a provider plugin needs."""
+"""A provider that answers every question with a forecast: a complete provider plugin."""
 
 from collections.abc import AsyncGenerator
 from typing import Annotated
@@ -29,7 +29,7 @@ class Weather(Struct, frozen=True, kw_only=True):
 
 
 class WeatherProvider(Provider):
-    """A provider has a type, says what it can do, and streams an answer."""
+    """A provider has a type, capabilities, and streams answers."""
 
     type = "weather"
     capabilities = Capabilities(tools=False, thinking=True)
@@ -38,13 +38,13 @@ class WeatherProvider(Provider):
         self._mood = mood
 
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
-        asked = request.messages[-1].content
-        if not asked.strip():
+        question = request.messages[-1].content
+        if not question.strip():
             raise ProviderError("Ask for a place", code="model_bad_request")
         yield Thinking(content="Looking out of the window.")
-        for word in ("It", "is", self._mood, "in", f"{asked.split()[-1].strip('?!.')}."):
+        for word in ("It", "is", self._mood, "in", f"{question.split()[-1].strip('?!.')}."):
             yield MessageDelta(content=f"{word} ")
-        yield Usage(input_tokens=len(asked) // 4, output_tokens=5)
+        yield Usage(input_tokens=len(question) // 4, output_tokens=5)
         yield Stop()
 
 

@@ -99,11 +99,11 @@ class DeclaredTool(Tool):
         if not answer.body:
             return f"HTTP {answer.status}"
         if self._definition.response_pointer:
-            if answer.cut:
+            if answer.truncated:
                 raise ToolError(f"The answer is longer than {MAX_BYTES} bytes and cannot be read as JSON")
             # again, for unescaping may have revealed a credential
             return self._masked(_pointed(text, self._definition.response_pointer), forwarded)
-        return f"{text}\n[cut: the answer is longer than {MAX_BYTES} bytes]" if answer.cut else text
+        return f"{text}\n[cut: the answer is longer than {MAX_BYTES} bytes]" if answer.truncated else text
 
     async def _ask(self, method: str, url: str, headers: Mapping[str, str], body: Any, public_only: bool) -> Exchange:
         try:
@@ -222,7 +222,7 @@ def _text(answer: Exchange) -> str:
     except LookupError:  # the charset is unknown, such as iso-8859-99
         text = answer.body.decode("utf-8", "replace")
     if not _TEXT.fullmatch(kind.strip()) or "\0" in text:
-        more = " or more" if answer.cut else ""
+        more = " or more" if answer.truncated else ""
         return f"[an answer of type {kind.strip()[:100] or 'unknown'}, {len(answer.body)} bytes{more}, that is no text]"
     return text.removeprefix("\ufeff")
 

@@ -72,8 +72,8 @@ class Listing:
             self.faults.insert(0, f"all beyond {MAX_TOOLS}")
         return self._left > 0
 
-    def _read(self, one: Any) -> Listed:
-        definition = msgspec.json.decode(self._mask(msgspec.json.encode(one).decode()), type=Definition)
+    def _read(self, tool: Any) -> Listed:
+        definition = msgspec.json.decode(self._mask(msgspec.json.encode(tool).decode()), type=Definition)
         raw = msgspec.json.encode(definition, order="deterministic")
         if not 0 < len(definition.name) <= MAX_NAME:
             raise ValueError(f"its name has not 1 to {MAX_NAME} characters")

@@ -11,7 +11,7 @@ from bytebrew_ollama import Ollama
 from bytebrew import Provider, tool
 from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.testing import THOUGHTS, WORDS, Wire, chat, names, plugin, served_engine
-from bytebrew.testing.fake_vendor import CITIES, RESULTS, Trial, vendor
+from bytebrew.testing.fake_vendor import CITIES, RESULTS, Subject, vendor
 from tests.plugins import test_anthropic, test_google, test_ollama
 from tests.plugins.test_vendors import VENDORS, WIRES
 
@@ -41,13 +41,13 @@ def test_these_are_the_ten_types() -> None:
 
 @pytest.mark.parametrize("provider", TYPES, ids=lambda one: one.type)
 async def test_a_conversation_with_thinking_two_calls_a_retry_a_refusal_and_an_early_end(provider: Provider) -> None:
-    trial = Trial(provider, TYPES[provider])
+    subject = Subject(provider, TYPES[provider])
     answers = (
-        trial.refuses(429),
-        trial.says(trial.wire.tools),
-        trial.says(trial.wire.thinking or trial.wire.text),
-        trial.refuses(401),
-        trial.says(trial.beginning, end="broken"),
+        subject.refusal(429),
+        subject.answer(subject.wire.tools),
+        subject.answer(subject.wire.thinking or subject.wire.text),
+        subject.refusal(401),
+        subject.answer(subject.beginning, end="broken"),
     )
     weathers = plugin(register_tools=lambda register: register(weather))
     async with vendor(*answers) as (double, url, _), served_engine(weathers) as (_, client):
@@ -62,7 +62,7 @@ async def test_a_conversation_with_thinking_two_calls_a_retry_a_refusal_and_an_e
         results = sorted((one["output"], one["has_error"]) for one in data(good, "tool_result"))
         assert results == sorted((words, False) for words in RESULTS)
         assert [one["input"] for one in data(good, "tool_call")] == [{"city": city} for city in CITIES]
-        assert "".join(one["content"] for one in data(good, "thinking")) == (THOUGHTS if trial.wire.thinking else "")
+        assert "".join(one["content"] for one in data(good, "thinking")) == (THOUGHTS if subject.wire.thinking else "")
         assert (names(good)[-1], data(good, "message")[0]["content"]) == ("done", WORDS)
         asked = [seen.body.decode() for seen in double.requests]
         assert len(asked) == 3

@@ -341,7 +341,7 @@ BUGS: list[tuple[Provider, str, str]] = [
     (Spoilt(waits_for_the_whole_text), "text", "expected three deltas or more"),
     (Spoilt(tells_thoughts_as_text), "thinking", f"expected ('{THOUGHTS}', "),
     (Spoilt(thinks_afterwards), "thinking", "expected the thinking first"),
-    (DecodesPieces(), "cuts", "\ufffd"),
+    (DecodesPieces(), "chunking", "\ufffd"),
     (Spoilt(turns_calls_round), "parallel calls", "told [('weather', {'city': '北京'}, None), ("),
     (Spoilt(gives_every_call_one_id), "parallel calls", "two ids or none, the provider told ['call', 'call']"),
     (Spoilt(raises_at_broken_arguments), "broken arguments", "ValueError came out of the provider"),
@@ -408,7 +408,7 @@ async def test_what_fails_in_every_check_is_told_once_with_the_line_of_the_provi
     with pytest.raises(AssertionError) as raised:
         await provider_conformance(Raises(), WIRE)
     first, *others = str(raised.value).splitlines()
-    assert first.startswith("text, cuts, thinking, parallel calls, ")
+    assert first.startswith("text, chunking, thinking, parallel calls, ")
     place = r"\(test_conformance\.py:\d+\)"
     assert re.search(rf"KeyError came out of the provider, where only ProviderError may: 'choices' {place}$", first)
     assert len(others) == 1

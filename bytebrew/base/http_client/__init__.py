@@ -1,1 +1,1 @@
-"""The HTTP client: transport, pools, time limits, address policy."""
+"""The HTTP client: transport, pools, timeouts, address policy."""

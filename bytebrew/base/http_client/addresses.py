@@ -1,4 +1,4 @@
-"""Which addresses the engine connects to: any for operators, the internet's for others, metadata if listed."""
+"""Address policy: any address for operators, public ones for others, metadata services only if listed."""
 
 import errno
 import socket
@@ -11,7 +11,7 @@ from bytebrew.base.errors import SettingsError
 _GLOBAL_UNICAST = ip_network("2000::/3")
 _NAT64 = ip_network("64:ff9b::/96")
 _SPECIAL = [ip_network(one) for one in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "2002::/16")]
-"""Azure's metadata, Oracle's among the protocol assignments, and both ends of 6to4: no private addresses to Python."""
+"""Metadata services of Azure and Oracle, and 6to4: addresses that Python does not count as private."""
 _METADATA = [
     ip_network(one)
     for one in (
@@ -23,13 +23,13 @@ _METADATA = [
 
 Address = IPv4Address | IPv6Address
 Sockets = Callable[[tuple[Any, ...]], socket.socket]
-"""Makes the socket for an address that is about to be connected to, or refuses with PermissionError."""
+"""Creates the socket for a connection to an address, or raises PermissionError."""
 
 
 def parse(address: str) -> Address:
     """An IP address without its zone; ValueError for anything else.
 
-    An IPv6 address that stands for an IPv4 one (RFC 4291 section 2.5.5.2, RFC 6052) is that one.
+    Embedded IPv4 addresses (RFC 4291 section 2.5.5.2, RFC 6052) are returned as such.
     """
     one = ip_address(address.partition("%")[0])
     if isinstance(one, IPv6Address):
@@ -38,7 +38,7 @@ def parse(address: str) -> Address:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is the internet's: not loopback, private, link-local, multicast, metadata or reserved."""
+    """Whether an IP address is public: not loopback, private, link-local, multicast, metadata or reserved."""
     one = parse(address)
     if isinstance(one, IPv6Address) and one not in _GLOBAL_UNICAST:
         return False
@@ -46,13 +46,13 @@ def is_public(address: str) -> bool:
 
 
 def is_metadata(address: str) -> bool:
-    """Whether an IP address is link-local or a cloud's metadata service, which hands credentials to who calls it."""
+    """Whether an IP address is link-local or a cloud's metadata service, which hands out credentials."""
     one = parse(address)
     return any(one in network for network in _METADATA)
 
 
 def listed(texts: Iterable[str]) -> frozenset[Address]:
-    """The operator's list of link-local addresses; SettingsError names what is none."""
+    """The operator's list of allowed link-local addresses; SettingsError names an invalid one."""
     found = set()
     for text in texts:
         try:
@@ -68,12 +68,12 @@ def listed(texts: Iterable[str]) -> frozenset[Address]:
 
 
 def sockets(allowed: frozenset[Address], *, public_only: bool) -> Sockets:
-    """What makes sockets: no name, spelling or DNS answer gets past it, for it sees the address itself."""
+    """The socket factory of the policy: it checks the resolved address, so no name or DNS answer evades it."""
 
     def made(where: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, (address, *_) = where
         if public_only and not is_public(address):
-            raise PermissionError(errno.EACCES, "that is no public address")  # which one, strangers are not told
+            raise PermissionError(errno.EACCES, "that is no public address")  # strangers must not learn which
         if is_metadata(address) and parse(address) not in allowed:
             words = (
                 f"{address} is link-local, as a cloud's metadata is; BYTEBREW_LINK_LOCAL_ADDRESSES lists those to call"

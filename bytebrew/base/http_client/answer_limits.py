@@ -1,45 +1,45 @@
-"""How much of a model's answer is taken in, whatever its vendor sends."""
+"""Limits on the size of a model's answer."""
 
 from msgspec import Struct
 
 from bytebrew.base.errors import ProviderError
 
 PIECE_BYTES = 16
-"""What a piece that is kept counts besides its text: very many empty ones take memory too."""
+"""Size counted per piece besides its text: empty pieces take memory too."""
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
-    """The most of one answer: bytes of text, thinking and tool calls together, and tool calls."""
+    """Limits of one answer: bytes of text, thinking and tool calls together, and number of tool calls."""
 
     answer_bytes: int = 4 * 1024 * 1024
     tool_calls: int = 128
 
     def too_long(self) -> ProviderError:
-        """The failure of an answer with more bytes."""
+        """The failure for more bytes."""
         words = f"The model's answer is longer than {self.answer_bytes} bytes; BYTEBREW_ANSWER_BYTES is the limit"
         return ProviderError(words, code="model_answer_too_long")
 
     def too_many_calls(self) -> ProviderError:
-        """The failure of an answer with more tool calls."""
+        """The failure for more tool calls."""
         words = f"The model asked for more than {self.tool_calls} tool calls at once"
         return ProviderError(f"{words}; BYTEBREW_STEP_TOOL_CALLS is the limit", code="model_answer_too_long")
 
 
 class Intake:
-    """Counts what a provider keeps of an answer until its end; raises ProviderError past the bounds."""
+    """Counts what a provider buffers of an answer; ProviderError past the bounds."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._bytes = self._calls = 0
 
     def take(self, size: int) -> None:
-        """Counts a piece that is kept, of so many bytes or characters."""
+        """Counts a buffered piece of a size in bytes or characters."""
         self._bytes += size + PIECE_BYTES
         if self._bytes > self._bounds.answer_bytes:
             raise self._bounds.too_long()
 
     def call(self) -> None:
-        """Counts a tool call that begins."""
+        """Counts a tool call."""
         self._calls += 1
         if self._calls > self._bounds.tool_calls:
             raise self._bounds.too_many_calls()

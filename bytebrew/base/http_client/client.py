@@ -1,4 +1,4 @@
-"""The one place that makes an HTTP client: transport, pools, time limits, address policy, a vendor's events."""
+"""HTTP clients: one per origin, with timeouts, address policy, and streamed answers."""
 
 import asyncio
 import math
@@ -33,18 +33,18 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 ERROR_BODY_SECONDS = 5.0
 DRAIN_SECONDS = 0.05
 WHOLE = 4
-"""Times the longest answer that one in a single piece may be: numbers in digits take many times that once decoded."""
+"""Factor on the answer limit for an unstreamed body: numbers take more space as digits than decoded."""
 FRAMING = 32
-"""Times the longest answer that its whole body may be: a vendor wraps a word of four letters in 300 bytes of JSON."""
+"""Factor on the answer limit for a streamed body: vendors wrap a word of four letters in 300 bytes of JSON."""
 MOST_IDLE = 64
-"""Clients that are kept without being used; a client takes 50 KB."""
+"""Most idle clients; a client takes 50 KB."""
 _NOTHING = httpx.ByteStream(b"")
 
 
 class UpstreamError(Exception):
-    """A vendor's answer that is no answer; `body` is its beginning, `retry_after` in seconds.
+    """A vendor's error response; `body` is its beginning, `retry_after` in seconds.
 
-    `status` is 400 or more, or less where JSON or a page came in place of a stream of events.
+    `status` is below 400 where JSON or a page came in place of a stream of events.
     """
 
     def __init__(self, status: int, body: bytes, retry_after: float | None) -> None:
@@ -55,28 +55,28 @@ class UpstreamError(Exception):
 
 
 class Answer(NamedTuple):
-    """An answer as it comes; names of headers are lower case."""
+    """A streamed answer; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
 
     def events(self) -> AsyncGenerator[ServerSentEvent, None]:
-        """The body, read as Server-Sent Events."""
+        """The body as Server-Sent Events."""
         return _events(self.chunks)
 
 
 class Exchange(NamedTuple):
-    """A whole answer; names of headers are lower case, `cut` says that the body went on."""
+    """A complete answer; header names are in lower case, `truncated` says that the body was longer."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
-    cut: bool
+    truncated: bool
 
 
 class Http:
-    """Clients by origin, each with a pool of its own, and the requests that providers make."""
+    """HTTP clients by origin, each with its own pool, and requests through them."""
 
     def __init__(
         self,
@@ -91,26 +91,26 @@ class Http:
         self._transport = transport
         self._slots, self._idle = asyncio.Semaphore(upstreams), Idle(idle)
         self._public_only = False
-        # one for all clients that need it: to read the certificates takes 17 ms of everybody's time, and 800 KB
+        # shared by all clients: loading the certificates takes 17 ms and 800 KB
         self._trust = lru_cache(1)(httpx.create_ssl_context)
         self._allowed = listed(settings.link_local_addresses)
-        self._clients: dict[str, tuple[httpx.AsyncClient, Pool]] = {}  # the one used last comes last
+        self._clients: dict[str, tuple[httpx.AsyncClient, Pool]] = {}  # in order of last use
 
     @cached_property
     def public(self) -> "Http":
-        """The same for requests to addresses that a stranger names: it connects to public ones only."""
+        """The same, for addresses chosen by strangers: connects to public ones only."""
         twin = copy(self)
         twin._public_only = True
         return twin
 
     def client(self, url: str) -> httpx.AsyncClient:
-        """The client of the URL's origin; it follows no redirects and keeps no cookies."""
+        """The client for the URL's origin; it follows no redirects and keeps no cookies."""
         parts = urlsplit(url)
         kind = " public" * self._public_only
         return self._named(f"{parts.scheme}://{parts.netloc}{kind}", public_only=self._public_only)
 
     def _named(self, name: str, *, public_only: bool = False) -> httpx.AsyncClient:
-        """The client of that name, which begins with its scheme."""
+        """The client with a name, which begins with a scheme."""
         kept = self._clients.pop(name, None)
         if kept is None:
             timeout = httpx.Timeout(
@@ -132,7 +132,7 @@ class Http:
         return kept[0]
 
     async def _close_idle(self) -> None:
-        """Closes the clients that have not been used for longest where there are many, but none that is in use."""
+        """Closes the least recently used idle clients beyond MOST_IDLE."""
         if (spare := len(self._clients) - MOST_IDLE) > 0:
             for name in [name for name, (_, pool) in self._clients.items() if not pool.open][:spare]:
                 if kept := self._clients.pop(name, None):
@@ -147,10 +147,10 @@ class Http:
     async def stream(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """A request whose answer comes in pieces; leaving the block frees the connection.
+        """A request with a streamed answer; leaving the block releases the connection.
 
-        Raises UpstreamError for a refusal and ProviderError (model_unavailable, model_timeout, model_bad_request) where
-        the vendor cannot be reached, does not begin in time, breaks off, falls silent, or sends elsewhere.
+        Raises UpstreamError for an error status, and ProviderError (model_unavailable, model_timeout,
+        model_bad_request) where the vendor cannot be reached, is silent for too long, breaks off, or redirects.
         """
         async with self._answer(method, url, headers or {}, json) as (_, chunks):
             yield chunks
@@ -171,7 +171,7 @@ class Http:
     async def fetch(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
     ) -> bytes:
-        """The whole body of an answer, of four times BYTEBREW_ANSWER_BYTES at most; raises as `stream`."""
+        """The complete body of an answer, at most four times BYTEBREW_ANSWER_BYTES; raises as `stream`."""
         async with self._answer(method, url, headers or {}, json) as (_, chunks):
             body = bytearray()
             async for chunk in chunks:
@@ -184,7 +184,7 @@ class Http:
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
     ) -> AsyncIterator[Answer]:
-        """`stream` with the answer's status and headers, and no limit but the caller's on how long it is silent."""
+        """`stream` with the answer's status and headers, and without a limit on its silence."""
         async with self._answer(method, url, headers or {}, json, patient=True) as (response, chunks):
             given = {name.lower(): value for name, value in response.headers.items()}
             yield Answer(response.status_code, given, chunks)
@@ -199,10 +199,10 @@ class Http:
         public_only: bool = False,
         limit: int = MAX_BODY_BYTES,
     ) -> Exchange:
-        """One exchange as it went, be it a refusal or a redirect; the body ends at `limit` bytes, however packed.
+        """A complete exchange, errors and redirects included; the decompressed body is truncated to `limit` bytes.
 
-        With `public_only` only public addresses are connected to, whatever the host is called and resolves to. Only the
-        caller limits the time that it takes. Raises ProviderError as `stream` does.
+        With `public_only` it connects to public addresses only, whatever the host resolves to. The caller sets the time
+        limit. Raises ProviderError as `stream` does.
         """
         scheme = "https" if url[:6].lower() == "https:" else "http"
         client = self._named(f"{scheme}:{'public' if public_only else 'any'}", public_only=public_only)
@@ -263,13 +263,13 @@ class Http:
             raise ProviderError(f"{shown!r} cannot be called: {error}", code="model_bad_request") from error
         except httpx.RequestError as error:
             raise unreachable(_origin(url), error, self._settings.provider_connect_timeout) from error
-        except ClientResponseError as error:  # of a head that is not HTTP; the transport lets it through
+        except ClientResponseError as error:  # malformed head, which the transport does not map
             raise no_http(_origin(url), error) from error
 
     async def _chunks(self, pieces: AsyncIterator[bytes], latest: float | None) -> AsyncGenerator[bytes, None]:
-        """The body: its first piece comes before `latest`, each further one before the silence is too long.
+        """The body in chunks; the first is due at `latest`, each further one within the silence limit.
 
-        Without a `latest` it is waited for as long as it takes, and it is as long as the caller bears.
+        Without `latest` there are no limits on time and size.
         """
         now, silence = asyncio.get_running_loop().time, self._settings.provider_silence_timeout
         most = math.inf if latest is None else FRAMING * self.bounds.answer_bytes
@@ -300,18 +300,19 @@ class Http:
 
 
 async def _signed(request: httpx.Request) -> None:
-    """Says who passes a request on (RFC 9110 section 7.6.3), so that none is taken for a person at this machine."""
+    """Adds `Via` (RFC 9110 section 7.6.3), so that local sessions can tell proxied requests from local ones."""
     request.headers["Via"] = "1.1 bytebrew"
 
 
 async def _end(response: httpx.Response, chunks: AsyncGenerator[bytes, None]) -> None:
     await chunks.aclose()
     await response.aclose()
-    response.stream = _NOTHING  # the two hold each other, and all of the answer, until a collector comes
+    # breaks a reference cycle that would keep the answer in memory until the garbage collector runs
+    response.stream = _NOTHING
 
 
 def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
-    """A body's pieces, unpacked; where there is nothing to unpack, without the two layers that httpx does it in."""
+    """A body's chunks, decompressed; uncompressed bodies bypass two layers of httpx."""
     if encoding := response.headers.get("content-encoding", ""):
         return unpacked(response.aiter_raw(), encoding)
     if not isinstance(response.stream, httpx.AsyncByteStream):
@@ -336,7 +337,7 @@ async def _events(chunks: AsyncIterator[bytes], limit: int = MAX_EVENT_BYTES) ->
 
 
 async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
-    """The beginning of a body that explains a refusal, or as much of it as comes."""
+    """The beginning of an error's body, as far as it arrives."""
     body = b""
     with suppress(ProviderError, TimeoutError), within(ERROR_BODY_SECONDS):
         async for chunk in chunks:
@@ -347,7 +348,7 @@ async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
-    """Waits a moment for the end of a body, for only then can the connection be used again."""
+    """Reads a body to its end for a moment, so that the connection can be reused."""
     with suppress(ProviderError, TimeoutError), within(DRAIN_SECONDS):
         async for _ in chunks:
             pass

@@ -1,4 +1,4 @@
-"""Why a request failed on its way, in our own sentences: what a library calls it means nothing to a reader."""
+"""Error messages for failed requests, in place of the libraries' terms."""
 
 import socket
 import ssl
@@ -12,27 +12,27 @@ from bytebrew.base.errors import ProviderError
 
 
 def unreachable(origin: str, error: Exception, seconds: float) -> ProviderError:
-    """The failure of a request to which no answer began; `seconds` is how long a connection may take."""
-    refused = any(isinstance(one, PermissionError) for one in _causes(error))  # the address is one that is not called
+    """The failure of a request without an answer; `seconds` is the connect timeout."""
+    refused = any(isinstance(one, PermissionError) for one in _causes(error))  # refused by the address policy
     words = f"Cannot reach {origin}: {why(error, seconds)}"
     return ProviderError(words, code="model_unavailable", retry=not refused)
 
 
 def no_http(origin: str, error: Exception) -> ProviderError:
-    """The failure of an answer whose head cannot be read."""
+    """The failure of an answer with a malformed head."""
     long = any(isinstance(one, LineTooLong) for one in _causes(error))
     words = f"{origin} does not speak HTTP: " + ("a header is too long" if long else "its answer is malformed")
     return ProviderError(words, code="model_unavailable", retry=True)
 
 
 def broken_off(error: Exception) -> ProviderError:
-    """The failure of a body that does not come to its end."""
+    """The failure of an incomplete body."""
     words = f"The vendor's stream broke off: {why(error)}"
     return ProviderError(words, code="model_unavailable", retry=True)
 
 
 def why(error: Exception, seconds: float = 0) -> str:
-    """The reason of a failed request, by the innermost cause that says one."""
+    """The reason of a failed request, from the innermost cause that has one."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted ({cause.verify_message})"
@@ -48,7 +48,7 @@ def why(error: Exception, seconds: float = 0) -> str:
             return "the connection was closed"
         if isinstance(cause, ClientPayloadError | BadHttpMessage):
             return "it ended before it was whole"
-        if isinstance(cause, httpx.InvalidURL):  # the client reads where a redirect leads, though it does not go there
+        if isinstance(cause, httpx.InvalidURL):  # httpx parses the target of a redirect even if it does not follow it
             return "it redirects to what is no URL"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
@@ -56,12 +56,12 @@ def why(error: Exception, seconds: float = 0) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """What led to an error, from the innermost cause on: the outer ones put it in a library's own terms."""
-    found: list[BaseException] = []
-    while error not in found:
-        found.append(error)
+    """The causes of an error, innermost first: the outer ones are in a library's terms."""
+    causes: list[BaseException] = []
+    while error not in causes:
+        causes.append(error)
         inner = getattr(error, "os_error", None) or error.__cause__ or error.__context__
         if inner is None:
             break
         error = inner
-    return reversed(found)
+    return reversed(causes)

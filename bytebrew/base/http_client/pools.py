@@ -1,4 +1,4 @@
-"""Pools of connections to one origin each: they know whether they are in use, and close when they are not."""
+"""Connection pools, one per origin, that know whether they are in use."""
 
 import asyncio
 import ssl
@@ -19,7 +19,7 @@ from bytebrew.base.rolling_timeout import within
 
 
 class Idle:
-    """Counts the connections of all pools, and closes what goes out of use where `most` others idle already."""
+    """Counts the idle connections of all pools, and closes those beyond `most`."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -27,7 +27,7 @@ class Idle:
         self._used = 0
 
     def take(self, connection: Connection) -> None:
-        """Counts one as used until it is released."""
+        """Counts a connection as used until it is released."""
         if (protocol := connection.protocol) is not None:
             self._open.add(protocol)
             self._used += 1
@@ -42,7 +42,7 @@ class Idle:
 
 
 class _Connector(TCPConnector):
-    """Connections whose limit of time reads first what arrived while the process stood still."""
+    """Connections whose timeouts first read data that arrived while the process was paused."""
 
     def __init__(self, idle: Idle, **options: Any) -> None:
         super().__init__(**options)
@@ -56,10 +56,10 @@ class _Connector(TCPConnector):
 
 
 class Pool(AiohttpTransport):
-    """A transport that opens its connections when it is used, also after they were closed.
+    """A transport that opens connections on demand, also after it was closed.
 
-    `open` counts requests whose answers have not been closed. `sockets` makes the sockets. A request waits for one
-    of the `slots` that all pools share, as they do `idle`, and `before` runs ahead of it.
+    `open` counts requests with unclosed answers. `sockets` creates sockets. All pools share `idle` and `slots`; a
+    request waits for a slot, and `before` runs before it.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Pool(AiohttpTransport):
         super().__init__(verify=trust, client=session)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Sends a request; its answer is to be closed."""
+        """Sends a request; the answer must be closed."""
         self.open += 1
         try:
             await self._slots.acquire()
@@ -100,7 +100,7 @@ class Pool(AiohttpTransport):
         return response
 
     async def retire(self) -> None:
-        """Closes the connections once none is in use, and after each further use."""
+        """Closes the connections when none is in use, and after each later use."""
         self._retired = True
         if self.open:
             return
@@ -117,11 +117,11 @@ class Pool(AiohttpTransport):
 
 class _NoCookies(httpx.Cookies):
     def extract_cookies(self, response: httpx.Response) -> None:
-        """Takes none, and does not look for any."""
+        """Ignores cookies."""
 
 
 class Client(httpx.AsyncClient):
-    """A client without cookies: it serves many people."""
+    """A client without cookies, for it serves many users."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -134,7 +134,7 @@ class Client(httpx.AsyncClient):
 
     @cookies.setter
     def cookies(self, cookies: object) -> None:
-        """Stays as it is."""
+        """Ignored."""
 
 
 class _Counted(httpx.AsyncByteStream):

@@ -1,1 +1,1 @@
-"""The machine that the process runs on: clock, descriptors, files that only one process may hold."""
+"""The machine: clock, file descriptors, locks between processes, memory."""

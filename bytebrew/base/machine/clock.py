@@ -1,4 +1,4 @@
-"""The wall clock, and whether it may be trusted to say how old something is."""
+"""Detects jumps of the wall clock, so that nothing is deleted for a wrong age."""
 
 import logging
 import time
@@ -7,16 +7,16 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 JUMP = 3600.0
-"""Seconds by which the wall clock goes off from monotonic time between two looks where it was set."""
-TRIAL = 3600.0
-"""Seconds for which a clock that was set must run on before what is old by it is deleted."""
+"""Change of the offset from monotonic time, in seconds, that counts as a jump."""
+DISTRUST_SECONDS = 3600.0
+"""Seconds after a jump in which the clock is not trusted."""
 
 
 class WallClock:
-    """Notices that the wall clock was set while the process runs, which a clock that is only slewed never is.
+    """Notices when the wall clock is set while the process runs; slewing does not count.
 
-    Until an hour has passed since, nothing may be deleted for its age: a clock that was set wrong, and back within
-    that time, has done no harm. A process that is started anew trusts the clock as it is.
+    For an hour afterwards nothing may be deleted for its age: a wrong time that is corrected within the hour does no
+    harm. A new process trusts the clock.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -25,11 +25,11 @@ class WallClock:
         self._doubtful_until = monotonic()
 
     def trusted(self) -> bool:
-        """Looks at the clock: whether what is old by it may be deleted."""
+        """Checks the clock; returns whether ages are reliable enough to delete by."""
         moment = self._monotonic()
         offset = self._wall() - moment
         moved, self._offset = offset - self._offset, offset
         if abs(moved) > JUMP:
             log.warning("the clock was set by %+.0f s; nothing is deleted for its age in the next hour", moved)
-            self._doubtful_until = moment + TRIAL
+            self._doubtful_until = moment + DISTRUST_SECONDS
         return moment >= self._doubtful_until

@@ -1,19 +1,19 @@
-"""File descriptors: as many as the system lets us have, divided so that the engine's own files never lack one."""
+"""File descriptor limits, divided so that the engine's own files always have some."""
 
 import resource
 from contextlib import suppress
 from typing import NamedTuple
 
 MOST = 65_536
-"""A limit that is enough; programs that MCP servers are made of may close all up to the limit, one by one."""
+"""Highest limit set; some programs, such as MCP servers, close all descriptors up to the limit one by one."""
 KEPT = 64
-"""What the database, logs, uploads and processes take."""
+"""Reserve for the database, logs, uploads and processes."""
 
 
 class Share(NamedTuple):
-    """How many descriptors clients' connections may take, connections to vendors, and idle ones, of all that there are.
+    """Limits for connections of clients, connections to vendors, and idle ones, out of `total`.
 
-    The rest is nobody's: servers of tools, and files that come and go.
+    The rest is for MCP servers and temporary files.
     """
 
     clients: int
@@ -23,16 +23,16 @@ class Share(NamedTuple):
 
 
 def raise_limit() -> None:
-    """Lets this process have as many as its hard limit says."""
+    """Raises the soft limit to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):  # macOS has a further limit
+        with suppress(OSError, ValueError):  # macOS has another limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def share() -> Share:
-    """The division of what this process may have."""
+    """The division for this process's limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     total = MOST if soft == resource.RLIM_INFINITY else min(soft, MOST)
     spare = total - min(KEPT, total // 2)

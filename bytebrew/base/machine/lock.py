@@ -1,4 +1,4 @@
-"""One process for a data folder, and for its database by whatever name that is reached."""
+"""Locks that allow one engine per data folder and per database file, whatever its name."""
 
 import errno
 import fcntl
@@ -12,15 +12,15 @@ from pathlib import Path
 from bytebrew.base.errors import BootError
 
 _BYTE = 0x40000000 + 1024
-"""Behind the bytes that SQLite locks in its file, which end 512 behind the first gibibyte."""
+"""A byte after those that SQLite locks, which end 512 bytes after the first gibibyte."""
 
 
 @contextmanager
 def held(folder: Path, database: Path | None) -> Iterator[None]:
-    """Locks the folder and the database, which is made where it is missing; BootError where another process has one.
+    """Locks the folder and the database, creating it if missing; BootError where another process holds a lock.
 
-    Enter it before SQLite opens the database and leave it after SQLite has closed it: closing any descriptor of a file
-    drops the process's POSIX locks on it, which are SQLite's.
+    Enter before SQLite opens the database and leave after SQLite has closed it: closing any descriptor of a file drops
+    all POSIX locks of the process on it, SQLite's too.
     """
     with ExitStack() as stack:
         whole = stack.enter_context(_opened(folder / "engine.lock"))
@@ -46,14 +46,14 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _refusing(words: str) -> Iterator[None]:
+def _refusing(message: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BootError(words if error.errno in (errno.EAGAIN, errno.EACCES) else f"{words} ({error})") from error
+        raise BootError(message if error.errno in (errno.EAGAIN, errno.EACCES) else f"{message} ({error})") from error
 
 
 def _lock_byte(file: int) -> None:
-    """Locks a byte that nobody reads or writes; flock would bar SQLite's own locks on the disks of some networks."""
+    """Locks a byte that is never read or written; flock would block SQLite's locks on some network file systems."""
     if sys.platform == "linux":
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _BYTE, 1, 0))

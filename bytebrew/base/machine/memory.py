@@ -1,4 +1,4 @@
-"""Memory that this process may have."""
+"""The memory limit of this process."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_
 
 
 def memory() -> int:
-    """Bytes of the machine, or of the container where that has fewer."""
+    """Memory of the machine in bytes, or of the container if that is less."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in map(Path, _CGROUPS):
         if path.exists() and (text := path.read_text().strip()).isdecimal():

@@ -491,7 +491,7 @@ async def test_the_body_of_an_exchange_ends_at_its_limit(size: int, cut: bool, p
     encoding: dict[str, Any] = {"content_encoding": "gzip"} if packed else {}
     async with upstream([head(content_length=len(body), **encoding) + body]) as double, client() as http:
         told = await http.ask("GET", double.url, limit=1000)
-    assert (told.body, told.cut) == (bytes(min(size, 1000)), cut)
+    assert (told.body, told.truncated) == (bytes(min(size, 1000)), cut)
 
 
 async def test_what_follows_the_end_of_a_packed_body_is_not_waited_for() -> None:
