@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: the engine's own, and those that plugins collect at a scrape."""
+"""Metrics for Prometheus: what the engine counts, and what other plugins tell at a scrape."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Audit log of tool calls, kept when sessions are deleted."""
+"""The audit of tool calls: who had which tool called, when and with what outcome, kept when sessions are deleted."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The page of the sign-in link: it reads the token from the URL's fragment and opens a session."""
+"""The page of the link that the engine prints: it takes the token out of the link and opens a session with it."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""HTTP tools over REST, and a test run of one."""
+"""HTTP tools over REST, and a trial of one."""
 
 import time
 from typing import Any

@@ -11,7 +11,7 @@ from bytebrew import Connection, now
 
 from . import bases
 from .files import Waiting
-from .search_terms import word_of
+from .search_terms import base_term
 
 READER = 2
 """Version of the readers and their chunks; a new version reindexes every file."""
@@ -76,7 +76,7 @@ def add(
         return False
     conn.executemany(
         "insert into knowledge_chunks (base, index_id, position, heading, text, vector) values (?, ?, ?, ?, ?, ?)",
-        [(word_of(file.base_id), index.id, position, *chunk) for position, chunk in enumerate(chunks, done + 1)],
+        [(base_term(file.base_id), index.id, position, *chunk) for position, chunk in enumerate(chunks, done + 1)],
     )
     if fault:
         conn.execute("update knowledge_files set message = ? where id = ?", (fault, file.id))

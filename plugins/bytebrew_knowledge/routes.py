@@ -1,4 +1,4 @@
-"""Knowledge bases over REST: bases, links to agents, files and search."""
+"""Knowledge over REST: bases, their links, their files and their search."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar

@@ -1,4 +1,4 @@
-"""The catalog of known MCP servers, read from catalog.json."""
+"""The catalog of known MCP servers."""
 
 from importlib.resources import files
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Rate limits and their usage over REST."""
+"""Rate limits over REST, and where a key stands."""
 
 import math
 from collections.abc import Callable, Iterator
