@@ -80,10 +80,10 @@ _CODES = {
 }
 
 
-def refusal(error: UpstreamError, words: str = "") -> ProviderError:
-    """The ProviderError for an HTTP status; `words` are the vendor's, or else the body's beginning."""
+def refusal(error: UpstreamError, message: str = "") -> ProviderError:
+    """The ProviderError for an HTTP status; `message` is the vendor's, or else the body's beginning."""
     status = error.status
-    text = " ".join((words or error.body.decode("utf-8", "replace")).split())[:1000]
+    text = " ".join((message or error.body.decode("utf-8", "replace")).split())[:1000]
     if status < 400:
         return ProviderError(f"The vendor sent this in place of a stream of events: {text}")
     code = _CODES.get(status, "model_bad_request" if status < 500 else "model_unavailable")

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import math
 import random
-import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from contextvars import Context
@@ -19,16 +18,14 @@ from bytebrew import (
     EngineError,
     Result,
     ToolError,
-    argument_credentials,
-    argument_values,
-    is_credential,
     masker,
     now,
     within,
 )
 
-from . import pins, store
+from . import pins
 from .config import Mcp, ServerRow, State, Status
+from .credentials import resolve
 from .header_params import marked, mirrored
 from .http_transports import SseTransport, StreamableHttpTransport
 from .jsonrpc import MODERN, AccessDenied, ConnectionLost, JsonRpcError, RequestFailed, SessionEnded, Transport
@@ -48,8 +45,6 @@ RECONNECT_SECONDS = 10.0
 """Longest wait of a call for a server that is connecting."""
 MOST_NAMED = 20
 """Most tools that one log line names."""
-MIN_CREDENTIAL, MIN_VALUE = 8, 4
-"""Shortest secrets that are masked: in tool definitions and results, and in logs and the server's status."""
 FORWARDED = "ai.bytebrew/headers"
 """Key in `_meta` of a stdio call for the forwarded headers of the chat request."""
 CALL_ID, KEY = "ai.bytebrew/call_id", "ai.bytebrew/idempotency_key"
@@ -348,18 +343,7 @@ class ServerConnection:
 
     def _transport(self) -> Transport:
         server, engine = self.server, self._engine
-        env = store.opened(server.env, engine)
-        headers = store.opened(server.headers, engine)
-        args = store.arguments(server, engine)
-        key = env.get(server.auth_key_env) or store.opened({"": server.sealed_key}, engine)[""]
-        sent = [key, *(piece for value in headers.values() for piece in re.split(r"[\s;,=]+", value))]
-        named = [value for name, value in env.items() if is_credential(name, value)]
-        self._mask_credentials = masker([*sent, *named, *argument_credentials(args)], MIN_CREDENTIAL)
-        self._mask_values = masker([*sent, *env.values(), *argument_values(args)], MIN_VALUE)
-        if server.auth_type == "api_key":
-            headers[server.auth_header] = key
-        elif server.auth_type == "bearer":
-            headers["Authorization"] = f"Bearer {key}"
+        args, env, headers, self._mask_credentials, self._mask_values = resolve(server, engine)
         if server.type == "stdio":
             return StdioTransport(
                 server.name,

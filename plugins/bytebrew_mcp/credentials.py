@@ -1,0 +1,43 @@
+"""The credentials of a server: resolved for its transport, and masked wherever the server repeats them."""
+
+import re
+from typing import NamedTuple
+
+from bytebrew import Engine, Masker, argument_credentials, argument_values, is_credential, masker
+
+from . import store
+from .config import ServerRow
+
+MIN_CREDENTIAL, MIN_VALUE = 8, 4
+"""Shortest secrets that are masked: in tool definitions and results, and in logs and the server's status."""
+
+
+class Credentials(NamedTuple):
+    """What a server is sent, and two maskers of it: of credentials only, and of every value."""
+
+    args: list[str]
+    env: dict[str, str]
+    headers: dict[str, str]
+    mask_credentials: Masker
+    mask_values: Masker
+
+
+def resolve(server: ServerRow, engine: Engine) -> Credentials:
+    """The unsealed credentials of a server; Unprocessable where one cannot be opened."""
+    env = store.opened(server.env, engine)
+    headers = store.opened(server.headers, engine)
+    args = store.arguments(server, engine)
+    key = env.get(server.auth_key_env) or store.opened({"": server.sealed_key}, engine)[""]
+    sent = [key, *(piece for value in headers.values() for piece in re.split(r"[\s;,=]+", value))]
+    named = [value for name, value in env.items() if is_credential(name, value)]
+    if server.auth_type == "api_key":
+        headers[server.auth_header] = key
+    elif server.auth_type == "bearer":
+        headers["Authorization"] = f"Bearer {key}"
+    return Credentials(
+        args,
+        env,
+        headers,
+        masker([*sent, *named, *argument_credentials(args)], MIN_CREDENTIAL),
+        masker([*sent, *env.values(), *argument_values(args)], MIN_VALUE),
+    )
