@@ -7,14 +7,14 @@ from msgspec import Struct
 
 
 class Detail(Struct, frozen=True):
-    """One fault in a request: a JSON path such as `$.max_steps`, and what is wrong there."""
+    """One fault in a request: a JSON path such as `$.max_steps`, and its message."""
 
     path: str
     message: str
 
 
 class EngineError(Exception):
-    """A failure with a place in the API: `{"error": code, "message": ...}` under `status`."""
+    """An error response: `{"error": code, "message": ...}` with `status`."""
 
     status: ClassVar[int] = 500
     code: str = "internal_error"
@@ -34,20 +34,20 @@ class EngineError(Exception):
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, object]:
-        """The JSON body of the one error shape."""
+        """The JSON body of the response."""
         body: dict[str, object] = {"error": self.code, "message": self.message}
         return {**body, "details": self.details} if self.details else body
 
 
 class InvalidRequest(EngineError):
-    """The request is malformed or breaks a rule of its fields."""
+    """The request is malformed, or a field is invalid."""
 
     status = 400
     code = "invalid_request"
 
 
 class Unauthorized(EngineError):
-    """No credential, or one that is not valid (RFC 6750 section 3)."""
+    """The credential is missing or invalid (RFC 6750 section 3)."""
 
     status = 401
     code = "unauthorized"
@@ -64,14 +64,14 @@ class Unauthorized(EngineError):
 
 
 class Forbidden(EngineError):
-    """The credential is good and does not allow this."""
+    """The credential is valid but does not allow this."""
 
     status = 403
     code = "forbidden"
 
 
 class NotFound(EngineError):
-    """No such thing, or one that the caller may not know of."""
+    """The resource does not exist, or the caller may not know of it."""
 
     status = 404
     code = "not_found"
@@ -92,14 +92,14 @@ class RequestTimeout(EngineError):
 
 
 class Conflict(EngineError):
-    """The name is taken, the thing is in use, or the state does not allow it."""
+    """The name is taken, the resource is in use, or its state does not allow this."""
 
     status = 409
     code = "conflict"
 
 
 class Stale(Conflict):
-    """What would be approved is not what was shown; `current` is what there is now, with its own digest."""
+    """What would be approved has changed since it was shown; `current` is the present state, with its digest."""
 
     code = "stale_digest"
 
@@ -112,14 +112,14 @@ class Stale(Conflict):
 
 
 class Gone(EngineError):
-    """It was there, and its time is over."""
+    """The resource has expired."""
 
     status = 410
     code = "gone"
 
 
 class HistoryChanged(Gone):
-    """The cursor is of events that the database does not have, or no longer has."""
+    """The cursor points to events that the database does not have any more."""
 
     code = "history_changed"
 
@@ -132,21 +132,21 @@ class PayloadTooLarge(EngineError):
 
 
 class UnsupportedMediaType(EngineError):
-    """The body's content type is not the one that the route reads."""
+    """The route does not accept the body's content type."""
 
     status = 415
     code = "unsupported_media_type"
 
 
 class Unprocessable(EngineError):
-    """Well formed, and it cannot mean what it says."""
+    """The request is well formed but cannot be executed."""
 
     status = 422
     code = "unprocessable"
 
 
 class Draining(EngineError):
-    """The engine is shutting down and takes no new work."""
+    """The engine is shutting down and accepts no new work."""
 
     status = 503
     code = "draining"
@@ -156,7 +156,7 @@ class Draining(EngineError):
 
 
 class Overloaded(EngineError):
-    """The engine has as much to do as it can do well, and takes no more for the moment."""
+    """The engine is overloaded and accepts no more work for the moment."""
 
     status = 503
     code = "overloaded"
@@ -166,7 +166,7 @@ class Overloaded(EngineError):
 
 
 class QueueFull(EngineError):
-    """As much of the session's or the caller's own waits as may."""
+    """The queue of the session or the caller is full."""
 
     status = 429
     code = "queue_full"
@@ -176,9 +176,9 @@ class QueueFull(EngineError):
 
 
 class StorageError(EngineError):
-    """The database does not take or give what it should: the disk is full or fails, or the file is damaged.
+    """The database cannot be read or written: the disk is full or fails, or the file is damaged.
 
-    A `lasting` fault does not pass while the engine runs.
+    A `lasting` fault needs a restart of the engine.
     """
 
     status = 503
@@ -190,14 +190,14 @@ class StorageError(EngineError):
 
 
 class NotRecorded(EngineError):
-    """A plugin could not record what the request did, so all that the request stored is undone."""
+    """A plugin could not record the request's changes, so they were rolled back."""
 
     status = 503
     code = "not_recorded"
 
 
 class TooSlow(EngineError):
-    """A list, a sum or a page of an export that takes longer than the engine works on one."""
+    """A list, sum or export exceeded the time limit."""
 
     status = 503
     code = "too_slow"
@@ -208,13 +208,12 @@ class TooSlow(EngineError):
 
 
 class ProviderError(EngineError):
-    """The model's vendor failed or refused, in the vendor's own words.
+    """The model's vendor failed or refused the request; the message is the vendor's.
 
     `code` is one of model_auth, model_rate_limited, model_overloaded, model_context_too_long, model_bad_request,
-    model_unavailable, model_timeout, model_answer_too_long, model_error. `retry_after` is in seconds, where the vendor
-    named a wait.
-    `retry` says whether the same request may succeed later, `tries` how often it was sent. `too_long` names a fallback
-    that was asked in its place and found the conversation too long, with that refusal.
+    model_unavailable, model_timeout, model_answer_too_long, model_error. `retry_after` is the vendor's wait in seconds.
+    `retry` says whether the same request may succeed later, `tries` how often it was sent. `too_long` has a fallback
+    model that refused the conversation as too long, with its error.
     """
 
     status = 502
@@ -231,7 +230,7 @@ class ProviderError(EngineError):
 
 
 class TurnError(EngineError):
-    """A turn that cannot go on."""
+    """A turn has failed."""
 
     code = "turn_failed"
 
@@ -244,7 +243,7 @@ class TurnTimeout(TurnError):
 
 
 class TurnInterrupted(TurnError):
-    """The engine stopped in the middle of the turn, which cannot go on."""
+    """The engine stopped during the turn, which cannot be resumed."""
 
     status = 503
     code = "interrupted"
@@ -259,4 +258,4 @@ class BootError(Exception):
 
 
 class SettingsError(BootError):
-    """Settings that do not fit; every one of them is named (exit code 2)."""
+    """Invalid settings; the message names every one (exit code 2)."""

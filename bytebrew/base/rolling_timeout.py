@@ -107,18 +107,18 @@ class _Once(Deadline):
 
 
 def until(moment: float | None) -> Deadline:
-    """asyncio.timeout_at for one wait on I/O; data that arrived in time is read first."""
+    """As asyncio.timeout_at, for one wait on I/O; data that arrived in time is read first."""
     return _Once().at(moment)
 
 
 def within(seconds: float | None) -> Deadline:
-    """asyncio.timeout for one wait on I/O; data that arrived in time is read first. None is no limit."""
+    """As asyncio.timeout, for one wait on I/O; data that arrived in time is read first. None is no limit."""
     return until(_moment(seconds))
 
 
 @contextmanager
 def move_on_within(seconds: float | None) -> Iterator[CancelScope]:
-    """anyio.move_on_after for I/O; data that arrived in time is read first. None is no limit."""
+    """As anyio.move_on_after, for I/O; data that arrived in time is read first. None is no limit."""
     with CancelScope() as scope, closing(Deadline(scope.cancel)) as deadline, deadline.at(_moment(seconds)):
         yield scope
 

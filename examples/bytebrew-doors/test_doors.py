@@ -87,7 +87,7 @@ async def test_a_page_of_another_site_may_not_use_what_the_browser_adds() -> Non
         ({"BYTEBREW_AUTH_MODE": "basic"}, "BYTEBREW_BASIC_USERS"),
     ],
 )
-async def test_a_mode_that_could_not_tell_anybody_apart_stops_the_boot(settings: dict[str, str], words: str) -> None:
+async def test_a_mode_without_its_settings_stops_the_boot(settings: dict[str, str], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         async with engine(DOORS, settings=settings):
             pass

@@ -116,7 +116,7 @@ class Mistral(ChatCompletions):
     needs = _KEY
     capabilities = Capabilities(thinking=True, vision=True, documents=True, embeddings=True, urls=_FETCHED)
     stops = {**ChatCompletions.stops, "model_length": "max_tokens"}
-    asks_for_usage = False  # it has no stream_options and always tells
+    asks_for_usage = False  # it has no stream_options and always sends usage
 
     def body(self, request: ModelRequest) -> dict[str, Any]:
         body = super().body(request)
@@ -167,7 +167,7 @@ class ZAI(ChatCompletions):
     capabilities = Capabilities(thinking=True, vision=True)
     stops = {**ChatCompletions.stops, "sensitive": "refusal", "model_context_window_exceeded": "max_tokens"}
     failures = {**ChatCompletions.failures, "network_error": "model_unavailable"}
-    asks_for_usage = False  # it has no stream_options and always tells
+    asks_for_usage = False  # it has no stream_options and always sends usage
     # https://docs.z.ai/guides/capabilities/thinking-mode: sent back with tool results
     thought_field = "reasoning_content"
 
