@@ -69,7 +69,6 @@ class Engine:
         self.data_dir, self.secrets = self.folder.path, self.folder.secrets
         self.db = Database(self.folder.database, core.db_synchronous)
         self.journal = Journal(self.db)
-        self.clock = WallClock()
         share = descriptors.share()
         self.http = http or Http(core, upstreams=share.upstreams, idle=share.idle)
 
