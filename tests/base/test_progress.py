@@ -72,8 +72,8 @@ def test_work_of_which_nobody_knows_the_end_says_that_it_goes_on(caplog: pytest.
 def test_a_terminal_that_takes_json_alone_gets_no_bar() -> None:
     program = """
 import sys
-from bytebrew import logs
-from bytebrew.progress import Progress
+from bytebrew.base import logs
+from bytebrew.base.progress import Progress
 moment = [0.0]
 logs.start("info", sys.argv[1])
 with Progress("copying", 10, clock=lambda: moment[0]) as progress:
