@@ -6,23 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from bytebrew_tokens.store import new_token
 
-from bytebrew.base.jwt import SigningKey, sign
 from bytebrew.base.logs import Line, trace_id
-from bytebrew.base.masking import redact
-
-JWT = sign({"sub": "x", "exp": 1}, SigningKey.generate())
-SECRETS = (
-    new_token(),
-    JWT,
-    "sk-proj-0123456789abcdefghij",
-    "sk-ant-api03-0123456789_-abcdef",
-    "xai-0123456789abcdefghij",
-    "gsk_0123456789abcdefghij",
-    "AIzaSyA0123456789_abcdefghij",
-    "bbv_roI2RMPY-f71zU8YoPik09Tb8zQO--Yraj3n2a9zYHheh_Ust8TR83uM_tw",
-)
+from tests.base.test_masking import JWT, SECRETS
 
 
 def failing(words: str) -> logging.LogRecord:
@@ -30,32 +16,6 @@ def failing(words: str) -> logging.LogRecord:
         raise ValueError(words)
     except ValueError:
         return logging.LogRecord("bytebrew.test", logging.ERROR, __file__, 1, "it %s", ("broke",), sys.exc_info())
-
-
-@pytest.mark.parametrize("secret", SECRETS, ids=range(len(SECRETS)))
-@pytest.mark.parametrize("around", ["{}", "key={} was refused", '{{"api_key": "{}"}}', "https://vendor/v1?key={}&x=1"])
-def test_what_looks_like_a_credential_is_blotted_out(secret: str, around: str) -> None:
-    told = redact(around.format(secret))
-    assert secret not in told
-    assert secret[-10:] not in told
-    assert "***" in told
-
-
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_what_follows_bearer_is_blotted_out_whatever_it_is(scheme: str) -> None:
-    assert redact(f"Authorization: {scheme} hunter2") == f"Authorization: {scheme} ***"
-
-
-def test_a_command_that_a_shell_is_to_replace_by_a_token_stays_whole() -> None:
-    line = """-H "Authorization: Bearer $(curl -s -X POST http://127.0.0.1:8443/x | sed 's/a/b/')" """
-    assert redact(line) == line
-
-
-@pytest.mark.parametrize(
-    "text", ["skeleton_of_a_long_identifier", "task-force-seventeen-is-here", "turn_0123456789abcdef01234567"]
-)
-def test_ordinary_words_stay(text: str) -> None:
-    assert redact(text) == text
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from bytebrew_audit import changes
 from msgspec.structs import replace
 
 from bytebrew import MessageDelta, Route
-from bytebrew.base.masking import masked_value
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
@@ -360,46 +358,3 @@ async def test_no_secret_is_in_any_row(tmp_path: Path, monkeypatch: pytest.Monke
     assert changed(update) == {"api_key": (None, "***")}
     vendor = next(entry for entry in found if entry["resource_id"] == "custom.vendor")
     assert changed(vendor)["value"] == (None, {"client_secret": "***", "pin": 1})
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ({"api_key": "k", "apiKey": "k", "has_api_key": True, "token": None, "password": ""}, None),
-        ({"max_tokens": 5, "input_tokens": 7, "password": 1234}, {"password": "***"}),
-        ({"env": {"A": "b"}, "headers": {"C": "d"}}, {"env": {"A": "***"}, "headers": {"C": "***"}}),
-        ({"a": [{"secret": ["x"]}]}, {"a": [{"secret": "***"}]}),
-        ({"a": "https://x/?access_token=abc&b=1"}, {"a": "https://x/?access_token=***&b=1"}),
-        ({"a": "the tokens of a text"}, {"a": "the tokens of a text"}),
-        ({"a": "Authorization: Basic dTpw"}, {"a": "Authorization: ***"}),
-        ({"a": "curl -H 'Authorization: token ghp_x' -v"}, {"a": "curl -H 'Authorization: ***' -v"}),
-        ({"a": "Cookie: a=b; session=c"}, {"a": "Cookie: ***"}),
-        ({"a": "postgres://u:p@ss@host/db"}, {"a": "postgres://***@host/db"}),
-        ({"a": '{"password": "two words", "b": 1}'}, {"a": '{"password": "***", "b": 1}'}),
-        ({"a": '{"password": "a\\"b"}'}, {"a": '{"password": "***"}'}),
-        ({"a": r"{\"password\": \"x\"}"}, {"a": r"{\"password\": \"***"}),
-        ({"a": "password=half#whole&b=1"}, {"a": "password=***&b=1"}),
-        ({"pwd": "a", "passphrase": "b"}, {"pwd": "***", "passphrase": "***"}),
-        ({"name": "custom.api_key", "fields": [{"before": 1}]}, {"name": "custom.api_key", "fields": "***"}),
-        (["--api-key", "abc", "--verbose", "x"], ["--api-key", "***", "--verbose", "x"]),
-        ({"name": "custom.secret", "value": {"a": 1}}, {"name": "custom.secret", "value": "***"}),
-    ],
-)
-def test_what_is_shown_of_a_value(value: Any, expected: Any) -> None:
-    if expected is None:
-        expected = {"api_key": "***", "apiKey": "***"}
-    assert masked_value(value) == (value | expected if isinstance(value, dict) else expected)
-
-
-def test_a_secret_that_begins_with_another_leaves_nothing_behind() -> None:
-    """In whatever order they come."""
-    assert masked_value("it is abcdefghij", dict.fromkeys(["abcdef", "abcdefghij"]).keys()) == "it is ***"
-    assert masked_value("it is abcdefghij", dict.fromkeys(["abcdefghij", "abcdef"]).keys()) == "it is ***"
-
-
-def test_a_long_text_is_cut_and_read_in_bounded_time() -> None:
-    begun = time.monotonic()
-    hostile = ("token", "a", "://", "eyJ", "token=", "authorization:", "password:'\\", "token    :    ", "a@://a@")
-    for text in (word * (1_000_000 // len(word)) for word in hostile):
-        assert len(masked_value(text)) <= 10_000
-    assert time.monotonic() - begun < 5
