@@ -1,46 +1,123 @@
-"""How many of our files a chat runs through: few enough to read in an afternoon."""
+"""How many of our files a chat runs through, and how often it moves between them: few enough to read in an afternoon.
+
+A move is a call of a function in another of our files than its caller's; each resumption of a coroutine is not.
+"""
 
 import sys
 import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
+from typing import Any
+
+import httpx
 
 import bytebrew
-from bytebrew.testing import ADMIN, served_engine
+from bytebrew.testing import served_engine
+from tests.upstream import Upstream, data, streamed, upstream
 
 ROOT = Path(bytebrew.__file__).parent.parent
-MOST = 22
+SUSPENDS = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
+BEGINNING = 4
+"""A frame that has run no further than this has not been suspended: it begins with RETURN_GENERATOR and POP_TOP."""
 
 
-async def test_a_chat_with_one_tool_call_runs_code_in_at_most_22_of_our_files() -> None:
-    seen: set[CodeType] = set()
-    recording = False
+class Crossed:
+    """The files that ran, and the moves between them."""
 
-    def note(frame: FrameType, event: str, _: object) -> None:
-        if recording and event == "call":
-            seen.add(frame.f_code)
+    def __init__(self) -> None:
+        self.recording = False
+        self.files: set[str] = set()
+        self.moves: Counter[tuple[str, str]] = Counter()
+        self._names: dict[str, str] = {}
 
-    threading.setprofile(note)  # for the database's threads, which are still to come
-    sys.setprofile(note)
+    def note(self, frame: FrameType, event: str, _: object) -> None:
+        """Takes in a call, as a profile function."""
+        if not self.recording or event != "call" or not (name := self._ours(frame)):
+            return
+        if frame.f_code.co_name != "<module>":
+            self.files.add(name)
+        caller = frame.f_back and self._ours(frame.f_back)
+        if caller and caller != name and not (frame.f_code.co_flags & SUSPENDS and frame.f_lasti > BEGINNING):
+            self.moves[caller, name] += 1
+
+    def _ours(self, frame: FrameType) -> str:
+        """A file's path within the repository, nothing where it is none of the product's."""
+        path = frame.f_code.co_filename
+        if (name := self._names.get(path)) is None:
+            within = Path(path).is_relative_to(ROOT) and Path(path).relative_to(ROOT).parts[0] in (
+                "bytebrew",
+                "plugins",
+            )
+            name = self._names[path] = Path(path).relative_to(ROOT).as_posix() if within else ""
+        return name
+
+    def check(self, files: int, moves: int) -> None:
+        """Fails where there are more of one than are allowed."""
+        assert len(self.files) <= files, "\n".join(sorted(self.files))
+        assert self.moves.total() <= moves, "\n".join(f"{n} {pair}" for pair, n in self.moves.most_common())
+
+
+@contextmanager
+def profiled() -> Iterator[Crossed]:
+    """Has every thread that begins within the block, and this one, note its calls."""
+    crossed = Crossed()
+    threading.setprofile(crossed.note)  # for the database's threads
+    sys.setprofile(crossed.note)
     try:
-        async with served_engine() as (_, client):
-            headers = {"Authorization": f"Bearer {ADMIN}"}
-            body = {"message": "What is the current_time?"}
-            await client.post("/api/v1/schemas/demo/chat", json=body, headers=headers)
-            recording = True
-            answer = await client.post("/api/v1/schemas/demo/chat", json=body, headers=headers)
-            recording = False
+        yield crossed
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
+
+
+async def second_chat(crossed: Crossed, client: httpx.AsyncClient, schema: str) -> None:
+    """Chats twice, with one tool call each, and notes what the second time runs."""
+    for crossed.recording in (False, True):
+        body = {"message": "What is the current_time?"}
+        answer = await client.post(f"/api/v1/schemas/{schema}/chat", json=body)
+    crossed.recording = False
     assert "event: tool_result" in answer.text
     assert "event: done" in answer.text
-    files = {Path(code.co_filename) for code in seen if code.co_name != "<module>"}
-    ours = {path.relative_to(ROOT) for path in files if path.is_relative_to(ROOT) and ".venv" not in path.parts}
-    ours.discard(Path("tests/test_rooms.py"))
-    assert {
-        Path("bytebrew/conversation/agent_loop.py"),
-        Path("bytebrew/store/turns.py"),
-        Path("plugins/bytebrew_demo.py"),
-    } <= ours
-    assert len(ours) <= MOST, "\n".join(sorted(map(str, ours)))
+    assert {"bytebrew/conversation/agent_loop.py", "bytebrew/store/turns.py"} <= crossed.files
+
+
+async def test_a_chat_with_the_demo_model_crosses_at_most_22_files() -> None:
+    with profiled() as crossed:
+        async with served_engine() as (_, client):
+            await second_chat(crossed, client, "demo")
+    assert "plugins/bytebrew_demo.py" in crossed.files
+    crossed.check(files=22, moves=150)
+
+
+async def with_provider(client: httpx.AsyncClient, double: Upstream) -> None:
+    """Creates a model of the double, with an agent and a schema."""
+    model = {"name": "m", "type": "openai_compatible", "model_name": "m", "base_url": f"{double.url}/v1"}
+    for path, body in (
+        ("models", model),
+        ("agents", {"name": "a", "model": "m", "tools": ["current_time"]}),
+        ("schemas", {"name": "network", "entry_agent": "a", "chat_enabled": True}),
+    ):
+        assert (await client.post(f"/api/v1/{path}", json=body)).status_code == 201
+
+
+def spoken(reason: str, **delta: Any) -> list[Any]:
+    """A streamed answer of one delta on the OpenAI wire."""
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    return streamed(data({"choices": [choice]}, {"choices": [], "usage": usage}, "[DONE]"))
+
+
+async def test_a_chat_with_a_provider_over_a_socket_crosses_at_most_30_files() -> None:
+    function = {"name": "current_time", "arguments": "{}"}
+    call = spoken("tool_calls", tool_calls=[{"index": 0, "id": "call_1", "function": function}])
+    text = spoken("stop", content="It is noon.")
+    with profiled() as crossed:
+        async with upstream(call, text, call, text) as double, served_engine() as (_, client):
+            await with_provider(client, double)
+            await second_chat(crossed, client, "network")
+    assert "plugins/bytebrew_chat_completions/provider.py" in crossed.files
+    crossed.check(files=30, moves=210)

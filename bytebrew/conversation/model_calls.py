@@ -1,4 +1,4 @@
-"""How a model is called: retries, fallback, price."""
+"""Calls models: retries, fallback models, circuit breakers and prices."""
 
 import logging
 import random
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 class Price(Struct, frozen=True, kw_only=True):
     """US dollars for a million tokens.
 
-    Input that comes out of a cache, or goes into one, costs as much as other input unless it has a price of its own.
-    `base_url` is the vendor's whose price it is.
+    Tokens read from a cache, or written to one, cost as much as other input unless they have a price of their own.
+    The price is that of the vendor at `base_url`.
     """
 
     input: float
@@ -39,8 +39,8 @@ class Price(Struct, frozen=True, kw_only=True):
     base_url: str = ""
 
     def of(self, usage: Usage) -> float:
-        """What some tokens cost."""
-        read = min(usage.cached_tokens, usage.input_tokens)  # vendors have been seen to count what they do not bill
+        """The cost of some usage in US dollars."""
+        read = min(usage.cached_tokens, usage.input_tokens)  # some vendors report more than the input
         written = min(usage.cache_write_tokens, usage.input_tokens - read)
         cost = (usage.input_tokens - read - written) * self.input + usage.output_tokens * self.output
         cost += read * (self.input if self.cached is None else self.cached)
@@ -48,46 +48,46 @@ class Price(Struct, frozen=True, kw_only=True):
         return cost / 1_000_000
 
     def counts_at(self, base_url: str) -> bool:
-        """Whether the vendor is who is reached there, be the path as it may."""
+        """Whether a base URL has the origin of the vendor whose price this is."""
         return _origin(base_url) == _origin(self.base_url)
 
 
 def of_catalog(catalog: Iterable[CatalogModel], vendors: Mapping[str, str]) -> dict[str, Price]:
-    """The catalog's prices by model; `vendors` has their base URLs by name.
+    """The catalog's prices by model; `vendors` are base URLs by the vendor's name.
 
-    A price of a vendor without one counts where a model's provider has none either.
+    The price of a vendor without a base URL holds for models whose provider has none either.
     """
     return {
-        one.id: Price(
-            input=one.pricing_input,
-            output=one.pricing_output,
-            cached=one.pricing_cached,
-            cache_write=one.pricing_cache_write,
-            base_url=vendors.get(one.provider, ""),
+        model.id: Price(
+            input=model.pricing_input,
+            output=model.pricing_output,
+            cached=model.pricing_cached,
+            cache_write=model.pricing_cache_write,
+            base_url=vendors.get(model.provider, ""),
         )
-        for one in catalog
+        for model in catalog
     }
 
 
 def _origin(url: str) -> tuple[str, str | None, int]:
-    """Whom a URL reaches (RFC 6454 section 4)."""
+    """The origin of a URL (RFC 6454 section 4)."""
     try:
         parts = urlsplit(url)
         return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:  # such as a port past 65535, to which no request goes
+    except ValueError:  # such as a port above 65535, to which no request goes
         return url, None, 0
 
 
 LONGEST_WAIT = 60.0
-"""Seconds: a vendor that asks for a longer wait than this is not waited for."""
+"""Seconds: a call whose vendor asks for a longer wait fails instead."""
 
 
 async def stream_answer(
     provider: Provider, request: ModelRequest, http: Http, *, retries: int
 ) -> AsyncGenerator[ProviderEvent, None]:
-    """A provider's events; failures before the first one are tried again, with backoff and jitter.
+    """A provider's events; failures before the first event are retried with backoff and jitter.
 
-    Raises ProviderError where the answer goes past the request's bounds.
+    Raises ProviderError where the answer exceeds the request's bounds.
     """
     tries, bounds = 0, request.bounds
     while True:
@@ -128,9 +128,9 @@ async def stream_answer(
 
 
 def _size(event: object) -> int:
-    """The bytes of a piece of the answer, 0 for other events.
+    """The bytes of a text or thinking event, 0 for other events.
 
-    -1 where it cannot be stored and sent; a plugin's author may have got a type wrong.
+    -1 for an event that cannot be stored and sent, as from a provider plugin with a mistake.
     """
     if isinstance(event, MessageDelta | Thinking):
         text = event.content
@@ -149,7 +149,7 @@ def _size(event: object) -> int:
 
 
 def _reported(error: ProviderError, key: str, tries: int) -> ProviderError:
-    """The error without the key, and with how often the request was sent."""
+    """The error without the key in its message, and with the number of tries."""
     message = masked(error.message, key)
     if message != error.message:
         error = ProviderError(message, code=error.code, retry=error.retry, retry_after=error.retry_after)
@@ -158,9 +158,9 @@ def _reported(error: ProviderError, key: str, tries: int) -> ProviderError:
 
 
 class BoundModel(Struct, frozen=True, kw_only=True):
-    """A model with its provider and its opened key, and those that may take its place.
+    """A model that can be called: with its provider, its decrypted key and its fallback models.
 
-    `window` is what its vendor has said that it takes, in tokens.
+    `window` is the context window in tokens, as stored or as the vendor stated it in a refusal.
     """
 
     name: str
@@ -172,7 +172,7 @@ class BoundModel(Struct, frozen=True, kw_only=True):
     fallback: "tuple[BoundModel, ...]" = ()
 
     def request(self, asked: ModelRequest) -> ModelRequest:
-        """What is asked, put to this model."""
+        """The request, addressed to this model."""
         base = self.base
         return replace(
             asked,
@@ -184,16 +184,16 @@ class BoundModel(Struct, frozen=True, kw_only=True):
         )
 
     def room(self, agent: Agent) -> int:
-        """The tokens that an agent's messages may take: its own limit, or what the vendor has said, if less."""
+        """The tokens that an agent's messages may take: its own limit, or the window's if that is less."""
         if self.window is None:
             return agent.max_context_size
         return min(agent.max_context_size, self.window - min(agent.max_tokens or 0, self.window // 2))
 
     def check(self, attachments: Sequence[Attachment]) -> None:
         """InvalidRequest where the model cannot see one of a message's attachments."""
-        for n, one in enumerate(attachments):
-            if not self.provider.capabilities.carries(one):
-                fault = f"models of type '{self.provider.type}' take no {one.media_type}"
+        for n, attachment in enumerate(attachments):
+            if not self.provider.capabilities.carries(attachment):
+                fault = f"models of type '{self.provider.type}' take no {attachment.media_type}"
                 details = [Detail(f"$.attachments[{n}]", fault)]
                 raise InvalidRequest(f"Model '{self.name}' cannot see the attachment: {fault}", details=details)
 
@@ -202,15 +202,15 @@ Answered = Thinking | MessageDelta | ToolCall | Spent | Stop
 
 
 MOST_TOKENS = 10**8
-"""What a call counts of each kind of tokens at most: sums stay numbers that SQLite has, whatever a vendor sends."""
+"""Limit of each count of tokens that a vendor reports for a call: sums must fit into a column of the database."""
 ELSEWHERE = frozenset({"model_rate_limited", "model_overloaded", "model_unavailable", "model_timeout"})
-"""The errors after which another model may answer: those that say nothing against the request or the key."""
+"""Codes of errors after which a fallback model may answer: they are not about the request or the key."""
 _BROKEN = ELSEWHERE - {"model_rate_limited"}
 TOO_LONG = "model_context_too_long"
 
 
 class Models:
-    """Makes stored models callable, and calls them; knows which of them fail."""
+    """Makes stored models callable, and calls them, with a circuit breaker for each that fails."""
 
     def __init__(
         self,
@@ -228,11 +228,11 @@ class Models:
         self.breakers: dict[str, Breaker] = {}
 
     def bind(self, target: Target, fallback: Sequence[Target] = (), *, key: str = "") -> BoundModel:
-        """The target with its provider, and its own key unless another is given; Unprocessable without a plugin."""
+        """The target with its provider, and its stored key unless another is passed; Unprocessable without a plugin."""
         provider = self._providers.get(target.type)
         if provider is None:
-            words = f"Model '{target.name}' is of type '{target.type}', for which no plugin is loaded"
-            raise Unprocessable(words, code="provider_missing")
+            message = f"Model '{target.name}' is of type '{target.type}', for which no plugin is loaded"
+            raise Unprocessable(message, code="provider_missing")
         base = ModelRequest(
             model_name=target.model_name,
             base_url=(target.base_url or provider.base_url).rstrip("/"),
@@ -276,11 +276,11 @@ class Models:
         for target in fallback:
             try:
                 yield self.bind(target)
-            except Unprocessable as error:  # a model that works does not fail for one that would stand in for it
+            except Unprocessable as error:  # a model that works does not fail for its fallback's sake
                 log.warning("model %s cannot be a fallback: %s", target.name, error)
 
     def answer(self, model: BoundModel, asked: ModelRequest) -> AsyncGenerator[Answered, None]:
-        """The model's events, or those of the first of its fallbacks that answers where it cannot."""
+        """The model's events, or those of its first fallback that answers where it fails before its first event."""
         return self._first_of(model, asked) if model.fallback else self._call(model, asked)
 
     async def _first_of(self, model: BoundModel, asked: ModelRequest) -> AsyncGenerator[Answered, None]:
@@ -306,11 +306,13 @@ class Models:
             raise failure
 
     async def _call(self, model: BoundModel, asked: ModelRequest) -> AsyncGenerator[Answered, None]:
-        breaker = None if model.own_key else self.breakers.get(model.name)  # nobody's failures are held against a key
+        breaker = None if model.own_key else self.breakers.get(model.name)  # a caller's own key has none
         tries = breaker is not None and breaker.state == "half_open"
         if breaker is not None and not breaker.allows():
-            words = f"Model '{model.name}' has failed {breaker.failure_count} times; it is tried again within a minute"
-            raise ProviderError(words, code="model_unavailable", retry_after=max(1.0, breaker.remaining()))
+            message = (
+                f"Model '{model.name}' has failed {breaker.failure_count} times; it is tried again within a minute"
+            )
+            raise ProviderError(message, code="model_unavailable", retry_after=max(1.0, breaker.remaining()))
         try:
             events = stream_answer(model.provider, model.request(asked), self._http, retries=self._retries)
             async with aclosing(events):
@@ -335,4 +337,4 @@ class Models:
 
 
 def _carried(model: BoundModel, messages: Sequence[Message]) -> bool:
-    return all(model.provider.capabilities.carries(one) for message in messages for one in message.attachments)
+    return all(model.provider.capabilities.carries(file) for message in messages for file in message.attachments)

@@ -1,4 +1,4 @@
-"""Reading on in a tool's result that was too long to be shown at once."""
+"""The tool `read_result`, with which a model reads a tool result that was too long for it, part by part."""
 
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from bytebrew.store.sqlite.database import Database
 
 
 class Stretch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where to read: `call_id` is that of the cut result, offset and length are in characters."""
+    """Arguments: `call_id` is that of the tool call, offset and length are in characters."""
 
     call_id: str
     offset: Annotated[int, Meta(ge=0)] = 0
@@ -20,7 +20,7 @@ class Stretch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ReadResult(Tool):
-    """A tool that every agent has once a result of its session was cut."""
+    """Every agent has this tool once a result of its session was cut off."""
 
     name = "read_result"
     description = "Reads a stretch of an earlier tool result that was cut"

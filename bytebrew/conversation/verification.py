@@ -1,4 +1,4 @@
-"""Whether a model answers, and whether it calls tools: two short questions to its vendor."""
+"""Verifies a model: asks its vendor for a short answer, then for a tool call."""
 
 import time
 from contextlib import aclosing
@@ -16,7 +16,7 @@ from bytebrew.contract.provider import ProviderEvent, refusal
 from bytebrew.conversation.model_calls import BoundModel, stream_answer
 
 PING_TOKENS = 64
-"""A model that thinks first may not come to a word within these, but to a first token."""
+"""Enough for a first token, also of a model that thinks before it answers."""
 QUESTION_TOKENS = 1024
 _CALCULATOR = ToolSpec(
     "calculator",
@@ -26,7 +26,7 @@ _CALCULATOR = ToolSpec(
 
 
 class Verification(Struct, frozen=True, kw_only=True):
-    """What became of a ping and of a question that wants a tool; `response_time_ms` is to the ping's first token."""
+    """The results of a ping and of a question that needs a tool; `response_time_ms` is to the ping's first token."""
 
     connectivity: Literal["ok", "error"]
     tool_calling: Literal["supported", "not_detected", "skipped"]
@@ -37,7 +37,7 @@ class Verification(Struct, frozen=True, kw_only=True):
 
 
 async def verify(model: BoundModel, http: Http, *, embeds: bool = False, seconds: float = 30) -> Verification:
-    """Pings a model and asks it for a tool call, within the seconds; never raises what the vendor did."""
+    """Pings a model and asks it for a tool call, within the seconds; failures of the vendor are in the result."""
     started = time.monotonic()
     tool_calling: Literal["supported", "not_detected", "skipped"] = "skipped"
     took, error = None, None
@@ -56,8 +56,8 @@ async def verify(model: BoundModel, http: Http, *, embeds: bool = False, seconds
     except TimeoutError:
         error = f"No answer within {seconds:g} s"
     except (ProviderError, UpstreamError) as failure:
-        words = failure.message if isinstance(failure, ProviderError) else refusal(failure).message
-        error = masked(words, model.base.api_key)
+        message = failure.message if isinstance(failure, ProviderError) else refusal(failure).message
+        error = masked(message, model.base.api_key)
     if took is None:
         error = f"connectivity check failed: {error}"
     return Verification(
@@ -71,10 +71,10 @@ async def verify(model: BoundModel, http: Http, *, embeds: bool = False, seconds
 
 
 async def _first(
-    model: BoundModel, http: Http, wanted: type | UnionType, words: str, tokens: int, *tools: ToolSpec
+    model: BoundModel, http: Http, wanted: type | UnionType, question: str, tokens: int, *tools: ToolSpec
 ) -> bool:
-    """Whether an event that is wanted is among those of the answer, which ends with it."""
-    messages = (Message("user", words),)
+    """Whether the answer has an event of this type; reads no further than that."""
+    messages = (Message("user", question),)
     request = ModelRequest(model_name="", base_url="", messages=messages, tools=tools, max_tokens=tokens)
     async with aclosing(stream_answer(model.provider, model.request(request), http, retries=0)) as events:
         async for event in events:
