@@ -26,6 +26,7 @@ from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import State, StateKey, Turn
 from bytebrew.contract.entities import Agent
+from bytebrew.contract.hookspecs import Migration
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, Route, taken_names
 from bytebrew.contract.runtime_option import Option, Options
@@ -168,7 +169,10 @@ class Engine:
         self.retention = retention.Retention(self.db, self.journal, self.clock, core_steps)
         self.plugins.declare("register_retention", lambda name, step: self.retention.steps.append((name, step)))
         self.migrations: dict[str, list[tuple[int, str]]] = {CORE: [*migrations.CORE]}
-        self.plugins.declare("register_migrations", lambda name, one: self.migrations.setdefault(name, []).append(one))
+        self.plugins.declare("register_migrations", self._add_migration)
+
+    def _add_migration(self, owner: str, migration: Migration) -> None:
+        self.migrations.setdefault(owner, []).append(migration)
 
     def _declare_config(self) -> None:
         known: Registry[Option] = Registry("setting")

@@ -35,7 +35,10 @@ class Observers:
         self._collectors = plugins.implementations("collect_metrics")
         self._recorders: list[tuple[str, Recorder]] = []
         self._slow = SlowHooks()
-        plugins.declare("register_recorders", lambda name, one: self._recorders.append((name, one)), engine=engine)
+        plugins.declare("register_recorders", self._add_recorder, engine=engine)
+
+    def _add_recorder(self, plugin: str, recorder: Recorder) -> None:
+        self._recorders.append((plugin, recorder))
 
     @property
     def record_actions(self) -> bool:

@@ -1,4 +1,4 @@
-"""Plugins: found through entry points, blocked by name, loaded, and asked for what they declare."""
+"""Discovers plugins through entry points, blocks them by name, loads them and runs their declaring hooks."""
 
 import difflib
 import importlib
@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -38,13 +38,13 @@ HANDED_IN = "handed in"
 OWN_DISTRIBUTION = "bytebrew"
 CORE = "core"
 NO_PLUGINS = ("<", f"{Path(__file__).parent}{os.sep}", f"{Path(importlib.__file__).parent}{os.sep}")
-"""How the files of a trace begin that are no plugin's."""
+"""Prefixes of file names in a traceback that belong to no plugin."""
 OWN = {
     "register_tools": ("run", "input_schema", "description"),
     "register_toolsets": ("tools",),
     "register_config_sections": ("export", "put", "delete"),
 }
-"""What a thing must have of its own, beyond its base class."""
+"""Attributes that what is registered must define itself, beyond its base class."""
 AWAITED = {
     "register_tools": "run",
     "register_toolsets": "tools",
@@ -52,7 +52,7 @@ AWAITED = {
     "register_guards": "check",
     "register_routes": "run",
 }
-"""Which attribute of a thing must be an async function."""
+"""The attribute of what is registered that must be an async function."""
 
 
 class Plugin(Struct, frozen=True, kw_only=True):
@@ -96,7 +96,7 @@ class _Hooks(pluggy.PluginManager):
 
 
 class Plugins:
-    """The loaded plugins and those that were left out."""
+    """The loaded plugins and the disabled ones."""
 
     def __init__(self) -> None:
         self._pluggy = _Hooks("bytebrew")
@@ -104,12 +104,12 @@ class Plugins:
         self._sources: dict[str, Source] = {}
         self._lacking = cache(lacking)
         self.warnings: list[str] = []
-        """What does not stop the boot and should be known: a sentence each, with the plugin's name where it has one."""
+        """Sentences for the log that do not stop the boot, each with the plugin's name where it has one."""
 
-    def warn(self, name: str, words: str) -> None:
+    def warn(self, name: str, predicate: str) -> None:
         """Adds a warning about a plugin, once."""
-        if (whole := f"{self._named(name)} {words}") not in self.warnings:
-            self.warnings.append(whole)
+        if (sentence := f"{self._named(name)} {predicate}") not in self.warnings:
+            self.warnings.append(sentence)
 
     def list_all(self) -> list[Plugin]:
         """Every plugin by name."""
@@ -124,43 +124,44 @@ class Plugins:
         return found
 
     def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
-        """Who implements a hook, by name and in order, as functions of the hook's keyword arguments.
+        """The implementations of a hook with their plugins' names, as functions of the hook's keyword arguments.
 
-        The order is that of the plugins' names, after those with `tryfirst` and before those with `trylast`.
+        They are in the order of the names, those with `tryfirst` before and those with `trylast` after the others.
         """
         caller = getattr(self._pluggy.hook, hook)
-        found = sorted(caller.get_hookimpls(), key=lambda one: one.trylast - one.tryfirst)
-        whole = caller.spec.argnames
+        hookimpls = sorted(caller.get_hookimpls(), key=lambda hookimpl: hookimpl.trylast - hookimpl.tryfirst)
         return [
-            (one.plugin_name, one.function if one.argnames == whole else _by_name(one.function, one.argnames))
-            for one in found
+            (
+                hookimpl.plugin_name,
+                hookimpl.function
+                if hookimpl.argnames == caller.spec.argnames
+                else _with_arguments(hookimpl.function, hookimpl.argnames),
+            )
+            for hookimpl in hookimpls
         ]
 
-    def declare(self, hook: str, take: Callable[[str, Any], None], **given: Any) -> None:
-        """Runs a declaring hook; `take` receives the plugin's name with each thing that it registers."""
+    def declare(self, hook: str, add: Callable[[str, Any], None], **arguments: Any) -> None:
+        """Runs a declaring hook; `add` receives the plugin's name with each item that it registers."""
         kind = hookspecs.DECLARING[hook]
 
-        def registering(name: str, things: list[Any]) -> Callable[[Any], None]:
-            def register(thing: Any) -> None:
-                if not isinstance(thing, kind):
-                    raise TypeError(f"it registers {thing!r}, which is no {kind.__name__}")
-                _check(hook, thing)
-                if isinstance(thing, Tool) and not thing.description.strip():
-                    words = f"has the tool '{thing.name}' without a docstring, so no model knows what it does"
-                    self.warn(name, words + written_at(thing))
-                take(name, thing)
-                things.append(thing)
-
-            return register
+        def register(name: str, items: list[Any], item: Any) -> None:
+            if not isinstance(item, kind):
+                raise TypeError(f"it registers {item!r}, which is no {kind.__name__}")
+            _check(hook, item)
+            if isinstance(item, Tool) and not item.description.strip():
+                fault = f"has the tool '{item.name}' without a docstring, so no model knows what it does"
+                self.warn(name, fault + written_at(item))
+            add(name, item)
+            items.append(item)
 
         for name, implementation in self.implementations(hook):
             begun = time.monotonic()
             with self._blamed(name, hook):
-                things: list[Any] = []
-                if implementation(register=registering(name, things), **given) is not None:
+                items: list[Any] = []
+                if implementation(register=partial(register, name, items), **arguments) is not None:
                     raise TypeError("it answers something: call register with each thing, and answer nothing")
                 if kind is Route:
-                    _check_types(things)
+                    _check_types(items)
             if (seconds := time.monotonic() - begun) >= SLOW_SECONDS:
                 self.warn(name, f"took {seconds:.1f} s in {hook}, and the engine starts later for it")
 
@@ -169,15 +170,15 @@ class Plugins:
         found: list[type[Struct]] = []
         variables: Registry[Row] = Registry("setting")
 
-        def take(owner: str, table: type[Struct]) -> None:
+        def add(owner: str, table: type[Struct]) -> None:
             if not issubclass(table, Struct):
                 raise TypeError(f"it registers {table!r}, which is no Struct")
             for row in rows([table]):
                 variables.add(owner, row.variable, row)
             found.append(table)
 
-        take(CORE, Core)
-        self.declare("register_settings", take)
+        add(CORE, Core)
+        self.declare("register_settings", add)
         return found
 
     def commands(self, cli: Any, opened: hookspecs.Opened) -> None:
@@ -268,25 +269,25 @@ class Plugins:
 
 
 class Registry(dict[str, T], Generic[T]):
-    """Things by name, each with the plugin that brought it; two of one name stop the boot."""
+    """Registered items by name, each with the plugin that owns it; two of the same name stop the boot."""
 
     def __init__(self, noun: str) -> None:
         super().__init__()
         self._noun = noun
         self._owners: dict[str, str] = {}
 
-    def add(self, owner: str, name: str, thing: T) -> None:
-        """Takes a thing, or raises BootError that names both plugins."""
+    def add(self, owner: str, name: str, item: T) -> None:
+        """Adds an item; BootError names both plugins where the name is there already."""
         if not name:
             raise BootError(f"plugin {owner} has no name for its {self._noun}")
         if name in self:
             raise BootError(f"plugins {self._owners[name]} and {owner} both register the {self._noun} '{name}'")
-        self[name] = thing
+        self[name] = item
         self._owners[name] = owner
 
 
 def written_at(tool: Tool) -> str:
-    """` (file:line)` where a tool's function or its class is written, to follow words about it; or nothing."""
+    """` (file:line)` of a tool's function or class, to append to a message; empty where it is not known."""
     written = getattr(tool, "__wrapped__", type(tool))
     try:
         return f" ({Path(inspect.getfile(written)).name}:{inspect.getsourcelines(written)[1]})"
@@ -295,47 +296,48 @@ def written_at(tool: Tool) -> str:
 
 
 def place(error: BaseException) -> str:
-    """` (file:line)` of the code outside the engine that an error came out of, to follow its words; or nothing."""
-    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(NO_PLUGINS)]
-    lines = [one.lineno for one in frames if one.filename == frames[0].filename]
+    """` (file:line)` of the innermost plugin code in a traceback, to append to a message; empty without any."""
+    stack = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in stack if not frame.filename.startswith(NO_PLUGINS)]
+    lines = [frame.lineno for frame in frames if frame.filename == frames[0].filename]
     return f" ({Path(frames[0].filename).name}:{lines[-1]})" if lines else ""
 
 
-def _check(hook: str, thing: Any) -> None:
-    """Raises TypeError for what would otherwise fail in the middle of somebody's request."""
-    kind, base = type(thing), hookspecs.DECLARING[hook]
+def _check(hook: str, item: Any) -> None:
+    """Raises TypeError for what would otherwise fail at its first use, in a request."""
+    kind, base = type(item), hookspecs.DECLARING[hook]
     for name in OWN.get(hook, ()):
-        if name not in getattr(thing, "__dict__", ()) and getattr(kind, name, None) is getattr(base, name, None):
+        if name not in getattr(item, "__dict__", ()) and getattr(kind, name, None) is getattr(base, name, None):
             raise TypeError(f"{kind.__name__} has no '{name}'")
-    if hook == "register_recorders" and inspect.iscoroutinefunction(inspect.unwrap(thing)):
-        raise TypeError(f"{thing.__qualname__} runs within a transaction: it must be a plain function")
+    if hook == "register_recorders" and inspect.iscoroutinefunction(inspect.unwrap(item)):
+        raise TypeError(f"{item.__qualname__} runs within a transaction: it must be a plain function")
     if hook in AWAITED:
-        function = inspect.unwrap(getattr(thing, AWAITED[hook]))
+        function = inspect.unwrap(getattr(item, AWAITED[hook]))
         if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(function.__call__)):
             raise TypeError(f"{getattr(function, '__qualname__', function)} must be an async function")
-    if isinstance(thing, AuthMode):
+    if isinstance(item, AuthMode):
         if kind.authenticate is AuthMode.authenticate and kind.identify is AuthMode.identify:
             raise TypeError(f"{kind.__name__} has no 'authenticate' and no 'identify'")
-        if not inspect.iscoroutinefunction(inspect.unwrap(thing.authenticate)):
+        if not inspect.iscoroutinefunction(inspect.unwrap(item.authenticate)):
             raise TypeError(f"{kind.__name__}.authenticate must be an async function")
-    if isinstance(thing, Provider):
+    if isinstance(item, Provider):
         if kind.stream is Provider.stream and kind.embed is Provider.embed:
             raise TypeError(f"{kind.__name__} has no 'stream'")
-        function = inspect.unwrap(thing.stream)
+        function = inspect.unwrap(item.stream)
         if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
             raise TypeError(f"{kind.__name__}.stream must be an async generator: `async def` with `yield`")
-    if isinstance(thing, Route) and not (thing.path.startswith("/") and thing.method.isupper()):
-        raise TypeError(f"'{thing.method} {thing.path}' is no route; write it like 'GET /api/v1/dice'")
-    if isinstance(thing, Scope) and (thing.bit.bit_count() != 1 or not 0 < thing.bit < 1 << 31):
-        raise TypeError(f"the bit of the scope '{thing.name}' is {thing.bit}, which is no power of two below 2**31")
+    if isinstance(item, Route) and not (item.path.startswith("/") and item.method.isupper()):
+        raise TypeError(f"'{item.method} {item.path}' is no route; write it like 'GET /api/v1/dice'")
+    if isinstance(item, Scope) and (item.bit.bit_count() != 1 or not 0 < item.bit < 1 << 31):
+        raise TypeError(f"the bit of the scope '{item.name}' is {item.bit}, which is no power of two below 2**31")
 
 
 def _check_types(routes: Sequence[Route]) -> None:
-    """Raises TypeError for a type that the API document cannot describe; all at once, for each alone takes long."""
+    """Raises TypeError for a type that the API document cannot describe; all at once, as each alone takes long."""
     kinds = [kind for route in routes for kind in (route.body, route.answer, *route.also.values())]
-    told = [one for route in routes for one in (*route.query.values(), *route.headers.values())]
+    parameters = [one for route in routes for one in (*route.query.values(), *route.headers.values())]
     try:
-        json.schema_components([*kinds, *(one.type for one in told if isinstance(one, Parameter))])
+        json.schema_components([*kinds, *(one.type for one in parameters if isinstance(one, Parameter))])
     except TypeError as error:
         if len(routes) > 1:
             for route in routes:
@@ -343,8 +345,8 @@ def _check_types(routes: Sequence[Route]) -> None:
         raise TypeError(f"{routes[0].path}: {str(error).splitlines()[-1]}") from None
 
 
-def _by_name(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
-    return lambda **given: function(**{name: given[name] for name in names})
+def _with_arguments(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
+    return lambda **arguments: function(**{name: arguments[name] for name in names})
 
 
 def _handed_in(plugins: Iterable[tuple[str, object]]) -> Iterator[tuple[str, Source]]:
@@ -366,5 +368,5 @@ def _described(dist: Distribution | None) -> tuple[str, str, tuple[str, ...]]:
     """A distribution's name and version, and what it requires."""
     if dist is None:
         return "unknown", "0", ()
-    told = dist.metadata
-    return told["Name"], told["Version"], tuple(told.get_all("Requires-Dist") or ())
+    metadata = dist.metadata
+    return metadata["Name"], metadata["Version"], tuple(metadata.get_all("Requires-Dist") or ())

@@ -174,14 +174,14 @@ def _any(tokens: list[str], environment: dict[str, str]) -> bool:
 
 
 def _all(tokens: list[str], environment: dict[str, str]) -> bool:
-    value = _one(tokens, environment)
+    value = _term(tokens, environment)
     while tokens and tokens[-1] == "and":
         tokens.pop()
-        value = _one(tokens, environment) and value
+        value = _term(tokens, environment) and value
     return value
 
 
-def _one(tokens: list[str], environment: dict[str, str]) -> bool:
+def _term(tokens: list[str], environment: dict[str, str]) -> bool:
     if tokens[-1] == "(":
         tokens.pop()
         value = _any(tokens, environment)

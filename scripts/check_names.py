@@ -20,6 +20,7 @@ GESTURES = (
 TERMS = frozenset(
     [
         "NotFound",
+        "ConfirmationAsked",
         "METHOD_NOT_FOUND",
         "context_window",
         "max_context_size",

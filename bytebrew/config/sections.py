@@ -71,9 +71,9 @@ class ModelsSection(ConfigSection):
             found[model.pop("name")] = model
         return found
 
-    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         """Stores all but what needs the other models to be there."""
-        fields = {key: value for key, value in given.items() if key not in ("fallback", "is_default")}
+        fields = {key: value for key, value in values.items() if key not in ("fallback", "is_default")}
         if "type" in fields:
             provider = named(engine.providers, fields["type"])
             if provider is None:
@@ -86,9 +86,11 @@ class ModelsSection(ConfigSection):
         else:
             models.create(conn, NewModel(name=name, **fields), engine.secrets)
 
-    def link(self, conn: Connection, engine: Engine, name: str, given: Any) -> None:
+    def link(self, conn: Connection, engine: Engine, name: str, values: Any) -> None:
         """Stores the fallback, and makes the model the default one if it says so; `false` claims nothing."""
-        fields = {key: given[key] for key in ("fallback", "is_default") if given.get(key) or key == "fallback" in given}
+        fields = {
+            key: values[key] for key in ("fallback", "is_default") if values.get(key) or key == "fallback" in values
+        }
         if fields:
             models.update(conn, name, ModelPatch(**fields), engine.secrets)
 
@@ -156,17 +158,17 @@ class AgentsSection(ConfigSection):
             ]
         return found
 
-    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         """Creates or merges; capabilities replace those that there are."""
-        fields = {key: value for key, value in given.items() if key != "capabilities"}
+        fields = {key: value for key, value in values.items() if key != "capabilities"}
         if _exists(conn, "agents", name):
             agents.update(conn, name, AgentPatch(**fields))
         else:
             agents.create(conn, NewAgent(name=name, **fields))
-        if "capabilities" in given:
+        if "capabilities" in values:
             for old in capabilities.list_all(conn, name):
                 capabilities.delete(conn, name, old.id)
-            for n, one in enumerate(given["capabilities"]):
+            for n, one in enumerate(values["capabilities"]):
                 with _within(f"capabilities[{n}]"):
                     capabilities.create(conn, name, one)
 
@@ -204,10 +206,10 @@ class SchemasSection(ConfigSection):
             for one in schemas.list_all(conn)
         }
 
-    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         """Creates or merges; without an entry agent the first relation's source is it."""
-        fields = {key: value for key, value in given.items() if key != "relations"}
-        relations: tuple[NewRelation, ...] | None = given.get("relations")
+        fields = {key: value for key, value in values.items() if key != "relations"}
+        relations: tuple[NewRelation, ...] | None = values.get("relations")
         there, entry = _exists(conn, "schemas", name), fields.pop("entry_agent", None)
         if relations and not entry and (entry == "" or not there):
             entry = relations[0].source
@@ -257,10 +259,10 @@ class SettingsSection(ConfigSection):
             found[key] = value
         return found
 
-    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, given: Any) -> None:
+    def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         """Sets the value."""
         try:
-            value = self._options.checked(name, given)
+            value = self._options.checked(name, values)
         except NotFound as error:
             known = [option.key for option in self._options]
             raise InvalidRequest(f"there is no setting '{name[:100]}'{near(name, known)}") from error

@@ -26,12 +26,13 @@ class Scopes(dict[str, Scope]):
     """Every scope of an engine by name, in the order of the bits."""
 
     def __init__(self, scopes: Iterable[Scope]) -> None:
-        super().__init__((one.name, one) for one in sorted(scopes, key=lambda one: one.bit))
-        self.bindable = frozenset(one.name for one in self.values() if one.bindable)
+        super().__init__((scope.name, scope) for scope in sorted(scopes, key=lambda scope: scope.bit))
+        self.bindable = frozenset(scope.name for scope in self.values() if scope.bindable)
         self._granted: dict[str, frozenset[str]] = {}
-        for one in self.values():
-            for name in {one.name, *one.aliases} - (self.keys() - {one.name}):  # an alias is no other scope's name
-                self._granted[name] = self._granted.get(name, frozenset()) | {one.name}
+        for scope in self.values():
+            aliases = {*scope.aliases} - self.keys()  # an alias is no other scope's name
+            for name in {scope.name, *aliases}:
+                self._granted[name] = self._granted.get(name, frozenset()) | {scope.name}
 
     def parse(self, names: Iterable[str], mask: int = 0) -> frozenset[str]:
         """Scopes from names, their aliases and a bit mask; ValueError names the first that is unknown."""
@@ -45,7 +46,7 @@ class Scopes(dict[str, Scope]):
         return frozenset(scopes | {name for name, scope in self.items() if mask & scope.bit})
 
     def mask(self, names: Iterable[str]) -> int:
-        """The bits of the scopes; one of a plugin that is not loaded has none."""
+        """The bits of the scopes; that of a plugin that is not loaded has none."""
         return sum(self[name].bit for name in names if name in self)
 
 

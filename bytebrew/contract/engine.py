@@ -125,7 +125,7 @@ class Tasks(Protocol):
         """Cancels a task, those below it, and the turns in which they are worked on."""
 
     async def move(
-        self, task_id: str, actor: Actor | None, status: TaskStatus, words: str | None = None, *, within: str = ""
+        self, task_id: str, actor: Actor | None, status: TaskStatus, result: str | None = None, *, within: str = ""
     ) -> Task:
         """Takes a task to another status and cancels the turn that works on it, unless that is `within`."""
 

@@ -121,9 +121,9 @@ class Stream:
 
 
 class Parameter(Struct, frozen=True):
-    """A parameter of the query string or a header: what it is, what its text reads as, whether it must be there."""
+    """A parameter of the query string or a header; `type` is what its text is converted to."""
 
-    words: str
+    description: str
     type: Any = str
     required: bool = False
 

@@ -80,14 +80,14 @@ async def test_a_page_of_another_site_may_not_use_what_the_browser_adds() -> Non
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"BYTEBREW_AUTH_MODE": "gateway"}, "BYTEBREW_GATEWAY_SECRET"),
         ({"BYTEBREW_AUTH_MODE": "gateway", "BYTEBREW_GATEWAY_SECRET": "short"}, "16 characters or more"),
         ({"BYTEBREW_AUTH_MODE": "basic"}, "BYTEBREW_BASIC_USERS"),
     ],
 )
-async def test_a_mode_without_its_settings_stops_the_boot(settings: dict[str, str], words: str) -> None:
-    with pytest.raises(SettingsError, match=words):
+async def test_a_mode_without_its_settings_stops_the_boot(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         async with engine(DOORS, settings=settings):
             pass

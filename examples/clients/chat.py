@@ -105,20 +105,20 @@ class Conversation:
             why = ends.get(data["status"]) or ends.get(data.get("finish_reason", ""))
             print(f"\n[{why}]" if why else "")
 
-    async def _answer(self, asked: dict[str, Any]) -> None:
+    async def _answer(self, confirmation: dict[str, Any]) -> None:
         """Asks the person about a call, whose arguments they may edit; anything but a yes is a no."""
-        print(f"\n[{asked['tool']}, {asked['risk']}: {json.dumps(asked['input'])}]")
-        unknown = asked["kind"] == "unknown_outcome"
+        print(f"\n[{confirmation['tool']}, {confirmation['risk']}: {json.dumps(confirmation['input'])}]")
+        unknown = confirmation["kind"] == "unknown_outcome"
         answer = await prompt(
             "The engine stopped in the middle of this call: retry, mark_done or fail?"
             if unknown
             else "May it run? yes, no, or other arguments as JSON"
         )
-        body: dict[str, Any] = {"confirmation_id": asked["confirmation_id"], "answers": [answer or "no"]}
+        body: dict[str, Any] = {"confirmation_id": confirmation["confirmation_id"], "answers": [answer or "no"]}
         if answer.startswith("{"):
             with suppress(ValueError):
                 body |= {"input": json.loads(answer), "answers": ["approve"]}
-        url, key = f"/api/v1/sessions/{asked['session_id']}/respond", {"Idempotency-Key": str(uuid.uuid4())}
+        url, key = f"/api/v1/sessions/{confirmation['session_id']}/respond", {"Idempotency-Key": str(uuid.uuid4())}
         while True:  # the stream sends the question once
             try:
                 await _check(await self.client.post(url, json=body, headers=key))
@@ -164,16 +164,16 @@ async def _check(response: httpx.Response) -> None:
         raise Refused(response.status_code, response.json(), float(wait) if wait.isdecimal() else None)
 
 
-async def prompt(words: str) -> str:
+async def prompt(question: str) -> str:
     """Reads a line of standard input without blocking the events; nothing at its end."""
-    print(words, end=" ", flush=True)
+    print(question, end=" ", flush=True)
     line: str = await asyncio.to_thread(sys.stdin.readline)
     return line.strip()
 
 
-def note(words: str) -> None:
+def note(text: str) -> None:
     """Prints a line that is not part of the conversation."""
-    print(f"\n[{words}]", file=sys.stderr)
+    print(f"\n[{text}]", file=sys.stderr)
 
 
 async def main() -> None:

@@ -219,7 +219,7 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
             "name": name,
             "in": place,
             "required": one.required,
-            "description": one.words,
+            "description": one.description,
             "schema": schema_of[id(one.type)],
         }
         for (place, name), one in _parameters(route).items()
