@@ -1,4 +1,4 @@
-"""Accepts connections for as long as there are descriptors for them; the others wait with the system."""
+"""Accepts connections while there are file descriptors for them; the others wait in the listen queue."""
 
 import asyncio
 import logging
@@ -10,19 +10,18 @@ from functools import partial
 log = logging.getLogger(__name__)
 
 AT_ONCE = 64
-"""Connections that are accepted before anything else is done."""
+"""Connections that are accepted in one turn of the loop."""
 PAUSE_SECONDS = 0.1
-"""How long none is accepted where the system has no descriptor."""
-
+"""Pause where the system has no descriptor."""
 LOGGED_SECONDS = 60.0
-"""How long the lack of descriptors is not logged again."""
+"""Time after which the lack of descriptors is logged again."""
 
 
 class Acceptor:
-    """Accepts on a listening socket; asyncio's own server takes whatever comes, up to the system's limit.
+    """Accepts on a listening socket with a limit, which asyncio's own server does not have.
 
-    `open` counts connections until `left` is called for each. At most `most` are open, and `further`, whose `protocol`
-    is told that they are too many: as they are accepted, for of a burst all are open before the first is looked at.
+    `open` counts connections until `left` is called for each. At most `most` are open, and `further` above the limit,
+    which `protocol` learns as they are accepted: all of a burst are open before the first is served.
     """
 
     def __init__(
@@ -41,12 +40,12 @@ class Acceptor:
         self._read()
 
     def left(self) -> None:
-        """Takes note that a connection has ended."""
+        """A connection has ended."""
         self.open -= 1
         self._read()
 
     def close(self) -> None:
-        """Accepts no more."""
+        """Stops accepting."""
         self._closed = True
         self._pause()
         self._sock.close()
@@ -83,7 +82,7 @@ class Acceptor:
             making.add_done_callback(self._made)
 
     def _lacks(self, error: OSError) -> None:
-        """Logs that clients have to wait, once in a while."""
+        """Logs that clients wait, at most once a minute."""
         if self._loop.time() - self._logged > LOGGED_SECONDS:
             self._logged = self._loop.time()
             words = "no connection can be accepted for the moment, and clients wait: %s; raise the limit of descriptors"

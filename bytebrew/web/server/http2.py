@@ -1,4 +1,11 @@
-"""HTTP/2 of hypercorn, with an order of sending of our own, and bounds on what a client's frames cost and hold."""
+"""Patch of hypercorn's HTTP/2: fair sending, flow control, and limits of what a client's frames cost and hold.
+
+Why: hypercorn's priority tree removes a stream in time that grows with their square, so that a thousand streams stop
+the loop; a stream that is not read blocks the others; the answers that wait for clients, and frames that ask for no
+answer, have no limit. Upstream: pgjones/hypercorn#335, #226 and #365 (frames for streams that are closed), #146 (rapid
+reset; its remedy, `keep_alive_max_requests`, ends the connection of clients that do nothing wrong).
+Delete when: tests/web/server passes with hypercorn's H2Protocol.
+"""
 
 import asyncio
 import logging
@@ -34,35 +41,35 @@ log = logging.getLogger(__name__)
 
 PREFACE = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 FRAMES_AT_ONCE = 16
-"""Frames of one client that are read before anything else is done."""
+"""Frames of one client that are handled in one turn of the loop."""
 BURST = 1000.0
-"""What a connection may spend at once, in frames that ask for no answer."""
+"""Budget of a connection, in frames that ask for no answer."""
 RATE = 100.0
-"""How much of that comes back in a second."""
+"""Part of the budget that is refilled each second."""
 RESET, SETTINGS = 5.0, 10.0
-"""What a request costs that is given up before its answer begins, and a change of settings, in such frames."""
+"""Costs of a request that is reset before its answer begins, and of a SETTINGS frame."""
 SMALL = 256
-"""A frame of a body with fewer bytes counts."""
+"""A DATA frame with fewer bytes counts."""
 HEAD_BYTES = 65536
-"""The longest head of a request, packed; unpacked it has `h2_max_header_list_size`."""
+"""The longest head of a request, compressed; `h2_max_header_list_size` is the limit of its plain form."""
 HELD_BYTES, SCANT_BYTES = 16 * 1024 * 1024, 256 * 1024
-"""The most of its answers that waits for a client to open its windows; the same while those of all are too much."""
+"""Limits of the bytes of answers that wait for one client; the second while all clients hold too many."""
 STREAM_BYTES = 65536
-"""The most of a stream that waits before its source is asked for more."""
+"""Bytes of a stream that wait before its source has to."""
 STREAM_MEMORY, LEAST_STREAMS = 32768, 1000
-"""What an open stream takes, such as one of a session's events, and how many all connections may have at least."""
+"""Memory of an open stream, such as one of a session's events, and the least limit of streams of all connections."""
 PIECE = 16384
 UNREAD_SECONDS = 60.0
-"""How long a stream may wait for its client to read on."""
+"""Time limit of a stream whose client reads nothing."""
 _DATA, _HEADERS, _SETTINGS, _CONTINUATION = 0, 1, 4, 9
 _END_STREAM = 1
 _Headers = list[tuple[bytes, bytes]]
 
 
-class Held:
-    """The bytes of answers that wait for clients of all connections, and their open streams; how many may be too much.
+class Answers:
+    """Bytes of answers that wait for the clients of all connections, and open streams, with the limits of both.
 
-    A connection may always have one stream: connections have a bound of their own.
+    A connection may always have one stream, as connections have a limit of their own.
     """
 
     def __init__(self, most: int) -> None:
@@ -71,14 +78,14 @@ class Held:
 
 
 class Flooded(Exception):
-    """A client has spent more than its connection may."""
+    """A client has spent the budget of its connection."""
 
 
-class Meter:
-    """Counts what a client's frames cost beyond the requests that they are for.
+class FrameBudget:
+    """Counts the cost of a client's frames beyond its requests.
 
-    One that does what HTTP/2 is for spends little: its resets, pings, settings, windows, priorities and small pieces
-    are few for each request, or answer frames of ours, which earns them back.
+    An honest client spends little: its RST_STREAM, PING, SETTINGS, WINDOW_UPDATE and PRIORITY frames and small DATA
+    frames are few for each request, or answer frames of ours, which earn their cost.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -89,7 +96,7 @@ class Meter:
         self._head_bytes = 0
 
     def spend(self, cost: float) -> None:
-        """Takes a cost; raises Flooded where there is no more to spend."""
+        """Takes a cost; raises Flooded where it is more than is left."""
         self.left -= cost
         if self.left < 0:
             now = self._clock()
@@ -98,11 +105,11 @@ class Meter:
                 raise Flooded
 
     def earn(self, frames: float) -> None:
-        """Gives back what answers to a frame of ours will cost."""
+        """Adds the cost of the client's answers to a frame of ours."""
         self.left = min(BURST, self.left + frames)
 
     def parts(self, data: bytes) -> Iterator[bytes]:
-        """The bytes in parts of a few frames each; raises Flooded before the part that is too much."""
+        """The bytes in parts of a few frames each; raises Flooded before the part that costs too much."""
         start = 0
         position = min(self._rest, len(data))
         self._rest -= position
@@ -138,8 +145,8 @@ class Meter:
             self.spend(SETTINGS if kind == _SETTINGS else 1)
 
 
-class Outlet:
-    """What of one answer waits to be sent."""
+class SendBuffer:
+    """Bytes of one answer that wait to be sent."""
 
     def __init__(self) -> None:
         self.waiting = bytearray()
@@ -148,22 +155,21 @@ class Outlet:
 
 
 class Http2(H2Protocol):
-    """HTTP/2 whose streams do not touch each other, and whose client cannot make much of little."""
+    """HTTP/2 whose streams do not block each other."""
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self._meter = Meter()
-        self._outlets: dict[int, Outlet] = {}
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._budget = FrameBudget()
+        self._buffers: dict[int, SendBuffer] = {}
         self._ready: dict[int, None] = {}  # streams with something to send, the next one first
         self._held = 0
-        self._all_held: Held = getattr(self.context, "held", None) or Held(HELD_BYTES)
+        self._answers: Answers = getattr(self.context, "answers", None) or Answers(HELD_BYTES)
 
     async def initiate(self, headers: _Headers | None = None, settings: bytes | None = None) -> None:
-        """Begins with windows as wide as they can be.
+        """Begins with the largest windows.
 
-        The usual 64 KiB are shared by all bodies of a connection, so no more gets through in a round trip, and some
-        clients stall at the edge. What holds a client back is TCP, as in HTTP/1.1: nothing is read while a few pieces
-        of a body wait.
+        The default of 64 KiB is shared by all bodies of a connection and limits them to as much in a round trip; some
+        clients stall at its end. TCP is the backpressure, as in HTTP/1.1: nothing is read while pieces of a body wait.
         """
         connection = self.connection
         connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = LARGEST_FLOW_CONTROL_WINDOW
@@ -181,12 +187,12 @@ class Http2(H2Protocol):
         await self.send(Updated(self.idle))  # its beginning was taken for a request
 
     async def handle(self, event: ConnectionEvent) -> None:
-        """Takes in bytes, a few frames at a time: others have their turn in between."""
+        """Handles bytes, a few frames at a time, so that other connections are served in between."""
         if not isinstance(event, RawData):
             await super().handle(event)
             return
         try:
-            for n, part in enumerate(self._meter.parts(event.data)):
+            for n, part in enumerate(self._budget.parts(event.data)):
                 if n:
                     await asyncio.sleep(0)
                 if self.closed:
@@ -200,60 +206,60 @@ class Http2(H2Protocol):
             await self._end()
 
     async def _end(self) -> None:
-        """Says why, as h2 has it, and ends the connection; what is read of it after that is not looked at."""
+        """Sends the GOAWAY of h2, and closes; later bytes are ignored."""
         self.closed = True
         await self._flush()
         await self.send(Closed())
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """Sends a part of an answer; returns once there is room for more of it."""
+        """Sends a part of an answer; returns once there is room for more."""
         stream_id = event.stream_id
-        outlet = self._outlets.get(stream_id)
+        buffer = self._buffers.get(stream_id)
         if isinstance(event, InformationalResponse | Response):
             lines = [(b":status", b"%d" % event.status_code), *event.headers, *self.config.response_headers("h2")]
             with suppress(ProtocolError):  # the client has given it up
                 self.connection.send_headers(stream_id, lines)
                 await self._flush()
         elif isinstance(event, StreamClosed):
-            if outlet is not None:
+            if buffer is not None:
                 await self._break_off(stream_id, ErrorCodes.INTERNAL_ERROR)
             await self._close_stream(stream_id)
             if self.idle and self.context.terminated.is_set():
                 self.connection.close_connection()
                 await self._flush()
             await self.send(Updated(idle=self.idle))
-        elif outlet is None or outlet.closed:
+        elif buffer is None or buffer.closed:
             return
         elif isinstance(event, Body):
-            scant = self._all_held.bytes > self._all_held.most
+            scant = self._answers.bytes > self._answers.most
             if self._held and self._held + len(event.data) > (SCANT_BYTES if scant else HELD_BYTES):
                 await self._break_off(stream_id, ErrorCodes.ENHANCE_YOUR_CALM)
                 return
-            outlet.waiting += event.data
+            buffer.waiting += event.data
             self._hold(len(event.data))
-            await self._sent(stream_id, outlet, STREAM_BYTES)
+            await self._sent(stream_id, buffer, STREAM_BYTES)
         elif isinstance(event, EndBody):
-            outlet.ended = True
-            await self._sent(stream_id, outlet, 0)
+            buffer.ended = True
+            await self._sent(stream_id, buffer, 0)
 
     def _hold(self, more: int) -> None:
         self._held += more
-        self._all_held.bytes += more
+        self._answers.bytes += more
 
-    async def _sent(self, stream_id: int, outlet: Outlet, most: int) -> None:
-        """Returns once no more than that waits, or nobody is there to read it; the answer has ended where it has."""
+    async def _sent(self, stream_id: int, buffer: SendBuffer, most: int) -> None:
+        """Returns once no more than `most` bytes wait; where the answer has ended, once its end is sent or dropped."""
         self._ready[stream_id] = None
         await self.has_data.set()
-        while not outlet.closed and (len(outlet.waiting) > most or (outlet.ended and stream_id in self._outlets)):
-            outlet.moved.clear()
+        while not buffer.closed and (len(buffer.waiting) > most or (buffer.ended and stream_id in self._buffers)):
+            buffer.moved.clear()
             try:
                 async with asyncio.timeout(UNREAD_SECONDS):
-                    await outlet.moved.wait()
+                    await buffer.moved.wait()
             except TimeoutError:
                 await self._break_off(stream_id, ErrorCodes.CANCEL)
 
     async def send_task(self) -> None:
-        """Sends what waits, a piece of each stream in turn."""
+        """Sends a piece of each stream in turn."""
         try:
             while not self.closed:
                 if not self._ready:
@@ -262,43 +268,43 @@ class Http2(H2Protocol):
                     continue
                 stream_id = next(iter(self._ready))
                 del self._ready[stream_id]
-                if (outlet := self._outlets.get(stream_id)) is not None:
-                    await self._send_data(stream_id, outlet)
+                if (buffer := self._buffers.get(stream_id)) is not None:
+                    await self._send_data(stream_id, buffer)
         finally:
-            for stream_id in list(self._outlets):
+            for stream_id in list(self._buffers):
                 self._drop(stream_id)  # answers wait until they are sent, and nobody sends them any more
 
-    async def _send_data(self, stream_id: int, outlet: Outlet) -> None:  # type: ignore[override]
+    async def _send_data(self, stream_id: int, buffer: SendBuffer) -> None:  # type: ignore[override]
         connection = self.connection
         try:
             room = min(connection.local_flow_control_window(stream_id), connection.max_outbound_frame_size, PIECE)
-            piece = bytes(outlet.waiting[: max(0, room)])
-            del outlet.waiting[: len(piece)]
+            piece = bytes(buffer.waiting[: max(0, room)])
+            del buffer.waiting[: len(piece)]
             self._hold(-len(piece))
-            ends = outlet.ended and not outlet.waiting
+            ends = buffer.ended and not buffer.waiting
             if piece or ends:
                 connection.send_data(stream_id, piece, end_stream=ends)
-                if not outlet.waiting or len(piece) >= SMALL:
-                    self._meter.earn(2)  # an update of two windows
+                if not buffer.waiting or len(piece) >= SMALL:
+                    self._budget.earn(2)  # an update of two windows
                 await self._flush()
             if ends:
                 self._drop(stream_id)
-            elif piece and outlet.waiting:
+            elif piece and buffer.waiting:
                 self._ready[stream_id] = None
-            outlet.moved.set()
+            buffer.moved.set()
         except ProtocolError:  # it was reset meanwhile, or the connection has ended
             self._drop(stream_id)
 
     def _drop(self, stream_id: int) -> None:
-        """Forgets what of a stream is still to be sent."""
-        if (outlet := self._outlets.pop(stream_id, None)) is not None:
-            self._hold(-len(outlet.waiting))
-            outlet.waiting = bytearray()
-            outlet.closed = True
-            outlet.moved.set()
+        """Drops the bytes of a stream that wait."""
+        if (buffer := self._buffers.pop(stream_id, None)) is not None:
+            self._hold(-len(buffer.waiting))
+            buffer.waiting = bytearray()
+            buffer.closed = True
+            buffer.moved.set()
 
     async def _break_off(self, stream_id: int, why: ErrorCodes) -> None:
-        """Resets a stream; its source hears of that as of a client who has left, or it would go on for nobody."""
+        """Resets a stream; to its source the client has left, or it would produce for nobody."""
         self._drop(stream_id)
         with suppress(ProtocolError):  # it may be reset already
             self.connection.reset_stream(stream_id, why)
@@ -330,41 +336,41 @@ class Http2(H2Protocol):
 
     async def _begin(self, request: RequestReceived) -> None:
         if not _well_formed(request):
-            self._meter.spend(RESET)
+            self._budget.spend(RESET)
             self.connection.reset_stream(request.stream_id, ErrorCodes.PROTOCOL_ERROR)
         elif self.context.terminated.is_set():
             self.connection.reset_stream(request.stream_id, ErrorCodes.REFUSED_STREAM)
             self.connection.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 0})
-        elif self.streams and self._all_held.streams >= self._all_held.most_streams:
-            self._meter.spend(1)
+        elif self.streams and self._answers.streams >= self._answers.most_streams:
+            self._budget.spend(1)
             self.connection.reset_stream(request.stream_id, ErrorCodes.REFUSED_STREAM)
         else:
             await self._create_stream(request)
             await self.send(Updated(idle=False))
 
     async def _reset(self, stream_id: int) -> None:
-        """Ends a stream that its client has given up, or has driven us to reset."""
+        """Ends a stream that its client has reset, or whose frames made h2 reset it."""
         stream = self.streams.get(stream_id)
         if stream is None or not hasattr(stream, "response"):
-            self._meter.spend(RESET)
+            self._budget.spend(RESET)
         self._drop(stream_id)
         await self._close_stream(stream_id)
 
     async def _close_stream(self, stream_id: int) -> None:
-        self._all_held.streams -= stream_id in self.streams
+        self._answers.streams -= stream_id in self.streams
         await super()._close_stream(stream_id)
 
     async def _window_updated(self, stream_id: int | None) -> None:
         if stream_id:
-            self._ready |= {stream_id: None} if stream_id in self._outlets else {}
+            self._ready |= {stream_id: None} if stream_id in self._buffers else {}
         else:
-            self._ready |= dict.fromkeys(one for one, outlet in self._outlets.items() if outlet.waiting)
+            self._ready |= dict.fromkeys(one for one, buffer in self._buffers.items() if buffer.waiting)
         await self.has_data.set()
 
     async def _create_stream(self, request: RequestReceived) -> None:
-        stream_id, given = request.stream_id, dict(request.headers)
-        self._outlets[stream_id] = Outlet()
-        self._all_held.streams += 1
+        stream_id, pseudo = request.stream_id, dict(request.headers)
+        self._buffers[stream_id] = SendBuffer()
+        self._answers.streams += 1
         stream = self.streams[stream_id] = HTTPStream(
             *(self.app, self.config, self.context, self.task_group, self.ssl, self.client, self.server),
             *(self.stream_send, stream_id),
@@ -374,8 +380,8 @@ class Http2(H2Protocol):
                 stream_id=stream_id,
                 headers=filter_pseudo_headers(request.headers),
                 http_version="2",
-                method=given[b":method"].decode("ascii").upper(),
-                raw_path=given[b":path"],
+                method=pseudo[b":method"].decode("ascii").upper(),
+                raw_path=pseudo[b":path"],
                 state=self.connection_state,
             )
         )
@@ -383,5 +389,5 @@ class Http2(H2Protocol):
 
 
 def _well_formed(request: RequestReceived) -> bool:
-    given = dict(request.headers)
-    return given[b":method"].isascii() and given.get(b":path", b"\xff").isascii() and b":protocol" not in given
+    pseudo = dict(request.headers)
+    return pseudo[b":method"].isascii() and pseudo.get(b":path", b"\xff").isascii() and b":protocol" not in pseudo

@@ -1,4 +1,4 @@
-"""Serves an engine with hypercorn, in this process, until it is told to stop."""
+"""Serves an engine with hypercorn, in this process, until a stop event is set."""
 
 import asyncio
 import logging
@@ -19,26 +19,26 @@ from bytebrew.engine import Engine
 from bytebrew.web.app import CROWDED, SECURITY, Application
 from bytebrew.web.http_state import http_state
 from bytebrew.web.server.acceptor import Acceptor
-from bytebrew.web.server.hypercorn_fixes import Connection, Context, Ends
+from bytebrew.web.server.hypercorn_fixes import ClientStreams, Connection, ServerState
 from bytebrew.web.server.shedding import Refusal
 
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 75.0
-"""How long a connection may be without a request; the head of one that has begun has less."""
+"""Time limit of a connection without a request."""
 CROWDED_SECONDS = 2.0
-"""The same for a client who came when there was no descriptor for it, and is refused."""
+"""The same for a connection above the limit."""
 REAP_SECONDS = 0.5
 FREE = 0.9
 """The share of connections below which there is room again."""
 OVER_SECONDS = 60.0
-"""After so long without another client too many, the next one is logged again."""
+"""Time without a connection above the limit after which the next one is logged again."""
 CONNECTION_BYTES = 65_536
-"""Memory for a connection: one that has sent half of a head takes 32 KB."""
+"""Memory for a connection; one that has sent half of a head takes 32 KB."""
 UNREAD_SECONDS = 60.0
-"""How long a client may read nothing of what is sent to it, alive or not; where the system can tell."""
+"""Time limit of a client that reads nothing of what is sent to it, where the system supports it."""
 CLOSING_SECONDS = 2.0
-"""What is still open after the drain has this long to end."""
+"""Time limit of connections that are still open after the drain."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -68,7 +68,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     admission = http_state(engine).admission
     application = Application(engine)
     served = ASGIWrapper(application)  # type: ignore[arg-type]
-    context = Context(admission, Refusal(admission, lambda: engine.runner.draining, application.routes, SECURITY))
+    shared = ServerState(admission, Refusal(admission, lambda: engine.runner.draining, application.routes, SECURITY))
     loop = asyncio.get_running_loop()
     connections: dict[asyncio.Task[None], Connection] = {}
     brief = copy(config)
@@ -87,21 +87,19 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
             reaping = True
             admission.crowd, last_full = full, loop.time()
         state, times = ({CROWDED: full}, brief) if crowded else ({}, config)
-        connection = Connection(served, loop, times, context, state, reader, writer)
+        connection = Connection(served, loop, times, shared, state, reader, writer)
         running = loop.create_task(connection.run())
         connections[running] = connection
         running.add_done_callback(end)
 
     def reap() -> None:
-        """Closes connections without a request while they keep others out, those that have waited longest first."""
+        """Closes idle connections while they keep others out, the oldest first."""
         nonlocal reaping
         if reaping := bool(admission.crowd):
             before = loop.time() - CROWDED_SECONDS
-            idle = sorted(
-                (one for one in connections.values() if one.idle_since < before), key=lambda one: one.idle_since
-            )
-            for one in idle[:further]:
-                one.writer.close()
+            idle = [connection for connection in connections.values() if connection.idle_since < before]
+            for connection in sorted(idle, key=lambda connection: connection.idle_since)[:further]:
+                connection.writer.close()
             loop.call_later(REAP_SECONDS, reap)
 
     def end(running: asyncio.Task[None]) -> None:
@@ -112,14 +110,16 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
         if not running.cancelled() and (error := running.exception()):
             log.error("a connection failed", exc_info=error)
 
-    further = max(4, most // 4)  # to be refused in words at a time
-    acceptor = Acceptor(sock, lambda crowded: Ends(asyncio.StreamReader(), partial(connect, crowded)), most, further)
+    further = max(4, most // 4)  # connections at a time that are told why they are refused
+    acceptor = Acceptor(
+        sock, lambda crowded: ClientStreams(asyncio.StreamReader(), partial(connect, crowded)), most, further
+    )
     await stop.wait()
     seconds = engine.settings.core.drain_seconds
     log.info("draining for up to %g s", seconds)
     await engine.drain(seconds)
     admission.close()
-    await context.terminated.set()
+    await shared.terminated.set()
     acceptor.close()
     if connections:
         await asyncio.wait(connections, timeout=CLOSING_SECONDS)
@@ -133,7 +133,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
 
 
 def _most(share: descriptors.Share, wanted: int) -> tuple[int, str]:
-    """How many connections there may be, and what to say to one more."""
+    """The limit of connections, and the message to those above it."""
     bounds = [(share.clients, f"its limit of {share.all} descriptors", "the limit (ulimit -n, LimitNOFILE of systemd)")]
     if wanted:
         bounds.append((wanted, "BYTEBREW_MAX_CONNECTIONS", "it"))

@@ -1,4 +1,4 @@
-"""Refuses a request for a turn while its bytes are all that is known of it: that takes a tenth of the time."""
+"""Load shedding: refuses a request for a turn before it is parsed, in a tenth of the time."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -11,22 +11,22 @@ from bytebrew.contract.route import Route
 from bytebrew.web.admission import Admission, Place
 
 REST_BYTES = 65536
-"""The longest rest of a body that is thrown away unseen."""
+"""The longest rest of a body that is dropped."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *([^\r]*)", re.IGNORECASE)
 _OTHER = re.compile(
     rb"\r\n(?:(?:origin|expect|transfer-encoding|upgrade) *:|connection *: *+(?!keep-alive\r))", re.IGNORECASE
 )
-"""Headers that need a closer look: the request goes the long way."""
+"""Headers with which a request goes through the application."""
 _PLAIN = re.compile(rb"(?:\r\n[\w!#$%&'*+.^`|~-]+:[^\x00-\x08\n-\x1f\x7f]*)+\r\n")
-"""Header lines that all read alike (RFC 9112 section 5): what parsers differ in would hide a request in a body."""
+"""Header lines that every parser reads alike (RFC 9112 section 5), or a body could smuggle a request."""
 
 
 class Refusal:
-    """Answers bytes that begin one request for a turn which the engine does not take, in HTTP/1.1.
+    """Answers the first bytes of an HTTP/1.1 request for a turn that the engine does not admit.
 
-    Under overload most requests are refused, and what that costs is lost to the turns that run. Those that are not
-    have their places at once, or all that come in one look at the network would be let through. What is not plain is
-    left to the application, whose refusal has the same words.
+    Under overload most requests are refused, at the cost of the turns that run. Others get their places at once, or
+    all that come in one read of the network would be admitted. A request that is not plain is left to the application,
+    which refuses it with the same message.
     """
 
     def __init__(
@@ -39,21 +39,21 @@ class Refusal:
         self._admission = admission
         self._is_draining = is_draining
         paths = [re.sub(r"\\{\w+\\}", "[!-.0->@-~]+", re.escape(one.path)) for one in routes if one.begins_turn]
-        self._wanted = re.compile(rf"POST (?:{'|'.join(paths)})(?:\?[!-~]*)? HTTP/1\.1(?=\r\n)".encode())
+        self._turns = re.compile(rf"POST (?:{'|'.join(paths)})(?:\?[!-~]*)? HTTP/1\.1(?=\r\n)".encode())
         self._headers = b"".join(b"%b: %b\r\n" % line for line in headers)
 
     def decide(self, data: bytes) -> tuple[bytes, int] | Place | None:
-        """The answer and how many bytes of the body are still to come, or the request's place.
+        """The answer and the number of bytes of the body still to come, or the request's place.
 
-        None where the application is to decide.
+        None where the application decides.
         """
         admission = self._admission
-        wanted = self._wanted.match(data)
-        if not wanted or self._is_draining():
+        head_line = self._turns.match(data)
+        if not head_line or self._is_draining():
             return None
         head, end, body = data.partition(b"\r\n\r\n")
         head += b"\r\n"
-        if not end or not _PLAIN.fullmatch(head, wanted.end()) or _OTHER.search(head):
+        if not end or not _PLAIN.fullmatch(head, head_line.end()) or _OTHER.search(head):
             return None
         length, *others = _LENGTH.findall(head) or [b""]
         if others or not length.isdigit() or not 0 <= (rest := int(length[:19]) - len(body)) <= REST_BYTES:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bytebrew.testing import plugin, served_engine
 from bytebrew.web.http_state import http_state
 from bytebrew.web.server import http2
-from bytebrew.web.server.http2 import BURST, FRAMES_AT_ONCE, HELD_BYTES, RESET, Flooded, Http2, Meter
+from bytebrew.web.server.http2 import BURST, FRAMES_AT_ONCE, HELD_BYTES, RESET, Flooded, FrameBudget, Http2
 from tests.bench import floods
 from tests.web.server.test_connections import EVENTS, FLOOD, HEALTH, serving
 
@@ -133,7 +133,7 @@ async def test_others_have_their_turn_while_a_flood_is_read() -> None:
 )
 def test_however_the_bytes_come_each_frame_counts_once(shapes: list[tuple[int, int, int]], sizes: list[int]) -> None:
     data = floods.PREFACE + b"".join(floods.frame(kind, flags, 1, bytes(size)) for kind, flags, size in shapes)
-    whole, pieces = Meter(), Meter()
+    whole, pieces = FrameBudget(), FrameBudget()
     assert b"".join(whole.parts(data)) == data
     came, n = b"", 0
     while len(came) < len(data):
@@ -141,12 +141,12 @@ def test_however_the_bytes_come_each_frame_counts_once(shapes: list[tuple[int, i
         assert b"".join(pieces.parts(piece)) == piece
         came, n = came + piece, n + 1
     assert whole.left == pieces.left
-    for part in Meter().parts(data):
+    for part in FrameBudget().parts(data):
         assert sum(1 for _ in frames(part.removeprefix(floods.PREFACE))) <= FRAMES_AT_ONCE
 
 
 def test_what_was_spent_comes_back_with_time() -> None:
-    meter = Meter(clock := iter([0.0, 1.0, 1.0, 2.0, 1e9]).__next__)
+    meter = FrameBudget(clock := iter([0.0, 1.0, 1.0, 2.0, 1e9]).__next__)
     meter.spend(BURST)
     meter.spend(http2.RATE)
     with pytest.raises(Flooded):
@@ -162,9 +162,9 @@ def held() -> int:
     """The bytes of answers that wait for clients of HTTP/2."""
     gc.collect()
     open_ones = [one for one in gc.get_objects() if isinstance(one, Http2)]
-    waiting = sum(len(outlet.waiting) for one in open_ones for outlet in vars(one)["_outlets"].values())
+    waiting = sum(len(buffer.waiting) for one in open_ones for buffer in vars(one)["_buffers"].values())
     assert waiting == sum(vars(one)["_held"] for one in open_ones)
-    assert all(one.bytes == waiting for one in gc.get_objects() if isinstance(one, http2.Held) and one.bytes)
+    assert all(one.bytes == waiting for one in gc.get_objects() if isinstance(one, http2.Answers) and one.bytes)
     return waiting
 
 
@@ -233,7 +233,7 @@ async def test_nothing_is_made_any_more_for_a_stream_that_was_given_up(monkeypat
         before = served.answers.pieces
         assert await client.status(client.ask(HEALTH)) == 200
         assert served.answers.pieces <= before + 1
-        assert [one.streams for one in gc.get_objects() if isinstance(one, http2.Held) and one.streams > 1] == []
+        assert [one.streams for one in gc.get_objects() if isinstance(one, http2.Answers) and one.streams > 1] == []
         async with asyncio.timeout(3):
             while http_state(served.engine).streams:
                 await asyncio.sleep(0.01)
@@ -265,7 +265,7 @@ async def test_the_streams_of_all_connections_have_a_bound_and_each_connection_m
         first.writer.close()
         second.writer.close()
         await served.all_has_ended()
-        assert [one.streams for one in gc.get_objects() if isinstance(one, http2.Held) and one.streams] == []
+        assert [one.streams for one in gc.get_objects() if isinstance(one, http2.Answers) and one.streams] == []
 
 
 # What is no flood.
