@@ -83,7 +83,7 @@ async def status_of(engine: Engine) -> Status:
     """The current state; without the tasks where the database cannot be read."""
     _, fault = await database_of(engine, deep=True)
     http = http_state(engine)
-    message = fault or http.admission.words()
+    message = fault or http.admission.overload()
     turns, path = list(engine.runner.turns.values()), engine.db.path
     try:
         tasks = await engine.db.scan(_open_tasks)

@@ -1,4 +1,4 @@
-"""Admission control: no more turns than memory, file descriptors and the event loop can carry."""
+"""Admission control: limits of the turns and of the request bodies in memory."""
 
 import asyncio
 import math
@@ -11,36 +11,36 @@ from bytebrew.base.machine.memory import memory
 from bytebrew.conversation.turn import Turn
 
 TICK = 0.01
-"""Seconds between two looks at how late the event loop is."""
+"""Seconds between two measurements of the event loop's lag."""
 INTERVAL = 0.1
-"""Seconds over which lateness is averaged; two such times in a row are overload, a single long step is not."""
+"""Seconds over which the lag is averaged; two such intervals in a row are overload, one long step is not."""
 TARGET = 0.02
-"""Seconds which the loop may be late on average."""
+"""The average lag that is no overload."""
 FEW = 64
-"""Active turns that are never too many for the processor: so many clients who wait for each other's turns."""
+"""The least limit of active turns: so many clients who wait for each other's turns are no overload."""
 CALM = 10
-"""Intervals without lateness and refusal after which only memory bounds the turns."""
+"""Intervals without lag and refusals after which memory alone limits the turns."""
 TURN_BYTES = 1024 * 1024
-"""Memory for a turn: a stream takes 60 KB, a long conversation some of what its model may be sent."""
+"""Memory for a turn: a stream takes 60 KB, a long conversation a part of its model's context window."""
 LEAST, MOST = 16, 4096
-"""Bounds of a number of turns that is made of memory; the upper one is that of connections to one vendor."""
+"""Bounds of the limit that memory sets; the upper one is that of connections to one vendor."""
 BODY_SECONDS = 15.0
-"""The longest time for a whole body that is held in memory, or between the pieces of another."""
+"""Time limit of a body in memory, and between the pieces of another."""
 STREAM_SECONDS = 900.0
 LATE_SECONDS = 0.05
 LEAST_RATE = 1024
-"""Bytes a second, after the first seconds, below which a body that is not held in memory takes too long."""
-MOST_BODIES, MOST_STRANGERS = 512 * 1024 * 1024, 32 * 1024 * 1024
-"""Bounds of the memory for bodies, of which there is an eighth of all, and for those of callers who have no token."""
+"""Bytes a second, after the first seconds, that a body which is not held in memory must have."""
+MOST_BODIES, MOST_PUBLIC_BODIES = 512 * 1024 * 1024, 32 * 1024 * 1024
+"""Limits of the memory for bodies, an eighth of all memory, and for those of callers without a token."""
 _CROWDED_BODIES = "The bodies of other requests take all the memory that is for them; try again in a moment"
 PLACES = "places"
-"""Where a request's state has the place that it got with its first bytes, if it did."""
+"""Key in the state of a connection for the place that a request got with its first bytes."""
 
 
 class Limit:
-    """How many turns may be active so that the loop keeps up: infinity until it does not.
+    """The limit of active turns: infinite until the event loop lags.
 
-    As in TCP, what is late makes it smaller, in proportion, and what is not lets it grow while there is demand.
+    As in TCP's congestion control, lag shrinks it in proportion, and demand without lag lets it grow.
     """
 
     def __init__(self) -> None:
@@ -51,9 +51,9 @@ class Limit:
         self._behind = False
 
     def look(self, now: float, late: float, active: int, *, refused: bool) -> bool:
-        """Takes in how many seconds the loop is late at a moment; whether an interval has ended with that.
+        """Records a lag of `late` seconds; returns whether an interval has ended with it.
 
-        `active` turns are at work; `refused` says that more have been wanted during the interval.
+        `active` turns are running; `refused` says whether more were wanted during the interval.
         """
         self._sum += late
         self._looks += 1
@@ -77,24 +77,24 @@ class Limit:
 
 
 class Place:
-    """That of a request on its way to a turn, until it is freed."""
+    """The place of a request on its way to a turn, until it is freed."""
 
     def __init__(self, admission: "Admission") -> None:
         self._admission: Admission | None = admission
         admission.entering += 1
 
     def free(self) -> None:
-        """Frees it: the turn counts from now on, or there is none; more than once does nothing."""
+        """Frees it, as the turn counts from now on or there is none; more than once does nothing."""
         if self._admission is not None:
             self._admission.entering -= 1
             self._admission = None
 
 
 class Admission:
-    """Refuses requests for turns past what the engine bears; cheaply, for that is when there are many.
+    """Refuses requests for turns above the limits.
 
-    `most` bounds all turns, those that run and those that wait; `refused` counts. `delay` says for how many seconds
-    reads of the file have waited. `crowd` says so while there are too many connections.
+    `most` limits all turns, running and waiting; `refused` counts refusals. `delay` returns the seconds that reads of
+    the database have waited. `crowd` is the message while there are too many connections, else empty.
     """
 
     def __init__(self, most: int, upstreams: int, turns: Mapping[str, Turn], delay: Callable[[], float]) -> None:
@@ -110,7 +110,7 @@ class Admission:
         self._due = 0.0
 
     def enter(self, held: list[Place] | None = None) -> Place:
-        """A place for one more turn, which may be held for it; raises Overloaded where there is none."""
+        """A place for one more turn, the one that is `held` for it if any; raises Overloaded where there is none."""
         if held:
             return held.pop()
         if words := self.lacks():
@@ -121,16 +121,16 @@ class Admission:
             self._wait(asyncio.get_running_loop())
         return Place(self)
 
-    def words(self) -> str:
-        """Why a turn or a connection could not begin now, or nothing."""
+    def overload(self) -> str:
+        """Why no turn or connection could begin now; empty where one could."""
         return self.crowd or self.lacks()
 
     def pressed(self) -> bool:
-        """Whether it is worth a look at the first bytes of a request."""
+        """Whether requests may have to be refused, so that their first bytes are read."""
         return self.limit.turns < math.inf or 2 * (len(self._turns) + self.entering) >= self.most
 
     def lacks(self) -> str:
-        """Why a turn could not begin now, or nothing."""
+        """Why no turn could begin now; empty where one could."""
         turns = len(self._turns) + self.entering
         if turns >= self.most:
             return f"The engine has {turns} turns, its most; try again in a moment, or raise {self._cure}"
@@ -139,12 +139,12 @@ class Admission:
         return ""
 
     def close(self) -> None:
-        """Ends what it has begun."""
+        """Stops measuring."""
         if self._timer is not None:
             self._timer.cancel()
 
     def _resting(self) -> int:
-        """Turns that wait for others of their session or for a person, and need no time of the loop."""
+        """Turns that wait for another of their session or for a person, and need no time of the loop."""
         return sum(turn.status == "queued" or turn.holds > 0 for turn in self._turns.values())
 
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -153,7 +153,7 @@ class Admission:
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now, turns = loop.time(), len(self._turns) + self.entering
-        late = max(now - self._due, self._delay())  # with the loop on time, its threads may lack the processor
+        late = max(now - self._due, self._delay())  # the database's threads may lag while the loop does not
         if self.limit.look(now, late, turns - self._rest, refused=self.refused > self._seen):
             self._seen, self._rest = self.refused, self._resting()
         if turns or self.limit.turns < math.inf:
@@ -163,23 +163,23 @@ class Admission:
 
 
 def default_turns() -> int:
-    """As many turns as fit into half of the memory that this process may have."""
+    """The limit of turns that half of this process's memory sets."""
     return max(LEAST, min(MOST, memory() // 2 // TURN_BYTES))
 
 
-class Arrivals:
-    """The bytes of requests' bodies that are in memory, all together at most so many.
+class BodyMemory:
+    """The bytes of request bodies in memory, with a limit.
 
-    Where there would be more, the bodies that have begun first and are not whole give way: the slowest.
+    Above it the bodies that began first and are not whole are refused: they are the slowest.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.held = 0
-        self._coming: dict[Arrival, None] = {}
+        self._coming: dict[BodyReader, None] = {}
 
-    def take(self, body: "Arrival", size: int) -> None:
-        """Takes in a piece; raises Overloaded where there is no room for it."""
+    def take(self, body: "BodyReader", size: int) -> None:
+        """Adds a piece; raises Overloaded where there is no room for it."""
         self._coming.setdefault(body)
         self.held += size
         body.held += size
@@ -190,21 +190,21 @@ class Arrivals:
             if slowest is body:
                 raise Overloaded(_CROWDED_BODIES)
 
-    def whole(self, body: "Arrival") -> None:
-        """The body has come; it counts on until it leaves."""
+    def whole(self, body: "BodyReader") -> None:
+        """The body is whole; it counts until it leaves."""
         self._coming.pop(body, None)
 
-    def leave(self, body: "Arrival") -> None:
-        """Its bytes are in memory no more."""
+    def leave(self, body: "BodyReader") -> None:
+        """The body's bytes are no longer in memory."""
         self._coming.pop(body, None)
         self.held -= body.held
         body.held = 0
 
 
-class Arrival:
-    """A body as it comes, for as long as it keeps coming: one that is held in memory soon, another at a least pace."""
+class BodyReader:
+    """The pieces of a request's body, with its limits: of size, and of time or pace."""
 
-    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int, bodies: Arrivals | None) -> None:
+    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int, bodies: BodyMemory | None) -> None:
         self.held = 0
         self._receive, self._headers, self._limit, self._bodies = receive, headers, limit, bodies
         self._began = asyncio.get_running_loop().time()
@@ -212,23 +212,23 @@ class Arrival:
         self._waiting: asyncio.Timeout | None = None
 
     def close(self) -> None:
-        """What has come of it is in memory no more."""
+        """Its bytes are no longer in memory."""
         if self._bodies is not None:
             self._bodies.leave(self)
 
     def check(self) -> None:
-        """Raises PayloadTooLarge where it was announced as larger than it may be."""
+        """Raises PayloadTooLarge where its Content-Length is above the limit."""
         declared = self._headers.get("content-length", "")
         if declared.isdecimal() and int(declared[:19]) > self._limit:
             raise self._too_large()
 
     def give_way(self) -> None:
-        """Has its reader get an Overloaded in place of what is still to come."""
+        """Ends it with Overloaded for its reader."""
         self._gives_way = True
         if self._waiting is not None:
             self._waiting.reschedule(0)
 
-    def __aiter__(self) -> "Arrival":
+    def __aiter__(self) -> "BodyReader":
         return self
 
     async def __anext__(self) -> bytes:
@@ -253,7 +253,7 @@ class Arrival:
         return piece
 
     def _until(self) -> float:
-        """The end of its time: a byte now and then does not put it off."""
+        """The end of its time, which a byte now and then does not put off."""
         if self._bodies is not None:
             return self._began + BODY_SECONDS
         return self._began + min(STREAM_SECONDS, BODY_SECONDS + self._size / LEAST_RATE)
@@ -262,7 +262,7 @@ class Arrival:
         now = asyncio.get_running_loop().time
         try:
             return await self._next(min(self._late or self._until(), now() + BODY_SECONDS))
-        except TimeoutError:  # of a process that was stopped too: what has arrived meanwhile is read first
+        except TimeoutError:  # after a stop of the process too: what has arrived meanwhile is read first
             if self._late or self._gives_way:
                 raise
             if now() >= self._until():
@@ -286,6 +286,6 @@ class Arrival:
         return PayloadTooLarge(f"The body is larger than {self._limit} bytes")
 
 
-def default_bodies(longest: int, most: int) -> Arrivals:
-    """Room for the bodies that are in memory, two of the longest at least."""
-    return Arrivals(max(2 * longest, min(most, memory() // 8)))
+def default_body_memory(longest: int, most: int) -> BodyMemory:
+    """Memory for bodies, for two of the longest at least."""
+    return BodyMemory(max(2 * longest, min(most, memory() // 8)))

@@ -34,7 +34,7 @@ from bytebrew.contract.route import ANYONE, Reply, Request, Route, Stream, check
 from bytebrew.engine import Engine
 from bytebrew.web import change_feed, cors, early_answer, query
 from bytebrew.web.access import require, while_live
-from bytebrew.web.admission import PLACES, Arrival, Place
+from bytebrew.web.admission import PLACES, BodyReader, Place
 from bytebrew.web.body_fields import Body, unfit
 from bytebrew.web.http_state import HttpState, http_state
 from bytebrew.web.idempotency import HEADER, Keys, digest_of, repeats
@@ -255,7 +255,7 @@ class Endpoint:
         passed_on = route.stream_body and not route.in_memory
         held = None if passed_on else self._state.bodies if route.scope else self._state.public_bodies
         limit = core.max_upload_bytes if route.upload or passed_on else core.max_body_bytes
-        with closing(Arrival(receive, request.headers, limit, held)) as body:
+        with closing(BodyReader(receive, request.headers, limit, held)) as body:
             if route.in_memory:
                 body.check()  # before anything is looked up for a stranger
             if route.stream_body:

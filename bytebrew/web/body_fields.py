@@ -1,8 +1,7 @@
-"""Bodies by field: other names of fields, and fields that only GET gives.
+"""Bodies with aliases of fields, and with the read-only fields that GET shows.
 
-What GET gives, PUT and PATCH take: a field that the body does not have and the answer of the GET at the same path has
-is passed over while it is as it is, and refused by name where it is not. One that is `Live` changes by itself, so that
-an older value of it is passed over too.
+PUT and PATCH accept what GET answers: a field that only the answer has is ignored while it is unchanged, and refused by
+name where it is not. A `Live` field changes by itself, so an older value of it is ignored too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,12 +20,12 @@ from bytebrew.contract.entities import LIVE
 from bytebrew.contract.route import Reply, Request, Route
 
 AHEAD = timedelta(minutes=1)
-"""How far a moment that a client sends back may lie ahead of the clock."""
+"""How far a time that a client sends back may lie ahead of the clock."""
 _READ_ONLY = "is read-only: leave it out, or send it as GET gives it"
 
 
 class Shape(Struct, frozen=True):
-    """What only GET gives of an object, or of each in a list: fields by name, and the parts that have such fields."""
+    """Read-only fields of an object, or of each in a list: by name, and the parts that have such fields."""
 
     shown: Mapping[str, Any]
     parts: Mapping[str, "Shape"]
@@ -37,7 +36,7 @@ class Shape(Struct, frozen=True):
 
 
 class Body:
-    """How the bodies of a route are read whose fields have other names, or that a GET shows with more fields."""
+    """Reads the bodies of a route with aliases or read-only fields."""
 
     def __init__(self, route: Route, get: Route | None) -> None:
         self._route = route
@@ -51,11 +50,11 @@ class Body:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the body's struct is all that there is to it."""
+        """Whether there are neither aliases nor read-only fields."""
         return not (self._route.aliases or self._shape)
 
     async def read(self, request: Request[Any], raw: bytes) -> Any:
-        """The body's struct; InvalidRequest with the paths of what does not fit, by the names that were sent."""
+        """The body's struct; InvalidRequest with the paths of its faults, by the names that were sent."""
         sent: dict[str, str] = {}
         try:
             fields = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
@@ -77,7 +76,7 @@ class Body:
             if alias in fields and name in fields and _names_same(fields[alias], current.get(alias)):
                 del fields[alias]
         same = [name for name in self._kept & fields.keys() & current.keys() if _alike(fields[name], current[name])]
-        fields = {name: value for name, value in fields.items() if name not in same}  # it may be shown otherwise
+        fields = {name: value for name, value in fields.items() if name not in same}  # GET may show it in another form
         if faults:
             names = ", ".join(fault.path.removeprefix("$.") for fault in faults)
             raise InvalidRequest(f"{names}: {_READ_ONLY}"[:1000], details=faults)
@@ -85,7 +84,7 @@ class Body:
 
 
 def unfit(error: Exception, kind: Any, sent: Mapping[str, str] | None = None) -> InvalidRequest:
-    """The refusal of a body that msgspec could not read as its type; `sent` are other names of its fields."""
+    """The refusal of a body that msgspec cannot decode as its type; `sent` are the aliases of its fields."""
     if isinstance(error, msgspec.ValidationError):
         return refused(error, kind, sent or {})
     return InvalidRequest(f"The body is not JSON: {error}", details=[Detail("$", str(error))])
@@ -105,7 +104,7 @@ def _inspected(kind: type) -> inspect.Type:
 
 
 def _inner(kind: inspect.Type) -> inspect.Type:
-    """A type without what is said of it, and without null or nothing beside it."""
+    """A type without its metadata, and without null or UNSET beside it."""
     if isinstance(kind, inspect.Metadata):
         return _inner(kind.type)
     if isinstance(kind, inspect.UnionType):
@@ -134,7 +133,7 @@ def _shape(taken: inspect.StructType, shown: inspect.StructType, aliases: Mappin
 
 
 def _echoes(shape: Shape, value: Any) -> Iterator[str]:
-    """The names of fields that only GET gives, wherever in the value."""
+    """The names of read-only fields anywhere in the value."""
     for item in value if isinstance(value, list) and shape.listed else [value]:
         if isinstance(item, dict):
             yield from shape.shown.keys() & item.keys()
@@ -143,7 +142,7 @@ def _echoes(shape: Shape, value: Any) -> Iterator[str]:
 
 
 def _taken(shape: Shape, value: Any, current: Any, path: str, faults: list[Detail]) -> Any:
-    """The value without the fields that only GET gives; those that are not as they are become faults."""
+    """The value without its read-only fields; those that were changed become faults."""
     if shape.listed and isinstance(value, list):
         one = Shape(shape.shown, shape.parts)
         rows = current if isinstance(current, list) else []
@@ -164,16 +163,16 @@ def _taken(shape: Shape, value: Any, current: Any, path: str, faults: list[Detai
 
 
 def _same(item: Any, rows: list[Any], n: int) -> Any:
-    """The row of a list that an item was made of: the one of its id, or of its place."""
+    """The row of a list that an item stands for: the one of its id, or of its place."""
     if isinstance(item, dict) and "id" in item:
         return next((row for row in rows if isinstance(row, dict) and _names_same(item["id"], row.get("id"))), None)
     return rows[n] if n < len(rows) else None
 
 
 def _was(name: str, kind: Any, value: Any, now: Mapping[str, Any]) -> bool:
-    """Whether a field that changes by itself may have had the value: one of its type, and of moments one that was."""
-    told = inspect.type_info(kind)
-    if not (isinstance(told, inspect.Metadata) and (told.extra or {}).get(LIVE)):
+    """Whether a live field may have had the value: one of its type, and a time that is past."""
+    described = inspect.type_info(kind)
+    if not (isinstance(described, inspect.Metadata) and (described.extra or {}).get(LIVE)):
         return False
     try:
         if not _alike(msgspec.convert(value, kind), value):  # of a struct, no more than it has
@@ -186,11 +185,11 @@ def _was(name: str, kind: Any, value: Any, now: Mapping[str, Any]) -> bool:
         return False
 
 
-def _names_same(one: Any, other: Any) -> bool:
-    """Whether two values are alike, or one UUID, be its letters small or capital."""
-    return _alike(one, other) or (isinstance(one, str) and canonical_id(one) == other)
+def _names_same(sent: Any, current: Any) -> bool:
+    """Whether two values are equal, or the same UUID in another case."""
+    return _alike(sent, current) or (isinstance(sent, str) and canonical_id(sent) == current)
 
 
-def _alike(one: Any, other: Any) -> bool:
-    """Whether two values are the same in JSON, where `true` is not 1."""
-    return msgspec.json.encode(one, order="sorted") == msgspec.json.encode(other, order="sorted")
+def _alike(left: Any, right: Any) -> bool:
+    """Whether two values are equal in JSON, where `true` is not 1."""
+    return msgspec.json.encode(left, order="sorted") == msgspec.json.encode(right, order="sorted")

@@ -15,7 +15,7 @@ ALLOWED = (
 
 
 def headers(origin: str, allowed: Sequence[str]) -> list[tuple[bytes, bytes]]:
-    """What lets a page of an allowed origin read an answer; for another origin nothing but the word that it varies."""
+    """The headers that let a page of an allowed origin read the answer; for other origins `Vary` alone."""
     lines = [(b"vary", b"Origin")]
     if origin in allowed:
         lines.append((b"access-control-allow-origin", origin.encode("latin-1")))
@@ -23,13 +23,13 @@ def headers(origin: str, allowed: Sequence[str]) -> list[tuple[bytes, bytes]]:
     return lines
 
 
-def preflight(asked: Mapping[str, str], allowed: Sequence[str]) -> list[tuple[bytes, bytes]] | None:
-    """The answer to a browser that asks before it sends; None where the request is no such question."""
-    if "origin" not in asked or "access-control-request-method" not in asked:
+def preflight(sent: Mapping[str, str], allowed: Sequence[str]) -> list[tuple[bytes, bytes]] | None:
+    """The headers of the answer to a preflight; None where the request is none."""
+    if "origin" not in sent or "access-control-request-method" not in sent:
         return None
-    lines = headers(asked["origin"], allowed)
-    if asked["origin"] in allowed:
-        extra = [name for name in asked.get("access-control-request-headers", "").split(",") if name.strip()]
+    lines = headers(sent["origin"], allowed)
+    if sent["origin"] in allowed:
+        extra = [name for name in sent.get("access-control-request-headers", "").split(",") if name.strip()]
         known = {name.strip().lower() for name in ALLOWED.split(",")}
         custom = [name.strip() for name in extra if name.strip().lower() not in known and name.strip().isascii()]
         lines.append((b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"))
@@ -39,7 +39,7 @@ def preflight(asked: Mapping[str, str], allowed: Sequence[str]) -> list[tuple[by
 
 
 def check_page(headers: Mapping[str, str], allowed: Sequence[str]) -> None:
-    """Raises Forbidden for a foreign page's request with a credential that a browser or a gateway adds by itself."""
+    """Raises Forbidden for a cross-site request (CSRF) whose credential the browser or a gateway has added."""
     origin = headers.get("origin")
     if origin is None and headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
         return

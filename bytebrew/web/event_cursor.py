@@ -1,4 +1,4 @@
-"""Where a client goes on in a session: the number of the last event that it has seen, and of which history."""
+"""Cursors in a session's events: the number of the last event that a client has seen, and the epoch of its history."""
 
 import re
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ _ID = re.compile(r"(?:([0-9]{1,15}):)?([0-9]{1,15})")
 
 
 class Cursor(NamedTuple):
-    """An event's number, after which to go on, and the epoch of the history that it is of; 0 is before the first."""
+    """The number of an event, 0 for before the first, and the epoch of its history."""
 
     epoch: int
     number: int
 
     def check(self, epoch: int, last: int) -> None:
-        """Raises HistoryChanged unless the session, whose newest number is `last`, has what was seen."""
+        """Raises HistoryChanged unless the session, whose newest event is `last`, has the event."""
         if self.number and (self.epoch != epoch or self.number > last):
             raise HistoryChanged(
                 f"There is no {self} in this session; if it was seen, the database was restored or has lost its newest"
@@ -32,7 +32,7 @@ class Cursor(NamedTuple):
 
 
 def event_cursor(headers: Mapping[str, str], query: Mapping[str, str]) -> Cursor:
-    """The cursor of a request, `Last-Event-ID` before `after`, each as the id of an event."""
+    """The cursor of a request, from `Last-Event-ID` or else `after`, each the id of an event."""
     seen, after = _read(headers, "last-event-id", "$.headers.Last-Event-ID"), _read(query, "after", "$.after")
     return seen or after or Cursor(1, 0)
 

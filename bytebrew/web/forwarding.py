@@ -1,4 +1,4 @@
-"""Which headers of a chat the tools are shown that pass some on."""
+"""Headers of a chat that tools may forward."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,14 +10,14 @@ from bytebrew.store import settings
 from bytebrew.web import own_key
 
 PRIVATE = own_key.HEADERS | {"authorization", "cookie", "proxy-authorization"}
-"""Headers that no tool is shown: they are meant for the engine alone."""
+"""Headers that are for the engine alone."""
 
 
-async def brought(request: Request[Any], headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that a chat's body has brought, in lower case.
+async def body_headers(request: Request[Any], headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers in a chat's body, in lower case.
 
-    Raises InvalidRequest for one that is not on the operator's list: a gateway that vouches for who calls sets such
-    headers or strips them, and does not look into bodies.
+    Raises InvalidRequest for one that is not on the operator's list: a gateway that authenticates callers sets or
+    strips such headers in the head of a request, and does not read bodies.
     """
     stored = await request.engine.db.read(settings.value, BODY_HEADERS.key, BODY_HEADERS.default)
     listed = {name.lower() for name in stored} - PRIVATE

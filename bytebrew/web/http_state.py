@@ -4,7 +4,7 @@ from bytebrew.base.machine import descriptors
 from bytebrew.config.core_options import CORS_ORIGINS
 from bytebrew.contract.engine import TRAFFIC, StateKey, Traffic
 from bytebrew.engine import Engine
-from bytebrew.web.admission import MOST_BODIES, MOST_STRANGERS, Admission, default_bodies
+from bytebrew.web.admission import MOST_BODIES, MOST_PUBLIC_BODIES, Admission, default_body_memory
 from bytebrew.web.refusals import Refusals
 
 
@@ -14,8 +14,8 @@ class HttpState:
     def __init__(self, engine: Engine) -> None:
         core = engine.settings.core
         self.admission = Admission(core.max_turns, descriptors.share().upstreams, engine.runner.turns, engine.db.delay)
-        self.bodies = default_bodies(core.max_upload_bytes, MOST_BODIES)
-        self.public_bodies = default_bodies(core.max_body_bytes, MOST_STRANGERS)
+        self.bodies = default_body_memory(core.max_upload_bytes, MOST_BODIES)
+        self.public_bodies = default_body_memory(core.max_body_bytes, MOST_PUBLIC_BODIES)
         self.refusals = Refusals()
         self.streams = 0
         self.origins = self._settings_origins = core.cors_origins

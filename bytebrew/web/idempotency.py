@@ -20,7 +20,7 @@ _FREED = "What this Idempotency-Key had begun came to no end meanwhile; send the
 
 
 class Keys:
-    """The keys of one path that are at work."""
+    """The keys of one path whose first request is running."""
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
@@ -33,17 +33,17 @@ class Keys:
         path: str,
         digest: bytes,
     ) -> Any:
-        """What `run` answers, the first time; after that the same, or the answer of the turn which the key began.
+        """The answer of `run` at the first request; later the same, or the answer of the turn that the key began.
 
-        Raises Unprocessable where the key came with another body or query, TurnInterrupted where it was freed since it
-        was seen. A refusal and a failure use up no key.
+        Raises Unprocessable where the key came with another body or query, TurnInterrupted where it was freed after the
+        guards. A refusal or a failure does not use the key.
         """
         key, db = _key(request, route, path, digest), request.engine.db
         kept = await db.read(idempotency.find, key)
-        if kept is None or kept.turn_id is None:  # whoever is at work may still know more of an answer that is kept
+        if kept is None or kept.turn_id is None:  # the first request may still complete the answer that is kept
             async with self._locks.setdefault(replace(key, digest=b""), asyncio.Lock()):
                 kept = await db.read(idempotency.find, key)
-                if kept is None and request.repeats:  # the guards have let it in as one that begins nothing
+                if kept is None and request.repeats:  # the guards admitted a repeat
                     raise TurnInterrupted(_FREED)
                 if kept is None:
                     request.key = key
@@ -58,7 +58,7 @@ class Keys:
 
 
 async def repeats(request: Request[Any], route: Route, path: str) -> bool:
-    """Whether something has become of the request's key before, if it has one: then it begins nothing."""
+    """Whether the request has a key that was used before."""
     if not route.idempotent or route.stream_body or HEADER not in request.headers:
         return False
     return await request.engine.db.read(idempotency.find, _key(request, route, path, b"")) is not None
@@ -72,19 +72,19 @@ def _key(request: Request[Any], route: Route, path: str, digest: bytes) -> Key:
 
 
 def digest_of(query: bytes, body: bytes) -> bytes:
-    """What a repeat of a request has too."""
+    """The digest by which a repeat is told from another request."""
     return hashlib.sha256(b"%d\n%b%b" % (len(query), query, body)).digest()
 
 
 class _Keeping:
-    """Keeps the answer of a request for its key; `body` is what is kept, None where that is nothing or a turn."""
+    """Stores the answer of a request under its key; `body` is what is stored, None for nothing or a turn."""
 
     def __init__(self, key: Key, secrets: Secrets) -> None:
         self._key, self._secrets = key, secrets
         self.body: bytes | None = None
 
     def keep(self, conn: Connection, answer: Any) -> None:
-        """Keeps the answer, sealed, for a new token's is its secret; a refusal uses up no key."""
+        """Stores the answer, sealed, as that of a new token is its secret; a refusal does not use the key."""
         status = answer.status if isinstance(answer, Reply) else 204 if answer is None else self._key.status
         if status >= 400:
             return
@@ -98,7 +98,7 @@ async def _first(request: Request[Any], run: Callable[[], Awaitable[Any]], key: 
     keeping = _Keeping(key, request.engine.secrets)
     request.records += (keeping.keep,)
     answer = await run()
-    if keeping.body is not None and keeping.body != _encoded(answer):  # more is known now than when it was stored
+    if keeping.body is not None and keeping.body != _encoded(answer):  # it has more than when the route recorded it
         await request.engine.db.write(keeping.keep, answer)
     return answer
 
@@ -109,7 +109,7 @@ def _encoded(answer: Any) -> bytes:
 
 
 def _checked(text: str) -> str:
-    """The key, whether it came bare or as a string of RFC 8941; InvalidRequest where it is none."""
+    """The key, bare or a string of RFC 8941; InvalidRequest where it is neither."""
     text = text.strip()
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = text[1:-1]

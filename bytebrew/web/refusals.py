@@ -1,4 +1,4 @@
-"""Refused callers in the log: enough lines to see an attack, and never as many as its attempts."""
+"""A rate limit of log lines about refused callers: an attack is seen, and does not fill the log."""
 
 import logging
 import time
@@ -9,22 +9,22 @@ from bytebrew.base.masking import redact
 log = logging.getLogger(__name__)
 
 AT_ONCE = 10
-"""Refusals that get a line each."""
+"""Refusals that are logged each."""
 SECONDS = 10.0
-"""After those, how long until the next line, which counts what went without one."""
+"""Time between lines after those; each has the number of refusals since the last."""
 
 
 class Refusals:
-    """Logs who was refused: ten lines at once, and one more each ten seconds."""
+    """Logs refused callers: ten lines at once, then one each ten seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._left, self._since, self._unseen = float(AT_ONCE), clock(), 0
         self.count = 0
-        """All of them since the start."""
+        """Refusals since the start."""
 
     def note(self, client: str, request: str, status: int, reason: str) -> None:
-        """Counts a refusal, and logs it if it is time; `request` is method and path."""
+        """Counts a refusal, and logs it within the limit; `request` is method and path."""
         self.count += 1
         now = self._clock()
         self._left = min(AT_ONCE, self._left + (now - self._since) / SECONDS)

@@ -53,7 +53,7 @@ def written(described: Mapping[str, Any]) -> str:
         parts.append(
             f"<details class='item shape' id='{escape(name)}'><summary><code>{escape(name)}</code></summary><div>"
         )
-        parts += [_words(schema), *_table(_fields(schema)), "</div></details>"]
+        parts += [_description(schema), *_table(_fields(schema)), "</div></details>"]
     parts.append("</section><p class=none hidden>Nothing here has these words.</p></main></div></body>")
     return "".join(parts)
 
@@ -80,7 +80,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Sc
     yield f"<details class=item id='{escape(operation['operationId'])}'><summary><b class={method}>{method.upper()}</b>"
     yield f"<code>{escape(path)}</code><span>{escape(operation['summary'])}</span>"
     yield f"<span class=scope>{scope}</span></summary><div>"
-    yield _words(operation)
+    yield _description(operation)
     yield from _table(_exchange(operation))
     yield f"<h3>Example</h3>{_code(example.curl(method, path, operation, schemas))}"
     if answer := example.answered(operation, schemas):
@@ -101,7 +101,7 @@ def _exchange(operation: Mapping[str, Any]) -> Iterator[Row]:
     """What a request takes and what it gives."""
     for one in operation.get("parameters", ()):
         needed = "" if one["required"] else " <small>optional</small>"
-        yield f"<code>{escape(one['name'])}</code>", f"{one['in']}{needed}: {_kind(one['schema'])}", _words(one)
+        yield f"<code>{escape(one['name'])}</code>", f"{one['in']}{needed}: {_kind(one['schema'])}", _description(one)
     for media, kind in _bodies(operation.get("requestBody", {})):
         yield "body", kind, media
     refusals = []
@@ -115,8 +115,8 @@ def _exchange(operation: Mapping[str, Any]) -> Iterator[Row]:
     yield ", ".join(refusals), "<a href='#Error'>Error</a>", "application/json"
 
 
-def _bodies(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for media, one in told.get("content", {}).items():
+def _bodies(described: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for media, one in described.get("content", {}).items():
         schema = one.get("schema", {})
         yield escape(media), _kind(schema)
 
@@ -128,7 +128,7 @@ def _fields(schema: Mapping[str, Any]) -> Iterator[Row]:
         needed = "" if name in schema.get("required", ()) else " <small>optional</small>"
         usual = field.get("x-default")
         default = f" <small>= {escape(encode(usual).decode())}</small>" if usual else ""
-        yield f"<code>{escape(name)}</code>{needed}", f"{_kind(field)}{default}", _words(field)
+        yield f"<code>{escape(name)}</code>{needed}", f"{_kind(field)}{default}", _description(field)
 
 
 def _table(rows: Iterable[Row]) -> Iterator[str]:
@@ -142,8 +142,8 @@ def _prose(text: str) -> str:
     return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
 
 
-def _words(told: Mapping[str, Any]) -> str:
-    return f"<p class=description>{_prose(told['description'])}</p>" if told.get("description") else ""
+def _description(described: Mapping[str, Any]) -> str:
+    return f"<p class=description>{_prose(described['description'])}</p>" if described.get("description") else ""
 
 
 def _kind(schema: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ EVENTS: tuple[type[events.Event], ...] = (
 _TEXT = {"type": "string"}
 _KEY = Parameter("the same key gives the same answer for a day", Annotated[str, Meta(min_length=1, max_length=255)])
 _FOLLOWS = Parameter("the id of the last event that was seen; it counts before `after`", EventId)
-_WORDS = "A self-hosted engine for AI agents. Chats and events are streams of Server-Sent Events."
+_ABOUT = "A self-hosted engine for AI agents. Chats and events are streams of Server-Sent Events."
 _LISTS = """Every list can be had as a page: `data` are its rows, `total` is how many there are on all pages, `limit`
 and `offset` are what was asked for (`?limit=20&offset=40`), and `next` is what to send as `after` for the page
 behind, null on the last. Lists that are an array without these parameters are a page with one of them; a schema's
@@ -139,7 +139,7 @@ def document(
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, schema_of)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "ByteBrew", "version": version, "description": f"{_WORDS}\n\n{_LISTS}"},
+        "info": {"title": "ByteBrew", "version": version, "description": f"{_ABOUT}\n\n{_LISTS}"},
         "servers": [{"url": "/", "description": "the engine that this document is from"}],
         "security": [{"bearer": []}],
         "tags": [*_tags(routes)],
@@ -293,15 +293,15 @@ def _refusals(route: Route) -> set[int]:
     return found
 
 
-def _refusal(status: int, words: str) -> dict[str, Any]:
+def _refusal(status: int, text: str) -> dict[str, Any]:
     headers = _OF_REFUSALS.get(status, ())
-    example = {"error": _CODES.get(status, "failed"), "message": words.rstrip(".")}
+    example = {"error": _CODES.get(status, "failed"), "message": text.rstrip(".")}
     content = {"application/json": {"schema": components.ref(Error), "example": example}}
-    return {"description": words, "headers": _headers("X-Request-Id", *headers), "content": content}
+    return {"description": text, "headers": _headers("X-Request-Id", *headers), "content": content}
 
 
-def _header(words: str) -> dict[str, Any]:
-    return {"description": words, "schema": _TEXT}
+def _header(text: str) -> dict[str, Any]:
+    return {"description": text, "schema": _TEXT}
 
 
 def _headers(*names: str) -> dict[str, Any]:

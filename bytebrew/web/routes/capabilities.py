@@ -36,7 +36,7 @@ async def delete_capability(request: Request[None]) -> None:
 
 
 _ALL = "/api/v1/agents/{name}/capabilities"
-_ONE = f"{_ALL}/{{id}}"
+_ITEM = f"{_ALL}/{{id}}"
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
@@ -64,7 +64,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
         ),
         Route(
             method="GET",
-            path=_ONE,
+            path=_ITEM,
             scope="agents:read",
             run=partial(get_capability, engine.db),
             summary="Get a capability",
@@ -73,7 +73,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
         *(
             Route(
                 method=method,
-                path=_ONE,
+                path=_ITEM,
                 scope="agents:write",
                 run=update_capability,
                 summary="Update a capability",
@@ -85,7 +85,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
         ),
         Route(
             method="DELETE",
-            path=_ONE,
+            path=_ITEM,
             scope="agents:write",
             run=delete_capability,
             summary="Take a capability from an agent",

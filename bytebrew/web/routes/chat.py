@@ -26,7 +26,7 @@ from bytebrew.store.turns import TurnResult
 from bytebrew.web import own_key
 from bytebrew.web.access import check_schema
 from bytebrew.web.event_cursor import event_cursor
-from bytebrew.web.forwarding import PRIVATE, brought
+from bytebrew.web.forwarding import PRIVATE, body_headers
 from bytebrew.web.routes.turns import ChatAnswer, so_far, whole
 
 _GONE = "The turn that this Idempotency-Key began was deleted with its session"
@@ -86,7 +86,7 @@ async def chat(engine: Engine, request: Request[ChatRequest]) -> Stream | Reply:
     if isinstance(message, FormAnswer):
         form = await engine.db.read(forms.last, body.session_id or "")
         message = forms.answered(form, message.form)
-    more = await brought(request, body.headers) if body.headers else {}
+    more = await body_headers(request, body.headers) if body.headers else {}
     own_model = None if own_key.HEADERS.isdisjoint(request.headers) else await own_key.own_model(request)
     new = chat_turn(
         entrance,
@@ -147,7 +147,7 @@ async def _answer(
 
 
 async def _again(engine: Engine, request: Request[ChatRequest], turn_id: str, arrived: float) -> Stream | Reply:
-    """The answer of a turn that was begun before: the same, from its first event on, or behind `Last-Event-ID`."""
+    """The answer of a turn that the key began before: from its first event, or from behind `Last-Event-ID`."""
     if request.place is not None:
         request.place.free()  # the turn counts already, or has ended
     if (turn := engine.runner.turns.get(turn_id)) is not None:
@@ -168,7 +168,7 @@ async def _again(engine: Engine, request: Request[ChatRequest], turn_id: str, ar
 
 
 class _Behind:
-    """What is left of a stretch behind an event that the client has seen."""
+    """The part of a stretch behind an event that the client has seen."""
 
     def __init__(self, whole: Stretch, seen: int) -> None:
         self._whole, self._next = whole, seen + 1
@@ -197,7 +197,7 @@ def _headers(session_id: str, turn_id: str) -> dict[str, str]:
 
 
 def _timing(**seconds: float) -> dict[str, str]:
-    """Where the time went, in milliseconds, as far as it is known when the headers go out (W3C Server Timing)."""
+    """Milliseconds of the parts of the request that are known when the headers are sent (W3C Server Timing)."""
     return {"server-timing": ", ".join(f"{name};dur={value * 1000:.1f}" for name, value in seconds.items())}
 
 
@@ -216,21 +216,21 @@ def _entrance(conn: Connection, schema: str, session_id: str | None) -> tuple[sc
     return schemas.entrance(conn, schema), sessions.owner(conn, session_id) if session_id else None
 
 
-async def _whole(db: Database, told: TurnResult) -> Reply:
-    headers = _headers(told.session_id, told.id)
-    if told.failure is not None:
-        body = {"error": told.code, "message": told.message, "session_id": told.session_id, "turn_id": told.id}
-        if told.retry_after is not None:
-            headers["retry-after"] = str(told.retry_after)
-        return Reply(status=told.failure, body=body, headers=headers)
-    answer = await whole(db, told)
+async def _whole(db: Database, end: TurnResult) -> Reply:
+    headers = _headers(end.session_id, end.id)
+    if end.failure is not None:
+        body = {"error": end.code, "message": end.message, "session_id": end.session_id, "turn_id": end.id}
+        if end.retry_after is not None:
+            headers["retry-after"] = str(end.retry_after)
+        return Reply(status=end.failure, body=body, headers=headers)
+    answer = await whole(db, end)
     if answer.status == "needs_input":
         return _asking(answer)
     return Reply(body=answer, headers=headers)
 
 
 def _asking(answer: ChatAnswer) -> Reply:
-    """The answer of a turn for which a person must answer first; `Location` is where its end will be."""
+    """The answer of a turn that waits for a person; `Location` is where its end will be."""
     place = f"/api/v1/sessions/{answer.session_id}/turns/{answer.turn_id}"
     return Reply(body=answer, status=202, headers=_headers(answer.session_id, answer.turn_id) | {"location": place})
 

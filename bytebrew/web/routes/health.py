@@ -19,7 +19,7 @@ from bytebrew.web.access import authenticate, check_scope
 from bytebrew.web.http_state import http_state
 
 SECONDS = 3.0
-"""How long the database may take to answer; a probe gives up soon after."""
+"""Time limit of the database; probes give up soon after."""
 _PROBE = "health.probe"
 
 
@@ -52,7 +52,7 @@ async def health(engine: Engine, request: Request[None]) -> Reply:
             check_scope(request.actor, "config", engine.scopes)
             deep = True
     count, fault = await database_of(engine, deep=deep)
-    overload = http_state(engine).admission.words()
+    overload = http_state(engine).admission.overload()
     answer = Health(
         status=state_of(engine, fault),
         version=__version__,
@@ -66,7 +66,7 @@ async def health(engine: Engine, request: Request[None]) -> Reply:
 
 
 async def database_of(engine: Engine, *, deep: bool) -> tuple[int, str]:
-    """How many agents there are, and what is wrong with the database, "" where nothing is; `deep` writes to it."""
+    """The number of agents, and the database's fault, "" for none; `deep` writes to it."""
     count, fault = 0, ""
     try:
         with within(SECONDS):
@@ -85,13 +85,13 @@ async def database_of(engine: Engine, *, deep: bool) -> tuple[int, str]:
 
 
 def state_of(engine: Engine, fault: str) -> str:
-    """How an engine is in one word, where its database has this fault."""
-    overload = http_state(engine).admission.words()
+    """The engine's status in one word; `fault` is that of its database."""
+    overload = http_state(engine).admission.overload()
     return "draining" if engine.runner.draining else "degraded" if fault else "overloaded" if overload else "ok"
 
 
 def _probe(conn: Connection) -> None:
-    """Writes a few pages, and leaves nothing behind."""
+    """Writes a few pages, and removes them."""
     settings.put(conn, _PROBE, "x" * 16384)
     settings.reset(conn, _PROBE)
 

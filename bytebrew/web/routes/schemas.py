@@ -66,8 +66,8 @@ async def delete_relation(request: Request[None]) -> None:
 
 
 _ALIASES = {"entry_agent_id": "entry_agent", "entry_agent_name": "entry_agent"}
-_LIST, _ONE = "/api/v1/schemas", "/api/v1/schemas/{name}"
-_RELATIONS, _RELATION = f"{_ONE}/agent-relations", f"{_ONE}/agent-relations/{{id}}"
+_LIST, _ITEM = "/api/v1/schemas", "/api/v1/schemas/{name}"
+_RELATIONS, _RELATION = f"{_ITEM}/agent-relations", f"{_ITEM}/agent-relations/{{id}}"
 _READ, _WRITE = "schemas:read", "schemas:write"
 
 
@@ -102,7 +102,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
         ),
         Route(
             method="GET",
-            path=_ONE,
+            path=_ITEM,
             scope=_READ,
             run=partial(get_schema, engine.db),
             summary="Get a schema",
@@ -111,7 +111,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
         *(
             Route(
                 method=method,
-                path=_ONE,
+                path=_ITEM,
                 scope=_WRITE,
                 run=update_schema,
                 summary="Update a schema",
@@ -122,10 +122,10 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             )
             for method in ("PUT", "PATCH")
         ),
-        Route(method="DELETE", path=_ONE, scope=_WRITE, run=delete_schema, summary="Delete a schema", status=204),
+        Route(method="DELETE", path=_ITEM, scope=_WRITE, run=delete_schema, summary="Delete a schema", status=204),
         Route(
             method="GET",
-            path=f"{_ONE}/agents",
+            path=f"{_ITEM}/agents",
             scope=_READ,
             run=partial(get_schema_agents, engine.db),
             summary="List a schema's agents",

@@ -154,7 +154,7 @@ async def list_messages(db: Database, request: Request[None]) -> Reply | Stream:
         return Reply(body=await scan(_message_page, session_id, actor, limit, after or offset))
     page, more = await scan(_messages, session_id, actor, after, limit)
     if not whole:
-        rest = f"{_ONE.format(id=session_id)}/messages?after={page[-1].id}&limit={limit}" if more else ""
+        rest = f"{_SESSION.format(id=session_id)}/messages?after={page[-1].id}&limit={limit}" if more else ""
         return Reply(body=page, headers={"link": f'<{rest}>; rel="next"'} if more else {})
 
     async def lines() -> AsyncGenerator[bytes, None]:
@@ -245,7 +245,7 @@ def _number(source: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-_ONE = "/api/v1/sessions/{id}"
+_SESSION = "/api/v1/sessions/{id}"
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
@@ -276,7 +276,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
         ),
         Route(
             method="GET",
-            path=_ONE,
+            path=_SESSION,
             scope="chat",
             run=partial(get_session, engine.db),
             summary="Get a session",
@@ -285,7 +285,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
         *(
             Route(
                 method=method,
-                path=_ONE,
+                path=_SESSION,
                 scope="chat",
                 run=rename_session,
                 summary="Rename a session",
@@ -298,7 +298,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
         ),
         Route(
             method="DELETE",
-            path=_ONE,
+            path=_SESSION,
             scope="chat",
             run=partial(delete_session, engine),
             summary="Delete a session",
@@ -306,7 +306,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
         ),
         Route(
             method="GET",
-            path=f"{_ONE}/messages",
+            path=f"{_SESSION}/messages",
             scope="chat",
             run=partial(list_messages, engine.db),
             summary="List a session's messages",
@@ -323,7 +323,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
         ),
         Route(
             method="GET",
-            path=f"{_ONE}/events",
+            path=f"{_SESSION}/events",
             scope="chat",
             run=partial(follow_events, engine.db, engine.journal),
             summary="Follow a session's events",
@@ -338,7 +338,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
         ),
         Route(
             method="POST",
-            path=f"{_ONE}/cancel",
+            path=f"{_SESSION}/cancel",
             scope="chat",
             run=partial(cancel_turn, engine.db, engine.runner),
             summary="Cancel the running turn",

@@ -159,10 +159,10 @@ async def fail_task(workers: Tasks, request: Request[Reason]) -> Task:
 
 
 async def _move(
-    workers: Tasks, request: Request[Any], status: TaskStatus, words: str | None = None, seen: str | None = None
+    workers: Tasks, request: Request[Any], status: TaskStatus, reason: str | None = None, seen: str | None = None
 ) -> Task:
     task_id, actor, record = request.path["id"], request.actor, _recording(request)
-    return shown(await workers.move(task_id, actor, status, words, seen=seen, record=record))
+    return shown(await workers.move(task_id, actor, status, reason, seen=seen, record=record))
 
 
 async def set_priority(workers: Tasks, request: Request[NewPriority]) -> Task:
@@ -191,7 +191,7 @@ async def follow_task(db: Database, journal: Journal, request: Request[None]) ->
     return await follow(db, journal, request, task.session_id)
 
 
-_ONE = "/api/v1/tasks/{id}"
+_TASK = "/api/v1/tasks/{id}"
 _LIST: Mapping[str, str | Parameter] = {
     "status": Parameter("tasks of this status", TaskStatus | Literal[""]),
     "agent": "of this agent",
@@ -254,21 +254,21 @@ def routes(engine: Engine) -> tuple[Route, ...]:
     return (
         _route("POST", "/api/v1/tasks", create, "Create a task", CreatedTask, NewTask, 201, idempotent=True),
         _route("GET", "/api/v1/tasks", list_all, "List tasks", TaskPage, query=_LIST, also=no_such),
-        _route("GET", _ONE, get, "Get a task", Task),
-        _route("PUT", _ONE, update, "Change a task", Task, TaskPatch),
-        _route("PATCH", _ONE, update, "Change a task", Task, TaskPatch),
-        _route("DELETE", _ONE, cancel, "Cancel a task", None, Cancellation, 204),
-        _route("GET", f"{_ONE}/subtasks", subtasks, "List subtasks", list[Task]),
+        _route("GET", _TASK, get, "Get a task", Task),
+        _route("PUT", _TASK, update, "Change a task", Task, TaskPatch),
+        _route("PATCH", _TASK, update, "Change a task", Task, TaskPatch),
+        _route("DELETE", _TASK, cancel, "Cancel a task", None, Cancellation, 204),
+        _route("GET", f"{_TASK}/subtasks", subtasks, "List subtasks", list[Task]),
         _route(
-            *("GET", f"{_ONE}/events", follow, "Follow a task's events", EventPage),
+            *("GET", f"{_TASK}/events", follow, "Follow a task's events", EventPage),
             query=_EVENTS,
             streams=True,
             also=gone,
         ),
-        _route("POST", f"{_ONE}/approve", approve, "Approve a task", Task, Approval),
-        _route("POST", f"{_ONE}/start", start, "Start a task by hand", Task),
-        _route("POST", f"{_ONE}/complete", complete, "Complete a task", Task, Result),
-        _route("POST", f"{_ONE}/fail", fail, "Fail a task", Task, Reason),
-        _route("POST", f"{_ONE}/priority", prioritize, "Set a task's priority", Task, NewPriority),
-        _route("POST", f"{_ONE}/input", answer, "Answer a task's question", Answered, Input),
+        _route("POST", f"{_TASK}/approve", approve, "Approve a task", Task, Approval),
+        _route("POST", f"{_TASK}/start", start, "Start a task by hand", Task),
+        _route("POST", f"{_TASK}/complete", complete, "Complete a task", Task, Result),
+        _route("POST", f"{_TASK}/fail", fail, "Fail a task", Task, Reason),
+        _route("POST", f"{_TASK}/priority", prioritize, "Set a task's priority", Task, NewPriority),
+        _route("POST", f"{_TASK}/input", answer, "Answer a task's question", Answered, Input),
     )
