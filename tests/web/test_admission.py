@@ -172,15 +172,19 @@ async def test_a_repeat_that_waits_for_its_turn_is_no_second_one() -> None:
 
 
 async def test_as_many_as_there_may_be_are_taken_however_many_come_at_once() -> None:
+    rest_refused = asyncio.Event()
     async with served_engine(
-        providing(ScriptedProvider([0.2, MessageDelta(content="well")])), settings={"BYTEBREW_MAX_TURNS": "5"}
+        providing(ScriptedProvider([rest_refused, MessageDelta(content="well")])), settings={"BYTEBREW_MAX_TURNS": "5"}
     ) as (engine, client):
         await scripted_schema(engine)
         for body in ({"message": "hello"}, {"message": "hello", "stream": False}):
             answers: list[int] = []
+            rest_refused.clear()
 
             async def ask(body: object = body, answers: list[int] = answers) -> None:
                 answers.append((await client.post(CHAT, json=body)).status_code)
+                if len(answers) == 15:
+                    rest_refused.set()
 
             async with anyio.create_task_group() as group:
                 for _ in range(20):

@@ -36,17 +36,17 @@ def front(version: str) -> Front:
     )
 
 
-def shown(links: Front) -> str:
+def shown(page: Front) -> str:
     """The same as a page."""
     rows = []
     for name in ("docs", "openapi", "health", "api"):
-        path = escape(getattr(links, name))
+        path = escape(getattr(page, name))
         where = f"<code>{path}</code>" if name == "api" else f"<a href='{path}'><code>{path}</code></a>"
         rows.append(f"<dt>{where}</dt><dd>{escape(_TEXT[name])}</dd>")
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{escape(links.name)}</title><link rel=icon href='data:,'><link rel=stylesheet href=/docs/page.css><body>"
-        f"<main class=front><h1>{escape(links.name)} {escape(links.version)}</h1>"
+        f"<title>{escape(page.name)}</title><link rel=icon href='data:,'><link rel=stylesheet href=/docs/page.css>"
+        f"<body><main class=front><h1>{escape(page.name)} {escape(page.version)}</h1>"
         "<p>An engine for AI agents runs here. Its clients talk to it over HTTP.</p>"
         f"<dl>{''.join(rows)}</dl></main></body>"
     )
