@@ -3,14 +3,14 @@
 import importlib.metadata
 
 __version__ = importlib.metadata.version("bytebrew")
-CONTRACT = 1
+CONTRACT = 2
 """The newest version of the contract; it grows by one where hooks, arguments or exported names are added."""
-OLDEST_CONTRACT = 1
-"""The oldest version that this engine still honours; it grows only with the engine's major version."""
+OLDEST_CONTRACT = 2
+"""The oldest version that this engine still honours; after 1.0.0 it grows only with the engine's major version."""
 
 
 def unfit(needed: object) -> str:
-    """What keeps a plugin from running that states a version of the contract, or nothing."""
+    """Why a plugin that states this version of the contract cannot run; empty if it can."""
     if type(needed) is not int:
         return f"its bytebrew_contract is {needed!r}; write a whole number, {CONTRACT} for this engine's"
     if needed > CONTRACT:

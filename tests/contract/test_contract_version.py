@@ -33,7 +33,7 @@ def test_a_plugin_that_states_the_contract_of_the_engine_or_none_is_run(tmp_path
     ("number", "words"),
     [
         (CONTRACT + 1, rf"it needs contract {CONTRACT + 1}, and bytebrew .* has {CONTRACT}: install a newer bytebrew"),
-        (0, "it was written for contract 0, and bytebrew .* honours 1 and later"),
+        (0, "it was written for contract 0, and bytebrew .* honours 2 and later"),
         ("1", "its bytebrew_contract is '1'; write a whole number"),
         (True, "its bytebrew_contract is True"),
     ],
