@@ -73,7 +73,7 @@ from bytebrew.contract.lists import (
     rows_of,
 )
 from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
-from bytebrew.contract.provider import Capabilities, Fault, Provider, ProviderEvent, Target, failure, refusal
+from bytebrew.contract.provider import Capabilities, Fault, Provider, ProviderEvent, Target, provider_error, refusal
 from bytebrew.contract.route import (
     ANYONE,
     FORMAT,
@@ -210,7 +210,6 @@ __all__ = [
     "environment",
     "escaped",
     "expired_before",
-    "failure",
     "filled",
     "hookimpl",
     "input_schema",
@@ -227,6 +226,7 @@ __all__ = [
     "page_window",
     "parse_time",
     "positive",
+    "provider_error",
     "read_public_keys",
     "refusal",
     "resolved",

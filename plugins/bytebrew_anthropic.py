@@ -28,8 +28,8 @@ from bytebrew import (
     ToolCall,
     UpstreamError,
     Usage,
-    failure,
     hookimpl,
+    provider_error,
 )
 
 _MAX_TOKENS = 32_000
@@ -251,7 +251,7 @@ def _read(data: str) -> _Event:
         words = f"The vendor sent an event that cannot be read ({error}): {data[:200]}"
         raise ProviderError(words, code="model_unavailable", retry=True) from error
     if event.type == "error" or event.error:
-        raise failure((event.error or _Error()).fault())
+        raise provider_error((event.error or _Error()).fault())
     return event
 
 
@@ -369,7 +369,7 @@ def _refused(answer: UpstreamError) -> ProviderError:
         error = msgspec.json.decode(answer.body, type=_Refusal).error
     except (msgspec.DecodeError, RecursionError):
         error = _Error()
-    return failure(error.fault(), answer)
+    return provider_error(error.fault(), answer)
 
 
 @hookimpl

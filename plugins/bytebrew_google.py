@@ -27,8 +27,8 @@ from bytebrew import (
     ToolSpec,
     UpstreamError,
     Usage,
-    failure,
     hookimpl,
+    provider_error,
     refusal,
 )
 
@@ -370,7 +370,7 @@ def _read(data: str) -> _Chunk:
         words = f"The vendor sent a chunk that cannot be read ({error}): {data[:200]}"
         raise ProviderError(words, code="model_unavailable", retry=True) from error
     if chunk.error:
-        raise failure(chunk.error.fault())
+        raise provider_error(chunk.error.fault())
     return chunk
 
 
@@ -380,4 +380,4 @@ def _refused(answer: UpstreamError) -> ProviderError:
         error = (refused[0] if isinstance(refused, list) else refused).error
     except (msgspec.DecodeError, IndexError, RecursionError):
         return refusal(answer)
-    return failure(error.fault(), answer if answer.status >= 400 else None)
+    return provider_error(error.fault(), answer if answer.status >= 400 else None)

@@ -27,8 +27,8 @@ from bytebrew import (
     ToolSpec,
     UpstreamError,
     Usage,
-    failure,
     hookimpl,
+    provider_error,
     refusal,
 )
 
@@ -229,7 +229,7 @@ def _read(line: bytes) -> _Line:
         raise ProviderError(words, code="model_unavailable", retry=True) from error
     if read.error:
         # https://docs.ollama.com/api/errors: before the stream its status would be 500
-        raise _refined(failure(Fault(_text(read.error), 500)))
+        raise _refined(provider_error(Fault(_text(read.error), 500)))
     return read
 
 

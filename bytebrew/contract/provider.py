@@ -111,7 +111,7 @@ class Fault(NamedTuple):
     retry_after: float | None = None
 
 
-def failure(fault: Fault, answer: UpstreamError | None = None) -> ProviderError:
+def provider_error(fault: Fault, answer: UpstreamError | None = None) -> ProviderError:
     """The ProviderError for an error in the middle of a stream, or in an `answer` that is no stream."""
     if answer is not None and (answer.status >= 400 or not fault.message):
         error = refusal(answer, fault.message)

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from bytebrew import Fault, ProviderError, UpstreamError, failure
+from bytebrew import Fault, ProviderError, UpstreamError, provider_error
 
 _STATUS = {
     "invalid_request_error": 400,
@@ -39,12 +39,12 @@ def refused(answer: UpstreamError) -> ProviderError:
         body = msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, RecursionError):
         body = None
-    return failure(_fault(body), answer)
+    return provider_error(_fault(body), answer)
 
 
 def broken_off(error: Any) -> ProviderError:
     """The failure for an `error` in the middle of a stream."""
-    return failure(_fault({"error": error}))
+    return provider_error(_fault({"error": error}))
 
 
 def _fault(body: Any) -> Fault:
