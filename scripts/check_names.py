@@ -25,6 +25,7 @@ TERMS = frozenset(
         "context_window",
         "max_context_size",
         "context_size",
+        "ConfirmationAsked",
         "ContextTrimmed",
         "MaxContext",
         "row_factory",

@@ -59,13 +59,13 @@ def logged(turn: Turn, error: EngineError) -> ErrorEvent:
     return error_event(turn.session_id, turn.id, error)
 
 
-async def end_children(db: Database, open_turns_now: Iterable[Turn], turn: Turn, end: Event) -> Event:
+async def end_children(db: Database, others: Iterable[Turn], turn: Turn, end: Event) -> Event:
     """Ends spawned turns that a resumed turn did not wait for; its own last event, with the usage of all of them."""
-    children = [child for child in open_turns_now if child.parent is turn]
+    children = [child for child in others if child.parent is turn]
     for child in children:
         child.cancel(turn.cancelled_for or "cancelled")
     for child in children:
-        await child.end()
+        await child.wait_recorded()
     turn.usage = await db.read(open_turns.spent, turn.id)
     for spent in turn.unsaved.spent:
         turn.add(spent.usage)

@@ -171,11 +171,11 @@ class BoundModel(Struct, frozen=True, kw_only=True):
     window: int | None = None
     fallback: "tuple[BoundModel, ...]" = ()
 
-    def request(self, asked: ModelRequest) -> ModelRequest:
+    def addressed(self, request: ModelRequest) -> ModelRequest:
         """The request, addressed to this model."""
         base = self.base
         return replace(
-            asked,
+            request,
             model_name=base.model_name,
             base_url=base.base_url,
             api_key=base.api_key,
@@ -279,18 +279,18 @@ class Models:
             except Unprocessable as error:  # a model that works does not fail for its fallback's sake
                 log.warning("model %s cannot be a fallback: %s", target.name, error)
 
-    def answer(self, model: BoundModel, asked: ModelRequest) -> AsyncGenerator[Answered, None]:
+    def answer(self, model: BoundModel, request: ModelRequest) -> AsyncGenerator[Answered, None]:
         """The model's events, or those of its first fallback that answers where it fails before its first event."""
-        return self._first_of(model, asked) if model.fallback else self._call(model, asked)
+        return self._first_of(model, request) if model.fallback else self._call(model, request)
 
-    async def _first_of(self, model: BoundModel, asked: ModelRequest) -> AsyncGenerator[Answered, None]:
+    async def _first_of(self, model: BoundModel, request: ModelRequest) -> AsyncGenerator[Answered, None]:
         failure: ProviderError | None = None
         for candidate in (model, *model.fallback):
-            if candidate is not model and not _carried(candidate, asked.messages):
+            if candidate is not model and not _carried(candidate, request.messages):
                 continue
             begun = False
             try:
-                async with aclosing(self._call(candidate, asked)) as events:
+                async with aclosing(self._call(candidate, request)) as events:
                     async for event in events:
                         begun = True
                         yield event
@@ -305,7 +305,7 @@ class Models:
         if failure is not None:
             raise failure
 
-    async def _call(self, model: BoundModel, asked: ModelRequest) -> AsyncGenerator[Answered, None]:
+    async def _call(self, model: BoundModel, request: ModelRequest) -> AsyncGenerator[Answered, None]:
         breaker = None if model.own_key else self.breakers.get(model.name)  # a caller's own key has none
         tries = breaker is not None and breaker.state == "half_open"
         if breaker is not None and not breaker.allows():
@@ -314,7 +314,7 @@ class Models:
             )
             raise ProviderError(message, code="model_unavailable", retry_after=max(1.0, breaker.remaining()))
         try:
-            events = stream_answer(model.provider, model.request(asked), self._http, retries=self._retries)
+            events = stream_answer(model.provider, model.addressed(request), self._http, retries=self._retries)
             async with aclosing(events):
                 async for event in events:
                     if isinstance(event, Usage):

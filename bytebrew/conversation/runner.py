@@ -129,14 +129,14 @@ class Runner:
         """Cancels the running turn of the session and returns once its end is stored; queued ones go on."""
         if lane := self.lanes.get(session_id):
             (turn := lane.current).cancel("cancelled")
-            await turn.end(raise_storage_error=True)
+            await turn.wait_recorded(raise_storage_error=True)
 
     async def stop_session(self, session_id: str) -> None:
         """Cancels all turns of a session and waits for their end; StorageError where that cannot be stored."""
         while lane := self.lanes.get(session_id):
             for turn in (lane.current, *lane.waiting):
                 turn.cancel("cancelled")
-            await lane.current.end(raise_storage_error=True)
+            await lane.current.wait_recorded(raise_storage_error=True)
 
     async def drain(self, seconds: float) -> None:
         """Takes no more turns; lets those that run come to an end, and stops the rest, to go on at the next start.

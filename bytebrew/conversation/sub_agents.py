@@ -77,11 +77,11 @@ async def _end(child: Turn, parent: Turn) -> None:
 async def _recorded(child: Turn, parent: Turn) -> None:
     """Waits until the child's end is stored; while that fails, clients of the parent get the storage error."""
     try:
-        await child.end(raise_storage_error=True)
+        await child.wait_recorded(raise_storage_error=True)
     except StorageError as error:
         parent.storage_error = error
         parent.log.notify()
         try:
-            await child.end()
+            await child.wait_recorded()
         finally:
             parent.storage_error = None

@@ -262,7 +262,7 @@ class Tasks:
             if begin:
                 failure = await self._try_to_begin(claim)
             if turn := self._running[claim.turn_id]:
-                await turn.end()
+                await turn.wait_recorded()
             while True:
                 if await self._record_end(claim, failure):
                     break

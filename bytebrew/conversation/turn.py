@@ -197,7 +197,7 @@ class Turn:
         if self.parent is not None:
             self.parent.hold(change)
 
-    async def end(self, *, raise_storage_error: bool = False) -> None:
+    async def wait_recorded(self, *, raise_storage_error: bool = False) -> None:
         """Returns once its end is stored, however often that must be tried, unless its StorageError is wanted."""
         await asyncio.wait([self.admitted])
         while not self.recorded:

@@ -26,7 +26,7 @@ _CALCULATOR = ToolSpec(
 
 
 class Verification(Struct, frozen=True, kw_only=True):
-    """The results of a ping and of a question that needs a tool; `response_time_ms` is to the ping's first token."""
+    """What became of a ping and of a question that wants a tool; `response_time_ms` is to the ping's first token."""
 
     connectivity: Literal["ok", "error"]
     tool_calling: Literal["supported", "not_detected", "skipped"]
@@ -76,7 +76,7 @@ async def _first(
     """Whether the answer has an event of this type; reads no further than that."""
     messages = (Message("user", question),)
     request = ModelRequest(model_name="", base_url="", messages=messages, tools=tools, max_tokens=tokens)
-    async with aclosing(stream_answer(model.provider, model.request(request), http, retries=0)) as events:
+    async with aclosing(stream_answer(model.provider, model.addressed(request), http, retries=0)) as events:
         async for event in events:
             if isinstance(event, wanted):
                 return True

@@ -84,8 +84,8 @@ async def place(db: Database, lanes: Lanes, turn: Turn) -> Place:
     return Place(position, await db.read(confirmations.of_session, turn.root.session_id))
 
 
-async def ended(db: Database, lanes: Lanes, turn: Turn) -> Place | None:
-    """Returns None once a turn has ended, or its place once it waits for a person; StorageError as `Turn.end`."""
+async def wait_ended(db: Database, lanes: Lanes, turn: Turn) -> Place | None:
+    """Waits until a turn has ended, or for a person: then its place is the result. Raises StorageError as the turn."""
     await asyncio.wait([turn.admitted])
     while not turn.recorded:
         if turn.storage_error is not None:

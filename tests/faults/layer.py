@@ -45,7 +45,7 @@ def tick():
     error.sqlite_errorcode = code
     raise error
 
-class Connection(Connection):
+class Connection(sqlite3.Connection):
     def __init__(self, *given, **named):
         super().__init__(*given, **named)
         super().execute("pragma wal_autocheckpoint = 16")

@@ -120,7 +120,7 @@ async def _answer(
         waits = turn.first is None
         frames = waiting_turns.frames(journal, lanes, turn, left) if waits else journal.follow(turn.log, left)
         return Stream(frames=frames, headers=headers)
-    if (place := await waiting_turns.ended(engine.db, engine.runner.lanes, turn)) is not None:
+    if (place := await waiting_turns.wait_ended(engine.db, engine.runner.lanes, turn)) is not None:
         return _asking(await so_far(engine.db, turn, place))
     fault = turn.failure
     told = TurnResult(
