@@ -54,8 +54,6 @@ PLUGINS_OWN = {
     "bytebrew_triggers": {"cronsim"},
 }
 PLUGINS = [*ROOT.glob("plugins/**/*.py"), *ROOT.glob("examples/*/bytebrew_*.py")]
-OPEN = set((Path(__file__).parent / "floors_open.txt").read_text().splitlines())
-"""Imports of before the floors, which are still to go."""
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
@@ -80,18 +78,13 @@ def test_a_file_imports_lower_floors_and_its_own_third_parties_only(module: str)
         where = f"{CORE[module]}:{line} imports {wanted}"
         if wanted in CORE:
             assert wanted != "bytebrew", f"{where}: the front is for plugins"
-            allowed = FLOOR[wanted.split(".")[1]] <= floor or f"{module} {wanted}" in OPEN
-            assert allowed, f"{where}, which is on a floor above"
+            assert FLOOR[wanted.split(".")[1]] <= floor, f"{where}, which is on a floor above"
         elif (top := wanted.split(".")[0]) in THIRD_PARTY or top not in sys.stdlib_module_names:
-            allowed = within(module, THIRD_PARTY.get(top, ())) or f"{module} {top}" in OPEN
-            assert allowed, f"{where}, which does not belong there"
+            assert within(module, THIRD_PARTY.get(top, ())), f"{where}, which does not belong there"
 
 
 def test_no_circle_joins_modules() -> None:
-    waiting = {
-        module: {name for _, name in imports(path) if f"{module} {name}" not in OPEN} & set(CORE)
-        for module, path in CORE.items()
-    }
+    waiting = {module: {name for _, name in imports(path)} & set(CORE) for module, path in CORE.items()}
     while free := [module for module, wanted in waiting.items() if not wanted & set(waiting)]:
         for module in free:
             del waiting[module]
@@ -100,7 +93,7 @@ def test_no_circle_joins_modules() -> None:
 
 def test_the_front_shows_base_and_contract() -> None:
     for line, wanted in imports(CORE["bytebrew"]):
-        low = wanted == "typing" or FLOOR[wanted.split(".")[1]] <= 1 or f"bytebrew {wanted}" in OPEN
+        low = wanted == "typing" or FLOOR[wanted.split(".")[1]] <= 1
         assert low, f"bytebrew/__init__.py:{line} imports {wanted}"
 
 

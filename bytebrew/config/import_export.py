@@ -5,7 +5,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import anyio.to_thread
 import msgspec
@@ -19,10 +19,8 @@ from bytebrew.config.yaml_tree import MAX_PROBLEMS, InvalidConfig, Node, Problem
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection
+from bytebrew.contract.engine import Engine
 from bytebrew.contract.route import Record, check_name, unrecorded
-
-if TYPE_CHECKING:
-    from bytebrew.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -68,19 +66,31 @@ class Plan(Struct, frozen=True):
     version: str
 
 
-def ordered(engine: "Engine") -> list[ConfigSection]:
+class ConfiguredEngine(Engine, Protocol):
+    """An engine with the sections of its configuration."""
+
+    @property
+    def sections(self) -> Mapping[str, ConfigSection]:
+        """The sections by key."""
+
+    @property
+    def taken(self) -> Mapping[str, frozenset[str]]:
+        """By the path of a collection, the names that no item can have there."""
+
+
+def ordered(engine: ConfiguredEngine) -> list[ConfigSection]:
     """The sections in the order in which they are applied and written."""
     ranks = {"models": 0, "agents": 2, "schemas": 3, "settings": 4}
     found = sorted(engine.sections.values(), key=lambda one: one.key)
     return sorted(found, key=lambda one: ranks.get(one.key, 1 if one.after == "models" else 5))
 
 
-def state(conn: Connection, engine: "Engine") -> State:
+def state(conn: Connection, engine: ConfiguredEngine) -> State:
     """Everything by section and name, credentials in the clear."""
     return {one.key: plainly(one.export(conn, engine)) for one in ordered(engine)}
 
 
-def masked(engine: "Engine", whole: State) -> dict[str, dict[str, Any]]:
+def masked(engine: ConfiguredEngine, whole: State) -> dict[str, dict[str, Any]]:
     """The same with `${VAR}` in place of each credential, and without sections that are empty."""
     taken = set(variables_in(msgspec.json.encode(whole).decode()))  # each stands for something else already
 
@@ -110,7 +120,7 @@ def version(shown: Mapping[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode(shown)).hexdigest()[:32]
 
 
-def export(conn: Connection, engine: "Engine") -> tuple[dict[str, Any], str]:
+def export(conn: Connection, engine: ConfiguredEngine) -> tuple[dict[str, Any], str]:
     """The masked configuration and its version."""
     shown = masked(engine, state(conn, engine))
     return shown, version(shown)
@@ -128,7 +138,7 @@ def text_of(shown: Mapping[str, Any]) -> str:
 
 def apply(
     conn: Connection,
-    engine: "Engine",
+    engine: ConfiguredEngine,
     parsed: Parsed,
     actor: Actor = OPERATOR,
     *,
@@ -177,7 +187,7 @@ def apply(
 
 
 class _Applying:
-    def __init__(self, conn: Connection, engine: "Engine", parsed: Parsed, actor: Actor) -> None:
+    def __init__(self, conn: Connection, engine: ConfiguredEngine, parsed: Parsed, actor: Actor) -> None:
         self._conn = conn
         self._engine = engine
         self._parsed = parsed
@@ -273,7 +283,7 @@ class _Applying:
                 self._conn.execute("release item")
 
 
-def _changes(engine: "Engine", parsed: Parsed, before: State, after: State) -> Iterator[Change]:
+def _changes(engine: ConfiguredEngine, parsed: Parsed, before: State, after: State) -> Iterator[Change]:
     for section in ordered(engine):
         old, new = before[section.key], after[section.key]
         for name in dict.fromkeys([*parsed.items.get(section.key, ()), *old]):
@@ -298,7 +308,7 @@ def _differences(section: ConfigSection, old: Any, new: Any) -> Iterator[FieldCh
 
 
 async def take_in(
-    engine: "Engine", raw: bytes, actor: Actor = OPERATOR, *, record: Record = unrecorded, **options: Any
+    engine: ConfiguredEngine, raw: bytes, actor: Actor = OPERATOR, *, record: Record = unrecorded, **options: Any
 ) -> Plan:
     """Imports a file and reconnects what it changed; the options and errors are those of `apply`.
 
@@ -310,7 +320,7 @@ async def take_in(
     return plan
 
 
-async def _applied(engine: "Engine", raw: bytes, actor: Actor, record: Record, **options: Any) -> Plan:
+async def _applied(engine: ConfiguredEngine, raw: bytes, actor: Actor, record: Record, **options: Any) -> Plan:
     parsed = await anyio.to_thread.run_sync(parse, raw, engine.sections)
 
     def work(conn: Connection) -> Plan | EngineError:
@@ -327,7 +337,7 @@ async def _applied(engine: "Engine", raw: bytes, actor: Actor, record: Record, *
     return outcome
 
 
-async def reconnect(engine: "Engine", keys: Collection[str]) -> None:
+async def reconnect(engine: ConfiguredEngine, keys: Collection[str]) -> None:
     """Lets sections reconnect; one that fails is logged, for what it has is committed."""
     for section in ordered(engine):
         if section.key in keys:
@@ -337,7 +347,7 @@ async def reconnect(engine: "Engine", keys: Collection[str]) -> None:
                 log.exception("the section %s could not follow its change", section.key)
 
 
-async def load(engine: "Engine", path: Path, record: Record = unrecorded) -> None:
+async def load(engine: ConfiguredEngine, path: Path, record: Record = unrecorded) -> None:
     """Imports the file of BYTEBREW_CONFIG; raises as `apply` does, and Unprocessable where it cannot be read."""
     raw = await anyio.to_thread.run_sync(contents, path, engine.settings.core.max_body_bytes)
     plan = await _applied(engine, raw, OPERATOR, record)
@@ -345,7 +355,7 @@ async def load(engine: "Engine", path: Path, record: Record = unrecorded) -> Non
         log.warning("%s", line)
 
 
-async def boot(engine: "Engine", path: Path) -> None:
+async def boot(engine: ConfiguredEngine, path: Path) -> None:
     """The same, where SettingsError names each problem with its line and column."""
     try:
         await load(engine, path)
