@@ -1,4 +1,4 @@
-"""Exceptions, with the HTTP status and the code that clients see."""
+"""Exceptions, with the HTTP status and the code that clients see; their docstrings are in the API document."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -40,14 +40,14 @@ class EngineError(Exception):
 
 
 class InvalidRequest(EngineError):
-    """The request is malformed, or a field is invalid."""
+    """The request is malformed or breaks a rule of its fields."""
 
     status = 400
     code = "invalid_request"
 
 
 class Unauthorized(EngineError):
-    """The credential is missing or invalid (RFC 6750 section 3)."""
+    """No credential, or one that is not valid (RFC 6750 section 3)."""
 
     status = 401
     code = "unauthorized"
@@ -64,14 +64,14 @@ class Unauthorized(EngineError):
 
 
 class Forbidden(EngineError):
-    """The credential is valid but does not allow this."""
+    """The credential is good and does not allow this."""
 
     status = 403
     code = "forbidden"
 
 
 class NotFound(EngineError):
-    """The resource does not exist, or the caller may not know of it."""
+    """No such thing, or one that the caller may not know of."""
 
     status = 404
     code = "not_found"
@@ -92,14 +92,14 @@ class RequestTimeout(EngineError):
 
 
 class Conflict(EngineError):
-    """The name is taken, the resource is in use, or its state does not allow this."""
+    """The name is taken, the thing is in use, or the state does not allow it."""
 
     status = 409
     code = "conflict"
 
 
 class Stale(Conflict):
-    """What would be approved has changed since it was shown; `current` is the present state, with its digest."""
+    """What would be approved is not what was shown; `current` is what there is now, with its own digest."""
 
     code = "stale_digest"
 
@@ -112,14 +112,14 @@ class Stale(Conflict):
 
 
 class Gone(EngineError):
-    """The resource has expired."""
+    """It was there, and its time is over."""
 
     status = 410
     code = "gone"
 
 
 class HistoryChanged(Gone):
-    """The cursor points to events that the database does not have any more."""
+    """The cursor is of events that the database does not have, or no longer has."""
 
     code = "history_changed"
 
@@ -132,21 +132,21 @@ class PayloadTooLarge(EngineError):
 
 
 class UnsupportedMediaType(EngineError):
-    """The route does not accept the body's content type."""
+    """The body's content type is not the one that the route reads."""
 
     status = 415
     code = "unsupported_media_type"
 
 
 class Unprocessable(EngineError):
-    """The request is well formed but cannot be executed."""
+    """Well formed, and it cannot mean what it says."""
 
     status = 422
     code = "unprocessable"
 
 
 class Draining(EngineError):
-    """The engine is shutting down and accepts no new work."""
+    """The engine is shutting down and takes no new work."""
 
     status = 503
     code = "draining"
@@ -156,7 +156,7 @@ class Draining(EngineError):
 
 
 class Overloaded(EngineError):
-    """The engine is overloaded and accepts no more work for the moment."""
+    """The engine has as much to do as it can do well, and takes no more for the moment."""
 
     status = 503
     code = "overloaded"
@@ -166,7 +166,7 @@ class Overloaded(EngineError):
 
 
 class QueueFull(EngineError):
-    """The queue of the session or the caller is full."""
+    """As much of the session's or the caller's own waits as may."""
 
     status = 429
     code = "queue_full"
@@ -176,9 +176,9 @@ class QueueFull(EngineError):
 
 
 class StorageError(EngineError):
-    """The database cannot be read or written: the disk is full or fails, or the file is damaged.
+    """The database does not take or give what it should: the disk is full or fails, or the file is damaged.
 
-    A `lasting` fault needs a restart of the engine.
+    A `lasting` fault does not pass while the engine runs.
     """
 
     status = 503
@@ -190,14 +190,14 @@ class StorageError(EngineError):
 
 
 class NotRecorded(EngineError):
-    """A plugin could not record the request's changes, so they were rolled back."""
+    """A plugin could not record what the request did, so all that the request stored is undone."""
 
     status = 503
     code = "not_recorded"
 
 
 class TooSlow(EngineError):
-    """A list, sum or export exceeded the time limit."""
+    """A list, a sum or a page of an export that takes longer than the engine works on one."""
 
     status = 503
     code = "too_slow"
@@ -208,12 +208,13 @@ class TooSlow(EngineError):
 
 
 class ProviderError(EngineError):
-    """The model's vendor failed or refused the request; the message is the vendor's.
+    """The model's vendor failed or refused, in the vendor's own words.
 
     `code` is one of model_auth, model_rate_limited, model_overloaded, model_context_too_long, model_bad_request,
-    model_unavailable, model_timeout, model_answer_too_long, model_error. `retry_after` is the vendor's wait in seconds.
-    `retry` says whether the same request may succeed later, `tries` how often it was sent. `too_long` has a fallback
-    model that refused the conversation as too long, with its error.
+    model_unavailable, model_timeout, model_answer_too_long, model_error. `retry_after` is in seconds, where the vendor
+    named a wait.
+    `retry` says whether the same request may succeed later, `tries` how often it was sent. `too_long` names a fallback
+    that was asked in its place and found the conversation too long, with that refusal.
     """
 
     status = 502
@@ -230,7 +231,7 @@ class ProviderError(EngineError):
 
 
 class TurnError(EngineError):
-    """A turn has failed."""
+    """A turn that cannot go on."""
 
     code = "turn_failed"
 
@@ -243,7 +244,7 @@ class TurnTimeout(TurnError):
 
 
 class TurnInterrupted(TurnError):
-    """The engine stopped during the turn, which cannot be resumed."""
+    """The engine stopped in the middle of the turn, which cannot go on."""
 
     status = 503
     code = "interrupted"

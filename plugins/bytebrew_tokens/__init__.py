@@ -1,4 +1,4 @@
-"""API tokens: bearer credentials with scopes, which work beside every auth mode, and tokens of visitors."""
+"""API tokens with scopes, which work with every auth mode, and tokens for visitors of public pages."""
 
 import logging
 from typing import TYPE_CHECKING, Annotated
@@ -45,7 +45,7 @@ def register_auth_modes(register: Register[AuthMode], settings: Settings, engine
     register(TokenMode(engine))
 
 
-@hookimpl(tryfirst=True)  # the API document describes /auth as the first of its plugins does
+@hookimpl(tryfirst=True)  # the first plugin with routes under /auth describes them in the API document
 def register_routes(register: Register[Route], engine: Engine) -> None:
     for route in ROUTES:
         register(route)

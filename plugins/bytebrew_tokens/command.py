@@ -9,7 +9,7 @@ from . import store
 
 
 def token(opened: Opened) -> click.Group:
-    """The command, on the data folder that `opened` opens."""
+    """The command group, for the data folder of `opened`."""
 
     @click.group()
     def token() -> None:

@@ -1,4 +1,4 @@
-"""Authenticates API tokens and the tokens of a public page's visitors."""
+"""Authenticates API tokens and visitors' tokens."""
 
 import hashlib
 import re
@@ -13,12 +13,12 @@ from bytebrew import Actor, AuthMode, Connection, Engine, StorageError, now, par
 from . import visitors
 
 PREFIX = "bb_"
-"""What every API token begins with."""
+"""Prefix of every API token."""
 _TOKEN = re.compile(r"bb_[0-9a-f]{64}")
 
 
 class TokenMode(AuthMode):
-    """Looks each token up, so that one is refused from the request after its revocation on."""
+    """Looks up each token, so that revocation takes effect at the next request."""
 
     name = "api_tokens"
     prefixes = (PREFIX, visitors.PREFIX)
@@ -29,7 +29,7 @@ class TokenMode(AuthMode):
         engine.state[visitors.VISITORS] = self._visitors
 
     async def authenticate(self, token: str) -> Actor | None:
-        """The holder of a live token; raises Unauthorized for any other."""
+        """The holder of a live token; Unauthorized otherwise."""
         if token.startswith(visitors.PREFIX):
             return await self._visitors.actor(token)
         if not _TOKEN.fullmatch(token):
@@ -38,17 +38,17 @@ class TokenMode(AuthMode):
             return None
         who, stale = row
         if stale:
-            with suppress(StorageError):  # a full disk must not shut out those who could make room
+            with suppress(StorageError):  # a full disk must not lock out the operator
                 await self._db.write(touch, token)
         return who
 
     def names(self, conn: Connection) -> Mapping[str, str]:
-        """Every token's name, those of revoked ones too."""
+        """The name of every token, revoked ones included."""
         return dict(conn.execute("select 'token:' || id, name from tokens").fetchall())
 
 
 def actor(conn: Connection, token: str) -> tuple[Actor, bool] | None:
-    """The actor of a live token, and whether its `last_used_at` is not of the last minute."""
+    """The actor of a live token, and whether its `last_used_at` is older than a minute."""
     sql = "select id, name, scopes, schemas, expires_at, last_used_at from tokens where hash = ? and revoked_at is null"
     row = conn.execute(sql, (token_hash(token),)).fetchone()
     moment = datetime.now(UTC)
@@ -66,10 +66,10 @@ def actor(conn: Connection, token: str) -> tuple[Actor, bool] | None:
 
 
 def touch(conn: Connection, token: str) -> None:
-    """Records that the token is in use."""
+    """Updates the token's `last_used_at`."""
     conn.execute("update tokens set last_used_at = ? where hash = ?", (now(), token_hash(token)))
 
 
 def token_hash(token: str) -> str:
-    """The only form in which a token is stored: SHA-256 in hex."""
+    """The stored form of a token: its SHA-256 in hex."""
     return hashlib.sha256(token.encode()).hexdigest()

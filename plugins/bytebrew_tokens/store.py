@@ -1,4 +1,4 @@
-"""API tokens: rows with the hash, never the token."""
+"""API tokens in the database, by their hash."""
 
 import secrets
 from typing import Annotated
@@ -75,7 +75,7 @@ def list_all(conn: Connection, known: Scopes) -> list[Token]:
 
 
 def create(conn: Connection, known: Scopes, new: NewToken, token: str | None = None) -> CreatedToken:
-    """A token with its secret, which is known from here on to its holder alone."""
+    """Creates a token; only this result has its secret."""
     try:
         scopes = known.parse(new.scopes, new.scopes_mask)
     except ValueError as error:
@@ -103,14 +103,14 @@ def create(conn: Connection, known: Scopes, new: NewToken, token: str | None = N
 
 
 def revoke(conn: Connection, key: str) -> None:
-    """Ends a token by id or name; NotFound where none is live."""
+    """Revokes a token by id or name; NotFound where none is live."""
     sql = "update tokens set revoked_at = ? where (id = ? or name = ?) and revoked_at is null"
     if conn.execute(sql, (now(), key, key)).rowcount == 0:
         raise NotFound(f"There is no token '{key[:255]}'")
 
 
 def bootstrap(conn: Connection, known: Scopes, token: str) -> bool:
-    """Stores the operator's first admin token, once: a later value does not replace it, nor undo its revocation."""
+    """Stores the operator's first admin token once; a later value neither replaces it nor undoes its revocation."""
     if conn.execute("select 1 from tokens where name = 'bootstrap-admin'").fetchone():
         return False
     create(conn, known, NewToken(name="bootstrap-admin", scopes=("admin",)), token)
@@ -129,5 +129,5 @@ def _expiry(text: str | None) -> str | None:
 
 
 def new_token() -> str:
-    """An API token: `bb_` and 64 hex digits from the system's random source."""
+    """A new API token: `bb_` and 64 random hex digits."""
     return f"{PREFIX}{secrets.token_hex(32)}"

@@ -1,4 +1,4 @@
-"""Visitors of a public page: the page's token is for all to read, so each gets an identity that the engine signs."""
+"""Visitors of a public page, whose token all can read: each gets an identity signed by the engine."""
 
 import base64
 import binascii
@@ -12,15 +12,15 @@ from msgspec import Struct
 from bytebrew import VISITOR, Actor, Connection, Engine, StateKey, Unauthorized, Unprocessable, new_uuid, parse_time
 
 PREFIX = "bbv_"
-"""What a visitor's token begins with; an API token begins with `bb_`."""
+"""Prefix of a visitor's token."""
 PUBLIC = "public"
-"""The scope of a token that stands in a public page: it makes visitors' tokens, and nothing else."""
+"""Scope of the token of a public page, which only allows to create visitors' tokens."""
 SECONDS = 30 * 86400
-"""How long a visitor is known, from the latest visit on which the page has its token renewed."""
+"""Validity of a visitor's token, from its last renewal."""
 
 
 class Visitor(Struct, frozen=True):
-    """Who a visitor's token is for: of the page of which API token, and until when, in seconds since 1970."""
+    """The content of a visitor's token: the page's API token, the visitor, and the expiry in seconds since 1970."""
 
     page: str
     id: str
@@ -28,20 +28,20 @@ class Visitor(Struct, frozen=True):
 
     @property
     def subject(self) -> str:
-        """Whom sessions and memories belong to."""
+        """The subject that owns sessions and memories."""
         return f"token:{self.page}{VISITOR}{self.id}"
 
 
 class Visitors:
-    """Makes and reads visitors' tokens; none is stored, so that no crowd of visitors fills the file."""
+    """Creates and verifies visitors' tokens; none is stored, so that visitors cannot fill the database."""
 
     def __init__(self, engine: Engine) -> None:
         self._db, self._secrets = engine.db, engine.secrets.derived(b"visitors")
 
     def new(self, page: str, known: str = "") -> tuple[str, Visitor]:
-        """A token for a visitor of a page; of one who shows the token of an earlier visit, with the same identity.
+        """A token for a visitor of a page, with the identity of the `known` token if there is one.
 
-        Raises Unauthorized where that is not of this page, or no longer valid.
+        Raises Unauthorized where that is of another page, or has expired.
         """
         same = self.read(known) if known else None
         if same is not None and same.page != page:
@@ -51,7 +51,7 @@ class Visitors:
         return PREFIX + base64.urlsafe_b64encode(sealed).decode().rstrip("="), visitor
 
     def read(self, token: str) -> Visitor:
-        """Whom a token is for; raises Unauthorized where the engine has not made it, or it has expired."""
+        """The visitor of a token; Unauthorized where it is invalid or has expired."""
         text = token.removeprefix(PREFIX)
         try:
             sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
@@ -63,7 +63,7 @@ class Visitors:
         return visitor
 
     async def actor(self, token: str) -> Actor:
-        """Whom a visitor's token is for, as long as the page's own is live; raises Unauthorized."""
+        """The actor of a visitor's token; Unauthorized where it or the page's token is not live."""
         visitor = self.read(token)
         schemas = await self._db.glance(page, visitor.page)
         if schemas is None:
@@ -81,7 +81,7 @@ VISITORS = StateKey[Visitors]("visitors")
 
 
 def page(conn: Connection, token_id: str) -> tuple[str, ...] | Literal["all"] | None:
-    """The schemas that visitors of a public page may chat with; None where its token is no longer live."""
+    """The schemas for visitors of a public page; None where its token is not live."""
     sql = "select schemas, expires_at from tokens where id = ? and scopes = ? and revoked_at is null"
     row = conn.execute(sql, (token_id, PUBLIC)).fetchone()
     if row is None or (row["expires_at"] and parse_time(row["expires_at"]) <= datetime.now(UTC)):
