@@ -78,7 +78,9 @@ from bytebrew.contract.route import (
     ANYONE,
     FORMAT,
     NDJSON,
+    ChosenModel,
     Guard,
+    ModelChooser,
     Moment,
     Parameter,
     Record,
@@ -90,7 +92,7 @@ from bytebrew.contract.route import (
     positive,
     wants_lines,
 )
-from bytebrew.contract.runtime_option import Option, expired_before
+from bytebrew.contract.runtime_option import Option, expired_before, option_value
 from bytebrew.contract.tool import Call, Outcome, Result, SpawnLimits, Tool, Toolset, input_schema, tool
 from bytebrew.version import CONTRACT, __version__
 
@@ -120,6 +122,7 @@ __all__ = [
     "CatalogEntry",
     "CatalogModel",
     "CatalogProvider",
+    "ChosenModel",
     "ConfigSection",
     "Conflict",
     "Connection",
@@ -146,6 +149,7 @@ __all__ = [
     "MessageDelta",
     "Migration",
     "ModelCall",
+    "ModelChooser",
     "ModelRequest",
     "Moment",
     "Name",
@@ -221,6 +225,7 @@ __all__ = [
     "new_uuid",
     "now",
     "offset_of",
+    "option_value",
     "page_numbers",
     "page_of",
     "page_window",

@@ -28,7 +28,7 @@ from bytebrew.contract.engine import State, StateKey, Turn
 from bytebrew.contract.entities import Agent
 from bytebrew.contract.hookspecs import Migration
 from bytebrew.contract.provider import Provider
-from bytebrew.contract.route import Guard, Route, taken_names
+from bytebrew.contract.route import Guard, ModelChooser, Route, taken_names
 from bytebrew.contract.runtime_option import Option, Options
 from bytebrew.contract.tool import Call, SpawnLimits, Tool, Toolset
 from bytebrew.conversation.agent_loop import AgentLoop
@@ -156,7 +156,9 @@ class Engine:
     def _declare_routes(self) -> None:
         self.guards: list[Guard] = []
         self.routes: list[Route] = []
+        self.model_choosers: list[ModelChooser] = []
         self.plugins.declare("register_guards", _listing(self.guards), engine=self)
+        self.plugins.declare("register_model_choosers", _listing(self.model_choosers), engine=self)
         self.plugins.declare("register_routes", self._add_route, engine=self)
 
     def _add_route(self, _: str, route: Route) -> None:
@@ -176,9 +178,9 @@ class Engine:
 
     def _declare_config(self) -> None:
         known: Registry[Option] = Registry("setting")
-        for option in core_options(self.settings.core.log_level, self.providers.values()):
+        for option in core_options(self.settings.core.log_level):
             known.add(CORE, option.key, option)
-        self.plugins.declare("register_options", _adding(known, "key"))
+        self.plugins.declare("register_options", _adding(known, "key"), engine=self)
         self.options, self._following = Options(known.values()), anyio.Lock()
         self.sections: Registry[ConfigSection] = Registry("config section")
         for section in core_sections(self.models.breakers.clear, self.options, self.follow_options):

@@ -43,6 +43,7 @@ OWN = {
     "register_tools": ("run", "input_schema", "description"),
     "register_toolsets": ("tools",),
     "register_config_sections": ("export", "put", "delete"),
+    "register_model_choosers": ("choose",),
 }
 """Attributes that what is registered must define itself, beyond its base class."""
 AWAITED = {
@@ -50,6 +51,7 @@ AWAITED = {
     "register_toolsets": "tools",
     "register_auth_modes": "identify",
     "register_guards": "check",
+    "register_model_choosers": "choose",
     "register_routes": "run",
 }
 """The attribute of what is registered that must be an async function."""

@@ -16,7 +16,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine, Sample, Turn
 from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.provider import Provider
-from bytebrew.contract.route import Guard, Route
+from bytebrew.contract.route import Guard, ModelChooser, Route
 from bytebrew.contract.runtime_option import Option
 from bytebrew.contract.tool import Outcome, Tool, Toolset
 
@@ -122,6 +122,11 @@ def register_routes(register: Register[Route], engine: Engine) -> None:
 
 
 @hookspec
+def register_model_choosers(register: Register[ModelChooser], engine: Engine) -> None:
+    """Registers what chooses the model of a chat by the request's headers."""
+
+
+@hookspec
 def register_guards(register: Register[Guard], engine: Engine) -> None:
     """Registers checks that run after authentication and before the work."""
 
@@ -137,7 +142,7 @@ def register_config_sections(register: Register[ConfigSection]) -> None:
 
 
 @hookspec
-def register_options(register: Register[Option]) -> None:
+def register_options(register: Register[Option], engine: Engine) -> None:
     """Registers what an operator changes while the engine runs, through /api/v1/settings."""
 
 
@@ -209,6 +214,7 @@ DECLARING: Mapping[str, type] = {
     "register_migrations": Migration,
     "register_routes": Route,
     "register_guards": Guard,
+    "register_model_choosers": ModelChooser,
     "register_recorders": Callable,  # type: ignore[dict-item]
     "register_config_sections": ConfigSection,
     "register_options": Option,

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Annotated, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -12,6 +12,7 @@ from bytebrew.base.formats import parse_time, rfc3339
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine
+from bytebrew.contract.provider import Provider, Target
 
 Body = TypeVar("Body")
 P = ParamSpec("P")
@@ -98,6 +99,28 @@ class Request(Generic[Body]):
         for one in self.records:
             one(conn, answer)
         self.recorded = True
+
+
+class ChosenModel(NamedTuple):
+    """A caller's own model for one message: what is called, with which key, and by `provider` if not by its type's."""
+
+    target: Target
+    key: str
+    provider: Provider | None = None
+
+
+class ModelChooser:
+    """Lets a chat's headers choose its model, in place of the agent's own.
+
+    `headers` are their names, each with its words for the API document. A chat that has one of them is put to `choose`;
+    no tool is shown them.
+    """
+
+    headers: ClassVar[Mapping[str, str]]
+
+    async def choose(self, request: Request[Any]) -> ChosenModel:
+        """The model for this message; raises Forbidden or InvalidRequest where the caller may not have it."""
+        raise NotImplementedError
 
 
 @dataclass(slots=True, kw_only=True)

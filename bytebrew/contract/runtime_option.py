@@ -85,8 +85,13 @@ class Options:
                 self._values[option.key] = value
 
 
+def option_value(conn: Connection, option: Option) -> Any:
+    """The stored value of an option, or its default."""
+    row = conn.execute("select value from settings where key = ?", (option.key,)).fetchone()
+    return msgspec.json.decode(row[0]) if row else option.default
+
+
 def expired_before(conn: Connection, option: Option) -> str:
     """The moment before which the time of an option in days is over, or "" for 0, which is before all moments."""
-    row = conn.execute("select value from settings where key = ?", (option.key,)).fetchone()
-    days = msgspec.json.decode(row[0]) if row else option.default
+    days = option_value(conn, option)
     return rfc3339(datetime.now(UTC) - timedelta(days=days)) if days else ""

@@ -7,20 +7,19 @@ from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.config.core_options import BODY_HEADERS
 from bytebrew.contract.route import Request
 from bytebrew.store import settings
-from bytebrew.web import own_key
 
-PRIVATE = own_key.HEADERS | {"authorization", "cookie", "proxy-authorization"}
-"""Headers that are for the engine alone."""
+PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization"})
+"""Headers that are for the engine alone, beside those of model choosers."""
 
 
-async def body_headers(request: Request[Any], headers: Mapping[str, str]) -> dict[str, str]:
+async def body_headers(request: Request[Any], headers: Mapping[str, str], private: frozenset[str]) -> dict[str, str]:
     """The headers in a chat's body, in lower case.
 
     Raises InvalidRequest for one that is not on the operator's list: a gateway that authenticates callers sets or
     strips such headers in the head of a request, and does not read bodies.
     """
     stored = await request.engine.db.read(settings.value, BODY_HEADERS.key, BODY_HEADERS.default)
-    listed = {name.lower() for name in stored} - PRIVATE
+    listed = {name.lower() for name in stored} - private
     words = f"may not come from the body; an admin lists in the setting {BODY_HEADERS.key} those that may"
     lowered = {name.lower(): value for name, value in headers.items()}
     if faults := [Detail(f"$.headers.{name[:100]}", words) for name in lowered if name not in listed]:

@@ -16,14 +16,17 @@ from bytebrew import (
     Actor,
     Agent,
     AuthMode,
+    Call,
     CatalogModel,
     CatalogProvider,
+    ChosenModel,
     ConfigSection,
     Engine,
     Forbidden,
     Guard,
     MessageDelta,
     Migration,
+    ModelChooser,
     Option,
     Outcome,
     Request,
@@ -31,6 +34,7 @@ from bytebrew import (
     Sample,
     Scope,
     Settings,
+    Target,
     Tool,
     ToolCall,
     Toolset,
@@ -320,6 +324,41 @@ async def test_register_config_sections() -> None:
         assert "\nponds:\n  castle:\n    depth: 9\n  village:\n    depth: 3\n" in exported
         assert (await client.post(f"{url}?mode=replace", json={"ponds": {"castle": None}})).status_code == 200
         assert (ponds, told[3:]) == ({"castle": 9}, ["changed"])
+
+
+async def test_register_model_choosers() -> None:
+    """Its model answers for who sends its header, which no tool is shown."""
+
+    class Goose(ModelChooser):
+        headers = {"X-Goose": "the key of a goose"}
+
+        async def choose(self, request: Request[Any]) -> ChosenModel:
+            return ChosenModel(Target(name="goose", type="scripted", model_name="goose"), request.headers["x-goose"])
+
+    shown: list[set[str]] = []
+
+    @tool
+    async def look(call: Call) -> str:
+        """Looks."""
+        shown.append({*call.headers})
+        return "seen"
+
+    provider = ScriptedProvider([ToolCall(tool="look", input={}, call_id="1")], [MessageDelta(content="honk")])
+    duck = plugin(
+        register_model_choosers=lambda register: register(Goose()), register_tools=lambda register: register(look)
+    )
+    async with served_engine(providing(provider), duck) as (running, client):
+        await scripted_schema(running, tools=["look"])
+        for headers in ({"X-Goose": "honking"}, {"X-Gander": "none"}):
+            provider.requests.clear()
+            answer = await client.post("/api/v1/schemas/test/chat", json={"message": "hi"}, headers=headers)
+            assert "event: done" in answer.text
+            keys = {(request.model_name, request.api_key) for request in provider.requests}
+            assert keys == {("goose", "honking") if "X-Goose" in headers else ("script", "")}
+        chat = (await client.get("/api/v1/openapi.json")).json()["paths"]["/api/v1/schemas/{name}/chat"]["post"]
+    assert "X-Goose" in {one.get("name") for one in chat["parameters"]}
+    assert ["x-goose" in names for names in shown] == [False, False]
+    assert "x-gander" in shown[1]
 
 
 async def test_register_options() -> None:

@@ -16,6 +16,7 @@ from bytebrew.contract.messages import Attachment
 from bytebrew.contract.route import Reply, Request, Route, Stream
 from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.failed_turns import retry_after
+from bytebrew.conversation.model_calls import BoundModel
 from bytebrew.conversation.turn import Turn, chat_turn
 from bytebrew.conversation.waiting_turns import OnBusy
 from bytebrew.engine import Engine
@@ -23,7 +24,6 @@ from bytebrew.store import forms, schemas, sessions, turns
 from bytebrew.store.journal import Journal, Log, OpenStretch, Stretch
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.turns import TurnResult
-from bytebrew.web import own_key
 from bytebrew.web.access import check_schema
 from bytebrew.web.event_cursor import event_cursor
 from bytebrew.web.forwarding import PRIVATE, body_headers
@@ -66,7 +66,26 @@ class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     user_sub: Annotated[str, Meta(max_length=255)] = ""
 
 
-async def chat(engine: Engine, request: Request[ChatRequest]) -> Stream | Reply:
+class OwnModels:
+    """The model choosers of an engine, by their headers."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._models, self._choosers = engine.models, engine.model_choosers
+        self.documented = {name: words for chooser in self._choosers for name, words in chooser.headers.items()}
+        self.headers = frozenset(map(str.lower, self.documented))
+        self.private = PRIVATE | self.headers
+
+    async def own(self, request: Request[Any]) -> BoundModel:
+        """The model that a request's headers choose."""
+        chooser = next(
+            one for one in self._choosers if not request.headers.keys().isdisjoint(map(str.lower, one.headers))
+        )
+        chosen = await chooser.choose(request)
+        bound = self._models.bind(chosen.target, key=chosen.key)
+        return replace(bound, provider=chosen.provider) if chosen.provider else bound
+
+
+async def chat(engine: Engine, models: OwnModels, request: Request[ChatRequest]) -> Stream | Reply:
     """Sends a message and answers with the turn's events; the turn goes on if the client leaves."""
     arrived, body = time.monotonic(), request.body
     if body.session_id:
@@ -86,8 +105,8 @@ async def chat(engine: Engine, request: Request[ChatRequest]) -> Stream | Reply:
     if isinstance(message, FormAnswer):
         form = await engine.db.read(forms.last, body.session_id or "")
         message = forms.answered(form, message.form)
-    more = await body_headers(request, body.headers) if body.headers else {}
-    own_model = None if own_key.HEADERS.isdisjoint(request.headers) else await own_key.own_model(request)
+    more = await body_headers(request, body.headers, models.private) if body.headers else {}
+    own_model = None if models.headers.isdisjoint(request.headers) else await models.own(request)
     new = chat_turn(
         entrance,
         request.actor,
@@ -101,7 +120,7 @@ async def chat(engine: Engine, request: Request[ChatRequest]) -> Stream | Reply:
         key=request.key,
     )
     turn = engine.runner.turn(new, entrance, own_model)
-    turn.headers = {name: value for name, value in {**more, **request.headers}.items() if name not in PRIVATE}
+    turn.headers = {name: value for name, value in {**more, **request.headers}.items() if name not in models.private}
     if request.place is not None:
         request.place.free()  # the turn counts from here on
     await engine.runner.submit(turn, body.on_busy, bounded=True)
@@ -237,12 +256,13 @@ def _asking(answer: ChatAnswer) -> Reply:
 
 def routes(engine: Engine) -> tuple[Route, ...]:
     """The routes, bound to what they use of an engine."""
+    models = OwnModels(engine)
     return (
         Route(
             method="POST",
             path="/api/v1/schemas/{name}/chat",
             scope="chat",
-            run=partial(chat, engine),
+            run=partial(chat, engine, models),
             summary="Chat with a schema",
             body=ChatRequest,
             example={"message": "What laptops do you have under $1000?"},
@@ -254,10 +274,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
                 "Last-Event-ID": (
                     "the id of an event: behind it goes on the stream of an Idempotency-Key that came before"
                 ),
-                "X-Model-Provider": "the type of a model of the caller's own, for this message",
-                "X-Model-API-Key": "its key",
-                "X-Model-Name": "its name with its vendor",
-                "X-Model-Base-URL": "its address, where the type needs one",
+                **models.documented,
             },
             answer=ChatAnswer,
             sends={
