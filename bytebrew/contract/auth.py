@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 VISITOR = ":visitor:"
-"""Stands in the subject of a visitor of a public page, behind that of the page's token, under which usage counts."""
+"""Separates the subject of a public page's token, which usage counts for, from the visitor's own part."""
 
 
 class Scope(Struct, frozen=True, kw_only=True):

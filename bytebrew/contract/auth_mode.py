@@ -11,9 +11,9 @@ from bytebrew.contract.route import Request
 class AuthMode:
     """A way to authenticate requests: the one that BYTEBREW_AUTH_MODE names, or one with `prefixes`, always on.
 
-    A mode of bearer tokens has `authenticate`; one that looks at anything else of a request has `identify` in its
-    place. A bearer token that begins with one of the `prefixes` is for that mode alone, whichever is chosen.
-    `challenge` is the WWW-Authenticate of a request that nobody is known to send.
+    A mode of bearer tokens implements `authenticate`; one that reads anything else of a request implements `identify`.
+    A bearer token that begins with one of the `prefixes` is for that mode alone, whichever is chosen. `challenge` is
+    the WWW-Authenticate header of a 401.
     """
 
     name: ClassVar[str]
@@ -21,14 +21,13 @@ class AuthMode:
     challenge: ClassVar[str] = 'Bearer realm="bytebrew"'
 
     async def authenticate(self, token: str) -> Actor | None:
-        """The actor, or None for a token of another kind; raises Unauthorized for one of ours that is bad."""
+        """The actor, or None for a token of another kind; Unauthorized for an invalid one of this mode."""
         raise NotImplementedError
 
     async def identify(self, request: Request[Any]) -> Actor | None:
-        """The actor of a request whose body is not there yet, or None, which is a 401; raises Unauthorized as well.
+        """The actor of a request whose body is not read yet; None or Unauthorized is a 401.
 
-        An open stream is looked at again every few seconds, and ends where its request is nobody's any more, or of
-        somebody who may not open it.
+        It is called again every few seconds while a stream is open, which ends once the request would be refused.
         """
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         return await self.authenticate(token.strip()) if scheme.lower() == "bearer" and token.strip() else None
@@ -38,5 +37,5 @@ class AuthMode:
         return {}
 
     def link(self, url: str) -> str:
-        """A link to the engine at this URL that lets its operator in; "" where the mode has none. It is a secret."""
+        """A secret link that signs the operator in to the engine at this URL; "" where the mode has none."""
         return ""

@@ -54,7 +54,7 @@ class ConfigSection:
         return {secret.split(".")[0] for secret in self.secrets}
 
     def defaults(self) -> Mapping[str, Any]:
-        """What a field is that an item leaves out, where that is known."""
+        """Defaults of fields that an item may leave out."""
         found = {}
         for field in fields_of(self.item) if self.item is not None else ():
             default = field.default if field.default_factory is NODEFAULT else field.default_factory()
@@ -78,18 +78,18 @@ class ConfigSection:
         raise NotImplementedError
 
     def link(self, conn: Connection, engine: Engine, name: str, values: Any) -> None:
-        """Stores what refers to other items of the section, which are all there now."""
+        """Stores references to other items of the section, once all of them are there."""
 
     def unlink(self, conn: Connection, engine: Engine, name: str) -> None:
-        """Drops what refers to other items of the section, for the item goes and some of them may go with it."""
+        """Drops references to other items of the section, before any of them is deleted."""
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         """Removes the item; raises EngineError where something else uses it."""
         raise NotImplementedError
 
     def warnings(self, conn: Connection, engine: Engine, name: str) -> Sequence[str]:
-        """What an item that has just come in still lacks, a sentence each."""
+        """What an imported item still lacks, a sentence each."""
         return ()
 
     async def changed(self, engine: Engine) -> None:
-        """Items have changed and are committed: reconnect what differs."""
+        """Called after items have changed and are committed, to reconnect."""

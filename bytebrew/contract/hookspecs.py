@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Action(Struct, frozen=True, kw_only=True):
-    """What an actor did, or was refused (`auth.fail`, with the `reason`; the actor may then be ANYONE).
+    """A change that an actor made, or a refusal (`auth.fail`, with the `reason`; the actor may then be ANYONE).
 
     `name` is such as `agent.update`, `resource` the method and the path. `before` and `after` are the thing as the API
     shows it, where it was one and the API does: without secrets, long texts cut, never a conversation.
@@ -46,15 +46,15 @@ class Action(Struct, frozen=True, kw_only=True):
 
 
 Recorder = Callable[[Connection, Action], None]
-"""Stores an action in the transaction of the write that it is about; what it raises undoes that write."""
+"""Stores an action in the transaction of the change itself; what it raises rolls the change back."""
 Step = Callable[[Connection], Sequence[object] | None]
-"""Does a little of its work in a transaction and answers what it did; nothing, once there is no more to do.
+"""Does a part of its work in a transaction and returns what it did; an empty sequence once nothing is left to do.
 
-None says that nothing was done this time and that there is more to look at.
+None says that this part did nothing and that more parts follow.
 """
 T = TypeVar("T")
 Register = Callable[[T], None]
-"""What a declaring hook calls with each thing that it brings, such as `Register[Tool]`."""
+"""The callback of a declaring hook for each item, such as `Register[Tool]`."""
 hookspec = pluggy.HookspecMarker("bytebrew")
 hookimpl = pluggy.HookimplMarker("bytebrew")
 
@@ -70,7 +70,7 @@ class Opened(Protocol):
 
 
 class Migration(NamedTuple):
-    """SQL that takes a plugin's own tables one version up; numbers begin at 1 and have no gaps."""
+    """SQL that upgrades a plugin's tables by one version; numbers begin at 1 and have no gaps."""
 
     number: int
     sql: str
@@ -88,7 +88,7 @@ def register_providers(register: Register[Provider], settings: Settings) -> None
 
 @hookspec
 def register_catalog(register: Register[CatalogEntry]) -> None:
-    """Registers known models and vendors, each under its id."""
+    """Registers models and vendors of the catalog, each under its id."""
 
 
 @hookspec
@@ -133,7 +133,7 @@ def register_guards(register: Register[Guard], engine: Engine) -> None:
 
 @hookspec
 def register_recorders(register: Register[Recorder], engine: Engine) -> None:
-    """Registers what is stored with each change over the API, in the same transaction."""
+    """Registers functions that store each change over the API, in its transaction."""
 
 
 @hookspec
@@ -143,14 +143,14 @@ def register_config_sections(register: Register[ConfigSection]) -> None:
 
 @hookspec
 def register_options(register: Register[Option], engine: Engine) -> None:
-    """Registers what an operator changes while the engine runs, through /api/v1/settings."""
+    """Registers settings that an operator changes at run time, through /api/v1/settings."""
 
 
 @hookspec
 def register_retention(register: Register[Step]) -> None:
-    """Registers what clears away old rows of the plugin's tables: a few in each call, until there are no more.
+    """Registers steps that delete old rows of the plugin's tables: a few in each call, until there are no more.
 
-    A step runs in a transaction of its own and answers the rows that went, and nothing once there are none.
+    A step runs in a transaction of its own and returns the deleted rows, and nothing once there are none.
     """
 
 
@@ -161,7 +161,7 @@ def register_commands(cli: "click.Group", opened: Opened) -> None:
 
 @hookspec
 def collect_metrics(engine: Engine) -> Iterable[Sample]:
-    """Answers what the plugin has to tell at a scrape of /metrics, out of memory: nothing may be waited for."""
+    """Returns the plugin's samples for a scrape of /metrics; it must not block."""
     return ()
 
 
@@ -182,12 +182,12 @@ async def turn_finished(engine: Engine, turn: Turn) -> None:
 
 @hookspec
 async def actor_acted(engine: Engine, action: Action) -> None:
-    """A caller has changed something over the API, which is committed, or was refused."""
+    """A caller changed something over the API, which is committed, or was refused."""
 
 
 @hookspec
 async def request_answered(engine: Engine, method: str, path: str, status: int, seconds: float) -> None:
-    """A request has had its whole answer, or its client has left; `path` is its route's, "" where there is none.
+    """A request was answered, or its client disconnected; `path` is its route's, "" where there is none.
 
     Chats that are refused before they are read, for there are too many, are counted by `Admission.refused` alone.
     """

@@ -42,18 +42,18 @@ class NumberedPage(Page[Item], frozen=True, kw_only=True):
 
 
 def page_of(rows: Sequence[Item], total: int, limit: int, offset: int) -> Page[Item]:
-    """A page of these rows out of all, where `next` is the offset of the page behind."""
+    """A page of these rows out of all; its `next` is the offset of the next page."""
     end = offset + limit
     return Page(data=[*rows], total=total, limit=limit, offset=offset, next=str(end) if end < total else None)
 
 
 def offset_of(query: Mapping[str, str]) -> int:
-    """How many rows come before a page, by `offset` or by an `after` that is one."""
+    """The number of rows before a page: `offset`, or an `after` that is one."""
     return number(query, "after", number(query, "offset", 0, 0, 10**9 - 1), 0, 10**9 - 1)
 
 
 def page_window(query: Mapping[str, str], default: int, most: int) -> tuple[int, int]:
-    """How many rows a query string asks for and how many come before them: by `limit` and `offset`, or by `page`."""
+    """Limit and offset of a query string, by `limit` and `offset`, or by `page` and `per_page`."""
     limit = positive(query.get("limit") or query.get("per_page"), default, most)
     if "offset" in query:
         return limit, number(query, "offset", 0, 0, 10**9 - 1)
@@ -67,7 +67,7 @@ def page_numbers(total: int, limit: int, offset: int) -> dict[str, int]:
 
 
 def number(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
-    """A whole number of the query string; InvalidRequest where it is none between the two."""
+    """An integer of the query string; InvalidRequest unless it is within the range."""
     text: Any = query.get(name)
     if text is None:
         return default
@@ -78,15 +78,15 @@ def number(query: Mapping[str, str], name: str, default: int, least: int, most: 
 
 
 NEAR = 1000
-"""Rows that are passed over one by one; a page that is further away is looked for by the counts."""
+"""Offsets up to this are skipped row by row; larger ones are found by the counts."""
 
 
 FEW = 1000
-"""Rows of a key, such as an owner, that are looked at one by one where other columns narrow them too."""
+"""A key with at most so many rows is read row by row, also where other columns filter it."""
 
 
 PAGE_BYTES = 1024 * 1024
-"""Text of a page's rows: the row that reaches it is the page's last."""
+"""A page ends with the row whose text reaches this size."""
 
 
 Key = tuple[Any, ...]
@@ -138,7 +138,7 @@ class Listing:
     def page(
         self, conn: Connection, chosen: Selection, limit: int, offset: int = 0, after: Key | None = None
     ) -> list[Key]:
-        """The places of so many rows in the order, from an offset, or behind the place of a row."""
+        """The order columns of a page's rows, from an offset, or after those of a row."""
         high: Any = chosen.until
         if offset > NEAR and after is None and not (chosen.keys or chosen.also):
             for _, end, rows in self._stretches(conn, chosen):
@@ -164,7 +164,7 @@ class Listing:
         return sum(conn.execute(f"select count(*) {sql}", values).fetchone()[0] for sql, values in streams)
 
     def _stretches(self, conn: Connection, chosen: Selection) -> Iterator[tuple[Any, Any, int]]:
-        """From, up to, and how many rows: the newest first, those at the edges counted, the others kept."""
+        """Start, end and number of rows, newest first: counted at the edges, from the kept counts between."""
         first, last = chosen.since[:10], chosen.until[:10]
         if first and last and chosen.since >= chosen.until:
             return
@@ -186,7 +186,7 @@ class Listing:
         return (unit, f"{unit}~") if self.unit == "day" else (int(unit) << 10, (int(unit) + 1) << 10)
 
     def _drivers(self, conn: Connection, chosen: Selection) -> list[tuple[Mapping[str, str], Sequence[str]]]:
-        """The values that indexes find rows by: those of all kinds, many times over, or a key."""
+        """The values to look rows up by in an index: each combination of kinds, or a key."""
         rare = [key for key in chosen.keys if self._is_rare(conn, key, chosen)]
         if rare or not chosen.kinds:
             return [({}, (rare or [*chosen.keys])[:1])]

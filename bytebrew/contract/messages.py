@@ -11,10 +11,10 @@ StopReason = Literal["end", "tool_calls", "max_tokens", "stop_sequence", "refusa
 
 
 class ToolCall(Struct, frozen=True):
-    """A model's wish to run a tool.
+    """A model's request to run a tool.
 
-    `input` holds the arguments with their JSON types. Where the model's text was no JSON object, `input` is empty and
-    `malformed` holds that text: the turn tells the model so. An empty `call_id` is filled in by the turn.
+    `input` are the arguments with their JSON types. Where the model's text was no JSON object, `input` is empty and
+    `malformed` is that text, which is reported to the model. An empty `call_id` is filled in by the turn.
     """
 
     tool: str
@@ -33,9 +33,9 @@ class Attachment(Struct, frozen=True, omit_defaults=True):
 
 
 class Message(Struct, frozen=True, omit_defaults=True):
-    """One entry of a conversation; `vendor` is what a provider wants back unchanged, such as a thinking signature.
+    """One entry of a conversation; `vendor` is returned to the provider unchanged, such as a thinking signature.
 
-    `broken_off` is there on an answer that did not come to its end: its turn's status, `failed` or `cancelled`.
+    `broken_off` of an incomplete answer is the status of its turn, `failed` or `cancelled`.
     """
 
     role: Role
@@ -52,7 +52,7 @@ class Message(Struct, frozen=True, omit_defaults=True):
 
 
 class ToolSpec(Struct, frozen=True):
-    """A tool as a model is told of it; `input_schema` is a JSON Schema of type object."""
+    """The description of a tool for a model; `input_schema` is a JSON Schema of type object."""
 
     name: str
     description: str
@@ -60,10 +60,10 @@ class ToolSpec(Struct, frozen=True):
 
 
 class ModelRequest(Struct, frozen=True, kw_only=True):
-    """One call of a model: where, what, and how; None leaves a choice to the vendor.
+    """One call of a model; None leaves a parameter to the vendor.
 
-    `context_size` is how many tokens the conversation is made to fit into, for vendors that do not know. `bounds` say
-    how much of the answer is taken in; what a provider keeps until the end it counts with an `Intake`.
+    `context_size` is the number of tokens that the conversation was trimmed to, for vendors that must be sent it.
+    `bounds` limit the size of the answer; a provider counts what it buffers until the end with an `Intake`.
     """
 
     model_name: str

@@ -1,4 +1,4 @@
-"""Providers: what the author of a vendor writes."""
+"""Providers: one class for the API of each vendor."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
@@ -14,9 +14,9 @@ ProviderEvent = Thinking | MessageDelta | ToolCall | Usage | Stop
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
-    """What a vendor's API can carry; `vision` is images, `documents` other files in a user's message.
+    """What a vendor's API supports; `vision` is images, `documents` other files in a user's message.
 
-    `document_types` are the beginnings of their media types, and `urls` of the media types of what the vendor fetches.
+    `document_types` are prefixes of their media types, `urls` those of the media types that the vendor fetches.
     """
 
     tools: bool = True
@@ -30,16 +30,16 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     urls: tuple[str, ...] = ("image/",)
 
     def carries(self, attachment: Attachment) -> bool:
-        """Whether a message to this vendor may bring it along."""
+        """Whether a message to this vendor may have the attachment."""
         kind = attachment.media_type
         seen = self.vision if kind.startswith("image/") else self.documents and kind.startswith(self.document_types)
         return seen and (not attachment.url or kind.startswith(self.urls))
 
 
 class Provider:
-    """A vendor's API: turns a ModelRequest into the vendor's words and the answer into events.
+    """A vendor's API: converts a ModelRequest into the vendor's format and the answer into events.
 
-    `base_url` is used where a model names none; `aliases` are other names of the type that are read; `needs` are the
+    `base_url` is the default of a model; `aliases` are other names of the type that are accepted; `needs` are the
     fields that a model of this type must have, of `base_url`, `api_key` and `api_version`. A `demo` is no real model.
     """
 
@@ -53,13 +53,13 @@ class Provider:
     def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
         """The answer as an async generator: text and thinking as they come, whole tool calls, usage, then one Stop.
 
-        Raises ProviderError in the vendor's words, or lets UpstreamError through. Being closed early closes the
+        Raises ProviderError with the vendor's message, or lets UpstreamError through. Closing it early closes the
         connection.
         """
         raise NotImplementedError
 
     async def embed(self, texts: Sequence[str], request: ModelRequest, http: Http) -> list[list[float]]:
-        """A vector for each text, in order; only the request's model, address and key count. Raises as `stream`."""
+        """A vector for each text, in order; only the request's model, URL and key are used. Raises as `stream`."""
         raise ProviderError(f"{self.type} makes no embeddings", code="model_bad_request")
 
 
@@ -70,7 +70,7 @@ def named(providers: Mapping[str, Provider], name: str) -> Provider | None:
 
 _CODES = {
     401: "model_auth",
-    402: "model_rate_limited",  # a balance that is spent, for which others have the status 429
+    402: "model_rate_limited",  # no credit left: other vendors send 429
     403: "model_auth",
     408: "model_timeout",
     429: "model_rate_limited",
@@ -128,7 +128,7 @@ def provider_error(fault: Fault, answer: UpstreamError | None = None) -> Provide
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """What it takes to call a model; `sealed_key` is opened just before."""
+    """The address and the sealed credential of a configured model."""
 
     name: str
     type: str

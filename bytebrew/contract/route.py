@@ -1,4 +1,4 @@
-"""Routes: the one table from which the server, the tests and the API document are made."""
+"""Routes, from which the server, the tests and the API document are made, and what a route receives and returns."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,15 +18,15 @@ Body = TypeVar("Body")
 P = ParamSpec("P")
 T = TypeVar("T")
 Record = Callable[[Connection, Any], None]
-"""Stores what a request did, within the transaction that does it; takes what the route answers."""
+"""Stores what a request did within its transaction; the argument is the answer of the route."""
 ANYONE = Actor(subject="anyone", name="anyone", kind="user", scopes=frozenset())
 """The actor of a request to a public route."""
 
 
 class Key(Struct, frozen=True, kw_only=True):
-    """The Idempotency-Key of a request: whose it is and for what, and `digest` of all that was asked.
+    """The Idempotency-Key of a request, with its caller, method and path, and the digest of its query and body.
 
-    `status` is that of the answer if all goes well; `turn_id` is the turn that the key has already begun.
+    `status` is that of a successful answer; `turn_id` is the turn that the key has begun.
     """
 
     subject: str
@@ -77,10 +77,10 @@ class Request(Generic[Body]):
     place: Place | None = None
 
     async def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of the write that the request is for, once it is committed together with its record.
+        """The result of the request's write, once it is committed together with its records.
 
-        The result is what the route answers; for a route that answers nothing, what the record is to show, or None.
-        Raises StorageError where the file does not take it, and NotRecorded where a plugin does not.
+        The result is the answer of the route, or for a route without an answer what the records are to show, or None.
+        Raises StorageError where the database refuses it, and NotRecorded where a plugin's recorder fails.
         """
 
         def recorded(conn: Connection) -> T:
@@ -91,10 +91,10 @@ class Request(Generic[Body]):
         return await self.engine.db.write(recorded)
 
     def record(self, conn: Connection, answer: Any = None) -> None:
-        """Stores, within the transaction of the write, all that must be there if and only if the write is.
+        """Stores the records of the request, in the transaction of its write.
 
-        That is the answer for a repeat of the Idempotency-Key, and what the plugins' recorders store. An exception out
-        of it undoes the write.
+        They are the answer for a repeat of the Idempotency-Key, and what the plugins' recorders store. An exception
+        rolls the write back.
         """
         for one in self.records:
             one(conn, answer)
@@ -125,7 +125,7 @@ class ModelChooser:
 
 @dataclass(slots=True, kw_only=True)
 class Reply:
-    """An answer with a status or headers of its own; `body` is bytes as they are, or a value to encode as JSON."""
+    """An answer with its own status or headers; `body` is bytes as they are, or a value to encode as JSON."""
 
     body: Any = None
     status: int = 200
@@ -134,9 +134,9 @@ class Reply:
 
 @dataclass(slots=True, kw_only=True)
 class Stream:
-    """An answer that comes in pieces: Server-Sent Events, unless `headers` name another content-type.
+    """A streamed answer: Server-Sent Events, unless `headers` name another content-type.
 
-    Closing `frames` must free all that it holds. Where it fails, the last event says so; another content breaks off.
+    Closing `frames` must free its resources. If it fails, an SSE stream ends with an error event, any other is cut.
     """
 
     frames: AsyncGenerator[bytes, None]
@@ -155,7 +155,7 @@ NDJSON = "application/x-ndjson"
 FORMAT = Parameter(
     "ndjson for all rows, one a line, as the header Accept: application/x-ndjson", Literal["json", "ndjson", ""]
 )
-"""What `wants_lines` reads of the query string, as `format`."""
+"""The query parameter `format`, which `wants_lines` reads."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -237,7 +237,7 @@ def positive(text: str | None, default: int, most: int) -> int:
 
 
 def unrecorded(conn: Connection, answer: Any) -> None:
-    """The Record of a write that no request is for."""
+    """The Record of a write outside any request."""
 
 
 @dataclass(slots=True)

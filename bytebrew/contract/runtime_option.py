@@ -16,14 +16,14 @@ from bytebrew.contract.connection import Connection
 log = logging.getLogger(__name__)
 
 CUSTOM = "custom."
-"""Keys with this beginning hold any JSON value, for the operator's own use."""
+"""Prefix of keys that hold any JSON value, for the operator's own use."""
 _MOST = 65536
 
 
 class Option(Struct, frozen=True, kw_only=True):
-    """A key that is known; `type` is anything that msgspec can convert to.
+    """A known key; `type` is any type that msgspec converts to.
 
-    `applied` is told each other value that the key takes, the default included when it goes back to it.
+    `applied` is called with each new value of the key, also when it returns to the default.
     """
 
     key: str
@@ -34,7 +34,7 @@ class Option(Struct, frozen=True, kw_only=True):
 
 
 class Options:
-    """The keys that are known."""
+    """The known keys, with the values in effect."""
 
     def __init__(self, options: Iterable[Option]) -> None:
         self._options = {option.key: option for option in options}
@@ -71,7 +71,7 @@ class Options:
         applied(self._values[key])
 
     def apply(self, stored: Mapping[str, Any]) -> None:
-        """Puts into effect what the stored values, and for all others the defaults, change."""
+        """Applies the stored values, and the defaults of all other keys, where they differ from those in effect."""
         for option in self:
             value = option.default
             if option.key in stored:
@@ -92,6 +92,6 @@ def option_value(conn: Connection, option: Option) -> Any:
 
 
 def expired_before(conn: Connection, option: Option) -> str:
-    """The moment before which the time of an option in days is over, or "" for 0, which is before all moments."""
+    """The time so many days ago as an option says, in RFC 3339; "" for 0, which sorts before all times."""
     days = option_value(conn, option)
     return rfc3339(datetime.now(UTC) - timedelta(days=days)) if days else ""

@@ -16,10 +16,10 @@ from bytebrew.contract.messages import Attachment, ToolSpec
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """What a tool is told of the call that it serves; `subject` is whom the turn is for.
+    """The call that a tool serves; `subject` is the actor's, that of the person for a spawned agent too.
 
-    `headers` are those of the chat request, in lower case and in memory alone: of them a tool passes on what its
-    operator has named.
+    `headers` are those of the chat request, in lower case; they are never stored. A tool forwards only those that its
+    operator named.
     """
 
     call_id: str
@@ -32,18 +32,18 @@ class Call(Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """`turn_id:call_id`, printable ASCII: the same whenever this call is run again, and of no other call.
+        """An idempotency key, `turn_id:call_id` in printable ASCII: the same whenever this call is run again.
 
-        The turn is in it since many vendors number the calls of each conversation anew.
+        It has the turn because many vendors number the calls of each request from zero.
         """
         return f"{self.turn_id}:{quote(self.call_id, safe=':')}"
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """A tool's result with what else comes of it.
+    """A tool's result with attachments and events.
 
     `attachments` are shown to models that can see them, `events` to the client; with `ends_turn` the model is not
-    called again: its text so far is the answer.
+    called again, and its text so far is the answer.
     """
 
     text: str
@@ -53,7 +53,7 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 class SpawnLimits(Struct, frozen=True, kw_only=True):
-    """How many levels below the root a turn may lie, and how many a turn may spawn, itself and with all below it."""
+    """Limits of the spawn tree: its depth, the children of one turn, and all turns below one turn."""
 
     depth: int
     children: int
@@ -61,18 +61,17 @@ class SpawnLimits(Struct, frozen=True, kw_only=True):
 
 
 class Tool:
-    """Something that a model may run.
+    """A function that a model may call.
 
-    `timeout` is in seconds, None being the engine's own limit. `idempotent` says that a call whose outcome is unknown
-    after a crash may simply run again, `confirm` that a person is asked before every call. `risk` and `source` are what
-    operators are told of it.
+    `timeout` is in seconds; None is the engine's own limit. An `idempotent` call whose outcome is unknown after a crash
+    is run again. With `confirm` a person confirms every call. `risk` and `source` are shown to operators.
 
-    A tool is one of its source, by the name that it has there: `names` are all by which `confirm_before` may name it. A
-    `foreign` one is named by others than the operator, as an MCP server names its tools: where its name is taken it has
-    the first of `spare` that is not. What is `away` is not offered to the model, which is told these words when it
-    calls it all the same; it is `gone` where its source is there and has it no more.
+    `names` are all names by which `confirm_before` may mean the tool. The name of a `foreign` tool is chosen by others
+    than the operator, such as an MCP server: where it is taken, the tool gets the first free one of `spare`. A tool
+    with `away` set is not offered to the model, and a call of it is answered with that text; it is `gone` if its source
+    is reachable and no longer has it.
 
-    `events` are the kinds of events that its results bring along: the API document has them.
+    `events` are the types of the events in its results, for the API document.
     """
 
     name: str
@@ -90,33 +89,32 @@ class Tool:
 
     @property
     def spare(self) -> tuple[str, ...]:
-        """Further names for the model, the best first."""
+        """Alternative names for the model, the preferred first."""
         return ()
 
     @property
     def names(self) -> frozenset[str]:
-        """The names by which it is known: the model's, and its own within its source."""
+        """The model's name for it, and that within its source."""
         return frozenset((self.name, f"{self.source}/{self.name}"))
 
     async def run(self, call: Call, input: dict[str, Any]) -> Any:
         """The result: text or a Result as it is, anything else as JSON.
 
-        Raises ToolError to tell the model what went wrong.
+        The message of a ToolError is sent to the model.
         """
         raise NotImplementedError
 
     def spec(self) -> ToolSpec:
-        """The tool as a model is told of it."""
+        """The description of the tool that is sent to a model."""
         return ToolSpec(self.name, self.description, self.input_schema)
 
 
 class Toolset:
     """A source of tools that depend on the agent.
 
-    `lists` are those of the agent's lists (`tools`, `can_spawn`, `mcp_servers`, `capabilities`) that name this source's
-    tools: where all of them are empty it is not asked; `tools` counts only while it names something that no plugin
-    registers. `reserves` are the names that its tools may have, with `*` at the end for all that begin so: no tool from
-    outside has one of them, in any agent.
+    `lists` are those of the agent's lists (`tools`, `can_spawn`, `mcp_servers`, `capabilities`) that name tools of this
+    source: it is skipped if all of them are empty; `tools` counts only if it names something that no plugin registers.
+    `reserves` are the names that its tools may have, a `*` at the end standing for any rest: no foreign tool gets one.
     """
 
     lists: ClassVar[tuple[str, ...]] = ()
@@ -124,40 +122,40 @@ class Toolset:
     events: ClassVar[tuple[type[Event], ...]] = ()
 
     async def all(self) -> Sequence[Tool]:
-        """Every tool from here, for people to look at."""
+        """Every tool of this source, for lists that people read."""
         return ()
 
     async def ready(self, agent: Agent) -> AsyncIterator[Notice]:
-        """Waits for what the agent's tools from here need, as long as that is worth it; says what for, and what lacks.
+        """Waits until the agent's tools are usable, or gives up; yields a notice for each wait and each missing tool.
 
-        What is said of missing tools (`tools_missing`) the model is told too.
+        Notices with the code `tools_missing` are sent to the model too.
         """
         nothing: tuple[Notice, ...] = ()
         for notice in nothing:
             yield notice
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
-        """The tools that this agent has from here."""
+        """The tools of this source that an agent has."""
         raise NotImplementedError
 
     def has(self, conn: Connection, name: str) -> bool:
-        """Whether there may be a tool of this name from here for an agent that has it in `tools`.
+        """Whether this source may have a tool that an agent names in `tools`.
 
-        Where no source has one, who saves the agent is warned. One that is asked about `tools` and does not say may.
+        A name that no source has is a warning of the agent. The default is yes for a source whose `lists` have `tools`.
         """
         return not self.lists or "tools" in self.lists
 
     def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
-        """Whether a name in the agent's `confirm_before` is that of a tool that it has from here, or once had."""
+        """Whether a name in the agent's `confirm_before` is of a tool of this source, present or past."""
         return not self.reserves or gate in self.reserves
 
     def missing(self, conn: Connection, agent: Agent) -> Iterable[str]:
-        """What the agent names of this source and the source does not have, a sentence each: its `warnings`."""
+        """Warnings of the agent, a sentence each: what it names of this source and the source does not have."""
         return ()
 
 
 class FunctionTool(Tool):
-    """A typed async function as a tool; its arguments are checked against its signature."""
+    """A typed async function as a tool; arguments are validated against its signature."""
 
     def __init__(
         self,
@@ -224,8 +222,8 @@ def tool(
 ) -> FunctionTool | Callable[[Callable[..., Awaitable[Any]]], FunctionTool]:
     """Makes a tool of a typed async function.
 
-    Its name, docstring and annotated parameters are what the model is told; a parameter of type Call is filled by the
-    engine. Use it bare or as `@tool(timeout=5, idempotent=True)`; the options are those of `Tool`.
+    The model sees its name, docstring and annotated parameters, but none of type Call, which the engine passes. Use it
+    bare or as `@tool(timeout=5, idempotent=True)`; the options are those of `Tool`.
     """
 
     def make(function: Callable[..., Awaitable[Any]]) -> FunctionTool:
@@ -244,7 +242,7 @@ def input_schema(kind: type[Struct]) -> dict[str, Any]:
 
 
 class Outcome(NamedTuple):
-    """What the model is told of a call; `whole` is the output where that is only its beginning."""
+    """The output of a call as it is sent to the model; `whole` is all of it where `output` was truncated."""
 
     output: str
     has_error: bool
