@@ -1,7 +1,6 @@
 """Ends turns that cannot go on, as soon as the database stores their end."""
 
 import logging
-import math
 import time
 from collections.abc import Iterable
 
@@ -11,7 +10,7 @@ from msgspec.structs import replace
 
 from bytebrew.base.errors import EngineError, NotFound, ProviderError, StorageError, TurnError
 from bytebrew.contract.events import Done, ErrorEvent, Event
-from bytebrew.conversation.turn import Notify, Turn
+from bytebrew.conversation.turn import Notify, Turn, retry_after
 from bytebrew.store import open_turns, turns
 from bytebrew.store.journal import Journal, Log
 from bytebrew.store.sqlite.database import Database
@@ -20,7 +19,6 @@ log = logging.getLogger(__name__)
 
 PAUSE = 0.5
 """Seconds between two attempts: a database that has just failed rarely recovers at once."""
-_LONGEST_WAIT = 1e9
 
 
 def internal(turn_id: str) -> TurnError:
@@ -38,14 +36,6 @@ def error_event(session_id: str, turn_id: str, error: EngineError) -> ErrorEvent
         message=error.message,
         retry_after=UNSET if wait is None else wait,
     )
-
-
-def retry_after(error: EngineError) -> int | None:
-    """Whole seconds after which a retry may succeed, where the vendor or the engine knows them."""
-    if isinstance(error, ProviderError):
-        wait = error.retry_after
-        return None if wait is None or not wait < _LONGEST_WAIT else math.ceil(wait)
-    return int(error.headers["Retry-After"]) if "Retry-After" in error.headers else None
 
 
 def logged(turn: Turn, error: EngineError) -> ErrorEvent:

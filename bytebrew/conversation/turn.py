@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 import anyio
 from msgspec.structs import astuple, replace
 
-from bytebrew.base.errors import EngineError
+from bytebrew.base.errors import EngineError, ProviderError
 from bytebrew.base.formats import is_uuid, new_id, new_uuid
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
@@ -24,13 +24,14 @@ from bytebrew.contract.route import Key
 from bytebrew.contract.tool import Call, SpawnLimits
 from bytebrew.conversation.model_calls import BoundModel
 from bytebrew.conversation.resumed_answer import ResumedStep
-from bytebrew.store import open_turns, turns
+from bytebrew.store import forms, open_turns, turns
 from bytebrew.store.journal import Journal, Log
 from bytebrew.store.schemas import Entrance
 from bytebrew.store.tasks import Claim
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_LONGEST_WAIT = 1e9
 
 
 class Notify(Protocol):
@@ -141,6 +142,23 @@ class Turn:
         self.status, ids = status, {"session_id": self.session_id, "turn_id": self.id}
         return Done(**ids, usage=self.usage, status=status, finish_reason=self.finish_reason)
 
+    def result(self) -> turns.TurnResult:
+        """How it has ended, without what it did before a stop of the engine: `turns.result` reads that too."""
+        error = self.failure
+        return turns.TurnResult(
+            id=self.id,
+            session_id=self.session_id,
+            status=self.status,
+            text="".join(self.text),
+            usage=self.usage,
+            failure=error.status if error else None,
+            code=error.code if error else "",
+            message=error.message if error else "",
+            retry_after=retry_after(error) if error else None,
+            finish_reason=self.finish_reason,
+            form=forms.shown_by(self.closing_events),
+        )
+
     def _nothing_unsaved(self) -> turns.Unsaved:
         return turns.Unsaved(self.agent.name, self.subject, self.new.schema)
 
@@ -224,6 +242,14 @@ class Lane:
     def position(self, turn: Turn) -> int:
         """How many turns come before one that waits; 0 where it does not."""
         return self.waiting.index(turn) + 1 if turn in self.waiting else 0
+
+
+def retry_after(error: EngineError) -> int | None:
+    """Whole seconds after which a retry may succeed, where the vendor or the engine knows them."""
+    if isinstance(error, ProviderError):
+        wait = error.retry_after
+        return None if wait is None or not wait < _LONGEST_WAIT else math.ceil(wait)
+    return int(error.headers["Retry-After"]) if "Retry-After" in error.headers else None
 
 
 def chat_turn(

@@ -15,7 +15,6 @@ from bytebrew.contract.entities import Url
 from bytebrew.contract.messages import Attachment
 from bytebrew.contract.route import Reply, Request, Route, Stream
 from bytebrew.conversation import waiting_turns
-from bytebrew.conversation.failed_turns import retry_after
 from bytebrew.conversation.model_calls import BoundModel
 from bytebrew.conversation.turn import Turn, chat_turn
 from bytebrew.conversation.waiting_turns import OnBusy
@@ -141,24 +140,11 @@ async def _answer(
         return Stream(frames=frames, headers=headers)
     if (place := await waiting_turns.wait_ended(engine.db, engine.runner.lanes, turn)) is not None:
         return _asking(await so_far(engine.db, turn, place))
-    fault = turn.failure
-    told = TurnResult(
-        id=turn.id,
-        session_id=turn.session_id,
-        status=turn.status,
-        text="".join(turn.text),
-        usage=turn.usage,
-        failure=fault.status if fault else None,
-        code=fault.code if fault else "",
-        message=fault.message if fault else "",
-        retry_after=retry_after(fault) if fault else None,
-        finish_reason=turn.finish_reason,
-        form=forms.shown_by(turn.closing_events),
-    )
+    result = turn.result()
     resumed = turn.resume_point is not None and turn.last is not None
     if resumed and (stored := await engine.db.scan(turns.result, turn.id)):
-        told = stored  # it has what the turn did before the engine stopped too
-    reply = await _whole(engine.db, told)
+        result = stored  # it has what the turn did before the engine stopped too
+    reply = await _whole(engine.db, result)
     model = sum(call.seconds for call in turn.model_calls)
     own = max(0.0, time.monotonic() - arrived - model - turn.tool_seconds)
     reply.headers |= _timing(engine=own, model=model, tools=turn.tool_seconds)
@@ -172,18 +158,18 @@ async def _again(engine: Engine, request: Request[ChatRequest], turn_id: str, ar
     if (turn := engine.runner.turns.get(turn_id)) is not None:
         return await _answer(engine, request, turn, arrived, _behind(engine.journal, request, turn.log, turn))
     look = engine.db.read if request.body.stream else engine.db.scan  # a stream sends its events page by page
-    told = await look(turns.result, turn_id, whole=not request.body.stream)
-    if told is None:
+    result = await look(turns.result, turn_id, whole=not request.body.stream)
+    if result is None:
         raise Gone(_GONE)
-    if told.last is None:
+    if result.last is None:
         raise TurnInterrupted("The turn has stopped at a record and goes on when the engine is back; try again then")
     if request.body.stream:
-        log = await engine.journal.log(told.session_id)
-        if log.committed < told.last:  # it has been deleted since
+        log = await engine.journal.log(result.session_id)
+        if log.committed < result.last:  # it has been deleted since
             raise Gone(_GONE)
-        stretch = _behind(engine.journal, request, log, OpenStretch(told.first, told.last))
-        return Stream(frames=engine.journal.follow(log, stretch), headers=_headers(told.session_id, told.id))
-    return await _whole(engine.db, told)
+        stretch = _behind(engine.journal, request, log, OpenStretch(result.first, result.last))
+        return Stream(frames=engine.journal.follow(log, stretch), headers=_headers(result.session_id, result.id))
+    return await _whole(engine.db, result)
 
 
 class _Behind:
