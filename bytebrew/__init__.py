@@ -41,7 +41,7 @@ from bytebrew.contract.auth import VISITOR, Actor, Scope, Scopes
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.config_section import ConfigSection
-from bytebrew.contract.connection import Connection, Row
+from bytebrew.contract.connection import Connection, Row, insert, placeholders, update
 from bytebrew.contract.engine import TRAFFIC, Engine, ModelCall, Sample, StateKey, Traffic, Turn
 from bytebrew.contract.entities import (
     Agent,
@@ -217,6 +217,7 @@ __all__ = [
     "filled",
     "hookimpl",
     "input_schema",
+    "insert",
     "is_credential",
     "kept_counts",
     "masked",
@@ -230,6 +231,7 @@ __all__ = [
     "page_of",
     "page_window",
     "parse_time",
+    "placeholders",
     "positive",
     "provider_error",
     "read_public_keys",
@@ -239,6 +241,7 @@ __all__ = [
     "rows_of",
     "sign",
     "tool",
+    "update",
     "uptime",
     "verify",
     "visible",

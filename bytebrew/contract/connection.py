@@ -1,7 +1,11 @@
-"""The database as work functions see it."""
+"""The database as work functions see it, and how a struct becomes a row of it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
+
+import msgspec
+from msgspec import UNSET, Struct
+from msgspec.structs import asdict
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -38,7 +42,7 @@ class Connection(Protocol):
     """
 
     def execute(self, sql: str, parameters: Parameters = ..., /) -> Cursor:
-        """Runs one statement, its values bound to `?`, `?1` or `:name`."""
+        """Runs one statement, its values bound to `?`, to `?1` where one is used again, or to `:name`."""
 
     def executemany(self, sql: str, parameters: Iterable[Parameters], /) -> Cursor:
         """Runs one statement once for each set of values."""
@@ -50,3 +54,37 @@ class Connection(Protocol):
     @property
     def total_changes(self) -> int:
         """Rows that were inserted, changed or deleted since the connection is open."""
+
+
+Values = Struct | Mapping[str, Any]
+"""Columns by name. Lists and objects are stored as JSON text, as `struct_of` reads them; what is unset is left out."""
+
+
+def insert(conn: Connection, table: str, values: Values, **more: Any) -> None:
+    """Inserts a row; names of tables and columns come from the code that calls, never from a request."""
+    columns = {**_columns(values), **_columns(more)}
+    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    conn.execute(f"insert into {table} ({names}) values ({marks})", tuple(columns.values()))  # noqa: S608
+
+
+def update(conn: Connection, table: str, changes: Values, **key: Any) -> int:
+    """Changes columns of the rows that have all values of a key; how many there are."""
+    columns = _columns(changes)
+    assignments = ", ".join(f"{name} = ?" for name in columns)
+    condition = " and ".join(f"{name} = ?" for name in key)
+    sql = f"update {table} set {assignments} where {condition}"  # noqa: S608
+    return conn.execute(sql, (*columns.values(), *key.values())).rowcount
+
+
+def placeholders(values: Collection[object]) -> str:
+    """What stands between the brackets of `in (...)` for these values."""
+    return ", ".join("?" * len(values)) or "null"
+
+
+def _columns(values: Values) -> dict[str, Any]:
+    fields = asdict(values) if isinstance(values, Struct) else values
+    return {name: _stored(value) for name, value in fields.items() if value is not UNSET}
+
+
+def _stored(value: Any) -> Any:
+    return msgspec.json.encode(value).decode() if isinstance(value, list | tuple | dict) else value

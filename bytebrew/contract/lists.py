@@ -196,7 +196,7 @@ class Listing:
 
     def _is_rare(self, conn: Connection, key: str, chosen: Selection) -> bool:
         where = f"{self.only.format('')} and {key} = ? and {key} <> ''"
-        sql = f"select count(*) from (select 1 from {self.table} where {where} limit ?)"
+        sql = f"select count(*) from (select 1 from {self.table} where {where} limit ?) few"
         return int(conn.execute(sql, (chosen.keys[key], FEW + 1)).fetchone()[0]) <= FEW
 
     def _select(

@@ -1,22 +1,20 @@
 """Agents: rows, and who uses them."""
 
-from typing import Any
-
 import msgspec
 from msgspec import UNSET
 from msgspec.structs import asdict
 
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.base.formats import canonical_id, new_uuid, now, struct_of
-from bytebrew.contract.connection import Connection
+from bytebrew.contract import connection
+from bytebrew.contract.connection import Connection, insert
 from bytebrew.contract.entities import Agent, AgentPatch, NewAgent
+from bytebrew.store.sqlite.dialect import CAPABILITIES
 
-_LISTS = ("stop_sequences", "tools", "confirm_before", "can_spawn", "mcp_servers")
-SELECT = """select id, name, description, coalesce(model, (select name from models where is_default = 1)) as model,
+SELECT = f"""select id, name, description, coalesce(model, (select name from models where is_default = 1)) as model,
   system, lifecycle, tool_execution, max_steps, max_context_size, max_turn_duration, temperature, top_p, max_tokens,
   stop_sequences, tools, confirm_before, can_spawn, mcp_servers, created_at, updated_at,
-  (select json_group_array(json_object('id', c.id, 'type', c.type, 'config', json(c.config), 'enabled', c.enabled))
-    from agent_capabilities c where c.agent_id = agents.id) as capabilities from agents"""
+  {CAPABILITIES} as capabilities from agents"""
 
 
 def list_all(conn: Connection) -> list[Agent]:
@@ -53,10 +51,7 @@ def create(conn: Connection, new: NewAgent) -> Agent:
         raise Conflict(f"There is an agent '{new.name}' already; PUT /api/v1/agents/{new.name} changes it")
     _check_model(conn, new.model)
     moment = now()
-    values = {"id": new_uuid(), **_columns(asdict(new)), "created_at": moment, "updated_at": moment}
-    conn.execute(
-        f"insert into agents ({', '.join(values)}) values ({', '.join('?' * len(values))})", tuple(values.values())
-    )
+    insert(conn, "agents", new, id=new_uuid(), created_at=moment, updated_at=moment)
     return get(conn, new.name)
 
 
@@ -67,9 +62,7 @@ def update(conn: Connection, key: str, patch: AgentPatch) -> Agent:
     if changes.pop("name", agent.name) != agent.name:
         raise InvalidRequest("An agent's name is fixed", details=[Detail("$.name", "create another agent instead")])
     _check_model(conn, changes.get("model"))
-    changes = {**_columns(changes), "updated_at": now()}
-    assignments = ", ".join(f"{name} = ?" for name in changes)
-    conn.execute(f"update agents set {assignments} where id = ?", (*changes.values(), agent.id))
+    connection.update(conn, "agents", {**changes, "updated_at": now()}, id=agent.id)
     return get(conn, agent.name)
 
 
@@ -83,11 +76,9 @@ def delete(conn: Connection, key: str) -> None:
         (agent.id,),
     )
     details = [Detail("$.schemas", row["name"]) for row in schemas]
-    spawners = conn.execute(
-        "select a.name from agents a, json_each(a.can_spawn) j where j.value = ? and a.id <> ? order by a.name",
-        (agent.name, agent.id),
-    )
-    details += [Detail("$.agents", row["name"]) for row in spawners]
+    others = conn.execute("select name, can_spawn from agents where id <> ? order by name", (agent.id,))
+    spawners = [row["name"] for row in others if agent.name in msgspec.json.decode(row["can_spawn"])]
+    details += [Detail("$.agents", name) for name in spawners]
     if details:
         users = ", ".join(detail.message for detail in details[:10])
         raise Conflict(f"Agent '{agent.name}' is used by {users}", details=details)
@@ -99,7 +90,3 @@ def _check_model(conn: Connection, name: str | None) -> None:
     if row is not None and row["kind"] != "chat":
         details = [Detail("$.model", f"is of kind {row['kind']}")]
         raise InvalidRequest(f"Model '{name}' makes embeddings and cannot chat; name another", details=details)
-
-
-def _columns(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: msgspec.json.encode(value).decode() if name in _LISTS else value for name, value in values.items()}

@@ -7,7 +7,8 @@ from msgspec import UNSET, Struct
 
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.base.formats import new_uuid
-from bytebrew.contract.connection import Connection
+from bytebrew.contract import connection
+from bytebrew.contract.connection import Connection, insert
 from bytebrew.contract.entities import (
     Capability,
     CapabilityPatch,
@@ -43,10 +44,7 @@ def create(conn: Connection, agent: str, new: NewCapability) -> Capability:
         raise Conflict(f"{words}; PUT /api/v1/agents/{owner.name}/capabilities/{new.type} changes it")
     config = _checked(conn, new.type, new.config)
     made = Capability(id=new_uuid(), type=new.type, config=config, enabled=new.enabled)
-    conn.execute(
-        "insert into agent_capabilities (id, agent_id, type, config, enabled) values (?, ?, ?, ?, ?)",
-        (made.id, owner.id, made.type, msgspec.json.encode(config).decode(), made.enabled),
-    )
+    insert(conn, "agent_capabilities", made, agent_id=owner.id)
     return made
 
 
@@ -57,10 +55,7 @@ def update(conn: Connection, agent: str, key: str, patch: CapabilityPatch) -> No
         raise InvalidRequest("A capability's type is fixed", details=[Detail("$.type", "create another instead")])
     config = one.config if patch.config is UNSET else _checked(conn, one.type, {**one.config, **patch.config})
     enabled = one.enabled if patch.enabled is UNSET else patch.enabled
-    conn.execute(
-        "update agent_capabilities set config = ?, enabled = ? where id = ?",
-        (msgspec.json.encode(config).decode(), enabled, one.id),
-    )
+    connection.update(conn, "agent_capabilities", {"config": config, "enabled": enabled}, id=one.id)
 
 
 def delete(conn: Connection, agent: str, key: str) -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from bytebrew.base.errors import NotFound
 from bytebrew.base.formats import now, struct_of
 from bytebrew.base.visible_text import visible
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, insert, placeholders
 from bytebrew.contract.events import Risk
 from bytebrew.contract.lists import bounded
 
@@ -53,8 +53,6 @@ class Confirmation(Struct, frozen=True, kw_only=True):
 
 _SELECT = """select id, session_id, turn_id, call_id, kind, agent, source, tool, risk, input, args_digest, status,
   verdict, edited, reason, answered_by, answered_at, created_at, expires_at from confirmations"""
-_WITHIN = """(?3 is null or exists (select 1 from sessions s where s.id = session_id
-  and s.schema in (select value from json_each(?3))))"""
 
 
 def digest(source: str, tool: str, input: dict[str, Any]) -> str:
@@ -73,13 +71,10 @@ def ask(conn: Connection, new: Confirmation) -> None:
 
     There is an earlier one where the call was to go to another tool, which has changed its source since.
     """
-    values = msgspec.structs.asdict(new)
-    values["input"] = msgspec.json.encode(new.input).decode()
-    conn.execute(
-        f"""insert or replace into confirmations ({", ".join(values)}, seq)
-        values ({", ".join("?" * len(values))}, (select coalesce(max(seq), 0) + 1 from confirmations))""",
-        tuple(values.values()),
-    )
+    last = conn.execute("select coalesce(max(seq), 0) from confirmations").fetchone()[0]
+    sql = "delete from confirmations where turn_id = ? and call_id = ? and kind = ?"
+    conn.execute(sql, (new.turn_id, new.call_id, new.kind))
+    insert(conn, "confirmations", new, seq=last + 1)
 
 
 def of_call(conn: Connection, turn_id: str, call_id: str, kind: Kind) -> Confirmation | None:
@@ -93,15 +88,19 @@ def find(
     conn: Connection, key: str, session_id: str | None = None, schemas: Sequence[str] | None = None
 ) -> Confirmation | None:
     """A question by its id; with `session_id` one of that session, with `schemas` of a session with one of these."""
-    sql = f"{_SELECT} where id = ?1 and coalesce(?2, session_id) = session_id and {_WITHIN}"
-    row = conn.execute(sql, (key, session_id, _listed(schemas))).fetchone()
+    within, names = _within(schemas)
+    sql = f"{_SELECT} where id = ? and {within}"
+    row = conn.execute(sql, (key, *names)).fetchone()
+    if row is None or session_id not in (None, row["session_id"]):
+        return None
     return struct_of(row, Confirmation) if row else None
 
 
 def about(conn: Connection, call_id: str, session_id: str, schemas: Sequence[str] | None = None) -> list[Confirmation]:
     """The questions of a session about tool calls with this id, oldest first: models may give one id to several."""
-    sql = f"{_SELECT} where call_id = ?1 and session_id = ?2 and {_WITHIN} order by seq"
-    return [struct_of(row, Confirmation) for row in conn.execute(sql, (call_id, session_id, _listed(schemas)))]
+    within, names = _within(schemas)
+    sql = f"{_SELECT} where call_id = ? and session_id = ? and {within} order by seq"
+    return [struct_of(row, Confirmation) for row in conn.execute(sql, (call_id, session_id, *names))]
 
 
 def of_session(conn: Connection, session_id: str) -> list[Confirmation]:
@@ -165,9 +164,10 @@ def page(
     place = conn.execute("select seq from confirmations where id = ?", (after,)).fetchone() if after else (0,)
     if place is None:
         raise NotFound(f"There is no question '{after[:255]}' any more; read the list from the start")
+    within, names = _within(schemas)
     rows = conn.execute(
-        f"{_SELECT} where status = ?1 and seq > ?2 and {_WITHIN} order by seq limit ?4 offset ?5",
-        (status, place[0], _listed(schemas), limit + 1, offset),
+        f"{_SELECT} where status = ? and seq > ? and {within} order by seq limit ? offset ?",
+        (status, place[0], *names, limit + 1, offset),
     )
     found = [struct_of(row, Confirmation) for row in bounded(islice(rows, limit))]
     return found, found[-1].id if rows.fetchone() else None
@@ -175,10 +175,15 @@ def page(
 
 def count(conn: Connection, status: str, schemas: Sequence[str] | None = None) -> int:
     """How many questions of a status there are; with `schemas` of their sessions."""
-    sql = f"select count(*) from confirmations where status = ?1 and {_WITHIN}"
-    found: int = conn.execute(sql, (status, None, _listed(schemas))).fetchone()[0]
+    within, names = _within(schemas)
+    sql = f"select count(*) from confirmations where status = ? and {within}"
+    found: int = conn.execute(sql, (status, *names)).fetchone()[0]
     return found
 
 
-def _listed(schemas: Sequence[str] | None) -> str | None:
-    return None if schemas is None else msgspec.json.encode(schemas).decode()
+def _within(schemas: Sequence[str] | None) -> tuple[str, Sequence[str]]:
+    """The condition that a question's session has one of the schemas, and its values."""
+    if schemas is None:
+        return "true", ()
+    condition = f"s.id = session_id and s.schema in ({placeholders(schemas)})"
+    return f"exists (select 1 from sessions s where {condition})", schemas

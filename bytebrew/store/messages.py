@@ -15,6 +15,9 @@ from bytebrew.contract.messages import Message
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Message).decode
 
+_ALL = 2**62
+"""A limit that no list reaches."""
+
 
 class Window(Struct, frozen=True):
     """The newest whole turns that fit, the summary of what came before, and whether turns lie in between."""
@@ -80,7 +83,7 @@ def last_number(conn: Connection, session_id: str) -> int:
     return row[0] or 0
 
 
-def entries(conn: Connection, session_id: str, after: int = 0, limit: int = -1) -> list[Entry]:
+def entries(conn: Connection, session_id: str, after: int = 0, limit: int = _ALL) -> list[Entry]:
     """The session's messages, oldest first, from the one after a number, up to a megabyte and one message."""
     sql = "select n, body, created_at from messages where session_id = ? and n > ? order by n limit ?"
     return [_entry(*row) for row in bounded(conn.execute(sql, (session_id, after, limit)))]

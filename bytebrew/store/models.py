@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 
 from msgspec import UNSET
-from msgspec.json import encode
+from msgspec.json import decode
 from msgspec.structs import asdict
 
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.base.formats import now, struct_of
 from bytebrew.base.secrets import Secrets
-from bytebrew.contract.connection import Connection
+from bytebrew.contract import connection
+from bytebrew.contract.connection import Connection, insert
 from bytebrew.contract.entities import Model, ModelPatch, NewModel
 from bytebrew.contract.provider import Target
+from bytebrew.store.sqlite.dialect import had_rows
 
 _SELECT = """select id, name, type, base_url, model_name, api_version, kind, embedding_dim, pricing_input,
   pricing_output, fallback, length(sealed_key) > 0 as has_api_key, is_default, created_at, updated_at from models"""
@@ -27,7 +29,7 @@ def list_all(conn: Connection, kind: str = "") -> list[Model]:
 
 def ever(conn: Connection) -> bool:
     """Whether there has been a model in this file, even one that was deleted since."""
-    return conn.execute("select 1 from sqlite_sequence where name = 'models'").fetchone() is not None
+    return had_rows(conn, "models")
 
 
 def get(conn: Connection, key: str) -> Model:
@@ -58,12 +60,9 @@ def create(conn: Connection, new: NewModel, secrets: Secrets) -> Model:
     first = new.kind == "chat" and conn.execute("select 1 from models where kind = 'chat'").fetchone() is None
     values = asdict(new)
     values["sealed_key"] = secrets.seal(values.pop("api_key") or "")
-    values["fallback"] = encode(new.fallback).decode()
     values |= {"is_default": first, "created_at": now()}
     values["updated_at"] = values["created_at"]
-    conn.execute(
-        f"insert into models ({', '.join(values)}) values ({', '.join('?' * len(values))})", tuple(values.values())
-    )
+    insert(conn, "models", values)
     if new.is_default:
         _make_default(conn, new.name)
     return get(conn, new.name)
@@ -81,7 +80,6 @@ def update(conn: Connection, key: str, patch: ModelPatch, secrets: Secrets) -> M
     _check_default(default, model.kind)
     if "fallback" in changes:
         _check_fallback(conn, model.name, changes["fallback"])
-        changes["fallback"] = encode(changes["fallback"]).decode()
     if model.is_default and not default:
         raise InvalidRequest("One model is the default", details=[Detail("$.is_default", "make another the default")])
     address = changes.get("base_url", model.base_url)
@@ -93,9 +91,7 @@ def update(conn: Connection, key: str, patch: ModelPatch, secrets: Secrets) -> M
         changes["sealed_key"] = secrets.seal(secret or "")
     if any(changes.get(name, was) != was for name, was in asdict(model).items() if name in _OF_WINDOW):
         changes["context_window"] = None  # it was said of another model, or by another vendor
-    changes["updated_at"] = now()
-    assignments = ", ".join(f"{name} = ?" for name in changes)
-    conn.execute(f"update models set {assignments} where id = ?", (*changes.values(), model.id))
+    connection.update(conn, "models", {**changes, "updated_at": now()}, id=model.id)
     if default and not model.is_default:
         _make_default(conn, model.name)
     return get(conn, model.name)
@@ -117,8 +113,8 @@ def delete(conn: Connection, key: str) -> None:
     if users:
         details = [Detail("$.agents", name) for name in users]
         raise Conflict(f"Model '{model.name}' is used by {len(users)} agents: {', '.join(users[:10])}", details=details)
-    sql = "select m.name from models m, json_each(m.fallback) j where j.value = ? order by m.name"
-    if leaning := [row["name"] for row in conn.execute(sql, (model.name,))]:
+    rows = conn.execute("select name, fallback from models order by name")
+    if leaning := [row["name"] for row in rows if model.name in decode(row["fallback"])]:
         details = [Detail("$.models", name) for name in leaning]
         raise Conflict(
             f"Model '{model.name}' is the fallback of {len(leaning)} models ({', '.join(leaning[:10])})",

@@ -89,16 +89,16 @@ def left_open(conn: Connection) -> list[OpenTurn]:
         """select t.id, t.session_id, s.schema, s.agent, s.owner, s.user_sub, t.size, t.own_key,
         t.subagents, t.time_limit, t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id,
         t.root_turn_id, t.lineage, t.first_event, t.status,
-        k.agent as task_agent, coalesce(k.completed_at is not null, 0) as task_ended, case when
+        k.agent as task_agent, k.completed_at is not null as task_ended, case when
           'pending' in (select c.status from confirmations c where c.turn_id = t.id)
           or exists (select 1 from turns o where o.parent_turn_id = t.id and o.status in ('queued', 'running'))
         then 0 else t.resumes end as resumes
         from turns t join sessions s on s.id = t.session_id
         left join tasks k on k.session_id = t.session_id and k.turn_id = t.id where t.status in ('queued', 'running')
         and s.id not in (select session_id from removals)
-        order by json_array_length(t.lineage), t.status = 'queued', t.seq"""
+        order by t.status = 'queued', t.seq"""
     )
-    return [struct_of(row, OpenTurn) for row in rows]
+    return sorted((struct_of(row, OpenTurn) for row in rows), key=lambda turn: len(turn.lineage))
 
 
 def resume(conn: Connection, turn_id: str) -> ResumePoint:
@@ -165,7 +165,7 @@ def spent(conn: Connection, turn_id: str) -> Usage:
     row = conn.execute(
         f"""with recursive tree (id) as (
           select ? union all select t.id from tree join turns t on t.parent_turn_id = tree.id)
-        select {_SUM} from tree cross join usage u on u.turn_id = tree.id""",
+        select {_SUM} from tree cross join usage u where u.turn_id = tree.id""",
         (turn_id,),
     ).fetchone()
     return Usage(*row)

@@ -152,8 +152,8 @@ def _in_use(conn: Connection, session_id: str) -> bool:
         """select exists (select 1 from turns t where t.session_id = ?1 and t.status in ('queued', 'running'))
         or exists (with recursive tree (id) as (
             select ?1 union all select b.id from sessions b join tree on b.parent_id = tree.id)
-          select 1 from tree cross join tasks k on k.session_id = tree.id or k.made_in = tree.id
-          where k.completed_at is null)""",
+          select 1 from tree cross join tasks k
+          where (k.session_id = tree.id or k.made_in = tree.id) and k.completed_at is null)""",
         (session_id,),
     ).fetchone()
     return bool(row[0])

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
 from bytebrew.base.formats import new_uuid, now, struct_of
-from bytebrew.contract.connection import Connection, Row
+from bytebrew.contract import connection
+from bytebrew.contract.connection import Connection, Row, insert
 from bytebrew.contract.entities import Agent, NewRelation, NewSchema, Relation, Schema, SchemaPatch
 from bytebrew.contract.provider import Target
 from bytebrew.store import agents, models
@@ -113,18 +114,14 @@ def create(conn: Connection, new: NewSchema) -> Schema:
         details = [Detail("$.entry_agent", "name the agent that answers")]
         raise InvalidRequest("A schema needs an entry agent", details=details)
     schema_id, moment = new_uuid(), now()
-    conn.execute(
-        "insert into schemas values (?, ?, ?, ?, ?, null, ?, ?)",
-        (
-            schema_id,
-            new.name,
-            new.description,
-            _agent_id(conn, entry, "$.entry_agent"),
-            new.chat_enabled,
-            moment,
-            moment,
-        ),
-    )
+    row = {
+        "id": schema_id,
+        "name": new.name,
+        "description": new.description,
+        "entry_agent_id": _agent_id(conn, entry, "$.entry_agent"),
+        "chat_enabled": new.chat_enabled,
+    }
+    insert(conn, "schemas", row, created_at=moment, updated_at=moment)
     _relate(conn, schema_id, new.relations)
     return get(conn, new.name)
 
@@ -141,8 +138,7 @@ def update(conn: Connection, key: str, patch: SchemaPatch) -> Schema:
         changes["chat_enabled"] = patch.chat_enabled
     if patch.entry_agent is not UNSET:
         changes["entry_agent_id"] = _agent_id(conn, patch.entry_agent, "$.entry_agent")
-    assignments = ", ".join(f"{name} = ?" for name in changes)
-    conn.execute(f"update schemas set {assignments} where id = ?", (*changes.values(), row["id"]))
+    connection.update(conn, "schemas", changes, id=row["id"])
     if patch.relations is not UNSET:
         _replace_relations(conn, row["id"], patch.relations)
     return get(conn, row["name"])

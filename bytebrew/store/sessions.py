@@ -169,7 +169,9 @@ def start_removal(conn: Connection, session_id: str) -> list[str]:
     No list has it, for lists have what is in no other session: it now lies within itself.
     """
     tree = below(conn, session_id)
-    conn.executemany("insert or ignore into removals (session_id) values (?)", [(one,) for one in tree])
+    conn.executemany(
+        "insert into removals (session_id) values (?) on conflict (session_id) do nothing", [(one,) for one in tree]
+    )
     conn.execute("update sessions set parent_id = id where id = ?", (session_id,))
     return tree
 

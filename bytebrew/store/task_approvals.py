@@ -69,6 +69,7 @@ def withdraw(conn: Connection, task_id: str, turn_id: str) -> None:
     """Takes a task whose claim does not fit its approval back to draft, as if it had not been claimed."""
     conn.execute(
         """update tasks set status = 'draft', turn_id = null, attempts = attempts - 1, revised = 1, approved_at = null,
-        approved_digest = null, started_at = iif(attempts = 1, null, started_at) where id = ? and turn_id = ?""",
+        approved_digest = null, started_at = case when attempts = 1 then null else started_at end
+        where id = ? and turn_id = ?""",
         (task_id, turn_id),
     )

@@ -4,14 +4,16 @@ from datetime import datetime, timedelta
 
 from bytebrew.base.formats import rfc3339
 from bytebrew.contract.connection import Connection
-from bytebrew.store.sqlite.dialect import CAN_RUN, URGENCY
+from bytebrew.store.sqlite.dialect import CAN_RUN, URGENCY, day_number, indexed_by
 
 LATER = "status in ('pending', 'approved') and mode = 'background'"
 """The condition of the index tasks_later, for tasks with a `not_before`."""
 LONGEST_BACKOFF = 5400.0
 """Seconds between two attempts at a task at most; between the first two at most 15, then each time twice as many."""
-_HEAD = f"""select t.id, {URGENCY.format("t")} as urgency from tasks t indexed by tasks_ready
+_HEAD = f"""select t.id, {URGENCY.format("t")} as urgency from tasks t {indexed_by("tasks_ready")}
   where {CAN_RUN.format("t")} and t.agent = ? and t.owner = ? order by {URGENCY.format("t")}, t.seq limit 1"""
+_ATTEMPTS = "case when attempts < 1 then 1 when attempts > 10 then 10 else attempts end"
+_RANK = "case when ?1 > served then ?1 when ?1 <= served then served end"
 _FORGOTTEN_DAYS = 1.0
 
 
@@ -22,11 +24,11 @@ def take(conn: Connection, moment: str, full: str, per_agent: int) -> str | None
     later; of the owner's tasks the most urgent one.
     """
     sql = f"""with recursive agents (name) as (
-        select min(q.agent) from task_queue q indexed by task_queue_next where q.rank is not null
-        union all select (select min(q.agent) from task_queue q indexed by task_queue_next
+        select min(q.agent) from task_queue q {indexed_by("task_queue_next")} where q.rank is not null
+        union all select (select min(q.agent) from task_queue q {indexed_by("task_queue_next")}
           where q.rank is not null and q.agent > agents.name) from agents where name is not null)
       select n.agent, n.owner, n.rank from agents join task_queue n on n.agent = agents.name and n.owner = (
-        select q.owner from task_queue q indexed by task_queue_next where q.rank is not null
+        select q.owner from task_queue q {indexed_by("task_queue_next")} where q.rank is not null
         and q.agent = agents.name order by q.rank, q.turn, q.owner limit 1)
       where ?1 = 0 or ?1 > ({full}) order by n.rank, n.urgency limit 1"""
     while row := conn.execute(sql, (per_agent,)).fetchone():
@@ -34,14 +36,15 @@ def take(conn: Connection, moment: str, full: str, per_agent: int) -> str | None
         head = conn.execute(_HEAD, owner).fetchone()
         if head is not None and not _is_later(conn, owner, head["urgency"], row["rank"]):
             conn.execute(
-                """update task_queue set served = julianday(?), turn = (select max(turn) + 1 from task_queue)
+                f"""update task_queue set served = {day_number("?")}, turn = (select max(turn) + 1 from task_queue)
                 where agent = ? and owner = ?""",
                 (moment, *owner),
             )
             return str(head["id"])
         if head is None:
             conn.execute("update task_queue set urgency = null, rank = null where agent = ? and owner = ?", owner)
-    conn.execute("delete from task_queue where rank is null and served < julianday(?) - ?", (moment, _FORGOTTEN_DAYS))
+    sql = f"delete from task_queue where rank is null and served < {day_number('?')} - ?"
+    conn.execute(sql, (moment, _FORGOTTEN_DAYS))
     return None
 
 
@@ -49,25 +52,23 @@ def taken(conn: Connection, agent: str, owner: str) -> None:
     """Puts the owner of a task that was taken behind those who wait."""
     head = conn.execute(_HEAD, (agent, owner)).fetchone()
     urgency = head["urgency"] if head else None
-    conn.execute(
-        """update task_queue set urgency = ?1, rank = max(?1, served) where agent = ?2 and owner = ?3""",
-        (urgency, agent, owner),
-    )
+    sql = f"update task_queue set urgency = ?1, rank = {_RANK} where agent = ?2 and owner = ?3"
+    conn.execute(sql, (urgency, agent, owner))
 
 
 def _is_later(conn: Connection, owner: tuple[str, str], urgency: float, rank: float) -> bool:
     """Whether the most urgent task is less so than was known, as where another was taken back; it is known now."""
-    now = "max(?1, served)"
-    sql = f"update task_queue set urgency = ?1, rank = {now} where agent = ?2 and owner = ?3 and {now} > ?4"
+    sql = f"""update task_queue set urgency = ?1, rank = {_RANK}
+      where agent = ?2 and owner = ?3 and {_RANK} > ?4"""
     return conn.execute(sql, (urgency, *owner, rank)).rowcount > 0
 
 
 def set_back(conn: Connection, present: datetime) -> None:
     """Has no attempt wait for longer than it could, and no task come after all that are yet to be made."""
-    moment = rfc3339(present)
+    moment, day = rfc3339(present), day_number("?1")
     for attempts in range(1, 11):
         latest = rfc3339(present + timedelta(seconds=min(15 * 2 ** (attempts - 1), LONGEST_BACKOFF)))
-        sql = f"update tasks set not_before = null where {LATER} and not_before > ? and max(1, min(attempts, 10)) = ?"
+        sql = f"update tasks set not_before = null where {LATER} and not_before > ? and {_ATTEMPTS} = ?"
         conn.execute(sql, (latest, attempts))
     conn.execute(
         """update tasks set created_at = ?1 where status in ('draft', 'pending', 'approved', 'in_progress')
@@ -75,7 +76,7 @@ def set_back(conn: Connection, present: datetime) -> None:
         (moment,),
     )
     conn.execute(
-        """update task_queue set served = julianday(?1), rank = max(urgency, julianday(?1))
-        where served > julianday(?1)""",
+        f"""update task_queue set served = {day}, rank = case when urgency < {day} then {day} else urgency end
+        where served > {day}""",
         (moment,),
     )

@@ -8,6 +8,7 @@ from msgspec import UNSET
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest
 from bytebrew.base.formats import new_uuid, now
 from bytebrew.base.visible_text import as_meant
+from bytebrew.contract import connection
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import Task, TaskPatch, TaskStatus
@@ -44,10 +45,14 @@ def move(
             task_approvals.check(row, seen)
         task_approvals.approve(conn, row)
     conn.execute(
-        """update tasks set status = ?1, result = iif(?1 = 'completed', ?2, result),
-        error = iif(?1 = 'completed', null, coalesce(?2, error)), turn_id = iif(?1 = 'in_progress', null, turn_id),
-        approved_at = iif(?1 = 'approved', ?3, approved_at), started_at = iif(?1 = 'in_progress', ?3, started_at),
-        completed_at = iif(?1 in ('completed', 'failed', 'cancelled'), ?3, completed_at) where id = ?4""",
+        """update tasks set status = ?1,
+        result = case when ?1 = 'completed' then ?2 else result end,
+        error = case when ?1 = 'completed' then null else coalesce(?2, error) end,
+        turn_id = case when ?1 = 'in_progress' then null else turn_id end,
+        approved_at = case when ?1 = 'approved' then ?3 else approved_at end,
+        started_at = case when ?1 = 'in_progress' then ?3 else started_at end,
+        completed_at = case when ?1 in ('completed', 'failed', 'cancelled') then ?3 else completed_at end
+        where id = ?4""",
         (status, text, now(), task_id),
     )
     return get(conn, task_id), row["turn_id"]
@@ -90,12 +95,8 @@ def update(conn: Connection, task_id: str, actor: Actor | None, patch: TaskPatch
         owned(conn, blocker, row["owner"], f"$.blocked_by[{n}]")
         if blocker == task_id or _waits_for(conn, blocker, task_id):
             raise InvalidRequest("A task cannot wait for itself", details=[Detail(f"$.blocked_by[{n}]", "leads back")])
-    for name in ("acceptance_criteria", "blocked_by"):
-        if name in changes:
-            changes[name] = msgspec.json.encode(changes[name]).decode()
     if changes:
-        assignments = ", ".join(f"{name} = ?" for name in changes)
-        conn.execute(f"update tasks set {assignments} where id = ?", (*changes.values(), task_id))
+        connection.update(conn, "tasks", changes, id=task_id)
         task_approvals.revise(conn, row, row_of(conn, task_id, None))
     return get(conn, task_id)
 
@@ -120,7 +121,7 @@ def _check_waiting(row: Row) -> None:
 
 
 def _waits_for(conn: Connection, start: str, goal: str) -> bool:
-    sql = """with recursive reached (id) as (select ? union select b.value from tasks t
-        join reached on reached.id = t.id, json_each(t.blocked_by) b)
+    sql = """with recursive reached (id) as (
+        select ? union select b.blocker from task_blockers b join reached on reached.id = b.task)
       select 1 from reached where id = ?"""
     return conn.execute(sql, (start, goal)).fetchone() is not None

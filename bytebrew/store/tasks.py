@@ -2,16 +2,16 @@
 
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
 from bytebrew.base.formats import new_id, new_uuid, now
 from bytebrew.contract.auth import Actor
-from bytebrew.contract.connection import Connection, Row
+from bytebrew.contract.connection import Connection, Row, insert
 from bytebrew.contract.entities import NewTask, Task, TaskSource
 from bytebrew.contract.lists import Listing, Selection, rows_of
 from bytebrew.store import schemas, sessions, task_queue
+from bytebrew.store.sqlite.dialect import indexed_by
 from bytebrew.store.task_approvals import task_of
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
@@ -76,16 +76,14 @@ def create(
         "source": source,
         "mode": new.mode,
         "priority": new.priority,
-        "acceptance_criteria": msgspec.json.encode(new.acceptance_criteria).decode(),
-        "blocked_by": msgspec.json.encode(new.blocked_by).decode(),
+        "acceptance_criteria": new.acceptance_criteria,
+        "blocked_by": new.blocked_by,
         "parent_task_id": new.parent_task_id,
         "session_id": made_in if made_in and new.mode == "interactive" else new_uuid(),
         "made_in": made_in,
         "created_at": now(),
     }
-    conn.execute(
-        f"insert into tasks ({', '.join(values)}) values ({', '.join('?' * len(values))})", tuple(values.values())
-    )
+    insert(conn, "tasks", values)
     return get(conn, values["id"])
 
 
@@ -207,7 +205,7 @@ def claim(conn: Connection, per_agent: int) -> Claim | None:
     """
     moment = now()
     conn.execute(f"update tasks set not_before = null where {task_queue.LATER} and not_before <= ?", (moment,))
-    running = f"""select count(*) from tasks r indexed by tasks_running where r.status = 'in_progress'
+    running = f"""select count(*) from tasks r {indexed_by("tasks_running")} where r.status = 'in_progress'
       and r.turn_id is not null and r.agent = agents.name and not {_ASKING.format("r")}"""
     if (task_id := task_queue.take(conn, moment, running, per_agent)) is None:
         return None

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import asdict
 
-from bytebrew import Conflict, Connection, Detail, Migration, NotFound, Row, now
+from bytebrew import Conflict, Connection, Detail, Migration, NotFound, Row, insert, now, placeholders
 
 from .definition import CREDENTIAL, Definition, HttpTool, HttpToolPatch, NewHttpTool, encoded, merged
 
@@ -44,9 +44,9 @@ def list_all(conn: Connection) -> list[Stored]:
 
 def named(conn: Connection, names: Iterable[str]) -> list[Stored]:
     """The tools of these names."""
-    sql = "select * from http_tools where name in (select value from json_each(?))"
-    wanted = msgspec.json.encode(list(names)).decode()
-    return [_stored(row) for row in conn.execute(sql, (wanted,))]
+    wanted = [*names]
+    sql = f"select * from http_tools where name in ({placeholders(wanted)})"  # noqa: S608
+    return [_stored(row) for row in conn.execute(sql, wanted)]
 
 
 def get(conn: Connection, name: str) -> Stored:
@@ -63,10 +63,8 @@ def create(conn: Connection, new: NewHttpTool, seal: Seal) -> Stored:
         raise Conflict(f"There is a tool '{new.name}' already; PUT /api/v1/tools/{new.name} changes it")
     definition, credential = merged(Definition(name=new.name), new)
     moment = now()
-    conn.execute(
-        "insert into http_tools (name, definition, sealed_credential, created_at, updated_at) values (?, ?, ?, ?, ?)",
-        (new.name, encoded(definition), seal(credential or ""), moment, moment),
-    )
+    row = {"name": new.name, "definition": encoded(definition), "sealed_credential": seal(credential or "")}
+    insert(conn, "http_tools", row, created_at=moment, updated_at=moment)
     return get(conn, new.name)
 
 
@@ -85,8 +83,8 @@ def update(conn: Connection, name: str, patch: HttpToolPatch, seal: Seal) -> Sto
 def delete(conn: Connection, name: str) -> None:
     """Removes a tool that no agent names; Conflict lists those that do."""
     get(conn, name)
-    sql = "select distinct a.name from agents a, json_each(a.tools) j where j.value = ? order by a.name"
-    if users := [row["name"] for row in conn.execute(sql, (name,))]:
+    agents = conn.execute("select name, tools from agents order by name")
+    if users := [row["name"] for row in agents if name in msgspec.json.decode(row["tools"])]:
         details = [Detail("$.agents", user) for user in users]
         raise Conflict(f"Tool '{name}' is used by {len(users)} agents: {', '.join(users[:10])}", details=details)
     conn.execute("delete from http_tools where name = ?", (name,))

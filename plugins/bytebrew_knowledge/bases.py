@@ -20,6 +20,8 @@ from bytebrew import (
     now,
 )
 
+from .dialect import json_list
+
 BaseName = Annotated[
     str, Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+\Z", description="a text on one line")
 ]
@@ -73,14 +75,15 @@ class Followed(NamedTuple):
     folder: str | None
 
 
-_SELECT = """select b.id, b.name, b.description, b.embedding_model, m.id as embedding_model_id, b.folder,
+_AGENTS = """select a.name from knowledge_links l join agents a on a.id = l.agent_id
+  where l.base_id = b.id order by a.name"""
+_SELECT = f"""select b.id, b.name, b.description, b.embedding_model, m.id as embedding_model_id, b.folder,
   b.created_at, b.updated_at, count(f.id) as file_count,
   count(case when f.status = 'ready' then 1 end) as indexed_files,
   count(case when f.status = 'error' then 1 end) as failed_files,
-  (select json_group_array(a.name) from (select a.name from knowledge_links l join agents a on a.id = l.agent_id
-    where l.base_id = b.id order by a.name) a) as linked_agents
+  {json_list(_AGENTS)} as linked_agents
   from knowledge_bases b left join models m on m.name = b.embedding_model left join knowledge_files f
-  on f.base_id = b.id"""
+  on f.base_id = b.id"""  # noqa: S608
 
 
 def list_all(conn: Connection) -> list[Base]:

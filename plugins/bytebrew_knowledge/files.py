@@ -8,6 +8,8 @@ from msgspec import Struct
 
 from bytebrew import Conflict, Connection, NotFound, Row, new_uuid, now
 
+from .dialect import elements
+
 FileStatus = Literal["indexing", "ready", "error"]
 
 
@@ -68,23 +70,24 @@ class Waiting(NamedTuple):
 
 
 _SELECT = """select f.id, f.name as file_name, f.type as file_type, f.size as file_size,
-  iif(f.seen is null, 'upload', 'folder') as source, f.status, f.message as status_message, f.metadata,
+  case when f.seen is null then 'upload' else 'folder' end as source, f.status, f.message as status_message, f.metadata,
   f.created_at, f.indexed_at, coalesce(l.done, 0) as chunk_count,
-  case when f.status = 'ready' then 100 else coalesce(100 * b.done / max(b.total, 1), 0) end as progress
+  case when f.status = 'ready' then 100 else coalesce(100 * b.done / case when b.total > 1 then b.total else 1 end, 0)
+  end as progress
   from knowledge_files f left join knowledge_indexes l on l.file_id = f.id and l.state = 'live'
   left join knowledge_indexes b on b.file_id = f.id and b.state = 'building'"""
 
 
 def list_all(conn: Connection, base_ids: Sequence[str]) -> list[File]:
     """Every file of some bases by name."""
-    sql = f"{_SELECT} where f.base_id in (select value from json_each(?)) order by f.name, f.id"  # noqa: S608
+    sql = f"{_SELECT} where f.base_id in ({elements('?')}) order by f.name, f.id"
     return [_file(row) for row in conn.execute(sql, (_json(base_ids),))]
 
 
 def get(conn: Connection, base_ids: Sequence[str], key: str) -> File:
     """A file of some bases by id, or else by name; NotFound where there is none, Conflict where there are several."""
-    sql = f"""{_SELECT} where f.base_id in (select value from json_each(?1)) and ?2 in (f.id, f.name)
-      order by f.id <> ?2 limit 2"""  # noqa: S608
+    sql = f"""{_SELECT} where f.base_id in ({elements("?1")}) and ?2 in (f.id, f.name)
+      order by f.id <> ?2 limit 2"""
     rows = conn.execute(sql, (_json(base_ids), key)).fetchall()
     if not rows:
         raise NotFound(f"There is no file '{key[:255]}' in this knowledge base")
@@ -144,13 +147,11 @@ def follow(conn: Connection, base_id: str, come: Sequence[Upload | Refused] = ()
                 where seen is not null""",
                 (new_uuid(), base_id, *one, now()),
             )
-    sql = """select id from knowledge_files
-      where base_id = ? and seen is not null and name in (select value from json_each(?))"""
+    sql = f"""select id from knowledge_files
+      where base_id = ? and seen is not null and name in ({elements("?")})"""  # noqa: S608
     ids = _json([row["id"] for row in conn.execute(sql, (base_id, _json(gone)))])
-    conn.execute(
-        "update knowledge_indexes set state = 'dead' where file_id in (select value from json_each(?))", (ids,)
-    )
-    conn.execute("delete from knowledge_files where id in (select value from json_each(?))", (ids,))
+    conn.execute(f"update knowledge_indexes set state = 'dead' where file_id in ({elements('?')})", (ids,))  # noqa: S608
+    conn.execute(f"delete from knowledge_files where id in ({elements('?')})", (ids,))  # noqa: S608
 
 
 def seen(conn: Connection, base_id: str) -> dict[str, str | None]:
@@ -171,8 +172,8 @@ def reindex(conn: Connection, base_ids: Sequence[str], key: str = "") -> None:
     """Queues a file by id or name, or all files of the bases, for indexing; refused files stay as they are."""
     found = [get(conn, base_ids, key)] if key else list_all(conn, base_ids)
     conn.execute(
-        """update knowledge_files set revision = revision + 1, status = 'indexing', message = null
-        where id in (select value from json_each(?)) and blob <> '' and seen is not 'refused'""",
+        f"""update knowledge_files set revision = revision + 1, status = 'indexing', message = null
+        where id in ({elements("?")}) and blob <> '' and coalesce(seen, '') <> 'refused'""",  # noqa: S608
         (_json([file.id for file in found]),),
     )
 
@@ -185,11 +186,11 @@ def blobs(conn: Connection) -> set[str]:
 def waiting(conn: Connection, busy: Sequence[str], full: Sequence[str]) -> Waiting | None:
     """The longest waiting file not in `busy`, of a base whose model is not in `full`; "" stands for no model."""
     row = conn.execute(
-        """select f.id, f.blob, f.type, f.revision, b.embedding_model, b.id
+        f"""select f.id, f.blob, f.type, f.revision, b.embedding_model, b.id
         from knowledge_bases b join knowledge_files f on f.id = (select w.id from knowledge_files w
-          where w.base_id = b.id and w.status = 'indexing' and w.id not in (select value from json_each(?))
+          where w.base_id = b.id and w.status = 'indexing' and w.id not in ({elements("?")})
           order by w.id limit 1)
-        where coalesce(b.embedding_model, '') not in (select value from json_each(?)) order by f.id limit 1""",
+        where coalesce(b.embedding_model, '') not in ({elements("?")}) order by f.id limit 1""",  # noqa: S608
         (_json(busy), _json(full)),
     ).fetchone()
     return Waiting(*row) if row else None

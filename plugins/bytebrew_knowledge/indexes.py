@@ -84,7 +84,8 @@ def add(
         conn.execute("update knowledge_indexes set state = 'dead' where file_id = ? and state = 'live'", (file.id,))
         conn.execute("update knowledge_indexes set state = 'live' where id = ?", (index.id,))
         conn.execute(
-            "update knowledge_files set status = iif(message is null, 'ready', 'error'), indexed_at = ? where id = ?",
+            """update knowledge_files set status = case when message is null then 'ready' else 'error' end,
+            indexed_at = ? where id = ?""",
             (now(), file.id),
         )
     return True
@@ -111,7 +112,7 @@ def refresh(conn: Connection, base_id: str = "", *, failed: bool = True) -> int:
         signature = bases.signature(bases.target(conn, model))
         found += conn.execute(
             """update knowledge_files set status = 'indexing', message = null
-            where base_id = ? and status in ('ready', ?) and seen is not 'refused'
+            where base_id = ? and status in ('ready', ?) and coalesce(seen, '') <> 'refused'
               and id in (select i.file_id from knowledge_indexes i
               where i.file_id = knowledge_files.id and i.state = 'live'
               and (i.reader, i.model, i.signature) <> (?, ?, ?))""",

@@ -13,24 +13,13 @@ import msgspec
 
 from bytebrew import Connection
 
+from .dialect import COUNT, OTHERS, RANKED
+
 CANDIDATES = 50
 """Best matches of each kind of search that are merged."""
 MAX_TERMS = 64
 MOST_BASES = 16
 """Most bases for which document frequencies are counted; a search over more uses those of the whole index."""
-SCOPE = """knowledge_indexes i join knowledge_files f on f.id = i.file_id
-  where i.state = 'live' and f.base_id in (select value from json_each(:bases))
-  and (:file in ('', f.name) or f.id = lower(:file))
-  and not exists (select 1 from json_each(:metadata) w
-    where w.value is not (select h.value from json_each(f.metadata) h where h.key = w.key))"""
-"""The searched indexes: part of a statement with the parameters `bases`, `file` and `metadata`."""
-_MATCHING = f"""knowledge_words w join knowledge_chunks c on c.id = w.rowid
-  where w.knowledge_words match {{words}} and c.index_id in (select i.id from {SCOPE})"""  # noqa: S608
-_RANKED = f"""with found as materialized (
-    select w.rowid as id, json_extract(p.value, '$[1]') * bm25(knowledge_words, 0.0, 1.5, 1.0) as score
-    from json_each(:weights) p cross join {_MATCHING.format(words="json_extract(p.value, '$[0]')")})
-  select sum(score) as score, id from found group by id order by score, id limit {CANDIDATES}"""  # noqa: S608
-_OTHERS = f"select w.rowid as id from {_MATCHING.format(words=':words')} limit {CANDIDATES}"  # noqa: S608
 
 
 def ranked(conn: Connection, params: Mapping[str, str], bases: Sequence[str], text: str) -> list[tuple[float, int]]:
@@ -53,7 +42,7 @@ def ranked(conn: Connection, params: Mapping[str, str], bases: Sequence[str], te
     best = _weighed(conn, params, [(f'{within} AND "{word}"', one) for word, one in zip(rare, weights, strict=True)])
     if len(best) < CANDIDATES:  # chunks with common terms only come last, unordered
         known = {chunk for _, chunk in best}
-        others = conn.execute(_OTHERS, {**params, "words": anything})
+        others = conn.execute(OTHERS, {**params, "words": anything, "limit": CANDIDATES})
         best += [(0.0, row["id"]) for row in others if row["id"] not in known]
     return best[:CANDIDATES]
 
@@ -61,7 +50,7 @@ def ranked(conn: Connection, params: Mapping[str, str], bases: Sequence[str], te
 def _weighed(
     conn: Connection, params: Mapping[str, str], weights: Sequence[tuple[str, float]]
 ) -> list[tuple[float, int]]:
-    rows = conn.execute(_RANKED, {**params, "weights": msgspec.json.encode(weights).decode()})
+    rows = conn.execute(RANKED, {**params, "weights": msgspec.json.encode(weights).decode(), "limit": CANDIDATES})
     return [(row["score"], row["id"]) for row in rows]
 
 
@@ -83,8 +72,7 @@ def _any(terms: Sequence[str]) -> str:
 
 
 def _count(conn: Connection, query: str) -> int:
-    sql = "select count(*) from knowledge_words where knowledge_words match ?"
-    count: int = conn.execute(sql, (query,)).fetchone()[0]
+    count: int = conn.execute(COUNT, (query,)).fetchone()[0]
     return count
 
 

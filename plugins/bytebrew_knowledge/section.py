@@ -10,10 +10,14 @@ from bytebrew import Actor, ConfigSection, Connection, Detail, Engine, Forbidden
 
 from . import bases, folders, indexes
 from .bases import BaseName, BasePatch, Description, ModelKey, NewBase
+from .dialect import json_list
 from .knowledge import KNOWLEDGE
 
 Folder = Annotated[str, Meta(max_length=4000, pattern=r"^[^\x00-\x1f\x7f]*\Z", description="the path of a folder")]
 AgentKeys = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=255)], ...], Meta(max_length=10_000)]
+
+_AGENTS = """select a.name from knowledge_links l join agents a on a.id = l.agent_id
+  join agent_capabilities c on c.agent_id = a.id and c.type = 'knowledge' where l.base_id = b.id order by a.name"""
 
 
 class BaseItem(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,13 +47,10 @@ class KnowledgeSection(ConfigSection):
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
         """Every base by name, without empty fields."""
         rows = conn.execute(
-            """select b.name, b.description, b.folder, m.name as embedding_model,
-              (select json_group_array(name) from (select a.name from knowledge_links l
-                join agents a on a.id = l.agent_id
-                join agent_capabilities c on c.agent_id = a.id and c.type = 'knowledge'
-                where l.base_id = b.id order by a.name)) as agents
+            f"""select b.name, b.description, b.folder, m.name as embedding_model,
+              {json_list(_AGENTS)} as agents
             from knowledge_bases b left join models m on m.name = b.embedding_model and m.kind = 'embedding'
-            order by b.name"""
+            order by b.name"""  # noqa: S608
         )
         found = {}
         for row in rows:

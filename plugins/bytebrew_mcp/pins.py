@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from msgspec.json import encode
-
-from bytebrew import Connection, now
+from bytebrew import Connection, now, placeholders
 
 from . import store
 from .tool_definitions import Listed
@@ -37,9 +35,10 @@ def all_definitions(conn: Connection, server_id: str) -> dict[str, str]:
 
 def tools_of(conn: Connection, servers: Iterable[str]) -> list[tuple[str, str]]:
     """Server name and tool of every pin of these servers."""
-    sql = """select s.name, p.tool from mcp_servers s join mcp_pins p on p.server_id = s.id
-      where s.name in (select value from json_each(?))"""
-    return [(row["name"], row["tool"]) for row in conn.execute(sql, (encode([*servers]).decode(),))]
+    names = [*servers]
+    sql = f"""select s.name, p.tool from mcp_servers s join mcp_pins p on p.server_id = s.id
+      where s.name in ({placeholders(names)})"""  # noqa: S608
+    return [(row["name"], row["tool"]) for row in conn.execute(sql, names)]
 
 
 def definitions(conn: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:

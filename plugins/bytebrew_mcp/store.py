@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import asdict
 
+import bytebrew
 from bytebrew import (
     MASK,
     Conflict,
@@ -21,6 +22,7 @@ from bytebrew import (
     Row,
     escaped,
     filled,
+    insert,
     new_uuid,
     now,
     resolved,
@@ -117,11 +119,11 @@ def get(conn: Connection, key: str) -> ServerRow:
 
 def agents_of(conn: Connection) -> dict[str, tuple[str, ...]]:
     """The agents that name each server."""
-    sql = "select j.value as server, a.name from agents a, json_each(a.mcp_servers) j order by a.name"
-    found: dict[str, tuple[str, ...]] = {}
-    for row in conn.execute(sql):
-        found[row["server"]] = (*found.get(row["server"], ()), row["name"])
-    return found
+    agents: dict[str, tuple[str, ...]] = {}
+    for row in conn.execute("select name, mcp_servers from agents where mcp_servers <> '[]' order by name"):
+        for server in msgspec.json.decode(row["mcp_servers"]):
+            agents[server] = (*agents.get(server, ()), row["name"])
+    return agents
 
 
 def create(conn: Connection, new: NewServer, engine: Engine) -> ServerRow:
@@ -134,11 +136,7 @@ def create(conn: Connection, new: NewServer, engine: Engine) -> ServerRow:
     values = {"id": new_uuid(), **_sealed(values, None, engine), "created_at": moment, "updated_at": moment}
     values.setdefault("sealed_key", "")
     _check(values)
-    columns = _columns(values)
-    conn.execute(
-        f"insert into mcp_servers ({', '.join(columns)}) values ({', '.join('?' * len(columns))})",  # noqa: S608
-        tuple(columns.values()),
-    )
+    insert(conn, "mcp_servers", _columns(values))
     return get(conn, new.name)
 
 
@@ -153,9 +151,7 @@ def update(conn: Connection, key: str, patch: ServerPatch, engine: Engine) -> Se
     _check(merged)
     if merged["type"] != "stdio" and _origin(merged) != _origin(asdict(server)):
         _check_sent(server, merged)
-    columns = _columns(changes)
-    assignments = ", ".join(f"{name} = ?" for name in columns)
-    conn.execute(f"update mcp_servers set {assignments} where id = ?", (*columns.values(), server.id))  # noqa: S608
+    bytebrew.update(conn, "mcp_servers", _columns(changes), id=server.id)
     return get(conn, server.name)
 
 

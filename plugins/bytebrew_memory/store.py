@@ -15,12 +15,16 @@ from msgspec.json import decode, encode
 
 from bytebrew import Call, Connection, MemoryConfig, NotFound, Row, Target, ToolError, new_uuid, now
 
+from .dialect import FORGET, INDEX, MATCHES, NEWEST
+
 MOST_WEIGHED = 500
 """Most memories with words of a query whose rank is computed: the best matches, newer first."""
 MOST_EMBEDDED = 64
 """Memories without a vector of the present model that one recall embeds."""
 RECENCY = 0.2
 """Score of a new memory for its recency, where the best word match has 1; halves every 30 days."""
+_ALL = 2**62
+"""A limit that no list reaches."""
 # Scripts without spaces between words are indexed character by character.
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 
@@ -71,12 +75,6 @@ _PLACE = """with recursive above (next, owner, user_sub) as (
   where above.next is null"""
 _TARGET = """select name, type, model_name, base_url, api_version, sealed_key from models
   where name = ? and kind = 'embedding'"""
-_MATCHES = """select rowid, -bm25(memory_search, 0, 1) as score from memory_search where memory_search match ?
-  order by score desc"""  # the owner's column has weight 0
-_NEWEST = """select n, content, metadata, updated_at, julianday('now') - julianday(updated_at) as days,
-  case model when :model then vector end as vector from memory_entries
-  where owner_id = :owner and (:only is null or n in (select value from json_each(:only)))
-  order by updated_at desc, n desc limit :limit"""
 
 
 class Place(NamedTuple):
@@ -139,7 +137,9 @@ def place(conn: Connection, call: Call) -> Place:
 def store(conn: Connection, at: Place, content: str, metadata: dict[str, Any], vector: bytes | None) -> bool:
     """Stores a memory, or refreshes an equal one; returns whether it is new. Deletes the oldest beyond the limit."""
     whose = (at.schema_id, at.subject, at.user_sub)
-    conn.execute("insert into memory_owners values (null, ?, ?, ?) on conflict do nothing", whose)
+    conn.execute(
+        "insert into memory_owners (schema_id, subject, user_sub) values (?, ?, ?) on conflict do nothing", whose
+    )
     sql = "select id from memory_owners where schema_id = ? and subject = ? and user_sub = ?"
     owner_id = conn.execute(sql, whose).fetchone()["id"]
     plain = unicodedata.normalize("NFC", content).casefold()
@@ -154,17 +154,15 @@ def store(conn: Connection, at: Place, content: str, metadata: dict[str, Any], v
         return False
     model = at.model.model_name if at.model and vector else None
     row = conn.execute(
-        "insert into memory_entries values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) returning n",
+        """insert into memory_entries (id, owner_id, agent_id, content, digest, metadata, model, vector, created_at,
+        updated_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) returning n""",
         (new_uuid(), owner_id, at.agent_id, content, digest, more, model, vector, moment, moment),
     ).fetchone()
-    conn.execute(
-        "insert into memory_search (rowid, owner, content) values (?, ?, ?)",
-        (row["n"], f"o{owner_id}", _spaced(content)),
-    )
+    conn.execute(INDEX, (row["n"], f"o{owner_id}", _spaced(content)))
     conn.execute(  # never the new one, even if the clock was set back
         """delete from memory_entries where n in (select n from memory_entries where owner_id = ? and n <> ?
-        order by updated_at desc, n desc limit -1 offset ?)""",
-        (owner_id, row["n"], at.config.max_entries - 1),
+        order by updated_at desc, n desc limit ? offset ?)""",
+        (owner_id, row["n"], _ALL, at.config.max_entries - 1),
     )
     return True
 
@@ -179,19 +177,19 @@ def candidates(conn: Connection, at: Place, query: str, limit: int, *, likeness:
     wanted = {"owner": at.owner_id, "model": at.model and at.model.model_name, "only": None, "limit": limit}
     terms = terms_of(query)[:64]
     if not terms:
-        return Candidates(conn.execute(_NEWEST, wanted).fetchall(), {})
+        return Candidates(conn.execute(NEWEST, wanted).fetchall(), {})
     scores = _scores(conn, at.owner_id, terms)
     only = None if likeness else encode(list(scores)).decode()
-    return Candidates(conn.execute(_NEWEST, {**wanted, "only": only, "limit": -1}).fetchall(), scores)
+    return Candidates(conn.execute(NEWEST, {**wanted, "only": only, "limit": _ALL}).fetchall(), scores)
 
 
 def _scores(conn: Connection, owner_id: int | None, terms: Sequence[str]) -> dict[int, float]:
     """BM25 scores with the inverse document frequency of the owner's memories; FTS5 would count everybody's."""
-    sql = "select count(*) from memory_entries where owner_id is ?"
+    sql = "select count(*) from memory_entries where owner_id = ?"
     total = conn.execute(sql, (owner_id,)).fetchone()[0]
     scores: dict[int, float] = {}
     for word in terms:
-        matches = conn.execute(_MATCHES, (f'owner:"o{owner_id}" AND content:"{word}"',)).fetchall()
+        matches = conn.execute(MATCHES, (f'owner:"o{owner_id}" AND content:"{word}"',)).fetchall()
         rarity = math.log1p((total - len(matches) + 0.5) / (len(matches) + 0.5))
         for n, score in matches:
             scores[n] = scores.get(n, 0) + rarity * score / matches[0]["score"]
@@ -215,7 +213,7 @@ def ranked(matches: Candidates, vector: bytes | None, limit: int) -> list[Memory
 
 def unlike(conn: Connection, at: Place) -> list[Row]:
     """The newest memories without a vector of the present model."""
-    sql = """select n, content from memory_entries where owner_id = ? and model is not ?
+    sql = """select n, content from memory_entries where owner_id = ? and coalesce(model, '') <> coalesce(?, '')
       order by updated_at desc limit ?"""
     return conn.execute(sql, (at.owner_id, at.model and at.model.model_name, MOST_EMBEDDED)).fetchall()
 
@@ -234,13 +232,7 @@ def packed(vector: Sequence[float]) -> bytes:
 
 def forget(conn: Connection) -> list[Row]:
     """Deletes a batch of memories past the retention of the agent that stored them."""
-    return conn.execute(
-        """delete from memory_entries where n in (
-          select e.n from agent_capabilities c join memory_entries e on e.agent_id = c.agent_id
-          where c.type = 'memory' and e.updated_at < strftime(
-            '%Y-%m-%dT%H:%M:%fZ', 'now', '-' || json_extract(c.config, '$.retention_days') || ' days') limit 200)
-        returning n"""
-    ).fetchall()
+    return conn.execute(FORGET).fetchall()
 
 
 def entries(conn: Connection, schema: str, whose: str, limit: int, offset: int = 0) -> list[Entry]:

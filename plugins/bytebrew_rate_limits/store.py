@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bytebrew import Conflict, Connection, Migration, NotFound, Row, now
+from bytebrew import Conflict, Connection, Migration, NotFound, Row, insert, now
 
 from .rules import LONGEST, NewRule, Rule, RulePatch, encoded, merged
 from .sliding_window import Entry
@@ -73,11 +73,8 @@ def create(conn: Connection, new: NewRule) -> Stored:
     """A new rule; Conflict where the name is taken."""
     if conn.execute("select 1 from rate_limits where name = ?", (new.name,)).fetchone():
         raise Conflict(f"There is a rate limit '{new.name}' already; PUT /api/v1/rate-limits/{new.name} changes it")
-    moment = now()
-    conn.execute(
-        "insert into rate_limits (name, definition, created_at, updated_at) values (?, ?, ?, ?)",
-        (new.name, encoded(merged(Rule(name=new.name, tiers={}), new)), moment, moment),
-    )
+    moment, definition = now(), encoded(merged(Rule(name=new.name, tiers={}), new))
+    insert(conn, "rate_limits", {"name": new.name, "definition": definition}, created_at=moment, updated_at=moment)
     return get(conn, new.name)
 
 

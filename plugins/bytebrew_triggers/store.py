@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bytebrew import Conflict, Connection, Migration, NotFound, Row, now
+import bytebrew
+from bytebrew import Conflict, Connection, Migration, NotFound, Row, insert, now
 
 from .definition import NewSchedule, NewWebhook
 
@@ -92,10 +93,7 @@ def create(conn: Connection, kind: Kind, new: Any, **columns: Any) -> Row:
         raise Conflict(words)
     moment = now()
     values = {"name": new.name, "definition": _encoded(new), "created_at": moment, "updated_at": moment, **columns}
-    conn.execute(
-        f"insert into {kind.table} ({', '.join(values)}) values ({', '.join('?' * len(values))})",  # noqa: S608
-        tuple(values.values()),
-    )
+    insert(conn, kind.table, values)
     return get(conn, kind, new.name)
 
 
@@ -108,8 +106,7 @@ def update(conn: Connection, kind: Kind, new: Any, **columns: Any) -> Row:
 
 def put(conn: Connection, kind: Kind, name: str, **columns: Any) -> None:
     """Sets columns of a trigger."""
-    assignments = ", ".join(f"{column} = ?" for column in columns)
-    conn.execute(f"update {kind.table} set {assignments} where name = ?", (*columns.values(), name))  # noqa: S608
+    bytebrew.update(conn, kind.table, columns, name=name)
 
 
 def delete(conn: Connection, kind: Kind, name: str) -> None:

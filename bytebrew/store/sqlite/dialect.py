@@ -1,7 +1,33 @@
 """Expressions and statements of SQLite's own that the core uses outside store/sqlite."""
 
+from bytebrew.contract.connection import Connection
+
+CAPABILITIES = """(select json_group_array(
+    json_object('id', c.id, 'type', c.type, 'config', json(c.config), 'enabled', c.enabled))
+    from agent_capabilities c where c.agent_id = agents.id)"""
+"""The capabilities of a row of agents as JSON text: one statement reads an agent, at the start of each turn."""
 URGENCY = "julianday({0}.created_at) - {0}.priority / 144.0"
 """When a task is due, as a day number: ten minutes earlier for each step of priority. `{0}` is the table's alias."""
 CAN_RUN = """{0}.status in ('pending', 'approved') and {0}.mode = 'background' and {0}.blockers = 0
   and {0}.not_before is null"""
 """The condition of the index tasks_ready. `{0}` is the table's alias."""
+
+
+def elements(json: str) -> str:
+    """The elements of a JSON list as a table with the column `value`."""
+    return f"json_each({json})"
+
+
+def day_number(moment: str) -> str:
+    """A time in RFC 3339 as a number of days."""
+    return f"julianday({moment})"
+
+
+def indexed_by(index: str) -> str:
+    """Has a query use an index that the planner would not choose, for it knows nothing of how values are spread."""
+    return f"indexed by {index}"
+
+
+def had_rows(conn: Connection, table: str) -> bool:
+    """Whether a table with keys that count up has had a row, even one that was deleted since."""
+    return conn.execute("select 1 from sqlite_sequence where name = ?", (table,)).fetchone() is not None

@@ -1,0 +1,27 @@
+"""Statements of SQLite's own: full-text search (FTS5) and lists as JSON."""
+
+
+def elements(json: str) -> str:
+    """A select of the elements of a JSON list, for `in (...)`."""
+    return f"select value from json_each({json})"  # noqa: S608
+
+
+def json_list(select: str) -> str:
+    """The column `name` of a select as a JSON list."""
+    return f"(select json_group_array(name) from ({select}) listed)"  # noqa: S608
+
+
+SCOPE = """knowledge_indexes i join knowledge_files f on f.id = i.file_id
+  where i.state = 'live' and f.base_id in (select value from json_each(:bases))
+  and (:file in ('', f.name) or f.id = lower(:file))
+  and not exists (select 1 from json_each(:metadata) w
+    where w.value is not (select h.value from json_each(f.metadata) h where h.key = w.key))"""
+"""The searched indexes: part of a statement with the parameters `bases`, `file` and `metadata`."""
+MATCHES = f"""knowledge_words w join knowledge_chunks c on c.id = w.rowid
+  where w.knowledge_words match {{words}} and c.index_id in (select i.id from {SCOPE})"""  # noqa: S608
+RANKED = f"""with found as materialized (
+    select w.rowid as id, json_extract(p.value, '$[1]') * bm25(knowledge_words, 0.0, 1.5, 1.0) as score
+    from json_each(:weights) p cross join {MATCHES.format(words="json_extract(p.value, '$[0]')")})
+  select sum(score) as score, id from found group by id order by score, id limit :limit"""  # noqa: S608
+OTHERS = f"select w.rowid as id from {MATCHES.format(words=':words')} limit :limit"  # noqa: S608
+COUNT = "select count(*) from knowledge_words where knowledge_words match ?"

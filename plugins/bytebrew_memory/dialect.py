@@ -1,0 +1,15 @@
+"""Statements of SQLite's own: full-text search (FTS5), ages in days, a capability's settings as JSON."""
+
+MATCHES = """select rowid, -bm25(memory_search, 0, 1) as score from memory_search where memory_search match ?
+  order by score desc"""  # the owner's column weighs nothing
+NEWEST = """select n, content, metadata, updated_at, julianday('now') - julianday(updated_at) as days,
+  case model when :model then vector end as vector from memory_entries
+  where owner_id = :owner and (:only is null or n in (select value from json_each(:only)))
+  order by updated_at desc, n desc limit :limit"""
+INDEX = "insert into memory_search (rowid, owner, content) values (?, ?, ?)"
+FORGET = """delete from memory_entries where n in (
+  select e.n from agent_capabilities c join memory_entries e on e.agent_id = c.agent_id
+  where c.type = 'memory' and e.updated_at < strftime(
+    '%Y-%m-%dT%H:%M:%fZ', 'now', '-' || json_extract(c.config, '$.retention_days') || ' days') limit 200)
+returning n"""
+"""Deletes some memories that are older than the agent that stored them keeps any."""
