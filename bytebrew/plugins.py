@@ -85,15 +85,14 @@ class Source(NamedTuple):
 
 
 class _Hooks(pluggy.PluginManager):
-    """pluggy's, which looks at each name of a plugin with the care that properties need: a module has none."""
+    """pluggy's, which reads each name of a plugin with the care that properties need: a module has none."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
         if name.startswith("_"):
             return None
         if isinstance(plugin, ModuleType):
-            function = vars(plugin).get(name)
-            if not (inspect.isroutine(function) and hasattr(function, f"{self.project_name}_impl")):
-                return None
+            options = getattr(function := vars(plugin).get(name), f"{self.project_name}_impl", None)
+            return options if isinstance(options, dict) and inspect.isroutine(function) else None
         return super().parse_hookimpl_opts(plugin, name)
 
 
@@ -338,13 +337,28 @@ def _check_types(routes: Sequence[Route]) -> None:
     """Raises TypeError for a type that the API document cannot describe; all at once, as each alone takes long."""
     kinds = [kind for route in routes for kind in (route.body, route.answer, *route.also.values())]
     parameters = [one for route in routes for one in (*route.query.values(), *route.headers.values())]
+    kinds += [one.type for one in parameters if isinstance(one, Parameter)]
     try:
-        json.schema_components([*kinds, *(one.type for one in parameters if isinstance(one, Parameter))])
+        _check_described(tuple(kinds))
     except TypeError as error:
         if len(routes) > 1:
             for route in routes:
                 _check_types([route])
         raise TypeError(f"{routes[0].path}: {str(error).splitlines()[-1]}") from None
+
+
+def _check_described(kinds: tuple[Any, ...]) -> None:
+    try:
+        hash(kinds)
+    except TypeError:  # as of `Annotated[int, {}]`
+        json.schema_components(kinds)
+    else:
+        _check_once(kinds)
+
+
+@cache  # a process may build many engines
+def _check_once(kinds: tuple[Any, ...]) -> None:
+    json.schema_components(kinds)
 
 
 def _with_arguments(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:

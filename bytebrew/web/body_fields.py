@@ -10,8 +10,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Struct, inspect
-from msgspec.structs import fields as fields_of
+from msgspec import UNSET, Struct, inspect, structs
 
 from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.base.formats import canonical_id, parse_time
@@ -19,6 +18,7 @@ from bytebrew.base.validation import canonical, refused
 from bytebrew.contract.entities import LIVE
 from bytebrew.contract.route import Reply, Request, Route
 
+fields_of = cache(structs.fields)
 AHEAD = timedelta(minutes=1)
 """How far a time that a client sends back may lie ahead of the clock."""
 _READ_ONLY = "is read-only: leave it out, or send it as GET gives it"
