@@ -1,4 +1,4 @@
-"""The folder of more plugins: who may write to it, and what lies in it that is no plugin."""
+"""The plugin folder: checks that no other user can write to it, and makes its distributions importable."""
 
 import os
 import pwd
@@ -15,9 +15,9 @@ VARIABLE = "BYTEBREW_PLUGINS_DIR"
 
 
 def enter(folder: Path) -> list[Distribution]:
-    """The distributions in the folder, whose modules can be imported from now on.
+    """The distributions in the folder, which is appended to `sys.path`.
 
-    Raises SettingsError where it is no folder, or where another user could change what the engine runs.
+    Raises SettingsError if it is no folder, or if another user could change the code that the engine runs.
     """
     fill = f"fill it with pip install --target {folder} ..."
     if not folder.is_dir():
@@ -30,7 +30,7 @@ def enter(folder: Path) -> list[Distribution]:
         mode, above = path.stat().st_mode, path.parent.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise SettingsError(_open_to_all(path, mode, f"chmod o-w {path}"))
-        if above & stat.S_IWOTH and above & stat.S_ISVTX:  # there only the owners of what lies in it may rename it
+        if above & stat.S_IWOTH and above & stat.S_ISVTX:  # sticky: only the owner of an entry may rename it
             _check_owner(path, path.lstat().st_uid, f"chown -h {_user(os.geteuid())} {path}")
     for path in found:
         status = path.stat()
@@ -43,7 +43,7 @@ def enter(folder: Path) -> list[Distribution]:
 
 
 def strays(folder: Path, there: list[Distribution], group: str) -> Iterator[str]:
-    """What lies in the folder and does nothing: a sentence each."""
+    """A sentence for each distribution in the folder that is no plugin and that no plugin there requires."""
     if not there and any(folder.iterdir()):
         yield f"no distribution is in {folder}, and a module alone is no plugin; fill it with pip install --target"
     plugins = {normalized(one.name) for one in there if one.entry_points.select(group=group)}
@@ -60,7 +60,7 @@ def strays(folder: Path, there: list[Distribution], group: str) -> Iterator[str]
 
 
 def _files(path: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """The path and all below it, links followed, each once."""
+    """The path and everything below it, links followed, each once."""
     try:
         status = path.stat()
     except FileNotFoundError:  # a link that leads nowhere
@@ -75,7 +75,7 @@ def _files(path: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
 
 
 def _follow(path: Path, way: dict[Path, None]) -> None:
-    """Takes in what leads to the path: all folders above it, and all links with what leads to what they name."""
+    """Collects every folder and link by which the path is reached."""
     for one in (*reversed(path.parents), path):
         if one not in way:
             way[one] = None

@@ -1,4 +1,4 @@
-"""What a distribution requires and does not find: its `Requires-Dist`, read as PEP 508 and PEP 440 say."""
+"""Checks the `Requires-Dist` of a distribution against what is installed, by PEP 508 and PEP 440."""
 
 import importlib.metadata
 import operator
@@ -46,7 +46,7 @@ class Version(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> "Version":
-        """The version that a text says; ValueError where it says none."""
+        """Parses a version; ValueError where the text is none."""
         if not (match := _VERSION.fullmatch(text.strip())):
             raise ValueError(f"'{text}' is no version")
         release = [int(part) for part in match["release"].split(".")]
@@ -68,17 +68,17 @@ class Version(NamedTuple):
 
     @property
     def base(self) -> tuple[int, tuple[int, ...]]:
-        """Epoch and release alone."""
+        """Epoch and release, without suffixes."""
         return self.epoch, self.release
 
     @property
     def early(self) -> bool:
-        """Whether it comes before the release that it is named after."""
+        """Whether it is a pre-release or a development release."""
         return self.pre[0] < 3 or self.dev != float("inf")
 
 
 def lacking(requirements: Iterable[str]) -> list[str]:
-    """Which of the requirements are not met in this process, a sentence's end each: `needs httpx>=1, which is 0.28`."""
+    """Unmet requirements in this process, each as a predicate such as `needs httpx>=1, and httpx is 0.28`."""
     found = []
     for text in requirements:
         match = _REQUIREMENT.fullmatch(text)
@@ -100,7 +100,7 @@ def lacking(requirements: Iterable[str]) -> list[str]:
 
 
 def required(requirements: Iterable[str]) -> set[str]:
-    """The normalized names of the distributions that are required."""
+    """Normalized names of the required distributions."""
     return {normalized(match[1]) for text in requirements if (match := _REQUIREMENT.fullmatch(text))}
 
 
@@ -110,7 +110,7 @@ def normalized(name: str) -> str:
 
 
 def allows(specifiers: str, version: str) -> bool:
-    """Whether a version is one of `>=1,<2` and the like; ValueError where one of the two cannot be read."""
+    """Whether a version fits specifiers such as `>=1,<2`; ValueError where either cannot be parsed."""
     return all(_allows(one, version) for one in specifiers.split(",") if one.strip())
 
 
@@ -148,7 +148,7 @@ def _release(text: str) -> list[str]:
 
 
 def applies(marker: str) -> bool:
-    """Whether an environment marker is true of this process, no extra being wanted; ValueError if it is none."""
+    """Whether an environment marker holds for this process, without extras; ValueError where it cannot be parsed."""
     tokens, at = [], 0
     while at < len(marker):
         if not (match := _TOKEN.match(marker, at)):

@@ -60,9 +60,9 @@ hookimpl = pluggy.HookimplMarker("bytebrew")
 
 
 class Opened(Protocol):
-    """Opens the database of the data folder in a transaction, for a command: with the engine, which is not started.
+    """Opens the database for a command: an engine that is not started, and a connection within a transaction.
 
-    It is committed unless something fails, and another engine may run on it. Raises BootError where there is none,
+    The transaction is committed unless the block fails; an engine may run meanwhile. BootError without a database,
     unless the command `may_create` one.
     """
 

@@ -1,16 +1,19 @@
 """The contract has a version, and a plugin that states which one it needs is not run by an engine without it."""
 
 import importlib.metadata
+import re
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
 import bytebrew
-from bytebrew import CONTRACT, hookimpl
+from bytebrew import CONTRACT, Request, hookimpl
 from bytebrew.base.errors import BootError
 from bytebrew.engine import Engine
+from bytebrew.testing import ScriptedProvider, chat, providing, scripted_schema, served_engine
 from tests.commands import install, run
 
 
@@ -53,3 +56,27 @@ def test_a_plugin_that_imports_a_name_of_a_newer_contract_is_refused_with_both_v
 
 def test_a_distribution_has_the_marker_of_typed_packages() -> None:
     assert (Path(bytebrew.__file__).parent / "py.typed").exists()
+
+
+async def test_the_changelogs_example_of_a_plugin_for_this_contract_runs() -> None:
+    class Shown(Struct):
+        count: int
+
+    class Failures:
+        def __init__(self) -> None:
+            self.count = 0
+
+        async def show(self, request: Request[None]) -> Shown:
+            return Shown(self.count)
+
+    text = (Path(__file__).parents[2] / "CHANGELOG.md").read_text().partition("### For plugin authors")[2]
+    before, now = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)[:2]
+    assert "__self__" in before
+    counter = ModuleType("counter")
+    vars(counter).update(vars(bytebrew), Failures=Failures, Shown=Shown)
+    exec(compile(now, "CHANGELOG.md", "exec"), vars(counter))
+    provider = providing(ScriptedProvider([ValueError("broken")]))
+    async with served_engine(("counter", counter), provider) as (engine, client):
+        await scripted_schema(engine)
+        await chat(client, "test", "hi")
+        assert (await client.get("/api/v1/failures")).json() == {"count": 1}
