@@ -1,63 +1,77 @@
 """Authentication and authorization of a request."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from bytebrew.base.errors import Forbidden, Unauthorized
 from bytebrew.contract.auth import Actor, Scopes
+from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.route import ANYONE, Request, Route
 from bytebrew.web import cors
-from bytebrew.web.http_state import http_state
 
 STALE_SECONDS = 5.0
-"""How long ago a credential may have been looked at when a piece of a stream is sent to its holder."""
+"""Time after which the credential of an open stream is checked again."""
 
 
-async def require(request: Request[Any], route: Route) -> None:
-    """Finds out who calls, unless anyone may; raises Unauthorized, or Forbidden where they lack the route's scope."""
-    if route.scope is not None:
-        request.actor = await authenticate(request)
-        check_scope(request.actor, route.scope, request.engine.scopes)
+class Access:
+    """Authenticates requests, and checks the scopes of their actors.
 
+    A bearer token with a prefix of `token_modes` is for that mode alone, any other request for the chosen `mode`.
+    """
 
-async def authenticate(request: Request[Any]) -> Actor:
-    """The actor that the token's own mode or else the chosen one knows; raises Unauthorized where that is nobody."""
-    engine, (scheme, _, token) = request.engine, request.headers.get("authorization", "").partition(" ")
-    token = token.strip() if scheme.lower() == "bearer" else ""
-    for prefix, mode in engine.token_modes.items():
-        if token.startswith(prefix):
-            if (actor := await mode.authenticate(token)) is None:
+    def __init__(
+        self,
+        mode: AuthMode,
+        token_modes: Mapping[str, AuthMode],
+        scopes: Scopes,
+        origins: Callable[[], Sequence[str]],
+    ) -> None:
+        self._mode, self._token_modes, self._scopes, self._origins = mode, token_modes, scopes, origins
+
+    async def require(self, request: Request[Any], route: Route) -> None:
+        """Sets the actor of a request to a route with a scope; raises Unauthorized and Forbidden."""
+        if route.scope is not None:
+            request.actor = await self.authenticate(request)
+            check_scope(request.actor, route.scope, self._scopes)
+
+    async def authenticate(self, request: Request[Any]) -> Actor:
+        """The actor of a request; raises Unauthorized where there is none."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        token = token.strip() if scheme.lower() == "bearer" else ""
+        for prefix, mode in self._token_modes.items():
+            if token.startswith(prefix):
+                if (actor := await mode.authenticate(token)) is None:
+                    raise Unauthorized
+                return actor
+        actor = await self._mode.identify(request)
+        if actor is None:
+            if token:
                 raise Unauthorized
-            return actor
-    user = await engine.auth_mode.identify(request)
-    if user is None:
-        if token:
-            raise Unauthorized
-        mode, words = engine.auth_mode, "Send a token in the header Authorization: Bearer <token>"
-        other = "" if mode.challenge.startswith("Bearer") else f", or what the auth mode '{mode.name}' asks for"
-        raise Unauthorized(f"{words}{other}", missing=True, challenge=mode.challenge)
-    if not token:
-        cors.check_page(request.headers, http_state(engine).origins)
-    return user
+            name, challenge = self._mode.name, self._mode.challenge
+            other = "" if challenge.startswith("Bearer") else f", or what the auth mode '{name}' asks for"
+            message = f"Send a token in the header Authorization: Bearer <token>{other}"
+            raise Unauthorized(message, missing=True, challenge=challenge)
+        if not token:
+            cors.check_page(request.headers, self._origins())
+        return actor
 
-
-async def while_live(
-    request: Request[Any], route: Route, frames: AsyncGenerator[bytes, None]
-) -> AsyncGenerator[bytes, None]:
-    """A stream's frames for as long as its caller may open it; raises as `require` then."""
-    looked, named = time.monotonic(), request.actor is not ANYONE
-    async with aclosing(frames):
-        async for frame in frames:
-            if named and time.monotonic() - looked >= STALE_SECONDS:
-                await require(request, route)
-                looked = time.monotonic()
-            yield frame
+    async def while_live(
+        self, request: Request[Any], route: Route, frames: AsyncGenerator[bytes, None]
+    ) -> AsyncGenerator[bytes, None]:
+        """A stream's frames for as long as its caller may open it; raises as `require` then."""
+        checked, is_known = time.monotonic(), request.actor is not ANYONE
+        async with aclosing(frames):
+            async for frame in frames:
+                if is_known and time.monotonic() - checked >= STALE_SECONDS:
+                    await self.require(request, route)
+                    checked = time.monotonic()
+                yield frame
 
 
 def check_scope(actor: Actor, scope: str, scopes: Scopes) -> None:
-    """Raises Forbidden unless the actor has the scope or is an admin, and it is for some schemas where the actor is."""
+    """Raises Forbidden unless the actor has the scope or is an admin, and it is bindable where the actor is bound."""
     if scope not in actor.scopes and "admin" not in actor.scopes:
         raise Forbidden(f"Token does not have '{scope}' scope")
     if actor.schemas is not None and scope not in scopes.bindable:

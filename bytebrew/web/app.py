@@ -33,7 +33,6 @@ from bytebrew.contract.events import ErrorEvent
 from bytebrew.contract.route import ANYONE, Reply, Request, Route, Stream, check_name, routes_by_path, taken_names
 from bytebrew.engine import Engine
 from bytebrew.web import change_feed, cors, early_answer, query
-from bytebrew.web.access import require, while_live
 from bytebrew.web.admission import PLACES, BodyReader, Place
 from bytebrew.web.body_fields import Body, unfit
 from bytebrew.web.http_state import HttpState, http_state
@@ -218,7 +217,7 @@ class Endpoint:
         )
         headers: dict[str, str] = {}
         try:
-            await require(request, route)
+            await self._state.access.require(request, route)
             if guards := [guard for guard in engine.guards if guard.active]:
                 request.repeats = await repeats(request, route, scope["path"])
             for guard in guards:
@@ -236,7 +235,7 @@ class Endpoint:
             await _answer(send, 200, None, STREAM_HEADERS | headers | answer.headers)
         elif isinstance(answer, Stream):
             self._state.streams += 1
-            answer.frames = while_live(request, route, answer.frames)
+            answer.frames = self._state.access.while_live(request, route, answer.frames)
             try:
                 await _stream(answer, headers, receive, send)
             finally:

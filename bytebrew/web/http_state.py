@@ -4,12 +4,13 @@ from bytebrew.base.machine import descriptors
 from bytebrew.config.core_options import CORS_ORIGINS
 from bytebrew.contract.engine import TRAFFIC, StateKey, Traffic
 from bytebrew.engine import Engine
+from bytebrew.web.access import Access
 from bytebrew.web.admission import MOST_BODIES, MOST_PUBLIC_BODIES, Admission, default_body_memory
 from bytebrew.web.refusals import Refusals
 
 
 class HttpState:
-    """Limits, allowed origins and counts of an engine's requests."""
+    """Access, limits, allowed origins and counts of an engine's requests."""
 
     def __init__(self, engine: Engine) -> None:
         core = engine.settings.core
@@ -19,6 +20,7 @@ class HttpState:
         self.refusals = Refusals()
         self.streams = 0
         self.origins = self._settings_origins = core.cors_origins
+        self.access = Access(engine.auth_mode, engine.token_modes, engine.scopes, lambda: self.origins)
         engine.options.watch(CORS_ORIGINS.key, self._allow)
         engine.state[TRAFFIC] = lambda: Traffic(self.streams, self.admission.refused)
 

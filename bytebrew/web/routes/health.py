@@ -15,7 +15,7 @@ from bytebrew.contract.route import Parameter, Reply, Request, Route
 from bytebrew.engine import Engine
 from bytebrew.store import agents, settings
 from bytebrew.version import __version__
-from bytebrew.web.access import authenticate, check_scope
+from bytebrew.web.access import check_scope
 from bytebrew.web.http_state import http_state
 
 SECONDS = 3.0
@@ -48,7 +48,7 @@ async def health(engine: Engine, request: Request[None]) -> Reply:
     deep = False
     if request.query.get("deep", "").lower() in ("true", "1", "yes"):
         with suppress(StorageError, TimeoutError), within(SECONDS):  # the database's fault, which is in the answer
-            request.actor = await authenticate(request)
+            request.actor = await http_state(engine).access.authenticate(request)
             check_scope(request.actor, "config", engine.scopes)
             deep = True
     count, fault = await database_of(engine, deep=deep)
