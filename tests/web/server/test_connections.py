@@ -6,7 +6,7 @@ import json
 import logging
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -693,8 +693,9 @@ async def test_a_head_that_trickles_in_has_no_longer_than_another(monkeypatch: p
         for letter in request(f"GET {HEALTH}")[:20]:
             writer.write(bytes([letter]))
             await asyncio.sleep(0.02)
-        async with asyncio.timeout(0.5):
-            assert await reader.read() == b""
+        with suppress(ConnectionError):  # where a letter came after the end
+            async with asyncio.timeout(0.5):
+                assert await reader.read() == b""
 
 
 @pytest.mark.parametrize("version", ["1.1", "2"])
