@@ -572,7 +572,7 @@ class Freeze:
         self.reached, self.release = asyncio.Event(), asyncio.Event()
         self._left = transactions
         self._run: Callable[..., Awaitable[Any]] = running.db._writer.run
-        running.db._writer.run = self._frozen  # type: ignore[method-assign]
+        running.db._writer.run = self._frozen
 
     async def _frozen(self, work: Any) -> Any:
         self._left -= 1

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bytebrew.base.secrets import Secrets
 from bytebrew.contract.entities import NewAgent, NewModel
 from bytebrew.store import agents, models, task_queue, tasks
-from bytebrew.store.sqlite import task_triggers
+from bytebrew.store.sqlite import triggers
 from bytebrew.store.sqlite.dialect import CAN_RUN, URGENCY
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
@@ -22,7 +22,7 @@ from bytebrew.store.sqlite.pragmas import connect
 from tests.conversation.test_tasks import instructions
 from tests.store.test_ready_tasks import rows, soon
 
-BEFORE = tuple(one for one in CORE if one[1] != task_triggers.QUEUE)
+BEFORE = tuple(one for one in CORE if one[1] != triggers.TASK_QUEUE)
 
 
 @pytest.fixture

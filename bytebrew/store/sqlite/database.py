@@ -13,12 +13,11 @@ from pathlib import Path
 from traceback import clear_frames
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import aiosqlite
-
 from bytebrew.base.errors import BootError, StorageError, TooSlow
 from bytebrew.store.sqlite import integrity, storage_errors
+from bytebrew.store.sqlite.aiosqlite_fixes import WorkConnection, open_connection
 from bytebrew.store.sqlite.failed_commit import each_apart
-from bytebrew.store.sqlite.pragmas import BUSY_SECONDS, connect, roll_back
+from bytebrew.store.sqlite.pragmas import BUSY_SECONDS, checkpoint, connect, roll_back
 from bytebrew.store.sqlite.scans import SCAN_SECONDS, SCANNERS, scan_forever
 from bytebrew.store.sqlite.write_queue import Owner, Pending, Rows, RowSource
 
@@ -33,13 +32,6 @@ GATHER_SECONDS = 0.005
 READERS = 2
 LOOKS = 8
 """Reads that share a hop into a reader's thread at most, for a long one holds up those behind it."""
-
-
-class _Connection(aiosqlite.Connection):
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs a whole piece of work in the connection's thread: one hop, however many statements."""
-        result: T = await self._execute(work, self._conn)  # type: ignore[no-untyped-call]
-        return result
 
 
 class Database:
@@ -138,7 +130,7 @@ class Database:
                 raise
             raise fault from error
 
-    async def _read_forever(self, reader: _Connection, name: str) -> None:
+    async def _read_forever(self, reader: WorkConnection, name: str) -> None:
         while True:
             looks = [await self._looks.get()]
             while len(looks) < LOOKS and not self._looks.empty():
@@ -160,7 +152,7 @@ class Database:
             for one, outcome in zip(looks, outcomes, strict=True):
                 _settle(one.done, outcome)
 
-    async def _scan_forever(self, scanner: _Connection, name: str) -> None:
+    async def _scan_forever(self, scanner: WorkConnection, name: str) -> None:
         async def run(work: Callable[[sqlite3.Connection], Any]) -> Any:
             with self._at_work(name):
                 return (await scanner.run(partial(_each, [work])))[0]
@@ -207,7 +199,7 @@ class Database:
 
     async def checkpoint(self) -> None:
         """Takes what is in the log over into the file, which is then as long as it needs to be; waits for nobody."""
-        await self._writer.run(lambda conn: conn.execute("pragma wal_checkpoint(passive)").fetchall())
+        await self._writer.run(checkpoint)
 
     async def _write_forever(self) -> None:
         now, earliest = asyncio.get_running_loop().time, 0.0
@@ -288,15 +280,12 @@ class Database:
         return fault
 
 
-async def _open(opened: AsyncExitStack, path: Path, synchronous: str, *, read_only: bool = False) -> _Connection:
+async def _open(opened: AsyncExitStack, path: Path, synchronous: str, *, read_only: bool = False) -> WorkConnection:
     """A connection, which the stack closes: a thread that is left running would keep the process from its end."""
-    connection = _Connection(partial(connect, path, synchronous, read_only=read_only), 64)
     try:
-        await connection
+        connection = await open_connection(partial(connect, path, synchronous, read_only=read_only))
     except (sqlite3.Error, MemoryError) as error:
-        await asyncio.to_thread(connection._thread.join)  # it stops by itself, and needs the loop for that
-        words = str(error) or "there is not enough memory"
-        raise BootError(f"{path} cannot be opened: {words}") from error
+        raise BootError(f"{path} cannot be opened: {str(error) or 'there is not enough memory'}") from error
     opened.push_async_callback(connection.close)
     return connection
 

@@ -2,7 +2,7 @@
 
 from bytebrew.contract.lists import kept_counts
 from bytebrew.store.sessions import SESSIONS
-from bytebrew.store.sqlite import first_tables, task_triggers, usage_triggers
+from bytebrew.store.sqlite import first_tables, triggers
 from bytebrew.store.tasks import TASKS
 
 _INDEXES = """
@@ -62,7 +62,7 @@ create index sessions_kinds on sessions (agent, schema, status, created_at, id, 
 create index tasks_kinds on tasks (agent, status, source, seq, owner);
 {kept_counts(SESSIONS)}
 {kept_counts(TASKS)}
-{usage_triggers.SUMS}
+{triggers.USAGE_SUMS}
 """
 
 _QUESTIONS = """
@@ -110,7 +110,7 @@ CORE = tuple(
             _INDEXES,
             _SUMS,
             _HISTORY,
-            task_triggers.BLOCKERS,
+            triggers.TASK_BLOCKERS,
             _REMOVALS,
             _LISTS,
             _QUESTIONS,
@@ -118,9 +118,9 @@ CORE = tuple(
             _APPROVED,
             _RISKS,
             _WINDOWS,
-            usage_triggers.CACHE_WRITES,
+            triggers.CACHE_WRITES,
             _ONCE,
-            task_triggers.QUEUE,
+            triggers.TASK_QUEUE,
         ),
         1,
     )

@@ -77,6 +77,11 @@ def file_bytes(conn: Connection) -> int:
     return _number(conn, "page_count") * _number(conn, "page_size")
 
 
+def checkpoint(conn: Connection) -> None:
+    """Copies the log into the file as far as no reader needs it, and waits for nobody."""
+    conn.execute("pragma wal_checkpoint(passive)").fetchall()
+
+
 def truncate_log(conn: Connection) -> None:
     """Copies the log into the file and empties it, as far as readers let it."""
     conn.execute("pragma wal_checkpoint(truncate)").fetchall()

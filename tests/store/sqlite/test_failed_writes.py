@@ -42,7 +42,7 @@ def fail(engine: Engine, error: BaseException, when: Callable[[Any], bool] = lam
         await asyncio.sleep(0.05)  # more is appended and asked for meanwhile
         raise error
 
-    writer.run = once  # type: ignore[method-assign]
+    writer.run = once
     return begun
 
 
@@ -51,7 +51,7 @@ class Disk:
 
     def __init__(self, engine: Engine) -> None:
         self.full, self._run = False, engine.db._writer.run
-        engine.db._writer.run = self._take  # type: ignore[method-assign]
+        engine.db._writer.run = self._take
 
     async def _take(self, work: Any) -> Any:
         if self.full:
