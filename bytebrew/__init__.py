@@ -36,11 +36,12 @@ from bytebrew.base.rolling_timeout import Deadline, within
 from bytebrew.base.secrets import write_private
 from bytebrew.base.settings import Core, Settings
 from bytebrew.base.sse_reader import ServerSentEvent
+from bytebrew.base.validation import did_you_mean
 from bytebrew.base.visible_text import visible
 from bytebrew.contract.auth import VISITOR, Actor, Scope, Scopes
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
-from bytebrew.contract.config_section import ConfigSection
+from bytebrew.contract.config_section import ConfigDialect, ConfigSection, Node, Place, Problem
 from bytebrew.contract.connection import Connection, Row, insert, placeholders, update
 from bytebrew.contract.engine import TRAFFIC, Engine, ModelCall, Sample, StateKey, Traffic, Turn
 from bytebrew.contract.entities import (
@@ -123,6 +124,7 @@ __all__ = [
     "CatalogModel",
     "CatalogProvider",
     "ChosenModel",
+    "ConfigDialect",
     "ConfigSection",
     "Conflict",
     "Connection",
@@ -154,6 +156,7 @@ __all__ = [
     "Moment",
     "Name",
     "NewTask",
+    "Node",
     "NotFound",
     "Notice",
     "NumberedPage",
@@ -163,6 +166,8 @@ __all__ = [
     "Page",
     "Parameter",
     "PayloadTooLarge",
+    "Place",
+    "Problem",
     "Provider",
     "ProviderError",
     "ProviderEvent",
@@ -211,6 +216,7 @@ __all__ = [
     "__version__",
     "argument_credentials",
     "argument_values",
+    "did_you_mean",
     "environment",
     "escaped",
     "expired_before",

@@ -22,7 +22,7 @@ from bytebrew.config.sections import core_sections
 from bytebrew.contract.auth import SCOPES, Scope, Scopes
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
-from bytebrew.contract.config_section import ConfigSection
+from bytebrew.contract.config_section import ConfigDialect, ConfigSection
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import State, StateKey, Turn
 from bytebrew.contract.entities import Agent
@@ -186,6 +186,8 @@ class Engine:
         for section in core_sections(self.models.breakers.clear, self.options, self.follow_options):
             self.sections.add(CORE, section.key, section)
         self.plugins.declare("register_config_sections", _adding(self.sections, "key"))
+        self.dialects: list[ConfigDialect] = []
+        self.plugins.declare("register_config_dialects", _listing(self.dialects))
         collections = [section.path for section in self.sections.values()]
         taken = taken_names([*(route.path for route in self.routes), *(f"{path}/{{name}}" for path in collections)])
         self.taken = {one.path: one.reserved | taken.get(one.path, frozenset()) for one in self.sections.values()}

@@ -43,6 +43,7 @@ OWN = {
     "register_tools": ("run", "input_schema", "description"),
     "register_toolsets": ("tools",),
     "register_config_sections": ("export", "put", "delete"),
+    "register_config_dialects": ("convert",),
     "register_model_choosers": ("choose",),
 }
 """Attributes that what is registered must define itself, beyond its base class."""

@@ -143,6 +143,7 @@ def test_an_argument_that_a_hook_does_not_have_stops_the_boot(hook: str, tmp_pat
         "register_migrations",
         "register_routes",
         "register_model_choosers",
+        "register_config_dialects",
         "register_guards",
     ],
 )

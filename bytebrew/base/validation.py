@@ -1,7 +1,8 @@
 """Validation of JSON bodies: error messages for msgspec's errors, aliases of fields, and nesting depth."""
 
+import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from itertools import accumulate
 from typing import Any
@@ -19,6 +20,12 @@ _STEPS = re.compile(r"\.(\w+)|\[[^]]*\]")
 """The steps of a path; the group is a field's name, or empty for an item."""
 _FIRST = re.compile(r"^\$\.(\w+)")
 _PATTERN = re.compile(r"Expected `str` matching regex (.+?)(?= - at `|\Z)", re.DOTALL)
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """`; did you mean 'x'?` with the nearest of the known names, or nothing."""
+    nearest = difflib.get_close_matches(name[:100], known, 1, 0.5)
+    return f"; did you mean '{nearest[0]}'?" if nearest else ""
 
 
 def readable(message: str, kind: Any) -> str:

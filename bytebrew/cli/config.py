@@ -91,7 +91,7 @@ def _plan(setup: Setup, file: Path, url: str | None, *, replace: bool, dry_run: 
             plan = remote_engine.apply(url, setup.core().token, file.read_bytes(), replace=replace, dry_run=dry_run)
         else:
             with _planning(setup, file, dry_run) as engine:
-                parsed = parse(contents(file, engine.settings.core.max_body_bytes), engine.sections)
+                parsed = parse(contents(file, engine.settings.core.max_body_bytes), engine.sections, engine.dialects)
                 with Progress(f"importing {file.name}") as progress, opened(engine, progress.beat) as conn:
                     plan = import_export.apply(conn, engine, parsed, replace=replace, dry_run=dry_run)
     except InvalidConfig as error:

@@ -131,7 +131,8 @@ def _serving(core: Core, environment: Mapping[str, str]) -> Iterator[Check]:
 
 def _config(file: Path, engine: Engine) -> Check:
     try:
-        if problems := parse(contents(file, engine.settings.core.max_body_bytes), engine.sections).problems:
+        raw = contents(file, engine.settings.core.max_body_bytes)
+        if problems := parse(raw, engine.sections, engine.dialects).problems:
             raise InvalidConfig(problems)
     except InvalidConfig as error:
         return Check("config", False, "; ".join([f"{file} does not fit", *lines(file, error.details)]))

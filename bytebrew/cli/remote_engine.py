@@ -9,7 +9,8 @@ import msgspec
 
 from bytebrew.base.errors import BootError, SettingsError
 from bytebrew.config.import_export import Plan
-from bytebrew.config.yaml_tree import InvalidConfig, Problem
+from bytebrew.config.yaml_tree import InvalidConfig
+from bytebrew.contract.config_section import Problem
 
 YAML, JSON = "application/x-yaml", "application/json"
 

@@ -15,9 +15,9 @@ from bytebrew.base.env_variables import escaped, placeholder, variable, variable
 from bytebrew.base.errors import EngineError, Forbidden, InvalidRequest, SettingsError, Unprocessable
 from bytebrew.base.masking import MASK
 from bytebrew.config.validate import Given, Parsed, alike, parse, plainly, unchanged
-from bytebrew.config.yaml_tree import MAX_PROBLEMS, InvalidConfig, Node, Problem, contents, write
+from bytebrew.config.yaml_tree import MAX_PROBLEMS, InvalidConfig, contents, write
 from bytebrew.contract.auth import Actor
-from bytebrew.contract.config_section import ConfigSection
+from bytebrew.contract.config_section import ConfigDialect, ConfigSection, Node, Problem
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine
 from bytebrew.contract.route import Record, check_name, unrecorded
@@ -72,6 +72,10 @@ class ConfiguredEngine(Engine, Protocol):
     @property
     def sections(self) -> Mapping[str, ConfigSection]:
         """The sections by key."""
+
+    @property
+    def dialects(self) -> Sequence[ConfigDialect]:
+        """Other ways to write a file."""
 
     @property
     def taken(self) -> Mapping[str, frozenset[str]]:
@@ -321,7 +325,7 @@ async def take_in(
 
 
 async def _applied(engine: ConfiguredEngine, raw: bytes, actor: Actor, record: Record, **options: Any) -> Plan:
-    parsed = await anyio.to_thread.run_sync(parse, raw, engine.sections)
+    parsed = await anyio.to_thread.run_sync(parse, raw, engine.sections, engine.dialects)
 
     def work(conn: Connection) -> Plan | EngineError:
         try:

@@ -11,8 +11,8 @@ from msgspec.structs import asdict
 from bytebrew.base.env_variables import placeholder, resolved
 from bytebrew.base.errors import Detail, EngineError, InvalidRequest, NotFound
 from bytebrew.base.formats import struct_of
+from bytebrew.base.validation import did_you_mean
 from bytebrew.config.agent_warnings import missing
-from bytebrew.config.dialects import near
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.config_section import ConfigSection
 from bytebrew.contract.connection import Connection
@@ -78,7 +78,7 @@ class ModelsSection(ConfigSection):
             provider = named(engine.providers, fields["type"])
             if provider is None:
                 known = sorted(engine.providers)
-                words = f"'{fields['type'][:64]}' is not a model type{near(fields['type'], known)}"
+                words = f"'{fields['type'][:64]}' is not a model type{did_you_mean(fields['type'], known)}"
                 raise InvalidRequest(words, details=[Detail("$.type", words)])
             fields["type"] = provider.type
         if _exists(conn, "models", name):
@@ -265,7 +265,7 @@ class SettingsSection(ConfigSection):
             value = self._options.checked(name, values)
         except NotFound as error:
             known = [option.key for option in self._options]
-            raise InvalidRequest(f"there is no setting '{name[:100]}'{near(name, known)}") from error
+            raise InvalidRequest(f"there is no setting '{name[:100]}'{did_you_mean(name, known)}") from error
         except InvalidRequest as error:
             raise InvalidRequest(error.message, details=[Detail("$", one.message) for one in error.details]) from error
         settings.put(conn, name, value)

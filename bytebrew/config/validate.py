@@ -1,18 +1,17 @@
 """What a configuration file says, item by item: each field as its type, and every problem with its place."""
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import fields as fields_of
 
 from bytebrew.base.env_variables import expanded, placeholder, variables_in
-from bytebrew.base.validation import readable
-from bytebrew.config.dialects import Item, Sections, near, plain, sections_of
-from bytebrew.config.yaml_tree import Node, Place, Problem, read
-from bytebrew.contract.config_section import ConfigSection
+from bytebrew.base.validation import did_you_mean, readable
+from bytebrew.config.yaml_tree import MAX_PROBLEMS, InvalidConfig, read
+from bytebrew.contract.config_section import ConfigDialect, ConfigSection, Node, Place, Problem
 
 _AT = re.compile(r" - at `(key` in `)?\$(.*)`$")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
@@ -21,6 +20,63 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$")
 _MISSING = re.compile(r"Object missing required field `(.*)`$")
 _MOST = 20
 """Problems that are readable of one field."""
+
+
+class Item(NamedTuple):
+    """An item of a section and the place of its name."""
+
+    place: Place
+    node: Node
+
+
+class Sections(Struct):
+    """What a file holds: items by section and name, the places of the sections, and what is wrong or left out."""
+
+    items: dict[str, dict[str, Item]] = {}
+    places: dict[str, Place] = {}
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+
+    def note(self, problem: Problem) -> None:
+        """Keeps a problem; InvalidConfig once there are too many to go on."""
+        self.problems.append(problem)
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise InvalidConfig(self.problems)
+
+
+def sections_of(root: Node, known: Collection[str], dialects: Sequence[ConfigDialect] = ()) -> Sections:
+    """The file's sections, of which `known` are those that something reads."""
+    read = Sections()
+    if not isinstance(root.value, dict):
+        if root.value is not None:
+            read.note(root.problem("$", "a configuration is a mapping of sections"))
+        return read
+    for dialect in dialects:
+        root = dialect.convert(root, known, read.note, read.warnings.append)
+    names = {*known, *(name for dialect in dialects for name in dialect.sections)}
+    for key, node in root.value.items():
+        if key in known:
+            read.places[key] = root.keys[key]
+            _read_section(key, node, read)
+        else:
+            words = f"there is no section '{key[:100]}'{did_you_mean(key, names)}"
+            read.note(Problem(f"$.{key[:100]}", words, *root.keys[key]))
+    return read
+
+
+def _read_section(key: str, node: Node, read: Sections) -> None:
+    if not isinstance(node.value, dict):
+        if node.value is not None:
+            read.note(node.problem(f"$.{key}", "is a mapping of names to items, or a list of items"))
+        return
+    for name, inner in node.value.items():
+        own = inner.value.get("name") if isinstance(inner.value, dict) and key != "settings" else None
+        if own is not None:
+            if own.value != name:
+                words = f"is written as '{name[:100]}' already; leave the field out"
+                read.note(own.problem(f"$.{key}.{name}.name", words))
+            inner = inner.without("name")
+        read.items.setdefault(key, {})[name] = Item(node.keys[name], inner)
 
 
 class Given(Struct):
@@ -148,10 +204,10 @@ def unchanged(section: ConfigSection, given: Any, old: Any) -> bool:
     return all(alike(value, old.get(key, defaults.get(key))) for key, value in given.items())
 
 
-def parse(raw: bytes, sections: Mapping[str, ConfigSection]) -> Parsed:
+def parse(raw: bytes, sections: Mapping[str, ConfigSection], dialects: Sequence[ConfigDialect]) -> Parsed:
     """Reads a file in any dialect; InvalidConfig where it is no YAML, other problems are kept for `apply` to raise."""
     root, problems = read(raw)
-    found = sections_of(root, sections)
+    found = sections_of(root, sections, dialects)
     found.problems += problems
     items = {
         key: {name: _Checking(sections[key], name, found).item(item) for name, item in named.items()}
@@ -197,7 +253,7 @@ class _Checking:
             field = self._section.aliases.get(key, key)
             path = f"{self._path}.{key[:100]}"
             if field not in known:
-                words = f"there is no field '{key[:100]}'{near(key, {*known, *self._section.aliases})}"
+                words = f"there is no field '{key[:100]}'{did_you_mean(key, {*known, *self._section.aliases})}"
                 self._found.note(Problem(path[:300], words, *node.keys[key]))
             elif field in given:
                 words = f"is another name of {field}, which is there already"
@@ -223,7 +279,7 @@ class _Checking:
 
     def _converted(self, node: Node, kind: Any, keys: tuple[str, ...]) -> Any:
         value = self._plain(node, keys)
-        return msgspec.convert(value, kind, strict=value == plain(node))  # a variable is text, whatever it stands for
+        return msgspec.convert(value, kind, strict=value == node.plain())  # a variable is text, whatever it stands for
 
     def _taken_out(self, node: Node, kind: Any, path: str, keys: tuple[str, ...], words: str, unset: list[str]) -> bool:
         """Notes what msgspec says at its place and takes that part out; False where it is the whole value."""
@@ -254,7 +310,7 @@ class _Checking:
             path, place = f"{path}.{key}", spot.keys[key]
         elif (unknown := _UNKNOWN.match(said)) and isinstance(spot.value, dict) and unknown[1] in spot.value:
             parent, key, place = spot, unknown[1], spot.keys[unknown[1]]
-            path, said = f"{path}.{key}", f"there is no field '{key[:100]}'{near(key, _names(kind))}"
+            path, said = f"{path}.{key}", f"there is no field '{key[:100]}'{did_you_mean(key, _names(kind))}"
         if unset:
             said += f"; {', '.join(unset[:5])} is not set"
         missing = _MISSING.match(said)

@@ -4,15 +4,15 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ruamel.yaml import YAML, events
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scanner import Scanner, ScannerError
 
-from bytebrew.base.errors import Detail, InvalidRequest, Unprocessable
+from bytebrew.base.errors import InvalidRequest, Unprocessable
+from bytebrew.contract.config_section import Node, Place, Problem
 
 LF = "\n"
 MAX_DEPTH = 110
@@ -44,13 +44,6 @@ _NO_BLOCK = re.compile(rf"[\x00-\x09\x0b-\x1f]|^ +$|{_UNPRINTABLE.pattern}", re.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Problem(Detail, frozen=True):
-    """What is wrong at a place of the file; lines and columns count from 1."""
-
-    line: int
-    column: int
-
-
 class InvalidConfig(InvalidRequest):
     """A configuration that cannot be taken in, with every problem that it has."""
 
@@ -58,49 +51,6 @@ class InvalidConfig(InvalidRequest):
         first, *more = problems = sorted(problems, key=lambda one: (one.line, one.column))[:MAX_PROBLEMS]
         words = f"line {first.line}, column {first.column}: {first.path}: {first.message}"[:1000].rstrip(".")
         super().__init__(f"{words} (and {len(more)} more)" if more else words, details=problems)
-
-
-class Place(NamedTuple):
-    """Where something stands; both count from 1."""
-
-    line: int
-    column: int
-
-
-@dataclass(slots=True)
-class Node:
-    """A value of the file: a scalar, a list of nodes, or nodes by key; `keys` are the places of the keys.
-
-    `size` is how many values it has with itself, `height` how many levels.
-    """
-
-    value: Any
-    place: Place
-    keys: dict[str, Place] = field(default_factory=dict)
-    size: int = 1
-    height: int = 1
-    gone: list[int] = field(default_factory=list)
-
-    def holds(self, inner: "Node") -> None:
-        """Counts a part."""
-        self.size += inner.size
-        self.height = max(self.height, inner.height + 1)
-
-    def take_out(self, key: Any) -> None:
-        """Removes a part; `written` still knows where the others stood."""
-        if isinstance(self.value, list):
-            self.gone.append(self.written(key))
-        del self.value[key]
-
-    def written(self, index: int) -> int:
-        """The index that an item of the list had before others were taken out."""
-        for gone in sorted(self.gone):
-            index += gone <= index
-        return index
-
-    def problem(self, path: str, message: str) -> Problem:
-        """What is wrong with this value."""
-        return Problem(path[:300], message[:500], *self.place)
 
 
 def contents(path: Path, most: int) -> bytes:

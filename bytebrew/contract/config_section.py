@@ -1,14 +1,77 @@
 """A section of the configuration file: a top-level key with named items, and how they go out and come in."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from msgspec import NODEFAULT, UNSET, Struct, UnsetType
 from msgspec.structs import fields as fields_of
 
+from bytebrew.base.errors import Detail
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine
+
+
+class Problem(Detail, frozen=True):
+    """What is wrong at a place of the file; lines and columns count from 1."""
+
+    line: int
+    column: int
+
+
+class Place(NamedTuple):
+    """Where something stands; both count from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(slots=True)
+class Node:
+    """A value of the file: a scalar, a list of nodes, or nodes by key; `keys` are the places of the keys.
+
+    `size` is how many values it has with itself, `height` how many levels.
+    """
+
+    value: Any
+    place: Place
+    keys: dict[str, Place] = field(default_factory=dict)
+    size: int = 1
+    height: int = 1
+    gone: list[int] = field(default_factory=list)
+
+    def holds(self, inner: "Node") -> None:
+        """Counts a part."""
+        self.size += inner.size
+        self.height = max(self.height, inner.height + 1)
+
+    def take_out(self, key: Any) -> None:
+        """Removes a part; `written` still knows where the others stood."""
+        if isinstance(self.value, list):
+            self.gone.append(self.written(key))
+        del self.value[key]
+
+    def written(self, index: int) -> int:
+        """The index that an item of the list had before others were taken out."""
+        for gone in sorted(self.gone):
+            index += gone <= index
+        return index
+
+    def problem(self, path: str, message: str) -> Problem:
+        """What is wrong with this value."""
+        return Problem(path[:300], message[:500], *self.place)
+
+    def without(self, key: str) -> "Node":
+        """The mapping without a key."""
+        rest = {name: one for name, one in self.value.items() if name != key}
+        return Node(rest, self.place, self.keys, size=self.size)
+
+    def plain(self) -> Any:
+        """The value without its places."""
+        if isinstance(self.value, dict):
+            return {key: one.plain() for key, one in self.value.items()}
+        return [one.plain() for one in self.value] if isinstance(self.value, list) else self.value
 
 
 class ConfigSection:
@@ -56,10 +119,10 @@ class ConfigSection:
     def defaults(self) -> Mapping[str, Any]:
         """Defaults of fields that an item may leave out."""
         found = {}
-        for field in fields_of(self.item) if self.item is not None else ():
-            default = field.default if field.default_factory is NODEFAULT else field.default_factory()
-            if field.name != "name" and default is not NODEFAULT and default is not UNSET:
-                found[field.encode_name] = default
+        for one in fields_of(self.item) if self.item is not None else ():
+            default = one.default if one.default_factory is NODEFAULT else one.default_factory()
+            if one.name != "name" and default is not NODEFAULT and default is not UNSET:
+                found[one.encode_name] = default
         return found
 
     def completed(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,3 +156,25 @@ class ConfigSection:
 
     async def changed(self, engine: Engine) -> None:
         """Called after items have changed and are committed, to reconnect."""
+
+
+class ConfigDialect:
+    """Another way to write a configuration file, which is read like the engine's own.
+
+    `sections` are top-level keys that are read beside those of sections.
+    """
+
+    sections: ClassVar[frozenset[str]] = frozenset()
+
+    def convert(
+        self,
+        root: Node,
+        known: Collection[str],
+        note: Callable[[Problem], None],
+        warn: Callable[[Problem], None],
+    ) -> Node:
+        """The file with each of the `known` sections as a mapping of names to items, places kept; the rest as it is.
+
+        `note` takes a problem that keeps the file from being imported, `warn` one that does not.
+        """
+        raise NotImplementedError

@@ -11,7 +11,7 @@ from bytebrew.base.settings import Settings
 from bytebrew.contract.auth import Actor, Scope
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry
-from bytebrew.contract.config_section import ConfigSection
+from bytebrew.contract.config_section import ConfigDialect, ConfigSection
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine, Sample, Turn
 from bytebrew.contract.messages import ToolCall
@@ -142,6 +142,11 @@ def register_config_sections(register: Register[ConfigSection]) -> None:
 
 
 @hookspec
+def register_config_dialects(register: Register[ConfigDialect]) -> None:
+    """Registers other ways to write a configuration file; each is converted to the engine's own form."""
+
+
+@hookspec
 def register_options(register: Register[Option], engine: Engine) -> None:
     """Registers settings that an operator changes at run time, through /api/v1/settings."""
 
@@ -217,6 +222,7 @@ DECLARING: Mapping[str, type] = {
     "register_model_choosers": ModelChooser,
     "register_recorders": Callable,  # type: ignore[dict-item]
     "register_config_sections": ConfigSection,
+    "register_config_dialects": ConfigDialect,
     "register_options": Option,
     "register_retention": Callable,  # type: ignore[dict-item]
 }

@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from bytebrew_old_dialects import OldDialects
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bytebrew.base.env_variables import escaped, expanded, placeholder, resolved
 from bytebrew.config import import_export, yaml_tree
-from bytebrew.config.dialects import plain, sections_of
-from bytebrew.config.validate import parse
+from bytebrew.config.validate import parse, sections_of
 from bytebrew.config.yaml_tree import InvalidConfig
 from bytebrew.engine import Engine
 from bytebrew.testing import engine, served_engine
@@ -38,8 +38,8 @@ def test_what_is_written_is_read_again(value: dict[str, Any]) -> None:
     text = yaml_tree.write(value)
     node, problems = yaml_tree.read(text.encode())
     assert not problems
-    assert plain(node) == value
-    assert yaml_tree.write(plain(node)) == text
+    assert node.plain() == value
+    assert yaml_tree.write(node.plain()) == text
 
 
 @settings(max_examples=200, deadline=None, database=None)
@@ -47,7 +47,7 @@ def test_what_is_written_is_read_again(value: dict[str, Any]) -> None:
 def test_json_is_yaml(value: dict[str, Any]) -> None:
     node, problems = yaml_tree.read(json.dumps(value).replace("\x7f", "\\u007f").encode())
     assert not problems
-    assert plain(node) == value
+    assert node.plain() == value
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_json_is_yaml(value: dict[str, Any]) -> None:
 def test_what_is_hard_to_write_is_read_again(value: dict[str, Any]) -> None:
     node, problems = yaml_tree.read(yaml_tree.write(value).encode())
     assert not problems
-    assert plain(node) == value
-    assert json.dumps(plain(node)) == json.dumps(value)
+    assert node.plain() == value
+    assert json.dumps(node.plain()) == json.dumps(value)
 
 
 def test_two_halves_of_a_character_are_one_and_a_half_is_none() -> None:
     node, _ = yaml_tree.read(b'{"a": "\\ud83d\\ude00"}')
-    assert plain(node) == {"a": "\U0001f600"}
+    assert node.plain() == {"a": "\U0001f600"}
     _, [problem] = yaml_tree.read(b'a: "\\ud83d"')
     assert (problem.line, problem.column, problem.message) == (1, 4, "holds half a character")
 
@@ -104,7 +104,7 @@ def test_texts_of_several_lines_are_blocks_and_words_that_could_be_more_are_quot
 def test_words_without_quotes_are_those_of_yaml_1_2() -> None:
     text = b"[yes, on, ~, null, true, 0o17, 0x1f, -3, 1e3, .5, 012, 1_000, 2026-01-01, 12:30, '5', !!str 5]"
     node, _ = yaml_tree.read(text)
-    assert plain(node) == [
+    assert node.plain() == [
         *("yes", "on", None, None, True, 15, 31, -3, 1000.0, 0.5),
         *(12, "1_000", "2026-01-01", "12:30", "5", "5"),
     ]
@@ -112,7 +112,7 @@ def test_words_without_quotes_are_those_of_yaml_1_2() -> None:
 
 def test_aliases_and_merge_keys_are_read() -> None:
     node, _ = yaml_tree.read(b"base: &base {a: 1, b: 2}\none: {<<: *base, b: 3}\ntwo: [*base]")
-    assert plain(node) == {"base": {"a": 1, "b": 2}, "one": {"a": 1, "b": 3}, "two": [{"a": 1, "b": 2}]}
+    assert node.plain() == {"base": {"a": 1, "b": 2}, "one": {"a": 1, "b": 3}, "two": [{"a": 1, "b": 2}]}
 
 
 BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -248,8 +248,8 @@ async def test_models_without_their_fields_are_refused_in_a_moment() -> None:
 
 def knowledge(text: str, *known: str) -> tuple[Any, list[tuple[str, int, int]], list[str]]:
     """The section `knowledge` of a file, its problems with their places, and the paths of its warnings."""
-    found = sections_of(yaml_tree.read(text.encode())[0], known or ("agents", "knowledge"))
-    items = {name: plain(item.node) for name, item in found.items.get("knowledge", {}).items()}
+    found = sections_of(yaml_tree.read(text.encode())[0], known or ("agents", "knowledge"), [OldDialects()])
+    items = {name: item.node.plain() for name, item in found.items.get("knowledge", {}).items()}
     problems = [(one.path, one.line, one.column) for one in found.problems]
     return items, problems, [one.path for one in found.warnings]
 
@@ -538,7 +538,7 @@ async def test_a_file_of_a_thousand_problems_is_refused_in_a_moment() -> None:
         lines = "".join(f"    field{n}: 1\n" for n in range(8000))
         began = time.monotonic()
         with pytest.raises(InvalidConfig, match="and 999 more"):
-            parse(f"agents:\n  a:\n{lines}".encode(), running.sections)
+            parse(f"agents:\n  a:\n{lines}".encode(), running.sections, running.dialects)
         many = ", ".join(["1"] * 400)
         with pytest.raises(InvalidConfig) as caught:
             await taken_in(running, f"agents: {{a: {{tools: [{many}]}}}}")

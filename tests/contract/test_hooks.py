@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ from bytebrew import (
     CatalogModel,
     CatalogProvider,
     ChosenModel,
+    ConfigDialect,
     ConfigSection,
     Engine,
     Forbidden,
@@ -27,8 +28,10 @@ from bytebrew import (
     MessageDelta,
     Migration,
     ModelChooser,
+    Node,
     Option,
     Outcome,
+    Problem,
     Request,
     Route,
     Sample,
@@ -359,6 +362,35 @@ async def test_register_model_choosers() -> None:
     assert "X-Goose" in {one.get("name") for one in chat["parameters"]}
     assert ["x-goose" in names for names in shown] == [False, False]
     assert "x-gander" in shown[1]
+
+
+async def test_register_config_dialects() -> None:
+    """A file in the dialect is read, its problems with the places of that file."""
+
+    class Flock(ConfigDialect):
+        sections = frozenset({"flock"})
+
+        def convert(
+            self, root: Node, known: Collection[str], note: Callable[[Problem], None], warn: Callable[[Problem], None]
+        ) -> Node:
+            own = root.value.get("flock")
+            if own is None:
+                return root
+            warn(own.problem("$.flock", "is written agents"))
+            keys = {**root.keys, "agents": root.keys["flock"]}
+            return Node({**root.without("flock").value, "agents": own}, root.place, keys)
+
+    duck = plugin(register_config_dialects=lambda register: register(Flock()))
+    async with served_engine(duck) as (_, client):
+        url, headers = "/api/v1/config/import", {"content-type": "application/yaml"}
+        for text, status in (("flock:\n  goose: {model: demo}\n", 200), ("flock:\n  goose: {sise: 1}\n", 400)):
+            answer = await client.post(url, content=text, headers=headers)
+            assert answer.status_code == status, answer.text
+        [detail] = [one for one in answer.json()["details"] if "sise" in one["message"]]
+        assert (detail["line"], detail["column"], detail["path"]) == (2, 11, "$.agents.goose.sise")
+        refused = await client.post(url, content="flok: {}\n", headers=headers)
+        assert "did you mean 'flock'?" in refused.text
+        assert (await client.get("/api/v1/agents/goose")).status_code == 200
 
 
 async def test_register_options() -> None:

@@ -5,12 +5,10 @@ with `models: {providers: [...], byok: {...}}` and tools written out inside an a
 a knowledge base of the agent's name.
 """
 
-import difflib
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
-from bytebrew.config.yaml_tree import MAX_PROBLEMS, InvalidConfig, Node, Place, Problem
+from bytebrew import ConfigDialect, Node, Place, Problem, Register, did_you_mean, hookimpl
 
 _ELSEWHERE = {
     **dict.fromkeys(
@@ -33,62 +31,54 @@ class Item(NamedTuple):
     node: Node
 
 
-@dataclass(slots=True)
-class Sections:
-    """What a file holds: items by section and name, the places of the sections, and what is wrong or left out."""
+class OldDialects(ConfigDialect):
+    """The forms of the original, with lists of items, `byok`, and items that are written out inside an agent."""
 
-    items: dict[str, dict[str, Item]] = field(default_factory=dict)
-    places: dict[str, Place] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    warnings: list[Problem] = field(default_factory=list)
+    sections = frozenset({"byok"})
 
-    def note(self, problem: Problem) -> None:
-        """Keeps a problem; InvalidConfig once there are too many to go on."""
-        self.problems.append(problem)
-        if len(self.problems) >= MAX_PROBLEMS:
-            raise InvalidConfig(self.problems)
+    def convert(
+        self, root: Node, known: Collection[str], note: Callable[[Problem], None], warn: Callable[[Problem], None]
+    ) -> Node:
+        return _Conversion(root, known, note, warn).root()
 
 
-def near(name: str, known: Collection[str]) -> str:
-    """`; did you mean 'x'?` with the nearest of the known names, or nothing."""
-    found = difflib.get_close_matches(name[:100], known, 1, 0.5)
-    return f"; did you mean '{found[0]}'?" if found else ""
-
-
-def sections_of(root: Node, known: Collection[str]) -> Sections:
-    """The file's sections, of which `known` are those that something reads."""
-    reading = _Reading(known)
-    if isinstance(root.value, dict):
-        reading.whole(root)
-    elif root.value is not None:
-        reading.found.note(root.problem("$", "a configuration is a mapping of sections"))
-    return reading.found
-
-
-class _Reading:
-    def __init__(self, known: Collection[str]) -> None:
-        self._known = known
+class _Conversion:
+    def __init__(
+        self, root: Node, known: Collection[str], note: Callable[[Problem], None], warn: Callable[[Problem], None]
+    ) -> None:
+        self._root, self._known, self._note, self._warn = root, known, note, warn
         self._folders: list[tuple[str, Place, Node]] = []
-        self.found = Sections()
+        self._items: dict[str, dict[str, Item]] = {}
+        self._places: dict[str, Place] = {}
+        self._rest: dict[str, Node] = {}
 
-    def whole(self, root: Node) -> None:
-        for key, node in root.value.items():
-            place = root.keys[key]
-            section = key if key in self._known else _RENAMED.get(key, key)
-            if key == "byok":
-                self._byok(node, "$.byok")
-            elif section in self._known:
-                self.found.places[section] = place
-                for name, item in self._named(section, node):
-                    self._take(section, name, item)
-            elif key in _ELSEWHERE:
-                words = f"nothing here reads {key}{_ELSEWHERE[key]}; it was left out"
-                self.found.warnings.append(Problem(f"$.{key}", words, *place))
-            else:
-                words = f"there is no section '{key[:100]}'{near(key, {*self._known, 'byok'})}"
-                self.found.note(Problem(f"$.{key[:100]}", words, *place))
+    def root(self) -> Node:
+        """The file in the engine's own form."""
+        for key, node in self._root.value.items():
+            self._section(key, node, self._root.keys[key])
         for agent, place, folder in self._folders:
             self._base(agent, place, folder)
+        sections = {key: self._mapping(key, place) for key, place in self._places.items()}
+        return Node(sections | self._rest, self._root.place, {**self._root.keys, **self._places})
+
+    def _mapping(self, key: str, place: Place) -> Node:
+        items = self._items.get(key, {})
+        keys = {name: one.place for name, one in items.items()}
+        return Node({name: one.node for name, one in items.items()}, place, keys)
+
+    def _section(self, key: str, node: Node, place: Place) -> None:
+        section = key if key in self._known else _RENAMED.get(key, key)
+        if key == "byok":
+            self._byok(node, "$.byok")
+        elif section in self._known:
+            self._places[section] = place
+            for name, item in self._named(section, node):
+                self._take(section, name, item)
+        elif key in _ELSEWHERE:
+            words = f"nothing here reads {key}{_ELSEWHERE[key]}; it was left out"
+            self._warn(Problem(f"$.{key}", words, *place))
+        else:
+            self._rest[key] = node
 
     def _named(self, key: str, node: Node) -> Iterator[tuple[str, Item]]:
         if key == "models" and isinstance(node.value, dict):
@@ -97,34 +87,31 @@ class _Reading:
                 if byok is not None:
                     self._byok(byok, "$.models.byok")
                 for name in node.value.keys() - {"providers", "byok"}:
-                    words = f"stands beside providers and is no model of that list{near(name, ('providers', 'byok'))}"
-                    self.found.note(Problem(f"$.models.{name[:100]}", words, *node.keys[name]))
+                    meant = did_you_mean(name, ("providers", "byok"))
+                    words = f"stands beside providers and is no model of that list{meant}"
+                    self._note(Problem(f"$.models.{name[:100]}", words, *node.keys[name]))
                 node = listed
         if isinstance(node.value, dict):
             for name, inner in node.value.items():
                 if key == "settings" and name == "byok":
                     self._byok(inner, "$.settings.byok")
                     continue
-                own = inner.value.get("name") if isinstance(inner.value, dict) and key != "settings" else None
-                if own is not None and own.value != name:
-                    words = f"is written as '{name[:100]}' already; leave the field out"
-                    self.found.note(own.problem(f"$.{key}.{name}.name", words))
-                yield name, Item(node.keys[name], _without(inner, "name") if own else inner)
+                yield name, Item(node.keys[name], inner)
         elif isinstance(node.value, list):
             for n, inner in enumerate(node.value):
-                given = inner.value.get("name") if isinstance(inner.value, dict) else None
-                if given is None or not isinstance(given.value, str):
-                    self.found.note(inner.problem(f"$.{key}[{n}]", "needs a name"))
+                own = inner.value.get("name") if isinstance(inner.value, dict) else None
+                if own is None or not isinstance(own.value, str):
+                    self._note(inner.problem(f"$.{key}[{n}]", "needs a name"))
                 else:
-                    yield given.value, Item(given.place, _without(inner, "name"))
+                    yield own.value, Item(own.place, inner.without("name"))
         elif node.value is not None:
-            self.found.note(node.problem(f"$.{key}", "is a mapping of names to items, or a list of items"))
+            self._note(node.problem(f"$.{key}", "is a mapping of names to items, or a list of items"))
 
     def _take(self, key: str, name: str, item: Item) -> None:
-        items = self.found.items.setdefault(key, {})
+        items = self._items.setdefault(key, {})
         if name in items:
             words = f"'{name[:100]}' stands in line {items[name].place.line} already"
-            self.found.note(Problem(f"$.{key}.{name}", words, *item.place))
+            self._note(Problem(f"$.{key}.{name}", words, *item.place))
             return
         if key == "agents" and isinstance(item.node.value, dict):
             item = Item(item.place, self._agent(name, item.node))
@@ -138,15 +125,15 @@ class _Reading:
                 self._folders.append((name, node.keys[one], node.value[one]))
             else:
                 words = f"nothing here reads {one} of an agent; it was left out"
-                self.found.warnings.append(Problem(f"$.agents.{name}.{one}", words, *node.keys[one]))
-            node = _without(node, one)
+                self._warn(Problem(f"$.agents.{name}.{one}", words, *node.keys[one]))
+            node = node.without(one)
         tools = node.value.get("tools")
         if tools is None or not isinstance(tools.value, dict):
             return node
         path = f"$.agents.{name}.tools"
         for key in tools.value.keys() - {"builtin", "custom", "mcp_servers"}:
-            words = f"is none of builtin, custom, mcp_servers{near(key, ('builtin', 'custom', 'mcp_servers'))}"
-            self.found.note(Problem(f"{path}.{key[:100]}", words, *tools.keys[key]))
+            words = f"is none of builtin, custom, mcp_servers{did_you_mean(key, ('builtin', 'custom', 'mcp_servers'))}"
+            self._note(Problem(f"{path}.{key[:100]}", words, *tools.keys[key]))
         names = list(_list(tools.value.get("builtin")))
         for key, own in self._inline("tools", tools.value.get("custom"), f"{path}.custom"):
             names.append(Node(key, own.place))
@@ -170,22 +157,22 @@ class _Reading:
         elif key in self._known:
             yield from self._named(key, node)
         else:
-            self.found.warnings.append(node.problem(path, f"nothing here reads {key}; only its names were taken"))
+            self._warn(node.problem(path, f"nothing here reads {key}; only its names were taken"))
             yield from ((name, Item(item.place, Node(None, item.place))) for name, item in self._named(key, node))
 
     def _share(self, key: str, name: str, item: Item) -> None:
         """Takes an item that several agents may write out alike, each with its own share of a server's tools."""
         if item.node.value is None:
             return
-        items = self.found.items.setdefault(key, {})
-        self.found.places.setdefault(key, item.place)
+        items = self._items.setdefault(key, {})
+        self._places.setdefault(key, item.place)
         first = items.setdefault(name, item)
         if first is item:
             return
         ours, theirs = _parted(first.node), _parted(item.node)
         if ours[0] != theirs[0]:
             words = f"'{name[:100]}' is written out differently in line {first.place.line}"
-            self.found.note(Problem(f"$.{key}.{name}", words, *item.place))
+            self._note(Problem(f"$.{key}.{name}", words, *item.place))
         elif theirs[1] is not None and ours[1] is not None:
             ours[1].value.update(theirs[1].value)
             ours[1].keys.update(theirs[1].keys)
@@ -198,20 +185,20 @@ class _Reading:
         if folder.value is None or folder.value == "":
             return
         if not isinstance(folder.value, str):
-            self.found.note(folder.problem(path, "is the path of one folder"))
+            self._note(folder.problem(path, "is the path of one folder"))
             return
-        self.found.places.setdefault("knowledge", place)
-        items = self.found.items.setdefault("knowledge", {})
+        self._places.setdefault("knowledge", place)
+        items = self._items.setdefault("knowledge", {})
         item = items.get(agent, Item(place, Node(None, place)))
         fields = {} if item.node.value is None else item.node.value
         if not isinstance(fields, dict):
             return
         own = fields.get("folder", folder)
         if own.value != folder.value:
-            self.found.note(folder.problem(path, f"is another folder than that of '{agent}' in line {own.place.line}"))
+            self._note(folder.problem(path, f"is another folder than that of '{agent}' in line {own.place.line}"))
         links = next((one for one in ("agents", "linked_agents") if one in fields), "agents")
         linked = fields.get(links, Node([], place))
-        if linked.value is None or (isinstance(linked.value, list) and agent not in plain(linked)):
+        if linked.value is None or (isinstance(linked.value, list) and agent not in linked.plain()):
             linked = Node([*_list(linked), Node(agent, place)], linked.place)
         keys = {"folder": place, links: place, **item.node.keys}
         items[agent] = Item(item.place, Node({**fields, "folder": own, links: linked}, item.node.place, keys))
@@ -220,23 +207,19 @@ class _Reading:
         """`enabled` and `allowed_providers` as a setting for each provider."""
         given = node.value if isinstance(node.value, dict) else {}
         for key in given.keys() - {"enabled", "allowed_providers"}:
-            words = f"is none of enabled, allowed_providers{near(key, ('enabled', 'allowed_providers'))}"
-            self.found.note(Problem(f"{path}.{key[:100]}", words, *node.keys[key]))
+            words = f"is none of enabled, allowed_providers{did_you_mean(key, ('enabled', 'allowed_providers'))}"
+            self._note(Problem(f"{path}.{key[:100]}", words, *node.keys[key]))
         enabled = given.get("enabled", Node(True, node.place))
         allowed = list(_list(given.get("allowed_providers")))
         if not isinstance(enabled.value, bool):
-            self.found.note(enabled.problem(f"{path}.enabled", "is true or false"))
+            self._note(enabled.problem(f"{path}.enabled", "is true or false"))
         elif enabled.value and not allowed:
             words = "allows no providers: name them in allowed_providers; it was left out"
-            self.found.warnings.append(node.problem(path, words))
+            self._warn(node.problem(path, words))
         for one in allowed:
             key = f"byok.{one.value}"
-            self.found.places.setdefault("settings", one.place)
-            self.found.items.setdefault("settings", {}).setdefault(key, Item(one.place, Node(enabled.value, one.place)))
-
-
-def _without(node: Node, key: str) -> Node:
-    return Node({name: one for name, one in node.value.items() if name != key}, node.place, node.keys, size=node.size)
+            self._places.setdefault("settings", one.place)
+            self._items.setdefault("settings", {}).setdefault(key, Item(one.place, Node(enabled.value, one.place)))
 
 
 def _list(node: Node | None) -> list[Node]:
@@ -246,7 +229,7 @@ def _list(node: Node | None) -> list[Node]:
 def _narrowed(item: Item, agent: str) -> Item:
     """A server that is written out inside an agent; its `tools` are those that this agent gets."""
     tools = item.node.value.get("tools")
-    node = _without(item.node, "tools")
+    node = item.node.without("tools")
     if tools is not None:
         node.value["agent_tools"] = Node({agent: tools}, tools.place, {agent: tools.place})
         node.keys = {**node.keys, "agent_tools": tools.place}
@@ -256,12 +239,10 @@ def _narrowed(item: Item, agent: str) -> Item:
 def _parted(node: Node) -> tuple[Any, Node | None]:
     """What is the same for all agents, as plain values, and what each has of its own."""
     if not isinstance(node.value, dict):
-        return plain(node), None
-    return plain(_without(node, "agent_tools")), node.value.get("agent_tools")
+        return node.plain(), None
+    return node.without("agent_tools").plain(), node.value.get("agent_tools")
 
 
-def plain(node: Node) -> Any:
-    """The node's value without its places."""
-    if isinstance(node.value, dict):
-        return {key: plain(one) for key, one in node.value.items()}
-    return [plain(one) for one in node.value] if isinstance(node.value, list) else node.value
+@hookimpl
+def register_config_dialects(register: Register[ConfigDialect]) -> None:
+    register(OldDialects())
