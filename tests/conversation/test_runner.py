@@ -312,13 +312,12 @@ async def test_a_message_that_waits_at_the_drain_is_kept_and_answered_after_the_
     async with served_engine(providing(provider), data=tmp_path) as (running, client):
         await scripted_schema(running)
         session_id, first = await begin(client, "1")
-        waiting = asyncio.create_task(chat(client, "test", "2", session_id=session_id))
-        while not running.runner.lanes[session_id].waiting:
-            await asyncio.sleep(0.005)
-        await running.drain(0)
-        assert await first == ["message_delta", "error", ""]
-        [*before, last] = await waiting
-        assert names(before) == ["queued"]
+        async with client.stream("POST", URL, json={"message": "2", "session_id": session_id}) as response:
+            stream = events_of(response)
+            assert (await anext(stream)).event == "queued"
+            await running.drain(0)
+            assert await first == ["message_delta", "error", ""]
+            [last] = [event async for event in stream]
         assert (last.event, json.loads(last.data)["code"]) == ("error", "draining")
     async with engine(providing(provider), data=tmp_path) as running:
         messages = await answered(running, session_id, 4)
