@@ -68,7 +68,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     admission = http_state(engine).admission
     application = Application(engine)
     served = ASGIWrapper(application)  # type: ignore[arg-type]
-    shared = ServerState(admission, Refusal(admission, lambda: engine.runner.draining, application.routes, SECURITY))
+    shared = ServerState(admission, Refusal(admission, engine.runner, application.routes, SECURITY))
     loop = asyncio.get_running_loop()
     connections: dict[asyncio.Task[None], Connection] = {}
     brief = copy(config)

@@ -1,13 +1,14 @@
 """Load shedding: refuses a request for a turn before it is parsed, in a tenth of the time."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from msgspec.json import encode
 
 from bytebrew.base.errors import Overloaded
 from bytebrew.base.formats import new_id
 from bytebrew.contract.route import Route
+from bytebrew.conversation.runner import Runner
 from bytebrew.web.admission import Admission, Place
 
 REST_BYTES = 65536
@@ -32,12 +33,12 @@ class Refusal:
     def __init__(
         self,
         admission: Admission,
-        is_draining: Callable[[], bool],
+        runner: Runner,
         routes: Iterable[Route],
         headers: Iterable[tuple[bytes, bytes]],
     ) -> None:
         self._admission = admission
-        self._is_draining = is_draining
+        self._runner = runner
         paths = [re.sub(r"\\{\w+\\}", "[!-.0->@-~]+", re.escape(one.path)) for one in routes if one.begins_turn]
         self._turns = re.compile(rf"POST (?:{'|'.join(paths)})(?:\?[!-~]*)? HTTP/1\.1(?=\r\n)".encode())
         self._headers = b"".join(b"%b: %b\r\n" % line for line in headers)
@@ -49,7 +50,7 @@ class Refusal:
         """
         admission = self._admission
         head_line = self._turns.match(data)
-        if not head_line or self._is_draining():
+        if not head_line or self._runner.draining:
             return None
         head, end, body = data.partition(b"\r\n\r\n")
         head += b"\r\n"
