@@ -1,4 +1,4 @@
-"""The durable event log of each session: append, read from any number, follow."""
+"""The durable event log of each session: appends events, reads them from any number on, and follows them live."""
 
 import asyncio
 import logging
@@ -30,12 +30,12 @@ PING = b": ping\n\n"
 """The comment that keeps a stream alive."""
 TAIL_EVENTS = 16
 TAIL_BYTES = 128 * 1024
-"""What a log keeps in memory of committed events, besides those of the last two commits as far as the bytes allow.
+"""Committed events that a log keeps in memory, besides those of the last two commits as far as the bytes allow.
 
-Followers further behind read the file, a page at a time.
+Followers that are further behind read the database, a page at a time.
 """
 PACKED = "packed"
-"""The type of a row that holds many events in a row, under the number of the last of them."""
+"""The type of a row that holds consecutive events, compressed, under the number of the last one."""
 _PACK_EVENTS, _PACK_BYTES = 256, 256 * 1024
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[tuple[int, str, bytes]]).decode
@@ -45,7 +45,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Stretch(Protocol):
-    """How far a follower goes: from `first` to `last`, each None as long as it is not known."""
+    """The events that a follower sends: from `first` to `last`, each None until it is known."""
 
     @property
     def first(self) -> int | None:
@@ -58,14 +58,14 @@ class Stretch(Protocol):
 
 @dataclass(slots=True)
 class OpenStretch:
-    """From an event on, without an end."""
+    """All events from `first` on; it has no end unless `last` is set."""
 
     first: int | None
     last: int | None = None
 
 
 class Log:
-    """The live end of one session's journal; it exists while somebody writes or follows."""
+    """The in-memory tail of one session's journal. It exists while a turn appends to it or a client follows it."""
 
     __slots__ = (
         "__weakref__",
@@ -96,7 +96,7 @@ class Log:
         self._waiters: set[asyncio.Future[bool]] = set()
 
     async def load(self, db: Database, new: bool) -> None:
-        """Learns where the journal ends; once is enough, for afterwards only this object appends."""
+        """Reads the number of the last event, once: from then on this object alone appends."""
         if self._loaded or new:
             self._loaded = True
             return
@@ -115,7 +115,7 @@ class Log:
         return (self.session_id, self.last, event.name, data)
 
     def commit(self, number: int) -> None:
-        """Everything up to the number is in the file: tells those who wait."""
+        """Marks the events up to a number as committed, drops old ones from memory and wakes the followers."""
         last_but_one, self._committed_before, self.committed = self._committed_before, self.committed, number
         kept = len(self._frames) - (self.last - number)
         while kept > 1 and (self._bytes > TAIL_BYTES or (kept > TAIL_EVENTS and number - kept < last_but_one)):
@@ -124,19 +124,19 @@ class Log:
         self.notify()
 
     def fail(self, error: Exception) -> None:
-        """What is not in the file never will be; every further use raises."""
+        """Marks the uncommitted events as lost; every further use of the log raises the error."""
         self.error = error
         self.notify()
 
     def notify(self) -> None:
-        """Wakes all who wait, so that they look again."""
+        """Wakes every follower."""
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(True)
 
     def between(self, after: int, through: int) -> bytes | None:
-        """The frames after one number and through another, or None where memory does not reach back so far."""
+        """The frames with numbers above `after` up to `through`; None where the first of them is no longer in memory."""
         first = self.last - len(self._frames) + 1
         if after + 1 < first:
             return None
@@ -144,7 +144,7 @@ class Log:
         return self._frames[start] if end - start == 1 else b"".join([self._frames[i] for i in range(start, end)])
 
     async def changed(self, seconds: float = 0) -> bool:
-        """Waits until notified; False once the seconds (0: for ever) have passed without that."""
+        """Waits for `notify`; False if the seconds pass before (0: no limit)."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bool] = loop.create_future()
         self._waiters.add(waiter)
@@ -163,7 +163,7 @@ def _give_up(waiter: "asyncio.Future[bool]") -> None:
 
 
 class Journal:
-    """The logs of all sessions; their waiting events share each transaction."""
+    """The logs of all sessions. Group commit: events that wait, of whatever session, share the next transaction."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -177,12 +177,12 @@ class Journal:
         db.source(self)
 
     def begin(self, epoch: int) -> None:
-        """Marks the ids of all events with the epoch of the history; those of the first are plain numbers."""
+        """Prefixes event ids with the epoch of the history; in epoch 1 they are plain numbers."""
         self.epoch = epoch
         self._form = _FRAME if epoch == 1 else _FRAME.replace(b"id: ", b"id: %d:" % epoch)
 
     async def log(self, session_id: str, *, new: bool = False) -> Log:
-        """The session's log; hold on to it for as long as you append or follow. A `new` session has no events yet."""
+        """The log of a session; keep a reference while you append or follow. A `new` session has no events to read."""
         log = self._logs.get(session_id)
         if log is None or log.error is not None:
             log = self._logs[session_id] = Log(session_id, self._form)
@@ -190,7 +190,7 @@ class Journal:
         return log
 
     def append(self, log: Log, event: Event) -> int:
-        """Numbers the event and puts it before the writer; it is sent to nobody before it is committed."""
+        """Gives the event its number and queues it for the next transaction. No client gets it before it is committed."""
         if log.error is not None:
             raise log.error
         if not self._waiting:
@@ -200,34 +200,34 @@ class Journal:
         return log.last
 
     async def write(self, log: Log, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of work once it is committed with all events that were appended to the log before, or after them.
+        """The result of work, once it is committed in one transaction with the events appended before it, or after it.
 
-        Where one of these was lost, the work is not done: it fails with the log's error.
+        Where one of those events was lost the work does not run: the log's error is raised.
         """
         return await self._db.write_for(log, work, *args, **kwargs)
 
     async def flush(self, log: Log, backlog: int = 0) -> None:
-        """Waits until no more than `backlog` of the log's events are uncommitted."""
+        """Waits until at most `backlog` of the log's events are uncommitted."""
         while log.last - log.committed > backlog:
             if log.error is not None:
                 raise log.error
             await log.changed()
 
     async def close(self, log: Log, error: Exception) -> None:
-        """Ends a log by an error once what was appended is in the file with the works that belong to it, or is lost."""
+        """Fails the log with an error, once all that was appended is either committed or lost."""
         with suppress(EngineError):
             await self.flush(log)
         log.fail(error)
 
     def take(self) -> Rows:
-        """The rows that wait, for the database's writer."""
+        """The queued rows, for the database's writer; the queue is empty afterwards."""
         rows, self._waiting = self._waiting, []
         self._taken = {session_id: (log, log.last) for session_id, log in self._writers.items()}
         self._writers = {}
         return rows
 
     def insert(self, conn: Connection, rows: Rows) -> None:
-        """Inserts events, each right behind the one before; raises NotFound or StorageError where that is not there."""
+        """Inserts events without a gap; NotFound if a session is deleted, StorageError if an event before is missing."""
         last: dict[str, int] = {}
         removing = conn.execute("select 1 from removals limit 1").fetchone() is not None
         for row in rows:
@@ -247,9 +247,9 @@ class Journal:
                 at += size
 
     def settled(self, refused: Mapping[str, Exception]) -> None:
-        """The writer's word on what it took: wakes every follower.
+        """Called after each transaction: commits the logs, and ends those of the sessions in `refused`.
 
-        Of a session that lost an event nothing more is written through its log: what was appended meanwhile goes too.
+        A log that has lost an event takes no more: what was appended to it meanwhile is dropped, so that no gap opens.
         """
         taken, self._taken = self._taken, {}
         for session_id, (log, number) in taken.items():
@@ -259,7 +259,7 @@ class Journal:
             self._end(log, error)
 
     def lost(self, error: Exception) -> None:
-        """Ends every log: the file takes nothing any more."""
+        """Fails every log: the writer has ended."""
         for log in list(self._logs.values()):
             log.fail(error)
 
@@ -270,9 +270,9 @@ class Journal:
             self._waiting = [row for row in self._waiting if row[0] != log.session_id]
 
     async def follow(self, log: Log, stretch: Stretch) -> AsyncGenerator[bytes, None]:
-        """The stretch's frames, those in the file first, then live; a comment where nothing comes for 15 s.
+        """The frames of a stretch, first from the database, then live; a comment after 15 s without an event.
 
-        Holds one page of the file at most, however slow its client. Raises NotFound once the session is deleted.
+        Keeps at most one page in memory, however slow the client is. Raises NotFound if the session is deleted.
         """
         at = -1
         while stretch.last is None or at < stretch.last:
@@ -300,19 +300,19 @@ class Journal:
                 yield PING
 
     def close_open_ends(self) -> None:
-        """Ends every follower that has no end of its own."""
+        """Ends the followers of stretches that have no end."""
         self.closing = True
         for log in list(self._logs.values()):
             log.notify()
 
     def forget(self, session_id: str) -> None:
-        """Ends every follower of a session that was deleted."""
+        """Ends the followers of a deleted session."""
         if session_id in self._logs:
             self._end(self._logs[session_id], NotFound("The session was deleted"))
 
 
 def last_number(conn: Connection, session_id: str) -> int:
-    """The number of the session's newest event, 0 where there is none or the session is being removed."""
+    """The number of the session's last event; 0 if it has none or is being deleted."""
     removed = conn.execute("select 1 from removals where session_id = ?", (session_id,)).fetchone() is not None
     return 0 if removed else _newest(conn, session_id)
 
@@ -322,7 +322,7 @@ def _newest(conn: Connection, session_id: str) -> int:
 
 
 def _check_session(conn: Connection, session_id: str) -> None:
-    """Raises where the session is gone, or being removed."""
+    """Raises NotFound if the session is deleted, or is being deleted."""
     sql = "select 1 from sessions where id = ? and id not in (select session_id from removals)"
     if conn.execute(sql, (session_id,)).fetchone() is None:
         raise NotFound("The session was deleted")
@@ -331,7 +331,7 @@ def _check_session(conn: Connection, session_id: str) -> None:
 def read_events(
     conn: Connection, session_id: str, after: int, through: int, limit: int = 500
 ) -> list[tuple[int, str, bytes]]:
-    """Events after one number and through another: `limit` at most, and 256 KB and one event at most."""
+    """The events above `after` up to `through`: at most `limit`, and at most 256 KB and one event."""
     found: list[tuple[int, str, bytes]] = []
     size = 0
     sql = "select n, type, data from events where session_id = ? and n > ? and n <= ? order by n limit ?"
@@ -346,9 +346,9 @@ def read_events(
 
 
 def pack(conn: Connection, session_id: str, first: int, last: int) -> int:
-    """Packs the next events of a stretch that grows no more, a few hundred at most, into one row; how many there were.
+    """Compresses the next events of a finished turn, a few hundred at most, into one row; returns their number.
 
-    What is read afterwards is the same, byte for byte.
+    `read_events` gives the same bytes as before.
     """
     found: list[tuple[int, str, bytes]] = []
     size = 0

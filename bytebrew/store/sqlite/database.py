@@ -1,4 +1,4 @@
-"""The one SQLite file: a writer that commits for everyone at once, and readers beside it."""
+"""The SQLite database: one writer that commits the work of all callers together, and readers beside it (WAL)."""
 
 import asyncio
 import logging
@@ -28,14 +28,18 @@ T = TypeVar("T")
 Work = Callable[Concatenate[sqlite3.Connection, P], T]
 _ENDED = "The database is served no more: the engine must be started anew"
 GATHER_SECONDS = 0.005
-"""How long after a transaction with rows of several the next begins, so that more share it; one alone never waits."""
+"""Pause after a transaction with events of several sessions, so that more share the next; one session never waits."""
 READERS = 2
 LOOKS = 8
-"""Reads that share a hop into a reader's thread at most, for a long one holds up those behind it."""
+"""Most reads that share one hop into a reader's thread: a long one delays those behind it."""
 
 
 class Database:
-    """Work is a plain function of a `sqlite3.Connection`; it runs in the database's thread, in one hop."""
+    """Runs work, plain functions of a connection, in the threads of a writer, of readers and of scanners.
+
+    Each piece of work takes one hop into a thread, however many statements it has. Writes that come in while a
+    transaction runs are committed together in the next one (group commit), each within a savepoint if one of them fails.
+    """
 
     def __init__(self, path: Path, synchronous: str = "normal", *, scan_seconds: float = SCAN_SECONDS) -> None:
         self.path = path
@@ -51,7 +55,7 @@ class Database:
         self.fault: StorageError | None = None
         self._since: dict[str, float] = {}
         self.lost = asyncio.Event()
-        """Set where a thread of the database has ended by itself: nothing is written or read any more."""
+        """Set if a thread of the database has died: nothing is read or written any more."""
         self.commits = self.committed_works = self.committed_rows = 0
 
     async def __aenter__(self) -> "Database":
@@ -89,26 +93,26 @@ class Database:
             await connection.close()
 
     def source(self, source: RowSource) -> None:
-        """Takes the rows of this source into every transaction from now on."""
+        """Has every transaction from now on insert the rows that wait in this source: the journal's events."""
         self._source = source
 
     def wake(self) -> None:
-        """Tells the writer that the source has rows."""
+        """Wakes the writer, for the source has rows."""
         self._wake.set()
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of work on a consistent view of what is committed; it cannot write.
+        """The result of work in a read transaction, a consistent view of what is committed; it cannot write.
 
-        Raises StorageError where the file cannot be read.
+        Raises StorageError if the database cannot be read.
         """
         return await self._look(self._looks, partial(_reading, work, args, kwargs))
 
     async def glance(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `read`, for work of one statement: that sees a consistent view without a transaction."""
+        """As `read`, for work of one statement, which needs no transaction for a consistent view."""
         return await self._look(self._looks, lambda conn: work(conn, *args, **kwargs))
 
     async def scan(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `read`, for lists, sums and exports, by readers of their own; TooSlow after 5 seconds."""
+        """As `read`, for lists, sums and exports, on connections of their own; TooSlow after 5 seconds."""
         return await self._look(self._scans, partial(_reading, work, args, kwargs))
 
     async def _look(self, queue: "asyncio.Queue[Pending]", work: Callable[[sqlite3.Connection], T]) -> T:
@@ -160,17 +164,17 @@ class Database:
         await scan_forever(self._scans, self._scan_seconds, run=run, interrupt=scanner.interrupt, settle=_settle)
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of work once it is committed; an exception in it undoes it alone.
+        """The result of work, once it is committed; an exception in it rolls back this work alone.
 
-        What is asked for without an await in between lands in one transaction, in that order, and so do the rows that
-        wait in the source. It is committed even if the caller is cancelled meanwhile. Raises StorageError where the
-        file does not take it; the next write tries anew.
+        Calls without an await in between share a transaction, in their order, and so do the rows of the source. The
+        work is committed even if the caller is cancelled. Raises StorageError if the database does not take it; the
+        next write tries again.
         """
         result: T = await self._put(Pending(lambda conn: work(conn, *args, **kwargs), _future()))
         return result
 
     async def write_for(self, owner: Owner, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `write`, together with the owner's rows or not at all; fails as they did where some were lost before."""
+        """As `write`, in one transaction with the owner's rows; raises the owner's error if some of them were lost."""
         result: T = await self._put(Pending(lambda conn: work(conn, *args, **kwargs), _future(), owner))
         return result
 
@@ -181,11 +185,11 @@ class Database:
         return await pending.done
 
     def delay(self) -> float:
-        """For how many seconds the first of the reads has waited for a reader."""
+        """Seconds for which the oldest queued read has waited."""
         return 0.0 if self._looks.empty() else time.monotonic() - self._waiting_since[0]
 
     def stalled(self, seconds: float) -> dict[str, float]:
-        """The threads that have been at one piece of work for longer than this, and for how many seconds."""
+        """Threads that have run one piece of work for longer than this, with the seconds."""
         now = time.monotonic()
         return {name: now - since for name, since in self._since.items() if now - since > seconds}
 
@@ -198,7 +202,7 @@ class Database:
             del self._since[name]
 
     async def checkpoint(self) -> None:
-        """Takes what is in the log over into the file, which is then as long as it needs to be; waits for nobody."""
+        """Copies the log into the file (a passive checkpoint), so that freed pages leave the file."""
         await self._writer.run(checkpoint)
 
     async def _write_forever(self) -> None:
@@ -233,7 +237,7 @@ class Database:
                 _settle(one.done, self._as_fault(outcome) if isinstance(outcome, Exception) else outcome)
 
     def _due(self) -> Iterator[Pending]:
-        """The works that wait, but for those whose owners have lost rows: they fail."""
+        """The queued works; those whose owner has lost rows fail at once."""
         works, self._works = self._works, []
         for one in works:
             if one.owner is not None and one.owner.error is not None:
@@ -242,7 +246,7 @@ class Database:
                 yield one
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Sees that a writer or reader that has ended by itself is noticed by all who wait for it."""
+        """Fails all that waits, if a writer or reader has died."""
         if task.cancelled() or (error := task.exception()) is None:
             return
         log.critical("the %s has ended: nothing is stored any more", task.get_name(), exc_info=error)
@@ -267,11 +271,11 @@ class Database:
             raise StorageError(_ENDED, lasting=True)
 
     def _as_fault(self, error: Exception) -> Exception:
-        """The error as a StorageError where it is the file's fault or for want of memory."""
+        """The error, as a StorageError if the file, the disk or the memory is at fault."""
         return self._remember(error) if storage_errors.is_known(error) else error
 
     def _remember(self, error: Exception) -> StorageError:
-        """A fault in words, which counts until a write succeeds."""
+        """The StorageError of a fault, which `fault` holds until a write succeeds."""
         fault = storage_errors.fault_of(error)
         if self.fault is None or not self.fault.lasting:
             self.fault = fault
@@ -281,7 +285,7 @@ class Database:
 
 
 async def _open(opened: AsyncExitStack, path: Path, synchronous: str, *, read_only: bool = False) -> WorkConnection:
-    """A connection, which the stack closes: a thread that is left running would keep the process from its end."""
+    """A connection that the stack closes: a thread that is left running would keep the process alive."""
     try:
         connection = await open_connection(partial(connect, path, synchronous, read_only=read_only))
     except (sqlite3.Error, MemoryError) as error:
@@ -302,7 +306,7 @@ def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
 
 
 def _read_again_if_damaged(work: Callable[[sqlite3.Connection], T], conn: sqlite3.Connection) -> T:
-    """Does the work once more where the file seems damaged: a read of the disk that failed once looks the same."""
+    """Runs the work again if the file seems damaged: to SQLite a failed read of the disk looks the same."""
     try:
         return work(conn)
     except sqlite3.DatabaseError as error:
@@ -314,7 +318,7 @@ def _read_again_if_damaged(work: Callable[[sqlite3.Connection], T], conn: sqlite
 
 
 def _each(works: Sequence[Callable[[sqlite3.Connection], Any]], conn: sqlite3.Connection) -> list[Any]:
-    """The results, each an exception where the work raised one."""
+    """The results, or the exceptions, of some works."""
     outcomes: list[Any] = []
     for work in works:
         try:
@@ -342,11 +346,11 @@ def _future() -> asyncio.Future[Any]:
 def _transact(
     works: Sequence[Pending], source: RowSource | None, rows: Rows, conn: sqlite3.Connection
 ) -> tuple[list[Any], Mapping[Any, Exception]]:
-    """Commits the rows and the works; the works' outcomes, and the errors of the sessions whose rows were refused.
+    """Commits rows and works in one transaction; the works' outcomes, and the errors of sessions with refused rows.
 
-    Where something fails, all is done again, each apart: what fails of a session's rows and of the works that they own
-    undoes all of these, any other work's exception that work alone. A fault of the file or of memory is raised, and
-    nothing is done.
+    If anything fails, all of it runs again with a savepoint for each: a failure in a session's rows, or in the works
+    that belong to them, rolls back all of these; a failure of any other work rolls back that work. A fault of the file
+    or of memory rolls back everything and is raised.
     """
     _begin(conn)
     refused: Mapping[Any, Exception] = {}
@@ -371,7 +375,7 @@ def _transact(
 
 
 def _begin(conn: sqlite3.Connection) -> None:
-    """Begins a transaction that may write, after what an earlier one has left; waits as long as it takes."""
+    """Begins a write transaction, ends one that is left open, and waits for other processes as long as it takes."""
     if conn.in_transaction:
         conn.execute("rollback")
     while True:
