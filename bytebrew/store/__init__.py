@@ -1,1 +1,1 @@
-"""SQL by noun: plain functions of a connection, run in one hop by Database.read and Database.write."""
+"""State: the database, its backups, and SQL by noun: plain functions of a connection, run by Database."""

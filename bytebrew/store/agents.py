@@ -1,4 +1,4 @@
-"""Agents: rows, and who uses them."""
+"""Agents."""
 
 import msgspec
 from msgspec import UNSET

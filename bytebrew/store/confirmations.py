@@ -22,12 +22,11 @@ Verdict = Literal["approve", "reject", "retry", "mark_done", "fail"]
 
 
 class Confirmation(Struct, frozen=True, kw_only=True):
-    """A question and what became of it.
+    """A question about a tool call, with its answer.
 
-    `session_id` is the session that a person sees, also where a sub-agent asks. `source` is where the tool comes from,
-    `risk` how much harm it says that it can do, `input` the arguments that were asked about, `edited` those that a
-    person put in their place; `args_digest` is over the source, the tool and the exact arguments. `spent` is
-    an approval whose call has begun.
+    `session_id` is the session that a person sees, also where a sub-agent asks. `source` is the server or plugin of the
+    tool, `risk` the harm that it declares, `input` the arguments in question, `edited` those that a person put in their
+    place; `args_digest` covers source, tool and the exact arguments. `spent` is an approval whose call has begun.
     """
 
     id: str
@@ -61,15 +60,15 @@ def digest(source: str, tool: str, input: dict[str, Any]) -> str:
 
 
 def shown(question: Confirmation) -> Confirmation:
-    """The question as people see it: no character in it is invisible."""
+    """The question as it is shown to people, with invisible characters escaped."""
     edited = None if question.edited is None else visible(question.edited)
     return replace(question, tool=visible(question.tool), input=visible(question.input), edited=edited)
 
 
 def ask(conn: Connection, new: Confirmation) -> None:
-    """Stores a question, behind all others, whatever the clock says; it takes the place of an earlier one of its kind.
+    """Stores a question after all others, whatever the clock says, in place of an earlier one of its kind.
 
-    There is an earlier one where the call was to go to another tool, which has changed its source since.
+    There is an earlier one if the tool has changed its source since it was asked about.
     """
     last = conn.execute("select coalesce(max(seq), 0) from confirmations").fetchone()[0]
     sql = "delete from confirmations where turn_id = ? and call_id = ? and kind = ?"
@@ -117,7 +116,7 @@ def answer(
     reason: str,
     by: str,
 ) -> None:
-    """Stores the answer to a question that is pending; one that comes too late ends it."""
+    """Stores the answer to a pending question; one that comes too late expires the question."""
     moment = now()
     conn.execute(
         "update confirmations set status = 'expired' where id = ? and status = 'pending' and expires_at <= ?",
@@ -139,12 +138,12 @@ def answer(
 
 
 def expire(conn: Connection, confirmation_id: str) -> None:
-    """Ends a question to which nobody has given an answer in time."""
+    """Expires a question that nobody has answered in time."""
     conn.execute("update confirmations set status = 'expired' where id = ? and status = 'pending'", (confirmation_id,))
 
 
 def spend(conn: Connection, confirmation_id: str) -> bool:
-    """Uses an approval up; False where it is none, or has been used before."""
+    """Uses an approval up; False if it is none, or was used before."""
     sql = "update confirmations set status = 'spent' where id = ? and status = 'approved'"
     return conn.execute(sql, (confirmation_id,)).rowcount == 1
 

@@ -1,4 +1,4 @@
-"""Idempotency-Keys, each with the turn that it began or the answer that it got."""
+"""Idempotency-Keys, each with the turn that its request began or the answer that it got."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from bytebrew.contract.route import Key
 
 
 class Kept(NamedTuple):
-    """What became of a key: a turn, or an answer with its body sealed."""
+    """The result of a key's request: a turn, or an answer with its body sealed."""
 
     digest: bytes
     turn_id: str | None
@@ -17,7 +17,7 @@ class Kept(NamedTuple):
 
 
 def find(conn: Connection, key: Key) -> Kept | None:
-    """What became of a key, if anything."""
+    """The result that is stored for a key, if any."""
     row = conn.execute(
         """select digest, turn_id, status, body from idempotency
         where subject = ? and method = ? and path = ? and key = ?""",
@@ -30,13 +30,13 @@ _VALUES = "insert into idempotency values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def keep_turn(conn: Connection, key: Key, turn_id: str) -> None:
-    """Keeps the turn that a key has begun; IntegrityError where something became of it before."""
+    """Stores the turn that a key's request began; the key must be new."""
     values = (key.subject, key.method, key.path, key.text, key.digest, turn_id, key.status, b"", now())
     conn.execute(_VALUES, values)
 
 
 def keep_answer(conn: Connection, key: Key, body: bytes) -> bool:
-    """Keeps an answer, also in place of an earlier one; False where the key has begun a turn, which answers itself."""
+    """Stores an answer, or replaces an earlier one; False if the key belongs to a turn, which answers itself."""
     values = (key.subject, key.method, key.path, key.text, key.digest, None, key.status, body, now())
     sql = f"""{_VALUES} on conflict (subject, method, path, key)
       do update set status = excluded.status, body = excluded.body where turn_id is null"""
@@ -44,13 +44,13 @@ def keep_answer(conn: Connection, key: Key, body: bytes) -> bool:
 
 
 def free(conn: Connection, turn_id: str, failure: int | None) -> None:
-    """Frees the key of a turn that the engine could not bring to its end (503), so that the request can be repeated."""
+    """Deletes the key of a turn that failed for the engine's own fault (503), so that the request can be repeated."""
     if failure == 503:
         conn.execute("delete from idempotency where turn_id = ?", (turn_id,))
 
 
 def expire(conn: Connection, before: str, limit: int) -> int:
-    """Forgets the oldest keys from before a moment; how many.
+    """Deletes the oldest keys from before a moment; returns how many.
 
     A key of a turn stays until the turn has ended before that moment too: one may wait for a person for days.
     """

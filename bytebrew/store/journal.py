@@ -136,7 +136,7 @@ class Log:
                 waiter.set_result(True)
 
     def between(self, after: int, through: int) -> bytes | None:
-        """The frames with numbers above `after` up to `through`; None where the first of them is no longer in memory."""
+        """The frames above `after` up to `through`; None where the first of them is no longer in memory."""
         first = self.last - len(self._frames) + 1
         if after + 1 < first:
             return None
@@ -190,7 +190,7 @@ class Journal:
         return log
 
     def append(self, log: Log, event: Event) -> int:
-        """Gives the event its number and queues it for the next transaction. No client gets it before it is committed."""
+        """Gives the event its number and queues it for the next transaction; it is sent once that is committed."""
         if log.error is not None:
             raise log.error
         if not self._waiting:
@@ -200,7 +200,7 @@ class Journal:
         return log.last
 
     async def write(self, log: Log, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of work, once it is committed in one transaction with the events appended before it, or after it.
+        """The result of work, once it is committed with the events that were appended before it, or after them.
 
         Where one of those events was lost the work does not run: the log's error is raised.
         """
@@ -227,7 +227,7 @@ class Journal:
         return rows
 
     def insert(self, conn: Connection, rows: Rows) -> None:
-        """Inserts events without a gap; NotFound if a session is deleted, StorageError if an event before is missing."""
+        """Inserts events without a gap; NotFound if a session is deleted, StorageError if an earlier one is missing."""
         last: dict[str, int] = {}
         removing = conn.execute("select 1 from removals limit 1").fetchone() is not None
         for row in rows:

@@ -20,7 +20,7 @@ _ALL = 2**62
 
 
 class Window(Struct, frozen=True):
-    """The newest whole turns that fit, the summary of what came before, and whether turns lie in between."""
+    """The newest whole turns that fit into a budget, the summary of earlier ones, and whether turns lie in between."""
 
     summary: str
     messages: list[Message]
@@ -37,7 +37,7 @@ class Chunk(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A message as clients read it; `broken_off` says how its turn ended where the answer did not come to its end."""
+    """A message as clients read it; `broken_off` is the status of its turn if the answer is incomplete."""
 
     id: str
     role: str
@@ -58,7 +58,7 @@ def estimate_tokens(text: str) -> int:
 
 
 def tokens(message: Message) -> int:
-    """An estimate of what the message takes in a context."""
+    """An estimate of the tokens of a message in a model's context."""
     return (
         4
         + estimate_tokens(message.content)
@@ -129,9 +129,9 @@ def of_turn(conn: Connection, session_id: str, turn_id: str) -> list[Message]:
 
 
 def window(conn: Connection, session_id: str, turn_id: str, budget: int) -> Window:
-    """The newest whole turns before the given one, within the budget of tokens.
+    """The newest whole turns before a turn, within a budget of tokens.
 
-    Where not all that the summary leaves out fits, only half the budget is filled, so that a summary is made seldom.
+    If not all turns after the summary fit, only half the budget is filled, so that summaries are made seldom.
     """
     covered, summary = _summary(conn, session_id)
     rows = conn.execute(
@@ -194,7 +194,7 @@ def _summary(conn: Connection, session_id: str) -> tuple[int, str]:
 
 
 def paired(messages: Iterable[Message]) -> list[Message]:
-    """The messages with each tool call followed by its result; a call without one gets a result that says so."""
+    """The messages with each tool call followed by its result; a call without a result gets one that says so."""
     found: list[Message] = []
     open_calls: dict[str, int] = {}
     for message in messages:

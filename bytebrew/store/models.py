@@ -1,4 +1,4 @@
-"""Models: rows, and the one that is the default."""
+"""Models, one of which is the default."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ def list_all(conn: Connection, kind: str = "") -> list[Model]:
 
 
 def ever(conn: Connection) -> bool:
-    """Whether there has been a model in this file, even one that was deleted since."""
+    """Whether the database has ever had a model, even one that was deleted since."""
     return had_rows(conn, "models")
 
 
@@ -43,7 +43,7 @@ def get(conn: Connection, key: str) -> Model:
 
 
 def target(conn: Connection, key: str) -> Target:
-    """What it takes to call a model, by its name or id; NotFound otherwise."""
+    """The address and the key of a model, by its name or id; NotFound otherwise."""
     return struct_of(conn.execute(f"{TARGET} where id = ?", (get(conn, key).id,)).fetchone(), Target)
 
 
@@ -69,7 +69,7 @@ def create(conn: Connection, new: NewModel, secrets: Secrets) -> Model:
 
 
 def update(conn: Connection, key: str, patch: ModelPatch, secrets: Secrets) -> Model:
-    """The model with the patch merged in; an empty key keeps the one that is stored, and None removes it."""
+    """The model with the patch merged in; an empty key keeps the stored one, and None removes it."""
     model = get(conn, key)
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     if changes.pop("name", model.name) != model.name:
@@ -90,7 +90,7 @@ def update(conn: Connection, key: str, patch: ModelPatch, secrets: Secrets) -> M
     if (secret := changes.pop("api_key", "")) != "":
         changes["sealed_key"] = secrets.seal(secret or "")
     if any(changes.get(name, was) != was for name, was in asdict(model).items() if name in _OF_WINDOW):
-        changes["context_window"] = None  # it was said of another model, or by another vendor
+        changes["context_window"] = None  # it was that of another model, or another vendor's
     connection.update(conn, "models", {**changes, "updated_at": now()}, id=model.id)
     if default and not model.is_default:
         _make_default(conn, model.name)
@@ -98,7 +98,7 @@ def update(conn: Connection, key: str, patch: ModelPatch, secrets: Secrets) -> M
 
 
 def remember_window(conn: Connection, name: str, tokens: int) -> None:
-    """Keeps what the vendor has said of a model's window, until the model is changed."""
+    """Stores the context window that the vendor reports for a model, until the model is changed."""
     conn.execute("update models set context_window = ? where name = ?", (tokens, name))
 
 

@@ -1,4 +1,4 @@
-"""Turns that a stopped engine has left open, and what they had done by then."""
+"""Turns that were open when the engine stopped, and what they had done by then."""
 
 import msgspec
 from msgspec import Struct
@@ -16,7 +16,7 @@ _SUM = ", ".join(
 
 
 class OpenTurn(Struct, frozen=True, kw_only=True):
-    """A turn that a stopped engine left behind; `task_agent` is the agent of the task that it worked on."""
+    """A turn that was open when the engine stopped; `task_agent` is the agent of the task that it worked on."""
 
     id: str
     session_id: str
@@ -56,9 +56,10 @@ class ResumePoint(Struct, frozen=True):
 
 
 def close(conn: Connection, turn_id: str, last_event: int, failure: int, unsaved: turns.Unsaved | None = None) -> None:
-    """Marks a turn that cannot go on as failed, with all the tokens that it and those below it have cost.
+    """Marks a turn that cannot go on as failed, with the usage of it and of the turns below it.
 
-    `failure` is its HTTP status. Of what is unsaved, or else was shown, the text stays; calls in it were never begun.
+    `failure` is its HTTP status. The text of unsaved messages, or else of the deltas that clients have, is kept; tool
+    calls in them never began.
     """
     moment = now()
     conn.execute(CLOSE_QUESTIONS, (turn_id,))
@@ -81,9 +82,9 @@ def close(conn: Connection, turn_id: str, last_event: int, failure: int, unsaved
 
 
 def left_open(conn: Connection) -> list[OpenTurn]:
-    """The turns that were queued or running when the engine stopped: those above first, and the running ones.
+    """The turns that were queued or running when the engine stopped: parents first, and running before queued.
 
-    How often one was taken up does not count while it waits for a person or for an agent that it has spawned.
+    `resumes` is 0 while a turn waits for a person or for an agent that it has spawned.
     """
     rows = conn.execute(
         """select t.id, t.session_id, s.schema, s.agent, s.owner, s.user_sub, t.size, t.own_key,
@@ -102,9 +103,9 @@ def left_open(conn: Connection) -> list[OpenTurn]:
 
 
 def resume(conn: Connection, turn_id: str) -> ResumePoint:
-    """What a turn had done when the engine stopped; counts how often it was taken up since it last got on.
+    """What a turn had done when the engine stopped; counts the resumes since its last progress.
 
-    A retry that was cut too gives way to a question of its own.
+    The question about a retry that was interrupted too is deleted, so that it is asked again.
     """
     conn.execute("update turns set resumes = resumes + 1 where id = ?", (turn_id,))
     conn.execute(

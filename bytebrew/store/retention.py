@@ -1,4 +1,4 @@
-"""Retention: sessions, tasks and keys go when they are old, events are packed, and the disk gets its space back."""
+"""Retention: deletes old sessions, tasks and keys, packs events, and returns free pages to the disk."""
 
 import asyncio
 import logging
@@ -23,22 +23,22 @@ from bytebrew.store.sqlite.pragmas import file_bytes, shrink, transaction, trunc
 log = logging.getLogger(__name__)
 
 PAUSE = 60.0
-"""Seconds between two looks for what is due."""
+"""Seconds between two passes."""
 REST = 4
-"""How much longer the worker rests than it worked, so that it takes a fifth of the writer at most."""
+"""Rest after a transaction, as a multiple of its time: retention takes at most a fifth of the writer."""
 QUIET = 1.0
-"""Seconds without a write of anybody else after which the worker rests no more."""
+"""Seconds without another write after which retention rests no more."""
 
 Place = tuple[str, str]
 START = ("", "")
 SLICE = 1000
-"""Rows that one transaction deletes, or events that it packs, about: a few milliseconds of work."""
+"""Rows that one transaction deletes or events that it packs, about: a few milliseconds of work."""
 LOOK = 4
-"""Rows that are as much work as to see whether one session or task may go."""
+"""Cost of checking whether a session or task may be deleted, in rows."""
 PASS = 2
-"""Rows that are as much work as to pass over a session."""
+"""Cost of passing over a session, in rows."""
 LONGEST = 0.004
-"""Seconds after which a transaction packs no further turn, however large the events are."""
+"""Seconds after which a transaction packs no further turn, for events may be large."""
 
 _Days = Annotated[int, Meta(ge=0, le=36500)]
 SESSIONS = Option(
@@ -63,21 +63,21 @@ OPTIONS = (SESSIONS, EVENTS, KEYS)
 
 
 class Walked(NamedTuple):
-    """What a walk has done, and the place up to which it has come; None at the end of all that is due."""
+    """What a step has done, and its place in the table; None at the end."""
 
     done: Sequence[object]
     after: Place | None
 
 
 class Walk:
-    """A step of the core over rows of which some stay: it goes on from its place, and begins anew after the end."""
+    """A step of the core over rows of which some stay: continues from its place, and restarts after the end."""
 
     def __init__(self, what: str, work: Callable[[Connection, Place], Walked]) -> None:
         self.what, self.work, self.__name__ = what, work, work.__name__
         self._after: Place | None = START
 
     def __call__(self, conn: Connection) -> Sequence[object] | None:
-        """Does a bounded part of the work."""
+        """Does the next bounded part of the work."""
         if self._after is None:
             self._after = START
             return ()
@@ -86,14 +86,14 @@ class Walk:
 
 
 def expire_keys(conn: Connection, after: Place = START) -> Walked:
-    """Forgets some keys whose time is over."""
+    """Deletes some expired idempotency keys."""
     before = expired_before(conn, KEYS)
     count = idempotency.expire(conn, before, 200) if before else 0
     return Walked(range(count), after if count else None)
 
 
 def pack_events(conn: Connection, after: Place = START) -> Walked:
-    """Packs the events of some turns that have ended long ago."""
+    """Packs the events of some turns that ended long ago."""
     begun, spent = time.monotonic(), 0
     packed: list[str] = []
     turns = conn.execute(
@@ -124,7 +124,7 @@ def remove_rows(conn: Connection, after: Place = START) -> Walked:
 
 
 def expire_sessions(conn: Connection, after: Place = START) -> Walked:
-    """Deletes sessions that nobody has written to for long, unless a turn of one or a task in or below it is open."""
+    """Deletes idle sessions, except those with an open turn, or an open task in them or below them."""
     if (spent := sessions.continue_removals(conn, SLICE)) >= SLICE:
         return Walked((), after)
     rows = conn.execute(  # also of those that were begun by a clock far ahead
@@ -160,7 +160,7 @@ def _in_use(conn: Connection, session_id: str) -> bool:
 
 
 def expire_tasks(conn: Connection, after: Place = START) -> Walked:
-    """Deletes tasks that have ended long ago, unless one is below them or an open one waits for them."""
+    """Deletes tasks that ended long ago, except those with subtasks or with open tasks that wait for them."""
     before = expired_before(conn, SESSIONS)
     rows = conn.execute(
         """select completed_at, id from tasks where completed_at < ? and (completed_at, id) > (?, ?)
@@ -185,7 +185,7 @@ def expire_tasks(conn: Connection, after: Place = START) -> Walked:
 
 
 def steps() -> Iterator[Walk]:
-    """What the core does, in this order; plugins' steps follow, and at the end the file shrinks."""
+    """The steps of the core, in this order; those of plugins follow, and the file shrinks at the end."""
     yield Walk("idempotency keys", expire_keys)
     yield Walk("sessions", expire_sessions)
     yield Walk("tasks", expire_tasks)
@@ -193,16 +193,16 @@ def steps() -> Iterator[Walk]:
 
 
 class Retention:
-    """Runs what is due in the background, a bounded transaction at a time; `steps` are of the core and of plugins."""
+    """Runs the steps of the core and of plugins in the background, a bounded transaction at a time."""
 
     def __init__(self, db: Database, journal: Journal, clock: WallClock, steps: Iterable[tuple[str, Step]]) -> None:
         self._db, self._journal, self.clock = db, journal, clock
         self.steps = [*steps]
         self.overdue = asyncio.Event()
-        """Set where something is due at once."""
+        """Set if something is due at once."""
 
     async def run(self, scope: anyio.CancelScope) -> None:
-        """Works until the scope is cancelled; first on what a stopped engine had begun to remove."""
+        """Runs until the scope is cancelled; starts with deletions that a stopped engine left unfinished."""
         with scope:
             await _logged(self._resume)
             while True:
@@ -216,9 +216,9 @@ class Retention:
             self.overdue.set()
 
     async def tidy(self) -> None:
-        """Does what is due once, and rests longer than it works; what fails is logged and tried again the next time.
+        """Runs each step once to its end, resting in between; a step that fails is logged and runs again the next time.
 
-        While the clock is not trusted it only goes on with what has been deleted already.
+        While the clock is not trusted, only deletions that have begun go on.
         """
         pace = Pace(self._db)
         await self._repeat(Walk("", remove_rows), pace)
@@ -236,7 +236,7 @@ class Retention:
             await self._db.checkpoint()
 
     async def _repeat(self, step: Step, pace: "Pace", *, ends_followers: bool = False) -> bool:
-        """Repeats a step until there is no more to do; whether there was any."""
+        """Repeats a step until it has nothing left to do; whether it had anything."""
         worked = False
         while True:
             begun = pace.begin()
@@ -264,7 +264,7 @@ class ClockSet(Exception):
 
 
 def _by_a_trusted_clock(clock: WallClock, step: Step) -> Step:
-    """The step, undone where the clock that it has read turns out to have been set."""
+    """The step, rolled back if the clock that it has read turns out to have been set."""
 
     def trusting(conn: Connection) -> Sequence[object] | None:
         done = step(conn)
@@ -276,7 +276,7 @@ def _by_a_trusted_clock(clock: WallClock, step: Step) -> Step:
 
 
 class Pace:
-    """How long to rest after a transaction: not at all while nobody else writes."""
+    """Computes the rest after a transaction: none while nobody else writes."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -300,7 +300,7 @@ class Pace:
 
 
 class Swept(NamedTuple):
-    """How much was cleared away of what, and the size of the database in bytes before and after."""
+    """The rows that were deleted or packed, by step, and the bytes of the database before and after."""
 
     counts: dict[str, int]
     before: int
@@ -310,9 +310,9 @@ class Swept(NamedTuple):
 def sweep(
     conn: Connection, steps: Iterable[tuple[str, Step]], done: Callable[[int], None] = lambda count: None
 ) -> Swept:
-    """Does all that is due, on a connection of its own, and leaves gaps for an engine that runs on the same file.
+    """Runs all steps to their end, on a connection of its own, with gaps for an engine that runs on the same file.
 
-    `done` is called with how much each step has done.
+    `done` is called with the number of rows after each transaction.
     """
     before, counts = file_bytes(conn), dict[str, int]()
     sum(_all(conn, Walk("", remove_rows), done))

@@ -13,11 +13,11 @@ from bytebrew.contract.lists import Listing, Selection, rows_of
 from bytebrew.contract.messages import Usage
 
 AT_ONCE = 2000
-"""Rows that go in the transaction of the deletion itself; a session of no more has left nothing behind."""
+"""Rows that the transaction of a deletion deletes itself; retention deletes the rest."""
 EACH = 10
-"""Rows that are as much work as to see that nothing of a session is left."""
+"""Cost of finding that a session has no rows left, in rows."""
 PAGE = 4096
-"""Bytes that are as much work as a row."""
+"""Bytes that cost as much as a row."""
 _PARTS = (
     ("confirmations", "created_at", "1"),
     ("events", "n", f"1 + length(data) / {PAGE}"),
@@ -31,7 +31,7 @@ _PARTS = (
           from tool_calls c where c.turn_id = turns.id)""",
     ),
 )
-"""Tables with the column that orders a session's rows in an index, and what a row weighs; tool calls go with turns."""
+"""Tables, the column that orders a session's rows in an index, and the cost of a row. Tool calls go with turns."""
 
 Status = Literal["active", "completed", "failed", "cancelled"]
 SESSIONS = Listing(
@@ -88,14 +88,14 @@ def check_owner(actor: Actor, owner: str | None, session_id: str) -> None:
 
 
 def owner(conn: Connection, session_id: str) -> str | None:
-    """The subject that owns the session; None where there is none, or it is being removed."""
+    """The subject that owns the session; None if there is no session, or it is being deleted."""
     sql = "select owner from sessions where id = ? and id not in (select session_id from removals)"
     row = conn.execute(sql, (session_id,)).fetchone()
     return row["owner"] if row else None
 
 
 def below(conn: Connection, session_id: str) -> list[str]:
-    """A session and those of the agents that were spawned in it, on all levels."""
+    """A session and the sessions of agents that were spawned in it, on all levels."""
     sql = """with recursive tree (id) as (
         select ? union select s.id from sessions s join tree on s.parent_id = tree.id)
       select id from tree"""
@@ -164,9 +164,9 @@ def delete(conn: Connection, session_id: str, actor: Actor) -> bool:
 
 
 def start_removal(conn: Connection, session_id: str) -> list[str]:
-    """Takes a session and those below it out of everybody's sight; their ids, which stay taken until they are gone.
+    """Hides a session and those below it from everybody; returns their ids, which stay taken until the rows are gone.
 
-    No list has it, for lists have what is in no other session: it now lies within itself.
+    Lists have sessions without a parent: a session that is being deleted is its own parent.
     """
     tree = below(conn, session_id)
     conn.executemany(
@@ -177,12 +177,12 @@ def start_removal(conn: Connection, session_id: str) -> list[str]:
 
 
 def removal_pending(conn: Connection) -> bool:
-    """Whether rows of a deleted session are left."""
+    """Whether rows of deleted sessions are left."""
     return conn.execute("select 1 from removals limit 1").fetchone() is not None
 
 
 def continue_removals(conn: Connection, most: int) -> int:
-    """Removes rows of deleted sessions, about so many at most and the last session's first; how many they weighed."""
+    """Deletes rows of deleted sessions, the last one's first, up to a cost of about `most`; returns the cost."""
     spent = 0
     while spent < most:
         row = conn.execute("select session_id from removals order by n desc limit 1").fetchone()

@@ -1,4 +1,4 @@
-"""Settings that were changed while the engine ran: JSON values by key."""
+"""Runtime options that were changed: JSON values by key."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Approvals of tasks: each is bound to the digest of what was shown, and ends with any change to that."""
+"""Approvals of tasks: each is bound to the digest of what was shown, and is void once that changes."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import Task
 
 _BOUND = ("title", "description", "agent", "schema", "mode", "acceptance_criteria", "blocked_by")
-"""What a person approves: all that says what is done, by whom and after what."""
+"""Columns that a person approves: what is done, by whom and after what."""
 
 
 def task_of(row: Row) -> Task:
@@ -35,7 +35,7 @@ def shown(task: Task) -> Task:
 
 
 def check(row: Row, seen: str) -> None:
-    """Stale unless the task is what a person has seen; without a digest, unless it is as it was made."""
+    """Raises Stale unless the task is what a person has seen; without a digest, unless it was never changed."""
     if seen == digest(row) or (not seen and not row["revised"]):
         return
     current = shown(task_of(row))

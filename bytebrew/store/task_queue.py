@@ -1,4 +1,4 @@
-"""Whose task is next: each agent's owners take turns, so that one with many tasks does not keep another waiting."""
+"""The order of background tasks: each agent's owners take turns, so that one with many tasks delays no other."""
 
 from datetime import datetime, timedelta
 
@@ -9,7 +9,7 @@ from bytebrew.store.sqlite.dialect import CAN_RUN, URGENCY, day_number, indexed_
 LATER = "status in ('pending', 'approved') and mode = 'background'"
 """The condition of the index tasks_later, for tasks with a `not_before`."""
 LONGEST_BACKOFF = 5400.0
-"""Seconds between two attempts at a task at most; between the first two at most 15, then each time twice as many."""
+"""Most seconds between two attempts at a task; 15 between the first two, then twice as many each time."""
 _HEAD = f"""select t.id, {URGENCY.format("t")} as urgency from tasks t {indexed_by("tasks_ready")}
   where {CAN_RUN.format("t")} and t.agent = ? and t.owner = ? order by {URGENCY.format("t")}, t.seq limit 1"""
 _ATTEMPTS = "case when attempts < 1 then 1 when attempts > 10 then 10 else attempts end"
@@ -18,10 +18,10 @@ _FORGOTTEN_DAYS = 1.0
 
 
 def take(conn: Connection, moment: str, full: str, per_agent: int) -> str | None:
-    """The task that is to run, whose owner comes last from now on; `full` counts an agent's running tasks in SQL.
+    """The next task to run; its owner comes last from then on. `full` is SQL that counts an agent's running tasks.
 
-    Of an agent's owners that one is next who was served longest ago, or whose task is most urgent where that came
-    later; of the owner's tasks the most urgent one.
+    Of an agent's owners the next is the one with the lowest rank: the later of the time when the owner was served last
+    and the urgency of the owner's most urgent task, which is then the one to run.
     """
     sql = f"""with recursive agents (name) as (
         select min(q.agent) from task_queue q {indexed_by("task_queue_next")} where q.rank is not null
@@ -49,7 +49,7 @@ def take(conn: Connection, moment: str, full: str, per_agent: int) -> str | None
 
 
 def taken(conn: Connection, agent: str, owner: str) -> None:
-    """Puts the owner of a task that was taken behind those who wait."""
+    """Puts the owner of a task that was taken behind the owners who wait."""
     head = conn.execute(_HEAD, (agent, owner)).fetchone()
     urgency = head["urgency"] if head else None
     sql = f"update task_queue set urgency = ?1, rank = {_RANK} where agent = ?2 and owner = ?3"
@@ -57,14 +57,14 @@ def taken(conn: Connection, agent: str, owner: str) -> None:
 
 
 def _is_later(conn: Connection, owner: tuple[str, str], urgency: float, rank: float) -> bool:
-    """Whether the most urgent task is less so than was known, as where another was taken back; it is known now."""
+    """Updates the rank if the most urgent task is less urgent than recorded, as after a cancel; whether it was."""
     sql = f"""update task_queue set urgency = ?1, rank = {_RANK}
       where agent = ?2 and owner = ?3 and {_RANK} > ?4"""
     return conn.execute(sql, (urgency, *owner, rank)).rowcount > 0
 
 
 def set_back(conn: Connection, present: datetime) -> None:
-    """Has no attempt wait for longer than it could, and no task come after all that are yet to be made."""
+    """Limits the times that a clock far ahead has written, once it is set back."""
     moment, day = rfc3339(present), day_number("?1")
     for attempts in range(1, 11):
         latest = rfc3339(present + timedelta(seconds=min(15 * 2 ** (attempts - 1), LONGEST_BACKOFF)))

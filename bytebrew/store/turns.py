@@ -1,4 +1,4 @@
-"""Turns and their tool calls: each change of state is one function."""
+"""Turns and their tool calls: each change of state is one function, and so is each way to read how a turn ended."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -23,7 +23,7 @@ Status = Literal["queued", "running", "completed", "failed", "cancelled"]
 
 
 class Parent(Struct, frozen=True, kw_only=True):
-    """The tool call that spawned a turn; `root_turn_id` is the turn of a person's message, far above perhaps."""
+    """The tool call that spawned a turn; `root_turn_id` is the root of the spawn tree, a person's message."""
 
     turn_id: str
     call_id: str
@@ -61,7 +61,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
 
 
 class Unsaved(Struct, frozen=True):
-    """Messages and model usage that a turn has produced since its last record."""
+    """Messages and model usage produced since the last commit."""
 
     agent: str
     subject: str
@@ -71,7 +71,7 @@ class Unsaved(Struct, frozen=True):
 
 
 class Spawned(Struct, frozen=True):
-    """A turn that a tool call has spawned, as it stands in the file."""
+    """A turn that a tool call has spawned."""
 
     id: str
     session_id: str
@@ -85,7 +85,7 @@ COUNTS = ", ".join(Usage.__struct_fields__)
 
 
 def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
-    """Stores a turn, and its session if that is new; with the number of its first event it is running at once."""
+    """Stores a turn, and its session if that is new; with the number of its first event the turn is running."""
     moment = now()
     if new.parent and new.limits:
         _check_limits(conn, new, new.parent, new.limits)
@@ -156,21 +156,21 @@ def _check_limits(conn: Connection, new: NewTurn, parent: Parent, limits: SpawnL
 
 
 def status(conn: Connection, turn_id: str) -> str | None:
-    """How far a turn is; None where its session is deleted."""
+    """The status of a turn; None if its session is deleted."""
     sql = "select status from turns where id = ? and session_id not in (select session_id from removals)"
     row = conn.execute(sql, (turn_id,)).fetchone()
     return row["status"] if row else None
 
 
 def size(new: NewTurn) -> int:
-    """Bytes of what a turn is to answer, nearly."""
+    """Approximate bytes of a turn's message with its attachments."""
     return len(new.message) + sum(len(one.data) + len(one.url) for one in new.attachments)
 
 
 def start(conn: Connection, new: NewTurn, first_event: int) -> NewTurn:
-    """Marks a queued turn as running and takes its message into the session; the turn with its message.
+    """Marks a queued turn as running and appends its message to the session; returns the turn with its message.
 
-    NotFound where it went with the session.
+    NotFound if the session is deleted.
     """
     if status(conn, new.id) is None:
         raise NotFound("The session was deleted")
@@ -195,7 +195,7 @@ def finish(
     usage: Usage,
     failure: int | None = None,
 ) -> None:
-    """Marks a turn as ended, with its questions, and takes its last messages into the session."""
+    """Marks a turn as ended, closes its questions, and appends its last messages to the session."""
     if status != "completed":  # a completed turn has had all its answers
         conn.execute(CLOSE_QUESTIONS, (turn_id,))
         idempotency.free(conn, turn_id, failure)
@@ -229,7 +229,7 @@ def tools_requested(
     calls: list[ToolCall],
     questions: Mapping[str, Confirmation],
 ) -> None:
-    """Records tool calls with the messages that asked for them: those without a question are about to run."""
+    """Records tool calls with the messages that request them; those without a question are about to run."""
     messages.append(conn, session_id, turn_id, unsaved.messages)
     spend(conn, unsaved, turn_id)
     moment = now()
@@ -255,7 +255,7 @@ def tools_requested(
 
 
 def tool_approved(conn: Connection, turn_id: str, call: ToolCall, confirmation_id: str) -> bool:
-    """Spends an approval and records that its call is about to run, both or neither; False where it is spent."""
+    """Spends an approval and records that its call is about to run; False if it was spent before."""
     if not confirmations.spend(conn, confirmation_id):
         return False
     conn.execute(
@@ -266,7 +266,7 @@ def tool_approved(conn: Connection, turn_id: str, call: ToolCall, confirmation_i
 
 
 def tool_finished(conn: Connection, turn_id: str, session_id: str, result: Message, whole: str | None = None) -> None:
-    """Records the result of a tool call; `whole` is the output where the model was given only its beginning."""
+    """Records the result of a tool call; `whole` is the output if the model was given only its beginning."""
     status = "failed" if result.has_error else "completed"
     conn.execute(
         "update tool_calls set output = ?, status = ?, finished_at = ? where turn_id = ? and call_id = ?",

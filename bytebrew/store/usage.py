@@ -1,6 +1,6 @@
-"""What the calls of models took: tokens and dollars, kept when sessions are deleted.
+"""Usage of models, in tokens and dollars; it is kept when sessions are deleted.
 
-Triggers keep sums of whole days, by each key; only the days at the edges of a report are summed row by row.
+Triggers keep sums by day and key; only the days at the edges of a report are summed row by row.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ Names = Callable[[Connection], Mapping[str, str]]
 GroupBy = Literal["agent", "model", "schema", "token", "day"]
 COLUMNS = {"agent": "agent", "model": "model", "schema": "schema", "token": "subject"}
 DOLLAR = 10**10
-"""What a dollar is in the kept sums: whole numbers, so that a sum is the same in whatever order it is made."""
+"""A dollar in the kept sums: integers, so that a sum does not depend on the order of its rows."""
 
 
 class Sum(Struct, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ T = TypeVar("T")
 Work = Callable[Concatenate[sqlite3.Connection, P], T]
 _ENDED = "The database is served no more: the engine must be started anew"
 GATHER_SECONDS = 0.005
-"""Pause after a transaction with events of several sessions, so that more share the next; one session never waits."""
+"""Pause after a transaction with events of several sessions, so that more share the next. One session never waits."""
 READERS = 2
 LOOKS = 8
 """Most reads that share one hop into a reader's thread: a long one delays those behind it."""
@@ -38,7 +38,7 @@ class Database:
     """Runs work, plain functions of a connection, in the threads of a writer, of readers and of scanners.
 
     Each piece of work takes one hop into a thread, however many statements it has. Writes that come in while a
-    transaction runs are committed together in the next one (group commit), each within a savepoint if one of them fails.
+    transaction runs are committed together in the next one (group commit); if one fails, each gets a savepoint.
     """
 
     def __init__(self, path: Path, synchronous: str = "normal", *, scan_seconds: float = SCAN_SECONDS) -> None:
