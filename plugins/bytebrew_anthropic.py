@@ -248,8 +248,8 @@ def _read(data: str) -> _Event:
     try:
         event = _event(data)
     except msgspec.DecodeError as error:
-        words = f"The vendor sent an event that cannot be read ({error}): {data[:200]}"
-        raise ProviderError(words, code="model_unavailable", retry=True) from error
+        message = f"The vendor sent an event that cannot be read ({error}): {data[:200]}"
+        raise ProviderError(message, code="model_unavailable", retry=True) from error
     if event.type == "error" or event.error:
         raise provider_error((event.error or _Error()).fault())
     return event
@@ -351,13 +351,13 @@ def _attached(attachment: Attachment) -> dict[str, Any]:
         try:
             text = b64decode(data).decode("utf-8", "replace")
         except ValueError as error:
-            words = f"The attachment '{attachment.name}' is not base64: {error}"
-            raise ProviderError(words, code="model_bad_request") from error
+            message = f"The attachment '{attachment.name}' is not base64: {error}"
+            raise ProviderError(message, code="model_bad_request") from error
         source = {"type": "text", "media_type": "text/plain", "data": text}
     elif media_type != "application/pdf":
         place = " at a URL" if url else ""
-        words = f"anthropic reads images, PDF files and texts in the message, not {media_type}{place}"
-        raise ProviderError(words, code="model_bad_request")
+        message = f"anthropic reads images, PDF files and texts in the message, not {media_type}{place}"
+        raise ProviderError(message, code="model_bad_request")
     return {"type": "document", "source": source} | ({"title": attachment.name} if attachment.name else {})
 
 

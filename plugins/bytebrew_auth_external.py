@@ -138,8 +138,8 @@ def register_auth_modes(register: Register[AuthMode], settings: Settings, engine
         if own.jwt_public_key_path is None:
             faults.append("BYTEBREW_JWT_PUBLIC_KEY_PATH: the external auth mode needs the issuer's public key")
         if not own.jwt_audience:
-            words = "without it a JWT that was made for another service of the issuer would be good here: set the aud"
-            faults.append(f"BYTEBREW_JWT_AUDIENCE: {words} that is this engine's, or {ANY} if the issuer gives none")
+            message = "without it a JWT that was made for another service of the issuer would be good here: set the aud"
+            faults.append(f"BYTEBREW_JWT_AUDIENCE: {message} that is this engine's, or {ANY} if the issuer gives none")
     if faults:
         raise SettingsError("\n".join(faults))
     engine.state[MODE] = mode = ExternalMode(own, engine)

@@ -84,10 +84,10 @@ def _arguments(message: str) -> dict[str, Any]:
 def _answer(message: str, results: list[Message], tools: tuple[ToolSpec, ...]) -> str:
     if results:
         return " ".join(f"{result.tool} says: {result.content}" for result in results)
-    words = f"You said: {message.strip()} "
+    answer = f"You said: {message.strip()} "
     if tools:
-        words += f"I can also call {', '.join(tool.name for tool in tools)}: write its name in your message. "
-    return words + "I am the demo model; create a model with POST /api/v1/models to talk to a real one."
+        answer += f"I can also call {', '.join(tool.name for tool in tools)}: write its name in your message. "
+    return answer + "I am the demo model; create a model with POST /api/v1/models to talk to a real one."
 
 
 @bytebrew.tool(idempotent=True)

@@ -184,7 +184,7 @@ class Google(Provider):
         parts = _Parts()
         intake = Intake(request.bounds)
         usage: _Usage | None = None
-        reason = words = ""
+        reason = detail = ""
         try:
             async with http.stream_events("POST", url, headers=_headers(request), json=_body(request)) as events:
                 async for event in events:
@@ -196,7 +196,7 @@ class Google(Provider):
                         continue
                     candidate = chunk.candidates[0]
                     reason = candidate.finish_reason or reason
-                    words = candidate.finish_message or words
+                    detail = candidate.finish_message or detail
                     for part in (candidate.content and candidate.content.parts) or ():
                         if size := parts.add(part):
                             intake.take(size)
@@ -211,7 +211,7 @@ class Google(Provider):
         if not reason:
             raise ProviderError("The answer ended early, without a finishReason", code="model_unavailable", retry=True)
         if reason in _FAILURES:
-            message = f"The vendor ended its answer with the finishReason {reason}: {words}".removesuffix(": ")
+            message = f"The vendor ended its answer with the finishReason {reason}: {detail}".removesuffix(": ")
             raise ProviderError(message[:1000], retry=_FAILURES[reason])
         stop = _STOPS.get(reason, "end")
         if stop == "refusal":  # tool calls of a refused answer must not run
@@ -367,8 +367,8 @@ def _read(data: str) -> _Chunk:
     try:
         chunk = _chunk(data)
     except msgspec.DecodeError as error:
-        words = f"The vendor sent a chunk that cannot be read ({error}): {data[:200]}"
-        raise ProviderError(words, code="model_unavailable", retry=True) from error
+        message = f"The vendor sent a chunk that cannot be read ({error}): {data[:200]}"
+        raise ProviderError(message, code="model_unavailable", retry=True) from error
     if chunk.error:
         raise provider_error(chunk.error.fault())
     return chunk

@@ -217,8 +217,8 @@ class ManageTasks(Tool):
             await tasks.cancel(task.id, None, args.reason or "")
             return next(one for one in await tasks.of_session(call.session_id) if one.id == task.id)
         if task.mode == "background" and not (mine and target in ("completed", "failed")):
-            words = "a person approves it" if target == "approved" else f"the agent '{task.agent}' works on it"
-            raise ToolError(f"You cannot take this task to {target}: {words}")
+            message = "a person approves it" if target == "approved" else f"the agent '{task.agent}' works on it"
+            raise ToolError(f"You cannot take this task to {target}: {message}")
         if target == "failed" and not args.reason:
             raise ToolError("Say in reason why it failed")
         told = args.result if target == "completed" else args.reason

@@ -110,8 +110,8 @@ class Ollama(Provider):
         if last is None:
             raise ProviderError("The answer ended early, without a last line", code="model_unavailable", retry=True)
         if last.done_reason in ("load", "unload"):
-            words = f"Ollama did no more than {last.done_reason} the model"
-            raise ProviderError(words, code="model_unavailable", retry=True)
+            problem = f"Ollama did no more than {last.done_reason} the model"
+            raise ProviderError(problem, code="model_unavailable", retry=True)
         if last.prompt_eval_count is not None or last.eval_count is not None:
             yield Usage(last.prompt_eval_count or 0, last.eval_count or 0)
         if last.done_reason == "length":
@@ -225,8 +225,8 @@ def _read(line: bytes) -> _Line:
     try:
         read = _line(line)
     except msgspec.DecodeError as error:
-        words = f"Ollama sent a line that cannot be read ({error}): {line[:200].decode('utf-8', 'replace')}"
-        raise ProviderError(words, code="model_unavailable", retry=True) from error
+        message = f"Ollama sent a line that cannot be read ({error}): {line[:200].decode('utf-8', 'replace')}"
+        raise ProviderError(message, code="model_unavailable", retry=True) from error
     if read.error:
         # https://docs.ollama.com/api/errors: before the stream its status would be 500
         raise _refined(provider_error(Fault(_text(read.error), 500)))
@@ -238,16 +238,16 @@ def _refused(error: UpstreamError, request: ModelRequest) -> ProviderError:
         said = msgspec.json.decode(error.body)
     except (msgspec.DecodeError, RecursionError):
         said = None
-    words = _text(said["error"]) if isinstance(said, dict) and said.get("error") else ""
+    message = _text(said["error"]) if isinstance(said, dict) and said.get("error") else ""
     if isinstance(said, dict) and said.get("signin_url"):
-        words += f"; run `ollama signin` where Ollama runs, or open {said['signin_url']}"
-    if error.status == 404 and "not found" in words:
+        message += f"; run `ollama signin` where Ollama runs, or open {said['signin_url']}"
+    if error.status == 404 and "not found" in message:
         # https://docs.ollama.com/api/pull: pulls of a model share their progress
-        words += (
+        message += (
             f". Run `ollama pull {request.model_name}` where Ollama runs: it fetches the model, or shows how far a pull"
             " that is under way has come"
         )
-    return _refined(refusal(error, words))
+    return _refined(refusal(error, message))
 
 
 def _refined(failure: ProviderError) -> ProviderError:

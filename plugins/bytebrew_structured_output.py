@@ -112,8 +112,8 @@ class Blocks(Toolset):
         if faults := list(_faults(block)):
             raise ToolError(f"Not shown. {'; '.join(faults)}. Mend this and call the tool again with the whole block")
         if block.output_type == "form":
-            words = "The form is shown; the user's next message answers it"
-            return Result(text=words, events=(block,), ends_turn=True)
+            message = "The form is shown; the user's next message answers it"
+            return Result(text=message, events=(block,), ends_turn=True)
         return Result(text="Shown to the user", events=(block,))
 
     async def _obstacle(self, call: Call, block: StructuredOutput) -> str:

@@ -203,8 +203,8 @@ class TooSlow(EngineError):
     code = "too_slow"
 
     def __init__(self, seconds: float) -> None:
-        words = f"This takes longer than the {seconds:g} s that the engine works on a list: narrow the request"
-        super().__init__(f"{words}, with `from` and `to` or another filter, or follow `next` instead of `page`")
+        message = f"This takes longer than the {seconds:g} s that the engine works on a list: narrow the request"
+        super().__init__(f"{message}, with `from` and `to` or another filter, or follow `next` instead of `page`")
 
 
 class ProviderError(EngineError):

@@ -58,5 +58,5 @@ class Secrets:
         try:
             return self._box.decrypt(sealed).decode() if sealed else ""
         except CryptoError as error:
-            words = "A stored credential was sealed with another key; restore keys/secrets.key or set it anew"
-            raise Unprocessable(words, code="credential_sealed") from error
+            message = "A stored credential was sealed with another key; restore keys/secrets.key or set it anew"
+            raise Unprocessable(message, code="credential_sealed") from error

@@ -48,8 +48,8 @@ class Check(NamedTuple):
         except AssertionError as error:
             raise AssertionError(f"{self}: {error}") from error
         except Exception as error:
-            words = "no end after 20 s" if isinstance(error, TimeoutError) else f"it raised {error!r}{place(error)}"
-            raise AssertionError(f"{self}: {words}") from error
+            message = "no end after 20 s" if isinstance(error, TimeoutError) else f"it raised {error!r}{place(error)}"
+            raise AssertionError(f"{self}: {message}") from error
 
 
 async def provider_conformance(provider: Provider, wire: Wire) -> None:
@@ -60,7 +60,7 @@ async def provider_conformance(provider: Provider, wire: Wire) -> None:
             await check(provider, wire)
         except AssertionError as error:
             failures.setdefault(str(error).removeprefix(f"{check}: "), []).append(str(check))
-    require(not failures, "\n".join(f"{', '.join(checks)}: {words}" for words, checks in failures.items()))
+    require(not failures, "\n".join(f"{', '.join(checks)}: {message}" for message, checks in failures.items()))
 
 
 async def text(subject: Subject) -> None:
@@ -233,7 +233,7 @@ async def request(subject: Subject) -> None:
     strings = [received.path, *_strings(decode(received.body))]
     expected = asking("")
     weather = expected.tools[0]
-    for what, words in (
+    for what, message in (
         ("model's name", expected.model_name),
         ("system text", expected.system),
         ("user's text", expected.messages[0].content),
@@ -241,7 +241,7 @@ async def request(subject: Subject) -> None:
         ("tool's description", weather.description),
         ("tool's schema", weather.input_schema["properties"]["city"]["description"]),
     ):
-        require(any(words in part for part in strings), f"the {what} {words!r} is not in it")
+        require(any(message in part for part in strings), f"the {what} {message!r} is not in it")
     require(any(expected.api_key in value for value in received.headers.values()), "the key is in no header")
     require(not any(expected.api_key in part for part in strings), "the key is in the URL or in the body")
 
@@ -257,10 +257,10 @@ async def tool_round_trip(subject: Subject) -> None:
     expect("as the answer to the results", WORDS, second.text)
     sent = "\n".join(_strings(decode(second.requests[0].body)))
     at = -1
-    for words in (asking("").messages[0].content, *CITIES, *RESULTS):
-        require(words in sent, f"{words!r} is not in the second request")
-        at, before = sent.index(words), at
-        require(at > before, f"{words!r} is too early in the second request")
+    for message in (asking("").messages[0].content, *CITIES, *RESULTS):
+        require(message in sent, f"{message!r} is not in the second request")
+        at, before = sent.index(message), at
+        require(at > before, f"{message!r} is too early in the second request")
     for call in outcome.calls:
         once = call.call_id and sent.count(call.call_id) == 1
         require(not once, f"the id {call.call_id!r} is not with both its call and its result in the second request")

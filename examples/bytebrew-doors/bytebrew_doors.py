@@ -62,8 +62,8 @@ class Basic(AuthMode):
         try:
             name, _, password = b64decode(encoded, validate=True).decode().partition(":")
         except ValueError as error:
-            words = "The Basic credential is not in base64"
-            raise Unauthorized(words, missing=True, challenge=self.challenge) from error
+            message = "The Basic credential is not in base64"
+            raise Unauthorized(message, missing=True, challenge=self.challenge) from error
         scopes, salt, stored = self._users.get(name, (frozenset[str](), b"nobody", b""))
         quick = hashlib.sha256(salt + password.encode()).digest()
         if not hmac.compare_digest(self._known.get(name, b""), quick):

@@ -118,8 +118,8 @@ async def list_tool_calls(request: Request[None]) -> NumberedPage[ToolCallEntry]
     """Tool calls by page, newest first, or all of them as NDJSON."""
     status = request.query.get("status")
     if status and status not in ("completed", "failed"):
-        words = "one of completed, failed"
-        raise InvalidRequest(f"status is {words}", details=[Detail("$.status", words)])
+        message = "one of completed, failed"
+        raise InvalidRequest(f"status is {message}", details=[Detail("$.status", message)])
     return await LEDGER.answer(request)
 
 

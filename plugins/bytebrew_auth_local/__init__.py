@@ -56,8 +56,8 @@ def register_commands(cli: "Group", opened: Opened) -> None:
         """Open a session and print its token."""
         with opened() as (engine, conn):
             if (mode := engine.settings.core.auth_mode) != LocalMode.name:
-                words = f"an engine in the mode {mode} takes no local session; run bytebrew token create"
-                raise SettingsError(f"BYTEBREW_AUTH_MODE: {words}")
+                message = f"an engine in the mode {mode} takes no local session; run bytebrew token create"
+                raise SettingsError(f"BYTEBREW_AUTH_MODE: {message}")
             local = engine.settings.of(Local)
             made = issue(KeyPair(_folder(local, engine)), ended_sessions.generation(conn), local)
         sys.stdout.write(f"{made.access_token}\n")

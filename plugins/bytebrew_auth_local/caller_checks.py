@@ -46,37 +46,37 @@ async def check(request: Request[None], mode: LocalMode, local: Local, core: Cor
         _check_proof(sent, request.client, mode, local.local_session_secret)
         return
     if local.local_session_secret:
-        words = f"Send the value of BYTEBREW_LOCAL_SESSION_SECRET as Authorization: Bearer <secret>, or {HOW}"
-        raise Forbidden(words, code="secret_required")
+        message = f"Send the value of BYTEBREW_LOCAL_SESSION_SECRET as Authorization: Bearer <secret>, or {HOW}"
+        raise Forbidden(message, code="secret_required")
     if any(name in FORWARDED or name.startswith("x-forwarded-") for name in headers) or request.http_version != "1.1":
         raise Forbidden(f"A proxy passed this on, so {HOW}", code="forwarded")
     if not is_known_host(headers.get("host", ""), core.host):
-        words = "The Host header may be a foreign site's; call the engine by its IP address or as localhost"
-        raise Forbidden(f"{words}, or {HOW}", code="foreign_host")
+        message = "The Host header may be a foreign site's; call the engine by its IP address or as localhost"
+        raise Forbidden(f"{message}, or {HOW}", code="foreign_host")
     if is_within(request.client, local.local_session_from):
         return
     if not is_loopback(request.client):
-        words = f"{request.client} may not open a local session; add its network to BYTEBREW_LOCAL_SESSION_FROM"
-        raise Forbidden(f"{words}, or {HOW}", code="foreign_address")
+        message = f"{request.client} may not open a local session; add its network to BYTEBREW_LOCAL_SESSION_FROM"
+        raise Forbidden(f"{message}, or {HOW}", code="foreign_address")
     try:
         if request.connection is None:
             raise NotProven("its address is not known")
         await mode.owners.check(*request.connection)
     except NotProven as error:
-        words = f"Nothing shows that this is the engine's own user: {error}"
-        raise Forbidden(f"{words}. To prove it, {HOW}", code="proof_required") from error
+        message = f"Nothing shows that this is the engine's own user: {error}"
+        raise Forbidden(f"{message}. To prove it, {HOW}", code="proof_required") from error
 
 
 def _check_proof(sent: str, client: str, mode: LocalMode, secret: str) -> None:
     """Raises unless the configured secret was sent; the sign-in token was checked before."""
     now, attempts = time.monotonic(), mode.attempts
     if seconds := attempts.wait(client, now):
-        words = f"Too many wrong secrets have come from {client}: wait {seconds} s, or {HOW}"
-        raise TooManyAttempts(words, headers={"Retry-After": str(seconds)})
+        message = f"Too many wrong secrets have come from {client}: wait {seconds} s, or {HOW}"
+        raise TooManyAttempts(message, headers={"Retry-After": str(seconds)})
     if secret and secrets.compare_digest(sent.encode("latin-1"), secret.encode()):
         return
     attempts.failed(client, now)
     if secret:
-        words = "This is not the value of BYTEBREW_LOCAL_SESSION_SECRET, which to send as Authorization: Bearer"
-        raise Forbidden(f"{words}; or {HOW}", code="secret_required")
+        message = "This is not the value of BYTEBREW_LOCAL_SESSION_SECRET, which to send as Authorization: Bearer"
+        raise Forbidden(f"{message}; or {HOW}", code="secret_required")
     raise Forbidden(f"This token is none, or was used before; {HOW}", code="wrong_token")

@@ -100,8 +100,8 @@ def read(data: str) -> Chunk:
     try:
         chunk = _chunk(data)
     except msgspec.DecodeError as error:
-        words = f"The vendor sent a chunk that cannot be read ({error}): {data[:200]}"
-        raise ProviderError(words, code="model_unavailable", retry=True) from error
+        message = f"The vendor sent a chunk that cannot be read ({error}): {data[:200]}"
+        raise ProviderError(message, code="model_unavailable", retry=True) from error
     if fault := chunk.error or (chunk.choices and chunk.choices[0].error):
         raise broken_off(fault)
     if chunk.choices is None and chunk.message:

@@ -100,8 +100,8 @@ class ChatCompletions(Provider):
         if message.role == "tool":
             return {"role": "tool", "tool_call_id": self.call_id(message.call_id), "content": message.content}
         if message.attachments:
-            words = [{"type": "text", "text": message.content}] if message.content else []
-            return {"role": message.role, "content": words + [self.part(file) for file in message.attachments]}
+            texts = [{"type": "text", "text": message.content}] if message.content else []
+            return {"role": message.role, "content": texts + [self.part(file) for file in message.attachments]}
         entry: dict[str, Any] = {"role": message.role, "content": message.content}
         if message.tool_calls:
             entry["content"] = message.content or None
@@ -181,8 +181,8 @@ class ChatCompletions(Provider):
         if not reason:
             raise ProviderError("The answer ended early, without a finish_reason", code="model_unavailable", retry=True)
         if code := self.failures.get(reason):
-            words = f"The vendor ended its answer with the finish_reason '{reason}'"
-            raise ProviderError(words, code=code, retry=code != "model_error")
+            message = f"The vendor ended its answer with the finish_reason '{reason}'"
+            raise ProviderError(message, code=code, retry=code != "model_error")
         stop = self.stops.get(reason, "end")
         # Tool calls of a refused answer must not run.
         found = [] if stop == "refusal" else list(calls.whole(truncated=stop == "max_tokens"))

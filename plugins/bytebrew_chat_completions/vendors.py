@@ -134,8 +134,8 @@ class Mistral(ChatCompletions):
         # https://docs.mistral.ai/capabilities/reasoning: thinking is part of the content, and is sent back
         if message.thinking:
             thought = {"type": "thinking", "thinking": [{"type": "text", "text": message.thinking}]}
-            words = [{"type": "text", "text": message.content}] if message.content else []
-            entry["content"] = [thought, *words]
+            texts = [{"type": "text", "text": message.content}] if message.content else []
+            entry["content"] = [thought, *texts]
         return entry
 
     def call_id(self, call_id: str) -> str:

@@ -247,26 +247,28 @@ def exposed(tool: Definition) -> Iterator[Detail]:
     free = [one for one in names(origin_of(tool.url)) if one not in tool.parameters or not tool.parameters[one].enum]
     if not free:
         return
-    words = f"would go to a host that the argument '{free[0]}' names; write the host out, or give the argument an enum"
+    message = (
+        f"would go to a host that the argument '{free[0]}' names; write the host out, or give the argument an enum"
+    )
     if tool.auth:
-        yield Detail("$.auth", words)
+        yield Detail("$.auth", message)
     if tool.forward_headers:
-        yield Detail("$.forward_headers", words)
+        yield Detail("$.forward_headers", message)
     for path, value in _credential_fields(tool):
         if VARIABLE.search(value):
-            yield Detail(path, words)
+            yield Detail(path, message)
 
 
 def _kept_credentials(old: Definition, new: Definition, sent: Container[str], stays: bool) -> Iterator[Detail]:
     """Credentials that were stored for another address and would be sent to the new one, unless they are sent again."""
     if not old.url or _within(new, old):
         return
-    words = f"send it again, or as a ${{VAR}}, with another url: what is stored is {origin_of(old.url)[:300]}'s alone"
+    message = f"send it again, or as a ${{VAR}}, with another url: what is stored is {origin_of(old.url)[:300]}'s alone"
     if stays:
-        yield Detail("$.auth", words)
+        yield Detail("$.auth", message)
     for path, value in _credential_fields(new):
         if path.split(".")[1] not in sent and VARIABLE.search(value):
-            yield Detail(path, words)
+            yield Detail(path, message)
 
 
 def _within(new: Definition, old: Definition) -> bool:

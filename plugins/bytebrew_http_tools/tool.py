@@ -112,8 +112,8 @@ class DeclaredTool(Tool):
             )
         except ProviderError as error:
             bad = error.code == "model_bad_request"  # whose message has the whole URL
-            words = f"A request to {_origin(url)} cannot be made of these arguments" if bad else error.message
-            raise ToolError(self._masked(words, {})) from error
+            message = f"A request to {_origin(url)} cannot be made of these arguments" if bad else error.message
+            raise ToolError(self._masked(message, {})) from error
 
     def _headers(self, forwarded: Mapping[str, str], arguments: Mapping[str, Any], key: str) -> dict[str, str]:
         one = self._definition

@@ -298,7 +298,7 @@ def _model(conn: Connection, key: str | int | None) -> str | None:
         row = conn.execute("select name, kind from models where id = ?", (int(key),)).fetchone()
     if row is None or row["kind"] != "embedding":
         fault = f"is of kind {row['kind']}" if row else "does not exist"
-        words = f"Model '{key}' {fault}; name one of kind embedding"
-        raise InvalidRequest(words, details=[Detail("$.embedding_model", fault)])
+        message = f"Model '{key}' {fault}; name one of kind embedding"
+        raise InvalidRequest(message, details=[Detail("$.embedding_model", fault)])
     found: str = row["name"]
     return found

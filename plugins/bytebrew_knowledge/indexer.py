@@ -68,8 +68,8 @@ class Indexer:
         progress = self._progress
         done, failed = (progress.files - progress.failed, progress.failed) if progress else (0, 0)
         for state, count in (("in_work", len(self._busy)), ("done", done), ("failed", failed)):
-            words = "Files of the present run of indexing."
-            yield Sample("bytebrew_knowledge_indexing_files", count, {"state": state}, help=words)
+            description = "Files of the present run of indexing."
+            yield Sample("bytebrew_knowledge_indexing_files", count, {"state": state}, help=description)
 
     def wake(self) -> None:
         """Announces that files may be waiting."""

@@ -184,8 +184,8 @@ def _number(query: Mapping[str, str], name: str, default: N, least: float, most:
     except ValueError:
         value = type(default)(most + 1)
     if not least <= value <= most:
-        words = f"is a {'whole ' if isinstance(default, int) else ''}number from {least:g} to {most:g}"
-        raise InvalidRequest(f"{name} {words}", details=[Detail(f"$.{name}", words)])
+        message = f"is a {'whole ' if isinstance(default, int) else ''}number from {least:g} to {most:g}"
+        raise InvalidRequest(f"{name} {message}", details=[Detail(f"$.{name}", message)])
     return value
 
 

@@ -61,9 +61,7 @@ def base_term(base_id: str) -> str:
 
 def _terms(text: str) -> list[str]:
     """The distinct terms of a text."""
-    words = re.findall(
-        r"\w+", unicodedata.normalize("NFC", text)
-    )  # case is FTS5's to fold, which differs from Python's
+    words = re.findall(r"\w+", unicodedata.normalize("NFC", text))  # FTS5 folds case, and not as Python does
     return list({word.lower(): word for word in words if word.strip("_")}.values())[:MAX_TERMS]
 
 

@@ -71,8 +71,8 @@ class KnowledgeSection(ConfigSection):
         folder = values.get("folder", base.folder) or None
         if folder != base.folder:
             if folder is not None and not actor.is_admin:
-                words = "A folder is read on the engine's machine, so naming one takes the scope 'admin'"
-                raise Forbidden(words, details=[Detail("$.folder", words)])
+                message = "A folder is read on the engine's machine, so naming one takes the scope 'admin'"
+                raise Forbidden(message, details=[Detail("$.folder", message)])
             bases.set_folder(conn, base.id, folder)
         if "agents" in values:
             bases.link_only(conn, base.id, values["agents"])

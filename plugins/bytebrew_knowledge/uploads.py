@@ -113,8 +113,8 @@ async def _saved(part: Part, target: Path, durable: bool) -> Upload:
     kind = kind_of(name)
     if not kind or part.media_type not in MEDIA_TYPES[kind] | _ANY:
         known = ", ".join(EXTENSIONS)
-        words = f"is of type {part.media_type}" if kind else f"ends in none of {known}"
-        raise UnsupportedMediaType(f"'{name[:100]}' {words}", details=[Detail("$.file", words[:200])])
+        message = f"is of type {part.media_type}" if kind else f"ends in none of {known}"
+        raise UnsupportedMediaType(f"'{name[:100]}' {message}", details=[Detail("$.file", message[:200])])
     blob, waiting = Blob(target), bytearray()
     async for piece in part.content:
         waiting += piece
@@ -151,8 +151,8 @@ def _check_beginning(name: str, kind: str, content: bytes | bytearray) -> None:
         wide = beginning.startswith((b"\xff\xfe", b"\xfe\xff"))
         fits = (wide or b"\0" not in beginning) and not beginning.startswith(tuple(MARKS.values()))
     if beginning and not fits:
-        words = f"does not begin as a {kind} file does"
-        raise UnsupportedMediaType(f"'{name[:100]}' {words}", details=[Detail("$.file", words)])
+        message = f"does not begin as a {kind} file does"
+        raise UnsupportedMediaType(f"'{name[:100]}' {message}", details=[Detail("$.file", message)])
 
 
 async def _metadata(part: Part) -> dict[str, str]:

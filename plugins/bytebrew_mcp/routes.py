@@ -86,8 +86,8 @@ def _check_no_variables(body: NewServer | ServerPatch) -> None:
     for name, values in (("env", body.env), ("headers", body.headers)):
         fields |= {f"$.{name}.{key[:100]}": value for key, value in (values or {}).items()}
     if paths := [path for path, value in fields.items() if value and "${" in value]:
-        words = "write the value itself: ${VAR} is read in configuration files alone"
-        raise InvalidRequest("A credential over REST is no variable", details=[Detail(path, words) for path in paths])
+        message = "write the value itself: ${VAR} is read in configuration files alone"
+        raise InvalidRequest("A credential over REST is no variable", details=[Detail(path, message) for path in paths])
 
 
 def _with_literal_args(body: T) -> T:

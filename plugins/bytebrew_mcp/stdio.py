@@ -124,7 +124,7 @@ class StdioTransport(Transport, asyncio.SubprocessProtocol):
             how = self._fault or "closed its output"
         else:
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return ConnectionLost(f"{how}: {words}" if (words := self._last_line_masked()) else how)
+        return ConnectionLost(f"{how}: {message}" if (message := self._last_line_masked()) else how)
 
     async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
         """Writes one line; `read` receives the answer."""

@@ -160,8 +160,8 @@ def delete(conn: Connection, key: str) -> None:
     server = get(conn, key)
     if users := agents_of(conn).get(server.name, ()):
         details = [Detail("$.agents", name) for name in users]
-        words = f"MCP server '{server.name}' is named by {len(users)} agents: {', '.join(users[:10])}"
-        raise Conflict(words, details=details)
+        message = f"MCP server '{server.name}' is named by {len(users)} agents: {', '.join(users[:10])}"
+        raise Conflict(message, details=details)
     conn.execute("delete from mcp_servers where id = ?", (server.id,))
 
 
@@ -239,8 +239,8 @@ def _check_sent(server: ServerRow, merged: Mapping[str, Any]) -> None:
     stored = {field: _values(getattr(server, column)) for field, column in fields.items()}
     kept = [field for field, column in fields.items() if stored[field] & _values(merged[column])]
     if kept:
-        words = "send it with a url of another origin: what is stored is for the old address"
-        details = [Detail(f"$.{field}", words) for field in kept]
+        message = "send it with a url of another origin: what is stored is for the old address"
+        details = [Detail(f"$.{field}", message) for field in kept]
         raise InvalidRequest("A stored credential goes to no other address", details=details)
 
 
@@ -284,5 +284,5 @@ def _check(values: Mapping[str, Any]) -> None:
             if name.lower() in _FORBIDDEN or name.lower().startswith("mcp-")
         ]
     if faults:
-        words = "; ".join(f"{fault.path.removeprefix('$.')}: {fault.message}" for fault in faults)
-        raise InvalidRequest(words[:1000], details=faults)
+        message = "; ".join(f"{fault.path.removeprefix('$.')}: {fault.message}" for fault in faults)
+        raise InvalidRequest(message[:1000], details=faults)

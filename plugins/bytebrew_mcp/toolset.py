@@ -142,10 +142,10 @@ class Servers(Toolset):
             if connection is None or listed is None:
                 raise NotFound(f"MCP server '{row.name}' offers no tool '{tool[:255]}' at the moment")
             if digest not in (UNSET, listed.digest):
-                words = (
+                message = (
                     f"The tool '{tool}' has changed again: look at its definition {listed.digest} before you approve it"
                 )
-                raise Conflict(words, details=[Detail("$.digest", f"is now {listed.digest}")])
+                raise Conflict(message, details=[Detail("$.digest", f"is now {listed.digest}")])
             connection.pins = await self._engine.db.write(approve, listed)
 
     async def close(self) -> None:
@@ -166,13 +166,15 @@ class Servers(Toolset):
         connections = {connection.server.name: connection for connection in self._connections_of(agent)}
         for name, connection in connections.items():
             if lost := connection.lost_denials():
-                words = f"deny_tools of MCP server '{name}' names {', '.join(map(repr, lost))}, which it offers no more"
+                message = (
+                    f"deny_tools of MCP server '{name}' names {', '.join(map(repr, lost))}, which it offers no more"
+                )
                 closed = "until that changes, a person is asked about every tool of it"
-                yield Notice(code="gate_unmatched", message=f"{words}: {closed}", names=lost)
+                yield Notice(code="gate_unmatched", message=f"{message}: {closed}", names=lost)
         there = {name for name, connection in connections.items() if connection.status.status == "connected"}
         if away := [name for name in dict.fromkeys(agent.mcp_servers) if name not in there]:
-            words = "; ".join(f"MCP server '{name}' {_state(connections.get(name))}" for name in away)
-            yield Notice(code="tools_missing", message=f"Tools are missing at the moment: {words}", names=tuple(away))
+            message = "; ".join(f"MCP server '{name}' {_state(connections.get(name))}" for name in away)
+            yield Notice(code="tools_missing", message=f"Tools are missing at the moment: {message}", names=tuple(away))
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         """The tools that the agent's servers offer and its filters allow; known tools that are missing are `away`."""
@@ -275,8 +277,8 @@ def _standing(
         return f"{server} {_state(connection)}", False  # the server may be back when it is called
     if listed is None:
         return f"{server} offers '{tool}' no more", True
-    words = WITHHELD.get(connection.state_of(listed))
-    return (f"'{tool}' of {server} {words}", True) if words else ("", False)
+    message = WITHHELD.get(connection.state_of(listed))
+    return (f"'{tool}' of {server} {message}", True) if message else ("", False)
 
 
 def _rank(connection: ServerConnection, agent: str, tool: str) -> tuple[int, str]:

@@ -45,8 +45,8 @@ async def clear_memory(request: Request[None]) -> None:
     """Deletes a schema's memories; `user_sub` names one person, and an empty one nobody."""
     whose = request.query.get("user_sub")
     if whose == "":
-        words = "user_sub is empty; leave it out to delete the memories of all"
-        raise InvalidRequest(words, details=[Detail("$.user_sub", "is empty")])
+        message = "user_sub is empty; leave it out to delete the memories of all"
+        raise InvalidRequest(message, details=[Detail("$.user_sub", "is empty")])
     await request.write(store.clear, request.path["name"], whose or "")
 
 

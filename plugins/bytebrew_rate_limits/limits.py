@@ -199,9 +199,9 @@ class Limits:
 
     def samples(self) -> Iterable[Sample]:
         """Metrics of refused requests by rule."""
-        words = "Requests that a rate limit has refused."
+        description = "Requests that a rate limit has refused."
         for live in self._live:
-            yield Sample("bytebrew_rate_limited_total", live.refused, {"rule": live.rule.name}, "counter", words)
+            yield Sample("bytebrew_rate_limited_total", live.refused, {"rule": live.rule.name}, "counter", description)
 
     async def change(self, work: Callable[..., T], *args: Any) -> T:
         """Changes the stored rules with `work(conn, ...)`, then the active ones."""
@@ -279,9 +279,9 @@ def header_key(value: str) -> str:
 
 def _refusal(rule: str, requests: int, window: SlidingWindow, now: float) -> RateLimited:
     wait = max(1, math.ceil(window.wait(requests, now)))
-    words = f"Rate limit exceeded: '{rule}' allows {requests} requests in {uptime(window.seconds)}"
+    message = f"Rate limit exceeded: '{rule}' allows {requests} requests in {uptime(window.seconds)}"
     headers = _headers(requests, 0, now + wait)
-    return RateLimited(f"{words}; try again in {wait} s", wait, headers)
+    return RateLimited(f"{message}; try again in {wait} s", wait, headers)
 
 
 def _headers(limit: int, remaining: int, reset: float) -> dict[str, str]:

@@ -96,8 +96,8 @@ def merged(old: Rule, patch: RulePatch) -> Rule:
         if fault := _unfit(tier):
             faults.append(Detail(f"$.tiers.{name}.window", fault))
     if faults:
-        words = "; ".join(f"{one.path}: {one.message}" for one in faults[:5])
-        raise InvalidRequest(f"Rate limit '{rule.name}': {words}", details=faults)
+        message = "; ".join(f"{one.path}: {one.message}" for one in faults[:5])
+        raise InvalidRequest(f"Rate limit '{rule.name}': {message}", details=faults)
     return rule
 
 

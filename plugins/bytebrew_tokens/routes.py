@@ -45,8 +45,8 @@ class VisitorToken(Struct, frozen=True, kw_only=True):
 async def visit(request: Request[Visit]) -> Reply:
     """A token for a visitor of the page in which the caller's token stands; keep it in the browser for later visits."""
     if PUBLIC not in request.actor.scopes or request.actor.kind != "token":
-        words = f"show the API token of the page: one with the scope {PUBLIC} alone"
-        raise InvalidRequest(words[0].upper() + words[1:], details=[Detail("$.headers.Authorization", words)])
+        message = f"show the API token of the page: one with the scope {PUBLIC} alone"
+        raise InvalidRequest(message[0].upper() + message[1:], details=[Detail("$.headers.Authorization", message)])
     page = request.actor.subject.removeprefix("token:")
     token, visitor = request.engine.state[VISITORS].new(page, request.body.access_token)
     request.recorded = True  # nothing is stored, and the audit is not for strangers to fill

@@ -83,11 +83,11 @@ def create(conn: Connection, known: Scopes, new: NewToken, token: str | None = N
     if not scopes:
         raise InvalidRequest("A token needs a scope", details=[Detail("$.scopes", "name at least one")])
     if new.schemas is not None and (wide := sorted(scopes - known.bindable)):
-        words = f"a token that is bound has no scope but {', '.join(sorted(known.bindable))}"
-        raise InvalidRequest(f"{wide[0]} is about every schema; {words}", details=[Detail("$.schemas", words)])
+        message = f"a token that is bound has no scope but {', '.join(sorted(known.bindable))}"
+        raise InvalidRequest(f"{wide[0]} is about every schema; {message}", details=[Detail("$.schemas", message)])
     if PUBLIC in scopes and len(scopes) > 1:
-        words = f"the scope {PUBLIC} stands alone: whoever reads the page would hold the others too"
-        raise InvalidRequest(words[0].upper() + words[1:], details=[Detail("$.scopes", words)])
+        message = f"the scope {PUBLIC} stands alone: whoever reads the page would hold the others too"
+        raise InvalidRequest(message[0].upper() + message[1:], details=[Detail("$.scopes", message)])
     expires_at = _expiry(new.expires_at)
     if conn.execute("select 1 from tokens where name = ? and revoked_at is null", (new.name,)).fetchone():
         raise Conflict(f"There is a token '{new.name}' already; revoke it first or take another name")
@@ -123,8 +123,8 @@ def _expiry(text: str | None) -> str | None:
     try:
         moment = parse_time(text)
     except (ValueError, OverflowError) as error:
-        words = "write a time like 2027-01-31T00:00:00Z"
-        raise InvalidRequest(f"'{text}' is not a time", details=[Detail("$.expires_at", words)]) from error
+        message = "write a time like 2027-01-31T00:00:00Z"
+        raise InvalidRequest(f"'{text}' is not a time", details=[Detail("$.expires_at", message)]) from error
     return rfc3339(moment)
 
 

@@ -104,6 +104,6 @@ def next_moment(schedule: NewSchedule, after: datetime) -> datetime:
         # in the repeated hour cronsim returns moments of the first one
         return next(moment for moment in moments if moment > after).astimezone(UTC)
     except (CronSimError, StopIteration, OverflowError) as error:
-        words = str(error) or "It has no moment"
-        faults = [Detail("$.cron", words)]
-        raise InvalidRequest(f"'{schedule.cron}' is not a schedule: {words}", details=faults) from error
+        message = str(error) or "It has no moment"
+        faults = [Detail("$.cron", message)]
+        raise InvalidRequest(f"'{schedule.cron}' is not a schedule: {message}", details=faults) from error

@@ -89,8 +89,8 @@ def definition(row: Row, kind: Kind) -> Any:
 def create(conn: Connection, kind: Kind, new: Any, **columns: Any) -> Row:
     """Creates a trigger; Conflict where the name is taken."""
     if find(conn, kind, new.name):
-        words = f"There is a {kind.word} '{new.name}' already; PUT /api/v1/{kind.word}s/{new.name} changes it"
-        raise Conflict(words)
+        message = f"There is a {kind.word} '{new.name}' already; PUT /api/v1/{kind.word}s/{new.name} changes it"
+        raise Conflict(message)
     moment = now()
     values = {"name": new.name, "definition": _encoded(new), "created_at": moment, "updated_at": moment, **columns}
     insert(conn, kind.table, values)

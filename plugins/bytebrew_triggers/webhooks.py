@@ -77,8 +77,8 @@ class Webhooks:
         """The webhook with the patch merged in."""
         row = store.get(conn, WEBHOOK, name)
         if patch.secret is None:
-            words = "stays or is replaced: without one anybody could make tasks"
-            raise InvalidRequest(f"The secret of a webhook {words}", details=[Detail("$.secret", words)])
+            message = "stays or is replaced: without one anybody could make tasks"
+            raise InvalidRequest(f"The secret of a webhook {message}", details=[Detail("$.secret", message)])
         new = replace(store.definition(row, WEBHOOK), **changes(patch))
         self._check(conn, new)
         sealed = self._engine.secrets.seal(_checked_secret(new.secret)) or row["sealed_secret"]
@@ -200,8 +200,8 @@ def _checked_secret(secret: str) -> str:
 
 def _strong(secret: str) -> str:
     if len(secret) < LEAST_SECRET:
-        words = f"is shorter than {LEAST_SECRET} characters"
-        raise InvalidRequest(f"The secret {words}", details=[Detail("$.secret", words)])
+        message = f"is shorter than {LEAST_SECRET} characters"
+        raise InvalidRequest(f"The secret {message}", details=[Detail("$.secret", message)])
     return secret
 
 

@@ -58,11 +58,11 @@ def listed(texts: Iterable[str]) -> frozenset[Address]:
         try:
             needed = is_metadata(text)
         except ValueError as error:
-            words = f"BYTEBREW_LINK_LOCAL_ADDRESSES: '{text}' is no IP address; write one such as 169.254.169.254"
-            raise SettingsError(words) from error
+            message = f"BYTEBREW_LINK_LOCAL_ADDRESSES: '{text}' is no IP address; write one such as 169.254.169.254"
+            raise SettingsError(message) from error
         if not needed:
-            words = f"BYTEBREW_LINK_LOCAL_ADDRESSES: {text} is not link-local and no cloud's metadata; leave it out"
-            raise SettingsError(words)
+            message = f"BYTEBREW_LINK_LOCAL_ADDRESSES: {text} is not link-local and no cloud's metadata; leave it out"
+            raise SettingsError(message)
         found.add(parse(text))
     return frozenset(found)
 
@@ -75,10 +75,10 @@ def sockets(allowed: frozenset[Address], *, public_only: bool) -> Sockets:
         if public_only and not is_public(address):
             raise PermissionError(errno.EACCES, "that is no public address")  # strangers must not learn which
         if is_metadata(address) and parse(address) not in allowed:
-            words = (
+            message = (
                 f"{address} is link-local, as a cloud's metadata is; BYTEBREW_LINK_LOCAL_ADDRESSES lists those to call"
             )
-            raise PermissionError(errno.EACCES, words)
+            raise PermissionError(errno.EACCES, message)
         return socket.socket(family, kind, protocol)
 
     return made

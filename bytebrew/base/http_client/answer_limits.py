@@ -16,13 +16,13 @@ class Bounds(Struct, frozen=True, kw_only=True):
 
     def too_long(self) -> ProviderError:
         """The failure for more bytes."""
-        words = f"The model's answer is longer than {self.answer_bytes} bytes; BYTEBREW_ANSWER_BYTES is the limit"
-        return ProviderError(words, code="model_answer_too_long")
+        message = f"The model's answer is longer than {self.answer_bytes} bytes; BYTEBREW_ANSWER_BYTES is the limit"
+        return ProviderError(message, code="model_answer_too_long")
 
     def too_many_calls(self) -> ProviderError:
         """The failure for more tool calls."""
-        words = f"The model asked for more than {self.tool_calls} tool calls at once"
-        return ProviderError(f"{words}; BYTEBREW_STEP_TOOL_CALLS is the limit", code="model_answer_too_long")
+        message = f"The model asked for more than {self.tool_calls} tool calls at once"
+        return ProviderError(f"{message}; BYTEBREW_STEP_TOOL_CALLS is the limit", code="model_answer_too_long")
 
 
 class Intake:

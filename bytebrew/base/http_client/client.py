@@ -229,8 +229,8 @@ class Http:
         try:
             if response.is_redirect:
                 where = response.headers.get("location", "nowhere")
-                words = f"{_origin(url)} redirects to {where}; the base URL must be the final one"
-                raise ProviderError(words, code="model_bad_request")
+                message = f"{_origin(url)} redirects to {where}; the base URL must be the final one"
+                raise ProviderError(message, code="model_bad_request")
             if response.is_error:
                 raise UpstreamError(response.status_code, await _beginning(chunks), _retry_after(response.headers))
             yield response, chunks
@@ -282,8 +282,8 @@ class Http:
                 except TimeoutError as error:
                     if not begun:
                         raise self._late() from error
-                    words = f"The vendor's stream fell silent for {silence:g} s"
-                    raise ProviderError(words, code="model_timeout", retry=True) from error
+                    message = f"The vendor's stream fell silent for {silence:g} s"
+                    raise ProviderError(message, code="model_timeout", retry=True) from error
                 except httpx.RequestError as error:
                     raise broken_off(error) from error
                 if not piece:

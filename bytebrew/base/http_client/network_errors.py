@@ -14,21 +14,21 @@ from bytebrew.base.errors import ProviderError
 def unreachable(origin: str, error: Exception, seconds: float) -> ProviderError:
     """The failure of a request without an answer; `seconds` is the connect timeout."""
     refused = any(isinstance(one, PermissionError) for one in _causes(error))  # refused by the address policy
-    words = f"Cannot reach {origin}: {why(error, seconds)}"
-    return ProviderError(words, code="model_unavailable", retry=not refused)
+    message = f"Cannot reach {origin}: {why(error, seconds)}"
+    return ProviderError(message, code="model_unavailable", retry=not refused)
 
 
 def no_http(origin: str, error: Exception) -> ProviderError:
     """The failure of an answer with a malformed head."""
     long = any(isinstance(one, LineTooLong) for one in _causes(error))
-    words = f"{origin} does not speak HTTP: " + ("a header is too long" if long else "its answer is malformed")
-    return ProviderError(words, code="model_unavailable", retry=True)
+    message = f"{origin} does not speak HTTP: " + ("a header is too long" if long else "its answer is malformed")
+    return ProviderError(message, code="model_unavailable", retry=True)
 
 
 def broken_off(error: Exception) -> ProviderError:
     """The failure of an incomplete body."""
-    words = f"The vendor's stream broke off: {why(error)}"
-    return ProviderError(words, code="model_unavailable", retry=True)
+    message = f"The vendor's stream broke off: {why(error)}"
+    return ProviderError(message, code="model_unavailable", retry=True)
 
 
 def why(error: Exception, seconds: float = 0) -> str:

@@ -89,7 +89,7 @@ def _memory(job: dict[str, Any]) -> str:
 def _ended(status: int, job: dict[str, Any]) -> bytes:
     code = os.waitstatus_to_exitcode(status)
     if code in (-signal.SIGALRM, -signal.SIGXCPU):
-        words = f"Reading it takes longer than {job['seconds']} s"
+        message = f"Reading it takes longer than {job['seconds']} s"
     else:
-        words = f"Its reader was ended by {signal.Signals(-code).name}" if code < 0 else "Its reader failed"
-    return json.dumps({"error": words}).encode()
+        message = f"Its reader was ended by {signal.Signals(-code).name}" if code < 0 else "Its reader failed"
+    return json.dumps({"error": message}).encode()
