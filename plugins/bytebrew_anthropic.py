@@ -161,20 +161,20 @@ class Anthropic(Provider):
         try:
             async with http.stream_events("POST", url, headers=headers, json=body) as events:
                 async for event in events:
-                    said = _read(event.data)
-                    if said.type == "message_stop":
+                    chunk = _read(event.data)
+                    if chunk.type == "message_stop":
                         break
-                    if counted := said.usage or (said.message and said.message.usage):
+                    if counted := chunk.usage or (chunk.message and chunk.message.usage):
                         usage.update(counted)
-                    if said.content_block:
+                    if chunk.content_block:
                         intake.take(max(_BLOCK, len(event.data)))  # the block is kept whole
-                        if said.content_block.type == "tool_use":
+                        if chunk.content_block.type == "tool_use":
                             intake.call()
-                        blocks[said.index] = _Block(said.content_block)
-                    if (piece := said.content_block or said.delta) is None:
+                        blocks[chunk.index] = _Block(chunk.content_block)
+                    if (piece := chunk.content_block or chunk.delta) is None:
                         continue
                     reason = piece.stop_reason or reason
-                    if (block := blocks.get(said.index)) and (size := block.add(piece)):
+                    if (block := blocks.get(chunk.index)) and (size := block.add(piece)):
                         intake.take(size)
                     if piece.thinking:
                         yield Thinking(content=piece.thinking)

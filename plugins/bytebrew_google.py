@@ -226,10 +226,10 @@ class Google(Provider):
 
     async def embed(self, texts: Sequence[str], request: ModelRequest, http: Http) -> list[list[float]]:
         model = _model(request)
-        asked = [{"model": model, "content": {"parts": [{"text": text}]}} for text in texts]
+        requests = [{"model": model, "content": {"parts": [{"text": text}]}} for text in texts]
         vectors: list[list[float]] = []
-        for at in range(0, len(asked), _BATCH):
-            batch = {"requests": asked[at : at + _BATCH]}
+        for at in range(0, len(requests), _BATCH):
+            batch = {"requests": requests[at : at + _BATCH]}
             url = f"{request.base_url}/{model}:batchEmbedContents"
             try:
                 answer = _embeddings(await http.fetch("POST", url, headers=_headers(request), json=batch))
@@ -268,12 +268,12 @@ def _body(request: ModelRequest) -> dict[str, Any]:
         "stopSequences": request.stop_sequences or None,
         "thinkingConfig": {"includeThoughts": True} if _THINKS.search(request.model_name) else None,
     }
-    given = {name: value for name, value in config.items() if value is not None}
+    settings = {name: value for name, value in config.items() if value is not None}
     fields = {
         "systemInstruction": {"parts": [{"text": request.system}]} if request.system else None,
         "tools": [{"functionDeclarations": [_function(tool) for tool in request.tools]}] if request.tools else None,
         "toolConfig": {"functionCallingConfig": {"mode": _MODES[request.tool_choice]}} if request.tools else None,
-        "generationConfig": given or None,
+        "generationConfig": settings or None,
     }
     return {
         "contents": _contents(request.messages, bool(_SIGNS.search(request.model_name))),

@@ -221,8 +221,8 @@ class ManageTasks(Tool):
             raise ToolError(f"You cannot take this task to {target}: {message}")
         if target == "failed" and not args.reason:
             raise ToolError("Say in reason why it failed")
-        told = args.result if target == "completed" else args.reason
-        return await tasks.move(task.id, None, target, told, within=call.turn_id)
+        text = args.result if target == "completed" else args.reason
+        return await tasks.move(task.id, None, target, text, within=call.turn_id)
 
 
 class TaskTools(Toolset):

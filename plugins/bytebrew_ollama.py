@@ -120,9 +120,9 @@ class Ollama(Provider):
             yield Stop("tool_calls" if called else "end")
 
     async def embed(self, texts: Sequence[str], request: ModelRequest, http: Http) -> list[list[float]]:
-        asked = {"model": request.model_name, "input": texts}
+        body = {"model": request.model_name, "input": texts}
         try:
-            answer = await http.fetch("POST", _url(request, "embed"), headers=_headers(request), json=asked)
+            answer = await http.fetch("POST", _url(request, "embed"), headers=_headers(request), json=body)
             vectors = msgspec.json.decode(answer, type=_Vectors).embeddings
         except UpstreamError as error:
             raise _refused(error, request) from error
@@ -235,12 +235,12 @@ def _read(line: bytes) -> _Line:
 
 def _refused(error: UpstreamError, request: ModelRequest) -> ProviderError:
     try:
-        said = msgspec.json.decode(error.body)
+        body = msgspec.json.decode(error.body)
     except (msgspec.DecodeError, RecursionError):
-        said = None
-    message = _text(said["error"]) if isinstance(said, dict) and said.get("error") else ""
-    if isinstance(said, dict) and said.get("signin_url"):
-        message += f"; run `ollama signin` where Ollama runs, or open {said['signin_url']}"
+        body = None
+    message = _text(body["error"]) if isinstance(body, dict) and body.get("error") else ""
+    if isinstance(body, dict) and body.get("signin_url"):
+        message += f"; run `ollama signin` where Ollama runs, or open {body['signin_url']}"
     if error.status == 404 and "not found" in message:
         # https://docs.ollama.com/api/pull: pulls of a model share their progress
         message += (

@@ -193,22 +193,23 @@ class ServerConnection:
         auth = {"api_key": [server.auth_header], "bearer": ["authorization"]}.get(server.auth_type, [])
         own = {name.lower() for name in (*server.headers, *auth)}
         wanted = {name.lower() for name in server.forward_headers} - own
-        given = {name: value for name, value in call.headers.items() if name in wanted}
-        if not stdio and (odd := [name for name, value in given.items() if not _is_plain(value)]):
+        forwarded = {name: value for name, value in call.headers.items() if name in wanted}
+        if not stdio and (odd := [name for name, value in forwarded.items() if not _is_plain(value)]):
             raise ToolError(f"The header {odd[0]} of the request is not plain text; '{server.name}' cannot be sent it")
         for again in (True, False):
             session = await self._connected()
             listed = self.tools.get(tool.name)
             if listed is not None and (shut := WITHHELD.get(self.state_of(listed))):
                 raise ToolError(f"'{tool.name}' of MCP server '{server.name}' {shut}")
-            headers = {} if stdio else given
+            headers = {} if stdio else forwarded
             if session.version == MODERN and not stdio:
                 headers = headers | mirrored(marked(tool.input_schema), arguments)
             try:
                 return await session.call(
                     tool.name,
                     arguments,
-                    meta={CALL_ID: call.call_id, KEY: call.key} | ({FORWARDED: given} if stdio and given else {}),
+                    meta={CALL_ID: call.call_id, KEY: call.key}
+                    | ({FORWARDED: forwarded} if stdio and forwarded else {}),
                     headers=headers,
                     seconds=self._settings.mcp_call_timeout,
                     most=self._settings.mcp_call_max,

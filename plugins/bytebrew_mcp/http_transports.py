@@ -100,9 +100,9 @@ class StreamableHttpTransport(Transport):
     async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
         """Posts a message; for a request, receives messages until its answer has come."""
         wanted = message.get("id") if "method" in message else None
-        given = {**headers, "Accept": ACCEPT, **self._own(message)}
+        sent = {**headers, "Accept": ACCEPT, **self._own(message)}
         try:
-            async with self._http.request("POST", self._url, headers=given, json=message) as answer:
+            async with self._http.request("POST", self._url, headers=sent, json=message) as answer:
                 if message.get("method") == "initialize":
                     self._session = answer.headers.get("mcp-session-id", "")
                 if wanted is None:
@@ -120,9 +120,9 @@ class StreamableHttpTransport(Transport):
         self, receive: Receive, headers: Mapping[str, str], last: str, wanted: object
     ) -> tuple[Any, float]:
         """Resumes a stream; where that fails, the server has received the request even so."""
-        given = {**headers, "Accept": "text/event-stream", "Last-Event-ID": last, **self._own()}
+        sent = {**headers, "Accept": "text/event-stream", "Last-Event-ID": last, **self._own()}
         try:
-            async with self._http.request("GET", self._url, headers=given) as answer:
+            async with self._http.request("GET", self._url, headers=sent) as answer:
                 return await self._take(answer, receive, last, wanted)
         except UpstreamError as error:
             self._ended(error)

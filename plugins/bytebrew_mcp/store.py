@@ -217,13 +217,13 @@ def _sealed(values: dict[str, Any], old: ServerRow | None, engine: Engine) -> di
         "headers": old.headers if old else {},
     }
     for field in there.keys() & values.keys():
-        given: Mapping[Any, str] = dict(enumerate(values[field])) if field == "args" else values[field]
-        lost = [str(name) for name, value in given.items() if value == MASK and name not in there[field]]
+        sent: Mapping[Any, str] = dict(enumerate(values[field])) if field == "args" else values[field]
+        lost = [str(name) for name, value in sent.items() if value == MASK and name not in there[field]]
         if lost:
             form = "$.args[{}]" if field == "args" else f"$.{field}.{{}}"
             details = [Detail(form.format(name), f"{MASK} keeps a value, and there is none") for name in lost]
             raise InvalidRequest(f"{field}: {', '.join(lost)} has no value that could stay", details=details)
-        kept = {name: there[field][name] if value == MASK else _seal(value, engine) for name, value in given.items()}
+        kept = {name: there[field][name] if value == MASK else _seal(value, engine) for name, value in sent.items()}
         values[field] = [*kept.values()] if field == "args" else kept
     if (key := values.pop("auth_key", "")) not in ("", MASK):
         values["sealed_key"] = "" if key is None else _seal(key, engine)

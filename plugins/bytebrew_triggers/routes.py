@@ -160,8 +160,8 @@ def routes(schedules: Schedules, webhooks: Webhooks) -> Iterator[Route]:
 
 
 def _fields(row: Row, kind: Kind) -> dict[str, Any]:
-    told = ("last_at", "last_task_id", "last_error", "created_at", "updated_at")
-    fields = asdict(store.definition(row, kind)) | {name: row[name] for name in told}
+    state = ("last_at", "last_task_id", "last_error", "created_at", "updated_at")
+    fields = asdict(store.definition(row, kind)) | {name: row[name] for name in state}
     fields.pop("secret", None)
     return fields
 

@@ -102,14 +102,14 @@ class Webhooks:
             raise Unauthorized(
                 f"X-Webhook-Timestamp must be the present time in seconds since 1970, within {window:g} s"
             )
-        given = request.headers.get(SIGNATURE, "").lower()
-        row = await engine.db.read(store.find, WEBHOOK, name) if _DIGEST.fullmatch(given) else None
+        signature = request.headers.get(SIGNATURE, "").lower()
+        row = await engine.db.read(store.find, WEBHOOK, name) if _DIGEST.fullmatch(signature) else None
         if row is None:
             raise Unauthorized(_UNSIGNED)
         secret = self._secret(name, row["sealed_secret"])
         body = b"".join([piece async for piece in request.body])
         expected = hmac.digest(secret.encode(), stamp.encode() + b"." + body, hashlib.sha256)
-        if not hmac.compare_digest(given.encode(), b"sha256=" + expected.hex().encode()):
+        if not hmac.compare_digest(signature.encode(), b"sha256=" + expected.hex().encode()):
             raise Unauthorized(_UNSIGNED)
 
         def fire(conn: Connection) -> Received | EngineError:

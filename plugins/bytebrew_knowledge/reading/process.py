@@ -61,16 +61,16 @@ def _read(job: dict[str, Any], answer: int) -> NoReturn:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_SPOOL, MOST_SPOOL))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    said: dict[str, Any]
+    result: dict[str, Any]
     try:
-        said = {"chunks": _spool(Path(job["source"]), job["type"], Path(job["target"]))}
+        result = {"chunks": _spool(Path(job["source"]), job["type"], Path(job["target"]))}
     except Unreadable as error:
-        said = {"error": str(error)[:500]}
+        result = {"error": str(error)[:500]}
     except MemoryError:
-        said = {"error": _memory(job)}
+        result = {"error": _memory(job)}
     except Exception as error:  # noqa: BLE001 - whatever a file does to its reader is the file's
-        said = {"error": f"It cannot be read: {type(error).__name__}: {str(error)[:300]}"}
-    os.write(answer, json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"))  # it fits into MOST_ANSWER
+        result = {"error": f"It cannot be read: {type(error).__name__}: {str(error)[:300]}"}
+    os.write(answer, json.dumps(result, ensure_ascii=False).encode("utf-8", "replace"))  # it fits into MOST_ANSWER
     os._exit(0)
 
 
