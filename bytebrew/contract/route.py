@@ -38,7 +38,7 @@ class Key(Struct, frozen=True, kw_only=True):
     turn_id: str | None = None
 
 
-class Place(Protocol):
+class TurnPlace(Protocol):
     """The place that a request holds among the turns that the engine admits."""
 
     def free(self) -> None:
@@ -74,7 +74,7 @@ class Request(Generic[Body]):
     records: tuple[Record, ...] = ()
     recorded: bool = False
     repeats: bool = False
-    place: Place | None = None
+    place: TurnPlace | None = None
 
     async def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of the request's write, once it is committed together with its records.
