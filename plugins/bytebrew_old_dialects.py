@@ -1,8 +1,8 @@
-"""The three ways in which a configuration may be written, brought to one: sections of items by name.
+"""Converts older forms of the configuration to sections of items by name.
 
-Ours has names as keys: `agents: {sales: {model: gpt}}`. Lists of items with a `name` are read too, and so is a form
-with `models: {providers: [...], byok: {...}}` and tools written out inside an agent. An agent's `knowledge: ./docs` is
-a knowledge base of the agent's name.
+The engine's form has names as keys: `agents: {sales: {model: gpt}}`. Converted are lists of items with a `name`, and a
+form with `models: {providers: [...], byok: {...}}` and tools defined inside agents. An agent's `knowledge: ./docs`
+becomes a knowledge base with the agent's name.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -17,11 +17,11 @@ _ELSEWHERE = {
     **dict.fromkeys(("webhooks", "capabilities"), ""),
     **dict.fromkeys(("engine", "database", "security", "logging", "seed"), "; set BYTEBREW_* variables instead"),
 }
-"""Keys that some dialect has, and what to do where nothing here reads them."""
+"""Keys without an equivalent, and what to use in their place."""
 _RENAMED = {"knowledge_bases": "knowledge"}
-"""Sections that some dialect has under another name."""
+"""Sections with another name in an older form."""
 _OF_AGENTS = ("knowledge", "kit", "escalation", "flow", "system_file", "rules")
-"""Fields of agents that some dialect has and that nothing here reads."""
+"""Fields of agents without an equivalent."""
 
 
 class Item(NamedTuple):
@@ -32,7 +32,7 @@ class Item(NamedTuple):
 
 
 class OldDialects(ConfigDialect):
-    """The forms of the original, with lists of items, `byok`, and items that are written out inside an agent."""
+    """The original's forms: lists of items, `byok`, and items defined inside agents."""
 
     sections = frozenset({"byok"})
 
@@ -53,7 +53,7 @@ class _Conversion:
         self._rest: dict[str, Node] = {}
 
     def root(self) -> Node:
-        """The file in the engine's own form."""
+        """The converted file."""
         for key, node in self._root.value.items():
             self._section(key, node, self._root.keys[key])
         for agent, place, folder in self._folders:
@@ -161,7 +161,7 @@ class _Conversion:
             yield from ((name, Item(item.place, Node(None, item.place))) for name, item in self._named(key, node))
 
     def _share(self, key: str, name: str, item: Item) -> None:
-        """Takes an item that several agents may write out alike, each with its own share of a server's tools."""
+        """Adds an item that several agents may define alike, each with its own tools of a server."""
         if item.node.value is None:
             return
         items = self._items.setdefault(key, {})
@@ -180,7 +180,7 @@ class _Conversion:
             first.node.value["agent_tools"], first.node.keys["agent_tools"] = theirs[1], item.place
 
     def _base(self, agent: str, place: Place, folder: Node) -> None:
-        """The knowledge base of an agent's `knowledge: ./docs`, which may be written out too."""
+        """Adds the knowledge base for an agent's `knowledge: ./docs`, which may also be defined on its own."""
         path = f"$.agents.{agent}.knowledge"
         if folder.value is None or folder.value == "":
             return
@@ -227,7 +227,7 @@ def _list(node: Node | None) -> list[Node]:
 
 
 def _narrowed(item: Item, agent: str) -> Item:
-    """A server that is written out inside an agent; its `tools` are those that this agent gets."""
+    """A server defined inside an agent; its `tools` become that agent's tools."""
     tools = item.node.value.get("tools")
     node = item.node.without("tools")
     if tools is not None:
@@ -237,7 +237,7 @@ def _narrowed(item: Item, agent: str) -> Item:
 
 
 def _parted(node: Node) -> tuple[Any, Node | None]:
-    """What is the same for all agents, as plain values, and what each has of its own."""
+    """Splits an item into the values common to all agents and those of each agent."""
     if not isinstance(node.value, dict):
         return node.plain(), None
     return node.without("agent_tools").plain(), node.value.get("agent_tools")

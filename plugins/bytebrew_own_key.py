@@ -63,7 +63,7 @@ def provider_option(provider: Provider) -> Option:
 
 
 class OwnKey(ModelChooser):
-    """Each of its headers alone says that the caller means to bring a model of its own."""
+    """Chooses the caller's model where any of its headers is sent."""
 
     headers = {
         "X-Model-Provider": "the type of a model of the caller's own, for this message",
@@ -73,10 +73,10 @@ class OwnKey(ModelChooser):
     }
 
     async def choose(self, request: Request[Any]) -> ChosenModel:
-        """The model that the headers name, with the key that they carry, which is kept in memory alone.
+        """The model of the headers, with their key, which is kept in memory only.
 
-        Raises Forbidden where the settings do not allow it, and InvalidRequest where a header is missing: a caller who
-        means to pay never falls back to the operator's model.
+        Raises Forbidden where the settings do not allow it, and InvalidRequest where a header is missing: the request
+        never falls back to the operator's model.
         """
         engine, headers = request.engine, request.headers
         provider = _named(engine, headers.get(PROVIDER, ""))
@@ -93,9 +93,7 @@ class OwnKey(ModelChooser):
                 words = f"{header} is missing: own keys need X-Model-Provider, X-Model-API-Key and X-Model-Name"
                 raise InvalidRequest(words, details=[Detail(f"$.headers.{header}", "is missing")])
         if not _MODEL.fullmatch(headers[MODEL]) or _CLIMBS.search(headers[MODEL]):
-            details = [
-                Detail("$.headers.X-Model-Name", "is no name of a model")
-            ]  # for some vendors it is part of a path
+            details = [Detail("$.headers.X-Model-Name", "is no name of a model")]  # some vendors have it in a path
             raise InvalidRequest("X-Model-Name: write letters, digits and . _ - : / @ + only", details=details)
         base_url, listed = await _base_url(request, provider)
         target = Target(name=f"own:{provider.type}", type=provider.type, model_name=headers[MODEL], base_url=base_url)
@@ -104,13 +102,13 @@ class OwnKey(ModelChooser):
 
 
 class Elsewhere(Provider):
-    """A provider whose base URL a caller has named: only public addresses are called, or those on the operator's list.
+    """A provider at a base URL of the caller's choice: connects to public addresses and to listed origins only.
 
-    Of a listed one, which may be private, nothing but the status of a failure is shown: a caller is not to read there.
+    Of errors of a listed origin, which may be private, only the status is shown: its content must not leak.
     """
 
     def __init__(self, provider: Provider, *, listed: bool) -> None:
-        vars(self).update(type=provider.type, capabilities=provider.capabilities)  # an author states them by class
+        vars(self).update(type=provider.type, capabilities=provider.capabilities)  # class variables of the provider
         self._provider, self._listed = provider, listed
 
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
@@ -131,7 +129,7 @@ class Elsewhere(Provider):
 
 
 async def _base_url(request: Request[Any], provider: Provider) -> tuple[str, bool]:
-    """The base URL that the headers name, or "", and whether its origin is on the operator's list."""
+    """The base URL in the headers, or "", and whether its origin is on the operator's list."""
     text = request.headers.get(BASE_URL, "")
     where = "$.headers.X-Model-Base-URL"
     if not text:
@@ -152,11 +150,11 @@ async def _base_url(request: Request[Any], provider: Provider) -> tuple[str, boo
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
-    """The parts of a URL that say whom it reaches (RFC 6454 section 4)."""
+    """The origin of a URL (RFC 6454 section 4)."""
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:  # such as a port past 65535, to which no request goes
+    except ValueError:  # such as a port above 65535
         return url, "", None
     return parts.scheme, parts.hostname or "", port
 
