@@ -31,11 +31,6 @@ from bytebrew.store.sqlite import integrity
 from bytebrew.store.sqlite.epoch import reading
 from bytebrew.store.sqlite.migrate import check
 
-_LARGE_SORT = """
-select count(*) from (select randomblob(1000) as bytes from (
-  with recursive numbers(n) as (select 1 union all select n + 1 from numbers limit 3000) select n from numbers
-) order by bytes)
-"""
 """Sorts 3 MB: more than SQLite's cache of 2 MB, so that it writes a temporary file."""
 
 
@@ -120,7 +115,7 @@ def _serving(core: Core, environment: Mapping[str, str]) -> Iterator[Check]:
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=nearest(core.data_dir)) as scratch:
             engine = Engine({**environment, "BYTEBREW_DATA_DIR": scratch})
             with held(engine.data_dir, engine.db.path), engine.migrated() as conn:
-                conn.execute(_LARGE_SORT)
+                integrity.sort_much(conn)
             if core.config is not None:
                 yield _config(core.config, engine)
     except (BootError, StorageError, OSError) as error:

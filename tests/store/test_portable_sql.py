@@ -11,7 +11,6 @@ ROOT = Path(__file__).parent.parent.parent
 DIALECTS = (
     "bytebrew/store/sqlite/",
     "bytebrew/store/backups/",
-    "bytebrew/cli/doctor.py",
     "plugins/bytebrew_knowledge/dialect.py",
     "plugins/bytebrew_knowledge/vectors.py",
     "plugins/bytebrew_memory/dialect.py",

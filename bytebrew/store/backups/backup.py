@@ -1,4 +1,4 @@
-"""A backup: database, keys and uploads in one archive, as they belong together at one moment."""
+"""Backups: database, keys and uploads as of one moment, in one archive."""
 
 import fcntl
 import io
@@ -42,7 +42,7 @@ class Written(NamedTuple):
 
 
 class About(Struct, frozen=True, kw_only=True):
-    """What an archive says of itself."""
+    """The archive's description of itself."""
 
     version: str
     made_at: str

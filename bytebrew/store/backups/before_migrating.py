@@ -1,4 +1,4 @@
-"""A copy of the database before its tables change, so that an older engine can go on with it."""
+"""A copy of the database from before its migrations, so that an older engine can be installed again."""
 
 import logging
 import re
@@ -24,11 +24,11 @@ from bytebrew.store.sqlite.epoch import log_of, uri_to_read
 log = logging.getLogger(__name__)
 
 KEPT = 3
-"""Copies that stay: the newest ones, with other tables each."""
+"""Copies that are kept: the newest ones, each with a different set of migrations."""
 
 
 def keep_copy(path: Path, steps: Sequence[str]) -> None:
-    """Copies the database beside itself; where that cannot be, the log says so and the engine goes on.
+    """Copies the database beside itself; a failure is logged, and the engine goes on.
 
     `steps` are the migrations that follow, such as `core 12`.
     """
@@ -55,9 +55,9 @@ def keep_copy(path: Path, steps: Sequence[str]) -> None:
 
 
 def _clear(path: Path) -> None:
-    """Removes all but the newest copies, and of those with the same tables all but the newest.
+    """Deletes all but the newest copies, and of those with the same migrations all but the newest.
 
-    So a start that fails again and again pushes out no copy with the tables of before its first try.
+    So a start that fails again and again does not push out the copy from before its first try.
     """
     kept: list[object] = []
     for copy in reversed(_own(path)):
@@ -74,7 +74,7 @@ def _own(path: Path) -> list[Path]:
 
 
 def _reached(copy: Path) -> object:
-    """The newest migration of each owner in a copy, or its name where that cannot be read."""
+    """The newest migration of each owner in a copy, or the copy's name if it cannot be read."""
     sql = "select owner, max(number) from migrations group by owner order by owner"
     try:
         with closing(sqlite3.connect(f"{copy.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as conn:

@@ -1,4 +1,4 @@
-"""Copies of the database that are whole, also of one that is in use, and what it takes to write files that stay."""
+"""Consistent copies of a database, also of one that is in use, and durable writes of files."""
 
 import os
 import re
@@ -14,9 +14,9 @@ from bytebrew.base.errors import BootError
 from bytebrew.store.sqlite.epoch import log_of
 
 PAGES = 1024
-"""Pages that are copied between two looks at how far it is."""
+"""Pages that are copied between two reports of progress."""
 STAMP = r"\d{8}T\d{6}Z"
-"""A moment in the name of a copy, in UTC, as a regular expression."""
+"""Regular expression of a time in the name of a copy, in UTC."""
 
 
 def copy_database(
@@ -27,9 +27,9 @@ def copy_database(
     at: Callable[[int, int], None] = lambda done, total: None,
     begun: Callable[[], object] = lambda: None,
 ) -> bool:
-    """Copies what is committed at one moment into an empty file, which counts as closed; whether the log was lost.
+    """Copies what is committed at one moment into an empty file and marks it as clean; whether the log was lost.
 
-    `begun` is called once that moment is over, `at` with the pages that are copied and all there are.
+    `begun` is called once the read transaction has begun, `at` with the pages copied and the pages in all.
     """
     log_there = log_of(source).exists()
     with (
@@ -55,14 +55,14 @@ def has_table(conn: sqlite3.Connection, table: str) -> bool:
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
-    """BootError where the disk of the folder has fewer bytes left."""
+    """BootError if the disk of the folder has fewer bytes left."""
     if (free := shutil.disk_usage(folder).free) < needed:
         words = f"there is not enough space for {what} on the disk of {folder}"
         raise BootError(f"{words}: it takes {needed:,} bytes, and {free:,} are free")
 
 
 def make_file(path: Path, what: str) -> None:
-    """An empty file that is its owner's alone (0600) and was not there; BootError in words."""
+    """Creates an empty file with mode 0600; BootError if it exists or cannot be written."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except OSError as error:
@@ -71,7 +71,7 @@ def make_file(path: Path, what: str) -> None:
 
 
 def free_name(path: Path) -> Path:
-    """The path, or one with a number behind it that nothing has yet."""
+    """The path, or else the first with a number appended that does not exist."""
     names = (path.with_name(path.name + (f"-{n}" if n else "")) for n in count())
     return next(name for name in names if not name.exists())
 
@@ -82,7 +82,7 @@ def stamp() -> str:
 
 
 def oldest_first(copies: Iterable[Path]) -> list[Path]:
-    """Copies by the last moment in their names; one that lies ahead is of before the clock was set back."""
+    """Copies by the last time in their names; one in the future is from before the clock was set back."""
     present = stamp()
 
     def age(copy: Path) -> tuple[bool, str]:
@@ -93,7 +93,7 @@ def oldest_first(copies: Iterable[Path]) -> list[Path]:
 
 
 def sync(path: Path) -> None:
-    """Returns once the disk has a file, or the names in a folder."""
+    """Flushes a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

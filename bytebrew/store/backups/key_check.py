@@ -1,4 +1,4 @@
-"""Stored credentials that take the key file: the columns of tables and views that are named `sealed_` and more.
+"""Stored credentials that need the key file: columns of tables and views whose names begin with `sealed_`.
 
 Each value is one credential: as bytes, or in base64 as text.
 """
@@ -15,13 +15,13 @@ from bytebrew.store.sqlite.epoch import uri_to_read
 
 
 def count(conn: Connection) -> int:
-    """How many there are."""
+    """The number of stored credentials."""
     sql = 'select count(*) from "{}" where length("{}") > 0'
     return sum(conn.execute(sql.format(table, column)).fetchone()[0] for table, column in _columns(conn))
 
 
 def every(conn: Connection) -> Iterator[bytes]:
-    """All of them, still sealed; what is no base64 comes as it is."""
+    """All stored credentials, still sealed; text that is not base64 comes as it is."""
     for table, column in _columns(conn):
         for (value,) in conn.execute(f'select "{column}" from "{table}" where length("{column}") > 0'):
             try:
@@ -51,7 +51,7 @@ def check_key(key: Path, database: Path) -> None:
 
 
 def check_new_key(key: Path, conn: Connection) -> None:
-    """The same once tables have changed, which may show more credentials; the key that was made by then goes again."""
+    """As `check_key`, after migrations, which may show more credentials; deletes the key that was just made."""
     if lost := count(conn):
         key.unlink()
         raise _lost(key, lost)

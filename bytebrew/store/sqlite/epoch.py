@@ -1,7 +1,7 @@
-"""The epoch of the history, part of each event's id: a new one begins where the file may lack what clients have seen.
+"""The epoch of the history, part of each event's id: a new one begins if the file may lack events that clients have.
 
-SQLite commits to a log beside the file, and removes it as the last connection closes. `clean` is 0, in the file itself,
-while an engine runs: a file that says so without a log beside it has lost what was in that.
+SQLite commits to a log beside the file (WAL), and removes it when the last connection closes. `clean` is 0 in the file
+while an engine runs: a file that has 0 and no log beside it has lost the commits in that log.
 """
 
 import logging
@@ -18,15 +18,15 @@ log = logging.getLogger(__name__)
 
 
 def log_of(path: Path) -> Path:
-    """The log beside a database, which is found by the database's own name and not by that of a link."""
+    """The log beside a database; for a symbolic link it is beside the target."""
     real = path.resolve()
     return real.with_name(f"{real.name}-wal")
 
 
 def uri_to_read(path: Path) -> str:
-    """An address for `sqlite3.connect` whose use leaves a log that is there, and leaves none where there was none.
+    """An address for `sqlite3.connect` that keeps a log that exists, and leaves none otherwise.
 
-    The last connection to close removes the log, unless it may only read.
+    The last connection to close removes the log, unless it is read-only.
     """
     return f"{path.absolute().as_uri()}?mode={'ro' if log_of(path).exists() else 'rw'}"
 
@@ -46,7 +46,7 @@ def reading(path: Path, beat: Callable[[], None]) -> Iterator[sqlite3.Connection
 
 
 def keeper(path: Path) -> sqlite3.Connection:
-    """A connection that keeps a log that is there: none that closes before it is the last, which would remove it."""
+    """A connection that keeps the log: while it is open, no other is the last to close, which would remove it."""
     conn = sqlite3.connect(uri_to_read(path), uri=True)
     try:
         conn.execute("select count(*) from sqlite_master").fetchall()  # opens the log
@@ -58,10 +58,9 @@ def keeper(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def log_kept(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to read and write that leaves a log where there was one, with nothing in it that the file lacks.
+    """A connection to read and write that keeps a log that exists: the next boot sees by it that an engine was killed.
 
-    What the disk refuses to take over into the file stays committed in the log.
-    So the next boot sees what an engine that was killed has left, whatever command has run since.
+    At the end the log is copied into the file as far as the disk allows; the rest stays committed in the log.
     """
     with closing(keeper(path)), closing(connect(path)) as conn:
         yield conn
@@ -72,9 +71,9 @@ def log_kept(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def begin(conn: Connection, path: Path, *, log_there: bool) -> int:
-    """The epoch of an engine that boots, a new one where what was committed last is lost with the log.
+    """The epoch of an engine that boots; a new one if the log, and with it the last commits, are lost.
 
-    `log_there` says whether there was a log before the first connection opened.
+    `log_there` says whether there was a log before the first connection was opened.
     """
     epoch, clean = conn.execute("select epoch, clean from history").fetchone()
     if not clean and not log_there:
@@ -90,5 +89,5 @@ def begin(conn: Connection, path: Path, *, log_there: bool) -> int:
 
 
 def end(conn: Connection) -> None:
-    """Records that the engine ends by itself, as the last that it writes."""
+    """Records a clean end of the engine: its last write."""
     conn.execute("update history set clean = 1")

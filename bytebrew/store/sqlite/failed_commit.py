@@ -1,4 +1,4 @@
-"""A transaction in which something fails: everything in it once more, each apart, so that the rest is committed."""
+"""Repeats a failed transaction with a savepoint for each work, so that all but the failing ones are committed."""
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +17,8 @@ def each_apart(
 ) -> tuple[list[Any], Mapping[Any, Exception]]:
     """The works' outcomes, and the errors of the sessions whose rows were refused.
 
-    The rows of a session and the works that they own are done together or not at all; any other work fails alone. A
-    fault of the file or of memory is raised.
+    The rows of a session and the works that belong to them share a savepoint; any other work has its own. A fault of
+    the file or of memory is raised.
     """
     refused: dict[Any, Exception] = {}
     outcomes: dict[int, Any] = {}
@@ -41,7 +41,7 @@ def _together(works: Sequence[Pending], source: RowSource | None, rows: Rows, co
 
 
 def _apart(conn: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> Any:
-    """The result, or the exception with all that the work did undone; a fault is raised."""
+    """The result, or the exception after a rollback of the work; a fault of the file is raised."""
     conn.execute("savepoint work")
     try:
         outcome = work(conn)

@@ -6,10 +6,22 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from bytebrew.contract.connection import Connection
+
 PAUSE = 1.0
-"""Seconds before the first look, and between two at the least."""
+"""Seconds before the first check, and between two at least."""
 REST = 10
-"""How much longer than a look took the next is waited for."""
+"""Pause before the next check, as a multiple of the time that the last one took."""
+_LARGE_SORT = """
+select count(*) from (select randomblob(1000) as bytes from (
+  with recursive numbers(n) as (select 1 union all select n + 1 from numbers limit 3000) select n from numbers
+) order by bytes)
+"""
+
+
+def sort_much(conn: Connection) -> None:
+    """Sorts more than fits into the page cache, for which SQLite needs a temporary file."""
+    conn.execute(_LARGE_SORT)
 
 
 def damage(conn: sqlite3.Connection) -> str:
@@ -22,7 +34,7 @@ def damage(conn: sqlite3.Connection) -> str:
 
 
 async def sound(path: Path) -> None:
-    """Returns once SQLite finds nothing wrong with the structure of the file; looks again and again."""
+    """Returns once SQLite finds nothing wrong with the structure of the file; checks again and again."""
     pause = PAUSE
     while True:
         await asyncio.sleep(pause)

@@ -1,4 +1,4 @@
-"""Lists, sums and exports: reads that may be long, each with a deadline."""
+"""Scans: lists, sums and exports, which may be long reads, each with a deadline."""
 
 import asyncio
 import sqlite3
@@ -9,7 +9,7 @@ from bytebrew.store.sqlite.write_queue import Pending
 
 SCANNERS = 2
 SCAN_SECONDS = 5.0
-"""How long a list, a sum or a page of an export may take: past it the statement is interrupted."""
+"""Time limit of a list, a sum or a page of an export; then its statement is interrupted."""
 
 
 async def scan_forever(
@@ -20,9 +20,9 @@ async def scan_forever(
     interrupt: Callable[[], Awaitable[None]],
     settle: Callable[[asyncio.Future[Any], Any], None],
 ) -> None:
-    """Does scans one after the other; interrupts one after so many seconds, or whose caller has gone.
+    """Runs scans one after the other; interrupts one after so many seconds, or if its caller is cancelled.
 
-    `run` has a work done in a connection's thread, `interrupt` has the statement fail that runs there.
+    `run` runs a work in a connection's thread, `interrupt` makes the statement fail that runs there.
     """
     while True:
         one = await scans.get()

@@ -1,4 +1,4 @@
-"""What SQLite's errors mean for whoever runs the engine, and which of them concern everything that is written."""
+"""Maps SQLite's errors to StorageError for operators, and tells faults of the file from faults of a statement."""
 
 import sqlite3
 
@@ -25,14 +25,14 @@ def code(error: Exception) -> int:
 
 
 def breaks(error: Exception) -> bool:
-    """Whether all that is written now meets the error; one in a work's own SQL is that work's alone."""
+    """Whether every write would fail with this error now; an error in a work's own SQL concerns that work alone."""
     return isinstance(error, MemoryError) or (
         isinstance(error, sqlite3.OperationalError) and code(error) > sqlite3.SQLITE_ERROR
     )
 
 
 def is_known(error: Exception) -> bool:
-    """Whether the file, the disk or the memory is at fault, and not who asked, nor a statement that was stopped."""
+    """Whether the file, the disk or the memory is at fault, not the statement, nor an interrupt of it."""
     return code(error) != sqlite3.SQLITE_INTERRUPT and (breaks(error) or code(error) in _FAULTS)
 
 
@@ -42,7 +42,7 @@ def is_damage(error: Exception) -> bool:
 
 
 def fault_of(error: Exception) -> StorageError:
-    """The error as it is shown: what to see to; a damaged file does not mend itself."""
+    """The error as a StorageError whose message says what to do; a damaged file is lasting."""
     words = _MEMORY if isinstance(error, MemoryError) else _FAULTS.get(code(error), _OTHER.format(error))
     fault = StorageError(words, lasting=words is _DAMAGED)
     fault.__cause__ = error

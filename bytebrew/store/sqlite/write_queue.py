@@ -1,4 +1,4 @@
-"""What waits for the database: works, and the rows that go with them into one transaction."""
+"""The queue of the database's writer: works, and the rows that share a transaction with them."""
 
 import asyncio
 import sqlite3
@@ -6,34 +6,34 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 Rows = Sequence[tuple[Any, ...]]
-"""Rows to insert; the first column says which session's a row is."""
+"""Rows to insert; the first column is the id of the row's session."""
 
 
 class RowSource(Protocol):
-    """Rows that wait for the next transaction: the journal's."""
+    """A source of rows for the next transaction: the journal."""
 
     def take(self) -> Rows:
-        """The rows that wait, which are then no longer waiting."""
+        """Removes and returns the queued rows."""
 
     def insert(self, conn: sqlite3.Connection, rows: Rows) -> None:
-        """Inserts rows, in the database's thread; raises where one of them cannot be."""
+        """Inserts rows, in the database's thread; raises if one of them is refused."""
 
     def settled(self, refused: Mapping[Any, Exception]) -> None:
-        """What was taken is committed, but for the rows of the sessions in `refused`: those never will be."""
+        """All taken rows are committed, except those of the sessions in `refused`, which are lost."""
 
     def lost(self, error: Exception) -> None:
-        """Nothing will be taken any more."""
+        """The writer has ended: no row is taken any more."""
 
 
 class Owner(Protocol):
-    """Whose rows some are, as the first column has it; an `error` says that some of them were lost."""
+    """The owner of the rows with this session id; an `error` means that some of them were lost."""
 
     session_id: str
     error: Exception | None
 
 
 class Pending(NamedTuple):
-    """A work that waits for its transaction; with an owner it is done only if none of its rows is lost."""
+    """A queued work; one with an owner runs only if none of the owner's rows is lost."""
 
     work: Callable[[sqlite3.Connection], Any]
     done: asyncio.Future[Any]
