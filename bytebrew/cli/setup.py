@@ -35,7 +35,9 @@ class Setup(NamedTuple):
     def migrations(self) -> dict[str, list[tuple[int, str]]]:
         """The migrations of the core and of every plugin, by owner."""
         owners: dict[str, list[tuple[int, str]]] = {CORE: [*migrations.CORE]}
-        self.plugins.declare("register_migrations", lambda name, one: owners.setdefault(name, []).append(one))
+        self.plugins.declare(
+            "register_migrations", lambda name, migration: owners.setdefault(name, []).append(migration)
+        )
         return owners
 
     def engine(self, *, may_create: bool = False, **variables: str) -> Engine:

@@ -14,7 +14,7 @@ from msgspec import UNSET, Struct
 from bytebrew.base.env_variables import escaped, placeholder, variable, variables_in
 from bytebrew.base.errors import EngineError, Forbidden, InvalidRequest, SettingsError, Unprocessable
 from bytebrew.base.masking import MASK
-from bytebrew.config.validate import Given, Parsed, alike, parse, plainly, unchanged
+from bytebrew.config.validate import Parsed, ReadItem, alike, parse, plainly, unchanged
 from bytebrew.config.yaml_tree import MAX_PROBLEMS, InvalidConfig, contents, write
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.config_section import ConfigDialect, ConfigSection, Node, Problem
@@ -85,8 +85,8 @@ class ConfiguredEngine(Engine, Protocol):
 def ordered(engine: ConfiguredEngine) -> list[ConfigSection]:
     """The sections in the order in which they are applied and written."""
     ranks = {"models": 0, "agents": 2, "schemas": 3, "settings": 4}
-    found = sorted(engine.sections.values(), key=lambda one: one.key)
-    return sorted(found, key=lambda one: ranks.get(one.key, 1 if one.after == "models" else 5))
+    by_key = sorted(engine.sections.values(), key=lambda section: section.key)
+    return sorted(by_key, key=lambda section: ranks.get(section.key, 1 if section.after == "models" else 5))
 
 
 def state(conn: Connection, engine: ConfiguredEngine) -> State:
@@ -198,42 +198,42 @@ class _Applying:
         self._actor = actor
         self.problems = list(parsed.problems)
         self._absent: set[str] = set()  # what earlier sections lack, each for a problem that is told
-        self._stored: list[tuple[ConfigSection, str, Given]] = []
+        self._stored: list[tuple[ConfigSection, str, ReadItem]] = []
         self._notes: list[Problem] = []
 
     def section(self, section: ConfigSection, old: Mapping[str, Any], replace: bool) -> None:
         """Stores the items that the file has."""
-        changed: list[tuple[str, Given]] = []
+        changed: list[tuple[str, ReadItem]] = []
         failed: set[str] = set()
-        for name, given in self._parsed.items.get(section.key, {}).items():
+        for name, item in self._parsed.items.get(section.key, {}).items():
             if replace and name in old and section.item is not None:
-                given = msgspec.structs.replace(given, value=section.completed(given.value))
-            given = given.with_stored(section, name, old.get(name, {}), self._note, self._notes.append)
-            if name in old and unchanged(section, given.value, old[name]):
-                self._stored.append((section, name, given))
-            elif needed := [] if section.item is None or name in old else given.lacks(section.item):
+                item = msgspec.structs.replace(item, value=section.completed(item.value))
+            item = item.with_stored(section, name, old.get(name, {}), self._note, self._notes.append)
+            if name in old and unchanged(section, item.value, old[name]):
+                self._stored.append((section, name, item))
+            elif needed := [] if section.item is None or name in old else item.lacks(section.item):
                 path = f"$.{section.key}.{name}"
                 if not self._broken(path):
-                    self._note(Problem(path[:300], f"needs {' and '.join(needed)}", *given.place))
+                    self._note(Problem(path[:300], f"needs {' and '.join(needed)}", *item.place))
                 failed.add(name)
             else:
-                with self._guarded(section, name, given, failed):
+                with self._guarded(section, name, item, failed):
                     self._check(section)
                     if name not in old:
                         check_name(name, self._engine.taken.get(section.path, frozenset()))
-                    section.put(self._conn, self._engine, self._actor, name, given.said)
-                    changed.append((name, given))
-                    self._stored.append((section, name, given))
+                    section.put(self._conn, self._engine, self._actor, name, item.sent)
+                    changed.append((name, item))
+                    self._stored.append((section, name, item))
         self._absent |= failed
-        for name, given in changed:
-            with self._guarded(section, name, given, failed):
-                section.link(self._conn, self._engine, name, given.said)
+        for name, item in changed:
+            with self._guarded(section, name, item, failed):
+                section.link(self._conn, self._engine, name, item.sent)
 
     def prune(self, section: ConfigSection, old: Mapping[str, Any]) -> None:
         """Removes what the file does not have, if it has the section."""
         if place := self._parsed.places.get(section.key):
             gone = [name for name in old if name not in self._parsed.items.get(section.key, {})]
-            whole = Given(place, Node(None, place), None)
+            whole = ReadItem(place, Node(None, place), None)
             for name in gone:
                 section.unlink(self._conn, self._engine, name)
             for name in gone:
@@ -256,14 +256,14 @@ class _Applying:
 
     def warnings(self) -> list[Problem]:
         """What the items that came in still lack, after what was noted on the way."""
-        for section, name, given in self._stored:
-            with self._guarded(section, name, given, set()):
+        for section, name, item in self._stored:
+            with self._guarded(section, name, item, set()):
                 for words in section.warnings(self._conn, self._engine, name):
-                    self._notes.append(Problem(f"$.{section.key}.{name}"[:300], words[:500], *given.place))
+                    self._notes.append(Problem(f"$.{section.key}.{name}"[:300], words[:500], *item.place))
         return [*self._parsed.warnings, *self._notes]
 
     @contextmanager
-    def _guarded(self, section: ConfigSection, name: str, given: Given, failed: set[str]) -> Iterator[None]:
+    def _guarded(self, section: ConfigSection, name: str, item: ReadItem, failed: set[str]) -> Iterator[None]:
         """A savepoint; what is raised in it becomes problems at their places, unless it follows from another one."""
         self._conn.execute("savepoint item")
         try:
@@ -273,15 +273,15 @@ class _Applying:
             self._conn.execute("rollback to item")
             failed.add(name)
             path = f"$.{section.key}.{name}"
-            located = [(one.path, one.message) for one in error.details] if given.value is not None else []
+            located = [(one.path, one.message) for one in error.details] if item.value is not None else []
             for inner, words in located or [("$", error.message)]:
-                spot = given.spot(inner, section.aliases)
-                whole = spot is given.node
+                spot = item.spot(inner, section.aliases)
+                whole = spot is item.node
                 absent = isinstance(spot.value, str) and spot.value in self._absent
                 if whole or not (absent or self._broken(path + inner[1:])):
-                    said = words if len(error.details) > 1 or given.value is None else error.message
-                    place = given.place if whole else spot.place
-                    self._note(Problem(f"{path}{inner[1:]}"[:300], said[:500].rstrip("."), *place))
+                    text = words if len(error.details) > 1 or item.value is None else error.message
+                    place = item.place if whole else spot.place
+                    self._note(Problem(f"{path}{inner[1:]}"[:300], text[:500].rstrip("."), *place))
         finally:
             if self._conn.in_transaction:
                 self._conn.execute("release item")

@@ -154,7 +154,7 @@ class AgentsSection(ConfigSection):
         for stored in agents.list_all(conn):
             found[stored.name]["capabilities"] = [
                 {"type": one.type, "config": one.config, "enabled": one.enabled}
-                for one in sorted(stored.capabilities, key=lambda one: one.type)
+                for one in sorted(stored.capabilities, key=lambda capability: capability.type)
             ]
         return found
 

@@ -79,13 +79,13 @@ def _read_section(key: str, node: Node, read: Sections) -> None:
         read.items.setdefault(key, {})[name] = Item(node.keys[name], inner)
 
 
-class Given(Struct):
+class ReadItem(Struct):
     """An item of the file, its fields checked as far as that goes without the database."""
 
     place: Place
     node: Node
     value: Any
-    said: Any = None
+    sent: Any = None
     """The value without the credentials that are in it only because they are stored."""
 
     def with_stored(
@@ -95,51 +95,51 @@ class Given(Struct):
         old: Mapping[str, Any],
         note: Callable[[Problem], None],
         warn: Callable[[Problem], None],
-    ) -> "Given":
+    ) -> "ReadItem":
         """The item with the credentials that it does not replace; tells those that are written out."""
         unsaid: set[tuple[str, ...]] = set()
 
-        def whole(path: tuple[str, ...], one: Any, stored: Any, spot: str) -> Any:
-            if isinstance(one, dict):
+        def whole(path: tuple[str, ...], part: Any, stored: Any, spot: str) -> Any:
+            if isinstance(part, dict):
                 there = stored if isinstance(stored, dict) else {}
-                return {key: whole((*path, key), two, there.get(key, ""), f"{spot}.{key}") for key, two in one.items()}
-            if isinstance(one, list):
+                return {key: whole((*path, key), two, there.get(key, ""), f"{spot}.{key}") for key, two in part.items()}
+            if isinstance(part, list):
                 there = dict(enumerate(stored if isinstance(stored, list) else ()))
-                return [whole((*path, str(n)), two, there.get(n, ""), f"{spot}[{n}]") for n, two in enumerate(one)]
-            if not isinstance(one, str) or not section.is_secret(path):
-                return one
+                return [whole((*path, str(n)), two, there.get(n, ""), f"{spot}[{n}]") for n, two in enumerate(part)]
+            if not isinstance(part, str) or not section.is_secret(path):
+                return part
             stored = stored if isinstance(stored, str) else ""
             place = self.spot(f"${spot}", section.aliases).place
             where = Problem(f"$.{section.key}.{name}{spot}"[:300], "", *place)
-            if placeholder(one):
+            if placeholder(part):
                 try:
-                    stays = bool(expanded(one)[1]) and placeholder(stored) in ("", one)
+                    stays = bool(expanded(part)[1]) and placeholder(stored) in ("", part)
                 except ValueError as error:
                     note(msgspec.structs.replace(where, message=str(error)))
                     return stored
             else:
-                stays = not one
-                if one not in ("", stored) and not spot.endswith("]"):  # most texts of a list are no credentials
+                stays = not part
+                if part not in ("", stored) and not spot.endswith("]"):  # most texts of a list are no credentials
                     words = "is written out; write ${VAR} and keep it out of the file"
-                    if variables_in(one):
+                    if variables_in(part):
                         words = "is used as it stands: a credential is one ${VAR} and nothing else, or a word and one"
                     warn(msgspec.structs.replace(where, message=words))
             if not (stays and stored):
-                return one
+                return part
             if placeholder(stored) != stored:  # who writes a file may have any variable sent anywhere
                 unsaid.add(path)
             return stored
 
-        def to_send(path: tuple[str, ...], one: Any) -> Any:
-            if isinstance(one, dict):
-                inner = {key: to_send((*path, key), value) for key, value in one.items()}
+        def to_send(path: tuple[str, ...], part: Any) -> Any:
+            if isinstance(part, dict):
+                inner = {key: to_send((*path, key), value) for key, value in part.items()}
                 return {key: value for key, value in inner.items() if value is not UNSET}
-            if isinstance(one, list):
-                return [to_send((*path, str(n)), value) for n, value in enumerate(one)]
-            return section.stays if path in unsaid else one
+            if isinstance(part, list):
+                return [to_send((*path, str(n)), value) for n, value in enumerate(part)]
+            return section.stays if path in unsaid else part
 
         if section.item is None:
-            return Given(self.place, self.node, self.value, self.value)
+            return ReadItem(self.place, self.node, self.value, self.value)
         value, sent = dict(self.value), dict(self.value)
         for field in fields_of(section.item):
             if (key := field.encode_name) in section.secret_fields & value.keys():
@@ -154,7 +154,7 @@ class Given(Struct):
                     del into[key]
                     if one not in ("", UNSET):
                         into[key] = msgspec.convert(one, field.type)
-        return Given(self.place, self.node, value, sent)
+        return ReadItem(self.place, self.node, value, sent)
 
     def lacks(self, kind: type[Struct]) -> list[str]:
         """The fields that a new item needs and this one has not."""
@@ -169,10 +169,10 @@ class Given(Struct):
             value = node.value
             inner = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else ())
             steps = ((f"[{key}]" if isinstance(key, int) else f".{names.get(key, key)}", one) for key, one in inner)
-            found = [(step, one) for step, one in steps if rest.startswith(step) and rest[len(step) :][:1] in "[."]
-            if not found:
+            matches = [(step, one) for step, one in steps if rest.startswith(step) and rest[len(step) :][:1] in "[."]
+            if not matches:
                 break
-            step, node = max(found, key=lambda one: len(one[0]))  # a key may have dots
+            step, node = max(matches, key=lambda match: len(match[0]))  # a key may have dots
             rest = rest[len(step) :]
         return node
 
@@ -180,7 +180,7 @@ class Given(Struct):
 class Parsed(Struct):
     """A file that was read; with a problem nothing of it is taken in."""
 
-    items: dict[str, dict[str, Given]]
+    items: dict[str, dict[str, ReadItem]]
     places: dict[str, Place]
     problems: list[Problem]
     warnings: list[Problem]
@@ -191,88 +191,88 @@ def plainly(value: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
-def alike(one: Any, other: Any) -> bool:
+def alike(first: Any, second: Any) -> bool:
     """Whether two values are the same in JSON, where `true` is not 1."""
-    return msgspec.json.encode(one, order="sorted") == msgspec.json.encode(other, order="sorted")
+    return msgspec.json.encode(first, order="sorted") == msgspec.json.encode(second, order="sorted")
 
 
-def unchanged(section: ConfigSection, given: Any, old: Any) -> bool:
+def unchanged(section: ConfigSection, values: Any, old: Any) -> bool:
     """Whether an item would stay as it is; what `old` leaves out is the default."""
     if section.item is None:
-        return alike(given, old)
+        return alike(values, old)
     defaults = section.defaults()
-    return all(alike(value, old.get(key, defaults.get(key))) for key, value in given.items())
+    return all(alike(value, old.get(key, defaults.get(key))) for key, value in values.items())
 
 
 def parse(raw: bytes, sections: Mapping[str, ConfigSection], dialects: Sequence[ConfigDialect]) -> Parsed:
     """Reads a file in any dialect; InvalidConfig where it is no YAML, other problems are kept for `apply` to raise."""
     root, problems = read(raw)
-    found = sections_of(root, sections, dialects)
-    found.problems += problems
+    content = sections_of(root, sections, dialects)
+    content.problems += problems
     items = {
-        key: {name: _Checking(sections[key], name, found).item(item) for name, item in named.items()}
-        for key, named in found.items.items()
+        key: {name: _Checking(sections[key], name, content).item(item) for name, item in named.items()}
+        for key, named in content.items.items()
     }
-    first, *others = [name for name, given in items.get("models", {}).items() if given.value.get("is_default")] or [""]
+    first, *others = [name for name, item in items.get("models", {}).items() if item.value.get("is_default")] or [""]
     for name in others:
         spot = items["models"][name].spot("$.is_default", {})
         words = f"'{first[:100]}' in line {items['models'][first].place.line} is the default one already"
-        found.note(spot.problem(f"$.models.{name}.is_default", words))
-    return Parsed(items, found.places, found.problems, found.warnings)
+        content.note(spot.problem(f"$.models.{name}.is_default", words))
+    return Parsed(items, content.places, content.problems, content.warnings)
 
 
 class _Checking:
     """Turns an item's nodes into its fields and keeps every problem with its place."""
 
-    def __init__(self, section: ConfigSection, name: str, found: Sections) -> None:
+    def __init__(self, section: ConfigSection, name: str, content: Sections) -> None:
         self._section = section
         self._path = f"$.{section.key}.{name}"
-        self._found = found
+        self._content = content
         self._name = name
 
-    def item(self, item: Item) -> Given:
+    def item(self, item: Item) -> ReadItem:
         kind = self._section.item
         if kind is None:
-            return Given(item.place, item.node, self._plain(item.node, ()))
+            return ReadItem(item.place, item.node, self._plain(item.node, ()))
         known = {field.encode_name: field for field in fields_of(kind)}
         if name := known.pop("name", None):
             try:
                 msgspec.convert(self._name, name.type)
             except msgspec.ValidationError as error:
-                self._found.note(
+                self._content.note(
                     Problem(self._path[:300], f"its name: {readable(str(error), name.type)}"[:500], *item.place)
                 )
         node = item.node
         if node.value is None:
-            return Given(item.place, node, {})
+            return ReadItem(item.place, node, {})
         if not isinstance(node.value, dict):
-            self._found.note(node.problem(self._path, "is a mapping of fields"))
-            return Given(item.place, node, {})
-        given: dict[str, Any] = {}
+            self._content.note(node.problem(self._path, "is a mapping of fields"))
+            return ReadItem(item.place, node, {})
+        fields: dict[str, Any] = {}
         for key, inner in node.value.items():
             field = self._section.aliases.get(key, key)
             path = f"{self._path}.{key[:100]}"
             if field not in known:
                 words = f"there is no field '{key[:100]}'{did_you_mean(key, {*known, *self._section.aliases})}"
-                self._found.note(Problem(path[:300], words, *node.keys[key]))
-            elif field in given:
+                self._content.note(Problem(path[:300], words, *node.keys[key]))
+            elif field in fields:
                 words = f"is another name of {field}, which is there already"
-                self._found.note(Problem(path[:300], words, *node.keys[key]))
+                self._content.note(Problem(path[:300], words, *node.keys[key]))
             else:
                 value = self._fitting(inner, known[field].type, path, (field,))
                 if value is not UNSET:
-                    given[field] = value
-        return Given(item.place, node, given)
+                    fields[field] = value
+        return ReadItem(item.place, node, fields)
 
     def _fitting(self, node: Node, kind: Any, path: str, keys: tuple[str, ...]) -> Any:
         """The value as its type, or UNSET; each part that does not fit is noted, and taken out to find the next."""
         for _ in range(_MOST):
-            notes = len(self._found.problems), len(self._found.warnings)
+            notes = len(self._content.problems), len(self._content.warnings)
             try:
                 return self._converted(node, kind, keys)
             except msgspec.ValidationError as error:
-                unset = [one.message.partition(" ")[0] for one in self._found.warnings[notes[1] :]]
-                del self._found.problems[notes[0] :], self._found.warnings[notes[1] :]  # they are found once more
+                unset = [one.message.partition(" ")[0] for one in self._content.warnings[notes[1] :]]
+                del self._content.problems[notes[0] :], self._content.warnings[notes[1] :]  # they are found once more
                 if not self._taken_out(node, kind, path, keys, str(error), unset):
                     break
         return UNSET
@@ -281,20 +281,22 @@ class _Checking:
         value = self._plain(node, keys)
         return msgspec.convert(value, kind, strict=value == node.plain())  # a variable is text, whatever it stands for
 
-    def _taken_out(self, node: Node, kind: Any, path: str, keys: tuple[str, ...], words: str, unset: list[str]) -> bool:
+    def _taken_out(
+        self, node: Node, kind: Any, path: str, keys: tuple[str, ...], message: str, unset: list[str]
+    ) -> bool:
         """Notes what msgspec says at its place and takes that part out; False where it is the whole value."""
-        found = _AT.search(words)
-        of_key, at = found.groups() if found else (None, "")
+        located = _AT.search(message)
+        of_key, at = located.groups() if located else (None, "")
         spot, parent, key = node, node, None
 
         def same() -> bool:
-            notes = len(self._found.problems), len(self._found.warnings)
+            notes = len(self._content.problems), len(self._content.warnings)
             try:
                 self._converted(node, kind, keys)
             except msgspec.ValidationError as error:
-                return str(error) == words
+                return str(error) == message
             finally:
-                del self._found.problems[notes[0] :], self._found.warnings[notes[1] :]
+                del self._content.problems[notes[0] :], self._content.warnings[notes[1] :]
             return False
 
         for name, number in _STEP.findall(at):
@@ -304,18 +306,18 @@ class _Checking:
                 break
             path += f".{step}" if isinstance(step, str) else f"[{spot.written(step)}]"
             spot, parent, key = inner[step], spot, step
-        place, said = spot.place, readable(words[: found.start()] if found else words, kind)
+        place, text = spot.place, readable(message[: located.start()] if located else message, kind)
         if of_key and isinstance(spot.value, dict):
             parent, key = spot, _culprit(spot, same)
             path, place = f"{path}.{key}", spot.keys[key]
-        elif (unknown := _UNKNOWN.match(said)) and isinstance(spot.value, dict) and unknown[1] in spot.value:
+        elif (unknown := _UNKNOWN.match(text)) and isinstance(spot.value, dict) and unknown[1] in spot.value:
             parent, key, place = spot, unknown[1], spot.keys[unknown[1]]
-            path, said = f"{path}.{key}", f"there is no field '{key[:100]}'{did_you_mean(key, _names(kind))}"
+            path, text = f"{path}.{key}", f"there is no field '{key[:100]}'{did_you_mean(key, _names(kind))}"
         if unset:
-            said += f"; {', '.join(unset[:5])} is not set"
-        missing = _MISSING.match(said)
-        if not (missing and any(self._meant(path, missing[1], one) for one in self._found.problems[-_MOST:])):
-            self._found.note(Problem(path[:300], said[:500], *place))
+            text += f"; {', '.join(unset[:5])} is not set"
+        missing = _MISSING.match(text)
+        if not (missing and any(self._meant(path, missing[1], one) for one in self._content.problems[-_MOST:])):
+            self._content.note(Problem(path[:300], text[:500], *place))
         if key is not None:
             parent.take_out(key)
         return key is not None
@@ -337,9 +339,9 @@ class _Checking:
         try:
             text, missing = expanded(node.value)
         except ValueError as error:
-            self._found.note(node.problem(path, str(error)))
+            self._content.note(node.problem(path, str(error)))
             return node.value
-        self._found.warnings += [node.problem(path, f"{name} is not set, so this is empty there") for name in missing]
+        self._content.warnings += [node.problem(path, f"{name} is not set, so this is empty there") for name in missing]
         return text
 
 
@@ -351,20 +353,20 @@ def _culprit(spot: Node, same: Callable[[], bool]) -> str:
         spot.value = {key: whole[key] for key in half}
         keys = half if same() else keys[len(half) :]
     spot.value = whole
-    found: str = keys[0]
-    return found
+    first: str = keys[0]
+    return first
 
 
 def _names(kind: Any) -> set[str]:
     """The names of fields anywhere in a type, to find the one that was meant."""
-    found: set[str] = set()
+    names: set[str] = set()
     waiting = [msgspec.inspect.type_info(kind)]
     while waiting:
         one = waiting.pop()
         if isinstance(one, msgspec.inspect.StructType):
-            found |= {field.encode_name for field in one.fields}
+            names |= {field.encode_name for field in one.fields}
         for name in ("type", "item_type", "value_type"):
             if inner := getattr(one, name, None):
                 waiting.append(inner)
         waiting += getattr(one, "types", ())
-    return found
+    return names

@@ -32,8 +32,8 @@ _FOREIGN_TAG = re.compile(
 _OF_A_TAG = re.compile("(scanning|parsing) an? tag|tag handle")
 _NO_TAG = "begins with !, which makes a tag"
 _NOT_READ = "which is not read here; a text is to be quoted"
-_WORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
-_WORDS |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
+_KEYWORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
+_KEYWORDS |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _PLAIN = re.compile(r"[^\W\d](?:[\w ./@$(){}+=,;!?'-]|:(?=\w|/))*(?<! )|\$\{\w+\}")
@@ -48,7 +48,7 @@ class InvalidConfig(InvalidRequest):
     """A configuration that cannot be taken in, with every problem that it has."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        first, *more = problems = sorted(problems, key=lambda one: (one.line, one.column))[:MAX_PROBLEMS]
+        first, *more = problems = sorted(problems, key=lambda problem: (problem.line, problem.column))[:MAX_PROBLEMS]
         words = f"line {first.line}, column {first.column}: {first.path}: {first.message}"[:1000].rstrip(".")
         super().__init__(f"{words} (and {len(more)} more)" if more else words, details=problems)
 
@@ -211,13 +211,13 @@ class _Reader:
         if self._left < 0:
             raise self._refusal(place, f"the file has more than {self._most} values, aliases counted each time")
 
-    def _note(self, place: Place, words: str) -> None:
-        self.problems.append(Problem("$", words, *place))
+    def _note(self, place: Place, message: str) -> None:
+        self.problems.append(Problem("$", message, *place))
         if len(self.problems) >= MAX_PROBLEMS:
             raise InvalidConfig(self.problems)
 
-    def _refusal(self, place: Place, words: str) -> InvalidConfig:
-        return InvalidConfig([*self.problems, Problem("$", words, *place)])
+    def _refusal(self, place: Place, message: str) -> InvalidConfig:
+        return InvalidConfig([*self.problems, Problem("$", message, *place)])
 
 
 def _place(event: Any) -> Place:
@@ -226,17 +226,17 @@ def _place(event: Any) -> Place:
 
 def scalar(text: str) -> Any:
     """What a word without quotes is (YAML 1.2, core schema); ValueError for a number that JSON cannot carry."""
-    if text in _WORDS:
-        return _WORDS[text]
+    if text in _KEYWORDS:
+        return _KEYWORDS[text]
     if _INT.fullmatch(text):
         if len(text) > (64 if text[1:2] in ("o", "x") else MAX_DIGITS):
             raise ValueError("is a number of too many digits")
         return int(text, 0) if text[1:2] in ("o", "x") else int(text)
     if _FLOAT.fullmatch(text):
-        found = float(text.replace(".inf", "inf").replace(".nan", "nan")) if text[-1] not in "fFnN" else float("inf")
-        if found in (float("inf"), float("-inf")):
+        number = float(text.replace(".inf", "inf").replace(".nan", "nan")) if text[-1] not in "fFnN" else float("inf")
+        if number in (float("inf"), float("-inf")):
             raise ValueError("is no finite number")
-        return found
+        return number
     return text
 
 
@@ -270,7 +270,7 @@ def _key(key: str, pad: str) -> str:
 def _text(text: str) -> str:
     if _PLAIN.fullmatch(text) and text.lower() not in _AMBIGUOUS:
         return text
-    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
 def _is_block(text: str) -> bool:
