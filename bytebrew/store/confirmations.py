@@ -22,11 +22,12 @@ Verdict = Literal["approve", "reject", "retry", "mark_done", "fail"]
 
 
 class Confirmation(Struct, frozen=True, kw_only=True):
-    """A question about a tool call, with its answer.
+    """A question and what became of it.
 
-    `session_id` is the session that a person sees, also where a sub-agent asks. `source` is the server or plugin of the
-    tool, `risk` the harm that it declares, `input` the arguments in question, `edited` those that a person put in their
-    place; `args_digest` covers source, tool and the exact arguments. `spent` is an approval whose call has begun.
+    `session_id` is the session that a person sees, also where a sub-agent asks. `source` is where the tool comes from,
+    `risk` how much harm it says that it can do, `input` the arguments that were asked about, `edited` those that a
+    person put in their place; `args_digest` is over the source, the tool and the exact arguments. `spent` is
+    an approval whose call has begun.
     """
 
     id: str

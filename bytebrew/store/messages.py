@@ -37,7 +37,7 @@ class Chunk(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A message as clients read it; `broken_off` is the status of its turn if the answer is incomplete."""
+    """A message as clients read it; `broken_off` says how its turn ended where the answer did not come to its end."""
 
     id: str
     role: str
