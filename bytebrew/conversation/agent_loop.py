@@ -86,11 +86,11 @@ class AgentLoop:
                     answer = await self._step(turn, request)
             except ProviderError as error:
                 if not (error.code == TOO_LONG or error.too_long) or turn.partial or trims == MOST_TRIMS:
-                    raise
+                    raise  # what clients have seen cannot be sent anew
                 earlier, own, _ = await trim(self._db, turn, error, sent, earlier, own)
                 trims += 1
                 continue
-            trims = 0
+            trims = 0  # each step may be too long again: tool results come in between
             own.append(answer)
             begun = time.monotonic()
             own += await self._tool_calls.run(turn, kit, answer.tool_calls)
@@ -110,7 +110,7 @@ class AgentLoop:
         thinking: list[str] = []
         calls: list[ToolCall] = []
         stop = Stop()
-        turn.partial.clear()
+        turn.partial.clear()  # the runner records what is left in it where the step does not end
         async with aclosing(self._models.answer(turn.model, request)) as events:
             async for event in events:
                 if isinstance(event, MessageDelta | Thinking):
@@ -150,7 +150,7 @@ class AgentLoop:
         if turn.first_delta_seconds is None:
             turn.first_delta_seconds = time.monotonic() - turn.started_at
         number = turn.append(delta)
-        if number - turn.log.committed > BACKLOG:
+        if number - turn.log.committed > BACKLOG:  # a slow disk slows the model down instead of filling memory
             await self._journal.flush(turn.log, BACKLOG // 2)
         if number - (turn.first or 0) >= self._most_events:
             limit = f"The turn has more than {self._most_events} events"
@@ -191,7 +191,7 @@ def _fit(sent: list[Message], limit: int) -> list[Message]:
     for i, message in enumerate(sent[:newest]):
         if excess <= 0:
             break
-        if message.role == "tool" and len(message.content) > 200:
+        if message.role == "tool" and len(message.content) > 200:  # the note in its place has about 50
             fitted[i] = replace(message, content=ELIDED.format(len(message.content)))
             excess -= messages.tokens(message) - messages.tokens(fitted[i])
     return fitted
@@ -200,7 +200,7 @@ def _fit(sent: list[Message], limit: int) -> list[Message]:
 def _checked(turn: Turn, call: ToolCall) -> ToolCall:
     """The call under an id of its own, without arguments that cannot be stored."""
     call_id = call.call_id
-    if not call_id or call_id in turn.call_ids:
+    if not call_id or call_id in turn.call_ids:  # some vendors number the calls of each answer anew
         call_id = new_id("call")
     turn.call_ids.add(call_id)
     if fault := _fault(call.input):

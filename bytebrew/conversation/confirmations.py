@@ -90,7 +90,7 @@ class Confirmations:
 
         The wait is by monotonic time and no longer than the setting: the wall clock may be set while it lasts.
         """
-        event = self._events.setdefault(question.id, anyio.Event())
+        event = self._events.setdefault(question.id, anyio.Event())  # before the first read: no answer is missed
         until = anyio.current_time() + min(_seconds_until(question.expires_at), self._ttl)
         try:
             with turn.waiting():
@@ -147,7 +147,7 @@ class Confirmations:
             return stored
 
         stored = await self._db.write(store)
-        if question.id in self._events:
+        if question.id in self._events:  # after the commit: who is woken reads the answer
             self._events[question.id].set()
         if stored is None or stored.status in OVER:
             raise Gone(f"The question '{question.id}' is over: nobody waits for its answer")

@@ -57,6 +57,7 @@ async def end_children(db: Database, others: Iterable[Turn], turn: Turn, end: Ev
     for child in children:
         await child.wait_recorded()
     turn.usage = await db.read(open_turns.spent, turn.id)
+    # of the step that ended it nothing is stored yet
     for spent in turn.unsaved.spent:
         turn.add(spent.usage)
     return replace(end, usage=turn.usage) if isinstance(end, Done) else end

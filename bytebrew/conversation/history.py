@@ -83,7 +83,7 @@ async def recall(db: Database, models: Models, turn: Turn, tools: tuple[ToolSpec
     request = Message("user", turn.new.message, attachments=turn.new.attachments)
     fixed = messages.estimate_tokens(agent.system) + messages.tokens(request)
     fixed += sum(messages.estimate_tokens(msgspec.json.encode(tool).decode()) for tool in tools)
-    budget = max(size - fixed, size // 4)
+    budget = max(size - fixed, size // 4)  # the estimate may be wrong: some history is always sent
     window = await db.read(messages.window, turn.session_id, turn.id, budget)
     summary = await _extend_summary(db, models, turn, window, budget) if window.gap else window.summary
     return History(summary, [_marked(message) for message in messages.paired(window.messages)])
@@ -124,7 +124,7 @@ async def _summarise(models: Models, turn: Turn, chunk: messages.Chunk, budget: 
             f" [calls {call.tool} {msgspec.json.encode(call.input).decode()}]" for call in message.tool_calls
         )
         parts.append(f"{message.role}: {message.content}{calls}")
-    text = "\n\n".join(parts)[-4 * budget :]
+    text = "\n\n".join(parts)[-4 * budget :]  # about four characters to a token
     question = Message("user", f"Summary so far: {chunk.summary}\n\n{text}" if chunk.summary else text)
     request = ModelRequest(
         model_name="",
@@ -163,6 +163,7 @@ async def trim(
     """
     name, refusal = error.too_long or (turn.model.name, error)
     counts, size = token_counts(refusal.message), sum(map(messages.tokens, sent))
+    # sizes are estimates: the vendor's count of what was sent says how far they are off
     factor = 0.5 if counts.window is None else 0.9 * counts.window / (counts.sent or max(size, counts.window))
     limit = int(size * min(factor, 0.75))
     trimmed = fitted(earlier, own, limit)

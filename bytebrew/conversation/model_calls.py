@@ -120,6 +120,7 @@ async def stream_answer(
             failure = ProviderError("The vendor sent JSON that is nested too deeply to be read")
         wait = failure.retry_after
         if wait is None:
+            # jitter: turns that failed together do not retry together
             wait = min(8.0, 0.5 * 2**tries) * random.uniform(0.5, 1.0)  # noqa: S311
         if begun or not failure.retry or tries >= retries or not wait <= LONGEST_WAIT:
             raise _reported(failure, request.api_key, tries + 1) from failure.__cause__

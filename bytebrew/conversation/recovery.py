@@ -58,7 +58,7 @@ async def _resume(db: Database, journal: Journal, runner: Runner, left: open_tur
     else:
         entrance = await db.read(schemas.entrance, left.schema)
     turn = runner.turn(resumed_turn(left, entrance.agent.name), entrance)
-    turn.size = left.size
+    turn.size = left.size  # its message is still in the database
     turn.log = await journal.log(left.session_id)
     if left.status == "running":
         turn.status, turn.first = "running", left.first_event

@@ -101,11 +101,11 @@ class Runner:
         if lane is None:
             lane = self.lanes[turn.session_id] = Lane(turn)
         self.turns[turn.id] = turn
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True):  # a client that leaves now does not undo half an admission
             admitted = False
             try:
                 turn.log = await self._journal.log(turn.session_id, new=turn.new.begins)
-                if idle:
+                if idle:  # it runs at once: its first event is stored with it
                     self._begin(turn)
                 await self._db.write(turns.admit, turn.new, turn.first)
                 admitted = True
@@ -122,7 +122,7 @@ class Runner:
                     with suppress(ValueError):  # it may have been taken from the queue
                         lane.waiting.remove(turn)
                 turn.admitted.set_result(admitted)
-                if idle:
+                if idle:  # also where it is not admitted: others may wait behind it
                     self._group.start_soon(self._drive, turn.session_id, lane)
 
     async def cancel(self, session_id: str) -> None:
@@ -145,7 +145,7 @@ class Runner:
         """
         self.draining = True
         for turn in list(self.turns.values()):
-            if turn.holds:
+            if turn.holds:  # a person may take hours
                 turn.cancel("stopped")
         with anyio.move_on_after(seconds):
             for lane in list(self.lanes.values()):
@@ -198,7 +198,7 @@ class Runner:
         except Exception as error:
             log.exception("turn %s is left to the next start", turn.id)
             await self._journal.close(turn.log, error)
-        finally:
+        finally:  # whoever waits for the turn must not wait for ever, whatever has failed
             turn.recorded = True
             self.turns.pop(turn.id, None)
             turn.log.notify()
@@ -253,6 +253,7 @@ class Runner:
     async def _record_end(self, turn: Turn, end: Event) -> None:
         if partial := "".join(turn.partial) + (turn.resumed_step.text if turn.resumed_step else ""):
             turn.unsaved.messages.append(Message("assistant", partial, broken_off=turn.status))
+        # a failed or cancelled answer has no whole text
         whole = [MessageDone(content="".join(turn.text))] if turn.status == "completed" else []
         turn.last = [turn.append(event) for event in (*whole, end)][-1]  # in one transaction
         fault = turn.failure.status if turn.failure else None

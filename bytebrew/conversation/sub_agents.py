@@ -23,7 +23,7 @@ async def spawn(db: Database, runner: Runner, call: Call, agent: str, message: s
             child = child or await db.read(turns.spawned, call.turn_id, call.call_id)
             child = child or await _begin(db, runner, parent, call, agent, message, limits)
         if isinstance(child, Turn):
-            await _end(child, parent)
+            await _wait(child, parent)
         else:
             parent.add(child.usage)
     except Draining:
@@ -59,14 +59,14 @@ async def _begin(
     return child
 
 
-async def _end(child: Turn, parent: Turn) -> None:
+async def _wait(child: Turn, parent: Turn) -> None:
     """Waits for the child's end, and cancels it where its parent is; Draining where a stop leaves it unfinished."""
     try:
-        await _recorded(child, parent)
+        await _wait_recorded(child, parent)
     except anyio.get_cancelled_exc_class():
         child.cancel(parent.cancelled_for or "cancelled")
-        with anyio.CancelScope(shield=True):
-            await _recorded(child, parent)
+        with anyio.CancelScope(shield=True):  # its usage belongs to the parent's
+            await _wait_recorded(child, parent)
         raise
     finally:
         parent.add(child.usage)
@@ -74,7 +74,7 @@ async def _end(child: Turn, parent: Turn) -> None:
         raise child.failure
 
 
-async def _recorded(child: Turn, parent: Turn) -> None:
+async def _wait_recorded(child: Turn, parent: Turn) -> None:
     """Waits until the child's end is stored; while that fails, clients of the parent get the storage error."""
     try:
         await child.wait_recorded(raise_storage_error=True)

@@ -58,7 +58,7 @@ class Toolkit:
         self.tools: dict[str, Tool] = {}
         self.missing = ""
         self._reserved = reserved
-        for tool in sorted(tools, key=lambda tool: tool.foreign):
+        for tool in sorted(tools, key=lambda tool: tool.foreign):  # no foreign tool takes the name of an own one
             if tool.foreign and tool.name in self.tools:
                 free = (name for name in tool.spare if name not in self.tools and not reserved(name))
                 tool.name = next(free, tool.name)
@@ -146,7 +146,7 @@ class ToolCalls:
         }
         missing = []
         for toolset in sources.toolsets:
-            if toolset.lists and not any(lists[name] for name in toolset.lists):
+            if toolset.lists and not any(lists[name] for name in toolset.lists):  # it need not be waited for
                 continue
             async for notice in toolset.ready(agent):
                 turn.append(notice)
@@ -183,7 +183,7 @@ class ToolCalls:
                     for call in calls:
                         group.start_soon(run, call, states.get(call.call_id))
             except ExceptionGroup as errors:
-                raise errors.exceptions[0] from None
+                raise errors.exceptions[0] from None  # the first has cancelled the others
         return [results[call.call_id] for call in calls]
 
     async def _begin(self, turn: Turn, kit: Toolkit, calls: list[ToolCall]) -> None:
@@ -286,7 +286,7 @@ class ToolCalls:
         if question is None or question.args_digest != _digest(tool, call):
             question = self._confirmations.question(turn, call, kind, tool)
             self._confirmations.announce(turn, question)
-            await self._journal.write(turn.log, confirmations.ask, question)
+            await self._journal.write(turn.log, confirmations.ask, question)  # with its event, or neither
         return await self._confirmations.answered(turn, question)
 
 
@@ -343,10 +343,10 @@ async def run_tool(
 
 
 def _capped(text: str, has_error: bool, limit: int, call_id: str) -> Outcome:
-    raw = text.encode("utf-8", "replace")
+    raw = text.encode("utf-8", "replace")  # a lone surrogate cannot be stored
     if len(raw) <= limit:
         return Outcome(raw.decode(), has_error)
-    beginning = raw[:limit].decode("utf-8", "ignore")
+    beginning = raw[:limit].decode("utf-8", "ignore")  # the limit may lie within a character
     whole = raw[:MOST_KEPT].decode("utf-8", "ignore")
     rest = f"[cut: {len(beginning)} of {len(whole)} characters; go on with read_result, call_id {call_id}]"
     return Outcome(f"{beginning}\n{rest}", has_error, whole)

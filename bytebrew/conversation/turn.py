@@ -70,7 +70,7 @@ class Turn:
         self.last: int | None = None
         self.usage = Usage()
         self.text: list[str] = []
-        self.partial: list[str] = []
+        self.partial: list[str] = []  # text of the step that has not ended
         self.resume_point: open_turns.ResumePoint | None = None
         self.closing_events: Sequence[Event] = ()  # of the tool call that ended the turn
         self.resumed_step: ResumedStep | None = None
@@ -80,7 +80,7 @@ class Turn:
         self.status: turns.Status = "queued"
         self.urgent = False
         self.log: Log
-        self.admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()  # False: it is not stored
         self.recorded = False
         self.storage_error: EngineError | None = None
         self.failure: EngineError | None = None
@@ -113,6 +113,7 @@ class Turn:
     def add(self, usage: Usage) -> None:
         """Adds usage, its own or that of an agent that it has spawned."""
         *counts, costs = zip(astuple(self.usage), astuple(usage), strict=True)
+        # a price that is unknown counts as nothing beside one that is known
         cost = None if costs == (None, None) else sum(cost or 0.0 for cost in costs)
         total: tuple[Any, ...] = (*map(sum, counts), cost)
         self.usage = Usage(*total)
@@ -185,6 +186,7 @@ class Turn:
     def append(self, event: Event) -> int:
         """Appends an event to the session's journal, and a copy to the root's where its client wants or needs it."""
         above, shared = self.new.parent, self.new.subagents or type(event) is ConfirmationAsked
+        # the root's stream ends with the root's own last event
         if above and shared and self.root is not self and type(event) not in (Done, ErrorEvent):
             copy = replace(event, agent=self.agent.name, parent_call_id=above.call_id)
             self._journal.append(self.root.log, copy)
@@ -206,7 +208,7 @@ class Turn:
 
     def hold(self, change: int) -> None:
         """Changes the number of questions to a person that this turn and those below it wait for."""
-        if self.scope.deadline != math.inf:
+        if self.scope.deadline != math.inf:  # the clock runs: remember what is left of it
             self._seconds_left = self.scope.deadline - anyio.current_time()
         self.holds += change
         self.scope.deadline = math.inf if self.holds else anyio.current_time() + self._seconds_left

@@ -37,7 +37,7 @@ def enter(lane: Lane, turn: Turn, on_busy: OnBusy) -> list[Turn]:
         lane.waiting.append(turn)
         return []
     turn.urgent = True
-    before = [waiting for waiting in lane.waiting if waiting.urgent]
+    before = [waiting for waiting in lane.waiting if waiting.urgent]  # they are interrupted too
     lane.waiting.insert(len(before), turn)
     return [lane.current, *before]
 
@@ -113,7 +113,7 @@ async def frames(journal: Journal, lanes: Lanes, turn: Turn, stretch: Stretch) -
         ids = {"session_id": turn.session_id, "turn_id": turn.id}
         event = Queued(**ids, position=position, needs_input=needs_input)
         frame = b"event: %s\ndata: %s\n\n" % (event.name.encode(), msgspec.json.encode(event))
-        if frame != last:
+        if frame != last:  # the log wakes its followers for other reasons too
             last = frame
             yield frame
         elif not await turn.log.changed(HEARTBEAT_SECONDS):
