@@ -57,6 +57,7 @@ def test_an_engine_boots_and_answers_where_only_its_volume_can_be_written_to(tmp
 
 
 @only_as_root
+@pytest.mark.timeout(180)
 def test_every_command_works_there(tmp_path: Path) -> None:
     data = volume(tmp_path / "data")
     for arguments in (
