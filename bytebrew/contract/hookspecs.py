@@ -194,7 +194,7 @@ async def actor_acted(engine: Engine, action: Action) -> None:
 async def request_answered(engine: Engine, method: str, path: str, status: int, seconds: float) -> None:
     """A request was answered, or its client disconnected; `path` is its route's, "" where there is none.
 
-    Chats that are refused before they are read, for there are too many, are counted by `Admission.refused` alone.
+    Chats that are refused before they are read, for there are too many, are counted in `Traffic.refused_turns` alone.
     """
 
 
