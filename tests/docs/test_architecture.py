@@ -9,6 +9,7 @@ from tests.test_floors import FLOORS
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("bytebrew/*/__init__.py"))
+PLUGINS = sorted({path.stem.removeprefix("bytebrew_") for path in ROOT.glob("plugins/bytebrew_*")})
 QUESTIONS = (
     "a tool call recorded",
     "on kill -9",
@@ -27,6 +28,11 @@ QUESTIONS = (
 def test_every_folder_of_the_core_is_in_the_table_and_in_the_picture(folder: str) -> None:
     assert f"| `bytebrew/{folder}/` |" in PAGE
     assert re.search(rf"^ .*\b{folder}/", PAGE, re.MULTILINE)
+
+
+def test_every_bundled_plugin_is_in_the_table() -> None:
+    table = PAGE.partition("The bundled plugins")[2].partition("\n## ")[0]
+    assert sorted(re.findall(r"`(\w+)`", table)) == PLUGINS
 
 
 def test_the_floors_of_the_picture_are_those_that_the_imports_are_held_to() -> None:
