@@ -120,6 +120,7 @@ async def test_connections_to_many_vendors_leave_room_for_the_engines_files(narr
     assert narrow.errors.count("error") == 0, narrow.errors
 
 
+@pytest.mark.slow
 async def test_connections_that_idle_leave_room_for_health_and_for_what_the_engine_opens(narrow: Process) -> None:
     address = httpx.URL(narrow.url)
     async with upstream([STREAM, delta(1), delta(2), delta(3), END]) as vendor, configured(narrow, vendor):
