@@ -6,6 +6,9 @@ STALE := $(shell $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 1
 # a folder in memory, if programs in it may run: an engine waits for the disk some 25 times between start and end
 MEMORY := $(shell awk '$$2 == "/dev/shm" && $$4 !~ /noexec/ {print $$2}' /proc/mounts 2>/dev/null | head -1)
 
+# one more than there are cores, as many tests wait for what goes by the clock
+WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+
 # set in many containers; each start would compile all modules anew
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHON
@@ -27,7 +30,7 @@ run: $(BIN)/bytebrew ## Set up and start the engine on http://127.0.0.1:8443
 	@exec $(BIN)/bytebrew serve
 
 test: $(VENV)/.dev ## Set up and run the tests, but for those below
-	$(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not slow" -n auto --dist worksteal --hypothesis-profile=ci
+	$(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not slow" -n $(WORKERS) --dist worksteal --hypothesis-profile=ci
 
 test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this sets up under .cache/
 	tests/peers/setup.sh
