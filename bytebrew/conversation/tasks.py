@@ -22,7 +22,7 @@ from bytebrew.contract.route import Record, unrecorded
 from bytebrew.contract.tool import Tool
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn, task_turn
-from bytebrew.store import schemas, sessions, task_approvals, task_queue, task_steps, tasks, turns
+from bytebrew.store import schemas, sessions, task_approvals, task_changes, task_queue, tasks, turns
 from bytebrew.store.open_turns import unfinished_tools
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.tasks import Claim
@@ -130,7 +130,7 @@ class Tasks:
 
         def update(conn: Connection) -> Task:
             before = tasks.get(conn, task_id, actor)
-            task = task_steps.update(conn, task_id, actor, patch)
+            task = task_changes.update(conn, task_id, actor, patch)
             record(conn, task)
             self._record_withdrawal(conn, before, task, by)
             return task
@@ -144,7 +144,7 @@ class Tasks:
 
         def assign(conn: Connection) -> Task:
             before = tasks.get(conn, task_id, actor)
-            task = task_steps.assign(conn, task_id, actor, agent)
+            task = task_changes.assign(conn, task_id, actor, agent)
             self._record_withdrawal(conn, before, task, by)
             return task
 
@@ -178,7 +178,7 @@ class Tasks:
         """Cancels a task with all below it, and the turns in which they are worked on."""
 
         def cancel(conn: Connection) -> list[str]:
-            turn_ids = task_steps.cancel(conn, task_id, actor, reason)
+            turn_ids = task_changes.cancel(conn, task_id, actor, reason)
             record(conn, None)
             return turn_ids
 
@@ -204,7 +204,7 @@ class Tasks:
         """
 
         def move(conn: Connection) -> tuple[Task, str | None]:
-            task, turn_id = task_steps.move(conn, task_id, actor, status, result, seen)
+            task, turn_id = task_changes.move(conn, task_id, actor, status, result, seen)
             record(conn, task)
             return task, turn_id
 

@@ -25,7 +25,7 @@ from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.tool import tool
 from bytebrew.engine import Engine
-from bytebrew.store import task_steps, tasks
+from bytebrew.store import task_changes, tasks
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
 from bytebrew.store.sqlite.pragmas import connect
@@ -549,7 +549,7 @@ def instructions(conn: sqlite3.Connection) -> Iterator[list[None]]:
         (tasks.subtasks, ("task_1",)),
         (tasks.at_hand, ("turn_1",)),
         (tasks.was_delivered, ("s1", "t")),
-        (task_steps.cancel, ("task_10000", ADMIN, "")),
+        (task_changes.cancel, ("task_10000", ADMIN, "")),
         (tasks.page, (ADMIN, tasks.Filter(status="pending"), 0, 20)),
         (tasks.page, (ADMIN, tasks.Filter(status="needs_input"), 0, 20)),
     ],
@@ -694,7 +694,7 @@ async def test_the_turn_of_a_task_that_was_cancelled_just_before_a_crash_does_no
         with anyio.fail_after(5):
             while not desk.model.requests:
                 await asyncio.sleep(0.005)
-        await desk.engine.db.write(task_steps.cancel, task_id, ADMIN, "no more")
+        await desk.engine.db.write(task_changes.cancel, task_id, ADMIN, "no more")
     async with opened(OK, data=tmp_path) as desk:
         await asyncio.sleep(0.1)
         assert (await desk.get(task_id)).status == "cancelled"

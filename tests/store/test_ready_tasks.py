@@ -16,7 +16,7 @@ from bytebrew.base.errors import EngineError
 from bytebrew.base.formats import now, rfc3339
 from bytebrew.base.secrets import Secrets
 from bytebrew.contract.entities import NewAgent, NewModel, NewTask, TaskPatch
-from bytebrew.store import agents, models, retention, task_queue, task_steps, tasks
+from bytebrew.store import agents, models, retention, task_changes, task_queue, tasks
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
 from bytebrew.store.sqlite.pragmas import connect
@@ -154,16 +154,16 @@ def act(conn: sqlite3.Connection, known: list[str], one: Act) -> None:
         new = NewTask(title="t", agent="test", blocked_by=others[: a % 3], require_approval=a == 7)
         known.append(tasks.create(conn, new, "ada", "api").id)
     elif what == "update":
-        task_steps.update(conn, first, None, TaskPatch(blocked_by=others[: a % 3]))
+        task_changes.update(conn, first, None, TaskPatch(blocked_by=others[: a % 3]))
     elif what == "cancel":
-        task_steps.cancel(conn, first, None, "")
+        task_changes.cancel(conn, first, None, "")
     elif what in ("end", "retry", "claim"):
         if claim := tasks.claim(conn, 0):
             end = ("completed", "failed")[a % 2]
             if what != "claim":
                 tasks.settle(conn, claim.task.id, claim.turn_id, end, "", soon(60) if what == "retry" else None)
     elif what == "move":
-        task_steps.move(conn, first, None, ("approved", "in_progress", "completed", "failed")[b % 4])
+        task_changes.move(conn, first, None, ("approved", "in_progress", "completed", "failed")[b % 4])
     else:
         conn.execute("update tasks set completed_at = ? where completed_at is not null", (LONG_AGO,))
         retention.expire_tasks(conn)
