@@ -32,7 +32,7 @@ from bytebrew.base.validation import depth
 from bytebrew.contract.events import ErrorEvent
 from bytebrew.contract.route import ANYONE, Reply, Request, Route, Stream, check_name, routes_by_path, taken_names
 from bytebrew.engine import Engine
-from bytebrew.web import change_feed, cors, early_answer, query
+from bytebrew.web import cors, early_answer, query, recorded_changes
 from bytebrew.web.admission import PLACES, BodyReader, Place
 from bytebrew.web.body_fields import Body, unfit
 from bytebrew.web.http_state import HttpState, http_state
@@ -177,7 +177,7 @@ class Endpoint:
         self._methods = methods
         self.path = next(iter(methods.values())).path
         self._taken = taken
-        self._resource = change_feed.Resource(methods.get("GET"), key)
+        self._resource = recorded_changes.Resource(methods.get("GET"), key)
         self._keys = Keys()
         with_body = {method: route for method, route in methods.items() if route.body is not None}
         self._bodies = {method: Body(route, methods.get("GET")) for method, route in with_body.items()}
@@ -226,7 +226,7 @@ class Endpoint:
             if place is not None:
                 place.free()
         except (Unauthorized, Forbidden) as error:
-            action = change_feed.refused(request, method, scope["path"], error)
+            action = recorded_changes.refused(request, method, scope["path"], error)
             self._state.refusals.note(action.client, action.resource, action.status, action.reason)
             await engine.notify("actor_acted", action=action)
             raise
@@ -272,9 +272,13 @@ class Endpoint:
     async def _perform(self, request: Request[Any], route: Route, scope: Scope, digest: bytes) -> Any:
         engine, change = self._engine, None
         if route.method != "GET" and not route.streams and engine.observers.record_actions:
-            change = change_feed.Change(request, route, scope["path"], self._resource, engine.record)
+            change = recorded_changes.Change(request, route, scope["path"], self._resource, engine.record)
             request.records += (change.record,)
-        run = partial(change_feed.perform, request, route, change) if change or digest else partial(route.run, request)
+        run = (
+            partial(recorded_changes.perform, request, route, change)
+            if change or digest
+            else partial(route.run, request)
+        )
         if digest:
             answer = await self._keys.answer(request, route, run, scope["path"], digest)
         else:

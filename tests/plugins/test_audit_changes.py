@@ -15,7 +15,7 @@ from bytebrew import MessageDelta, Route
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
-from bytebrew.web.change_feed import action_name
+from bytebrew.web.recorded_changes import action_name
 from tests.local import local_session
 from tests.mcp_double import Web
 from tests.tables import all_but, check_refusal, installed, token_with
