@@ -11,7 +11,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Model, ModelPatch, NewModel
 from bytebrew.contract.provider import Provider, Target, named
 from bytebrew.contract.route import Parameter, Request, Route
-from bytebrew.conversation.verification import Verification, verify
+from bytebrew.conversation.model_verification import Verification, verify
 from bytebrew.engine import Engine
 from bytebrew.store import models
 from bytebrew.store.sqlite.database import Database

@@ -10,7 +10,7 @@ import pytest
 from bytebrew.base.circuit_breaker import Breaker
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.provider import Capabilities
-from bytebrew.conversation.verification import PING_TOKENS, QUESTION_TOKENS, verify
+from bytebrew.conversation.model_verification import PING_TOKENS, QUESTION_TOKENS, verify
 from bytebrew.engine import Engine
 from bytebrew.store import models
 from bytebrew.testing import ScriptedProvider, providing, served_engine
