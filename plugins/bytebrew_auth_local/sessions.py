@@ -13,7 +13,7 @@ from bytebrew import Actor, AuthMode, Conflict, Engine, StateKey, Unauthorized, 
 from . import ended_sessions
 from .attempt_limiter import AttemptLimiter
 from .keys import KeyPair
-from .owner_checks import OwnerChecks
+from .peer_check_queue import PeerCheckQueue
 from .settings import Local
 from .sign_in_token import SignInToken
 
@@ -44,7 +44,7 @@ class LocalMode(AuthMode):
         self._db, self._keys = engine.db, KeyPair(keys)
         self.sign_in_token = SignInToken(engine.data_dir)
         self.attempts = AttemptLimiter()
-        self.owners = OwnerChecks(engine.data_dir)
+        self.owners = PeerCheckQueue(engine.data_dir)
 
     async def authenticate(self, token: str) -> Actor | None:
         """The local admin."""

@@ -9,8 +9,8 @@ MOST = 16
 """Most checks that may wait: each takes a few milliseconds of CPU, and anyone can cause one."""
 
 
-class OwnerChecks:
-    """Checks of callers' processes, which must see the data folder."""
+class PeerCheckQueue:
+    """Runs checks of callers' processes one after another; `folder` is the data folder, which they must see."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
