@@ -42,8 +42,7 @@ from bytebrew.conversation.tasks import Tasks
 from bytebrew.conversation.tool_calls import ToolCalls, ToolSources, reserved_names
 from bytebrew.observers import Observers
 from bytebrew.plugins import CORE, Plugins, Registry
-from bytebrew.store import agents, retention
-from bytebrew.store import settings as stored_settings
+from bytebrew.store import agents, changed_options, retention
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite import migrations
 from bytebrew.store.sqlite.data_folder import DataFolder
@@ -230,7 +229,7 @@ class Engine:
     async def follow_options(self) -> None:
         """Applies the stored settings."""
         async with self._following:  # what was read last is applied last
-            stored = await self.db.read(stored_settings.changed)
+            stored = await self.db.read(changed_options.values)
             self.options.apply({key: value for key, (value, _) in stored.items()})
 
     async def agents(self) -> list[Agent]:

@@ -29,7 +29,7 @@ from bytebrew.contract.entities import (
 )
 from bytebrew.contract.provider import named
 from bytebrew.contract.runtime_option import Options
-from bytebrew.store import agents, capabilities, models, schemas, settings
+from bytebrew.store import agents, capabilities, changed_options, models, schemas
 
 
 def _fields(kind: type[Struct], *left_out: str) -> str:
@@ -251,7 +251,7 @@ class SettingsSection(ConfigSection):
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
         """Every changed setting that is known, by key."""
         found = {}
-        for key, (value, _) in settings.changed(conn).items():
+        for key, (value, _) in changed_options.values(conn).items():
             try:
                 self._options.named(key)
             except NotFound:  # of a plugin that is no longer there
@@ -268,11 +268,11 @@ class SettingsSection(ConfigSection):
             raise InvalidRequest(f"there is no setting '{name[:100]}'{did_you_mean(name, known)}") from error
         except InvalidRequest as error:
             raise InvalidRequest(error.message, details=[Detail("$", one.message) for one in error.details]) from error
-        settings.put(conn, name, value)
+        changed_options.put(conn, name, value)
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         """Takes the setting back to its default."""
-        settings.reset(conn, name)
+        changed_options.reset(conn, name)
 
     async def changed(self, engine: Engine) -> None:
         """Puts the settings into effect."""

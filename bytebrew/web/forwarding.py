@@ -6,7 +6,7 @@ from typing import Any
 from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.config.core_options import BODY_HEADERS
 from bytebrew.contract.route import Request
-from bytebrew.store import settings
+from bytebrew.store import changed_options
 
 PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization"})
 """Headers that are for the engine alone, beside those of model choosers."""
@@ -18,7 +18,7 @@ async def body_headers(request: Request[Any], headers: Mapping[str, str], privat
     Raises InvalidRequest for one that is not on the operator's list: a gateway that authenticates callers sets or
     strips such headers in the head of a request, and does not read bodies.
     """
-    stored = await request.engine.db.read(settings.value, BODY_HEADERS.key, BODY_HEADERS.default)
+    stored = await request.engine.db.read(changed_options.value, BODY_HEADERS.key, BODY_HEADERS.default)
     listed = {name.lower() for name in stored} - private
     words = f"may not come from the body; an admin lists in the setting {BODY_HEADERS.key} those that may"
     lowered = {name.lower(): value for name, value in headers.items()}

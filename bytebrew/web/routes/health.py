@@ -13,7 +13,7 @@ from bytebrew.base.rolling_timeout import within
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Parameter, Reply, Request, Route
 from bytebrew.engine import Engine
-from bytebrew.store import agents, settings
+from bytebrew.store import agents, changed_options
 from bytebrew.version import __version__
 from bytebrew.web.access import check_scope
 from bytebrew.web.http_state import http_state
@@ -92,8 +92,8 @@ def state_of(engine: Engine, fault: str) -> str:
 
 def _probe(conn: Connection) -> None:
     """Writes a few pages, and removes them."""
-    settings.put(conn, _PROBE, "x" * 16384)
-    settings.reset(conn, _PROBE)
+    changed_options.put(conn, _PROBE, "x" * 16384)
+    changed_options.reset(conn, _PROBE)
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:

@@ -9,7 +9,7 @@ from bytebrew.contract.entities import Live
 from bytebrew.contract.route import Request, Route
 from bytebrew.contract.runtime_option import CUSTOM, Option, Options
 from bytebrew.engine import Engine
-from bytebrew.store import settings
+from bytebrew.store import changed_options
 from bytebrew.store.sqlite.database import Database
 
 
@@ -37,7 +37,7 @@ def _setting(option: Option, stored: tuple[Any, str] | None) -> Setting:
 
 async def list_settings(db: Database, options: Options, request: Request[None]) -> list[Setting]:
     """Every setting that is known, and the operator's own."""
-    changed = await db.read(settings.changed)
+    changed = await db.read(changed_options.values)
     own = [options.named(key) for key in changed if key.startswith(CUSTOM)]
     return [_setting(option, changed.get(option.key)) for option in (*options, *own)]
 
@@ -45,7 +45,7 @@ async def list_settings(db: Database, options: Options, request: Request[None]) 
 async def get_setting(db: Database, options: Options, request: Request[None]) -> Setting:
     """One setting."""
     option = options.named(request.path["key"])
-    return _setting(option, (await db.read(settings.changed)).get(option.key))
+    return _setting(option, (await db.read(changed_options.values)).get(option.key))
 
 
 async def put_setting(engine: Engine, request: Request[NewValue]) -> Setting:
@@ -53,7 +53,7 @@ async def put_setting(engine: Engine, request: Request[NewValue]) -> Setting:
     key = request.path["key"]
     value = engine.options.checked(key, request.body.value)
     option = engine.options.named(key)
-    setting = await request.write(lambda conn: _setting(option, (value, settings.put(conn, key, value))))
+    setting = await request.write(lambda conn: _setting(option, (value, changed_options.put(conn, key, value))))
     await engine.follow_options()
     return setting
 
@@ -61,7 +61,7 @@ async def put_setting(engine: Engine, request: Request[NewValue]) -> Setting:
 async def reset_setting(engine: Engine, request: Request[None]) -> None:
     """Takes a setting back to its default."""
     option = engine.options.named(request.path["key"])
-    await request.write(settings.reset, option.key)
+    await request.write(changed_options.reset, option.key)
     await engine.follow_options()
 
 

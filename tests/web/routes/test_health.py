@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from bytebrew.engine import Engine
-from bytebrew.store import settings
+from bytebrew.store import changed_options
 from bytebrew.testing import ADMIN, served_engine
 from tests.store.sqlite.test_disk import damage
 from tests.tables import all_but, check_refusal, token_with
@@ -58,7 +58,7 @@ async def test_only_who_may_configure_the_engine_has_it_tried(served: tuple[Engi
         told = (await client.get(f"{HEALTH}?deep=true", headers=bearing(token))).json()
         assert (told["status"], told["database"]) == ("ok", "ok")
         assert told["disk_free_bytes"] > 0
-    assert await engine.db.read(settings.changed) == {}
+    assert await engine.db.read(changed_options.values) == {}
 
 
 async def test_where_tokens_cannot_be_read_it_says_what_is_wrong_with_the_database(tmp_path: Path) -> None:

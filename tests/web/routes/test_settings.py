@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew.store import settings
+from bytebrew.store import changed_options
 from bytebrew.testing import served_engine
 from bytebrew.web.http_state import http_state
 from tests.tables import all_but, check_refusal, token_with
@@ -164,7 +164,7 @@ async def test_a_stored_value_that_no_longer_fits_leaves_the_default(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with served_engine(data=tmp_path) as (running, _):
-        await running.db.write(settings.put, "widget.origins", ["not", "origins"])
+        await running.db.write(changed_options.put, "widget.origins", ["not", "origins"])
     async with served_engine(data=tmp_path) as (running, _):
         assert http_state(running).origins == ()
     assert "the setting widget.origins stays at its default" in caplog.text

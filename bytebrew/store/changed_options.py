@@ -8,7 +8,7 @@ from bytebrew.base.formats import now
 from bytebrew.contract.connection import Connection
 
 
-def changed(conn: Connection) -> dict[str, tuple[Any, str]]:
+def values(conn: Connection) -> dict[str, tuple[Any, str]]:
     """Every value that is not a default, and since when."""
     rows = conn.execute("select key, value, updated_at from settings order by key")
     return {row["key"]: (msgspec.json.decode(row["value"]), row["updated_at"]) for row in rows}
