@@ -15,7 +15,7 @@ from bytebrew.base.http_client.client import Http
 from bytebrew.base.machine import descriptors
 from bytebrew.base.machine.clock import WallClock
 from bytebrew.base.settings import Core, Settings
-from bytebrew.config import offer
+from bytebrew.config import first_entities
 from bytebrew.config.core_options import core_options
 from bytebrew.config.import_export import boot
 from bytebrew.config.sections import core_sections
@@ -242,7 +242,8 @@ class Engine:
 
     async def offer(self, config: Mapping[str, Any]) -> bool:
         """Stores models, agents and schemas unless the engine ever had any; returns whether it stored them."""
-        return await self.db.write(offer.accept, msgspec.convert(config, offer.Offer), self.secrets)
+        first = msgspec.convert(config, first_entities.FirstEntities)
+        return await self.db.write(first_entities.create, first, self.secrets)
 
 
 def _adding(registry: Registry[Any], key: str) -> Callable[[str, Any], None]:

@@ -8,22 +8,22 @@ from bytebrew.contract.entities import NewAgent, NewModel, NewSchema
 from bytebrew.store import agents, models, schemas
 
 
-class Offer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The offered entities, with the fields of their POST bodies."""
+class FirstEntities(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The entities of an offer, with the fields of their POST bodies."""
 
     models: tuple[NewModel, ...] = ()
     agents: tuple[NewAgent, ...] = ()
     schemas: tuple[NewSchema, ...] = ()
 
 
-def accept(conn: Connection, offer: Offer, secrets: Secrets) -> bool:
-    """Stores the offer unless there was ever a model or there is an agent; returns whether it did."""
+def create(conn: Connection, first: FirstEntities, secrets: Secrets) -> bool:
+    """Creates them unless the engine has an agent or ever had a model; returns whether it did."""
     if models.ever(conn) or agents.count(conn):
         return False
-    for model in offer.models:
+    for model in first.models:
         models.create(conn, model, secrets)
-    for agent in offer.agents:
+    for agent in first.agents:
         agents.create(conn, agent)
-    for schema in offer.schemas:
+    for schema in first.schemas:
         schemas.create(conn, schema)
     return True
