@@ -56,7 +56,7 @@ def test_every_function_that_an_answer_names_is_in_the_file_beside_it() -> None:
     for part in (part for answer in answers for part in answer.split("; ")):
         files = [(ROOT / "docs" / link).resolve() for link in re.findall(r"\]\((\.\./[\w/.]+\.py)\)", part)]
         text = "\n".join(file.read_text() for file in files)
-        for name in re.findall(r"`((?!register_)[A-Za-z_]+)`", part) if files else ():
+        for name in re.findall(r"`(?!register_)(?:[A-Za-z]+\.)?([A-Za-z_]+)`", part) if files else ():
             named += 1
             assert re.search(rf"(?:def|class) {name}\b|^{name}\b", text, re.MULTILINE), f"{name} in {part}"
     assert named > 10
