@@ -26,6 +26,7 @@ from bytebrew.contract.config_section import ConfigDialect, ConfigSection
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import State, StateKey, Turn
 from bytebrew.contract.entities import Agent
+from bytebrew.contract.events import Event
 from bytebrew.contract.hookspecs import Migration
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route, taken_names
@@ -149,6 +150,9 @@ class Engine:
         self.toolsets: list[Toolset] = []
         self.plugins.declare("register_tools", _adding(self.tools, "name"), settings=self.settings)
         self.plugins.declare("register_toolsets", _listing(self.toolsets), engine=self)
+        sources: list[Tool | Toolset] = [*self.tools.values(), *self.toolsets]
+        self.events = [event for source in sources for event in source.events]
+        self.forms = {event.name: event for event in self.events if event.answered is not Event.answered}
         own = [self.read_result.name, *self.tools]
         self.reserves = reserved_names([*own, *(name for toolset in self.toolsets for name in toolset.reserves)])
 

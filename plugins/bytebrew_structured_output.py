@@ -1,16 +1,35 @@
 """Structured output: tables, notes and forms for the user; a form's answer is the next message."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from heapq import nsmallest
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
-from bytebrew import Agent, Call, Connection, Engine, Event, Register, Result, Tool, ToolError, Toolset, hookimpl, tool
+from bytebrew import (
+    Agent,
+    Call,
+    Connection,
+    Detail,
+    Engine,
+    Event,
+    Register,
+    Result,
+    Tool,
+    ToolError,
+    Toolset,
+    Unprocessable,
+    hookimpl,
+    tool,
+)
 
 Label = Annotated[str, Meta(min_length=1, max_length=500)]
-Text = Annotated[str, Meta(max_length=10_000)]
+MOST_TEXT = 10_000
+MOST_FAULTS = 100
+"""Answers that do not fit of which a refusal has details."""
+Text = Annotated[str, Meta(max_length=MOST_TEXT)]
 
 
 class Row(Struct, frozen=True):
@@ -56,6 +75,25 @@ class StructuredOutput(Event, frozen=True, kw_only=True, omit_defaults=True):
     rows: tuple[Row, ...] = ()
     actions: tuple[Action, ...] = ()
     questions: tuple[Question, ...] = ()
+
+    @property
+    def awaits_answer(self) -> bool:
+        return self.output_type == "form"
+
+    def answered(self, answers: Mapping[str, Any]) -> str:
+        faults = dict.fromkeys(answers.keys() - {one.id for one in self.questions}, "is no question of the form")
+        lines = [f"Answers to the form '{self.title}':" if self.title else "Answers to the form:"]
+        for question in self.questions:
+            answer = answers.get(question.id, question.default)
+            if fault := _answer_fault(question, answer):
+                faults[question.id] = fault
+            else:
+                lines.append(f"{question.label} ({question.id}): {_as_text(question, answer)}")
+        if faults:
+            named = nsmallest(MOST_FAULTS, faults.items())  # a body may have a million
+            details = [Detail(f"$.message.form.{name}"[:300], fault) for name, fault in named]
+            raise Unprocessable(f"{len(faults)} answers do not fit the form; the details name them", details=details)
+        return "\n".join(lines)
 
 
 class Blocks(Toolset):
@@ -176,6 +214,29 @@ def _faults_of(question: Question) -> Iterator[str]:
             yield "default: a select has one choice"
         if unknown := [one for one in chosen if one not in values]:
             yield f"default: '{unknown[0]}' is none of the options' values: {', '.join(values)}"
+
+
+def _answer_fault(question: Question, answer: Any) -> str:
+    """Why an answer does not fit its question; "" if it does."""
+    if answer is None or answer is UNSET:
+        return "is not answered"
+    if question.type == "text":
+        fits = isinstance(answer, str) and len(answer) <= MOST_TEXT
+        return "" if fits else f"send a text of at most {MOST_TEXT} characters"
+    values = [option.value for option in question.options]
+    known = f"of {', '.join(values)}"[:500]
+    if question.type == "select":
+        return "" if answer in values else f"send one {known}"
+    fits = isinstance(answer, list | tuple) and all(one in values for one in answer)
+    return "" if fits and len(set(answer)) == len(answer) else f"send a list {known}"
+
+
+def _as_text(question: Question, answer: Any) -> str:
+    if question.type == "text":
+        return str(answer)
+    labels = {option.value: option.label for option in question.options}
+    chosen = [answer] if isinstance(answer, str) else answer
+    return ", ".join(one if labels[one] == one else f"{one} ({labels[one]})" for one in chosen) or "none of them"
 
 
 @hookimpl

@@ -1,8 +1,9 @@
 """What a client sees: one Struct for each event of a stream."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, to_builtins
 
 from bytebrew.contract.messages import Usage
 
@@ -16,12 +17,30 @@ Risk = Literal["safe", "caution", "dangerous"]
 class Event(Struct, frozen=True, kw_only=True):
     """An entry of a session's journal; `name` is its SSE event type.
 
-    `agent` and `parent_call_id` are there only on a sub-agent's events in its parent's stream.
+    `agent` and `parent_call_id` are there only on a sub-agent's events in its parent's stream. A form overrides
+    `awaits_answer` and `answered`: a turn that ends with it is `needs_input` until the session goes on.
     """
 
     name: ClassVar[str]
     agent: str | UnsetType = UNSET
     parent_call_id: str | UnsetType = UNSET
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether it is a form, which the person's next message may answer by `{"form": {...}}`."""
+        return False
+
+    def answered(self, answers: Mapping[str, Any]) -> str:
+        """The answers to the form as a message that a model can read.
+
+        Raises Unprocessable with a detail for each that does not fit, whose path begins with `$.message.form`.
+        """
+        raise NotImplementedError
+
+
+def form_of(event: Event) -> dict[str, Any] | None:
+    """The event's data where it is a form for the person: a spawned agent has nobody to answer it."""
+    return to_builtins(event) if event.awaits_answer and event.agent is UNSET else None
 
 
 class Thinking(Event, frozen=True):

@@ -18,13 +18,13 @@ from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import ModelCall
 from bytebrew.contract.entities import Agent
-from bytebrew.contract.events import ConfirmationAsked, Done, ErrorEvent, Event, FinishReason
+from bytebrew.contract.events import ConfirmationAsked, Done, ErrorEvent, Event, FinishReason, form_of
 from bytebrew.contract.messages import Attachment, Spent, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import Call, SpawnLimits
 from bytebrew.conversation.model_calls import BoundModel
 from bytebrew.conversation.resumed_answer import ResumedStep
-from bytebrew.store import forms, open_turns, turns
+from bytebrew.store import open_turns, turns
 from bytebrew.store.journal import Journal, Log
 from bytebrew.store.schemas import Entrance
 from bytebrew.store.tasks import Claim
@@ -157,7 +157,7 @@ class Turn:
             message=error.message if error else "",
             retry_after=retry_after(error) if error else None,
             finish_reason=self.finish_reason,
-            form=forms.shown_by(self.closing_events),
+            form=next(filter(None, map(form_of, reversed(self.closing_events))), None),
         )
 
     def _nothing_unsaved(self) -> turns.Unsaved:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import zlib
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, placeholders
 from bytebrew.contract.events import Event
 from bytebrew.store.sqlite.database import Database, Work
 from bytebrew.store.sqlite.write_queue import Rows
@@ -343,6 +343,21 @@ def read_events(
             if size > 256 * 1024 or len(found) == limit:
                 return found
     return found
+
+
+def newest_first(conn: Connection, session_id: str, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """Name and data of a session's events that have one of the names."""
+    types = (*names, PACKED)
+    rows = conn.execute(
+        f"""select n,
+          (select coalesce(max(b.n), 0) from events b where b.session_id = e.session_id and b.n < e.n) before
+        from events e where session_id = ? and type in ({placeholders(types)}) order by n desc""",
+        (session_id, *types),
+    )
+    for row in rows:
+        for _, name, data in reversed(read_events(conn, session_id, row["before"], row["n"])):
+            if name in names:
+                yield name, data
 
 
 def pack(conn: Connection, session_id: str, first: int, last: int) -> int:

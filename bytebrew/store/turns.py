@@ -11,11 +11,11 @@ from bytebrew.base.errors import Conflict, NotFound, Unprocessable
 from bytebrew.base.formats import now
 from bytebrew.contract.auth import VISITOR, Actor, account
 from bytebrew.contract.connection import Connection, Row
-from bytebrew.contract.events import FinishReason
+from bytebrew.contract.events import Event, FinishReason, form_of
 from bytebrew.contract.messages import Attachment, Message, Spent, ToolCall, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import SpawnLimits
-from bytebrew.store import confirmations, forms, idempotency, messages, sessions
+from bytebrew.store import confirmations, idempotency, messages, sessions
 from bytebrew.store.confirmations import Confirmation
 from bytebrew.store.journal import last_number, read_events
 
@@ -349,7 +349,9 @@ class TurnResult(Struct, frozen=True, kw_only=True):
     form: dict[str, Any] | None = None
 
 
-def result(conn: Connection, turn_id: str, *, whole: bool = True) -> TurnResult | None:
+def result(
+    conn: Connection, turn_id: str, forms: Mapping[str, type[Event]], *, whole: bool = True
+) -> TurnResult | None:
     """A turn as it stands in the file, None where its session was deleted; `whole` reads what its events say too."""
     sql = f"""select session_id, status, first_event, last_event, failure, {COUNTS} from turns
       where id = ? and session_id not in (select session_id from removals)"""
@@ -366,8 +368,8 @@ def result(conn: Connection, turn_id: str, *, whole: bool = True) -> TurnResult 
     while whole and last is not None and at < last and (events := read_events(conn, row["session_id"], at, last)):
         at = events[-1][0]
         for _, name, data in events:
-            if name == forms.EVENT:
-                form = forms.form(data) or form
+            if name in forms:
+                form = form_of(msgspec.json.decode(data, type=forms[name])) or form
             elif name in ("message_delta", "message_restart", "error", "done"):
                 event = msgspec.json.decode(data)
                 if name == "error":

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +10,9 @@ import anyio
 import httpx
 import pytest
 
-from bytebrew import MessageDelta, ToolCall, tool
+from bytebrew import Detail, Event, MessageDelta, Result, ToolCall, Unprocessable, tool
 from bytebrew.engine import Engine
-from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
+from bytebrew.testing import ScriptedProvider, chat, events_of, plugin, providing, scripted_schema, served_engine
 from tests.conversation.test_confirmations import PAY, Setup, answer, configure, engine_on, processes, say
 from tests.ledger import Ledger
 from tests.plugins.test_spawn import Scripts, spawn, tools, troupe
@@ -228,6 +228,46 @@ async def test_a_form_is_an_answer_that_a_person_must_give() -> None:
         False,
     )
     assert (repeated.status_code, repeated.json()) == (200, later.json())
+
+
+class Wish(Event, frozen=True, kw_only=True):
+    """A form that has one question."""
+
+    name = "wish"
+    title: str
+
+    @property
+    def awaits_answer(self) -> bool:
+        return True
+
+    def answered(self, answers: Mapping[str, Any]) -> str:
+        if answers.keys() != {"wish"}:
+            raise Unprocessable("One wish", details=[Detail("$.message.form.wish", "is not answered")])
+        return f"I wish for {answers['wish']}"
+
+
+async def test_any_plugins_event_may_be_a_form() -> None:
+    @tool
+    async def ask() -> Result:
+        """Asks."""
+        return Result(text="asked", events=(Wish(title="Lamp"),), ends_turn=True)
+
+    ask.events = (Wish,)
+    model = ScriptedProvider([ToolCall("ask", {})], [MessageDelta(content="granted")])
+    lamp = plugin(register_tools=lambda register: register(ask))
+    async with served_engine(providing(model), lamp) as (running, client):
+        await scripted_schema(running, tools=("ask",))
+        body = {"message": "go", "stream": False}
+        asked = await client.post(URL, json=body)
+        form = {"title": "Lamp"}
+        assert (asked.status_code, asked.json()["status"], asked.json()["form"]) == (202, "needs_input", form)
+        assert (await client.get(asked.headers["location"])).json() == asked.json()
+        body["session_id"] = asked.json()["session_id"]
+        refused = await client.post(URL, json={**body, "message": {"form": {}}})
+        assert (refused.status_code, check_refusal(refused)["details"][0]["path"]) == (422, "$.message.form.wish")
+        granted = await client.post(URL, json={**body, "message": {"form": {"wish": "rain"}}})
+    assert granted.json()["message"] == "granted"
+    assert model.requests[-1].messages[-1].content == "I wish for rain"
 
 
 # A queue

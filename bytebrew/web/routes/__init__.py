@@ -45,6 +45,4 @@ def core_routes(engine: Engine) -> tuple[Route, ...]:
 def every(engine: Engine) -> tuple[Route, ...]:
     """All that an engine serves: the core's routes, the plugins', and those that describe them."""
     routes = (*core_routes(engine), *engine.routes)
-    kinds = [kind for tool in engine.tools.values() for kind in tool.events]
-    kinds += [kind for toolset in engine.toolsets for kind in toolset.events]
-    return (*routes, *openapi.routes(routes, __version__, [*dict.fromkeys([*openapi.EVENTS, *kinds])]))
+    return (*routes, *openapi.routes(routes, __version__, [*dict.fromkeys([*openapi.EVENTS, *engine.events])]))

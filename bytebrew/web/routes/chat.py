@@ -2,16 +2,18 @@
 
 import time
 from base64 import b64encode
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, json
 from msgspec.structs import replace
 
-from bytebrew.base.errors import Detail, Forbidden, Gone, InvalidRequest, TurnInterrupted
+from bytebrew.base.errors import Detail, Forbidden, Gone, InvalidRequest, TurnInterrupted, Unprocessable
 from bytebrew.base.formats import canonical_id
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Url
+from bytebrew.contract.events import Event, form_of
 from bytebrew.contract.messages import Attachment
 from bytebrew.contract.route import Reply, Request, Route, Stream
 from bytebrew.conversation import waiting_turns
@@ -19,8 +21,8 @@ from bytebrew.conversation.model_calls import BoundModel
 from bytebrew.conversation.turn import Turn, chat_turn
 from bytebrew.conversation.waiting_turns import OnBusy
 from bytebrew.engine import Engine
-from bytebrew.store import forms, schemas, sessions, turns
-from bytebrew.store.journal import Journal, Log, OpenStretch, Stretch
+from bytebrew.store import schemas, sessions, turns
+from bytebrew.store.journal import Journal, Log, OpenStretch, Stretch, newest_first
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.turns import TurnResult
 from bytebrew.web.access import check_schema
@@ -102,8 +104,8 @@ async def chat(engine: Engine, models: OwnModels, request: Request[ChatRequest])
         raise Forbidden("Only API tokens and admins speak for others: leave user_sub out")
     message = body.message
     if isinstance(message, FormAnswer):
-        form = await engine.db.read(forms.last, body.session_id or "")
-        message = forms.answered(form, message.form)
+        form = await engine.db.read(_form, body.session_id or "", engine.forms)
+        message = form.answered(message.form)
     more = await body_headers(request, body.headers, models.private) if body.headers else {}
     own_model = None if models.headers.isdisjoint(request.headers) else await models.own(request)
     new = chat_turn(
@@ -142,7 +144,7 @@ async def _answer(
         return _asking(await so_far(engine.db, turn, place))
     result = turn.result()
     resumed = turn.resume_point is not None and turn.last is not None
-    if resumed and (stored := await engine.db.scan(turns.result, turn.id)):
+    if resumed and (stored := await engine.db.scan(turns.result, turn.id, engine.forms)):
         result = stored  # it has what the turn did before the engine stopped too
     reply = await _whole(engine.db, result)
     model = sum(call.seconds for call in turn.model_calls)
@@ -158,7 +160,7 @@ async def _again(engine: Engine, request: Request[ChatRequest], turn_id: str, ar
     if (turn := engine.runner.turns.get(turn_id)) is not None:
         return await _answer(engine, request, turn, arrived, _behind(engine.journal, request, turn.log, turn))
     look = engine.db.read if request.body.stream else engine.db.scan  # a stream sends its events page by page
-    result = await look(turns.result, turn_id, whole=not request.body.stream)
+    result = await look(turns.result, turn_id, engine.forms, whole=not request.body.stream)
     if result is None:
         raise Gone(_GONE)
     if result.last is None:
@@ -219,6 +221,16 @@ def _attachments(body: ChatRequest) -> tuple[Attachment, ...]:
 
 def _entrance(conn: Connection, schema: str, session_id: str | None) -> tuple[schemas.Entrance, str | None]:
     return schemas.entrance(conn, schema), sessions.owner(conn, session_id) if session_id else None
+
+
+def _form(conn: Connection, session_id: str, forms: Mapping[str, type[Event]]) -> Event:
+    """The newest form of the session."""
+    for name, data in newest_first(conn, session_id, forms):
+        event = json.decode(data, type=forms[name])
+        if form_of(event):
+            return event
+    details = [Detail("$.message.form", "the session has shown no form")]
+    raise Unprocessable("There is no form to answer; send the message as text", details=details)
 
 
 async def _whole(db: Database, end: TurnResult) -> Reply:

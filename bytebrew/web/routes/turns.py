@@ -110,7 +110,7 @@ async def get_turn(engine: Engine, request: Request[None]) -> ChatAnswer:
     turn = engine.runner.turns.get(turn_id)
     if turn is not None and turn.session_id == session_id:
         return await so_far(engine.db, turn, await waiting_turns.place(engine.db, engine.runner.lanes, turn))
-    end = await engine.db.scan(turns.result, turn_id)
+    end = await engine.db.scan(turns.result, turn_id, engine.forms)
     if end is None or end.session_id != session_id:
         raise NotFound(f"The session has no turn '{turn_id[:255]}'")
     return await whole(engine.db, end)

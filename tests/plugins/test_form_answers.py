@@ -3,9 +3,9 @@
 import random
 
 import pytest
+from bytebrew_structured_output import MOST_FAULTS, Question, StructuredOutput
 
-from bytebrew.base.errors import Unprocessable
-from bytebrew.store.forms import MOST_FAULTS, Form, Question, answered
+from bytebrew import Unprocessable
 
 
 class Name(str):
@@ -22,8 +22,9 @@ class Name(str):
 def test_very_many_answers_are_not_sorted_to_name_the_first_of_them() -> None:
     names = [Name(f"{n:06}") for n in range(20_000)]
     random.Random(1).shuffle(names)
+    form = StructuredOutput(call_id="c", output_type="form", questions=(Question(id="z", label="Z", default="z"),))
     with pytest.raises(Unprocessable) as refused:
-        answered(Form("form", questions=(Question("z", "Z", "text", default="z"),)), dict.fromkeys(names, 1))
+        form.answered(dict.fromkeys(names, 1))
     details = refused.value.details or ()
     assert [one.path for one in details] == [f"$.message.form.{n:06}" for n in range(MOST_FAULTS)]
     assert Name.compared < 3 * len(names)
