@@ -13,6 +13,7 @@ MAX_TEXT = 10_000
 
 Masker = Callable[[str], str]
 
+# A fixed list: what is logged before plugins are loaded is masked too, and the tokens of a disabled plugin stay secret.
 _LOOKS_SECRET = re.compile(
     r"bb_[0-9a-f]{64}"  # API tokens
     r"|bbv_[\w-]{20,}"  # visitors' tokens
