@@ -113,7 +113,7 @@ class ModelChooser:
     """Lets a chat's headers choose its model, in place of the agent's own.
 
     `headers` are their names, each with its words for the API document. A chat that has one of them is put to `choose`;
-    no tool is shown them.
+    pages of allowed origins may send them, and no tool is shown them.
     """
 
     headers: ClassVar[Mapping[str, str]]

@@ -94,7 +94,8 @@ class Application:
         exchange = Exchange(scope, receive, send, request_id)
         if origins := self._state.origins:
             sent = _joined(scope["headers"])
-            if scope["method"] == "OPTIONS" and (lines := cors.preflight(sent, origins)) is not None:
+            if scope["method"] == "OPTIONS" and cors.is_preflight(sent):
+                lines = cors.preflight(sent, origins, self._state.page_headers)
                 await exchange.send({"type": "http.response.start", "status": 204, "headers": lines})
                 await exchange.send({"type": "http.response.body", "body": b""})
                 return

@@ -8,10 +8,8 @@ EXPOSED = (
     "X-Session-Id, X-Turn-Id, X-Request-Id, Location, Link, ETag, Retry-After, Server-Timing, X-RateLimit-Limit, "
     "X-RateLimit-Remaining, X-RateLimit-Reset"
 )
-ALLOWED = (
-    "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, X-Model-Provider, X-Model-API-Key, "
-    "X-Model-Name, X-Model-Base-URL"
-)
+ALLOWED = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID")
+"""Headers that a page may send, beside those of model choosers."""
 
 
 def headers(origin: str, allowed: Sequence[str]) -> list[tuple[bytes, bytes]]:
@@ -23,17 +21,20 @@ def headers(origin: str, allowed: Sequence[str]) -> list[tuple[bytes, bytes]]:
     return lines
 
 
-def preflight(sent: Mapping[str, str], allowed: Sequence[str]) -> list[tuple[bytes, bytes]] | None:
-    """The headers of the answer to a preflight; None where the request is none."""
-    if "origin" not in sent or "access-control-request-method" not in sent:
-        return None
+def is_preflight(sent: Mapping[str, str]) -> bool:
+    """Whether a browser asks by these headers of an OPTIONS request what a page may send."""
+    return "origin" in sent and "access-control-request-method" in sent
+
+
+def preflight(sent: Mapping[str, str], allowed: Sequence[str], names: Sequence[str]) -> list[tuple[bytes, bytes]]:
+    """The headers of the answer to a preflight: a page may send headers of these names, and those that it asks for."""
     lines = headers(sent["origin"], allowed)
     if sent["origin"] in allowed:
         extra = [name for name in sent.get("access-control-request-headers", "").split(",") if name.strip()]
-        known = {name.strip().lower() for name in ALLOWED.split(",")}
+        known = {name.lower() for name in names}
         custom = [name.strip() for name in extra if name.strip().lower() not in known and name.strip().isascii()]
         lines.append((b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"))
-        lines.append((b"access-control-allow-headers", ", ".join([ALLOWED, *custom]).encode("latin-1")))
+        lines.append((b"access-control-allow-headers", ", ".join([*names, *custom]).encode("latin-1")))
         lines.append((b"access-control-max-age", b"600"))
     return lines
 

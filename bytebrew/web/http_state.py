@@ -4,6 +4,7 @@ from bytebrew.base.machine import descriptors
 from bytebrew.config.core_options import CORS_ORIGINS
 from bytebrew.contract.engine import TRAFFIC, StateKey, Traffic
 from bytebrew.engine import Engine
+from bytebrew.web import cors
 from bytebrew.web.access import Access
 from bytebrew.web.admission import MOST_BODIES, MOST_PUBLIC_BODIES, Admission, default_body_memory
 from bytebrew.web.refusals import Refusals
@@ -20,6 +21,7 @@ class HttpState:
         self.refusals = Refusals()
         self.streams = 0
         self.origins = self._settings_origins = core.cors_origins
+        self.page_headers = (*cors.ALLOWED, *(name for chooser in engine.model_choosers for name in chooser.headers))
         self.access = Access(engine.auth_mode, engine.token_modes, engine.scopes, lambda: self.origins)
         engine.options.watch(CORS_ORIGINS.key, self._allow)
         engine.state[TRAFFIC] = lambda: Traffic(self.streams, self.admission.refused)

@@ -131,6 +131,19 @@ async def test_a_base_url_alone_means_an_own_model_too() -> None:
     assert (response.status_code, response.json()["error"]) == (400, "invalid_request")
 
 
+@pytest.mark.parametrize("disabled", ["", "own_key"])
+async def test_a_preflight_names_its_headers(disabled: str) -> None:
+    page = "https://app.example"
+    settings = {"BYTEBREW_CORS_ORIGINS": page, "BYTEBREW_DISABLED_PLUGINS": disabled}
+    async with served_engine(settings=settings) as (_, client):
+        asked = {"Origin": page, "Access-Control-Request-Method": "POST"}
+        answer = await client.options("/api/v1/schemas/demo/chat", headers=asked)
+    assert answer.headers["access-control-allow-headers"] == ", ".join(
+        ["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID"]
+        + ([] if disabled else ["X-Model-Provider", "X-Model-API-Key", "X-Model-Name", "X-Model-Base-URL"])
+    )
+
+
 async def test_a_provider_goes_by_its_aliases_and_an_unknown_one_is_told_the_known() -> None:
     async with served_engine() as (_, client):
         client.headers.update(WIRE)
