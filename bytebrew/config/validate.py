@@ -1,4 +1,4 @@
-"""What a configuration file says, item by item: each field as its type, and every problem with its place."""
+"""Validates a configuration file: converts the fields of each item to their types, and notes every problem."""
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,11 +15,11 @@ from bytebrew.contract.config_section import ConfigDialect, ConfigSection, Node,
 
 _AT = re.compile(r" - at `(key` in `)?\$(.*)`$")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
-"""A step of a path as msgspec writes it: a field, a place in a list, or some key of a mapping."""
+"""A step of a path as msgspec writes it: a field, an index of a list, or `[...]` for some key of a mapping."""
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$")
 _MISSING = re.compile(r"Object missing required field `(.*)`$")
 _MOST = 20
-"""Problems that are readable of one field."""
+"""Most problems that are reported of one field."""
 
 
 class Item(NamedTuple):
@@ -30,7 +30,7 @@ class Item(NamedTuple):
 
 
 class Sections(Struct):
-    """What a file holds: items by section and name, the places of the sections, and what is wrong or left out."""
+    """The content of a file: items by section and name, the places of the sections, problems and warnings."""
 
     items: dict[str, dict[str, Item]] = {}
     places: dict[str, Place] = {}
@@ -38,14 +38,14 @@ class Sections(Struct):
     warnings: list[Problem] = []
 
     def note(self, problem: Problem) -> None:
-        """Keeps a problem; InvalidConfig once there are too many to go on."""
+        """Adds a problem; raises InvalidConfig once there are too many."""
         self.problems.append(problem)
         if len(self.problems) >= MAX_PROBLEMS:
             raise InvalidConfig(self.problems)
 
 
 def sections_of(root: Node, known: Collection[str], dialects: Sequence[ConfigDialect] = ()) -> Sections:
-    """The file's sections, of which `known` are those that something reads."""
+    """The file's sections; one that is not in `known` is a problem."""
     read = Sections()
     if not isinstance(root.value, dict):
         if root.value is not None:
@@ -80,13 +80,13 @@ def _read_section(key: str, node: Node, read: Sections) -> None:
 
 
 class ReadItem(Struct):
-    """An item of the file, its fields checked as far as that goes without the database."""
+    """An item of the file whose fields are checked as far as possible without the database."""
 
     place: Place
     node: Node
     value: Any
     sent: Any = None
-    """The value without the credentials that are in it only because they are stored."""
+    """The value for `put`: credentials that the file does not replace are the section's `stays`, or missing."""
 
     def with_stored(
         self,
@@ -96,7 +96,7 @@ class ReadItem(Struct):
         note: Callable[[Problem], None],
         warn: Callable[[Problem], None],
     ) -> "ReadItem":
-        """The item with the credentials that it does not replace; tells those that are written out."""
+        """The item with the stored credentials that it does not replace; warns of credentials in plain text."""
         unsaid: set[tuple[str, ...]] = set()
 
         def whole(path: tuple[str, ...], part: Any, stored: Any, spot: str) -> Any:
@@ -197,7 +197,7 @@ def alike(first: Any, second: Any) -> bool:
 
 
 def unchanged(section: ConfigSection, values: Any, old: Any) -> bool:
-    """Whether an item would stay as it is; what `old` leaves out is the default."""
+    """Whether the values change nothing; fields that `old` leaves out have their defaults."""
     if section.item is None:
         return alike(values, old)
     defaults = section.defaults()
@@ -205,7 +205,10 @@ def unchanged(section: ConfigSection, values: Any, old: Any) -> bool:
 
 
 def parse(raw: bytes, sections: Mapping[str, ConfigSection], dialects: Sequence[ConfigDialect]) -> Parsed:
-    """Reads a file in any dialect; InvalidConfig where it is no YAML, other problems are kept for `apply` to raise."""
+    """Reads a file in any dialect;
+
+    InvalidConfig if it is not YAML. Other problems are returned, and `apply` raises them.
+    """
     root, problems = read(raw)
     content = sections_of(root, sections, dialects)
     content.problems += problems
@@ -222,7 +225,7 @@ def parse(raw: bytes, sections: Mapping[str, ConfigSection], dialects: Sequence[
 
 
 class _Checking:
-    """Turns an item's nodes into its fields and keeps every problem with its place."""
+    """Converts an item's nodes to its fields, and notes every problem with its place."""
 
     def __init__(self, section: ConfigSection, name: str, content: Sections) -> None:
         self._section = section
@@ -265,14 +268,14 @@ class _Checking:
         return ReadItem(item.place, node, fields)
 
     def _fitting(self, node: Node, kind: Any, path: str, keys: tuple[str, ...]) -> Any:
-        """The value as its type, or UNSET; each part that does not fit is noted, and taken out to find the next."""
+        """The value as its type, or UNSET; each invalid part is noted and removed, so that the next one is found."""
         for _ in range(_MOST):
             notes = len(self._content.problems), len(self._content.warnings)
             try:
                 return self._converted(node, kind, keys)
             except msgspec.ValidationError as error:
                 unset = [one.message.partition(" ")[0] for one in self._content.warnings[notes[1] :]]
-                del self._content.problems[notes[0] :], self._content.warnings[notes[1] :]  # they are found once more
+                del self._content.problems[notes[0] :], self._content.warnings[notes[1] :]  # they are noted again
                 if not self._taken_out(node, kind, path, keys, str(error), unset):
                     break
         return UNSET
@@ -284,7 +287,7 @@ class _Checking:
     def _taken_out(
         self, node: Node, kind: Any, path: str, keys: tuple[str, ...], message: str, unset: list[str]
     ) -> bool:
-        """Notes what msgspec says at its place and takes that part out; False where it is the whole value."""
+        """Notes msgspec's error at its place and removes the invalid part; False if that is the whole value."""
         located = _AT.search(message)
         of_key, at = located.groups() if located else (None, "")
         spot, parent, key = node, node, None
@@ -324,7 +327,7 @@ class _Checking:
 
     @staticmethod
     def _meant(path: str, name: str, problem: Problem) -> bool:
-        """Whether a field that is missing has already been readable to be misspelt."""
+        """Whether a noted problem says already that the missing field is there under a misspelt name."""
         return problem.path.startswith(f"{path}.") and problem.message.endswith(f"did you mean '{name}'?")
 
     def _plain(self, node: Node, keys: tuple[str, ...]) -> Any:
@@ -346,7 +349,7 @@ class _Checking:
 
 
 def _culprit(spot: Node, same: Callable[[], bool]) -> str:
-    """The first key of a mapping at which it fails in the same way, for msgspec does not tell it."""
+    """The first key of a mapping that fails in the same way: msgspec does not name it in its error."""
     whole, keys = spot.value, list(spot.value)
     while len(keys) > 1:
         half = keys[: len(keys) // 2]
@@ -358,7 +361,7 @@ def _culprit(spot: Node, same: Callable[[], bool]) -> str:
 
 
 def _names(kind: Any) -> set[str]:
-    """The names of fields anywhere in a type, to find the one that was meant."""
+    """The names of all fields within a type, from which a misspelt one is guessed."""
     names: set[str] = set()
     waiting = [msgspec.inspect.type_info(kind)]
     while waiting:

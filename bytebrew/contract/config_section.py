@@ -21,7 +21,7 @@ class Problem(Detail, frozen=True):
 
 
 class Place(NamedTuple):
-    """Where something stands; both count from 1."""
+    """A position in the file; line and column count from 1."""
 
     line: int
     column: int
@@ -31,7 +31,8 @@ class Place(NamedTuple):
 class Node:
     """A value of the file: a scalar, a list of nodes, or nodes by key; `keys` are the places of the keys.
 
-    `size` is how many values it has with itself, `height` how many levels.
+    `size` is the number of values in it, itself included; `height` is the number of its levels. `gone` are the original
+    indexes of items that were removed from a list.
     """
 
     value: Any
@@ -42,18 +43,18 @@ class Node:
     gone: list[int] = field(default_factory=list)
 
     def holds(self, inner: "Node") -> None:
-        """Counts a part."""
+        """Adds the size and height of a part."""
         self.size += inner.size
         self.height = max(self.height, inner.height + 1)
 
     def take_out(self, key: Any) -> None:
-        """Removes a part; `written` still knows where the others stood."""
+        """Removes a part; `written` still returns the original indexes of the others."""
         if isinstance(self.value, list):
             self.gone.append(self.written(key))
         del self.value[key]
 
     def written(self, index: int) -> int:
-        """The index that an item of the list had before others were taken out."""
+        """The index that an item of the list had before others were removed."""
         for gone in sorted(self.gone):
             index += gone <= index
         return index
@@ -77,14 +78,18 @@ class Node:
 class ConfigSection:
     """A top-level key of the YAML, such as `tools`, with items by name.
 
-    `item` is the struct of an item, `name` included, or None where an item is a single value of any kind; a field
-    without a default is needed by new items. `aliases` are other names of fields. `secrets` are the paths of fields
-    that hold credentials, such as `api_key`, `auth.token` or `env.*`: they leave as `${VAR}` and come in as it.
-    One that is stored and that the file does not say comes to `put` as the word `stays`, or not at all without one.
-    With `keeps_variables` every `${VAR}` comes in as it is written; otherwise it is expanded but for the secrets.
-    Sections that name schemas are applied `after` them, others before the agents that name them. Who may import may
-    change the items, if they have the `scope`. `collection` is the last word of the path at which they are over REST,
-    where that is not the key; `reserved` are names that no item can have, as routes of the core have them there.
+    `item` is the struct of an item, `name` included, or None if an item is a single value of any kind; new items must
+    have the fields without a default. `aliases` are other names of fields.
+
+    `secrets` are the paths of fields that hold credentials, such as `api_key`, `auth.token` or `env.*`. An export has a
+    `${VAR}` in place of each, and an import accepts one. If the file does not replace a stored credential (its field is
+    empty, or names a variable that is not set), `put` gets the value `stays` for it, or no value if `stays` is UNSET.
+    With `keeps_variables` every `${VAR}` is imported as it is written; otherwise variables are expanded, except in
+    credentials.
+
+    Sections that name schemas are applied `after` them, others before the agents that name them. An import changes the
+    items only if its caller has the `scope`. `collection` is the last segment of the items' REST path, if it differs
+    from the key; `reserved` are names that no item can have, because routes of the core have them there.
     """
 
     key: ClassVar[str]
@@ -100,11 +105,11 @@ class ConfigSection:
 
     @property
     def path(self) -> str:
-        """Where the items are over REST."""
+        """The REST path of the items."""
         return f"/api/v1/{self.collection or self.key.replace('_', '-')}"
 
     def is_secret(self, path: Sequence[str]) -> bool:
-        """Whether a field of an item, by the names on the way to it, holds a credential."""
+        """Whether the field at a path of names within an item holds a credential."""
         for secret in self.secrets:
             wanted = secret.split(".")
             if len(wanted) == len(path) and all(one in ("*", name) for one, name in zip(wanted, path, strict=True)):
@@ -126,15 +131,15 @@ class ConfigSection:
         return found
 
     def completed(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The values with defaults for the fields that are left out, for `mode=replace`; credentials stay."""
+        """The values with the defaults of missing fields, except credentials, for `mode=replace`."""
         return {**{key: value for key, value in self.defaults().items() if key not in self.secret_fields}, **values}
 
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
-        """Every item by name, in an order that stays: its fields without the name, credentials opened."""
+        """Every item by name, in a stable order: its fields without the name, credentials decrypted."""
         raise NotImplementedError
 
     def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
-        """Creates the item, or merges the values into it; raises EngineError, its details with paths in the item.
+        """Creates the item, or merges the values into it; EngineError with paths within the item in its details.
 
         `values` has the fields that the file has, already checked.
         """
@@ -147,7 +152,7 @@ class ConfigSection:
         """Drops references to other items of the section, before any of them is deleted."""
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
-        """Removes the item; raises EngineError where something else uses it."""
+        """Removes the item; raises EngineError if something else uses it."""
         raise NotImplementedError
 
     def warnings(self, conn: Connection, engine: Engine, name: str) -> Sequence[str]:
@@ -159,9 +164,9 @@ class ConfigSection:
 
 
 class ConfigDialect:
-    """Another way to write a configuration file, which is read like the engine's own.
+    """Another form of the configuration file, accepted beside the engine's own.
 
-    `sections` are top-level keys that are read beside those of sections.
+    `sections` are the top-level keys that only this form has.
     """
 
     sections: ClassVar[frozenset[str]] = frozenset()
@@ -173,8 +178,8 @@ class ConfigDialect:
         note: Callable[[Problem], None],
         warn: Callable[[Problem], None],
     ) -> Node:
-        """The file with each of the `known` sections as a mapping of names to items, places kept; the rest as it is.
+        """The file with each of the `known` sections as a mapping of names to items; all else and all places are kept.
 
-        `note` takes a problem that keeps the file from being imported, `warn` one that does not.
+        `note` takes a problem that prevents the import, `warn` one that does not.
         """
         raise NotImplementedError

@@ -1,7 +1,7 @@
-"""Lists: pages by `limit` and `offset` or from a cursor, and long tables with totals that are kept, not counted.
+"""Lists: pages by `limit` and `offset` or from a cursor, and long tables whose totals are stored.
 
-Beside a long table stands one of counts, by day (or by thousand rows) and by the columns with few values. Triggers keep
-it, whatever changes the rows. A total is then a sum of few rows, and a far page is found by a walk over days.
+Beside a long table stands a table of counts, by day (or by 1,024 ids) and by the columns with few values. Triggers
+update it with every change of a row. A total is then a sum of few rows, and a far page is found by adding up days.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from bytebrew.contract.route import Parameter, positive
 
 Item = TypeVar("Item")
 MOST = 1000
-"""Rows of a page of a list that is answered whole without these parameters."""
+"""Largest page of a list that is answered whole if the query has no paging parameters."""
 AFTER = Parameter("the `next` of the page before", Annotated[int, Meta(ge=0, lt=10**9)])
 OFFSET = Parameter("rows that come before the page, 0 for none", Annotated[int, Meta(ge=0, lt=10**9)])
 
@@ -42,13 +42,13 @@ class NumberedPage(Page[Item], frozen=True, kw_only=True):
 
 
 def page_of(rows: Sequence[Item], total: int, limit: int, offset: int) -> Page[Item]:
-    """A page of these rows out of all; its `next` is the offset of the next page."""
+    """A page with these rows; `total` counts the rows of the whole list, and `next` is the offset of the next page."""
     end = offset + limit
     return Page(data=[*rows], total=total, limit=limit, offset=offset, next=str(end) if end < total else None)
 
 
 def offset_of(query: Mapping[str, str]) -> int:
-    """The number of rows before a page: `offset`, or an `after` that is one."""
+    """The number of rows before a page: the query's `after`, which is an offset in such a list, or else `offset`."""
     return number(query, "after", number(query, "offset", 0, 0, 10**9 - 1), 0, 10**9 - 1)
 
 
@@ -78,15 +78,15 @@ def number(query: Mapping[str, str], name: str, default: int, least: int, most: 
 
 
 NEAR = 1000
-"""Offsets up to this are skipped row by row; larger ones are found by the counts."""
+"""Offsets up to this are skipped row by row; larger ones are found with the stored counts."""
 
 
 FEW = 1000
-"""A key with at most so many rows is read row by row, also where other columns filter it."""
+"""A key value with at most this many rows is looked up in its index, and the other conditions filter its rows."""
 
 
 PAGE_BYTES = 1024 * 1024
-"""A page ends with the row whose text reaches this size."""
+"""A page ends with the row that brings its text to this size."""
 
 
 Key = tuple[Any, ...]
@@ -94,9 +94,10 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which rows: by columns with few values, by columns with many, from one moment up to another.
+    """Rows with these values in columns with few values (`kinds`) or many (`keys`), from `since` up to `until`.
 
-    `also` is a condition in SQL on the row `listed`; it is met by few, as they are looked at one by one.
+    `also` is an SQL condition on the table under the alias `listed`. It is evaluated row by row, so that few rows
+    should be left for it.
     """
 
     kinds: Mapping[str, str] = field(default_factory=dict)
@@ -108,11 +109,13 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """A table in descending order of one column or two; the first is a moment, or a number with `unit` thousand.
+    """A table that is listed in descending order of its columns `order`, with stored totals.
 
-    It needs an index on the order, one on `kinds` and the order, and one on each key and the order. `only` is a
-    condition that holds for all that is listed, and in those indexes; `{}` stands before the name of a column. `kept`
-    is a key of which one value may have very many rows, such as the owner: its own totals are kept too.
+    The first of one or two `order` columns is a time, or with `unit` "thousand" an integer; totals are stored for each
+    day, or for each 1,024 integers. The table needs an index on `order`, one on `kinds` and `order`, and one on each
+    key and `order`. `only` is an SQL condition that all listed rows meet and that these indexes have; its `{}` are
+    replaced by a prefix of column names, such as `new.`. `kept` is a key, such as the owner, of which one value may
+    have very many rows: a total is stored for each of its values.
     """
 
     table: str
@@ -164,7 +167,7 @@ class Listing:
         return sum(conn.execute(f"select count(*) {sql}", values).fetchone()[0] for sql, values in streams)
 
     def _stretches(self, conn: Connection, chosen: Selection) -> Iterator[tuple[Any, Any, int]]:
-        """Start, end and number of rows, newest first: counted at the edges, from the kept counts between."""
+        """Intervals as start, end and number of rows, newest first; only the first and the last one are counted now."""
         first, last = chosen.since[:10], chosen.until[:10]
         if first and last and chosen.since >= chosen.until:
             return
@@ -186,7 +189,7 @@ class Listing:
         return (unit, f"{unit}~") if self.unit == "day" else (int(unit) << 10, (int(unit) + 1) << 10)
 
     def _drivers(self, conn: Connection, chosen: Selection) -> list[tuple[Mapping[str, str], Sequence[str]]]:
-        """The values to look rows up by in an index: each combination of kinds, or a key."""
+        """What is looked up in an index, a query each: every combination of kinds that has rows, or one key."""
         rare = [key for key in chosen.keys if self._is_rare(conn, key, chosen)]
         if rare or not chosen.kinds:
             return [({}, (rare or [*chosen.keys])[:1])]
@@ -220,9 +223,9 @@ class Listing:
 
 
 def kept_counts(listing: Listing) -> str:
-    """The SQL of a migration: the table of counts, filled, and the triggers that keep it.
+    """The SQL of a migration: the tables of counts, filled, and the triggers that update them.
 
-    Files have it by the number of their migration, so what it says for a listing stays as it is.
+    Its text for a released listing must stay the same: databases store a digest of each migration.
     """
     table, kinds, first = listing.table, ", ".join(listing.kinds), listing.order[0]
     columns = "".join(f"  {kind} text not null,\n" for kind in listing.kinds)
@@ -275,12 +278,12 @@ create trigger {table}_counts_update after update of {kinds}, {first} on {table}
 
 
 def rows_of(conn: Connection, sql: str, page: Iterable[Key]) -> Iterator[Row]:
-    """The rows of a page, each by the last column of its place, up to a megabyte of text and one row."""
+    """The rows of a page, each selected by the last of its order columns; ends with the row that exceeds PAGE_BYTES."""
     return bounded(row for place in page for row in conn.execute(sql, (place[-1],)))
 
 
 def bounded(rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows up to the one that makes a megabyte of text full."""
+    """The rows up to the one with which their text exceeds PAGE_BYTES."""
     size = 0
     for row in rows:
         yield row

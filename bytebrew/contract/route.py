@@ -26,7 +26,7 @@ ANYONE = Actor(subject="anyone", name="anyone", kind="user", scopes=frozenset())
 class Key(Struct, frozen=True, kw_only=True):
     """The Idempotency-Key of a request, with its caller, method and path, and the digest of its query and body.
 
-    `status` is that of a successful answer; `turn_id` is the turn that the key has begun.
+    `status` is the status of a successful answer; `turn_id` is the turn that the first request with the key began.
     """
 
     subject: str
@@ -42,21 +42,21 @@ class TurnPlace(Protocol):
     """The place that a request holds among the turns that the engine admits."""
 
     def free(self) -> None:
-        """Frees it, as the turn counts from now on or there is none; more than once does nothing."""
+        """Releases the place once the turn itself is counted, or if there will be none; further calls do nothing."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Request(Generic[Body]):
-    """One request after authentication; `body` is the route's body struct, or None where it has none.
+    """One request after authentication; `body` is the route's body struct, or None if the route has none.
 
-    Where the route takes its body as a stream, `body` is an async iterator of its pieces as they come; it raises
-    PayloadTooLarge, RequestTimeout or InvalidRequest where they stop fitting or coming.
+    If the route takes its body as a stream, `body` is an async iterator of chunks. It raises PayloadTooLarge,
+    RequestTimeout or InvalidRequest if the body is too large, too slow or incomplete.
 
-    Header names are lower case; a header that came twice is joined with commas (RFC 9110 section 5.3). `client` is the
-    address of the peer that connected, `connection` the address and port of both ends, the peer's first, where they are
-    known; `method` and `url_path` are those of the request line. `place` is where the route begins a turn, and is freed
-    as soon as that counts. A request `repeats` where its Idempotency-Key has come before, so that it begins nothing:
-    guards see that, and nobody where there are none.
+    Header names are lower case; repeated headers are joined with commas (RFC 9110 section 5.3). `client` is the address
+    of the connected peer. `connection` is the address and port of both ends, the peer's first, if they are known.
+    `method` and `url_path` are those of the request line. `place` is the place of a new turn among the admitted ones;
+    it is released once the turn itself is counted. `repeats` is True for an Idempotency-Key that was used before, so
+    that the request begins nothing new; it is looked up for guards only, and stays False if the engine has none.
     """
 
     engine: Engine
@@ -77,10 +77,10 @@ class Request(Generic[Body]):
     place: TurnPlace | None = None
 
     async def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of the request's write, once it is committed together with its records.
+        """Runs `work` in a transaction together with the request's records; returns its result after the commit.
 
-        The result is the answer of the route, or for a route without an answer what the records are to show, or None.
-        Raises StorageError where the database refuses it, and NotRecorded where a plugin's recorder fails.
+        The result is the answer of the route; for a route without an answer it is what the records should show, or
+        None. Raises StorageError if the database refuses the write, and NotRecorded if a plugin's recorder fails.
         """
 
         def recorded(conn: Connection) -> T:
@@ -102,7 +102,7 @@ class Request(Generic[Body]):
 
 
 class ChosenModel(NamedTuple):
-    """A caller's own model for one message: what is called, with which key, and by `provider` if not by its type's."""
+    """A caller's own model for one message: its address, its key, and a `provider` in place of that of its type."""
 
     target: Target
     key: str
@@ -112,14 +112,14 @@ class ChosenModel(NamedTuple):
 class ModelChooser:
     """Lets a chat's headers choose its model, in place of the agent's own.
 
-    `headers` are their names, each with its words for the API document. A chat that has one of them is put to `choose`;
-    pages of allowed origins may send them, and no tool is shown them.
+    `headers` maps their names to descriptions for the API document. `choose` is called for a chat that has one of them.
+    Pages of allowed origins may send them; they are never forwarded to tools.
     """
 
     headers: ClassVar[Mapping[str, str]]
 
     async def choose(self, request: Request[Any]) -> ChosenModel:
-        """The model for this message; raises Forbidden or InvalidRequest where the caller may not have it."""
+        """The model for this message; raises Forbidden or InvalidRequest if the caller may not use it."""
         raise NotImplementedError
 
 
@@ -136,7 +136,8 @@ class Reply:
 class Stream:
     """A streamed answer: Server-Sent Events, unless `headers` name another content-type.
 
-    Closing `frames` must free its resources. If it fails, an SSE stream ends with an error event, any other is cut.
+    Closing `frames` must free its resources. If it raises, an SSE stream ends with an error event, and any other stream
+    breaks off.
     """
 
     frames: AsyncGenerator[bytes, None]
@@ -162,18 +163,18 @@ FORMAT = Parameter(
 class Route:
     """A path with a method, the scope that it needs (None: public), and the types of its body and answer.
 
-    `run` answers a value for JSON, None for an empty 204, a Reply or a Stream. `aliases` are further names of the
-    body's fields. With `upload` the body may be as large as BYTEBREW_MAX_UPLOAD_BYTES says; with `stream_body` too, and
-    it is not read before `run` asks for it: the route decodes it and checks its content type. Where the route keeps it
-    `in_memory`, it may be no larger and take no longer than JSON may. `streams` says that the answer may be a stream of
-    Server-Sent Events. An `idempotent` route heeds the header Idempotency-Key.
-    One that `begins_turn` is refused before anything of it is read where the engine has too many turns.
+    `run` returns a value for JSON, None for an empty 204, a Reply or a Stream. `aliases` are further names of the
+    body's fields. With `upload` the body may be as large as BYTEBREW_MAX_UPLOAD_BYTES. With `stream_body` it may be as
+    large too, and is not read before `run` asks for it: the route decodes it and checks its content type. If the route
+    keeps such a body `in_memory`, the limits of size and time are those of JSON. `streams` says that the answer may be
+    a stream of Server-Sent Events. An `idempotent` route accepts the header Idempotency-Key. A request to a route that
+    `begins_turn` is refused before it is read if the engine has too many turns.
 
-    The rest is for the API document: parameters of the query string and headers that the route reads, each a text or a
-    Parameter, and no others may be in a query string; an `example` of a body, which makes a thing where the route makes
-    one; the media types of a streamed body with their JSON Schemas in `takes`, those of an answer that is no JSON in
-    `gives`, headers of the answer with what they are in `sends`; and in `also` further statuses with the types of their
-    answers, None for a refusal.
+    The other fields are for the API document. `query` and `headers` are the parameters that the route reads, each as a
+    description or a Parameter; any other parameter in a query string is refused. `example` is a body that creates
+    something, if the route does. `takes` has the media types of a streamed body with their JSON Schemas, `gives` the
+    media types of an answer that is not JSON, and `sends` headers of the answer with their descriptions. `also` has
+    further statuses with the types of their answers, None for a refusal.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -207,7 +208,7 @@ Moment = Annotated[
 
 
 def moment(query: Mapping[str, str], name: str, *, last: bool = False) -> str:
-    """A time of the query string in RFC 3339, or "" where it is left out; with `last` a bare date is its end."""
+    """A time of the query string in RFC 3339, "" if it is absent; with `last` a date alone is the end of that day."""
     text = query.get(name)
     if not text:
         return ""
@@ -230,7 +231,7 @@ def wants_lines(request: Request[Any]) -> bool:
 
 
 def positive(text: str | None, default: int, most: int) -> int:
-    """A number of the query string between 1 and the most; the default for what is left out or no such number."""
+    """A number of the query string, at most `most`; the default if it is absent or not a positive integer."""
     if text is None or not text.isascii() or not text.isdecimal() or len(text) > 12 or int(text) < 1:
         return default
     return min(int(text), most)
@@ -242,9 +243,9 @@ def unrecorded(conn: Connection, answer: Any) -> None:
 
 @dataclass(slots=True)
 class Guard:
-    """A check after authentication and before the work; it raises to refuse, or may answer headers for the reply.
+    """A check after authentication and before the route; it raises to refuse, or returns headers for the answer.
 
-    Its plugin sets `active` to False while it would let every request through: it is not called then.
+    Its plugin may set `active` to False while the check would accept every request; it is not called then.
     """
 
     check: Callable[[Request[Any], Route], Awaitable[Mapping[str, str] | None]]
@@ -255,7 +256,7 @@ TAKEN = "is the name of a route; take another"
 
 
 def routes_by_path(routes: Iterable[Route]) -> dict[str, dict[str, Route]]:
-    """The routes by path and method; BootError where two are the same."""
+    """The routes by path and method; BootError if two are the same."""
     found: dict[str, dict[str, Route]] = {}
     for route in routes:
         methods = found.setdefault(route.path, {})
@@ -266,9 +267,9 @@ def routes_by_path(routes: Iterable[Route]) -> dict[str, dict[str, Route]]:
 
 
 def taken_names(paths: Iterable[str]) -> Mapping[str, frozenset[str]]:
-    """By the path of a collection, the names that no resource there can have, because a route has them.
+    """The reserved names of each collection, by its path: names at which a route stands in place of a resource.
 
-    So `registry` is taken at `/models`, because `/models/registry` stands beside `/models/{name}`.
+    For example `registry` is reserved at `/models`, because `/models/registry` stands beside `/models/{name}`.
     """
     steps = {tuple(path.split("/")) for path in paths}
     found: dict[str, set[str]] = {}
@@ -281,6 +282,6 @@ def taken_names(paths: Iterable[str]) -> Mapping[str, frozenset[str]]:
 
 
 def check_name(name: object, taken: frozenset[str]) -> None:
-    """Raises InvalidRequest for a name that a route has."""
+    """Raises InvalidRequest for a reserved name."""
     if name in taken:
         raise InvalidRequest(f"'{name}' {TAKEN}", details=[Detail("$.name", TAKEN)])

@@ -1,4 +1,4 @@
-"""The answer of a step that the engine was stopped in, while its model generates it again."""
+"""Resumes the answer that a stop of the engine interrupted, while the model generates it again."""
 
 from msgspec.structs import replace
 
@@ -11,9 +11,9 @@ Piece = Thinking | MessageDelta | MessageRestarted
 class ResumedStep:
     """Compares the new answer with the deltas that clients have already, and sends only what is new.
 
-    `text` and `thinking` are what the model has not repeated yet; `kept` is the text of the turn's earlier steps.
-    `turn_text` is changed to what clients have of the turn. It is `done` once the two answers differ, or the new one is
-    longer.
+    `text` and `thinking` are the parts of the interrupted answer that the model has not repeated yet; `kept` is the
+    text of the turn's earlier steps. `turn_text` is updated to the text that clients have of the turn. `done` is True
+    once the answers differ or the new one is longer.
     """
 
     def __init__(self, point: ResumePoint, turn_text: list[str]) -> None:
@@ -36,7 +36,7 @@ class ResumedStep:
         return [replace(piece, content=new)]
 
     def restart(self, partial: list[str], thinking: list[str]) -> list[Piece]:
-        """The events that have clients drop what they have of the step, and send it from its beginning."""
+        """The events that make clients drop the step's text and thinking, and the step again from its beginning."""
         self.done = True
         text = "".join(partial)
         self._turn_text[:] = [part for part in (self.kept, text) if part]
@@ -48,7 +48,7 @@ class ResumedStep:
         return pieces
 
     def _beyond(self, piece: Thinking | MessageDelta) -> str | None:
-        """What of the next piece clients do not have yet; None where it differs from what they have."""
+        """The part of the next piece that clients do not have yet; None if the piece differs from what they have."""
         content = piece.content
         if isinstance(piece, Thinking):
             if self.thinking.startswith(content):

@@ -1,4 +1,4 @@
-"""Sessions: rows, pages, whose they are; a deleted one is gone for everybody at once, its rows in bounded batches."""
+"""Sessions: rows, pages, owners. A deleted session is hidden at once; its rows are deleted in bounded batches."""
 
 from typing import Literal
 
@@ -82,7 +82,7 @@ _SELECT = """select s.id, s.agent, s.schema, s.title, s.status, s.user_sub, s.cr
 
 
 def check_owner(actor: Actor, owner: str | None, session_id: str) -> None:
-    """Raises NotFound unless there is an owner and the actor is it or an admin."""
+    """Raises NotFound unless the session has an owner, and the actor is the owner or an admin."""
     if owner is None or (owner != actor.subject and not actor.is_admin):
         raise NotFound(f"There is no session '{session_id[:255]}'")
 
@@ -149,9 +149,9 @@ def usage(conn: Connection, session_id: str) -> Usage:
 
 
 def delete(conn: Connection, session_id: str, actor: Actor) -> bool:
-    """Removes a session with all that belongs to it, and cancels the tasks that are worked on in it or below it.
+    """Deletes a session with all that belongs to it, and cancels the open tasks of it and of the sessions below it.
 
-    Answers whether rows are left for `continue_removals`.
+    Returns whether rows are left for `continue_removals`.
     """
     check_owner(actor, owner(conn, session_id), session_id)
     moment = now()
@@ -164,9 +164,9 @@ def delete(conn: Connection, session_id: str, actor: Actor) -> bool:
 
 
 def start_removal(conn: Connection, session_id: str) -> list[str]:
-    """Hides a session and those below it from everybody; returns their ids, which stay taken until the rows are gone.
+    """Hides a session and those below it; returns their ids, which cannot be used again before all rows are deleted.
 
-    Lists have sessions without a parent: a session that is being deleted is its own parent.
+    Lists have only sessions without a parent, so a session becomes its own parent to disappear from them at once.
     """
     tree = below(conn, session_id)
     conn.executemany(
@@ -182,7 +182,7 @@ def removal_pending(conn: Connection) -> bool:
 
 
 def continue_removals(conn: Connection, most: int) -> int:
-    """Deletes rows of deleted sessions, the last one's first, up to a cost of about `most`; returns the cost."""
+    """Deletes rows of deleted sessions, newest deletion first, up to a cost of about `most`; returns the cost."""
     spent = 0
     while spent < most:
         row = conn.execute("select session_id from removals order by n desc limit 1").fetchone()

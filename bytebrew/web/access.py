@@ -37,7 +37,7 @@ class Access:
             check_scope(request.actor, route.scope, self._scopes)
 
     async def authenticate(self, request: Request[Any]) -> Actor:
-        """The actor of a request; raises Unauthorized where there is none."""
+        """The actor of a request; raises Unauthorized if there is none."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
         for prefix, mode in self._token_modes.items():
@@ -60,7 +60,7 @@ class Access:
     async def while_live(
         self, request: Request[Any], route: Route, frames: AsyncGenerator[bytes, None]
     ) -> AsyncGenerator[bytes, None]:
-        """A stream's frames for as long as its caller may open it; raises as `require` then."""
+        """A stream's frames while its caller may open it; once they may not, raises as `require` does."""
         checked, is_known = time.monotonic(), request.actor is not ANYONE
         async with aclosing(frames):
             async for frame in frames:
@@ -71,7 +71,7 @@ class Access:
 
 
 def check_scope(actor: Actor, scope: str, scopes: Scopes) -> None:
-    """Raises Forbidden unless the actor has the scope or is an admin, and it is bindable where the actor is bound."""
+    """Raises Forbidden unless the actor has the scope or is an admin; one bound to schemas needs a bindable scope."""
     if scope not in actor.scopes and "admin" not in actor.scopes:
         raise Forbidden(f"Token does not have '{scope}' scope")
     if actor.schemas is not None and scope not in scopes.bindable:
@@ -79,6 +79,6 @@ def check_scope(actor: Actor, scope: str, scopes: Scopes) -> None:
 
 
 def check_schema(actor: Actor, schema: str) -> None:
-    """Raises Forbidden where a token is bound to other schemas."""
+    """Raises Forbidden if the token is bound to other schemas."""
     if actor.schemas is not None and schema not in actor.schemas:
         raise Forbidden(f"Token is not valid for schema '{schema}'")

@@ -15,9 +15,9 @@ TICK = 0.01
 INTERVAL = 0.1
 """Seconds over which the lag is averaged; two such intervals in a row are overload, one long step is not."""
 TARGET = 0.02
-"""The average lag that is no overload."""
+"""The largest average lag that is not overload, in seconds."""
 FEW = 64
-"""The least limit of active turns: so many clients who wait for each other's turns are no overload."""
+"""The least limit of active turns: this many clients who wait for each other are no overload."""
 CALM = 10
 """Intervals without lag and refusals after which memory alone limits the turns."""
 TURN_BYTES = 1024 * 1024
@@ -25,11 +25,11 @@ TURN_BYTES = 1024 * 1024
 LEAST, MOST = 16, 4096
 """Bounds of the limit that memory sets; the upper one is that of connections to one vendor."""
 BODY_SECONDS = 15.0
-"""Time limit of a body in memory, and between the pieces of another."""
+"""Time limit of a whole body in memory, and between the chunks of any other body."""
 STREAM_SECONDS = 900.0
 LATE_SECONDS = 0.05
 LEAST_RATE = 1024
-"""Bytes a second, after the first seconds, that a body which is not held in memory must have."""
+"""Least bytes a second of a body that is not held in memory, after the first BODY_SECONDS."""
 MOST_BODIES, MOST_PUBLIC_BODIES = 512 * 1024 * 1024, 32 * 1024 * 1024
 """Limits of the memory for bodies, an eighth of all memory, and for those of callers without a token."""
 _CROWDED_BODIES = "The bodies of other requests take all the memory that is for them; try again in a moment"
@@ -84,7 +84,7 @@ class Place:
         admission.entering += 1
 
     def free(self) -> None:
-        """Frees it, as the turn counts from now on or there is none; more than once does nothing."""
+        """Releases the place once the turn itself is counted, or if there will be none; further calls do nothing."""
         if self._admission is not None:
             self._admission.entering -= 1
             self._admission = None
@@ -110,7 +110,7 @@ class Admission:
         self._due = 0.0
 
     def enter(self, held: list[Place] | None = None) -> Place:
-        """A place for one more turn, the one that is `held` for it if any; raises Overloaded where there is none."""
+        """A place for one more turn, or the place that is `held` for it already; raises Overloaded if there is none."""
         if held:
             return held.pop()
         if words := self.lacks():
@@ -122,7 +122,7 @@ class Admission:
         return Place(self)
 
     def overload(self) -> str:
-        """Why no turn or connection could begin now; empty where one could."""
+        """Why no turn or connection is accepted now; empty if one is."""
         return self.crowd or self.lacks()
 
     def pressed(self) -> bool:
@@ -130,7 +130,7 @@ class Admission:
         return self.limit.turns < math.inf or 2 * (len(self._turns) + self.entering) >= self.most
 
     def lacks(self) -> str:
-        """Why no turn could begin now; empty where one could."""
+        """Why no turn is accepted now; empty if one is."""
         turns = len(self._turns) + self.entering
         if turns >= self.most:
             return f"The engine has {turns} turns, its most; try again in a moment, or raise {self._cure}"
@@ -144,7 +144,7 @@ class Admission:
             self._timer.cancel()
 
     def _resting(self) -> int:
-        """Turns that wait for another of their session or for a person, and need no time of the loop."""
+        """The number of turns that wait for another of their session or for a person, and take no time of the loop."""
         return sum(turn.status == "queued" or turn.holds > 0 for turn in self._turns.values())
 
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -168,9 +168,9 @@ def default_turns() -> int:
 
 
 class BodyMemory:
-    """The bytes of request bodies in memory, with a limit.
+    """Limits the bytes of request bodies in memory.
 
-    Above it the bodies that began first and are not whole are refused: they are the slowest.
+    Above the limit, the incomplete bodies that began first are refused: they are the slowest.
     """
 
     def __init__(self, most: int) -> None:
@@ -179,7 +179,7 @@ class BodyMemory:
         self._coming: dict[BodyReader, None] = {}
 
     def take(self, body: "BodyReader", size: int) -> None:
-        """Adds a piece; raises Overloaded where there is no room for it."""
+        """Adds a chunk; raises Overloaded if there is no room for it."""
         self._coming.setdefault(body)
         self.held += size
         body.held += size
@@ -191,18 +191,18 @@ class BodyMemory:
                 raise Overloaded(_CROWDED_BODIES)
 
     def whole(self, body: "BodyReader") -> None:
-        """The body is whole; it counts until it leaves."""
+        """Marks the body as complete; its bytes still count until `leave`."""
         self._coming.pop(body, None)
 
     def leave(self, body: "BodyReader") -> None:
-        """The body's bytes are no longer in memory."""
+        """Subtracts the body's bytes: they are no longer in memory."""
         self._coming.pop(body, None)
         self.held -= body.held
         body.held = 0
 
 
 class BodyReader:
-    """The pieces of a request's body, with its limits: of size, and of time or pace."""
+    """Iterates over the chunks of a request's body within its limits of size, time and rate."""
 
     def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int, bodies: BodyMemory | None) -> None:
         self.held = 0
@@ -212,18 +212,18 @@ class BodyReader:
         self._waiting: asyncio.Timeout | None = None
 
     def close(self) -> None:
-        """Its bytes are no longer in memory."""
+        """Subtracts its bytes from those in memory."""
         if self._bodies is not None:
             self._bodies.leave(self)
 
     def check(self) -> None:
-        """Raises PayloadTooLarge where its Content-Length is above the limit."""
+        """Raises PayloadTooLarge if its Content-Length is above the limit."""
         declared = self._headers.get("content-length", "")
         if declared.isdecimal() and int(declared[:19]) > self._limit:
             raise self._too_large()
 
     def give_way(self) -> None:
-        """Ends it with Overloaded for its reader."""
+        """Makes the reader's wait raise Overloaded."""
         self._gives_way = True
         if self._waiting is not None:
             self._waiting.reschedule(0)
@@ -253,7 +253,7 @@ class BodyReader:
         return piece
 
     def _until(self) -> float:
-        """The end of its time, which a byte now and then does not put off."""
+        """The deadline of the whole body: fixed in memory, else extended by each byte as LEAST_RATE allows."""
         if self._bodies is not None:
             return self._began + BODY_SECONDS
         return self._began + min(STREAM_SECONDS, BODY_SECONDS + self._size / LEAST_RATE)
@@ -287,5 +287,5 @@ class BodyReader:
 
 
 def default_body_memory(longest: int, most: int) -> BodyMemory:
-    """Memory for bodies, for two of the longest at least."""
+    """The memory for bodies: an eighth of all memory, within `most`, but two of the longest bodies at least."""
     return BodyMemory(max(2 * longest, min(most, memory() // 8)))

@@ -42,7 +42,7 @@ from bytebrew.web.routes import every
 log = logging.getLogger(__name__)
 
 CROWDED = "crowded"
-"""Key in the state of a connection above the limit, to which only the health check answers."""
+"""Key in the state of a connection above the limit, on which only the health check is answered."""
 HEALTH = "/api/v1/health"
 MAX_DEPTH = 100
 """Nesting of a JSON body: it must fit into an answer too, where msgspec stops near 1000."""
@@ -107,7 +107,7 @@ class Application:
             await self._record(scope, exchange.status, time.monotonic() - started)
 
     async def _respond(self, scope: Scope, exchange: "Exchange") -> None:
-        """Routes the request, and answers every error in the one shape."""
+        """Routes the request, and turns every error into an answer of the same shape."""
         try:
             self._check_crowd(scope)
             if (endpoint := self._plain.get(scope["path"])) is not None:
@@ -137,10 +137,10 @@ class Application:
 
 
 class Exchange:
-    """One request and its response, which gets the headers that every response has."""
+    """One request and its response, to which the headers of every response are added."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        self.headers: list[tuple[bytes, bytes]] = []  # beside those of every response
+        self.headers: list[tuple[bytes, bytes]] = []  # besides those of every response
         self.status = 0  # until one is sent
         self._scope, self._receive, self._send, self._request_id = scope, receive, send, request_id
         self._whole = False
@@ -257,7 +257,7 @@ class Endpoint:
         limit = core.max_upload_bytes if route.upload or passed_on else core.max_body_bytes
         with closing(BodyReader(receive, request.headers, limit, held)) as body:
             if route.in_memory:
-                body.check()  # before anything is looked up for a stranger
+                body.check()  # before the database is read for a caller who may be nobody
             if route.stream_body:
                 request.body = body
             else:
@@ -267,7 +267,7 @@ class Endpoint:
                     check_name(getattr(request.body, "name", None), self._taken)
             digest, raw = _digest(request, route, scope, raw), b""  # a turn may wait for long
             if route.begins_turn:
-                body.close()  # which counts from now on
+                body.close()  # its message counts as the turn's from now on
             return await self._perform(request, route, scope, digest)
 
     async def _perform(self, request: Request[Any], route: Route, scope: Scope, digest: bytes) -> Any:
@@ -372,7 +372,7 @@ async def _until_gone(receive: Receive, presence: asyncio.Timeout) -> None:
 
 
 async def _send_error(send: Send, headers: Mapping[str, str], code: str, message: str) -> None:
-    """Ends a stream of events with the event `error`; another content breaks off, so that it is not taken for whole."""
+    """Ends a stream of events with the event `error`; any other stream breaks off, so that it is seen as incomplete."""
     if headers["content-type"] != STREAM_HEADERS["content-type"]:
         raise RuntimeError(message)
     session_id, turn_id = headers.get("x-session-id", ""), headers.get("x-turn-id", "")

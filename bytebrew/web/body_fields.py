@@ -20,12 +20,15 @@ from bytebrew.contract.route import Reply, Request, Route
 
 fields_of = cache(structs.fields)
 AHEAD = timedelta(minutes=1)
-"""How far a time that a client sends back may lie ahead of the clock."""
+"""How far ahead of the clock a time that a client sends back may be."""
 _READ_ONLY = "is read-only: leave it out, or send it as GET gives it"
 
 
 class Shape(Struct, frozen=True):
-    """Read-only fields of an object, or of each in a list: by name, and the parts that have such fields."""
+    """The read-only fields of an object, or of each object in a list, by name;
+
+    `parts` are inner objects with such fields.
+    """
 
     shown: Mapping[str, Any]
     parts: Mapping[str, "Shape"]
@@ -54,7 +57,7 @@ class Body:
         return not (self._route.aliases or self._shape)
 
     async def read(self, request: Request[Any], raw: bytes) -> Any:
-        """The body's struct; InvalidRequest with the paths of its faults, by the names that were sent."""
+        """The body's struct; InvalidRequest has the paths of invalid fields, under the names that were sent."""
         sent: dict[str, str] = {}
         try:
             fields = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
@@ -76,7 +79,9 @@ class Body:
             if alias in fields and name in fields and _names_same(fields[alias], current.get(alias)):
                 del fields[alias]
         same = [name for name in self._kept & fields.keys() & current.keys() if _alike(fields[name], current[name])]
-        fields = {name: value for name, value in fields.items() if name not in same}  # GET may show it in another form
+        fields = {
+            name: value for name, value in fields.items() if name not in same
+        }  # unchanged, though GET may show them in another form
         if faults:
             names = ", ".join(fault.path.removeprefix("$.") for fault in faults)
             raise InvalidRequest(f"{names}: {_READ_ONLY}"[:1000], details=faults)
@@ -104,7 +109,7 @@ def _inspected(kind: type) -> inspect.Type:
 
 
 def _inner(kind: inspect.Type) -> inspect.Type:
-    """A type without its metadata, and without null or UNSET beside it."""
+    """A type without metadata, null and UNSET."""
     if isinstance(kind, inspect.Metadata):
         return _inner(kind.type)
     if isinstance(kind, inspect.UnionType):
@@ -163,19 +168,19 @@ def _taken(shape: Shape, value: Any, current: Any, path: str, faults: list[Detai
 
 
 def _same(item: Any, rows: list[Any], n: int) -> Any:
-    """The row of a list that an item stands for: the one of its id, or of its place."""
+    """The stored row that corresponds to an item of a list: the one with its id, or at its index."""
     if isinstance(item, dict) and "id" in item:
         return next((row for row in rows if isinstance(row, dict) and _names_same(item["id"], row.get("id"))), None)
     return rows[n] if n < len(rows) else None
 
 
 def _was(name: str, kind: Any, value: Any, now: Mapping[str, Any]) -> bool:
-    """Whether a live field may have had the value: one of its type, and a time that is past."""
+    """Whether the value may be an earlier value of a live field: its type fits, and a time is not in the future."""
     described = inspect.type_info(kind)
     if not (isinstance(described, inspect.Metadata) and (described.extra or {}).get(LIVE)):
         return False
     try:
-        if not _alike(msgspec.convert(value, kind), value):  # of a struct, no more than it has
+        if not _alike(msgspec.convert(value, kind), value):  # no unknown fields
             return False
         if not name.endswith("_at") or value is None:
             return True

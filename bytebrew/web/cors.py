@@ -13,7 +13,7 @@ ALLOWED = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last
 
 
 def headers(origin: str, allowed: Sequence[str]) -> list[tuple[bytes, bytes]]:
-    """The headers that let a page of an allowed origin read the answer; for other origins `Vary` alone."""
+    """The headers that let a page of an allowed origin read the answer; only `Vary` for other origins."""
     lines = [(b"vary", b"Origin")]
     if origin in allowed:
         lines.append((b"access-control-allow-origin", origin.encode("latin-1")))
@@ -22,7 +22,7 @@ def headers(origin: str, allowed: Sequence[str]) -> list[tuple[bytes, bytes]]:
 
 
 def is_preflight(sent: Mapping[str, str]) -> bool:
-    """Whether a browser asks by these headers of an OPTIONS request what a page may send."""
+    """Whether the headers of an OPTIONS request are those of a preflight."""
     return "origin" in sent and "access-control-request-method" in sent
 
 
@@ -40,7 +40,7 @@ def preflight(sent: Mapping[str, str], allowed: Sequence[str], names: Sequence[s
 
 
 def check_page(headers: Mapping[str, str], allowed: Sequence[str]) -> None:
-    """Raises Forbidden for a cross-site request (CSRF) whose credential the browser or a gateway has added."""
+    """Raises Forbidden for a cross-site request (CSRF) to which the browser or a gateway added the credential."""
     origin = headers.get("origin")
     if origin is None and headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
         return

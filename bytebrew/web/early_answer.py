@@ -1,4 +1,4 @@
-"""Answers that are sent in another way than others: before the request's body is whole, and to a WebSocket."""
+"""Sends answers before the request's body is complete, and answers to WebSocket requests."""
 
 import asyncio
 from contextlib import suppress
@@ -10,14 +10,14 @@ from bytebrew.base.rolling_timeout import within
 REST_SECONDS = 15.0
 """Time limit for the rest of a body once its answer has begun."""
 SILENCE_SECONDS = 2.0
-"""Time limit between two pieces of it."""
+"""Time limit between two chunks of it."""
 
 
 class UnreadBody:
-    """The rest of a body whose answer has begun: it is read and dropped, and the answer does not end before it.
+    """Reads and drops the rest of a body whose answer has begun; the answer ends after the body.
 
-    A client does not read an answer while it sends, and hypercorn waits for ever to hand on a piece that nobody reads,
-    with its connection.
+    Many clients do not read the answer while they send. And hypercorn would wait for ever to deliver a chunk that
+    nobody reads, which keeps the connection open.
     """
 
     def __init__(self, receive: Receive, send: Send) -> None:
@@ -32,7 +32,7 @@ class UnreadBody:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Sends the answer; its end is held back until the body has come or its time is over."""
+        """Sends the answer; its end waits until the body has arrived or its time limit has passed."""
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
             await self._wait()
@@ -60,7 +60,7 @@ class UnreadBody:
 
 
 def may_have_body(scope: Scope) -> bool:
-    """Whether a body may come; over HTTP/2 it need not be announced."""
+    """Whether a body may follow; over HTTP/2 no header needs to announce it."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     return scope["http_version"] == "2" or any(
         name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers

@@ -14,13 +14,13 @@ _ID = re.compile(r"(?:([0-9]{1,15}):)?([0-9]{1,15})")
 
 
 class Cursor(NamedTuple):
-    """The number of an event, 0 for before the first, and the epoch of its history."""
+    """The number of an event, 0 for the position before the first, and the epoch of its history."""
 
     epoch: int
     number: int
 
     def check(self, epoch: int, last: int) -> None:
-        """Raises HistoryChanged unless the session, whose newest event is `last`, has the event."""
+        """Raises HistoryChanged unless the session has the event; `last` is the number of its newest event."""
         if self.number and (self.epoch != epoch or self.number > last):
             raise HistoryChanged(
                 f"There is no {self} in this session; if it was seen, the database was restored or has lost its newest"
@@ -32,7 +32,7 @@ class Cursor(NamedTuple):
 
 
 def event_cursor(headers: Mapping[str, str], query: Mapping[str, str]) -> Cursor:
-    """The cursor of a request, from `Last-Event-ID` or else `after`, each the id of an event."""
+    """The cursor of a request: the event id in `Last-Event-ID`, or else in `after`."""
     seen, after = _read(headers, "last-event-id", "$.headers.Last-Event-ID"), _read(query, "after", "$.after")
     return seen or after or Cursor(1, 0)
 

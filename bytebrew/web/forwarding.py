@@ -9,7 +9,7 @@ from bytebrew.contract.route import Request
 from bytebrew.store import changed_options
 
 PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization"})
-"""Headers that are for the engine alone, beside those of model choosers."""
+"""Headers that are never forwarded; those of model choosers are not either."""
 
 
 async def body_headers(request: Request[Any], headers: Mapping[str, str], private: frozenset[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What all requests to one engine share, however many servers it has."""
+"""The state that all HTTP requests to one engine share, however many servers it has."""
 
 from bytebrew.base.machine import descriptors
 from bytebrew.config.core_options import CORS_ORIGINS

@@ -20,7 +20,7 @@ _FREED = "What this Idempotency-Key had begun came to no end meanwhile; send the
 
 
 class Keys:
-    """The keys of one path whose first request is running."""
+    """The keys of one path, with locks for those whose first request is running."""
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
@@ -33,17 +33,17 @@ class Keys:
         path: str,
         digest: bytes,
     ) -> Any:
-        """The answer of `run` at the first request; later the same, or the answer of the turn that the key began.
+        """The answer of `run` to the first request; later the stored answer, or that of the turn that the key began.
 
-        Raises Unprocessable where the key came with another body or query, TurnInterrupted where it was freed after the
-        guards. A refusal or a failure does not use the key.
+        Raises Unprocessable if the key was used with another body or query, and TurnInterrupted if it was freed after
+        the guards ran. A refusal or a failure does not use up the key.
         """
         key, db = _key(request, route, path, digest), request.engine.db
         kept = await db.read(idempotency.find, key)
-        if kept is None or kept.turn_id is None:  # the first request may still complete the answer that is kept
+        if kept is None or kept.turn_id is None:  # the first request may still complete the stored answer
             async with self._locks.setdefault(replace(key, digest=b""), asyncio.Lock()):
                 kept = await db.read(idempotency.find, key)
-                if kept is None and request.repeats:  # the guards admitted a repeat
+                if kept is None and request.repeats:  # the guards admitted it as a repeat
                     raise TurnInterrupted(_FREED)
                 if kept is None:
                     request.key = key
@@ -72,19 +72,19 @@ def _key(request: Request[Any], route: Route, path: str, digest: bytes) -> Key:
 
 
 def digest_of(query: bytes, body: bytes) -> bytes:
-    """The digest by which a repeat is told from another request."""
+    """The digest that distinguishes a repeat from another request."""
     return hashlib.sha256(b"%d\n%b%b" % (len(query), query, body)).digest()
 
 
 class _Keeping:
-    """Stores the answer of a request under its key; `body` is what is stored, None for nothing or a turn."""
+    """Stores the answer of a request under its key; `body` is the stored answer, None if there is none or a turn."""
 
     def __init__(self, key: Key, secrets: Secrets) -> None:
         self._key, self._secrets = key, secrets
         self.body: bytes | None = None
 
     def keep(self, conn: Connection, answer: Any) -> None:
-        """Stores the answer, sealed, as that of a new token is its secret; a refusal does not use the key."""
+        """Stores the answer, encrypted as it may be a new token; a refusal does not use up the key."""
         status = answer.status if isinstance(answer, Reply) else 204 if answer is None else self._key.status
         if status >= 400:
             return
@@ -98,7 +98,7 @@ async def _first(request: Request[Any], run: Callable[[], Awaitable[Any]], key: 
     keeping = _Keeping(key, request.engine.secrets)
     request.records += (keeping.keep,)
     answer = await run()
-    if keeping.body is not None and keeping.body != _encoded(answer):  # it has more than when the route recorded it
+    if keeping.body is not None and keeping.body != _encoded(answer):  # it has changed since the route recorded it
         await request.engine.db.write(keeping.keep, answer)
     return answer
 
@@ -109,7 +109,7 @@ def _encoded(answer: Any) -> bytes:
 
 
 def _checked(text: str) -> str:
-    """The key, bare or a string of RFC 8941; InvalidRequest where it is neither."""
+    """The key, bare or as a string of RFC 8941; InvalidRequest if it is neither."""
     text = text.strip()
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = text[1:-1]

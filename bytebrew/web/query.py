@@ -1,4 +1,4 @@
-"""Query strings: decoded, checked against the parameters of a route, and applied to lists that are paged."""
+"""Query strings: decodes them, checks them against the route's parameters, and applies paging to lists."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,11 +21,11 @@ PAGING: Mapping[str, str | Parameter] = MappingProxyType(
     }
 )
 _IDS = ("session_id", "after")
-"""Parameters that are ids of the engine's own, which may be written in another case."""
+"""Parameters that are ids of the engine, and accepted in upper case too."""
 
 
 def is_paged(route: Route) -> bool:
-    """Whether the engine makes the pages of a route's list, which answers all of it."""
+    """Whether the engine cuts the route's answer, which is a whole list, into pages."""
     return route.method == "GET" and get_origin(route.answer) is list and route.query.keys().isdisjoint(PAGING)
 
 
@@ -35,7 +35,7 @@ def parameters(route: Route) -> Mapping[str, str | Parameter]:
 
 
 def with_paging(route: Route) -> Route:
-    """The route with the parameters and the answer of a paged list, where the engine makes the pages."""
+    """The route, with the parameters and the answer type of a paged list if `is_paged`."""
     if not is_paged(route):
         return route
     pages: Any = Page
@@ -54,13 +54,13 @@ def check(query: Mapping[str, str], route: Route) -> None:
 
 
 def parse(text: bytes) -> dict[str, str]:
-    """The parameters by name; the last of a name counts, and ids are in their stored form."""
+    """The parameters by name, ids in their stored form; of several with one name the last counts."""
     pairs = parse_qsl(text.decode("latin-1"), keep_blank_values=True)
     return {name: canonical_id(value) if name in _IDS else value for name, value in pairs}
 
 
 def paged(answer: Any, query: Mapping[str, str], route: Route) -> Any:
-    """The answer of a route, or the page of it that the query string asks for."""
+    """The answer of a route, or the page that the query string selects from it."""
     if not isinstance(answer, list) or not is_paged(route) or query.keys().isdisjoint(PAGING):
         return answer
     limit, start = number(query, "limit", MOST, 1, MOST), offset_of(query)

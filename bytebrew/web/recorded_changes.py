@@ -1,4 +1,4 @@
-"""Actions: each change over the API, with the state before and after it, and each refused caller."""
+"""Records actions: each change over the API, with the state before and after it, and each refused caller."""
 
 import asyncio
 import logging
@@ -32,28 +32,28 @@ _NAMES = {
     "session.respond": "approval.answer",
     "auth.local_session": "auth.success",
 }
-"""Names of actions that do not follow the rule, as ByteBrew in Go has them."""
+"""Names of actions that `action_name` does not derive: those of ByteBrew in Go."""
 
 
 @dataclass(slots=True)
 class Resource:
-    """The resource at a path: the GET that shows it, and the field by which the path names it."""
+    """The resource at a path: the GET route that shows it, and the field that its path contains."""
 
     get: Route | None
     key: str
     locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     def has_before(self, route: Route) -> bool:
-        """Whether an action of the route has the state before it: not where it creates, and never of a conversation."""
+        """Whether the route's actions have a `before`: not if it creates, and never for conversations."""
         return self.get is not None and not self.get.streams and route.method != "POST" and route.scope != "chat"
 
     async def state(self, request: Request[Any], route: Route) -> dict[str, Any] | None:
-        """The resource as GET shows it, None where there is none; raises StorageError and TooSlow."""
+        """The resource as GET shows it, None if there is none; raises StorageError and TooSlow."""
         if self.get is None or not self.has_before(route):
             return None
         try:
             answer = await self.get.run(request)
-        except (StorageError, TooSlow):  # no change without its state before
+        except (StorageError, TooSlow):  # a change is refused if its state before cannot be recorded
             raise
         except EngineError:
             return None
@@ -77,12 +77,14 @@ class Change:
             yield
             return
         seen = await self._resource.state(self._request, self._route) or {}
-        async with self._resource.locks.setdefault(str(seen.get("id", self._path)), asyncio.Lock()):  # not by its name
+        async with self._resource.locks.setdefault(
+            str(seen.get("id", self._path)), asyncio.Lock()
+        ):  # the id: a name may change
             self._before = await self._resource.state(self._request, self._route)
             yield
 
     async def read_after(self) -> None:
-        """Reads the state after a route that answers nothing."""
+        """Reads the state after the change, for a route without an answer."""
         self._after = await self._resource.state(self._request, self._route)
 
     def record(self, conn: Connection, answer: Any) -> None:
@@ -106,7 +108,7 @@ class Change:
         last = [*request.path.values()][-1:]
         names = (self._resource.key, "id", "name")
         keys = [made.get(name) for name in names] if made and route.status == 201 else last
-        known = made is not None or route.method == "DELETE"  # else every field would look removed
+        known = made is not None or route.method == "DELETE"  # otherwise every field would seem removed
         before = self._before if known else None
         return Action(
             moment=now(),
@@ -124,7 +126,7 @@ class Change:
 
 
 async def perform(request: Request[Any], route: Route, change: Change | None) -> Any:
-    """Runs the route and returns its answer; what the route has not recorded with its own write is recorded now."""
+    """Runs the route and returns its answer; records the action now if the route did not record it with its write."""
     try:
         async with change.locked() if change else nullcontext():
             answer = await route.run(request)
@@ -139,7 +141,7 @@ async def perform(request: Request[Any], route: Route, change: Change | None) ->
 
 
 def refused(request: Request[Any], method: str, path: str, error: EngineError) -> Action:
-    """The action of a request whose caller was not allowed, or not known."""
+    """The action of a request that was refused with 401 or 403."""
     return Action(
         moment=now(),
         actor=request.actor,
@@ -182,7 +184,7 @@ def _singular(step: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The value as it is in JSON."""
+    """The value in the types of JSON."""
     return msgspec.json.decode(msgspec.json.encode(value))
 
 

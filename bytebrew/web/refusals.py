@@ -1,4 +1,4 @@
-"""A rate limit of log lines about refused callers: an attack is seen, and does not fill the log."""
+"""Rate limit of log lines about refused callers: an attack is visible, and does not fill the log."""
 
 import logging
 import time
@@ -9,9 +9,9 @@ from bytebrew.base.masking import redact
 log = logging.getLogger(__name__)
 
 AT_ONCE = 10
-"""Refusals that are logged each."""
+"""Refusals that are logged one by one."""
 SECONDS = 10.0
-"""Time between lines after those; each has the number of refusals since the last."""
+"""Seconds between later lines; each has the number of refusals since the last line."""
 
 
 class Refusals:

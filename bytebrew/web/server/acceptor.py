@@ -12,16 +12,17 @@ log = logging.getLogger(__name__)
 AT_ONCE = 64
 """Connections that are accepted in one turn of the loop."""
 PAUSE_SECONDS = 0.1
-"""Pause where the system has no descriptor."""
+"""Pause after the system was out of descriptors."""
 LOGGED_SECONDS = 60.0
 """Time after which the lack of descriptors is logged again."""
 
 
 class Acceptor:
-    """Accepts on a listening socket with a limit, which asyncio's own server does not have.
+    """Accepts connections on a listening socket up to a limit, which asyncio's own server does not have.
 
-    `open` counts connections until `left` is called for each. At most `most` are open, and `further` above the limit,
-    which `protocol` learns as they are accepted: all of a burst are open before the first is served.
+    `open` counts connections until `left` is called for each. `most` may be open, and `further` ones above the limit.
+    `protocol` is called with whether a connection is above the limit at the time that it is accepted: all connections
+    of a burst are open before the first is served.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Acceptor:
             making.add_done_callback(self._made)
 
     def _lacks(self, error: OSError) -> None:
-        """Logs that clients wait, at most once a minute."""
+        """Logs the lack of descriptors, at most once a minute."""
         if self._loop.time() - self._logged > LOGGED_SECONDS:
             self._logged = self._loop.time()
             words = "no connection can be accepted for the moment, and clients wait: %s; raise the limit of descriptors"
@@ -90,5 +91,5 @@ class Acceptor:
 
     def _made(self, making: asyncio.Task[object]) -> None:
         self._making.discard(making)
-        if making.cancelled() or making.exception() is not None:  # its client was gone at once
+        if making.cancelled() or making.exception() is not None:  # the client has disconnected already
             self.left()

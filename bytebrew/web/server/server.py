@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 75.0
 """Time limit of a connection without a request."""
 CROWDED_SECONDS = 2.0
-"""The same for a connection above the limit."""
+"""Time limit of a connection above the limit, without a request."""
 REAP_SECONDS = 0.5
 FREE = 0.9
-"""The share of connections below which there is room again."""
+"""Share of the limit below which connections are accepted again."""
 OVER_SECONDS = 60.0
 """Time without a connection above the limit after which the next one is logged again."""
 CONNECTION_BYTES = 65_536
@@ -42,11 +42,11 @@ CLOSING_SECONDS = 2.0
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; BootError where the address is taken or not ours."""
+    """A listening socket; BootError if the address is in use or not of this machine."""
     try:
         sock = socket.create_server((host, port), family=_family(host), backlog=1024)
     except OSError as error:
-        words = os.strerror(error.errno) if error.errno else error  # strerror has the address a second time
+        words = os.strerror(error.errno) if error.errno else error  # the error's own text repeats the address
         raise BootError(f"cannot listen on {host}:{port}: {words}; choose another BYTEBREW_PORT") from error
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it; asyncio leaves it off
     if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -61,7 +61,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn")
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
-    config.keep_alive_max_requests = sys.maxsize  # the last one over HTTP/2 would break off all others
+    config.keep_alive_max_requests = sys.maxsize  # over HTTP/2 the last request would break off all others
     config.max_app_queue_size = 3
     config.h2_max_concurrent_streams = 1000
     config.h2_max_header_list_size = 32_768  # of each of them; HTTP/1.1 takes half of that
@@ -93,7 +93,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
         running.add_done_callback(end)
 
     def reap() -> None:
-        """Closes idle connections while they keep others out, the oldest first."""
+        """Closes idle connections, the oldest first, while other clients wait for a connection."""
         nonlocal reaping
         if reaping := bool(admission.crowd):
             before = loop.time() - CROWDED_SECONDS
@@ -110,7 +110,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
         if not running.cancelled() and (error := running.exception()):
             log.error("a connection failed", exc_info=error)
 
-    further = max(4, most // 4)  # connections at a time that are told why they are refused
+    further = max(4, most // 4)  # connections above the limit that get an answer with the reason
     acceptor = Acceptor(
         sock, lambda crowded: ClientStreams(asyncio.StreamReader(), partial(connect, crowded)), most, further
     )
@@ -124,7 +124,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     if connections:
         await asyncio.wait(connections, timeout=CLOSING_SECONDS)
     for connection in connections.values():
-        connection.writer.transport.abort()  # what its client does not read would hold up the end
+        connection.writer.transport.abort()  # a client that does not read would delay the end
     if connections:
         await asyncio.wait(connections, timeout=0.1)
     for running in connections:

@@ -12,14 +12,14 @@ from bytebrew.conversation.runner import Runner
 from bytebrew.web.admission import Admission, Place
 
 REST_BYTES = 65536
-"""The longest rest of a body that is dropped."""
+"""Most bytes of a body that are read and dropped after a refusal."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *([^\r]*)", re.IGNORECASE)
 _OTHER = re.compile(
     rb"\r\n(?:(?:origin|expect|transfer-encoding|upgrade) *:|connection *: *+(?!keep-alive\r))", re.IGNORECASE
 )
-"""Headers with which a request goes through the application."""
+"""Headers of requests that are always left to the application."""
 _PLAIN = re.compile(rb"(?:\r\n[\w!#$%&'*+.^`|~-]+:[^\x00-\x08\n-\x1f\x7f]*)+\r\n")
-"""Header lines that every parser reads alike (RFC 9112 section 5), or a body could smuggle a request."""
+"""Header lines that every parser reads alike (RFC 9112 section 5); any others could smuggle a request in a body."""
 
 
 class Refusal:
