@@ -25,7 +25,7 @@ from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvide
 from bytebrew.contract.config_section import ConfigDialect, ConfigSection
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import State, StateKey, Turn
-from bytebrew.contract.entities import Agent
+from bytebrew.contract.entities import Agent, CapabilityType
 from bytebrew.contract.events import Event
 from bytebrew.contract.hookspecs import Migration
 from bytebrew.contract.provider import Provider
@@ -44,6 +44,7 @@ from bytebrew.conversation.tool_calls import ToolCalls, ToolSources, reserved_na
 from bytebrew.observers import Observers
 from bytebrew.plugins import CORE, Plugins, Registry
 from bytebrew.store import agents, changed_options, retention
+from bytebrew.store.capabilities import CapabilityTypes
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite import migrations
 from bytebrew.store.sqlite.data_folder import DataFolder
@@ -148,6 +149,9 @@ class Engine:
     def _declare_tools(self) -> None:
         self.tools: Registry[Tool] = Registry("tool")
         self.toolsets: list[Toolset] = []
+        types: Registry[CapabilityType] = Registry("capability type")
+        self.plugins.declare("register_capabilities", _adding(types, "name"))
+        self.capability_types = CapabilityTypes(types.values())
         self.plugins.declare("register_tools", _adding(self.tools, "name"), settings=self.settings)
         self.plugins.declare("register_toolsets", _listing(self.toolsets), engine=self)
         sources: list[Tool | Toolset] = [*self.tools.values(), *self.toolsets]
@@ -186,7 +190,9 @@ class Engine:
         self.plugins.declare("register_options", _adding(known, "key"), engine=self)
         self.options, self._following = Options(known.values()), anyio.Lock()
         self.sections: Registry[ConfigSection] = Registry("config section")
-        for section in core_sections(self.models.breakers.clear, self.options, self.follow_options):
+        for section in core_sections(
+            self.models.breakers.clear, self.capability_types, self.options, self.follow_options
+        ):
             self.sections.add(CORE, section.key, section)
         self.plugins.declare("register_config_sections", _adding(self.sections, "key"))
         self.dialects: list[ConfigDialect] = []

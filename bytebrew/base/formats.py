@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Protocol, TypeVar, get_args, get_origin
+from typing import Any, Protocol, TypeVar, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -104,6 +104,13 @@ def struct_of(row: Named, kind: type[S]) -> S:
         if values[name] is not None:
             values[name] = msgspec.json.decode(values[name])
     return msgspec.convert(values, kind, strict=False)
+
+
+def narrowed(kind: type[S], *fields: tuple[str, Any] | tuple[str, Any, Any], **namespace: Any) -> type[S]:
+    """A subclass of the same name whose fields have other types; where a field has a default, it is restated."""
+    namespace = {"__doc__": kind.__doc__, "__module__": kind.__module__, **namespace}
+    made = msgspec.defstruct(kind.__name__, fields, bases=(kind,), namespace=namespace, frozen=True, kw_only=True)
+    return cast("type[S]", made)
 
 
 @cache

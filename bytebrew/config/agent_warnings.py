@@ -31,10 +31,6 @@ def _models(conn: Connection, engine: Engine, agent: Agent) -> Iterator[str]:
         if own is not None and own["model"] is None:
             words = "It has no model of its own, and the default one only shows how answers look"
             yield f"{words}: create a model with POST /api/v1/models"
-    for one in agent.capabilities:
-        embedder = one.config.get("embedding_model")
-        if embedder and not conn.execute("select 1 from models where name = ?", (embedder,)).fetchone():
-            yield f"capabilities: there is no model '{embedder}' yet, so its {one.type} goes by words alone"
 
 
 def _agents(conn: Connection, agent: Agent) -> Iterator[str]:

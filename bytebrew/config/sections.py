@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 
 from bytebrew.base.env_variables import placeholder, resolved
 from bytebrew.base.errors import Detail, EngineError, InvalidRequest, NotFound
-from bytebrew.base.formats import struct_of
+from bytebrew.base.formats import narrowed, struct_of
 from bytebrew.base.validation import did_you_mean
 from bytebrew.config.agent_warnings import missing
 from bytebrew.contract.auth import Actor
@@ -30,6 +30,7 @@ from bytebrew.contract.entities import (
 from bytebrew.contract.provider import named
 from bytebrew.contract.runtime_option import Options
 from bytebrew.store import agents, capabilities, changed_options, models, schemas
+from bytebrew.store.capabilities import CapabilityTypes
 
 
 def _fields(kind: type[Struct], *left_out: str) -> str:
@@ -123,26 +124,27 @@ class ModelsSection(ConfigSection):
         self._close_breakers()
 
 
-class CapabilityItem(NewCapability, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A capability whose config has all fields of its type, as it is stored, unless it does not fit."""
-
-    def __post_init__(self) -> None:
-        with suppress(msgspec.ValidationError):  # `put` tells what does not fit, and where
-            config = msgspec.convert(self.config, capabilities.CONFIGS[self.type])
-            msgspec.structs.force_setattr(self, "config", msgspec.to_builtins(config))
-
-
 class AgentItem(NewAgent, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An agent with its capabilities."""
 
-    capabilities: tuple[CapabilityItem, ...] = ()
+    capabilities: tuple[NewCapability, ...] = ()
 
 
 class AgentsSection(ConfigSection):
     """Agents; a model, an agent or a server that they name may come later."""
 
+    def __init__(self, types: CapabilityTypes) -> None:
+        def complete(item: NewCapability) -> None:
+            """Gives the config all fields of its type, as it is stored; `put` raises where it does not fit."""
+            with suppress(msgspec.ValidationError, KeyError):
+                config = msgspec.convert(item.config, types[item.type].config)
+                msgspec.structs.force_setattr(item, "config", msgspec.to_builtins(config))
+
+        capability = narrowed(types.new, __post_init__=complete)
+        self.item = narrowed(AgentItem, ("capabilities", tuple[capability, ...], ()))  # type: ignore[valid-type]
+        self._types = types
+
     key = "agents"
-    item = AgentItem
     aliases = {"system_prompt": "system", "model_name": "model", "model_id": "model"}
 
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
@@ -155,6 +157,7 @@ class AgentsSection(ConfigSection):
             found[stored.name]["capabilities"] = [
                 {"type": one.type, "config": one.config, "enabled": one.enabled}
                 for one in sorted(stored.capabilities, key=lambda capability: capability.type)
+                if one.type in self._types
             ]
         return found
 
@@ -167,10 +170,11 @@ class AgentsSection(ConfigSection):
             agents.create(conn, NewAgent(name=name, **fields))
         if "capabilities" in values:
             for old in capabilities.list_all(conn, name):
-                capabilities.delete(conn, name, old.id)
+                if old.type in self._types:  # else of a plugin that is disabled, which an export leaves out
+                    capabilities.delete(conn, name, old.id)
             for n, one in enumerate(values["capabilities"]):
                 with _within(f"capabilities[{n}]"):
-                    capabilities.create(conn, name, one)
+                    capabilities.create(conn, self._types, name, one)
 
     def unlink(self, conn: Connection, engine: Engine, name: str) -> None:
         """Drops whom it may spawn."""
@@ -291,7 +295,15 @@ def _within(path: str) -> Iterator[None]:
 
 
 def core_sections(
-    close_breakers: Callable[[], None], options: Options, follow_options: Callable[[], Awaitable[None]]
+    close_breakers: Callable[[], None],
+    capability_types: CapabilityTypes,
+    options: Options,
+    follow_options: Callable[[], Awaitable[None]],
 ) -> tuple[ConfigSection, ...]:
     """The core's sections, in the order in which they are applied; what they call once changes are committed."""
-    return ModelsSection(close_breakers), AgentsSection(), SchemasSection(), SettingsSection(options, follow_options)
+    return (
+        ModelsSection(close_breakers),
+        AgentsSection(capability_types),
+        SchemasSection(),
+        SettingsSection(options, follow_options),
+    )

@@ -95,7 +95,7 @@ class ConfigSection:
     key: ClassVar[str]
     collection: ClassVar[str] = ""
     reserved: ClassVar[frozenset[str]] = frozenset()
-    item: ClassVar[type[Struct] | None]
+    item: type[Struct] | None
     aliases: ClassVar[Mapping[str, str]] = {}
     secrets: ClassVar[frozenset[str]] = frozenset()
     stays: ClassVar[str | UnsetType] = UNSET

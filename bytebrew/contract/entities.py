@@ -1,8 +1,11 @@
 """What an operator configures: models, agents, schemas, and the rules of their fields."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
+
+from bytebrew.contract.connection import Connection
 
 T = TypeVar("T")
 LIVE = "live"
@@ -35,7 +38,6 @@ MaxContext = Annotated[int, Meta(ge=1_000, le=200_000, description="tokens of co
 MaxDuration = Annotated[int, Meta(ge=1, le=86_400, description="seconds for one turn")]
 Lifecycle = Literal["persistent", "spawn"]
 ToolExecution = Literal["sequential", "parallel"]
-CapabilityType = Literal["memory", "knowledge"]
 ModelKind = Literal["chat", "embedding"]
 Dimensions = Annotated[int, Meta(ge=1, le=65536)]
 Dollars = Annotated[float, Meta(ge=0, le=1_000_000, description="US dollars for a million tokens")]
@@ -150,31 +152,22 @@ class AgentPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mcp_servers: Annotated[tuple[Name, ...], Meta(max_length=100)] | UnsetType = UNSET
 
 
-class MemoryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How an agent remembers people: the oldest of more than `max_entries` make way.
+class CapabilityType(Struct, frozen=True, kw_only=True):
+    """A type of capabilities; `config` is the struct of what an operator sets, every field with a default.
 
-    What nobody has stored again for `retention_days` is forgotten. With `embedding_model`, the name of a model of kind
-    embedding, what is like a query is found too, not only what has its words.
+    `check` raises InvalidRequest, its details with paths such as `$.config.model`, where a config does not fit what is
+    stored.
     """
 
-    max_entries: Annotated[int, Meta(ge=1, le=10_000, description="memories of one person")] = 1000
-    retention_days: Annotated[int, Meta(ge=1, le=3650)] | None = None
-    embedding_model: Name | None = None
-
-
-class KnowledgeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How an agent searches its knowledge: how many results, and how like the query they are at least."""
-
-    top_k: Annotated[int, Meta(ge=1, le=20, description="results of a search that names no limit")] = 5
-    similarity_threshold: Annotated[float, Meta(ge=0, le=1, description="of vectors, where there are some")] | None = (
-        None
-    )
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    config: type[Struct]
+    check: Callable[[Connection, Any], None] | None = None
 
 
 class NewCapability(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A capability to give to an agent; what `config` leaves out is the default of its type."""
 
-    type: CapabilityType
+    type: str
     config: dict[str, Any] = {}
     enabled: bool = True
 
@@ -182,16 +175,16 @@ class NewCapability(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class CapabilityPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Changes to a capability; what is left out stays, within `config` too."""
 
-    type: CapabilityType | UnsetType = UNSET
+    type: str | UnsetType = UNSET
     config: dict[str, Any] | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
 
 
 class Capability(Struct, frozen=True, kw_only=True):
-    """Something that an agent can do beside its tools; `config` has the fields of MemoryConfig or KnowledgeConfig."""
+    """Something that an agent can do beside its tools; `config` has all fields of its type."""
 
     id: str
-    type: CapabilityType
+    type: str
     config: dict[str, Any]
     enabled: bool
 
@@ -221,7 +214,7 @@ class Agent(Struct, frozen=True, kw_only=True):
     updated_at: Live[str]
     capabilities: tuple[Capability, ...] = ()
 
-    def capability(self, type: CapabilityType) -> Capability | None:
+    def capability(self, type: str) -> Capability | None:
         """Its capability of a type, if that is enabled."""
         return next((one for one in self.capabilities if one.type == type and one.enabled), None)
 

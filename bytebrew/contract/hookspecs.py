@@ -14,6 +14,7 @@ from bytebrew.contract.catalog import CatalogEntry
 from bytebrew.contract.config_section import ConfigDialect, ConfigSection
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine, Sample, Turn
+from bytebrew.contract.entities import CapabilityType
 from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route
@@ -99,6 +100,11 @@ def register_tools(register: Register[Tool], settings: Settings) -> None:
 @hookspec
 def register_toolsets(register: Register[Toolset], engine: Engine) -> None:
     """Registers sources of tools that depend on the agent."""
+
+
+@hookspec
+def register_capabilities(register: Register[CapabilityType]) -> None:
+    """Registers types of capabilities that an agent may have, each under its name."""
 
 
 @hookspec
@@ -214,6 +220,7 @@ DECLARING: Mapping[str, type] = {
     "register_catalog": CatalogEntry,
     "register_tools": Tool,
     "register_toolsets": Toolset,
+    "register_capabilities": CapabilityType,
     "register_scopes": Scope,
     "register_auth_modes": AuthMode,
     "register_migrations": Migration,

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from bytebrew import ConfigSection, Engine, Migration, Register, Route, Sample, Toolset, hookimpl
+from bytebrew import CapabilityType, ConfigSection, Engine, Migration, Register, Route, Sample, Toolset, hookimpl
 
+from .bases import KnowledgeConfig
 from .knowledge import KNOWLEDGE, Knowledge, Limits
 from .routes import ROUTES
 from .section import KnowledgeSection
@@ -21,6 +22,11 @@ def register_settings(register: Register[type[Struct]]) -> None:
 def register_migrations(register: Register[Migration]) -> None:
     for migration in MIGRATIONS:
         register(migration)
+
+
+@hookimpl
+def register_capabilities(register: Register[CapabilityType]) -> None:
+    register(CapabilityType(name="knowledge", config=KnowledgeConfig))
 
 
 @hookimpl

@@ -11,7 +11,6 @@ from bytebrew import (
     Connection,
     Detail,
     InvalidRequest,
-    KnowledgeConfig,
     Live,
     NotFound,
     Row,
@@ -28,6 +27,15 @@ BaseName = Annotated[
 Description = Annotated[str, Meta(max_length=10_000)]
 ModelKey = Annotated[str, Meta(min_length=1, max_length=255)] | int
 Status = Literal["empty", "indexing", "ready"]
+
+
+class KnowledgeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an agent searches its knowledge: how many results, and how like the query they are at least."""
+
+    top_k: Annotated[int, Meta(ge=1, le=20, description="results of a search that names no limit")] = 5
+    similarity_threshold: Annotated[float, Meta(ge=0, le=1, description="of vectors, where there are some")] | None = (
+        None
+    )
 
 
 class NewBase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,7 +15,6 @@ from bytebrew import (
     Duration,
     Engine,
     EngineError,
-    KnowledgeConfig,
     Record,
     Request,
     Sample,
@@ -96,13 +95,13 @@ class Knowledge(Toolset):
             log.exception("the folders of knowledge bases could not be followed")
 
     async def all(self) -> Sequence[Tool]:
-        return [KnowledgeSearch(self, KnowledgeConfig())]
+        return [KnowledgeSearch(self, bases.KnowledgeConfig())]
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         capability = agent.capability("knowledge")
         if capability is None or not await self._engine.db.read(bases.linked, agent.name):
             return ()
-        return [KnowledgeSearch(self, msgspec.convert(capability.config, KnowledgeConfig))]
+        return [KnowledgeSearch(self, msgspec.convert(capability.config, bases.KnowledgeConfig))]
 
     def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
         return gate in self.reserves and agent.capability("knowledge") is not None
@@ -221,7 +220,7 @@ class KnowledgeSearch(Tool):
     }
     idempotent = True
 
-    def __init__(self, knowledge: Knowledge, config: KnowledgeConfig) -> None:
+    def __init__(self, knowledge: Knowledge, config: bases.KnowledgeConfig) -> None:
         self._knowledge = knowledge
         self._config = config
 

@@ -11,6 +11,7 @@ from msgspec.json import encode
 from bytebrew import (
     Agent,
     Call,
+    CapabilityType,
     Connection,
     Engine,
     Migration,
@@ -66,6 +67,10 @@ class Memories(Toolset):
         if wanted and not agent.capability("memory"):
             how = f"POST /api/v1/agents/{agent.name}/capabilities"
             yield f"tools: '{wanted[0]}' is there once the capability memory is on, with {how}"
+        for one in agent.capabilities:
+            embedder = one.config.get("embedding_model") if one.type == "memory" else None
+            if embedder and not conn.execute("select 1 from models where name = ?", (embedder,)).fetchone():
+                yield f"capabilities: there is no model '{embedder}' yet, so its memory goes by words alone"
 
     async def memory_store(self, call: Call, content: Content, metadata: dict[str, Any] | None = None) -> str:
         """Remember a fact about the person you talk to, for this and all later conversations with them."""
@@ -103,6 +108,11 @@ class Memories(Toolset):
         except ProviderError as error:
             log.warning("memory goes by words alone, for model %s failed: %s", at.model.name, error.message)
         return []
+
+
+@hookimpl(tryfirst=True)  # the API document names MemoryConfig first
+def register_capabilities(register: Register[CapabilityType]) -> None:
+    register(CapabilityType(name="memory", config=store.MemoryConfig, check=store.check))
 
 
 @hookimpl

@@ -8,12 +8,24 @@ import re
 import unicodedata
 from array import array
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.json import decode, encode
 
-from bytebrew import Call, Connection, MemoryConfig, NotFound, Row, Target, ToolError, new_uuid, now
+from bytebrew import (
+    Call,
+    Connection,
+    Detail,
+    InvalidRequest,
+    Name,
+    NotFound,
+    Row,
+    Target,
+    ToolError,
+    new_uuid,
+    now,
+)
 
 from .dialect import FORGET, INDEX, MATCHES, NEWEST
 
@@ -77,6 +89,18 @@ _TARGET = """select name, type, model_name, base_url, api_version, sealed_key fr
   where name = ? and kind = 'embedding'"""
 
 
+class MemoryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an agent remembers people: the oldest of more than `max_entries` make way.
+
+    What nobody has stored again for `retention_days` is forgotten. With `embedding_model`, the name of a model of kind
+    embedding, what is like a query is found too, not only what has its words.
+    """
+
+    max_entries: Annotated[int, Meta(ge=1, le=10_000, description="memories of one person")] = 1000
+    retention_days: Annotated[int, Meta(ge=1, le=3650)] | None = None
+    embedding_model: Name | None = None
+
+
 class Place(NamedTuple):
     """Owner of the memories of a call, and its agent's configuration; `owner_id` is None before the first memory."""
 
@@ -118,6 +142,14 @@ class Entry(Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any]
     created_at: str
     updated_at: str
+
+
+def check(conn: Connection, config: MemoryConfig) -> None:
+    """Raises InvalidRequest where the embedding model is a model of another kind; it may be created later."""
+    row = conn.execute("select kind from models where name = ?", (config.embedding_model,)).fetchone()
+    if row is not None and row["kind"] != "embedding":
+        details = [Detail("$.config.embedding_model", f"is of kind {row['kind']}")]
+        raise InvalidRequest(f"Model '{config.embedding_model}' makes no embeddings; name another", details=details)
 
 
 def place(conn: Connection, call: Call) -> Place:

@@ -17,6 +17,7 @@ from bytebrew import (
     Agent,
     AuthMode,
     Call,
+    CapabilityType,
     CatalogModel,
     CatalogProvider,
     ChosenModel,
@@ -45,7 +46,7 @@ from bytebrew import (
     expired_before,
     tool,
 )
-from bytebrew.base.errors import BootError
+from bytebrew.base.errors import BootError, Detail, InvalidRequest
 from bytebrew.contract import hookspecs
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.conversation.turn import Turn
@@ -164,6 +165,66 @@ async def test_register_toolsets() -> None:
         await chat(client, "duck", "Who are you?")
         await chat(client, "goose", "Who are you?")
     assert [[spec.name for spec in request.tools] for request in provider.requests] == [["quack"], []]
+
+
+class Luck(Struct, frozen=True, forbid_unknown_fields=True):
+    """How lucky an agent is."""
+
+    sides: Annotated[int, Meta(ge=2)] = 6
+
+
+async def test_register_capabilities() -> None:
+    """An agent may have it, over REST and in the YAML, with a config that is checked and has all fields."""
+
+    def check(conn: Connection, config: Luck) -> None:
+        if config.sides == 13:
+            raise InvalidRequest("13 is unlucky", details=[Detail("$.config.sides", "is unlucky")])
+
+    luck = plugin(
+        register_capabilities=lambda register: register(CapabilityType(name="luck", config=Luck, check=check))
+    )
+    async with served_engine(luck) as (running, client):
+        await client.post("/api/v1/agents", json={"name": "a"})
+        url = "/api/v1/agents/a/capabilities"
+        for sides in (1, 13, "six"):
+            refused = await client.post(url, json={"type": "luck", "config": {"sides": sides}})
+            assert (refused.status_code, refused.json()["details"][0]["path"]) == (400, "$.config.sides")
+        assert (await client.post(url, json={"type": "luck"})).json()["config"] == {"sides": 6}
+        assert (await client.put(f"{url}/luck", json={"config": {"sides": 20}})).status_code == 204
+        [agent] = [one for one in await running.agents() if one.name == "a"]
+        assert (own := agent.capability("luck")) is not None
+        assert own.config == {"sides": 20}
+        document = (await client.get("/api/v1/openapi.json")).json()["components"]["schemas"]
+        assert "luck" in document["NewCapability"]["properties"]["type"]["enum"]
+        assert "Luck" in document["Capability"]["description"]
+        exported = (await client.get("/api/v1/config/export")).text
+        assert "luck" in exported
+        url = "/api/v1/config/import"
+        again = await client.post(url, content=exported, headers={"content-type": "application/yaml"})
+        assert {change["action"] for change in again.json()["changes"]} == {"unchanged"}
+
+
+async def test_a_capability_of_a_plugin_that_is_gone_stays_and_is_left_out_of_exports(tmp_path: Path) -> None:
+    url, file = "/api/v1/agents/a/capabilities", "agents: {a: {capabilities: [{type: knowledge}]}}"
+    luck = plugin(register_capabilities=lambda register: register(CapabilityType(name="luck", config=Luck)))
+    async with served_engine(luck, data=tmp_path) as (_, client):
+        await client.post("/api/v1/agents", json={"name": "a"})
+        await client.post(url, json={"type": "luck"})
+    async with served_engine(data=tmp_path) as (_, client):
+        assert "luck" not in (await client.get("/api/v1/config/export")).text
+        await client.post("/api/v1/config/import", content=file, headers={"content-type": "application/yaml"})
+        assert [one["type"] for one in (await client.get(url)).json()] == ["knowledge", "luck"]
+        assert (await client.put(f"{url}/luck", json={"config": {"sides": 3}})).status_code == 400
+        assert (await client.post(url, json={"type": "luck"})).status_code == 400
+        assert (await client.put(f"{url}/luck", json={"enabled": False})).status_code == 204
+
+
+async def test_an_engine_without_types_of_capabilities_gives_none() -> None:
+    async with served_engine(settings={"BYTEBREW_DISABLED_PLUGINS": "memory,knowledge"}) as (_, client):
+        await client.post("/api/v1/agents", json={"name": "a"})
+        refused = await client.post("/api/v1/agents/a/capabilities", json={"type": "memory"})
+        assert (refused.status_code, refused.json()["details"][0]["path"]) == (400, "$.type")
+        assert (await client.get("/api/v1/openapi.json")).status_code == 200
 
 
 async def test_register_scopes() -> None:

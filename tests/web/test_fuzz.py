@@ -24,7 +24,6 @@ from nacl.signing import SigningKey
 
 from bytebrew.base.jwt import sign
 from bytebrew.config import yaml_tree
-from bytebrew.contract.entities import MemoryConfig
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.route import Moment, Parameter, Route
 from bytebrew.engine import Engine
@@ -132,7 +131,7 @@ async def world(served: Served, name: str) -> World:
         for type in keys["capabilities"]:
             await client.post(f"/api/v1/agents/{agent}/capabilities", json={"type": type})
     schema = (await client.get(f"/api/v1/schemas/{name}")).json()
-    at = memory.Place(schema["id"], name, "", "", None, MemoryConfig(), None)
+    at = memory.Place(schema["id"], name, "", "", None, memory.MemoryConfig(), None)
     await engine.db.write(memory.store, at, "Likes fuzz", {}, None)
     keys["memory"] = [entry.id for entry in await engine.db.read(memory.entries, name, "", 1)]
     admin = await token_with(engine, "admin", name=f"{name}-admin")

@@ -5,6 +5,7 @@ from functools import partial
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from bytebrew.base.formats import narrowed
 from bytebrew.config.agent_warnings import missing
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, AgentPatch, Live, NewAgent
@@ -89,6 +90,8 @@ _PATH = "/api/v1/agents/{name}"
 
 def routes(engine: Engine) -> tuple[Route, ...]:
     """The routes, bound to what they use of an engine."""
+    shown = engine.capability_types.shown
+    detail = narrowed(AgentDetail, ("capabilities", tuple[shown, ...], ()))  # type: ignore[valid-type]
     return (
         Route(
             method="GET",
@@ -112,7 +115,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
                 "max_steps": 20,
             },
             aliases=_ALIASES,
-            answer=AgentDetail,
+            answer=detail,
             status=201,
             idempotent=True,
         ),
@@ -122,7 +125,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             scope="agents:read",
             run=partial(get_agent, engine),
             summary="Get an agent",
-            answer=AgentDetail,
+            answer=detail,
         ),
         *(
             Route(
@@ -134,7 +137,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
                 body=AgentPatch,
                 example={"system": "You help customers of a shop, briefly.", "max_steps": 30},
                 aliases=_ALIASES,
-                answer=AgentDetail,
+                answer=detail,
             )
             for method in ("PUT", "PATCH")
         ),

@@ -1,4 +1,4 @@
-"""Capabilities of agents: memory and knowledge, each switched on by itself."""
+"""Capabilities of agents, each switched on by itself."""
 
 from functools import partial
 
@@ -6,6 +6,7 @@ from bytebrew.contract.entities import Capability, CapabilityPatch, NewCapabilit
 from bytebrew.contract.route import Request, Route
 from bytebrew.engine import Engine
 from bytebrew.store import capabilities
+from bytebrew.store.capabilities import CapabilityTypes
 from bytebrew.store.sqlite.database import Database
 
 
@@ -19,15 +20,15 @@ async def get_capability(db: Database, request: Request[None]) -> Capability:
     return await db.read(capabilities.get, request.path["name"], request.path["id"])
 
 
-async def create_capability(request: Request[NewCapability]) -> Capability:
+async def create_capability(types: CapabilityTypes, request: Request[NewCapability]) -> Capability:
     """A new capability of an agent; its next message can use it."""
-    return await request.write(capabilities.create, request.path["name"], request.body)
+    return await request.write(capabilities.create, types, request.path["name"], request.body)
 
 
-async def update_capability(request: Request[CapabilityPatch]) -> None:
+async def update_capability(types: CapabilityTypes, request: Request[CapabilityPatch]) -> None:
     """Changes the fields of a capability that were sent."""
     path = request.path
-    await request.write(capabilities.update, path["name"], path["id"], request.body)
+    await request.write(capabilities.update, types, path["name"], path["id"], request.body)
 
 
 async def delete_capability(request: Request[None]) -> None:
@@ -41,6 +42,8 @@ _ITEM = f"{_ALL}/{{id}}"
 
 def routes(engine: Engine) -> tuple[Route, ...]:
     """The routes, bound to what they use of an engine."""
+    types = engine.capability_types
+    shown = types.shown
     return (
         Route(
             method="GET",
@@ -48,17 +51,17 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             scope="agents:read",
             run=partial(list_capabilities, engine.db),
             summary="List an agent's capabilities",
-            answer=list[Capability],
+            answer=list[shown],  # type: ignore[valid-type]
         ),
         Route(
             method="POST",
             path=_ALL,
             scope="agents:write",
-            run=create_capability,
+            run=partial(create_capability, types),
             summary="Give an agent a capability",
-            body=NewCapability,
+            body=types.new,
             example={"type": "memory", "config": {"max_entries": 500}},
-            answer=Capability,
+            answer=shown,
             status=201,
             idempotent=True,
         ),
@@ -68,16 +71,16 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             scope="agents:read",
             run=partial(get_capability, engine.db),
             summary="Get a capability",
-            answer=Capability,
+            answer=shown,
         ),
         *(
             Route(
                 method=method,
                 path=_ITEM,
                 scope="agents:write",
-                run=update_capability,
+                run=partial(update_capability, types),
                 summary="Update a capability",
-                body=CapabilityPatch,
+                body=types.patch,
                 example={"config": {"max_entries": 100}},
                 status=204,
             )
