@@ -41,7 +41,7 @@ async def refresh_session(request: Request[None]) -> Reply:
 async def end_session(request: Request[None]) -> None:
     """Ends the session in the header Authorization, with all that it was refreshed to."""
     token = _bearer(request)
-    claims = {} if token.startswith("bb_") else await request.engine.state[MODE].claims(token)
+    claims = {} if request.actor.kind == "token" else await request.engine.state[MODE].claims(token)
     if not (sid := claims.get("sid", "")):
         path = ENDED.removeprefix("/api/v1")
         raise InvalidRequest(f"This token is no local session that can be ended alone; DELETE {path} ends every one")
