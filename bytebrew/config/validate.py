@@ -205,10 +205,7 @@ def unchanged(section: ConfigSection, values: Any, old: Any) -> bool:
 
 
 def parse(raw: bytes, sections: Mapping[str, ConfigSection], dialects: Sequence[ConfigDialect]) -> Parsed:
-    """Reads a file in any dialect;
-
-    InvalidConfig if it is not YAML. Other problems are returned, and `apply` raises them.
-    """
+    """Reads a file in any dialect, with its problems for `apply` to raise; InvalidConfig if it is not YAML."""
     root, problems = read(raw)
     content = sections_of(root, sections, dialects)
     content.problems += problems

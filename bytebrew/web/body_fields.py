@@ -25,10 +25,7 @@ _READ_ONLY = "is read-only: leave it out, or send it as GET gives it"
 
 
 class Shape(Struct, frozen=True):
-    """The read-only fields of an object, or of each object in a list, by name;
-
-    `parts` are inner objects with such fields.
-    """
+    """The read-only fields of an object, or of each object in a list; `parts` are inner objects that have some."""
 
     shown: Mapping[str, Any]
     parts: Mapping[str, "Shape"]
