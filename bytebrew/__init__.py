@@ -43,7 +43,7 @@ from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.config_section import ConfigDialect, ConfigSection, Node, Place, Problem
 from bytebrew.contract.connection import Connection, Row, insert, placeholders, update
-from bytebrew.contract.engine import TRAFFIC, Engine, ModelCall, Sample, StateKey, Traffic, Turn
+from bytebrew.contract.engine import API_DOCUMENT, TRAFFIC, Engine, ModelCall, Sample, StateKey, Traffic, Turn
 from bytebrew.contract.entities import (
     Agent,
     Capability,
@@ -99,6 +99,7 @@ from bytebrew.version import CONTRACT, __version__
 __all__ = [
     "AFTER",
     "ANYONE",
+    "API_DOCUMENT",
     "CONTRACT",
     "FORMAT",
     "MASK",

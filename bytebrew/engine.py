@@ -167,6 +167,9 @@ class Engine:
         self.plugins.declare("register_guards", _listing(self.guards), engine=self)
         self.plugins.declare("register_model_choosers", _listing(self.model_choosers), engine=self)
         self.plugins.declare("register_routes", self._add_route, engine=self)
+        fixed = [route for route in self.routes if not route.overridable]
+        taken = {(route.method, route.path) for route in fixed}
+        self.routes = [*fixed, *(one for one in self.routes if one.overridable and (one.method, one.path) not in taken)]
 
     def _add_route(self, _: str, route: Route) -> None:
         if route.scope is not None and route.scope not in self.scopes:

@@ -289,5 +289,7 @@ class Traffic(NamedTuple):
     refused_turns: int
 
 
+API_DOCUMENT = StateKey[Callable[[], Mapping[str, Any]]]("api_document")
+"""Reads the OpenAPI document of an engine that is served over HTTP; it is not to be changed."""
 TRAFFIC = StateKey[Callable[[], Traffic]]("traffic")
 """Reads the traffic of an engine that is served over HTTP."""

@@ -168,7 +168,8 @@ class Route:
     large too, and is not read before `run` asks for it: the route decodes it and checks its content type. If the route
     keeps such a body `in_memory`, the limits of size and time are those of JSON. `streams` says that the answer may be
     a stream of Server-Sent Events. An `idempotent` route accepts the header Idempotency-Key. A request to a route that
-    `begins_turn` is refused before it is read if the engine has too many turns.
+    `begins_turn` is refused before it is read if the engine has too many turns. An `overridable` route is left out if
+    another plugin has one with its method and path.
 
     The other fields are for the API document. `query` and `headers` are the parameters that the route reads, each as a
     description or a Parameter; any other parameter in a query string is refused. `example` is a body that creates
@@ -192,6 +193,7 @@ class Route:
     in_memory: bool = False
     idempotent: bool = False
     begins_turn: bool = False
+    overridable: bool = False
     query: Mapping[str, str | Parameter] = field(default_factory=dict)
     headers: Mapping[str, str | Parameter] = field(default_factory=dict)
     example: Mapping[str, Any] | None = None

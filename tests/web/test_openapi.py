@@ -13,7 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from bytebrew import Result, tool
 from bytebrew.contract import events
 from bytebrew.testing import chat, engine, plugin, served_engine
-from bytebrew.web.docs.openapi import EVENTS
+from bytebrew.web.openapi import EVENTS
 from tests.tables import installed, table
 
 URL = "/api/v1/openapi.json"
@@ -250,34 +250,6 @@ async def test_headers_and_fields_that_only_some_answers_have_are_told_too() -> 
 
 async def test_no_description_keeps_the_indentation_of_the_source() -> None:
     assert not re.search(r'"description":"[^"]*\\n ', msgspec.json.encode(await document()).decode())
-
-
-async def test_the_page_says_in_words_what_a_request_takes_and_gives() -> None:
-    async with served_engine() as (_, client):
-        page = (await client.get("/docs")).text
-    chat = page.partition("<code>/api/v1/schemas/{name}/chat</code>")[2].partition("</details>")[0]
-    assert "<td>body<td><a href='#ChatRequest'>ChatRequest</a><td>application/json" in chat
-    assert "<td>200<td><a href='#ChatAnswer'>ChatAnswer</a><td>application/json" in chat
-    assert "<td>200<td><a href='#StreamEvent'>StreamEvent</a><td>text/event-stream" in chat
-    frame = page.partition("id='ToolStartedFrame'")[2].partition("</details>")[0]
-    assert "<code>tool_call</code>" in frame
-    assert "string with the JSON of <a href='#ToolStarted'>ToolStarted</a>" in frame
-    assert "<td><code>Idempotency-Key</code><td>header <small>optional</small>: string" in chat
-    shape = page.partition("id='ChatRequest'>")[2].partition("</details>")[0]
-    assert "<td><code>message</code><td>string <small>minLength 1</small>" in shape
-    assert "<td><code>on_busy</code> <small>optional</small><td><code>interrupt</code> or <code>queue</code>" in shape
-    assert set(re.findall(r"href='#(\w+)'", page)) <= set(re.findall(r"id='?(\w+)", page))
-
-
-async def test_the_page_is_whole_without_its_script_and_needs_no_other_host() -> None:
-    async with served_engine() as (_, client):
-        page = await client.get("/docs")
-    assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; ")
-    assert re.findall(r"<script[^>]*>[^<]*", page.text) == ["<script src=/docs/page.js type=module>"]
-    assert not re.search(r"(src|href)=['\"](https?:)?//", page.text)
-    for path in msgspec.json.decode(msgspec.json.encode(await document()))["paths"]:
-        assert path in page.text
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,14 @@
 """The core's routes, one file for each heading of the API reference."""
 
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any
+
+from bytebrew.contract.engine import API_DOCUMENT
 from bytebrew.contract.route import Route
 from bytebrew.engine import Engine
 from bytebrew.version import __version__
-from bytebrew.web.docs import openapi
+from bytebrew.web import openapi
 from bytebrew.web.routes import (
     agents,
     approvals,
@@ -43,6 +48,10 @@ def core_routes(engine: Engine) -> tuple[Route, ...]:
 
 
 def every(engine: Engine) -> tuple[Route, ...]:
-    """All that an engine serves: the core's routes, the plugins', and those that describe them."""
-    routes = (*core_routes(engine), *engine.routes)
-    return (*routes, *openapi.routes(routes, __version__, [*dict.fromkeys([*openapi.EVENTS, *engine.events])]))
+    """All that an engine serves: the core's routes, the plugins', and that of API_DOCUMENT, which this sets."""
+    routes = [*core_routes(engine), *engine.routes]
+    events = [*dict.fromkeys([*openapi.EVENTS, *engine.events])]
+    document: Callable[[], Mapping[str, Any]] = cache(partial(openapi.document, routes, __version__, events))
+    routes.append(openapi.route(document))
+    engine.state[API_DOCUMENT] = document
+    return (*routes,)

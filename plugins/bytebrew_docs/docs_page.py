@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec.json import encode
 
-from bytebrew.web.docs import example
-from bytebrew.web.docs.example import ORIGIN, Schemas
+from . import example
+from .example import ORIGIN, Schemas
 
 Row = tuple[str, str, str]
 

@@ -1,14 +1,12 @@
 """The pages that an engine shows to people: `/`, and the API at `/docs`; without another host and without a build."""
 
-from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from bytebrew.base.errors import NotFound
-from bytebrew.contract.route import Reply, Request, Route
-from bytebrew.web.docs import docs_page
-from bytebrew.web.docs.front_page import Front, front, shown
+from bytebrew import API_DOCUMENT, Engine, NotFound, Reply, Request, Route, __version__
+
+from . import docs_page
+from .front_page import Front, front, shown
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
@@ -20,12 +18,12 @@ _FRESH = {"cache-control": "no-cache"}
 _HTML = {"content-type": "text/html; charset=utf-8", "content-security-policy": POLICY}
 
 
-def routes(described: Callable[[], Mapping[str, Any]], version: str) -> tuple[Route, ...]:
-    """The routes of the pages; the API's is made of the document when it is first asked for."""
+def routes(engine: Engine) -> tuple[Route, ...]:
+    """The routes of the pages, which other plugins may take; the API's is made when it is first requested."""
 
     @cache
     def api() -> bytes:
-        return docs_page.written(described()).encode()
+        return docs_page.written(engine.state[API_DOCUMENT]()).encode()
 
     @cache
     def parts(name: str) -> bytes:
@@ -35,8 +33,8 @@ def routes(described: Callable[[], Mapping[str, Any]], version: str) -> tuple[Ro
         """Where things are: a page for browsers, JSON for everybody else."""
         varies = {"vary": "accept"}
         if "text/html" in request.headers.get("accept", ""):
-            return Reply(body=shown(front(version)).encode(), headers=_HTML | varies)
-        return Reply(body=front(version), headers=varies)
+            return Reply(body=shown(front(__version__)).encode(), headers=_HTML | varies)
+        return Reply(body=front(__version__), headers=varies)
 
     async def get_reference(request: Request[None]) -> Reply:
         """The document as a page for people."""
@@ -56,6 +54,7 @@ def routes(described: Callable[[], Mapping[str, Any]], version: str) -> tuple[Ro
             scope=None,
             run=get_front,
             summary="Where things are",
+            overridable=True,
             answer=Front,
             gives=("text/html",),
         ),
@@ -65,6 +64,7 @@ def routes(described: Callable[[], Mapping[str, Any]], version: str) -> tuple[Ro
             scope=None,
             run=get_reference,
             summary="The API for people to read",
+            overridable=True,
             gives=("text/html",),
         ),
         Route(
@@ -73,6 +73,7 @@ def routes(described: Callable[[], Mapping[str, Any]], version: str) -> tuple[Ro
             scope=None,
             run=get_part,
             summary="Style and script of these pages",
+            overridable=True,
             gives=tuple(_PARTS.values()),
         ),
     )

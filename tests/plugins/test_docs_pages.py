@@ -11,12 +11,13 @@ from typing import Any
 
 import httpx
 import pytest
+from bytebrew_docs.example import ORIGIN, sample
+from bytebrew_docs.pages import POLICY
 
 from bytebrew import Reply, Request, Route, __version__
-from bytebrew.testing import ADMIN, client, engine, plugin
-from bytebrew.web.docs.example import ORIGIN, sample
-from bytebrew.web.docs.pages import POLICY
+from bytebrew.testing import ADMIN, client, engine, plugin, served_engine
 from tests.processes import serving
+from tests.tables import label, table
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -72,16 +73,28 @@ def test_a_browser_gets_the_root_as_a_page(served: str) -> None:
     assert linked == {"/docs", "/api/v1/openapi.json", "/api/v1/health"}
 
 
-async def test_a_plugin_may_have_the_root_for_a_page_of_its_own() -> None:
+@pytest.mark.parametrize("name", ["before", "later"])
+async def test_a_plugin_may_have_the_root_for_a_page_of_its_own(name: str) -> None:
     async def run(request: Request[None]) -> Reply:
         return Reply(body="mine")
 
     def register_routes(register: Any) -> None:
         register(Route(method="GET", path="/", scope=None, run=run, summary="Mine", answer=str))
 
-    async with engine(plugin(register_routes=register_routes)) as running, client(running) as http:
+    async with engine(plugin(name, register_routes=register_routes)) as running, client(running) as http:
         assert (await http.get("/")).json() == "mine"
         assert (await http.get("/docs")).status_code == 200
+        described = (await http.get("/api/v1/openapi.json")).json()
+    assert described["paths"]["/"]["get"]["summary"] == "Mine"
+
+
+async def test_without_the_plugin_there_are_no_pages_and_the_document_is_there() -> None:
+    async with served_engine(settings={"BYTEBREW_DISABLED_PLUGINS": "docs"}) as (_, http):
+        for path in ("/", "/docs", "/docs/page.css", "/docs/page.js"):
+            assert (await http.get(path)).status_code == 404
+        described = (await http.get("/api/v1/openapi.json")).json()
+    assert "/api/v1/openapi.json" in described["paths"]
+    assert not {"/", "/docs", "/docs/{part}"} & set(described["paths"])
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
@@ -185,3 +198,40 @@ def test_what_an_example_answers_has_the_fields_of_its_schema(page: str, documen
     sent = document["paths"]["/api/v1/agents"]["post"]["requestBody"]["content"]["application/json"]["example"]
     assert json.loads(html.unescape(made.partition("<pre>")[2].partition("</pre>")[0])).items() >= sent.items()
     assert all(json.loads(html.unescape(one)) is not None for one in answers)
+
+
+async def test_the_page_says_in_words_what_a_request_takes_and_gives() -> None:
+    async with served_engine() as (_, client):
+        page = (await client.get("/docs")).text
+    chat = page.partition("<code>/api/v1/schemas/{name}/chat</code>")[2].partition("</details>")[0]
+    assert "<td>body<td><a href='#ChatRequest'>ChatRequest</a><td>application/json" in chat
+    assert "<td>200<td><a href='#ChatAnswer'>ChatAnswer</a><td>application/json" in chat
+    assert "<td>200<td><a href='#StreamEvent'>StreamEvent</a><td>text/event-stream" in chat
+    frame = page.partition("id='ToolStartedFrame'")[2].partition("</details>")[0]
+    assert "<code>tool_call</code>" in frame
+    assert "string with the JSON of <a href='#ToolStarted'>ToolStarted</a>" in frame
+    assert "<td><code>Idempotency-Key</code><td>header <small>optional</small>: string" in chat
+    shape = page.partition("id='ChatRequest'>")[2].partition("</details>")[0]
+    assert "<td><code>message</code><td>string <small>minLength 1</small>" in shape
+    assert "<td><code>on_busy</code> <small>optional</small><td><code>interrupt</code> or <code>queue</code>" in shape
+    assert set(re.findall(r"href='#(\w+)'", page)) <= set(re.findall(r"id='?(\w+)", page))
+
+
+async def test_the_page_is_whole_without_its_script_and_needs_no_other_host() -> None:
+    async with served_engine() as (_, client):
+        page, described = await client.get("/docs"), (await client.get("/api/v1/openapi.json")).json()
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; ")
+    assert re.findall(r"<script[^>]*>[^<]*", page.text) == ["<script src=/docs/page.js type=module>"]
+    assert not re.search(r"(src|href)=['\"](https?:)?//", page.text)
+    for path in described["paths"]:
+        assert path in page.text
+
+
+async def test_every_route_is_on_the_page_for_people() -> None:
+    async with served_engine() as (running, client):
+        page = (await client.get("/docs")).text
+        for route in table(running):
+            path = re.sub(r"\{(\w+)(:\w+)?\}", r"{\1}", route.path)
+            method = f"<b class={route.method.lower()}>{route.method}</b>"
+            assert f"<summary>{method}<code>{path}</code>" in page, label(route)

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Annotated, Any
 
@@ -13,8 +13,8 @@ from msgspec import Meta
 from bytebrew.base import errors
 from bytebrew.contract import events
 from bytebrew.contract.route import Parameter, Reply, Request, Route
+from bytebrew.web import openapi_components as components
 from bytebrew.web import query
-from bytebrew.web.docs import components, pages
 from bytebrew.web.event_cursor import EventId
 
 _IN_PATH = re.compile(r"\{(\w+)(?::\w+)?\}")  # as Starlette writes them, with a converter or without
@@ -308,34 +308,22 @@ def _headers(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def routes(
-    described: Sequence[Route], version: str, kinds_of_events: Sequence[type[events.Event]] = EVENTS
-) -> tuple[Route, ...]:
-    """The routes of the document and its page, which are made when first asked for; they are in it themselves."""
-
-    taken = {(one.method, one.path) for one in described}  # a plugin may have a page of its own at /
+def route(described: Callable[[], Mapping[str, Any]]) -> Route:
+    """The route of a document, which is encoded when it is first requested."""
 
     @cache
-    def whole() -> dict[str, Any]:
-        return document((*described, *own), version, kinds_of_events)
-
-    @cache
-    def raw() -> bytes:
-        return msgspec.json.encode(whole())
+    def encoded() -> bytes:
+        return msgspec.json.encode(described())
 
     async def get_document(request: Request[None]) -> Reply:
         """This document."""
-        return Reply(body=raw(), headers={"content-type": "application/json"})
+        return Reply(body=encoded(), headers={"content-type": "application/json"})
 
-    own = (
-        Route(
-            method="GET",
-            path="/api/v1/openapi.json",
-            scope=None,
-            run=get_document,
-            summary="The OpenAPI document",
-            answer=dict[str, Any],
-        ),
-        *(one for one in pages.routes(whole, version) if (one.method, one.path) not in taken),
+    return Route(
+        method="GET",
+        path="/api/v1/openapi.json",
+        scope=None,
+        run=get_document,
+        summary="The OpenAPI document",
+        answer=dict[str, Any],
     )
-    return own

@@ -1,1 +1,0 @@
-"""The API document and the pages that show it."""
