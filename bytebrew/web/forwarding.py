@@ -8,8 +8,11 @@ from bytebrew.config.core_options import BODY_HEADERS
 from bytebrew.contract.route import Request
 from bytebrew.store import changed_options
 
-PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization"})
-"""Headers that are never forwarded; those of model choosers are not either."""
+PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization", "x-model-api-key"})
+"""Headers that are never forwarded; those of model choosers are not either.
+
+Clients send their own key also to an engine whose plugin for it is disabled.
+"""
 
 
 async def body_headers(request: Request[Any], headers: Mapping[str, str], private: frozenset[str]) -> dict[str, str]:
