@@ -1,4 +1,4 @@
-"""Validation of JSON bodies: error messages for msgspec's errors, aliases of fields, and nesting depth."""
+"""JSON bodies: messages for the errors of msgspec, aliases of fields, nesting depth, and equality in JSON."""
 
 import difflib
 import re
@@ -20,6 +20,16 @@ _STEPS = re.compile(r"\.(\w+)|\[[^]]*\]")
 """The steps of a path; the group is a field's name, or empty for an item."""
 _FIRST = re.compile(r"^\$\.(\w+)")
 _PATTERN = re.compile(r"Expected `str` matching regex (.+?)(?= - at `|\Z)", re.DOTALL)
+
+
+def plain_json(value: Any) -> Any:
+    """The value in the types of JSON: lists, not tuples as to_builtins leaves them."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def same_json(first: Any, second: Any) -> bool:
+    """Whether two values are equal in JSON, where `true` is not 1."""
+    return msgspec.json.encode(first, order="sorted") == msgspec.json.encode(second, order="sorted")
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:

@@ -14,7 +14,8 @@ from msgspec import UNSET, Struct
 from bytebrew.base.env_variables import escaped, placeholder, variable, variables_in
 from bytebrew.base.errors import EngineError, Forbidden, InvalidRequest, SettingsError, Unprocessable
 from bytebrew.base.masking import MASK
-from bytebrew.config.validate import Parsed, ReadItem, alike, parse, plainly, unchanged
+from bytebrew.base.validation import plain_json, same_json
+from bytebrew.config.validate import Parsed, ReadItem, parse, unchanged
 from bytebrew.config.yaml_tree import MAX_PROBLEMS, InvalidConfig, contents, write
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.config_section import ConfigDialect, ConfigSection, Node, Problem
@@ -91,7 +92,7 @@ def ordered(engine: ConfiguredEngine) -> list[ConfigSection]:
 
 def state(conn: Connection, engine: ConfiguredEngine) -> State:
     """Everything by section and name, credentials in the clear."""
-    return {one.key: plainly(one.export(conn, engine)) for one in ordered(engine)}
+    return {one.key: plain_json(one.export(conn, engine)) for one in ordered(engine)}
 
 
 def masked(engine: ConfiguredEngine, whole: State) -> dict[str, dict[str, Any]]:
@@ -168,7 +169,7 @@ def apply(
         applying = _Applying(conn, engine, parsed, actor)
         for section in ordered(engine):
             if section.key in parsed.items:  # as it is by now: an agent's item may have changed what a base's had
-                applying.section(section, plainly(section.export(conn, engine)), replace)
+                applying.section(section, plain_json(section.export(conn, engine)), replace)
         if replace:
             for section in reversed(ordered(engine)):
                 applying.prune(section, before[section.key])
@@ -295,7 +296,7 @@ def _changes(engine: ConfiguredEngine, parsed: Parsed, before: State, after: Sta
                 yield Change(section.key, name, "delete")
             elif name in new and name not in old:
                 yield Change(section.key, name, "create")
-            elif name in new and not alike(old[name], new[name]):
+            elif name in new and not same_json(old[name], new[name]):
                 yield Change(section.key, name, "update", tuple(_differences(section, old[name], new[name])))
             elif name in parsed.items.get(section.key, ()):
                 yield Change(section.key, name, "unchanged")
@@ -306,7 +307,7 @@ def _differences(section: ConfigSection, old: Any, new: Any) -> Iterator[FieldCh
         yield FieldChange("", old, new)
         return
     for field in dict.fromkeys([*old, *new]):
-        if not alike(old.get(field), new.get(field)):
+        if not same_json(old.get(field), new.get(field)):
             shown = (MASK, MASK) if field in section.secret_fields else (old.get(field), new.get(field))
             yield FieldChange(field, *shown)
 

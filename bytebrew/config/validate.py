@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct
 from msgspec.structs import fields as fields_of
 
 from bytebrew.base.env_variables import expanded, placeholder, variables_in
-from bytebrew.base.validation import did_you_mean, readable
+from bytebrew.base.validation import did_you_mean, plain_json, readable, same_json
 from bytebrew.config.yaml_tree import MAX_PROBLEMS, InvalidConfig, read
 from bytebrew.contract.config_section import ConfigDialect, ConfigSection, Node, Place, Problem
 
@@ -149,7 +149,7 @@ class ReadItem(Struct):
                     note(Problem(f"$.{section.key}.{name}.{key}"[:300], words, *place))
                     del value[key], sent[key]
                     continue
-                secret = whole((key,), plainly(value[key]), old.get(key, ""), f".{key}")
+                secret = whole((key,), plain_json(value[key]), old.get(key, ""), f".{key}")
                 for into, one in ((value, secret), (sent, to_send((key,), secret))):
                     del into[key]
                     if one not in ("", UNSET):
@@ -186,22 +186,12 @@ class Parsed(Struct):
     warnings: list[Problem]
 
 
-def plainly(value: Any) -> Any:
-    """The value as JSON has it: lists, not tuples as to_builtins leaves them."""
-    return msgspec.json.decode(msgspec.json.encode(value))
-
-
-def alike(first: Any, second: Any) -> bool:
-    """Whether two values are the same in JSON, where `true` is not 1."""
-    return msgspec.json.encode(first, order="sorted") == msgspec.json.encode(second, order="sorted")
-
-
 def unchanged(section: ConfigSection, values: Any, old: Any) -> bool:
     """Whether the values change nothing; fields that `old` leaves out have their defaults."""
     if section.item is None:
-        return alike(values, old)
+        return same_json(values, old)
     defaults = section.defaults()
-    return all(alike(value, old.get(key, defaults.get(key))) for key, value in values.items())
+    return all(same_json(value, old.get(key, defaults.get(key))) for key, value in values.items())
 
 
 def parse(raw: bytes, sections: Mapping[str, ConfigSection], dialects: Sequence[ConfigDialect]) -> Parsed:

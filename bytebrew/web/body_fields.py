@@ -14,7 +14,7 @@ from msgspec import UNSET, Struct, inspect, structs
 
 from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.base.formats import canonical_id, parse_time
-from bytebrew.base.validation import canonical, refused
+from bytebrew.base.validation import canonical, refused, same_json
 from bytebrew.contract.entities import LIVE
 from bytebrew.contract.route import Reply, Request, Route
 
@@ -75,7 +75,7 @@ class Body:
         for alias, name in self._aliases.items():
             if alias in fields and name in fields and _names_same(fields[alias], current.get(alias)):
                 del fields[alias]
-        same = [name for name in self._kept & fields.keys() & current.keys() if _alike(fields[name], current[name])]
+        same = [name for name in self._kept & fields.keys() & current.keys() if same_json(fields[name], current[name])]
         fields = {
             name: value for name, value in fields.items() if name not in same
         }  # unchanged, though GET may show them in another form
@@ -177,7 +177,7 @@ def _was(name: str, kind: Any, value: Any, now: Mapping[str, Any]) -> bool:
     if not (isinstance(described, inspect.Metadata) and (described.extra or {}).get(LIVE)):
         return False
     try:
-        if not _alike(msgspec.convert(value, kind), value):  # no unknown fields
+        if not same_json(msgspec.convert(value, kind), value):  # no unknown fields
             return False
         if not name.endswith("_at") or value is None:
             return True
@@ -189,9 +189,4 @@ def _was(name: str, kind: Any, value: Any, now: Mapping[str, Any]) -> bool:
 
 def _names_same(sent: Any, current: Any) -> bool:
     """Whether two values are equal, or the same UUID in another case."""
-    return _alike(sent, current) or (isinstance(sent, str) and canonical_id(sent) == current)
-
-
-def _alike(left: Any, right: Any) -> bool:
-    """Whether two values are equal in JSON, where `true` is not 1."""
-    return msgspec.json.encode(left, order="sorted") == msgspec.json.encode(right, order="sorted")
+    return same_json(sent, current) or (isinstance(sent, str) and canonical_id(sent) == current)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
-import msgspec
 from msgspec import Struct
 
 from bytebrew.base.errors import EngineError, NotRecorded, StorageError, TooSlow
 from bytebrew.base.formats import now
 from bytebrew.base.logs import trace_id
 from bytebrew.base.masking import is_secret_field, masked_value, redact, secrets_in
+from bytebrew.base.validation import plain_json
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.hookspecs import Action
 from bytebrew.contract.route import Reply, Request, Route, Stream
@@ -99,7 +99,7 @@ class Change:
         status = 204 if answer is None else route.status
         reply = answer if isinstance(answer, Reply) else Reply(body=answer, status=status)
         made = self._after if reply.body is None else _object(reply.body)
-        sent = _plain(request.body) if isinstance(request.body, Struct) else {}
+        sent = plain_json(request.body) if isinstance(request.body, Struct) else {}
         secrets = set(secrets_in(sent))
         after = None
         if made is not None and route.scope != "chat":
@@ -183,11 +183,6 @@ def _singular(step: str) -> str:
     return _NOUNS.get(noun, noun)
 
 
-def _plain(value: Any) -> Any:
-    """The value in the types of JSON."""
-    return msgspec.json.decode(msgspec.json.encode(value))
-
-
 def _object(value: Any) -> dict[str, Any] | None:
-    plain = _plain(value) if isinstance(value, Struct | dict) else None
+    plain = plain_json(value) if isinstance(value, Struct | dict) else None
     return plain if isinstance(plain, dict) else None

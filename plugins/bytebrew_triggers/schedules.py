@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
-from bytebrew import Connection, Engine, EngineError, NewTask, Row, StateKey
+from bytebrew import Connection, Engine, EngineError, NewTask, Row, StateKey, rfc3339
 
 from . import store
 from .definition import NewSchedule, SchedulePatch, changes, next_moment
@@ -116,7 +116,7 @@ class Schedules:
             except EngineError as error:
                 log.warning("schedule %s makes no task: %s", schedule.name, error)
                 fault = error.message
-            made = {"last_task_id": task_id, "last_error": fault, "last_at": _text(moment)}
+            made = {"last_task_id": task_id, "last_error": fault, "last_at": rfc3339(moment)}
             store.put(conn, SCHEDULE, schedule.name, next_at=next_at, **made)
         found: float | None = conn.execute(
             "select min(next_at) from triggers_schedules where next_at is not null"
@@ -134,10 +134,6 @@ class Schedules:
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, seconds)):
                     await self._changed.wait()
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 SCHEDULES = StateKey[Schedules]("schedules")
