@@ -68,12 +68,12 @@ def update(conn: Connection, types: CapabilityTypes, agent: str, key: str, patch
 
 
 def delete(conn: Connection, agent: str, key: str) -> None:
-    """Takes a capability by id or type from an agent."""
+    """Deletes a capability of an agent, by id or type."""
     conn.execute("delete from agent_capabilities where id = ?", (get(conn, agent, key).id,))
 
 
 def _checked(conn: Connection, types: CapabilityTypes, type: str, config: dict[str, Any]) -> dict[str, Any]:
-    """The config with all its fields."""
+    """The config, validated, with the defaults of missing fields."""
     if type not in types:
         known = ", ".join(types) or "none"
         message = f"No plugin registers the capability '{type[:64]}'; known: {known}"

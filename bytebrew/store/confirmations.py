@@ -67,9 +67,9 @@ def shown(question: Confirmation) -> Confirmation:
 
 
 def ask(conn: Connection, new: Confirmation) -> None:
-    """Stores a question after all others, whatever the clock says, in place of an earlier one of its kind.
+    """Stores a question behind all others, even if the clock was set back, and in place of an earlier one of its kind.
 
-    There is an earlier one if the tool has changed its source since it was asked about.
+    There is an earlier one if the source of the tool has changed since.
     """
     last = conn.execute("select coalesce(max(seq), 0) from confirmations").fetchone()[0]
     sql = "delete from confirmations where turn_id = ? and call_id = ? and kind = ?"
@@ -97,7 +97,7 @@ def find(
 
 
 def about(conn: Connection, call_id: str, session_id: str, schemas: Sequence[str] | None = None) -> list[Confirmation]:
-    """The questions of a session about tool calls with this id, oldest first: models may give one id to several."""
+    """The questions of a session about tool calls with this id, oldest first: several calls may have the same id."""
     within, names = _within(schemas)
     sql = f"{_SELECT} where call_id = ? and session_id = ? and {within} order by seq"
     return [struct_of(row, Confirmation) for row in conn.execute(sql, (call_id, session_id, *names))]
@@ -117,7 +117,7 @@ def answer(
     reason: str,
     by: str,
 ) -> None:
-    """Stores the answer to a pending question; one that comes too late expires the question."""
+    """Stores the answer to a pending question; expires the question instead if its time has passed."""
     moment = now()
     conn.execute(
         "update confirmations set status = 'expired' where id = ? and status = 'pending' and expires_at <= ?",
@@ -139,12 +139,12 @@ def answer(
 
 
 def expire(conn: Connection, confirmation_id: str) -> None:
-    """Expires a question that nobody has answered in time."""
+    """Expires a pending question."""
     conn.execute("update confirmations set status = 'expired' where id = ? and status = 'pending'", (confirmation_id,))
 
 
 def spend(conn: Connection, confirmation_id: str) -> bool:
-    """Uses an approval up; False if it is none, or was used before."""
+    """Marks an approval as used; False if the question is not approved, or was used before."""
     sql = "update confirmations set status = 'spent' where id = ? and status = 'approved'"
     return conn.execute(sql, (confirmation_id,)).rowcount == 1
 
@@ -157,9 +157,10 @@ def page(
     schemas: Sequence[str] | None = None,
     offset: int = 0,
 ) -> tuple[list[Confirmation], str | None]:
-    """Questions of a status, oldest first, from the one after an id and an offset on; with `schemas` of their sessions.
+    """Questions of a status, oldest first, from an offset behind the question `after`; `schemas` narrows the sessions.
 
-    They take a megabyte at most; the id says after which of them there are more. NotFound where `after` is none.
+    A page has a megabyte at most; the returned id is the `after` of the next page, if there is one. NotFound if `after`
+    does not exist.
     """
     place = conn.execute("select seq from confirmations where id = ?", (after,)).fetchone() if after else (0,)
     if place is None:

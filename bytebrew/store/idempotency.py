@@ -1,4 +1,4 @@
-"""Idempotency-Keys, each with the turn that its request began or the answer that it got."""
+"""Idempotency-Keys, each with the turn that its request began, or with the answer."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from bytebrew.contract.route import Key
 
 
 class Kept(NamedTuple):
-    """The result of a key's request: a turn, or an answer with its body sealed."""
+    """The result of a key's request: a turn, or an answer with an encrypted body."""
 
     digest: bytes
     turn_id: str | None
@@ -36,7 +36,7 @@ def keep_turn(conn: Connection, key: Key, turn_id: str) -> None:
 
 
 def keep_answer(conn: Connection, key: Key, body: bytes) -> bool:
-    """Stores an answer, or replaces an earlier one; False if the key belongs to a turn, which answers itself."""
+    """Stores an answer, or replaces an earlier one; False if the key belongs to a turn, whose events are the answer."""
     values = (key.subject, key.method, key.path, key.text, key.digest, None, key.status, body, now())
     sql = f"""{_VALUES} on conflict (subject, method, path, key)
       do update set status = excluded.status, body = excluded.body where turn_id is null"""
@@ -52,7 +52,7 @@ def free(conn: Connection, turn_id: str, failure: int | None) -> None:
 def expire(conn: Connection, before: str, limit: int) -> int:
     """Deletes the oldest keys from before a moment; returns how many.
 
-    A key of a turn stays until the turn has ended before that moment too: one may wait for a person for days.
+    The key of a turn stays until the turn itself ended before that moment: a turn may wait for a person for days.
     """
     return conn.execute(
         """delete from idempotency where (subject, method, path, key) in (

@@ -30,7 +30,7 @@ PING = b": ping\n\n"
 """The comment that keeps a stream alive."""
 TAIL_EVENTS = 16
 TAIL_BYTES = 128 * 1024
-"""Committed events that a log keeps in memory, besides those of the last two commits as far as the bytes allow.
+"""Within these bytes a log keeps the last TAIL_EVENTS committed events in memory, and all of the last two commits.
 
 Followers that are further behind read the database, a page at a time.
 """
@@ -220,7 +220,7 @@ class Journal:
         log.fail(error)
 
     def take(self) -> Rows:
-        """The queued rows, for the database's writer; the queue is empty afterwards."""
+        """Removes the queued rows and returns them, for the database's writer."""
         rows, self._waiting = self._waiting, []
         self._taken = {session_id: (log, log.last) for session_id, log in self._writers.items()}
         self._writers = {}
@@ -284,7 +284,7 @@ class Journal:
                 chunk = log.between(at, reached)
                 if chunk is None:
                     rows = await self._db.read(read_events, log.session_id, at, reached)
-                    if not rows or rows[0][0] != at + 1:  # the first of a session that is being removed go first
+                    if not rows or rows[0][0] != at + 1:  # a session that is being removed loses its first events first
                         raise NotFound("The session was deleted")
                     chunk = b"".join([frame(n, name, data, self._form) for n, name, data in rows])
                     reached = rows[-1][0]

@@ -1,4 +1,4 @@
-"""Messages of a session, and the stretch of them that fits into a model's context."""
+"""Messages of a session, and the newest of them that fit into a model's context window."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -16,11 +16,11 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Message).decode
 
 _ALL = 2**62
-"""A limit that no list reaches."""
+"""A limit for SQL that stands for none."""
 
 
 class Window(Struct, frozen=True):
-    """The newest whole turns that fit into a budget, the summary of earlier ones, and whether turns lie in between."""
+    """The newest whole turns within a budget, the summary of older turns, and whether there are turns in between."""
 
     summary: str
     messages: list[Message]
@@ -117,7 +117,7 @@ def _entry(n: int, body: str, created_at: str) -> Entry:
 
 
 def of_turn(conn: Connection, session_id: str, turn_id: str) -> list[Message]:
-    """The messages of one turn, which are the session's newest or near them, oldest first."""
+    """The messages of one turn, oldest first; they are expected near the session's end."""
     found: list[Message] = []
     rows = conn.execute("select turn_id, body from messages where session_id = ? order by n desc", (session_id,))
     for row in rows:
@@ -194,7 +194,7 @@ def _summary(conn: Connection, session_id: str) -> tuple[int, str]:
 
 
 def paired(messages: Iterable[Message]) -> list[Message]:
-    """The messages with each tool call followed by its result; a call without a result gets one that says so."""
+    """The messages with each tool call followed by its result; a call without a result gets a note in its place."""
     found: list[Message] = []
     open_calls: dict[str, int] = {}
     for message in messages:
@@ -212,7 +212,7 @@ def paired(messages: Iterable[Message]) -> list[Message]:
 
 
 def keep_result(conn: Connection, session_id: str, turn_id: str, call_id: str, output: str) -> None:
-    """Stores the whole output of a tool call, of which the model was given only the beginning."""
+    """Stores the whole output of a tool call whose result has only its beginning."""
     conn.execute(
         """insert into results (turn_id, call_id, session_id, output) values (?, ?, ?, ?)
         on conflict (turn_id, call_id) do update set session_id = excluded.session_id, output = excluded.output""",
@@ -221,7 +221,7 @@ def keep_result(conn: Connection, session_id: str, turn_id: str, call_id: str, o
 
 
 def whole_result(conn: Connection, session_id: str, call_id: str) -> str | None:
-    """The whole output of a call of the session that was too long for the model; the newest, for ids may come again."""
+    """The whole output of a call that was too long for the model; of several calls with the id, the newest."""
     sql = "select output from results where session_id = ? and call_id = ? order by turn_id desc limit 1"
     row = conn.execute(sql, (session_id, call_id)).fetchone()
     return row["output"] if row else None

@@ -43,7 +43,7 @@ def get(conn: Connection, key: str) -> Model:
 
 
 def target(conn: Connection, key: str) -> Target:
-    """The address and the key of a model, by its name or id; NotFound otherwise."""
+    """The address and the encrypted key of a model, by its name or id; NotFound otherwise."""
     return struct_of(conn.execute(f"{TARGET} where id = ?", (get(conn, key).id,)).fetchone(), Target)
 
 
@@ -90,7 +90,7 @@ def update(conn: Connection, key: str, patch: ModelPatch, secrets: Secrets) -> M
     if (secret := changes.pop("api_key", "")) != "":
         changes["sealed_key"] = secrets.seal(secret or "")
     if any(changes.get(name, was) != was for name, was in asdict(model).items() if name in _OF_WINDOW):
-        changes["context_window"] = None  # it was that of another model, or another vendor's
+        changes["context_window"] = None  # the stored one is that of the previous model or vendor
     connection.update(conn, "models", {**changes, "updated_at": now()}, id=model.id)
     if default and not model.is_default:
         _make_default(conn, model.name)

@@ -1,4 +1,4 @@
-"""Turns that were open when the engine stopped, and what they had done by then."""
+"""Turns that were open when the engine stopped, and the state in which it left them."""
 
 import msgspec
 from msgspec import Struct
@@ -41,10 +41,10 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
 
 
 class ResumePoint(Struct, frozen=True):
-    """What a turn had done when the engine stopped.
+    """The state of a turn when the engine stopped.
 
-    `messages` follow upon the `user_message`. `text` are all its deltas, `partial_text` and `partial_thinking` those of
-    the step that was interrupted. `calls` are the states of its tool calls.
+    `messages` are the stored messages after `user_message`. `text` are the deltas of the whole turn, `partial_text` and
+    `partial_thinking` those of the interrupted step. `calls` maps its tool calls to their states.
     """
 
     user_message: Message
@@ -58,14 +58,14 @@ class ResumePoint(Struct, frozen=True):
 def close(conn: Connection, turn_id: str, last_event: int, failure: int, unsaved: turns.Unsaved | None = None) -> None:
     """Marks a turn that cannot go on as failed, with the usage of it and of the turns below it.
 
-    `failure` is its HTTP status. The text of unsaved messages, or else of the deltas that clients have, is kept; tool
-    calls in them never began.
+    `failure` is its HTTP status. The text of its unsaved messages, or else of the deltas that clients have, is kept as
+    a message without tool calls, which never began.
     """
     moment = now()
     conn.execute(CLOSE_QUESTIONS, (turn_id,))
     idempotency.free(conn, turn_id, failure)
     produced = [one for one in unsaved.messages if one.content] if unsaved else []
-    # without what the vendor wants back, which has a place for each call
+    # without `vendor`, which may refer to the calls
     texts = [Message("assistant", one.content, broken_off=one.broken_off or "failed") for one in produced]
     for row in conn.execute("select session_id, first_event from turns where id = ?", (turn_id,)).fetchall():
         if not texts and row["first_event"] is not None:
@@ -103,9 +103,9 @@ def left_open(conn: Connection) -> list[OpenTurn]:
 
 
 def resume(conn: Connection, turn_id: str) -> ResumePoint:
-    """What a turn had done when the engine stopped; counts the resumes since its last progress.
+    """The state of a turn when the engine stopped; counts the resumes since the turn's last progress.
 
-    The question about a retry that was interrupted too is deleted, so that it is asked again.
+    If a retry that a person chose was interrupted as well, its question is deleted, so that it is asked again.
     """
     conn.execute("update turns set resumes = resumes + 1 where id = ?", (turn_id,))
     conn.execute(
@@ -128,7 +128,7 @@ def resume(conn: Connection, turn_id: str) -> ResumePoint:
 
 
 def unfinished_tools(conn: Connection, turn_id: str) -> list[str]:
-    """The tools that a root turn and those below it have begun to run and of which no result is recorded."""
+    """The tools that a root turn and the turns below it began to run, without a recorded result."""
     rows = conn.execute(
         """select c.tool from turns t join tool_calls c on c.turn_id = t.id and c.status = 'started'
         where t.id = ?1 or (t.root_turn_id = ?1 and t.parent_turn_id is not null) group by c.tool order by c.tool""",
@@ -138,7 +138,7 @@ def unfinished_tools(conn: Connection, turn_id: str) -> list[str]:
 
 
 def _shown(conn: Connection, session_id: str, first_event: int) -> tuple[list[str], str, str]:
-    """The deltas of a turn that clients have, and joined, the text and the reasoning of its last step among them."""
+    """The deltas of a turn that clients have, then the joined text and the joined thinking of its last step."""
     deltas: list[str] = []
     partial: list[str] = []
     thought: list[str] = []

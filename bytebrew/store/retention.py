@@ -27,7 +27,7 @@ PAUSE = 60.0
 REST = 4
 """Rest after a transaction, as a multiple of its time: retention takes at most a fifth of the writer."""
 QUIET = 1.0
-"""Seconds without another write after which retention rests no more."""
+"""Seconds without another write after which retention no longer rests."""
 
 Place = tuple[str, str]
 START = ("", "")
@@ -63,14 +63,14 @@ OPTIONS = (SESSIONS, EVENTS, KEYS)
 
 
 class Walked(NamedTuple):
-    """What a step has done, and its place in the table; None at the end."""
+    """What a step has done, and the position in the table from which it continues; None at the end."""
 
     done: Sequence[object]
     after: Place | None
 
 
 class Walk:
-    """A step of the core over rows of which some stay: continues from its place, and restarts after the end."""
+    """A step of the core that does not delete every row: continues from its position, and restarts after the end."""
 
     def __init__(self, what: str, work: Callable[[Connection, Place], Walked]) -> None:
         self.what, self.work, self.__name__ = what, work, work.__name__
@@ -127,7 +127,7 @@ def expire_sessions(conn: Connection, after: Place = START) -> Walked:
     """Deletes idle sessions, except those with an open turn, or an open task in them or below them."""
     if (spent := sessions.continue_removals(conn, SLICE)) >= SLICE:
         return Walked((), after)
-    rows = conn.execute(  # also of those that were begun by a clock far ahead
+    rows = conn.execute(  # also sessions that were begun while the clock was far ahead
         """select created_at, id, updated_at < ?1 as due from sessions
         where parent_id is null and created_at < ?1 and (created_at, id) > (?2, ?3)
         union all select created_at, id, updated_at < ?1 from sessions
@@ -148,7 +148,7 @@ def expire_sessions(conn: Connection, after: Place = START) -> Walked:
 
 
 def _in_use(conn: Connection, session_id: str) -> bool:
-    row = conn.execute(  # a cross join walks the tree no further than to the first open task
+    row = conn.execute(  # a cross join ends at the first open task of the tree
         """select exists (select 1 from turns t where t.session_id = ?1 and t.status in ('queued', 'running'))
         or exists (with recursive tree (id) as (
             select ?1 union all select b.id from sessions b join tree on b.parent_id = tree.id)
@@ -160,7 +160,7 @@ def _in_use(conn: Connection, session_id: str) -> bool:
 
 
 def expire_tasks(conn: Connection, after: Place = START) -> Walked:
-    """Deletes tasks that ended long ago, except those with subtasks or with open tasks that wait for them."""
+    """Deletes tasks that ended long ago, except those with subtasks and those that open tasks wait for."""
     before = expired_before(conn, SESSIONS)
     rows = conn.execute(
         """select completed_at, id from tasks where completed_at < ? and (completed_at, id) > (?, ?)
@@ -170,7 +170,7 @@ def expire_tasks(conn: Connection, after: Place = START) -> Walked:
     gone: list[str] = []
     for row in rows:
         task_id = row["id"]
-        while task_id is not None:  # with the last of those below it may go the one above, which has been passed
+        while task_id is not None:  # a task above it was kept until now, if this was the last of its subtasks
             deleted = conn.execute(
                 """delete from tasks where id = ?1 and completed_at < ?2
                 and not exists (select 1 from tasks below where below.parent_task_id = ?1)
@@ -199,7 +199,7 @@ class Retention:
         self._db, self._journal, self.clock = db, journal, clock
         self.steps = [*steps]
         self.overdue = asyncio.Event()
-        """Set if something is due at once."""
+        """Set to begin the next pass at once."""
 
     async def run(self, scope: anyio.CancelScope) -> None:
         """Runs until the scope is cancelled; starts with deletions that a stopped engine left unfinished."""
@@ -236,7 +236,7 @@ class Retention:
             await self._db.checkpoint()
 
     async def _repeat(self, step: Step, pace: "Pace", *, ends_followers: bool = False) -> bool:
-        """Repeats a step until it has nothing left to do; whether it had anything."""
+        """Repeats a step until it has nothing left to do; returns whether it did anything."""
         worked = False
         while True:
             begun = pace.begin()
@@ -260,11 +260,11 @@ async def _logged(work: Callable[[], Awaitable[None]]) -> None:
 
 
 class ClockSet(Exception):
-    """The wall clock was set a while ago."""
+    """The wall clock was set a short while ago."""
 
 
 def _by_a_trusted_clock(clock: WallClock, step: Step) -> Step:
-    """The step, rolled back if the clock that it has read turns out to have been set."""
+    """The step, which is rolled back if the wall clock was set shortly before."""
 
     def trusting(conn: Connection) -> Sequence[object] | None:
         done = step(conn)
@@ -287,7 +287,7 @@ class Pace:
         return self._db.committed_works + self._db.committed_rows
 
     def begin(self) -> float:
-        """The moment before a transaction."""
+        """The time before a transaction, from which `rest` counts."""
         self._before, begun = self._count(), time.monotonic()
         return begun
 
@@ -310,7 +310,7 @@ class Swept(NamedTuple):
 def sweep(
     conn: Connection, steps: Iterable[tuple[str, Step]], done: Callable[[int], None] = lambda count: None
 ) -> Swept:
-    """Runs all steps to their end, on a connection of its own, with gaps for an engine that runs on the same file.
+    """Runs all steps to their end on one connection, with pauses for an engine that uses the same file.
 
     `done` is called with the number of rows after each transaction.
     """

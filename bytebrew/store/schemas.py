@@ -22,9 +22,9 @@ _RELATIONS = """select r.id, r.schema_id, source.name as source, target.name as 
 
 
 class Entrance(Struct, frozen=True, kw_only=True):
-    """What a chat needs to begin: the schema's name, whether it may, its entry agent and that agent's models.
+    """What a chat begins with: the schema's name, whether the schema is open to chats, its entry agent and the models.
 
-    The first of `targets` is the agent's own model, the rest may take its place.
+    The first of `targets` is the agent's own model; the others are its fallback models.
     """
 
     schema: str
@@ -70,13 +70,13 @@ def get(conn: Connection, key: str) -> Schema:
 
 
 def entrance(conn: Connection, key: str) -> Entrance:
-    """What a chat with this schema needs to begin; NotFound where there is no such schema."""
+    """What a chat with this schema begins with; NotFound if there is no such schema."""
     row = _row(conn, key)
     return _entrance(conn, row, conn.execute(f"{agents.SELECT} where id = ?", (row["entry_agent_id"],)).fetchone())
 
 
 def member(conn: Connection, key: str, agent: str) -> Entrance:
-    """The same for any agent, in a schema or (with an empty key) in none; NotFound where one of them does not exist."""
+    """As `entrance`, for any agent in a schema, or in none if `key` is empty; NotFound if one does not exist."""
     row = conn.execute(f"{agents.SELECT} where name = ?", (agent,)).fetchone()
     if row is None:
         raise NotFound(f"There is no agent '{agent[:255]}'")
@@ -97,7 +97,7 @@ def _entrance(conn: Connection, row: Row | None, agent_row: Row) -> Entrance:
 
 
 def _narrowed(conn: Connection, schema_id: str, agent: Agent) -> tuple[str, ...]:
-    """Whom the agent may spawn in this schema: of its own list, where the schema has relations, those that it names."""
+    """The agents that the agent may spawn in this schema: its own list, within the schema's relations if it has any."""
     related = conn.execute(f"{_RELATIONS} where r.schema_id = ?", (schema_id,)).fetchall()
     if not related:
         return agent.can_spawn
@@ -171,7 +171,7 @@ def add_relation(conn: Connection, key: str, new: NewRelation) -> Relation:
 
 
 def replace_relation(conn: Connection, key: str, relation_id: str, new: NewRelation) -> Relation:
-    """The relation with other ends or another config; its id stays."""
+    """Changes the agents or the config of a relation, which keeps its id."""
     old = get_relation(conn, key, relation_id)
     conn.execute("delete from agent_relations where id = ?", (old.id,))
     _relate(conn, old.schema_id, [new], relation_id)
@@ -212,7 +212,7 @@ def _relate(conn: Connection, schema_id: str, new: Iterable[NewRelation], relati
 
 
 def _replace_relations(conn: Connection, schema_id: str, new: Sequence[NewRelation]) -> None:
-    """Has a schema these relations alone; those between agents that had one keep their ids."""
+    """Replaces the relations of a schema; one between the same two agents keeps its id."""
     ids = {(one.source, one.target): one.id for one in relations(conn, schema_id)}
     conn.execute("delete from agent_relations where schema_id = ?", (schema_id,))
     for one in new:

@@ -1,4 +1,4 @@
-"""What callers do with a task: take it to another status, cancel it, change it, give it to an agent."""
+"""Changes of a task by its callers: another status, cancel, update, another agent."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ _NEXT: dict[str, frozenset[str]] = {
     "approved": frozenset({"in_progress", "cancelled"}),
     "pending": frozenset({"in_progress", "cancelled"}),
     "in_progress": frozenset({"completed", "failed", "cancelled"}),
-    "needs_input": frozenset({"failed", "cancelled"}),  # an answer takes it back to in_progress
+    "needs_input": frozenset({"failed", "cancelled"}),  # an answer returns it to in_progress
 }
 
 
@@ -33,9 +33,9 @@ def move(
     text: str | None = None,
     seen: str | None = None,
 ) -> tuple[Task, str | None]:
-    """The task in another status, and the turn that worked on it; Conflict where there is no such step.
+    """Changes the status; returns the task and the turn that worked on it. Conflict if the status cannot follow.
 
-    `seen` is the digest of what a person approves, "" where they do not say; None stands for an agent's own list.
+    `seen` is the digest of what a person approves, "" if they sent none; None if an agent approves its own list.
     """
     row = row_of(conn, task_id, actor)
     if status not in _NEXT.get(row["status"], frozenset()):
@@ -59,7 +59,7 @@ def move(
 
 
 def cancel(conn: Connection, task_id: str, actor: Actor | None, reason: str) -> list[str]:
-    """Cancels a task and all below it that have not ended; the turns that worked on them."""
+    """Cancels a task and all open tasks below it; returns the turns that worked on them."""
     status = row_of(conn, task_id, actor)["status"]
     if status in ENDED and status != "cancelled":
         raise Conflict(f"The task has {status} and cannot be cancelled", code="bad_transition")
@@ -79,9 +79,9 @@ def cancel(conn: Connection, task_id: str, actor: Actor | None, reason: str) -> 
 
 
 def update(conn: Connection, task_id: str, actor: Actor | None, patch: TaskPatch) -> Task:
-    """The task with the patch merged in, a draft again if it was approved; Conflict once it has ended.
+    """Merges the patch into a task, which becomes a draft again if it was approved; Conflict once it has ended.
 
-    A text that is as it was shown to people stands for the one behind it.
+    A text that comes back as it was shown, with marks for invisible characters, stays as it is stored.
     """
     row = row_of(conn, task_id, actor)
     if row["status"] in ENDED:
@@ -102,7 +102,7 @@ def update(conn: Connection, task_id: str, actor: Actor | None, patch: TaskPatch
 
 
 def assign(conn: Connection, task_id: str, actor: Actor | None, agent: str) -> Task:
-    """The task given to an agent to do in the background, in a session of its own; a draft again if it was approved."""
+    """Assigns the task to an agent, in the background and in a session of its own; an approved one becomes a draft."""
     row = row_of(conn, task_id, actor)
     if (row["mode"], row["agent"]) == ("background", agent):
         return task_of(row)

@@ -1,4 +1,4 @@
-"""The order of background tasks: each agent's owners take turns, so that one with many tasks delays no other."""
+"""The order of background tasks: the owners of an agent's tasks take turns, so that none of them delays the others."""
 
 from datetime import datetime, timedelta
 
@@ -49,7 +49,7 @@ def take(conn: Connection, moment: str, full: str, per_agent: int) -> str | None
 
 
 def taken(conn: Connection, agent: str, owner: str) -> None:
-    """Puts the owner of a task that was taken behind the owners who wait."""
+    """Puts the owner of a task that was taken behind the other owners."""
     head = conn.execute(_HEAD, (agent, owner)).fetchone()
     urgency = head["urgency"] if head else None
     sql = f"update task_queue set urgency = ?1, rank = {_RANK} where agent = ?2 and owner = ?3"
@@ -57,14 +57,14 @@ def taken(conn: Connection, agent: str, owner: str) -> None:
 
 
 def _is_later(conn: Connection, owner: tuple[str, str], urgency: float, rank: float) -> bool:
-    """Updates the rank if the most urgent task is less urgent than recorded, as after a cancel; whether it was."""
+    """Updates the rank if the most urgent task is less urgent than stored, as after a cancel; True if it was."""
     sql = f"""update task_queue set urgency = ?1, rank = {_RANK}
       where agent = ?2 and owner = ?3 and {_RANK} > ?4"""
     return conn.execute(sql, (urgency, *owner, rank)).rowcount > 0
 
 
 def set_back(conn: Connection, present: datetime) -> None:
-    """Limits the times that a clock far ahead has written, once it is set back."""
+    """Limits times that were written while the clock was far ahead, once it is set back."""
     moment, day = rfc3339(present), day_number("?1")
     for attempts in range(1, 11):
         latest = rfc3339(present + timedelta(seconds=min(15 * 2 ** (attempts - 1), LONGEST_BACKOFF)))

@@ -20,10 +20,10 @@ TASKS = Listing(table="tasks", order=("seq",), kinds=("agent", "status", "source
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """A task with what it takes to run it; `turn_id` is the turn of its present attempt.
+    """A task that a worker has taken; `turn_id` is the turn of its present attempt.
 
-    `user_sub` is that of the session whose agent has made it. `approved` is the digest of what a person approved, None
-    where nobody had to.
+    `user_sub` is that of the session whose agent made the task. `approved` is the digest of what a person approved,
+    None if no approval was needed.
     """
 
     task: Task
@@ -51,10 +51,10 @@ def create(
     task_id: str = "",
     made_in: str | None = None,
 ) -> Task:
-    """The task, now stored; Unprocessable where what it names does not exist.
+    """Stores a task; Unprocessable if something that it names does not exist.
 
-    A `task_id` that is there already is the answer. `made_in` is the session whose agent makes the task: whose that is,
-    the task is too; that is where an interactive one is worked on, any other has a session of its own.
+    If `task_id` exists, returns that task. `made_in` is the session whose agent makes the task: the task belongs to the
+    session's owner, and an interactive one is worked on there; any other has a session of its own.
     """
     if task_id and conn.execute("select 1 from tasks where id = ?", (task_id,)).fetchone():
         return get(conn, task_id)
@@ -88,7 +88,7 @@ def create(
 
 
 def check(conn: Connection, agent: str, schema: str) -> None:
-    """Unprocessable unless there is such an agent, and in the schema where one is named."""
+    """Unprocessable unless the agent exists, and belongs to the schema if one is named."""
     if not conn.execute("select 1 from agents where name = ?", (agent,)).fetchone():
         raise Unprocessable(f"There is no agent '{agent[:255]}'", details=[Detail("$.agent", "no such agent")])
     if not schema:
@@ -103,7 +103,7 @@ def check(conn: Connection, agent: str, schema: str) -> None:
 
 
 def owned(conn: Connection, task_id: str, owner: str, path: str) -> Row:
-    """A task of the owner's that another names at the path; Unprocessable where there is none."""
+    """A task of the owner's to which another task refers at `path`; Unprocessable if there is none."""
     sql = "select status, parent_task_id from tasks where id = ? and owner = ?"
     row: Row | None = conn.execute(sql, (task_id, owner)).fetchone()
     if row is None:
@@ -131,7 +131,7 @@ def get(conn: Connection, task_id: str, actor: Actor | None = None) -> Task:
 
 
 def row_of(conn: Connection, task_id: str, actor: Actor | None) -> Row:
-    """The row of a task that the actor may see, None being one who may; NotFound otherwise."""
+    """The row of a task that the actor may see; NotFound otherwise. An actor of None may see every task."""
     row: Row | None = conn.execute(f"{_SELECT} where t.id = ?", (task_id,)).fetchone()
     if row is None or (actor is not None and row["owner"] != actor.subject and not actor.is_admin):
         raise NotFound(f"There is no task '{task_id[:255]}'")
@@ -179,7 +179,7 @@ def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int
 
 
 def subtasks(conn: Connection, task_id: str) -> list[Task]:
-    """The tasks right below one, oldest first."""
+    """The direct subtasks of a task, oldest first."""
     rows = conn.execute(f"{_SELECT} where t.parent_task_id = ? order by t.seq", (task_id,))
     return [task_of(row) for row in rows]
 
@@ -191,17 +191,17 @@ def of_session(conn: Connection, session_id: str) -> list[Task]:
 
 
 def ready(conn: Connection, session_id: str) -> list[Task]:
-    """Those of a session that wait and whose blockers have all been completed, the most urgent first."""
+    """The waiting tasks of a session whose blockers are all completed, the most urgent first."""
     sql = f"""{_SELECT} where (t.session_id = ?1 or t.made_in = ?1) and t.status in ('pending', 'approved')
       and t.blockers = 0 order by t.priority desc, t.seq"""
     return [task_of(row) for row in conn.execute(sql, (session_id,))]
 
 
 def claim(conn: Connection, per_agent: int) -> Claim | None:
-    """Takes the most urgent task that can run, with an attempt that has not begun; `per_agent` 0 is no limit.
+    """Takes the most urgent task that can run, and opens an attempt of it; `per_agent` 0 is no limit.
 
-    A step of priority counts as much as ten minutes of waiting; owners who have tasks for one agent take turns. A task
-    that asks a person does not count as running.
+    A step of priority counts as much as ten minutes of waiting; the owners of an agent's tasks take turns. A task that
+    asks a person does not count as running.
     """
     moment = now()
     conn.execute(f"update tasks set not_before = null where {task_queue.LATER} and not_before <= ?", (moment,))
@@ -246,7 +246,7 @@ def left_open(conn: Connection) -> list[Claim]:
 
 
 def release(conn: Connection, task_id: str, turn_id: str) -> None:
-    """Takes a claim back whose turn has not begun."""
+    """Undoes a claim whose turn has not begun."""
     conn.execute(
         """update tasks set status = 'pending', attempts = attempts - 1, turn_id = null
         where id = ? and turn_id = ? and status = 'in_progress'""",
@@ -255,7 +255,7 @@ def release(conn: Connection, task_id: str, turn_id: str) -> None:
 
 
 def at_hand(conn: Connection, turn_id: str) -> Task | None:
-    """The task that is worked on in a turn, or in the one far above that has spawned its agent."""
+    """The task that is worked on in a turn, or in the root of its spawn tree."""
     row = conn.execute(
         f"""{_SELECT} join turns o on o.id = ? join turns r on r.id = o.root_turn_id
         where t.session_id = r.session_id and t.turn_id = r.id""",
@@ -265,7 +265,7 @@ def at_hand(conn: Connection, turn_id: str) -> Task | None:
 
 
 def was_delivered(conn: Connection, session_id: str, message: str) -> bool:
-    """Whether the message has been given to the agent of a session."""
+    """Whether the message is in the history of a session."""
     sql = "select 1 from turns where session_id = ? and message = ? and started_at is not null"
     return conn.execute(sql, (session_id, message)).fetchone() is not None
 
@@ -277,7 +277,7 @@ def is_claimed(conn: Connection, task_id: str, turn_id: str) -> bool:
 
 
 def next_moment(conn: Connection) -> str | None:
-    """When the next of the tasks that wait for another attempt may run."""
+    """The earliest time at which a task that waits for another attempt may run."""
     sql = f"select min(not_before) from tasks where {task_queue.LATER} and not_before is not null"
     moment: str | None = conn.execute(sql).fetchone()[0]
     return moment

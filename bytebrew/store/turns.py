@@ -32,12 +32,13 @@ class Parent(Struct, frozen=True, kw_only=True):
 
 
 class NewTurn(Struct, frozen=True, kw_only=True):
-    """A turn that was asked for.
+    """A requested turn.
 
-    `own_key`: its caller's key calls the model, and is in memory alone. `fresh` lets the turn begin a session under
-    its id, which is then its `owner`'s; `begins` says that the id was made for this turn. With `subagents` its stream
-    carries the events of the agents that it spawns. `parent` is there on a spawned agent's turn, whose session lies
-    within the parent's; `lineage` are the agents above it, the root first. `key` is its request's Idempotency-Key.
+    With `own_key` the model is called with the caller's own key, which is in memory only. `fresh` allows the turn to
+    begin a session with its id, which then belongs to `owner`; `begins` says that the id is new. With `subagents` the
+    stream has the events of spawned agents too. `parent` is set for the turn of a spawned agent, whose session lies
+    within the parent's; `lineage` are the agents above it, from the root down. `key` is the Idempotency-Key of the
+    request.
     """
 
     id: str
@@ -92,7 +93,7 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
     sql = "select owner, schema, parent_id, id in (select session_id from removals) as going from sessions where id = ?"
     row = conn.execute(sql, (new.session_id,)).fetchone()
     if row is None:
-        if not new.fresh or (first_event or 1) > 1:  # with events before, it was deleted a moment ago
+        if not new.fresh or (first_event or 1) > 1:  # if it had events, it was deleted a moment ago
             raise NotFound(
                 f"There is no session '{new.session_id[:255]}'; leave session_id out to start one, or send a new UUID"
             )
@@ -121,7 +122,7 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
             new.id,
             new.session_id,
             new.message,
-            # what runs has its attachments with its message, and nowhere else
+            # the attachments of a running turn are stored with its message only
             msgspec.json.encode(new.attachments).decode() if new.attachments and first_event is None else "[]",
             size(new),
             new.own_key,
@@ -196,7 +197,7 @@ def finish(
     failure: int | None = None,
 ) -> None:
     """Marks a turn as ended, closes its questions, and appends its last messages to the session."""
-    if status != "completed":  # a completed turn has had all its answers
+    if status != "completed":  # a completed turn has no open questions
         conn.execute(CLOSE_QUESTIONS, (turn_id,))
         idempotency.free(conn, turn_id, failure)
     messages.append(conn, session_id, turn_id, unsaved.messages)
@@ -229,7 +230,7 @@ def tools_requested(
     calls: list[ToolCall],
     questions: Mapping[str, Confirmation],
 ) -> None:
-    """Records tool calls with the messages that request them; those without a question are about to run."""
+    """Records tool calls with the messages that request them; calls without a question run next."""
     messages.append(conn, session_id, turn_id, unsaved.messages)
     spend(conn, unsaved, turn_id)
     moment = now()
@@ -255,7 +256,7 @@ def tools_requested(
 
 
 def tool_approved(conn: Connection, turn_id: str, call: ToolCall, confirmation_id: str) -> bool:
-    """Spends an approval and records that its call is about to run; False if it was spent before."""
+    """Marks an approval as used and records that its call runs next; False if it was used before."""
     if not confirmations.spend(conn, confirmation_id):
         return False
     conn.execute(
@@ -266,7 +267,7 @@ def tool_approved(conn: Connection, turn_id: str, call: ToolCall, confirmation_i
 
 
 def tool_finished(conn: Connection, turn_id: str, session_id: str, result: Message, whole: str | None = None) -> None:
-    """Records the result of a tool call; `whole` is the output if the model was given only its beginning."""
+    """Records the result of a tool call; `whole` is the whole output if the result has only its beginning."""
     status = "failed" if result.has_error else "completed"
     conn.execute(
         "update tool_calls set output = ?, status = ?, finished_at = ? where turn_id = ? and call_id = ?",
@@ -285,7 +286,7 @@ def tool_calls(conn: Connection, turn_id: str) -> list[Row]:
 
 
 def spawned(conn: Connection, turn_id: str, call_id: str) -> Spawned | None:
-    """The turn that a tool call has spawned."""
+    """The turn that a tool call spawned."""
     row = conn.execute(
         f"""select id, session_id, status, {COUNTS} from turns where parent_turn_id = ? and parent_call_id = ?""",
         (turn_id, call_id),
@@ -297,7 +298,7 @@ def spawned(conn: Connection, turn_id: str, call_id: str) -> Spawned | None:
 
 
 def spawned_in(conn: Connection, root_turn_id: str, turn_id: str) -> tuple[int, int]:
-    """How many turns were spawned below a root, and by one turn itself."""
+    """The number of turns spawned below a root, and of those spawned by one turn."""
     sql = """select count(*), count(*) filter (where parent_turn_id = ?) from turns
       where root_turn_id = ? and parent_turn_id is not null"""
     row = conn.execute(sql, (turn_id, root_turn_id)).fetchone()
@@ -352,7 +353,7 @@ class TurnResult(Struct, frozen=True, kw_only=True):
 def result(
     conn: Connection, turn_id: str, forms: Mapping[str, type[Event]], *, whole: bool = True
 ) -> TurnResult | None:
-    """A turn as it stands in the file, None where its session was deleted; `whole` reads what its events say too."""
+    """A turn as it is stored, None if its session was deleted; with `whole` its events are read too."""
     sql = f"""select session_id, status, first_event, last_event, failure, {COUNTS} from turns
       where id = ? and session_id not in (select session_id from removals)"""
     row = conn.execute(sql, (turn_id,)).fetchone()

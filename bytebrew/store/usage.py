@@ -46,7 +46,10 @@ _OF_ROW = (*OF_FIRST, "sum(cache_write_tokens)")
 
 
 def report(conn: Connection, group_by: GroupBy, since: str, until: str, names: Iterable[Names] = ()) -> list[Sum]:
-    """Sums from one moment up to another, by key; an empty moment is open. `names` look up those of subjects."""
+    """Sums from one moment up to another, by key; an empty moment is no bound.
+
+    `names` are functions that name subjects.
+    """
     by_key = _sums(conn, group_by, since, until)
     if group_by == "token":
         named = [(subject, name) for look_up in names for subject, name in look_up(conn).items() if subject in by_key]
@@ -92,7 +95,7 @@ def _sums(conn: Connection, by: str, since: str, until: str) -> dict[str, Sequen
 
 
 def _edges(since: str, until: str) -> tuple[list[tuple[str, str]], str, str]:
-    """The stretches that are no whole days, and the whole days in between: from one on, up to another."""
+    """The intervals that are no whole days, and the first and last (exclusive) of the whole days between them."""
     if since and until and since >= until:
         return [], "~", "~"
     first, last = since[:10], until[:10] or "~"

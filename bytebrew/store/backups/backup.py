@@ -30,7 +30,7 @@ _SCRATCH = ".backup-"
 RESTORING = "restoring"
 """The folder within the data folder in which a restore is prepared."""
 READY = "ready"
-"""The file in it that says that all is prepared, and under which name to keep what was there."""
+"""The file in it that exists once all is prepared; it has the new names of what was there before."""
 
 
 class Written(NamedTuple):
@@ -51,10 +51,10 @@ class About(Struct, frozen=True, kw_only=True):
 
 
 def backup(data: Path, target: Path) -> Written:
-    """Archives a data folder that may be in use in a new file (0600); BootError where that cannot be.
+    """Archives a data folder, which may be in use, in a new file (0600); BootError if that fails.
 
-    It is written beside its place and gets its name once the disk has it, so it is whole or not there. A name that
-    ends in `.gz` or `.tgz` has it packed.
+    The archive gets its name once the disk has all of it, so it is complete or not there. A name that ends in `.gz` or
+    `.tgz` has it compressed.
     """
     source = data / DATABASE
     if not source.exists():
@@ -70,7 +70,7 @@ def backup(data: Path, target: Path) -> Written:
 
 
 def part_of(target: Path) -> str:
-    """How the name of the folder begins in which a backup is made."""
+    """The prefix of the name of the folder in which a backup is made."""
     return f".{target.name}.part-"
 
 
@@ -103,7 +103,7 @@ def _written(data: Path, folder: Path, target: Path) -> Written:
 
 @contextmanager
 def _undisturbed(data: Path) -> Iterator[None]:
-    """BootError where a restore has not put all in place yet, or has meanwhile: its keys are not the old database's."""
+    """BootError if a restore is under way, or was finished meanwhile: its keys do not belong to the old database."""
 
     def same() -> tuple[int, int]:
         if restore_waits(data):
@@ -119,15 +119,16 @@ def _undisturbed(data: Path) -> Iterator[None]:
 
 
 def restore_waits(data: Path) -> bool:
-    """Whether a restore that was killed, or runs, has yet to put in place what it has prepared."""
+    """Whether a restore has prepared files that are not in place yet: it runs, or was killed."""
     return (data / RESTORING / READY).exists()
 
 
 @contextmanager
 def _uploads_kept(folder: Path) -> Iterator[Callable[[], dict[str, Path]]]:
-    """A function that gives the uploads there are second names, so that they stay while others remove them.
+    """A function that links all present uploads into the backup's folder, so that they stay if they are deleted.
 
-    It is called before and after the moment that is copied: what came before and goes after is still there.
+    It is called before and after the moment of the copied database: an upload from before that is deleted after is
+    kept.
     """
     home = folder.resolve().parent
     if not os.access(home, os.W_OK):  # of a disk to read only, from which nobody removes anything
@@ -163,7 +164,7 @@ def _second_name(path: Path, second: Path) -> Path:
 
 
 def _clear(home: Path) -> None:
-    """Removes what backups have left that were killed."""
+    """Removes the files of backups that were killed."""
     for scratch in home.glob(f"{_SCRATCH}*"):
         with suppress(FileNotFoundError, BlockingIOError):
             alive = os.open(scratch, os.O_RDONLY)

@@ -55,9 +55,9 @@ def keep_copy(path: Path, steps: Sequence[str]) -> None:
 
 
 def _clear(path: Path) -> None:
-    """Deletes all but the newest copies, and of those with the same migrations all but the newest.
+    """Deletes all but the newest copies, each with a different set of migrations.
 
-    So a start that fails again and again does not push out the copy from before its first try.
+    So a start that fails again and again does not delete the copy from before its first attempt.
     """
     kept: list[object] = []
     for copy in reversed(_own(path)):

@@ -37,7 +37,7 @@ def copy_database(
         closing(sqlite3.connect(target, isolation_level=None)) as to,
     ):
         from_.execute("begin")
-        from_.execute("select count(*) from sqlite_master").fetchone()  # from here on it sees this moment alone
+        from_.execute("select count(*) from sqlite_master").fetchone()  # opens the snapshot
         begun()
         from_.backup(to, pages=PAGES, progress=lambda _, left, total: at(total - left, total))
         from_.execute("rollback")
@@ -55,7 +55,7 @@ def has_table(conn: sqlite3.Connection, table: str) -> bool:
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
-    """BootError if the disk of the folder has fewer bytes left."""
+    """Raises BootError if the disk of the folder has fewer bytes left."""
     if (free := shutil.disk_usage(folder).free) < needed:
         words = f"there is not enough space for {what} on the disk of {folder}"
         raise BootError(f"{words}: it takes {needed:,} bytes, and {free:,} are free")
@@ -71,7 +71,7 @@ def make_file(path: Path, what: str) -> None:
 
 
 def free_name(path: Path) -> Path:
-    """The path, or else the first with a number appended that does not exist."""
+    """The path, or the path with the first number appended with which it does not exist."""
     names = (path.with_name(path.name + (f"-{n}" if n else "")) for n in count())
     return next(name for name in names if not name.exists())
 

@@ -38,13 +38,13 @@ def _columns(conn: Connection) -> list[tuple[str, str]]:
 
 
 def check_key(key: Path, database: Path) -> None:
-    """BootError where the key file is gone and credentials are stored: a new key would not open them."""
+    """Raises BootError if the key file is missing and credentials are stored, which a new key could not decrypt."""
     if key.exists() or not database.exists():
         return
     try:
         with closing(sqlite3.connect(uri_to_read(database), uri=True, timeout=60)) as conn:
             lost = count(conn)
-    except sqlite3.Error:  # what is wrong with the file is for those to say who open it
+    except sqlite3.Error:  # whoever opens the file reports its faults
         return
     if lost:
         raise _lost(key, lost)

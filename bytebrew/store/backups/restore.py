@@ -1,4 +1,4 @@
-"""The way back from a backup: an archive of database, keys and uploads, or a copy of the database alone."""
+"""Restores a backup: an archive of database, keys and uploads, or a copy of the database alone."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ _OTHERS = (KEYS, FILES)
 
 
 class Restored(NamedTuple):
-    """What a restore has put in place, and under which names it keeps what was there.
+    """What a restore has put in place, and the new names of what was there before.
 
     `torn` says that the backup was copied from a running engine without the log beside its file; `whole` that it had
     keys and uploads too, and `files` how many of these.
@@ -42,11 +42,11 @@ class Restored(NamedTuple):
 
 
 def restore(source: Path, folder: Path, owners: Mapping[str, Sequence[tuple[int, str]]]) -> Restored:
-    """Puts what is in `source` in the place of what a data folder has, and begins another epoch.
+    """Replaces the content of a data folder by that of `source`, and begins another epoch.
 
-    Of a copy of the database alone, keys and uploads stay as they are. Raises BootError, with nothing changed, where an
-    engine runs on the folder or its database, and where the source is damaged, newer than this engine or one of its
-    plugins, or no backup of an engine. What a killed restore had prepared to its end, the next start puts in place.
+    A copy of the database alone replaces neither keys nor uploads. Raises BootError and changes nothing if an engine
+    runs on the folder or its database, or if the source is damaged, is newer than this engine or one of its plugins, or
+    is no backup. Once everything is prepared, a restore that is killed is finished at the next start.
     """
     known = {owner: steps[-1][0] for owner, steps in owners.items()}
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def restore(source: Path, folder: Path, owners: Mapping[str, Sequence[tuple[int,
             whole = not _is_database(source)
             given = _unpack(source, place) if whole else source
             new = place / DATABASE
-            still = "" if log_of(given).exists() else "&immutable=1"  # its folder may be one to read only
+            still = "" if log_of(given).exists() else "&immutable=1"  # its folder may be read-only
             uri = f"{given.absolute().as_uri()}?mode=ro{still}"
             copied = new.with_name(f"{DATABASE}.new")
             make_file(copied, "the copy")
@@ -91,12 +91,12 @@ def _elsewhere(new: Path, path: Path) -> bool:
 
 
 def _is_database(source: Path) -> bool:
-    """Whether it is no archive; what is neither is refused as a database."""
+    """Whether the file is a database, which any file is taken for that is no archive."""
     return source.stat().st_size == 0 or not tarfile.is_tarfile(source)
 
 
 def _unpack(source: Path, place: Path) -> Path:
-    """Writes what is in an archive into folders of ours, and nothing else; the database in it."""
+    """Unpacks the known members of an archive into the folder; returns the database among them."""
     (place / KEYS).mkdir(mode=0o700)
     (place / FILES).mkdir(mode=0o700)
     size = source.stat().st_size
@@ -128,7 +128,7 @@ def _unpack(source: Path, place: Path) -> Path:
 
 
 def _ready(place: Path) -> None:
-    """Records that what is prepared is whole: from now on it is put in place, whatever happens."""
+    """Records that all is prepared: from now on the restore is finished, even after a kill."""
     for one in (place / DATABASE, *(path for path in place.rglob("*") if path.is_dir()), place):
         sync(one)
     note = place / f"{READY}.new"
@@ -139,7 +139,7 @@ def _ready(place: Path) -> None:
 
 
 def finish(folder: Path) -> tuple[Path, ...]:
-    """Puts in place what a restore has prepared, also one that was killed; what was there keeps another name.
+    """Moves the prepared files of a restore into place; the files that were there get other names.
 
     Each step is done once, however often this is called. Hold the folder's lock.
     """
@@ -172,14 +172,14 @@ def finish(folder: Path) -> tuple[Path, ...]:
 
 
 def finish_killed(folder: Path) -> None:
-    """`finish`, where a restore was killed behind the point from which it counts; BootError where an engine runs."""
+    """Calls `finish` if a restore was killed after all was prepared; BootError if an engine runs."""
     if restore_waits(folder):
         with held(folder, None):
             finish(folder)
 
 
 def clear(folder: Path) -> None:
-    """Removes what a restore has left that was killed before all was prepared. Hold the folder's lock."""
+    """Removes the files of a restore that was killed before all was prepared. Hold the folder's lock."""
     if not restore_waits(folder):
         shutil.rmtree(folder / RESTORING, ignore_errors=True)
 
@@ -198,7 +198,7 @@ def _check(new: Path, known: Mapping[str, int]) -> None:
 
 
 def _begin(new: Path, replaced: int) -> tuple[int, int, str]:
-    """Begins an epoch after the copy's own and the replaced one's; it, the sessions, and when the last one changed."""
+    """Begins an epoch above both databases'; returns it, the number of sessions and the time of the last change."""
     with closing(sqlite3.connect(new, isolation_level=None)) as conn:
         migrate(conn, "core", CORE)
         epoch = max(conn.execute("select epoch from history").fetchone()[0], replaced) + 1
@@ -208,9 +208,10 @@ def _begin(new: Path, replaced: int) -> tuple[int, int, str]:
 
 
 def _epoch(path: Path) -> int:
-    """The epoch of the database to be replaced, which is closed as by its engine: it needs no log from then on.
+    """The epoch of the database to be replaced, which is closed so that it needs no log.
 
-    Where none can be read it is the present millisecond, which no restore has begun yet.
+    If it cannot be read, the result is the present time in milliseconds, which is above every epoch that a restore
+    began.
     """
     unknown, log_there = time.time_ns() // 1_000_000, log_of(path).exists()
     if not path.exists():
@@ -227,7 +228,7 @@ def _epoch(path: Path) -> int:
 
 
 def _set_aside(path: Path, stamp: str) -> list[Path]:
-    """Gives a database another name besides its own, and its log another one; it may be without a log, or be gone."""
+    """Gives a database a second name, and renames its log; either may be missing."""
     kept = free_name(path.with_name(f"{path.name}.replaced-{stamp}"))
     for suffix in ("-wal", "-shm"):  # SQLite would take the log of another file for this one's
         if (log := path.with_name(path.name + suffix)).exists():
@@ -236,6 +237,6 @@ def _set_aside(path: Path, stamp: str) -> list[Path]:
         return []
     try:
         kept.hardlink_to(path)
-    except PermissionError:  # a disk that knows no second names
+    except PermissionError:  # the file system has no hard links
         path.rename(kept)
     return [kept]
