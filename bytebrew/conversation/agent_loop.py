@@ -1,4 +1,4 @@
-"""The agent loop: calls the model, runs the tools that it calls, and again, until it answers without a tool call."""
+"""The agent loop: calls the model and runs the tools that it calls, until it answers without a tool call."""
 
 import time
 from contextlib import aclosing
@@ -43,7 +43,7 @@ class AgentLoop:
         self._most_events = most_events
 
     async def run(self, turn: Turn) -> None:
-        """Runs a turn to the model's final answer; raises EngineError where there is none."""
+        """Runs a turn to the model's final answer; raises EngineError if there is none."""
         kit = await self._tool_calls.toolkit(turn)
         if turn.has_history or turn.resume_point is not None:
             turn.has_long_results = await self._db.read(messages.has_results, turn.session_id)
@@ -86,7 +86,7 @@ class AgentLoop:
                     answer = await self._step(turn, request)
             except ProviderError as error:
                 if not (error.code == TOO_LONG or error.too_long) or turn.partial or trims == MOST_TRIMS:
-                    raise  # what clients have seen cannot be sent anew
+                    raise  # clients have seen a part of the answer already
                 earlier, own, _ = await trim(self._db, turn, error, sent, earlier, own)
                 trims += 1
                 continue
@@ -97,7 +97,7 @@ class AgentLoop:
             turn.tool_seconds += time.monotonic() - begun
 
     async def _resume(self, turn: Turn, kit: Toolkit, point: ResumePoint) -> list[Message]:
-        """The turn's messages so far, once the calls that a stopped engine has left open have ended."""
+        """The turn's stored messages, after running the tool calls that a stop of the engine left open."""
         done = {message.call_id for message in point.messages if message.role == "tool"}
         turn.call_ids |= {call.call_id for message in point.messages for call in message.tool_calls}
         last = next((message for message in reversed(point.messages) if message.role == "assistant"), None)
@@ -110,7 +110,7 @@ class AgentLoop:
         thinking: list[str] = []
         calls: list[ToolCall] = []
         stop = Stop()
-        turn.partial.clear()  # the runner records what is left in it where the step does not end
+        turn.partial.clear()  # the runner records what it holds if the step does not end
         async with aclosing(self._models.answer(turn.model, request)) as events:
             async for event in events:
                 if isinstance(event, MessageDelta | Thinking):
@@ -132,7 +132,7 @@ class AgentLoop:
         if turn.resumed_step is not None:  # the new answer is shorter
             await self._send_resumed(turn, turn.resumed_step.restart(turn.partial, thinking), done=True)
         if stop.reason == "refusal" or (not content and not calls and stop.reason in _UNUSABLE):
-            turn.partial.clear()  # text before a refusal does not become history
+            turn.partial.clear()  # text before a refusal does not become part of the history
             raise TurnError(_UNUSABLE[stop.reason], code=f"model_{stop.reason}")
         turn.stop_reason = "tool_calls" if calls else stop.reason
         answer = Message("assistant", content, thinking="".join(thinking), tool_calls=tuple(calls), vendor=stop.vendor)
@@ -200,7 +200,7 @@ def _fit(sent: list[Message], limit: int) -> list[Message]:
 def _checked(turn: Turn, call: ToolCall) -> ToolCall:
     """The call under an id of its own, without arguments that cannot be stored."""
     call_id = call.call_id
-    if not call_id or call_id in turn.call_ids:  # some vendors number the calls of each answer anew
+    if not call_id or call_id in turn.call_ids:  # some vendors number the calls of each answer from zero
         call_id = new_id("call")
     turn.call_ids.add(call_id)
     if fault := _fault(call.input):
@@ -209,7 +209,7 @@ def _checked(turn: Turn, call: ToolCall) -> ToolCall:
 
 
 def _fault(input: dict[str, Any]) -> str:
-    """Why arguments cannot be stored and shown in a question; empty where they can."""
+    """Why the arguments cannot be stored or shown in a question; empty if they can."""
     try:
         raw = encode(input)
     except (RecursionError, UnicodeEncodeError):

@@ -67,7 +67,7 @@ class Confirmations:
         )
 
     def announce(self, turn: Turn, question: Confirmation) -> None:
-        """Appends a question to the journals of the turn and of the root turn; store it before the next await."""
+        """Appends a question to the journals of the turn and of its root; store it before the next await."""
         question = confirmations.shown(question)
         turn.append(
             ConfirmationAsked(
@@ -86,7 +86,7 @@ class Confirmations:
         )
 
     async def answered(self, turn: Turn, question: Confirmation) -> Confirmation:
-        """The question once it is answered or has expired; the turn's time limit stands still meanwhile.
+        """Waits until the question is answered or has expired; the turn's time limit pauses meanwhile.
 
         The wait is by monotonic time and no longer than the setting: the wall clock may be set while it lasts.
         """
@@ -119,12 +119,13 @@ class Confirmations:
         digest: str = "",
         record: Record = unrecorded,
     ) -> Confirmation:
-        """Answers the question that all keys name: by its id, or within a session by that of its call.
+        """Answers the question that all keys name: by its id, or within a session by the id of its call.
 
-        `answers` are the verdict and perhaps the reason. `digest` is that of what the person was shown, Stale if it is
-        another. A text in `input` that is as it was shown stands for the one behind it. The same answer again has the
-        same result. Raises Conflict for another answer and for an id of several calls, Gone once the question is over,
-        and NotFound otherwise, as for a token of other schemas.
+        `answers` are the verdict and an optional reason. `digest` is the digest of what the person was shown; Stale if
+        the question has another. A text in `input` that comes back as it was shown, with marks for invisible
+        characters, stays as it is stored. Repeating an answer has the same result. Raises Conflict for another answer
+        and for an id of several calls, Gone once the question is closed, and NotFound otherwise, also for a token of
+        other schemas.
         """
         question = await self._named(actor, keys[0], session_id)
         if digest not in ("", question.args_digest):
@@ -147,7 +148,7 @@ class Confirmations:
             return stored
 
         stored = await self._db.write(store)
-        if question.id in self._events:  # after the commit: who is woken reads the answer
+        if question.id in self._events:  # after the commit: the waiting turn reads the stored answer
             self._events[question.id].set()
         if stored is None or stored.status in OVER:
             raise Gone(f"The question '{question.id}' is over: nobody waits for its answer")

@@ -50,21 +50,21 @@ def logged(turn: Turn, error: EngineError) -> ErrorEvent:
 
 
 async def end_children(db: Database, others: Iterable[Turn], turn: Turn, end: Event) -> Event:
-    """Ends spawned turns that a resumed turn did not wait for; its own last event, with the usage of all of them."""
+    """Ends the spawned turns that a resumed turn did not wait for; returns its last event with the usage of all."""
     children = [child for child in others if child.parent is turn]
     for child in children:
         child.cancel(turn.cancelled_for or "cancelled")
     for child in children:
         await child.wait_recorded()
     turn.usage = await db.read(open_turns.spent, turn.id)
-    # of the step that ended it nothing is stored yet
+    # its last step is not stored yet
     for spent in turn.unsaved.spent:
         turn.add(spent.usage)
     return replace(end, usage=turn.usage) if isinstance(end, Done) else end
 
 
 async def end_later(db: Database, journal: Journal, notify: Notify, turn: Turn, error: EngineError) -> None:
-    """Ends a turn whose end could not be stored, once it can; a stopping engine leaves it to the next start."""
+    """Ends a turn whose end could not be stored, once that succeeds; a stopping engine leaves it to recovery."""
     turn.status, turn.last, turn.failure, turn.storage_error = "failed", None, error, error
     await journal.close(turn.log, error)
     await anyio.sleep(PAUSE)
@@ -83,7 +83,7 @@ async def fail(
     error: EngineError,
     unsaved: turns.Unsaved | None = None,
 ) -> tuple[Log, int] | None:
-    """`fail_now` as soon as the database accepts it; None where the turn is not open, or the engine stops."""
+    """Calls `fail_now` until the database accepts it; None if the turn is not open, or the engine stops."""
     while not journal.closing:
         try:
             status = await db.read(turns.status, turn_id)
@@ -102,7 +102,7 @@ async def fail(
 async def fail_now(
     journal: Journal, session_id: str, turn_id: str, error: EngineError, unsaved: turns.Unsaved | None = None
 ) -> tuple[Log, int]:
-    """Stores an error as the end of a turn; its session's log, and the number of that event."""
+    """Stores an error as the end of a turn; returns the session's log and the number of the event."""
     entries = await journal.log(session_id)
     last = journal.append(entries, error_event(session_id, turn_id, error))
     await journal.write(entries, open_turns.close, turn_id, last, error.status, unsaved)

@@ -1,4 +1,4 @@
-"""The earlier messages that a model gets: the newest turns that fit, a summary of older ones, less where it refuses."""
+"""The history that a model gets: the newest turns that fit, a summary of older ones, and less after a refusal."""
 
 import logging
 import re
@@ -30,13 +30,13 @@ _SUMMARISE = (
 SUMMARY_SECONDS = 60.0
 """Time limit of a turn for summaries of older turns; half of the turn's own limit if that is less."""
 LEAST_SUMMARY, MOST_SUMMARY = 512, 4096
-"""Bounds of a summary's max_tokens; a model that thinks first spends some of them on that."""
+"""Bounds of a summary's max_tokens, of which reasoning models spend a part on thinking."""
 _BROKEN_OFF = {
     "failed": "[This answer broke off here: an error ended the turn]",
     "cancelled": "[This answer was stopped here by the user]",
 }
 MOST_TRIMS = 3
-"""How often a step that is too long is tried again with less."""
+"""How often a request that is too long is trimmed and tried again."""
 _LEAST_WINDOW, _MOST_WINDOW = 1000, 10**8
 _WINDOW = re.compile(
     "|".join(
@@ -63,7 +63,7 @@ class History(NamedTuple):
 
 
 class TokenCounts(NamedTuple):
-    """The model's context window and the tokens that were sent, as a refusal states them; None where it does not."""
+    """The model's context window and the tokens of the request, as a refusal states them; None if it does not."""
 
     window: int | None
     sent: int | None
@@ -78,7 +78,7 @@ class Trimmed(NamedTuple):
 
 
 async def recall(db: Database, models: Models, turn: Turn, tools: tuple[ToolSpec, ...]) -> History:
-    """The history within the limits of model and agent; summarises older turns, once, where it does not fit."""
+    """The history within the limits of model and agent; if it does not fit, older turns are summarised once."""
     agent, size = turn.agent, turn.model.room(turn.agent)
     request = Message("user", turn.new.message, attachments=turn.new.attachments)
     fixed = messages.estimate_tokens(agent.system) + messages.tokens(request)
@@ -90,9 +90,9 @@ async def recall(db: Database, models: Models, turn: Turn, tools: tuple[ToolSpec
 
 
 async def _extend_summary(db: Database, models: Models, turn: Turn, window: messages.Window, budget: int) -> str:
-    """A summary of what the window leaves out, as far as time allows; later turns summarise the rest.
+    """Summarises the turns before the window, as far as time allows; later turns summarise the rest.
 
-    What cannot be summarised is left out for good, with an event to clients: else each turn would try it anew.
+    What cannot be summarised is left out for good, with an event to clients: else each turn would try again.
     """
     summary, left_out = window.summary, 0
     seconds = min(SUMMARY_SECONDS, (turn.new.time_limit or turn.agent.max_turn_duration) / 2)
@@ -105,7 +105,7 @@ async def _extend_summary(db: Database, models: Models, turn: Turn, window: mess
             made = await _summarise(models, turn, chunk, budget, ends - time.monotonic())
         except ProviderError as error:
             log.warning("turn %s cannot have the session's older turns summarised: %s", turn.id, error)
-            if error.code in ELSEWHERE:  # it is temporary: a later turn makes the summary
+            if error.code in ELSEWHERE:  # a temporary failure: a later turn makes the summary
                 break
             made = ""
         left_out += 0 if made else len(chunk.messages)
@@ -117,7 +117,7 @@ async def _extend_summary(db: Database, models: Models, turn: Turn, window: mess
 
 
 async def _summarise(models: Models, turn: Turn, chunk: messages.Chunk, budget: int, seconds: float) -> str:
-    """A summary, or what the model has generated of it when its tokens or the seconds run out."""
+    """A summary, or the part that the model generated before its tokens or the seconds ran out."""
     parts = []
     for message in map(_marked, chunk.messages):
         calls = "".join(
@@ -148,7 +148,7 @@ async def _summarise(models: Models, turn: Turn, chunk: messages.Chunk, budget: 
 
 
 def _marked(message: Message) -> Message:
-    """The message, with a note to the model where the answer broke off."""
+    """The message, with a note to the model if it is an incomplete answer."""
     if not message.broken_off:
         return message
     return replace(message, content=f"{message.content}\n{_BROKEN_OFF.get(message.broken_off, _BROKEN_OFF['failed'])}")
@@ -157,7 +157,7 @@ def _marked(message: Message) -> Message:
 async def trim(
     db: Database, turn: Turn, error: ProviderError, sent: list[Message], earlier: list[Message], own: list[Message]
 ) -> Trimmed:
-    """Shortens what was too long for the model, with an event to clients; raises the error where nothing can go.
+    """Trims messages that were too long for the model, with an event to clients; raises the error if nothing can go.
 
     The context window that the refusal states is stored with the model, which may be a fallback of the turn's.
     """

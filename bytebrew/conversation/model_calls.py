@@ -79,7 +79,7 @@ def _origin(url: str) -> tuple[str, str | None, int]:
 
 
 LONGEST_WAIT = 60.0
-"""Seconds: a call whose vendor asks for a longer wait fails instead."""
+"""Longest wait before a retry, in seconds; a call whose vendor asks for a longer one fails."""
 
 
 async def stream_answer(
@@ -87,7 +87,7 @@ async def stream_answer(
 ) -> AsyncGenerator[ProviderEvent, None]:
     """A provider's events; failures before the first event are retried with backoff and jitter.
 
-    Raises ProviderError where the answer exceeds the request's bounds.
+    Raises ProviderError if the answer exceeds the request's bounds.
     """
     tries, bounds = 0, request.bounds
     while True:
@@ -120,7 +120,7 @@ async def stream_answer(
             failure = ProviderError("The vendor sent JSON that is nested too deeply to be read")
         wait = failure.retry_after
         if wait is None:
-            # jitter: turns that failed together do not retry together
+            # jitter, so that turns that failed together do not retry together
             wait = min(8.0, 0.5 * 2**tries) * random.uniform(0.5, 1.0)  # noqa: S311
         if begun or not failure.retry or tries >= retries or not wait <= LONGEST_WAIT:
             raise _reported(failure, request.api_key, tries + 1) from failure.__cause__
@@ -131,7 +131,7 @@ async def stream_answer(
 def _size(event: object) -> int:
     """The bytes of a text or thinking event, 0 for other events.
 
-    -1 for an event that cannot be stored and sent, as from a provider plugin with a mistake.
+    -1 for an event that cannot be stored and sent, such as one of a faulty provider plugin.
     """
     if isinstance(event, MessageDelta | Thinking):
         text = event.content
@@ -185,13 +185,13 @@ class BoundModel(Struct, frozen=True, kw_only=True):
         )
 
     def room(self, agent: Agent) -> int:
-        """The tokens that an agent's messages may take: its own limit, or the window's if that is less."""
+        """Most tokens of an agent's messages: the smaller of its own limit and the model's context window."""
         if self.window is None:
             return agent.max_context_size
         return min(agent.max_context_size, self.window - min(agent.max_tokens or 0, self.window // 2))
 
     def check(self, attachments: Sequence[Attachment]) -> None:
-        """InvalidRequest where the model cannot see one of a message's attachments."""
+        """Raises InvalidRequest if the model cannot see one of a message's attachments."""
         for n, attachment in enumerate(attachments):
             if not self.provider.capabilities.carries(attachment):
                 fault = f"models of type '{self.provider.type}' take no {attachment.media_type}"
@@ -205,7 +205,7 @@ Answered = Thinking | MessageDelta | ToolCall | Spent | Stop
 MOST_TOKENS = 10**8
 """Limit of each count of tokens that a vendor reports for a call: sums must fit into a column of the database."""
 ELSEWHERE = frozenset({"model_rate_limited", "model_overloaded", "model_unavailable", "model_timeout"})
-"""Codes of errors after which a fallback model may answer: they are not about the request or the key."""
+"""Codes of errors after which a fallback model is called: neither the request nor the key is their cause."""
 _BROKEN = ELSEWHERE - {"model_rate_limited"}
 TOO_LONG = "model_context_too_long"
 
@@ -257,7 +257,7 @@ class Models:
         )
 
     async def embed(self, target: Target, texts: Sequence[str], *, seconds: float) -> list[list[float]]:
-        """A vector for each text, in order; ProviderError, without the key in its message, where there are none."""
+        """A vector for each text, in order; if that fails, ProviderError with the key masked in its message."""
         try:
             model = self.bind(target)
         except EngineError as error:
@@ -277,11 +277,11 @@ class Models:
         for target in fallback:
             try:
                 yield self.bind(target)
-            except Unprocessable as error:  # a model that works does not fail for its fallback's sake
+            except Unprocessable as error:  # a working model does not fail because its fallback is misconfigured
                 log.warning("model %s cannot be a fallback: %s", target.name, error)
 
     def answer(self, model: BoundModel, request: ModelRequest) -> AsyncGenerator[Answered, None]:
-        """The model's events, or those of its first fallback that answers where it fails before its first event."""
+        """The model's events; if it fails before its first event, those of the first fallback that answers."""
         return self._first_of(model, request) if model.fallback else self._call(model, request)
 
     async def _first_of(self, model: BoundModel, request: ModelRequest) -> AsyncGenerator[Answered, None]:
@@ -307,7 +307,7 @@ class Models:
             raise failure
 
     async def _call(self, model: BoundModel, request: ModelRequest) -> AsyncGenerator[Answered, None]:
-        breaker = None if model.own_key else self.breakers.get(model.name)  # a caller's own key has none
+        breaker = None if model.own_key else self.breakers.get(model.name)  # calls with a caller's own key do not count
         tries = breaker is not None and breaker.state == "half_open"
         if breaker is not None and not breaker.allows():
             message = (

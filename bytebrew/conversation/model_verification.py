@@ -73,7 +73,7 @@ async def verify(model: BoundModel, http: Http, *, embeds: bool = False, seconds
 async def _first(
     model: BoundModel, http: Http, wanted: type | UnionType, question: str, tokens: int, *tools: ToolSpec
 ) -> bool:
-    """Whether the answer has an event of this type; reads no further than that."""
+    """Whether the answer has an event of this type; stops reading at the first one."""
     messages = (Message("user", question),)
     request = ModelRequest(model_name="", base_url="", messages=messages, tools=tools, max_tokens=tokens)
     async with aclosing(stream_answer(model.provider, model.addressed(request), http, retries=0)) as events:

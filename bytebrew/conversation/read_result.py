@@ -20,7 +20,7 @@ class Stretch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ReadResult(Tool):
-    """Every agent has this tool once a result of its session was cut off."""
+    """The tool `read_result`, which every agent has once a result in its session was truncated."""
 
     name = "read_result"
     description = "Reads a stretch of an earlier tool result that was cut"
@@ -29,7 +29,7 @@ class ReadResult(Tool):
 
     def __init__(self, db: Database, limit: int) -> None:
         self._db = db
-        self._most = limit // 4 - 16  # characters that fit into the limit of bytes, whatever they are
+        self._most = limit // 4 - 16  # a character has at most four bytes
 
     async def run(self, call: Call, input: dict[str, Any]) -> str:
         try:

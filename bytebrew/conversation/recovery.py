@@ -16,7 +16,7 @@ from bytebrew.store.sqlite.database import Database
 log = logging.getLogger(__name__)
 
 MOST_RESUMES = 20
-"""How often a turn is resumed without progress: one that crashes the engine must not do so for ever."""
+"""Most resumes of a turn without progress: a turn that crashes the engine must not do so for ever."""
 _LOST_KEY = "The key that came with this message was in memory alone and is gone; send the message again"
 _ENDED = "The task was ended by hand"
 _ORPHANED = "The turn that spawned this agent has ended"
@@ -24,7 +24,7 @@ _NO_PROGRESS = f"The engine was stopped {MOST_RESUMES} times in the middle of th
 
 
 async def recover(db: Database, journal: Journal, runner: Runner) -> list[Turn]:
-    """The turns to go on with, spawned ones with their parents; the rest ends with an error."""
+    """The turns that can go on, spawned ones within their parents; the others end with an error."""
     resumed: dict[str, Turn] = {}
     for left in await db.read(open_turns.left_open):
         try:

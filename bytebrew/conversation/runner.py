@@ -29,7 +29,7 @@ _LATER = "The engine is stopping; this turn goes on when it is back"
 
 
 class Runner:
-    """Runs turns in a task group of its own; `on_hold` is called whenever one begins or ends to wait for a person."""
+    """Runs turns in its own task group; `on_hold` is called whenever a turn begins or ends to wait for a person."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Runner:
     def turn(self, new: turns.NewTurn, entrance: schemas.Entrance, model: BoundModel | None = None) -> Turn:
         """A turn of an agent, with the agent's model unless another is passed; `submit` runs it.
 
-        Unprocessable where its model cannot be called, InvalidRequest where that cannot see an attachment.
+        Unprocessable if its model cannot be called, InvalidRequest if the model cannot see an attachment.
         """
         if model is None and not entrance.targets:
             name = entrance.agent.model
@@ -87,9 +87,9 @@ class Runner:
         self._on_hold()
 
     async def submit(self, turn: Turn, on_busy: OnBusy = "queue", *, bounded: bool = False) -> None:
-        """Stores a turn and starts it, or queues it behind others of its session; Conflict where it may not wait.
+        """Stores a turn and starts it, or queues it behind others of its session; Conflict if it may not wait.
 
-        One that is `bounded` and would have to wait is refused where too much waits already.
+        A `bounded` turn that would have to wait is refused if too many turns or bytes wait already.
         """
         if self._group is None or self.draining:
             raise Draining
@@ -101,7 +101,7 @@ class Runner:
         if lane is None:
             lane = self.lanes[turn.session_id] = Lane(turn)
         self.turns[turn.id] = turn
-        with anyio.CancelScope(shield=True):  # a client that leaves now does not undo half an admission
+        with anyio.CancelScope(shield=True):  # an admission is not interrupted by a client that leaves
             admitted = False
             try:
                 turn.log = await self._journal.log(turn.session_id, new=turn.new.begins)
@@ -113,16 +113,18 @@ class Runner:
                     waiting_turns.drop_message(turn)
                 for other in interrupted:
                     other.cancel("cancelled")
-                with suppress(StorageError):  # it is admitted, and runs or fails by itself
-                    turn.log = await self._journal.log(turn.session_id)  # another if the session was made anew
+                with suppress(StorageError):  # the turn is admitted: it runs, or fails by itself
+                    turn.log = await self._journal.log(
+                        turn.session_id
+                    )  # a new log if the session was deleted and created again
             finally:
                 if not admitted:
                     del self.turns[turn.id]
-                    turn.recorded = True  # there is nothing to record
+                    turn.recorded = True  # it has no end to record
                     with suppress(ValueError):  # it may have been taken from the queue
                         lane.waiting.remove(turn)
                 turn.admitted.set_result(admitted)
-                if idle:  # also where it is not admitted: others may wait behind it
+                if idle:  # even if it was not admitted: others may wait behind it
                     self._group.start_soon(self._drive, turn.session_id, lane)
 
     async def cancel(self, session_id: str) -> None:
@@ -132,7 +134,7 @@ class Runner:
             await turn.wait_recorded(raise_storage_error=True)
 
     async def stop_session(self, session_id: str) -> None:
-        """Cancels all turns of a session and waits for their end; StorageError where that cannot be stored."""
+        """Cancels all turns of a session and waits for their end; StorageError if that cannot be stored."""
         while lane := self.lanes.get(session_id):
             for turn in (lane.current, *lane.waiting):
                 turn.cancel("cancelled")
@@ -198,7 +200,7 @@ class Runner:
         except Exception as error:
             log.exception("turn %s is left to the next start", turn.id)
             await self._journal.close(turn.log, error)
-        finally:  # whoever waits for the turn must not wait for ever, whatever has failed
+        finally:  # those who wait for the turn must be released, whatever failed
             turn.recorded = True
             self.turns.pop(turn.id, None)
             turn.log.notify()
@@ -207,13 +209,13 @@ class Runner:
         if turn.status == "queued":
             if self.draining:
                 raise Draining(_LATER)
-            earlier, turn.log = turn.log, await self._journal.log(turn.session_id)  # that may have failed meanwhile
+            earlier, turn.log = turn.log, await self._journal.log(turn.session_id)  # the earlier log may have failed
             earlier.notify()
             self._begin(turn)
             try:
                 turn.new = await self._db.write(turns.start, turn.new, turn.first or 0)
             except NotFound:
-                earlier, turn.log = turn.log, earlier  # the new log is that of another session of this id
+                earlier, turn.log = turn.log, earlier  # the new log is of another session with this id
                 earlier.notify()
                 raise
         turn.log.notify()
@@ -223,18 +225,18 @@ class Runner:
             end = await failed_turns.end_children(self._db, self.turns.values(), turn, end)
         if end is None:
             if turn.unsaved.spent:
-                await turn.record(turns.spend, turn.id)  # its last step is done again at the next start
+                await turn.record(turns.spend, turn.id)  # its last step is repeated at the next start
             raise Draining(_LATER)
         await self._record_end(turn, end)
         await self._notify("turn_finished", turn=turn)
 
     async def _last_event(self, turn: Turn) -> Event | None:
-        """Runs the turn; the event with which it ends, None where it was stopped and goes on at the next start."""
+        """Runs the turn; returns its last event, None if it was stopped and goes on at the next start."""
         seconds = turn.new.time_limit or turn.agent.max_turn_duration
         try:
             with uncancelled(), turn.scope:
                 turn.start_clock(seconds)
-                turn.model.check(turn.new.attachments)  # a turn that has waited gets its attachments only now
+                turn.model.check(turn.new.attachments)  # the attachments of a queued turn are read only now
                 await self._agent_loop.run(turn)
                 return turn.done("completed")
             if turn.cancelled_for == "cancelled":

@@ -11,9 +11,9 @@ from bytebrew.store.sqlite.database import Database
 
 
 async def spawn(db: Database, runner: Runner, call: Call, agent: str, message: str, limits: SpawnLimits) -> str:
-    """Runs an agent within a tool call; its last message. The same call again waits for the same turn.
+    """Runs an agent within a tool call and returns its last message; a repeated call waits for the same turn.
 
-    Raises ToolError where the agent fails, EngineError where it cannot begin: in a spawn circle, or beyond the limits.
+    Raises ToolError if the agent fails, and EngineError if it cannot begin: in a spawn circle, or beyond the limits.
     """
     parent = runner.turns[call.turn_id]
     child: Turn | turns.Spawned | None
@@ -27,7 +27,7 @@ async def spawn(db: Database, runner: Runner, call: Call, agent: str, message: s
         else:
             parent.add(child.usage)
     except Draining:
-        parent.cancel("stopped")  # at the next start it makes this call again
+        parent.cancel("stopped")  # it repeats this call at the next start
         await anyio.sleep_forever()
         raise
     end = await db.read(turns.outcome, child.id)
@@ -60,12 +60,12 @@ async def _begin(
 
 
 async def _wait(child: Turn, parent: Turn) -> None:
-    """Waits for the child's end, and cancels it where its parent is; Draining where a stop leaves it unfinished."""
+    """Waits for the child's end, and cancels it if its parent is cancelled; Draining if a stop leaves it unfinished."""
     try:
         await _wait_recorded(child, parent)
     except anyio.get_cancelled_exc_class():
         child.cancel(parent.cancelled_for or "cancelled")
-        with anyio.CancelScope(shield=True):  # its usage belongs to the parent's
+        with anyio.CancelScope(shield=True):  # its usage is added to the parent's
             await _wait_recorded(child, parent)
         raise
     finally:
@@ -75,7 +75,7 @@ async def _wait(child: Turn, parent: Turn) -> None:
 
 
 async def _wait_recorded(child: Turn, parent: Turn) -> None:
-    """Waits until the child's end is stored; while that fails, clients of the parent get the storage error."""
+    """Waits until the child's end is stored; clients of the parent get the StorageError while that fails."""
     try:
         await child.wait_recorded(raise_storage_error=True)
     except StorageError as error:
