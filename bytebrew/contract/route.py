@@ -169,7 +169,8 @@ class Route:
     keeps such a body `in_memory`, the limits of size and time are those of JSON. `streams` says that the answer may be
     a stream of Server-Sent Events. An `idempotent` route accepts the header Idempotency-Key. A request to a route that
     `begins_turn` is refused before it is read if the engine has too many turns. An `overridable` route is left out if
-    another plugin has one with its method and path.
+    another plugin has one with its method and path. `action` names its recorded action, as in `token.revoke`, if the
+    name that its path and method make does not do.
 
     The other fields are for the API document. `query` and `headers` are the parameters that the route reads, each as a
     description or a Parameter; any other parameter in a query string is refused. `example` is a body that creates
@@ -194,6 +195,7 @@ class Route:
     idempotent: bool = False
     begins_turn: bool = False
     overridable: bool = False
+    action: str = ""
     query: Mapping[str, str | Parameter] = field(default_factory=dict)
     headers: Mapping[str, str | Parameter] = field(default_factory=dict)
     example: Mapping[str, Any] | None = None

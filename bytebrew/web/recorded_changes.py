@@ -25,13 +25,7 @@ log = logging.getLogger(__name__)
 Store = Callable[[Connection, Action], None]
 """Stores an action with every recorder, within the transaction of the change."""
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
-_NOUNS = {"mcp_server": "mcp", "knowledge_base": "kb"}
-_NAMES = {
-    "token.delete": "token.revoke",
-    "approval.respond": "approval.answer",
-    "session.respond": "approval.answer",
-    "auth.local_session": "auth.success",
-}
+_NAMES = {"approval.respond": "approval.answer", "session.respond": "approval.answer"}
 """Names of actions that `action_name` does not derive: those of ByteBrew in Go."""
 
 
@@ -160,8 +154,11 @@ def action_name(route: Route) -> tuple[str, str]:
     """The type of the resource that a route changes, and the name of its action: `agent` and `agent.update`.
 
     The last step of the path is the type; a POST that creates nothing ends with its verb, or calls the resource if its
-    status is 202. A resource below another is named after both, unless its own name has two words already.
+    status is 202. A resource below another is named after both, unless its own name has two words already. A route with
+    an `action` is named by that alone.
     """
+    if route.action:
+        return route.action.rpartition(".")[0], route.action
     path = re.sub(r"(?<=\{)[^}]*\}", "", route.path.removeprefix("/api/v1"))
     steps = [(step.replace("-", "_"), bool(keyed)) for step, keyed in re.findall(r"([^/{}]+)(/\{)?", path)]
     steps = steps or [("thing", True)]
@@ -179,8 +176,7 @@ def action_name(route: Route) -> tuple[str, str]:
 
 
 def _singular(step: str) -> str:
-    noun = re.sub(r"ies$", "y", step) if step.endswith("ies") else re.sub(r"(?<!s)s$", "", step)
-    return _NOUNS.get(noun, noun)
+    return re.sub(r"ies$", "y", step) if step.endswith("ies") else re.sub(r"(?<!s)s$", "", step)
 
 
 def _object(value: Any) -> dict[str, Any] | None:

@@ -68,6 +68,7 @@ ROUTES: tuple[Route, ...] = (
         scope=None,
         run=open_session,
         summary="Open a local admin session",
+        action="auth.success",
         answer=LocalSession,
         also={403: None, 429: None},
     ),

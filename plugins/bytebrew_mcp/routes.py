@@ -126,6 +126,7 @@ ROUTES = (
         _LIST,
         create_server,
         "Create an MCP server",
+        action="mcp.create",
         idempotent=True,
         body=NewServer,
         example={
@@ -146,6 +147,7 @@ ROUTES = (
             _PATH,
             update_server,
             "Update an MCP server",
+            action="mcp.update",
             body=ServerPatch,
             example={"deny_tools": ["delete_customer"]},
             answer=Server,
@@ -153,12 +155,13 @@ ROUTES = (
         )
         for method in ("PUT", "PATCH")
     ),
-    _route("DELETE", _PATH, delete_server, "Delete an MCP server", status=204),
+    _route("DELETE", _PATH, delete_server, "Delete an MCP server", action="mcp.delete", status=204),
     _route(
         "POST",
         f"{_PATH}/tools/{{tool:path}}/approve",
         approve_tool,
         "Approve a new or changed MCP tool",
+        action="mcp_tool.approve",
         body=Approval,
         example={},
         answer=Server,

@@ -92,6 +92,7 @@ ROUTES = (
         scope="admin",
         run=revoke_token,
         summary="Revoke an API token",
+        action="token.revoke",
         status=204,
     ),
 )
