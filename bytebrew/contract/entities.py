@@ -155,12 +155,13 @@ class AgentPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class CapabilityType(Struct, frozen=True, kw_only=True):
     """A type of capabilities; `config` is the struct of what an operator sets, every field with a default.
 
-    `check` raises InvalidRequest, its details with paths such as `$.config.model`, where a config does not fit what is
-    stored.
+    `check` raises InvalidRequest, its details with paths such as `$.config.model`, if a config does not fit what is
+    stored. `flag` names a field of an agent over REST that says whether the agent has an enabled one.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     config: type[Struct]
+    flag: str = ""
     check: Callable[[Connection, Any], None] | None = None
 
 

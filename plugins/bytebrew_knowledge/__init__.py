@@ -26,7 +26,7 @@ def register_migrations(register: Register[Migration]) -> None:
 
 @hookimpl
 def register_capabilities(register: Register[CapabilityType]) -> None:
-    register(CapabilityType(name="knowledge", config=KnowledgeConfig))
+    register(CapabilityType(name="knowledge", config=KnowledgeConfig, flag="has_knowledge"))
 
 
 @hookimpl

@@ -181,7 +181,9 @@ async def test_register_capabilities() -> None:
             raise InvalidRequest("13 is unlucky", details=[Detail("$.config.sides", "is unlucky")])
 
     luck = plugin(
-        register_capabilities=lambda register: register(CapabilityType(name="luck", config=Luck, check=check))
+        register_capabilities=lambda register: register(
+            CapabilityType(name="luck", config=Luck, flag="lucky", check=check)
+        )
     )
     async with served_engine(luck) as (running, client):
         await client.post("/api/v1/agents", json={"name": "a"})
@@ -194,6 +196,11 @@ async def test_register_capabilities() -> None:
         [agent] = [one for one in await running.agents() if one.name == "a"]
         assert (own := agent.capability("luck")) is not None
         assert own.config == {"sides": 20}
+        assert (await client.get("/api/v1/agents/a")).json()["lucky"] is True
+        assert {one["name"]: one["lucky"] for one in (await client.get("/api/v1/agents")).json()} == {
+            "a": True,
+            "demo": False,
+        }
         document = (await client.get("/api/v1/openapi.json")).json()["components"]["schemas"]
         assert "luck" in document["NewCapability"]["properties"]["type"]["enum"]
         assert "Luck" in document["Capability"]["description"]

@@ -1,6 +1,7 @@
 """Agents."""
 
 from functools import partial
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import asdict
@@ -12,6 +13,7 @@ from bytebrew.contract.entities import Agent, AgentPatch, Live, NewAgent
 from bytebrew.contract.route import Request, Route
 from bytebrew.engine import Engine
 from bytebrew.store import agents
+from bytebrew.store.capabilities import CapabilityTypes
 from bytebrew.store.sqlite.database import Database
 
 
@@ -24,7 +26,6 @@ class AgentRow(Struct, frozen=True, kw_only=True):
     model: str | None
     lifecycle: str
     tools_count: int
-    has_knowledge: bool
 
 
 class AgentDetail(Agent, frozen=True, kw_only=True):
@@ -32,51 +33,66 @@ class AgentDetail(Agent, frozen=True, kw_only=True):
 
     system_prompt: str
     tools_count: int
-    has_knowledge: bool
-    warnings: Live[tuple[str, ...]]
 
 
-def _detail(conn: Connection, engine: Engine, agent: Agent) -> AgentDetail:
-    return AgentDetail(
-        **asdict(agent),
-        system_prompt=agent.system,
-        tools_count=len(agent.tools),
-        has_knowledge=agent.capability("knowledge") is not None,
-        warnings=tuple(missing(conn, engine, agent)),
-    )
+class AgentAnswers:
+    """The answers about agents, with a field for each flag of the types of capabilities."""
 
+    def __init__(self, types: CapabilityTypes) -> None:
+        self._types = {one.flag: one.name for one in types.values() if one.flag}
+        flags = [(flag, bool) for flag in self._types]
+        shown = ("capabilities", tuple[types.shown, ...], ())  # type: ignore[name-defined]
+        self.row: Any = narrowed(AgentRow, *flags)
+        self.detail: Any = narrowed(AgentDetail, shown, *flags, ("warnings", Live[tuple[str, ...]]))
 
-async def list_agents(db: Database, request: Request[None]) -> list[AgentRow]:
-    """Every agent by name."""
-    return [
-        AgentRow(
+    def row_of(self, agent: Agent) -> AgentRow:
+        """The agent in the list."""
+        row: AgentRow = self.row(
             id=agent.id,
             name=agent.name,
             description=agent.description,
             model=agent.model,
             lifecycle=agent.lifecycle,
             tools_count=len(agent.tools),
-            has_knowledge=agent.capability("knowledge") is not None,
+            **self._flags(agent),
         )
-        for agent in await db.scan(agents.list_all)
-    ]
+        return row
+
+    def detail_of(self, conn: Connection, engine: Engine, agent: Agent) -> AgentDetail:
+        """The agent with all its fields."""
+        detail: AgentDetail = self.detail(
+            **asdict(agent),
+            system_prompt=agent.system,
+            tools_count=len(agent.tools),
+            **self._flags(agent),
+            warnings=tuple(missing(conn, engine, agent)),
+        )
+        return detail
+
+    def _flags(self, agent: Agent) -> dict[str, bool]:
+        return {flag: agent.capability(type) is not None for flag, type in self._types.items()}
 
 
-async def get_agent(engine: Engine, request: Request[None]) -> AgentDetail:
+async def list_agents(db: Database, answers: AgentAnswers, request: Request[None]) -> list[AgentRow]:
+    """Every agent by name."""
+    return [answers.row_of(agent) for agent in await db.scan(agents.list_all)]
+
+
+async def get_agent(engine: Engine, answers: AgentAnswers, request: Request[None]) -> AgentDetail:
     """One agent."""
     name = request.path["name"]
-    return await engine.db.read(lambda conn: _detail(conn, engine, agents.get(conn, name)))
+    return await engine.db.read(lambda conn: answers.detail_of(conn, engine, agents.get(conn, name)))
 
 
-async def create_agent(engine: Engine, request: Request[NewAgent]) -> AgentDetail:
+async def create_agent(engine: Engine, answers: AgentAnswers, request: Request[NewAgent]) -> AgentDetail:
     """A new agent."""
-    return await request.write(lambda conn: _detail(conn, engine, agents.create(conn, request.body)))
+    return await request.write(lambda conn: answers.detail_of(conn, engine, agents.create(conn, request.body)))
 
 
-async def update_agent(engine: Engine, request: Request[AgentPatch]) -> AgentDetail:
+async def update_agent(engine: Engine, answers: AgentAnswers, request: Request[AgentPatch]) -> AgentDetail:
     """The agent with the fields that were sent."""
     name = request.path["name"]
-    return await request.write(lambda conn: _detail(conn, engine, agents.update(conn, name, request.body)))
+    return await request.write(lambda conn: answers.detail_of(conn, engine, agents.update(conn, name, request.body)))
 
 
 async def delete_agent(request: Request[None]) -> None:
@@ -90,22 +106,21 @@ _PATH = "/api/v1/agents/{name}"
 
 def routes(engine: Engine) -> tuple[Route, ...]:
     """The routes, bound to what they use of an engine."""
-    shown = engine.capability_types.shown
-    detail = narrowed(AgentDetail, ("capabilities", tuple[shown, ...], ()))  # type: ignore[valid-type]
+    answers = AgentAnswers(engine.capability_types)
     return (
         Route(
             method="GET",
             path="/api/v1/agents",
             scope="agents:read",
-            run=partial(list_agents, engine.db),
+            run=partial(list_agents, engine.db, answers),
             summary="List agents",
-            answer=list[AgentRow],
+            answer=list[answers.row],  # type: ignore[name-defined]
         ),
         Route(
             method="POST",
             path="/api/v1/agents",
             scope="agents:write",
-            run=partial(create_agent, engine),
+            run=partial(create_agent, engine, answers),
             summary="Create an agent",
             body=NewAgent,
             example={
@@ -115,7 +130,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
                 "max_steps": 20,
             },
             aliases=_ALIASES,
-            answer=detail,
+            answer=answers.detail,
             status=201,
             idempotent=True,
         ),
@@ -123,21 +138,21 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             method="GET",
             path=_PATH,
             scope="agents:read",
-            run=partial(get_agent, engine),
+            run=partial(get_agent, engine, answers),
             summary="Get an agent",
-            answer=detail,
+            answer=answers.detail,
         ),
         *(
             Route(
                 method=method,
                 path=_PATH,
                 scope="agents:write",
-                run=partial(update_agent, engine),
+                run=partial(update_agent, engine, answers),
                 summary="Update an agent",
                 body=AgentPatch,
                 example={"system": "You help customers of a shop, briefly.", "max_steps": 30},
                 aliases=_ALIASES,
-                answer=detail,
+                answer=answers.detail,
             )
             for method in ("PUT", "PATCH")
         ),
