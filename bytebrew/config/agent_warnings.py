@@ -1,4 +1,4 @@
-"""What an agent names and the engine does not have: told where the agent is saved, shown and imported."""
+"""Warnings of names in an agent that the engine does not have: shown when the agent is saved, read and imported."""
 
 from collections.abc import Iterator
 

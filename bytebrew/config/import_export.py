@@ -1,4 +1,4 @@
-"""The configuration as one YAML file: out with every secret masked, and in as one transaction or not at all."""
+"""Exports the configuration as a YAML file with all secrets masked, and imports it in one transaction."""
 
 import hashlib
 import logging
@@ -91,13 +91,13 @@ def ordered(engine: ConfiguredEngine) -> list[ConfigSection]:
 
 
 def state(conn: Connection, engine: ConfiguredEngine) -> State:
-    """Everything by section and name, credentials in the clear."""
+    """Everything by section and name, with credentials in plain text."""
     return {one.key: plain_json(one.export(conn, engine)) for one in ordered(engine)}
 
 
 def masked(engine: ConfiguredEngine, whole: State) -> dict[str, dict[str, Any]]:
     """The same with `${VAR}` in place of each credential, and without sections that are empty."""
-    taken = set(variables_in(msgspec.json.encode(whole).decode()))  # each stands for something else already
+    taken = set(variables_in(msgspec.json.encode(whole).decode()))  # names that are in use for something else
 
     def shown(section: ConfigSection, name: str, path: tuple[str, ...], value: Any) -> Any:
         if isinstance(value, dict):
@@ -121,7 +121,7 @@ def masked(engine: ConfiguredEngine, whole: State) -> dict[str, dict[str, Any]]:
 
 
 def version(shown: Mapping[str, Any]) -> str:
-    """The version of a masked configuration: equal for equal files."""
+    """The version of a masked configuration: a digest, equal for equal files."""
     return hashlib.sha256(msgspec.json.encode(shown)).hexdigest()[:32]
 
 
@@ -132,7 +132,7 @@ def export(conn: Connection, engine: ConfiguredEngine) -> tuple[dict[str, Any], 
 
 
 def may_see(actor: Actor, section: ConfigSection) -> bool:
-    """Whether the section is for who exports or imports with the scope `config`."""
+    """Whether the scope `config` is enough to export and import the section."""
     return actor.is_admin or section.scope in ("config", *actor.scopes)
 
 
@@ -168,7 +168,7 @@ def apply(
     try:
         applying = _Applying(conn, engine, parsed, actor)
         for section in ordered(engine):
-            if section.key in parsed.items:  # as it is by now: an agent's item may have changed what a base's had
+            if section.key in parsed.items:  # the present state: an earlier section may have changed it
                 applying.section(section, plain_json(section.export(conn, engine)), replace)
         if replace:
             for section in reversed(ordered(engine)):
@@ -179,7 +179,7 @@ def apply(
         after = state(conn, engine)
         keep = not dry_run
     finally:
-        if conn.in_transaction:  # which a fault of the file itself has ended
+        if conn.in_transaction:  # a fault of the database file ends it
             if not keep:
                 conn.execute("rollback to config")
             conn.execute("release config")
@@ -198,12 +198,12 @@ class _Applying:
         self._parsed = parsed
         self._actor = actor
         self.problems = list(parsed.problems)
-        self._absent: set[str] = set()  # what earlier sections lack, each for a problem that is told
+        self._absent: set[str] = set()  # items missing from earlier sections, whose problems are noted
         self._stored: list[tuple[ConfigSection, str, ReadItem]] = []
         self._notes: list[Problem] = []
 
     def section(self, section: ConfigSection, old: Mapping[str, Any], replace: bool) -> None:
-        """Stores the items that the file has."""
+        """Stores the file's items of a section."""
         changed: list[tuple[str, ReadItem]] = []
         failed: set[str] = set()
         for name, item in self._parsed.items.get(section.key, {}).items():
@@ -231,7 +231,7 @@ class _Applying:
                 section.link(self._conn, self._engine, name, item.sent)
 
     def prune(self, section: ConfigSection, old: Mapping[str, Any]) -> None:
-        """Removes what the file does not have, if it has the section."""
+        """Deletes the items that the file does not have, if it has the section."""
         if place := self._parsed.places.get(section.key):
             gone = [name for name in old if name not in self._parsed.items.get(section.key, {})]
             whole = ReadItem(place, Node(None, place), None)
@@ -248,7 +248,7 @@ class _Applying:
             raise InvalidConfig(self.problems)
 
     def _broken(self, path: str) -> bool:
-        """Whether something below the path has been told already, and left out for what follows."""
+        """Whether a problem below the path is noted already, which explains the later ones."""
         return any(one.path.startswith((f"{path}.", f"{path}[")) for one in self._parsed.problems)
 
     def _check(self, section: ConfigSection) -> None:
@@ -256,7 +256,7 @@ class _Applying:
             raise Forbidden(f"Only callers with the scope '{section.scope}' may change {section.key}")
 
     def warnings(self) -> list[Problem]:
-        """What the items that came in still lack, after what was noted on the way."""
+        """The warnings of the import, then what the imported items still lack."""
         for section, name, item in self._stored:
             with self._guarded(section, name, item, set()):
                 for words in section.warnings(self._conn, self._engine, name):
@@ -265,11 +265,11 @@ class _Applying:
 
     @contextmanager
     def _guarded(self, section: ConfigSection, name: str, item: ReadItem, failed: set[str]) -> Iterator[None]:
-        """A savepoint; what is raised in it becomes problems at their places, unless it follows from another one."""
+        """A savepoint; an error in it becomes problems at their places, unless it follows from an earlier problem."""
         self._conn.execute("savepoint item")
         try:
             yield
-        except (EngineError, OverflowError) as caught:  # a column takes 64 bits, where the item's type takes more
+        except (EngineError, OverflowError) as caught:  # a column has 64 bits, the item's type may have more
             error = caught if isinstance(caught, EngineError) else InvalidRequest("A number of it is too large")
             self._conn.execute("rollback to item")
             failed.add(name)
@@ -331,7 +331,7 @@ async def _applied(engine: ConfiguredEngine, raw: bytes, actor: Actor, record: R
     def work(conn: Connection) -> Plan | EngineError:
         try:
             plan = apply(conn, engine, parsed, actor, **options)
-        except EngineError as refusal:  # an exception would have the whole transaction done again, for others' sake
+        except EngineError as refusal:  # an exception would repeat the whole transaction, for the other writes in it
             return refusal
         record(conn, plan)
         return plan
@@ -343,7 +343,7 @@ async def _applied(engine: ConfiguredEngine, raw: bytes, actor: Actor, record: R
 
 
 async def reconnect(engine: ConfiguredEngine, keys: Collection[str]) -> None:
-    """Lets sections reconnect; one that fails is logged, for what it has is committed."""
+    """Lets sections reconnect; a failure is logged, as the import is committed."""
     for section in ordered(engine):
         if section.key in keys:
             try:
@@ -361,7 +361,7 @@ async def load(engine: ConfiguredEngine, path: Path, record: Record = unrecorded
 
 
 async def boot(engine: ConfiguredEngine, path: Path) -> None:
-    """The same, where SettingsError names each problem with its line and column."""
+    """As `load`, but raises SettingsError with the line and column of each problem."""
     try:
         await load(engine, path)
     except InvalidConfig as error:

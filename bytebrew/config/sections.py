@@ -54,7 +54,7 @@ class ModelsSection(ConfigSection):
     secrets = frozenset({"api_key"})
 
     def defaults(self) -> Mapping[str, Any]:
-        """Those of the struct, but that leaving `is_default` out claims nothing."""
+        """The struct's defaults, without `is_default`: a model that leaves it out keeps it."""
         return {name: value for name, value in super().defaults().items() if name != "is_default"}
 
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
@@ -73,7 +73,7 @@ class ModelsSection(ConfigSection):
         return found
 
     def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
-        """Stores all but what needs the other models to be there."""
+        """Stores all but the references to other models."""
         fields = {key: value for key, value in values.items() if key not in ("fallback", "is_default")}
         if "type" in fields:
             provider = named(engine.providers, fields["type"])
@@ -88,7 +88,7 @@ class ModelsSection(ConfigSection):
             models.create(conn, NewModel(name=name, **fields), engine.secrets)
 
     def link(self, conn: Connection, engine: Engine, name: str, values: Any) -> None:
-        """Stores the fallback, and makes the model the default one if it says so; `false` claims nothing."""
+        """Stores the fallback, and makes the model the default if `is_default` is true; `false` changes nothing."""
         fields = {
             key: values[key] for key in ("fallback", "is_default") if values.get(key) or key == "fallback" in values
         }
@@ -104,7 +104,7 @@ class ModelsSection(ConfigSection):
         models.delete(conn, name)
 
     def warnings(self, conn: Connection, engine: Engine, name: str) -> Sequence[str]:
-        """What its provider needs and it has not, and a key whose variable is not set."""
+        """Warns of fields that the provider needs and the model lacks, and of a key whose variable is not set."""
         model, key = models.get(conn, name), engine.secrets.open(models.target(conn, name).sealed_key)
         has = {"base_url": model.base_url, "api_key": key, "api_version": model.api_version}
         provider = engine.providers.get(model.type)
@@ -120,7 +120,7 @@ class ModelsSection(ConfigSection):
         return found
 
     async def changed(self, engine: Engine) -> None:
-        """What the models failed at before counts no more."""
+        """Closes the circuit breakers: earlier failures no longer count."""
         self._close_breakers()
 
 
@@ -131,7 +131,7 @@ class AgentItem(NewAgent, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class AgentsSection(ConfigSection):
-    """Agents; a model, an agent or a server that they name may come later."""
+    """Agents; a model, an agent or a server that they name may be missing."""
 
     def __init__(self, types: CapabilityTypes) -> None:
         def complete(item: NewCapability) -> None:
@@ -162,7 +162,7 @@ class AgentsSection(ConfigSection):
         return found
 
     def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
-        """Creates or merges; capabilities replace those that there are."""
+        """Creates the agent, or merges the values into it; capabilities replace the stored ones."""
         fields = {key: value for key, value in values.items() if key != "capabilities"}
         if _exists(conn, "agents", name):
             agents.update(conn, name, AgentPatch(**fields))
@@ -177,7 +177,7 @@ class AgentsSection(ConfigSection):
                     capabilities.create(conn, self._types, name, one)
 
     def unlink(self, conn: Connection, engine: Engine, name: str) -> None:
-        """Drops whom it may spawn."""
+        """Clears the list of agents that it may spawn."""
         agents.update(conn, name, AgentPatch(can_spawn=()))
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
@@ -190,7 +190,7 @@ class AgentsSection(ConfigSection):
 
 
 class SchemasSection(ConfigSection):
-    """Schemas with their relations, which replace those that there are."""
+    """Schemas with their relations, which replace the stored ones."""
 
     key = "schemas"
     item = NewSchema
@@ -258,7 +258,7 @@ class SettingsSection(ConfigSection):
         for key, (value, _) in changed_options.values(conn).items():
             try:
                 self._options.named(key)
-            except NotFound:  # of a plugin that is no longer there
+            except NotFound:  # an option of a plugin that is not loaded
                 continue
             found[key] = value
         return found
@@ -275,7 +275,7 @@ class SettingsSection(ConfigSection):
         changed_options.put(conn, name, value)
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
-        """Takes the setting back to its default."""
+        """Returns the setting to its default."""
         changed_options.reset(conn, name)
 
     async def changed(self, engine: Engine) -> None:
@@ -285,7 +285,7 @@ class SettingsSection(ConfigSection):
 
 @contextmanager
 def _within(path: str) -> Iterator[None]:
-    """Moves the details of what is raised in it to a path of the item."""
+    """Prefixes the paths in the details of an error in the block."""
     try:
         yield
     except EngineError as error:

@@ -18,11 +18,11 @@ LF = "\n"
 MAX_DEPTH = 110
 """Levels of lists and mappings: what comes in over REST as deep as it may be goes out a few levels deeper."""
 MAX_NODES = 50_000
-"""Values in a file of any size, those behind an alias counted each time that it stands there."""
+"""Values in a file of any size; those of an alias count each time that it is used."""
 CHARACTERS_A_NODE = 16
-"""Longer files may have more values: one for so many characters."""
+"""Longer files may have more values: one for each 16 characters."""
 MAX_DIGITS = 4300
-"""Of a number in Python and so in JSON."""
+"""Digits of a number: Python's limit, which JSON's numbers then have too."""
 MAX_PROBLEMS = 1000
 _CORE_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 _STRING = "tag:yaml.org,2002:str"
@@ -38,14 +38,14 @@ _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _PLAIN = re.compile(r"[^\W\d](?:[\w ./@$(){}+=,;!?'-]|:(?=\w|/))*(?<! )|\$\{\w+\}")
 _AMBIGUOUS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
-"""Words that YAML 1.1 or 1.2 takes for something else."""
+"""Words that YAML 1.1 or 1.2 does not read as text."""
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _NO_BLOCK = re.compile(rf"[\x00-\x09\x0b-\x1f]|^ +$|{_UNPRINTABLE.pattern}", re.MULTILINE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class InvalidConfig(InvalidRequest):
-    """A configuration that cannot be taken in, with every problem that it has."""
+    """A configuration that cannot be imported, with all its problems."""
 
     def __init__(self, problems: list[Problem]) -> None:
         first, *more = problems = sorted(problems, key=lambda problem: (problem.line, problem.column))[:MAX_PROBLEMS]
@@ -66,7 +66,7 @@ def contents(path: Path, most: int) -> bytes:
 
 
 def read(raw: bytes) -> tuple[Node, list[Problem]]:
-    """The whole file and what is wrong in it that leaves it readable; InvalidConfig where it is not."""
+    """The whole file, and its problems that do not end the reading; InvalidConfig for those that do."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -225,7 +225,7 @@ def _place(event: Any) -> Place:
 
 
 def scalar(text: str) -> Any:
-    """What a word without quotes is (YAML 1.2, core schema); ValueError for a number that JSON cannot carry."""
+    """The value of a word without quotes (YAML 1.2, core schema); ValueError for a number that JSON cannot carry."""
     if text in _KEYWORDS:
         return _KEYWORDS[text]
     if _INT.fullmatch(text):

@@ -229,7 +229,7 @@ class Models:
         self.breakers: dict[str, Breaker] = {}
 
     def bind(self, target: Target, fallback: Sequence[Target] = (), *, key: str = "") -> BoundModel:
-        """The target with its provider, and its stored key unless another is passed; Unprocessable without a plugin."""
+        """The target with its provider, and its stored key unless another is passed; Unprocessable without provider."""
         provider = self._providers.get(target.type)
         if provider is None:
             message = f"Model '{target.name}' is of type '{target.type}', for which no plugin is loaded"

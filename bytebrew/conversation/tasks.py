@@ -49,10 +49,10 @@ LOOK_SECONDS = 60.0
 
 
 class Tasks:
-    """Runs tasks by priority, `task_workers` at a time; one that waits for a person takes up no worker.
+    """Runs tasks by priority, `task_workers` at a time; one that waits for a person occupies no worker.
 
-    Methods that take an `actor` answer NotFound for a task that the actor may not see; None stands for one who may.
-    `record_action` stores an action, within a transaction, that no request has made.
+    Methods with an `actor` raise NotFound for a task that the actor may not see; an actor of None may see every task.
+    `record_action` stores an action that no request made, within a transaction.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Tasks:
         self._group: TaskGroup | None = None
 
     async def run(self, group: TaskGroup) -> None:
-        """Goes on with the tasks that a stopped engine left open, then takes new ones as they come."""
+        """Continues the tasks that a stopped engine left open, then takes new ones as they come."""
         self._group = group
         claims, open_turns = await self._db.write(tasks.left_open), self._runner.turns
         ends_with = {turn_id: turn for turn in open_turns.values() for turn_id, _ in turn.unresumable} | open_turns
@@ -230,9 +230,9 @@ class Tasks:
                 await self._woken.wait()
 
     async def _take_all(self) -> float:
-        """Takes as many tasks as there are free workers; the seconds after which another may be due."""
+        """Takes as many tasks as there are free workers; returns the seconds after which another may be due."""
         core, db, moment = self._core, self._db, datetime.now(UTC)
-        if moment < self._looked:  # at the first look too: the clock may have been set while the engine was down
+        if moment < self._looked:  # also at the start: the clock may have been set while the engine was down
             await db.write(task_queue.set_back, moment)
         self._looked = moment
         while sum(turn is None or not turn.holds for turn in self._running.values()) < core.task_workers:
@@ -274,7 +274,7 @@ class Tasks:
             self.wake()
 
     async def _try_to_begin(self, claim: Claim) -> Outcome | None:
-        """Begins an attempt; how it has ended where it cannot begin."""
+        """Begins an attempt; if it cannot begin, returns how it ended."""
         try:
             turn = await self._begin(claim)
         except Draining:
@@ -285,7 +285,7 @@ class Tasks:
             log.exception("task %s could not begin", claim.task.id)
             return Outcome("failed", f"The engine failed; its log has the trace of {claim.task.id}", "internal_error")
         self._running[turn.id] = turn
-        with suppress(StorageError):  # its end is recorded only if the task is still claimed then
+        with suppress(StorageError):  # the end is recorded only if the task is still claimed
             if not await self._db.read(tasks.is_claimed, claim.task.id, turn.id):  # ended before there was a turn
                 turn.cancel("cancelled")
         return None
@@ -301,7 +301,7 @@ class Tasks:
         return turn
 
     async def _record_end(self, claim: Claim, failure: Outcome | None) -> bool:
-        """Records how an attempt has ended; False where the file does not take it yet."""
+        """Records how an attempt ended; False if the database does not store it yet."""
         db, core, task = self._db, self._core, claim.task
         draining = self._runner.draining
         try:

@@ -90,11 +90,14 @@ class Toolkit:
         return name in self._gates or (tool is not None and tool.name in self._gated)
 
     def why_absent(self, name: str) -> str:
-        """The result of a call of a tool that is not there, where an unreachable source may have it."""
+        """The result of a call of an unknown tool, if a source that cannot be reached may have it."""
         return f"No tool '{name}' can be reached at the moment. {self.missing}" if self.missing else ""
 
     def _apply_gate(self, gate: str, named: Sequence[Tool]) -> bool:
-        """Gates the tools that a gate covers, `named` being those of its name; whether its source still has one."""
+        """Gates the tools that a gate covers; `named` are those with its name.
+
+        Returns whether the gate matches a tool.
+        """
         sources = {tool.source for tool in named if tool.gone}
         if not named and not self._reserved(gate):
             sources = {tool.source for tool in self.tools.values() if tool.foreign}
@@ -146,7 +149,7 @@ class ToolCalls:
         }
         missing = []
         for toolset in sources.toolsets:
-            if toolset.lists and not any(lists[name] for name in toolset.lists):  # it need not be waited for
+            if toolset.lists and not any(lists[name] for name in toolset.lists):  # no need to wait for it
                 continue
             async for notice in toolset.ready(agent):
                 turn.append(notice)
@@ -165,7 +168,7 @@ class ToolCalls:
     async def run(
         self, turn: Turn, kit: Toolkit, calls: tuple[ToolCall, ...], states: Mapping[str, str] = MappingProxyType({})
     ) -> list[Message]:
-        """The results of the calls, in their order; `states` are those of calls that a stopped engine had begun."""
+        """The results of the calls, in their order; `states` are of calls that began before the engine stopped."""
         results: dict[str, Message] = {}
 
         async def run(call: ToolCall, state: str | None) -> None:
@@ -205,9 +208,9 @@ class ToolCalls:
         return kit.find(call.tool)
 
     async def _run(self, turn: Turn, kit: Toolkit, call: ToolCall, state: str | None) -> Message:
-        """Runs one call until its result is recorded; `state` is that of a call which a stop of the engine interrupted.
+        """Runs one call until its result is recorded; `state` is of a call that a stop of the engine interrupted.
 
-        What its approval says is recorded before it runs: an approval is good for one run.
+        The use of an approval is recorded before the call runs: an approval is good for one run.
         """
         tool = self._find(turn, kit, call)
         answer: Confirmation | None = None
@@ -222,7 +225,9 @@ class ToolCalls:
             call = replace(call, input=answer.edited, malformed=None)
             note = f"[A person changed the arguments to {msgspec.json.encode(answer.edited).decode()}]\n"
         if state == "started":
-            if tool is None or not tool.idempotent or changed:  # what was approved is not what would run again
+            if (
+                tool is None or not tool.idempotent or changed
+            ):  # `changed`: the call that would run again is not the approved one
                 outcome = await self._ask_outcome(turn, call, tool)
         elif answer is not None:
             if answer.verdict != "approve":
@@ -278,15 +283,15 @@ class ToolCalls:
         return Outcome(f"The engine was stopped during this call; a person says that it failed{reason}", True)
 
     async def _ask(self, turn: Turn, call: ToolCall, kind: Kind, tool: Tool | None) -> Confirmation:
-        """The answer to the question about a call, which is asked now unless it has been.
+        """The answer to the question about a call, which is asked now unless it was asked before the engine stopped.
 
-        It is asked again where another tool has the name now: an approval holds for one source and its arguments.
+        It is asked again if another source has the tool now: an approval holds for one source and its arguments.
         """
         question = await self._db.read(confirmations.of_call, turn.id, call.call_id, kind)
         if question is None or question.args_digest != _digest(tool, call):
             question = self._confirmations.question(turn, call, kind, tool)
             self._confirmations.announce(turn, question)
-            await self._journal.write(turn.log, confirmations.ask, question)  # with its event, or neither
+            await self._journal.write(turn.log, confirmations.ask, question)  # together with its event
         return await self._confirmations.answered(turn, question)
 
 

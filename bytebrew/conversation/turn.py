@@ -111,9 +111,9 @@ class Turn:
         self.unsaved.spent.append(spent)
 
     def add(self, usage: Usage) -> None:
-        """Adds usage, its own or that of an agent that it has spawned."""
+        """Adds usage of the turn or of an agent that it spawned."""
         *counts, costs = zip(astuple(self.usage), astuple(usage), strict=True)
-        # a price that is unknown counts as nothing beside one that is known
+        # unknown prices count as 0 if any price is known
         cost = None if costs == (None, None) else sum(cost or 0.0 for cost in costs)
         total: tuple[Any, ...] = (*map(sum, counts), cost)
         self.usage = Usage(*total)
@@ -121,7 +121,7 @@ class Turn:
     async def record(
         self, work: Callable[Concatenate[Connection, turns.Unsaved, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Runs work on the messages and usage that are not stored yet; its result, once it is committed.
+        """Runs work that stores the unsaved messages and usage; returns its result after the commit.
 
         It is committed together with the events appended before, or not at all; then everything stays unsaved. It
         cannot be cancelled: the caller would not know whether it was committed.
@@ -139,12 +139,12 @@ class Turn:
         )
 
     def done(self, status: Literal["completed", "cancelled"]) -> Done:
-        """Sets its status; the last event of a turn that did not fail."""
+        """Sets the status; returns the last event of a turn that did not fail."""
         self.status, ids = status, {"session_id": self.session_id, "turn_id": self.id}
         return Done(**ids, usage=self.usage, status=status, finish_reason=self.finish_reason)
 
     def result(self) -> turns.TurnResult:
-        """How it has ended, without what it did before a stop of the engine: `turns.result` reads that too."""
+        """How the turn ended, as far as this process ran it; `turns.result` also reads what it did before a stop."""
         error = self.failure
         return turns.TurnResult(
             id=self.id,
@@ -184,7 +184,7 @@ class Turn:
         return self if self.parent is None else self.parent.root
 
     def append(self, event: Event) -> int:
-        """Appends an event to the session's journal, and a copy to the root's where its client wants or needs it."""
+        """Appends an event to the session's journal, and a copy to the root's if its client wants or needs it."""
         above, shared = self.new.parent, self.new.subagents or type(event) is ConfirmationAsked
         # the root's stream ends with the root's own last event
         if above and shared and self.root is not self and type(event) not in (Done, ErrorEvent):
@@ -208,7 +208,7 @@ class Turn:
 
     def hold(self, change: int) -> None:
         """Changes the number of questions to a person that this turn and those below it wait for."""
-        if self.scope.deadline != math.inf:  # the clock runs: remember what is left of it
+        if self.scope.deadline != math.inf:  # the time limit runs: remember the rest of it
             self._seconds_left = self.scope.deadline - anyio.current_time()
         self.holds += change
         self.scope.deadline = math.inf if self.holds else anyio.current_time() + self._seconds_left
@@ -218,7 +218,7 @@ class Turn:
             self.parent.hold(change)
 
     async def wait_recorded(self, *, raise_storage_error: bool = False) -> None:
-        """Returns once its end is stored, however often that must be tried, unless its StorageError is wanted."""
+        """Waits until its end is stored, however often that is tried; may raise the first StorageError instead."""
         await asyncio.wait([self.admitted])
         while not self.recorded:
             if self.storage_error is not None and raise_storage_error:
@@ -247,7 +247,7 @@ class Lane:
 
 
 def retry_after(error: EngineError) -> int | None:
-    """Whole seconds after which a retry may succeed, where the vendor or the engine knows them."""
+    """Whole seconds after which a retry may succeed, if the vendor or the engine states them."""
     if isinstance(error, ProviderError):
         wait = error.retry_after
         return None if wait is None or not wait < _LONGEST_WAIT else math.ceil(wait)
@@ -309,7 +309,7 @@ def spawned_turn(parent: Turn, call: Call, agent: Agent, message: str, limits: S
     kept = agent.lifecycle == "persistent"
     return turns.NewTurn(
         id=new_id("turn"),
-        # parallel calls must agree on one session before any of them has stored it
+        # parallel calls must agree on one session before it is stored
         session_id=str(uuid5(UUID(parent.session_id), agent.name)) if kept else new_uuid(),
         schema=above.schema,
         agent=agent.name,

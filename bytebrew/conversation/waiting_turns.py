@@ -27,7 +27,7 @@ Lanes = Mapping[str, Lane]
 
 
 def enter(lane: Lane, turn: Turn, on_busy: OnBusy) -> list[Turn]:
-    """Queues a turn; the turns that it interrupts once it is admitted. Conflict where `on_busy` is "reject"."""
+    """Queues a turn; returns the turns to interrupt once it is admitted. Conflict if `on_busy` is "reject"."""
     sessions.check_owner(turn.new.actor, lane.owner, turn.session_id)
     if lane.current.storage_error is not None:
         raise lane.current.storage_error
@@ -43,7 +43,7 @@ def enter(lane: Lane, turn: Turn, on_busy: OnBusy) -> list[Turn]:
 
 
 def check_room(core: Core, turns_of_all: Iterable[Turn], lane: Lane, turn: Turn) -> None:
-    """Raises QueueFull where as much of the session or the caller waits as may, Overloaded where of all callers."""
+    """Raises QueueFull if the session or the caller has too much waiting, Overloaded if all callers together have."""
     size = turns.size(turn.new)
     if len(lane.waiting) >= core.queued_per_session:
         limit = f"Session '{turn.session_id}' has {len(lane.waiting)} messages that wait, its most"
@@ -85,7 +85,7 @@ async def place(db: Database, lanes: Lanes, turn: Turn) -> Place:
 
 
 async def wait_ended(db: Database, lanes: Lanes, turn: Turn) -> Place | None:
-    """Waits until a turn has ended, or for a person: then its place is the result. Raises StorageError as the turn."""
+    """Waits until a turn has ended, or waits for a person: then returns its place. Raises the turn's StorageError."""
     await asyncio.wait([turn.admitted])
     while not turn.recorded:
         if turn.storage_error is not None:
@@ -94,15 +94,15 @@ async def wait_ended(db: Database, lanes: Lanes, turn: Turn) -> Place | None:
         now = await place(db, lanes, turn)
         if now.questions:
             return now
-        if not turn.recorded and turn.log.committed == before:  # else it has gone on during the read
+        if not turn.recorded and turn.log.committed == before:  # otherwise it went on during the read
             await turn.log.changed()
     return None
 
 
 async def frames(journal: Journal, lanes: Lanes, turn: Turn, stretch: Stretch) -> AsyncGenerator[bytes, None]:
-    """The frames of a turn's events, after its place in the queue each time that it changes.
+    """The frames of a turn's events, preceded by its place in the queue each time that it changes.
 
-    The place has no id: it is not an event of the journal.
+    A frame with the place has no id: it is not an event of the journal.
     """
     last = b""
     while turn.first is None and not turn.recorded and not journal.closing:

@@ -21,9 +21,9 @@ class WorkConnection(aiosqlite.Connection):
 
 
 async def open_connection(connect: Callable[[], sqlite3.Connection]) -> WorkConnection:
-    """An open connection; where it cannot open, its thread has ended when the error is raised.
+    """An open connection; if it cannot open, its thread has ended when the error is raised.
 
-    aiosqlite leaves that thread running for a moment. It reports its end to the event loop, and where that is closed by
+    aiosqlite leaves that thread running for a moment. It reports its end to the event loop, and if that is closed by
     then it ends in an exception that nobody handles. Upstream: none known. Delete this when awaiting a connection waits
     for its thread.
     """

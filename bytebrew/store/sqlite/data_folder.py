@@ -82,7 +82,7 @@ async def _record_end(db: Database, keeping: ExitStack) -> None:
 def _make_private(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_uid == os.geteuid():  # the owner of a mounted volume sets its rights
+        if folder.stat().st_uid == os.geteuid():  # the mode of a mounted volume belongs to its owner
             folder.chmod(0o700)
     except OSError as error:
         raise SettingsError(f"BYTEBREW_DATA_DIR: {folder} cannot be used: {error.strerror}") from error

@@ -46,7 +46,7 @@ class Database:
         self._synchronous, self._scan_seconds = synchronous, scan_seconds
         self._works, self._running = list[Pending](), list[Pending]()
         self._looks, self._scans = asyncio.Queue[Pending](), asyncio.Queue[Pending]()
-        self._waiting_since = deque[float]()  # since when each of the looks waits
+        self._waiting_since = deque[float]()  # the times at which the queued reads began to wait
         self._reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None
         self._wake = asyncio.Event()
@@ -76,7 +76,9 @@ class Database:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        barrier = asyncio.create_task(self.write(lambda conn: None))  # all that was asked for before it is committed
+        barrier = asyncio.create_task(
+            self.write(lambda conn: None)
+        )  # once it is committed, so is all that was queued before
         if self._writing is not None:
             await asyncio.wait([barrier, self._writing], return_when=asyncio.FIRST_COMPLETED)
             self._writing.cancel()
@@ -93,15 +95,15 @@ class Database:
             await connection.close()
 
     def source(self, source: RowSource) -> None:
-        """Has every transaction from now on insert the rows that wait in this source: the journal's events."""
+        """Adds the rows of a source, the journal's events, to every transaction from now on."""
         self._source = source
 
     def wake(self) -> None:
-        """Wakes the writer, for the source has rows."""
+        """Wakes the writer: the source has rows."""
         self._wake.set()
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of work in a read transaction, a consistent view of what is committed; it cannot write.
+        """The result of work in a read transaction, with a consistent view of committed data; it cannot write.
 
         Raises StorageError if the database cannot be read.
         """
@@ -126,7 +128,7 @@ class Database:
         try:
             return await done
         except (sqlite3.DatabaseError, MemoryError) as error:
-            if storage_errors.code(error) == sqlite3.SQLITE_READONLY:  # the work's own fault, for it tried to write
+            if storage_errors.code(error) == sqlite3.SQLITE_READONLY:  # the work tried to write: its own fault
                 raise
             if storage_errors.code(error) == sqlite3.SQLITE_INTERRUPT:
                 raise TooSlow(self._scan_seconds) from error
@@ -246,7 +248,7 @@ class Database:
                 yield one
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Fails all that waits, if a writer or reader has died."""
+        """Fails all queued work if the thread of the writer or of a reader has died."""
         if task.cancelled() or (error := task.exception()) is None:
             return
         log.critical("the %s has ended: nothing is stored any more", task.get_name(), exc_info=error)
@@ -271,7 +273,7 @@ class Database:
             raise StorageError(_ENDED, lasting=True)
 
     def _as_fault(self, error: Exception) -> Exception:
-        """The error, as a StorageError if the file, the disk or the memory is at fault."""
+        """The error; a StorageError if the file, the disk or the memory is its cause."""
         return self._remember(error) if storage_errors.is_known(error) else error
 
     def _remember(self, error: Exception) -> StorageError:
@@ -297,7 +299,7 @@ async def _open(opened: AsyncExitStack, path: Path, synchronous: str, *, read_on
 def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
     if done.done():
         return
-    if isinstance(outcome, StopIteration):  # no future takes one
+    if isinstance(outcome, StopIteration):  # a future cannot raise it
         outcome = RuntimeError("the work raised StopIteration")
     if isinstance(outcome, Exception):
         done.set_exception(outcome)
@@ -322,11 +324,11 @@ def _each(works: Sequence[Callable[[sqlite3.Connection], Any]], conn: sqlite3.Co
     outcomes: list[Any] = []
     for work in works:
         try:
-            if conn.in_transaction:  # the rollback of the one before has failed
+            if conn.in_transaction:  # the rollback of the work before failed
                 conn.execute("rollback")
             outcomes.append(_read_again_if_damaged(work, conn))
         except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
-            clear_frames(error.__traceback__)  # a cursor in one would keep the connection at what it saw
+            clear_frames(error.__traceback__)  # a cursor in a frame would keep its snapshot open
             roll_back(conn)
             outcomes.append(error)
     return outcomes
@@ -359,12 +361,12 @@ def _transact(
             if source and rows:
                 source.insert(conn, rows)
             outcomes = [one.work(conn) for one in works]
-        except Exception as error:  # whatever else it is, it is somebody's outcome the second time
+        except Exception as error:  # any other error becomes the outcome of its work in the second run
             if storage_errors.breaks(error):
                 raise
             _begin(conn)
             outcomes, refused = each_apart(works, source, rows, conn)
-        if not conn.in_transaction:  # SQLite has rolled it back, and a work has passed over the error
+        if not conn.in_transaction:  # SQLite rolled back, and a work ignored the error
             raise sqlite3.OperationalError("the transaction ended before its commit")
         conn.execute("commit")
     except BaseException as error:
@@ -382,7 +384,7 @@ def _begin(conn: sqlite3.Connection) -> None:
         try:
             conn.execute("begin immediate")
         except sqlite3.OperationalError as error:
-            if storage_errors.code(error) != sqlite3.SQLITE_BUSY:  # a command, a backup or a check works on the file
+            if storage_errors.code(error) != sqlite3.SQLITE_BUSY:  # busy: a command, a backup or a check has the file
                 raise
             log.warning("another process has been writing to the database for %g s; waiting on", BUSY_SECONDS)
         else:

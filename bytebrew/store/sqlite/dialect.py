@@ -24,7 +24,7 @@ def day_number(moment: str) -> str:
 
 
 def indexed_by(index: str) -> str:
-    """Has a query use an index that the planner would not choose, for it knows nothing of how values are spread."""
+    """Makes a query use an index that the planner, which does not know the distribution of values, would not choose."""
     return f"indexed by {index}"
 
 

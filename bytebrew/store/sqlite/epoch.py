@@ -46,7 +46,7 @@ def reading(path: Path, beat: Callable[[], None]) -> Iterator[sqlite3.Connection
 
 
 def keeper(path: Path) -> sqlite3.Connection:
-    """A connection that keeps the log: while it is open, no other is the last to close, which would remove it."""
+    """A connection that keeps the log: the last connection to close would remove it."""
     conn = sqlite3.connect(uri_to_read(path), uri=True)
     try:
         conn.execute("select count(*) from sqlite_master").fetchall()  # opens the log
@@ -71,7 +71,7 @@ def log_kept(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def begin(conn: Connection, path: Path, *, log_there: bool) -> int:
-    """The epoch of an engine that boots; a new one if the log, and with it the last commits, are lost.
+    """The epoch of an engine that starts; a new one if the log with the last commits is lost.
 
     `log_there` says whether there was a log before the first connection was opened.
     """

@@ -25,7 +25,7 @@ def sort_much(conn: Connection) -> None:
 
 
 def damage(conn: sqlite3.Connection) -> str:
-    """What is wrong with the structure of the file or its foreign keys, "" where nothing is."""
+    """What is wrong with the structure of the file or its foreign keys, "" if nothing is."""
     faults = [row[0] for row in conn.execute("pragma integrity_check")]
     if faults != ["ok"]:
         return str(faults[0])

@@ -54,7 +54,7 @@ def migrated(
 def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:
     """Applies the migrations of one owner (`core` or a plugin) that the file lacks, each in a transaction.
 
-    Raises BootError where a step fails, the file is newer, or a step is not the one that the file had.
+    Raises BootError if a migration fails, if the file is newer, or if a migration was edited since the file had it.
     """
     conn.execute(
         "create table if not exists migrations (owner text not null, number integer not null, applied_at text not null,"
@@ -95,7 +95,7 @@ def blank(owners: Iterable[tuple[str, Iterable[tuple[int, str]]]]) -> bytes:
 
 
 def pending(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, str]]]) -> list[str]:
-    """The migrations that a database needs, such as `core 12`; none of one that is new."""
+    """The migrations that a database lacks, such as `core 12`; none for a new database."""
     if conn.execute("select 1 from sqlite_master where name = 'migrations'").fetchone() is None:
         return []
     reached = dict(conn.execute("select owner, max(number) from migrations group by owner").fetchall())
@@ -105,7 +105,7 @@ def pending(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, s
 
 
 def check(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, str]]]) -> None:
-    """BootError where `migrate` would refuse what a file has had already; changes nothing."""
+    """Raises BootError if `migrate` would refuse the file's earlier migrations; changes nothing."""
     columns = [row[1] for row in conn.execute("pragma table_info(migrations)")]
     digest = "digest" if "digest" in columns else "''"
     for owner, steps in owners.items() if columns else ():
@@ -116,9 +116,9 @@ def check(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, str
 
 
 def _compared(conn: sqlite3.Connection, owner: str, steps: Mapping[int, str]) -> list[int]:
-    """The numbers that the file has; BootError where the text of one has been edited since.
+    """The numbers that the file has; BootError if the text of one was edited since.
 
-    A file of an engine that stored no digests gets those of today.
+    A file of an engine that stored no digests gets those of the present texts.
     """
     sql = "select number, applied_at, digest from migrations where owner = ? order by number"
     rows = conn.execute(sql, (owner,)).fetchall()

@@ -17,7 +17,7 @@ SPARE_PAGES = 256
 BEAT = 100_000
 """Instructions of SQLite's virtual machine between two calls of a progress callback."""
 WAL_BYTES = 64 * 1024 * 1024
-"""What the log beside the file is cut back to after a burst."""
+"""Size to which the log beside the file is truncated after a burst."""
 
 
 def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False) -> sqlite3.Connection:
@@ -42,7 +42,7 @@ def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False)
 
 
 def _folder_for_temporary_files() -> bool:
-    """Whether there is any: SQLite keeps large sorts and what undoes a large statement in files, and fails without."""
+    """Whether there is one: SQLite writes large sorts and statement journals to files, and fails without a folder."""
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
@@ -52,7 +52,7 @@ def _folder_for_temporary_files() -> bool:
 
 @contextmanager
 def transaction(conn: Connection) -> Iterator[None]:
-    """Commits what the block writes, or undoes it where it raises."""
+    """Commits the block's changes, or rolls them back if it raises."""
     conn.execute("begin immediate")
     try:
         yield
@@ -68,7 +68,7 @@ def shrink(conn: Connection, spare: int = SPARE_PAGES) -> Sequence[object]:
     if free <= spare:
         return ()
     for _ in range(min(64, free - spare)):
-        conn.execute("pragma incremental_vacuum(1)")  # Python's module steps it once only, which is one page
+        conn.execute("pragma incremental_vacuum(1)")  # Python's module runs one step of it, which frees one page
     return range(free - _number(conn, "freelist_count"))
 
 
@@ -92,7 +92,7 @@ def _number(conn: Connection, pragma: str) -> int:
 
 
 def roll_back(conn: Connection) -> None:
-    """Undoes an open transaction; a failure in that is logged, for what is raised is the error that led here."""
+    """Rolls back an open transaction; a failure is logged, so that the error that led here is raised."""
     if not conn.in_transaction:  # SQLite has rolled it back
         return
     try:

@@ -20,9 +20,9 @@ async def scan_forever(
     interrupt: Callable[[], Awaitable[None]],
     settle: Callable[[asyncio.Future[Any], Any], None],
 ) -> None:
-    """Runs scans one after the other; interrupts one after so many seconds, or if its caller is cancelled.
+    """Runs scans one after another; interrupts each after its time limit, or if its caller is cancelled.
 
-    `run` runs a work in a connection's thread, `interrupt` makes the statement fail that runs there.
+    `run` runs a work in a connection's thread, `interrupt` aborts the statement that runs there.
     """
     while True:
         one = await scans.get()
@@ -33,7 +33,7 @@ async def scan_forever(
         try:
             waiting: list[asyncio.Future[Any]] = [running, done]
             await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            while not running.done():  # an interrupt that falls between two statements stops neither
+            while not running.done():  # an interrupt between two statements has no effect
                 await interrupt()
                 await asyncio.wait([running], timeout=0.05)
         except asyncio.CancelledError:

@@ -32,12 +32,12 @@ def breaks(error: Exception) -> bool:
 
 
 def is_known(error: Exception) -> bool:
-    """Whether the file, the disk or the memory is at fault, not the statement, nor an interrupt of it."""
+    """Whether the file, the disk or the memory is the cause: neither the statement nor an interrupt."""
     return code(error) != sqlite3.SQLITE_INTERRUPT and (breaks(error) or code(error) in _FAULTS)
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether the file does not read as a sound database."""
+    """Whether the file is damaged, or no database."""
     return _FAULTS.get(code(error)) is _DAMAGED
 
 

@@ -19,10 +19,10 @@ class RowSource(Protocol):
         """Inserts rows, in the database's thread; raises if one of them is refused."""
 
     def settled(self, refused: Mapping[Any, Exception]) -> None:
-        """All taken rows are committed, except those of the sessions in `refused`, which are lost."""
+        """Called once all taken rows are committed, except those of the sessions in `refused`, which are lost."""
 
     def lost(self, error: Exception) -> None:
-        """The writer has ended: no row is taken any more."""
+        """Called once the writer has ended: it takes no more rows."""
 
 
 class Owner(Protocol):
