@@ -271,6 +271,8 @@ class Models:
             failure = refusal(error)
         except ProviderError as error:
             failure = error
+        except EngineError as error:  # a plugin's provider may raise others, and callers go on without embeddings
+            failure = ProviderError(error.message, code="model_bad_request")
         raise _reported(failure, model.base.api_key, 1)
 
     def _bound(self, fallback: Sequence[Target]) -> Iterator[BoundModel]:

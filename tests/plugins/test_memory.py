@@ -16,7 +16,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bytebrew import Capabilities, Http, MessageDelta, ModelRequest, Provider, ProviderError, Stop, ToolCall
+from bytebrew import (
+    Capabilities,
+    Http,
+    InvalidRequest,
+    MessageDelta,
+    ModelRequest,
+    Provider,
+    ProviderError,
+    Stop,
+    ToolCall,
+)
 from bytebrew.engine import Engine
 from bytebrew.testing import chat, providing, scripted_schema, served_engine
 from tests.local import local_session
@@ -502,9 +512,14 @@ async def test_with_a_model_what_is_like_the_query_is_found_without_a_word_in_co
         assert it.puppet.embedded == ["Has a cat", "Drinks coffee", "Was in Paris", "beverage", "pet"]
 
 
-async def test_a_model_that_fails_leaves_the_words_and_its_key_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "failure", [ProviderError("bad key s3cr3t-key", code="model_auth"), InvalidRequest("bad key s3cr3t-key")]
+)
+async def test_a_model_that_fails_leaves_the_words_and_its_key_is_not_told(
+    failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     async with remembering(embedding_model="vectors") as it:
-        it.puppet.failure = ProviderError("bad key s3cr3t-key", code="model_auth")
+        it.puppet.failure = failure
         assert await store(it.client, "Drinks coffee") == ["Stored"]
         assert await recall(it.client, "coffee") == ["Drinks coffee"]
         assert await recall(it.client, "beverage") == []
