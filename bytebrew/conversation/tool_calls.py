@@ -225,9 +225,7 @@ class ToolCalls:
             call = replace(call, input=answer.edited, malformed=None)
             note = f"[A person changed the arguments to {msgspec.json.encode(answer.edited).decode()}]\n"
         if state == "started":
-            if (
-                tool is None or not tool.idempotent or changed
-            ):  # `changed`: the call that would run again is not the approved one
+            if tool is None or not tool.idempotent or changed:  # the call that would run again was not approved
                 outcome = await self._ask_outcome(turn, call, tool)
         elif answer is not None:
             if answer.verdict != "approve":
