@@ -106,7 +106,7 @@ class Plugins:
         self._sources: dict[str, Source] = {}
         self._lacking = cache(lacking)
         self.warnings: list[str] = []
-        """Sentences for the log that do not stop the boot, each with the plugin's name where it has one."""
+        """Sentences for the log that do not stop the boot, each with the plugin's name if there is one."""
 
     def warn(self, name: str, predicate: str) -> None:
         """Adds a warning about a plugin, once."""
@@ -279,7 +279,7 @@ class Registry(dict[str, T], Generic[T]):
         self._owners: dict[str, str] = {}
 
     def add(self, owner: str, name: str, item: T) -> None:
-        """Adds an item; BootError names both plugins where the name is there already."""
+        """Adds an item; BootError names both plugins if the name is taken."""
         if not name:
             raise BootError(f"plugin {owner} has no name for its {self._noun}")
         if name in self:

@@ -46,7 +46,7 @@ class Version(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> "Version":
-        """Parses a version; ValueError where the text is none."""
+        """Parses a version; ValueError if the text is none."""
         if not (match := _VERSION.fullmatch(text.strip())):
             raise ValueError(f"'{text}' is no version")
         release = [int(part) for part in match["release"].split(".")]
@@ -110,7 +110,7 @@ def normalized(name: str) -> str:
 
 
 def allows(specifiers: str, version: str) -> bool:
-    """Whether a version fits specifiers such as `>=1,<2`; ValueError where either cannot be parsed."""
+    """Whether a version fits specifiers such as `>=1,<2`; ValueError if either cannot be parsed."""
     return all(_allows(one, version) for one in specifiers.split(",") if one.strip())
 
 
@@ -148,7 +148,7 @@ def _release(text: str) -> list[str]:
 
 
 def applies(marker: str) -> bool:
-    """Whether an environment marker holds for this process, without extras; ValueError where it cannot be parsed."""
+    """Whether an environment marker holds for this process, without extras; ValueError if it cannot be parsed."""
     tokens, at = [], 0
     while at < len(marker):
         if not (match := _TOKEN.match(marker, at)):

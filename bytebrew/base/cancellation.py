@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncancelled() -> Iterator[None]:
-    """Turns a CancelledError into an ordinary error where only the awaited operation was cancelled, not the task."""
+    """Turns a CancelledError into an ordinary error if only the awaited operation was cancelled, not the task."""
     try:
         yield
     except asyncio.CancelledError as error:

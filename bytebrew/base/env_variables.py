@@ -67,7 +67,7 @@ def placeholder(credential: str) -> str:
 
 
 def resolved(credential: str) -> str:
-    """A credential, resolved if it is a variable; Unprocessable where that is not set."""
+    """A credential, resolved if it is a variable; Unprocessable if that is not set."""
     return filled(credential) if placeholder(credential) else credential
 
 
@@ -86,5 +86,5 @@ class Credentials(Secrets):
     """Unseals credentials, and resolves those that are a `${VAR}`."""
 
     def open(self, sealed: bytes) -> str:
-        """The credential; Unprocessable where it was sealed with another key, or its variable is not set."""
+        """The credential; Unprocessable if it was sealed with another key, or its variable is not set."""
         return resolved(super().open(sealed))

@@ -54,7 +54,7 @@ class Secrets:
         return bytes(self._box.encrypt(text.encode())) if text else b""
 
     def open(self, sealed: bytes) -> str:
-        """The credential; Unprocessable where it was sealed with another key."""
+        """The credential; Unprocessable if it was sealed with another key."""
         try:
             return self._box.decrypt(sealed).decode() if sealed else ""
         except CryptoError as error:

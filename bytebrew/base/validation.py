@@ -61,7 +61,7 @@ def refused(error: msgspec.ValidationError, kind: Any, sent: Mapping[str, str]) 
 
 
 def _known(message: str, path: str, kind: Any) -> Iterator[str]:
-    """The known fields or values where a body has an unknown one."""
+    """The known fields or values in place of which a body has an unknown one."""
     for type in _at(kind, path):
         if isinstance(type, inspect.StructType) and message.startswith("Object contains unknown field `"):
             yield from (field.encode_name for field in type.fields)
@@ -111,7 +111,7 @@ def _meanings(kind: Any) -> dict[str, str]:
 
 
 def canonical(fields: dict[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of a body with aliases resolved; InvalidRequest where a field and its alias differ."""
+    """The fields of a body with aliases resolved; InvalidRequest if a field and its alias differ."""
     for alias, name in aliases.items():
         if alias not in fields:
             continue

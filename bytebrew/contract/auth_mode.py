@@ -37,5 +37,5 @@ class AuthMode:
         return {}
 
     def link(self, url: str) -> str:
-        """A secret link that signs the operator in to the engine at this URL; "" where the mode has none."""
+        """A secret link that signs the operator in to the engine at this URL; "" if the mode has none."""
         return ""

@@ -42,7 +42,7 @@ class Connection(Protocol):
     """
 
     def execute(self, sql: str, parameters: Parameters = ..., /) -> Cursor:
-        """Runs one statement, its values bound to `?`, to `?1` where one is used again, or to `:name`."""
+        """Runs one statement with values bound to `?`, `?1` (for a value that is used twice) or `:name`."""
 
     def executemany(self, sql: str, parameters: Iterable[Parameters], /) -> Cursor:
         """Runs one statement once for each set of values."""
@@ -77,7 +77,7 @@ def update(conn: Connection, table: str, changes: Values, **key: Any) -> int:
 
 
 def placeholders(values: Collection[object]) -> str:
-    """What stands between the brackets of `in (...)` for these values."""
+    """The placeholders in the brackets of `in (...)` for these values."""
     return ", ".join("?" * len(values)) or "null"
 
 

@@ -35,7 +35,7 @@ class State(Protocol):
     """What plugins keep for one engine, each under its own `StateKey`."""
 
     def __getitem__(self, key: StateKey[T]) -> T:
-        """The value of a key; KeyError where nobody has set it."""
+        """The value of a key; KeyError if it was not set."""
 
     def __setitem__(self, key: StateKey[T], value: T) -> None:
         """Sets the value of a key."""
@@ -76,7 +76,7 @@ class Models(Protocol):
     """The configured models."""
 
     async def embed(self, target: Target, texts: Sequence[str], *, seconds: float) -> list[list[float]]:
-        """A vector for each text, in order; ProviderError, without the key in its message, where there are none."""
+        """A vector for each text, in order; if that fails, ProviderError with the key masked in its message."""
 
 
 class Tasks(Protocol):
@@ -95,13 +95,13 @@ class Tasks(Protocol):
         task_id: str = "",
         made_in: str | None = None,
     ) -> Task:
-        """Stores a task of the owner's within a transaction; the existing one where `task_id` is there already.
+        """Stores a task of the owner's within a transaction; returns the existing task if `task_id` exists.
 
         `made_in` is the session whose agent makes it, in which an interactive task is worked on.
         """
 
     def check(self, conn: Connection, agent: str, schema: str) -> None:
-        """Raises Unprocessable unless there is such an agent, within the schema where one is named."""
+        """Raises Unprocessable unless the agent exists, and belongs to the schema if one is named."""
 
     def wake(self) -> None:
         """Has the workers look for tasks; call it after the commit that added one."""

@@ -45,7 +45,7 @@ class Options:
         return iter(self._options.values())
 
     def named(self, key: str) -> Option:
-        """The option of this key; NotFound where there is none."""
+        """The option of this key; NotFound if there is none."""
         if key.startswith(CUSTOM) and len(key) <= 255:
             return Option(key=key, type=Any, default=None, help="the operator's own")
         if key not in self._options:
@@ -53,7 +53,7 @@ class Options:
         return self._options[key]
 
     def checked(self, key: str, value: Any) -> Any:
-        """The value as the option's type; InvalidRequest where it does not fit."""
+        """The value as the option's type; InvalidRequest if it does not fit."""
         option = self.named(key)
         try:
             fitting = msgspec.convert(value, option.type, strict=False)
@@ -71,7 +71,7 @@ class Options:
         applied(self._values[key])
 
     def apply(self, stored: Mapping[str, Any]) -> None:
-        """Applies the stored values, and the defaults of all other keys, where they differ from those in effect."""
+        """Applies the stored values, and the defaults of all other keys, if they differ from the values in effect."""
         for option in self:
             value = option.default
             if option.key in stored:

@@ -242,7 +242,7 @@ def input_schema(kind: type[Struct]) -> dict[str, Any]:
 
 
 class Outcome(NamedTuple):
-    """The output of a call as it is sent to the model; `whole` is all of it where `output` was truncated."""
+    """The output of a call as it is sent to the model; `whole` is the whole output if `output` was truncated."""
 
     output: str
     has_error: bool

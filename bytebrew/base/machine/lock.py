@@ -17,7 +17,7 @@ _BYTE = 0x40000000 + 1024
 
 @contextmanager
 def held(folder: Path, database: Path | None) -> Iterator[None]:
-    """Locks the folder and the database, creating it if missing; BootError where another process holds a lock.
+    """Locks the folder and the database, creating it if missing; BootError if another process holds a lock.
 
     Enter before SQLite opens the database and leave after SQLite has closed it: closing any descriptor of a file drops
     all POSIX locks of the process on it, SQLite's too.
