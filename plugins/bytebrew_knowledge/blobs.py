@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bytebrew import Connection, Engine, new_uuid
 
-SPOOL = ".spool"
-"""Suffix of files with the extracted chunks of a reader."""
+SPOOL = "."
+"""Prefix of files with the extracted chunks of a reader: backups leave hidden files out."""
 
 
 class Blob:
@@ -72,7 +72,7 @@ class Blobs:
         arriving = set(self._arriving)
         # a write, so that it runs after all pending writes
         kept = arriving | await engine.db.write(needed)
-        await self.forget(name for name in there if name not in kept and (spools or not name.endswith(SPOOL)))
+        await self.forget(name for name in there if name not in kept and (spools or not name.startswith(SPOOL)))
 
     def _names(self) -> list[str]:
         self.folder.mkdir(mode=0o700, exist_ok=True)

@@ -136,7 +136,7 @@ class Indexer:
 
     async def _index(self, file: files.Waiting) -> None:
         db = self._engine.db
-        spool = self._folder / f"{new_uuid()}{SPOOL}"
+        spool = self._folder / f"{SPOOL}{new_uuid()}"
         try:
             total = await self._read(file, spool)
             if not total:

@@ -132,7 +132,7 @@ def _uploads_kept(folder: Path) -> Iterator[Callable[[], dict[str, Path]]]:
     """
     home = folder.resolve().parent
     if not os.access(home, os.W_OK):  # of a disk to read only, from which nobody removes anything
-        yield lambda: {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        yield lambda: {path.relative_to(folder).as_posix(): path for path in _uploads(folder)}
         return
     _clear(home)
     with ExitStack() as stack:
@@ -142,15 +142,20 @@ def _uploads_kept(folder: Path) -> Iterator[Callable[[], dict[str, Path]]]:
         kept: dict[str, Path] = {}
 
         def keep() -> dict[str, Path]:
-            for path in folder.rglob("*"):
+            for path in _uploads(folder):
                 name = path.relative_to(folder).as_posix()
-                if name in kept or not path.is_file():
+                if name in kept:
                     continue
                 with suppress(FileNotFoundError):  # it has gone again
                     kept[name] = _second_name(path, scratch / str(len(kept)))
             return kept
 
         yield keep
+
+
+def _uploads(folder: Path) -> Iterator[Path]:
+    """The files of the folder, without hidden ones: those are of work in progress."""
+    return (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
 def _second_name(path: Path, second: Path) -> Path:

@@ -64,6 +64,7 @@ def test_one_archive_brings_database_keys_and_uploads_back_to_another_machine(na
     data, copy, other = tmp_path / "data", tmp_path / name, tmp_path / "other"
     with serving(data) as engine:
         uploads = fill(engine.url)
+        (data / "files" / ".being-read").write_text("of a file that is just being indexed")
         done = run("backup", str(copy), settings=settings(data))
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         assert f"wrote {copy}, " in done.stderr
