@@ -65,7 +65,8 @@ def test_engine_and_plugin_are_installed_with_pip_into_a_fresh_environment(tmp_p
     bundled = [line for line in check(*BYTEBREW, "plugins").splitlines() if " bytebrew " in line]
     assert [line for line in table.splitlines() if " bytebrew " in line] == bundled
     listed_in = (
-        "import bytebrew, pathlib; print(*(one.name for one in pathlib.Path(bytebrew.__path__[0]).rglob('*.*')))"
+        "import bytebrew, bytebrew_docs, pathlib; "
+        "print(*(path.name for one in (bytebrew, bytebrew_docs) for path in pathlib.Path(one.__path__[0]).glob('*.*')))"
     )
     assert {"py.typed", "page.css", "page.js"} <= set(check(python, "-I", "-c", listed_in).split())
     answer = forecast((bytebrew,), tmp_path / "data", {"BYTEBREW_WEATHER_MOOD": "foggy"})
