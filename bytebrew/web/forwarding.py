@@ -8,11 +8,10 @@ from bytebrew.config.core_options import BODY_HEADERS
 from bytebrew.contract.route import Request
 from bytebrew.store import changed_options
 
-PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization", "x-model-api-key"})
-"""Headers that are never forwarded; those of model choosers are not either.
-
-Clients send their own key also to an engine whose plugin for it is disabled.
-"""
+OWN_KEY = "x-model-api-key"
+"""The header of a caller's own key, which clients send also to an engine whose plugin for it is disabled."""
+PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization", OWN_KEY})
+"""Headers that are never forwarded; those of model choosers are not either."""
 
 
 async def body_headers(request: Request[Any], headers: Mapping[str, str], private: frozenset[str]) -> dict[str, str]:

@@ -69,13 +69,15 @@ async def test_what_names_the_caller_to_the_engine_comes_from_no_body_though_it_
     assert answer.status_code == 400
 
 
-async def test_no_tool_sees_a_callers_own_key_though_the_plugin_that_takes_it_is_disabled() -> None:
+async def test_a_callers_own_key_is_refused_and_shown_to_no_tool_where_the_plugin_that_takes_it_is_disabled() -> None:
     tool, own = seeing()
     async with served_engine(own, settings={"BYTEBREW_DISABLED_PLUGINS": "own_key"}) as (_, client):
         answer = await say(client, {}, {"X-Model-API-Key": "sk-mine", "X-Locale": "de"})
-    assert "event: done" in answer.text
-    assert tool.headers["x-locale"] == "de"
-    assert "x-model-api-key" not in tool.headers
+        listed = await client.put("/api/v1/settings/chat.body_headers", json={"value": ["X-Model-API-Key"]})
+        in_the_body = await say(client, {"X-Model-API-Key": "sk-mine"}, {})
+    assert (answer.status_code, check_refusal(answer)["error"]) == (403, "byok_disabled")
+    assert (listed.status_code, in_the_body.status_code) == (200, 400)
+    assert tool.headers == {}
 
 
 @pytest.mark.parametrize("value", [["a b"], [""], "X-A", [7]])

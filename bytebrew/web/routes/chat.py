@@ -27,7 +27,7 @@ from bytebrew.store.sqlite.database import Database
 from bytebrew.store.turns import TurnResult
 from bytebrew.web.access import check_schema
 from bytebrew.web.event_cursor import event_cursor
-from bytebrew.web.forwarding import PRIVATE, body_headers
+from bytebrew.web.forwarding import OWN_KEY, PRIVATE, body_headers
 from bytebrew.web.routes.turns import ChatAnswer, so_far, whole
 
 _GONE = "The turn that this Idempotency-Key began was deleted with its session"
@@ -76,8 +76,15 @@ class OwnModels:
         self.headers = frozenset(map(str.lower, self.documented))
         self.private = PRIVATE | self.headers
 
-    async def own(self, request: Request[Any]) -> BoundModel:
-        """The model that a request's headers choose."""
+    async def own(self, request: Request[Any]) -> BoundModel | None:
+        """The model that a request's headers choose, if it has any of them.
+
+        Forbidden for a caller's own key that no plugin takes: the chat never falls back to the operator's model.
+        """
+        if self.headers.isdisjoint(request.headers):
+            if OWN_KEY in request.headers:
+                raise Forbidden("Own keys are off: the plugin that takes them is disabled", code="byok_disabled")
+            return None
         chooser = next(
             one for one in self._choosers if not request.headers.keys().isdisjoint(map(str.lower, one.headers))
         )
@@ -107,7 +114,7 @@ async def chat(engine: Engine, models: OwnModels, request: Request[ChatRequest])
         form = await engine.db.read(_form, body.session_id or "", engine.forms)
         message = form.answered(message.form)
     more = await body_headers(request, body.headers, models.private) if body.headers else {}
-    own_model = None if models.headers.isdisjoint(request.headers) else await models.own(request)
+    own_model = await models.own(request)
     new = chat_turn(
         entrance,
         request.actor,
