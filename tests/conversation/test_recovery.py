@@ -3,8 +3,9 @@
 import asyncio
 import json
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -326,7 +327,7 @@ async def test_a_retry_that_is_cut_too_is_told_to_the_model(tmp_path: Path) -> N
     async with engine_on(tmp_path) as (running, client, written):
         rest = follow(client, talk.session_id)
         [asked] = await rest.until("confirmation")
-        freeze = Freeze(running, 1)
+        freeze = Freeze(running, lambda: verdicts(tmp_path) == ["retry"])
         answering = asyncio.create_task(answer(client, talk.session_id, asked["call_id"], "retry"))
         await freeze.reached.wait()
         assert written.counts()["pay 1"] == 1
@@ -566,20 +567,25 @@ async def test_a_chat_without_a_stream_that_waits_in_a_queue_is_told_that_the_en
 
 
 class Freeze:
-    """Lets so many transactions through and holds the next one back: the file is then what a killed engine leaves."""
+    """Holds back all transactions once one is `due`: the file is then what a killed engine leaves."""
 
-    def __init__(self, running: Engine, transactions: int) -> None:
+    def __init__(self, running: Engine, due: Callable[[], bool]) -> None:
         self.reached, self.release = asyncio.Event(), asyncio.Event()
-        self._left = transactions
+        self._due = due
         self._run: Callable[..., Awaitable[Any]] = running.db._writer.run
         running.db._writer.run = self._frozen
 
     async def _frozen(self, work: Any) -> Any:
-        self._left -= 1
-        if self._left < 0:
+        if self.reached.is_set() or self._due():
             self.reached.set()
             await self.release.wait()
         return await self._run(work)
+
+
+def verdicts(data: Path) -> list[str]:
+    """What people have answered, as the file has it."""
+    with closing(sqlite3.connect(data / "bytebrew.db")) as conn:
+        return [verdict for (verdict,) in conn.execute("select verdict from confirmations where verdict is not null")]
 
 
 def left_behind(data: Path) -> Path:
@@ -598,7 +604,8 @@ async def killed_after(transactions: int, data: Path, steps: Sequence[Any], mode
     async with engine_on(data) as (running, client, written):
         await with_helper(client, mode)
         written.add("begun")
-        freeze = Freeze(running, transactions)
+        passing = iter(range(transactions))
+        freeze = Freeze(running, lambda: next(passing, None) is None)
         talk = say(client, steps)
         async with person(client, written):
             frozen = asyncio.create_task(freeze.reached.wait())
