@@ -55,6 +55,14 @@ def fill(url: str) -> dict[str, bytes]:
     return uploads
 
 
+def until_indexed(client: httpx.Client) -> None:
+    """Returns when every upload is searchable: an engine goes on with those that the backup has half indexed."""
+    deadline = time.monotonic() + 20
+    while (base := client.get("/knowledge-bases/docs").json())["status"] != "ready":
+        assert time.monotonic() < deadline, base
+        time.sleep(0.02)
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
@@ -83,8 +91,9 @@ def test_one_archive_brings_database_keys_and_uploads_back_to_another_machine(na
     checked = run("doctor", settings=settings(other, BYTEBREW_PORT="0"))
     assert checked.returncode == 0, checked.stdout
     assert "opens all 1 stored credentials" in checked.stdout
-    with serving(other) as engine:
-        found = httpx.get(f"{engine.url}/api/v1/knowledge-bases/docs/search?q=quokka", headers=HEADERS).json()
+    with serving(other) as engine, httpx.Client(base_url=f"{engine.url}/api/v1", headers=HEADERS) as client:
+        until_indexed(client)
+        found = client.get("/knowledge-bases/docs/search?q=quokka").json()
         assert len(found["results"]) == len(uploads)
 
 
