@@ -47,19 +47,21 @@ ANY_BASE_URL = Option(
     type=bool,
     default=False,
     help="whether callers with a key of their own may name its base URL, at a public address",
+    before="chat.body_headers",
 )
 ORIGINS = Option(
     key="byok.origins",
     type=Annotated[tuple[Origin, ...], Meta(max_length=100)],
     default=(),
     help="origins of base URLs that callers with a key of their own may name, also at private addresses",
+    before="chat.body_headers",
 )
 
 
 def provider_option(provider: Provider) -> Option:
     """The option that lets callers bring their own key for a provider."""
     words = f"whether callers may bring their own key for {provider.type}"
-    return Option(key=f"byok.{provider.type}", type=bool, default=False, help=words)
+    return Option(key=f"byok.{provider.type}", type=bool, default=False, help=words, before="log.level")
 
 
 class OwnKey(ModelChooser):

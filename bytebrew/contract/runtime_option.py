@@ -23,7 +23,8 @@ _MOST = 65536
 class Option(Struct, frozen=True, kw_only=True):
     """A known key; `type` is any type that msgspec converts to.
 
-    `applied` is called with each new value of the key, also when it returns to the default.
+    `applied` is called with each new value of the key, also when it returns to the default. Options
+    are listed in the order of their registration, or `before` the option of that key.
     """
 
     key: str
@@ -31,13 +32,14 @@ class Option(Struct, frozen=True, kw_only=True):
     default: Any
     help: str
     applied: Callable[[Any], None] | None = None
+    before: str = ""
 
 
 class Options:
     """The known keys, with the values in effect."""
 
     def __init__(self, options: Iterable[Option]) -> None:
-        self._options = {option.key: option for option in options}
+        self._options = {option.key: option for option in _in_order(options)}
         self._values = {option.key: option.default for option in self}
         self._watchers = {option.key: [option.applied] if option.applied else [] for option in self}
 
@@ -83,6 +85,15 @@ class Options:
                 for applied in self._watchers[option.key]:
                     applied(value)
                 self._values[option.key] = value
+
+
+def _in_order(options: Iterable[Option]) -> list[Option]:
+    """The options, each where its `before` places it."""
+    ordered: list[Option] = []
+    for option in options:
+        keys = [one.key for one in ordered]
+        ordered.insert(keys.index(option.before) if option.before in keys else len(keys), option)
+    return ordered
 
 
 def option_value(conn: Connection, option: Option) -> Any:

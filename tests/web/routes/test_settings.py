@@ -8,12 +8,14 @@ from typing import Any
 import httpx
 import pytest
 
+from bytebrew.contract.runtime_option import Option, Options
 from bytebrew.store import changed_options
 from bytebrew.testing import served_engine
 from bytebrew.web.http_state import http_state
 from tests.tables import all_but, check_refusal, token_with
 
 URL = "/api/v1/settings"
+ORDER = [("a", ""), ("b", "gone"), ("c", "a")]
 
 
 async def test_every_setting_is_listed_with_its_default_its_help_and_what_was_changed() -> None:
@@ -34,6 +36,21 @@ async def test_every_setting_is_listed_with_its_default_its_help_and_what_was_ch
         after = (await client.get(URL)).json()
         assert after == [put if row["key"] == "byok.demo" else row for row in before]
         assert (await client.get(f"{URL}/byok.demo")).json() == put
+
+
+async def test_settings_are_listed_where_their_plugins_place_them() -> None:
+    async with served_engine() as (running, client):
+        keys = [row["key"] for row in (await client.get(URL)).json()]
+    assert keys == [
+        *("retention.sessions", "retention.events", "retention.idempotency"),
+        *("byok.base_url", "byok.origins", "chat.body_headers", *(f"byok.{type_}" for type_ in running.providers)),
+        *("log.level", "widget.origins", "retention.audit"),
+    ]
+
+
+def test_an_option_before_one_that_is_not_there_is_listed_last() -> None:
+    options = [Option(key=key, type=int, default=0, help="", before=before) for key, before in ORDER]
+    assert [option.key for option in Options(options)] == ["c", "a", "b"]
 
 
 @pytest.mark.parametrize(
