@@ -14,13 +14,19 @@ QUESTIONS = (
     "a tool call recorded",
     "on kill -9",
     "a token checked",
-    "add a setting",
+    "add a setting: a `BYTEBREW_...` variable",
     "add a route",
     "add a migration",
     "a secret masked",
     "a client resume",
     "a turn cancelled",
-    "a provider retry",
+    "a model call retried",
+    "an approval wait",
+    "add a provider",
+    "a credential encrypted",
+    "an MCP server connected",
+    "cost computed",
+    "backup copy",
 )
 
 
@@ -56,7 +62,8 @@ def test_every_function_that_an_answer_names_is_in_the_file_beside_it() -> None:
     for part in (part for answer in answers for part in answer.split("; ")):
         files = [(ROOT / "docs" / link).resolve() for link in re.findall(r"\]\((\.\./[\w/.]+\.py)\)", part)]
         text = "\n".join(file.read_text() for file in files)
-        for name in re.findall(r"`(?!register_)(?:[A-Za-z]+\.)?([A-Za-z_]+)`", part) if files else ():
+        for owner, name in re.findall(r"`(?!register_|BYTEBREW_)(?:([A-Za-z]+)\.)?([A-Za-z_]+)`", part) if files else ():
             named += 1
-            assert re.search(rf"(?:def|class) {name}\b|^{name}\b", text, re.MULTILINE), f"{name} in {part}"
+            for defined in filter(None, (owner, name)):
+                assert re.search(rf"(?:def|class) {defined}\b|^{defined}\b", text, re.MULTILINE), f"{defined} in {part}"
     assert named > 10
