@@ -11,7 +11,7 @@ from bytebrew.base.errors import SettingsError
 _GLOBAL_UNICAST = ip_network("2000::/3")
 _NAT64 = ip_network("64:ff9b::/96")
 _SPECIAL = [ip_network(one) for one in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "2002::/16")]
-"""Metadata services of Azure and Oracle, and 6to4: addresses that Python does not count as private."""
+"""Metadata services of Azure and Oracle, and 6to4: `ipaddress` does not count them as private."""
 _METADATA = [
     ip_network(one)
     for one in (
@@ -52,7 +52,7 @@ def is_metadata(address: str) -> bool:
 
 
 def listed(texts: Iterable[str]) -> frozenset[Address]:
-    """The operator's list of allowed link-local addresses; SettingsError names an invalid one."""
+    """The operator's list of allowed link-local addresses; SettingsError if one is invalid."""
     found = set()
     for text in texts:
         try:
@@ -68,12 +68,12 @@ def listed(texts: Iterable[str]) -> frozenset[Address]:
 
 
 def sockets(allowed: frozenset[Address], *, public_only: bool) -> Sockets:
-    """The socket factory of the policy: it checks the resolved address, so no name or DNS answer evades it."""
+    """The socket factory of the policy: it checks the resolved address, so that DNS rebinding cannot evade it."""
 
     def made(where: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, (address, *_) = where
         if public_only and not is_public(address):
-            raise PermissionError(errno.EACCES, "that is no public address")  # strangers must not learn which
+            raise PermissionError(errno.EACCES, "that is no public address")  # users must not learn which it is
         if is_metadata(address) and parse(address) not in allowed:
             message = (
                 f"{address} is link-local, as a cloud's metadata is; BYTEBREW_LINK_LOCAL_ADDRESSES lists those to call"

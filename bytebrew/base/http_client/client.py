@@ -1,4 +1,4 @@
-"""HTTP clients: one per origin, with timeouts, address policy, and streamed answers."""
+"""HTTP clients, one per origin, with timeouts, address policy and streamed responses."""
 
 import asyncio
 import math
@@ -33,18 +33,18 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 ERROR_BODY_SECONDS = 5.0
 DRAIN_SECONDS = 0.05
 WHOLE = 4
-"""Factor on the answer limit for an unstreamed body: numbers take more space as digits than decoded."""
+"""Limit of a whole body, as a multiple of the answer limit: numbers are longer as digits than decoded."""
 FRAMING = 32
-"""Factor on the answer limit for a streamed body: vendors wrap a word of four letters in 300 bytes of JSON."""
+"""Limit of a streamed body, as a multiple of the answer limit: vendors send 300 bytes of JSON per short word."""
 MOST_IDLE = 64
-"""Most idle clients; a client takes 50 KB."""
+"""Limit of idle clients; a client takes 50 KB."""
 _NOTHING = httpx.ByteStream(b"")
 
 
 class UpstreamError(Exception):
     """A vendor's error response; `body` is its beginning, `retry_after` in seconds.
 
-    `status` is below 400 where JSON or a page came in place of a stream of events.
+    `status` is below 400 if the response is JSON or HTML instead of an event stream.
     """
 
     def __init__(self, status: int, body: bytes, retry_after: float | None) -> None:
@@ -55,7 +55,7 @@ class UpstreamError(Exception):
 
 
 class Answer(NamedTuple):
-    """A streamed answer; header names are in lower case."""
+    """A streamed response; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -67,7 +67,7 @@ class Answer(NamedTuple):
 
 
 class Exchange(NamedTuple):
-    """A complete answer; header names are in lower case, `truncated` says that the body was longer."""
+    """A complete response; header names are in lower case, `truncated` is set if the body was longer."""
 
     status: int
     headers: Mapping[str, str]
@@ -76,7 +76,7 @@ class Exchange(NamedTuple):
 
 
 class Http:
-    """HTTP clients by origin, each with its own pool, and requests through them."""
+    """HTTP clients by origin, each with its own connection pool."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Http:
 
     @cached_property
     def public(self) -> "Http":
-        """The same, for addresses chosen by strangers: connects to public ones only."""
+        """The same, restricted to public addresses, for URLs chosen by untrusted users."""
         twin = copy(self)
         twin._public_only = True
         return twin
@@ -110,7 +110,7 @@ class Http:
         return self._named(f"{parts.scheme}://{parts.netloc}{kind}", public_only=self._public_only)
 
     def _named(self, name: str, *, public_only: bool = False) -> httpx.AsyncClient:
-        """The client with a name, which begins with a scheme."""
+        """The client with this name, which begins with the scheme."""
         kept = self._clients.pop(name, None)
         if kept is None:
             timeout = httpx.Timeout(
@@ -147,10 +147,10 @@ class Http:
     async def stream(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """A request with a streamed answer; leaving the block releases the connection.
+        """A request with a streamed body; leaving the block releases the connection.
 
         Raises UpstreamError for an error status, and ProviderError (model_unavailable, model_timeout,
-        model_bad_request) where the vendor cannot be reached, is silent for too long, breaks off, or redirects.
+        model_bad_request) if the vendor cannot be reached, times out, disconnects, or redirects.
         """
         async with self._answer(method, url, headers or {}, json) as (_, chunks):
             yield chunks
@@ -159,7 +159,7 @@ class Http:
     async def stream_events(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
     ) -> AsyncIterator[AsyncIterator[ServerSentEvent]]:
-        """`stream`, read as Server-Sent Events."""
+        """As `stream`, parsed as Server-Sent Events."""
         accept = {"Accept": "text/event-stream"}
         async with self._answer(method, url, accept | dict(headers or {}), json) as (response, chunks):
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -171,7 +171,7 @@ class Http:
     async def fetch(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
     ) -> bytes:
-        """The complete body of an answer, at most four times BYTEBREW_ANSWER_BYTES; raises as `stream`."""
+        """The complete body of a response, at most four times BYTEBREW_ANSWER_BYTES; raises as `stream`."""
         async with self._answer(method, url, headers or {}, json) as (_, chunks):
             body = bytearray()
             async for chunk in chunks:
@@ -184,7 +184,7 @@ class Http:
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
     ) -> AsyncIterator[Answer]:
-        """`stream` with the answer's status and headers, and without a limit on its silence."""
+        """As `stream`, with the status and headers of the response, and without read timeouts."""
         async with self._answer(method, url, headers or {}, json, patient=True) as (response, chunks):
             given = {name.lower(): value for name, value in response.headers.items()}
             yield Answer(response.status_code, given, chunks)
@@ -199,7 +199,7 @@ class Http:
         public_only: bool = False,
         limit: int = MAX_BODY_BYTES,
     ) -> Exchange:
-        """A complete exchange, errors and redirects included; the decompressed body is truncated to `limit` bytes.
+        """A complete response, errors and redirects included; the decompressed body is truncated to `limit` bytes.
 
         With `public_only` it connects to public addresses only, whatever the host resolves to. The caller sets the time
         limit. Raises ProviderError as `stream` does.
@@ -263,11 +263,11 @@ class Http:
             raise ProviderError(f"{shown!r} cannot be called: {error}", code="model_bad_request") from error
         except httpx.RequestError as error:
             raise unreachable(_origin(url), error, self._settings.provider_connect_timeout) from error
-        except ClientResponseError as error:  # malformed head, which the transport does not map
+        except ClientResponseError as error:  # malformed headers, which the transport does not map
             raise no_http(_origin(url), error) from error
 
     async def _chunks(self, pieces: AsyncIterator[bytes], latest: float | None) -> AsyncGenerator[bytes, None]:
-        """The body in chunks; the first is due at `latest`, each further one within the silence limit.
+        """The body in chunks; the first must arrive before `latest`, each further one within the read timeout.
 
         Without `latest` there are no limits on time and size.
         """
@@ -300,19 +300,19 @@ class Http:
 
 
 async def _signed(request: httpx.Request) -> None:
-    """Adds `Via` (RFC 9110 section 7.6.3), so that local sessions can tell proxied requests from local ones."""
+    """Adds `Via` (RFC 9110 section 7.6.3), so that the local-session guard can tell proxied from local requests."""
     request.headers["Via"] = "1.1 bytebrew"
 
 
 async def _end(response: httpx.Response, chunks: AsyncGenerator[bytes, None]) -> None:
     await chunks.aclose()
     await response.aclose()
-    # breaks a reference cycle that would keep the answer in memory until the garbage collector runs
+    # breaks a reference cycle that would keep the response in memory until the garbage collector runs
     response.stream = _NOTHING
 
 
 def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
-    """A body's chunks, decompressed; uncompressed bodies bypass two layers of httpx."""
+    """A body's chunks, decompressed; an uncompressed body bypasses two layers of httpx."""
     if encoding := response.headers.get("content-encoding", ""):
         return unpacked(response.aiter_raw(), encoding)
     if not isinstance(response.stream, httpx.AsyncByteStream):
@@ -337,7 +337,7 @@ async def _events(chunks: AsyncIterator[bytes], limit: int = MAX_EVENT_BYTES) ->
 
 
 async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
-    """The beginning of an error's body, as far as it arrives."""
+    """The beginning of an error's body, as much as arrives in time."""
     body = b""
     with suppress(ProviderError, TimeoutError), within(ERROR_BODY_SECONDS):
         async for chunk in chunks:
@@ -348,14 +348,14 @@ async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
-    """Reads a body to its end for a moment, so that the connection can be reused."""
+    """Reads the rest of a body for a short time, so that the connection can be reused."""
     with suppress(ProviderError, TimeoutError), within(DRAIN_SECONDS):
         async for _ in chunks:
             pass
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, or a date by the sender's clock (RFC 9110 section 10.2.3); OpenAI and Azure say milliseconds apart."""
+    """Seconds until a retry: a number, a date (RFC 9110 section 10.2.3), or OpenAI's and Azure's milliseconds."""
     if (precise := headers.get("retry-after-ms", "")).replace(".", "", 1).isdecimal():
         return float(precise) / 1000
     text = headers.get("retry-after", "").strip()

@@ -1,4 +1,4 @@
-"""Unpacks bodies a little at a time: a few bytes of gzip may stand for very many."""
+"""Decompresses HTTP bodies in small chunks, so that a decompression bomb cannot fill the memory."""
 
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -10,10 +10,10 @@ _WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate
 
 
 async def unpacked(chunks: AsyncIterator[bytes], encoding: str) -> AsyncGenerator[bytes, None]:
-    """A body in pieces of at most 64 KiB where it is packed; `encoding` is its Content-Encoding.
+    """The decompressed body in chunks of at most 64 KiB; `encoding` is its Content-Encoding.
 
-    What follows the packed body is nothing. Raises ProviderError for another encoding and for a body that is damaged or
-    breaks off.
+    Bytes after the compressed body are ignored. Raises ProviderError for an unknown encoding and for a damaged or
+    incomplete body.
     """
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):

@@ -1,4 +1,4 @@
-"""Error messages for failed requests, in place of the libraries' terms."""
+"""Turns exceptions of HTTP libraries into error messages for people."""
 
 import socket
 import ssl
@@ -12,27 +12,27 @@ from bytebrew.base.errors import ProviderError
 
 
 def unreachable(origin: str, error: Exception, seconds: float) -> ProviderError:
-    """The failure of a request without an answer; `seconds` is the connect timeout."""
+    """The error for a request without an answer; `seconds` is the connect timeout."""
     refused = any(isinstance(one, PermissionError) for one in _causes(error))  # refused by the address policy
     message = f"Cannot reach {origin}: {why(error, seconds)}"
     return ProviderError(message, code="model_unavailable", retry=not refused)
 
 
 def no_http(origin: str, error: Exception) -> ProviderError:
-    """The failure of an answer with a malformed head."""
+    """The error for malformed response headers."""
     long = any(isinstance(one, LineTooLong) for one in _causes(error))
     message = f"{origin} does not speak HTTP: " + ("a header is too long" if long else "its answer is malformed")
     return ProviderError(message, code="model_unavailable", retry=True)
 
 
 def broken_off(error: Exception) -> ProviderError:
-    """The failure of an incomplete body."""
+    """The error for an incomplete body."""
     message = f"The vendor's stream broke off: {why(error)}"
     return ProviderError(message, code="model_unavailable", retry=True)
 
 
 def why(error: Exception, seconds: float = 0) -> str:
-    """The reason of a failed request, from the innermost cause that has one."""
+    """The reason of a failed request, from the innermost cause that is known."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted ({cause.verify_message})"
@@ -56,7 +56,7 @@ def why(error: Exception, seconds: float = 0) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The causes of an error, innermost first: the outer ones are in a library's terms."""
+    """The causes of an error, innermost first: it says most about the network."""
     causes: list[BaseException] = []
     while error not in causes:
         causes.append(error)

@@ -1,4 +1,4 @@
-"""Connection pools, one per origin, that know whether they are in use."""
+"""Connection pools, one per origin, and the count of their idle connections."""
 
 import asyncio
 import ssl
@@ -27,7 +27,7 @@ class Idle:
         self._used = 0
 
     def take(self, connection: Connection) -> None:
-        """Counts a connection as used until it is released."""
+        """Counts a connection as in use until it is released."""
         if (protocol := connection.protocol) is not None:
             self._open.add(protocol)
             self._used += 1
@@ -42,7 +42,7 @@ class Idle:
 
 
 class _Connector(TCPConnector):
-    """Connections whose timeouts first read data that arrived while the process was paused."""
+    """Opens connections; a timeout first reads data that arrived while the process was suspended."""
 
     def __init__(self, idle: Idle, **options: Any) -> None:
         super().__init__(**options)
@@ -56,10 +56,10 @@ class _Connector(TCPConnector):
 
 
 class Pool(AiohttpTransport):
-    """A transport that opens connections on demand, also after it was closed.
+    """A transport that opens connections on demand, even after it was closed.
 
-    `open` counts requests with unclosed answers. `sockets` creates sockets. All pools share `idle` and `slots`; a
-    request waits for a slot, and `before` runs before it.
+    `open` counts requests with unclosed responses. All pools share `idle` and `slots`; a request waits for a slot, then
+    for `before`.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Pool(AiohttpTransport):
         super().__init__(verify=trust, client=session)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Sends a request; the answer must be closed."""
+        """Sends a request; the response must be closed."""
         self.open += 1
         try:
             await self._slots.acquire()
@@ -100,7 +100,7 @@ class Pool(AiohttpTransport):
         return response
 
     async def retire(self) -> None:
-        """Closes the connections when none is in use, and after each later use."""
+        """Closes the connections once none is in use, and again after each later use."""
         self._retired = True
         if self.open:
             return
@@ -121,7 +121,7 @@ class _NoCookies(httpx.Cookies):
 
 
 class Client(httpx.AsyncClient):
-    """A client without cookies, for it serves many users."""
+    """A client without cookies, because many users share it."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

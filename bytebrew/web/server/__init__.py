@@ -1,1 +1,1 @@
-"""The server: hypercorn, and what of it is replaced."""
+"""The HTTP server: hypercorn, with patches."""

@@ -1,4 +1,4 @@
-"""Accepts connections while there are file descriptors for them; the others wait in the listen queue."""
+"""Accepts connections while file descriptors are free; further clients wait in the listen queue."""
 
 import asyncio
 import logging
@@ -10,19 +10,19 @@ from functools import partial
 log = logging.getLogger(__name__)
 
 AT_ONCE = 64
-"""Connections that are accepted in one turn of the loop."""
+"""Connections accepted per iteration of the event loop."""
 PAUSE_SECONDS = 0.1
-"""Pause after the system was out of descriptors."""
+"""Pause before the next attempt after the system ran out of descriptors."""
 LOGGED_SECONDS = 60.0
-"""Time after which the lack of descriptors is logged again."""
+"""Shortest time between two warnings about missing descriptors."""
 
 
 class Acceptor:
-    """Accepts connections on a listening socket up to a limit, which asyncio's own server does not have.
+    """Accepts connections on a listening socket up to a limit; asyncio's own server has no limit.
 
-    `open` counts connections until `left` is called for each. `most` may be open, and `further` ones above the limit.
-    `protocol` is called with whether a connection is above the limit at the time that it is accepted: all connections
-    of a burst are open before the first is served.
+    `open` counts connections; the owner calls `left` when one ends. Up to `most` are normal, up to `further` more are
+    accepted above the limit. `protocol` gets whether the connection is above the limit when it is accepted, as all
+    connections of a burst are open before the first is served.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Acceptor:
         self._read()
 
     def left(self) -> None:
-        """A connection has ended."""
+        """Counts a connection as ended."""
         self.open -= 1
         self._read()
 
@@ -83,7 +83,7 @@ class Acceptor:
             making.add_done_callback(self._made)
 
     def _lacks(self, error: OSError) -> None:
-        """Logs the lack of descriptors, at most once a minute."""
+        """Logs that descriptors ran out, at most once a minute."""
         if self._loop.time() - self._logged > LOGGED_SECONDS:
             self._logged = self._loop.time()
             words = "no connection can be accepted for the moment, and clients wait: %s; raise the limit of descriptors"

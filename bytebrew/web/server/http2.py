@@ -1,10 +1,10 @@
-"""Patch of hypercorn's HTTP/2: fair sending, flow control, and limits of what a client's frames cost and hold.
+"""Patch of hypercorn's HTTP/2: fair scheduling, flow control, and limits on what a client's frames cost.
 
-Why: hypercorn's priority tree removes a stream in time that grows with their square, so that a thousand streams stop
-the loop; a stream that is not read blocks the others; the answers that wait for clients, and frames that ask for no
-answer, have no limit. Upstream: pgjones/hypercorn#335, #226 and #365 (frames for streams that are closed), #146 (rapid
-reset; its remedy, `keep_alive_max_requests`, ends the connection of clients that do nothing wrong).
-Delete when: tests/web/server passes with hypercorn's H2Protocol.
+Why: hypercorn's priority tree removes streams in quadratic time, so that a thousand streams block the event loop; a
+stream that the client does not read blocks the others; neither unsent answers nor control frames are limited. Upstream:
+pgjones/hypercorn#335, #226 and #365 (frames for closed streams), #146 (rapid reset; its remedy,
+`keep_alive_max_requests`, disconnects well-behaved clients). Delete when: tests/web/server passes with hypercorn's
+H2Protocol.
 """
 
 import asyncio
@@ -41,35 +41,35 @@ log = logging.getLogger(__name__)
 
 PREFACE = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 FRAMES_AT_ONCE = 16
-"""Frames of one client that are handled in one turn of the loop."""
+"""Frames of one connection that are processed per iteration of the event loop."""
 BURST = 1000.0
-"""Budget of a connection, in frames that ask for no answer."""
+"""Budget of a connection, in control frames."""
 RATE = 100.0
-"""Part of the budget that is refilled each second."""
+"""Refill of the budget per second."""
 RESET, SETTINGS = 5.0, 10.0
-"""Costs of a request that is reset before its answer begins, and of a SETTINGS frame."""
+"""Cost of a request that is reset before its answer begins, and of a SETTINGS frame."""
 SMALL = 256
-"""A DATA frame with fewer bytes counts."""
+"""A DATA frame with fewer bytes costs as much as a control frame."""
 HEAD_BYTES = 65536
-"""The longest head of a request, compressed; `h2_max_header_list_size` is the limit of its plain form."""
+"""Limit of a request's compressed headers; `h2_max_header_list_size` limits the decompressed ones."""
 HELD_BYTES, SCANT_BYTES = 16 * 1024 * 1024, 256 * 1024
-"""Limits of the bytes of answers that wait for one client; the second while all clients hold too many."""
+"""Limits of unsent bytes of one connection; the second applies while all connections together are above theirs."""
 STREAM_BYTES = 65536
-"""Bytes of a stream that wait before its source has to."""
+"""Unsent bytes of a stream above which the application waits."""
 STREAM_MEMORY, LEAST_STREAMS = 32768, 1000
-"""Memory of an open stream, such as one of a session's events, and the least limit of streams of all connections."""
+"""Memory of an open stream, and the smallest limit on the open streams of all connections."""
 PIECE = 16384
 UNREAD_SECONDS = 60.0
-"""Time limit of a stream whose client reads nothing."""
+"""Time limit of a stream that the client does not read."""
 _DATA, _HEADERS, _SETTINGS, _CONTINUATION = 0, 1, 4, 9
 _END_STREAM = 1
 _Headers = list[tuple[bytes, bytes]]
 
 
 class Answers:
-    """Bytes of answers that wait for the clients of all connections, and open streams, with the limits of both.
+    """Unsent bytes and open streams of all connections, with the limits of both.
 
-    A connection may always have one stream, as connections have a limit of their own.
+    A connection may always have one stream, because the number of connections has its own limit.
     """
 
     def __init__(self, most: int) -> None:
@@ -78,25 +78,25 @@ class Answers:
 
 
 class Flooded(Exception):
-    """A client has spent the budget of its connection."""
+    """A client has used up the budget of its connection."""
 
 
 class FrameBudget:
     """Counts the cost of a client's frames beyond its requests.
 
-    An honest client spends little: its RST_STREAM, PING, SETTINGS, WINDOW_UPDATE and PRIORITY frames and small DATA
-    frames are few for each request, or answer frames of ours, which earn their cost.
+    A normal client costs little: it sends few RST_STREAM, PING, SETTINGS, WINDOW_UPDATE, PRIORITY and small DATA frames
+    per request, or sends them in response to frames of ours, which add to the budget.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.left = BURST
         self._clock, self._at = clock, clock()
-        self._begun = b""  # of a frame's head
-        self._rest = PREFACE  # of a frame whose head was seen
+        self._begun = b""  # incomplete frame header
+        self._rest = PREFACE  # bytes of the current frame still to come
         self._head_bytes = 0
 
     def spend(self, cost: float) -> None:
-        """Takes a cost; raises Flooded where it is more than is left."""
+        """Subtracts a cost; raises Flooded if the budget is exceeded."""
         self.left -= cost
         if self.left < 0:
             now = self._clock()
@@ -105,11 +105,11 @@ class FrameBudget:
                 raise Flooded
 
     def earn(self, frames: float) -> None:
-        """Adds the cost of the client's answers to a frame of ours."""
+        """Adds the cost of the frames that the client sends in response to ours."""
         self.left = min(BURST, self.left + frames)
 
     def parts(self, data: bytes) -> Iterator[bytes]:
-        """The bytes in parts of a few frames each; raises Flooded before the part that costs too much."""
+        """The bytes in parts of a few frames each; raises Flooded before the part that exceeds the budget."""
         start = 0
         position = min(self._rest, len(data))
         self._rest -= position
@@ -146,7 +146,7 @@ class FrameBudget:
 
 
 class SendBuffer:
-    """Bytes of one answer that wait to be sent."""
+    """Unsent bytes of one answer."""
 
     def __init__(self) -> None:
         self.waiting = bytearray()
@@ -155,21 +155,22 @@ class SendBuffer:
 
 
 class Http2(H2Protocol):
-    """HTTP/2 whose streams do not block each other."""
+    """HTTP/2 in which a stream does not block the others."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._budget = FrameBudget()
         self._buffers: dict[int, SendBuffer] = {}
-        self._ready: dict[int, None] = {}  # streams with something to send, the next one first
+        self._ready: dict[int, None] = {}  # streams that have data to send, in sending order
         self._held = 0
         self._answers: Answers = getattr(self.context, "answers", None) or Answers(HELD_BYTES)
 
     async def initiate(self, headers: _Headers | None = None, settings: bytes | None = None) -> None:
-        """Begins with the largest windows.
+        """Starts the connection with the largest windows.
 
-        The default of 64 KiB is shared by all bodies of a connection and limits them to as much in a round trip; some
-        clients stall at its end. TCP is the backpressure, as in HTTP/1.1: nothing is read while pieces of a body wait.
+        With the default of 64 KiB, which all bodies of a connection share, uploads are limited to 64 KiB per round
+        trip, and some clients stall. TCP provides backpressure, as in HTTP/1.1: nothing is read while parts of a body
+        wait.
         """
         connection = self.connection
         connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = LARGEST_FLOW_CONTROL_WINDOW
@@ -177,17 +178,17 @@ class Http2(H2Protocol):
         if settings is None:
             connection.initiate_connection()
         else:
-            connection.initiate_upgrade_connection()  # a client's first frame has its settings again
+            connection.initiate_upgrade_connection()  # the client sends its settings again in its first frame
         connection.increment_flow_control_window(LARGEST_FLOW_CONTROL_WINDOW - connection.inbound_flow_control_window)
         await self._flush()
         if headers is not None:
             await self._create_stream(RequestReceived(stream_id=1, headers=headers))
             await self.streams[1].handle(EndBody(stream_id=1))
         self.task_group.spawn(self.send_task)
-        await self.send(Updated(self.idle))  # its beginning was taken for a request
+        await self.send(Updated(self.idle))  # hypercorn counted the preface as a request
 
     async def handle(self, event: ConnectionEvent) -> None:
-        """Handles bytes, a few frames at a time, so that other connections are served in between."""
+        """Processes bytes a few frames at a time, so that other connections are served in between."""
         if not isinstance(event, RawData):
             await super().handle(event)
             return
@@ -206,7 +207,7 @@ class Http2(H2Protocol):
             await self._end()
 
     async def _end(self) -> None:
-        """Sends the GOAWAY of h2, and closes; later bytes are ignored."""
+        """Sends h2's GOAWAY and closes the connection."""
         self.closed = True
         await self._flush()
         await self.send(Closed())
@@ -217,7 +218,7 @@ class Http2(H2Protocol):
         buffer = self._buffers.get(stream_id)
         if isinstance(event, InformationalResponse | Response):
             lines = [(b":status", b"%d" % event.status_code), *event.headers, *self.config.response_headers("h2")]
-            with suppress(ProtocolError):  # the client has given it up
+            with suppress(ProtocolError):  # the client has reset the stream
                 self.connection.send_headers(stream_id, lines)
                 await self._flush()
         elif isinstance(event, StreamClosed):
@@ -247,7 +248,7 @@ class Http2(H2Protocol):
         self._answers.bytes += more
 
     async def _sent(self, stream_id: int, buffer: SendBuffer, most: int) -> None:
-        """Returns once no more than `most` bytes wait; where the answer has ended, once its end is sent or dropped."""
+        """Waits until at most `most` bytes are unsent; after the end of the answer, until all is sent or dropped."""
         self._ready[stream_id] = None
         await self.has_data.set()
         while not buffer.closed and (len(buffer.waiting) > most or (buffer.ended and stream_id in self._buffers)):
@@ -259,7 +260,7 @@ class Http2(H2Protocol):
                 await self._break_off(stream_id, ErrorCodes.CANCEL)
 
     async def send_task(self) -> None:
-        """Sends a piece of each stream in turn."""
+        """Sends a chunk of each stream in turn."""
         try:
             while not self.closed:
                 if not self._ready:
@@ -272,7 +273,7 @@ class Http2(H2Protocol):
                     await self._send_data(stream_id, buffer)
         finally:
             for stream_id in list(self._buffers):
-                self._drop(stream_id)  # answers wait until they are sent, and nobody sends them any more
+                self._drop(stream_id)  # wakes the tasks that wait for these answers to be sent
 
     async def _send_data(self, stream_id: int, buffer: SendBuffer) -> None:  # type: ignore[override]
         connection = self.connection
@@ -285,18 +286,18 @@ class Http2(H2Protocol):
             if piece or ends:
                 connection.send_data(stream_id, piece, end_stream=ends)
                 if not buffer.waiting or len(piece) >= SMALL:
-                    self._budget.earn(2)  # an update of two windows
+                    self._budget.earn(2)  # the client updates two windows
                 await self._flush()
             if ends:
                 self._drop(stream_id)
             elif piece and buffer.waiting:
                 self._ready[stream_id] = None
             buffer.moved.set()
-        except ProtocolError:  # it was reset meanwhile, or the connection has ended
+        except ProtocolError:  # the stream was reset meanwhile, or the connection has ended
             self._drop(stream_id)
 
     def _drop(self, stream_id: int) -> None:
-        """Drops the bytes of a stream that wait."""
+        """Discards the unsent bytes of a stream."""
         if (buffer := self._buffers.pop(stream_id, None)) is not None:
             self._hold(-len(buffer.waiting))
             buffer.waiting = bytearray()
@@ -304,9 +305,9 @@ class Http2(H2Protocol):
             buffer.moved.set()
 
     async def _break_off(self, stream_id: int, why: ErrorCodes) -> None:
-        """Resets a stream; to its source the client has left, or it would produce for nobody."""
+        """Resets a stream and tells the application that the client has disconnected, so that it stops producing."""
         self._drop(stream_id)
-        with suppress(ProtocolError):  # it may be reset already
+        with suppress(ProtocolError):  # may be reset already
             self.connection.reset_stream(stream_id, why)
         await self._flush()
         await self._close_stream(stream_id)
@@ -318,10 +319,10 @@ class Http2(H2Protocol):
             elif isinstance(event, DataReceived):
                 if (stream := self.streams.get(event.stream_id)) is not None:
                     await stream.handle(Body(stream_id=event.stream_id, data=event.data))
-                with suppress(ProtocolError):  # it may be reset meanwhile
+                with suppress(ProtocolError):  # may be reset meanwhile
                     self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif isinstance(event, StreamEnded):
-                if (stream := self.streams.get(event.stream_id)) is not None:  # or it was answered before its end
+                if (stream := self.streams.get(event.stream_id)) is not None:  # None if it was answered before its end
                     await stream.handle(EndBody(stream_id=event.stream_id))
             elif isinstance(event, StreamReset):
                 await self._reset(event.stream_id)
@@ -349,7 +350,7 @@ class Http2(H2Protocol):
             await self.send(Updated(idle=False))
 
     async def _reset(self, stream_id: int) -> None:
-        """Ends a stream that its client has reset, or whose frames made h2 reset it."""
+        """Ends a stream that was reset by the client, or by h2 for a protocol error."""
         stream = self.streams.get(stream_id)
         if stream is None or not hasattr(stream, "response"):
             self._budget.spend(RESET)

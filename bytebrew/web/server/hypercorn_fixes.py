@@ -1,6 +1,6 @@
-"""Patches of hypercorn 0.18: connections that end with their clients, and HTTP/1.1.
+"""Patches of hypercorn 0.18: disconnects and timeouts of connections, and faster HTTP/1.1.
 
-Each subclass here and in http2.py is a patch; its docstring has the reason, the upstream issue, and when to delete it.
+The docstring of each class has the reason, the upstream issue, and when to delete the patch.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from bytebrew.web.server.http2 import Answers, Http2
 from bytebrew.web.server.shedding import Refusal
 
 HEAD_SECONDS = 15.0
-"""Time limit of a request's head, from its first byte."""
+"""Time limit for a request's headers, from the first byte."""
 
 
 class ServerState(WorkerContext):
@@ -43,10 +43,10 @@ class ServerState(WorkerContext):
 
 
 class _Idle(AsyncioSingleTask):
-    """The wait for the next request; `since` is when it began, by the loop's clock.
+    """The idle timer of a connection; `since` is the time of the event loop at which it was started.
 
-    Why: the server closes the connections that have been idle longest while they keep others out.
-    Upstream: none known. Delete when: hypercorn bounds its connections itself.
+    Why: while the connection limit is reached, the server closes the connections that have been idle longest. Upstream:
+    none known. Delete when: hypercorn limits its connections.
     """
 
     since = math.inf
@@ -61,12 +61,12 @@ class _Idle(AsyncioSingleTask):
 
 
 class Connection(TCPServer):
-    """A connection that ends when its client leaves.
+    """A connection that ends when its client disconnects.
 
-    Why: hypercorn does not read on while a request waits for its answer, so it notices nothing until the keep-alive
-    time is over (75 s here), or for ever where nobody takes the body; the turn's follower and the descriptor stay.
-    Upstream: pgjones/hypercorn#361 (errors out of the closing), #338 (an idle timer that nobody awaits).
-    Delete when: tests/web/server/test_connections.py passes with hypercorn's TCPServer.
+    Why: hypercorn stops reading while a request is being answered, so it detects a disconnect only after the keep-alive
+    timeout (75 s here), or never if nobody reads the request's body; the event stream and the descriptor leak.
+    Upstream: pgjones/hypercorn#361 (errors while closing), #338 (an idle timer that is never awaited). Delete when:
+    tests/web/server/test_connections.py passes with hypercorn's TCPServer.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -75,11 +75,11 @@ class Connection(TCPServer):
 
     @property
     def idle_since(self) -> float:
-        """When it began to wait for a request, by the loop's clock; infinity while it has one."""
+        """Time of the event loop since which the connection is idle; infinity during a request."""
         return self.idle_task.since
 
     async def run(self) -> None:
-        """Serves the client until it has left, or its time is over."""
+        """Serves the client until it disconnects or times out."""
         sock = self.writer.get_extra_info("socket")
         lost = self.loop.create_task(self.writer.wait_closed())
         try:
@@ -92,7 +92,7 @@ class Connection(TCPServer):
                 )
                 await self.idle_task.restart(group, self._idle_timeout)
                 reading = self.loop.create_task(self._read_data())
-                try:  # reading alone does not notice the end while a request waits
+                try:  # the read alone does not end on a disconnect while a request is being answered
                     await asyncio.wait([reading, lost], return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     reading.cancel()
@@ -102,7 +102,7 @@ class Connection(TCPServer):
                 if not reading.cancelled():
                     reading.result()
         except OSError:
-            pass  # the client was gone at once
+            pass  # the client disconnected at once
         finally:
             await self._close()
 
@@ -112,10 +112,10 @@ class Connection(TCPServer):
 
 
 class ClientStreams(asyncio.StreamReaderProtocol):
-    """The two streams of a connection, whose loss is never an error.
+    """The reader and writer of a connection; a lost connection is not an error.
 
-    Why: hypercorn lets OSErrors that are no ConnectionError, such as TCP's own time limit (ETIMEDOUT), escape: each is
-    a traceback in the log. Upstream: pgjones/hypercorn#361, #202. Delete when: #361 is fixed.
+    Why: hypercorn does not catch OSErrors other than ConnectionError, such as TCP's timeout (ETIMEDOUT): each is logged
+    with a traceback. Upstream: pgjones/hypercorn#361, #202. Delete when: #361 is fixed.
     """
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -123,7 +123,7 @@ class ClientStreams(asyncio.StreamReaderProtocol):
 
 
 class _Protocol(ProtocolWrapper):
-    """Puts the HTTP/1.1 below and the HTTP/2 of http2.py in the place of hypercorn's, which has no setting for it.
+    """Replaces hypercorn's HTTP/1.1 and HTTP/2 by the patched classes; hypercorn has no setting for it.
 
     Upstream: none known. Delete when: neither is needed.
     """
@@ -139,12 +139,12 @@ class _Protocol(ProtocolWrapper):
 
 
 class _Http1(H11Protocol):
-    """HTTP/1.1 that frames chunks itself, refuses turns before they are parsed, and bounds the time of a head.
+    """HTTP/1.1 with its own chunked encoding, rejection before parsing, and a time limit for headers.
 
-    Why: through h11 a chunk takes 3.0 us of CPU, framed here 1.1 us, of the 32 us that a delta takes in a burst; the
-    head of a stream of events goes out with its first event, one write fewer for each turn; under overload a refusal
-    takes a tenth of what it takes through the application; a head without an end would keep its connection for ever.
-    Upstream: none known. Delete when: `make bench` and `make test-faults` hold with H11Protocol.
+    Why: h11 takes 3.0 us of CPU per chunk, this class 1.1 us, of the 32 us per delta in a burst; the headers of an
+    event stream are sent with the first event, which saves one write per turn; a rejection under overload takes a tenth
+    of the time that it takes in the application; a client that never completes its headers would hold its connection
+    for ever. Upstream: none known. Delete when: `make bench` and `make test-faults` hold with H11Protocol.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
@@ -158,7 +158,7 @@ class _Http1(H11Protocol):
         self.connection_state = ConnectionState({**self.connection_state, PLACES: self._places})
 
     async def handle(self, event: ConnectionEvent) -> None:
-        """Handles bytes; those of a request that is refused unparsed go no further."""
+        """Processes bytes, except those of a request that was rejected before parsing."""
         if isinstance(event, Closed):
             self._give_back()
         if self._rest and isinstance(event, RawData):
@@ -170,7 +170,7 @@ class _Http1(H11Protocol):
             isinstance(event, RawData)
             and isinstance(self.context, ServerState)
             and self.stream is None
-            and getattr(self.connection, "trailing_data", None) == (b"", False)  # it begins with these bytes
+            and getattr(self.connection, "trailing_data", None) == (b"", False)  # a new request begins here
             and self.context.admission.pressed()
             and (decided := self.context.refusal.decide(event.data)) is not None
         ):
@@ -185,7 +185,7 @@ class _Http1(H11Protocol):
         self._watch(isinstance(event, RawData) and self.stream is None and self.connection.trailing_data[0] != b"")
 
     def _watch(self, half: bool) -> None:
-        """Starts the time limit of a head that is not whole; further pieces do not put it off."""
+        """Starts the time limit for incomplete headers; further bytes do not extend it."""
         if half and self._head_timer is None:
             end = partial(self.task_group.spawn, self.send, Closed())
             self._head_timer = asyncio.get_running_loop().call_later(HEAD_SECONDS, end)
@@ -203,13 +203,13 @@ class _Http1(H11Protocol):
         if head:
             await self.send(RawData(head))
         if isinstance(event, Response):
-            # as h11 decides it (RFC 9112 section 6.3); an upgraded connection has no version
+            # h11's own rule (RFC 9112 section 6.3); an upgraded connection has no version
             sized = any(name == b"content-length" for name, _ in event.headers)
             self._chunked = not sized and getattr(self.connection, "their_http_version", None) == b"1.1"
         await super().stream_send(event)
 
     def _give_back(self) -> None:
-        """Frees a place that became no turn, once the request is answered or gone."""
+        """Frees the places that were not used by a turn, once the request is answered or aborted."""
         while self._places:
             self._places.pop().free()
 

@@ -25,29 +25,29 @@ from bytebrew.web.server.shedding import Refusal
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 75.0
-"""Time limit of a connection without a request."""
+"""Keep-alive timeout of an idle connection."""
 CROWDED_SECONDS = 2.0
-"""Time limit of a connection above the limit, without a request."""
+"""Keep-alive timeout of a connection above the limit."""
 REAP_SECONDS = 0.5
 FREE = 0.9
-"""Share of the limit below which connections are accepted again."""
+"""Fraction of the limit below which connections count as normal again."""
 OVER_SECONDS = 60.0
-"""Time without a connection above the limit after which the next one is logged again."""
+"""The limit is logged again after this time without a connection above it."""
 CONNECTION_BYTES = 65_536
-"""Memory for a connection; one that has sent half of a head takes 32 KB."""
+"""Memory to reserve per connection; one with half-sent headers takes 32 KB."""
 UNREAD_SECONDS = 60.0
-"""Time limit of a client that reads nothing of what is sent to it, where the system supports it."""
+"""Time limit of a client that reads nothing (TCP_USER_TIMEOUT, if the system has it)."""
 CLOSING_SECONDS = 2.0
-"""Time limit of connections that are still open after the drain."""
+"""Time limit to close connections after the drain."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; BootError if the address is in use or not of this machine."""
+    """A listening socket; BootError if the address is in use or not local."""
     try:
         sock = socket.create_server((host, port), family=_family(host), backlog=1024)
     except OSError as error:
-        words = os.strerror(error.errno) if error.errno else error  # the error's own text repeats the address
-        raise BootError(f"cannot listen on {host}:{port}: {words}; choose another BYTEBREW_PORT") from error
+        reason = os.strerror(error.errno) if error.errno else error  # str(error) repeats the address
+        raise BootError(f"cannot listen on {host}:{port}: {reason}; choose another BYTEBREW_PORT") from error
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it; asyncio leaves it off
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000))
@@ -55,16 +55,16 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> None:
-    """Answers requests on the socket until `stop` is set, then drains and returns."""
+    """Serves requests on the socket until `stop` is set, then drains and returns."""
     config = Config()
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn")
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
-    config.keep_alive_max_requests = sys.maxsize  # over HTTP/2 the last request would break off all others
+    config.keep_alive_max_requests = sys.maxsize  # over HTTP/2 the last request would abort all others
     config.max_app_queue_size = 3
     config.h2_max_concurrent_streams = 1000
-    config.h2_max_header_list_size = 32_768  # of each of them; HTTP/1.1 takes half of that
+    config.h2_max_header_list_size = 32_768  # per request; HTTP/1.1 takes half of that
     admission = http_state(engine).admission
     application = Application(engine)
     served = ASGIWrapper(application)  # type: ignore[arg-type]
@@ -93,7 +93,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
         running.add_done_callback(end)
 
     def reap() -> None:
-        """Closes idle connections, the oldest first, while other clients wait for a connection."""
+        """Closes idle connections, the oldest first, while clients wait for a connection."""
         nonlocal reaping
         if reaping := bool(admission.crowd):
             before = loop.time() - CROWDED_SECONDS
@@ -110,7 +110,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
         if not running.cancelled() and (error := running.exception()):
             log.error("a connection failed", exc_info=error)
 
-    further = max(4, most // 4)  # connections above the limit that get an answer with the reason
+    further = max(4, most // 4)  # above the limit: enough to answer with the reason
     acceptor = Acceptor(
         sock, lambda crowded: ClientStreams(asyncio.StreamReader(), partial(connect, crowded)), most, further
     )
@@ -124,7 +124,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     if connections:
         await asyncio.wait(connections, timeout=CLOSING_SECONDS)
     for connection in connections.values():
-        connection.writer.transport.abort()  # a client that does not read would delay the end
+        connection.writer.transport.abort()  # does not wait for clients that do not read
     if connections:
         await asyncio.wait(connections, timeout=0.1)
     for running in connections:
@@ -133,7 +133,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
 
 
 def _most(share: descriptors.Share, wanted: int) -> tuple[int, str]:
-    """The limit of connections, and the message to those above it."""
+    """The limit of connections, and the error message above it."""
     bounds = [(share.clients, f"its limit of {share.all} descriptors", "the limit (ulimit -n, LimitNOFILE of systemd)")]
     if wanted:
         bounds.append((wanted, "BYTEBREW_MAX_CONNECTIONS", "it"))

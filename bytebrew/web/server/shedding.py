@@ -1,4 +1,4 @@
-"""Load shedding: refuses a request for a turn before it is parsed, in a tenth of the time."""
+"""Load shedding: rejects a request for a turn before it is parsed, in a tenth of the time."""
 
 import re
 from collections.abc import Iterable
@@ -12,22 +12,22 @@ from bytebrew.conversation.runner import Runner
 from bytebrew.web.admission import Admission, Place
 
 REST_BYTES = 65536
-"""Most bytes of a body that are read and dropped after a refusal."""
+"""Longest rest of a body that is read and discarded after a rejection."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *([^\r]*)", re.IGNORECASE)
 _OTHER = re.compile(
     rb"\r\n(?:(?:origin|expect|transfer-encoding|upgrade) *:|connection *: *+(?!keep-alive\r))", re.IGNORECASE
 )
-"""Headers of requests that are always left to the application."""
+"""Headers of requests that only the application decides on."""
 _PLAIN = re.compile(rb"(?:\r\n[\w!#$%&'*+.^`|~-]+:[^\x00-\x08\n-\x1f\x7f]*)+\r\n")
-"""Header lines that every parser reads alike (RFC 9112 section 5); any others could smuggle a request in a body."""
+"""Header lines that all parsers read alike (RFC 9112 section 5); others allow request smuggling."""
 
 
 class Refusal:
-    """Answers the first bytes of an HTTP/1.1 request for a turn that the engine does not admit.
+    """Rejects an HTTP/1.1 request for a turn by its first bytes if the engine is overloaded.
 
-    Under overload most requests are refused, at the cost of the turns that run. Others get their places at once, or
-    all that come in one read of the network would be admitted. A request that is not plain is left to the application,
-    which refuses it with the same message.
+    Under overload most requests are rejected, and each rejection takes CPU time from running turns. An admitted request
+    gets its place here: otherwise all requests that arrive in one read would be admitted. A request with unusual
+    headers goes to the application, which rejects it with the same message.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class Refusal:
         self._headers = b"".join(b"%b: %b\r\n" % line for line in headers)
 
     def decide(self, data: bytes) -> tuple[bytes, int] | Place | None:
-        """The answer and the number of bytes of the body still to come, or the request's place.
+        """A rejection and the length of the rest of the body, or the place of an admitted request.
 
-        None where the application decides.
+        None leaves the decision to the application.
         """
         admission = self._admission
         head_line = self._turns.match(data)
