@@ -1,1 +1,1 @@
-"""What plugin authors meet: hooks, and the types that they take and give."""
+"""The contract with plugins: hooks, and the types that they take and return."""

@@ -1,4 +1,4 @@
-"""Who is calling and what they may do: actors and scopes."""
+"""Actors and scopes: who makes a request, and what the credential allows."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -6,14 +6,14 @@ from typing import Literal
 from msgspec import Struct
 
 VISITOR = ":visitor:"
-"""Separates the subject of a public page's token, which usage counts for, from the visitor's own part."""
+"""Separates the subject of a public page's token, which pays for usage, from the id of the visitor."""
 
 
 class Scope(Struct, frozen=True, kw_only=True):
     """A permission that a credential grants and a route needs.
 
-    `bit` stands for it in a `scopes_mask`. Each of its `aliases` grants every scope that has this alias. A credential
-    that is bound to schemas may have a scope only if it is `bindable`: if its routes compare the schema.
+    `bit` represents it in a `scopes_mask`. Each of its `aliases` grants every scope that has this alias. Only
+    `bindable` scopes may go with a credential that is limited to schemas: their routes check the schema.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Scopes(dict[str, Scope]):
         self.bindable = frozenset(scope.name for scope in self.values() if scope.bindable)
         self._granted: dict[str, frozenset[str]] = {}
         for scope in self.values():
-            aliases = {*scope.aliases} - self.keys()  # an alias is no other scope's name
+            aliases = {*scope.aliases} - self.keys()  # an alias that is also the name of a scope means that scope
             for name in {scope.name, *aliases}:
                 self._granted[name] = self._granted.get(name, frozenset()) | {scope.name}
 
     def parse(self, names: Iterable[str], mask: int = 0) -> frozenset[str]:
-        """Scopes from names, their aliases and a bit mask; ValueError names the first that is unknown."""
+        """Scopes from names, their aliases and a bit mask; ValueError names the first unknown one."""
         scopes: set[str] = set()
         for name in names:
             if name not in self._granted:
@@ -46,7 +46,7 @@ class Scopes(dict[str, Scope]):
         return frozenset(scopes | {name for name, scope in self.items() if mask & scope.bit})
 
     def mask(self, names: Iterable[str]) -> int:
-        """The bits of the scopes; that of a plugin that is not loaded has none."""
+        """The bits of the scopes; a scope of a plugin that is not loaded has none."""
         return sum(self[name].bit for name in names if name in self)
 
 
@@ -69,8 +69,8 @@ SCOPES = (
 class Actor(Struct, frozen=True, kw_only=True):
     """The caller of one request.
 
-    `subject` owns sessions and tasks and is unique over all kinds of credentials; `schemas` limits a chat token to some
-    schemas, None being no limit.
+    `subject` owns sessions and tasks and is unique across all kinds of credentials; `schemas` limits a chat token to
+    some schemas, None is no limit.
     """
 
     subject: str
@@ -81,15 +81,15 @@ class Actor(Struct, frozen=True, kw_only=True):
 
     @property
     def is_admin(self) -> bool:
-        """Whether the scope `admin`, which covers every other, is among the actor's."""
+        """Whether the actor has the scope `admin`, which includes every other."""
         return "admin" in self.scopes
 
     @property
     def token(self) -> str | None:
-        """The subject of the API token that was shown, or stands in the page that was visited; None for a JWT."""
+        """The subject of the API token that was sent, or that the visited page uses; None for a JWT."""
         return account(self.subject) if self.subject.startswith("token:") else None
 
 
 def account(subject: str) -> str:
-    """The subject under which another's usage counts: of a visitor the page's token, of all others their own."""
+    """The subject that pays for usage: for a visitor the subject of the page's token, otherwise the actor's own."""
     return subject.partition(VISITOR)[0] if subject.startswith("token:") else subject

@@ -9,11 +9,12 @@ from bytebrew.contract.route import Request
 
 
 class AuthMode:
-    """A way to authenticate requests: the one that BYTEBREW_AUTH_MODE names, or one with `prefixes`, always on.
+    """A way to authenticate requests: the one that BYTEBREW_AUTH_MODE names, or one with `prefixes`, which is always
+    on.
 
-    A mode of bearer tokens implements `authenticate`; one that reads anything else of a request implements `identify`.
-    A bearer token that begins with one of the `prefixes` is for that mode alone, whichever is chosen. `challenge` is
-    the WWW-Authenticate header of a 401.
+    A mode of bearer tokens implements `authenticate`; a mode that reads other parts of a request implements `identify`.
+    A bearer token that begins with one of the `prefixes` goes to that mode only. `challenge` is the WWW-Authenticate
+    header of a 401.
     """
 
     name: ClassVar[str]
@@ -25,15 +26,15 @@ class AuthMode:
         raise NotImplementedError
 
     async def identify(self, request: Request[Any]) -> Actor | None:
-        """The actor of a request whose body is not read yet; None or Unauthorized is a 401.
+        """The actor of a request whose body is not read yet; None or Unauthorized results in a 401.
 
-        It is called again every few seconds while a stream is open, which ends once the request would be refused.
+        While a stream is open it is called again every few seconds; the stream ends once the request would be rejected.
         """
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         return await self.authenticate(token.strip()) if scheme.lower() == "bearer" and token.strip() else None
 
     def names(self, conn: Connection) -> Mapping[str, str]:
-        """Names of subjects for people to read in `GET /api/v1/usage`, by subject."""
+        """Display names of subjects for `GET /api/v1/usage`, by subject."""
         return {}
 
     def link(self, url: str) -> str:

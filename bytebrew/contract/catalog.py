@@ -1,4 +1,4 @@
-"""The catalog: models and vendors that are known, whether or not they are configured."""
+"""The catalog: known models and vendors, configured or not."""
 
 from typing import Literal
 

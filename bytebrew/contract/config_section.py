@@ -1,4 +1,4 @@
-"""A section of the configuration file: a top-level key with named items, and how they go out and come in."""
+"""Sections of the configuration file: top-level keys with named items, and their export and import."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from bytebrew.contract.engine import Engine
 
 
 class Problem(Detail, frozen=True):
-    """What is wrong at a place of the file; lines and columns count from 1."""
+    """An error at a position in the file; lines and columns count from 1."""
 
     line: int
     column: int
@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Node:
-    """A value of the file: a scalar, a list of nodes, or nodes by key; `keys` are the places of the keys.
+    """A value of the file: a scalar, a list of nodes, or nodes by key; `keys` are the positions of the keys.
 
     `size` is the number of values in it, itself included; `height` is the number of its levels. `gone` are the original
     indexes of items that were removed from a list.
@@ -60,7 +60,7 @@ class Node:
         return index
 
     def problem(self, path: str, message: str) -> Problem:
-        """What is wrong with this value."""
+        """An error at the position of this value."""
         return Problem(path[:300], message[:500], *self.place)
 
     def without(self, key: str) -> "Node":
@@ -69,7 +69,7 @@ class Node:
         return Node(rest, self.place, self.keys, size=self.size)
 
     def plain(self) -> Any:
-        """The value without its places."""
+        """The value without positions."""
         if isinstance(self.value, dict):
             return {key: one.plain() for key, one in self.value.items()}
         return [one.plain() for one in self.value] if isinstance(self.value, list) else self.value
@@ -89,7 +89,7 @@ class ConfigSection:
 
     Sections that name schemas are applied `after` them, others before the agents that name them. An import changes the
     items only if its caller has the `scope`. `collection` is the last segment of the items' REST path, if it differs
-    from the key; `reserved` are names that no item can have, because routes of the core have them there.
+    from the key; `reserved` are names that items cannot have because core routes use them.
     """
 
     key: ClassVar[str]
@@ -141,32 +141,32 @@ class ConfigSection:
     def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         """Creates the item, or merges the values into it; EngineError with paths within the item in its details.
 
-        `values` has the fields that the file has, already checked.
+        `values` has the validated fields that are in the file.
         """
         raise NotImplementedError
 
     def link(self, conn: Connection, engine: Engine, name: str, values: Any) -> None:
-        """Stores references to other items of the section, once all of them are there."""
+        """Stores references to other items of the section, once all of them exist."""
 
     def unlink(self, conn: Connection, engine: Engine, name: str) -> None:
-        """Drops references to other items of the section, before any of them is deleted."""
+        """Removes references to other items of the section, before any of them is deleted."""
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         """Removes the item; raises EngineError if something else uses it."""
         raise NotImplementedError
 
     def warnings(self, conn: Connection, engine: Engine, name: str) -> Sequence[str]:
-        """What an imported item still lacks, a sentence each."""
+        """What an imported item lacks, one sentence each."""
         return ()
 
     async def changed(self, engine: Engine) -> None:
-        """Called after items have changed and are committed, to reconnect."""
+        """Called after a commit that changed items, to reconnect."""
 
 
 class ConfigDialect:
-    """Another form of the configuration file, accepted beside the engine's own.
+    """Another format of the configuration file, accepted besides the engine's own.
 
-    `sections` are the top-level keys that only this form has.
+    `sections` are top-level keys that only this format has.
     """
 
     sections: ClassVar[frozenset[str]] = frozenset()
@@ -178,8 +178,9 @@ class ConfigDialect:
         note: Callable[[Problem], None],
         warn: Callable[[Problem], None],
     ) -> Node:
-        """The file with each of the `known` sections as a mapping of names to items; all else and all places are kept.
+        """The file with each of the `known` sections as a mapping of names to items; everything else and all positions
+        are kept.
 
-        `note` takes a problem that prevents the import, `warn` one that does not.
+        `note` reports an error that prevents the import, `warn` one that does not.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The database as work functions see it, and how a struct becomes a row of it."""
+"""The database connection that work functions use, and SQL inserts and updates from structs."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ class Row(Protocol):
 
 
 class Cursor(Protocol):
-    """The result of a statement: its rows, each a `Row`, and how many it has changed."""
+    """The result of a statement: its rows, each a `Row`, and the number of changed rows."""
 
     @property
     def rowcount(self) -> int:
@@ -32,20 +32,20 @@ class Cursor(Protocol):
         """The next row, or None."""
 
     def fetchall(self) -> list[Any]:
-        """All rows that are left."""
+        """All remaining rows."""
 
 
 class Connection(Protocol):
-    """A connection within a transaction, which is committed or rolled back by whoever runs the work.
+    """A connection within a transaction; the caller of the work commits it or rolls it back.
 
-    The contract promises these and nothing else of it, so that another store can stand behind the same functions.
+    Work functions use only these members, so that they also run on another database.
     """
 
     def execute(self, sql: str, parameters: Parameters = ..., /) -> Cursor:
         """Runs one statement with values bound to `?`, `?1` (for a value that is used twice) or `:name`."""
 
     def executemany(self, sql: str, parameters: Iterable[Parameters], /) -> Cursor:
-        """Runs one statement once for each set of values."""
+        """Runs one statement for each set of values."""
 
     @property
     def in_transaction(self) -> bool:
@@ -53,22 +53,22 @@ class Connection(Protocol):
 
     @property
     def total_changes(self) -> int:
-        """Rows that were inserted, changed or deleted since the connection is open."""
+        """Rows that were inserted, changed or deleted since the connection was opened."""
 
 
 Values = Struct | Mapping[str, Any]
-"""Columns by name. Lists and objects are stored as JSON text, as `struct_of` reads them; what is unset is left out."""
+"""Columns by name; lists and objects are stored as JSON text, which `struct_of` reads; UNSET is left out."""
 
 
 def insert(conn: Connection, table: str, values: Values, **more: Any) -> None:
-    """Inserts a row; names of tables and columns come from the code that calls, never from a request."""
+    """Inserts a row; table and column names must come from code, never from a request."""
     columns = {**_columns(values), **_columns(more)}
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
     conn.execute(f"insert into {table} ({names}) values ({marks})", tuple(columns.values()))  # noqa: S608
 
 
 def update(conn: Connection, table: str, changes: Values, **key: Any) -> int:
-    """Changes columns of the rows that have all values of a key; how many there are."""
+    """Updates the rows that have all values of a key; returns their number."""
     columns = _columns(changes)
     assignments = ", ".join(f"{name} = ?" for name in columns)
     condition = " and ".join(f"{name} = ?" for name in key)

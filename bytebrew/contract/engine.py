@@ -1,4 +1,4 @@
-"""What a plugin may use of the engine that runs it, and of a turn that it observes."""
+"""The interface of the engine for plugins, and of a turn for observers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class StateKey(Generic[T]):
-    """The typed key of what a plugin keeps for each engine, in `engine.state`; keys are equal only to themselves."""
+    """A typed key of a plugin's own state in `engine.state`; each key is equal only to itself."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -32,7 +32,7 @@ class StateKey(Generic[T]):
 
 
 class State(Protocol):
-    """What plugins keep for one engine, each under its own `StateKey`."""
+    """State that plugins keep per engine, each value under its own `StateKey`."""
 
     def __getitem__(self, key: StateKey[T]) -> T:
         """The value of a key; KeyError if it was not set."""
@@ -41,11 +41,11 @@ class State(Protocol):
         """Sets the value of a key."""
 
     def __contains__(self, key: StateKey[Any]) -> bool:
-        """Whether a key has a value."""
+        """Whether the key has a value."""
 
 
 class Database(Protocol):
-    """The engine's database; work is a plain function of a `Connection`, which runs in a thread of the database."""
+    """The engine's database; a work is a plain function of a `Connection`, which runs in a database thread."""
 
     @property
     def commits(self) -> int:
@@ -53,23 +53,23 @@ class Database(Protocol):
 
     @property
     def committed_works(self) -> int:
-        """Pieces of work in those transactions."""
+        """Works committed in those transactions."""
 
     @property
     def committed_rows(self) -> int:
-        """Events in those transactions."""
+        """Events committed in those transactions."""
 
     async def read(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of work that reads few rows, in one snapshot of the database."""
+        """The result of a short read, in one snapshot of the database."""
 
     async def glance(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of work of one query, without a transaction."""
+        """The result of a read of one query, without a transaction."""
 
     async def scan(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of work that lists, counts or exports; TooSlow for a statement that takes over 5 seconds."""
+        """The result of a list, count or export; TooSlow if a statement takes over 5 seconds."""
 
     async def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of work that changes rows, once its transaction is committed."""
+        """The result of a work that changes rows, once its transaction is committed."""
 
 
 class Models(Protocol):
@@ -82,7 +82,7 @@ class Models(Protocol):
 class Tasks(Protocol):
     """Background tasks.
 
-    An `actor` of None stands for a caller who is known to be allowed to see the task.
+    An `actor` of None skips the check that the caller may see the task.
     """
 
     def add(
@@ -95,43 +95,43 @@ class Tasks(Protocol):
         task_id: str = "",
         made_in: str | None = None,
     ) -> Task:
-        """Stores a task of the owner's within a transaction; returns the existing task if `task_id` exists.
+        """Stores a task of the owner within a transaction; returns the existing task if `task_id` exists.
 
-        `made_in` is the session whose agent makes it, in which an interactive task is worked on.
+        `made_in` is the session of the agent that creates it; an interactive task runs in that session.
         """
 
     def check(self, conn: Connection, agent: str, schema: str) -> None:
-        """Raises Unprocessable unless the agent exists, and belongs to the schema if one is named."""
+        """Raises Unprocessable unless the agent exists, and belongs to the schema if one is given."""
 
     def wake(self) -> None:
-        """Has the workers look for tasks; call it after the commit that added one."""
+        """Wakes the workers; call it after the commit that added a task."""
 
     async def of_session(self, session_id: str) -> list[Task]:
-        """The tasks that are worked on in a session or were made by its agent, oldest first."""
+        """The tasks that run in a session or were created by its agent, oldest first."""
 
     async def ready(self, session_id: str) -> list[Task]:
         """The pending tasks of a session without an open blocker, the most urgent first."""
 
     async def at_hand(self, turn_id: str) -> Task | None:
-        """The task that is worked on in a turn, or in a turn above it that spawned its agent."""
+        """The task of a turn, or of the nearest turn above it in the spawn tree."""
 
     async def update(self, task_id: str, actor: Actor | None, patch: TaskPatch, *, by: str = "") -> Task:
         """Merges a patch into a task, as the agent `by`; an approved task becomes a draft. Conflict after its end."""
 
     async def assign(self, task_id: str, actor: Actor | None, agent: str, *, by: str) -> Task:
-        """Gives a task to another agent, to do in the background; an approved task becomes a draft."""
+        """Assigns a task to another agent, to run in the background; an approved task becomes a draft."""
 
     async def cancel(self, task_id: str, actor: Actor | None, reason: str = "") -> None:
-        """Cancels a task, those below it, and the turns in which they are worked on."""
+        """Cancels a task, its sub-tasks, and their turns."""
 
     async def move(
         self, task_id: str, actor: Actor | None, status: TaskStatus, result: str | None = None, *, within: str = ""
     ) -> Task:
-        """Takes a task to another status and cancels the turn that works on it, unless that is `within`."""
+        """Changes the status of a task and cancels the turn that works on it, unless that is `within`."""
 
 
 class ModelCall(NamedTuple):
-    """A model call that has ended, well or not; a fallback that answered counts as the model."""
+    """A completed or failed model call; `model` is the fallback if that answered."""
 
     provider: str
     model: str
@@ -139,7 +139,7 @@ class ModelCall(NamedTuple):
 
 
 class Turn(Protocol):
-    """One user message on its way to done, as observers see it; nothing of it is to be changed."""
+    """One user message from arrival to done, as observers see it; read-only."""
 
     @property
     def id(self) -> str:
@@ -147,11 +147,11 @@ class Turn(Protocol):
 
     @property
     def session_id(self) -> str:
-        """The session that the message belongs to."""
+        """The session of the message."""
 
     @property
     def subject(self) -> str:
-        """The actor's subject, that of the person for a spawned agent too."""
+        """The actor's subject; for a spawned agent, that of the root turn."""
 
     @property
     def agent(self) -> Agent:
@@ -163,7 +163,7 @@ class Turn(Protocol):
 
     @property
     def status(self) -> Literal["queued", "running", "completed", "failed", "cancelled"]:
-        """How far the turn has come."""
+        """The current status of the turn."""
 
     @property
     def failure(self) -> EngineError | None:
@@ -175,23 +175,23 @@ class Turn(Protocol):
 
     @property
     def spawned(self) -> bool:
-        """Whether the message comes from another agent's turn."""
+        """Whether another agent's turn spawned this one."""
 
     @property
     def subagents(self) -> bool:
-        """Whether the client of the root turn wants to see the events of spawned agents."""
+        """Whether the client of the root turn receives the events of spawned agents."""
 
     @property
     def first_delta_seconds(self) -> float | None:
-        """Seconds from its beginning to the first text or thinking of the answer; None before that."""
+        """Seconds from the beginning of the turn to its first text or thinking; None before that."""
 
     @property
     def model_calls(self) -> Sequence[ModelCall]:
-        """The model calls that have ended, oldest first."""
+        """The completed and failed model calls, oldest first."""
 
 
 class Sample(NamedTuple):
-    """A figure for /metrics: `name` is whole, with the unit and a counter's `_total`; its labels have few values."""
+    """A sample for /metrics; `name` includes the unit and a counter's `_total`; labels must have few values."""
 
     name: str
     value: float
@@ -201,19 +201,19 @@ class Sample(NamedTuple):
 
 
 class Engine(Protocol):
-    """What a plugin may use of the engine; the database and http work from `startup` to `shutdown`."""
+    """What a plugin may use of the engine; the database and HTTP client work from `startup` to `shutdown`."""
 
     @property
     def settings(self) -> Settings:
-        """The process's settings: `core` are the engine's own, `of(Table)` those that a plugin registered."""
+        """The settings of the process: `core` has the engine's own, `of(Table)` those that a plugin registered."""
 
     @property
     def data_dir(self) -> Path:
-        """The folder of everything that the engine stores; only its user may read it."""
+        """The folder of all data of the engine; only its user may read it."""
 
     @property
     def state(self) -> State:
-        """The slots for what plugins keep for each engine."""
+        """The slots for the state that plugins keep per engine."""
 
     @property
     def db(self) -> Database:
@@ -221,15 +221,15 @@ class Engine(Protocol):
 
     @property
     def http(self) -> Http:
-        """The client for requests to vendors and tools, with the engine's limits and its pool of connections."""
+        """The client for requests to vendors and tools, with the engine's limits and connection pools."""
 
     @property
     def scopes(self) -> Scopes:
-        """Every scope by name, from the hooks after `register_scopes` on."""
+        """Every scope by name, available to hooks that run after `register_scopes`."""
 
     @property
     def secrets(self) -> Secrets:
-        """Seals credentials before they are stored, and opens them."""
+        """Encrypts credentials before they are stored, and decrypts them."""
 
     @property
     def providers(self) -> Mapping[str, Provider]:
@@ -261,10 +261,10 @@ class Engine(Protocol):
 
     @property
     def turns(self) -> Mapping[str, Turn]:
-        """The turns that run or wait, by id."""
+        """The running and queued turns, by id."""
 
     def reserves(self, name: str, /) -> bool:
-        """Whether a tool's name belongs to the engine or a plugin, so that no tool from outside may have it."""
+        """Whether a tool's name belongs to the engine or a plugin, so that no external tool may have it."""
 
     def samples(self) -> Sequence[Sample]:
         """The samples of every plugin's `collect_metrics`."""
@@ -276,20 +276,20 @@ class Engine(Protocol):
         """Runs an agent within a tool call and returns its last message."""
 
     async def offer(self, config: Mapping[str, Any]) -> bool:
-        """Stores models, agents and schemas unless the engine ever had any; returns whether it stored them.
+        """Stores models, agents and schemas unless the engine ever had any; returns whether it did.
 
         `config` has the lists `models`, `agents` and `schemas` with the fields of their POST bodies.
         """
 
 
 class Traffic(NamedTuple):
-    """The streams that clients read now, and the requests refused so far as the engine had too many turns."""
+    """Open event streams, and the number of requests rejected because the engine had too many turns."""
 
     open_streams: int
     refused_turns: int
 
 
 API_DOCUMENT = StateKey[Callable[[], Mapping[str, Any]]]("api_document")
-"""Reads the OpenAPI document of an engine that is served over HTTP; it is not to be changed."""
+"""Returns the OpenAPI document of an engine that is served over HTTP; read-only."""
 TRAFFIC = StateKey[Callable[[], Traffic]]("traffic")
-"""Reads the traffic of an engine that is served over HTTP."""
+"""Returns the traffic of an engine that is served over HTTP."""

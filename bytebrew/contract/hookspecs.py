@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class Action(Struct, frozen=True, kw_only=True):
-    """A change that an actor made, or a refusal (`auth.fail`, with the `reason`; the actor may then be ANYONE).
+    """A change that an actor made, or a rejected request (`auth.fail`, with the `reason`; the actor may be ANYONE).
 
-    `name` is such as `agent.update`, `resource` the method and the path. `before` and `after` are the thing as the API
-    shows it, where it was one and the API does: without secrets, long texts cut, never a conversation.
+    `name` is such as `agent.update`, `resource` the method and the path. `before` and `after` are the resource as the
+    API shows it, if the API has it: without secrets, long texts truncated, never a conversation.
     """
 
     moment: str
@@ -47,11 +47,11 @@ class Action(Struct, frozen=True, kw_only=True):
 
 
 Recorder = Callable[[Connection, Action], None]
-"""Stores an action in the transaction of the change itself; what it raises rolls the change back."""
+"""Stores an action in the transaction of the change itself; an exception rolls the change back."""
 Step = Callable[[Connection], Sequence[object] | None]
-"""Does a part of its work in a transaction and returns what it did; an empty sequence once nothing is left to do.
+"""Does a part of its work in a transaction and returns what it did; an empty sequence ends the work.
 
-None says that this part did nothing and that more parts follow.
+None means that this part did nothing and that more parts follow.
 """
 T = TypeVar("T")
 Register = Callable[[T], None]
@@ -63,7 +63,7 @@ hookimpl = pluggy.HookimplMarker("bytebrew")
 class Opened(Protocol):
     """Opens the database for a command: an engine that is not started, and a connection within a transaction.
 
-    The transaction is committed unless the block fails; an engine may run meanwhile. BootError without a database,
+    The transaction is committed unless the block fails; an engine may run meanwhile. BootError if there is no database,
     unless the command `may_create` one.
     """
 
@@ -109,7 +109,7 @@ def register_capabilities(register: Register[CapabilityType]) -> None:
 
 @hookspec
 def register_scopes(register: Register[Scope]) -> None:
-    """Registers what credentials may grant and routes may need, each under its name and its bit."""
+    """Registers scopes that credentials may grant and routes may need, each under its name and its bit."""
 
 
 @hookspec
@@ -129,12 +129,12 @@ def register_routes(register: Register[Route], engine: Engine) -> None:
 
 @hookspec
 def register_model_choosers(register: Register[ModelChooser], engine: Engine) -> None:
-    """Registers what chooses the model of a chat by the request's headers."""
+    """Registers choosers of a chat's model by request headers."""
 
 
 @hookspec
 def register_guards(register: Register[Guard], engine: Engine) -> None:
-    """Registers checks that run after authentication and before the work."""
+    """Registers checks that run after authentication and before the route."""
 
 
 @hookspec
@@ -149,7 +149,7 @@ def register_config_sections(register: Register[ConfigSection]) -> None:
 
 @hookspec
 def register_config_dialects(register: Register[ConfigDialect]) -> None:
-    """Registers other ways to write a configuration file; each is converted to the engine's own form."""
+    """Registers other formats of the configuration file; each is converted to the engine's own."""
 
 
 @hookspec
@@ -159,15 +159,15 @@ def register_options(register: Register[Option], engine: Engine) -> None:
 
 @hookspec
 def register_retention(register: Register[Step]) -> None:
-    """Registers steps that delete old rows of the plugin's tables: a few in each call, until there are no more.
+    """Registers steps that delete old rows of the plugin's tables, a few in each call.
 
-    A step runs in a transaction of its own and returns the deleted rows, and nothing once there are none.
+    A step runs in a transaction of its own and returns the deleted rows; none end the pass.
     """
 
 
 @hookspec
 def register_commands(cli: "click.Group", opened: Opened) -> None:
-    """Adds subcommands to the command line, a click Group; `opened` is for those that work on the data folder."""
+    """Adds subcommands to the command line, a click Group; `opened` opens the data folder for a command."""
 
 
 @hookspec
@@ -178,7 +178,7 @@ def collect_metrics(engine: Engine) -> Iterable[Sample]:
 
 @hookspec
 async def turn_started(engine: Engine, turn: Turn) -> None:
-    """A turn has begun to run."""
+    """A turn has started to run."""
 
 
 @hookspec
@@ -193,25 +193,25 @@ async def turn_finished(engine: Engine, turn: Turn) -> None:
 
 @hookspec
 async def actor_acted(engine: Engine, action: Action) -> None:
-    """A caller changed something over the API, which is committed, or was refused."""
+    """A change over the API was committed, or a request was rejected."""
 
 
 @hookspec
 async def request_answered(engine: Engine, method: str, path: str, status: int, seconds: float) -> None:
-    """A request was answered, or its client disconnected; `path` is its route's, "" where there is none.
+    """A request was answered, or its client disconnected; `path` is the path of its route, "" if there is none.
 
-    Chats that are refused before they are read, for there are too many, are counted in `Traffic.refused_turns` alone.
+    Chats that are rejected before they are read, under overload, are counted in `Traffic.refused_turns` only.
     """
 
 
 @hookspec
 async def startup(engine: Engine) -> None:
-    """The database is migrated and nothing is served yet."""
+    """The database is migrated; no request is served yet."""
 
 
 @hookspec
 async def shutdown(engine: Engine) -> None:
-    """No more requests come and the database is still open."""
+    """No more requests arrive; the database is still open."""
 
 
 DECLARING: Mapping[str, type] = {

@@ -1,4 +1,4 @@
-"""What a model sees: messages, tool calls, and one request to a provider."""
+"""The input of a model: messages, tool calls, and one request to a provider."""
 
 from typing import Any, Literal
 
@@ -13,8 +13,8 @@ StopReason = Literal["end", "tool_calls", "max_tokens", "stop_sequence", "refusa
 class ToolCall(Struct, frozen=True):
     """A model's request to run a tool.
 
-    `input` are the arguments with their JSON types. Where the model's text was no JSON object, `input` is empty and
-    `malformed` is that text, which is reported to the model. An empty `call_id` is filled in by the turn.
+    `input` are the parsed arguments. If the model's text is not a JSON object, `input` is empty and `malformed` is that
+    text, which is reported to the model. An empty `call_id` is filled in by the turn.
     """
 
     tool: str
@@ -24,7 +24,7 @@ class ToolCall(Struct, frozen=True):
 
 
 class Attachment(Struct, frozen=True, omit_defaults=True):
-    """An image or a file of a user's message: its bytes in base64, or the URL at which the vendor finds it."""
+    """An image or a file of a user's message: its bytes in base64, or a URL that the vendor fetches."""
 
     media_type: str
     data: str = ""
@@ -60,10 +60,10 @@ class ToolSpec(Struct, frozen=True):
 
 
 class ModelRequest(Struct, frozen=True, kw_only=True):
-    """One call of a model; None leaves a parameter to the vendor.
+    """One model call; None leaves a parameter to the vendor.
 
-    `context_size` is the number of tokens that the conversation was trimmed to, for vendors that must be sent it.
-    `bounds` limit the size of the answer; a provider counts what it buffers until the end with an `Intake`.
+    `context_size` is the number of tokens that the conversation was trimmed to, for vendors that need it. `bounds`
+    limit the size of the answer; a provider counts what it buffers with an `Intake`.
     """
 
     model_name: str
@@ -99,14 +99,14 @@ class Usage(Struct, frozen=True):
 
 
 class Stop(Struct, frozen=True):
-    """The end of a model's answer and why it ended; `vendor` is kept with the message."""
+    """The end of a model's answer and its reason; `vendor` is stored with the message."""
 
     reason: StopReason = "end"
     vendor: dict[str, Any] = field(default_factory=dict)
 
 
 class Spent(Struct, frozen=True):
-    """The tokens of one call, under the name of the model that answered."""
+    """The tokens of one model call; `model` is the one that answered."""
 
     model: str
     usage: Usage

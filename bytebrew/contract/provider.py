@@ -1,4 +1,4 @@
-"""Providers: one class for the API of each vendor."""
+"""Providers: one class per vendor API."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
@@ -16,7 +16,8 @@ ProviderEvent = Thinking | MessageDelta | ToolCall | Usage | Stop
 class Capabilities(Struct, frozen=True, kw_only=True):
     """What a vendor's API supports; `vision` is images, `documents` other files in a user's message.
 
-    `document_types` are prefixes of their media types, `urls` those of the media types that the vendor fetches.
+    `document_types` and `urls` are prefixes of media types: those of accepted files, and those that the vendor fetches
+    by URL.
     """
 
     tools: bool = True
@@ -30,7 +31,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     urls: tuple[str, ...] = ("image/",)
 
     def carries(self, attachment: Attachment) -> bool:
-        """Whether a message to this vendor may have the attachment."""
+        """Whether the vendor accepts the attachment."""
         kind = attachment.media_type
         seen = self.vision if kind.startswith("image/") else self.documents and kind.startswith(self.document_types)
         return seen and (not attachment.url or kind.startswith(self.urls))
@@ -39,8 +40,9 @@ class Capabilities(Struct, frozen=True, kw_only=True):
 class Provider:
     """A vendor's API: converts a ModelRequest into the vendor's format and the answer into events.
 
-    `base_url` is the default of a model; `aliases` are other names of the type that are accepted; `needs` are the
-    fields that a model of this type must have, of `base_url`, `api_key` and `api_version`. A `demo` is no real model.
+    `base_url` is the default of a model; `aliases` are other accepted names of the type; `needs` are the required
+    fields of a model of this type, of `base_url`, `api_key` and `api_version`. `demo` marks a provider without a real
+    model.
     """
 
     type: ClassVar[str]
@@ -51,20 +53,21 @@ class Provider:
     demo: ClassVar[bool] = False
 
     def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
-        """The answer as an async generator: text and thinking as they come, whole tool calls, usage, then one Stop.
+        """The answer as an async generator: text and thinking as they arrive, complete tool calls, usage, then one
+        Stop.
 
-        Raises ProviderError with the vendor's message, or lets UpstreamError through. Closing it early closes the
+        Raises ProviderError with the vendor's message, or does not catch UpstreamError. Closing it early closes the
         connection.
         """
         raise NotImplementedError
 
     async def embed(self, texts: Sequence[str], request: ModelRequest, http: Http) -> list[list[float]]:
-        """A vector for each text, in order; only the request's model, URL and key are used. Raises as `stream`."""
+        """A vector for each text, in order; uses only the request's model, URL and key. Raises as `stream`."""
         raise ProviderError(f"{self.type} makes no embeddings", code="model_bad_request")
 
 
 def named(providers: Mapping[str, Provider], name: str) -> Provider | None:
-    """The provider of a type, or of one of its aliases."""
+    """The provider with this type or alias."""
     return providers.get(name) or next((one for one in providers.values() if name in one.aliases), None)
 
 
@@ -81,7 +84,7 @@ _CODES = {
 
 
 def refusal(error: UpstreamError, message: str = "") -> ProviderError:
-    """The ProviderError for an HTTP status; `message` is the vendor's, or else the body's beginning."""
+    """The ProviderError for an HTTP status; `message` is the vendor's, by default the beginning of the body."""
     status = error.status
     text = " ".join((message or error.body.decode("utf-8", "replace")).split())[:1000]
     if status < 400:
@@ -96,11 +99,11 @@ def refusal(error: UpstreamError, message: str = "") -> ProviderError:
 
 
 class Fault(NamedTuple):
-    """What a vendor's error says, in the engine's terms.
+    """A vendor's error, in the engine's terms.
 
-    `status` is the HTTP status that it has, or would have had in the middle of a stream. `code` is the engine's code
-    where the vendor names the cause; `vague_code` counts only where the status says no more than that the request
-    failed. `retry` and `retry_after` take the place of what the status says.
+    `status` is the HTTP status, or the one that an error in the middle of a stream corresponds to. `code` is the
+    engine's code if the vendor names the cause; `vague_code` applies only if the status is not specific. `retry` and
+    `retry_after` override what the status implies.
     """
 
     message: str = ""
@@ -112,7 +115,7 @@ class Fault(NamedTuple):
 
 
 def provider_error(fault: Fault, answer: UpstreamError | None = None) -> ProviderError:
-    """The ProviderError for an error in the middle of a stream, or in an `answer` that is no stream."""
+    """The ProviderError for an error in the middle of a stream, or in an `answer` that is not a stream."""
     if answer is not None and (answer.status >= 400 or not fault.message):
         error = refusal(answer, fault.message)
     else:
@@ -128,7 +131,7 @@ def provider_error(fault: Fault, answer: UpstreamError | None = None) -> Provide
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """The address and the sealed credential of a configured model."""
+    """The address and the encrypted credential of a configured model."""
 
     name: str
     type: str

@@ -1,4 +1,4 @@
-"""Routes, from which the server, the tests and the API document are made, and what a route receives and returns."""
+"""Routes, which define the server, the tests and the API document, with their requests and answers."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ Body = TypeVar("Body")
 P = ParamSpec("P")
 T = TypeVar("T")
 Record = Callable[[Connection, Any], None]
-"""Stores what a request did within its transaction; the argument is the answer of the route."""
+"""Stores the records of a request within its transaction; the argument is the answer of the route."""
 ANYONE = Actor(subject="anyone", name="anyone", kind="user", scopes=frozenset())
 """The actor of a request to a public route."""
 
@@ -39,10 +39,10 @@ class Key(Struct, frozen=True, kw_only=True):
 
 
 class TurnPlace(Protocol):
-    """The place that a request holds among the turns that the engine admits."""
+    """The place of a request among the turns that the engine admits."""
 
     def free(self) -> None:
-        """Releases the place once the turn itself is counted, or if there will be none; further calls do nothing."""
+        """Releases the place once the turn itself is counted, or if there will be none; safe to call twice."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,8 +55,8 @@ class Request(Generic[Body]):
     Header names are lower case; repeated headers are joined with commas (RFC 9110 section 5.3). `client` is the address
     of the connected peer. `connection` is the address and port of both ends, the peer's first, if they are known.
     `method` and `url_path` are those of the request line. `place` is the place of a new turn among the admitted ones;
-    it is released once the turn itself is counted. `repeats` is True for an Idempotency-Key that was used before, so
-    that the request begins nothing new; it is looked up for guards only, and stays False if the engine has none.
+    it is released once the turn itself is counted. `repeats` is set if the Idempotency-Key was used before, so that the
+    request starts nothing new; it is looked up only if the engine has guards.
     """
 
     engine: Engine
@@ -93,8 +93,8 @@ class Request(Generic[Body]):
     def record(self, conn: Connection, answer: Any = None) -> None:
         """Stores the records of the request, in the transaction of its write.
 
-        They are the answer for a repeat of the Idempotency-Key, and what the plugins' recorders store. An exception
-        rolls the write back.
+        They are the answer for a repeated Idempotency-Key, and the records of plugins. An exception rolls the write
+        back.
         """
         for one in self.records:
             one(conn, answer)
@@ -102,7 +102,7 @@ class Request(Generic[Body]):
 
 
 class ChosenModel(NamedTuple):
-    """A caller's own model for one message: its address, its key, and a `provider` in place of that of its type."""
+    """A caller's own model for one message: address, key, and optionally a `provider` instead of the one of its type."""
 
     target: Target
     key: str
@@ -110,10 +110,10 @@ class ChosenModel(NamedTuple):
 
 
 class ModelChooser:
-    """Lets a chat's headers choose its model, in place of the agent's own.
+    """Chooses the model of a chat by request headers, instead of the agent's own.
 
-    `headers` maps their names to descriptions for the API document. `choose` is called for a chat that has one of them.
-    Pages of allowed origins may send them; they are never forwarded to tools.
+    `headers` maps their names to descriptions for the API document. `choose` is called if a chat has one of them. CORS
+    allows these headers; they are never forwarded to tools.
     """
 
     headers: ClassVar[Mapping[str, str]]
@@ -125,7 +125,7 @@ class ModelChooser:
 
 @dataclass(slots=True, kw_only=True)
 class Reply:
-    """An answer with its own status or headers; `body` is bytes as they are, or a value to encode as JSON."""
+    """An answer with its own status or headers; `body` is bytes, or a value to encode as JSON."""
 
     body: Any = None
     status: int = 200
@@ -134,10 +134,10 @@ class Reply:
 
 @dataclass(slots=True, kw_only=True)
 class Stream:
-    """A streamed answer: Server-Sent Events, unless `headers` name another content-type.
+    """A streamed answer: Server-Sent Events, unless `headers` set another content type.
 
     Closing `frames` must free its resources. If it raises, an SSE stream ends with an error event, and any other stream
-    breaks off.
+    is aborted.
     """
 
     frames: AsyncGenerator[bytes, None]
@@ -165,18 +165,18 @@ class Route:
 
     `run` returns a value for JSON, None for an empty 204, a Reply or a Stream. `aliases` are further names of the
     body's fields. With `upload` the body may be as large as BYTEBREW_MAX_UPLOAD_BYTES. With `stream_body` it may be as
-    large too, and is not read before `run` asks for it: the route decodes it and checks its content type. If the route
-    keeps such a body `in_memory`, the limits of size and time are those of JSON. `streams` says that the answer may be
-    a stream of Server-Sent Events. An `idempotent` route accepts the header Idempotency-Key. A request to a route that
-    `begins_turn` is refused before it is read if the engine has too many turns. An `overridable` route is left out if
-    another plugin has one with its method and path. `action` names its recorded action, as in `token.revoke`, if the
-    name that its path and method make does not do.
+    large too, and is not read before `run` reads it: the route decodes it and checks its content type. If the route
+    keeps such a body `in_memory`, the limits of size and time are those of JSON. With `streams` the answer may be a
+    stream of Server-Sent Events. An `idempotent` route accepts the header Idempotency-Key. A request to a route that
+    `begins_turn` is rejected before it is read if the engine has too many turns. An `overridable` route is left out if
+    another plugin has one with its method and path. `action` is the name of its recorded action, such as
+    `token.revoke`, unless the default from its path and method fits.
 
     The other fields are for the API document. `query` and `headers` are the parameters that the route reads, each as a
-    description or a Parameter; any other parameter in a query string is refused. `example` is a body that creates
+    description or a Parameter; other parameters in a query string are rejected. `example` is a body that creates
     something, if the route does. `takes` has the media types of a streamed body with their JSON Schemas, `gives` the
     media types of an answer that is not JSON, and `sends` headers of the answer with their descriptions. `also` has
-    further statuses with the types of their answers, None for a refusal.
+    further statuses with the types of their answers, None for an error.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -212,7 +212,7 @@ Moment = Annotated[
 
 
 def moment(query: Mapping[str, str], name: str, *, last: bool = False) -> str:
-    """A time of the query string in RFC 3339, "" if it is absent; with `last` a date alone is the end of that day."""
+    """A time of the query string in RFC 3339, "" if absent; with `last` a date alone means the end of that day."""
     text = query.get(name)
     if not text:
         return ""
@@ -226,7 +226,7 @@ def moment(query: Mapping[str, str], name: str, *, last: bool = False) -> str:
 
 
 def wants_lines(request: Request[Any]) -> bool:
-    """Whether the answer is to be NDJSON: by `format=ndjson`, or without `format` by the header Accept."""
+    """Whether the client wants NDJSON: by `format=ndjson`, or without `format` by the header Accept."""
     form = request.query.get("format", "")
     if form not in ("", "json", "ndjson"):
         words = "one of json, ndjson"
@@ -247,9 +247,10 @@ def unrecorded(conn: Connection, answer: Any) -> None:
 
 @dataclass(slots=True)
 class Guard:
-    """A check after authentication and before the route; it raises to refuse, or returns headers for the answer.
+    """A check after authentication and before the route; it raises to reject the request, or returns headers for the
+    answer.
 
-    Its plugin may set `active` to False while the check would accept every request; it is not called then.
+    Its plugin may set `active` to False while the check accepts every request, which skips it.
     """
 
     check: Callable[[Request[Any], Route], Awaitable[Mapping[str, str] | None]]
@@ -260,7 +261,7 @@ TAKEN = "is the name of a route; take another"
 
 
 def routes_by_path(routes: Iterable[Route]) -> dict[str, dict[str, Route]]:
-    """The routes by path and method; BootError if two are the same."""
+    """The routes by path and method; BootError for duplicates."""
     found: dict[str, dict[str, Route]] = {}
     for route in routes:
         methods = found.setdefault(route.path, {})
@@ -271,9 +272,10 @@ def routes_by_path(routes: Iterable[Route]) -> dict[str, dict[str, Route]]:
 
 
 def taken_names(paths: Iterable[str]) -> Mapping[str, frozenset[str]]:
-    """The reserved names of each collection, by its path: names at which a route stands in place of a resource.
+    """The reserved names of each collection by its path: names that a route has in place of a resource.
 
-    For example `registry` is reserved at `/models`, because `/models/registry` stands beside `/models/{name}`.
+    For example `registry` is reserved at `/models`, because the route `/models/registry` would hide a model of this
+    name.
     """
     steps = {tuple(path.split("/")) for path in paths}
     found: dict[str, set[str]] = {}

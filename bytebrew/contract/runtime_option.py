@@ -1,4 +1,4 @@
-"""Options: what an operator changes while the engine runs, through the settings routes."""
+"""Runtime options: settings that an operator changes while the engine runs, through the settings routes."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,8 +23,7 @@ _MOST = 65536
 class Option(Struct, frozen=True, kw_only=True):
     """A known key; `type` is any type that msgspec converts to.
 
-    `applied` is called with each new value of the key, also when it returns to the default. Options
-    are listed in the order of their registration, or `before` the option of that key.
+    `applied` is called with each new value of the key, including the default after a reset.
     """
 
     key: str
@@ -36,7 +35,7 @@ class Option(Struct, frozen=True, kw_only=True):
 
 
 class Options:
-    """The known keys, with the values in effect."""
+    """The known keys, with their current values."""
 
     def __init__(self, options: Iterable[Option]) -> None:
         self._options = {option.key: option for option in _in_order(options)}
@@ -47,7 +46,7 @@ class Options:
         return iter(self._options.values())
 
     def named(self, key: str) -> Option:
-        """The option of this key; NotFound if there is none."""
+        """The option with this key; NotFound if there is none."""
         if key.startswith(CUSTOM) and len(key) <= 255:
             return Option(key=key, type=Any, default=None, help="the operator's own")
         if key not in self._options:
@@ -68,18 +67,18 @@ class Options:
         return fitting
 
     def watch(self, key: str, applied: Callable[[Any], None]) -> None:
-        """Calls `applied` with the value in effect now, and with each other value that the key takes."""
+        """Calls `applied` with the current value, and with each new value of the key."""
         self._watchers[key].append(applied)
         applied(self._values[key])
 
     def apply(self, stored: Mapping[str, Any]) -> None:
-        """Applies the stored values, and the defaults of all other keys, if they differ from the values in effect."""
+        """Applies the stored values, and the defaults of all other keys, where they differ from the current values."""
         for option in self:
             value = option.default
             if option.key in stored:
                 try:
                     value = msgspec.convert(stored[option.key], option.type, strict=False)
-                except msgspec.ValidationError as error:  # the value is of an older version
+                except msgspec.ValidationError as error:  # the value was stored by an older version
                     log.warning("the setting %s stays at its default: %s", option.key, error)
             if value != self._values[option.key]:
                 for applied in self._watchers[option.key]:
@@ -103,6 +102,6 @@ def option_value(conn: Connection, option: Option) -> Any:
 
 
 def expired_before(conn: Connection, option: Option) -> str:
-    """The time so many days ago as an option says, in RFC 3339; "" for 0, which sorts before all times."""
+    """The time that many days ago, in RFC 3339; "" for 0 days, which sorts before all times."""
     days = option_value(conn, option)
     return rfc3339(datetime.now(UTC) - timedelta(days=days)) if days else ""

@@ -1,4 +1,4 @@
-"""Tools: what an author writes."""
+"""Tools and sources of tools, as plugin authors write them."""
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -16,10 +16,10 @@ from bytebrew.contract.messages import Attachment, ToolSpec
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """The call that a tool serves; `subject` is the actor's, that of the person for a spawned agent too.
+    """The tool call; `subject` is the actor's, for a spawned agent that of the root turn.
 
     `headers` are those of the chat request, in lower case; they are never stored. A tool forwards only those that its
-    operator named.
+    operator has listed.
     """
 
     call_id: str
@@ -32,9 +32,9 @@ class Call(Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """An idempotency key, `turn_id:call_id` in printable ASCII: the same whenever this call is run again.
+        """An idempotency key, `turn_id:call_id` in printable ASCII: the same if the call is run again.
 
-        It has the turn because many vendors number the calls of each request from zero.
+        It includes the turn because many vendors number the calls of each request from zero.
         """
         return f"{self.turn_id}:{quote(self.call_id, safe=':')}"
 
@@ -42,8 +42,8 @@ class Call(Struct, frozen=True, kw_only=True):
 class Result(Struct, frozen=True, kw_only=True):
     """A tool's result with attachments and events.
 
-    `attachments` are shown to models that can see them, `events` to the client; with `ends_turn` the model is not
-    called again, and its text so far is the answer.
+    `attachments` are sent to models that can see them, `events` to the client; with `ends_turn` the model is not called
+    again, and the text so far is the answer.
     """
 
     text: str
@@ -63,13 +63,13 @@ class SpawnLimits(Struct, frozen=True, kw_only=True):
 class Tool:
     """A function that a model may call.
 
-    `timeout` is in seconds; None is the engine's own limit. An `idempotent` call whose outcome is unknown after a crash
-    is run again. With `confirm` a person confirms every call. `risk` and `source` are shown to operators.
+    `timeout` is in seconds; None is the engine's own limit. If a crash leaves the outcome of an `idempotent` call
+    unknown, it is run again. With `confirm` a person confirms every call. `risk` and `source` are shown to operators.
 
-    `names` are all names by which `confirm_before` may mean the tool. The name of a `foreign` tool is chosen by others
-    than the operator, such as an MCP server: where it is taken, the tool gets the first free one of `spare`. A tool
-    with `away` set is not offered to the model, and a call of it is answered with that text; it is `gone` if its source
-    is reachable and no longer has it.
+    `names` are all names by which `confirm_before` may mean the tool. A `foreign` tool has a name that an external
+    server chose, such as an MCP server: if it is in use already, the tool gets the first free name of `spare`. A tool
+    with `away` set is not offered to the model, and calls of it return that text; it is `gone` if its source is
+    reachable and no longer has it.
 
     `events` are the types of the events in its results, for the API document.
     """
@@ -94,11 +94,11 @@ class Tool:
 
     @property
     def names(self) -> frozenset[str]:
-        """The model's name for it, and that within its source."""
+        """The model's name for the tool, and its name within its source."""
         return frozenset((self.name, f"{self.source}/{self.name}"))
 
     async def run(self, call: Call, input: dict[str, Any]) -> Any:
-        """The result: text or a Result as it is, anything else as JSON.
+        """The result: text or a Result is used unchanged, other values are encoded as JSON.
 
         The message of a ToolError is sent to the model.
         """
@@ -112,9 +112,10 @@ class Tool:
 class Toolset:
     """A source of tools that depend on the agent.
 
-    `lists` are those of the agent's lists (`tools`, `can_spawn`, `mcp_servers`, `capabilities`) that name tools of this
-    source: it is skipped if all of them are empty; `tools` counts only if it names something that no plugin registers.
-    `reserves` are the names that its tools may have, a `*` at the end standing for any rest: no foreign tool gets one.
+    `lists` are the lists of an agent (`tools`, `can_spawn`, `mcp_servers`, `capabilities`) that name tools of this
+    source: if all are empty the source is skipped; `tools` counts only if it names something that no plugin registers.
+    `reserves` are the names that its tools may have, with `*` at the end as a wildcard; no foreign tool gets such a
+    name.
     """
 
     lists: ClassVar[tuple[str, ...]] = ()
@@ -122,11 +123,11 @@ class Toolset:
     events: ClassVar[tuple[type[Event], ...]] = ()
 
     async def all(self) -> Sequence[Tool]:
-        """Every tool of this source, for lists that people read."""
+        """Every tool of this source, for lists shown to people."""
         return ()
 
     async def ready(self, agent: Agent) -> AsyncIterator[Notice]:
-        """Waits until the agent's tools are usable, or gives up; yields a notice for each wait and each missing tool.
+        """Waits until the agent's tools are usable, up to a limit; yields a notice for each wait and each missing tool.
 
         Notices with the code `tools_missing` are sent to the model too.
         """
@@ -139,18 +140,19 @@ class Toolset:
         raise NotImplementedError
 
     def has(self, conn: Connection, name: str) -> bool:
-        """Whether this source may have a tool that an agent names in `tools`.
+        """Whether this source may have a tool that an agent lists in `tools`.
 
-        A name that no source has is a warning of the agent. The default is yes for a source whose `lists` have `tools`.
+        A name that no source has becomes a warning of the agent. By default True for a source whose `lists` include
+        `tools`.
         """
         return not self.lists or "tools" in self.lists
 
     def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
-        """Whether a name in the agent's `confirm_before` is of a tool of this source, present or past."""
+        """Whether a name in the agent's `confirm_before` belongs to a tool that this source has or had."""
         return not self.reserves or gate in self.reserves
 
     def missing(self, conn: Connection, agent: Agent) -> Iterable[str]:
-        """Warnings of the agent, a sentence each: what it names of this source and the source does not have."""
+        """Warnings of the agent: names of this source that the source does not have, one sentence each."""
         return ()
 
 
@@ -222,8 +224,8 @@ def tool(
 ) -> FunctionTool | Callable[[Callable[..., Awaitable[Any]]], FunctionTool]:
     """Makes a tool of a typed async function.
 
-    The model sees its name, docstring and annotated parameters, but none of type Call, which the engine passes. Use it
-    bare or as `@tool(timeout=5, idempotent=True)`; the options are those of `Tool`.
+    The model sees its name, docstring and annotated parameters, except one of type Call, which the engine passes. Use
+    it bare or as `@tool(timeout=5, idempotent=True)`; the options are those of `Tool`.
     """
 
     def make(function: Callable[..., Awaitable[Any]]) -> FunctionTool:
@@ -242,7 +244,7 @@ def input_schema(kind: type[Struct]) -> dict[str, Any]:
 
 
 class Outcome(NamedTuple):
-    """The output of a call as it is sent to the model; `whole` is the whole output if `output` was truncated."""
+    """The output of a call as sent to the model; `whole` is the whole output if `output` was truncated."""
 
     output: str
     has_error: bool
