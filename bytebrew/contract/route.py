@@ -102,7 +102,7 @@ class Request(Generic[Body]):
 
 
 class ChosenModel(NamedTuple):
-    """A caller's own model for one message: address, key, and optionally a `provider` instead of the one of its type."""
+    """A caller's own model for one message: address, key, and optionally a `provider` that overrides its type."""
 
     target: Target
     key: str
