@@ -9,8 +9,7 @@ from bytebrew.contract.route import Request
 
 
 class AuthMode:
-    """A way to authenticate requests: the one that BYTEBREW_AUTH_MODE names, or one with `prefixes`, which is always
-    on.
+    """A way to authenticate requests: the one that BYTEBREW_AUTH_MODE names, or one with `prefixes`, always on.
 
     A mode of bearer tokens implements `authenticate`; a mode that reads other parts of a request implements `identify`.
     A bearer token that begins with one of the `prefixes` goes to that mode only. `challenge` is the WWW-Authenticate

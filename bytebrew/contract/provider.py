@@ -53,8 +53,7 @@ class Provider:
     demo: ClassVar[bool] = False
 
     def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
-        """The answer as an async generator: text and thinking as they arrive, complete tool calls, usage, then one
-        Stop.
+        """The answer as an async generator: text and thinking as they arrive, complete tool calls, usage, one Stop.
 
         Raises ProviderError with the vendor's message, or does not catch UpstreamError. Closing it early closes the
         connection.

@@ -247,8 +247,7 @@ def unrecorded(conn: Connection, answer: Any) -> None:
 
 @dataclass(slots=True)
 class Guard:
-    """A check after authentication and before the route; it raises to reject the request, or returns headers for the
-    answer.
+    """A check after authentication and before the route; it raises to reject, or returns headers for the answer.
 
     Its plugin may set `active` to False while the check accepts every request, which skips it.
     """
