@@ -178,9 +178,8 @@ class ConfigDialect:
         note: Callable[[Problem], None],
         warn: Callable[[Problem], None],
     ) -> Node:
-        """The file with each of the `known` sections as a mapping of names to items; the rest and all positions are
-        kept.
+        """The file with each of the `known` sections as a mapping of names to items, and the rest unchanged.
 
-        `note` reports an error that prevents the import, `warn` one that does not.
+        All positions are kept. `note` reports an error that prevents the import, `warn` one that does not.
         """
         raise NotImplementedError
