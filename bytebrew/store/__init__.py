@@ -1,1 +1,1 @@
-"""State: the database, its backups, and SQL by noun: plain functions of a connection, run by Database."""
+"""Storage: the database, its backups, and SQL grouped by table as plain functions of a connection."""

@@ -1,4 +1,4 @@
-"""Agents."""
+"""SQL for agents."""
 
 import msgspec
 from msgspec import UNSET
@@ -23,7 +23,7 @@ def list_all(conn: Connection) -> list[Agent]:
 
 
 def count(conn: Connection) -> int:
-    """How many agents there are."""
+    """The number of agents."""
     found: int = conn.execute("select count(*) from agents").fetchone()[0]
     return found
 
@@ -46,7 +46,7 @@ def get(conn: Connection, key: str) -> Agent:
 
 
 def create(conn: Connection, new: NewAgent) -> Agent:
-    """The agent, now stored."""
+    """Stores an agent and returns it."""
     if conn.execute("select 1 from agents where name = ?", (new.name,)).fetchone():
         raise Conflict(f"There is an agent '{new.name}' already; PUT /api/v1/agents/{new.name} changes it")
     _check_model(conn, new.model)
@@ -56,7 +56,7 @@ def create(conn: Connection, new: NewAgent) -> Agent:
 
 
 def update(conn: Connection, key: str, patch: AgentPatch) -> Agent:
-    """The agent with the patch merged in."""
+    """Merges the patch into an agent and returns it."""
     agent = get(conn, key)
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     if changes.pop("name", agent.name) != agent.name:
@@ -67,7 +67,7 @@ def update(conn: Connection, key: str, patch: AgentPatch) -> Agent:
 
 
 def delete(conn: Connection, key: str) -> None:
-    """Removes an agent that no schema and no other agent uses; Conflict lists those that do."""
+    """Deletes an agent that no schema and no other agent uses; Conflict lists those that do."""
     agent = get(conn, key)
     schemas = conn.execute(
         """select name from schemas where entry_agent_id = ?1

@@ -1,4 +1,4 @@
-"""Capabilities of agents: rows, and the fields of each type's config."""
+"""SQL for the capabilities of agents, and validation of their configs by type."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from bytebrew.store import agents
 
 
 class CapabilityTypes(dict[str, CapabilityType]):
-    """Every type of capabilities by name, and the structs of the API whose `type` is one of them."""
+    """Every capability type by name, and the API structs whose `type` is restricted to these names."""
 
     def __init__(self, types: Iterable[CapabilityType]) -> None:
         super().__init__((one.name, one) for one in types)
@@ -33,7 +33,7 @@ class CapabilityTypes(dict[str, CapabilityType]):
 
 
 def list_all(conn: Connection, agent: str) -> list[Capability]:
-    """Every capability of an agent by name or id, enabled or not."""
+    """Every capability of an agent, enabled or not."""
     return list(agents.get(conn, agent).capabilities)
 
 
@@ -46,7 +46,7 @@ def get(conn: Connection, agent: str, key: str) -> Capability:
 
 
 def create(conn: Connection, types: CapabilityTypes, agent: str, new: NewCapability) -> Capability:
-    """The capability, now stored; Conflict where the agent has one of its type."""
+    """Stores a capability and returns it; Conflict if the agent has one of its type."""
     owner = agents.get(conn, agent)
     if any(one.type == new.type for one in owner.capabilities):
         words = f"Agent '{owner.name}' has the capability '{new.type}' already"
@@ -58,7 +58,7 @@ def create(conn: Connection, types: CapabilityTypes, agent: str, new: NewCapabil
 
 
 def update(conn: Connection, types: CapabilityTypes, agent: str, key: str, patch: CapabilityPatch) -> None:
-    """Merges the patch into a capability by id or type."""
+    """Merges the patch into a capability, found by id or type."""
     one = get(conn, agent, key)
     if patch.type not in (UNSET, one.type):
         raise InvalidRequest("A capability's type is fixed", details=[Detail("$.type", "create another instead")])
@@ -68,12 +68,12 @@ def update(conn: Connection, types: CapabilityTypes, agent: str, key: str, patch
 
 
 def delete(conn: Connection, agent: str, key: str) -> None:
-    """Deletes a capability of an agent, by id or type."""
+    """Deletes a capability of an agent, found by id or type."""
     conn.execute("delete from agent_capabilities where id = ?", (get(conn, agent, key).id,))
 
 
 def _checked(conn: Connection, types: CapabilityTypes, type: str, config: dict[str, Any]) -> dict[str, Any]:
-    """The config, validated, with the defaults of missing fields."""
+    """The validated config, with defaults for missing fields."""
     if type not in types:
         known = ", ".join(types) or "none"
         message = f"No plugin registers the capability '{type[:64]}'; known: {known}"

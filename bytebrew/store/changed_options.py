@@ -1,4 +1,4 @@
-"""Runtime options that were changed: JSON values by key."""
+"""Runtime options that differ from their defaults: JSON values by key."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from bytebrew.contract.connection import Connection
 
 
 def values(conn: Connection) -> dict[str, tuple[Any, str]]:
-    """Every stored value with the time of its change."""
+    """Every stored value with its modification time."""
     rows = conn.execute("select key, value, updated_at from settings order by key")
     return {row["key"]: (msgspec.json.decode(row["value"]), row["updated_at"]) for row in rows}
 
@@ -21,7 +21,7 @@ def value(conn: Connection, key: str, default: Any = None) -> Any:
 
 
 def put(conn: Connection, key: str, value: Any) -> str:
-    """Stores a value; returns the time."""
+    """Stores a value; returns the modification time."""
     moment = now()
     conn.execute(
         """insert into settings values (?, ?, ?) on conflict (key) do update set
@@ -32,5 +32,5 @@ def put(conn: Connection, key: str, value: Any) -> str:
 
 
 def reset(conn: Connection, key: str) -> None:
-    """Deletes the value of a key, which returns it to its default."""
+    """Deletes the value of a key, which restores the default."""
     conn.execute("delete from settings where key = ?", (key,))

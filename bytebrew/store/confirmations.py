@@ -1,4 +1,4 @@
-"""Confirmations: questions put to a person about one tool call, and their answers."""
+"""Confirmations: questions to a person about one tool call, and the answers."""
 
 import hashlib
 from collections.abc import Sequence
@@ -56,20 +56,20 @@ _SELECT = """select id, session_id, turn_id, call_id, kind, agent, source, tool,
 
 
 def digest(source: str, tool: str, input: dict[str, Any]) -> str:
-    """SHA-256 in hex over the source of a tool, its name and its arguments in canonical JSON."""
+    """SHA-256 in hex over a tool's source, its name and its arguments in canonical JSON."""
     return hashlib.sha256(msgspec.json.encode([source, tool, input], order="deterministic")).hexdigest()
 
 
 def shown(question: Confirmation) -> Confirmation:
-    """The question as it is shown to people, with invisible characters escaped."""
+    """The question for display, with invisible characters escaped."""
     edited = None if question.edited is None else visible(question.edited)
     return replace(question, tool=visible(question.tool), input=visible(question.input), edited=edited)
 
 
 def ask(conn: Connection, new: Confirmation) -> None:
-    """Stores a question behind all others, even if the clock was set back, and in place of an earlier one of its kind.
+    """Stores a question after all others, even if the clock was set back; replaces an earlier one of its kind.
 
-    There is an earlier one if the source of the tool has changed since.
+    An earlier one exists if the source of the tool has changed since.
     """
     last = conn.execute("select coalesce(max(seq), 0) from confirmations").fetchone()[0]
     sql = "delete from confirmations where turn_id = ? and call_id = ? and kind = ?"
@@ -78,7 +78,7 @@ def ask(conn: Connection, new: Confirmation) -> None:
 
 
 def of_call(conn: Connection, turn_id: str, call_id: str, kind: Kind) -> Confirmation | None:
-    """The question of this kind about a call."""
+    """The question of this kind about a tool call."""
     sql = f"{_SELECT} where turn_id = ? and call_id = ? and kind = ?"
     row = conn.execute(sql, (turn_id, call_id, kind)).fetchone()
     return struct_of(row, Confirmation) if row else None
@@ -87,7 +87,7 @@ def of_call(conn: Connection, turn_id: str, call_id: str, kind: Kind) -> Confirm
 def find(
     conn: Connection, key: str, session_id: str | None = None, schemas: Sequence[str] | None = None
 ) -> Confirmation | None:
-    """A question by its id; with `session_id` one of that session, with `schemas` of a session with one of these."""
+    """A question by id; `session_id` and `schemas` restrict the session."""
     within, names = _within(schemas)
     sql = f"{_SELECT} where id = ? and {within}"
     row = conn.execute(sql, (key, *names)).fetchone()
@@ -97,14 +97,14 @@ def find(
 
 
 def about(conn: Connection, call_id: str, session_id: str, schemas: Sequence[str] | None = None) -> list[Confirmation]:
-    """The questions of a session about tool calls with this id, oldest first: several calls may have the same id."""
+    """A session's questions about tool calls with this id, oldest first: vendors may reuse ids."""
     within, names = _within(schemas)
     sql = f"{_SELECT} where call_id = ? and session_id = ? and {within} order by seq"
     return [struct_of(row, Confirmation) for row in conn.execute(sql, (call_id, session_id, *names))]
 
 
 def of_session(conn: Connection, session_id: str) -> list[Confirmation]:
-    """The questions of a session that wait, oldest first."""
+    """A session's pending questions, oldest first."""
     sql = f"{_SELECT} where session_id = ? and status = 'pending' order by seq"
     return [struct_of(row, Confirmation) for row in conn.execute(sql, (session_id,))]
 
@@ -117,7 +117,7 @@ def answer(
     reason: str,
     by: str,
 ) -> None:
-    """Stores the answer to a pending question; expires the question instead if its time has passed."""
+    """Stores the answer to a pending question; if the question is too old, expires it instead."""
     moment = now()
     conn.execute(
         "update confirmations set status = 'expired' where id = ? and status = 'pending' and expires_at <= ?",
@@ -144,7 +144,7 @@ def expire(conn: Connection, confirmation_id: str) -> None:
 
 
 def spend(conn: Connection, confirmation_id: str) -> bool:
-    """Marks an approval as used; False if the question is not approved, or was used before."""
+    """Marks an approval as used; False if the question is not approved, or was already used."""
     sql = "update confirmations set status = 'spent' where id = ? and status = 'approved'"
     return conn.execute(sql, (confirmation_id,)).rowcount == 1
 
@@ -157,9 +157,9 @@ def page(
     schemas: Sequence[str] | None = None,
     offset: int = 0,
 ) -> tuple[list[Confirmation], str | None]:
-    """Questions of a status, oldest first, from an offset behind the question `after`; `schemas` narrows the sessions.
+    """Questions with a status, oldest first, from an offset after `after`; `schemas` restricts the sessions.
 
-    A page has a megabyte at most; the returned id is the `after` of the next page, if there is one. NotFound if `after`
+    A page has at most a megabyte; the returned id is the `after` of the next page, if there is one. NotFound if `after`
     does not exist.
     """
     place = conn.execute("select seq from confirmations where id = ?", (after,)).fetchone() if after else (0,)
@@ -175,7 +175,7 @@ def page(
 
 
 def count(conn: Connection, status: str, schemas: Sequence[str] | None = None) -> int:
-    """How many questions of a status there are; with `schemas` of their sessions."""
+    """The number of questions with a status; `schemas` restricts the sessions."""
     within, names = _within(schemas)
     sql = f"select count(*) from confirmations where status = ? and {within}"
     found: int = conn.execute(sql, (status, *names)).fetchone()[0]
@@ -183,7 +183,7 @@ def count(conn: Connection, status: str, schemas: Sequence[str] | None = None) -
 
 
 def _within(schemas: Sequence[str] | None) -> tuple[str, Sequence[str]]:
-    """The condition that a question's session has one of the schemas, and its values."""
+    """The condition that a question's session belongs to one of the schemas, and its values."""
     if schemas is None:
         return "true", ()
     condition = f"s.id = session_id and s.schema in ({placeholders(schemas)})"

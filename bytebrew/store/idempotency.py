@@ -1,4 +1,4 @@
-"""Idempotency-Keys, each with the turn that its request began, or with the answer."""
+"""Idempotency keys, each with the turn that its request started, or with the answer."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from bytebrew.contract.route import Key
 
 
 class Kept(NamedTuple):
-    """The result of a key's request: a turn, or an answer with an encrypted body."""
+    """The stored result of a request with a key: a turn, or an encrypted answer."""
 
     digest: bytes
     turn_id: str | None
@@ -17,7 +17,7 @@ class Kept(NamedTuple):
 
 
 def find(conn: Connection, key: Key) -> Kept | None:
-    """The result that is stored for a key, if any."""
+    """The result stored for a key."""
     row = conn.execute(
         """select digest, turn_id, status, body from idempotency
         where subject = ? and method = ? and path = ? and key = ?""",
@@ -30,13 +30,13 @@ _VALUES = "insert into idempotency values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def keep_turn(conn: Connection, key: Key, turn_id: str) -> None:
-    """Stores the turn that a key's request began; the key must be new."""
+    """Stores the turn that a request with this key started; the key must be new."""
     values = (key.subject, key.method, key.path, key.text, key.digest, turn_id, key.status, b"", now())
     conn.execute(_VALUES, values)
 
 
 def keep_answer(conn: Connection, key: Key, body: bytes) -> bool:
-    """Stores an answer, or replaces an earlier one; False if the key belongs to a turn, whose events are the answer."""
+    """Stores or replaces an answer; False if the key belongs to a turn, whose events are the answer."""
     values = (key.subject, key.method, key.path, key.text, key.digest, None, key.status, body, now())
     sql = f"""{_VALUES} on conflict (subject, method, path, key)
       do update set status = excluded.status, body = excluded.body where turn_id is null"""
@@ -44,15 +44,15 @@ def keep_answer(conn: Connection, key: Key, body: bytes) -> bool:
 
 
 def free(conn: Connection, turn_id: str, failure: int | None) -> None:
-    """Deletes the key of a turn that failed for the engine's own fault (503), so that the request can be repeated."""
+    """Deletes the key of a turn that failed because of the engine (503), so that the client can retry."""
     if failure == 503:
         conn.execute("delete from idempotency where turn_id = ?", (turn_id,))
 
 
 def expire(conn: Connection, before: str, limit: int) -> int:
-    """Deletes the oldest keys from before a moment; returns how many.
+    """Deletes keys from before a moment, oldest first; returns their number.
 
-    The key of a turn stays until the turn itself ended before that moment: a turn may wait for a person for days.
+    A turn's key stays until the turn itself ended before that moment: a turn may wait for a person for days.
     """
     return conn.execute(
         """delete from idempotency where (subject, method, path, key) in (

@@ -27,15 +27,15 @@ _INSERTS = {size: f"{INSERT} {', '.join(['(?, ?, ?, ?)'] * size)}" for size in (
 _FRAME = b"id: %d\nevent: %s\ndata: %s\n\n"
 HEARTBEAT_SECONDS = 15.0
 PING = b": ping\n\n"
-"""The comment that keeps a stream alive."""
+"""The SSE comment that keeps a connection alive."""
 TAIL_EVENTS = 16
 TAIL_BYTES = 128 * 1024
-"""Within these bytes a log keeps the last TAIL_EVENTS committed events in memory, and all of the last two commits.
+"""A log caches the last TAIL_EVENTS committed events up to this size, and all events of the last two commits.
 
 Followers that are further behind read the database, a page at a time.
 """
 PACKED = "packed"
-"""The type of a row that holds consecutive events, compressed, under the number of the last one."""
+"""The type of a row with compressed consecutive events; its number is that of the last one."""
 _PACK_EVENTS, _PACK_BYTES = 256, 256 * 1024
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[tuple[int, str, bytes]]).decode
@@ -45,7 +45,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Stretch(Protocol):
-    """The events that a follower sends: from `first` to `last`, each None until it is known."""
+    """The range of events that a follower sends: from `first` to `last`, each None until it is known."""
 
     @property
     def first(self) -> int | None:
@@ -58,14 +58,14 @@ class Stretch(Protocol):
 
 @dataclass(slots=True)
 class OpenStretch:
-    """All events from `first` on; it has no end unless `last` is set."""
+    """All events from `first` on, without an end unless `last` is set."""
 
     first: int | None
     last: int | None = None
 
 
 class Log:
-    """The in-memory tail of one session's journal. It exists while a turn appends to it or a client follows it."""
+    """The in-memory tail of one session's journal; it exists while a turn appends to it or a client follows it."""
 
     __slots__ = (
         "__weakref__",
@@ -96,7 +96,7 @@ class Log:
         self._waiters: set[asyncio.Future[bool]] = set()
 
     async def load(self, db: Database, new: bool) -> None:
-        """Reads the number of the last event, once: from then on this object alone appends."""
+        """Reads the number of the last event once; from then on only this object appends."""
         if self._loaded or new:
             self._loaded = True
             return
@@ -106,7 +106,7 @@ class Log:
                 self._loaded = True
 
     def add(self, event: Event) -> tuple[str, int, str, bytes]:
-        """The event's row, under the next number."""
+        """The row of the event, with the next number."""
         data = _encode(event)
         self.last += 1
         framed = frame(self.last, event.name, data, self._form)
@@ -115,7 +115,7 @@ class Log:
         return (self.session_id, self.last, event.name, data)
 
     def commit(self, number: int) -> None:
-        """Marks the events up to a number as committed, drops old ones from memory and wakes the followers."""
+        """Marks the events up to a number as committed, evicts old ones from memory and wakes the followers."""
         last_but_one, self._committed_before, self.committed = self._committed_before, self.committed, number
         kept = len(self._frames) - (self.last - number)
         while kept > 1 and (self._bytes > TAIL_BYTES or (kept > TAIL_EVENTS and number - kept < last_but_one)):
@@ -136,7 +136,7 @@ class Log:
                 waiter.set_result(True)
 
     def between(self, after: int, through: int) -> bytes | None:
-        """The frames above `after` up to `through`; None where the first of them is no longer in memory."""
+        """The frames above `after` up to `through`; None if the first of them is no longer in memory."""
         first = self.last - len(self._frames) + 1
         if after + 1 < first:
             return None
@@ -144,7 +144,7 @@ class Log:
         return self._frames[start] if end - start == 1 else b"".join([self._frames[i] for i in range(start, end)])
 
     async def changed(self, seconds: float = 0) -> bool:
-        """Waits for `notify`; False if the seconds pass before (0: no limit)."""
+        """Waits for `notify`; False on a timeout (0: no limit)."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bool] = loop.create_future()
         self._waiters.add(waiter)
@@ -163,7 +163,7 @@ def _give_up(waiter: "asyncio.Future[bool]") -> None:
 
 
 class Journal:
-    """The logs of all sessions. Group commit: events that wait, of whatever session, share the next transaction."""
+    """The logs of all sessions, with group commit: pending events of all sessions share the next transaction."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -177,12 +177,12 @@ class Journal:
         db.source(self)
 
     def begin(self, epoch: int) -> None:
-        """Prefixes event ids with the epoch of the history; in epoch 1 they are plain numbers."""
+        """Sets the epoch of the history, which prefixes event ids; in epoch 1 they are plain numbers."""
         self.epoch = epoch
         self._form = _FRAME if epoch == 1 else _FRAME.replace(b"id: ", b"id: %d:" % epoch)
 
     async def log(self, session_id: str, *, new: bool = False) -> Log:
-        """The log of a session; keep a reference while you append or follow. A `new` session has no events to read."""
+        """The log of a session; keep a reference while you append or follow. A `new` session has no stored events."""
         log = self._logs.get(session_id)
         if log is None or log.error is not None:
             log = self._logs[session_id] = Log(session_id, self._form)
@@ -190,7 +190,7 @@ class Journal:
         return log
 
     def append(self, log: Log, event: Event) -> int:
-        """Gives the event its number and queues it for the next transaction; it is sent once that is committed."""
+        """Numbers the event and queues it for the next transaction; it is sent to clients once that is committed."""
         if log.error is not None:
             raise log.error
         if not self._waiting:
@@ -200,9 +200,9 @@ class Journal:
         return log.last
 
     async def write(self, log: Log, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of work, once it is committed with the events that were appended before it, or after them.
+        """The result of work, once it is committed together with or after the events that were appended before it.
 
-        Where one of those events was lost the work does not run: the log's error is raised.
+        If one of those events was lost, the work does not run and the log's error is raised.
         """
         return await self._db.write_for(log, work, *args, **kwargs)
 
@@ -214,7 +214,7 @@ class Journal:
             await log.changed()
 
     async def close(self, log: Log, error: Exception) -> None:
-        """Fails the log with an error, once all that was appended is either committed or lost."""
+        """Fails the log with an error, once all appended events are either committed or lost."""
         with suppress(EngineError):
             await self.flush(log)
         log.fail(error)
@@ -227,7 +227,7 @@ class Journal:
         return rows
 
     def insert(self, conn: Connection, rows: Rows) -> None:
-        """Inserts events without a gap; NotFound if a session is deleted, StorageError if an earlier one is missing."""
+        """Inserts events without a gap; NotFound if a session is deleted, StorageError if an earlier event is lost."""
         last: dict[str, int] = {}
         removing = conn.execute("select 1 from removals limit 1").fetchone() is not None
         for row in rows:
@@ -241,15 +241,15 @@ class Journal:
                 raise StorageError("An event before this one is not in the file; send the message again")
             last[session_id] = n
         at = 0
-        for size in _INSERTS:  # many to a statement: each is a time at which the loop's thread may take the GIL
+        for size in _INSERTS:  # few statements: the event loop may take the GIL at each
             while len(rows) - at >= size:
                 conn.execute(_INSERTS[size], [*chain.from_iterable(rows[at : at + size])])
                 at += size
 
     def settled(self, refused: Mapping[str, Exception]) -> None:
-        """Called after each transaction: commits the logs, and ends those of the sessions in `refused`.
+        """Called after each transaction: commits the logs, and fails those of the sessions in `refused`.
 
-        A log that has lost an event takes no more: what was appended to it meanwhile is dropped, so that no gap opens.
+        A log that has lost an event accepts no more: later events are dropped, so that no gap appears.
         """
         taken, self._taken = self._taken, {}
         for session_id, (log, number) in taken.items():
@@ -259,7 +259,7 @@ class Journal:
             self._end(log, error)
 
     def lost(self, error: Exception) -> None:
-        """Fails every log: the writer has ended."""
+        """Fails every log, because the writer has died."""
         for log in list(self._logs.values()):
             log.fail(error)
 
@@ -284,7 +284,7 @@ class Journal:
                 chunk = log.between(at, reached)
                 if chunk is None:
                     rows = await self._db.read(read_events, log.session_id, at, reached)
-                    if not rows or rows[0][0] != at + 1:  # a session that is being removed loses its first events first
+                    if not rows or rows[0][0] != at + 1:  # the removal of a session deletes its first events first
                         raise NotFound("The session was deleted")
                     chunk = b"".join([frame(n, name, data, self._form) for n, name, data in rows])
                     reached = rows[-1][0]
@@ -300,7 +300,7 @@ class Journal:
                 yield PING
 
     def close_open_ends(self) -> None:
-        """Ends the followers of stretches that have no end."""
+        """Ends the followers of open stretches."""
         self.closing = True
         for log in list(self._logs.values()):
             log.notify()
@@ -331,7 +331,7 @@ def _check_session(conn: Connection, session_id: str) -> None:
 def read_events(
     conn: Connection, session_id: str, after: int, through: int, limit: int = 500
 ) -> list[tuple[int, str, bytes]]:
-    """The events above `after` up to `through`: at most `limit`, and at most 256 KB and one event."""
+    """The events above `after` up to `through`: at most `limit`, and at most 256 KB plus one event."""
     found: list[tuple[int, str, bytes]] = []
     size = 0
     sql = "select n, type, data from events where session_id = ? and n > ? and n <= ? order by n limit ?"
@@ -346,7 +346,7 @@ def read_events(
 
 
 def newest_first(conn: Connection, session_id: str, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Name and data of a session's events that have one of the names."""
+    """Name and data of a session's events with one of the names."""
     types = (*names, PACKED)
     rows = conn.execute(
         f"""select n,
@@ -361,9 +361,9 @@ def newest_first(conn: Connection, session_id: str, names: Collection[str]) -> I
 
 
 def pack(conn: Connection, session_id: str, first: int, last: int) -> int:
-    """Compresses the next events of a finished turn, a few hundred at most, into one row; returns their number.
+    """Compresses the next few hundred events of a finished turn into one row; returns their number.
 
-    `read_events` gives the same bytes as before.
+    `read_events` returns the same bytes as before.
     """
     found: list[tuple[int, str, bytes]] = []
     size = 0

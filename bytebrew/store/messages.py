@@ -1,4 +1,4 @@
-"""Messages of a session, and the newest of them that fit into a model's context window."""
+"""SQL for messages, and the newest of them that fit into a model's context window."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -16,11 +16,11 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Message).decode
 
 _ALL = 2**62
-"""A limit for SQL that stands for none."""
+"""A limit in SQL that means no limit."""
 
 
 class Window(Struct, frozen=True):
-    """The newest whole turns within a budget, the summary of older turns, and whether there are turns in between."""
+    """The newest whole turns within a budget, the summary of older turns, and whether turns between them are lost."""
 
     summary: str
     messages: list[Message]
@@ -58,7 +58,7 @@ def estimate_tokens(text: str) -> int:
 
 
 def tokens(message: Message) -> int:
-    """An estimate of the tokens of a message in a model's context."""
+    """An estimate of a message's tokens in a model's context."""
     return (
         4
         + estimate_tokens(message.content)
@@ -68,7 +68,7 @@ def tokens(message: Message) -> int:
 
 
 def append(conn: Connection, session_id: str, turn_id: str, new: Sequence[Message]) -> None:
-    """Adds messages at the session's end."""
+    """Appends messages to the session."""
     moment = now()
     conn.executemany(
         """insert into messages select ?1, coalesce(max(n), 0) + 1, ?2, ?3, ?4, ?5 from messages
@@ -78,19 +78,19 @@ def append(conn: Connection, session_id: str, turn_id: str, new: Sequence[Messag
 
 
 def last_number(conn: Connection, session_id: str) -> int:
-    """The number of the session's newest message, 0 where there is none."""
+    """The number of the session's newest message, 0 if it has none."""
     row = conn.execute("select max(n) from messages where session_id = ?", (session_id,)).fetchone()
     return row[0] or 0
 
 
 def entries(conn: Connection, session_id: str, after: int = 0, limit: int = _ALL) -> list[Entry]:
-    """The session's messages, oldest first, from the one after a number, up to a megabyte and one message."""
+    """The session's messages after a number, oldest first, up to a megabyte plus one message."""
     sql = "select n, body, created_at from messages where session_id = ? and n > ? order by n limit ?"
     return [_entry(*row) for row in bounded(conn.execute(sql, (session_id, after, limit)))]
 
 
 def newest(conn: Connection, session_id: str, limit: int) -> list[Entry]:
-    """The session's last messages, oldest first, up to a megabyte and one message."""
+    """The session's last messages, oldest first, up to a megabyte plus one message."""
     sql = "select n, body, created_at from messages where session_id = ? order by n desc limit ?"
     return [_entry(*row) for row in bounded(conn.execute(sql, (session_id, limit)))][::-1]
 
@@ -117,7 +117,7 @@ def _entry(n: int, body: str, created_at: str) -> Entry:
 
 
 def of_turn(conn: Connection, session_id: str, turn_id: str) -> list[Message]:
-    """The messages of one turn, oldest first; they are expected near the session's end."""
+    """The messages of one turn, oldest first; fast for turns near the session's end."""
     found: list[Message] = []
     rows = conn.execute("select turn_id, body from messages where session_id = ? order by n desc", (session_id,))
     for row in rows:
@@ -131,7 +131,7 @@ def of_turn(conn: Connection, session_id: str, turn_id: str) -> list[Message]:
 def window(conn: Connection, session_id: str, turn_id: str, budget: int) -> Window:
     """The newest whole turns before a turn, within a budget of tokens.
 
-    If not all turns after the summary fit, only half the budget is filled, so that summaries are made seldom.
+    If not all turns after the summary fit, only half the budget is filled, so that summaries are made rarely.
     """
     covered, summary = _summary(conn, session_id)
     rows = conn.execute(
@@ -161,7 +161,7 @@ def _joined(turns: Sequence[tuple[int, int, list[Message]]]) -> list[Message]:
 
 
 def oldest_uncovered(conn: Connection, session_id: str, turn_id: str, before_n: int, budget: int) -> Chunk | None:
-    """The oldest whole turns before a number that no summary covers, one at least, within the budget of tokens."""
+    """The oldest whole turns before a number that no summary covers, at least one, within a budget of tokens."""
     covered, summary = _summary(conn, session_id)
     rows = conn.execute(
         "select n, turn_id, body, tokens from messages where session_id = ? and n > ? and n < ? order by n",
@@ -194,7 +194,7 @@ def _summary(conn: Connection, session_id: str) -> tuple[int, str]:
 
 
 def paired(messages: Iterable[Message]) -> list[Message]:
-    """The messages with each tool call followed by its result; a call without a result gets a note in its place."""
+    """The messages with each tool call followed by its result; a missing result is replaced by a note."""
     found: list[Message] = []
     open_calls: dict[str, int] = {}
     for message in messages:
@@ -212,7 +212,7 @@ def paired(messages: Iterable[Message]) -> list[Message]:
 
 
 def keep_result(conn: Connection, session_id: str, turn_id: str, call_id: str, output: str) -> None:
-    """Stores the whole output of a tool call whose result has only its beginning."""
+    """Stores the whole output of a tool call whose result is truncated."""
     conn.execute(
         """insert into results (turn_id, call_id, session_id, output) values (?, ?, ?, ?)
         on conflict (turn_id, call_id) do update set session_id = excluded.session_id, output = excluded.output""",
@@ -221,12 +221,12 @@ def keep_result(conn: Connection, session_id: str, turn_id: str, call_id: str, o
 
 
 def whole_result(conn: Connection, session_id: str, call_id: str) -> str | None:
-    """The whole output of a call that was too long for the model; of several calls with the id, the newest."""
+    """The whole output of a truncated tool call; the newest if several calls have this id."""
     sql = "select output from results where session_id = ? and call_id = ? order by turn_id desc limit 1"
     row = conn.execute(sql, (session_id, call_id)).fetchone()
     return row["output"] if row else None
 
 
 def has_results(conn: Connection, session_id: str) -> bool:
-    """Whether an output of the session was too long for the model."""
+    """Whether the session has truncated outputs."""
     return conn.execute("select 1 from results where session_id = ? limit 1", (session_id,)).fetchone() is not None

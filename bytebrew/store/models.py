@@ -1,4 +1,4 @@
-"""Models, one of which is the default."""
+"""SQL for models, one of which is the default."""
 
 from collections.abc import Sequence
 
@@ -23,12 +23,12 @@ _OF_WINDOW = ("type", "model_name", "base_url", "api_version")
 
 
 def list_all(conn: Connection, kind: str = "") -> list[Model]:
-    """Every model, or every one of a kind, oldest first."""
+    """Every model, or all of a kind, oldest first."""
     return [struct_of(row, Model) for row in conn.execute(f"{_SELECT} where ? in ('', kind) order by id", (kind,))]
 
 
 def ever(conn: Connection) -> bool:
-    """Whether the database has ever had a model, even one that was deleted since."""
+    """Whether the database has ever had a model, including deleted ones."""
     return had_rows(conn, "models")
 
 
@@ -43,12 +43,12 @@ def get(conn: Connection, key: str) -> Model:
 
 
 def target(conn: Connection, key: str) -> Target:
-    """The address and the encrypted key of a model, by its name or id; NotFound otherwise."""
+    """The address and the encrypted key of a model, by name or id; NotFound otherwise."""
     return struct_of(conn.execute(f"{TARGET} where id = ?", (get(conn, key).id,)).fetchone(), Target)
 
 
 def create(conn: Connection, new: NewModel, secrets: Secrets) -> Model:
-    """The model, now stored; the first of all becomes the default."""
+    """Stores a model and returns it; the first one becomes the default."""
     if conn.execute("select 1 from models where name = ?", (new.name,)).fetchone():
         raise Conflict(f"There is a model '{new.name}' already; PUT /api/v1/models/{new.name} changes it")
     _check_default(new.is_default, new.kind)
@@ -69,7 +69,7 @@ def create(conn: Connection, new: NewModel, secrets: Secrets) -> Model:
 
 
 def update(conn: Connection, key: str, patch: ModelPatch, secrets: Secrets) -> Model:
-    """The model with the patch merged in; an empty key keeps the stored one, and None removes it."""
+    """Merges the patch into a model and returns it; an empty key keeps the stored one, None removes it."""
     model = get(conn, key)
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     if changes.pop("name", model.name) != model.name:
@@ -90,7 +90,7 @@ def update(conn: Connection, key: str, patch: ModelPatch, secrets: Secrets) -> M
     if (secret := changes.pop("api_key", "")) != "":
         changes["sealed_key"] = secrets.seal(secret or "")
     if any(changes.get(name, was) != was for name, was in asdict(model).items() if name in _OF_WINDOW):
-        changes["context_window"] = None  # the stored one is that of the previous model or vendor
+        changes["context_window"] = None  # it was reported for the previous model or vendor
     connection.update(conn, "models", {**changes, "updated_at": now()}, id=model.id)
     if default and not model.is_default:
         _make_default(conn, model.name)
@@ -103,7 +103,7 @@ def remember_window(conn: Connection, name: str, tokens: int) -> None:
 
 
 def delete(conn: Connection, key: str) -> None:
-    """Removes a model that no agent uses; Conflict lists those that do."""
+    """Deletes a model that no agent uses; Conflict lists those that do."""
     model = get(conn, key)
     users = [
         row["name"] for row in conn.execute("select name from agents where model = ? order by name", (model.name,))

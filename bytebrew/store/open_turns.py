@@ -1,4 +1,4 @@
-"""Turns that were open when the engine stopped, and the state in which it left them."""
+"""Turns that were open when the engine stopped, and their state at that time."""
 
 import msgspec
 from msgspec import Struct
@@ -16,7 +16,7 @@ _SUM = ", ".join(
 
 
 class OpenTurn(Struct, frozen=True, kw_only=True):
-    """A turn that was open when the engine stopped; `task_agent` is the agent of the task that it worked on."""
+    """A turn that was open when the engine stopped; `task_agent` is the agent of its task."""
 
     id: str
     session_id: str
@@ -43,7 +43,7 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
 class ResumePoint(Struct, frozen=True):
     """The state of a turn when the engine stopped.
 
-    `messages` are the stored messages after `user_message`. `text` are the deltas of the whole turn, `partial_text` and
+    `messages` are the stored messages after `user_message`. `text` is all deltas of the turn, `partial_text` and
     `partial_thinking` those of the interrupted step. `calls` maps its tool calls to their states.
     """
 
@@ -56,10 +56,10 @@ class ResumePoint(Struct, frozen=True):
 
 
 def close(conn: Connection, turn_id: str, last_event: int, failure: int, unsaved: turns.Unsaved | None = None) -> None:
-    """Marks a turn that cannot go on as failed, with the usage of it and of the turns below it.
+    """Marks a turn that cannot be resumed as failed, with the usage of it and of the turns below it.
 
-    `failure` is its HTTP status. The text of its unsaved messages, or else of the deltas that clients have, is kept as
-    a message without tool calls, which never began.
+    `failure` is its HTTP status. The text of its unsaved messages, or else of the deltas that clients have received, is
+    stored as a message; tool calls are left out, as they never started.
     """
     moment = now()
     conn.execute(CLOSE_QUESTIONS, (turn_id,))
@@ -84,7 +84,7 @@ def close(conn: Connection, turn_id: str, last_event: int, failure: int, unsaved
 def left_open(conn: Connection) -> list[OpenTurn]:
     """The turns that were queued or running when the engine stopped: parents first, and running before queued.
 
-    `resumes` is 0 while a turn waits for a person or for an agent that it has spawned.
+    `resumes` is 0 for a turn that waits for a person or for a spawned agent.
     """
     rows = conn.execute(
         """select t.id, t.session_id, s.schema, s.agent, s.owner, s.user_sub, t.size, t.own_key,
@@ -128,7 +128,7 @@ def resume(conn: Connection, turn_id: str) -> ResumePoint:
 
 
 def unfinished_tools(conn: Connection, turn_id: str) -> list[str]:
-    """The tools that a root turn and the turns below it began to run, without a recorded result."""
+    """The tools that a root turn and the turns below it had started, without a recorded result."""
     rows = conn.execute(
         """select c.tool from turns t join tool_calls c on c.turn_id = t.id and c.status = 'started'
         where t.id = ?1 or (t.root_turn_id = ?1 and t.parent_turn_id is not null) group by c.tool order by c.tool""",
@@ -138,7 +138,7 @@ def unfinished_tools(conn: Connection, turn_id: str) -> list[str]:
 
 
 def _shown(conn: Connection, session_id: str, first_event: int) -> tuple[list[str], str, str]:
-    """The deltas of a turn that clients have, then the joined text and the joined thinking of its last step."""
+    """The deltas of a turn that clients have received, then the joined text and thinking of its last step."""
     deltas: list[str] = []
     partial: list[str] = []
     thought: list[str] = []
@@ -162,7 +162,7 @@ def _shown(conn: Connection, session_id: str, first_event: int) -> tuple[list[st
 
 
 def spent(conn: Connection, turn_id: str) -> Usage:
-    """The tokens of a turn so far and of the turns below it."""
+    """The tokens of a turn and of the turns below it."""
     row = conn.execute(
         f"""with recursive tree (id) as (
           select ? union all select t.id from tree join turns t on t.parent_turn_id = tree.id)

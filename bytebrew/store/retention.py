@@ -25,20 +25,20 @@ log = logging.getLogger(__name__)
 PAUSE = 60.0
 """Seconds between two passes."""
 REST = 4
-"""Rest after a transaction, as a multiple of its time: retention takes at most a fifth of the writer."""
+"""Pause after a transaction, as a multiple of its time: retention uses at most a fifth of the writer."""
 QUIET = 1.0
-"""Seconds without another write after which retention no longer rests."""
+"""Seconds without another write after which retention no longer pauses."""
 
 Place = tuple[str, str]
 START = ("", "")
 SLICE = 1000
-"""Rows that one transaction deletes or events that it packs, about: a few milliseconds of work."""
+"""Approximate number of rows deleted or events packed per transaction: a few milliseconds of work."""
 LOOK = 4
 """Cost of checking whether a session or task may be deleted, in rows."""
 PASS = 2
 """Cost of passing over a session, in rows."""
 LONGEST = 0.004
-"""Seconds after which a transaction packs no further turn, for events may be large."""
+"""Seconds after which a transaction packs no further turn, because events may be large."""
 
 _Days = Annotated[int, Meta(ge=0, le=36500)]
 SESSIONS = Option(
@@ -63,14 +63,14 @@ OPTIONS = (SESSIONS, EVENTS, KEYS)
 
 
 class Walked(NamedTuple):
-    """What a step has done, and the position in the table from which it continues; None at the end."""
+    """What a step did, and the position in the table from which it continues; None at the end."""
 
     done: Sequence[object]
     after: Place | None
 
 
 class Walk:
-    """A step of the core that does not delete every row: continues from its position, and restarts after the end."""
+    """A core step that visits a table: continues from its position, and restarts after the end."""
 
     def __init__(self, what: str, work: Callable[[Connection, Place], Walked]) -> None:
         self.what, self.work, self.__name__ = what, work, work.__name__
@@ -119,7 +119,7 @@ def _enough(spent: int, begun: float) -> bool:
 
 
 def remove_rows(conn: Connection, after: Place = START) -> Walked:
-    """Removes some rows of sessions that were deleted."""
+    """Deletes some rows of deleted sessions."""
     return Walked((), after if sessions.continue_removals(conn, SLICE) >= SLICE else None)
 
 
@@ -127,7 +127,7 @@ def expire_sessions(conn: Connection, after: Place = START) -> Walked:
     """Deletes idle sessions, except those with an open turn, or an open task in them or below them."""
     if (spent := sessions.continue_removals(conn, SLICE)) >= SLICE:
         return Walked((), after)
-    rows = conn.execute(  # also sessions that were begun while the clock was far ahead
+    rows = conn.execute(  # includes sessions that were created while the clock was far ahead
         """select created_at, id, updated_at < ?1 as due from sessions
         where parent_id is null and created_at < ?1 and (created_at, id) > (?2, ?3)
         union all select created_at, id, updated_at < ?1 from sessions
@@ -148,7 +148,7 @@ def expire_sessions(conn: Connection, after: Place = START) -> Walked:
 
 
 def _in_use(conn: Connection, session_id: str) -> bool:
-    row = conn.execute(  # a cross join ends at the first open task of the tree
+    row = conn.execute(  # a cross join stops at the first open task of the tree
         """select exists (select 1 from turns t where t.session_id = ?1 and t.status in ('queued', 'running'))
         or exists (with recursive tree (id) as (
             select ?1 union all select b.id from sessions b join tree on b.parent_id = tree.id)
@@ -170,7 +170,7 @@ def expire_tasks(conn: Connection, after: Place = START) -> Walked:
     gone: list[str] = []
     for row in rows:
         task_id = row["id"]
-        while task_id is not None:  # a task above it was kept until now, if this was the last of its subtasks
+        while task_id is not None:  # its parent may be deleted if this was the last subtask
             deleted = conn.execute(
                 """delete from tasks where id = ?1 and completed_at < ?2
                 and not exists (select 1 from tasks below where below.parent_task_id = ?1)
@@ -185,7 +185,7 @@ def expire_tasks(conn: Connection, after: Place = START) -> Walked:
 
 
 def steps() -> Iterator[Walk]:
-    """The steps of the core, in this order; those of plugins follow, and the file shrinks at the end."""
+    """The steps of the core, in order; those of plugins follow, and the file shrinks at the end."""
     yield Walk("idempotency keys", expire_keys)
     yield Walk("sessions", expire_sessions)
     yield Walk("tasks", expire_tasks)
@@ -193,13 +193,13 @@ def steps() -> Iterator[Walk]:
 
 
 class Retention:
-    """Runs the steps of the core and of plugins in the background, a bounded transaction at a time."""
+    """Runs the steps of the core and of plugins in the background, in small transactions."""
 
     def __init__(self, db: Database, journal: Journal, clock: WallClock, steps: Iterable[tuple[str, Step]]) -> None:
         self._db, self._journal, self.clock = db, journal, clock
         self.steps = [*steps]
         self.overdue = asyncio.Event()
-        """Set to begin the next pass at once."""
+        """Set to start the next pass at once."""
 
     async def run(self, scope: anyio.CancelScope) -> None:
         """Runs until the scope is cancelled; starts with deletions that a stopped engine left unfinished."""
@@ -216,9 +216,9 @@ class Retention:
             self.overdue.set()
 
     async def tidy(self) -> None:
-        """Runs each step once to its end, resting in between; a step that fails is logged and runs again the next time.
+        """Runs each step to its end, with pauses; a step that fails is logged and retried in the next pass.
 
-        While the clock is not trusted, only deletions that have begun go on.
+        While the clock is not trusted, only deletions that have already started continue.
         """
         pace = Pace(self._db)
         await self._repeat(Walk("", remove_rows), pace)
@@ -236,7 +236,7 @@ class Retention:
             await self._db.checkpoint()
 
     async def _repeat(self, step: Step, pace: "Pace", *, ends_followers: bool = False) -> bool:
-        """Repeats a step until it has nothing left to do; returns whether it did anything."""
+        """Repeats a step until nothing is left; returns whether it did anything."""
         worked = False
         while True:
             begun = pace.begin()
@@ -260,11 +260,11 @@ async def _logged(work: Callable[[], Awaitable[None]]) -> None:
 
 
 class ClockSet(Exception):
-    """The wall clock was set a short while ago."""
+    """The wall clock was set recently."""
 
 
 def _by_a_trusted_clock(clock: WallClock, step: Step) -> Step:
-    """The step, which is rolled back if the wall clock was set shortly before."""
+    """The step, rolled back if the wall clock was set recently."""
 
     def trusting(conn: Connection) -> Sequence[object] | None:
         done = step(conn)
@@ -276,7 +276,7 @@ def _by_a_trusted_clock(clock: WallClock, step: Step) -> Step:
 
 
 class Pace:
-    """Computes the rest after a transaction: none while nobody else writes."""
+    """Computes the pause after a transaction: none while there are no other writes."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -287,12 +287,12 @@ class Pace:
         return self._db.committed_works + self._db.committed_rows
 
     def begin(self) -> float:
-        """The time before a transaction, from which `rest` counts."""
+        """The time before a transaction, for `rest`."""
         self._before, begun = self._count(), time.monotonic()
         return begun
 
     def rest(self, begun: float) -> float:
-        """Seconds to rest after a transaction that began at a moment."""
+        """The pause in seconds after a transaction that started at a moment."""
         now = time.monotonic()
         if self._count() > self._before + 1:
             self._others = now
@@ -300,7 +300,7 @@ class Pace:
 
 
 class Swept(NamedTuple):
-    """The rows that were deleted or packed, by step, and the bytes of the database before and after."""
+    """Rows deleted or packed, by step, and the size of the database before and after."""
 
     counts: dict[str, int]
     before: int

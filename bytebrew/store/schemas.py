@@ -1,4 +1,4 @@
-"""Schemas and the relations between their agents."""
+"""SQL for schemas and the relations between their agents."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ _RELATIONS = """select r.id, r.schema_id, source.name as source, target.name as 
 
 
 class Entrance(Struct, frozen=True, kw_only=True):
-    """What a chat begins with: the schema's name, whether the schema is open to chats, its entry agent and the models.
+    """What a chat needs to start: the schema's name, whether it is open to chats, its entry agent and the models.
 
     The first of `targets` is the agent's own model; the others are its fallback models.
     """
@@ -70,7 +70,7 @@ def get(conn: Connection, key: str) -> Schema:
 
 
 def entrance(conn: Connection, key: str) -> Entrance:
-    """What a chat with this schema begins with; NotFound if there is no such schema."""
+    """What a chat with this schema needs to start; NotFound if there is no such schema."""
     row = _row(conn, key)
     return _entrance(conn, row, conn.execute(f"{agents.SELECT} where id = ?", (row["entry_agent_id"],)).fetchone())
 
@@ -97,7 +97,7 @@ def _entrance(conn: Connection, row: Row | None, agent_row: Row) -> Entrance:
 
 
 def _narrowed(conn: Connection, schema_id: str, agent: Agent) -> tuple[str, ...]:
-    """The agents that the agent may spawn in this schema: its own list, within the schema's relations if it has any."""
+    """The agents that the agent may spawn in this schema: its own list, restricted to the relations if any."""
     related = conn.execute(f"{_RELATIONS} where r.schema_id = ?", (schema_id,)).fetchall()
     if not related:
         return agent.can_spawn
@@ -106,7 +106,7 @@ def _narrowed(conn: Connection, schema_id: str, agent: Agent) -> tuple[str, ...]
 
 
 def create(conn: Connection, new: NewSchema) -> Schema:
-    """The schema with its relations, now stored; without an entry agent the first relation's source is it."""
+    """Stores a schema with its relations and returns it; the default entry agent is the first relation's source."""
     if conn.execute("select 1 from schemas where name = ?", (new.name,)).fetchone():
         raise Conflict(f"There is a schema '{new.name}' already; PUT /api/v1/schemas/{new.name} changes it")
     entry = new.entry_agent or (new.relations[0].source if new.relations else "")
@@ -127,7 +127,7 @@ def create(conn: Connection, new: NewSchema) -> Schema:
 
 
 def update(conn: Connection, key: str, patch: SchemaPatch) -> Schema:
-    """The schema with the patch merged in; its name is fixed."""
+    """Merges the patch into a schema and returns it; its name is fixed."""
     row = _row(conn, key)
     if patch.name is not UNSET and patch.name != row["name"]:
         raise InvalidRequest("A schema's name is fixed", details=[Detail("$.name", "create another schema instead")])
@@ -145,7 +145,7 @@ def update(conn: Connection, key: str, patch: SchemaPatch) -> Schema:
 
 
 def delete(conn: Connection, key: str) -> None:
-    """Removes a schema and its relations; its sessions stay."""
+    """Deletes a schema and its relations; its sessions stay."""
     conn.execute("delete from schemas where id = ?", (_row(conn, key)["id"],))
 
 
@@ -165,7 +165,7 @@ def get_relation(conn: Connection, key: str, relation_id: str) -> Relation:
 
 
 def add_relation(conn: Connection, key: str, new: NewRelation) -> Relation:
-    """The relation, now stored."""
+    """Stores a relation and returns it."""
     [relation_id] = _relate(conn, _row(conn, key)["id"], [new])
     return get_relation(conn, key, relation_id)
 
@@ -179,7 +179,7 @@ def replace_relation(conn: Connection, key: str, relation_id: str, new: NewRelat
 
 
 def remove_relation(conn: Connection, key: str, relation_id: str) -> None:
-    """Removes one relation of a schema."""
+    """Deletes one relation of a schema."""
     conn.execute("delete from agent_relations where id = ?", (get_relation(conn, key, relation_id).id,))
 
 

@@ -1,4 +1,4 @@
-"""Sessions: rows, pages, owners. A deleted session is hidden at once; its rows are deleted in bounded batches."""
+"""SQL for sessions; a deleted session is hidden at once, and its rows are deleted in small batches."""
 
 from typing import Literal
 
@@ -13,11 +13,11 @@ from bytebrew.contract.lists import Listing, Selection, rows_of
 from bytebrew.contract.messages import Usage
 
 AT_ONCE = 2000
-"""Rows that the transaction of a deletion deletes itself; retention deletes the rest."""
+"""Rows that are deleted at once; retention deletes the rest."""
 EACH = 10
-"""Cost of finding that a session has no rows left, in rows."""
+"""Cost of checking that a session has no rows left, in rows."""
 PAGE = 4096
-"""Bytes that cost as much as a row."""
+"""Bytes that cost as much as one row."""
 _PARTS = (
     ("confirmations", "created_at", "1"),
     ("events", "n", f"1 + length(data) / {PAGE}"),
@@ -58,7 +58,7 @@ class Session(Struct, frozen=True, kw_only=True):
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """Some sessions, newest first, and how many there are; `next` continues after the last of them."""
+    """Some sessions, newest first, and the number of all; `next` continues after the last of them."""
 
     sessions: list[Session]
     total: int
@@ -66,7 +66,7 @@ class Page(Struct, frozen=True, kw_only=True):
 
 
 class Filter(Struct, frozen=True, kw_only=True):
-    """Which sessions to list; an empty field does not narrow. `after` is the last session of the page before."""
+    """Which sessions to list; an empty field is no restriction. `after` is the last session of the previous page."""
 
     agent: str = ""
     schema: str = ""
@@ -88,14 +88,14 @@ def check_owner(actor: Actor, owner: str | None, session_id: str) -> None:
 
 
 def owner(conn: Connection, session_id: str) -> str | None:
-    """The subject that owns the session; None if there is no session, or it is being deleted."""
+    """The subject that owns the session; None if it does not exist or is being deleted."""
     sql = "select owner from sessions where id = ? and id not in (select session_id from removals)"
     row = conn.execute(sql, (session_id,)).fetchone()
     return row["owner"] if row else None
 
 
 def below(conn: Connection, session_id: str) -> list[str]:
-    """A session and the sessions of agents that were spawned in it, on all levels."""
+    """A session and the sessions of agents spawned in it, on all levels."""
     sql = """with recursive tree (id) as (
         select ? union select s.id from sessions s join tree on s.parent_id = tree.id)
       select id from tree"""
@@ -138,7 +138,7 @@ def rename(conn: Connection, session_id: str, actor: Actor, title: str) -> Sessi
 
 
 def usage(conn: Connection, session_id: str) -> Usage:
-    """The tokens of all the session's turns."""
+    """The tokens of all turns of the session."""
     row = conn.execute(
         """select coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0), coalesce(sum(cached_tokens), 0),
         coalesce(sum(thinking_tokens), 0), coalesce(sum(cache_write_tokens), 0), sum(cost_usd) from turns
@@ -149,7 +149,7 @@ def usage(conn: Connection, session_id: str) -> Usage:
 
 
 def delete(conn: Connection, session_id: str, actor: Actor) -> bool:
-    """Deletes a session with all that belongs to it, and cancels the open tasks of it and of the sessions below it.
+    """Deletes a session with all its data, and cancels the open tasks of it and of the sessions below it.
 
     Returns whether rows are left for `continue_removals`.
     """
@@ -164,9 +164,9 @@ def delete(conn: Connection, session_id: str, actor: Actor) -> bool:
 
 
 def start_removal(conn: Connection, session_id: str) -> list[str]:
-    """Hides a session and those below it; returns their ids, which cannot be used again before all rows are deleted.
+    """Hides a session and those below it; returns their ids, which cannot be reused before all rows are deleted.
 
-    Lists have only sessions without a parent, so a session becomes its own parent to disappear from them at once.
+    A session becomes its own parent, because lists show only sessions without a parent.
     """
     tree = below(conn, session_id)
     conn.executemany(
@@ -182,7 +182,7 @@ def removal_pending(conn: Connection) -> bool:
 
 
 def continue_removals(conn: Connection, most: int) -> int:
-    """Deletes rows of deleted sessions, newest deletion first, up to a cost of about `most`; returns the cost."""
+    """Deletes rows of deleted sessions, the latest deletion first, up to a cost of about `most`; returns the cost."""
     spent = 0
     while spent < most:
         row = conn.execute("select session_id from removals order by n desc limit 1").fetchone()

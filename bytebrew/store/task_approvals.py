@@ -1,4 +1,4 @@
-"""Approvals of tasks: each is bound to a digest of the task as it was shown, and is void once the task changes."""
+"""Approvals of tasks: each is bound to a digest of the task as shown, and is void once the task changes."""
 
 import hashlib
 
@@ -12,11 +12,11 @@ from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import Task
 
 _BOUND = ("title", "description", "agent", "schema", "mode", "acceptance_criteria", "blocked_by")
-"""Columns that a person approves: the work, the agent, and the tasks that come before it."""
+"""Columns that a person approves: the work, the agent, and the tasks that must be completed first."""
 
 
 def task_of(row: Row) -> Task:
-    """A row of the tasks with its digest."""
+    """A row of the tasks table with its digest."""
     return struct_of({**dict(row), "digest": digest(row)}, Task)
 
 
@@ -26,7 +26,7 @@ def digest(row: Row) -> str:
 
 
 def shown(task: Task) -> Task:
-    """The task as people see it: without invisible characters, if it needs an approval or has had one."""
+    """The task for display: without invisible characters, if it needs or had an approval."""
     if task.status != "draft" and task.approved_at is None:
         return task
     criteria = tuple(visible(task.acceptance_criteria))
@@ -35,7 +35,7 @@ def shown(task: Task) -> Task:
 
 
 def check(row: Row, seen: str) -> None:
-    """Raises Stale unless the task is as a person saw it; without a digest, unless it was never changed."""
+    """Raises Stale unless the task is as the person saw it; without a digest, unless it was never changed."""
     if seen == digest(row) or (not seen and not row["revised"]):
         return
     current = shown(task_of(row))
@@ -46,14 +46,14 @@ def check(row: Row, seen: str) -> None:
 
 
 def approve(conn: Connection, row: Row) -> None:
-    """Binds the approval of a task to its present content."""
+    """Binds the approval of a task to its current content."""
     conn.execute("update tasks set approved_digest = ? where id = ?", (digest(row), row["id"]))
 
 
 def revise(conn: Connection, before: Row, after: Row) -> None:
-    """Returns a changed task to draft, if it was approved and has not begun.
+    """Returns a changed task to draft, if it was approved and has not started.
 
-    If it has begun, the present attempt goes on as approved, and no other attempt begins.
+    If it has started, the current attempt continues as approved, and no other attempt starts.
     """
     if digest(before) == digest(after):
         return
@@ -66,7 +66,7 @@ def revise(conn: Connection, before: Row, after: Row) -> None:
 
 
 def withdraw(conn: Connection, task_id: str, turn_id: str) -> None:
-    """Returns a task that differs from its approval to draft, and undoes the claim."""
+    """Returns a task that differs from its approval to draft, and releases the claim."""
     conn.execute(
         """update tasks set status = 'draft', turn_id = null, attempts = attempts - 1, revised = 1, approved_at = null,
         approved_digest = null, started_at = case when attempts = 1 then null else started_at end

@@ -1,4 +1,4 @@
-"""Changes of a task by its callers: another status, cancel, update, another agent."""
+"""Changes of a task by its callers: status, cancel, update, assign."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def move(
     text: str | None = None,
     seen: str | None = None,
 ) -> tuple[Task, str | None]:
-    """Changes the status; returns the task and the turn that worked on it. Conflict if the status cannot follow.
+    """Changes the status; returns the task and the turn that worked on it. Conflict for a forbidden transition.
 
     `seen` is the digest of what a person approves, "" if they sent none; None if an agent approves its own list.
     """
@@ -59,7 +59,7 @@ def move(
 
 
 def cancel(conn: Connection, task_id: str, actor: Actor | None, reason: str) -> list[str]:
-    """Cancels a task and all open tasks below it; returns the turns that worked on them."""
+    """Cancels a task and all open tasks below it; returns their turns."""
     status = row_of(conn, task_id, actor)["status"]
     if status in ENDED and status != "cancelled":
         raise Conflict(f"The task has {status} and cannot be cancelled", code="bad_transition")
@@ -81,7 +81,7 @@ def cancel(conn: Connection, task_id: str, actor: Actor | None, reason: str) -> 
 def update(conn: Connection, task_id: str, actor: Actor | None, patch: TaskPatch) -> Task:
     """Merges the patch into a task, which becomes a draft again if it was approved; Conflict once it has ended.
 
-    A text that comes back as it was shown, with marks for invisible characters, stays as it is stored.
+    A text that is sent back as it was shown, with marks for invisible characters, stays as it is stored.
     """
     row = row_of(conn, task_id, actor)
     if row["status"] in ENDED:
@@ -102,7 +102,7 @@ def update(conn: Connection, task_id: str, actor: Actor | None, patch: TaskPatch
 
 
 def assign(conn: Connection, task_id: str, actor: Actor | None, agent: str) -> Task:
-    """Assigns the task to an agent, in the background and in a session of its own; an approved one becomes a draft."""
+    """Assigns the task to an agent, in the background and in its own session; an approved one becomes a draft."""
     row = row_of(conn, task_id, actor)
     if (row["mode"], row["agent"]) == ("background", agent):
         return task_of(row)

@@ -1,4 +1,4 @@
-"""The order of background tasks: the owners of an agent's tasks take turns, so that none of them delays the others."""
+"""Fair order of background tasks: the owners of an agent's tasks take turns."""
 
 from datetime import datetime, timedelta
 
@@ -9,7 +9,7 @@ from bytebrew.store.sqlite.dialect import CAN_RUN, URGENCY, day_number, indexed_
 LATER = "status in ('pending', 'approved') and mode = 'background'"
 """The condition of the index tasks_later, for tasks with a `not_before`."""
 LONGEST_BACKOFF = 5400.0
-"""Most seconds between two attempts at a task; 15 between the first two, then twice as many each time."""
+"""Longest delay in seconds between two attempts of a task; it starts at 15 and doubles."""
 _HEAD = f"""select t.id, {URGENCY.format("t")} as urgency from tasks t {indexed_by("tasks_ready")}
   where {CAN_RUN.format("t")} and t.agent = ? and t.owner = ? order by {URGENCY.format("t")}, t.seq limit 1"""
 _ATTEMPTS = "case when attempts < 1 then 1 when attempts > 10 then 10 else attempts end"
@@ -18,10 +18,10 @@ _FORGOTTEN_DAYS = 1.0
 
 
 def take(conn: Connection, moment: str, full: str, per_agent: int) -> str | None:
-    """The next task to run; its owner comes last from then on. `full` is SQL that counts an agent's running tasks.
+    """The next task to run; its owner moves to the end. `full` is SQL that counts an agent's running tasks.
 
-    Of an agent's owners the next is the one with the lowest rank: the later of the time when the owner was served last
-    and the urgency of the owner's most urgent task, which is then the one to run.
+    The next owner of an agent is the one with the lowest rank: the later of the time when the owner was last served and
+    the urgency of the owner's most urgent task, which is the task to run.
     """
     sql = f"""with recursive agents (name) as (
         select min(q.agent) from task_queue q {indexed_by("task_queue_next")} where q.rank is not null
@@ -49,7 +49,7 @@ def take(conn: Connection, moment: str, full: str, per_agent: int) -> str | None
 
 
 def taken(conn: Connection, agent: str, owner: str) -> None:
-    """Puts the owner of a task that was taken behind the other owners."""
+    """Moves the owner of a taken task behind the other owners."""
     head = conn.execute(_HEAD, (agent, owner)).fetchone()
     urgency = head["urgency"] if head else None
     sql = f"update task_queue set urgency = ?1, rank = {_RANK} where agent = ?2 and owner = ?3"

@@ -1,4 +1,4 @@
-"""Tasks: work that an agent does without anybody waiting for it."""
+"""SQL for tasks: work that an agent does without anybody waiting for it."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ TASKS = Listing(table="tasks", order=("seq",), kinds=("agent", "status", "source
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """A task that a worker has taken; `turn_id` is the turn of its present attempt.
+    """A task that a worker has taken; `turn_id` is the turn of its current attempt.
 
-    `user_sub` is that of the session whose agent made the task. `approved` is the digest of what a person approved,
-    None if no approval was needed.
+    `user_sub` is the subject of the session whose agent created the task. `approved` is the digest of what a person
+    approved, None if no approval was needed.
     """
 
     task: Task
@@ -51,10 +51,10 @@ def create(
     task_id: str = "",
     made_in: str | None = None,
 ) -> Task:
-    """Stores a task; Unprocessable if something that it names does not exist.
+    """Stores a task; Unprocessable if something that it refers to does not exist.
 
-    If `task_id` exists, returns that task. `made_in` is the session whose agent makes the task: the task belongs to the
-    session's owner, and an interactive one is worked on there; any other has a session of its own.
+    If `task_id` exists, returns that task. `made_in` is the session of the agent that creates the task: the task
+    belongs to the session's owner, and an interactive one runs in this session; others get their own.
     """
     if task_id and conn.execute("select 1 from tasks where id = ?", (task_id,)).fetchone():
         return get(conn, task_id)
@@ -88,7 +88,7 @@ def create(
 
 
 def check(conn: Connection, agent: str, schema: str) -> None:
-    """Unprocessable unless the agent exists, and belongs to the schema if one is named."""
+    """Unprocessable unless the agent exists, and belongs to the schema if one is given."""
     if not conn.execute("select 1 from agents where name = ?", (agent,)).fetchone():
         raise Unprocessable(f"There is no agent '{agent[:255]}'", details=[Detail("$.agent", "no such agent")])
     if not schema:
@@ -103,7 +103,7 @@ def check(conn: Connection, agent: str, schema: str) -> None:
 
 
 def owned(conn: Connection, task_id: str, owner: str, path: str) -> Row:
-    """A task of the owner's to which another task refers at `path`; Unprocessable if there is none."""
+    """A task of the owner that another task refers to at `path`; Unprocessable if there is none."""
     sql = "select status, parent_task_id from tasks where id = ? and owner = ?"
     row: Row | None = conn.execute(sql, (task_id, owner)).fetchone()
     if row is None:
@@ -139,7 +139,7 @@ def row_of(conn: Connection, task_id: str, actor: Actor | None) -> Row:
 
 
 class Filter(Struct, frozen=True, kw_only=True):
-    """Which tasks to list; an empty field does not narrow. `after` is the last task of the page before."""
+    """Which tasks to list; an empty field is no restriction. `after` is the last task of the previous page."""
 
     status: str = ""
     agent: str = ""
@@ -149,7 +149,7 @@ class Filter(Struct, frozen=True, kw_only=True):
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """Some tasks, newest first, and how many there are; `next` continues after the last of them."""
+    """Some tasks, newest first, and the number of all; `next` continues after the last of them."""
 
     tasks: list[Task]
     total: int
@@ -185,23 +185,23 @@ def subtasks(conn: Connection, task_id: str) -> list[Task]:
 
 
 def of_session(conn: Connection, session_id: str) -> list[Task]:
-    """The tasks that are worked on in a session or were made by its agent, oldest first."""
+    """The tasks that run in a session or were created by its agent, oldest first."""
     sql = f"{_SELECT} where t.session_id = ?1 or t.made_in = ?1 order by t.seq"
     return [task_of(row) for row in conn.execute(sql, (session_id,))]
 
 
 def ready(conn: Connection, session_id: str) -> list[Task]:
-    """The waiting tasks of a session whose blockers are all completed, the most urgent first."""
+    """The pending tasks of a session whose blockers are all completed, the most urgent first."""
     sql = f"""{_SELECT} where (t.session_id = ?1 or t.made_in = ?1) and t.status in ('pending', 'approved')
       and t.blockers = 0 order by t.priority desc, t.seq"""
     return [task_of(row) for row in conn.execute(sql, (session_id,))]
 
 
 def claim(conn: Connection, per_agent: int) -> Claim | None:
-    """Takes the most urgent task that can run, and opens an attempt of it; `per_agent` 0 is no limit.
+    """Takes the most urgent task that can run, and starts an attempt; `per_agent` 0 is no limit.
 
     A step of priority counts as much as ten minutes of waiting; the owners of an agent's tasks take turns. A task that
-    asks a person does not count as running.
+    waits for a person does not count as running.
     """
     moment = now()
     conn.execute(f"update tasks set not_before = null where {task_queue.LATER} and not_before <= ?", (moment,))
@@ -234,7 +234,7 @@ def _claim(conn: Connection, task_id: str) -> Claim:
 
 
 def left_open(conn: Connection) -> list[Claim]:
-    """The tasks that were being worked on when the engine stopped; one whose turn never began waits again."""
+    """The tasks that were in progress when the engine stopped; one whose turn never started is pending again."""
     rows = conn.execute(
         """select id, turn_id, turn_id in (select id from turns) as begun from tasks
         where status = 'in_progress' and turn_id is not null"""
@@ -246,7 +246,7 @@ def left_open(conn: Connection) -> list[Claim]:
 
 
 def release(conn: Connection, task_id: str, turn_id: str) -> None:
-    """Undoes a claim whose turn has not begun."""
+    """Undoes a claim whose turn has not started."""
     conn.execute(
         """update tasks set status = 'pending', attempts = attempts - 1, turn_id = null
         where id = ? and turn_id = ? and status = 'in_progress'""",
@@ -255,7 +255,7 @@ def release(conn: Connection, task_id: str, turn_id: str) -> None:
 
 
 def at_hand(conn: Connection, turn_id: str) -> Task | None:
-    """The task that is worked on in a turn, or in the root of its spawn tree."""
+    """The task of a turn, or of the root of its spawn tree."""
     row = conn.execute(
         f"""{_SELECT} join turns o on o.id = ? join turns r on r.id = o.root_turn_id
         where t.session_id = r.session_id and t.turn_id = r.id""",
@@ -271,7 +271,7 @@ def was_delivered(conn: Connection, session_id: str, message: str) -> bool:
 
 
 def is_claimed(conn: Connection, task_id: str, turn_id: str) -> bool:
-    """Whether the task is still being worked on in this turn."""
+    """Whether this turn is still the task's current attempt."""
     sql = "select 1 from tasks where id = ? and turn_id = ? and status = 'in_progress'"
     return conn.execute(sql, (task_id, turn_id)).fetchone() is not None
 

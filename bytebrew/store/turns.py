@@ -1,4 +1,4 @@
-"""Turns and their tool calls: each change of state is one function, and so is each way to read how a turn ended."""
+"""SQL for turns and their tool calls: one function per state change, and one per way to read the outcome."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -35,9 +35,9 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     """A requested turn.
 
     With `own_key` the model is called with the caller's own key, which is in memory only. `fresh` allows the turn to
-    begin a session with its id, which then belongs to `owner`; `begins` says that the id is new. With `subagents` the
-    stream has the events of spawned agents too. `parent` is set for the turn of a spawned agent, whose session lies
-    within the parent's; `lineage` are the agents above it, from the root down. `key` is the Idempotency-Key of the
+    create a session with its id, which then belongs to `owner`; `begins` is set if the id is new. With `subagents` the
+    stream includes the events of spawned agents. `parent` is set for the turn of a spawned agent, whose session is
+    below the parent's; `lineage` are the agents above it, from the root down. `key` is the Idempotency-Key of the
     request.
     """
 
@@ -93,7 +93,7 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
     sql = "select owner, schema, parent_id, id in (select session_id from removals) as going from sessions where id = ?"
     row = conn.execute(sql, (new.session_id,)).fetchone()
     if row is None:
-        if not new.fresh or (first_event or 1) > 1:  # if it had events, it was deleted a moment ago
+        if not new.fresh or (first_event or 1) > 1:  # a session that had events was deleted meanwhile
             raise NotFound(
                 f"There is no session '{new.session_id[:255]}'; leave session_id out to start one, or send a new UUID"
             )
@@ -114,7 +114,7 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
             raise NotFound(f"There is no session '{new.session_id}': it is a spawned agent's own")
         if row["schema"] != new.schema:
             raise Conflict(f"Session '{new.session_id}' belongs to schema '{row['schema']}'; chat with that one")
-    conn.execute(  # its session's `status` and `updated_at` follow by a trigger, also when it ends
+    conn.execute(  # a trigger updates the session's `status` and `updated_at`
         """insert into turns (id, session_id, message, attachments, size, own_key, subagents, time_limit,
         parent_turn_id, parent_call_id, root_turn_id, lineage, status, first_event, created_at, started_at)
         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
@@ -164,7 +164,7 @@ def status(conn: Connection, turn_id: str) -> str | None:
 
 
 def size(new: NewTurn) -> int:
-    """Approximate bytes of a turn's message with its attachments."""
+    """Approximate size of a turn's message with its attachments, in bytes."""
     return len(new.message) + sum(len(one.data) + len(one.url) for one in new.attachments)
 
 
@@ -256,7 +256,7 @@ def tools_requested(
 
 
 def tool_approved(conn: Connection, turn_id: str, call: ToolCall, confirmation_id: str) -> bool:
-    """Marks an approval as used and records that its call runs next; False if it was used before."""
+    """Marks an approval as used and records that its call runs next; False if it was already used."""
     if not confirmations.spend(conn, confirmation_id):
         return False
     conn.execute(
@@ -267,7 +267,7 @@ def tool_approved(conn: Connection, turn_id: str, call: ToolCall, confirmation_i
 
 
 def tool_finished(conn: Connection, turn_id: str, session_id: str, result: Message, whole: str | None = None) -> None:
-    """Records the result of a tool call; `whole` is the whole output if the result has only its beginning."""
+    """Records the result of a tool call; `whole` is the whole output if the result is truncated."""
     status = "failed" if result.has_error else "completed"
     conn.execute(
         "update tool_calls set output = ?, status = ?, finished_at = ? where turn_id = ? and call_id = ?",
@@ -280,7 +280,7 @@ def tool_finished(conn: Connection, turn_id: str, session_id: str, result: Messa
 
 
 def tool_calls(conn: Connection, turn_id: str) -> list[Row]:
-    """The records of a turn's tool calls, in the order in which they began."""
+    """The records of a turn's tool calls, in the order in which they started."""
     sql = "select call_id, tool, input, output, status from tool_calls where turn_id = ? order by asked_at, call_id"
     return conn.execute(sql, (turn_id,)).fetchall()
 
@@ -306,7 +306,7 @@ def spawned_in(conn: Connection, root_turn_id: str, turn_id: str) -> tuple[int, 
 
 
 class Outcome(NamedTuple):
-    """How a turn has ended: its answer, or the message and the code of its error; `truncated` at the token limit."""
+    """The outcome of a turn: its answer, or message and code of its error; `truncated` at the token limit."""
 
     status: str
     text: str
@@ -315,7 +315,7 @@ class Outcome(NamedTuple):
 
 
 def outcome(conn: Connection, turn_id: str) -> Outcome | None:
-    """How a turn has ended; None while it has not."""
+    """The outcome of a turn; None while it has not ended."""
     row = conn.execute("select session_id, status, last_event from turns where id = ?", (turn_id,)).fetchone()
     if row is None or row["status"] in ("queued", "running"):
         return None
@@ -331,8 +331,8 @@ def outcome(conn: Connection, turn_id: str) -> Outcome | None:
 class TurnResult(Struct, frozen=True, kw_only=True):
     """A turn as its stream shows it; `failure`, `code` and `message` are HTTP status, code and text of its error.
 
-    `form` is the one with which it ended, until the session goes on. Events `first` to `last` are its own; `last` is
-    None while it has not ended.
+    `form` is the form it ended with, until the session continues. `first` and `last` are the range of its events;
+    `last` is None while it has not ended.
     """
 
     id: str

@@ -1,6 +1,6 @@
-"""Usage of models, in tokens and dollars; it is kept when sessions are deleted.
+"""Usage of models in tokens and dollars; it outlives sessions.
 
-Triggers keep sums by day and key; only the days at the edges of a report are summed row by row.
+Triggers keep sums by day and key; only partial days at the edges of a report are summed row by row.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ Names = Callable[[Connection], Mapping[str, str]]
 GroupBy = Literal["agent", "model", "schema", "token", "day"]
 COLUMNS = {"agent": "agent", "model": "model", "schema": "schema", "token": "subject"}
 DOLLAR = 10**10
-"""A dollar in the kept sums: integers, so that a sum does not depend on the order of its rows."""
+"""Units per dollar in the stored sums: integers, so that a sum does not depend on the order of its rows."""
 
 
 class Sum(Struct, frozen=True, kw_only=True):
@@ -46,9 +46,9 @@ _OF_ROW = (*OF_FIRST, "sum(cache_write_tokens)")
 
 
 def report(conn: Connection, group_by: GroupBy, since: str, until: str, names: Iterable[Names] = ()) -> list[Sum]:
-    """Sums from one moment up to another, by key; an empty moment is no bound.
+    """Sums between two moments, by key; an empty moment is no bound.
 
-    `names` are functions that name subjects.
+    `names` are functions that return display names of subjects.
     """
     by_key = _sums(conn, group_by, since, until)
     if group_by == "token":
@@ -59,12 +59,12 @@ def report(conn: Connection, group_by: GroupBy, since: str, until: str, names: I
 
 
 def total(conn: Connection, since: str, until: str) -> Sum:
-    """The sum of everything from one moment up to another."""
+    """The total between two moments."""
     return _sum("total", _sums(conn, "total", since, until).get("", [0] * 9))
 
 
 def _sums(conn: Connection, by: str, since: str, until: str) -> dict[str, Sequence[int]]:
-    """By key: the turns, and the columns of _SUMS."""
+    """The number of turns, and the columns of _SUMS, by key."""
     kind, key = ("total", "day") if by == "day" else (by, "key")
     column = {"total": "''", "day": "substr(created_at, 1, 10)", **COLUMNS}[by]
     edges, first, last = _edges(since, until) if since or until or by != "token" else ([], "", _EARLIEST)
@@ -95,7 +95,7 @@ def _sums(conn: Connection, by: str, since: str, until: str) -> dict[str, Sequen
 
 
 def _edges(since: str, until: str) -> tuple[list[tuple[str, str]], str, str]:
-    """The intervals that are no whole days, and the first and last (exclusive) of the whole days between them."""
+    """The partial days between two moments as intervals, and the first and last (exclusive) whole day."""
     if since and until and since >= until:
         return [], "~", "~"
     first, last = since[:10], until[:10] or "~"
@@ -111,7 +111,7 @@ def _edges(since: str, until: str) -> tuple[list[tuple[str, str]], str, str]:
 
 
 def _add(by_key: dict[str, Sequence[int]], key: str, more: Sequence[int]) -> None:
-    """Adds to the sums of a key; they are tuples, for lists of ten thousand keys keep the garbage collector busy."""
+    """Adds to the sums of a key; tuples, because ten thousand lists slow down the garbage collector."""
     by_key[key] = tuple(map(sum, zip_longest(by_key[key], more, fillvalue=0))) if key in by_key else tuple(more)
 
 

@@ -1,1 +1,1 @@
-"""Copies of the database and the way back from them."""
+"""Backups of the database, and their restore."""

@@ -1,4 +1,4 @@
-"""Backups: database, keys and uploads as of one moment, in one archive."""
+"""Backups: a consistent snapshot of database, keys and uploads in one archive."""
 
 import fcntl
 import io
@@ -28,13 +28,13 @@ DATABASE, KEYS, FILES, ABOUT = "bytebrew.db", "keys", "files", "backup.json"
 """The names within an archive."""
 _SCRATCH = ".backup-"
 RESTORING = "restoring"
-"""The folder within the data folder in which a restore is prepared."""
+"""The folder in the data folder where a restore is prepared."""
 READY = "ready"
-"""The file in it that exists once all is prepared; it has the new names of what was there before."""
+"""The file in it that marks the preparation as complete; it has the new names of the replaced files."""
 
 
 class Written(NamedTuple):
-    """Bytes of an archive, and how many keys and uploads are in it."""
+    """Size of an archive, and the number of keys and uploads in it."""
 
     size: int
     keys: int
@@ -53,8 +53,8 @@ class About(Struct, frozen=True, kw_only=True):
 def backup(data: Path, target: Path) -> Written:
     """Archives a data folder, which may be in use, in a new file (0600); BootError if that fails.
 
-    The archive gets its name once the disk has all of it, so it is complete or not there. A name that ends in `.gz` or
-    `.tgz` has it compressed.
+    The archive is renamed to `target` once it is synced, so it is complete or absent. A name that ends in `.gz` or
+    `.tgz` compresses it.
     """
     source = data / DATABASE
     if not source.exists():
@@ -70,7 +70,7 @@ def backup(data: Path, target: Path) -> Written:
 
 
 def part_of(target: Path) -> str:
-    """The prefix of the name of the folder in which a backup is made."""
+    """The prefix of the temporary folder of a backup."""
     return f".{target.name}.part-"
 
 
@@ -125,13 +125,12 @@ def restore_waits(data: Path) -> bool:
 
 @contextmanager
 def _uploads_kept(folder: Path) -> Iterator[Callable[[], dict[str, Path]]]:
-    """A function that links all present uploads into the backup's folder, so that they stay if they are deleted.
+    """A function that hard-links all current uploads into the backup's folder, so that they survive a deletion.
 
-    It is called before and after the moment of the copied database: an upload from before that is deleted after is
-    kept.
+    It is called before and after the database snapshot, so that an upload deleted in between is in the backup.
     """
     home = folder.resolve().parent
-    if not os.access(home, os.W_OK):  # of a disk to read only, from which nobody removes anything
+    if not os.access(home, os.W_OK):  # a read-only disk: nothing can be deleted
         yield lambda: {path.relative_to(folder).as_posix(): path for path in _uploads(folder)}
         return
     _clear(home)
@@ -146,7 +145,7 @@ def _uploads_kept(folder: Path) -> Iterator[Callable[[], dict[str, Path]]]:
                 name = path.relative_to(folder).as_posix()
                 if name in kept:
                     continue
-                with suppress(FileNotFoundError):  # it has gone again
+                with suppress(FileNotFoundError):  # deleted meanwhile
                     kept[name] = _second_name(path, scratch / str(len(kept)))
             return kept
 
@@ -154,7 +153,7 @@ def _uploads_kept(folder: Path) -> Iterator[Callable[[], dict[str, Path]]]:
 
 
 def _uploads(folder: Path) -> Iterator[Path]:
-    """The files of the folder, without hidden ones: those are of work in progress."""
+    """The files of the folder, except hidden ones, which are incomplete."""
     return (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
@@ -169,7 +168,7 @@ def _second_name(path: Path, second: Path) -> Path:
 
 
 def _clear(home: Path) -> None:
-    """Removes the files of backups that were killed."""
+    """Deletes the files of killed backups."""
     for scratch in home.glob(f"{_SCRATCH}*"):
         with suppress(FileNotFoundError, BlockingIOError):
             alive = os.open(scratch, os.O_RDONLY)
@@ -204,13 +203,13 @@ def _member(name: str, size: int, changed: float) -> tarfile.TarInfo:
 
 
 class Watched(io.RawIOBase):
-    """A file whose reading counts as progress."""
+    """A file that reports reads as progress."""
 
     def __init__(self, file: IO[bytes], progress: Progress) -> None:
         self._file, self._progress = file, progress
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
+        """Reads the next bytes."""
         data = self._file.read(size)
         self._progress.add(len(data))
         return data

@@ -1,4 +1,4 @@
-"""A copy of the database from before its migrations, so that an older engine can be installed again."""
+"""Copies the database before migrations, so that an older engine can be installed again."""
 
 import logging
 import re
@@ -24,11 +24,11 @@ from bytebrew.store.sqlite.epoch import log_of, uri_to_read
 log = logging.getLogger(__name__)
 
 KEPT = 3
-"""Copies that are kept: the newest ones, each with a different set of migrations."""
+"""Number of copies kept: the newest ones, each with a different set of migrations."""
 
 
 def keep_copy(path: Path, steps: Sequence[str]) -> None:
-    """Copies the database beside itself; a failure is logged, and the engine goes on.
+    """Copies the database beside itself; a failure is logged, and the engine continues.
 
     `steps` are the migrations that follow, such as `core 12`.
     """
@@ -57,7 +57,7 @@ def keep_copy(path: Path, steps: Sequence[str]) -> None:
 def _clear(path: Path) -> None:
     """Deletes all but the newest copies, each with a different set of migrations.
 
-    So a start that fails again and again does not delete the copy from before its first attempt.
+    So repeated failed starts do not delete the copy from before the first one.
     """
     kept: list[object] = []
     for copy in reversed(_own(path)):

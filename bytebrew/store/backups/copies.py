@@ -1,4 +1,4 @@
-"""Consistent copies of a database, also of one that is in use, and durable writes of files."""
+"""Consistent copies of a database, even if it is in use, and durable file writes."""
 
 import os
 import re
@@ -14,9 +14,9 @@ from bytebrew.base.errors import BootError
 from bytebrew.store.sqlite.epoch import log_of
 
 PAGES = 1024
-"""Pages that are copied between two reports of progress."""
+"""Pages copied between two progress reports."""
 STAMP = r"\d{8}T\d{6}Z"
-"""Regular expression of a time in the name of a copy, in UTC."""
+"""Regular expression of the UTC time in the name of a copy."""
 
 
 def copy_database(
@@ -27,9 +27,9 @@ def copy_database(
     at: Callable[[int, int], None] = lambda done, total: None,
     begun: Callable[[], object] = lambda: None,
 ) -> bool:
-    """Copies what is committed at one moment into an empty file and marks it as clean; whether the log was lost.
+    """Copies a snapshot into an empty file and marks it as clean; returns whether the log was lost.
 
-    `begun` is called once the read transaction has begun, `at` with the pages copied and the pages in all.
+    `begun` is called once the read transaction has started, `at` with the pages copied and the total.
     """
     log_there = log_of(source).exists()
     with (
@@ -55,7 +55,7 @@ def has_table(conn: sqlite3.Connection, table: str) -> bool:
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
-    """Raises BootError if the disk of the folder has fewer bytes left."""
+    """Raises BootError if the disk of the folder has less free space."""
     if (free := shutil.disk_usage(folder).free) < needed:
         words = f"there is not enough space for {what} on the disk of {folder}"
         raise BootError(f"{words}: it takes {needed:,} bytes, and {free:,} are free")
@@ -71,18 +71,18 @@ def make_file(path: Path, what: str) -> None:
 
 
 def free_name(path: Path) -> Path:
-    """The path, or the path with the first number appended with which it does not exist."""
+    """The path, or the path with the first number appended that makes it unique."""
     names = (path.with_name(path.name + (f"-{n}" if n else "")) for n in count())
     return next(name for name in names if not name.exists())
 
 
 def stamp() -> str:
-    """The present moment, for the name of a copy."""
+    """The current time, for the name of a copy."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
 
 
 def oldest_first(copies: Iterable[Path]) -> list[Path]:
-    """Copies by the last time in their names; one in the future is from before the clock was set back."""
+    """Copies by the last time in their names; one in the future was made before the clock was set back."""
     present = stamp()
 
     def age(copy: Path) -> tuple[bool, str]:
@@ -93,7 +93,7 @@ def oldest_first(copies: Iterable[Path]) -> list[Path]:
 
 
 def sync(path: Path) -> None:
-    """Flushes a file, or the names in a folder, to the disk."""
+    """Flushes a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

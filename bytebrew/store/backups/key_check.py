@@ -1,6 +1,6 @@
-"""Stored credentials that need the key file: columns of tables and views whose names begin with `sealed_`.
+"""Checks that the key file fits the stored credentials: columns whose names begin with `sealed_`.
 
-Each value is one credential: as bytes, or in base64 as text.
+Each value is one encrypted credential: as bytes, or in base64 as text.
 """
 
 import sqlite3
@@ -21,7 +21,7 @@ def count(conn: Connection) -> int:
 
 
 def every(conn: Connection) -> Iterator[bytes]:
-    """All stored credentials, still sealed; text that is not base64 comes as it is."""
+    """All stored credentials, encrypted; text that is not base64 is returned unchanged."""
     for table, column in _columns(conn):
         for (value,) in conn.execute(f'select "{column}" from "{table}" where length("{column}") > 0'):
             try:
@@ -38,20 +38,20 @@ def _columns(conn: Connection) -> list[tuple[str, str]]:
 
 
 def check_key(key: Path, database: Path) -> None:
-    """Raises BootError if the key file is missing and credentials are stored, which a new key could not decrypt."""
+    """Raises BootError if the key file is missing and there are stored credentials, which a new key cannot decrypt."""
     if key.exists() or not database.exists():
         return
     try:
         with closing(sqlite3.connect(uri_to_read(database), uri=True, timeout=60)) as conn:
             lost = count(conn)
-    except sqlite3.Error:  # whoever opens the file reports its faults
+    except sqlite3.Error:  # reported when the database is opened
         return
     if lost:
         raise _lost(key, lost)
 
 
 def check_new_key(key: Path, conn: Connection) -> None:
-    """As `check_key`, after migrations, which may show more credentials; deletes the key that was just made."""
+    """As `check_key`, after migrations, which may reveal more credentials; deletes the key that was just created."""
     if lost := count(conn):
         key.unlink()
         raise _lost(key, lost)

@@ -26,10 +26,10 @@ _OTHERS = (KEYS, FILES)
 
 
 class Restored(NamedTuple):
-    """What a restore has put in place, and the new names of what was there before.
+    """The result of a restore, and the new names of the replaced files.
 
-    `torn` says that the backup was copied from a running engine without the log beside its file; `whole` that it had
-    keys and uploads too, and `files` how many of these.
+    `torn` is set if the backup was copied from a running engine without the database's log; `whole` if it included keys
+    and uploads, of which there were `files`.
     """
 
     epoch: int
@@ -42,7 +42,7 @@ class Restored(NamedTuple):
 
 
 def restore(source: Path, folder: Path, owners: Mapping[str, Sequence[tuple[int, str]]]) -> Restored:
-    """Replaces the content of a data folder by that of `source`, and begins another epoch.
+    """Replaces the content of a data folder by `source`, and begins a new epoch.
 
     A copy of the database alone replaces neither keys nor uploads. Raises BootError and changes nothing if an engine
     runs on the folder or its database, or if the source is damaged, is newer than this engine or one of its plugins, or
@@ -86,17 +86,17 @@ def restore(source: Path, folder: Path, owners: Mapping[str, Sequence[tuple[int,
 
 
 def _elsewhere(new: Path, path: Path) -> bool:
-    """Whether the data folder's database is a link to another disk."""
+    """Whether the database is a symbolic link to another disk."""
     return new.stat().st_dev != path.parent.stat().st_dev
 
 
 def _is_database(source: Path) -> bool:
-    """Whether the file is a database, which any file is taken for that is no archive."""
+    """Whether the source is a database: everything but an archive."""
     return source.stat().st_size == 0 or not tarfile.is_tarfile(source)
 
 
 def _unpack(source: Path, place: Path) -> Path:
-    """Unpacks the known members of an archive into the folder; returns the database among them."""
+    """Unpacks the known members of an archive into the folder; returns the path of the database."""
     (place / KEYS).mkdir(mode=0o700)
     (place / FILES).mkdir(mode=0o700)
     size = source.stat().st_size
@@ -128,7 +128,7 @@ def _unpack(source: Path, place: Path) -> Path:
 
 
 def _ready(place: Path) -> None:
-    """Records that all is prepared: from now on the restore is finished, even after a kill."""
+    """Marks the restore as prepared: from now on it is finished even after a kill."""
     for one in (place / DATABASE, *(path for path in place.rglob("*") if path.is_dir()), place):
         sync(one)
     note = place / f"{READY}.new"
@@ -139,9 +139,9 @@ def _ready(place: Path) -> None:
 
 
 def finish(folder: Path) -> tuple[Path, ...]:
-    """Moves the prepared files of a restore into place; the files that were there get other names.
+    """Moves the prepared files of a restore into place; the replaced files are renamed.
 
-    Each step is done once, however often this is called. Hold the folder's lock.
+    Idempotent after a kill. The caller holds the folder's lock.
     """
     place = folder / RESTORING
     if not restore_waits(folder):
@@ -172,14 +172,14 @@ def finish(folder: Path) -> tuple[Path, ...]:
 
 
 def finish_killed(folder: Path) -> None:
-    """Calls `finish` if a restore was killed after all was prepared; BootError if an engine runs."""
+    """Calls `finish` if a restore was killed after it was prepared; BootError if an engine runs."""
     if restore_waits(folder):
         with held(folder, None):
             finish(folder)
 
 
 def clear(folder: Path) -> None:
-    """Removes the files of a restore that was killed before all was prepared. Hold the folder's lock."""
+    """Deletes the files of a restore that was killed before it was prepared. The caller holds the folder's lock."""
     if not restore_waits(folder):
         shutil.rmtree(folder / RESTORING, ignore_errors=True)
 
@@ -208,10 +208,9 @@ def _begin(new: Path, replaced: int) -> tuple[int, int, str]:
 
 
 def _epoch(path: Path) -> int:
-    """The epoch of the database to be replaced, which is closed so that it needs no log.
+    """The epoch of the database to be replaced, whose log is copied into the file and removed.
 
-    If it cannot be read, the result is the present time in milliseconds, which is above every epoch that a restore
-    began.
+    If it cannot be read, the result is the current time in milliseconds, which is above every epoch.
     """
     unknown, log_there = time.time_ns() // 1_000_000, log_of(path).exists()
     if not path.exists():
@@ -230,7 +229,7 @@ def _epoch(path: Path) -> int:
 def _set_aside(path: Path, stamp: str) -> list[Path]:
     """Gives a database a second name, and renames its log; either may be missing."""
     kept = free_name(path.with_name(f"{path.name}.replaced-{stamp}"))
-    for suffix in ("-wal", "-shm"):  # SQLite would take the log of another file for this one's
+    for suffix in ("-wal", "-shm"):  # SQLite would apply this log to the new database
         if (log := path.with_name(path.name + suffix)).exists():
             log.rename(kept.with_name(kept.name + suffix))
     if not path.exists():

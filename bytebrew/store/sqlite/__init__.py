@@ -1,1 +1,1 @@
-"""The SQLite file: connections, transactions, migrations."""
+"""The SQLite database: connections, transactions, migrations."""

@@ -1,4 +1,4 @@
-"""The folder of everything that one engine stores: its lock, its key, its database."""
+"""The data folder of an engine: its lock, its key, its database."""
 
 import logging
 import os
@@ -24,9 +24,9 @@ Beat = Callable[[], None]
 
 
 class DataFolder:
-    """Makes the folder private, and finishes a restore that was killed; the key is made on first use.
+    """Makes the folder private, and finishes a restore that was killed; the key is created on first use.
 
-    Raises SettingsError where the folder cannot be used, and BootError where stored credentials have lost their key.
+    Raises SettingsError if the folder cannot be used, and BootError if the key of stored credentials is missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,8 +55,7 @@ class DataFolder:
     async def opened(self, db: Database, owners: Migrations) -> AsyncIterator[int]:
         """The epoch of the history, with the folder locked and the database migrated and open.
 
-        At the end SQLite removes the log beside the database only if the file records that nothing is missing without
-        it: until then a connection of its own keeps the log.
+        An extra connection keeps the database's log at the end, until the file records that the log is not needed.
         """
         async with AsyncExitStack() as stack:
             stack.enter_context(lock.held(self.path, self.database))
@@ -82,7 +81,7 @@ async def _record_end(db: Database, keeping: ExitStack) -> None:
 def _make_private(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_uid == os.geteuid():  # the mode of a mounted volume belongs to its owner
+        if folder.stat().st_uid == os.geteuid():  # only the owner of a mounted volume may change its mode
             folder.chmod(0o700)
     except OSError as error:
         raise SettingsError(f"BYTEBREW_DATA_DIR: {folder} cannot be used: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""The SQLite database: one writer that commits the work of all callers together, and readers beside it (WAL)."""
+"""The SQLite database: one writer that commits the works of all callers together, and concurrent readers (WAL)."""
 
 import asyncio
 import logging
@@ -28,17 +28,17 @@ T = TypeVar("T")
 Work = Callable[Concatenate[sqlite3.Connection, P], T]
 _ENDED = "The database is served no more: the engine must be started anew"
 GATHER_SECONDS = 0.005
-"""Pause after a transaction with events of several sessions, so that more share the next. One session never waits."""
+"""Pause after a transaction with events of several sessions, so that more share the next; one session never waits."""
 READERS = 2
 LOOKS = 8
-"""Most reads that share one hop into a reader's thread: a long one delays those behind it."""
+"""Most reads in one call of a reader's thread: a slow one delays the rest."""
 
 
 class Database:
-    """Runs work, plain functions of a connection, in the threads of a writer, of readers and of scanners.
+    """Runs works, plain functions of a connection, in the threads of a writer, of readers and of scanners.
 
-    Each piece of work takes one hop into a thread, however many statements it has. Writes that come in while a
-    transaction runs are committed together in the next one (group commit); if one fails, each gets a savepoint.
+    Each work is one call of a thread, however many statements it has. Writes that arrive during a transaction are
+    committed together in the next one (group commit); if one fails, each gets a savepoint.
     """
 
     def __init__(self, path: Path, synchronous: str = "normal", *, scan_seconds: float = SCAN_SECONDS) -> None:
@@ -46,7 +46,7 @@ class Database:
         self._synchronous, self._scan_seconds = synchronous, scan_seconds
         self._works, self._running = list[Pending](), list[Pending]()
         self._looks, self._scans = asyncio.Queue[Pending](), asyncio.Queue[Pending]()
-        self._waiting_since = deque[float]()  # the times at which the queued reads began to wait
+        self._waiting_since = deque[float]()  # enqueue times of the waiting reads
         self._reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None
         self._wake = asyncio.Event()
@@ -55,7 +55,7 @@ class Database:
         self.fault: StorageError | None = None
         self._since: dict[str, float] = {}
         self.lost = asyncio.Event()
-        """Set if a thread of the database has died: nothing is read or written any more."""
+        """Set if a thread of the database has died: no more reads or writes."""
         self.commits = self.committed_works = self.committed_rows = 0
 
     async def __aenter__(self) -> "Database":
@@ -78,7 +78,7 @@ class Database:
     async def __aexit__(self, *exc: object) -> None:
         barrier = asyncio.create_task(
             self.write(lambda conn: None)
-        )  # once it is committed, so is all that was queued before
+        )  # its commit includes everything that was queued before
         if self._writing is not None:
             await asyncio.wait([barrier, self._writing], return_when=asyncio.FIRST_COMPLETED)
             self._writing.cancel()
@@ -114,7 +114,7 @@ class Database:
         return await self._look(self._looks, lambda conn: work(conn, *args, **kwargs))
 
     async def scan(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `read`, for lists, sums and exports, on connections of their own; TooSlow after 5 seconds."""
+        """As `read`, for lists, sums and exports, on separate connections; TooSlow after 5 seconds."""
         return await self._look(self._scans, partial(_reading, work, args, kwargs))
 
     async def _look(self, queue: "asyncio.Queue[Pending]", work: Callable[[sqlite3.Connection], T]) -> T:
@@ -128,7 +128,7 @@ class Database:
         try:
             return await done
         except (sqlite3.DatabaseError, MemoryError) as error:
-            if storage_errors.code(error) == sqlite3.SQLITE_READONLY:  # the work tried to write: its own fault
+            if storage_errors.code(error) == sqlite3.SQLITE_READONLY:  # the work tried to write, which is a bug
                 raise
             if storage_errors.code(error) == sqlite3.SQLITE_INTERRUPT:
                 raise TooSlow(self._scan_seconds) from error
@@ -166,11 +166,11 @@ class Database:
         await scan_forever(self._scans, self._scan_seconds, run=run, interrupt=scanner.interrupt, settle=_settle)
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of work, once it is committed; an exception in it rolls back this work alone.
+        """The result of work, once it is committed; an exception rolls back this work only.
 
-        Calls without an await in between share a transaction, in their order, and so do the rows of the source. The
-        work is committed even if the caller is cancelled. Raises StorageError if the database does not take it; the
-        next write tries again.
+        Calls without an await in between share a transaction, in order, and so do the rows of the source. The work is
+        committed even if the caller is cancelled. Raises StorageError if the database rejects it; the next write tries
+        again.
         """
         result: T = await self._put(Pending(lambda conn: work(conn, *args, **kwargs), _future()))
         return result
@@ -187,11 +187,11 @@ class Database:
         return await pending.done
 
     def delay(self) -> float:
-        """Seconds for which the oldest queued read has waited."""
+        """Seconds that the oldest queued read has waited."""
         return 0.0 if self._looks.empty() else time.monotonic() - self._waiting_since[0]
 
     def stalled(self, seconds: float) -> dict[str, float]:
-        """Threads that have run one piece of work for longer than this, with the seconds."""
+        """Threads that have run one work for longer than this, with the seconds."""
         now = time.monotonic()
         return {name: now - since for name, since in self._since.items() if now - since > seconds}
 
@@ -204,7 +204,7 @@ class Database:
             del self._since[name]
 
     async def checkpoint(self) -> None:
-        """Copies the log into the file (a passive checkpoint), so that freed pages leave the file."""
+        """Copies the log into the file (a passive checkpoint), so that the file can shrink."""
         await self._writer.run(checkpoint)
 
     async def _write_forever(self) -> None:
@@ -223,7 +223,7 @@ class Database:
                     work = partial(_read_again_if_damaged, partial(_transact, works, self._source, rows))
                     outcomes, refused = await self._writer.run(work)
             except (sqlite3.Error, MemoryError) as failure:
-                level = logging.DEBUG if self.fault else logging.ERROR  # once for each time that it begins
+                level = logging.DEBUG if self.fault else logging.ERROR  # once per outage
                 log.log(level, "a transaction of %d works and %d rows failed: %r", len(works), len(rows), failure)
                 fault = self._remember(failure)
                 outcomes, refused = [fault] * len(works), {row[0]: fault for row in rows}
@@ -273,7 +273,7 @@ class Database:
             raise StorageError(_ENDED, lasting=True)
 
     def _as_fault(self, error: Exception) -> Exception:
-        """The error; a StorageError if the file, the disk or the memory is its cause."""
+        """The error, as a StorageError if the file, the disk or the memory is its cause."""
         return self._remember(error) if storage_errors.is_known(error) else error
 
     def _remember(self, error: Exception) -> StorageError:
@@ -287,7 +287,7 @@ class Database:
 
 
 async def _open(opened: AsyncExitStack, path: Path, synchronous: str, *, read_only: bool = False) -> WorkConnection:
-    """A connection that the stack closes: a thread that is left running would keep the process alive."""
+    """A connection that the stack closes: a running thread would keep the process alive."""
     try:
         connection = await open_connection(partial(connect, path, synchronous, read_only=read_only))
     except (sqlite3.Error, MemoryError) as error:
@@ -308,7 +308,7 @@ def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
 
 
 def _read_again_if_damaged(work: Callable[[sqlite3.Connection], T], conn: sqlite3.Connection) -> T:
-    """Runs the work again if the file seems damaged: to SQLite a failed read of the disk looks the same."""
+    """Runs the work again if the file seems damaged: SQLite reports a failed read of the disk the same way."""
     try:
         return work(conn)
     except sqlite3.DatabaseError as error:
@@ -320,15 +320,15 @@ def _read_again_if_damaged(work: Callable[[sqlite3.Connection], T], conn: sqlite
 
 
 def _each(works: Sequence[Callable[[sqlite3.Connection], Any]], conn: sqlite3.Connection) -> list[Any]:
-    """The results, or the exceptions, of some works."""
+    """The result or the exception of each work."""
     outcomes: list[Any] = []
     for work in works:
         try:
-            if conn.in_transaction:  # the rollback of the work before failed
+            if conn.in_transaction:  # the rollback of the previous work failed
                 conn.execute("rollback")
             outcomes.append(_read_again_if_damaged(work, conn))
         except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
-            clear_frames(error.__traceback__)  # a cursor in a frame would keep its snapshot open
+            clear_frames(error.__traceback__)  # a cursor in a frame keeps its snapshot open
             roll_back(conn)
             outcomes.append(error)
     return outcomes
@@ -348,7 +348,7 @@ def _future() -> asyncio.Future[Any]:
 def _transact(
     works: Sequence[Pending], source: RowSource | None, rows: Rows, conn: sqlite3.Connection
 ) -> tuple[list[Any], Mapping[Any, Exception]]:
-    """Commits rows and works in one transaction; the works' outcomes, and the errors of sessions with refused rows.
+    """Commits rows and works in one transaction; returns the works' outcomes, and errors by session of refused rows.
 
     If anything fails, all of it runs again with a savepoint for each: a failure in a session's rows, or in the works
     that belong to them, rolls back all of these; a failure of any other work rolls back that work. A fault of the file
@@ -361,7 +361,7 @@ def _transact(
             if source and rows:
                 source.insert(conn, rows)
             outcomes = [one.work(conn) for one in works]
-        except Exception as error:  # any other error becomes the outcome of its work in the second run
+        except Exception as error:  # another error becomes the outcome of its work in the second run
             if storage_errors.breaks(error):
                 raise
             _begin(conn)
@@ -377,14 +377,14 @@ def _transact(
 
 
 def _begin(conn: sqlite3.Connection) -> None:
-    """Begins a write transaction, ends one that is left open, and waits for other processes as long as it takes."""
+    """Begins a write transaction, ends one that is left open, and waits for other processes as long as necessary."""
     if conn.in_transaction:
         conn.execute("rollback")
     while True:
         try:
             conn.execute("begin immediate")
         except sqlite3.OperationalError as error:
-            if storage_errors.code(error) != sqlite3.SQLITE_BUSY:  # busy: a command, a backup or a check has the file
+            if storage_errors.code(error) != sqlite3.SQLITE_BUSY:  # busy: a command, a backup or a check uses the file
                 raise
             log.warning("another process has been writing to the database for %g s; waiting on", BUSY_SECONDS)
         else:

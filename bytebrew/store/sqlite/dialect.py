@@ -1,11 +1,11 @@
-"""Expressions and statements of SQLite's own that the core uses outside store/sqlite."""
+"""SQL expressions and statements specific to SQLite that the core uses outside store/sqlite."""
 
 from bytebrew.contract.connection import Connection
 
 CAPABILITIES = """(select json_group_array(
     json_object('id', c.id, 'type', c.type, 'config', json(c.config), 'enabled', c.enabled))
     from agent_capabilities c where c.agent_id = agents.id)"""
-"""The capabilities of a row of agents as JSON text: one statement reads an agent, at the start of each turn."""
+"""The capabilities of an agent as JSON text, so that one statement reads an agent at the start of each turn."""
 URGENCY = "julianday({0}.created_at) - {0}.priority / 144.0"
 """When a task is due, as a day number: ten minutes earlier for each step of priority. `{0}` is the table's alias."""
 CAN_RUN = """{0}.status in ('pending', 'approved') and {0}.mode = 'background' and {0}.blockers = 0
@@ -24,10 +24,10 @@ def day_number(moment: str) -> str:
 
 
 def indexed_by(index: str) -> str:
-    """Makes a query use an index that the planner, which does not know the distribution of values, would not choose."""
+    """Makes a query use an index that the planner would not choose, as it does not know the distribution of values."""
     return f"indexed by {index}"
 
 
 def had_rows(conn: Connection, table: str) -> bool:
-    """Whether a table with keys that count up has had a row, even one that was deleted since."""
+    """Whether a table with autoincrement keys ever had a row, including deleted ones."""
     return conn.execute("select 1 from sqlite_sequence where name = ?", (table,)).fetchone() is not None

@@ -1,7 +1,7 @@
 """The epoch of the history, part of each event's id: a new one begins if the file may lack events that clients have.
 
 SQLite commits to a log beside the file (WAL), and removes it when the last connection closes. `clean` is 0 in the file
-while an engine runs: a file that has 0 and no log beside it has lost the commits in that log.
+while an engine runs: if it is 0 and there is no log, the commits in that log are lost.
 """
 
 import logging
@@ -24,7 +24,7 @@ def log_of(path: Path) -> Path:
 
 
 def uri_to_read(path: Path) -> str:
-    """An address for `sqlite3.connect` that keeps a log that exists, and leaves none otherwise.
+    """An address for `sqlite3.connect` that neither removes nor creates a log.
 
     The last connection to close removes the log, unless it is read-only.
     """
@@ -33,9 +33,9 @@ def uri_to_read(path: Path) -> str:
 
 @contextmanager
 def reading(path: Path, beat: Callable[[], None]) -> Iterator[sqlite3.Connection]:
-    """A connection that reads a database, which may be in use, and leaves it as it is; StorageError where it cannot.
+    """A connection that reads a database, which may be in use, and does not change it; StorageError on failure.
 
-    `beat` is called again and again while statements run.
+    `beat` is called periodically while statements run.
     """
     try:
         with closing(sqlite3.connect(uri_to_read(path), uri=True, timeout=60)) as conn:
@@ -58,7 +58,7 @@ def keeper(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def log_kept(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to read and write that keeps a log that exists: the next boot sees by it that an engine was killed.
+    """A read-write connection that keeps an existing log, by which the next start detects that an engine was killed.
 
     At the end the log is copied into the file as far as the disk allows; the rest stays committed in the log.
     """
@@ -73,7 +73,7 @@ def log_kept(path: Path) -> Iterator[sqlite3.Connection]:
 def begin(conn: Connection, path: Path, *, log_there: bool) -> int:
     """The epoch of an engine that starts; a new one if the log with the last commits is lost.
 
-    `log_there` says whether there was a log before the first connection was opened.
+    `log_there` is whether there was a log before the first connection was opened.
     """
     epoch, clean = conn.execute("select epoch, clean from history").fetchone()
     if not clean and not log_there:
@@ -89,5 +89,5 @@ def begin(conn: Connection, path: Path, *, log_there: bool) -> int:
 
 
 def end(conn: Connection) -> None:
-    """Records a clean end of the engine: its last write."""
+    """Records a clean shutdown of the engine: its last write."""
     conn.execute("update history set clean = 1")

@@ -45,7 +45,7 @@ def _apart(conn: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) 
     conn.execute("savepoint work")
     try:
         outcome = work(conn)
-    except Exception as error:  # it is raised where the work was asked for
+    except Exception as error:  # raised to the caller of this work
         if storage_errors.breaks(error):
             raise
         clear_frames(error.__traceback__)

@@ -1,4 +1,4 @@
-"""The tables of the core as its first migrations make them; what came later is in `migrations`."""
+"""The first migrations of the core's tables; the later ones are in `migrations`."""
 
 CONFIG = """
 create table models (

@@ -1,4 +1,4 @@
-"""Checks the structure of a database file, once or until a disk that did not read for a while does so again."""
+"""Checks the structure of a database file, once or until a temporary disk failure is over."""
 
 import asyncio
 import sqlite3
@@ -9,9 +9,9 @@ from pathlib import Path
 from bytebrew.contract.connection import Connection
 
 PAUSE = 1.0
-"""Seconds before the first check, and between two at least."""
+"""Seconds before the first check, and least pause between two."""
 REST = 10
-"""Pause before the next check, as a multiple of the time that the last one took."""
+"""Pause before the next check, as a multiple of the duration of the last one."""
 _LARGE_SORT = """
 select count(*) from (select randomblob(1000) as bytes from (
   with recursive numbers(n) as (select 1 union all select n + 1 from numbers limit 3000) select n from numbers
@@ -20,12 +20,12 @@ select count(*) from (select randomblob(1000) as bytes from (
 
 
 def sort_much(conn: Connection) -> None:
-    """Sorts more than fits into the page cache, for which SQLite needs a temporary file."""
+    """Sorts more than the page cache holds, for which SQLite needs a temporary file."""
     conn.execute(_LARGE_SORT)
 
 
 def damage(conn: sqlite3.Connection) -> str:
-    """What is wrong with the structure of the file or its foreign keys, "" if nothing is."""
+    """Damage of the file's structure or its foreign keys, "" if there is none."""
     faults = [row[0] for row in conn.execute("pragma integrity_check")]
     if faults != ["ok"]:
         return str(faults[0])
@@ -34,7 +34,7 @@ def damage(conn: sqlite3.Connection) -> str:
 
 
 async def sound(path: Path) -> None:
-    """Returns once SQLite finds nothing wrong with the structure of the file; checks again and again."""
+    """Repeats the check until SQLite finds no damage."""
     pause = PAUSE
     while True:
         await asyncio.sleep(pause)

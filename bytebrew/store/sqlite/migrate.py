@@ -24,11 +24,11 @@ def migrated(
     check_key: Callable[[Connection], None],
     beat: Callable[[], None] | None = None,
 ) -> Iterator[Connection]:
-    """A connection to a database, made where it is missing, with the tables of all owners up to date.
+    """A connection to a database, created if it is missing, with the tables of all owners up to date.
 
-    A copy of the file is kept before tables change. `check_key` is called once they have, and may raise BootError. In
-    the block `beat` is called again and again while statements run. What SQLite refuses is a BootError before the
-    block, and a StorageError in it.
+    A copy of the file is made before tables change. `check_key` is called after the migrations, and may raise
+    BootError. In the block `beat` is called periodically while statements run. An error of SQLite is a BootError before
+    the block, and a StorageError in it.
     """
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -52,9 +52,9 @@ def migrated(
 
 
 def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int, str]]) -> None:
-    """Applies the migrations of one owner (`core` or a plugin) that the file lacks, each in a transaction.
+    """Applies the missing migrations of one owner (`core` or a plugin), each in a transaction.
 
-    Raises BootError if a migration fails, if the file is newer, or if a migration was edited since the file had it.
+    Raises BootError if a migration fails, if the file is newer, or if a migration was edited since it was applied.
     """
     conn.execute(
         "create table if not exists migrations (owner text not null, number integer not null, applied_at text not null,"
@@ -86,7 +86,7 @@ def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int
 
 
 def blank(owners: Iterable[tuple[str, Iterable[tuple[int, str]]]]) -> bytes:
-    """The content of a database file with all tables and no rows."""
+    """A database file with all tables and no rows, as bytes."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
         conn.execute("pragma auto_vacuum = incremental")
         for owner, migrations in owners:
@@ -95,7 +95,7 @@ def blank(owners: Iterable[tuple[str, Iterable[tuple[int, str]]]]) -> bytes:
 
 
 def pending(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, str]]]) -> list[str]:
-    """The migrations that a database lacks, such as `core 12`; none for a new database."""
+    """The missing migrations of a database, such as `core 12`; none for a new database."""
     if conn.execute("select 1 from sqlite_master where name = 'migrations'").fetchone() is None:
         return []
     reached = dict(conn.execute("select owner, max(number) from migrations group by owner").fetchall())
@@ -105,7 +105,7 @@ def pending(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, s
 
 
 def check(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, str]]]) -> None:
-    """Raises BootError if `migrate` would refuse the file's earlier migrations; changes nothing."""
+    """Raises BootError if `migrate` would reject the file's earlier migrations; changes nothing."""
     columns = [row[1] for row in conn.execute("pragma table_info(migrations)")]
     digest = "digest" if "digest" in columns else "''"
     for owner, steps in owners.items() if columns else ():
@@ -116,9 +116,9 @@ def check(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, str
 
 
 def _compared(conn: sqlite3.Connection, owner: str, steps: Mapping[int, str]) -> list[int]:
-    """The numbers that the file has; BootError if the text of one was edited since.
+    """The numbers of the applied migrations; BootError if the text of one was edited since.
 
-    A file of an engine that stored no digests gets those of the present texts.
+    A file of an engine that stored no digests gets those of the current texts.
     """
     sql = "select number, applied_at, digest from migrations where owner = ? order by number"
     rows = conn.execute(sql, (owner,)).fetchall()
@@ -145,7 +145,7 @@ def _check_age(owner: str, reached: int, newest: int) -> None:
 
 
 def _digest(sql: str) -> str:
-    """SHA-256 in hex of a step's text, however its lines are broken."""
+    """SHA-256 in hex of a migration's text, independent of line breaks."""
     return hashlib.sha256(" ".join(sql.split()).encode()).hexdigest()
 
 

@@ -37,7 +37,7 @@ create index sessions_idle on sessions (updated_at, id) where parent_id is null;
 
 _LAST_STATUS = """(select case when t.status in ('queued', 'running') then 'active' else t.status end
     from turns t where t.session_id = {} order by t.seq desc limit 1)"""
-# with `parent_id` they are covering indexes for lists, whose condition is that it is null
+# with `parent_id` they are covering indexes for lists, which select `parent_id is null`
 _LISTS = f"""
 alter table sessions add column status text not null default 'completed';
 update sessions set status = {_LAST_STATUS.format("sessions.id")}
@@ -77,7 +77,7 @@ create index confirmations_session on confirmations (session_id, seq);
 create index confirmations_status on confirmations (status, seq);
 """
 
-# every index of sessions is a page more that each turn writes: these are no longer needed, or by few
+# each turn writes one more page per index of sessions; these are not or rarely needed
 _FEWER_PAGES = """
 drop index sessions_idle;
 drop index sessions_user;
@@ -92,10 +92,10 @@ alter table tasks add column revised integer not null default 0;
 
 _RISKS = "alter table confirmations add column risk text not null default 'caution';"
 
-# context windows as vendors report them
+# context windows reported by vendors
 _WINDOWS = "alter table models add column context_window integer;"
 
-# the attachments of turns that run or ended are stored with their messages
+# attachments of running and ended turns are stored with their messages
 _ONCE = """
 alter table turns add column size integer not null default 0;
 update turns set attachments = '[]' where attachments <> '[]' and status <> 'queued';

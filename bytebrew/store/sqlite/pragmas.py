@@ -1,4 +1,4 @@
-"""Connections to the database file with the pragmas that each needs, and the pragmas that maintain the file."""
+"""Connections to the database file with their pragmas, and the pragmas that maintain the file."""
 
 import logging
 import sqlite3
@@ -13,11 +13,11 @@ log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 5.0
 SPARE_PAGES = 256
-"""Free pages that a running engine keeps: they will be written again soon."""
+"""Free pages that a running engine keeps, because it will use them again soon."""
 BEAT = 100_000
 """Instructions of SQLite's virtual machine between two calls of a progress callback."""
 WAL_BYTES = 64 * 1024 * 1024
-"""Size to which the log beside the file is truncated after a burst."""
+"""Size to which the log is truncated after a burst."""
 
 
 def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False) -> sqlite3.Connection:
@@ -30,7 +30,7 @@ def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False)
         conn.execute(f"pragma journal_size_limit = {WAL_BYTES}")
         conn.execute(f"pragma synchronous = {synchronous}")
         conn.execute("pragma foreign_keys = on")
-        conn.execute("pragma cache_size = -512")  # KiB; the system caches the file too
+        conn.execute("pragma cache_size = -512")  # KiB; the operating system caches the file too
         if not _folder_for_temporary_files():
             conn.execute("pragma temp_store = memory")
         if read_only:
@@ -63,12 +63,12 @@ def transaction(conn: Connection) -> Iterator[None]:
 
 
 def shrink(conn: Connection, spare: int = SPARE_PAGES) -> Sequence[object]:
-    """Returns some free pages at the end of the file to the disk; as long as their number."""
+    """Returns some free pages at the end of the file to the disk, and their number."""
     free = _number(conn, "freelist_count")
     if free <= spare:
         return ()
     for _ in range(min(64, free - spare)):
-        conn.execute("pragma incremental_vacuum(1)")  # Python's module runs one step of it, which frees one page
+        conn.execute("pragma incremental_vacuum(1)")  # the sqlite3 module runs one step of it, which frees one page
     return range(free - _number(conn, "freelist_count"))
 
 
@@ -78,12 +78,12 @@ def file_bytes(conn: Connection) -> int:
 
 
 def checkpoint(conn: Connection) -> None:
-    """Copies the log into the file as far as no reader needs it, and waits for nobody."""
+    """Copies the log into the file as far as readers allow, without waiting."""
     conn.execute("pragma wal_checkpoint(passive)").fetchall()
 
 
 def truncate_log(conn: Connection) -> None:
-    """Copies the log into the file and empties it, as far as readers let it."""
+    """Copies the log into the file and empties it, as far as readers allow."""
     conn.execute("pragma wal_checkpoint(truncate)").fetchall()
 
 
@@ -92,8 +92,8 @@ def _number(conn: Connection, pragma: str) -> int:
 
 
 def roll_back(conn: Connection) -> None:
-    """Rolls back an open transaction; a failure is logged, so that the error that led here is raised."""
-    if not conn.in_transaction:  # SQLite has rolled it back
+    """Rolls back an open transaction; a failure is only logged, so that the original error is raised."""
+    if not conn.in_transaction:  # SQLite has rolled it back already
         return
     try:
         conn.execute("rollback")

@@ -1,4 +1,4 @@
-"""Scans: lists, sums and exports, which may be long reads, each with a deadline."""
+"""Scans: lists, sums and exports, which may be slow reads, each with a time limit."""
 
 import asyncio
 import sqlite3
@@ -9,7 +9,7 @@ from bytebrew.store.sqlite.write_queue import Pending
 
 SCANNERS = 2
 SCAN_SECONDS = 5.0
-"""Time limit of a list, a sum or a page of an export; then its statement is interrupted."""
+"""Time limit of a list, a sum or a page of an export, after which its statement is interrupted."""
 
 
 async def scan_forever(
@@ -22,7 +22,7 @@ async def scan_forever(
 ) -> None:
     """Runs scans one after another; interrupts each after its time limit, or if its caller is cancelled.
 
-    `run` runs a work in a connection's thread, `interrupt` aborts the statement that runs there.
+    `run` runs a work in a connection's thread, `interrupt` aborts its current statement.
     """
     while True:
         one = await scans.get()
@@ -40,7 +40,7 @@ async def scan_forever(
             await interrupt()
             done.cancel()
             raise
-        if (error := running.exception()) is not None:  # the thread is lost
+        if (error := running.exception()) is not None:  # the thread has died
             settle(done, error)
             raise error
         settle(done, running.result())

@@ -20,29 +20,29 @@ _FAULTS = {
 
 
 def code(error: Exception) -> int:
-    """SQLite's primary result code of an error, 0 where it has none."""
+    """SQLite's primary result code of an error, 0 if it has none."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def breaks(error: Exception) -> bool:
-    """Whether every write would fail with this error now; an error in a work's own SQL concerns that work alone."""
+    """Whether every write would fail with this error; an error in a work's own SQL concerns that work only."""
     return isinstance(error, MemoryError) or (
         isinstance(error, sqlite3.OperationalError) and code(error) > sqlite3.SQLITE_ERROR
     )
 
 
 def is_known(error: Exception) -> bool:
-    """Whether the file, the disk or the memory is the cause: neither the statement nor an interrupt."""
+    """Whether the file, the disk or the memory is the cause, rather than the statement or an interrupt."""
     return code(error) != sqlite3.SQLITE_INTERRUPT and (breaks(error) or code(error) in _FAULTS)
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether the file is damaged, or no database."""
+    """Whether the file is damaged, or not a database."""
     return _FAULTS.get(code(error)) is _DAMAGED
 
 
 def fault_of(error: Exception) -> StorageError:
-    """The error as a StorageError whose message says what to do; a damaged file is lasting."""
+    """The error as a StorageError with advice for the operator; damage of the file is lasting."""
     words = _MEMORY if isinstance(error, MemoryError) else _FAULTS.get(code(error), _OTHER.format(error))
     fault = StorageError(words, lasting=words is _DAMAGED)
     fault.__cause__ = error

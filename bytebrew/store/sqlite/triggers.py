@@ -1,6 +1,6 @@
-"""Migrations that have triggers keep each task's open blockers, the queue of tasks, and the sums of usage by day.
+"""Migrations with triggers that maintain each task's open blockers, the queue of tasks, and the sums of usage by day.
 
-Files have each text by its number, so it stays as it is.
+Databases store a digest of each text, so the texts must not change.
 """
 
 from bytebrew.store.sqlite.dialect import CAN_RUN, URGENCY
@@ -47,7 +47,7 @@ create trigger tasks_deleted after delete on tasks begin
   delete from task_blockers where task = old.id;
 end;
 """
-"""How many tasks each task still waits for, so that workers look only at those that can run."""
+"""The number of open blockers per task, so that workers look only at tasks that can run."""
 _QUEUED = f"""
   insert into task_queue (agent, owner, urgency, rank)
     values (new.agent, new.owner, {URGENCY.format("new")}, {URGENCY.format("new")})
@@ -81,9 +81,9 @@ create trigger tasks_requeued after update of status, mode, blockers, not_before
 """
 """The owners with tasks for each agent, in the order in which they take turns.
 
-`urgency` is that of the owner's most urgent task for the agent, or less; `served` when one of them was taken last, as a
-Julian day; `turn` counts these for what happens within a millisecond; `rank` is the later of the two moments, by which
-owners take turns, and null where nothing waits.
+`urgency` is that of the owner's most urgent task for the agent, or less; `served` is when one of them was taken last,
+as a Julian day; `turn` orders rows served within the same millisecond; `rank` is the later of the two times, by which
+owners take turns, and null if nothing waits.
 """
 _DAY = "substr(new.created_at, 1, 10)"
 _EACH = f"""(select 'total' as kind, {_DAY} as day, '' as key union all select 'agent', {_DAY}, new.agent
@@ -146,11 +146,11 @@ create trigger usage_spanned after insert on usage
   on conflict (kind, day, key, earlier) do update set turns = turns + excluded.turns;
 end;
 """
-"""The SQL of the kept sums, for a migration.
+"""The SQL of the stored sums, for a migration.
 
-`turns` of usage_days are those with a call on that day. One that goes on over midnight would count on both days: so
-usage_spans has how many have a call on a day and their last one before on an earlier day. Of subjects, who may be many,
-there is a sum of all days too, under the day ''.
+`turns` of usage_days counts the turns with a model call on that day. A turn over midnight would count on both days, so
+usage_spans stores how many have a call on a day and their previous one on an earlier day. Subjects, which may be many,
+also have a sum of all days, under the day ''.
 """
 
 CACHE_WRITES = f"""
@@ -167,4 +167,4 @@ create trigger usage_kept after insert on usage begin
   {", ".join(f"{name} = {name} + excluded.{name}" for name in (*FIRST, "cache_write_tokens"))};
 end;
 """
-"""The SQL of the sums of tokens that are written into a vendor's cache, for a migration."""
+"""The SQL of the sums of tokens written to a vendor's cache, for a migration."""

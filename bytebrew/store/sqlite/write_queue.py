@@ -22,7 +22,7 @@ class RowSource(Protocol):
         """Called once all taken rows are committed, except those of the sessions in `refused`, which are lost."""
 
     def lost(self, error: Exception) -> None:
-        """Called once the writer has ended: it takes no more rows."""
+        """Called when the writer has died: it accepts no more rows."""
 
 
 class Owner(Protocol):
