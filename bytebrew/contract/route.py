@@ -1,7 +1,7 @@
 """Routes, which define the server, the tests and the API document, with their requests and answers."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
@@ -159,7 +159,7 @@ FORMAT = Parameter(
 """The query parameter `format`, which `wants_lines` reads."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
+@dataclass(slots=True, frozen=True)
 class Route:
     """A path with a method, the scope that it needs (None: public), and the types of its body and answer.
 
@@ -184,6 +184,7 @@ class Route:
     scope: str | None
     run: Callable[[Request[Any]], Awaitable[Any]]
     summary: str
+    _: KW_ONLY
     body: Any = None
     answer: Any = None
     status: int = 200

@@ -319,11 +319,4 @@ def route(described: Callable[[], Mapping[str, Any]]) -> Route:
         """This document."""
         return Reply(body=encoded(), headers={"content-type": "application/json"})
 
-    return Route(
-        method="GET",
-        path="/api/v1/openapi.json",
-        scope=None,
-        run=get_document,
-        summary="The OpenAPI document",
-        answer=dict[str, Any],
-    )
+    return Route("GET", "/api/v1/openapi.json", None, get_document, "The OpenAPI document", answer=dict[str, Any])

@@ -109,19 +109,19 @@ def routes(engine: Engine) -> tuple[Route, ...]:
     answers = AgentAnswers(engine.capability_types)
     return (
         Route(
-            method="GET",
-            path="/api/v1/agents",
-            scope="agents:read",
-            run=partial(list_agents, engine.db, answers),
-            summary="List agents",
+            "GET",
+            "/api/v1/agents",
+            "agents:read",
+            partial(list_agents, engine.db, answers),
+            "List agents",
             answer=list[answers.row],  # type: ignore[name-defined]
         ),
         Route(
-            method="POST",
-            path="/api/v1/agents",
-            scope="agents:write",
-            run=partial(create_agent, engine, answers),
-            summary="Create an agent",
+            "POST",
+            "/api/v1/agents",
+            "agents:write",
+            partial(create_agent, engine, answers),
+            "Create an agent",
             body=NewAgent,
             example={
                 "name": "support",
@@ -134,21 +134,14 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             status=201,
             idempotent=True,
         ),
-        Route(
-            method="GET",
-            path=_PATH,
-            scope="agents:read",
-            run=partial(get_agent, engine, answers),
-            summary="Get an agent",
-            answer=answers.detail,
-        ),
+        Route("GET", _PATH, "agents:read", partial(get_agent, engine, answers), "Get an agent", answer=answers.detail),
         *(
             Route(
-                method=method,
-                path=_PATH,
-                scope="agents:write",
-                run=partial(update_agent, engine, answers),
-                summary="Update an agent",
+                method,
+                _PATH,
+                "agents:write",
+                partial(update_agent, engine, answers),
+                "Update an agent",
                 body=AgentPatch,
                 example={"system": "You help customers of a shop, briefly.", "max_steps": 30},
                 aliases=_ALIASES,
@@ -156,7 +149,5 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             )
             for method in ("PUT", "PATCH")
         ),
-        Route(
-            method="DELETE", path=_PATH, scope="agents:write", run=delete_agent, summary="Delete an agent", status=204
-        ),
+        Route("DELETE", _PATH, "agents:write", delete_agent, "Delete an agent", status=204),
     )

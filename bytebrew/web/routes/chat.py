@@ -264,11 +264,11 @@ def routes(engine: Engine) -> tuple[Route, ...]:
     models = OwnModels(engine)
     return (
         Route(
-            method="POST",
-            path="/api/v1/schemas/{name}/chat",
-            scope="chat",
-            run=partial(chat, engine, models),
-            summary="Chat with a schema",
+            "POST",
+            "/api/v1/schemas/{name}/chat",
+            "chat",
+            partial(chat, engine, models),
+            "Chat with a schema",
             body=ChatRequest,
             example={"message": "What laptops do you have under $1000?"},
             upload=True,

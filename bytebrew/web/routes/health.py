@@ -100,11 +100,11 @@ def routes(engine: Engine) -> tuple[Route, ...]:
     """The routes, bound to what they use of an engine."""
     return (
         Route(
-            method="GET",
-            path="/api/v1/health",
-            scope=None,
-            run=partial(health, engine),
-            summary="Engine status",
+            "GET",
+            "/api/v1/health",
+            None,
+            partial(health, engine),
+            "Engine status",
             query={"deep": Parameter("true to try the database and the disk, with the scope config", bool | str)},
             answer=Health,
             also={401: None, 403: None, 503: Health},

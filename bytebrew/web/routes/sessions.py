@@ -252,11 +252,11 @@ def routes(engine: Engine) -> tuple[Route, ...]:
     """The routes, bound to what they use of an engine."""
     return (
         Route(
-            method="GET",
-            path="/api/v1/sessions",
-            scope="chat",
-            run=partial(list_sessions, engine.db),
-            summary="List sessions",
+            "GET",
+            "/api/v1/sessions",
+            "chat",
+            partial(list_sessions, engine.db),
+            "List sessions",
             query={
                 "agent": "of this agent",
                 "agent_name": "as agent",
@@ -274,21 +274,14 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             answer=SessionPage,
             also={404: None},
         ),
-        Route(
-            method="GET",
-            path=_SESSION,
-            scope="chat",
-            run=partial(get_session, engine.db),
-            summary="Get a session",
-            answer=SessionDetail,
-        ),
+        Route("GET", _SESSION, "chat", partial(get_session, engine.db), "Get a session", answer=SessionDetail),
         *(
             Route(
-                method=method,
-                path=_SESSION,
-                scope="chat",
-                run=rename_session,
-                summary="Rename a session",
+                method,
+                _SESSION,
+                "chat",
+                rename_session,
+                "Rename a session",
                 body=SessionPatch,
                 example={"title": "Laptops under $1000"},
                 upload=True,  # what GET gives is taken back, with all its messages
@@ -296,20 +289,13 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             )
             for method in ("PUT", "PATCH")
         ),
+        Route("DELETE", _SESSION, "chat", partial(delete_session, engine), "Delete a session", status=204),
         Route(
-            method="DELETE",
-            path=_SESSION,
-            scope="chat",
-            run=partial(delete_session, engine),
-            summary="Delete a session",
-            status=204,
-        ),
-        Route(
-            method="GET",
-            path=f"{_SESSION}/messages",
-            scope="chat",
-            run=partial(list_messages, engine.db),
-            summary="List a session's messages",
+            "GET",
+            f"{_SESSION}/messages",
+            "chat",
+            partial(list_messages, engine.db),
+            "List a session's messages",
             query={
                 "after": Parameter("the number of the last message before", Number),
                 "limit": Parameter("rows, 1000 at most, and a megabyte", int | str),
@@ -322,11 +308,11 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             sends={"Link": "the page behind, where an array is not all"},
         ),
         Route(
-            method="GET",
-            path=f"{_SESSION}/events",
-            scope="chat",
-            run=partial(follow_events, engine.db, engine.journal),
-            summary="Follow a session's events",
+            "GET",
+            f"{_SESSION}/events",
+            "chat",
+            partial(follow_events, engine.db, engine.journal),
+            "Follow a session's events",
             query={
                 "after": Parameter("the id of the last event before, 0 for the start", EventId),
                 "follow": Parameter("false for a JSON page", bool | str),
@@ -337,11 +323,11 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             also={410: None},
         ),
         Route(
-            method="POST",
-            path=f"{_SESSION}/cancel",
-            scope="chat",
-            run=partial(cancel_turn, engine.db, engine.runner),
-            summary="Cancel the running turn",
+            "POST",
+            f"{_SESSION}/cancel",
+            "chat",
+            partial(cancel_turn, engine.db, engine.runner),
+            "Cancel the running turn",
             status=204,
         ),
     )

@@ -227,11 +227,11 @@ def _route(
     method: Any, path: str, run: Any, summary: str, answer: Any, body: Any = None, status: int = 200, **rest: Any
 ) -> Route:
     return Route(
-        method=method,
-        path=path,
-        scope="tasks",
-        run=run,
-        summary=summary,
+        method,
+        path,
+        "tasks",
+        run,
+        summary,
         body=body,
         example=_EXAMPLES.get(body),
         answer=answer,

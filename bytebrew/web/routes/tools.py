@@ -48,11 +48,11 @@ def routes(engine: Engine) -> tuple[Route, ...]:
     """The routes, bound to what they use of an engine."""
     return (
         Route(
-            method="GET",
-            path="/api/v1/tools/metadata",
-            scope="agents:read",
-            run=partial(list_metadata, [*engine.tools.values(), engine.read_result], engine.toolsets),
-            summary="List tools of all sources",
+            "GET",
+            "/api/v1/tools/metadata",
+            "agents:read",
+            partial(list_metadata, [*engine.tools.values(), engine.read_result], engine.toolsets),
+            "List tools of all sources",
             answer=list[Metadata],
         ),
     )

@@ -120,11 +120,11 @@ def routes(engine: Engine) -> tuple[Route, ...]:
     """The routes, bound to what they use of an engine."""
     return (
         Route(
-            method="GET",
-            path="/api/v1/sessions/{id}/turns/{turn_id}",
-            scope="chat",
-            run=partial(get_turn, engine),
-            summary="Get a turn",
+            "GET",
+            "/api/v1/sessions/{id}/turns/{turn_id}",
+            "chat",
+            partial(get_turn, engine),
+            "Get a turn",
             answer=ChatAnswer,
         ),
     )

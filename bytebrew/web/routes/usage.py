@@ -42,11 +42,11 @@ def routes(engine: Engine) -> tuple[Route, ...]:
     names = [mode.names for mode in engine.auth_modes.values()]
     return (
         Route(
-            method="GET",
-            path="/api/v1/usage",
-            scope="admin",
-            run=partial(get_usage, engine.db, names),
-            summary="Report tokens and cost",
+            "GET",
+            "/api/v1/usage",
+            "admin",
+            partial(get_usage, engine.db, names),
+            "Report tokens and cost",
             query={
                 "group_by": Parameter("what the sums are of", GroupBy),
                 "from": Parameter("at this time or later", Moment),
