@@ -1,8 +1,9 @@
 """The whole plugin contract: every hook and its exact arguments."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 import pluggy
 from msgspec import Struct
@@ -214,34 +215,17 @@ async def shutdown(engine: Engine) -> None:
     """No more requests arrive; the database is still open."""
 
 
+def _registered(hook: Callable[..., object]) -> type:
+    """What the `register` callback of a declaring hook takes, by its annotation."""
+    [kind], _ = get_args(get_type_hints(hook)["register"])
+    taken: type = get_origin(kind) or kind
+    return taken
+
+
+_HOOKS = {name: hook for name, hook in vars().items() if hasattr(hook, "bytebrew_spec")}
 DECLARING: Mapping[str, type] = {
-    "register_settings": type,
-    "register_providers": Provider,
-    "register_catalog": CatalogEntry,
-    "register_tools": Tool,
-    "register_toolsets": Toolset,
-    "register_capabilities": CapabilityType,
-    "register_scopes": Scope,
-    "register_auth_modes": AuthMode,
-    "register_migrations": Migration,
-    "register_routes": Route,
-    "register_guards": Guard,
-    "register_model_choosers": ModelChooser,
-    "register_recorders": Callable,  # type: ignore[dict-item]
-    "register_config_sections": ConfigSection,
-    "register_config_dialects": ConfigDialect,
-    "register_options": Option,
-    "register_retention": Callable,  # type: ignore[dict-item]
+    name: _registered(hook) for name, hook in _HOOKS.items() if "register" in hook.__annotations__
 }
 """The hooks with a `register` callback, and what it takes."""
-
-OBSERVING = (
-    "turn_started",
-    "tool_finished",
-    "turn_finished",
-    "actor_acted",
-    "request_answered",
-    "startup",
-    "shutdown",
-)
+OBSERVING = tuple(name for name, hook in _HOOKS.items() if inspect.iscoroutinefunction(hook))
 """The hooks that are async functions; all others are not."""
