@@ -15,8 +15,8 @@ from bytebrew.base.env_variables import escaped, placeholder, variable, variable
 from bytebrew.base.errors import EngineError, Forbidden, InvalidRequest, SettingsError, Unprocessable
 from bytebrew.base.masking import MASK
 from bytebrew.base.validation import plain_json, same_json
-from bytebrew.config.validate import Parsed, ReadItem, parse, unchanged
-from bytebrew.config.yaml_tree import MAX_PROBLEMS, InvalidConfig, contents, write
+from bytebrew.config.validate import Content, Item, parse, unchanged
+from bytebrew.config.yaml_tree import InvalidConfig, Problems, contents, write
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.config_section import ConfigDialect, ConfigSection, Node, Problem
 from bytebrew.contract.connection import Connection
@@ -144,7 +144,7 @@ def text_of(shown: Mapping[str, Any]) -> str:
 def apply(
     conn: Connection,
     engine: ConfiguredEngine,
-    parsed: Parsed,
+    content: Content,
     actor: Actor = OPERATOR,
     *,
     replace: bool = False,
@@ -166,9 +166,9 @@ def apply(
     keep = False
     conn.execute("savepoint config")
     try:
-        applying = _Applying(conn, engine, parsed, actor)
+        applying = _Applying(conn, engine, content, actor)
         for section in ordered(engine):
-            if section.key in parsed.items:  # the present state: an earlier section may have changed it
+            if section.key in content.items:  # the present state: an earlier section may have changed it
                 applying.section(section, plain_json(section.export(conn, engine)), replace)
         if replace:
             for section in reversed(ordered(engine)):
@@ -184,38 +184,38 @@ def apply(
                 conn.execute("rollback to config")
             conn.execute("release config")
     return Plan(
-        imported={section.key: len(parsed.items.get(section.key, ())) for section in ordered(engine)},
-        changes=tuple(_changes(engine, parsed, before, after)),
+        imported={section.key: len(content.items.get(section.key, ())) for section in ordered(engine)},
+        changes=tuple(_changes(engine, content, before, after)),
         warnings=tuple(warnings),
         version=now if dry_run else version(masked(engine, after)),
     )
 
 
 class _Applying:
-    def __init__(self, conn: Connection, engine: ConfiguredEngine, parsed: Parsed, actor: Actor) -> None:
+    def __init__(self, conn: Connection, engine: ConfiguredEngine, content: Content, actor: Actor) -> None:
         self._conn = conn
         self._engine = engine
-        self._parsed = parsed
+        self._content = content
         self._actor = actor
-        self.problems = list(parsed.problems)
+        self.problems = Problems(content.problems)
         self._absent: set[str] = set()  # items missing from earlier sections, whose problems are noted
-        self._stored: list[tuple[ConfigSection, str, ReadItem]] = []
+        self._stored: list[tuple[ConfigSection, str, Item]] = []
         self._notes: list[Problem] = []
 
     def section(self, section: ConfigSection, old: Mapping[str, Any], replace: bool) -> None:
         """Stores the file's items of a section."""
-        changed: list[tuple[str, ReadItem]] = []
+        changed: list[tuple[str, Item]] = []
         failed: set[str] = set()
-        for name, item in self._parsed.items.get(section.key, {}).items():
+        for name, item in self._content.items.get(section.key, {}).items():
             if replace and name in old and section.item is not None:
                 item = msgspec.structs.replace(item, value=section.completed(item.value))
-            item = item.with_stored(section, name, old.get(name, {}), self._note, self._notes.append)
+            item = item.with_stored(section, name, old.get(name, {}), self.problems.note, self._notes.append)
             if name in old and unchanged(section, item.value, old[name]):
                 self._stored.append((section, name, item))
             elif needed := [] if section.item is None or name in old else item.lacks(section.item):
                 path = f"$.{section.key}.{name}"
                 if not self._broken(path):
-                    self._note(Problem(path[:300], f"needs {' and '.join(needed)}", *item.place))
+                    self.problems.note(item.place.problem(path, f"needs {' and '.join(needed)}"))
                 failed.add(name)
             else:
                 with self._guarded(section, name, item, failed):
@@ -232,9 +232,9 @@ class _Applying:
 
     def prune(self, section: ConfigSection, old: Mapping[str, Any]) -> None:
         """Deletes the items that the file does not have, if it has the section."""
-        if place := self._parsed.places.get(section.key):
-            gone = [name for name in old if name not in self._parsed.items.get(section.key, {})]
-            whole = ReadItem(place, Node(None, place), None)
+        if place := self._content.places.get(section.key):
+            gone = [name for name in old if name not in self._content.items.get(section.key, {})]
+            whole = Item(place, Node(None, place), None)
             for name in gone:
                 section.unlink(self._conn, self._engine, name)
             for name in gone:
@@ -242,14 +242,9 @@ class _Applying:
                     self._check(section)
                     section.delete(self._conn, self._engine, name)
 
-    def _note(self, problem: Problem) -> None:
-        self.problems.append(problem)
-        if len(self.problems) >= MAX_PROBLEMS:
-            raise InvalidConfig(self.problems)
-
     def _broken(self, path: str) -> bool:
         """Whether a problem below the path is noted already, which explains the later ones."""
-        return any(one.path.startswith((f"{path}.", f"{path}[")) for one in self._parsed.problems)
+        return any(one.path.startswith((f"{path}.", f"{path}[")) for one in self._content.problems)
 
     def _check(self, section: ConfigSection) -> None:
         if not may_see(self._actor, section):
@@ -260,11 +255,11 @@ class _Applying:
         for section, name, item in self._stored:
             with self._guarded(section, name, item, set()):
                 for words in section.warnings(self._conn, self._engine, name):
-                    self._notes.append(Problem(f"$.{section.key}.{name}"[:300], words[:500], *item.place))
-        return [*self._parsed.warnings, *self._notes]
+                    self._notes.append(item.place.problem(f"$.{section.key}.{name}", words))
+        return [*self._content.warnings, *self._notes]
 
     @contextmanager
-    def _guarded(self, section: ConfigSection, name: str, item: ReadItem, failed: set[str]) -> Iterator[None]:
+    def _guarded(self, section: ConfigSection, name: str, item: Item, failed: set[str]) -> Iterator[None]:
         """A savepoint; an error in it becomes problems at their places, unless it follows from an earlier problem."""
         self._conn.execute("savepoint item")
         try:
@@ -282,23 +277,23 @@ class _Applying:
                 if whole or not (absent or self._broken(path + inner[1:])):
                     text = words if len(error.details) > 1 or item.value is None else error.message
                     place = item.place if whole else spot.place
-                    self._note(Problem(f"{path}{inner[1:]}"[:300], text[:500].rstrip("."), *place))
+                    self.problems.note(place.problem(f"{path}{inner[1:]}", text[:500].rstrip(".")))
         finally:
             if self._conn.in_transaction:
                 self._conn.execute("release item")
 
 
-def _changes(engine: ConfiguredEngine, parsed: Parsed, before: State, after: State) -> Iterator[Change]:
+def _changes(engine: ConfiguredEngine, content: Content, before: State, after: State) -> Iterator[Change]:
     for section in ordered(engine):
         old, new = before[section.key], after[section.key]
-        for name in dict.fromkeys([*parsed.items.get(section.key, ()), *old]):
+        for name in dict.fromkeys([*content.items.get(section.key, ()), *old]):
             if name in old and name not in new:
                 yield Change(section.key, name, "delete")
             elif name in new and name not in old:
                 yield Change(section.key, name, "create")
             elif name in new and not same_json(old[name], new[name]):
                 yield Change(section.key, name, "update", tuple(_differences(section, old[name], new[name])))
-            elif name in parsed.items.get(section.key, ()):
+            elif name in content.items.get(section.key, ()):
                 yield Change(section.key, name, "unchanged")
 
 
@@ -326,11 +321,11 @@ async def take_in(
 
 
 async def _applied(engine: ConfiguredEngine, raw: bytes, actor: Actor, record: Record, **options: Any) -> Plan:
-    parsed = await anyio.to_thread.run_sync(parse, raw, engine.sections, engine.dialects)
+    content = await anyio.to_thread.run_sync(parse, raw, engine.sections, engine.dialects)
 
     def work(conn: Connection) -> Plan | EngineError:
         try:
-            plan = apply(conn, engine, parsed, actor, **options)
+            plan = apply(conn, engine, content, actor, **options)
         except EngineError as refusal:  # an exception would repeat the whole transaction, for the other writes in it
             return refusal
         record(conn, plan)

@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import fields as fields_of
+from msgspec.structs import replace
 
 from bytebrew.base.env_variables import expanded, placeholder, variables_in
 from bytebrew.base.validation import did_you_mean, plain_json, readable, same_json
-from bytebrew.config.yaml_tree import MAX_PROBLEMS, InvalidConfig, read
+from bytebrew.config.yaml_tree import Problems, read
 from bytebrew.contract.config_section import ConfigDialect, ConfigSection, Node, Place, Problem
 
 _AT = re.compile(r" - at `(key` in `)?\$(.*)`$")
@@ -22,71 +23,16 @@ _MOST = 20
 """Most problems that are reported of one field."""
 
 
-class Item(NamedTuple):
-    """An item of a section and the place of its name."""
+class Item(Struct):
+    """An item of a section and the place of its name; `value` are its fields, checked without the database.
+
+    `sent` is the value for `put`: credentials that the file does not replace are the section's `stays`, or missing.
+    """
 
     place: Place
     node: Node
-
-
-class Sections(Struct):
-    """The content of a file: items by section and name, the places of the sections, problems and warnings."""
-
-    items: dict[str, dict[str, Item]] = {}
-    places: dict[str, Place] = {}
-    problems: list[Problem] = []
-    warnings: list[Problem] = []
-
-    def note(self, problem: Problem) -> None:
-        """Adds a problem; raises InvalidConfig once there are too many."""
-        self.problems.append(problem)
-        if len(self.problems) >= MAX_PROBLEMS:
-            raise InvalidConfig(self.problems)
-
-
-def sections_of(root: Node, known: Collection[str], dialects: Sequence[ConfigDialect] = ()) -> Sections:
-    """The file's sections; one that is not in `known` is a problem."""
-    read = Sections()
-    if not isinstance(root.value, dict):
-        if root.value is not None:
-            read.note(root.problem("$", "a configuration is a mapping of sections"))
-        return read
-    for dialect in dialects:
-        root = dialect.convert(root, known, read.note, read.warnings.append)
-    names = {*known, *(name for dialect in dialects for name in dialect.sections)}
-    for key, node in root.value.items():
-        if key in known:
-            read.places[key] = root.keys[key]
-            _read_section(key, node, read)
-        else:
-            words = f"there is no section '{key[:100]}'{did_you_mean(key, names)}"
-            read.note(Problem(f"$.{key[:100]}", words, *root.keys[key]))
-    return read
-
-
-def _read_section(key: str, node: Node, read: Sections) -> None:
-    if not isinstance(node.value, dict):
-        if node.value is not None:
-            read.note(node.problem(f"$.{key}", "is a mapping of names to items, or a list of items"))
-        return
-    for name, inner in node.value.items():
-        own = inner.value.get("name") if isinstance(inner.value, dict) and key != "settings" else None
-        if own is not None:
-            if own.value != name:
-                words = f"is written as '{name[:100]}' already; leave the field out"
-                read.note(own.problem(f"$.{key}.{name}.name", words))
-            inner = inner.without("name")
-        read.items.setdefault(key, {})[name] = Item(node.keys[name], inner)
-
-
-class ReadItem(Struct):
-    """An item of the file whose fields are checked as far as possible without the database."""
-
-    place: Place
-    node: Node
-    value: Any
+    value: Any = None
     sent: Any = None
-    """The value for `put`: credentials that the file does not replace are the section's `stays`, or missing."""
 
     def with_stored(
         self,
@@ -95,7 +41,7 @@ class ReadItem(Struct):
         old: Mapping[str, Any],
         note: Callable[[Problem], None],
         warn: Callable[[Problem], None],
-    ) -> "ReadItem":
+    ) -> "Item":
         """The item with the stored credentials that it does not replace; warns of credentials in plain text."""
         unsaid: set[tuple[str, ...]] = set()
 
@@ -109,13 +55,12 @@ class ReadItem(Struct):
             if not isinstance(part, str) or not section.is_secret(path):
                 return part
             stored = stored if isinstance(stored, str) else ""
-            place = self.spot(f"${spot}", section.aliases).place
-            where = Problem(f"$.{section.key}.{name}{spot}"[:300], "", *place)
+            at, place = f"$.{section.key}.{name}{spot}", self.spot(f"${spot}", section.aliases).place
             if placeholder(part):
                 try:
                     stays = bool(expanded(part)[1]) and placeholder(stored) in ("", part)
                 except ValueError as error:
-                    note(msgspec.structs.replace(where, message=str(error)))
+                    note(place.problem(at, str(error)))
                     return stored
             else:
                 stays = not part
@@ -123,7 +68,7 @@ class ReadItem(Struct):
                     words = "is written out; write ${VAR} and keep it out of the file"
                     if variables_in(part):
                         words = "is used as it stands: a credential is one ${VAR} and nothing else, or a word and one"
-                    warn(msgspec.structs.replace(where, message=words))
+                    warn(place.problem(at, words))
             if not (stays and stored):
                 return part
             if placeholder(stored) != stored:  # who writes a file may have any variable sent anywhere
@@ -139,14 +84,13 @@ class ReadItem(Struct):
             return section.stays if path in unsaid else part
 
         if section.item is None:
-            return ReadItem(self.place, self.node, self.value, self.value)
+            return replace(self, sent=self.value)
         value, sent = dict(self.value), dict(self.value)
         for field in fields_of(section.item):
             if (key := field.encode_name) in section.secret_fields & value.keys():
                 if value[key] is None and section.is_secret((key,)):  # more often forgotten than meant
-                    place = self.spot(f"$.{key}", section.aliases).place
                     words = "is empty: leave it out to keep what is stored; only over REST null removes it"
-                    note(Problem(f"$.{section.key}.{name}.{key}"[:300], words, *place))
+                    note(self.spot(f"$.{key}", section.aliases).problem(f"$.{section.key}.{name}.{key}", words))
                     del value[key], sent[key]
                     continue
                 secret = whole((key,), plain_json(value[key]), old.get(key, ""), f".{key}")
@@ -154,7 +98,7 @@ class ReadItem(Struct):
                     del into[key]
                     if one not in ("", UNSET):
                         into[key] = msgspec.convert(one, field.type)
-        return ReadItem(self.place, self.node, value, sent)
+        return replace(self, value=value, sent=sent)
 
     def lacks(self, kind: type[Struct]) -> list[str]:
         """The fields that a new item needs and this one has not."""
@@ -177,13 +121,51 @@ class ReadItem(Struct):
         return node
 
 
-class Parsed(Struct):
-    """A file that was read; with a problem nothing of it is taken in."""
+class Content(Struct):
+    """The content of a file: items by section and name, the places of the sections, problems and warnings.
 
-    items: dict[str, dict[str, ReadItem]]
-    places: dict[str, Place]
-    problems: list[Problem]
-    warnings: list[Problem]
+    With a problem nothing of it is imported.
+    """
+
+    items: dict[str, dict[str, Item]] = {}
+    places: dict[str, Place] = {}
+    problems: Problems = msgspec.field(default_factory=Problems)
+    warnings: list[Problem] = []
+
+
+def sections_of(root: Node, known: Collection[str], dialects: Sequence[ConfigDialect] = ()) -> Content:
+    """The file's sections, whose items have no values yet; a section that is not in `known` is a problem."""
+    read = Content()
+    if not isinstance(root.value, dict):
+        if root.value is not None:
+            read.problems.note(root.problem("$", "a configuration is a mapping of sections"))
+        return read
+    for dialect in dialects:
+        root = dialect.convert(root, known, read.problems.note, read.warnings.append)
+    names = {*known, *(name for dialect in dialects for name in dialect.sections)}
+    for key, node in root.value.items():
+        if key in known:
+            read.places[key] = root.keys[key]
+            _read_section(key, node, read)
+        else:
+            words = f"there is no section '{key[:100]}'{did_you_mean(key, names)}"
+            read.problems.note(root.keys[key].problem(f"$.{key[:100]}", words))
+    return read
+
+
+def _read_section(key: str, node: Node, read: Content) -> None:
+    if not isinstance(node.value, dict):
+        if node.value is not None:
+            read.problems.note(node.problem(f"$.{key}", "is a mapping of names to items, or a list of items"))
+        return
+    for name, inner in node.value.items():
+        own = inner.value.get("name") if isinstance(inner.value, dict) and key != "settings" else None
+        if own is not None:
+            if own.value != name:
+                words = f"is written as '{name[:100]}' already; leave the field out"
+                read.problems.note(own.problem(f"$.{key}.{name}.name", words))
+            inner = inner.without("name")
+        read.items.setdefault(key, {})[name] = Item(node.keys[name], inner)
 
 
 def unchanged(section: ConfigSection, values: Any, old: Any) -> bool:
@@ -194,75 +176,70 @@ def unchanged(section: ConfigSection, values: Any, old: Any) -> bool:
     return all(same_json(value, old.get(key, defaults.get(key))) for key, value in values.items())
 
 
-def parse(raw: bytes, sections: Mapping[str, ConfigSection], dialects: Sequence[ConfigDialect]) -> Parsed:
+def parse(raw: bytes, sections: Mapping[str, ConfigSection], dialects: Sequence[ConfigDialect]) -> Content:
     """Reads a file in any dialect, with its problems for `apply` to raise; InvalidConfig if it is not YAML."""
     root, problems = read(raw)
     content = sections_of(root, sections, dialects)
     content.problems += problems
-    items = {
-        key: {name: _Checking(sections[key], name, content).item(item) for name, item in named.items()}
-        for key, named in content.items.items()
-    }
-    first, *others = [name for name, item in items.get("models", {}).items() if item.value.get("is_default")] or [""]
+    for key, named in content.items.items():
+        for name, item in named.items():
+            item.value = _Checking(sections[key], name, content).value(item)
+    models = content.items.get("models", {})
+    first, *others = [name for name, item in models.items() if item.value.get("is_default")] or [""]
     for name in others:
-        spot = items["models"][name].spot("$.is_default", {})
-        words = f"'{first[:100]}' in line {items['models'][first].place.line} is the default one already"
-        content.note(spot.problem(f"$.models.{name}.is_default", words))
-    return Parsed(items, content.places, content.problems, content.warnings)
+        words = f"'{first[:100]}' in line {models[first].place.line} is the default one already"
+        spot = models[name].spot("$.is_default", {})
+        content.problems.note(spot.problem(f"$.models.{name}.is_default", words))
+    return content
 
 
 class _Checking:
     """Converts an item's nodes to its fields, and notes every problem with its place."""
 
-    def __init__(self, section: ConfigSection, name: str, content: Sections) -> None:
+    def __init__(self, section: ConfigSection, name: str, content: Content) -> None:
         self._section = section
         self._path = f"$.{section.key}.{name}"
-        self._content = content
+        self._problems, self._warnings = content.problems, content.warnings
         self._name = name
 
-    def item(self, item: Item) -> ReadItem:
-        kind = self._section.item
+    def value(self, item: Item) -> Any:
+        """The fields that are valid; of a section of single values the value."""
+        kind, node = self._section.item, item.node
         if kind is None:
-            return ReadItem(item.place, item.node, self._plain(item.node, ()))
+            return self._plain(node, ())
         known = {field.encode_name: field for field in fields_of(kind)}
         if name := known.pop("name", None):
             try:
                 msgspec.convert(self._name, name.type)
             except msgspec.ValidationError as error:
-                self._content.note(
-                    Problem(self._path[:300], f"its name: {readable(str(error), name.type)}"[:500], *item.place)
-                )
-        node = item.node
-        if node.value is None:
-            return ReadItem(item.place, node, {})
-        if not isinstance(node.value, dict):
-            self._content.note(node.problem(self._path, "is a mapping of fields"))
-            return ReadItem(item.place, node, {})
+                words = f"its name: {readable(str(error), name.type)}"
+                self._problems.note(item.place.problem(self._path, words))
         fields: dict[str, Any] = {}
-        for key, inner in node.value.items():
+        if node.value is not None and not isinstance(node.value, dict):
+            self._problems.note(node.problem(self._path, "is a mapping of fields"))
+            return fields
+        for key, inner in (node.value or {}).items():
             field = self._section.aliases.get(key, key)
             path = f"{self._path}.{key[:100]}"
             if field not in known:
                 words = f"there is no field '{key[:100]}'{did_you_mean(key, {*known, *self._section.aliases})}"
-                self._content.note(Problem(path[:300], words, *node.keys[key]))
+                self._problems.note(node.keys[key].problem(path, words))
             elif field in fields:
                 words = f"is another name of {field}, which is there already"
-                self._content.note(Problem(path[:300], words, *node.keys[key]))
-            else:
-                value = self._fitting(inner, known[field].type, path, (field,))
-                if value is not UNSET:
-                    fields[field] = value
-        return ReadItem(item.place, node, fields)
+                self._problems.note(node.keys[key].problem(path, words))
+            elif (value := self._fitting(inner, known[field].type, path, (field,))) is not UNSET:
+                fields[field] = value
+        return fields
 
     def _fitting(self, node: Node, kind: Any, path: str, keys: tuple[str, ...]) -> Any:
         """The value as its type, or UNSET; each invalid part is noted and removed, so that the next one is found."""
         for _ in range(_MOST):
-            notes = len(self._content.problems), len(self._content.warnings)
+            notes = len(self._problems), len(self._warnings)
             try:
                 return self._converted(node, kind, keys)
             except msgspec.ValidationError as error:
-                unset = [one.message.partition(" ")[0] for one in self._content.warnings[notes[1] :]]
-                del self._content.problems[notes[0] :], self._content.warnings[notes[1] :]  # they are noted again
+                unset = [one.message.partition(" ")[0] for one in self._warnings[notes[1] :]]
+                del self._problems[notes[0] :], self._warnings[notes[1] :]  # they are noted again
                 if not self._taken_out(node, kind, path, keys, str(error), unset):
                     break
         return UNSET
@@ -280,13 +257,13 @@ class _Checking:
         spot, parent, key = node, node, None
 
         def same() -> bool:
-            notes = len(self._content.problems), len(self._content.warnings)
+            notes = len(self._problems), len(self._warnings)
             try:
                 self._converted(node, kind, keys)
             except msgspec.ValidationError as error:
                 return str(error) == message
             finally:
-                del self._content.problems[notes[0] :], self._content.warnings[notes[1] :]
+                del self._problems[notes[0] :], self._warnings[notes[1] :]
             return False
 
         for name, number in _STEP.findall(at):
@@ -306,8 +283,8 @@ class _Checking:
         if unset:
             text += f"; {', '.join(unset[:5])} is not set"
         missing = _MISSING.match(text)
-        if not (missing and any(self._meant(path, missing[1], one) for one in self._content.problems[-_MOST:])):
-            self._content.note(Problem(path[:300], text[:500], *place))
+        if not (missing and any(self._meant(path, missing[1], one) for one in self._problems[-_MOST:])):
+            self._problems.note(place.problem(path, text))
         if key is not None:
             parent.take_out(key)
         return key is not None
@@ -329,9 +306,9 @@ class _Checking:
         try:
             text, missing = expanded(node.value)
         except ValueError as error:
-            self._content.note(node.problem(path, str(error)))
+            self._problems.note(node.problem(path, str(error)))
             return node.value
-        self._content.warnings += [node.problem(path, f"{name} is not set, so this is empty there") for name in missing]
+        self._warnings += [node.problem(path, f"{name} is not set, so this is empty there") for name in missing]
         return text
 
 

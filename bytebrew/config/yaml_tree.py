@@ -44,6 +44,16 @@ _NO_BLOCK = re.compile(rf"[\x00-\x09\x0b-\x1f]|^ +$|{_UNPRINTABLE.pattern}", re.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+class Problems(list[Problem]):
+    """The problems of a file, up to the number at which the rest of it is not looked at."""
+
+    def note(self, problem: Problem) -> None:
+        """Adds a problem; raises InvalidConfig once there are too many."""
+        self.append(problem)
+        if len(self) >= MAX_PROBLEMS:
+            raise InvalidConfig(self)
+
+
 class InvalidConfig(InvalidRequest):
     """A configuration that cannot be imported, with all its problems."""
 
@@ -65,7 +75,7 @@ def contents(path: Path, most: int) -> bytes:
     return raw
 
 
-def read(raw: bytes) -> tuple[Node, list[Problem]]:
+def read(raw: bytes) -> tuple[Node, Problems]:
     """The whole file, and its problems that do not end the reading; InvalidConfig for those that do."""
     try:
         text = raw.decode("utf-8-sig")
@@ -109,7 +119,7 @@ class _Scanner(Scanner):
 
 class _Reader:
     def __init__(self, text: str) -> None:
-        self.problems: list[Problem] = []
+        self.problems = Problems()
         yaml = YAML(typ="safe", pure=True)
         yaml.Scanner = _Scanner
         self._events: Iterator[Any] = iter(yaml.parse(io.StringIO(text)))
@@ -150,7 +160,8 @@ class _Reader:
         tag = str(event.tag) if event.tag else ""
         if tag not in ("", "!") and tag not in _CORE_TAGS:
             known = _FOREIGN_TAG.match(tag)  # another may be a password
-            self._note(place, f"{f'has the tag {known[0]}' if known else _NO_TAG}, {_NOT_READ}")
+            words = f"has the tag {known[0]}" if known else _NO_TAG
+            self._note(place, f"{words}, {_NOT_READ}")
         return tag
 
     def _scalar(self, event: Any, place: Place, resolves: bool) -> Any:
@@ -191,8 +202,7 @@ class _Reader:
             if key == "<<" and not event.style:
                 merged += inner.value if isinstance(inner.value, list) else [inner]
             elif key in node.value:
-                words = f"the key '{key[:100]}' stands in line {node.keys[key].line} already"
-                self._note(where, words)
+                self._note(where, f"the key '{key[:100]}' stands in line {node.keys[key].line} already")
             else:
                 node.value[key], node.keys[key] = inner, where
         for other in merged:
@@ -212,9 +222,7 @@ class _Reader:
             raise self._refusal(place, f"the file has more than {self._most} values, aliases counted each time")
 
     def _note(self, place: Place, message: str) -> None:
-        self.problems.append(Problem("$", message, *place))
-        if len(self.problems) >= MAX_PROBLEMS:
-            raise InvalidConfig(self.problems)
+        self.problems.note(place.problem("$", message))
 
     def _refusal(self, place: Place, message: str) -> InvalidConfig:
         return InvalidConfig([*self.problems, Problem("$", message, *place)])

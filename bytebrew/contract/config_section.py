@@ -26,6 +26,10 @@ class Place(NamedTuple):
     line: int
     column: int
 
+    def problem(self, path: str, message: str) -> Problem:
+        """An error at this position."""
+        return Problem(path[:300], message[:500], *self)
+
 
 @dataclass(slots=True)
 class Node:
@@ -61,7 +65,7 @@ class Node:
 
     def problem(self, path: str, message: str) -> Problem:
         """An error at the position of this value."""
-        return Problem(path[:300], message[:500], *self.place)
+        return self.place.problem(path, message)
 
     def without(self, key: str) -> "Node":
         """The mapping without a key."""
