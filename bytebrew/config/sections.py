@@ -58,7 +58,6 @@ class ModelsSection(ConfigSection):
         return {name: value for name, value in super().defaults().items() if name != "is_default"}
 
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
-        """Every model by name."""
         found = {}
         sql = f"select {_fields(NewModel, 'api_key')}, sealed_key from models order by name"  # noqa: S608
         for row in conn.execute(sql):
@@ -100,7 +99,6 @@ class ModelsSection(ConfigSection):
         models.update(conn, name, ModelPatch(fallback=()), engine.secrets)
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
-        """Removes a model that nothing uses."""
         models.delete(conn, name)
 
     def warnings(self, conn: Connection, engine: Engine, name: str) -> Sequence[str]:
@@ -148,7 +146,6 @@ class AgentsSection(ConfigSection):
     aliases = {"system_prompt": "system", "model_name": "model", "model_id": "model"}
 
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
-        """Every agent by name."""
         found: dict[str, Any] = {}
         for row in conn.execute(f"select {_fields(NewAgent)} from agents order by name"):  # noqa: S608
             agent = asdict(struct_of(row, NewAgent))
@@ -181,11 +178,9 @@ class AgentsSection(ConfigSection):
         agents.update(conn, name, AgentPatch(can_spawn=()))
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
-        """Removes an agent that nothing uses."""
         agents.delete(conn, name)
 
     def warnings(self, conn: Connection, engine: Engine, name: str) -> Sequence[str]:
-        """What the agent names and the engine does not have."""
         return missing(conn, engine, agents.get(conn, name))
 
 
@@ -197,7 +192,6 @@ class SchemasSection(ConfigSection):
     aliases = {"entry_agent_id": "entry_agent", "agent_relations": "relations"}
 
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
-        """Every schema by name."""
         return {
             one.name: {
                 "description": one.description,
@@ -264,7 +258,6 @@ class SettingsSection(ConfigSection):
         return found
 
     def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
-        """Sets the value."""
         try:
             value = self._options.checked(name, values)
         except NotFound as error:

@@ -14,9 +14,10 @@ from bytebrew.base.errors import Draining, EngineError, StorageError
 from bytebrew.base.formats import now, parse_time, rfc3339
 from bytebrew.base.masking import masked_value
 from bytebrew.base.settings import Core
+from bytebrew.contract import engine
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.entities import NewTask, Task, TaskPatch, TaskSource, TaskStatus
+from bytebrew.contract.entities import Task, TaskPatch, TaskStatus
 from bytebrew.contract.hookspecs import Action
 from bytebrew.contract.route import Record, unrecorded
 from bytebrew.contract.tool import Tool
@@ -48,10 +49,10 @@ LOOK_SECONDS = 60.0
 """Seconds after which the workers look for due tasks at the latest: the wall clock may have been set."""
 
 
-class Tasks:
+class Tasks(engine.Tasks):
     """Runs tasks by priority, `task_workers` at a time; one that waits for a person occupies no worker.
 
-    Methods with an `actor` raise NotFound for a task that the actor may not see; an actor of None may see every task.
+    Methods with an `actor` raise NotFound for a task that the actor may not see; `record` stores what a request did.
     `record_action` stores an action that no request made, within a transaction.
     """
 
@@ -83,51 +84,24 @@ class Tasks:
             group.start_soon(self._attend, left, False)
         group.start_soon(self._take)
 
-    def add(
-        self,
-        conn: Connection,
-        new: NewTask,
-        owner: str,
-        source: TaskSource,
-        *,
-        task_id: str = "",
-        made_in: str | None = None,
-    ) -> Task:
-        """Adds a task of the owner's, within a transaction; once that is committed, `wake` has a worker take it.
-
-        With a `task_id` that exists, returns that task. `made_in` is the session whose agent makes the task: the task
-        belongs to the session's owner, and an interactive one is worked on there.
-        """
-        return tasks.create(conn, new, owner, source, task_id=task_id, made_in=made_in)
-
-    def check(self, conn: Connection, agent: str, schema: str) -> None:
-        """Unprocessable unless the agent exists, and is in the schema where one is named."""
-        tasks.check(conn, agent, schema)
+    add = staticmethod(tasks.create)
+    check = staticmethod(tasks.check)
 
     def wake(self) -> None:
-        """Has the workers look for tasks that can run."""
         self._woken.set()
 
     async def of_session(self, session_id: str) -> list[Task]:
-        """The tasks that are worked on in a session or were made by its agent, oldest first."""
         return await self._db.read(tasks.of_session, session_id)
 
     async def ready(self, session_id: str) -> list[Task]:
-        """The waiting tasks of a session whose blockers are all completed, the most urgent first."""
         return await self._db.read(tasks.ready, session_id)
 
     async def at_hand(self, turn_id: str) -> Task | None:
-        """The task that is worked on in a turn, or in the root of its spawn tree."""
         return await self._db.read(tasks.at_hand, turn_id)
 
     async def update(
         self, task_id: str, actor: Actor | None, patch: TaskPatch, *, by: str = "", record: Record = unrecorded
     ) -> Task:
-        """Merges the patch into a task, which becomes a draft again if it was approved; Conflict once it has ended.
-
-        `by` is the agent that changes it, where no request does.
-        """
-
         def update(conn: Connection) -> Task:
             before = tasks.get(conn, task_id, actor)
             task = task_changes.update(conn, task_id, actor, patch)
@@ -140,8 +114,6 @@ class Tasks:
         return task
 
     async def assign(self, task_id: str, actor: Actor | None, agent: str, *, by: str) -> Task:
-        """Hands a task from the agent `by` to another, for the background; a draft again if it was approved."""
-
         def assign(conn: Connection) -> Task:
             before = tasks.get(conn, task_id, actor)
             task = task_changes.assign(conn, task_id, actor, agent)
@@ -175,8 +147,6 @@ class Tasks:
         )
 
     async def cancel(self, task_id: str, actor: Actor | None, reason: str = "", *, record: Record = unrecorded) -> None:
-        """Cancels a task with all below it, and the turns in which they are worked on."""
-
         def cancel(conn: Connection) -> list[str]:
             turn_ids = task_changes.cancel(conn, task_id, actor, reason)
             record(conn, None)

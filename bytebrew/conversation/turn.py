@@ -42,7 +42,7 @@ class Notify(Protocol):
 
 
 class Turn:
-    """One user message on its way to done.
+    """One user message on its way to done; `bytebrew.Turn` is what observers may read of it.
 
     `first` and `last` are the numbers of its events, once known. `on_hold` is called whenever `holds` changes.
     """
