@@ -1,1 +1,1 @@
-"""Turns: the agent loop, and what runs, records and takes up turns."""
+"""Turns: the agent loop, the queue of turns, their recording and their recovery."""

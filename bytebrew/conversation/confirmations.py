@@ -26,7 +26,7 @@ _OUTCOMES: dict[str, Verdict] = {"retry": "retry", "mark_done": "mark_done", "fa
 
 
 def verdict(kind: Kind, word: str) -> Verdict:
-    """The verdict that an answer means; anything but a known yes is a no."""
+    """The verdict of an answer; anything but a known yes is a no."""
     word = word.strip().lower()
     if kind == "unknown_outcome":
         return _OUTCOMES.get(word, "fail")
@@ -34,15 +34,15 @@ def verdict(kind: Kind, word: str) -> Verdict:
 
 
 class Confirmations:
-    """The questions that wait for an answer, each no longer than `ttl` seconds unless that is 0."""
+    """The questions that wait for an answer, each for at most `ttl` seconds unless that is 0."""
 
     def __init__(self, db: Database, ttl: float) -> None:
         self._db = db
         self._ttl = ttl or inf
-        self._events: dict[str, anyio.Event] = {}  # set once the question with this id is answered
+        self._events: dict[str, anyio.Event] = {}  # by question id; set once it is answered
 
     def question(self, turn: Turn, call: ToolCall, kind: Kind, tool: Tool | None) -> Confirmation:
-        """A question about a call of a tool, which is neither stored nor announced yet."""
+        """A question about a tool call, neither stored nor announced yet."""
         source = "" if tool is None else tool.source
         return Confirmation(
             id=new_id("conf"),
@@ -88,9 +88,9 @@ class Confirmations:
     async def answered(self, turn: Turn, question: Confirmation) -> Confirmation:
         """Waits until the question is answered or has expired; the turn's time limit pauses meanwhile.
 
-        The wait is by monotonic time and no longer than the setting: the wall clock may be set while it lasts.
+        The monotonic clock limits the wait, because the wall clock may be set.
         """
-        event = self._events.setdefault(question.id, anyio.Event())  # before the first read: no answer is missed
+        event = self._events.setdefault(question.id, anyio.Event())  # before the first read, to miss no answer
         until = anyio.current_time() + min(_seconds_until(question.expires_at), self._ttl)
         try:
             with turn.waiting():
@@ -119,13 +119,13 @@ class Confirmations:
         digest: str = "",
         record: Record = unrecorded,
     ) -> Confirmation:
-        """Answers the question that all keys name: by its id, or within a session by the id of its call.
+        """Answers the question that all keys identify: by its id, or within a session by the id of its call.
 
         `answers` are the verdict and an optional reason. `digest` is the digest of what the person was shown; Stale if
-        the question has another. A text in `input` that comes back as it was shown, with marks for invisible
-        characters, stays as it is stored. Repeating an answer has the same result. Raises Conflict for another answer
-        and for an id of several calls, Gone once the question is closed, and NotFound otherwise, also for a token of
-        other schemas.
+        the question has another. A text in `input` that is sent back as it was shown, with marks for invisible
+        characters, stays as it is stored. Repeating an answer has the same result. Raises Conflict for a different
+        answer and for an ambiguous call id, Gone once the question is closed, and NotFound otherwise, including for a
+        token of other schemas.
         """
         question = await self._named(actor, keys[0], session_id)
         if digest not in ("", question.args_digest):

@@ -1,4 +1,4 @@
-"""Ends turns that cannot go on, as soon as the database stores their end."""
+"""Ends turns that cannot be completed, as soon as the database accepts the write."""
 
 import logging
 import time
@@ -18,16 +18,16 @@ from bytebrew.store.sqlite.database import Database
 log = logging.getLogger(__name__)
 
 PAUSE = 0.5
-"""Seconds between two attempts: a database that has just failed rarely recovers at once."""
+"""Seconds between two attempts, because a database rarely recovers at once."""
 
 
 def internal(turn_id: str) -> TurnError:
-    """The error of a turn in which the engine itself failed."""
+    """The error for a turn that failed because of an internal error."""
     return TurnError(f"The engine failed; its log has the trace of {turn_id}", code="internal_error")
 
 
 def error_event(session_id: str, turn_id: str, error: EngineError) -> ErrorEvent:
-    """The last event of a turn that has failed."""
+    """The last event of a failed turn."""
     wait = retry_after(error)
     return ErrorEvent(
         session_id=session_id,
@@ -39,7 +39,7 @@ def error_event(session_id: str, turn_id: str, error: EngineError) -> ErrorEvent
 
 
 def logged(turn: Turn, error: EngineError) -> ErrorEvent:
-    """The last event of a turn that has failed, and a log line without the vendor's message, which may quote a chat."""
+    """The last event of a failed turn, and a log line without the vendor's message, which may quote a chat."""
     tries = f", tries {error.tries}" if isinstance(error, ProviderError) else ""
     seconds = time.monotonic() - turn.started_at
     log.warning(
@@ -57,14 +57,14 @@ async def end_children(db: Database, others: Iterable[Turn], turn: Turn, end: Ev
     for child in children:
         await child.wait_recorded()
     turn.usage = await db.read(open_turns.spent, turn.id)
-    # its last step is not stored yet
+    # includes its last step, which is not stored yet
     for spent in turn.unsaved.spent:
         turn.add(spent.usage)
     return replace(end, usage=turn.usage) if isinstance(end, Done) else end
 
 
 async def end_later(db: Database, journal: Journal, notify: Notify, turn: Turn, error: EngineError) -> None:
-    """Ends a turn whose end could not be stored, once that succeeds; a stopping engine leaves it to recovery."""
+    """Retries to store the end of a turn until it succeeds; a stopping engine leaves it to recovery."""
     turn.status, turn.last, turn.failure, turn.storage_error = "failed", None, error, error
     await journal.close(turn.log, error)
     await anyio.sleep(PAUSE)
@@ -83,7 +83,7 @@ async def fail(
     error: EngineError,
     unsaved: turns.Unsaved | None = None,
 ) -> tuple[Log, int] | None:
-    """Calls `fail_now` until the database accepts it; None if the turn is not open, or the engine stops."""
+    """Repeats `fail_now` until the database accepts it; None if the turn is not open, or the engine stops."""
     while not journal.closing:
         try:
             status = await db.read(turns.status, turn_id)
@@ -92,7 +92,7 @@ async def fail(
             if status is None and unsaved is not None:
                 await db.write(turns.spend, unsaved, turn_id)
             return None
-        except NotFound:  # its session was deleted during the attempt: the usage is recorded all the same
+        except NotFound:  # its session was deleted during the attempt: the usage is still recorded
             continue
         except StorageError:
             await anyio.sleep(PAUSE)

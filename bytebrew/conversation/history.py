@@ -1,4 +1,4 @@
-"""The history that a model gets: the newest turns that fit, a summary of older ones, and less after a refusal."""
+"""Context management: the newest turns that fit into the model's context window, and a summary of older ones."""
 
 import logging
 import re
@@ -28,15 +28,15 @@ _SUMMARISE = (
 )
 
 SUMMARY_SECONDS = 60.0
-"""Time limit of a turn for summaries of older turns; half of the turn's own limit if that is less."""
+"""Time limit for summaries per turn; half of the turn's own limit if that is less."""
 LEAST_SUMMARY, MOST_SUMMARY = 512, 4096
-"""Bounds of a summary's max_tokens, of which reasoning models spend a part on thinking."""
+"""Bounds of a summary's max_tokens, which include the thinking of reasoning models."""
 _BROKEN_OFF = {
     "failed": "[This answer broke off here: an error ended the turn]",
     "cancelled": "[This answer was stopped here by the user]",
 }
 MOST_TRIMS = 3
-"""How often a request that is too long is trimmed and tried again."""
+"""How often a request that is too long is trimmed and retried."""
 _LEAST_WINDOW, _MOST_WINDOW = 1000, 10**8
 _WINDOW = re.compile(
     "|".join(
@@ -63,14 +63,14 @@ class History(NamedTuple):
 
 
 class TokenCounts(NamedTuple):
-    """The model's context window and the tokens of the request, as a refusal states them; None if it does not."""
+    """The model's context window and the tokens of the request, each None if the vendor's error does not state it."""
 
     window: int | None
     sent: int | None
 
 
 class Trimmed(NamedTuple):
-    """Messages of earlier turns with the user's new one, those of this turn, and how many were left out."""
+    """Messages of earlier turns with the user's new one, those of this turn, and the number of omitted ones."""
 
     earlier: list[Message]
     own: list[Message]
@@ -83,7 +83,7 @@ async def recall(db: Database, models: Models, turn: Turn, tools: tuple[ToolSpec
     request = Message("user", turn.new.message, attachments=turn.new.attachments)
     fixed = messages.estimate_tokens(agent.system) + messages.tokens(request)
     fixed += sum(messages.estimate_tokens(msgspec.json.encode(tool).decode()) for tool in tools)
-    budget = max(size - fixed, size // 4)  # the estimate may be wrong: some history is always sent
+    budget = max(size - fixed, size // 4)  # the estimate may be wrong, so some history is always sent
     window = await db.read(messages.window, turn.session_id, turn.id, budget)
     summary = await _extend_summary(db, models, turn, window, budget) if window.gap else window.summary
     return History(summary, [_marked(message) for message in messages.paired(window.messages)])
@@ -92,7 +92,7 @@ async def recall(db: Database, models: Models, turn: Turn, tools: tuple[ToolSpec
 async def _extend_summary(db: Database, models: Models, turn: Turn, window: messages.Window, budget: int) -> str:
     """Summarises the turns before the window, as far as time allows; later turns summarise the rest.
 
-    What cannot be summarised is left out for good, with an event to clients: else each turn would try again.
+    Turns that cannot be summarised are omitted for good, with an event to clients, so that later turns do not retry.
     """
     summary, left_out = window.summary, 0
     seconds = min(SUMMARY_SECONDS, (turn.new.time_limit or turn.agent.max_turn_duration) / 2)
@@ -105,7 +105,7 @@ async def _extend_summary(db: Database, models: Models, turn: Turn, window: mess
             made = await _summarise(models, turn, chunk, budget, ends - time.monotonic())
         except ProviderError as error:
             log.warning("turn %s cannot have the session's older turns summarised: %s", turn.id, error)
-            if error.code in ELSEWHERE:  # a temporary failure: a later turn makes the summary
+            if error.code in ELSEWHERE:  # a temporary failure: a later turn retries
                 break
             made = ""
         left_out += 0 if made else len(chunk.messages)
@@ -117,14 +117,14 @@ async def _extend_summary(db: Database, models: Models, turn: Turn, window: mess
 
 
 async def _summarise(models: Models, turn: Turn, chunk: messages.Chunk, budget: int, seconds: float) -> str:
-    """A summary, or the part that the model generated before its tokens or the seconds ran out."""
+    """A summary, or the part that the model generated before the limit of tokens or time."""
     parts = []
     for message in map(_marked, chunk.messages):
         calls = "".join(
             f" [calls {call.tool} {msgspec.json.encode(call.input).decode()}]" for call in message.tool_calls
         )
         parts.append(f"{message.role}: {message.content}{calls}")
-    text = "\n\n".join(parts)[-4 * budget :]  # about four characters to a token
+    text = "\n\n".join(parts)[-4 * budget :]  # about four characters per token
     question = Message("user", f"Summary so far: {chunk.summary}\n\n{text}" if chunk.summary else text)
     request = ModelRequest(
         model_name="",
@@ -157,13 +157,13 @@ def _marked(message: Message) -> Message:
 async def trim(
     db: Database, turn: Turn, error: ProviderError, sent: list[Message], earlier: list[Message], own: list[Message]
 ) -> Trimmed:
-    """Trims messages that were too long for the model, with an event to clients; raises the error if nothing can go.
+    """Trims messages that were too long for the model, with an event to clients; raises the error if it cannot.
 
-    The context window that the refusal states is stored with the model, which may be a fallback of the turn's.
+    The context window that the vendor's error states is stored with the model, which may be a fallback.
     """
     name, refusal = error.too_long or (turn.model.name, error)
     counts, size = token_counts(refusal.message), sum(map(messages.tokens, sent))
-    # sizes are estimates: the vendor's count of what was sent says how far they are off
+    # sizes are estimates: the vendor's count of the request corrects them
     factor = 0.5 if counts.window is None else 0.9 * counts.window / (counts.sent or max(size, counts.window))
     limit = int(size * min(factor, 0.75))
     trimmed = fitted(earlier, own, limit)
@@ -179,7 +179,7 @@ async def trim(
 
 
 def token_counts(refusal: str) -> TokenCounts:
-    """The numbers in a vendor's refusal of a request that is too long."""
+    """The numbers in a vendor's error for a request that is too long."""
     if (match := _WINDOW.search(refusal)) is None:
         return TokenCounts(None, None)
     window = _number(next(filter(None, match.groups())))
@@ -190,7 +190,7 @@ def token_counts(refusal: str) -> TokenCounts:
 
 
 def fitted(earlier: list[Message], own: list[Message], limit: int) -> Trimmed:
-    """Leaves out the oldest turns, then the ends of the longest tool results, until the messages fit."""
+    """Omits the oldest turns, then the ends of the longest tool results, until the messages fit."""
     *before, request = earlier
     excess = sum(map(messages.tokens, [*earlier, *own])) - limit
     starts = [n for n, message in enumerate(before) if message.role == "user"][1:]

@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class Price(Struct, frozen=True, kw_only=True):
-    """US dollars for a million tokens.
+    """US dollars per million tokens.
 
-    Tokens read from a cache, or written to one, cost as much as other input unless they have a price of their own.
-    The price is that of the vendor at `base_url`.
+    Tokens read from a cache, or written to one, cost as much as other input unless they have their own price. The price
+    applies to the vendor at `base_url`.
     """
 
     input: float
@@ -40,7 +40,7 @@ class Price(Struct, frozen=True, kw_only=True):
 
     def of(self, usage: Usage) -> float:
         """The cost of some usage in US dollars."""
-        read = min(usage.cached_tokens, usage.input_tokens)  # some vendors report more than the input
+        read = min(usage.cached_tokens, usage.input_tokens)  # some vendors report more than input_tokens
         written = min(usage.cache_write_tokens, usage.input_tokens - read)
         cost = (usage.input_tokens - read - written) * self.input + usage.output_tokens * self.output
         cost += read * (self.input if self.cached is None else self.cached)
@@ -48,14 +48,14 @@ class Price(Struct, frozen=True, kw_only=True):
         return cost / 1_000_000
 
     def counts_at(self, base_url: str) -> bool:
-        """Whether a base URL has the origin of the vendor whose price this is."""
+        """Whether a base URL has the origin of the vendor with this price."""
         return _origin(base_url) == _origin(self.base_url)
 
 
 def of_catalog(catalog: Iterable[CatalogModel], vendors: Mapping[str, str]) -> dict[str, Price]:
     """The catalog's prices by model; `vendors` are base URLs by the vendor's name.
 
-    The price of a vendor without a base URL holds for models whose provider has none either.
+    The price of a vendor without a base URL applies to models whose provider has none either.
     """
     return {
         model.id: Price(
@@ -74,12 +74,12 @@ def _origin(url: str) -> tuple[str, str | None, int]:
     try:
         parts = urlsplit(url)
         return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:  # such as a port above 65535, to which no request goes
+    except ValueError:  # such as a port above 65535
         return url, None, 0
 
 
 LONGEST_WAIT = 60.0
-"""Longest wait before a retry, in seconds; a call whose vendor asks for a longer one fails."""
+"""Longest wait before a retry, in seconds; a call fails if the vendor asks for more."""
 
 
 async def stream_answer(
@@ -129,7 +129,7 @@ async def stream_answer(
 
 
 def _size(event: object) -> int:
-    """The bytes of a text or thinking event, 0 for other events.
+    """The size of a text or thinking event in bytes, 0 for other events.
 
     -1 for an event that cannot be stored and sent, such as one of a faulty provider plugin.
     """
@@ -150,7 +150,7 @@ def _size(event: object) -> int:
 
 
 def _reported(error: ProviderError, key: str, tries: int) -> ProviderError:
-    """The error without the key in its message, and with the number of tries."""
+    """The error with the key masked in its message, and with the number of tries."""
     message = masked(error.message, key)
     if message != error.message:
         error = ProviderError(message, code=error.code, retry=error.retry, retry_after=error.retry_after)
@@ -159,9 +159,9 @@ def _reported(error: ProviderError, key: str, tries: int) -> ProviderError:
 
 
 class BoundModel(Struct, frozen=True, kw_only=True):
-    """A model that can be called: with its provider, its decrypted key and its fallback models.
+    """A model ready to be called: with its provider, its decrypted key and its fallback models.
 
-    `window` is the context window in tokens, as stored or as the vendor stated it in a refusal.
+    `window` is the context window in tokens, as stored or as a vendor's error stated it.
     """
 
     name: str
@@ -173,7 +173,7 @@ class BoundModel(Struct, frozen=True, kw_only=True):
     fallback: "tuple[BoundModel, ...]" = ()
 
     def addressed(self, request: ModelRequest) -> ModelRequest:
-        """The request, addressed to this model."""
+        """The request with this model's name, URL and key."""
         base = self.base
         return replace(
             request,
@@ -185,13 +185,13 @@ class BoundModel(Struct, frozen=True, kw_only=True):
         )
 
     def room(self, agent: Agent) -> int:
-        """Most tokens of an agent's messages: the smaller of its own limit and the model's context window."""
+        """Limit on the tokens of an agent's messages: the smaller of its own limit and the model's context window."""
         if self.window is None:
             return agent.max_context_size
         return min(agent.max_context_size, self.window - min(agent.max_tokens or 0, self.window // 2))
 
     def check(self, attachments: Sequence[Attachment]) -> None:
-        """Raises InvalidRequest if the model cannot see one of a message's attachments."""
+        """Raises InvalidRequest if the model does not support one of a message's attachments."""
         for n, attachment in enumerate(attachments):
             if not self.provider.capabilities.carries(attachment):
                 fault = f"models of type '{self.provider.type}' take no {attachment.media_type}"
@@ -203,15 +203,15 @@ Answered = Thinking | MessageDelta | ToolCall | Spent | Stop
 
 
 MOST_TOKENS = 10**8
-"""Limit of each count of tokens that a vendor reports for a call: sums must fit into a column of the database."""
+"""Upper bound on token counts reported by a vendor, so that sums fit into a database column."""
 ELSEWHERE = frozenset({"model_rate_limited", "model_overloaded", "model_unavailable", "model_timeout"})
-"""Codes of errors after which a fallback model is called: neither the request nor the key is their cause."""
+"""Error codes after which a fallback model is called: neither the request nor the key is the cause."""
 _BROKEN = ELSEWHERE - {"model_rate_limited"}
 TOO_LONG = "model_context_too_long"
 
 
 class Models:
-    """Makes stored models callable, and calls them, with a circuit breaker for each that fails."""
+    """Prepares stored models for calls, and calls them, with a circuit breaker per failing model."""
 
     def __init__(
         self,
@@ -271,7 +271,7 @@ class Models:
             failure = refusal(error)
         except ProviderError as error:
             failure = error
-        except EngineError as error:  # a plugin's provider may raise others, and callers go on without embeddings
+        except EngineError as error:  # a plugin's provider may raise others; callers continue without embeddings
             failure = ProviderError(error.message, code="model_bad_request")
         raise _reported(failure, model.base.api_key, 1)
 
@@ -279,7 +279,7 @@ class Models:
         for target in fallback:
             try:
                 yield self.bind(target)
-            except Unprocessable as error:  # a working model does not fail because its fallback is misconfigured
+            except Unprocessable as error:  # a misconfigured fallback does not break a working model
                 log.warning("model %s cannot be a fallback: %s", target.name, error)
 
     def answer(self, model: BoundModel, request: ModelRequest) -> AsyncGenerator[Answered, None]:
@@ -309,7 +309,7 @@ class Models:
             raise failure
 
     async def _call(self, model: BoundModel, request: ModelRequest) -> AsyncGenerator[Answered, None]:
-        breaker = None if model.own_key else self.breakers.get(model.name)  # calls with a caller's own key do not count
+        breaker = None if model.own_key else self.breakers.get(model.name)  # failures of a caller's own key are theirs
         tries = breaker is not None and breaker.state == "half_open"
         if breaker is not None and not breaker.allows():
             message = (

@@ -1,4 +1,4 @@
-"""Verifies a model: asks its vendor for a short answer, then for a tool call."""
+"""Verifies a model: requests a short answer, then a tool call."""
 
 import time
 from contextlib import aclosing
@@ -16,7 +16,7 @@ from bytebrew.contract.provider import ProviderEvent, refusal
 from bytebrew.conversation.model_calls import BoundModel, stream_answer
 
 PING_TOKENS = 64
-"""Enough for a first token, also of a model that thinks before it answers."""
+"""Enough for a first token, even after thinking."""
 QUESTION_TOKENS = 1024
 _CALCULATOR = ToolSpec(
     "calculator",
@@ -37,7 +37,7 @@ class Verification(Struct, frozen=True, kw_only=True):
 
 
 async def verify(model: BoundModel, http: Http, *, embeds: bool = False, seconds: float = 30) -> Verification:
-    """Pings a model and asks it for a tool call, within the seconds; failures of the vendor are in the result."""
+    """Pings a model and requests a tool call, within a time limit; failures of the vendor are part of the result."""
     started = time.monotonic()
     tool_calling: Literal["supported", "not_detected", "skipped"] = "skipped"
     took, error = None, None

@@ -1,4 +1,4 @@
-"""The tool `read_result`, with which a model reads a tool result that was too long for it, part by part."""
+"""The tool `read_result`, with which a model reads a truncated tool result in parts."""
 
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from bytebrew.store.sqlite.database import Database
 
 
 class Stretch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where to read: `call_id` is that of the cut result, offset and length are in characters."""
+    """The part to read: `call_id` is that of the truncated result, offset and length are in characters."""
 
     call_id: str
     offset: Annotated[int, Meta(ge=0)] = 0
@@ -20,7 +20,7 @@ class Stretch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ReadResult(Tool):
-    """The tool `read_result`, which every agent has once a result in its session was truncated."""
+    """The tool `read_result`, which an agent has once a result in its session was truncated."""
 
     name = "read_result"
     description = "Reads a stretch of an earlier tool result that was cut"
@@ -29,7 +29,7 @@ class ReadResult(Tool):
 
     def __init__(self, db: Database, limit: int) -> None:
         self._db = db
-        self._most = limit // 4 - 16  # a character has at most four bytes
+        self._most = limit // 4 - 16  # a character has up to four bytes
 
     async def run(self, call: Call, input: dict[str, Any]) -> str:
         try:

@@ -1,4 +1,4 @@
-"""Recovery: after a start, takes up the turns that a stopped engine left open, and ends those that cannot go on."""
+"""Recovery after a restart: resumes open turns, and ends those that cannot be resumed."""
 
 import logging
 
@@ -16,7 +16,7 @@ from bytebrew.store.sqlite.database import Database
 log = logging.getLogger(__name__)
 
 MOST_RESUMES = 20
-"""Most resumes of a turn without progress: a turn that crashes the engine must not do so for ever."""
+"""Most resumes of a turn without progress, so that a turn that crashes the engine is not resumed for ever."""
 _LOST_KEY = "The key that came with this message was in memory alone and is gone; send the message again"
 _ENDED = "The task was ended by hand"
 _ORPHANED = "The turn that spawned this agent has ended"
@@ -24,7 +24,7 @@ _NO_PROGRESS = f"The engine was stopped {MOST_RESUMES} times in the middle of th
 
 
 async def recover(db: Database, journal: Journal, runner: Runner) -> list[Turn]:
-    """The turns that can go on, spawned ones within their parents; the others end with an error."""
+    """The turns that can be resumed, spawned ones within their parents; the others end with an error."""
     resumed: dict[str, Turn] = {}
     for left in await db.read(open_turns.left_open):
         try:
@@ -58,7 +58,7 @@ async def _resume(db: Database, journal: Journal, runner: Runner, left: open_tur
     else:
         entrance = await db.read(schemas.entrance, left.schema)
     turn = runner.turn(resumed_turn(left, entrance.agent.name), entrance)
-    turn.size = left.size  # its message is still in the database
+    turn.size = left.size  # its message is only in the database
     turn.log = await journal.log(left.session_id)
     if left.status == "running":
         turn.status, turn.first = "running", left.first_event

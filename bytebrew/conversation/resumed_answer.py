@@ -1,4 +1,4 @@
-"""Resumes the answer that a stop of the engine interrupted, while the model generates it again."""
+"""Continues an answer that a restart interrupted, while the model generates it again."""
 
 from msgspec.structs import replace
 
@@ -9,7 +9,7 @@ Piece = Thinking | MessageDelta | MessageRestarted
 
 
 class ResumedStep:
-    """Compares the new answer with the deltas that clients have already, and sends only what is new.
+    """Compares the new answer with the deltas that clients have received, and sends only the difference.
 
     `text` and `thinking` are the parts of the interrupted answer that the model has not repeated yet; `kept` is the
     text of the turn's earlier steps. `turn_text` is updated to the text that clients have of the turn. `done` is True
@@ -24,7 +24,7 @@ class ResumedStep:
         self._turn_text = turn_text
 
     def new_pieces(self, piece: Thinking | MessageDelta, partial: list[str], thinking: list[str]) -> list[Piece]:
-        """The events for the next piece of the answer, which is the last of `partial` or of `thinking`."""
+        """The events for the next chunk of the answer, which is the last of `partial` or of `thinking`."""
         new = self._beyond(piece)
         if new is None:
             return self.restart(partial, thinking)
@@ -36,7 +36,7 @@ class ResumedStep:
         return [replace(piece, content=new)]
 
     def restart(self, partial: list[str], thinking: list[str]) -> list[Piece]:
-        """The events that make clients drop the step's text and thinking, and the step again from its beginning."""
+        """The events that make clients discard the step's text and thinking, and the step again from its beginning."""
         self.done = True
         text = "".join(partial)
         self._turn_text[:] = [part for part in (self.kept, text) if part]
@@ -48,7 +48,7 @@ class ResumedStep:
         return pieces
 
     def _beyond(self, piece: Thinking | MessageDelta) -> str | None:
-        """The part of the next piece that clients do not have yet; None if the piece differs from what they have."""
+        """The part of the next chunk that clients do not have yet; None if the chunk differs from what they have."""
         content = piece.content
         if isinstance(piece, Thinking):
             if self.thinking.startswith(content):

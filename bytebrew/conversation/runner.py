@@ -1,4 +1,4 @@
-"""The runner: starts, queues, cancels and stops turns, one at a time in each session, apart from HTTP requests."""
+"""The runner: starts, queues, cancels and stops turns, one at a time per session, independent of HTTP requests."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ _LATER = "The engine is stopping; this turn goes on when it is back"
 
 
 class Runner:
-    """Runs turns in its own task group; `on_hold` is called whenever a turn begins or ends to wait for a person."""
+    """Runs turns in its own task group; `on_hold` is called when a turn starts or stops waiting for a person."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Runner:
         self.draining = False
 
     async def run(self, group: TaskGroup, recovered: Sequence[Turn] = ()) -> None:
-        """Runs turns in the task group from now on, those that a stopped engine left open first."""
+        """Starts to run turns in the task group, beginning with those that a stopped engine left open."""
         self._group = group
         for turn in recovered:
             turn.admitted.set_result(True)
@@ -69,7 +69,7 @@ class Runner:
     def turn(self, new: turns.NewTurn, entrance: schemas.Entrance, model: BoundModel | None = None) -> Turn:
         """A turn of an agent, with the agent's model unless another is passed; `submit` runs it.
 
-        Unprocessable if its model cannot be called, InvalidRequest if the model cannot see an attachment.
+        Unprocessable if its model cannot be called, InvalidRequest if the model does not support an attachment.
         """
         if model is None and not entrance.targets:
             name = entrance.agent.model
@@ -87,9 +87,9 @@ class Runner:
         self._on_hold()
 
     async def submit(self, turn: Turn, on_busy: OnBusy = "queue", *, bounded: bool = False) -> None:
-        """Stores a turn and starts it, or queues it behind others of its session; Conflict if it may not wait.
+        """Stores a turn and starts it, or queues it after others of its session; Conflict if it may not wait.
 
-        A `bounded` turn that would have to wait is refused if too many turns or bytes wait already.
+        A `bounded` turn that would have to wait is rejected if too many turns or bytes wait already.
         """
         if self._group is None or self.draining:
             raise Draining
@@ -101,11 +101,11 @@ class Runner:
         if lane is None:
             lane = self.lanes[turn.session_id] = Lane(turn)
         self.turns[turn.id] = turn
-        with anyio.CancelScope(shield=True):  # an admission is not interrupted by a client that leaves
+        with anyio.CancelScope(shield=True):  # a disconnect does not interrupt the admission
             admitted = False
             try:
                 turn.log = await self._journal.log(turn.session_id, new=turn.new.begins)
-                if idle:  # it runs at once: its first event is stored with it
+                if idle:  # it starts at once, so its first event is stored with it
                     self._begin(turn)
                 await self._db.write(turns.admit, turn.new, turn.first)
                 admitted = True
@@ -113,22 +113,22 @@ class Runner:
                     waiting_turns.drop_message(turn)
                 for other in interrupted:
                     other.cancel("cancelled")
-                with suppress(StorageError):  # the turn is admitted: it runs, or fails by itself
+                with suppress(StorageError):  # the turn is admitted, and runs or fails on its own
                     turn.log = await self._journal.log(
                         turn.session_id
                     )  # a new log if the session was deleted and created again
             finally:
                 if not admitted:
                     del self.turns[turn.id]
-                    turn.recorded = True  # it has no end to record
-                    with suppress(ValueError):  # it may have been taken from the queue
+                    turn.recorded = True  # no end to record
+                    with suppress(ValueError):  # it may have left the queue
                         lane.waiting.remove(turn)
                 turn.admitted.set_result(admitted)
-                if idle:  # even if it was not admitted: others may wait behind it
+                if idle:  # even if it was not admitted: others may wait
                     self._group.start_soon(self._drive, turn.session_id, lane)
 
     async def cancel(self, session_id: str) -> None:
-        """Cancels the running turn of the session and returns once its end is stored; queued ones go on."""
+        """Cancels the running turn of the session and returns once its end is stored; queued ones continue."""
         if lane := self.lanes.get(session_id):
             (turn := lane.current).cancel("cancelled")
             await turn.wait_recorded(raise_storage_error=True)
@@ -141,13 +141,13 @@ class Runner:
             await lane.current.wait_recorded(raise_storage_error=True)
 
     async def drain(self, seconds: float) -> None:
-        """Takes no more turns; lets those that run come to an end, and stops the rest, to go on at the next start.
+        """Rejects new turns; waits for the running ones, and stops the rest, which resume at the next start.
 
-        Those that wait for a person are stopped at once.
+        Turns that wait for a person are stopped at once.
         """
         self.draining = True
         for turn in list(self.turns.values()):
-            if turn.holds:  # a person may take hours
+            if turn.holds:  # an answer may take hours
                 turn.cancel("stopped")
         with anyio.move_on_after(seconds):
             for lane in list(self.lanes.values()):
@@ -163,7 +163,7 @@ class Runner:
         turn.status, turn.started_at = "running", time.monotonic()
 
     async def _drive(self, session_id: str, lane: Lane) -> None:
-        """Runs the turns of a session until none waits."""
+        """Runs the turns of a session until its queue is empty."""
         try:
             while True:
                 if await lane.current.admitted:
@@ -176,7 +176,7 @@ class Runner:
             lane.empty.set_result(None)
 
     async def _run(self, turn: Turn) -> None:
-        """Runs a turn until its end is stored, or is left to the next start."""
+        """Runs a turn until its end is stored, or left to recovery."""
         try:
             try:
                 with uncancelled():
@@ -192,7 +192,7 @@ class Runner:
                 await failed_turns.end_later(self._db, self._journal, self._notify, turn, failure)
             for turn_id, failure in turn.unresumable:
                 await failed_turns.fail(self._db, self._journal, turn.session_id, turn_id, failure)
-        except EngineError as error:  # the engine stops, or the session was deleted
+        except EngineError as error:  # shutdown, or the session was deleted
             turn.failure = error
             await self._journal.close(turn.log, error)
             if isinstance(error, NotFound):
@@ -200,7 +200,7 @@ class Runner:
         except Exception as error:
             log.exception("turn %s is left to the next start", turn.id)
             await self._journal.close(turn.log, error)
-        finally:  # those who wait for the turn must be released, whatever failed
+        finally:  # wakes everything that waits for the turn, whatever failed
             turn.recorded = True
             self.turns.pop(turn.id, None)
             turn.log.notify()
@@ -225,18 +225,18 @@ class Runner:
             end = await failed_turns.end_children(self._db, self.turns.values(), turn, end)
         if end is None:
             if turn.unsaved.spent:
-                await turn.record(turns.spend, turn.id)  # its last step is repeated at the next start
+                await turn.record(turns.spend, turn.id)  # its last step is repeated after the restart
             raise Draining(_LATER)
         await self._record_end(turn, end)
         await self._notify("turn_finished", turn=turn)
 
     async def _last_event(self, turn: Turn) -> Event | None:
-        """Runs the turn; returns its last event, None if it was stopped and goes on at the next start."""
+        """Runs the turn; returns its last event, None if it was stopped and resumes at the next start."""
         seconds = turn.new.time_limit or turn.agent.max_turn_duration
         try:
             with uncancelled(), turn.scope:
                 turn.start_clock(seconds)
-                turn.model.check(turn.new.attachments)  # the attachments of a queued turn are read only now
+                turn.model.check(turn.new.attachments)  # a queued turn's attachments are loaded only now
                 await self._agent_loop.run(turn)
                 return turn.done("completed")
             if turn.cancelled_for == "cancelled":
@@ -255,7 +255,7 @@ class Runner:
     async def _record_end(self, turn: Turn, end: Event) -> None:
         if partial := "".join(turn.partial) + (turn.resumed_step.text if turn.resumed_step else ""):
             turn.unsaved.messages.append(Message("assistant", partial, broken_off=turn.status))
-        # a failed or cancelled answer has no whole text
+        # a failed or cancelled answer has no complete text
         whole = [MessageDone(content="".join(turn.text))] if turn.status == "completed" else []
         turn.last = [turn.append(event) for event in (*whole, end)][-1]  # in one transaction
         fault = turn.failure.status if turn.failure else None

@@ -13,7 +13,7 @@ from bytebrew.store.sqlite.database import Database
 async def spawn(db: Database, runner: Runner, call: Call, agent: str, message: str, limits: SpawnLimits) -> str:
     """Runs an agent within a tool call and returns its last message; a repeated call waits for the same turn.
 
-    Raises ToolError if the agent fails, and EngineError if it cannot begin: in a spawn circle, or beyond the limits.
+    Raises ToolError if the agent fails, and EngineError if it cannot start: in a spawn cycle, or above the limits.
     """
     parent = runner.turns[call.turn_id]
     child: Turn | turns.Spawned | None
@@ -27,7 +27,7 @@ async def spawn(db: Database, runner: Runner, call: Call, agent: str, message: s
         else:
             parent.add(child.usage)
     except Draining:
-        parent.cancel("stopped")  # it repeats this call at the next start
+        parent.cancel("stopped")  # it repeats this call after the restart
         await anyio.sleep_forever()
         raise
     end = await db.read(turns.outcome, child.id)
@@ -60,7 +60,7 @@ async def _begin(
 
 
 async def _wait(child: Turn, parent: Turn) -> None:
-    """Waits for the child's end, and cancels it if its parent is cancelled; Draining if a stop leaves it unfinished."""
+    """Waits for the child's end, and cancels it if its parent is cancelled; Draining if a shutdown interrupts it."""
     try:
         await _wait_recorded(child, parent)
     except anyio.get_cancelled_exc_class():

@@ -1,4 +1,4 @@
-"""Background tasks: workers that run them as turns, each task in a session of its own."""
+"""Background tasks: workers that run them as turns, each task in its own session."""
 
 import logging
 import random
@@ -42,18 +42,18 @@ TEMPORARY_FAILURES = frozenset(
         "storage",
     }
 )
-"""Codes of errors after which another attempt may succeed."""
+"""Error codes after which another attempt may succeed."""
 BACKOFF = 10.0
 """Mean seconds before the second attempt; doubled before each further one, up to an hour."""
 LOOK_SECONDS = 60.0
-"""Seconds after which the workers look for due tasks at the latest: the wall clock may have been set."""
+"""Longest interval between two checks for due tasks, because the wall clock may be set."""
 
 
 class Tasks(engine.Tasks):
     """Runs tasks by priority, `task_workers` at a time; one that waits for a person occupies no worker.
 
-    Methods with an `actor` raise NotFound for a task that the actor may not see; `record` stores what a request did.
-    `record_action` stores an action that no request made, within a transaction.
+    Methods with an `actor` raise NotFound for a task that the actor may not see. `record` stores the records of a
+    request, `record_action` an action without a request, both within the transaction.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Tasks(engine.Tasks):
         self._group: TaskGroup | None = None
 
     async def run(self, group: TaskGroup) -> None:
-        """Continues the tasks that a stopped engine left open, then takes new ones as they come."""
+        """Continues the tasks that a stopped engine left open, then takes new ones."""
         self._group = group
         claims, open_turns = await self._db.write(tasks.left_open), self._runner.turns
         ends_with = {turn_id: turn for turn in open_turns.values() for turn_id, _ in turn.unresumable} | open_turns
@@ -125,7 +125,7 @@ class Tasks(engine.Tasks):
         return task
 
     def _record_withdrawal(self, conn: Connection, before: Task, after: Task, by: str) -> None:
-        """Records that an approval was withdrawn by an agent or the engine; a request is recorded by itself."""
+        """Records that an agent or the engine withdrew an approval; requests are recorded elsewhere."""
         if not by or before.approved_at is None or after.approved_at is not None:
             return
         log.warning("task %s was changed after its approval and is a draft again", before.id)
@@ -167,10 +167,10 @@ class Tasks(engine.Tasks):
         seen: str | None = None,
         record: Record = unrecorded,
     ) -> Task:
-        """Sets a task's status; the turn that works on it is cancelled unless the call comes from `within` it.
+        """Changes a task's status; the turn that works on it is cancelled unless the call comes from `within` it.
 
-        `result` is that of a task that has ended. `seen` is the digest of what a person approves, "" where they do not
-        say; None stands for an agent's own list.
+        `result` is that of a task that has ended. `seen` is the digest of what a person approves, "" if they sent none;
+        None for an agent's own list.
         """
 
         def move(conn: Connection) -> tuple[Task, str | None]:
@@ -200,9 +200,9 @@ class Tasks(engine.Tasks):
                 await self._woken.wait()
 
     async def _take_all(self) -> float:
-        """Takes as many tasks as there are free workers; returns the seconds after which another may be due."""
+        """Takes as many tasks as there are free workers; returns the seconds until another may be due."""
         core, db, moment = self._core, self._db, datetime.now(UTC)
-        if moment < self._looked:  # also at the start: the clock may have been set while the engine was down
+        if moment < self._looked:  # includes the start: the clock may have been set while the engine was down
             await db.write(task_queue.set_back, moment)
         self._looked = moment
         while sum(turn is None or not turn.holds for turn in self._running.values()) < core.task_workers:
@@ -226,7 +226,7 @@ class Tasks(engine.Tasks):
         return None
 
     async def _attend(self, claim: Claim, begin: bool) -> None:
-        """Runs an attempt until its end is recorded; one that a stop interrupts goes on at the next start."""
+        """Runs an attempt until its end is recorded; one that a shutdown interrupts resumes at the next start."""
         failure: Outcome | None = None
         try:
             if begin:
@@ -244,7 +244,7 @@ class Tasks(engine.Tasks):
             self.wake()
 
     async def _try_to_begin(self, claim: Claim) -> Outcome | None:
-        """Begins an attempt; if it cannot begin, returns how it ended."""
+        """Starts an attempt; if it cannot start, returns its outcome."""
         try:
             turn = await self._begin(claim)
         except Draining:
@@ -255,8 +255,8 @@ class Tasks(engine.Tasks):
             log.exception("task %s could not begin", claim.task.id)
             return Outcome("failed", f"The engine failed; its log has the trace of {claim.task.id}", "internal_error")
         self._running[turn.id] = turn
-        with suppress(StorageError):  # the end is recorded only if the task is still claimed
-            if not await self._db.read(tasks.is_claimed, claim.task.id, turn.id):  # ended before there was a turn
+        with suppress(StorageError):  # recorded only if the task is still claimed
+            if not await self._db.read(tasks.is_claimed, claim.task.id, turn.id):  # it ended before it had a turn
                 turn.cancel("cancelled")
         return None
 
@@ -271,7 +271,7 @@ class Tasks(engine.Tasks):
         return turn
 
     async def _record_end(self, claim: Claim, failure: Outcome | None) -> bool:
-        """Records how an attempt ended; False if the database does not store it yet."""
+        """Records the outcome of an attempt; False if the database rejects it for now."""
         db, core, task = self._db, self._core, claim.task
         draining = self._runner.draining
         try:
@@ -279,7 +279,7 @@ class Tasks(engine.Tasks):
             if ending is None:
                 if draining or await db.read(sessions.owner, task.session_id) is not None:
                     return True
-                ending = Outcome("cancelled", "", "")  # with its session
+                ending = Outcome("cancelled", "", "")  # its session was deleted
             result, retry_at = self._result(ending), None
             if ending.code in TEMPORARY_FAILURES and task.attempts <= core.task_retries:
                 if interrupted := await self._interrupted_tools(claim.turn_id):
@@ -296,7 +296,7 @@ class Tasks(engine.Tasks):
 
     async def _interrupted_tools(self, turn_id: str) -> str:
         """The tools of an attempt without a recorded result that another attempt may not run again."""
-        tools = self._tools  # not toolsets: what spawns an agent is idempotent within one turn only
+        tools = self._tools  # not toolsets: spawning an agent is idempotent within one turn only
         names = await self._db.read(unfinished_tools, turn_id)
         return ", ".join(name for name in names if name not in tools or not tools[name].idempotent)
 

@@ -1,4 +1,4 @@
-"""Tool calls: which tools a turn has, which calls a person must approve, and how a call runs until it is recorded."""
+"""Tool calls: the tools of a turn, approvals, and the run of a call until its result is recorded."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,12 +26,12 @@ from bytebrew.store.sqlite.database import Database
 log = logging.getLogger(__name__)
 
 MOST_KEPT = 8 * 1024 * 1024
-"""Bytes of a tool's output that are stored."""
+"""Limit in bytes of a tool's stored output."""
 _USED = Outcome("The approval of this call was used before", True)
 
 
 def reserved_names(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Whether a name is one of these in any case; a pattern with `*` at its end stands for all that begin so."""
+    """A function that tells whether a name matches one of these, ignoring case; `*` at the end is a wildcard."""
     folded = [pattern.casefold() for pattern in patterns]
     names = frozenset(folded)
     beginnings = tuple(pattern[:-1] for pattern in folded if pattern.endswith("*"))
@@ -44,12 +44,11 @@ def reserved_names(patterns: Iterable[str]) -> Callable[[str], bool]:
 
 
 class Toolkit:
-    """The tools of one turn by the names that the model calls them by.
+    """The tools of one turn by the names that the model uses.
 
     `gates` are names of tools whose calls a person must approve. A gate whose tool is gone from its source covers every
-    tool of that source, because the tool may have another name now. A gate that matches no tool covers all tools that
-    others than the operator name, unless the name is `reserved`. Such gates are `unmatched`.
-    `missing` says which sources cannot be reached.
+    tool of that source, because the tool may have another name now. A gate that matches no tool is `unmatched` and
+    covers all foreign tools, unless the name is `reserved`. `missing` lists unreachable sources.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class Toolkit:
         self.tools: dict[str, Tool] = {}
         self.missing = ""
         self._reserved = reserved
-        for tool in sorted(tools, key=lambda tool: tool.foreign):  # no foreign tool takes the name of an own one
+        for tool in sorted(tools, key=lambda tool: tool.foreign):  # a foreign tool cannot take the name of an own one
             if tool.foreign and tool.name in self.tools:
                 free = (name for name in tool.spare if name not in self.tools and not reserved(name))
                 tool.name = next(free, tool.name)
@@ -76,11 +75,11 @@ class Toolkit:
         return [tool for tool in self.tools.values() if not tool.away]
 
     def find(self, name: str) -> Tool | None:
-        """The tool of this name, or the one that goes by it within its source if no other source has such a tool."""
+        """The tool with this name, or with this name within its source if no other source has it."""
         if (tool := self.tools.get(name)) is not None or self._reserved(name):
             return tool
         known = [tool for tool in self.tools.values() if tool.foreign and name in tool.names]
-        if len({tool.source for tool in known}) > 1:  # a source may use the name to get calls meant for another
+        if len({tool.source for tool in known}) > 1:  # prevents a source from capturing calls meant for another
             return None
         return next((tool for tool in known if not tool.away), next(iter(known), None))
 
@@ -90,11 +89,11 @@ class Toolkit:
         return name in self._gates or (tool is not None and tool.name in self._gated)
 
     def why_absent(self, name: str) -> str:
-        """The result of a call of an unknown tool, if a source that cannot be reached may have it."""
+        """The result of a call of an unknown tool, if an unreachable source may have it."""
         return f"No tool '{name}' can be reached at the moment. {self.missing}" if self.missing else ""
 
     def _apply_gate(self, gate: str, named: Sequence[Tool]) -> bool:
-        """Gates the tools that a gate covers; `named` are those with its name.
+        """Marks the tools that a gate covers; `named` are those with its name.
 
         Returns whether the gate matches a tool.
         """
@@ -107,7 +106,7 @@ class Toolkit:
 
 
 class ToolSources(NamedTuple):
-    """Where agents get their tools from; `reserves` says whether a name is kept for the engine's and plugins' tools."""
+    """The sources of agents' tools; `reserves` tells whether a name is reserved for the engine and plugins."""
 
     tools: Mapping[str, Tool]
     toolsets: Sequence[Toolset]
@@ -134,11 +133,11 @@ class ToolCalls:
         self._notify = notify
         self._seconds = core.tool_timeout
         self._most_bytes = core.tool_output_bytes
-        self._unmatched: dict[str, list[str]] = {}  # by agent, so that a warning is not repeated in each turn
+        self._unmatched: dict[str, list[str]] = {}  # by agent, to log a warning only once
         self.read_result = sources.read_result
 
     async def toolkit(self, turn: Turn) -> Toolkit:
-        """The tools that the agent names and those of the toolsets that its lists refer to, once they are ready."""
+        """The tools that the agent lists and those of its toolsets, once they are ready."""
         sources, agent = self._sources, turn.agent
         tools = [sources.tools[name] for name in agent.tools if name in sources.tools]
         lists = {
@@ -149,7 +148,7 @@ class ToolCalls:
         }
         missing = []
         for toolset in sources.toolsets:
-            if toolset.lists and not any(lists[name] for name in toolset.lists):  # no need to wait for it
+            if toolset.lists and not any(lists[name] for name in toolset.lists):  # not used by this agent
                 continue
             async for notice in toolset.ready(agent):
                 turn.append(notice)
@@ -168,7 +167,7 @@ class ToolCalls:
     async def run(
         self, turn: Turn, kit: Toolkit, calls: tuple[ToolCall, ...], states: Mapping[str, str] = MappingProxyType({})
     ) -> list[Message]:
-        """The results of the calls, in their order; `states` are of calls that began before the engine stopped."""
+        """The results of the calls, in order; `states` are of calls that started before a restart."""
         results: dict[str, Message] = {}
 
         async def run(call: ToolCall, state: str | None) -> None:
@@ -208,9 +207,9 @@ class ToolCalls:
         return kit.find(call.tool)
 
     async def _run(self, turn: Turn, kit: Toolkit, call: ToolCall, state: str | None) -> Message:
-        """Runs one call until its result is recorded; `state` is of a call that a stop of the engine interrupted.
+        """Runs one call until its result is recorded; `state` is of a call that a restart interrupted.
 
-        The use of an approval is recorded before the call runs: an approval is good for one run.
+        The use of an approval is recorded before the call runs: an approval is valid for one run.
         """
         tool = self._find(turn, kit, call)
         answer: Confirmation | None = None
@@ -225,7 +224,7 @@ class ToolCalls:
             call = replace(call, input=answer.edited, malformed=None)
             note = f"[A person changed the arguments to {msgspec.json.encode(answer.edited).decode()}]\n"
         if state == "started":
-            if tool is None or not tool.idempotent or changed:  # the call that would run again was not approved
+            if tool is None or not tool.idempotent or changed:  # a changed call was not approved
                 outcome = await self._ask_outcome(turn, call, tool)
         elif answer is not None:
             if answer.verdict != "approve":
@@ -267,7 +266,7 @@ class ToolCalls:
         return result
 
     async def _ask_outcome(self, turn: Turn, call: ToolCall, tool: Tool | None) -> Outcome | None:
-        """Asks a person what became of a call that a stop of the engine interrupted; None: run it again."""
+        """Asks a person for the outcome of a call that a restart interrupted; None: run it again."""
         answer = await self._ask(turn, call, "unknown_outcome", tool)
         if answer.verdict == "retry":
             if await self._journal.write(turn.log, turns.tool_approved, turn.id, call, answer.id):
@@ -281,9 +280,9 @@ class ToolCalls:
         return Outcome(f"The engine was stopped during this call; a person says that it failed{reason}", True)
 
     async def _ask(self, turn: Turn, call: ToolCall, kind: Kind, tool: Tool | None) -> Confirmation:
-        """The answer to the question about a call, which is asked now unless it was asked before the engine stopped.
+        """The answer to the question about a call, which is asked now unless it was asked before a restart.
 
-        It is asked again if another source has the tool now: an approval holds for one source and its arguments.
+        It is asked again if another source has the tool now: an approval is valid for one source and its arguments.
         """
         question = await self._db.read(confirmations.of_call, turn.id, call.call_id, kind)
         if question is None or question.args_digest != _digest(tool, call):
@@ -314,9 +313,9 @@ def _unmatched_notice(gates: Sequence[str]) -> Notice:
 async def run_tool(
     tool: Tool | None, call: ToolCall, caller: Call, *, seconds: float, limit: int, absent: str = ""
 ) -> Outcome:
-    """Runs a tool; every failure is an outcome. `limit` is in bytes, `seconds` holds for tools without a timeout.
+    """Runs a tool; every failure is an outcome. `limit` is in bytes, `seconds` applies to tools without a timeout.
 
-    `absent` is the result where there is no such tool.
+    `absent` is the result if there is no such tool.
     """
     if tool is None:
         return Outcome(absent or f"There is no tool named '{call.tool}'", True)

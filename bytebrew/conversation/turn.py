@@ -1,4 +1,4 @@
-"""A turn, one user message on its way to done; the lane of its session; and where turns come from."""
+"""A turn, one user message on its way to done; the queue of its session; and constructors of turns by origin."""
 
 import asyncio
 import math
@@ -38,7 +38,7 @@ class Notify(Protocol):
     """Awaits every observer of a hook."""
 
     async def __call__(self, hook: str, **arguments: Any) -> None:
-        """Calls the observers in order; never raises what one of them does."""
+        """Calls the observers in order; does not raise their exceptions."""
 
 
 class Turn:
@@ -63,16 +63,16 @@ class Turn:
         self.model = model
         self.headers: Mapping[str, str] = {}
         self.parent: Turn | None = None
-        self.unresumable: list[tuple[str, EngineError]] = []  # turns queued behind it that fail once it has ended
-        self.spawn_lock = asyncio.Lock()  # spawned turns begin in the order of their calls
+        self.unresumable: list[tuple[str, EngineError]] = []  # queued turns that fail once it has ended
+        self.spawn_lock = asyncio.Lock()  # spawned turns start in the order of their calls
         self.has_history = True
         self.first: int | None = None
         self.last: int | None = None
         self.usage = Usage()
         self.text: list[str] = []
-        self.partial: list[str] = []  # text of the step that has not ended
+        self.partial: list[str] = []  # text of the current step
         self.resume_point: open_turns.ResumePoint | None = None
-        self.closing_events: Sequence[Event] = ()  # of the tool call that ended the turn
+        self.closing_events: Sequence[Event] = ()  # from the tool call that ended the turn
         self.resumed_step: ResumedStep | None = None
         self.has_long_results, self.stop_reason = False, "end"
         self.unsaved = self._nothing_unsaved()
@@ -95,7 +95,7 @@ class Turn:
 
     @contextmanager
     def timed_call(self) -> Iterator[None]:
-        """Measures a model call, whether it succeeds or fails."""
+        """Measures the duration of a model call, including failed ones."""
         begun, earlier = time.monotonic(), len(self.unsaved.spent)
         try:
             yield
@@ -133,7 +133,7 @@ class Turn:
 
     @property
     def finish_reason(self) -> FinishReason:
-        """Why its answer has ended."""
+        """Why its answer ended."""
         return (
             "cancelled" if self.status == "cancelled" else "max_tokens" if self.stop_reason == "max_tokens" else "stop"
         )
@@ -144,7 +144,7 @@ class Turn:
         return Done(**ids, usage=self.usage, status=status, finish_reason=self.finish_reason)
 
     def result(self) -> turns.TurnResult:
-        """How the turn ended, as far as this process ran it; `turns.result` also reads what it did before a stop."""
+        """The turn's outcome, as far as this process ran it; `turns.result` includes the part before a restart."""
         error = self.failure
         return turns.TurnResult(
             id=self.id,
@@ -170,12 +170,12 @@ class Turn:
 
     @property
     def spawned(self) -> bool:
-        """Whether the message comes from another agent's turn."""
+        """Whether another agent's turn spawned this one."""
         return self.new.parent is not None
 
     @property
     def subagents(self) -> bool:
-        """Whether the client of the root turn wants to see the events of spawned agents."""
+        """Whether the client of the root turn receives the events of spawned agents."""
         return self.new.subagents
 
     @property
@@ -186,7 +186,7 @@ class Turn:
     def append(self, event: Event) -> int:
         """Appends an event to the session's journal, and a copy to the root's if its client wants or needs it."""
         above, shared = self.new.parent, self.new.subagents or type(event) is ConfirmationAsked
-        # the root's stream ends with the root's own last event
+        # only the root's own last event ends the root's stream
         if above and shared and self.root is not self and type(event) not in (Done, ErrorEvent):
             copy = replace(event, agent=self.agent.name, parent_call_id=above.call_id)
             self._journal.append(self.root.log, copy)
@@ -194,7 +194,7 @@ class Turn:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Stops the time limits of the turn and of its ancestors while a person is asked."""
+        """Pauses the time limits of the turn and of its ancestors while a person is asked."""
         self.hold(1)
         try:
             yield
@@ -202,23 +202,23 @@ class Turn:
             self.hold(-1)
 
     def start_clock(self, seconds: float) -> None:
-        """Limits the turn to so many seconds from now on, not counting those in which it waits for a person."""
+        """Starts the turn's time limit in seconds, which excludes waiting for a person."""
         self._seconds_left = seconds
         self.scope.deadline = math.inf if self.holds else anyio.current_time() + seconds
 
     def hold(self, change: int) -> None:
         """Changes the number of questions to a person that this turn and those below it wait for."""
-        if self.scope.deadline != math.inf:  # the time limit runs: remember the rest of it
+        if self.scope.deadline != math.inf:  # pause the running time limit
             self._seconds_left = self.scope.deadline - anyio.current_time()
         self.holds += change
         self.scope.deadline = math.inf if self.holds else anyio.current_time() + self._seconds_left
         self._on_hold(self)
-        self.log.notify()  # a client that waits for the turn is now answered with the questions
+        self.log.notify()  # wakes clients that wait for the turn: they get the questions
         if self.parent is not None:
             self.parent.hold(change)
 
     async def wait_recorded(self, *, raise_storage_error: bool = False) -> None:
-        """Waits until its end is stored, however often that is tried; may raise the first StorageError instead."""
+        """Waits until its end is stored, through all retries; may raise the first StorageError instead."""
         await asyncio.wait([self.admitted])
         while not self.recorded:
             if self.storage_error is not None and raise_storage_error:
@@ -226,7 +226,7 @@ class Turn:
             await self.log.changed()
 
     def cancel(self, reason: Literal["cancelled", "stopped"]) -> None:
-        """Ends the turn at its next await; a stopped one records no end and goes on at the next start."""
+        """Ends the turn at its next await; a stopped turn records no end and resumes at the next start."""
         if self.cancelled_for is None:
             self.cancelled_for = reason
             self.scope.cancel()
@@ -242,7 +242,7 @@ class Lane:
         self.empty: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def position(self, turn: Turn) -> int:
-        """How many turns come before one that waits; 0 where it does not."""
+        """The number of turns before a waiting one; 0 if it does not wait."""
         return self.waiting.index(turn) + 1 if turn in self.waiting else 0
 
 
@@ -267,7 +267,7 @@ def chat_turn(
     subagents: bool,
     key: Key | None,
 ) -> turns.NewTurn:
-    """A turn for a client's message; without `session_id`, or with a UUID that is none yet, it begins a session."""
+    """A turn for a client's message; without `session_id`, or with an unused UUID, it creates a session."""
     return turns.NewTurn(
         id=new_id("turn"),
         session_id=session_id or new_uuid(),
@@ -309,7 +309,7 @@ def spawned_turn(parent: Turn, call: Call, agent: Agent, message: str, limits: S
     kept = agent.lifecycle == "persistent"
     return turns.NewTurn(
         id=new_id("turn"),
-        # parallel calls must agree on one session before it is stored
+        # parallel calls must use the same session before it is stored
         session_id=str(uuid5(UUID(parent.session_id), agent.name)) if kept else new_uuid(),
         schema=above.schema,
         agent=agent.name,
@@ -333,7 +333,7 @@ def spawned_turn(parent: Turn, call: Call, agent: Agent, message: str, limits: S
 
 
 def resumed_turn(left: open_turns.OpenTurn, agent: str) -> turns.NewTurn:
-    """A turn that a stopped engine left open, still without its message."""
+    """A turn that a stopped engine left open, without its message."""
     parent = None
     if left.parent_turn_id and left.parent_call_id and left.parent_session_id:
         parent = turns.Parent(
@@ -361,5 +361,5 @@ def resumed_turn(left: open_turns.OpenTurn, agent: str) -> turns.NewTurn:
 
 
 def _owner(subject: str) -> Actor:
-    """The owner of a session, for a turn that no request has begun."""
+    """The owner of a session for a turn without a request."""
     return Actor(subject=subject, name=subject, kind="user", scopes=frozenset())

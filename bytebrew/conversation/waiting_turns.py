@@ -1,4 +1,4 @@
-"""Turns that wait for others of their session: how many may, which goes first, and what their clients see meanwhile."""
+"""Turns that wait for others of their session: their limits, their order, and the events that clients get meanwhile."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
@@ -19,7 +19,7 @@ from bytebrew.store.journal import HEARTBEAT_SECONDS, PING, Journal, Stretch
 from bytebrew.store.sqlite.database import Database
 
 SHARE = 4
-"""The waiting messages of one caller, or of all visitors of a page, may take this part of BYTEBREW_QUEUED_BYTES."""
+"""Fraction of BYTEBREW_QUEUED_BYTES for the waiting messages of one caller, or of all visitors of a page."""
 OnBusy = Literal["queue", "interrupt", "reject"]
 
 
@@ -37,13 +37,13 @@ def enter(lane: Lane, turn: Turn, on_busy: OnBusy) -> list[Turn]:
         lane.waiting.append(turn)
         return []
     turn.urgent = True
-    before = [waiting for waiting in lane.waiting if waiting.urgent]  # they are interrupted too
+    before = [waiting for waiting in lane.waiting if waiting.urgent]  # interrupted too
     lane.waiting.insert(len(before), turn)
     return [lane.current, *before]
 
 
 def check_room(core: Core, turns_of_all: Iterable[Turn], lane: Lane, turn: Turn) -> None:
-    """Raises QueueFull if the session or the caller has too much waiting, Overloaded if all callers together have."""
+    """Raises QueueFull for a full queue of the session or the caller, Overloaded for that of all callers."""
     size = turns.size(turn.new)
     if len(lane.waiting) >= core.queued_per_session:
         limit = f"Session '{turn.session_id}' has {len(lane.waiting)} messages that wait, its most"
@@ -53,7 +53,7 @@ def check_room(core: Core, turns_of_all: Iterable[Turn], lane: Lane, turn: Turn)
     if len(own) >= core.queued_per_caller:
         limit = f"{len(own)} messages of this caller wait, its most"
         raise QueueFull(f"{limit}; wait for their answers, or raise BYTEBREW_QUEUED_PER_CALLER")
-    page = account(turn.subject)  # whoever reads a page's token can be any number of visitors
+    page = account(turn.subject)  # one person with a page's token can appear as any number of visitors
     shared = sum(other.size for other in waiting if account(other.subject) == page)
     if shared + size > core.queued_bytes // SHARE:
         limit = f"The messages of this caller that wait take {core.queued_bytes // SHARE} bytes, its most"
@@ -69,14 +69,14 @@ def drop_message(turn: Turn) -> None:
 
 
 class Place(NamedTuple):
-    """How many turns of its session come before a turn, and the questions for which the first of them waits."""
+    """The number of turns of its session before a turn, and the questions that block the first of them."""
 
     position: int
     questions: list[Confirmation]
 
 
 async def place(db: Database, lanes: Lanes, turn: Turn) -> Place:
-    """The turn's place now."""
+    """The turn's current place."""
     lane = lanes.get(turn.session_id)
     position = lane.position(turn) if lane is not None else 0
     if lane is None or not lane.current.holds:
@@ -94,7 +94,7 @@ async def wait_ended(db: Database, lanes: Lanes, turn: Turn) -> Place | None:
         now = await place(db, lanes, turn)
         if now.questions:
             return now
-        if not turn.recorded and turn.log.committed == before:  # otherwise it went on during the read
+        if not turn.recorded and turn.log.committed == before:  # otherwise it made progress during the read
             await turn.log.changed()
     return None
 
@@ -113,7 +113,7 @@ async def frames(journal: Journal, lanes: Lanes, turn: Turn, stretch: Stretch) -
         ids = {"session_id": turn.session_id, "turn_id": turn.id}
         event = Queued(**ids, position=position, needs_input=needs_input)
         frame = b"event: %s\ndata: %s\n\n" % (event.name.encode(), msgspec.json.encode(event))
-        if frame != last:  # the log wakes its followers for other reasons too
+        if frame != last:  # followers also wake for other reasons
             last = frame
             yield frame
         elif not await turn.log.changed(HEARTBEAT_SECONDS):
