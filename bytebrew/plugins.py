@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -357,7 +357,7 @@ def _check_described(kinds: tuple[Any, ...]) -> None:
         _check_once(kinds)
 
 
-@cache  # a process may build many engines
+@lru_cache(64)  # a process may build many engines; a bound, as a plugin may make types for each of them
 def _check_once(kinds: tuple[Any, ...]) -> None:
     json.schema_components(kinds)
 

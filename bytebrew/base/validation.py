@@ -3,7 +3,6 @@
 import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
-from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -94,7 +93,6 @@ def _alternatives(kind: inspect.Type) -> list[inspect.Type]:
     return [kind]
 
 
-@cache
 def _meanings(kind: Any) -> dict[str, str]:
     """Descriptions of all patterns within a type, by pattern as msgspec prints it."""
     meanings: dict[str, str] = {}

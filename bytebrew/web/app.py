@@ -182,8 +182,7 @@ class Endpoint:
         self._keys = Keys()
         with_body = {method: route for method, route in methods.items() if route.body is not None}
         self._bodies = {method: Body(route, methods.get("GET")) for method, route in with_body.items()}
-        plain = [method for method, body in self._bodies.items() if body.is_plain]
-        self._decoders = {method: msgspec.json.Decoder(methods[method].body) for method in plain}
+        self._decoders = {method: msgspec.json.Decoder(route.body) for method, route in with_body.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
@@ -301,10 +300,11 @@ class Endpoint:
         if brackets > MAX_DEPTH and depth(raw) > MAX_DEPTH:
             words = f"The body is nested deeper than {MAX_DEPTH} levels"
             raise InvalidRequest(words, details=[Detail("$", "too deep")])
-        if (decoder := self._decoders.get(route.method)) is None:
-            return await self._bodies[route.method].read(request, raw)
+        body = self._bodies[route.method]
+        if not body.is_plain:
+            return await body.read(request, raw)
         try:
-            return decoder.decode(raw or b"{}")
+            return self._decoders[route.method].decode(raw or b"{}")
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise unfit(error, route.body) from error
 
