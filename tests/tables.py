@@ -1,7 +1,9 @@
 """The route table as tests use it: every route with a path, a body that fits, and the shape of every refusal."""
 
 import re
+import sqlite3
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -10,6 +12,7 @@ from bytebrew_tokens.store import CreatedToken, NewToken, create
 from msgspec import inspect
 
 from bytebrew.contract.auth import Scopes
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Route
 from bytebrew.engine import Engine
 from bytebrew.web.routes import every
@@ -123,3 +126,9 @@ def check_refusal(response: httpx.Response, where: str = "") -> dict[str, Any]:
         assert detail["path"].startswith("$"), said
         assert detail["message"], said
     return body
+
+
+def trace(conn: Connection, callback: Callable[[str], None] | None) -> None:
+    """Calls back with every statement of a connection from now on, or no longer."""
+    assert isinstance(conn, sqlite3.Connection)
+    conn.set_trace_callback(callback)

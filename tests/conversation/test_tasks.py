@@ -20,6 +20,7 @@ import pytest
 from bytebrew.base.errors import ProviderError
 from bytebrew.base.formats import now, parse_time, rfc3339
 from bytebrew.contract.auth import Actor
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import NewTask, Task
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import ToolCall
@@ -528,8 +529,9 @@ def plans(conn: sqlite3.Connection, work: Callable[..., Any], *args: Any) -> lis
 
 
 @contextmanager
-def instructions(conn: sqlite3.Connection) -> Iterator[list[None]]:
+def instructions(conn: Connection) -> Iterator[list[None]]:
     """Grows by one with every hundred instructions of SQLite's machine: work as such, on any computer."""
+    assert isinstance(conn, sqlite3.Connection)
     spent: list[None] = []
     conn.set_progress_handler(lambda: spent.append(None), 100)
     try:

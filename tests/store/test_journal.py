@@ -23,6 +23,7 @@ from bytebrew.store.sqlite.database import Database
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
 from bytebrew.store.sqlite.pragmas import connect
+from tests.tables import trace
 
 
 @pytest.fixture
@@ -163,11 +164,11 @@ async def test_an_event_and_a_write_asked_for_together_share_a_transaction(db: D
     journal = Journal(db)
     log = await journal.log(await session(db))
     statements: list[str] = []
-    await db.write(lambda conn: conn.set_trace_callback(statements.append))
+    await db.write(lambda conn: trace(conn, statements.append))
     statements.clear()
     journal.append(log, MessageDelta(content="x"))
     await db.write(lambda conn: conn.execute("update sessions set title = 'y'"))
-    await db.write(lambda conn: conn.set_trace_callback(None))
+    await db.write(lambda conn: trace(conn, None))
     first = [statement.split()[0].lower() for statement in statements]
     transaction = first[first.index("begin") : first.index("commit")]
     assert "update" in transaction

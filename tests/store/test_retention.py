@@ -1,7 +1,6 @@
 """Retention: what is old goes or is packed, what is young or open stays, and the disk gets its space back."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from bytebrew import MessageDelta, Thinking, ToolCall, Usage
 from bytebrew.base.errors import TurnInterrupted
 from bytebrew.base.formats import now
+from bytebrew.contract.connection import Connection
 from bytebrew.conversation.failed_turns import fail_now
 from bytebrew.engine import Engine
 from bytebrew.store import retention
@@ -55,7 +55,7 @@ def watch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     write = engine.db.write
 
     async def counted(work: Callable[..., Any], *args: Any) -> Any:
-        def watched(conn: sqlite3.Connection) -> Any:
+        def watched(conn: Connection) -> Any:
             with instructions(conn) as spent:
                 done = work(conn, *args)
             held.append(len(spent))
@@ -218,7 +218,7 @@ async def test_a_session_that_stays_is_little_work_however_many_agents_it_has_sp
     draft = {"title": "t", "agent": "test", "require_approval": True}
     session_id = (await client.post("/api/v1/tasks", json=draft)).json()["session_id"]
 
-    def fill(conn: sqlite3.Connection) -> int:
+    def fill(conn: Connection) -> int:
         sql = f"insert into sessions values (?, '', 'test', 'ada', '', '', ?, '{LONG_AGO}', '{LONG_AGO}', 'completed')"
         conn.execute(sql, (session_id, None))
         conn.executemany(sql, [(f"spawned {n}", session_id) for n in range(1000)])
@@ -277,7 +277,7 @@ async def test_a_task_goes_after_its_end_as_a_session_does_unless_an_open_one_ne
 
 @pytest.mark.parametrize("step", [retention.expire_sessions, retention.expire_tasks, retention.pack_events])
 async def test_the_search_for_what_is_old_is_answered_by_indexes(
-    step: Callable[[sqlite3.Connection], object], served: tuple[Engine, httpx.AsyncClient]
+    step: Callable[[Connection], object], served: tuple[Engine, httpx.AsyncClient]
 ) -> None:
     engine, client = served
     await keep_days(client, "sessions", 1)
@@ -290,7 +290,7 @@ async def test_the_search_for_what_is_old_is_answered_by_indexes(
     assert not [line for line in scans if line not in ("SCAN tree", "SCAN removals", "SCAN CONSTANT ROW")], plan
 
 
-def sessions(conn: sqlite3.Connection, name: str, count: int, moment: str) -> None:
+def sessions(conn: Connection, name: str, count: int, moment: str) -> None:
     """So many sessions of one turn each, which nobody has written to since the moment."""
     conn.executemany(
         """insert into sessions (id, schema, agent, owner, user_sub, title, created_at, updated_at)
@@ -305,7 +305,7 @@ def sessions(conn: sqlite3.Connection, name: str, count: int, moment: str) -> No
     conn.executemany("insert into events values (?, 1, 'done', x'7b7d')", [(f"{name} {n}",) for n in range(count)])
 
 
-def tasks_in(conn: sqlite3.Connection, name: str, count: int) -> None:
+def tasks_in(conn: Connection, name: str, count: int) -> None:
     """A draft in each of so many sessions."""
     conn.executemany(
         """insert into tasks (id, owner, title, description, agent, schema, status, source, mode, priority,
@@ -323,7 +323,7 @@ async def test_what_is_due_behind_many_in_use_is_found_in_one_walk_of_small_tran
     await keep_days(client, "sessions", 1)
     kept, due = 3000, 600
 
-    def fill(conn: sqlite3.Connection) -> None:
+    def fill(conn: Connection) -> None:
         sessions(conn, "kept", kept, "2019-01-01T00:00:00.000000Z")
         sessions(conn, "due", due, LONG_AGO)
         if why == "written to":
@@ -362,7 +362,7 @@ async def test_a_session_that_falls_due_behind_the_place_of_the_walk_goes_with_t
     engine, client = served
     await keep_days(client, "sessions", 1)
 
-    def fill(conn: sqlite3.Connection) -> None:
+    def fill(conn: Connection) -> None:
         sessions(conn, "kept", 300, LONG_AGO)
         tasks_in(conn, "kept", 300)
 
@@ -379,7 +379,7 @@ async def test_many_turns_are_packed_in_each_transaction(
 ) -> None:
     engine, _ = served
 
-    def fill(conn: sqlite3.Connection) -> None:
+    def fill(conn: Connection) -> None:
         sessions(conn, "old", 1000, LONG_AGO)
         conn.execute("update turns set first_event = 1, last_event = 1")
 
@@ -395,7 +395,7 @@ async def test_many_turns_are_packed_in_each_transaction(
 async def test_what_one_step_fails_at_is_told_and_the_others_go_on(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    def broken(conn: sqlite3.Connection) -> None:
+    def broken(conn: Connection) -> None:
         conn.execute("delete from nothing")
 
     def register_retention(register: Any) -> None:
@@ -458,7 +458,7 @@ async def test_the_worker_never_holds_the_writer_for_long(
     session_id = await talk(client)
     turn = (await execute(engine, "select id from turns"))[0][0]
 
-    def fill(conn: sqlite3.Connection) -> None:
+    def fill(conn: Connection) -> None:
         row = b'{"content":"' + b"some words of an answer " * 4 + b'"}'
         conn.executemany(
             "insert into events values (?, ?, 'message_delta', ?)",

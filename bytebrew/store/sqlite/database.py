@@ -14,6 +14,7 @@ from traceback import clear_frames
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from bytebrew.base.errors import BootError, StorageError, TooSlow
+from bytebrew.contract.connection import Connection
 from bytebrew.store.sqlite import integrity, storage_errors
 from bytebrew.store.sqlite.aiosqlite_fixes import WorkConnection, open_connection
 from bytebrew.store.sqlite.failed_commit import each_apart
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Work = Callable[Concatenate[sqlite3.Connection, P], T]
+Work = Callable[Concatenate[Connection, P], T]
 _ENDED = "The database is served no more: the engine must be started anew"
 GATHER_SECONDS = 0.005
 """Pause after a transaction with events of several sessions, so that more share the next; one session never waits."""

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from bytebrew.base.errors import BootError, TooSlow
+from bytebrew.contract.connection import Connection
 from bytebrew.store.backups.copies import copy_database, make_file
 from bytebrew.store.sqlite.database import GATHER_SECONDS, Database
 from bytebrew.store.sqlite.epoch import uri_to_read
 from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.store.sqlite.scans import SCANNERS
 from bytebrew.store.sqlite.write_queue import Rows
+from tests.tables import trace
 
 
 @pytest.fixture
@@ -27,31 +29,31 @@ async def db(tmp_path: Path) -> AsyncIterator[Database]:
         yield opened
 
 
-def insert(conn: sqlite3.Connection, n: int) -> int:
+def insert(conn: Connection, n: int) -> int:
     conn.execute("insert into t values (?)", (n,))
     return n
 
 
-def count(conn: sqlite3.Connection) -> int:
+def count(conn: Connection) -> int:
     found: int = conn.execute("select count(*) from t").fetchone()[0]
     return found
 
 
-def pragma(conn: sqlite3.Connection, name: str) -> object:
+def pragma(conn: Connection, name: str) -> object:
     return conn.execute(f"pragma {name}").fetchone()[0]
 
 
 async def test_writes_of_many_callers_share_a_commit(db: Database) -> None:
     statements: list[str] = []
-    await db.write(lambda conn: conn.set_trace_callback(statements.append))
+    await db.write(lambda conn: trace(conn, statements.append))
     assert await asyncio.gather(*(db.write(insert, n) for n in range(100))) == list(range(100))
-    await db.write(lambda conn: conn.set_trace_callback(None))
+    await db.write(lambda conn: trace(conn, None))
     assert sum(statement.lower() == "commit" for statement in statements) <= 3
     assert await db.read(count) == 100
 
 
 async def test_a_work_that_fails_is_undone_alone(db: Database) -> None:
-    def broken(conn: sqlite3.Connection) -> None:
+    def broken(conn: Connection) -> None:
         insert(conn, 50)
         raise KeyError("no")
 
@@ -69,7 +71,7 @@ async def test_sql_that_is_wrong_fails_alone_with_its_rows_source_unharmed(db: D
         def take(self) -> Rows:
             return [(7,), (8,)]
 
-        def insert(self, conn: sqlite3.Connection, rows: Rows) -> None:
+        def insert(self, conn: Connection, rows: Rows) -> None:
             conn.executemany("insert into t values (?)", rows)
 
         def settled(self, refused: Mapping[Any, Exception]) -> None:
@@ -97,7 +99,7 @@ async def test_a_cancelled_caller_does_not_undo_its_write(db: Database) -> None:
 
 
 async def test_a_reader_sees_what_is_committed_and_cannot_write(db: Database) -> None:
-    def slow(conn: sqlite3.Connection) -> None:
+    def slow(conn: Connection) -> None:
         insert(conn, 1)
         time.sleep(0.1)
 
@@ -112,10 +114,10 @@ async def test_a_reader_sees_what_is_committed_and_cannot_write(db: Database) ->
 
 
 async def test_a_read_that_fails_fails_alone_among_those_beside_it(db: Database) -> None:
-    def broken(conn: sqlite3.Connection) -> None:
+    def broken(conn: Connection) -> None:
         raise KeyError("no")
 
-    def empty(conn: sqlite3.Connection) -> None:
+    def empty(conn: Connection) -> None:
         next(iter(()))
 
     works = [count, broken, empty, count, lambda conn: conn.execute("select * from no_such_table")]
@@ -128,7 +130,7 @@ async def test_a_read_that_fails_fails_alone_among_those_beside_it(db: Database)
 async def test_a_long_read_holds_up_no_more_than_those_that_share_its_hop(db: Database) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def long(conn: sqlite3.Connection) -> None:
+    def long(conn: Connection) -> None:
         begun.set()
         go_on.wait(5)
 
@@ -167,7 +169,7 @@ async def test_who_reads_when_the_database_is_closed_is_not_left_waiting(tmp_pat
 ENDLESS = "with recursive n (n) as (select 1 union all select n + 1 from n) select count(*) from n"
 
 
-def endless(conn: sqlite3.Connection) -> None:
+def endless(conn: Connection) -> None:
     conn.execute(ENDLESS).fetchall()
 
 
@@ -193,11 +195,11 @@ async def test_a_scan_that_takes_too_long_is_interrupted_and_its_reader_works_on
 
 
 async def test_a_scan_of_many_short_statements_is_interrupted_too(tmp_path: Path) -> None:
-    def many(conn: sqlite3.Connection) -> None:
+    def many(conn: Connection) -> None:
         while True:
             conn.execute("select 1").fetchall()
 
-    def slow_then_many(conn: sqlite3.Connection) -> None:
+    def slow_then_many(conn: Connection) -> None:
         time.sleep(0.2)
         many(conn)
 
@@ -215,7 +217,7 @@ async def test_a_scan_whose_caller_has_gone_frees_its_reader(db: Database) -> No
 
 
 async def test_a_scan_sees_one_state_and_cannot_write(db: Database) -> None:
-    def twice(conn: sqlite3.Connection) -> tuple[int, int]:
+    def twice(conn: Connection) -> tuple[int, int]:
         first = count(conn)
         time.sleep(0.1)
         return first, count(conn)
@@ -239,7 +241,7 @@ async def test_a_database_closes_although_scans_run_and_wait(tmp_path: Path) -> 
 async def test_a_read_sees_one_state_throughout(db: Database) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def twice(conn: sqlite3.Connection) -> tuple[int, int]:
+    def twice(conn: Connection) -> tuple[int, int]:
         first = count(conn)
         begun.set()
         go_on.wait(5)
@@ -321,7 +323,7 @@ class Chatter:
         self.taken.append(time.monotonic())
         return [(n,) for n in self.writers]
 
-    def insert(self, conn: sqlite3.Connection, rows: Rows) -> None:
+    def insert(self, conn: Connection, rows: Rows) -> None:
         conn.executemany("insert or ignore into t values (?)", rows)
 
     def settled(self, refused: Mapping[Any, Exception]) -> None:

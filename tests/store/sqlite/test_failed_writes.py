@@ -15,6 +15,7 @@ from bytebrew.base.errors import StorageError
 from bytebrew.base.formats import new_uuid
 from bytebrew.base.http_client.client import Http
 from bytebrew.base.sse_reader import Parser
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import MessageDelta as Delta
 from bytebrew.contract.messages import ModelRequest, Stop
 from bytebrew.contract.provider import ProviderEvent
@@ -141,7 +142,7 @@ async def test_an_event_is_not_stored_without_the_record_that_belongs_to_it(
     log = await engine.journal.log(session_id)
     last = log.last
 
-    def broken(conn: sqlite3.Connection) -> None:
+    def broken(conn: Connection) -> None:
         raise KeyError("no")
 
     engine.journal.append(log, Delta(content="told of what was never recorded"))
@@ -211,7 +212,7 @@ async def test_a_count_of_tokens_that_no_call_has_keeps_no_turn_from_being_recor
         assert (total["calls"], total["output_tokens"], total["input_tokens"] >= 20) == (3, 15, True)
 
 
-def turn_states(conn: sqlite3.Connection) -> list[Any]:
+def turn_states(conn: Connection) -> list[Any]:
     return conn.execute("select status from turns").fetchall()
 
 
@@ -269,7 +270,7 @@ async def test_turns_that_went_with_their_session_write_nothing_into_the_next_of
             while not any(turn.unsaved.spent for turn in engine.runner.turns.values()):
                 await asyncio.sleep(0.01)
 
-        def renew(conn: sqlite3.Connection) -> None:
+        def renew(conn: Connection) -> None:
             conn.execute("create temp table kept as select * from sessions")
             conn.execute("delete from sessions")
             conn.execute("insert into sessions select * from kept")
@@ -334,7 +335,7 @@ async def test_nobody_waits_for_a_turn_while_the_file_does_not_take_what_it_has_
 async def test_a_read_for_which_memory_is_short_is_a_refusal_in_words(served: tuple[Engine, httpx.AsyncClient]) -> None:
     engine, _ = served
 
-    def short(conn: sqlite3.Connection) -> None:
+    def short(conn: Connection) -> None:
         raise MemoryError
 
     with pytest.raises(StorageError, match="memory"):
@@ -344,9 +345,9 @@ async def test_a_read_for_which_memory_is_short_is_a_refusal_in_words(served: tu
 async def test_a_read_that_failed_keeps_no_later_one_at_what_it_saw(served: tuple[Engine, httpx.AsyncClient]) -> None:
     engine, _ = served
 
-    def broken(conn: sqlite3.Connection) -> None:
+    def broken(conn: Connection) -> None:
         rows = conn.execute("select name from sqlite_schema")
-        next(rows)
+        rows.fetchone()
         raise MemoryError
 
     errors = [await asyncio.gather(engine.db.glance(broken), return_exceptions=True) for _ in range(8)]
@@ -365,7 +366,7 @@ async def test_a_read_of_the_disk_that_fails_once_is_no_damage(
     damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     times = iter([damage])
 
-    def once(conn: sqlite3.Connection) -> str:
+    def once(conn: Connection) -> str:
         for error in times:
             raise error
         return "sound"
@@ -381,7 +382,7 @@ async def test_a_disk_that_did_not_read_for_a_while_is_damaged_no_longer_than_th
     damage = sqlite3.DatabaseError("database disk image is malformed")
     damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
-    def unreadable(conn: sqlite3.Connection) -> None:
+    def unreadable(conn: Connection) -> None:
         raise damage
 
     with pytest.raises(StorageError, match="damaged"):

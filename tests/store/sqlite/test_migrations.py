@@ -13,6 +13,7 @@ import pytest
 
 from bytebrew import Migration, testing
 from bytebrew.base.errors import BootError
+from bytebrew.contract.connection import Connection
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
 from bytebrew.store.sqlite.pragmas import connect
@@ -27,12 +28,12 @@ def conn(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         yield conn
 
 
-def tables(conn: sqlite3.Connection) -> dict[str, str]:
+def tables(conn: Connection) -> dict[str, str]:
     """Every table and index with its SQL."""
     return dict(conn.execute("select name, sql from sqlite_master where name not like 'sqlite_%'").fetchall())
 
 
-def reached(conn: sqlite3.Connection) -> list[tuple[str, int]]:
+def reached(conn: Connection) -> list[tuple[str, int]]:
     return [tuple(row) for row in conn.execute("select owner, number from migrations order by owner, number")]
 
 

@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bytebrew.base.formats import rfc3339
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import ToolCall, Usage
 from bytebrew.store import usage
@@ -24,7 +24,7 @@ from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
 from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import ScriptedProvider, Step, chat, providing, scripted_schema, served_engine
-from tests.tables import all_but, check_refusal, token_with
+from tests.tables import all_but, check_refusal, token_with, trace
 
 URL = "/api/v1/usage"
 ANSWER: list[Step] = [MessageDelta(content="hi"), Usage(1_000_000, 100_000, 500_000, 50_000, 250_000)]
@@ -101,7 +101,7 @@ async def test_only_a_token_has_the_name_of_one_and_two_of_one_name_are_one_line
         ids = [await token_id(client, name) for name in ("kiosk", "other")]
         subjects = [f"user:x{ids[0]}", f"token:{ids[0]}", f"token:{ids[1]}", "token:gone"]
 
-        def fill(conn: sqlite3.Connection) -> None:
+        def fill(conn: Connection) -> None:
             sql = """insert into usage (turn_id, schema, agent, model, subject, input_tokens, output_tokens,
               cached_tokens, thinking_tokens, created_at) values (?, 's', 'a', 'm', ?, 1, 1, 0, 0, ?)"""
             conn.executemany(sql, [(subject, subject, rfc3339(datetime.now(UTC))) for subject in subjects])
@@ -162,7 +162,7 @@ async def test_what_was_used_stays_when_its_session_is_deleted() -> None:
         assert before["total"] == {"key": "total", **sums(1, None)}
 
 
-def spread(conn: sqlite3.Connection) -> None:
+def spread(conn: Connection) -> None:
     """Moves each call to a day of its own."""
     conn.execute("create temp table calls as select * from usage order by id")
     for table in ("usage", "usage_days"):
@@ -200,13 +200,13 @@ async def test_from_and_to_narrow_the_report(query: str, days: list[int]) -> Non
 async def test_reports_are_read_by_indexes() -> None:
     async with served_engine() as (running, _):
 
-        def plans(conn: sqlite3.Connection) -> list[str]:
+        def plans(conn: Connection) -> list[str]:
             statements: list[str] = []
-            conn.set_trace_callback(statements.append)
+            trace(conn, statements.append)
             for group_by in get_args(usage.GroupBy):
                 usage.report(conn, group_by, moment(1), moment(9))
                 usage.report(conn, group_by, "", "")
-            conn.set_trace_callback(None)
+            trace(conn, None)
             return [row["detail"] for sql in statements for row in conn.execute(f"explain query plan {sql}")]
 
         steps = await running.db.scan(plans)
@@ -248,7 +248,7 @@ def moment(step: int) -> str:
     return rfc3339(datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=6 * step))
 
 
-def insert(conn: sqlite3.Connection, calls: Iterable[Call], *, written: bool = True) -> None:
+def insert(conn: Connection, calls: Iterable[Call], *, written: bool = True) -> None:
     """`written`: the tokens that went into a cache too, which an older file does not have."""
     more = {"cache_write_tokens": 5} if written else {}
     for turn, at, agent, model, price in calls:
@@ -270,7 +270,7 @@ def insert(conn: sqlite3.Connection, calls: Iterable[Call], *, written: bool = T
         conn.execute(f"insert into usage ({names}) values ({', '.join('?' * len(values))})", tuple(values.values()))
 
 
-def by_hand(conn: sqlite3.Connection, column: str, since: str, until: str) -> list[tuple[object, ...]]:
+def by_hand(conn: Connection, column: str, since: str, until: str) -> list[tuple[object, ...]]:
     sql = f"""select {column} as key, count(distinct turn_id), count(*), sum(input_tokens), sum(output_tokens),
       sum(cached_tokens), sum(thinking_tokens), sum(cache_write_tokens), count(cost_usd),
       sum(cast(round(cost_usd * {usage.DOLLAR}) as integer))
@@ -278,7 +278,7 @@ def by_hand(conn: sqlite3.Connection, column: str, since: str, until: str) -> li
     return [(*row[:8], row[9] / usage.DOLLAR if row[8] else None) for row in conn.execute(sql, (since, until or "~"))]
 
 
-def check_kept(conn: sqlite3.Connection) -> None:
+def check_kept(conn: Connection) -> None:
     """Each report, from any moment up to any other, is what the rows sum up to."""
     columns: dict[usage.GroupBy, str] = {"agent": "agent", "model": "model", "schema": "schema", "token": "subject"}
     columns["day"] = "substr(created_at, 1, 10)"
