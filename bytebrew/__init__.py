@@ -1,4 +1,4 @@
-"""What plugin authors import."""
+"""The public API for plugin authors."""
 
 from bytebrew.base.circuit_breaker import Breaker
 from bytebrew.base.env_variables import environment, escaped, filled, resolved

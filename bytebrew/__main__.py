@@ -1,4 +1,4 @@
-"""What `python -m bytebrew` runs."""
+"""Entry point of `python -m bytebrew`."""
 
 from bytebrew.cli.main import main
 

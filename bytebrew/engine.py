@@ -1,4 +1,4 @@
-"""The composition root: builds the settings, the plugins' registries, the database and the runner, and wires them."""
+"""The engine: builds and connects the settings, the plugins' registries, the database and the runner."""
 
 import logging
 import time
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 
 
 class Engine:
-    """A built engine; `async with` opens its database, starts its plugins and resumes its turns."""
+    """An engine; `async with` opens its database, starts its plugins and resumes its turns."""
 
     def __init__(
         self, environment: Mapping[str, str], extra: Iterable[tuple[str, object]] = (), *, http: Http | None = None
@@ -228,7 +228,7 @@ class Engine:
         await self._stack.aclose()
 
     async def drain(self, seconds: float) -> None:
-        """Takes no more work, and lets what runs end; after so many seconds it is left for the next start."""
+        """Rejects new work and waits for running work; after the time limit the rest is left to the next start."""
         self.runner.draining = True
         self._clearing.cancel()
         self.tasks.wake()
@@ -241,7 +241,7 @@ class Engine:
 
     async def follow_options(self) -> None:
         """Applies the stored settings."""
-        async with self._following:  # what was read last is applied last
+        async with self._following:  # applies values in the order in which they were read
             stored = await self.db.read(changed_options.values)
             self.options.apply({key: value for key, (value, _) in stored.items()})
 
@@ -254,7 +254,7 @@ class Engine:
         return await spawn(self.db, self.runner, call, agent, message, limits)
 
     async def offer(self, config: Mapping[str, Any]) -> bool:
-        """Stores models, agents and schemas unless the engine ever had any; returns whether it stored them."""
+        """Stores models, agents and schemas unless the engine ever had any; returns whether it did."""
         first = msgspec.convert(config, first_entities.FirstEntities)
         return await self.db.write(first_entities.create, first, self.secrets)
 

@@ -1,4 +1,4 @@
-"""Calls the plugins' observers, recorders and metrics, and logs those that fail or take long."""
+"""Calls the plugins' observers, recorders and metrics, and logs those that fail or are slow."""
 
 import logging
 import time
@@ -17,17 +17,17 @@ from bytebrew.store.sqlite import storage_errors
 log = logging.getLogger(__name__)
 
 OBSERVER_SECONDS = 30
-"""How long an observer may take; what it observes waits for it."""
+"""Time limit of an observer, which delays the observed operation."""
 AWAITED_SECONDS = 1.0
 """An async hook that takes longer is logged."""
 BLOCKING_SECONDS = 0.25
-"""A plain hook that takes longer is logged, for the whole engine waits for it."""
+"""A synchronous hook that takes longer is logged, because it blocks the event loop."""
 PAUSE = 60.0
 """Seconds between two warnings about one hook of one plugin."""
 
 
 class Observers:
-    """The plugins' hooks that run while the engine does, each with its plugin's name."""
+    """The plugins' hooks that are called while the engine runs, each with its plugin's name."""
 
     def __init__(self, engine: Engine, plugins: Plugins) -> None:
         self._engine = engine
@@ -42,7 +42,7 @@ class Observers:
 
     @property
     def record_actions(self) -> bool:
-        """Whether a plugin stores or observes the changes that callers make."""
+        """Whether a plugin records or observes the changes that callers make."""
         return bool(self._recorders or self._observers["actor_acted"])
 
     async def start(self) -> None:
@@ -59,7 +59,7 @@ class Observers:
             self._slow.look(name, "startup", begun)
 
     async def notify(self, hook: str, **arguments: Any) -> None:
-        """Awaits every observer of a hook, in order; one that fails or hangs is logged and changes nothing else."""
+        """Awaits every observer of a hook, in order; one that fails or hangs is logged and affects nothing else."""
         for name, observer in self._observers[hook]:
             begun = time.monotonic()
             try:
@@ -71,7 +71,7 @@ class Observers:
                 self._slow.look(name, hook, begun)
 
     def record(self, conn: Connection, action: Action) -> None:
-        """Has every recorder store an action; NotRecorded names the plugin whose recorder fails."""
+        """Runs every recorder with an action; NotRecorded names the plugin whose recorder fails."""
         for name, recorder in self._recorders:
             begun = time.monotonic()
             try:
@@ -83,7 +83,7 @@ class Observers:
             self._slow.look(name, "its recorder", begun, BLOCKING_SECONDS)
 
     def samples(self) -> list[Sample]:
-        """The samples of every plugin's `collect_metrics`; a plugin that fails is logged and has none."""
+        """The samples of every plugin's `collect_metrics`; a plugin that fails is logged and skipped."""
         samples: list[Sample] = []
         for name, collect in self._collectors:
             begun = time.monotonic()
@@ -99,14 +99,14 @@ class Observers:
 
 
 class SlowHooks:
-    """Warns of each plugin's hook at most once a minute, with how often it was slow since."""
+    """Logs each plugin's slow hook at most once a minute, with the number of slow calls since."""
 
     def __init__(self) -> None:
         self._warned: dict[tuple[str, str], float] = {}
         self._suppressed: dict[tuple[str, str], int] = {}
 
     def look(self, plugin: str, hook: str, begun: float, limit: float = AWAITED_SECONDS) -> None:
-        """Warns if a hook that began at `begun`, by time.monotonic, has taken more than `limit` seconds."""
+        """Logs a hook that started at `begun`, by time.monotonic, if it has taken more than `limit` seconds."""
         now = time.monotonic()
         if now - begun < limit:
             return

@@ -17,7 +17,7 @@ VARIABLE = "BYTEBREW_PLUGINS_DIR"
 def enter(folder: Path) -> list[Distribution]:
     """The distributions in the folder, which is appended to `sys.path`.
 
-    Raises SettingsError if it is no folder, or if another user could change the code that the engine runs.
+    Raises SettingsError if it is not a folder, or if another user could change the code that the engine runs.
     """
     fill = f"fill it with pip install --target {folder} ..."
     if not folder.is_dir():
@@ -30,7 +30,7 @@ def enter(folder: Path) -> list[Distribution]:
         mode, above = path.stat().st_mode, path.parent.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise SettingsError(_open_to_all(path, mode, f"chmod o-w {path}"))
-        if above & stat.S_IWOTH and above & stat.S_ISVTX:  # sticky: only the owner of an entry may rename it
+        if above & stat.S_IWOTH and above & stat.S_ISVTX:  # sticky bit: only the owner of an entry may rename it
             _check_owner(path, path.lstat().st_uid, f"chown -h {_user(os.geteuid())} {path}")
     for path in found:
         status = path.stat()
@@ -60,10 +60,10 @@ def strays(folder: Path, there: list[Distribution], group: str) -> Iterator[str]
 
 
 def _files(path: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """The path and everything below it, links followed, each once."""
+    """The path and everything below it, once each, following symbolic links."""
     try:
         status = path.stat()
-    except FileNotFoundError:  # a link that leads nowhere
+    except FileNotFoundError:  # a dangling link
         return
     if (status.st_dev, status.st_ino) in seen:
         return
@@ -75,7 +75,7 @@ def _files(path: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
 
 
 def _follow(path: Path, way: dict[Path, None]) -> None:
-    """Collects every folder and link by which the path is reached."""
+    """Collects every folder and symbolic link on the way to the path."""
     for one in (*reversed(path.parents), path):
         if one not in way:
             way[one] = None

@@ -1,4 +1,4 @@
-"""Discovers plugins through entry points, blocks them by name, loads them and runs their declaring hooks."""
+"""Discovers plugins through entry points, blocks disabled ones, loads the others and runs their declaring hooks."""
 
 import difflib
 import importlib
@@ -33,12 +33,12 @@ T = TypeVar("T")
 
 GROUP = "bytebrew"
 SLOW_SECONDS = 1.0
-"""A declaring hook that takes longer is named at the start."""
+"""A declaring hook that takes longer is reported at the start."""
 HANDED_IN = "handed in"
 OWN_DISTRIBUTION = "bytebrew"
 CORE = "core"
 NO_PLUGINS = ("<", f"{Path(__file__).parent}{os.sep}", f"{Path(importlib.__file__).parent}{os.sep}")
-"""Prefixes of file names in a traceback that belong to no plugin."""
+"""Prefixes of file names in a traceback that are not a plugin's code."""
 OWN = {
     "register_tools": ("run", "input_schema", "description"),
     "register_toolsets": ("tools",),
@@ -46,7 +46,7 @@ OWN = {
     "register_config_dialects": ("convert",),
     "register_model_choosers": ("choose",),
 }
-"""Attributes that what is registered must define itself, beyond its base class."""
+"""Attributes of a registered item that its base class does not define."""
 AWAITED = {
     "register_tools": "run",
     "register_toolsets": "tools",
@@ -55,7 +55,7 @@ AWAITED = {
     "register_model_choosers": "choose",
     "register_routes": "run",
 }
-"""The attribute of what is registered that must be an async function."""
+"""The attribute of a registered item that must be an async function."""
 
 
 class Plugin(Struct, frozen=True, kw_only=True):
@@ -69,7 +69,7 @@ class Plugin(Struct, frozen=True, kw_only=True):
 
 
 class Source(NamedTuple):
-    """Where a plugin comes from."""
+    """The origin of a plugin."""
 
     plugin: object
     distribution: str = HANDED_IN
@@ -81,12 +81,12 @@ class Source(NamedTuple):
         return self.plugin.load() if isinstance(self.plugin, EntryPoint) else self.plugin
 
     def names(self, module: object) -> bool:
-        """Whether it is an installed plugin of just this module, which its own tests may hand in as well."""
+        """Whether it is an installed plugin with this module, which its own tests may pass as well."""
         return isinstance(self.plugin, EntryPoint) and self.plugin.value == getattr(module, "__name__", None)
 
 
 class _Hooks(pluggy.PluginManager):
-    """pluggy's, which reads each name of a plugin with the care that properties need: a module has none."""
+    """pluggy's plugin manager without its safeguards for properties, which modules do not need."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
         if name.startswith("_"):
@@ -106,7 +106,7 @@ class Plugins:
         self._sources: dict[str, Source] = {}
         self._lacking = cache(lacking)
         self.warnings: list[str] = []
-        """Sentences for the log that do not stop the boot, each with the plugin's name if there is one."""
+        """Warnings for the log, each with the plugin's name if there is one."""
 
     def warn(self, name: str, predicate: str) -> None:
         """Adds a warning about a plugin, once."""
@@ -128,7 +128,7 @@ class Plugins:
     def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
         """The implementations of a hook with their plugins' names, as functions of the hook's keyword arguments.
 
-        They are in the order of the names, those with `tryfirst` before and those with `trylast` after the others.
+        They are sorted by name, those with `tryfirst` before and those with `trylast` after the others.
         """
         caller = getattr(self._pluggy.hook, hook)
         hookimpls = sorted(caller.get_hookimpls(), key=lambda hookimpl: hookimpl.trylast - hookimpl.tryfirst)
@@ -168,7 +168,7 @@ class Plugins:
                 self.warn(name, f"took {seconds:.1f} s in {hook}, and the engine starts later for it")
 
     def tables(self) -> list[type[Struct]]:
-        """The settings tables of the core and of every plugin; no variable is in two of them."""
+        """The settings tables of the core and of every plugin; BootError if two have the same variable."""
         found: list[type[Struct]] = []
         variables: Registry[Row] = Registry("setting")
 
@@ -184,7 +184,7 @@ class Plugins:
         return found
 
     def commands(self, cli: Any, opened: hookspecs.Opened) -> None:
-        """Lets every plugin add its subcommands, which may have the data folder opened."""
+        """Lets every plugin add its subcommands; `opened` opens the data folder for them."""
         for name, implementation in self.implementations("register_commands"):
             with self._blamed(name, "register_commands"):
                 before = dict(cli.commands)
@@ -193,7 +193,7 @@ class Plugins:
                     raise TypeError(f"there is a command '{taken[0]}' already")
 
     def load(self, disabled: Sequence[str], folder: Path | None, extra: Iterable[tuple[str, object]] = ()) -> None:
-        """Loads every plugin that is installed, lies in the folder or is handed in, but for the disabled ones."""
+        """Loads the installed plugins, those in the folder and those passed in, except the disabled ones."""
         more = plugin_folder.enter(folder) if folder is not None else []
         if folder is not None:
             self.warnings += plugin_folder.strays(folder, more, GROUP)
@@ -218,7 +218,7 @@ class Plugins:
                     self.warn(name, words)
 
     def _unmet(self, name: str) -> list[str]:
-        """What the plugin's distribution requires and does not find; the engine's own is looked at by `doctor`."""
+        """Unmet requirements of the plugin's distribution; `doctor` checks the engine's own."""
         source = self._sources[name]
         return [] if source.distribution == OWN_DISTRIBUTION else self._lacking(source.requires)
 
@@ -271,7 +271,7 @@ class Plugins:
 
 
 class Registry(dict[str, T], Generic[T]):
-    """Registered items by name, each with the plugin that owns it; two of the same name stop the boot."""
+    """Registered items by name, each with the plugin that owns it; a duplicate name stops the boot."""
 
     def __init__(self, noun: str) -> None:
         super().__init__()
@@ -289,7 +289,7 @@ class Registry(dict[str, T], Generic[T]):
 
 
 def written_at(tool: Tool) -> str:
-    """` (file:line)` of a tool's function or class, to append to a message; empty where it is not known."""
+    """` (file:line)` of a tool's function or class, to append to a message; empty if unknown."""
     written = getattr(tool, "__wrapped__", type(tool))
     try:
         return f" ({Path(inspect.getfile(written)).name}:{inspect.getsourcelines(written)[1]})"
@@ -298,7 +298,7 @@ def written_at(tool: Tool) -> str:
 
 
 def place(error: BaseException) -> str:
-    """` (file:line)` of the innermost plugin code in a traceback, to append to a message; empty without any."""
+    """` (file:line)` of the innermost plugin code in a traceback, to append to a message; empty if there is none."""
     stack = traceback.extract_tb(error.__traceback__)
     frames = [frame for frame in stack if not frame.filename.startswith(NO_PLUGINS)]
     lines = [frame.lineno for frame in frames if frame.filename == frames[0].filename]
@@ -306,7 +306,7 @@ def place(error: BaseException) -> str:
 
 
 def _check(hook: str, item: Any) -> None:
-    """Raises TypeError for what would otherwise fail at its first use, in a request."""
+    """Raises TypeError for errors that would otherwise only appear in a request."""
     kind, base = type(item), hookspecs.DECLARING[hook]
     for name in OWN.get(hook, ()):
         if name not in getattr(item, "__dict__", ()) and getattr(kind, name, None) is getattr(base, name, None):
@@ -335,7 +335,7 @@ def _check(hook: str, item: Any) -> None:
 
 
 def _check_types(routes: Sequence[Route]) -> None:
-    """Raises TypeError for a type that the API document cannot describe; all at once, as each alone takes long."""
+    """Raises TypeError for types that the API document cannot describe; checks all at once, as each alone is slow."""
     kinds = [kind for route in routes for kind in (route.body, route.answer, *route.also.values())]
     parameters = [one for route in routes for one in (*route.query.values(), *route.headers.values())]
     kinds += [one.type for one in parameters if isinstance(one, Parameter)]
@@ -351,13 +351,13 @@ def _check_types(routes: Sequence[Route]) -> None:
 def _check_described(kinds: tuple[Any, ...]) -> None:
     try:
         hash(kinds)
-    except TypeError:  # as of `Annotated[int, {}]`
+    except TypeError:  # such as that of `Annotated[int, {}]`
         json.schema_components(kinds)
     else:
         _check_once(kinds)
 
 
-@lru_cache(64)  # a process may build many engines; a bound, as a plugin may make types for each of them
+@lru_cache(64)  # tests build many engines in a process; bounded, as a plugin may create types for each
 def _check_once(kinds: tuple[Any, ...]) -> None:
     json.schema_components(kinds)
 
@@ -372,8 +372,8 @@ def _handed_in(plugins: Iterable[tuple[str, object]]) -> Iterator[tuple[str, Sou
 
 
 def _installed(more: Sequence[Distribution]) -> Iterator[tuple[str, Source]]:
-    """Every entry point; a distribution that is found in several places counts where Python imports it from."""
-    described = cache(_described)  # to read a distribution's metadata takes longer than all else here
+    """Every entry point; if a distribution is installed twice, the one that Python imports counts."""
+    described = cache(_described)  # reading a distribution's metadata is the slowest part
     for point in entry_points(group=GROUP):
         yield point.name, Source(point, *described(point.dist))
     for found in more:
@@ -382,7 +382,7 @@ def _installed(more: Sequence[Distribution]) -> Iterator[tuple[str, Source]]:
 
 
 def _described(dist: Distribution | None) -> tuple[str, str, tuple[str, ...]]:
-    """A distribution's name and version, and what it requires."""
+    """A distribution's name, version and requirements."""
     if dist is None:
         return "unknown", "0", ()
     metadata = dist.metadata

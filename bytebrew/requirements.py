@@ -1,4 +1,4 @@
-"""Checks the `Requires-Dist` of a distribution against what is installed, by PEP 508 and PEP 440."""
+"""Checks the `Requires-Dist` of a distribution against the installed distributions (PEP 508, PEP 440)."""
 
 import importlib.metadata
 import operator
@@ -35,7 +35,7 @@ _ORDER: dict[str, Callable[[Any, Any], Any]] = {
 
 
 class Version(NamedTuple):
-    """A version in the order of PEP 440."""
+    """A version, ordered as in PEP 440."""
 
     epoch: int
     release: tuple[int, ...]
@@ -46,7 +46,7 @@ class Version(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> "Version":
-        """Parses a version; ValueError if the text is none."""
+        """Parses a version; ValueError if it is invalid."""
         if not (match := _VERSION.fullmatch(text.strip())):
             raise ValueError(f"'{text}' is no version")
         release = [int(part) for part in match["release"].split(".")]
@@ -105,7 +105,7 @@ def required(requirements: Iterable[str]) -> set[str]:
 
 
 def normalized(name: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
+    """A distribution's name, normalized by PEP 503."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -148,7 +148,7 @@ def _release(text: str) -> list[str]:
 
 
 def applies(marker: str) -> bool:
-    """Whether an environment marker holds for this process, without extras; ValueError if it cannot be parsed."""
+    """Whether an environment marker is true for this process, without extras; ValueError if it cannot be parsed."""
     tokens, at = [], 0
     while at < len(marker):
         if not (match := _TOKEN.match(marker, at)):

@@ -1,16 +1,16 @@
-"""The version of the engine, and that of the contract with its plugins."""
+"""The versions of the engine and of its plugin contract."""
 
 import importlib.metadata
 
 __version__ = importlib.metadata.version("bytebrew")
 CONTRACT = 2
-"""The newest version of the contract; it grows by one where hooks, arguments or exported names are added."""
+"""The newest version of the contract; incremented when hooks, arguments or exported names are added."""
 OLDEST_CONTRACT = 2
-"""The oldest version that this engine still honours; after 1.0.0 it grows only with the engine's major version."""
+"""The oldest supported version; after 1.0.0 it is incremented only with the engine's major version."""
 
 
 def unfit(needed: object) -> str:
-    """Why a plugin that states this version of the contract cannot run; empty if it can."""
+    """Why a plugin that requires this version of the contract cannot run; empty if it can."""
     if type(needed) is not int:
         return f"its bytebrew_contract is {needed!r}; write a whole number, {CONTRACT} for this engine's"
     if needed > CONTRACT:

@@ -1,1 +1,1 @@
-"""The HTTP side of the engine."""
+"""The HTTP API of the engine."""

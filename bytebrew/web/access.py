@@ -12,13 +12,13 @@ from bytebrew.contract.route import ANYONE, Request, Route
 from bytebrew.web import cors
 
 STALE_SECONDS = 5.0
-"""Time after which the credential of an open stream is checked again."""
+"""Interval at which the credential of an open stream is checked again."""
 
 
 class Access:
     """Authenticates requests, and checks the scopes of their actors.
 
-    A bearer token with a prefix of `token_modes` is for that mode alone, any other request for the chosen `mode`.
+    A bearer token with a prefix of `token_modes` goes to that mode only, any other request to the chosen `mode`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Access:
     async def while_live(
         self, request: Request[Any], route: Route, frames: AsyncGenerator[bytes, None]
     ) -> AsyncGenerator[bytes, None]:
-        """A stream's frames while its caller may open it; once they may not, raises as `require` does."""
+        """A stream's frames while its caller has access; raises as `require` does once access is lost."""
         checked, is_known = time.monotonic(), request.actor is not ANYONE
         async with aclosing(frames):
             async for frame in frames:
@@ -71,7 +71,7 @@ class Access:
 
 
 def check_scope(actor: Actor, scope: str, scopes: Scopes) -> None:
-    """Raises Forbidden unless the actor has the scope or is an admin; one bound to schemas needs a bindable scope."""
+    """Raises Forbidden unless the actor has the scope or is an admin; one limited to schemas needs a bindable scope."""
     if scope not in actor.scopes and "admin" not in actor.scopes:
         raise Forbidden(f"Token does not have '{scope}' scope")
     if actor.schemas is not None and scope not in scopes.bindable:
@@ -79,6 +79,6 @@ def check_scope(actor: Actor, scope: str, scopes: Scopes) -> None:
 
 
 def check_schema(actor: Actor, schema: str) -> None:
-    """Raises Forbidden if the token is bound to other schemas."""
+    """Raises Forbidden if the token is limited to other schemas."""
     if actor.schemas is not None and schema not in actor.schemas:
         raise Forbidden(f"Token is not valid for schema '{schema}'")

@@ -1,4 +1,4 @@
-"""Admission control: limits of the turns and of the request bodies in memory."""
+"""Admission control: limits on concurrent turns and on the memory of request bodies."""
 
 import asyncio
 import math
@@ -13,34 +13,34 @@ from bytebrew.conversation.turn import Turn
 TICK = 0.01
 """Seconds between two measurements of the event loop's lag."""
 INTERVAL = 0.1
-"""Seconds over which the lag is averaged; two such intervals in a row are overload, one long step is not."""
+"""Seconds over which the lag is averaged; two laggy intervals in a row are overload, so a single long step is not."""
 TARGET = 0.02
-"""The largest average lag that is not overload, in seconds."""
+"""Average lag in seconds above which the engine is overloaded."""
 FEW = 64
-"""The least limit of active turns: this many clients who wait for each other are no overload."""
+"""The smallest limit of active turns."""
 CALM = 10
-"""Intervals without lag and refusals after which memory alone limits the turns."""
+"""Intervals without lag and rejections after which only memory limits the turns."""
 TURN_BYTES = 1024 * 1024
-"""Memory for a turn: a stream takes 60 KB, a long conversation a part of its model's context window."""
+"""Memory per turn: a stream takes 60 KB, a long conversation a part of its model's context window."""
 LEAST, MOST = 16, 4096
-"""Bounds of the limit that memory sets; the upper one is that of connections to one vendor."""
+"""Bounds of the memory-based limit; the upper one is the limit of connections to one vendor."""
 BODY_SECONDS = 15.0
-"""Time limit of a whole body in memory, and between the chunks of any other body."""
+"""Time limit for a body in memory as a whole, and between the chunks of other bodies."""
 STREAM_SECONDS = 900.0
 LATE_SECONDS = 0.05
 LEAST_RATE = 1024
-"""Least bytes a second of a body that is not held in memory, after the first BODY_SECONDS."""
+"""Minimum bytes per second of a body that is not held in memory, after the first BODY_SECONDS."""
 MOST_BODIES, MOST_PUBLIC_BODIES = 512 * 1024 * 1024, 32 * 1024 * 1024
-"""Limits of the memory for bodies, an eighth of all memory, and for those of callers without a token."""
+"""Limits of the memory for all bodies, and for those of unauthenticated callers."""
 _CROWDED_BODIES = "The bodies of other requests take all the memory that is for them; try again in a moment"
 PLACES = "places"
-"""Key in the state of a connection for the place that a request got with its first bytes."""
+"""Key in a connection's state for the place of a request that was admitted before parsing."""
 
 
 class Limit:
     """The limit of active turns: infinite until the event loop lags.
 
-    As in TCP's congestion control, lag shrinks it in proportion, and demand without lag lets it grow.
+    As in TCP congestion control, lag shrinks it in proportion, and demand without lag lets it grow.
     """
 
     def __init__(self) -> None:
@@ -51,9 +51,9 @@ class Limit:
         self._behind = False
 
     def look(self, now: float, late: float, active: int, *, refused: bool) -> bool:
-        """Records a lag of `late` seconds; returns whether an interval has ended with it.
+        """Records a lag of `late` seconds; returns whether this ends an interval.
 
-        `active` turns are running; `refused` says whether more were wanted during the interval.
+        `active` turns are running; `refused` tells whether more were wanted during the interval.
         """
         self._sum += late
         self._looks += 1
@@ -63,7 +63,7 @@ class Limit:
         before, self._behind = self._behind, self.lag > TARGET
         if self._behind:
             self._calm = 0
-            if before and active <= self.turns * 1.1:  # or the last step has not come into effect yet
+            if before and active <= self.turns * 1.1:  # else the last reduction has not taken effect yet
                 self.turns = max(FEW, min(self.turns, active) * max(0.5, TARGET / self.lag))
         elif refused:
             self._calm = 0
@@ -77,23 +77,23 @@ class Limit:
 
 
 class Place:
-    """The place of a request on its way to a turn, until it is freed."""
+    """The place of a request that becomes a turn, until it is freed."""
 
     def __init__(self, admission: "Admission") -> None:
         self._admission: Admission | None = admission
         admission.entering += 1
 
     def free(self) -> None:
-        """Releases the place once the turn itself is counted, or if there will be none; further calls do nothing."""
+        """Releases the place once the turn itself is counted, or if there will be none; safe to call twice."""
         if self._admission is not None:
             self._admission.entering -= 1
             self._admission = None
 
 
 class Admission:
-    """Refuses requests for turns above the limits.
+    """Rejects requests for turns above the limits.
 
-    `most` limits all turns, running and waiting; `refused` counts refusals. `delay` returns the seconds that reads of
+    `most` limits all turns, running and waiting; `refused` counts rejections. `delay` returns the seconds that reads of
     the database have waited. `crowd` is the message while there are too many connections, else empty.
     """
 
@@ -110,7 +110,7 @@ class Admission:
         self._due = 0.0
 
     def enter(self, held: list[Place] | None = None) -> Place:
-        """A place for one more turn, or the place that is `held` for it already; raises Overloaded if there is none."""
+        """A place for one more turn, or the place `held` already; raises Overloaded if there is none."""
         if held:
             return held.pop()
         if words := self.lacks():
@@ -122,15 +122,15 @@ class Admission:
         return Place(self)
 
     def overload(self) -> str:
-        """Why no turn or connection is accepted now; empty if one is."""
+        """Why no turn or connection is accepted now; empty if they are."""
         return self.crowd or self.lacks()
 
     def pressed(self) -> bool:
-        """Whether requests may have to be refused, so that their first bytes are read."""
+        """Whether requests may have to be rejected, so that their first bytes must be examined."""
         return self.limit.turns < math.inf or 2 * (len(self._turns) + self.entering) >= self.most
 
     def lacks(self) -> str:
-        """Why no turn is accepted now; empty if one is."""
+        """Why no turn is accepted now; empty if turns are."""
         turns = len(self._turns) + self.entering
         if turns >= self.most:
             return f"The engine has {turns} turns, its most; try again in a moment, or raise {self._cure}"
@@ -144,7 +144,7 @@ class Admission:
             self._timer.cancel()
 
     def _resting(self) -> int:
-        """The number of turns that wait for another of their session or for a person, and take no time of the loop."""
+        """The number of turns that wait for another of their session or for a person, and use no CPU time."""
         return sum(turn.status == "queued" or turn.holds > 0 for turn in self._turns.values())
 
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -153,7 +153,7 @@ class Admission:
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now, turns = loop.time(), len(self._turns) + self.entering
-        late = max(now - self._due, self._delay())  # the database's threads may lag while the loop does not
+        late = max(now - self._due, self._delay())  # the database's threads may lag without the event loop
         if self.limit.look(now, late, turns - self._rest, refused=self.refused > self._seen):
             self._seen, self._rest = self.refused, self._resting()
         if turns or self.limit.turns < math.inf:
@@ -163,14 +163,14 @@ class Admission:
 
 
 def default_turns() -> int:
-    """The limit of turns that half of this process's memory sets."""
+    """The limit of turns for half of this process's memory."""
     return max(LEAST, min(MOST, memory() // 2 // TURN_BYTES))
 
 
 class BodyMemory:
-    """Limits the bytes of request bodies in memory.
+    """Limits the memory of request bodies.
 
-    Above the limit, the incomplete bodies that began first are refused: they are the slowest.
+    Above the limit, the oldest incomplete bodies are rejected: they are the slowest.
     """
 
     def __init__(self, most: int) -> None:
@@ -191,18 +191,18 @@ class BodyMemory:
                 raise Overloaded(_CROWDED_BODIES)
 
     def whole(self, body: "BodyReader") -> None:
-        """Marks the body as complete; its bytes still count until `leave`."""
+        """Marks the body as complete; it still counts until `leave`."""
         self._coming.pop(body, None)
 
     def leave(self, body: "BodyReader") -> None:
-        """Subtracts the body's bytes: they are no longer in memory."""
+        """Subtracts the body, which is no longer in memory."""
         self._coming.pop(body, None)
         self.held -= body.held
         body.held = 0
 
 
 class BodyReader:
-    """Iterates over the chunks of a request's body within its limits of size, time and rate."""
+    """Reads the chunks of a request's body within its limits of size, time and rate."""
 
     def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int, bodies: BodyMemory | None) -> None:
         self.held = 0
@@ -212,7 +212,7 @@ class BodyReader:
         self._waiting: asyncio.Timeout | None = None
 
     def close(self) -> None:
-        """Subtracts its bytes from those in memory."""
+        """Subtracts its bytes from the body memory."""
         if self._bodies is not None:
             self._bodies.leave(self)
 
@@ -223,7 +223,7 @@ class BodyReader:
             raise self._too_large()
 
     def give_way(self) -> None:
-        """Makes the reader's wait raise Overloaded."""
+        """Makes the pending read raise Overloaded."""
         self._gives_way = True
         if self._waiting is not None:
             self._waiting.reschedule(0)
@@ -253,7 +253,7 @@ class BodyReader:
         return piece
 
     def _until(self) -> float:
-        """The deadline of the whole body: fixed in memory, else extended by each byte as LEAST_RATE allows."""
+        """The deadline of the body: fixed for one in memory, else extended by each byte according to LEAST_RATE."""
         if self._bodies is not None:
             return self._began + BODY_SECONDS
         return self._began + min(STREAM_SECONDS, BODY_SECONDS + self._size / LEAST_RATE)
@@ -262,7 +262,7 @@ class BodyReader:
         now = asyncio.get_running_loop().time
         try:
             return await self._next(min(self._late or self._until(), now() + BODY_SECONDS))
-        except TimeoutError:  # after a stop of the process too: what has arrived meanwhile is read first
+        except TimeoutError:  # even after a suspended process, data that has arrived is read first
             if self._late or self._gives_way:
                 raise
             if now() >= self._until():
@@ -287,5 +287,5 @@ class BodyReader:
 
 
 def default_body_memory(longest: int, most: int) -> BodyMemory:
-    """The memory for bodies: an eighth of all memory, within `most`, but two of the longest bodies at least."""
+    """The memory for bodies: an eighth of all memory, within `most`, but at least two of the longest bodies."""
     return BodyMemory(max(2 * longest, min(most, memory() // 8)))

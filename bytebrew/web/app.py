@@ -1,4 +1,4 @@
-"""The ASGI application of an engine: routing, headers, errors, and the steps of one request."""
+"""The ASGI application: routing, headers, errors, and the steps of one request."""
 
 import asyncio
 import logging
@@ -42,12 +42,12 @@ from bytebrew.web.routes import every
 log = logging.getLogger(__name__)
 
 CROWDED = "crowded"
-"""Key in the state of a connection above the limit, on which only the health check is answered."""
+"""Key in the state of a connection above the limit, which gets only the health check."""
 HEALTH = "/api/v1/health"
 MAX_DEPTH = 100
-"""Nesting of a JSON body: it must fit into an answer too, where msgspec stops near 1000."""
+"""Nesting limit of a JSON body, which must fit into an answer; msgspec's own limit is near 1000."""
 MAX_VALUES = 1 << 20
-"""Brackets and commas of a JSON body, as many as one without files can have: a value takes 30 times its bytes."""
+"""Limit of brackets and commas in a JSON body: a parsed value takes 30 times its bytes."""
 SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"strict-origin-when-cross-origin"),
@@ -107,7 +107,7 @@ class Application:
             await self._record(scope, exchange.status, time.monotonic() - started)
 
     async def _respond(self, scope: Scope, exchange: "Exchange") -> None:
-        """Routes the request, and turns every error into an answer of the same shape."""
+        """Routes the request, and converts every error into an answer."""
         try:
             self._check_crowd(scope)
             if (endpoint := self._plain.get(scope["path"])) is not None:
@@ -124,7 +124,7 @@ class Application:
             await _answer(exchange.send, 500, _INTERNAL, {})
 
     def _check_crowd(self, scope: Scope) -> None:
-        """Raises Overloaded for a connection above the limit while there are so many, except for the health check."""
+        """Raises Overloaded for a connection above the limit, except for the health check."""
         if (full := self._state.admission.crowd) and CROWDED in scope.get("state", {}) and scope["path"] != HEALTH:
             raise Overloaded(full, closes=scope["http_version"] != "2")
 
@@ -140,20 +140,20 @@ class Exchange:
     """One request and its response, to which the headers of every response are added."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        self.headers: list[tuple[bytes, bytes]] = []  # besides those of every response
-        self.status = 0  # until one is sent
+        self.headers: list[tuple[bytes, bytes]] = []  # in addition to those of every response
+        self.status = 0  # until the response starts
         self._scope, self._receive, self._send, self._request_id = scope, receive, send, request_id
         self._whole = False
         self._unread: early_answer.UnreadBody | None = None
 
     async def receive(self) -> Message:
-        """The next piece of the request."""
+        """The next ASGI message of the request."""
         message = await (self._unread.receive() if self._unread else self._receive())
         self._whole = not message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:
-        """Sends a piece of the response."""
+        """Sends an ASGI message of the response."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = _complete(self._scope, message["headers"], self._request_id) + self.headers
@@ -162,7 +162,7 @@ class Exchange:
         await (self._unread.send if self._unread else self._send)(message)
 
     def close(self) -> None:
-        """Reads no more of the request."""
+        """Stops reading the request."""
         if self._unread:
             self._unread.close()
 
@@ -256,7 +256,7 @@ class Endpoint:
         limit = core.max_upload_bytes if route.upload or passed_on else core.max_body_bytes
         with closing(BodyReader(receive, request.headers, limit, held)) as body:
             if route.in_memory:
-                body.check()  # before the database is read for a caller who may be nobody
+                body.check()  # before the database is read for an unauthenticated caller
             if route.stream_body:
                 request.body = body
             else:
@@ -264,9 +264,9 @@ class Endpoint:
                 request.body = await self._decode(request, route, raw)
                 if self._taken:
                     check_name(getattr(request.body, "name", None), self._taken)
-            digest, raw = _digest(request, route, scope, raw), b""  # a turn may wait for long
+            digest, raw = _digest(request, route, scope, raw), b""  # frees the memory, as the turn may wait for long
             if route.begins_turn:
-                body.close()  # its message counts as the turn's from now on
+                body.close()  # from now on its memory counts as the turn's
             return await self._perform(request, route, scope, digest)
 
     async def _perform(self, request: Request[Any], route: Route, scope: Scope, digest: bytes) -> Any:
@@ -285,7 +285,7 @@ class Endpoint:
             answer = await run()
         if request.query:
             answer = query.paged(answer, request.query, route)
-        if change and change.action:  # a repeat that is answered from the store changes nothing
+        if change and change.action:  # no action for a repeat, which is answered from the database
             await engine.notify("actor_acted", action=change.action)
         return answer
 
@@ -335,7 +335,7 @@ async def _answer(send: Send, status: int, body: Any, headers: Mapping[str, str]
 
 
 async def _stream(stream: Stream, headers: dict[str, str], receive: Receive, send: Send) -> None:
-    """Sends frames until they end or the client leaves."""
+    """Sends frames until they end or the client disconnects."""
     headers = STREAM_HEADERS | headers | stream.headers
     events = headers["content-type"] == STREAM_HEADERS["content-type"]
     lines = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -365,14 +365,14 @@ async def _stream(stream: Stream, headers: dict[str, str], receive: Receive, sen
 
 
 async def _until_gone(receive: Receive, presence: asyncio.Timeout) -> None:
-    """Ends the timeout once the client has left; lighter than a task group, and each stream has one."""
+    """Ends the timeout once the client has disconnected; cheaper than a task group for each stream."""
     while (await receive())["type"] != "http.disconnect":
         pass
     presence.reschedule(asyncio.get_running_loop().time())
 
 
 async def _send_error(send: Send, headers: Mapping[str, str], code: str, message: str) -> None:
-    """Ends a stream of events with the event `error`; any other stream breaks off, so that it is seen as incomplete."""
+    """Ends an event stream with the event `error`; other streams are aborted, so that they appear incomplete."""
     if headers["content-type"] != STREAM_HEADERS["content-type"]:
         raise RuntimeError(message)
     session_id, turn_id = headers.get("x-session-id", ""), headers.get("x-turn-id", "")
@@ -382,7 +382,7 @@ async def _send_error(send: Send, headers: Mapping[str, str], code: str, message
 
 
 def _complete(scope: Scope, headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
-    """A response's headers with those of every response; a route's own replace them."""
+    """A response's headers with those of every response; a route's own take precedence."""
     lines = list(headers)
     own = {name for name, _ in lines}
     lines += [line for line in SECURITY if line[0] not in own]

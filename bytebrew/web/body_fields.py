@@ -1,7 +1,7 @@
-"""Bodies with aliases of fields, and with the read-only fields that GET shows.
+"""Decodes request bodies with aliases of fields, and with the read-only fields of answers.
 
-PUT and PATCH accept what GET answers: a field that only the answer has is ignored while it is unchanged, and refused by
-name where it is not. A `Live` field changes by itself, so an older value of it is ignored too.
+PUT and PATCH accept the answer of GET: a read-only field is ignored if it is unchanged, and rejected by name if it was
+changed. A `Live` field changes by itself, so an older value is ignored too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ from bytebrew.contract.entities import LIVE
 from bytebrew.contract.route import Reply, Request, Route
 
 AHEAD = timedelta(minutes=1)
-"""How far ahead of the clock a time that a client sends back may be."""
+"""Tolerated clock skew of a time that a client sends back."""
 _READ_ONLY = "is read-only: leave it out, or send it as GET gives it"
 
 
@@ -36,7 +36,7 @@ class Shape(Struct, frozen=True):
 
 
 class Body:
-    """Reads the bodies of a route with aliases or read-only fields."""
+    """Decodes the bodies of a route with aliases or read-only fields."""
 
     def __init__(self, route: Route, get: Route | None) -> None:
         self._route = route
@@ -97,7 +97,7 @@ class Body:
         same = [name for name in self._kept & fields.keys() & current.keys() if same_json(fields[name], current[name])]
         fields = {
             name: value for name, value in fields.items() if name not in same
-        }  # unchanged, though GET may show them in another form
+        }  # unchanged, although GET may show another form
         if faults:
             names = ", ".join(fault.path.removeprefix("$.") for fault in faults)
             raise InvalidRequest(f"{names}: {_READ_ONLY}"[:1000], details=faults)
@@ -105,7 +105,7 @@ class Body:
 
 
 def unfit(error: Exception, kind: Any, sent: Mapping[str, str] | None = None) -> InvalidRequest:
-    """The refusal of a body that msgspec cannot decode as its type; `sent` are the aliases of its fields."""
+    """The error for a body that msgspec cannot decode as its type; `sent` are the aliases of its fields."""
     if isinstance(error, msgspec.ValidationError):
         return refused(error, kind, sent or {})
     return InvalidRequest(f"The body is not JSON: {error}", details=[Detail("$", str(error))])
@@ -158,7 +158,7 @@ def _echoes(shape: Shape, value: Any) -> Iterator[str]:
 
 
 def _taken(shape: Shape, value: Any, current: Any, path: str, faults: list[Detail]) -> Any:
-    """The value without its read-only fields; those that were changed become faults."""
+    """The value without its read-only fields; changed ones become errors."""
     if shape.listed and isinstance(value, list):
         one = Shape(shape.shown, shape.parts)
         rows = current if isinstance(current, list) else []
@@ -179,19 +179,19 @@ def _taken(shape: Shape, value: Any, current: Any, path: str, faults: list[Detai
 
 
 def _same(item: Any, rows: list[Any], n: int) -> Any:
-    """The stored row that corresponds to an item of a list: the one with its id, or at its index."""
+    """The stored row for an item of a list: the one with its id, or at its index."""
     if isinstance(item, dict) and "id" in item:
         return next((row for row in rows if isinstance(row, dict) and _names_same(item["id"], row.get("id"))), None)
     return rows[n] if n < len(rows) else None
 
 
 def _was(name: str, kind: Any, value: Any, now: Mapping[str, Any]) -> bool:
-    """Whether the value may be an earlier value of a live field: its type fits, and a time is not in the future."""
+    """Whether the value may be an earlier value of a live field: its type matches, and a time is not in the future."""
     described = inspect.type_info(kind)
     if not (isinstance(described, inspect.Metadata) and (described.extra or {}).get(LIVE)):
         return False
     try:
-        if not same_json(msgspec.convert(value, kind), value):  # no unknown fields
+        if not same_json(msgspec.convert(value, kind), value):  # it has unknown fields
             return False
         if not name.endswith("_at") or value is None:
             return True

@@ -1,4 +1,4 @@
-"""Cross-origin requests (WHATWG Fetch, section 3.2): an allow-list of origins, nothing else."""
+"""Cross-origin requests (WHATWG Fetch, section 3.2) with an allow-list of origins."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ EXPOSED = (
     "X-RateLimit-Remaining, X-RateLimit-Reset"
 )
 ALLOWED = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID")
-"""Headers that a page may send, beside those of model choosers."""
+"""Headers that a page may send, in addition to those of model choosers."""
 
 
 def headers(origin: str, allowed: Sequence[str]) -> list[tuple[bytes, bytes]]:
@@ -27,7 +27,7 @@ def is_preflight(sent: Mapping[str, str]) -> bool:
 
 
 def preflight(sent: Mapping[str, str], allowed: Sequence[str], names: Sequence[str]) -> list[tuple[bytes, bytes]]:
-    """The headers of the answer to a preflight: a page may send headers of these names, and those that it asks for."""
+    """The headers of the answer to a preflight: a page may send these header names, and those that it requests."""
     lines = headers(sent["origin"], allowed)
     if sent["origin"] in allowed:
         extra = [name for name in sent.get("access-control-request-headers", "").split(",") if name.strip()]
@@ -40,7 +40,7 @@ def preflight(sent: Mapping[str, str], allowed: Sequence[str], names: Sequence[s
 
 
 def check_page(headers: Mapping[str, str], allowed: Sequence[str]) -> None:
-    """Raises Forbidden for a cross-site request (CSRF) to which the browser or a gateway added the credential."""
+    """Raises Forbidden for a cross-site request (CSRF) whose credential was added by the browser or a gateway."""
     origin = headers.get("origin")
     if origin is None and headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
         return

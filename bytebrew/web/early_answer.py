@@ -1,4 +1,4 @@
-"""Sends answers before the request's body is complete, and answers to WebSocket requests."""
+"""Sends answers before the request's body is complete, and HTTP answers to WebSocket requests."""
 
 import asyncio
 from contextlib import suppress
@@ -8,15 +8,15 @@ from starlette.types import Message, Receive, Scope, Send
 from bytebrew.base.rolling_timeout import within
 
 REST_SECONDS = 15.0
-"""Time limit for the rest of a body once its answer has begun."""
+"""Time limit for the rest of a body once its answer has started."""
 SILENCE_SECONDS = 2.0
-"""Time limit between two chunks of it."""
+"""Time limit between two of its chunks."""
 
 
 class UnreadBody:
-    """Reads and drops the rest of a body whose answer has begun; the answer ends after the body.
+    """Reads and discards the rest of a body whose answer has started; the answer ends after the body.
 
-    Many clients do not read the answer while they send. And hypercorn would wait for ever to deliver a chunk that
+    Many clients do not read the answer while they send, and hypercorn waits without limit to deliver a chunk that
     nobody reads, which keeps the connection open.
     """
 
@@ -27,7 +27,7 @@ class UnreadBody:
         self._reading = asyncio.create_task(self._drop())
 
     async def receive(self) -> Message:
-        """Waits until the client has left."""
+        """Waits until the client has disconnected."""
         await asyncio.wait([self._reading])
         return {"type": "http.disconnect"}
 
@@ -60,7 +60,7 @@ class UnreadBody:
 
 
 def may_have_body(scope: Scope) -> bool:
-    """Whether a body may follow; over HTTP/2 no header needs to announce it."""
+    """Whether the request may have a body; over HTTP/2 no header needs to announce it."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     return scope["http_version"] == "2" or any(
         name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers

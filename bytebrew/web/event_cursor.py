@@ -1,4 +1,4 @@
-"""Cursors in a session's events: the number of the last event that a client has seen, and the epoch of its history."""
+"""Event cursors: the number of the last event that a client has seen, and the epoch of its history."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _ID = re.compile(r"(?:([0-9]{1,15}):)?([0-9]{1,15})")
 
 
 class Cursor(NamedTuple):
-    """The number of an event, 0 for the position before the first, and the epoch of its history."""
+    """An event number, 0 for the position before the first, and the epoch of its history."""
 
     epoch: int
     number: int

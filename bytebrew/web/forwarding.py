@@ -9,16 +9,16 @@ from bytebrew.contract.route import Request
 from bytebrew.store import changed_options
 
 OWN_KEY = "x-model-api-key"
-"""The header of a caller's own key, which clients send also to an engine whose plugin for it is disabled."""
+"""The header of a caller's own key, which clients may send even if its plugin is disabled."""
 PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization", OWN_KEY})
-"""Headers that are never forwarded; those of model choosers are not either."""
+"""Headers that are never forwarded, like those of model choosers."""
 
 
 async def body_headers(request: Request[Any], headers: Mapping[str, str], private: frozenset[str]) -> dict[str, str]:
     """The headers in a chat's body, in lower case.
 
-    Raises InvalidRequest for one that is not on the operator's list: a gateway that authenticates callers sets or
-    strips such headers in the head of a request, and does not read bodies.
+    Raises InvalidRequest for one that is not on the operator's list: an authenticating gateway sets or strips such
+    headers in the head of a request, but does not inspect bodies.
     """
     stored = await request.engine.db.read(changed_options.value, BODY_HEADERS.key, BODY_HEADERS.default)
     listed = {name.lower() for name in stored} - private

@@ -1,4 +1,4 @@
-"""The state that all HTTP requests to one engine share, however many servers it has."""
+"""The state shared by all HTTP requests to one engine, even with several servers."""
 
 from bytebrew.base.machine import descriptors
 from bytebrew.config.core_options import CORS_ORIGINS
@@ -34,7 +34,7 @@ HTTP_STATE = StateKey[HttpState]("http")
 
 
 def http_state(engine: Engine) -> HttpState:
-    """The engine's HTTP state, made at the first call."""
+    """The engine's HTTP state, created at the first call."""
     if HTTP_STATE not in engine.state:
         engine.state[HTTP_STATE] = HttpState(engine)
     return engine.state[HTTP_STATE]

@@ -1,4 +1,4 @@
-"""Idempotency-Key: the same request again gets the same answer (draft-ietf-httpapi-idempotency-key-header)."""
+"""Idempotency keys: a repeated request gets the same answer (draft-ietf-httpapi-idempotency-key-header)."""
 
 import asyncio
 import hashlib
@@ -33,17 +33,17 @@ class Keys:
         path: str,
         digest: bytes,
     ) -> Any:
-        """The answer of `run` to the first request; later the stored answer, or that of the turn that the key began.
+        """The answer of `run` to the first request; later the stored answer, or that of the turn that it started.
 
         Raises Unprocessable if the key was used with another body or query, and TurnInterrupted if it was freed after
-        the guards ran. A refusal or a failure does not use up the key.
+        the guards ran. An error does not use up the key.
         """
         key, db = _key(request, route, path, digest), request.engine.db
         kept = await db.read(idempotency.find, key)
-        if kept is None or kept.turn_id is None:  # the first request may still complete the stored answer
+        if kept is None or kept.turn_id is None:  # the first request may still be changing the stored answer
             async with self._locks.setdefault(replace(key, digest=b""), asyncio.Lock()):
                 kept = await db.read(idempotency.find, key)
-                if kept is None and request.repeats:  # the guards admitted it as a repeat
+                if kept is None and request.repeats:  # the guards let it pass as a repeat
                     raise TurnInterrupted(_FREED)
                 if kept is None:
                     request.key = key
@@ -84,7 +84,7 @@ class _Keeping:
         self.body: bytes | None = None
 
     def keep(self, conn: Connection, answer: Any) -> None:
-        """Stores the answer, encrypted as it may be a new token; a refusal does not use up the key."""
+        """Stores the answer, encrypted as it may be a new token; errors are not stored."""
         status = answer.status if isinstance(answer, Reply) else 204 if answer is None else self._key.status
         if status >= 400:
             return
@@ -98,7 +98,7 @@ async def _first(request: Request[Any], run: Callable[[], Awaitable[Any]], key: 
     keeping = _Keeping(key, request.engine.secrets)
     request.records += (keeping.keep,)
     answer = await run()
-    if keeping.body is not None and keeping.body != _encoded(answer):  # it has changed since the route recorded it
+    if keeping.body is not None and keeping.body != _encoded(answer):  # changed since the route recorded it
         await request.engine.db.write(keeping.keep, answer)
     return answer
 
@@ -109,7 +109,7 @@ def _encoded(answer: Any) -> bytes:
 
 
 def _checked(text: str) -> str:
-    """The key, bare or as a string of RFC 8941; InvalidRequest if it is neither."""
+    """The key, bare or as a string of RFC 8941; InvalidRequest otherwise."""
     text = text.strip()
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = text[1:-1]

@@ -17,7 +17,7 @@ from bytebrew.web import openapi_components as components
 from bytebrew.web import query
 from bytebrew.web.event_cursor import EventId
 
-_IN_PATH = re.compile(r"\{(\w+)(?::\w+)?\}")  # as Starlette writes them, with a converter or without
+_IN_PATH = re.compile(r"\{(\w+)(?::\w+)?\}")  # Starlette's syntax, with or without a converter
 _NO_NAME = re.compile(r"\W+")
 EVENTS: tuple[type[events.Event], ...] = (
     events.Thinking,
@@ -154,7 +154,7 @@ def document(
 
 
 def _tags(routes: Iterable[Route]) -> Iterator[dict[str, str]]:
-    """The tags, each in the words of the file with the most of its routes."""
+    """The tags, each described by the docstring of the file with most of its routes."""
     words: dict[str, Counter[str]] = {}
     for route in routes:
         said = inspect.getdoc(inspect.getmodule(_function(route))) or route.summary
@@ -164,7 +164,7 @@ def _tags(routes: Iterable[Route]) -> Iterator[dict[str, str]]:
 
 
 def _function(route: Route) -> Any:
-    """The function that a route runs, of one that is bound to what it uses too."""
+    """The function of a route, without its bound arguments."""
     return route.run.func if isinstance(route.run, partial) else route.run
 
 
@@ -173,7 +173,7 @@ def _tag(route: Route) -> str:
 
 
 def _frames(kinds: Sequence[type[events.Event]], schema_of: dict[int, Any]) -> dict[str, Any]:
-    """One event of a stream as it stands there, for each kind, and any of them.
+    """The schema of each kind of event in a stream, and of any event.
 
     Before OpenAPI 3.2 the schema of a stream is that of each of its events.
     """
@@ -199,7 +199,7 @@ def _frames(kinds: Sequence[type[events.Event]], schema_of: dict[int, Any]) -> d
 
 
 def _parameters(route: Route) -> dict[tuple[str, str], Parameter]:
-    """The parameters of a route by place and name."""
+    """The parameters of a route by location and name."""
     found = {("query", name): one for name, one in route.query.items()}
     found |= {("header", name): one for name, one in route.headers.items()}
     if route.idempotent:
@@ -278,7 +278,7 @@ def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
 
 
 def _refusals(route: Route) -> set[int]:
-    """The statuses of refusals that a route of its kind can give."""
+    """The error statuses that a route of its kind can return."""
     found = {400, 429, 500, 503, *(status for status, kind in route.also.items() if kind is None)}
     if route.scope is not None:
         found |= {401, 403}

@@ -1,4 +1,4 @@
-"""Components of the API document: a JSON Schema for each struct, as readers other than msgspec expect it."""
+"""Components of the API document: a portable JSON Schema for each struct."""
 
 import inspect
 import re
@@ -12,15 +12,15 @@ from msgspec.structs import fields as fields_of
 TEMPLATE = "#/components/schemas/{name}"
 _NO_NAME = re.compile(r"\W+")
 _GENERIC = re.compile(r"([A-Za-z]+)_([A-Za-z]+)_")
-"""How msgspec calls a `Page[Row]`."""
+"""msgspec's name of a `Page[Row]`."""
 Schema = dict[str, Any]
 
 
 def described(kinds: Sequence[Any], bodies: Iterable[Any]) -> tuple[list[Schema], dict[str, Schema]]:
     """The schema of each type, and those of all structs in them by name; `bodies` are the types of requests.
 
-    What a request may leave out is optional and has its default as `x-default`: generators of types take a field with
-    a `default` for one that is always there. In answers all fields are required that are never left out.
+    A field that a request may omit is optional and has its default as `x-default`: code generators treat a field with a
+    `default` as always present. In answers all fields are required that are never omitted.
     """
     made, found = msgspec.json.schema_components(kinds, ref_template=TEMPLATE)
     taken = set(_reached([one for kind, one in zip(kinds, made, strict=True) if kind in [*bodies]], found))
@@ -32,14 +32,14 @@ def described(kinds: Sequence[Any], bodies: Iterable[Any]) -> tuple[list[Schema]
 
 
 def ref(kind: type[Struct]) -> Schema:
-    """What stands for the component of a struct."""
+    """A reference to the component of a struct."""
     return {"$ref": TEMPLATE.format(name=kind.__name__)}
 
 
 def _require(schema: Schema, answered: type[Struct] | None) -> None:
-    """Says which fields of a struct must be there: of one that is only answered, all that always are."""
+    """Sets the required fields of a struct: for an answer, all that are always present."""
     properties: dict[str, Schema] = schema.get("properties", {})
-    kind: Any = get_origin(answered) or answered  # that of Page[Row] is Page
+    kind: Any = get_origin(answered) or answered  # Page for Page[Row]
     if answered is not None and not kind.__struct_config__.omit_defaults:
         absent = {field.encode_name for field in fields_of(answered) if field.default is UNSET}
         schema["required"] = [name for name in properties if name not in absent]
@@ -49,7 +49,7 @@ def _require(schema: Schema, answered: type[Struct] | None) -> None:
 
 
 def _reached(schemas: Iterable[Any], components: Mapping[str, Any]) -> Iterator[str]:
-    """The names of the components that schemas are made of."""
+    """The names of the components that schemas refer to."""
     waiting, seen = [*schemas], set[str]()
     while waiting:
         one = waiting.pop()
@@ -65,7 +65,7 @@ def _reached(schemas: Iterable[Any], components: Mapping[str, Any]) -> Iterator[
 
 
 def _structs(kinds: Iterable[Any]) -> Iterator[type[Struct]]:
-    """Every struct that types are made of."""
+    """Every struct within the types."""
     waiting: list[Any] = list(msgspec.inspect.multi_type_info(kinds))
     seen = set[type]()
     while waiting:
@@ -84,14 +84,14 @@ def _structs(kinds: Iterable[Any]) -> Iterator[type[Struct]]:
 
 
 def _named(kind: type[Struct], components: Mapping[str, Any]) -> str:
-    """The component of a struct as msgspec calls it: with the module where two structs share a name."""
+    """The component of a struct by msgspec's name, which includes the module if two structs share a name."""
     [made], _ = msgspec.json.schema_components([kind], ref_template="{name}")
     own: str = made["$ref"]
     return own if own in components else f"{kind.__module__}.{own}"
 
 
 def _portable(schema: Any) -> Any:
-    """ECMA's patterns, items of every array, one name a thing."""
+    """ECMA's patterns, items of every array, one name per component."""
     if isinstance(schema, list):
         return [_portable(one) for one in schema]
     if not isinstance(schema, dict):
@@ -100,7 +100,7 @@ def _portable(schema: Any) -> Any:
     if isinstance(words := found.get("description"), str):
         found["description"] = inspect.cleandoc(words)
     if isinstance(pattern := found.get("pattern"), str):
-        found["pattern"] = pattern.replace(r"\Z", "$")  # ECMA-262 has no \Z; its $ is the very end
+        found["pattern"] = pattern.replace(r"\Z", "$")  # ECMA-262 has no \Z; its $ is the end of the text
     if isinstance(target := found.get("$ref"), str):
         found["$ref"] = TEMPLATE.format(name=_component(target.rpartition("/")[2]))
     if found.get("type") == "array" and "prefixItems" not in found:
@@ -109,7 +109,7 @@ def _portable(schema: Any) -> Any:
 
 
 def _component(name: str) -> str:
-    """A component's name in one word: msgspec puts the module before a name that two structs share."""
+    """A component's name without dots: msgspec adds the module if two structs share a name."""
     if generic := _GENERIC.fullmatch(name):
         return f"{generic[1]}Of{generic[2][0].upper()}{generic[2][1:]}"
     if "." not in name:

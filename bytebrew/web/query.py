@@ -21,11 +21,11 @@ PAGING: Mapping[str, str | Parameter] = MappingProxyType(
     }
 )
 _IDS = ("session_id", "after")
-"""Parameters that are ids of the engine, and accepted in upper case too."""
+"""Parameters that are ids of the engine, also accepted in upper case."""
 
 
 def is_paged(route: Route) -> bool:
-    """Whether the engine cuts the route's answer, which is a whole list, into pages."""
+    """Whether the engine pages the route's answer, which is a whole list."""
     return route.method == "GET" and get_origin(route.answer) is list and route.query.keys().isdisjoint(PAGING)
 
 
@@ -43,7 +43,7 @@ def with_paging(route: Route) -> Route:
 
 
 def check(query: Mapping[str, str], route: Route) -> None:
-    """Raises InvalidRequest for a parameter that the route does not have: a misspelt filter would match every row."""
+    """Raises InvalidRequest for an unknown parameter: a misspelt filter would match every row."""
     known = parameters(route)
     open_ended = tuple(name.partition("<")[0] for name in known if "<" in name)
     unknown = [name for name in query if name not in known and not (open_ended and name.startswith(open_ended))]
@@ -54,7 +54,7 @@ def check(query: Mapping[str, str], route: Route) -> None:
 
 
 def parse(text: bytes) -> dict[str, str]:
-    """The parameters by name, ids in their stored form; of several with one name the last counts."""
+    """The parameters by name, ids in their stored form; the last of several with one name counts."""
     pairs = parse_qsl(text.decode("latin-1"), keep_blank_values=True)
     return {name: canonical_id(value) if name in _IDS else value for name, value in pairs}
 

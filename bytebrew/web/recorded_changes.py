@@ -1,4 +1,4 @@
-"""Records actions: each change over the API, with the state before and after it, and each refused caller."""
+"""Records actions: each change over the API, with the state before and after it, and each rejected caller."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ Store = Callable[[Connection, Action], None]
 """Stores an action with every recorder, within the transaction of the change."""
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
 _NAMES = {"approval.respond": "approval.answer", "session.respond": "approval.answer"}
-"""Names of actions that `action_name` does not derive: those of ByteBrew in Go."""
+"""Action names of ByteBrew in Go, by the name that `action_name` would derive."""
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Resource:
             return None
         try:
             answer = await self.get.run(request)
-        except (StorageError, TooSlow):  # a change is refused if its state before cannot be recorded
+        except (StorageError, TooSlow):  # a change is rejected if the state before it cannot be recorded
             raise
         except EngineError:
             return None
@@ -62,18 +62,18 @@ class Change:
         self._request, self._route, self._path, self._resource, self._store = request, route, path, resource, store
         self._before: dict[str, Any] | None = None
         self._after: dict[str, Any] | None = None
-        self._request_id = trace_id.get()  # the database's thread has none
+        self._request_id = trace_id.get()  # not set in the database's thread
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
-        """Reads the state before the change; no other request of this kind changes it within the block."""
+        """Reads the state before the change; serializes requests of this kind within the block."""
         if not self._resource.has_before(self._route):
             yield
             return
         seen = await self._resource.state(self._request, self._route) or {}
         async with self._resource.locks.setdefault(
             str(seen.get("id", self._path)), asyncio.Lock()
-        ):  # the id: a name may change
+        ):  # the id, as a name may change
             self._before = await self._resource.state(self._request, self._route)
             yield
 
@@ -82,7 +82,7 @@ class Change:
         self._after = await self._resource.state(self._request, self._route)
 
     def record(self, conn: Connection, answer: Any) -> None:
-        """Stores the action with every recorder; NotRecorded names the plugin whose recorder fails."""
+        """Runs every recorder with the action; NotRecorded names the plugin whose recorder fails."""
         action = self._action(answer)
         self._store(conn, action)
         self.action = action
@@ -102,7 +102,7 @@ class Change:
         last = [*request.path.values()][-1:]
         names = (self._resource.key, "id", "name")
         keys = [made.get(name) for name in names] if made and route.status == 201 else last
-        known = made is not None or route.method == "DELETE"  # otherwise every field would seem removed
+        known = made is not None or route.method == "DELETE"  # otherwise every field would appear removed
         before = self._before if known else None
         return Action(
             moment=now(),
@@ -135,7 +135,7 @@ async def perform(request: Request[Any], route: Route, change: Change | None) ->
 
 
 def refused(request: Request[Any], method: str, path: str, error: EngineError) -> Action:
-    """The action of a request that was refused with 401 or 403."""
+    """The action of a request that was rejected with 401 or 403."""
     return Action(
         moment=now(),
         actor=request.actor,
@@ -151,11 +151,11 @@ def refused(request: Request[Any], method: str, path: str, error: EngineError) -
 
 
 def action_name(route: Route) -> tuple[str, str]:
-    """The type of the resource that a route changes, and the name of its action: `agent` and `agent.update`.
+    """The resource type that a route changes, and the name of its action: `agent` and `agent.update`.
 
-    The last step of the path is the type; a POST that creates nothing ends with its verb, or calls the resource if its
-    status is 202. A resource below another is named after both, unless its own name has two words already. A route with
-    an `action` is named by that alone.
+    The last segment of the path is the type; a POST that creates nothing ends with its verb, or with `call` if its
+    status is 202. A resource below another is named after both, unless its own name has two words already. `action` of
+    the route overrides the name.
     """
     if route.action:
         return route.action.rpartition(".")[0], route.action

@@ -1,4 +1,4 @@
-"""Rate limit of log lines about refused callers: an attack is visible, and does not fill the log."""
+"""Rate-limited log lines about rejected callers, so that an attack is visible and does not fill the log."""
 
 import logging
 import time
@@ -9,22 +9,22 @@ from bytebrew.base.masking import redact
 log = logging.getLogger(__name__)
 
 AT_ONCE = 10
-"""Refusals that are logged one by one."""
+"""Number of rejections that are logged individually."""
 SECONDS = 10.0
-"""Seconds between later lines; each has the number of refusals since the last line."""
+"""Seconds between later lines; each has the number of rejections since the last line."""
 
 
 class Refusals:
-    """Logs refused callers: ten lines at once, then one each ten seconds."""
+    """Logs rejected callers: ten lines at once, then one each ten seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._left, self._since, self._unseen = float(AT_ONCE), clock(), 0
         self.count = 0
-        """Refusals since the start."""
+        """Rejections since the start."""
 
     def note(self, client: str, request: str, status: int, reason: str) -> None:
-        """Counts a refusal, and logs it within the limit; `request` is method and path."""
+        """Counts a rejection, and logs it within the limit; `request` is method and path."""
         self.count += 1
         now = self._clock()
         self._left = min(AT_ONCE, self._left + (now - self._since) / SECONDS)
