@@ -1,1 +1,1 @@
-"""Modules that know nothing of agents."""
+"""Building blocks without knowledge of agents."""

@@ -1,4 +1,4 @@
-"""A circuit breaker: stops calls of what keeps failing, and retries after a while."""
+"""A circuit breaker: blocks calls that keep failing, and retries after a while."""
 
 import time
 from collections import deque
@@ -7,9 +7,9 @@ from typing import Literal
 
 
 class Breaker:
-    """Opens at a number of failures within some seconds; after a wait, one caller may try.
+    """Opens after a number of failures within some seconds; after a wait, one caller may try.
 
-    Each caller that `allows` admits ends with `succeeded` or `failed`, or with `released` where it proves neither.
+    Each caller that `allows` admits ends with `succeeded` or `failed`, or with `released` if it proves neither.
     """
 
     def __init__(

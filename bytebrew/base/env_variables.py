@@ -83,8 +83,8 @@ def filled(text: str) -> str:
 
 
 class Credentials(Secrets):
-    """Unseals credentials, and resolves those that are a `${VAR}`."""
+    """Decrypts credentials, and resolves those that are a `${VAR}`."""
 
     def open(self, sealed: bytes) -> str:
-        """The credential; Unprocessable if it was sealed with another key, or its variable is not set."""
+        """The credential; Unprocessable if it was encrypted with another key, or its variable is not set."""
         return resolved(super().open(sealed))

@@ -75,12 +75,12 @@ def rfc3339(moment: datetime) -> str:
 
 
 def now() -> str:
-    """The present moment in RFC 3339."""
+    """The current time in RFC 3339."""
     return rfc3339(datetime.now(UTC))
 
 
 def parse_time(text: str) -> datetime:
-    """A moment from RFC 3339 text with an offset or `Z`; ValueError otherwise."""
+    """A time from RFC 3339 text with an offset or `Z`; ValueError otherwise."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone: end it with Z")
@@ -98,7 +98,7 @@ class Named(Protocol):
 
 
 def struct_of(row: Named, kind: type[S]) -> S:
-    """A row as a struct of the same names; its lists and objects are stored as JSON text."""
+    """A row as a struct with the same names; its lists and objects are stored as JSON text."""
     values = dict(row)
     for name in _json_fields(kind):
         if values[name] is not None:
@@ -107,7 +107,7 @@ def struct_of(row: Named, kind: type[S]) -> S:
 
 
 def narrowed(kind: type[S], *fields: tuple[str, Any] | tuple[str, Any, Any], **namespace: Any) -> type[S]:
-    """A subclass of the same name whose fields have other types; where a field has a default, it is restated."""
+    """A subclass with the same name whose fields have other types; a field with a default keeps one."""
     namespace = {"__doc__": kind.__doc__, "__module__": kind.__module__, **namespace}
     made = msgspec.defstruct(kind.__name__, fields, bases=(kind,), namespace=namespace, frozen=True, kw_only=True)
     return cast("type[S]", made)

@@ -14,7 +14,7 @@ from bytebrew.base.formats import now
 from bytebrew.base.masking import redact
 
 trace_id: ContextVar[str] = ContextVar("trace_id", default="-")
-"""The request or turn of a log record."""
+"""The id of a log record's request or turn."""
 
 _BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Line ends, control characters of terminals, and surrogates."""

@@ -13,7 +13,7 @@ MAX_TEXT = 10_000
 
 Masker = Callable[[str], str]
 
-# A fixed list: what is logged before plugins are loaded is masked too, and the tokens of a disabled plugin stay secret.
+# A fixed list, so that logs are masked before plugins are loaded, and tokens of a disabled plugin stay secret.
 _LOOKS_SECRET = re.compile(
     r"bb_[0-9a-f]{64}"  # API tokens
     r"|bbv_[\w-]{20,}"  # visitors' tokens
@@ -41,11 +41,11 @@ _SECRET_IN_TEXT = re.compile(
 """User and password of a URL, the whole of an Authorization or Cookie header, and the value after a secret's name."""
 
 
-# Unknown secrets: by what they look like.
+# Unknown secrets: by their format.
 
 
 def redact(text: str) -> str:
-    """The text with everything that looks like a credential masked."""
+    """The text with everything masked that looks like a credential."""
     return _LOOKS_SECRET.sub(MASK, text)
 
 
@@ -83,7 +83,7 @@ def _escapable(text: str) -> str:
 
 
 def masker(secrets: Iterable[str], min_length: int) -> Masker:
-    """A function that masks the secrets and each of their lines; shorter ones stay, for they may be common words."""
+    """A function that masks the secrets and each of their lines; short ones stay, as they may be common words."""
     pieces = {piece for secret in secrets for piece in (secret, *secret.splitlines()) if len(piece) >= min_length}
     pieces |= {encode(piece).decode()[1:-1] for piece in pieces}
     longest_first = sorted(pieces, key=len, reverse=True)
@@ -160,7 +160,7 @@ def masked_value(value: Any, secrets: Set[str] = frozenset()) -> Any:
 
 
 def secrets_in(value: Any, secret: bool = False) -> Iterator[str]:
-    """The texts in secret fields of a JSON value, except those of up to five characters: they would be everywhere."""
+    """The texts in secret fields of a JSON value, except those of up to five characters: they would match too much."""
     if isinstance(value, dict):
         for field, item in value.items():
             yield from secrets_in(item, secret or field in _SECRET_VALUES or is_secret_field(str(field)))
@@ -182,7 +182,7 @@ def _masked_field(field: str, value: Any, secrets: Set[str], *, secret: bool) ->
 
 
 def _is_secret_flag(text: str) -> bool:
-    """Whether an argument of a command line says that the next is a secret."""
+    """Whether an argument of a command line is an option that takes a secret."""
     return text.startswith("-") and "=" not in text and is_secret_field(text)
 
 

@@ -10,7 +10,7 @@ from bytebrew.base import logs
 log = logging.getLogger(__name__)
 
 BAR_DELAY = 2.0
-"""Seconds until the bar appears: shorter work needs none."""
+"""Seconds until the bar appears."""
 LOG_SECONDS = 10.0
 """Seconds between log lines."""
 BAR_SECONDS = 0.1

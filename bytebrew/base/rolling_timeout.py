@@ -1,4 +1,4 @@
-"""Timeouts for I/O that read data which has arrived before they expire, also after the process was paused."""
+"""Timeouts for I/O that first read data which has already arrived, for example after the process was suspended."""
 
 import asyncio
 import math
@@ -83,7 +83,7 @@ class Deadline:
     def _look(self) -> None:
         self._timer = None
         if self._task is None or self._moment == math.inf or self.over:
-            return  # no wait; the next one sets a timer again
+            return  # not waiting; the next wait sets a timer again
         if (now := self._loop.time()) < self._moment:
             self._set(self._moment)
         elif self._looks < LOOKS:

@@ -1,4 +1,4 @@
-"""Seals stored credentials with a key file in the data folder."""
+"""Encrypts stored credentials with a key file in the data folder."""
 
 import os
 import tempfile
@@ -46,15 +46,15 @@ class Secrets:
             raise BootError(f"{path} does not hold a key of 64 hex digits; restore it from your backup") from error
 
     def derived(self, purpose: bytes) -> "Secrets":
-        """With a key derived for one purpose: its seals cannot be opened for another."""
+        """With a key derived for one purpose, whose texts cannot be decrypted for another."""
         return Secrets(blake2b(key=bytes(self._box), person=purpose, digest_size=SecretBox.KEY_SIZE).digest())
 
     def seal(self, text: str) -> bytes:
-        """The sealed credential; an empty one stays empty."""
+        """The encrypted credential; an empty one stays empty."""
         return bytes(self._box.encrypt(text.encode())) if text else b""
 
     def open(self, sealed: bytes) -> str:
-        """The credential; Unprocessable if it was sealed with another key."""
+        """The decrypted credential; Unprocessable if it was encrypted with another key."""
         try:
             return self._box.decrypt(sealed).decode() if sealed else ""
         except CryptoError as error:

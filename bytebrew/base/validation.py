@@ -46,7 +46,7 @@ def readable(message: str, kind: Any) -> str:
 
 
 def refused(error: msgspec.ValidationError, kind: Any, sent: Mapping[str, str]) -> InvalidRequest:
-    """The refusal of a body, with the path of the fault; `sent` maps fields to the aliases that were sent."""
+    """The error for a body, with the path of the fault; `sent` maps fields to the aliases that were sent."""
     message, _, at = readable(str(error), kind).partition(" - at `")
     path = at.removesuffix("`") or "$"
     known = ", ".join(_known(message, path, kind))

@@ -1,1 +1,1 @@
-"""The command line: a file for each command or group of commands."""
+"""The command line: one file per command or group of commands."""

@@ -1,4 +1,4 @@
-"""`bytebrew backup`: one archive, or one at each interval."""
+"""`bytebrew backup`: writes one archive, or one per interval."""
 
 import logging
 import re
@@ -52,7 +52,7 @@ def _write(setup: Setup, file: Path) -> str:
 
 
 def _repeat(setup: Setup, file: Path, seconds: float, keep: int | None) -> None:
-    """Writes backups until a signal arrives; a failure is printed and the next interval tries again."""
+    """Writes backups until a signal arrives; a failure is printed and retried at the next interval."""
     form, stop = setup.core().log_format, threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -80,7 +80,7 @@ def _repeat(setup: Setup, file: Path, seconds: float, keep: int | None) -> None:
 
 
 def _split(file: Path) -> tuple[str, str]:
-    """Stem and suffix of the file name; `.tar.gz` counts as one suffix."""
+    """Stem and suffix of the file name; `.tar.gz` is one suffix."""
     suffix = ".tar.gz" if file.name.endswith(".tar.gz") else file.suffix
     return file.name.removesuffix(suffix), suffix
 
@@ -92,7 +92,7 @@ def _pattern(file: Path) -> str:
 
 
 def _written(file: Path) -> list[Path]:
-    """The backups that this schedule has written, the oldest first."""
+    """The backups of this schedule, the oldest first."""
     own = re.compile(_pattern(file))
     folder = file.absolute().parent
     return oldest_first(
@@ -101,7 +101,7 @@ def _written(file: Path) -> list[Path]:
 
 
 def _remove_partial(file: Path) -> None:
-    """Removes partial archives of backups that were killed."""
+    """Deletes partial archives of killed backups."""
     partial = re.compile(rf"\.{_pattern(file)}\.part-\w+")
     for path in file.absolute().parent.glob(".*"):
         if partial.fullmatch(path.name):

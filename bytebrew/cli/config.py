@@ -114,7 +114,7 @@ def _planning(setup: Setup, file: Path, dry_run: bool) -> Iterator[Engine]:
 
 
 def _scratch(data: Path) -> str:
-    """The folder for temporary files; the data folder where the system has none that is writable."""
+    """The folder for temporary files; the data folder if the system has none that is writable."""
     try:
         return tempfile.gettempdir()
     except FileNotFoundError:

@@ -31,11 +31,11 @@ from bytebrew.store.sqlite import integrity
 from bytebrew.store.sqlite.epoch import reading
 from bytebrew.store.sqlite.migrate import check
 
-"""Sorts 3 MB: more than SQLite's cache of 2 MB, so that it writes a temporary file."""
+"""Sorts 3 MB, more than SQLite's cache of 2 MB, so that it needs a temporary file."""
 
 
 class Check(NamedTuple):
-    """The result of one check; `message` says what is there, or what to do about it."""
+    """The result of one check; `message` is the finding, or what to do about it."""
 
     name: str
     passed: bool
@@ -93,7 +93,7 @@ def _port(core: Core) -> Check:
 
 
 def _barred(data: Path) -> Check | None:
-    """The reason why this user cannot write to the data folder or create it, if there is one."""
+    """Why this user cannot write to the data folder or create it, if so."""
     folder = nearest(data)
     if not folder.is_dir():
         return Check("data", False, f"{folder} is no folder; choose another BYTEBREW_DATA_DIR")
@@ -105,12 +105,12 @@ def _barred(data: Path) -> Check | None:
 
 
 def nearest(data: Path) -> Path:
-    """The data folder, or its nearest parent that exists."""
+    """The data folder, or its nearest existing parent."""
     return next(path for path in (data, *data.absolute().parents) if os.access(path, os.F_OK))
 
 
 def _serving(core: Core, environment: Mapping[str, str]) -> Iterator[Check]:
-    """Does what `serve` does before it listens, in a scratch folder on the disk of the data folder."""
+    """Repeats the steps of `serve` before it listens, in a temporary folder on the same disk."""
     try:
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=nearest(core.data_dir)) as scratch:
             engine = Engine({**environment, "BYTEBREW_DATA_DIR": scratch})
@@ -141,11 +141,11 @@ def _rights(data: Path) -> Iterator[Check]:
     for path in (data, *private):
         try:
             status = path.stat()
-        except FileNotFoundError:  # a running engine has removed it
+        except FileNotFoundError:  # a running engine has deleted it
             continue
         mode, ours = stat.S_IMODE(status.st_mode), status.st_uid == os.geteuid()
         wanted = ("700" if stat.S_ISDIR(status.st_mode) else "600") if ours else "o-w"
-        if mode & (0o077 if ours else 0o002):  # a volume of another user may be open to its group
+        if mode & (0o077 if ours else 0o002):  # another user's volume may be open to its group
             cure = f"run chmod {wanted} {path}" if ours else f"have its owner, uid {status.st_uid}, run chmod {wanted}"
             yield Check("rights", False, f"{path} is open to others ({mode:o}); {cure}")
     yield Check("rights", True, f"{len(private) + 1} files and folders looked at")

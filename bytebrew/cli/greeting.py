@@ -1,4 +1,4 @@
-"""The greeting of an engine that is ready: a command to try and how to sign in."""
+"""The greeting of a started engine: a command to try and how to sign in."""
 
 import sys
 
@@ -7,7 +7,7 @@ from bytebrew.store import schemas
 
 
 async def greeting(engine: Engine, url: str, *, to_person: bool) -> str:
-    """The greeting; the link to sign in is a secret, so only a terminal gets it, never a log."""
+    """The greeting; the sign-in link is a secret, so it is printed on a terminal, never to a log."""
     link = engine.auth_mode.link(url)
     sign_in = f"Sign in, once: {link}" if to_person else "To get in, run: bytebrew session create"
     return "\n".join([await _first_command(engine, url), *([sign_in] if link else [])])
@@ -18,7 +18,7 @@ async def _first_command(engine: Engine, url: str) -> str:
     if engine.auth_mode.name != "local" or not open_to_chat:
         return f"The API is at {url}/api/v1"
     session = f"curl -s -X POST {url}/api/v1/auth/local-session"
-    if sys.platform != "linux":  # only Linux shows which user is at the other end of a connection
+    if sys.platform != "linux":  # only Linux shows which user owns the other end of a connection
         session += f""" -H "Authorization: Bearer $(cat '{engine.data_dir.resolve()}/local-session.token')\""""
     token = f"""$({session} | sed 's/.*"access_token":"\\([^"]*\\)".*/\\1/')"""
     return f"""Say hello:

@@ -1,4 +1,4 @@
-"""The command line."""
+"""Entry point of the command line."""
 
 import logging
 import os
@@ -17,10 +17,10 @@ from bytebrew.plugins import Plugins
 
 
 def main() -> None:
-    """The console script; an error is printed as one sentence, exit code 2 for wrong settings, 1 for the rest."""
+    """The console script; prints an error as one sentence, exit code 2 for wrong settings, 1 for others."""
     os.umask(0o077)  # new files are readable by their owner only
     while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass  # otherwise a closed standard stream's number would go to the next file or socket
+        pass  # otherwise the next file or socket would get the number of a closed standard stream
     os.close(spare)
     if sys.stdout:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

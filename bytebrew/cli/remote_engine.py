@@ -16,12 +16,12 @@ YAML, JSON = "application/x-yaml", "application/json"
 
 
 def export(url: str, token: str) -> bytes:
-    """The engine's configuration file; BootError with the engine's message where it refuses."""
+    """The engine's configuration file; BootError with the engine's message if it rejects the request."""
     return _fetch(url, token, "GET", "export", YAML)
 
 
 def apply(url: str, token: str, raw: bytes, *, replace: bool, dry_run: bool) -> Plan:
-    """The plan of an import; InvalidConfig with every problem, BootError for any other refusal."""
+    """The plan of an import; InvalidConfig with every problem, BootError for other errors."""
     query = f"import?mode={'replace' if replace else 'merge'}&dry_run={str(dry_run).lower()}"
     answer = _fetch(url, token, "POST", query, JSON, raw)
     try:
@@ -60,6 +60,6 @@ def _parts(url: str) -> SplitResult:
         parts = urlsplit(url)
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
             return parts
-    except ValueError:  # a port or an IPv6 address that is none
+    except ValueError:  # an invalid port or IPv6 address
         pass
     raise SettingsError("--url takes an http or https URL, such as http://127.0.0.1:8443")

@@ -24,7 +24,7 @@ class WithSettings(click.Command):
     """A command whose help lists every setting."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The settings table."""
+        """Prints the settings table."""
         with formatter.section("Settings, from the environment"):
             formatter.write_dl(
                 [
@@ -65,7 +65,7 @@ async def _serve(engine: Engine) -> None:
 
     def on_signal() -> None:
         if stop.is_set():
-            os._exit(1)  # the second signal: what was committed is safe in the file
+            os._exit(1)  # on the second signal: committed data is safe
         stop.set()
         loop.call_later(core.drain_seconds + 10, os._exit, 1)
 
@@ -76,7 +76,7 @@ async def _serve(engine: Engine) -> None:
         await engine.db.lost.wait()
         message = "bytebrew: a thread of the database has ended; what was committed is safe, start again"
         click.echo(logs.printed(core.log_format, message, logging.CRITICAL), err=True)
-        os._exit(1)  # nothing can be stored any more, and running turns would wait for ever
+        os._exit(1)  # without a database running turns would wait for ever
 
     watch = asyncio.create_task(end_if_lost(), name="watch over the database")
     async with engine, status_socket.serve_status(engine):
@@ -86,7 +86,7 @@ async def _serve(engine: Engine) -> None:
         click.echo(logs.printed(core.log_format, text), err=True)
         click.echo(logs.printed(core.log_format, f"ByteBrew {__version__} is ready at {url}"))
         gc.collect()
-        gc.freeze()  # a full collection of what is loaded by now would stop every stream for 20 ms
+        gc.freeze()  # a full garbage collection of the loaded modules would stop every stream for 20 ms
         gc.set_threshold(10_000)
         await server.serve(engine, sock, stop)
     watch.cancel()

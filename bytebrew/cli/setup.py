@@ -1,4 +1,4 @@
-"""The environment and the plugins that every command works with."""
+"""Environment and plugins, which every command needs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,11 +23,11 @@ class Setup(NamedTuple):
     plugins: Plugins
 
     def core(self) -> Core:
-        """The core's settings; SettingsError where any setting is wrong."""
+        """The core's settings; SettingsError if any setting is invalid."""
         return settings.read(self.environment, self.plugins.tables()).core
 
     def warnings(self) -> list[str]:
-        """Problems of plugins and their tools that do not stop the boot."""
+        """Warnings about plugins and their tools."""
         read = settings.read(self.environment, self.plugins.tables())
         self.plugins.declare("register_tools", lambda name, tool: None, settings=read)
         return self.plugins.warnings
@@ -41,7 +41,7 @@ class Setup(NamedTuple):
         return owners
 
     def engine(self, *, may_create: bool = False, **variables: str) -> Engine:
-        """An engine on the data folder; BootError where it has no database and the command may not create one.
+        """An engine on the data folder; BootError if it has no database and the command may not create one.
 
         `variables` replace those of the environment.
         """
@@ -68,5 +68,5 @@ def opened(engine: Engine, beat: Callable[[], None] | None = None) -> Iterator[C
 
 
 def counted(count: int, plural: str) -> str:
-    """Number and noun: `1 session` for 1 and `sessions`."""
+    """Number and noun, such as `1 session` for 1 and `sessions`."""
     return f"{count} {plural.removesuffix('s') if count == 1 else plural}"

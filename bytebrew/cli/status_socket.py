@@ -1,6 +1,6 @@
-"""The state of a running engine over a Unix socket in the data folder, which only the engine's own user may open.
+"""The status of a running engine over a Unix socket in the data folder, which only the engine's own user may open.
 
-It works in every auth mode, without a token, and while the engine takes no more requests.
+It works in every auth mode, without a token, and during shutdown.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class Turns(Struct, frozen=True, kw_only=True):
 
 
 class Model(Struct, frozen=True, kw_only=True):
-    """The circuit breaker of a model that failed lately; `seconds` until the next attempt."""
+    """The circuit breaker of a model that failed recently; `seconds` until the next attempt."""
 
     name: str
     breaker: str
@@ -53,7 +53,7 @@ class Model(Struct, frozen=True, kw_only=True):
 
 
 class Figure(Struct, frozen=True, kw_only=True):
-    """A sample that a plugin reports, as /metrics shows it."""
+    """A sample of a plugin, as in /metrics."""
 
     name: str
     labels: Mapping[str, str]
@@ -61,7 +61,7 @@ class Figure(Struct, frozen=True, kw_only=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """State of an engine; sizes are in bytes."""
+    """Status of an engine; sizes are in bytes."""
 
     status: str
     message: str = msgspec.field(name="words")
@@ -80,7 +80,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 async def status_of(engine: Engine) -> Status:
-    """The current state; without the tasks where the database cannot be read."""
+    """The current status; without tasks if the database cannot be read."""
     _, fault = await database_of(engine, deep=True)
     http = http_state(engine)
     message = fault or http.admission.overload()
@@ -137,7 +137,7 @@ def _size(path: Path) -> int:
 async def serve_status(engine: Engine) -> AsyncIterator[None]:
     """Serves the status on the socket; the caller holds the lock of the data folder.
 
-    On a disk without support for sockets it logs a warning and serves nothing.
+    If the disk does not support sockets, it logs a warning and serves nothing.
     """
     path = engine.data_dir / SOCKET
 
@@ -171,7 +171,7 @@ async def serve_status(engine: Engine) -> AsyncIterator[None]:
 
 
 def fetch(data: Path) -> Status:
-    """The status of the engine that runs on a data folder; BootError where none answers."""
+    """The status of the engine that runs on a data folder; BootError if none answers."""
     path = data / SOCKET
     try:
         with _short_address(path) as address, socket.socket(socket.AF_UNIX) as client:
@@ -190,7 +190,7 @@ def fetch(data: Path) -> Status:
 
 @contextmanager
 def _short_address(path: Path) -> Iterator[str]:
-    """An address of the socket within the 107 bytes that a Unix address may have."""
+    """An address of the socket within 107 bytes, the limit of a Unix socket address."""
     if len(os.fsencode(path)) < 100 or not Path("/proc/self/fd").exists():
         yield str(path)
         return

@@ -1,4 +1,4 @@
-"""The core's own runtime options."""
+"""The core's runtime options."""
 
 import logging
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ Origin = Annotated[
     str,
     Meta(pattern=r"^https?://[^\s/?#*]+\Z", max_length=255, description="an origin: scheme, host and perhaps a port"),
 ]
-"""A page's origin (RFC 6454 section 6.2), such as https://app.example."""
+"""A web origin (RFC 6454 section 6.2), such as https://app.example."""
 HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z", description="the name of a header")]
 BODY_HEADERS = Option(
     key="chat.body_headers",

@@ -1,4 +1,4 @@
-"""The first models, agents and schemas, which a plugin offers to an engine without any."""
+"""The first models, agents and schemas, which a plugin offers to an empty engine."""
 
 from msgspec import Struct
 
@@ -9,7 +9,7 @@ from bytebrew.store import agents, models, schemas
 
 
 class FirstEntities(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The entities of an offer, with the fields of their POST bodies."""
+    """The offered entities, with the fields of their POST bodies."""
 
     models: tuple[NewModel, ...] = ()
     agents: tuple[NewAgent, ...] = ()

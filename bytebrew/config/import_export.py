@@ -30,12 +30,12 @@ HEADER = """\
 # Take it in with POST /api/v1/config/import or `bytebrew config import`.
 """
 OPERATOR = Actor(subject="operator", name="operator", kind="token", scopes=frozenset({"admin"}))
-"""Who changes things at boot and from the command line."""
+"""The actor of changes at boot and from the command line."""
 State = Mapping[str, Mapping[str, Any]]
 
 
 class PreconditionFailed(EngineError):
-    """The configuration is not the version that the client knows."""
+    """The stored configuration is not the version that the client expects."""
 
     status = 412
     code = "precondition_failed"
@@ -50,7 +50,7 @@ class FieldChange(Struct, frozen=True):
 
 
 class Change(Struct, frozen=True):
-    """What becomes of one item."""
+    """The change of one item."""
 
     section: str
     name: str
@@ -59,7 +59,7 @@ class Change(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """What an import does or would do; `imported` counts a section's items in the file, changed or not."""
+    """The changes of an import; `imported` counts a section's items in the file, changed or not."""
 
     imported: dict[str, int]
     changes: tuple[Change, ...]
@@ -76,11 +76,11 @@ class ConfiguredEngine(Engine, Protocol):
 
     @property
     def dialects(self) -> Sequence[ConfigDialect]:
-        """Other ways to write a file."""
+        """Other formats of the file."""
 
     @property
     def taken(self) -> Mapping[str, frozenset[str]]:
-        """By the path of a collection, the names that no item can have there."""
+        """By the path of a collection, the names that items cannot have there."""
 
 
 def ordered(engine: ConfiguredEngine) -> list[ConfigSection]:
@@ -91,13 +91,13 @@ def ordered(engine: ConfiguredEngine) -> list[ConfigSection]:
 
 
 def state(conn: Connection, engine: ConfiguredEngine) -> State:
-    """Everything by section and name, with credentials in plain text."""
+    """The whole configuration by section and name, with credentials in plain text."""
     return {one.key: plain_json(one.export(conn, engine)) for one in ordered(engine)}
 
 
 def masked(engine: ConfiguredEngine, whole: State) -> dict[str, dict[str, Any]]:
-    """The same with `${VAR}` in place of each credential, and without sections that are empty."""
-    taken = set(variables_in(msgspec.json.encode(whole).decode()))  # names that are in use for something else
+    """The same with `${VAR}` in place of each credential, and without empty sections."""
+    taken = set(variables_in(msgspec.json.encode(whole).decode()))  # names that other values use
 
     def shown(section: ConfigSection, name: str, path: tuple[str, ...], value: Any) -> Any:
         if isinstance(value, dict):
@@ -137,7 +137,7 @@ def may_see(actor: Actor, section: ConfigSection) -> bool:
 
 
 def text_of(shown: Mapping[str, Any]) -> str:
-    """The file."""
+    """The file as text."""
     return HEADER + write(shown)
 
 
@@ -151,11 +151,10 @@ def apply(
     dry_run: bool = False,
     expected: Collection[str] = (),
 ) -> Plan:
-    """Merges a file into the tables of an open transaction, or with `dry_run` tells what would become of it.
+    """Merges a file into the tables within an open transaction; `dry_run` only returns the plan.
 
-    With `replace`, sections that the file has hold afterwards what it says and nothing else; credentials stay. Raises
-    InvalidConfig with every problem, and PreconditionFailed where the version is none of the expected ones; then all is
-    as it was.
+    With `replace`, sections in the file are replaced, except credentials. Raises InvalidConfig with every problem, and
+    PreconditionFailed if the version is none of the expected ones; then nothing changes.
     """
     before = state(conn, engine)
     now = version(masked(engine, before))
@@ -168,7 +167,7 @@ def apply(
     try:
         applying = _Applying(conn, engine, content, actor)
         for section in ordered(engine):
-            if section.key in content.items:  # the present state: an earlier section may have changed it
+            if section.key in content.items:  # the current state: an earlier section may have changed it
                 applying.section(section, plain_json(section.export(conn, engine)), replace)
         if replace:
             for section in reversed(ordered(engine)):
@@ -179,7 +178,7 @@ def apply(
         after = state(conn, engine)
         keep = not dry_run
     finally:
-        if conn.in_transaction:  # a fault of the database file ends it
+        if conn.in_transaction:  # a fault of the database file ends the transaction
             if not keep:
                 conn.execute("rollback to config")
             conn.execute("release config")
@@ -198,7 +197,7 @@ class _Applying:
         self._content = content
         self._actor = actor
         self.problems = Problems(content.problems)
-        self._absent: set[str] = set()  # items missing from earlier sections, whose problems are noted
+        self._absent: set[str] = set()  # items of earlier sections whose problems are noted already
         self._stored: list[tuple[ConfigSection, str, Item]] = []
         self._notes: list[Problem] = []
 
@@ -231,7 +230,7 @@ class _Applying:
                 section.link(self._conn, self._engine, name, item.sent)
 
     def prune(self, section: ConfigSection, old: Mapping[str, Any]) -> None:
-        """Deletes the items that the file does not have, if it has the section."""
+        """Deletes the items that are not in the file, if the section is."""
         if place := self._content.places.get(section.key):
             gone = [name for name in old if name not in self._content.items.get(section.key, {})]
             whole = Item(place, Node(None, place), None)
@@ -243,7 +242,7 @@ class _Applying:
                     section.delete(self._conn, self._engine, name)
 
     def _broken(self, path: str) -> bool:
-        """Whether a problem below the path is noted already, which explains the later ones."""
+        """Whether a problem below the path is noted already, which explains later ones."""
         return any(one.path.startswith((f"{path}.", f"{path}[")) for one in self._content.problems)
 
     def _check(self, section: ConfigSection) -> None:
@@ -251,7 +250,7 @@ class _Applying:
             raise Forbidden(f"Only callers with the scope '{section.scope}' may change {section.key}")
 
     def warnings(self) -> list[Problem]:
-        """The warnings of the import, then what the imported items still lack."""
+        """The warnings of the import, then those of the imported items."""
         for section, name, item in self._stored:
             with self._guarded(section, name, item, set()):
                 for words in section.warnings(self._conn, self._engine, name):
@@ -260,11 +259,11 @@ class _Applying:
 
     @contextmanager
     def _guarded(self, section: ConfigSection, name: str, item: Item, failed: set[str]) -> Iterator[None]:
-        """A savepoint; an error in it becomes problems at their places, unless it follows from an earlier problem."""
+        """A savepoint; an error in it becomes problems with positions, unless it follows from an earlier problem."""
         self._conn.execute("savepoint item")
         try:
             yield
-        except (EngineError, OverflowError) as caught:  # a column has 64 bits, the item's type may have more
+        except (EngineError, OverflowError) as caught:  # a column has 64 bits, Python's integers may have more
             error = caught if isinstance(caught, EngineError) else InvalidRequest("A number of it is too large")
             self._conn.execute("rollback to item")
             failed.add(name)
@@ -310,9 +309,9 @@ def _differences(section: ConfigSection, old: Any, new: Any) -> Iterator[FieldCh
 async def take_in(
     engine: ConfiguredEngine, raw: bytes, actor: Actor = OPERATOR, *, record: Record = unrecorded, **options: Any
 ) -> Plan:
-    """Imports a file and reconnects what it changed; the options and errors are those of `apply`.
+    """Imports a file and reconnects changed sections; the options and errors are those of `apply`.
 
-    The record takes the Plan.
+    `record` receives the Plan.
     """
     plan = await _applied(engine, raw, actor, record, **options)
     if not options.get("dry_run"):
@@ -326,7 +325,7 @@ async def _applied(engine: ConfiguredEngine, raw: bytes, actor: Actor, record: R
     def work(conn: Connection) -> Plan | EngineError:
         try:
             plan = apply(conn, engine, content, actor, **options)
-        except EngineError as refusal:  # an exception would repeat the whole transaction, for the other writes in it
+        except EngineError as refusal:  # an exception would repeat the whole transaction with its other writes
             return refusal
         record(conn, plan)
         return plan
@@ -338,7 +337,7 @@ async def _applied(engine: ConfiguredEngine, raw: bytes, actor: Actor, record: R
 
 
 async def reconnect(engine: ConfiguredEngine, keys: Collection[str]) -> None:
-    """Lets sections reconnect; a failure is logged, as the import is committed."""
+    """Lets sections reconnect; a failure is logged, because the import is committed."""
     for section in ordered(engine):
         if section.key in keys:
             try:
@@ -348,7 +347,7 @@ async def reconnect(engine: ConfiguredEngine, keys: Collection[str]) -> None:
 
 
 async def load(engine: ConfiguredEngine, path: Path, record: Record = unrecorded) -> None:
-    """Imports the file of BYTEBREW_CONFIG; raises as `apply` does, and Unprocessable where it cannot be read."""
+    """Imports the file of BYTEBREW_CONFIG; raises as `apply` does, and Unprocessable if it cannot be read."""
     raw = await anyio.to_thread.run_sync(contents, path, engine.settings.core.max_body_bytes)
     plan = await _applied(engine, raw, OPERATOR, record)
     for line in lines(path, plan.warnings):
@@ -366,5 +365,5 @@ async def boot(engine: ConfiguredEngine, path: Path) -> None:
 
 
 def lines(path: Path | str, problems: Sequence[Any]) -> list[str]:
-    """A line for each problem, as compilers write them."""
+    """One line per problem, in the format of compilers."""
     return [f"{path}:{one.line}:{one.column}: {one.path}: {one.message}" for one in problems]

@@ -1,4 +1,4 @@
-"""The core's own sections of the configuration: models, agents, schemas, settings."""
+"""The core's sections of the configuration: models, agents, schemas, settings."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -42,7 +42,7 @@ def _exists(conn: Connection, table: str, name: str) -> bool:
 
 
 class ModelsSection(ConfigSection):
-    """Models; `is_default: true` stands at the default one alone, and a key may stay a `${VAR}`."""
+    """Models; only the default one has `is_default: true`, and a key may stay a `${VAR}`."""
 
     def __init__(self, close_breakers: Callable[[], None]) -> None:
         self._close_breakers = close_breakers
@@ -54,7 +54,7 @@ class ModelsSection(ConfigSection):
     secrets = frozenset({"api_key"})
 
     def defaults(self) -> Mapping[str, Any]:
-        """The struct's defaults, without `is_default`: a model that leaves it out keeps it."""
+        """The struct's defaults, without `is_default`: a model that omits it keeps it."""
         return {name: value for name, value in super().defaults().items() if name != "is_default"}
 
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
@@ -72,7 +72,7 @@ class ModelsSection(ConfigSection):
         return found
 
     def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
-        """Stores all but the references to other models."""
+        """Stores everything but the references to other models."""
         fields = {key: value for key, value in values.items() if key not in ("fallback", "is_default")}
         if "type" in fields:
             provider = named(engine.providers, fields["type"])
@@ -95,14 +95,14 @@ class ModelsSection(ConfigSection):
             models.update(conn, name, ModelPatch(**fields), engine.secrets)
 
     def unlink(self, conn: Connection, engine: Engine, name: str) -> None:
-        """Drops the fallback."""
+        """Removes the fallback."""
         models.update(conn, name, ModelPatch(fallback=()), engine.secrets)
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         models.delete(conn, name)
 
     def warnings(self, conn: Connection, engine: Engine, name: str) -> Sequence[str]:
-        """Warns of fields that the provider needs and the model lacks, and of a key whose variable is not set."""
+        """Warns of missing fields that the provider needs, and of a key whose variable is not set."""
         model, key = models.get(conn, name), engine.secrets.open(models.target(conn, name).sealed_key)
         has = {"base_url": model.base_url, "api_key": key, "api_version": model.api_version}
         provider = engine.providers.get(model.type)
@@ -129,11 +129,11 @@ class AgentItem(NewAgent, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class AgentsSection(ConfigSection):
-    """Agents; a model, an agent or a server that they name may be missing."""
+    """Agents; a model, agent or server that they name may be missing."""
 
     def __init__(self, types: CapabilityTypes) -> None:
         def complete(item: NewCapability) -> None:
-            """Gives the config all fields of its type, as it is stored; `put` raises where it does not fit."""
+            """Fills in the defaults of a config, as it is stored; `put` raises if it is invalid."""
             with suppress(msgspec.ValidationError, KeyError):
                 config = msgspec.convert(item.config, types[item.type].config)
                 msgspec.structs.force_setattr(item, "config", msgspec.to_builtins(config))
@@ -167,7 +167,7 @@ class AgentsSection(ConfigSection):
             agents.create(conn, NewAgent(name=name, **fields))
         if "capabilities" in values:
             for old in capabilities.list_all(conn, name):
-                if old.type in self._types:  # else of a plugin that is disabled, which an export leaves out
+                if old.type in self._types:  # else its plugin is disabled, and an export omits it
                     capabilities.delete(conn, name, old.id)
             for n, one in enumerate(values["capabilities"]):
                 with _within(f"capabilities[{n}]"):
@@ -205,7 +205,7 @@ class SchemasSection(ConfigSection):
         }
 
     def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
-        """Creates or merges; without an entry agent the first relation's source is it."""
+        """Creates or merges; the default entry agent is the first relation's source."""
         fields = {key: value for key, value in values.items() if key != "relations"}
         relations: tuple[NewRelation, ...] | None = values.get("relations")
         there, entry = _exists(conn, "schemas", name), fields.pop("entry_agent", None)
@@ -231,12 +231,12 @@ class SchemasSection(ConfigSection):
             raise InvalidRequest(faults[0].message, details=faults)
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
-        """Removes a schema; its sessions stay."""
+        """Deletes a schema; its sessions stay."""
         schemas.delete(conn, name)
 
 
 class SettingsSection(ConfigSection):
-    """Settings that are not at their default."""
+    """Settings that differ from their defaults."""
 
     key = "settings"
     item = None
@@ -268,11 +268,11 @@ class SettingsSection(ConfigSection):
         changed_options.put(conn, name, value)
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
-        """Returns the setting to its default."""
+        """Resets the setting to its default."""
         changed_options.reset(conn, name)
 
     async def changed(self, engine: Engine) -> None:
-        """Puts the settings into effect."""
+        """Applies the settings."""
         await self._follow()
 
 
@@ -293,7 +293,7 @@ def core_sections(
     options: Options,
     follow_options: Callable[[], Awaitable[None]],
 ) -> tuple[ConfigSection, ...]:
-    """The core's sections, in the order in which they are applied; what they call once changes are committed."""
+    """The core's sections, in the order in which they are applied; they call the callbacks after a commit."""
     return (
         ModelsSection(close_breakers),
         AgentsSection(capability_types),

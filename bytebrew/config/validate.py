@@ -20,14 +20,11 @@ _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$")
 _MISSING = re.compile(r"Object missing required field `(.*)`$")
 _MOST = 20
-"""Most problems that are reported of one field."""
+"""Limit of problems reported per field."""
 
 
 class Item(Struct):
-    """An item of a section and the place of its name; `value` are its fields, checked without the database.
-
-    `sent` is the value for `put`: credentials that the file does not replace are the section's `stays`, or missing.
-    """
+    """An item of a section and the position of its name."""
 
     place: Place
     node: Node
@@ -64,14 +61,14 @@ class Item(Struct):
                     return stored
             else:
                 stays = not part
-                if part not in ("", stored) and not spot.endswith("]"):  # most texts of a list are no credentials
+                if part not in ("", stored) and not spot.endswith("]"):  # most texts in a list are not credentials
                     words = "is written out; write ${VAR} and keep it out of the file"
                     if variables_in(part):
                         words = "is used as it stands: a credential is one ${VAR} and nothing else, or a word and one"
                     warn(place.problem(at, words))
             if not (stays and stored):
                 return part
-            if placeholder(stored) != stored:  # who writes a file may have any variable sent anywhere
+            if placeholder(stored) != stored:  # the author of a file could have any variable sent anywhere
                 unsaid.add(path)
             return stored
 
@@ -88,7 +85,7 @@ class Item(Struct):
         value, sent = dict(self.value), dict(self.value)
         for field in fields_of(section.item):
             if (key := field.encode_name) in section.secret_fields & value.keys():
-                if value[key] is None and section.is_secret((key,)):  # more often forgotten than meant
+                if value[key] is None and section.is_secret((key,)):  # usually an oversight
                     words = "is empty: leave it out to keep what is stored; only over REST null removes it"
                     note(self.spot(f"$.{key}", section.aliases).problem(f"$.{section.key}.{name}.{key}", words))
                     del value[key], sent[key]
@@ -101,12 +98,12 @@ class Item(Struct):
         return replace(self, value=value, sent=sent)
 
     def lacks(self, kind: type[Struct]) -> list[str]:
-        """The fields that a new item needs and this one has not."""
+        """Required fields of a new item that this one lacks."""
         needed = [field.encode_name for field in fields_of(kind) if field.required]
         return [name for name in needed if name != "name" and name not in self.value]
 
     def spot(self, path: str, aliases: Mapping[str, str]) -> Node:
-        """The node at a path of the item, or the deepest on the way there."""
+        """The node at a path of the item, or the deepest one on the way."""
         node, rest = self.node, path[1:]
         while rest:
             names = aliases if node is self.node else {}
@@ -116,13 +113,13 @@ class Item(Struct):
             matches = [(step, one) for step, one in steps if rest.startswith(step) and rest[len(step) :][:1] in "[."]
             if not matches:
                 break
-            step, node = max(matches, key=lambda match: len(match[0]))  # a key may have dots
+            step, node = max(matches, key=lambda match: len(match[0]))  # a key may contain dots
             rest = rest[len(step) :]
         return node
 
 
 class Content(Struct):
-    """The content of a file: items by section and name, the places of the sections, problems and warnings.
+    """The content of a file: items by section and name, positions of the sections, problems and warnings.
 
     With a problem nothing of it is imported.
     """
@@ -134,7 +131,7 @@ class Content(Struct):
 
 
 def sections_of(root: Node, known: Collection[str], dialects: Sequence[ConfigDialect] = ()) -> Content:
-    """The file's sections, whose items have no values yet; a section that is not in `known` is a problem."""
+    """The file's sections; one that is not in `known` is a problem."""
     read = Content()
     if not isinstance(root.value, dict):
         if root.value is not None:
@@ -169,7 +166,7 @@ def _read_section(key: str, node: Node, read: Content) -> None:
 
 
 def unchanged(section: ConfigSection, values: Any, old: Any) -> bool:
-    """Whether the values change nothing; fields that `old` leaves out have their defaults."""
+    """Whether the values change nothing; fields that `old` omits have their defaults."""
     if section.item is None:
         return same_json(values, old)
     defaults = section.defaults()
@@ -177,7 +174,7 @@ def unchanged(section: ConfigSection, values: Any, old: Any) -> bool:
 
 
 def parse(raw: bytes, sections: Mapping[str, ConfigSection], dialects: Sequence[ConfigDialect]) -> Content:
-    """Reads a file in any dialect, with its problems for `apply` to raise; InvalidConfig if it is not YAML."""
+    """Parses a file in any dialect; `apply` raises its problems. InvalidConfig if it is not YAML."""
     root, problems = read(raw)
     content = sections_of(root, sections, dialects)
     content.problems += problems
@@ -194,7 +191,7 @@ def parse(raw: bytes, sections: Mapping[str, ConfigSection], dialects: Sequence[
 
 
 class _Checking:
-    """Converts an item's nodes to its fields, and notes every problem with its place."""
+    """Converts an item's nodes to its fields, and notes every problem with its position."""
 
     def __init__(self, section: ConfigSection, name: str, content: Content) -> None:
         self._section = section
@@ -203,7 +200,7 @@ class _Checking:
         self._name = name
 
     def value(self, item: Item) -> Any:
-        """The fields that are valid; of a section of single values the value."""
+        """The valid fields; for a section of single values the value."""
         kind, node = self._section.item, item.node
         if kind is None:
             return self._plain(node, ())
@@ -239,19 +236,19 @@ class _Checking:
                 return self._converted(node, kind, keys)
             except msgspec.ValidationError as error:
                 unset = [one.message.partition(" ")[0] for one in self._warnings[notes[1] :]]
-                del self._problems[notes[0] :], self._warnings[notes[1] :]  # they are noted again
+                del self._problems[notes[0] :], self._warnings[notes[1] :]  # the next attempt notes them again
                 if not self._taken_out(node, kind, path, keys, str(error), unset):
                     break
         return UNSET
 
     def _converted(self, node: Node, kind: Any, keys: tuple[str, ...]) -> Any:
         value = self._plain(node, keys)
-        return msgspec.convert(value, kind, strict=value == node.plain())  # a variable is text, whatever it stands for
+        return msgspec.convert(value, kind, strict=value == node.plain())  # a variable is text, whatever it holds
 
     def _taken_out(
         self, node: Node, kind: Any, path: str, keys: tuple[str, ...], message: str, unset: list[str]
     ) -> bool:
-        """Notes msgspec's error at its place and removes the invalid part; False if that is the whole value."""
+        """Notes msgspec's error at its position and removes the invalid part; False if that is the whole value."""
         located = _AT.search(message)
         of_key, at = located.groups() if located else (None, "")
         spot, parent, key = node, node, None
@@ -291,7 +288,7 @@ class _Checking:
 
     @staticmethod
     def _meant(path: str, name: str, problem: Problem) -> bool:
-        """Whether a noted problem says already that the missing field is there under a misspelt name."""
+        """Whether a noted problem already reports the missing field under a misspelt name."""
         return problem.path.startswith(f"{path}.") and problem.message.endswith(f"did you mean '{name}'?")
 
     def _plain(self, node: Node, keys: tuple[str, ...]) -> Any:
@@ -313,7 +310,7 @@ class _Checking:
 
 
 def _culprit(spot: Node, same: Callable[[], bool]) -> str:
-    """The first key of a mapping that fails in the same way: msgspec does not name it in its error."""
+    """The first key of a mapping that fails with the same error, because msgspec does not name it."""
     whole, keys = spot.value, list(spot.value)
     while len(keys) > 1:
         half = keys[: len(keys) // 2]
@@ -325,7 +322,7 @@ def _culprit(spot: Node, same: Callable[[], bool]) -> str:
 
 
 def _names(kind: Any) -> set[str]:
-    """The names of all fields within a type, from which a misspelt one is guessed."""
+    """The names of all fields within a type, to suggest corrections of misspelt ones."""
     names: set[str] = set()
     waiting = [msgspec.inspect.type_info(kind)]
     while waiting:

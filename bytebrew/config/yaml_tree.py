@@ -1,4 +1,4 @@
-"""YAML in and out: read within limits into a tree that knows the place of each value, written in one form."""
+"""Reads YAML, within limits, into a tree with the position of each value, and writes it in one format."""
 
 import io
 import json
@@ -16,13 +16,13 @@ from bytebrew.contract.config_section import Node, Place, Problem
 
 LF = "\n"
 MAX_DEPTH = 110
-"""Levels of lists and mappings: what comes in over REST as deep as it may be goes out a few levels deeper."""
+"""Limit of nesting: values that REST accepts at its limit are a few levels deeper in a file."""
 MAX_NODES = 50_000
-"""Values in a file of any size; those of an alias count each time that it is used."""
+"""Limit of values in a small file; those of an alias count each time that it is used."""
 CHARACTERS_A_NODE = 16
-"""Longer files may have more values: one for each 16 characters."""
+"""Longer files may have more values: one per 16 characters."""
 MAX_DIGITS = 4300
-"""Digits of a number: Python's limit, which JSON's numbers then have too."""
+"""Limit of digits in a number, which is Python's."""
 MAX_PROBLEMS = 1000
 _CORE_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 _STRING = "tag:yaml.org,2002:str"
@@ -38,7 +38,7 @@ _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _PLAIN = re.compile(r"[^\W\d](?:[\w ./@$(){}+=,;!?'-]|:(?=\w|/))*(?<! )|\$\{\w+\}")
 _AMBIGUOUS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
-"""Words that YAML 1.1 or 1.2 does not read as text."""
+"""Scalars that YAML 1.1 or 1.2 does not read as text."""
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _NO_BLOCK = re.compile(rf"[\x00-\x09\x0b-\x1f]|^ +$|{_UNPRINTABLE.pattern}", re.MULTILINE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -64,7 +64,7 @@ class InvalidConfig(InvalidRequest):
 
 
 def contents(path: Path, most: int) -> bytes:
-    """The bytes of a file; Unprocessable where it cannot be read or is longer than BYTEBREW_MAX_BODY_BYTES, `most`."""
+    """The bytes of a file; Unprocessable if it cannot be read or is longer than BYTEBREW_MAX_BODY_BYTES, `most`."""
     try:
         with path.open("rb") as file:
             raw = file.read(most + 1)
@@ -76,7 +76,7 @@ def contents(path: Path, most: int) -> bytes:
 
 
 def read(raw: bytes) -> tuple[Node, Problems]:
-    """The whole file, and its problems that do not end the reading; InvalidConfig for those that do."""
+    """The whole file, and the problems that do not stop the parser; InvalidConfig for those that do."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -88,10 +88,10 @@ def read(raw: bytes) -> tuple[Node, Problems]:
         mark = error.problem_mark or error.context_mark
         place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
         words = " ".join(f"{error.problem or error.context}".split())
-        if _OF_A_TAG.search(f"{error.context} {error.problem}"):  # it may be a password, which no answer tells
+        if _OF_A_TAG.search(f"{error.context} {error.problem}"):  # it may be a password, which must not be in an answer
             words = f"{_NO_TAG}, {_NOT_READ}"
         raise InvalidConfig([*reader.problems, Problem("$", words[:300], *place)]) from error
-    except YAMLError as error:  # a character that YAML does not allow
+    except YAMLError as error:  # a character that YAML forbids
         place = _end(text[: getattr(error, "position", 0)])
         words = "is a character that YAML does not allow"
         raise InvalidConfig([*reader.problems, Problem("$", words, *place)]) from error
@@ -102,7 +102,7 @@ def _end(text: str) -> Place:
 
 
 class _Scanner(Scanner):
-    """Refuses long tags and directives: ruamel.yaml's time for one grows with the square of its length."""
+    """Rejects long tags and directives: ruamel.yaml reads them in quadratic time."""
 
     def scan_tag(self) -> Any:
         self._check_length("a tag", " \t\r\n\0,]}")
@@ -159,7 +159,7 @@ class _Reader:
     def _check_tag(self, event: Any, place: Place) -> str:
         tag = str(event.tag) if event.tag else ""
         if tag not in ("", "!") and tag not in _CORE_TAGS:
-            known = _FOREIGN_TAG.match(tag)  # another may be a password
+            known = _FOREIGN_TAG.match(tag)  # others may be a password
             words = f"has the tag {known[0]}" if known else _NO_TAG
             self._note(place, f"{words}, {_NOT_READ}")
         return tag
@@ -173,7 +173,7 @@ class _Reader:
             return None
 
     def _whole(self, text: str, place: Place) -> str:
-        if _SURROGATE.search(text):  # JSON writes some characters in two halves
+        if _SURROGATE.search(text):  # JSON escapes some characters as two surrogates
             try:
                 return text.encode("utf-16", "surrogatepass").decode("utf-16")
             except UnicodeDecodeError:
@@ -233,7 +233,7 @@ def _place(event: Any) -> Place:
 
 
 def scalar(text: str) -> Any:
-    """The value of a word without quotes (YAML 1.2, core schema); ValueError for a number that JSON cannot carry."""
+    """The value of a plain scalar (YAML 1.2, core schema); ValueError for a number that JSON cannot represent."""
     if text in _KEYWORDS:
         return _KEYWORDS[text]
     if _INT.fullmatch(text):
@@ -249,7 +249,7 @@ def scalar(text: str) -> Any:
 
 
 def write(value: Mapping[str, Any]) -> str:
-    """The value as YAML, always the same bytes for the same value: blocks, and quotes where a word could be more."""
+    """The value as YAML in block style, with the same bytes for the same value; quotes ambiguous scalars."""
     return "".join(f"{line}\n" for line in _lines(value, ""))
 
 
@@ -271,7 +271,7 @@ def _lines(value: Mapping[str, Any] | list[Any], pad: str) -> Iterator[str]:
 
 
 def _key(key: str, pad: str) -> str:
-    text = _text(key)  # YAML ends a simple key at 1024 characters
+    text = _text(key)  # YAML limits a simple key to 1024 characters
     return text if len(text) < 1000 else f"? {text}{LF}{pad}"
 
 

@@ -51,14 +51,14 @@ __all__ = [
 ]
 
 ADMIN = "bb_" + "a" * 64
-"""The admin token of every engine that this kit makes."""
+"""The admin token of every engine of this kit."""
 
 Step = ProviderEvent | BaseException | float | asyncio.Event
 """A step of a scripted answer: an event, seconds to wait, an asyncio event to wait for, or an exception."""
 
 
 class ScriptedProvider(Provider):
-    """Gives the answers of its script, one for each call, and records the requests.
+    """Returns the answers of its script, one per call, and records the requests.
 
     An answer without a final Stop gets one. Calls after the last answer repeat it.
     """
@@ -151,7 +151,7 @@ def client(running: Engine, token: str = ADMIN) -> httpx.AsyncClient:
 
 
 async def token(running: Engine, *scopes: str, schemas: Sequence[str] | None = None) -> str:
-    """A new API token with these scopes, for a client that is no admin; `schemas` bind it to some."""
+    """A new API token with these scopes, for a client that is not an admin; limited to `schemas` if there are any."""
     new = NewToken(name=new_id("test"), scopes=scopes, schemas=tuple(schemas) if schemas is not None else None)
     return (await running.db.write(create, running.scopes, new)).token
 
@@ -187,7 +187,7 @@ async def scripted_schema(running: Engine, name: str = "test", **agent: Any) -> 
 
 
 async def events_of(response: httpx.Response) -> AsyncIterator[ServerSentEvent]:
-    """The events of a streamed response as they come."""
+    """The events of a streamed response as they arrive."""
     parser = Parser()
     async for chunk in response.aiter_bytes():
         for event in parser.feed(chunk):

@@ -33,7 +33,7 @@ __all__ = ["CHECKS", "THOUGHTS", "WORDS", "Check", "Wire", "provider_conformance
 
 
 class Check(NamedTuple):
-    """A check of a provider against its wire; raises AssertionError with the check's name."""
+    """A check of a provider against recorded bytes; raises AssertionError with the check's name."""
 
     run: Callable[[Subject], Awaitable[None]]
 
@@ -106,7 +106,7 @@ async def parallel_calls(subject: Subject) -> None:
 
 
 async def broken_arguments(subject: Subject) -> None:
-    """Arguments that are no JSON object are passed on as `malformed`."""
+    """Arguments that are not a JSON object are passed on as `malformed`."""
     if subject.wire.broken_arguments:
         calls = (await subject.succeed(subject.wire.broken_arguments)).calls
         found = [(call.tool, call.input, (call.malformed or "").strip()) for call in calls]
@@ -142,7 +142,7 @@ async def many_at_once(subject: Subject) -> None:
 
 
 async def refusals(subject: Subject) -> None:
-    """A refusal has the code of its status, the vendor's message and wait, and is retried only where that may help."""
+    """An error has the code of its status, the vendor's message and wait, and is retried only if that may help."""
     codes = {401: "model_auth", 402: "model_rate_limited", 403: "model_auth", 429: "model_rate_limited"}
     codes |= {503: "model_overloaded", 504: "model_timeout", 529: "model_overloaded"}
     for status in sorted({401, 429, 500, *subject.wire.refusals}):
@@ -178,7 +178,7 @@ async def nobody_there(subject: Subject) -> None:
 
 
 async def early_end(subject: Subject) -> None:
-    """An answer that ends early is a failure."""
+    """A truncated answer is a failure."""
     lines = subject.wire.text.splitlines(keepends=True)
     for count in range(len(lines)):
         outcome = await subject.exchange(subject.answer(*lines[:count]))
@@ -208,7 +208,7 @@ async def garbage(subject: Subject) -> None:
 
 
 async def closing(subject: Subject) -> None:
-    """Being closed or cancelled early closes the connection within 100 ms."""
+    """Closing or cancelling early closes the connection within 100 ms."""
     for cancelled in (False, True):
         async with vendor(subject.answer(subject.beginning, end="open")) as (double, url, http):
             answer = subject.provider.stream(asking(url), http)
@@ -267,7 +267,7 @@ async def tool_round_trip(subject: Subject) -> None:
 
 
 async def key(subject: Subject) -> None:
-    """No error repeats the key or a part of it, even if the vendor's does."""
+    """No error contains the key or a part of it, even if the vendor's does."""
     secret = asking("").api_key
     for answer in (*map(subject.refusal, subject.wire.refusals), subject.answer(subject.wire.error)):
         body = answer.pieces[0].replace(b"BOOM 42", f"BOOM 42 for {secret}".encode())

@@ -26,14 +26,14 @@ CITIES, RESULTS = ["Zürich", "北京"], ["föhn in the south", "雪 in the nort
 
 
 class Wire(Struct, frozen=True, kw_only=True):
-    """A vendor's side of the kit's conversations: whole bodies, as they come over the vendor's wire.
+    """Recorded bytes of a vendor: whole bodies for the kit's conversations.
 
-    `text` is WORDS in three pieces or more, with 11 tokens of input and 7 of output; `tools` two parallel calls and no
-    text, weather {"city": "Zürich"} and weather {"city": "北京"}; `thinking` THOUGHTS in pieces and then WORDS;
-    `broken_arguments` one call of weather whose arguments are the text `{"city": `; `error` one piece of text and then
-    an error that says "BOOM 42". `refusals` are error bodies by status, 401, 429 and 500 at least, each saying
-    "BOOM 42"; `too_long` is the status and the body for a prompt longer than the context. Leave out what the wire
-    cannot carry.
+    `text` is WORDS in three chunks or more, with 11 tokens of input and 7 of output; `tools` two parallel calls and no
+    text, weather {"city": "Zürich"} and weather {"city": "北京"}; `thinking` THOUGHTS in chunks and then WORDS;
+    `broken_arguments` one call of weather whose arguments are the text `{"city": `; `error` one chunk of text and then
+    an error with the message "BOOM 42". `refusals` are error bodies by status, at least 401, 429 and 500, each with
+    "BOOM 42"; `too_long` is the status and the body for a prompt longer than the context. Omit what the vendor's API
+    does not support.
     """
 
     content_type: str = "text/event-stream"
@@ -47,7 +47,7 @@ class Wire(Struct, frozen=True, kw_only=True):
 
 
 class Answer(NamedTuple):
-    """An answer of the vendor: a body in pieces, after which it ends, breaks off or stays open."""
+    """An answer of the vendor: a body in chunks, after which it ends, breaks off or stays open."""
 
     pieces: Sequence[bytes]
     content_type: str = "application/json"
@@ -65,7 +65,7 @@ class ReceivedRequest(NamedTuple):
 
 
 class Vendor:
-    """Gives its answers in order, then repeats the last; `closed` is set when a connection is closed."""
+    """Sends its answers in order, then repeats the last; `closed` is set when a connection is closed."""
 
     def __init__(self, answers: Sequence[Answer]) -> None:
         self._answers = answers
@@ -101,7 +101,7 @@ class Vendor:
         for piece in filter(None, answer.pieces):
             writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             await writer.drain()
-            for _ in range(3):  # lets the client read this piece separately
+            for _ in range(3):  # lets the client read this chunk separately
                 await asyncio.sleep(0)
         if answer.end == "whole":
             writer.write(b"0\r\n\r\n")
@@ -149,13 +149,13 @@ class Outcome(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """The provider under test, and its vendor's wire."""
+    """The provider under test, and its vendor's recorded bytes."""
 
     provider: Provider
     wire: Wire
 
     def answer(self, *pieces: bytes, **how: Any) -> Answer:
-        """An answer in the wire's content type."""
+        """An answer with the vendor's content type."""
         return Answer(pieces, self.wire.content_type, **how)
 
     def refusal(self, status: int, **how: Any) -> Answer:
@@ -223,7 +223,7 @@ def asking(url: str, *further: Message) -> ModelRequest:
 
 
 def require(condition: object, message: str) -> None:
-    """Raises AssertionError unless the condition holds."""
+    """Raises AssertionError unless the condition is true."""
     if not condition:
         raise AssertionError(message)
 

@@ -10,13 +10,13 @@ from bytebrew.engine import Engine
 from bytebrew.web.app import Application
 
 WAITING = 64
-"""Most chunks of an answer that are buffered for the client."""
+"""Limit of buffered chunks of an answer."""
 
 
 class InProcess(httpx.AsyncBaseTransport):
     """Sends requests to an engine; answers are streamed, and closing one early is a disconnect.
 
-    An exception of the engine, which would break a connection, is raised in the client.
+    An exception of the engine, which would abort a connection, is raised in the client.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -24,7 +24,7 @@ class InProcess(httpx.AsyncBaseTransport):
         self._exchanges: set[Exchange] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The answer, once its head has come."""
+        """The answer, once its headers have arrived."""
         exchange = Exchange(self._application, _scope(request), await request.aread())
         self._exchanges.add(exchange)
         exchange.running.add_done_callback(lambda _: self._exchanges.discard(exchange))

@@ -1,4 +1,4 @@
-"""Detects jumps of the wall clock, so that nothing is deleted for a wrong age."""
+"""Detects jumps of the wall clock, so that nothing is deleted because of a wrong age."""
 
 import logging
 import time
@@ -13,10 +13,10 @@ DISTRUST_SECONDS = 3600.0
 
 
 class WallClock:
-    """Notices when the wall clock is set while the process runs; slewing does not count.
+    """Detects that the wall clock was set while the process runs; slewing does not count.
 
-    For an hour afterwards nothing may be deleted for its age: a wrong time that is corrected within the hour does no
-    harm. A new process trusts the clock.
+    For an hour afterwards nothing may be deleted because of its age: a wrong time that is corrected within the hour
+    does no harm. A new process trusts the clock.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
