@@ -14,12 +14,6 @@ def values(conn: Connection) -> dict[str, tuple[Any, str]]:
     return {row["key"]: (msgspec.json.decode(row["value"]), row["updated_at"]) for row in rows}
 
 
-def value(conn: Connection, key: str, default: Any = None) -> Any:
-    """The value of one key."""
-    row = conn.execute("select value from settings where key = ?", (key,)).fetchone()
-    return msgspec.json.decode(row["value"]) if row else default
-
-
 def put(conn: Connection, key: str, value: Any) -> str:
     """Stores a value; returns the modification time."""
     moment = now()

@@ -11,11 +11,13 @@ from msgspec.structs import replace
 
 from bytebrew.base.errors import Detail, Forbidden, Gone, InvalidRequest, TurnInterrupted, Unprocessable
 from bytebrew.base.formats import canonical_id
+from bytebrew.config.core_options import BODY_HEADERS
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Url
 from bytebrew.contract.events import Event, form_of
 from bytebrew.contract.messages import Attachment
 from bytebrew.contract.route import Reply, Request, Route, Stream
+from bytebrew.contract.runtime_option import option_value
 from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.model_calls import BoundModel
 from bytebrew.conversation.turn import Turn, chat_turn
@@ -27,9 +29,12 @@ from bytebrew.store.sqlite.database import Database
 from bytebrew.store.turns import TurnResult
 from bytebrew.web.access import check_schema
 from bytebrew.web.event_cursor import event_cursor
-from bytebrew.web.forwarding import OWN_KEY, PRIVATE, body_headers
 from bytebrew.web.routes.turns import ChatAnswer, so_far, whole
 
+OWN_KEY = "x-model-api-key"
+"""The header of a caller's own key, which clients may send even if its plugin is disabled."""
+PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization", OWN_KEY})
+"""Headers that are never forwarded, like those of model choosers."""
 _GONE = "The turn that this Idempotency-Key began was deleted with its session"
 
 
@@ -113,7 +118,7 @@ async def chat(engine: Engine, models: OwnModels, request: Request[ChatRequest])
     if isinstance(message, FormAnswer):
         form = await engine.db.read(_form, body.session_id or "", engine.forms)
         message = form.answered(message.form)
-    more = await body_headers(request, body.headers, models.private) if body.headers else {}
+    more = await _body_headers(request, body.headers, models.private) if body.headers else {}
     own_model = await models.own(request)
     new = chat_turn(
         entrance,
@@ -158,6 +163,21 @@ async def _answer(
     own = max(0.0, time.monotonic() - arrived - model - turn.tool_seconds)
     reply.headers |= _timing(engine=own, model=model, tools=turn.tool_seconds)
     return reply
+
+
+async def _body_headers(request: Request[Any], headers: Mapping[str, str], private: frozenset[str]) -> dict[str, str]:
+    """The headers in a chat's body, in lower case.
+
+    Raises InvalidRequest for one that is not on the operator's list: an authenticating gateway sets or strips such
+    headers in the head of a request, but does not inspect bodies.
+    """
+    stored = await request.engine.db.read(option_value, BODY_HEADERS)
+    listed = {name.lower() for name in stored} - private
+    words = f"may not come from the body; an admin lists in the setting {BODY_HEADERS.key} those that may"
+    lowered = {name.lower(): value for name, value in headers.items()}
+    if faults := [Detail(f"$.headers.{name[:100]}", words) for name in lowered if name not in listed]:
+        raise InvalidRequest(f"{faults[0].path}: {words}", details=faults)
+    return lowered
 
 
 async def _again(engine: Engine, request: Request[ChatRequest], turn_id: str, arrived: float) -> Stream | Reply:
