@@ -219,14 +219,14 @@ class Endpoint:
         try:
             await self._state.access.require(request, route)
             if guards := [guard for guard in engine.guards if guard.active]:
-                request.repeats = await repeats(request, route, scope["path"])
+                request.repeats = await repeats(request, route)
             for guard in guards:
                 headers |= await guard.check(request, route) or {}
             answer = await self._run(request, route, scope, receive)
             if place is not None:
                 place.free()
         except (Unauthorized, Forbidden) as error:
-            action = recorded_changes.refused(request, method, scope["path"], error)
+            action = recorded_changes.refused(request, error)
             self._state.refusals.note(action.client, action.resource, action.status, action.reason)
             await engine.notify("actor_acted", action=action)
             raise
@@ -249,7 +249,7 @@ class Endpoint:
         if request.query:
             query.check(request.query, route)
         if route.body is None and not route.stream_body:
-            return await self._perform(request, route, scope, _digest(request, route, scope, b""))
+            return await self._perform(request, route, _digest(request, route, scope, b""))
         core, raw = self._engine.settings.core, b""
         passed_on = route.stream_body and not route.in_memory
         held = None if passed_on else self._state.bodies if route.scope else self._state.public_bodies
@@ -267,22 +267,18 @@ class Endpoint:
             digest, raw = _digest(request, route, scope, raw), b""  # frees the memory, as the turn may wait for long
             if route.begins_turn:
                 body.close()  # from now on its memory counts as the turn's
-            return await self._perform(request, route, scope, digest)
+            return await self._perform(request, route, digest)
 
-    async def _perform(self, request: Request[Any], route: Route, scope: Scope, digest: bytes) -> Any:
+    async def _perform(self, request: Request[Any], route: Route, digest: bytes) -> Any:
         engine, change = self._engine, None
         if route.method != "GET" and not route.streams and engine.observers.record_actions:
-            change = recorded_changes.Change(request, route, scope["path"], self._resource, engine.record)
+            change = recorded_changes.Change(request, route, self._resource, engine.record)
             request.records += (change.record,)
-        run = (
-            partial(recorded_changes.perform, request, route, change)
-            if change or digest
-            else partial(route.run, request)
-        )
+        run = partial(recorded_changes.perform, request, route, change)
         if digest:
-            answer = await self._keys.answer(request, route, run, scope["path"], digest)
+            answer = await self._keys.answer(request, route, run, digest)
         else:
-            answer = await run()
+            answer = await (run() if change else route.run(request))
         if request.query:
             answer = query.paged(answer, request.query, route)
         if change and change.action:  # no action for a repeat, which is answered from the database

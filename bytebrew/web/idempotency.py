@@ -26,19 +26,14 @@ class Keys:
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
     async def answer(
-        self,
-        request: Request[Any],
-        route: Route,
-        run: Callable[[], Awaitable[Any]],
-        path: str,
-        digest: bytes,
+        self, request: Request[Any], route: Route, run: Callable[[], Awaitable[Any]], digest: bytes
     ) -> Any:
         """The answer of `run` to the first request; later the stored answer, or that of the turn that it started.
 
         Raises Unprocessable if the key was used with another body or query, and TurnInterrupted if it was freed after
         the guards ran. An error does not use up the key.
         """
-        key, db = _key(request, route, path, digest), request.engine.db
+        key, db = _key(request, route, digest), request.engine.db
         kept = await db.read(idempotency.find, key)
         if kept is None or kept.turn_id is None:  # the first request may still be changing the stored answer
             async with self._locks.setdefault(replace(key, digest=b""), asyncio.Lock()):
@@ -57,17 +52,22 @@ class Keys:
         return Reply(status=kept.status, body=request.engine.secrets.open(kept.body).encode() or None)
 
 
-async def repeats(request: Request[Any], route: Route, path: str) -> bool:
+async def repeats(request: Request[Any], route: Route) -> bool:
     """Whether the request has a key that was used before."""
     if not route.idempotent or route.stream_body or HEADER not in request.headers:
         return False
-    return await request.engine.db.read(idempotency.find, _key(request, route, path, b"")) is not None
+    return await request.engine.db.read(idempotency.find, _key(request, route, b"")) is not None
 
 
-def _key(request: Request[Any], route: Route, path: str, digest: bytes) -> Key:
+def _key(request: Request[Any], route: Route, digest: bytes) -> Key:
     text = _checked(request.headers[HEADER])
     return Key(
-        subject=request.actor.subject, method=route.method, path=path, text=text, digest=digest, status=route.status
+        subject=request.actor.subject,
+        method=route.method,
+        path=request.url_path,
+        text=text,
+        digest=digest,
+        status=route.status,
     )
 
 

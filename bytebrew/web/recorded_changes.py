@@ -57,9 +57,9 @@ class Resource:
 class Change:
     """A request that changes a resource; `action` is set once the recorders have stored it."""
 
-    def __init__(self, request: Request[Any], route: Route, path: str, resource: Resource, store: Store) -> None:
+    def __init__(self, request: Request[Any], route: Route, resource: Resource, store: Store) -> None:
         self.action: Action | None = None
-        self._request, self._route, self._path, self._resource, self._store = request, route, path, resource, store
+        self._request, self._route, self._resource, self._store = request, route, resource, store
         self._before: dict[str, Any] | None = None
         self._after: dict[str, Any] | None = None
         self._request_id = trace_id.get()  # not set in the database's thread
@@ -72,7 +72,7 @@ class Change:
             return
         seen = await self._resource.state(self._request, self._route) or {}
         async with self._resource.locks.setdefault(
-            str(seen.get("id", self._path)), asyncio.Lock()
+            str(seen.get("id", self._request.url_path)), asyncio.Lock()
         ):  # the id, as a name may change
             self._before = await self._resource.state(self._request, self._route)
             yield
@@ -108,7 +108,7 @@ class Change:
             moment=now(),
             actor=request.actor,
             name=name,
-            resource=redact(f"{route.method} {self._path}"),
+            resource=redact(f"{route.method} {request.url_path}"),
             resource_type=kind,
             resource_id=redact(str(next(filter(None, keys), ""))),
             status=reply.status,
@@ -134,13 +134,13 @@ async def perform(request: Request[Any], route: Route, change: Change | None) ->
     return answer
 
 
-def refused(request: Request[Any], method: str, path: str, error: EngineError) -> Action:
+def refused(request: Request[Any], error: EngineError) -> Action:
     """The action of a request that was rejected with 401 or 403."""
     return Action(
         moment=now(),
         actor=request.actor,
         name="auth.fail",
-        resource=redact(f"{method} {path[:500]}"),
+        resource=redact(f"{request.method} {request.url_path[:500]}"),
         resource_type="auth",
         resource_id="",
         status=error.status,
