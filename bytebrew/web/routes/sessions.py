@@ -125,16 +125,7 @@ async def get_session(db: Database, request: Request[None]) -> SessionDetail:
     return await db.scan(_with_messages, request.path["id"], request.actor)
 
 
-def _messages(
-    conn: Connection, session_id: str, actor: Actor, after: int, limit: int
-) -> tuple[list[messages.Entry], bool]:
-    last = sessions.get(conn, session_id, actor).message_count
-    Cursor(1, after).check(1, last)
-    page = messages.entries(conn, session_id, after, limit)
-    return page, bool(page) and int(page[-1].id) < last
-
-
-def _message_page(conn: Connection, session_id: str, actor: Actor, limit: int, offset: int) -> Page[messages.Entry]:
+def _messages(conn: Connection, session_id: str, actor: Actor, limit: int, offset: int) -> Page[messages.Entry]:
     total = sessions.get(conn, session_id, actor).message_count
     rows = messages.entries(conn, session_id, offset, limit)  # they are numbered from 1
     following = rows[-1].id if rows and int(rows[-1].id) < total else None
@@ -151,17 +142,18 @@ async def list_messages(db: Database, request: Request[None]) -> Reply | Stream:
     after, whole = _number(request.query, "after", 0), wants_lines(request)
     limit, offset = page_window(request.query, 100, 1000)
     if "offset" in request.query and not whole:
-        return Reply(body=await scan(_message_page, session_id, actor, limit, after or offset))
-    page, more = await scan(_messages, session_id, actor, after, limit)
+        return Reply(body=await scan(_messages, session_id, actor, limit, after or offset))
+    page = await scan(_messages, session_id, actor, limit, after)
+    Cursor(1, after).check(1, page.total)
     if not whole:
-        rest = f"{_SESSION.format(id=session_id)}/messages?after={page[-1].id}&limit={limit}" if more else ""
-        return Reply(body=page, headers={"link": f'<{rest}>; rel="next"'} if more else {})
+        rest = f"{_SESSION.format(id=session_id)}/messages?after={page.next}&limit={limit}"
+        return Reply(body=page.data, headers={"link": f'<{rest}>; rel="next"'} if page.next else {})
 
     async def lines() -> AsyncGenerator[bytes, None]:
-        found = page
-        while found:
-            yield _encode_lines(found)
-            found, _ = await scan(_messages, session_id, actor, int(found[-1].id), limit)
+        rows = page.data
+        while rows:
+            yield _encode_lines(rows)
+            rows = (await scan(_messages, session_id, actor, limit, int(rows[-1].id))).data
 
     return Stream(frames=lines(), headers={"content-type": NDJSON})
 
