@@ -228,11 +228,17 @@ def moment(query: Mapping[str, str], name: str, *, last: bool = False) -> str:
 
 def wants_lines(request: Request[Any]) -> bool:
     """Whether the client wants NDJSON: by `format=ndjson`, or without `format` by the header Accept."""
-    form = request.query.get("format", "")
-    if form not in ("", "json", "ndjson"):
-        words = "one of json, ndjson"
-        raise InvalidRequest(f"format is {words}", details=[Detail("$.format", words)])
+    form = choice(request.query, "format", ("json", "ndjson"))
     return form == "ndjson" or (not form and NDJSON in request.headers.get("accept", "").lower())
+
+
+def choice(query: Mapping[str, str], name: str, known: Sequence[str], default: str = "") -> str:
+    """A word of the query string, or the default; InvalidRequest for one that is not known."""
+    word = query.get(name, default)
+    if word != default and word not in known:
+        words = f"one of {', '.join(known)}"
+        raise InvalidRequest(f"{name} is {words}", details=[Detail(f"$.{name}", words)])
+    return word
 
 
 def positive(text: str | None, default: int, most: int) -> int:

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.lists import OFFSET, Page, page_window
-from bytebrew.contract.route import Parameter, Request, Route
+from bytebrew.contract.route import Parameter, Request, Route, choice
 from bytebrew.conversation.confirmations import Confirmations
 from bytebrew.engine import Engine
 from bytebrew.store import confirmations, sessions
@@ -114,10 +114,7 @@ async def list_approvals(db: Database, request: Request[None]) -> Inbox:
     A token that is bound to schemas sees those of their sessions.
     """
     query, actor = request.query, request.actor
-    status = query.get("status", "pending")
-    if status not in get_args(Status):
-        words = f"one of {', '.join(get_args(Status))}"
-        raise InvalidRequest(f"status is {words}", details=[Detail("$.status", words)])
+    status = choice(query, "status", get_args(Status), "pending")
     limit, offset = page_window(query, 50, 200)
     after = query.get("after", "")
     scan = db.scan

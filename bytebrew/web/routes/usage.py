@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import get_args
+from typing import cast, get_args
 
 from msgspec import Struct
 
-from bytebrew.base.errors import Detail, InvalidRequest
-from bytebrew.contract.route import Moment, Parameter, Request, Route, moment
+from bytebrew.contract.route import Moment, Parameter, Request, Route, choice, moment
 from bytebrew.engine import Engine
 from bytebrew.store import usage
 from bytebrew.store.sqlite.database import Database
@@ -24,11 +23,8 @@ class Report(Struct, frozen=True, kw_only=True):
 
 async def get_usage(db: Database, names: Sequence[Names], request: Request[None]) -> Report:
     """Tokens and dollars by `group_by` (agent, model, schema, token or day), from `from` to `to`."""
-    query, known = request.query, get_args(GroupBy)
-    group_by: GroupBy | None = next((one for one in known if one == query.get("group_by", "day")), None)
-    if group_by is None:
-        words = f"one of {', '.join(known)}"
-        raise InvalidRequest(f"group_by is {words}", details=[Detail("$.group_by", words)])
+    query = request.query
+    group_by = cast(GroupBy, choice(query, "group_by", get_args(GroupBy), "day"))
     since, until = moment(query, "from"), moment(query, "to", last=True)
     return Report(
         group_by=group_by,
