@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack
+from functools import partial
 from typing import Any
 
 import anyio
@@ -27,7 +28,6 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import State, StateKey, Turn
 from bytebrew.contract.entities import Agent, CapabilityType
 from bytebrew.contract.events import Event
-from bytebrew.contract.hookspecs import Migration
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route, taken_names
 from bytebrew.contract.runtime_option import Option, Options
@@ -181,10 +181,7 @@ class Engine:
         self.retention = retention.Retention(self.db, self.journal, self.clock, core_steps)
         self.plugins.declare("register_retention", lambda name, step: self.retention.steps.append((name, step)))
         self.migrations: dict[str, list[tuple[int, str]]] = {CORE: [*migrations.CORE]}
-        self.plugins.declare("register_migrations", self._add_migration)
-
-    def _add_migration(self, owner: str, migration: Migration) -> None:
-        self.migrations.setdefault(owner, []).append(migration)
+        self.plugins.declare("register_migrations", partial(migrations.add, self.migrations))
 
     def _declare_config(self) -> None:
         known: Registry[Option] = Registry("setting")

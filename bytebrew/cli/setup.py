@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import click
@@ -35,9 +36,7 @@ class Setup(NamedTuple):
     def migrations(self) -> dict[str, list[tuple[int, str]]]:
         """The migrations of the core and of every plugin, by owner."""
         owners: dict[str, list[tuple[int, str]]] = {CORE: [*migrations.CORE]}
-        self.plugins.declare(
-            "register_migrations", lambda name, migration: owners.setdefault(name, []).append(migration)
-        )
+        self.plugins.declare("register_migrations", partial(migrations.add, owners))
         return owners
 
     def engine(self, *, may_create: bool = False, **variables: str) -> Engine:

@@ -16,6 +16,7 @@ from bytebrew.contract.config_section import ConfigDialect, ConfigSection
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine, Sample, Turn
 from bytebrew.contract.entities import CapabilityType
+from bytebrew.contract.lists import Listing
 from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route
@@ -72,10 +73,13 @@ class Opened(Protocol):
 
 
 class Migration(NamedTuple):
-    """SQL that upgrades a plugin's tables by one version; numbers begin at 1 and have no gaps."""
+    """SQL that upgrades a plugin's tables by one version; numbers begin at 1 and have no gaps.
+
+    A `Listing` among parts of the SQL stands for the tables of its totals, filled, and the triggers that update them.
+    """
 
     number: int
-    sql: str
+    sql: str | Sequence[str | Listing]
 
 
 @hookspec

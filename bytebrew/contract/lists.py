@@ -1,7 +1,8 @@
 """Lists: pages by `limit` and `offset` or from a cursor, and long tables whose totals are stored.
 
-Beside a long table stands a table of counts, by day (or by 1,024 ids) and by the columns with few values. Triggers
-update it with every change of a row. A total is then a sum of few rows, and a far page is found by adding up days.
+Beside a long table stands a table of counts, by day (or by 1,024 ids) and by the columns with few values. Triggers,
+which a Migration creates, update it with every change of a row. A total is then a sum of few rows, and a far page is
+found by adding up days.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -220,61 +221,6 @@ class Listing:
         if chosen.also:
             parts.append(chosen.also)
         return f"from {self.table} as listed where {' and '.join(parts)}", values
-
-
-def kept_counts(listing: Listing) -> str:
-    """The SQL of a migration: the tables of counts, filled, and the triggers that update them.
-
-    Its text for a released listing must stay the same: databases store a digest of each migration.
-    """
-    table, kinds, first = listing.table, ", ".join(listing.kinds), listing.order[0]
-    columns = "".join(f"  {kind} text not null,\n" for kind in listing.kinds)
-    unit = f"substr({{0}}{first}, 1, 10)" if listing.unit == "day" else f"printf('%012d', {{0}}{first} / 1024)"
-
-    def counted(*changes: tuple[str, int]) -> str:
-        rows = " union all ".join(
-            f"select {level}, {', '.join(f'{row}.{kind}' for kind in listing.kinds)}, {by}"
-            for row, by in changes
-            for level in (unit.format(f"{row}."), "''")
-        )
-        return f"""insert into {table}_counts (unit, {kinds}, rows) {rows}
-          on conflict (unit, {kinds}) do update set rows = rows + excluded.rows;"""
-
-    def owned(row: str, by: int) -> str:
-        return f"""insert into {table}_of values ({row}.{listing.kept}, {by})
-          on conflict ({listing.kept}) do update set rows = rows + excluded.rows;"""
-
-    changed = " or ".join(f"new.{name} <> old.{name}" for name in (*listing.kinds, first))
-    return f"""
-create table {table}_counts (
-  unit text not null,
-{columns}  rows integer not null,
-  primary key (unit, {kinds})
-) strict, without rowid;
-insert into {table}_counts select {unit.format("")}, {kinds}, count(*) from {table} where {listing.only.format("")}
-  group by 1, {kinds};
-insert into {table}_counts select '', {kinds}, sum(rows) from {table}_counts group by {kinds};
-create table {table}_of (
-  {listing.kept} text primary key,
-  rows integer not null
-) strict, without rowid;
-insert into {table}_of select {listing.kept}, count(*) from {table} where {listing.only.format("")} group by 1;
-create trigger {table}_counts_insert after insert on {table} when {listing.only.format("new.")} begin
-  {counted(("new", 1))} {owned("new", 1)} end;
-create trigger {table}_counts_delete after delete on {table} when {listing.only.format("old.")} begin
-  {counted(("old", -1))} {owned("old", -1)}
-  delete from {table}_counts where unit = {unit.format("old.")} and rows = 0;
-  delete from {table}_of where {listing.kept} = old.{listing.kept} and rows = 0; end;
-create trigger {table}_counts_leave after update on {table}
-  when {listing.only.format("old.")} and not ({listing.only.format("new.")}) begin
-  {counted(("old", -1))} {owned("old", -1)} end;
-create trigger {table}_of_update after update of {listing.kept} on {table}
-  when {listing.only.format("new.")} and new.{listing.kept} <> old.{listing.kept} begin
-  {owned("old", -1)} {owned("new", 1)} end;
-create trigger {table}_counts_update after update of {kinds}, {first} on {table}
-  when {listing.only.format("new.")} and ({changed}) begin
-  {counted(("old", -1), ("new", 1))} end;
-"""
 
 
 def rows_of(conn: Connection, sql: str, page: Iterable[Key]) -> Iterator[Row]:

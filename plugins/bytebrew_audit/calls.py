@@ -16,7 +16,6 @@ from bytebrew import (
     Route,
     Row,
     Stream,
-    kept_counts,
 )
 
 from .audit_log import PAGING, AuditLog
@@ -84,14 +83,16 @@ def _entry(row: Row) -> ToolCallEntry:
 LISTING = Listing(
     table="audit_tool_calls", order=("created_at", "id"), kinds=("agent_name", "tool_name", "status"), kept="user_id"
 )
-COUNTS = f"""
+COUNTS = (
+    """
 drop index audit_tool_calls_agent;
 drop index audit_tool_calls_tool;
 drop index audit_tool_calls_status;
 create index audit_tool_calls_kinds
   on audit_tool_calls (agent_name, tool_name, status, created_at, id, session_id, user_id);
-{kept_counts(LISTING)}
-"""
+""",
+    LISTING,
+)
 LEDGER = AuditLog(
     LISTING,
     {

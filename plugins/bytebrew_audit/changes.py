@@ -21,7 +21,6 @@ from bytebrew import (
     Row,
     StateKey,
     Stream,
-    kept_counts,
 )
 
 from .audit_log import PAGING, AuditLog
@@ -102,12 +101,14 @@ def _entry(row: Row) -> ChangeEntry:
 
 
 LISTING = Listing(table="audit_changes", order=("timestamp", "id"), kinds=("actor_type", "action"), kept="resource")
-COUNTS = f"""
+COUNTS = (
+    """
 drop index audit_changes_actor_type;
 drop index audit_changes_action;
 create index audit_changes_kinds on audit_changes (actor_type, action, timestamp, id, resource);
-{kept_counts(LISTING)}
-"""
+""",
+    LISTING,
+)
 LEDGER = AuditLog(
     LISTING,
     {"actor_type": "actor_type", "action": "action", "resource": "resource"},

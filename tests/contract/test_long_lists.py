@@ -15,15 +15,16 @@ from bytebrew_audit import calls, changes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bytebrew import Migration
 from bytebrew.base.formats import rfc3339
 from bytebrew.contract.lists import NEAR, PAGE_BYTES, Listing, Selection, rows_of
 from bytebrew.store.sessions import SESSIONS
 from bytebrew.store.sqlite.migrate import migrate
-from bytebrew.store.sqlite.migrations import CORE
+from bytebrew.store.sqlite.migrations import CORE, text
 from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.store.tasks import TASKS
 
-AUDIT = ((1, calls.TABLE + changes.TABLE), (2, calls.COUNTS + changes.COUNTS))
+AUDIT = ((1, calls.TABLE + changes.TABLE), (2, text(Migration(2, calls.COUNTS + changes.COUNTS))))
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TURN = """insert into turns (id, session_id, message, attachments, own_key, subagents, root_turn_id, lineage, status,
   created_at) values (?, ?, '', '[]', 0, 0, '', '[]', ?, '')"""

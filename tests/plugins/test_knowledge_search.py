@@ -14,6 +14,7 @@ from bytebrew_knowledge.indexes import READER
 from bytebrew_knowledge.tables import MIGRATIONS
 
 from bytebrew import new_uuid, now
+from bytebrew.store.sqlite import migrations
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
 from bytebrew.store.sqlite.pragmas import connect
@@ -87,7 +88,7 @@ async def test_what_was_indexed_before_bases_had_words_of_their_own_is_found(tmp
     base, other, file = new_uuid(), new_uuid(), new_uuid()
     with closing(connect(tmp_path / "bytebrew.db")) as conn:
         migrate(conn, "core", CORE)
-        migrate(conn, "knowledge", MIGRATIONS[:1])
+        migrate(conn, "knowledge", [(1, migrations.text(MIGRATIONS[0]))])
         for key, name in ((base, "docs"), (other, "other")):
             conn.execute("insert into knowledge_bases values (?, ?, '', null, ?, ?)", (key, name, now(), now()))
         conn.execute(

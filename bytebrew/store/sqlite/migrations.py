@@ -1,6 +1,6 @@
 """Numbered SQL for the core's tables, forward only."""
 
-from bytebrew.contract.lists import kept_counts
+from bytebrew.contract.hookspecs import Migration
 from bytebrew.store.sessions import SESSIONS
 from bytebrew.store.sqlite import first_tables, triggers
 from bytebrew.store.tasks import TASKS
@@ -60,8 +60,8 @@ create index sessions_user on sessions (user_sub, created_at, id, parent_id) whe
 create index sessions_kinds on sessions (agent, schema, status, created_at, id, owner, user_sub, parent_id)
   where parent_id is null;
 create index tasks_kinds on tasks (agent, status, source, seq, owner);
-{kept_counts(SESSIONS)}
-{kept_counts(TASKS)}
+{triggers.row_counts(SESSIONS)}
+{triggers.row_counts(TASKS)}
 {triggers.USAGE_SUMS}
 """
 
@@ -125,3 +125,14 @@ CORE = tuple(
         1,
     )
 )
+
+
+def add(owners: dict[str, list[tuple[int, str]]], owner: str, migration: Migration) -> None:
+    """Adds a plugin's migration to those of all owners."""
+    owners.setdefault(owner, []).append((migration.number, text(migration)))
+
+
+def text(migration: Migration) -> str:
+    """The SQL of a migration, with that of the listings in it."""
+    parts = [migration.sql] if isinstance(migration.sql, str) else migration.sql
+    return "".join(part if isinstance(part, str) else triggers.row_counts(part) for part in parts)

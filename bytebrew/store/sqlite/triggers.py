@@ -1,10 +1,84 @@
-"""Migrations with triggers that maintain each task's open blockers, the queue of tasks, and the sums of usage by day.
+"""Migrations with triggers that maintain totals of lists, tasks' open blockers and queue, and sums of usage by day.
 
 Databases store a digest of each text, so the texts must not change.
 """
 
+from bytebrew.contract.lists import Listing
 from bytebrew.store.sqlite.dialect import CAN_RUN, URGENCY
 from bytebrew.store.usage import COLUMNS, DOLLAR, FIRST, OF_FIRST
+
+
+def row_counts(listing: Listing) -> str:
+    """The tables of a listing's totals, filled, and the triggers that update them."""
+    return f"{_count_tables(listing)}{_count_triggers(listing)}"
+
+
+def _count_tables(listing: Listing) -> str:
+    table, kept, kinds, only = listing.table, listing.kept, ", ".join(listing.kinds), listing.only.format("")
+    columns = "".join(f"  {kind} text not null,\n" for kind in listing.kinds)
+    return f"""
+create table {table}_counts (
+  unit text not null,
+{columns}  rows integer not null,
+  primary key (unit, {kinds})
+) strict, without rowid;
+insert into {table}_counts select {_unit(listing)}, {kinds}, count(*) from {table} where {only}
+  group by 1, {kinds};
+insert into {table}_counts select '', {kinds}, sum(rows) from {table}_counts group by {kinds};
+create table {table}_of (
+  {kept} text primary key,
+  rows integer not null
+) strict, without rowid;
+insert into {table}_of select {kept}, count(*) from {table} where {only} group by 1;
+"""
+
+
+def _count_triggers(listing: Listing) -> str:
+    table, kept, kinds, first = listing.table, listing.kept, ", ".join(listing.kinds), listing.order[0]
+    new, old = listing.only.format("new."), listing.only.format("old.")
+    changed = " or ".join(f"new.{name} <> old.{name}" for name in (*listing.kinds, first))
+    return f"""create trigger {table}_counts_insert after insert on {table} when {new} begin
+  {_add(listing, "new", 1)} end;
+create trigger {table}_counts_delete after delete on {table} when {old} begin
+  {_add(listing, "old", -1)}
+  delete from {table}_counts where unit = {_unit(listing, "old.")} and rows = 0;
+  delete from {table}_of where {kept} = old.{kept} and rows = 0; end;
+create trigger {table}_counts_leave after update on {table}
+  when {old} and not ({new}) begin
+  {_add(listing, "old", -1)} end;
+create trigger {table}_of_update after update of {kept} on {table}
+  when {new} and new.{kept} <> old.{kept} begin
+  {_add_kept(listing, "old", -1)} {_add_kept(listing, "new", 1)} end;
+create trigger {table}_counts_update after update of {kinds}, {first} on {table}
+  when {new} and ({changed}) begin
+  {_add_counts(listing, ("old", -1), ("new", 1))} end;
+"""
+
+
+def _unit(listing: Listing, prefix: str = "") -> str:
+    column = f"{prefix}{listing.order[0]}"
+    return f"substr({column}, 1, 10)" if listing.unit == "day" else f"printf('%012d', {column} / 1024)"
+
+
+def _add(listing: Listing, row: str, by: int) -> str:
+    return f"{_add_counts(listing, (row, by))} {_add_kept(listing, row, by)}"
+
+
+def _add_counts(listing: Listing, *changes: tuple[str, int]) -> str:
+    table, kinds = listing.table, ", ".join(listing.kinds)
+    rows = " union all ".join(
+        f"select {unit}, {', '.join(f'{row}.{kind}' for kind in listing.kinds)}, {by}"
+        for row, by in changes
+        for unit in (_unit(listing, f"{row}."), "''")
+    )
+    return f"""insert into {table}_counts (unit, {kinds}, rows) {rows}
+          on conflict (unit, {kinds}) do update set rows = rows + excluded.rows;"""
+
+
+def _add_kept(listing: Listing, row: str, by: int) -> str:
+    return f"""insert into {listing.table}_of values ({row}.{listing.kept}, {by})
+          on conflict ({listing.kept}) do update set rows = rows + excluded.rows;"""
+
 
 TASK_BLOCKERS = """
 alter table tasks add column blockers integer not null default 0;
