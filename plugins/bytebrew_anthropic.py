@@ -58,12 +58,12 @@ _STATUS = {
 """HTTP status by error type, for errors in the middle of a stream."""
 _TOO_LONG = re.compile(r"(prompt|input) is too long|context (length|window|size|limit)", re.IGNORECASE)
 _SAMPLED = re.compile(r"claude-(instant|[1-3]\b|4-|(opus|sonnet|haiku)-4(?!-[7-9]\b))")
-"""Claude models that accept a temperature; those after 4.6 refuse requests with one."""
+"""Claude models that accept a temperature; those after 4.6 reject it."""
 _THINKS = re.compile(r"claude-((opus|sonnet|haiku|fable|mythos)-[5-9]|mythos-preview)")
-"""Claude models that think by default; asking others to think would cost more."""
+"""Claude models that think by default; for others thinking would cost more."""
 _THINKING = ("thinking", "redacted_thinking")
 _BLOCK = 1000
-"""Least size counted for a content block."""
+"""Minimum size counted for a content block."""
 
 
 class _Tokens(Struct):
@@ -144,7 +144,7 @@ _event: Callable[[str], _Event] = msgspec.json.Decoder(_Event).decode
 
 
 class Anthropic(Provider):
-    """Anthropic, or any server that speaks its Messages API; a base URL may end in /v1 or not."""
+    """Anthropic, or any server with its Messages API; a base URL may end in /v1 or not."""
 
     type = "anthropic"
     base_url = "https://api.anthropic.com"
@@ -167,7 +167,7 @@ class Anthropic(Provider):
                     if counted := chunk.usage or (chunk.message and chunk.message.usage):
                         usage.update(counted)
                     if chunk.content_block:
-                        intake.take(max(_BLOCK, len(event.data)))  # the block is kept whole
+                        intake.take(max(_BLOCK, len(event.data)))  # the whole block is stored
                         if chunk.content_block.type == "tool_use":
                             intake.call()
                         blocks[chunk.index] = _Block(chunk.content_block)
@@ -198,14 +198,14 @@ class Anthropic(Provider):
 
 
 class _Block(Struct):
-    """A content block, assembled from its pieces."""
+    """A content block, assembled from its deltas."""
 
     start: _Piece
     pieces: list[str] = field(default_factory=list)
     signature: str = ""
 
     def add(self, piece: _Piece) -> int:
-        """Adds a piece; returns how many characters are kept."""
+        """Adds a delta; returns the number of stored characters."""
         text = piece.text or piece.thinking or piece.partial_json or ""
         if text:
             self.pieces.append(text)
@@ -224,7 +224,7 @@ class _Block(Struct):
         return ToolCall(name, {}, call_id, malformed=text)
 
     def sent_back(self) -> list[dict[str, Any]]:
-        """The block as it is sent back; tool calls are in the message, so only their places are kept here."""
+        """The block as it is sent back; tool calls are in the message, so only their positions are stored here."""
         kind, text = self.start.type, "".join(self.pieces)
         if kind == "thinking":
             return [{"type": kind, "thinking": text, "signature": self.signature}]
@@ -236,9 +236,9 @@ class _Block(Struct):
 
 
 def _kept(answer: list[_Block], prefix: str) -> dict[str, Any]:
-    """What `_conversation` needs to send thinking back in its place; empty without thinking."""
+    """The data with which `_conversation` sends thinking back in its position; empty without thinking."""
     blocks = [kept for block in answer for kept in block.sent_back()]
-    while blocks and blocks[-1]["type"] in _THINKING:  # the API refuses answers that end in thinking
+    while blocks and blocks[-1]["type"] in _THINKING:  # the API rejects answers that end in thinking
         blocks.pop()
     thought = any(block["type"] in _THINKING for block in blocks)
     return {"anthropic": {"prefix": prefix, "blocks": blocks}} if thought else {}
@@ -261,7 +261,7 @@ def _read(data: str) -> _Event:
 def _conversation(request: ModelRequest) -> tuple[dict[str, Any], str]:
     """The request's body, and a digest of everything before its answer.
 
-    Newer models refuse thinking after a changed prefix, for instance after a long tool result was trimmed
+    Newer models reject thinking after a changed prefix, for instance after a long tool result was trimmed
     (https://platform.claude.com/docs/en/build-with-claude/preserved-thinking): it is sent back only after an equal one.
     """
     system = _text(request.system)
@@ -286,7 +286,7 @@ def _conversation(request: ModelRequest) -> tuple[dict[str, Any], str]:
         if part:
             part[-1] = {**part[-1], "cache_control": {"type": "ephemeral"}}
     sampled = "claude" not in request.model_name or _SAMPLED.search(request.model_name)
-    # It only makes thinking visible for these models; a forced tool call excludes thinking:
+    # Only makes thinking visible for these models; a forced tool call excludes thinking:
     # https://platform.claude.com/docs/en/build-with-claude/thinking
     shows = _THINKS.search(request.model_name) and request.tool_choice != "required"
     options = {
@@ -295,7 +295,7 @@ def _conversation(request: ModelRequest) -> tuple[dict[str, Any], str]:
         "tools": tools or None,
         "tool_choice": {"type": _CHOICES[request.tool_choice]} if tools else None,
         "temperature": request.temperature if sampled else None,
-        "top_p": request.top_p if sampled and request.temperature is None else None,  # Claude 4 refuses both together
+        "top_p": request.top_p if sampled and request.temperature is None else None,  # Claude 4 rejects both together
         "stop_sequences": request.stop_sequences or None,
     }
     body = {
@@ -327,18 +327,18 @@ def _result(message: Message) -> dict[str, Any]:
     result: dict[str, Any] = {"type": "tool_result", "tool_use_id": _id(message.call_id)}
     if message.content.strip():
         result["content"] = message.content
-    if message.has_error:  # which the API refuses without content
+    if message.has_error:  # the API rejects an error without content
         result = {"content": "The tool failed"} | result | {"is_error": True}
     return result
 
 
 def _text(text: str) -> list[dict[str, Any]]:
-    """A text block; none for blank text, which the API refuses."""
+    """A text block; none for blank text, which the API rejects."""
     return [{"type": "text", "text": text}] if text.strip() else []
 
 
 def _id(call_id: str) -> str:
-    """The id of a call in characters that this API accepts; another vendor may have made it."""
+    """The id of a call in characters that this API accepts, in case another vendor made it."""
     return re.sub(r"[^a-zA-Z0-9_-]", "_", call_id)
 
 

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 ANY = "*"
 """Setting of the audience that accepts JWTs for any service of the issuer."""
 BROKEN_SECONDS = 60.0
-"""How long the last keys stay valid while the file cannot be read: it may be half written."""
+"""How long the last keys stay valid while the file cannot be read, for example half written."""
 
 
 class External(Struct, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ class External(Struct, frozen=True, kw_only=True):
 
 
 class ExternalMode(AuthMode):
-    """Verifies JWTs with the keys in a file, which is read again when it changes."""
+    """Verifies JWTs with the keys in a file, which is reloaded when it changes."""
 
     name = "external"
 
@@ -94,7 +94,7 @@ class ExternalMode(AuthMode):
         return frozenset(name for name in names if isinstance(name, str) and name in self._known)
 
     def _follow_file(self) -> None:
-        """Reads a changed file; drops the keys when the file is gone, or invalid for too long."""
+        """Reloads a changed file; drops the keys when the file is deleted, or invalid for too long."""
         path = self._settings.jwt_public_key_path
         assert path is not None
         try:
@@ -115,7 +115,7 @@ class ExternalMode(AuthMode):
 
 
 def _version(path: Path) -> tuple[int, int, int]:
-    """Identifies a version of a file; the modification time alone may be equal."""
+    """Identifies a version of a file; the modification time alone is not unique."""
     status = path.stat()
     return status.st_mtime_ns, status.st_ino, status.st_size
 

@@ -1,4 +1,4 @@
-"""The demo model for a first conversation, without key or network: it thinks, streams and calls tools."""
+"""The demo model, which needs no key and no network: it thinks, streams and calls tools."""
 
 import re
 from collections.abc import AsyncGenerator
@@ -33,7 +33,7 @@ SYSTEM = "You are the demo agent of a ByteBrew engine."
 
 
 class DemoProvider(Provider):
-    """Gives the same answer to the same message.
+    """Returns the same answer for the same message.
 
     A message with the name of one of the agent's tools calls it, with the JSON object in the message as arguments.
     """

@@ -58,7 +58,7 @@ _FAILURES = {
 """Finish reasons that are failures, and whether a retry may succeed."""
 _MODES = {"auto": "AUTO", "required": "ANY", "none": "NONE"}
 _TOO_LONG = re.compile(r"exceeds the maximum number of tokens|context is too long", re.IGNORECASE)
-# Models that do not think by default (2.0, lite, image, speech) refuse requests for thoughts.
+# Models that do not think by default (2.0, lite, image, speech) reject requests for thoughts.
 _THINKS = re.compile(r"gemini-(2\.5-(flash|pro)|[3-9]|(flash|pro)-latest)(?!.*(lite|image|tts|audio|live))")
 # From Gemini 3 on, calls must be signed; this value exempts other models' calls (docs/thought-signatures).
 _SIGNS = re.compile(r"gemini-(?![12])")
@@ -336,7 +336,7 @@ class _Parts:
         self._text: list[str] = []
 
     def add(self, part: _Part) -> int:
-        """Adds a part; returns how many characters are kept."""
+        """Adds a part; returns the number of stored characters."""
         signature = {"thoughtSignature": part.thought_signature} if part.thought_signature else {}
         text = part.text or ""
         if part.function_call:

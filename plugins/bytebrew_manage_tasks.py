@@ -69,7 +69,7 @@ class Item(Struct, forbid_unknown_fields=True):
 
 
 class Arguments(Struct, kw_only=True, forbid_unknown_fields=True):
-    """What a model may send."""
+    """The arguments from a model."""
 
     action: Action
     tasks: Annotated[list[Item], Meta(max_length=64)] | None = None
@@ -100,7 +100,7 @@ class ManageTasks(Tool):
         "agent_id, create and assign hand a task to an agent that works on it in the background."
     )
     input_schema = input_schema(Arguments)
-    idempotent = True  # task ids derive from the call, so a repeated call changes nothing
+    idempotent = True  # task ids derive from the call, so a repeated call has no effect
     source = "tasks"
 
     def __init__(self, engine: Engine, agents: Sequence[str] = ()) -> None:

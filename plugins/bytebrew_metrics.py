@@ -29,7 +29,7 @@ from bytebrew import (
 log = logging.getLogger(__name__)
 
 MOST = 200
-"""Most values of a label, and series of a plugin's metric; further ones become "other", or are left out."""
+"""Limit of values per label, and of series per plugin metric; further ones become "other", or are omitted."""
 TICK = 0.25
 """Seconds between measurements of the event loop's lag."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -50,7 +50,7 @@ PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class MetricsSettings(Struct, frozen=True, kw_only=True):
-    """Who may read the metrics."""
+    """Settings for access to the metrics."""
 
     metrics_token_required: Annotated[
         bool, Meta(description="whether GET /metrics wants a token with the scope admin")
@@ -58,7 +58,7 @@ class MetricsSettings(Struct, frozen=True, kw_only=True):
 
 
 class Values:
-    """The values of one label; only the first 200 are kept apart."""
+    """The values of one label; only the first 200 are distinguished."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
@@ -173,7 +173,7 @@ class Metrics:
         self._request_seconds.labels(*labels).observe(seconds)
 
     def tool_ended(self, call: ToolCall, result: Outcome) -> None:
-        """Counts a tool call; unknown tools count as "other", for a model may invent names."""
+        """Counts a tool call; unknown tools count as "other", because a model may invent names."""
         nowhere = f"There is no tool named '{call.tool}'", f"No tool '{call.tool}' can be reached"
         made_up = result.has_error and result.output.startswith(nowhere)
         name = "other" if made_up else self._tools(call.tool)
@@ -212,7 +212,7 @@ class Metrics:
 
 
 class Page:
-    """The metrics of one scrape; encoded in a thread, for they may be many."""
+    """The metrics of one scrape; encoded in a thread, because they may be many."""
 
     def __init__(self, registry: CollectorRegistry, read: Sequence[Metric], samples: Sequence[Sample]) -> None:
         self._registry = registry
@@ -231,7 +231,7 @@ def _names(family: Metric) -> set[str]:
 
 
 def families(samples: Iterable[Sample], taken: set[str]) -> list[Metric]:
-    """Samples as metrics; invalid ones, and those with names in `taken`, are logged and left out."""
+    """Samples as metrics; invalid ones, and those with names in `taken`, are logged and omitted."""
     metrics: dict[str, Metric] = {}
     seen: set[tuple[Any, ...]] = set()
     for name, value, labels, kind, description in samples:

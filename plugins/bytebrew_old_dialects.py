@@ -1,7 +1,7 @@
-"""Converts older forms of the configuration to sections of items by name.
+"""Converts older formats of the configuration to sections of items by name.
 
-The engine's form has names as keys: `agents: {sales: {model: gpt}}`. Converted are lists of items with a `name`, and a
-form with `models: {providers: [...], byok: {...}}` and tools defined inside agents. An agent's `knowledge: ./docs`
+The engine's format has names as keys: `agents: {sales: {model: gpt}}`. Converted are lists of items with a `name`, and
+a format with `models: {providers: [...], byok: {...}}` and tools defined inside agents. An agent's `knowledge: ./docs`
 becomes a knowledge base with the agent's name.
 """
 
@@ -17,22 +17,22 @@ _ELSEWHERE = {
     **dict.fromkeys(("webhooks", "capabilities"), ""),
     **dict.fromkeys(("engine", "database", "security", "logging", "seed"), "; set BYTEBREW_* variables instead"),
 }
-"""Keys without an equivalent, and what to use in their place."""
+"""Keys without an equivalent, and what to use instead."""
 _RENAMED = {"knowledge_bases": "knowledge"}
-"""Sections with another name in an older form."""
+"""Sections with another name in an older format."""
 _OF_AGENTS = ("knowledge", "kit", "escalation", "flow", "system_file", "rules")
 """Fields of agents without an equivalent."""
 
 
 class Item(NamedTuple):
-    """An item of a section and the place of its name."""
+    """An item of a section and the position of its name."""
 
     place: Place
     node: Node
 
 
 class OldDialects(ConfigDialect):
-    """The original's forms: lists of items, `byok`, and items defined inside agents."""
+    """The formats of ByteBrew in Go: lists of items, `byok`, and items defined inside agents."""
 
     sections = frozenset({"byok"})
 
@@ -161,7 +161,7 @@ class _Conversion:
             yield from ((name, Item(item.place, Node(None, item.place))) for name, item in self._named(key, node))
 
     def _share(self, key: str, name: str, item: Item) -> None:
-        """Adds an item that several agents may define alike, each with its own tools of a server."""
+        """Adds an item that several agents may define identically, each with its own tools of a server."""
         if item.node.value is None:
             return
         items = self._items.setdefault(key, {})
@@ -180,7 +180,7 @@ class _Conversion:
             first.node.value["agent_tools"], first.node.keys["agent_tools"] = theirs[1], item.place
 
     def _base(self, agent: str, place: Place, folder: Node) -> None:
-        """Adds the knowledge base for an agent's `knowledge: ./docs`, which may also be defined on its own."""
+        """Adds the knowledge base for an agent's `knowledge: ./docs`, which may also be defined separately."""
         path = f"$.agents.{agent}.knowledge"
         if folder.value is None or folder.value == "":
             return

@@ -143,13 +143,13 @@ def _headers(request: ModelRequest) -> dict[str, str]:
 
 
 def _body(request: ModelRequest) -> dict[str, Any]:
-    """The request's body; thinking is on by default for models that support it, and tool_choice only knows "none"."""
+    """The request's body; thinking is on by default if the model supports it, and tool_choice only supports "none"."""
     tools = () if request.tool_choice == "none" else request.tools
     options = {
         "temperature": request.temperature,
         "top_p": request.top_p,
         "num_predict": request.max_tokens,
-        "num_ctx": request.context_size,  # otherwise it silently truncates prompts to 4096 tokens
+        "num_ctx": request.context_size,  # otherwise prompts are silently truncated to 4096 tokens
         "stop": request.stop_sequences or None,
     }
     fields = {
@@ -204,7 +204,7 @@ def _function(tool: ToolSpec) -> dict[str, Any]:
 async def _lines(pieces: AsyncIterator[bytes], bounds: Bounds) -> AsyncGenerator[_Line, None]:
     """The lines of a stream of NDJSON; only a line feed ends a line."""
     intake = Intake(bounds)
-    rest = bytearray()  # extended in place: a long line may come in many pieces
+    rest = bytearray()  # extended in place: a long line may arrive in many chunks
     async for piece in pieces:
         first, *more = piece.split(b"\n")
         rest += first

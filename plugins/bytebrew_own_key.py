@@ -1,4 +1,4 @@
-"""Bring your own key: a caller's own model for one message, from its headers."""
+"""Bring your own key: request headers select a caller's own model for one message."""
 
 import re
 from collections.abc import AsyncGenerator
@@ -65,7 +65,7 @@ def provider_option(provider: Provider) -> Option:
 
 
 class OwnKey(ModelChooser):
-    """Chooses the caller's model where any of its headers is sent."""
+    """Chooses the caller's model if any of its headers is sent."""
 
     headers = {
         "X-Model-Provider": "the type of a model of the caller's own, for this message",
@@ -77,8 +77,8 @@ class OwnKey(ModelChooser):
     async def choose(self, request: Request[Any]) -> ChosenModel:
         """The model of the headers, with their key, which is kept in memory only.
 
-        Raises Forbidden where the settings do not allow it, and InvalidRequest where a header is missing: the request
-        never falls back to the operator's model.
+        Raises Forbidden if the settings do not allow it, and InvalidRequest if a header is missing: the request never
+        falls back to the operator's model.
         """
         engine, headers = request.engine, request.headers
         provider = _named(engine, headers.get(PROVIDER, ""))
@@ -95,7 +95,7 @@ class OwnKey(ModelChooser):
                 words = f"{header} is missing: own keys need X-Model-Provider, X-Model-API-Key and X-Model-Name"
                 raise InvalidRequest(words, details=[Detail(f"$.headers.{header}", "is missing")])
         if not _MODEL.fullmatch(headers[MODEL]) or _CLIMBS.search(headers[MODEL]):
-            details = [Detail("$.headers.X-Model-Name", "is no name of a model")]  # some vendors have it in a path
+            details = [Detail("$.headers.X-Model-Name", "is no name of a model")]  # some vendors' URLs contain it
             raise InvalidRequest("X-Model-Name: write letters, digits and . _ - : / @ + only", details=details)
         base_url, listed = await _base_url(request, provider)
         target = Target(name=f"own:{provider.type}", type=provider.type, model_name=headers[MODEL], base_url=base_url)
@@ -104,9 +104,9 @@ class OwnKey(ModelChooser):
 
 
 class Elsewhere(Provider):
-    """A provider at a base URL of the caller's choice: connects to public addresses and to listed origins only.
+    """A provider at a base URL that the caller chose; connects to public addresses and to allowed origins only.
 
-    Of errors of a listed origin, which may be private, only the status is shown: its content must not leak.
+    An error of an allowed origin, which may be private, shows only the status, so that its content does not leak.
     """
 
     def __init__(self, provider: Provider, *, listed: bool) -> None:

@@ -23,7 +23,7 @@ from bytebrew import (
 
 
 class SpawnSettings(Struct, frozen=True, kw_only=True):
-    """How far spawning may go."""
+    """Limits of spawning."""
 
     spawn_max_depth: Annotated[int, Meta(ge=0, le=50, description="levels of agents below the one of a schema")] = 5
     spawn_max_children: Annotated[int, Meta(ge=0, description="agents that one turn may spawn")] = 10

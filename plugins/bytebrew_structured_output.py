@@ -28,7 +28,7 @@ from bytebrew import (
 Label = Annotated[str, Meta(min_length=1, max_length=500)]
 MOST_TEXT = 10_000
 MOST_FAULTS = 100
-"""Answers that do not fit of which a refusal has details."""
+"""Limit of invalid answers that an error lists in detail."""
 Text = Annotated[str, Meta(max_length=MOST_TEXT)]
 
 
@@ -155,7 +155,7 @@ class Blocks(Toolset):
         return Result(text="Shown to the user", events=(block,))
 
     async def _obstacle(self, call: Call, block: StructuredOutput) -> str:
-        """Why the user could not see or answer this block; "" if nothing prevents it."""
+        """Why the user could not see or answer this block; "" if they can."""
         turn = self._engine.turns[call.turn_id]
         if turn.spawned and block.output_type == "form":
             return "You work for another agent, and the user cannot answer you: say in your answer what is to be asked"
@@ -217,7 +217,7 @@ def _faults_of(question: Question) -> Iterator[str]:
 
 
 def _answer_fault(question: Question, answer: Any) -> str:
-    """Why an answer does not fit its question; "" if it does."""
+    """Why an answer is invalid for its question; "" if it is valid."""
     if answer is None or answer is UNSET:
         return "is not answered"
     if question.type == "text":

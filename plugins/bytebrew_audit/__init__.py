@@ -1,4 +1,4 @@
-"""The audit log: tool calls, changes over the API, and refused logins."""
+"""The audit log: tool calls, changes over the API, and rejected logins."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any

@@ -40,13 +40,13 @@ PAGING: Mapping[str, str | Parameter] = {
     "after": "the last entry of the page before",
     "format": FORMAT,
 }
-"""Query parameters of every audit log besides its filters."""
+"""Query parameters of every audit log in addition to its filters."""
 Entry = TypeVar("Entry", bound=Struct)
 
 
 @dataclass(frozen=True, slots=True)
 class AuditLog(Generic[Entry]):
-    """A table with an `id`: its listing, its filters by column, and how a row is decoded."""
+    """A table with an `id`: its listing, its filters by column, and the decoder of a row."""
 
     listing: Listing
     filters: Mapping[str, str]

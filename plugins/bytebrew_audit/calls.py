@@ -109,7 +109,7 @@ LEDGER = AuditLog(
 def watch(conn: Connection) -> None:
     """Creates triggers that record a call in the transaction that ends it or its turn.
 
-    They are temporary, so that none is left when the plugin is switched off, not even after a crash.
+    They are temporary, so that none is left when the plugin is disabled, even after a crash.
     """
     for trigger in TRIGGERS:
         conn.execute(trigger)

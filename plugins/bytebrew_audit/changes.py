@@ -1,4 +1,4 @@
-"""Audit log of changes over the API and of refused requests."""
+"""The audit log of changes over the API and of rejected requests."""
 
 import time
 from ipaddress import IPv6Address, IPv6Network, ip_address
@@ -26,9 +26,9 @@ from bytebrew import (
 from .audit_log import PAGING, AuditLog
 
 MOST_REFUSED = 5
-"""Refusals of one client in a minute that get an entry each; further ones are counted."""
+"""Rejections per client and minute that get an entry each; further ones are counted."""
 MOST_CLIENTS = 100
-"""Clients that are told apart within a minute; further ones count as one."""
+"""Clients that are distinguished within a minute; further ones count as one."""
 MINUTE = 60.0
 TABLE = """
 create table audit_changes (
@@ -117,7 +117,7 @@ LEDGER = AuditLog(
 
 
 class Refused(Struct):
-    """Refusals of one client in the present minute."""
+    """Rejections of one client in the current minute."""
 
     last: Action
     count: int = 0
@@ -133,7 +133,7 @@ class Changes:
         self._until = 0.0
 
     async def take(self, action: Action) -> None:
-        """Stores a refusal; after a few in a minute only their number."""
+        """Stores a rejection; after a few in a minute only their number."""
         if time.monotonic() >= self._until:
             await self.settle()
             self._refused, self._until = {}, time.monotonic() + MINUTE
@@ -148,7 +148,7 @@ class Changes:
             await self._engine.db.write(store, action)
 
     async def settle(self) -> None:
-        """Stores the number of refusals that have no entry yet."""
+        """Stores the number of rejections that have no entry yet."""
         for refused in list(self._refused.values()):
             if more := refused.uncounted:
                 refused.uncounted = 0
@@ -183,7 +183,7 @@ CHANGES = StateKey[Changes]("changes")
 
 
 def store(conn: Connection, action: Action, more: int = 0) -> None:
-    """Stores an action as an entry; `more` is the number of alike refusals without an entry."""
+    """Stores an action as an entry; `more` is the number of equal rejections without an entry."""
     method, _, path = action.resource.partition(" ")
     details = Details(
         method=method,
@@ -230,7 +230,7 @@ def _kind(actor: Actor) -> str:
 
 
 def _network(client: str) -> str:
-    """The IPv4 address, or the /64 network of an IPv6 address: one client has all of it."""
+    """The IPv4 address, or the /64 network of an IPv6 address, all of which belongs to one client."""
     try:
         address = ip_address(client)
     except ValueError:

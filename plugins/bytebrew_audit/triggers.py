@@ -1,7 +1,7 @@
-"""Temporary triggers that record a tool call in the transaction in which it ends; they are SQLite's own."""
+"""SQLite's temporary triggers that record a tool call in the transaction in which it ends."""
 
 MOST_OUTPUT = 10 * 1024
-"""Bytes of a tool's output that are kept."""
+"""Limit in bytes of a tool's recorded output."""
 _RECORD = f"""insert or ignore into audit_tool_calls (turn_id, call_id, parent_call_id, session_id, agent_name,
   tool_name, input, output, status, duration_ms, user_id, confirmed_by, created_at)
   select c.turn_id, c.call_id, t.parent_call_id, s.id, coalesce(e.name, own.agent), c.tool, c.input,

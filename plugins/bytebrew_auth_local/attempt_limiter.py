@@ -1,15 +1,15 @@
-"""Rate limit for wrong secrets, per client address."""
+"""Rate limit on wrong secrets, per client address."""
 
 import math
 
 from .addresses import network_of
 
 BURST = 5
-"""Wrong secrets that one address may send before it has to wait."""
+"""Number of wrong secrets that an address may send before it has to wait."""
 SECONDS = 10.0
 """Wait for each further one."""
 MOST = 1024
-"""Most addresses that are tracked; further ones share one counter."""
+"""Limit of tracked addresses; further ones share one counter."""
 
 
 class AttemptLimiter:
@@ -22,7 +22,7 @@ class AttemptLimiter:
         self._wrong: dict[str, tuple[float, float]] = {}  # count and time
 
     def wait(self, address: str, now: float) -> int:
-        """Seconds until the address may try again; 0 for at once."""
+        """Seconds until the address may try again; 0 if it may now."""
         return math.ceil(max(0.0, self._left(self._key(address), now) - BURST + 1) * SECONDS)
 
     def failed(self, address: str, now: float) -> None:

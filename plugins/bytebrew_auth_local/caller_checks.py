@@ -1,4 +1,4 @@
-"""Checks whether a caller may get an admin session: the engine's own user, or one whom the operator allows."""
+"""Checks whether a caller may get an admin session: the engine's own user, or one that the operator allows."""
 
 import secrets
 import time
@@ -16,18 +16,18 @@ HOW = (
     "send, as Authorization: Bearer, what the file local-session.token in the engine's data folder holds, "
     "or take the token that `bytebrew session create` prints"
 )
-"""How to open a session from anywhere, for error messages."""
+"""Advice for error messages on how to open a session from another machine."""
 
 
 class TooManyAttempts(EngineError):
-    """Too many wrong secrets came from this address."""
+    """Too many wrong secrets from this address."""
 
     status: ClassVar[int] = 429
     code = "too_many_attempts"
 
 
 def check_origin(request: Request[None]) -> None:
-    """Raises Forbidden for requests of pages of another origin, even with a valid secret."""
+    """Raises Forbidden for requests from pages of another origin, even with a valid secret."""
     headers = request.headers
     origin = headers.get("origin")
     foreign = origin is not None and origin.partition("://")[2] != headers.get("host", "")
@@ -38,8 +38,8 @@ def check_origin(request: Request[None]) -> None:
 async def check(request: Request[None], mode: LocalMode, local: Local, core: Core) -> None:
     """Raises Forbidden unless the caller may get an admin session, TooManyAttempts after wrong secrets.
 
-    With a secret configured, only the secret counts, from anywhere. Without one the caller must be in an allowed
-    network, or be a process of the engine's own user that is no proxy.
+    If a secret is configured, only the secret counts, from any address. Otherwise the caller must be in an allowed
+    network, or be a process of the engine's own user that is not a proxy.
     """
     headers = request.headers
     if sent := headers.get("authorization", "").partition(" ")[2].strip():

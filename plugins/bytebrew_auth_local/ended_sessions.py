@@ -14,7 +14,7 @@ create table auth_local_generation (
 insert into auth_local_generation values (1, 0);
 """
 KEPT_SECONDS = 30 * 86400
-"""How long an ended session is kept after its expiry, in case the clock is set back."""
+"""How long the record of an ended session is kept after its expiry, in case the clock is set back."""
 
 
 def generation(conn: Connection) -> int:

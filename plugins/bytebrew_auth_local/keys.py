@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 class KeyPair:
     """An Ed25519 pair in a folder, created on first use: `.priv` has seed and public key in hex, `.pub` the public key.
 
-    Removing or replacing it while the engine runs invalidates every session that it signed, at once.
+    Deleting or replacing it while the engine runs invalidates every session that it signed, at once.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,7 +24,7 @@ class KeyPair:
         self._key: SigningKey | None = self._load()
 
     def current(self) -> SigningKey | None:
-        """The key in the file now; None if it cannot be read, which is logged once."""
+        """The key currently in the file; None if it cannot be read, which is logged once."""
         try:
             version = _version(self._private.stat())
         except OSError:
@@ -61,5 +61,5 @@ class KeyPair:
 
 
 def _version(status: os.stat_result) -> tuple[int, int, int]:
-    """Identifies a version of a file; the modification time alone may be equal."""
+    """Identifies a version of a file; the modification time alone is not unique."""
     return status.st_mtime_ns, status.st_ino, status.st_size

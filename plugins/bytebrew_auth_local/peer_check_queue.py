@@ -6,7 +6,7 @@ from pathlib import Path
 from .peer_process import Address, NotProven, check_owner
 
 MOST = 16
-"""Most checks that may wait: each takes a few milliseconds of CPU, and anyone can cause one."""
+"""Limit of waiting checks: each takes a few milliseconds of CPU, and anyone can cause one."""
 
 
 class PeerCheckQueue:
@@ -18,7 +18,7 @@ class PeerCheckQueue:
         self._waiting = 0
 
     async def check(self, client: Address, server: Address) -> None:
-        """Raises NotProven unless the connection belongs to this user and to no proxy."""
+        """Raises NotProven unless the connection belongs to this user and not to a proxy."""
         if self._waiting >= MOST:
             raise NotProven("too many connections are being looked at")
         self._waiting += 1

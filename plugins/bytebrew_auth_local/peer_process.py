@@ -1,8 +1,8 @@
-"""Proves that a loopback connection comes from a process of the engine's own user that is no proxy.
+"""Proves that a loopback connection comes from a process of the engine's own user that is not a proxy.
 
-Linux only. A process counts as no proxy if none of its descriptors can bring it input from elsewhere: no other socket,
-no pipe from another process, no device except the terminal of the shell that started it. Not detected is a program of
-that user that types others' requests into a shell's terminal.
+Linux only. A process is not a proxy if none of its descriptors can bring it input from elsewhere: no other socket, no
+pipe from another process, no device except the terminal of the shell that started it. A program of that user that types
+others' requests into a shell's terminal is not detected.
 """
 
 import os
@@ -40,9 +40,9 @@ class NotProven(Exception):
 
 
 def check_owner(client: Address, server: Address, folder: Path) -> None:
-    """Raises NotProven unless the client's process belongs to this user, is no proxy, and sees the folder.
+    """Raises NotProven unless the client's process belongs to this user, is not a proxy, and sees the folder.
 
-    `folder` is a resolved path that processes in containers and sandboxes do not see. Blocks: it reads /proc.
+    `folder` is a resolved path that processes in containers and sandboxes do not see. Blocking: it reads /proc.
     """
     uid, inode = _connection(client, server)
     if uid != os.geteuid():
@@ -80,7 +80,7 @@ def _ip(address: str | bytes) -> IPv4Address | IPv6Address:
 
 
 def _peer(inode: int) -> int:
-    """The inode of the peer of a Unix socket, 0 without one (sock_diag(7))."""
+    """The inode of the peer of a Unix socket, 0 if there is none (sock_diag(7))."""
     rest = struct.pack("=III", _ALL, inode, _UDIAG_SHOW_PEER) + _ANY
     answer = _query_kernel(struct.pack("=BBH", socket.AF_UNIX, 0, 0) + rest)
     at = 16
@@ -139,7 +139,7 @@ def _check_process(pid: int, folder: Path) -> None:
             raise NotProven("its process is the engine's own")
         try:
             above = int(_status(above)["PPid"])
-        except OSError:  # hidden: it belongs to another user
+        except OSError:  # another user's process
             break
     try:
         same = Path(f"/proc/{pid}/root{folder}").samefile(folder)

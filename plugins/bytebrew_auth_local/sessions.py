@@ -18,7 +18,7 @@ from .settings import Local
 from .sign_in_token import SignInToken
 
 AHEAD = 60.0
-"""How far the clock may have been set back since a session was issued."""
+"""Tolerated amount by which the clock was set back since a session was issued."""
 SUBJECT = "local-admin"
 
 

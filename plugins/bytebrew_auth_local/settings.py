@@ -36,7 +36,7 @@ class Local(Struct, frozen=True, kw_only=True):
         return begun + max(self.local_session_ttl, self.local_session_max)
 
     def check(self, core: Core) -> None:
-        """Raises SettingsError for invalid values, and where anyone who reaches the port would become admin."""
+        """Raises SettingsError for invalid values, and if anyone who reaches the port would become admin."""
         try:
             for text in self.local_session_from:
                 ipaddress.ip_network(text, strict=False)

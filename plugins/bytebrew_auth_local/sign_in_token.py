@@ -27,7 +27,7 @@ class SignInToken:
 
     @contextmanager
     def taken(self, token: str) -> Iterator[bool]:
-        """Yields whether this is the token, and then replaces it, unless the block fails."""
+        """Yields whether this is the token, and replaces it afterwards, unless the block fails."""
         if not self.token or not secrets.compare_digest(token.encode("latin-1", "replace"), self.token.encode()):
             yield False
             return

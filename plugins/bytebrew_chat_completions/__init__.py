@@ -1,4 +1,4 @@
-"""OpenAI's chat completions protocol, and the vendors that speak it."""
+"""OpenAI's chat completions API, and the vendors that offer it."""
 
 from .provider import ChatCompletions
 from .vendors import azure_openai, deepseek, mistral, openai_compatible, openrouter, xai, zai

@@ -110,11 +110,11 @@ def read(data: str) -> Chunk:
 
 
 _REREAD_BYTES = 1024 * 1024
-"""Base of the limit on characters that are parsed again."""
+"""Constant part of the limit on characters that are parsed again."""
 
 
 def joined(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The reasoning details of an answer, joined from pieces: a piece continues the previous one of its index."""
+    """The reasoning details of an answer, joined from deltas: a delta continues the previous one with its index."""
     whole: list[dict[str, Any]] = []
     texts: dict[str, list[str]] = {}
     for piece in details:
@@ -153,7 +153,7 @@ class _Call(Struct):
 
 
 class Calls:
-    """Assembles the tool calls of an answer from their pieces, in linear time.
+    """Assembles the tool calls of an answer from their deltas, in linear time.
 
     `reread` counts the characters of arguments that were parsed again.
     """
@@ -166,7 +166,7 @@ class Calls:
         self._received = self.reread = 0
 
     def add(self, piece: CallPiece) -> None:
-        """Adds a piece; ProviderError past the bounds of the answer."""
+        """Adds a delta; ProviderError above the limits of the answer."""
         function = piece.function or Function()
         call = self._of(piece, function.name or "", bool(function.arguments))
         if call is None:
@@ -190,11 +190,11 @@ class Calls:
             call.arguments.append(text)
 
     def _of(self, piece: CallPiece, name: str, brings: bool) -> _Call | None:
-        """The call that a piece continues, or None if it starts a new one.
+        """The call that a delta continues, or None if it starts a new one.
 
-        Some vendors omit the index, some use 0 for every call; then a name starts a new call if its id or the name is
-        another, or if it has arguments while those of the call are complete. An id without a name is ignored: some
-        vendors send a new one with each piece.
+        Some vendors omit the index, some use 0 for every call; then a name starts a new call if its id or the name
+        differs, or if it has arguments while those of the call are complete. An id without a name is ignored: some
+        vendors send a new one with each delta.
         """
         last = self._calls[-1] if self._calls else None
         if piece.index is not None:
@@ -214,7 +214,7 @@ class Calls:
     def _is_whole(self, call: _Call) -> bool:
         """Whether a call's arguments are complete JSON.
 
-        They are parsed again for each piece that repeats the name, up to four times the characters received.
+        They are parsed again for each delta that repeats the name, up to four times the characters received.
         """
         if not call.arguments or not call.arguments[-1].rstrip().endswith("}"):
             return False

@@ -30,7 +30,7 @@ from .chunks import Calls, Counts, joined, read
 from .vendor_errors import refused
 
 _DETAIL = 200
-"""Size counted for a piece of reasoning details besides its texts."""
+"""Size counted for a reasoning detail in addition to its texts."""
 
 
 class _Vector(Struct):
@@ -43,9 +43,9 @@ class _Vectors(Struct):
 
 
 class ChatCompletions(Provider):
-    """A vendor that speaks chat completions, and the plugin that registers it.
+    """A vendor with the chat completions API, and the plugin that registers it.
 
-    A vendor sets `type` and `base_url`, and overrides what differs. `stops` maps finish reasons, `failures` maps those
+    A subclass sets `type` and `base_url`, and overrides differences. `stops` maps finish reasons, `failures` maps those
     that are failures to codes; `thought_field` and `limit_field` are the fields for thinking and the token limit.
     """
 
@@ -86,7 +86,7 @@ class ChatCompletions(Provider):
             "stop": request.stop_sequences or None,
         }
         messages = [self.message(message) for message in request.messages]
-        # Some vendors refuse assistant messages without content.
+        # Some vendors reject assistant messages without content.
         sent = [one for one in messages if one["role"] != "assistant" or one["content"] or "tool_calls" in one]
         return {
             "model": request.model_name,
@@ -138,7 +138,7 @@ class ChatCompletions(Provider):
         return {"type": "file", "file": {"filename": file.name or "document.pdf", "file_data": address(file)}}
 
     def unreadable(self, file: Attachment) -> ProviderError:
-        """The failure for an attachment of an unsupported type."""
+        """The error for an attachment of an unsupported type."""
         how = "by its URL" if file.url else "attached"
         return ProviderError(f"{self.type} takes no {file.media_type} {how}", code="model_bad_request")
 

@@ -1,4 +1,4 @@
-"""Failures for the error bodies of vendors that speak chat completions."""
+"""Maps the error bodies of vendors with the chat completions API to ProviderError."""
 
 import re
 from typing import Any
@@ -34,7 +34,7 @@ _TOO_LONG = re.compile(
 
 
 def refused(answer: UpstreamError) -> ProviderError:
-    """The failure for an HTTP answer that is no stream."""
+    """The error for an HTTP response that is not a stream."""
     try:
         body = msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, RecursionError):
@@ -43,7 +43,7 @@ def refused(answer: UpstreamError) -> ProviderError:
 
 
 def broken_off(error: Any) -> ProviderError:
-    """The failure for an `error` in the middle of a stream."""
+    """The error for an `error` in the middle of a stream."""
     return provider_error(_fault({"error": error}))
 
 
@@ -67,7 +67,7 @@ def _fault(body: Any) -> Fault:
 
 
 def _named(message: str, names: tuple[str, ...] = (), status: int | None = None) -> Fault:
-    """The fault of a message, the vendor's names for it, and a status where the body has one."""
+    """The fault of a message, the vendor's names for it, and a status if the body has one."""
     status = status or next((_STATUS[name] for name in names if name in _STATUS), None)
     if _SPENT.intersection(names):
         return Fault(message, status, retry=False)

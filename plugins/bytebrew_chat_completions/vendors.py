@@ -1,4 +1,4 @@
-"""Vendors that speak chat completions, with their documented differences."""
+"""Vendors with the chat completions API, and their documented differences."""
 
 import re
 from hashlib import blake2b
@@ -15,7 +15,7 @@ _THINKS = re.compile(r"gpt-(5\.[5-9]|[6-9])(?!.*chat)")
 
 
 def _with_tools(body: dict[str, Any]) -> dict[str, Any]:
-    """Turns reasoning off where a request has tools, which newer OpenAI models refuse together on this API.
+    """Disables reasoning if a request has tools, because newer OpenAI models reject both together on this API.
 
     https://community.openai.com/t/gpt-5-6-chat-completion-reasoning-effort-bug-behavior-change/1386454
     """
@@ -34,7 +34,7 @@ class OpenAICompatible(ChatCompletions):
         body = super().body(request)
         if request.base_url != self.base_url:
             return body
-        # OpenAI's reasoning models refuse the old name, which other servers use.
+        # OpenAI's reasoning models reject the old name, which other servers use.
         if "max_tokens" in body:
             body["max_completion_tokens"] = body.pop("max_tokens")
         return _with_tools(body)
@@ -50,7 +50,7 @@ class AzureOpenAI(ChatCompletions):
     type = "azure_openai"
     needs = frozenset({"base_url", "api_key"})
     capabilities = Capabilities(vision=True, embeddings=True)
-    limit_field = "max_completion_tokens"  # reasoning models refuse the deprecated max_tokens
+    limit_field = "max_completion_tokens"  # reasoning models reject the deprecated max_tokens
 
     def url(self, request: ModelRequest, path: str) -> str:
         if request.base_url.endswith("/openai/v1"):
@@ -124,7 +124,7 @@ class Mistral(ChatCompletions):
             body["tool_choice"] = "any"
         sent: list[dict[str, Any]] = []
         for one in body["messages"]:
-            if sent and (sent[-1]["role"], one["role"]) == ("tool", "user"):  # a user message after a tool's is refused
+            if sent and (sent[-1]["role"], one["role"]) == ("tool", "user"):  # it rejects a user message after a tool's
                 sent.append({"role": "assistant", "content": "OK"})
             sent.append(one)
         return body | {"messages": sent}

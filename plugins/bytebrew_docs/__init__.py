@@ -1,4 +1,4 @@
-"""The engine's pages for people: where things are, and the API with an example of each call."""
+"""The HTML pages of the engine: an index, and the API reference with an example of each call."""
 
 from bytebrew import Engine, Register, Route, hookimpl
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document as a page that people read: contents, search, and an example of each operation."""
+"""Renders the OpenAPI document as an HTML page: contents, search, and an example of each operation."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ _LOGIN = f"""TOKEN=$(curl -s -X POST {ORIGIN}/api/v1/auth/local-session \\
 
 
 def written(described: Mapping[str, Any]) -> str:
-    """The page of a document."""
+    """The HTML page of a document."""
     about, schemas = described["info"], described["components"]["schemas"]
     tags = _by_tag(described)
     words = {tag["name"]: tag.get("description", "") for tag in described.get("tags", ())}
@@ -67,7 +67,7 @@ def _head(title: str) -> str:
 
 
 def _by_tag(described: Mapping[str, Any]) -> dict[str, list[tuple[str, str, Mapping[str, Any]]]]:
-    """The operations of each tag, in the order of the document's tags and then of its paths."""
+    """The operations of each tag, in the order of the document's tags and paths."""
     found: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {tag["name"]: [] for tag in described.get("tags", ())}
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
@@ -89,7 +89,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Sc
 
 
 def _code(text: str) -> str:
-    """A command, whose origin the script puts in place of the usual one."""
+    """A command; the page's script replaces its origin."""
     return f"<div class=code><pre>{escape(text).replace(ORIGIN, f'<span class=origin>{ORIGIN}</span>')}</pre></div>"
 
 
@@ -98,7 +98,7 @@ def _anchor(tag: str) -> str:
 
 
 def _exchange(operation: Mapping[str, Any]) -> Iterator[Row]:
-    """What a request takes and what it gives."""
+    """The parameters, body and answers of an operation."""
     for one in operation.get("parameters", ()):
         needed = "" if one["required"] else " <small>optional</small>"
         yield f"<code>{escape(one['name'])}</code>", f"{one['in']}{needed}: {_kind(one['schema'])}", _description(one)
@@ -138,7 +138,7 @@ def _table(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def _prose(text: str) -> str:
-    """A text of the document, in which names stand between backticks."""
+    """A text of the document, with names between backticks as code."""
     return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
 
 
@@ -147,7 +147,7 @@ def _description(described: Mapping[str, Any]) -> str:
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
-    """What a value may be, in a few words."""
+    """A short description of a schema's type."""
     if target := schema.get("$ref"):
         name = escape(target.rpartition("/")[2])
         return f"<a href='#{name}'>{name}</a>"

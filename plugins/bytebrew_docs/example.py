@@ -1,4 +1,4 @@
-"""An example of each operation: what is sent, what comes back, and the line of curl that does it."""
+"""An example of each operation: request body, answer, and curl command."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ Schemas = Mapping[str, Any]
 
 
 def curl(method: str, path: str, operation: Mapping[str, Any], schemas: Schemas) -> str:
-    """The command for an operation; `$TOKEN` and the like are variables of the reader's shell."""
+    """The curl command for an operation; `$TOKEN` and the like are variables of the reader's shell."""
     lines = []
     if operation.get("security"):
         lines.append('-H "Authorization: Bearer $TOKEN"')
@@ -46,7 +46,7 @@ def curl(method: str, path: str, operation: Mapping[str, Any], schemas: Schemas)
 
 
 def sent(path: str, operation: Mapping[str, Any], schemas: Schemas) -> tuple[str, str | None]:
-    """The media type of a body and its text; None is a file's, and without a media type there is no body."""
+    """The media type and text of a body; the text is None for a file, the media type empty if there is no body."""
     for media, one in operation.get("requestBody", {}).get("content", {}).items():
         if "example" in one:
             example = one["example"]
@@ -59,7 +59,7 @@ def sent(path: str, operation: Mapping[str, Any], schemas: Schemas) -> tuple[str
 
 
 def answered(operation: Mapping[str, Any], schemas: Schemas) -> str:
-    """The JSON that a success answers, indented, with what the example has sent; nothing where it answers none."""
+    """The JSON of a successful answer, indented, with the values of the example's request; empty if it has no JSON."""
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
     for status, answer in operation["responses"].items():
         one = answer.get("content", {}).get("application/json")
@@ -72,7 +72,7 @@ def answered(operation: Mapping[str, Any], schemas: Schemas) -> str:
 
 
 def sample(schema: Mapping[str, Any], schemas: Schemas, *, required: bool = False, depth: int = 0) -> Any:
-    """A value of a schema; with `required` an object has what it must have and no more."""
+    """A sample value of a schema; with `required` an object has only its required fields."""
     if target := schema.get("$ref"):
         return sample(schemas[target.rpartition("/")[2]], schemas, required=required, depth=depth + 1)
     for key in ("example", "const", "x-default"):
@@ -102,7 +102,7 @@ def sample(schema: Mapping[str, Any], schemas: Schemas, *, required: bool = Fals
 
 
 def _filled(path: str) -> str:
-    """The path with a name or a variable in each place that is to be filled in."""
+    """The path with a name or a shell variable for each parameter."""
     parts = path.split("/")
     for at, part in enumerate(parts):
         if part.startswith("{"):

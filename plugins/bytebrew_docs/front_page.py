@@ -1,4 +1,4 @@
-"""What an engine says at `/`: where things are, for programs and for people, and nothing that is anybody's."""
+"""The index at `/`: links for programs and people, without private data."""
 
 from html import escape
 
@@ -25,7 +25,7 @@ _TEXT = {
 
 
 def front(version: str) -> Front:
-    """Where things are in an engine of a version."""
+    """The links of an engine of a version."""
     return Front(
         name="ByteBrew",
         version=version,
@@ -37,7 +37,7 @@ def front(version: str) -> Front:
 
 
 def shown(page: Front) -> str:
-    """The same as a page."""
+    """The same as an HTML page."""
     rows = []
     for name in ("docs", "openapi", "health", "api"):
         path = escape(getattr(page, name))

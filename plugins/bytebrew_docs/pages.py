@@ -12,14 +12,14 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""The Content-Security-Policy of the pages: nothing but what the engine itself serves."""
+"""The Content-Security-Policy of the pages: only content of the engine itself."""
 _PARTS = {"page.css": "text/css", "page.js": "text/javascript"}
 _FRESH = {"cache-control": "no-cache"}
 _HTML = {"content-type": "text/html; charset=utf-8", "content-security-policy": POLICY}
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
-    """The routes of the pages, which other plugins may take; the API's is made when it is first requested."""
+    """The routes of the pages, which other plugins may override; the API's is rendered when it is first requested."""
 
     @cache
     def api() -> bytes:

@@ -25,7 +25,7 @@ Headers = Annotated[dict[str, Short], Meta(max_length=100)]
 Seconds = Annotated[float, Meta(ge=0.1, le=3600, description="seconds for one call")]
 
 CREDENTIAL = {"bearer": "token", "basic": "password", "header": "value"}
-"""The field of each type of auth that is stored sealed, unless it is a `${VAR}`."""
+"""The field of each type of auth that is stored encrypted, unless it is a `${VAR}`."""
 _FIELDS = {"bearer": ("token",), "basic": ("username", "password"), "header": ("name", "value")}
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _OURS = {
@@ -136,7 +136,7 @@ class NewHttpTool(HttpToolPatch, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def merged(old: Definition, patch: HttpToolPatch) -> tuple[Definition, str | None]:
-    """The tool with the patch merged in, and the credential to seal; None keeps the stored one.
+    """The tool with the patch merged in, and the credential to encrypt; None keeps the stored one.
 
     Raises InvalidRequest with every fault of the result.
     """
@@ -260,7 +260,7 @@ def exposed(tool: Definition) -> Iterator[Detail]:
 
 
 def _kept_credentials(old: Definition, new: Definition, sent: Container[str], stays: bool) -> Iterator[Detail]:
-    """Credentials that were stored for another address and would be sent to the new one, unless they are sent again."""
+    """Credentials stored for another address that would go to the new one without being sent again."""
     if not old.url or _within(new, old):
         return
     message = f"send it again, or as a ${{VAR}}, with another url: what is stored is {origin_of(old.url)[:300]}'s alone"
@@ -283,7 +283,7 @@ def _within(new: Definition, old: Definition) -> bool:
 
 
 def _credential_fields(tool: Definition) -> Iterator[tuple[str, str]]:
-    """Path and value of each field whose name says that it is a credential."""
+    """Path and value of each field whose name marks it as a credential."""
     query = tool.url.partition("#")[0].partition("?")[2]
     for field, pairs in (("headers", tool.headers), ("params", tool.params), ("url", dict(parse_qsl(query)))):
         for name, value in pairs.items():
@@ -306,7 +306,7 @@ def parameters_of(definition: Definition) -> dict[str, Parameter]:
 
 
 def unplaced(definition: Definition) -> list[str]:
-    """The parameters that appear nowhere in the request."""
+    """The parameters that do not appear in the request."""
     placed = names([definition.url, definition.params, definition.headers, definition.body])
     return [name for name in definition.parameters if name not in placed]
 

@@ -13,7 +13,7 @@ from .definition import CREDENTIAL, Definition, HttpToolPatch, NewHttpTool
 
 
 class ToolsSection(ConfigSection):
-    """The section `tools`; `${VAR}` is stored as it is and resolved at each call."""
+    """The section `tools`; `${VAR}` is stored unchanged and resolved at each call."""
 
     key = "tools"
     reserved = frozenset({"metadata"})
@@ -22,7 +22,7 @@ class ToolsSection(ConfigSection):
     keeps_variables = True
 
     def defaults(self) -> Mapping[str, Any]:
-        left_out = ("name", "auth", "url")  # an `endpoint` may hold the address
+        left_out = ("name", "auth", "url")  # an `endpoint` may contain the URL
         return {name: value for name, value in asdict(Definition(name="")).items() if name not in left_out}
 
     def completed(self, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""HTTP tools in the database, with their sealed credentials."""
+"""SQL for HTTP tools, with their encrypted credentials."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -43,7 +43,7 @@ def list_all(conn: Connection) -> list[Stored]:
 
 
 def named(conn: Connection, names: Iterable[str]) -> list[Stored]:
-    """The tools of these names."""
+    """The tools with these names."""
     wanted = [*names]
     sql = f"select * from http_tools where name in ({placeholders(wanted)})"  # noqa: S608
     return [_stored(row) for row in conn.execute(sql, wanted)]
@@ -58,7 +58,7 @@ def get(conn: Connection, name: str) -> Stored:
 
 
 def create(conn: Connection, new: NewHttpTool, seal: Seal) -> Stored:
-    """The tool, now stored; Conflict where the name is taken."""
+    """Stores a tool and returns it; Conflict if the name is taken."""
     if conn.execute("select 1 from http_tools where name = ?", (new.name,)).fetchone():
         raise Conflict(f"There is a tool '{new.name}' already; PUT /api/v1/tools/{new.name} changes it")
     definition, credential = merged(Definition(name=new.name), new)
@@ -69,7 +69,7 @@ def create(conn: Connection, new: NewHttpTool, seal: Seal) -> Stored:
 
 
 def update(conn: Connection, name: str, patch: HttpToolPatch, seal: Seal) -> Stored:
-    """The tool with the patch merged in."""
+    """Merges the patch into a tool and returns it."""
     stored = get(conn, name)
     definition, credential = merged(stored.definition, patch)
     sealed = stored.sealed if credential is None else seal(credential)
@@ -81,7 +81,7 @@ def update(conn: Connection, name: str, patch: HttpToolPatch, seal: Seal) -> Sto
 
 
 def delete(conn: Connection, name: str) -> None:
-    """Removes a tool that no agent names; Conflict lists those that do."""
+    """Deletes a tool that no agent names; Conflict lists those that do."""
     get(conn, name)
     agents = conn.execute("select name, tools from agents order by name")
     if users := [row["name"] for row in agents if name in msgspec.json.decode(row["tools"])]:

@@ -122,7 +122,7 @@ def origin_of(template: str) -> str:
 
 
 def header(name: str, value: str) -> str:
-    """The value of a header, stripped; ToolError where it is not printable ASCII."""
+    """The value of a header, stripped; ToolError if it is not printable ASCII."""
     if any(ord(letter) < 32 or ord(letter) > 126 for letter in value):
         raise ToolError(f"The header {name} takes printable ASCII only")
     return value.strip()

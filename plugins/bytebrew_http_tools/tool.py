@@ -1,4 +1,4 @@
-"""An HTTP tool as an agent calls it: the request, its redirects, and the answer for the model."""
+"""The call of an HTTP tool: the request, its redirects, and the answer for the model."""
 
 import logging
 import re
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 MAX_REDIRECTS = 5
 MAX_BYTES = 1024 * 1024
 MIN_CREDENTIAL = 8
-"""Shortest values that are masked in answers because of their names, or because they come from variables."""
+"""Minimum length of masked values in answers: of fields named like credentials, and of variables."""
 _UNSET = "The tool is not called: the environment variable {0} is not set; set it, or write ${{{0}:-}} for an empty one"
 _RISKS: Mapping[str, Risk] = {"GET": "safe", "HEAD": "safe", "DELETE": "dangerous"}
 _TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml|yaml|javascript|x-ndjson|x-www-form-urlencoded)|")
@@ -64,7 +64,7 @@ class DeclaredTool(Tool):
     async def exchange(self, forwarded: Mapping[str, str], input: Mapping[str, Any], key: str = "") -> Exchange:
         """The answer to a call, after redirects; `forwarded` are the request's headers, some of which are passed on.
 
-        The `key` is the request's Idempotency-Key, unless the definition has one of its own.
+        `key` is the request's Idempotency-Key, unless the definition has its own.
         """
         one = self._definition
         if self._exposed:
@@ -86,7 +86,7 @@ class DeclaredTool(Tool):
                 method, body = "HEAD" if method == "HEAD" else "GET", None
             before, url = _origin(url), _target(url, location)
             if _origin(url) != before:
-                headers, trusted = {}, ""  # a configured header may be a credential too
+                headers, trusted = {}, ""  # a configured header may be a credential
                 if body is not None:
                     raise ToolError(f"The tool redirects to {_origin(url)}; a body is sent to the host of its url only")
         raise ToolError(f"The tool redirects more than {MAX_REDIRECTS} times")
@@ -101,7 +101,7 @@ class DeclaredTool(Tool):
         if self._definition.response_pointer:
             if answer.truncated:
                 raise ToolError(f"The answer is longer than {MAX_BYTES} bytes and cannot be read as JSON")
-            # again, for unescaping may have revealed a credential
+            # again, because unescaping may have revealed a credential
             return self._masked(_pointed(text, self._definition.response_pointer), forwarded)
         return f"{text}\n[cut: the answer is longer than {MAX_BYTES} bytes]" if answer.truncated else text
 
@@ -111,7 +111,7 @@ class DeclaredTool(Tool):
                 method, url, headers=headers, json=body, public_only=public_only, limit=MAX_BYTES
             )
         except ProviderError as error:
-            bad = error.code == "model_bad_request"  # whose message has the whole URL
+            bad = error.code == "model_bad_request"  # its message contains the whole URL
             message = f"A request to {_origin(url)} cannot be made of these arguments" if bad else error.message
             raise ToolError(self._masked(message, {})) from error
 
@@ -122,7 +122,7 @@ class DeclaredTool(Tool):
         headers |= {name.lower(): plain(value) for name, value in own.items() if value is not None}
         if one.auth is not None:
             headers |= _authorization(one.auth, self._credential(one.auth))
-        # in the case in which http.ask spells its own
+        # in the case that http.ask uses for its own
         return {name.title(): header(name, value) for name, value in headers.items()}
 
     def _passed_on(self, forwarded: Mapping[str, str]) -> dict[str, str]:
@@ -132,7 +132,7 @@ class DeclaredTool(Tool):
     def _masked(self, text: str, forwarded: Mapping[str, str]) -> str:
         """The text without credentials: that of `auth`, fields named like credentials, and values of variables.
 
-        Of a value such as `Bearer abc` the last word is masked on its own too.
+        The last word of a value such as `Bearer abc` is also masked alone.
         """
         one = self._definition
         query = parse_qsl(one.url.partition("#")[0].partition("?")[2])
@@ -180,7 +180,7 @@ def _sent(definition: Definition) -> list[Any]:
 
 
 def _values(definition: Definition, url: str, environment: Mapping[str, str]) -> set[str]:
-    """Values of variables in the request, also URL-decoded; of a URL only what follows the host."""
+    """Values of variables in the request, also URL-decoded; of a URL only the part after the host."""
     parts = URL.fullmatch(url)
     origin = url[: parts.end("authority")] if parts else ""
     values = {environment.get(name, "").removeprefix(origin) for name in variables(_sent(definition))}
@@ -219,7 +219,7 @@ def _text(answer: Exchange) -> str:
     charset = _CHARSET.search(rest)
     try:
         text = answer.body.decode(charset[1] if charset else "utf-8", "replace")
-    except LookupError:  # the charset is unknown, such as iso-8859-99
+    except LookupError:  # unknown charset, such as iso-8859-99
         text = answer.body.decode("utf-8", "replace")
     if not _TEXT.fullmatch(kind.strip()) or "\0" in text:
         more = " or more" if answer.truncated else ""

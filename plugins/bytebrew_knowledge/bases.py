@@ -1,4 +1,4 @@
-"""Knowledge bases and the agents that are linked to them."""
+"""SQL for knowledge bases and the agents that are linked to them."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
@@ -116,7 +116,7 @@ def identify(conn: Connection, key: str) -> str:
 
 
 def create(conn: Connection, new: NewBase) -> Base:
-    """The base, now stored; Conflict where the name is taken."""
+    """Stores a base and returns it; Conflict if the name is taken."""
     _check_name(conn, new.name)
     model = _model(conn, new.embedding_model)
     base_id, moment = new_uuid(), now()
@@ -129,7 +129,7 @@ def create(conn: Connection, new: NewBase) -> Base:
 
 
 def update(conn: Connection, key: str, patch: BasePatch) -> Base:
-    """The base with the patch merged in; after a change of the model the caller must reindex its files."""
+    """Merges the patch into a base and returns it; after a change of the model the caller must reindex its files."""
     base = get(conn, key)
     name = base.name if patch.name is UNSET else patch.name
     if name != base.name:
@@ -152,7 +152,7 @@ def update(conn: Connection, key: str, patch: BasePatch) -> Base:
 
 
 def delete(conn: Connection, key: str) -> list[str]:
-    """Removes a base and returns the blobs of its files; Conflict lists the agents that are linked to it."""
+    """Deletes a base and returns the blobs of its files; Conflict lists the agents that are linked to it."""
     base = get(conn, key)
     if base.linked_agents:
         details = [Detail("$.linked_agents", name) for name in base.linked_agents]
@@ -178,7 +178,7 @@ def folders(conn: Connection) -> list[Followed]:
 
 
 def set_folder(conn: Connection, base_id: str, folder: str | None) -> None:
-    """Sets the folder of a base, or none; its files change at the next scan."""
+    """Sets or removes the folder of a base; its files change at the next scan."""
     conn.execute("update knowledge_bases set folder = ?, updated_at = ? where id = ?", (folder, now(), base_id))
     conn.execute("update knowledge_files set seen = '' where base_id = ? and seen is not null", (base_id,))
 
@@ -209,7 +209,7 @@ def link_only(conn: Connection, base_id: str, agents: Sequence[str]) -> None:
 
 
 def unlink(conn: Connection, key: str, agent: str) -> None:
-    """Unlinks an agent; without its last base its knowledge is disabled. NotFound where it was not linked."""
+    """Unlinks an agent; without its last base its knowledge is disabled. NotFound if it was not linked."""
     base_id, agent_id = identify(conn, key), _agent(conn, agent)[0]
     gone = conn.execute("delete from knowledge_links where agent_id = ? and base_id = ?", (agent_id, base_id))
     if not gone.rowcount:
@@ -225,7 +225,7 @@ def linked(conn: Connection, agent: str) -> list[str]:
 
 
 def only(conn: Connection, agent: str) -> str | None:
-    """The id of an agent's only base, None if it has none; Conflict for several, or where a new one's name is taken."""
+    """The id of an agent's only base, None if it has none; Conflict for several, or if a new one's name is taken."""
     found = linked(conn, agent)
     if len(found) > 1:
         raise Conflict(f"Agent '{agent}' has {len(found)} knowledge bases; send the file to one of them")
@@ -240,7 +240,7 @@ def only(conn: Connection, agent: str) -> str | None:
 
 
 def own(conn: Connection, agent: str) -> str:
-    """The id of an agent's only base, which is created and linked where it has none."""
+    """The id of an agent's only base, which is created and linked if it has none."""
     found = only(conn, agent)
     if found is None:
         found = create(conn, NewBase(name=_agent(conn, agent)[1])).id
@@ -249,7 +249,7 @@ def own(conn: Connection, agent: str) -> str:
 
 
 def target(conn: Connection, model: str | None) -> Target | None:
-    """The target of an embedding model; None where it does not exist any more."""
+    """The target of an embedding model; None if it was deleted."""
     row = conn.execute(
         """select name, type, model_name, base_url, api_version, sealed_key from models
         where name = ? and kind = 'embedding'""",
@@ -273,7 +273,7 @@ def _agent(conn: Connection, key: str) -> tuple[str, str]:
 
 
 def _link(conn: Connection, base_id: str, agent_id: str) -> None:
-    """Links an agent, and adds the capability where it has none."""
+    """Links an agent, and adds the capability if it has none."""
     conn.execute(
         "insert into knowledge_links (agent_id, base_id) values (?, ?) on conflict do nothing", (agent_id, base_id)
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from bytebrew import Connection, Engine, new_uuid
 
 SPOOL = "."
-"""Prefix of files with the extracted chunks of a reader: backups leave hidden files out."""
+"""Prefix of files with the extracted chunks of a reader; backups omit hidden files."""
 
 
 class Blob:
@@ -31,7 +31,7 @@ class Blob:
         return self._digest.hexdigest()
 
     def add(self, data: bytes, *, durable: bool = False) -> None:
-        """Appends data, with fsync if `durable`; FileNotFoundError where the file was removed."""
+        """Appends data, with fsync if `durable`; FileNotFoundError if the file was deleted."""
         target = os.open(self._path, os.O_WRONLY | os.O_APPEND)
         try:
             rest = memoryview(data)
@@ -46,7 +46,7 @@ class Blob:
 
 
 class Blobs:
-    """The folder of blobs; removes unreferenced ones, except those still on their way into the database."""
+    """The folder of blobs; deletes unreferenced ones, except those that are not in the database yet."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,7 +54,7 @@ class Blobs:
 
     @contextmanager
     def arriving(self) -> Iterator[Path]:
-        """The path of a new blob, which `clear` spares within the block."""
+        """The path of a new blob, which `clear` keeps within the block."""
         name = new_uuid()
         self._arriving.add(name)
         try:
@@ -63,11 +63,11 @@ class Blobs:
             self._arriving.discard(name)
 
     async def forget(self, names: Iterable[str]) -> None:
-        """Removes blobs."""
+        """Deletes blobs."""
         await asyncio.to_thread(self._unlink, [name for name in names if name])
 
     async def clear(self, engine: Engine, needed: Callable[[Connection], Set[str]], *, spools: bool = False) -> None:
-        """Removes unreferenced blobs and, with `spools`, spool files left by an earlier run."""
+        """Deletes unreferenced blobs and, with `spools`, spool files of an earlier run."""
         there = await asyncio.to_thread(self._names)
         arriving = set(self._arriving)
         # a write, so that it runs after all pending writes

@@ -1,4 +1,4 @@
-"""Statements of SQLite's own: full-text search (FTS5) and lists as JSON."""
+"""SQL specific to SQLite: full-text search (FTS5) and lists as JSON."""
 
 
 def elements(json: str) -> str:

@@ -1,4 +1,4 @@
-"""The files of a knowledge base."""
+"""SQL for the files of a knowledge base."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -50,7 +50,7 @@ class Upload(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A file of a folder that cannot be indexed, and why."""
+    """A file of a folder that cannot be indexed, and the reason."""
 
     name: str
     type: str
@@ -85,7 +85,7 @@ def list_all(conn: Connection, base_ids: Sequence[str]) -> list[File]:
 
 
 def get(conn: Connection, base_ids: Sequence[str], key: str) -> File:
-    """A file of some bases by id, or else by name; NotFound where there is none, Conflict where there are several."""
+    """A file of some bases by id, or else by name; NotFound if there is none, Conflict if there are several."""
     sql = f"""{_SELECT} where f.base_id in ({elements("?1")}) and ?2 in (f.id, f.name)
       order by f.id <> ?2 limit 2"""
     rows = conn.execute(sql, (_json(base_ids), key)).fetchall()
@@ -97,9 +97,9 @@ def get(conn: Connection, base_ids: Sequence[str], key: str) -> File:
 
 
 def put(conn: Connection, base_id: str, upload: Upload) -> tuple[File, str]:
-    """Stores a file, in place of one of its name; returns it and the blob that is no longer needed.
+    """Stores a file, replacing one with its name; returns it and the blob that is no longer needed.
 
-    Equal bytes are not indexed again. An uploaded file takes precedence over a folder's file of that name.
+    Equal bytes are not indexed again. An uploaded file takes precedence over a folder's file with that name.
     """
     metadata = msgspec.json.encode(upload.metadata).decode()
     row = conn.execute(
@@ -130,9 +130,9 @@ def put(conn: Connection, base_id: str, upload: Upload) -> tuple[File, str]:
 
 
 def follow(conn: Connection, base_id: str, come: Sequence[Upload | Refused] = (), gone: Sequence[str] = ()) -> None:
-    """Adds and removes files of a base's folder; no-op where the base was deleted.
+    """Adds and removes files of a base's folder; no-op if the base was deleted.
 
-    A refused file is listed with its reason; its earlier index is still searched.
+    A rejected file is listed with the reason; its earlier index is still searched.
     """
     if conn.execute("select 1 from knowledge_bases where id = ?", (base_id,)).fetchone() is None:
         return
@@ -169,7 +169,7 @@ def delete(conn: Connection, base_ids: Sequence[str], key: str) -> str:
 
 
 def reindex(conn: Connection, base_ids: Sequence[str], key: str = "") -> None:
-    """Queues a file by id or name, or all files of the bases, for indexing; refused files stay as they are."""
+    """Queues a file by id or name, or all files of the bases, for indexing; rejected files do not change."""
     found = [get(conn, base_ids, key)] if key else list_all(conn, base_ids)
     conn.execute(
         f"""update knowledge_files set revision = revision + 1, status = 'indexing', message = null
@@ -184,7 +184,7 @@ def blobs(conn: Connection) -> set[str]:
 
 
 def waiting(conn: Connection, busy: Sequence[str], full: Sequence[str]) -> Waiting | None:
-    """The longest waiting file not in `busy`, of a base whose model is not in `full`; "" stands for no model."""
+    """The longest waiting file not in `busy`, of a base whose model is not in `full`; "" means no model."""
     row = conn.execute(
         f"""select f.id, f.blob, f.type, f.revision, b.embedding_model, b.id
         from knowledge_bases b join knowledge_files f on f.id = (select w.id from knowledge_files w

@@ -1,4 +1,4 @@
-"""Folders on this machine that bases mirror: scanning them and updating the bases' files."""
+"""Folders on this machine that bases mirror: scans them and updates the bases' files."""
 
 import asyncio
 import logging
@@ -21,14 +21,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 MOST_FILES = 10_000
 MOST_ENTRIES = 200_000
-"""Most directory entries that one scan reads."""
+"""Limit of directory entries per scan."""
 MOST_NAME = 1000
 MAX_WARNINGS = 20
-"""Warnings logged about one folder; the rest are counted."""
+"""Limit of logged warnings per folder; the rest are counted."""
 SECONDS = 60.0
 """Time limit of a folder's scan, and of copying one file."""
 BATCH = 50
-"""Files of one transaction."""
+"""Files per transaction."""
 
 
 class Entry(NamedTuple):
@@ -54,10 +54,10 @@ class Scan:
 
 
 def scan(folder: Path, data: Path) -> Scan:
-    """The files of known types, in a stable order; OSError where the folder itself cannot be read.
+    """The files of known types, in a stable order; OSError if the folder itself cannot be read.
 
-    Skips hidden files, files that are not regular, the data folder, links that lead out of the folder, and links to
-    folders.
+    Skips hidden files, files that are not regular, the data folder, symbolic links to folders, and those that lead out
+    of the folder.
     """
     root, data = _real(folder), _real(data)
     result, waiting, left = Scan(), [""], MOST_ENTRIES + 1
@@ -129,10 +129,10 @@ def fault(folder: Path) -> str:
 
 
 class Folders:
-    """Keeps the bases of an engine in step with their folders.
+    """Keeps the bases of an engine in sync with their folders.
 
     A relative folder is resolved from the configuration file's, or else from the working directory. Uploaded files take
-    precedence over a folder's files of their name. A folder that cannot be read changes nothing.
+    precedence over a folder's files with their name. A folder that cannot be read changes nothing.
     """
 
     def __init__(self, engine: Engine, blobs: Blobs, stored: Callable[[], None]) -> None:
@@ -150,7 +150,7 @@ class Folders:
         return self._from / folder
 
     async def follow(self) -> None:
-        """Scans every folder in turn, and queues changed files for indexing."""
+        """Scans all folders one after another, and queues changed files for indexing."""
         async with self._lock:
             for base in await self._engine.db.read(bases.folders):
                 try:
@@ -211,7 +211,7 @@ class Folders:
 
 
 async def _in_time(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Runs work in a thread; TimeoutError where a disk or network file system hangs."""
+    """Runs work in a thread; TimeoutError if a disk or network file system hangs."""
     async with asyncio.timeout(SECONDS):
         return await asyncio.to_thread(work, *args, **kwargs)
 

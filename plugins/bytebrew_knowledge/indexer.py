@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 
 READERS = 2
 FILES = 2
-"""Files that are indexed at a time for each embedding model, and without one."""
+"""Files that are indexed concurrently per embedding model, and without one."""
 BATCH = 50
 """Chunks per transaction and per request for embeddings."""
 RETRIES = 5
 PAUSE = 1.0
-"""Seconds before a retry after a failure of the engine itself."""
+"""Seconds before a retry after an internal failure."""
 _LINE = msgspec.json.Decoder(tuple[str, str])
 
 
 class Indexer:
-    """Indexes waiting files, a few for each embedding model at a time; `wake` announces new ones.
+    """Indexes waiting files, a few per embedding model at a time; `wake` announces new ones.
 
     The limit per model keeps a slow model from delaying the others.
     """
@@ -64,7 +64,7 @@ class Indexer:
         await self._close()
 
     def samples(self) -> Iterator[Sample]:
-        """Metrics of the files in work and of the present run."""
+        """Metrics of files in progress and of the current run."""
         progress = self._progress
         done, failed = (progress.files - progress.failed, progress.failed) if progress else (0, 0)
         for state, count in (("in_work", len(self._busy)), ("done", done), ("failed", failed)):
@@ -107,7 +107,7 @@ class Indexer:
 
     @asynccontextmanager
     async def _patient(self) -> AsyncIterator[None]:
-        """Logs failures of the engine, and waits before the retry."""
+        """Logs internal failures, and waits before the retry."""
         try:
             yield
         except EngineError as error:

@@ -1,6 +1,6 @@
-"""A file's indexes: the live one, one under construction, and old ones to delete.
+"""SQL for a file's indexes: the live one, one under construction, and old ones to delete.
 
-File revision, reader version and embedding model of an index tell whether an unfinished one can be resumed after a
+File revision, reader version and embedding model of an index determine whether an unfinished one can be resumed after a
 crash, and whether the live one is up to date.
 """
 
@@ -14,13 +14,13 @@ from .files import Waiting
 from .search_terms import base_term
 
 READER = 2
-"""Version of the readers and their chunks; a new version reindexes every file."""
+"""Version of the readers and their chunks; incrementing it reindexes every file."""
 SWEPT = 200
 """Chunks deleted per transaction."""
 
 
 class Building(NamedTuple):
-    """An index under construction: `done` of `total` chunks are stored; `replaces` says whether there is a live one."""
+    """An index under construction: `done` of `total` chunks are stored; `replaces` is set if there is a live one."""
 
     id: int
     done: int
@@ -37,7 +37,7 @@ class Chunk(NamedTuple):
 
 
 def begin(conn: Connection, file: Waiting, signature: str, total: int) -> Building | None:
-    """The index to resume, or a new one; None where the file was changed or deleted meanwhile."""
+    """The index to resume, or a new one; None if the file was changed or deleted meanwhile."""
     if not _wanted(conn, file):
         return None
     recipe = (file.id, file.revision, READER, file.model or "", signature, total)
@@ -61,9 +61,9 @@ def begin(conn: Connection, file: Waiting, signature: str, total: int) -> Buildi
 def add(
     conn: Connection, file: Waiting, index: Building, done: int, chunks: Sequence[Chunk], fault: str | None
 ) -> bool:
-    """Stores the chunks after the first `done`; False where the index is obsolete.
+    """Stores the chunks after the first `done`; False if the index is obsolete.
 
-    With its last chunks the index goes live. `fault` says why it has no vectors, and is stored with the chunks.
+    With its last chunks the index goes live. `fault` is the reason why it has no vectors, stored with the chunks.
     """
     if not _wanted(conn, file):
         return False
@@ -92,7 +92,7 @@ def add(
 
 
 def fail(conn: Connection, file: Waiting, fault: str) -> bool:
-    """Marks a file as failed; its live index stays. False where it was changed or deleted meanwhile."""
+    """Marks a file as failed; its live index stays. False if it was changed or deleted meanwhile."""
     if not _wanted(conn, file):
         return False
     conn.execute("update knowledge_files set status = 'error', message = ? where id = ?", (fault, file.id))
@@ -103,7 +103,7 @@ def fail(conn: Connection, file: Waiting, fault: str) -> bool:
 def refresh(conn: Connection, base_id: str = "", *, failed: bool = True) -> int:
     """Queues the files of a base, or of all, whose index is out of date; returns their number.
 
-    Includes failed files, unless `failed` is False, but not refused ones.
+    Includes failed files, unless `failed` is False, but not rejected ones.
     """
     found = 0
     rows = conn.execute("select id, embedding_model from knowledge_bases where ? in ('', id)", (base_id,)).fetchall()

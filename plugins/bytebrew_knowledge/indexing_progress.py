@@ -1,4 +1,4 @@
-"""Log lines about a run of indexing: one every ten seconds, and one at its end."""
+"""Logs the progress of indexing: a line every ten seconds, and one at the end."""
 
 import logging
 import time
@@ -10,7 +10,7 @@ LOG_SECONDS = 10.0
 
 
 class IndexingProgress:
-    """Counts files and chunks of a run, which ends when no file waits any more."""
+    """Counts files and chunks of a run, which ends when no file is waiting."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

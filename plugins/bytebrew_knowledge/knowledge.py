@@ -35,11 +35,11 @@ log = logging.getLogger(__name__)
 
 MOST_RESULTS = 20
 START_SECONDS = 5.0
-"""Longest wait of the engine's start for its folders; slower ones are scanned while it serves."""
+"""How long the engine's start waits for the scan of folders; slower scans continue while it serves."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What reading a file may take."""
+    """Limits for reading a file."""
 
     knowledge_read_timeout: Annotated[Duration, Meta(description="longest reading of a file for a knowledge base")] = (
         Duration(60)
@@ -83,7 +83,7 @@ class Knowledge(Toolset):
         return self._indexer.samples()
 
     async def follow(self) -> None:
-        """Updates every base from its folder, and removes unreferenced blobs."""
+        """Updates every base from its folder, and deletes unreferenced blobs."""
         await self._folders.follow()
         await self._blobs.clear(self._engine, files.blobs)
         self._indexer.wake()
@@ -133,7 +133,7 @@ class Knowledge(Toolset):
         return base
 
     async def delete_base(self, key: str, record: Record) -> None:
-        """Removes a base with its files."""
+        """Deletes a base with its files."""
 
         def delete(conn: Connection) -> list[str]:
             spare = bases.delete(conn, key)
@@ -158,7 +158,7 @@ class Knowledge(Toolset):
 
             try:
                 file, spare = await self._engine.db.write(put)
-            except EngineError:  # a cancelled write may still be committed; `clear` removes blobs of one that was not
+            except EngineError:  # a cancelled write may still be committed; otherwise `clear` deletes its blob
                 await self._blobs.forget([upload.blob])
                 raise
         await self._blobs.forget([spare])
@@ -166,7 +166,7 @@ class Knowledge(Toolset):
         return file
 
     async def delete_file(self, base_ids: Sequence[str], key: str, record: Record) -> None:
-        """Removes a file of some bases by id or name."""
+        """Deletes a file of some bases by id or name."""
 
         def delete(conn: Connection) -> str:
             spare = files.delete(conn, base_ids, key)

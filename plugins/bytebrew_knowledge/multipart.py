@@ -1,4 +1,4 @@
-"""Streaming parser of multipart/form-data (RFC 7578); docs/decisions/multipart.md says why it is our own."""
+"""Streaming parser of multipart/form-data (RFC 7578); docs/decisions/multipart.md explains why it is our own."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -20,7 +20,7 @@ class Part(NamedTuple):
 
 
 class Multipart:
-    """Iterates over the parts of a body; InvalidRequest where it is malformed."""
+    """Iterates over the parts of a body; InvalidRequest if it is malformed."""
 
     def __init__(self, body: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
         kind, parameters = _header(headers.get("content-type", ""))

@@ -16,7 +16,7 @@ GRACE_SECONDS = 5.0
 
 
 class ReadFailed(Exception):
-    """A file could not be read; the message for its owner says why."""
+    """A file could not be read; the message is for its owner."""
 
 
 class Reader:
@@ -56,7 +56,7 @@ class Reader:
         if process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            self._ending = asyncio.create_task(process.communicate())  # reads its pipes to their end
+            self._ending = asyncio.create_task(process.communicate())  # reads its pipes to the end
         if self._ending is not None:
             await asyncio.shield(self._ending)
 
@@ -70,7 +70,7 @@ class Reader:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env={"LC_ALL": "C.UTF-8"},  # not the engine's environment, which has secrets
+            env={"LC_ALL": "C.UTF-8"},  # not the engine's environment, which contains secrets
             start_new_session=True,
         )
         return self._process

@@ -20,7 +20,7 @@ RANK_CONSTANT = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)."""
 EMBED_SECONDS = 10.0
 TRIES = 3
-"""Attempts of a search whose indexes are replaced while it runs."""
+"""Attempts of a search if indexes are replaced while it runs."""
 SLICE = 1000
 """Vectors scored per read transaction, so that a large base does not block other readers."""
 
@@ -28,7 +28,7 @@ SLICE = 1000
 class Query(Struct, frozen=True, kw_only=True):
     """A query over bases; `file` is a file's name or id, `metadata` must match the file's.
 
-    `threshold` is the least cosine similarity of chunks that have a vector.
+    `threshold` is the minimum cosine similarity of chunks that have a vector.
     """
 
     text: str
@@ -62,9 +62,9 @@ class SearchResult(Struct, frozen=True, kw_only=True):
 
 
 class Space(NamedTuple):
-    """The vectors of one model in one base; `stale` says that its files must be reindexed.
+    """The vectors of one model in one base; `stale` if its files must be reindexed.
 
-    `target` is None where the model was deleted or replaced.
+    `target` is None if the model was deleted or replaced.
     """
 
     base_id: str
@@ -86,7 +86,7 @@ _HITS = f"""select c.id, f.base_id, f.id as file_id, f.name as file_name, c.head
 
 
 async def search(engine: Engine, query: Query) -> SearchResult:
-    """The best chunks; without its embedding model the search uses words only, and `fault` says why."""
+    """The best chunks; without its embedding model the search uses words only, and `fault` is the reason."""
     text = query.text.encode("utf-8", "replace").decode()
     vectors: dict[str, array[float] | ProviderError] = {}
     hits: list[Hit] = []
@@ -143,7 +143,7 @@ async def _ranked(
 
 
 def _scope(query: Query, space: Space | None = None) -> dict[str, str]:
-    """The parameters of `SCOPE`, narrowed to a space if there is one."""
+    """The parameters of `SCOPE`, restricted to a space if there is one."""
     within = query.bases if space is None else (space.base_id,)
     params = {"bases": msgspec.json.encode(within).decode(), "file": query.file}
     params["metadata"] = msgspec.json.encode(query.metadata).decode()
@@ -175,7 +175,7 @@ def _spaces(conn: Connection, params: Mapping[str, str]) -> list[Space]:
 
 
 def _unlike(conn: Connection, params: Mapping[str, str], vectors: "array[float]") -> bool:
-    """Whether an index has vectors of another length, judged by its first one."""
+    """Whether an index has vectors of another length, judging by its first one."""
     return conn.execute(_UNLIKE, {**params, "size": len(vectors) * vectors.itemsize}).fetchone() is not None
 
 
@@ -188,7 +188,7 @@ async def _alike(engine: Engine, params: Mapping[str, str], vectors: "array[floa
 
 
 def _slices(indexes: Iterable[tuple[int, int]]) -> Iterator[list[Stretch]]:
-    """Splits indexes into stretches of positions, batched into SLICE chunks per read."""
+    """Splits indexes into ranges of positions, batched into SLICE chunks per read."""
     stretches: list[Stretch] = []
     size = 0
     for index_id, done in indexes:

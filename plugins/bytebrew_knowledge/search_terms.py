@@ -19,7 +19,7 @@ CANDIDATES = 50
 """Best matches of each kind of search that are merged."""
 MAX_TERMS = 64
 MOST_BASES = 16
-"""Most bases for which document frequencies are counted; a search over more uses those of the whole index."""
+"""A search over more bases uses the document frequencies of the whole index."""
 
 
 def ranked(conn: Connection, params: Mapping[str, str], bases: Sequence[str], text: str) -> list[tuple[float, int]]:
@@ -40,7 +40,7 @@ def ranked(conn: Connection, params: Mapping[str, str], bases: Sequence[str], te
     whole: int = conn.execute("select count(*) from knowledge_chunks").fetchone()[0]
     weights = [_rarity(counts[word], size) / _rarity(_count(conn, f'"{word}"'), whole) for word in rare]
     best = _weighed(conn, params, [(f'{within} AND "{word}"', one) for word, one in zip(rare, weights, strict=True)])
-    if len(best) < CANDIDATES:  # chunks with common terms only come last, unordered
+    if len(best) < CANDIDATES:  # chunks with only common terms come last, unordered
         known = {chunk for _, chunk in best}
         others = conn.execute(OTHERS, {**params, "words": anything, "limit": CANDIDATES})
         best += [(0.0, row["id"]) for row in others if row["id"] not in known]
@@ -61,7 +61,7 @@ def base_term(base_id: str) -> str:
 
 def _terms(text: str) -> list[str]:
     """The distinct terms of a text."""
-    words = re.findall(r"\w+", unicodedata.normalize("NFC", text))  # FTS5 folds case, and not as Python does
+    words = re.findall(r"\w+", unicodedata.normalize("NFC", text))  # FTS5 folds case, in a different way from Python
     return list({word.lower(): word for word in words if word.strip("_")}.values())[:MAX_TERMS]
 
 

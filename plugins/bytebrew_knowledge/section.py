@@ -21,7 +21,7 @@ _AGENTS = """select a.name from knowledge_links l join agents a on a.id = l.agen
 
 
 class BaseItem(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A knowledge base, the folder whose files are its own, and the agents that search it."""
+    """A knowledge base, its folder, and the agents that search it."""
 
     name: BaseName
     description: Description = ""
@@ -31,11 +31,11 @@ class BaseItem(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class KnowledgeSection(ConfigSection):
-    """The section `knowledge`: bases with their links, which replace the existing ones; without uploaded files.
+    """The section `knowledge`: bases with their links, which replace the stored ones; without uploaded files.
 
-    A linked agent gets the capability where it has none; a disabled one stays disabled. Folders are scanned when the
-    engine starts or reloads; `folder: ""` removes the folder's files. Setting a folder takes the scope `admin`, for it
-    makes the engine read files of its machine.
+    A linked agent gets the capability if it has none; a disabled one stays disabled. Folders are scanned when the
+    engine starts or reloads; `folder: ""` removes the folder's files. Setting a folder requires the scope `admin`,
+    because it makes the engine read local files.
     """
 
     key = "knowledge"
@@ -78,7 +78,7 @@ class KnowledgeSection(ConfigSection):
             bases.link_only(conn, base.id, values["agents"])
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
-        """Removes a base with its links and all its files."""
+        """Deletes a base with its links and all its files."""
         base_id = conn.execute("select id from knowledge_bases where name = ?", (name,)).fetchone()["id"]
         bases.link_only(conn, base_id, ())
         bases.delete(conn, base_id)

@@ -67,7 +67,7 @@ async def received(
 def copied(source: Path, seen: os.stat_result, name: str, target: Path, most: int, *, durable: bool = False) -> Upload:
     """Copies a scanned file into the target.
 
-    Raises OSError, and EngineError where the file is not acceptable.
+    Raises OSError, and EngineError if the file is not acceptable.
     """
     kind = kind_of(name)
     with os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0) as file:
@@ -80,7 +80,7 @@ def copied(source: Path, seen: os.stat_result, name: str, target: Path, most: in
             while piece := file.read(WRITE_BYTES):
                 if not blob.size:
                     _check_beginning(name, kind, piece)
-                if blob.size + len(piece) > most:  # it has grown since
+                if blob.size + len(piece) > most:  # it has grown since the scan
                     raise _too_large(name, most)
                 blob.add(piece)
             return _whole(blob, name, kind, durable)
@@ -90,7 +90,7 @@ def copied(source: Path, seen: os.stat_result, name: str, target: Path, most: in
 
 
 def file_name(path: str) -> str:
-    """The last part of a path (RFC 7578 section 4.2); InvalidRequest where that is not a valid name."""
+    """The last part of a path (RFC 7578 section 4.2); InvalidRequest if that is not a valid name."""
     name = path.replace("\\", "/").rpartition("/")[2].strip()
     if name in ("", ".", "..") or len(name) > 255 or not is_valid_name(name):
         raise InvalidRequest("The file has no name that could be kept", details=[Detail("$.file", "name the file")])

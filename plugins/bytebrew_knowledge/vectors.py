@@ -1,4 +1,4 @@
-"""Storage of vectors and cosine similarity, through sqlite-vec where it can be loaded."""
+"""Storage of vectors and cosine similarity, using sqlite-vec if it can be loaded."""
 
 import math
 import sqlite3
@@ -10,7 +10,7 @@ from bytebrew import Connection, Row
 
 try:
     import sqlite_vec
-except ImportError:  # the extra `vectors` brings it
+except ImportError:  # installed with the extra `vectors`
     sqlite_vec = None
 
 Stretch = tuple[int, int, int]
@@ -39,7 +39,7 @@ def likenesses(conn: Connection, stretches: Iterable[Stretch], vector: "array[fl
 
 
 def _extended(conn: Connection) -> bool:
-    """Loads sqlite-vec where it is installed and Python's SQLite allows extensions; returns whether it is loaded."""
+    """Loads sqlite-vec if it is installed and Python's SQLite allows extensions; returns whether it is loaded."""
     if conn.execute(_LOADED).fetchone():
         return True
     if sqlite_vec is None or not hasattr(conn, "enable_load_extension"):

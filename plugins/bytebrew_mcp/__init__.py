@@ -1,4 +1,4 @@
-"""Tools from MCP servers: a client of all five versions of the protocol, its routes and a catalog of servers."""
+"""Tools from MCP servers: a client for all five versions of the protocol, its routes and a catalog of servers."""
 
 from collections.abc import Iterable
 

@@ -21,7 +21,7 @@ Headers = Annotated[tuple[Token, ...], Meta(max_length=50)]
 Line = Annotated[
     str, Meta(max_length=8000, pattern=r"^[\t\x20-\x7e]*\Z", description="printable ASCII, as headers hold it")
 ]
-"""The value of a header (RFC 9110 section 5.5), without what is obsolete."""
+"""The value of a header (RFC 9110 section 5.5), without obsolete characters."""
 Variable = Annotated[str, Meta(max_length=8000, pattern=r"^[^\x00]*\Z", description="a text without NUL")]
 Variables = Annotated[dict[str, Variable], Meta(max_length=100)]
 HeaderLines = Annotated[dict[str, Line], Meta(max_length=50)]
@@ -111,7 +111,7 @@ ALIASES = {"env_vars": "env", "auth_token": "auth_key", "auth_token_env": "auth_
 
 
 class ServerRow(Struct, frozen=True, kw_only=True):
-    """An MCP server as it is stored: `args`, and `env` and `headers` by name, each value sealed, in base64."""
+    """An MCP server as it is stored: `args`, and `env` and `headers` by name, each value encrypted, in base64."""
 
     id: str
     name: str

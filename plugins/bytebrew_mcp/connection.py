@@ -1,4 +1,4 @@
-"""The standing connection to one MCP server: connects, lists, pins, reconnects, and runs calls through a breaker."""
+"""The persistent connection to one MCP server: connects, lists and pins tools, reconnects, and calls tools."""
 
 import asyncio
 import logging
@@ -40,11 +40,11 @@ BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 60.0
 STABLE_SECONDS = 30.0
 RELIST_SECONDS, RELIST_RETRY_SECONDS = 1.0, 5.0
-"""Pause between two `tools/list` requests, and after one that failed."""
+"""Pause between two `tools/list` requests, and after a failed one."""
 RECONNECT_SECONDS = 10.0
-"""Longest wait of a call for a server that is connecting."""
+"""How long a call waits for a server that is connecting."""
 MOST_NAMED = 20
-"""Most tools that one log line names."""
+"""Limit of tools named in one log line."""
 FORWARDED = "ai.bytebrew/headers"
 """Key in `_meta` of a stdio call for the forwarded headers of the chat request."""
 CALL_ID, KEY = "ai.bytebrew/call_id", "ai.bytebrew/idempotency_key"
@@ -86,7 +86,7 @@ class ServerConnection:
 
     @property
     def busy(self) -> bool:
-        """Whether a call runs."""
+        """Whether a call is running."""
         return not self._idle.is_set()
 
     def start(self, after: Collection[asyncio.Task[None]] = ()) -> None:
@@ -105,7 +105,7 @@ class ServerConnection:
         self._tried.set()
 
     async def drain(self) -> None:
-        """Disconnects as soon as no call runs."""
+        """Disconnects as soon as no call is running."""
         await self._idle.wait()
         await self.close()
 
@@ -125,12 +125,12 @@ class ServerConnection:
         return tuple(tool for tool in self.server.deny_tools if tool in self.pins and tool not in self.tools)
 
     def awaited(self, seconds: float) -> bool:
-        """Whether it may still connect and has been away for less than `seconds`."""
+        """Whether it may still connect and was disconnected less than `seconds` ago."""
         coming = self.status.status in ("connecting", "error") and self.away_since is not None
         return coming and self._remaining(seconds) > 0
 
     async def arrive(self, seconds: float) -> None:
-        """Waits until it is connected or has been away for `seconds`."""
+        """Waits until it is connected or has been disconnected for `seconds`."""
         self._wake.set()
         with suppress(TimeoutError), within(self._remaining(seconds)):
             while self.awaited(seconds):
@@ -216,7 +216,7 @@ class ServerConnection:
                 )
             except ConnectionLost as error:
                 if isinstance(error, AccessDenied) and server.forward_headers:
-                    raise JsonRpcError(0, str(error)) from error  # with this caller's headers; others may have access
+                    raise JsonRpcError(0, str(error)) from error  # other callers' headers may have access
                 if not isinstance(error, RequestFailed):
                     session.close(error)
                 if not again or not isinstance(error, SessionEnded):
@@ -235,7 +235,7 @@ class ServerConnection:
         return self._session if self._session is not None and self._session.lost is None else None
 
     async def settle(self, seconds: float) -> None:
-        """Waits for the outcome of the present attempt to connect, or else of the next."""
+        """Waits for the outcome of the current attempt to connect, or else of the next."""
         with suppress(TimeoutError), within(seconds):
             await self._trying().wait()
 
@@ -280,7 +280,7 @@ class ServerConnection:
                 log.warning("MCP server %s %s", self.server.name, message)
             self._logged_error = message
             if connected and self.failures == 1:
-                continue  # it may have restarted
+                continue  # the server may have restarted
             self._set_status("error", message)
             tried.set()
             await self._pause()
@@ -382,5 +382,5 @@ class ServerConnection:
 
 
 def _is_plain(value: str) -> bool:
-    """Whether a text is valid as the value of a header."""
+    """Whether a text is a valid header value."""
     return value.isascii() and value.isprintable()

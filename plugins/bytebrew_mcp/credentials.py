@@ -9,11 +9,11 @@ from . import store
 from .config import ServerRow
 
 MIN_CREDENTIAL, MIN_VALUE = 8, 4
-"""Shortest secrets that are masked: in tool definitions and results, and in logs and the server's status."""
+"""Minimum length of masked secrets: in tool definitions and results, and in logs and the server's status."""
 
 
 class Credentials(NamedTuple):
-    """What a server is sent, and two maskers of it: of credentials only, and of every value."""
+    """The values that are sent to a server, and two maskers: of credentials only, and of every value."""
 
     args: list[str]
     env: dict[str, str]
@@ -23,7 +23,7 @@ class Credentials(NamedTuple):
 
 
 def resolve(server: ServerRow, engine: Engine) -> Credentials:
-    """The unsealed credentials of a server; Unprocessable where one cannot be opened."""
+    """The decrypted credentials of a server; Unprocessable if one cannot be decrypted."""
     env = store.opened(server.env, engine)
     headers = store.opened(server.headers, engine)
     args = store.arguments(server, engine)

@@ -1,4 +1,4 @@
-"""Warnings about filters that name agents that do not exist or tools that the server does not offer."""
+"""Warns of filters that name unknown agents, or tools that the server does not offer."""
 
 from collections.abc import Iterator
 

@@ -42,7 +42,7 @@ def mirrored(paths: Mapping[str, tuple[str, ...]], arguments: Any) -> dict[str, 
 
 
 def encoded(value: str) -> str:
-    """The value of a header, base64-encoded where it is not safe in plain text."""
+    """The value of a header, base64-encoded if it is not safe in plain text."""
     if _PLAIN.fullmatch(value) and not (value.startswith("=?base64?") and value.endswith("?=")):
         return value
     return f"=?base64?{b64encode(value.encode('utf-8', 'replace')).decode()}?=" if value else ""

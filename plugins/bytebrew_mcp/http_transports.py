@@ -34,12 +34,12 @@ GOODBYE_SECONDS = 2.0
 POLL_SECONDS = 1.0
 POLL_MIN_SECONDS, POLL_MAX_SECONDS = 0.05, 60.0
 _SESSION_ERRORS = (0, -32600, *range(-32099, -31999))
-"""JSON-RPC error codes that may stand for the session rather than the method (-32000 to -32099, invalid request)."""
+"""JSON-RPC error codes that may concern the session rather than the method (-32000 to -32099, invalid request)."""
 _RETRY = re.compile(rb"(?:^|[\r\n])retry: ?(\d{1,9})[\r\n]")
 
 
 class StreamableHttpTransport(Transport):
-    """Streamable HTTP: each message is a POST; messages that answer no request come on the stream of a GET."""
+    """Streamable HTTP: each message is a POST; unsolicited messages arrive on the stream of a GET."""
 
     stream_each = True
 
@@ -68,7 +68,7 @@ class StreamableHttpTransport(Transport):
         self._agreed.set()
 
     async def read(self, receive: Receive) -> NoReturn:
-        """Reads the stream of unsolicited messages, where the server has one (up to 2025-11-25)."""
+        """Reads the stream of unsolicited messages, if the server has one (up to 2025-11-25)."""
         await self._agreed.wait()
         last, wait, has_one = "", POLL_SECONDS, False
         while self._version != MODERN:
@@ -90,7 +90,7 @@ class StreamableHttpTransport(Transport):
                 wait = min(error.retry_after or wait * 2, POLL_MAX_SECONDS)
             except ProviderError as error:
                 if not has_one:
-                    break  # the stream is optional; the next request reports a server that is gone
+                    break  # the stream is optional; the next request reports a lost server
                 if error.code != "model_unavailable" or not begun:
                     raise ConnectionLost(error.message) from error
             await asyncio.sleep(max(wait, POLL_SECONDS))
@@ -98,7 +98,7 @@ class StreamableHttpTransport(Transport):
         raise AssertionError("nobody sets it")
 
     async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
-        """Posts a message; for a request, receives messages until its answer has come."""
+        """Posts a message; for a request, receives messages until its answer has arrived."""
         wanted = message.get("id") if "method" in message else None
         sent = {**headers, "Accept": ACCEPT, **self._own(message)}
         try:
@@ -108,7 +108,7 @@ class StreamableHttpTransport(Transport):
                 if wanted is None:
                     return
                 last, wait = await self._take(answer, receive, "", wanted)
-            while last is not None:  # the connection has ended before the stream
+            while last is not None:  # the connection ended before the stream
                 await asyncio.sleep(wait)
                 last, wait = await self._resume(receive, headers, last, wanted)
         except UpstreamError as error:
@@ -119,7 +119,7 @@ class StreamableHttpTransport(Transport):
     async def _resume(
         self, receive: Receive, headers: Mapping[str, str], last: str, wanted: object
     ) -> tuple[Any, float]:
-        """Resumes a stream; where that fails, the server has received the request even so."""
+        """Resumes a stream; if that fails, the server has received the request anyway."""
         sent = {**headers, "Accept": "text/event-stream", "Last-Event-ID": last, **self._own()}
         try:
             async with self._http.request("GET", self._url, headers=sent) as answer:
@@ -203,7 +203,7 @@ class StreamableHttpTransport(Transport):
 
 
 class SseTransport(Transport):
-    """HTTP with SSE (2024-11-05): a GET stream names the URL for POSTs, and carries every answer."""
+    """HTTP with SSE (2024-11-05): a GET stream announces the URL for POSTs, and carries every answer."""
 
     def __init__(self, http: Http, url: str, headers: Mapping[str, str]) -> None:
         self._http = http
@@ -252,7 +252,7 @@ class SseTransport(Transport):
         except ValueError as error:
             raise ConnectionLost(f"names an endpoint that will not do: {error}") from error
         if not ours:
-            raise ConnectionLost("names an endpoint of another origin")  # which must not receive our headers
+            raise ConnectionLost("names an endpoint of another origin")  # it must not receive our headers
         if not self._endpoint.done():
             self._endpoint.set_result(url)
 
@@ -265,7 +265,7 @@ def _is_unknown(error: UpstreamError) -> bool:
 
 
 def _exception_for(error: UpstreamError) -> Exception:
-    """The exception for an HTTP error: the request was refused or failed, or the connection is lost."""
+    """The exception for an HTTP error: the request was rejected or failed, or the connection is lost."""
     status = error.status
     if refused := _error_in(error.body):
         return refused

@@ -21,7 +21,7 @@ MODERN_ERRORS = (-32020, -32021, UNSUPPORTED_VERSION)
 
 
 class ConnectionLost(Exception):
-    """The server cannot be reached, or the connection has ended; the message says why."""
+    """The server cannot be reached, or the connection has ended; the message is the reason."""
 
 
 class SessionEnded(ConnectionLost):
@@ -67,7 +67,7 @@ class Transport:
         raise NotImplementedError
 
     async def send(self, message: Message, receive: Receive, headers: Mapping[str, str]) -> None:
-        """Sends a message; where the answer comes on the same stream, receives it before returning."""
+        """Sends a message; if the answer arrives on the same stream, receives it before returning."""
         raise NotImplementedError
 
 

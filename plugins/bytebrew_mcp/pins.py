@@ -9,7 +9,7 @@ from . import store
 from .tool_definitions import Listed
 
 MAX_PINS = 2000
-"""Most pins of one server, so that a server with ever new tools cannot fill the disk."""
+"""Limit of pins per server, so that a server that keeps renaming tools cannot fill the disk."""
 
 
 class Pin(NamedTuple):
@@ -72,7 +72,7 @@ def add_new(conn: Connection, server_id: str, listed: Iterable[Listed], *, stric
 
 
 def approve(conn: Connection, server_id: str, listed: Listed) -> dict[str, Pin]:
-    """Pins a tool as it is listed now; returns all pins; NotFound where the server was deleted."""
+    """Pins a tool as it is listed now; returns all pins; NotFound if the server was deleted."""
     store.get(conn, server_id)
     _pin(conn, server_id, [listed])
     return every(conn, server_id)

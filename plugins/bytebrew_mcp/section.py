@@ -37,7 +37,7 @@ class ServersSection(ConfigSection):
     def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         there = store.find(conn, name)
         if there is not None:
-            if values.get("type", there.type) is None:  # as for a new server
+            if values.get("type", there.type) is None:  # inferred as for a new server
                 kind = "stdio" if values.get("command", there.command) else "streamable-http"
                 values = {**values, "type": kind}
             row = store.update(conn, name, ServerPatch(**values), engine)

@@ -15,7 +15,7 @@ from .pins import Pin
 from .tool_definitions import Definition, Listed
 
 Pinned = Mapping[str, Pin] | None
-"""The pins of one server that a transaction is about to store; None: those in use."""
+"""The pins of one server that a transaction is about to store; None for the current ones."""
 
 
 def show_all(
@@ -44,7 +44,7 @@ def show_all(
 
 
 def show(conn: Connection, connections: Mapping[str, ServerConnection], name: str, pinned: Pinned = None) -> Server:
-    """One server; NotFound where there is none."""
+    """One server; NotFound if there is none."""
     [server] = show_all(conn, connections, [store.get(conn, name)], pinned)
     return server
 

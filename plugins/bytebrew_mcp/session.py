@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 MAX_PAGES = 100
 MAX_ROUNDS = 5
 MAX_REPLIES = 100
-"""Most requests of a server that are answered at a time; further ones get no answer."""
+"""Limit of a server's requests that are answered concurrently; further ones get no answer."""
 REPLY_SECONDS = 10.0
 _PREFIX = "io.modelcontextprotocol/"
 
@@ -48,7 +48,7 @@ class PendingRequest:
             self._clock.at(asyncio.get_running_loop().time() + self._seconds)
 
     def fail(self, error: ConnectionLost) -> None:
-        """Ends the wait: fails the answer, or lets the time limit expire while the request is still being sent."""
+        """Fails the answer; while the request is still being sent, lets its time limit expire."""
         if self.answer.done():
             return
         clock, self._clock = self._clock, None
@@ -99,7 +99,7 @@ class Session:
             raise ConnectionLost(f"refuses to begin: {error}") from error
 
     async def _discovers(self, seconds: float) -> bool:
-        """Whether the server speaks the stateless version; most failures mean that it does not."""
+        """Whether the server supports the stateless version; most failures mean that it does not."""
         try:
             with within(seconds):
                 result = await self._request("server/discover", {"_meta": _meta()})
@@ -126,7 +126,7 @@ class Session:
         self._transport.agree(version)
 
     async def tools(self) -> dict[str, Listed]:
-        """Every usable tool by name, over all pages; invalid and surplus tools are logged and left out."""
+        """Every usable tool by name, over all pages; invalid and surplus tools are logged and omitted."""
         listing, cursor = Listing(self._mask, modern=self.version == MODERN), None
         for _ in range(MAX_PAGES):
             try:
@@ -156,7 +156,7 @@ class Session:
         seconds: float,
         most: float,
     ) -> dict[str, Any]:
-        """The result of a tool; TimeoutError after `seconds` without progress or `most` in all."""
+        """The result of a tool; TimeoutError after `seconds` without progress or `most` in total."""
         params: dict[str, Any] = {"name": tool, "arguments": arguments}
         try:
             with within(most) as whole:
@@ -181,7 +181,7 @@ class Session:
         raise JsonRpcError(0, f"it had no result after {MAX_ROUNDS} rounds")
 
     async def listen(self) -> None:
-        """Subscribes to changes of the tool list, where the version needs a subscription."""
+        """Subscribes to changes of the tool list, if the version requires a subscription."""
         if self.version != MODERN:
             return
         pause = 1.0
@@ -196,10 +196,10 @@ class Session:
                     return
             pause = 1.0 if asyncio.get_running_loop().time() - begun > 60 else min(pause * 2, 60.0)
             await asyncio.sleep(pause)
-            self.changed.set()  # it may have changed between two subscriptions
+            self.changed.set()  # the list may have changed between two subscriptions
 
     def receive(self, message: Message) -> None:
-        """Handles one message from the server."""
+        """Processes one message from the server."""
         method = message.get("method")
         if not isinstance(method, str):
             self._answered(message)

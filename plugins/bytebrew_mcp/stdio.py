@@ -1,4 +1,4 @@
-"""Transport to an MCP server that is a command: its own process group, a clean environment, ended with the engine."""
+"""Transport to an MCP server that is a command, in its own process group and a clean environment."""
 
 import asyncio
 import ctypes
@@ -30,23 +30,23 @@ LAUNCH = """
 shift 3
 exec "$@"
 """
-"""Sets the limits, forks a watcher that kills the process group when the engine's end of a pipe closes (also when the
+"""Sets the limits, forks a watcher that kills the process group when the engine's end of a pipe closes (even if the
 engine is killed), and executes the command."""
 PR_SET_DUMPABLE = 4
-"""The option of prctl(2) by which /proc/<pid> is closed to processes of the same user (PR_SET_DUMPABLE)."""
+"""The option of prctl(2) that denies processes of the same user access to /proc/<pid> (PR_SET_DUMPABLE)."""
 END_SECONDS = 2.0
 UNREAD_BYTES = 16 * 1024 * 1024
 LINES_A_MINUTE = 60
 LINE_CHARACTERS = 500
 LINE_BYTES = 4096
-"""Longest line that is logged; a longer one is dropped whole, for a secret at its cut would not be masked."""
+"""Longest line that is logged; a longer one is dropped, because a truncated secret would not be masked."""
 
 
 class StdioTransport(Transport, asyncio.SubprocessProtocol):
     """A server's standard streams; messages are lines. `mask` removes secrets from its standard error.
 
-    Its working directory is the engine's, unless that is within the `hidden` folder. It inherits no descriptors except
-    its three streams and the pipe whose end kills it.
+    Its working directory is the engine's, unless that is within the `hidden` folder. It inherits only its three streams
+    and the pipe that kills it when it closes.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class StdioTransport(Transport, asyncio.SubprocessProtocol):
                         await self._exited.wait()
                         break
         finally:
-            os.close(self._leash)  # which kills what is left of the group
+            os.close(self._leash)  # kills the rest of the group
             self._transport.close()
 
     async def read(self, receive: Receive) -> NoReturn:
@@ -167,7 +167,7 @@ class StdioTransport(Transport, asyncio.SubprocessProtocol):
             )  # the process may end within a second, which says more
 
     def process_exited(self) -> None:
-        self._signal(signal.SIGKILL)  # what is left of the group holds the pipes open
+        self._signal(signal.SIGKILL)  # other processes of the group hold the pipes open
         self._exited.set()
         asyncio.get_running_loop().call_later(1, self._bury)
 
@@ -179,7 +179,7 @@ class StdioTransport(Transport, asyncio.SubprocessProtocol):
         self._over.set()
 
     def _bury(self) -> None:
-        """Closes pipes that processes outside the group may hold, and reaps orphans where the engine is process 1."""
+        """Closes pipes that processes outside the group may hold, and reaps orphans if the engine is process 1."""
         self._over.set()
         with suppress(ChildProcessError):
             while os.waitpid(-self._transport.get_pid(), os.WNOHANG)[0]:
@@ -223,9 +223,9 @@ def close_memory() -> None:
 
 
 def _working_directory(hidden: Path) -> str:
-    """The engine's working directory, or `/` where that is within the hidden folder."""
+    """The engine's working directory, or `/` if that is within the hidden folder."""
     try:
         here = Path.cwd()
-    except FileNotFoundError:  # it was removed
+    except FileNotFoundError:  # it was deleted
         return "/"
     return "/" if here.is_relative_to(hidden.resolve()) else str(here)

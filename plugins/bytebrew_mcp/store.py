@@ -1,4 +1,4 @@
-"""MCP servers in the database."""
+"""SQL for MCP servers."""
 
 import re
 from base64 import b64decode, b64encode
@@ -86,7 +86,7 @@ MIGRATIONS = (
     ),
 )
 _PLAIN = "plain:"
-"""Prefix of an argument that an older engine stored unsealed; it is sealed at the next start."""
+"""Prefix of an argument that an older engine stored in plain text; it is encrypted at the next start."""
 _JSON = ("args", "env", "headers", "forward_headers", "allow_tools", "deny_tools", "agent_tools")
 _KEYS = {
     "env": re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}"),
@@ -127,7 +127,7 @@ def agents_of(conn: Connection) -> dict[str, tuple[str, ...]]:
 
 
 def create(conn: Connection, new: NewServer, engine: Engine) -> ServerRow:
-    """The server, now stored."""
+    """Stores a server and returns it."""
     if find(conn, new.name):
         raise Conflict(f"There is an MCP server '{new.name}' already; PUT /api/v1/mcp-servers/{new.name} changes it")
     values = asdict(new)
@@ -141,7 +141,7 @@ def create(conn: Connection, new: NewServer, engine: Engine) -> ServerRow:
 
 
 def update(conn: Connection, key: str, patch: ServerPatch, engine: Engine) -> ServerRow:
-    """The server with the patch merged in."""
+    """Merges the patch into a server and returns it."""
     server = get(conn, key)
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     if changes.pop("name", server.name) != server.name:
@@ -156,7 +156,7 @@ def update(conn: Connection, key: str, patch: ServerPatch, engine: Engine) -> Se
 
 
 def delete(conn: Connection, key: str) -> None:
-    """Removes a server that no agent names; Conflict lists those that do."""
+    """Deletes a server that no agent names; Conflict lists those that do."""
     server = get(conn, key)
     if users := agents_of(conn).get(server.name, ()):
         details = [Detail("$.agents", name) for name in users]
@@ -166,26 +166,26 @@ def delete(conn: Connection, key: str) -> None:
 
 
 def seal_arguments(conn: Connection, engine: Engine) -> None:
-    """Seals arguments that an older engine stored unsealed."""
+    """Encrypts arguments that an older engine stored in plain text."""
     for row in conn.execute("select id, args from mcp_servers where args like ?", (f'%"{_PLAIN}%',)).fetchall():
         args = [_seal(plain(one, engine), engine) for one in msgspec.json.decode(row["args"])]
         conn.execute("update mcp_servers set args = ? where id = ?", (msgspec.json.encode(args).decode(), row["id"]))
 
 
 def plain(sealed: str, engine: Engine) -> str:
-    """The unsealed value, `${VAR}` unresolved; Unprocessable where it was sealed with another key."""
+    """The decrypted value, `${VAR}` unresolved; Unprocessable if it was encrypted with another key."""
     if sealed.startswith(_PLAIN):
         return escaped(sealed.removeprefix(_PLAIN))
     return engine.secrets.open(b64decode(sealed))
 
 
 def opened(sealed: Mapping[str, str], engine: Engine) -> dict[str, str]:
-    """The unsealed values, with `${VAR}` resolved."""
+    """The decrypted values, with `${VAR}` resolved."""
     return {name: resolved(plain(value, engine)) for name, value in sealed.items()}
 
 
 def arguments(server: ServerRow, engine: Engine) -> list[str]:
-    """The unsealed arguments of a command, with `${VAR}` resolved."""
+    """The decrypted arguments of a command, with `${VAR}` resolved."""
     return [filled(plain(one, engine)) for one in server.args]
 
 
@@ -209,7 +209,7 @@ def _seal(text: str, engine: Engine) -> str:
 
 
 def _sealed(values: dict[str, Any], old: ServerRow | None, engine: Engine) -> dict[str, Any]:
-    """The values with every secret sealed; `***` keeps the stored value, in `args` that of the same position."""
+    """The values with every secret encrypted; `***` keeps the stored value, in `args` that of the same position."""
     values = dict(values)
     there: dict[str, Mapping[Any, str]] = {
         "args": dict(enumerate(old.args)) if old else {},
@@ -231,9 +231,9 @@ def _sealed(values: dict[str, Any], old: ServerRow | None, engine: Engine) -> di
 
 
 def _check_sent(server: ServerRow, merged: Mapping[str, Any]) -> None:
-    """Raises InvalidRequest where credentials that were stored for one address would be sent to another.
+    """Raises InvalidRequest if credentials that were stored for one address would be sent to another.
 
-    A changed command may keep its `env`: who may set up commands can read the data folder anyway.
+    A changed command may keep its `env`: callers who may set up commands can read the data folder anyway.
     """
     fields = {"auth_key": "sealed_key", "headers": "headers", "env": "env"}
     stored = {field: _values(getattr(server, column)) for field, column in fields.items()}
@@ -245,7 +245,7 @@ def _check_sent(server: ServerRow, merged: Mapping[str, Any]) -> None:
 
 
 def _values(sealed: str | Mapping[str, str]) -> set[str]:
-    """Sealed values; two seals of one value differ."""
+    """The encrypted values, without empty ones; they are equal only if unchanged, as each encryption differs."""
     return {value for value in ([sealed] if isinstance(sealed, str) else sealed.values()) if value}
 
 
@@ -257,7 +257,7 @@ def _origin(values: Mapping[str, Any]) -> tuple[str, str, int] | None:
 
 
 def _check(values: Mapping[str, Any]) -> None:
-    """Raises InvalidRequest where the server lacks what its type or its auth needs."""
+    """Raises InvalidRequest if the server lacks fields that its type or its auth needs."""
     stdio = values["type"] == "stdio"
     faults = []
     if not values["command" if stdio else "url"]:

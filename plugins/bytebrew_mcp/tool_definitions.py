@@ -14,7 +14,7 @@ MAX_TOOLS = 1000
 MAX_NAME = 255
 MAX_BYTES = 65536
 MAX_DEPTH = 100
-"""Deepest nesting of a schema, so that the API's answers can hold it."""
+"""Limit of a schema's nesting, so that it fits into the API's answers."""
 
 
 class Hints(Struct, frozen=True, rename="camel"):
@@ -43,7 +43,7 @@ class Listed(NamedTuple):
 
 
 class Listing:
-    """The tools of one server by name, read page by page; `faults` says why tools are left out.
+    """The tools of one server by name, read page by page; `faults` are the reasons why tools are omitted.
 
     `mask` removes the server's credentials from them.
     """
@@ -56,7 +56,7 @@ class Listing:
         self._left = MAX_TOOLS
 
     def take(self, page: Any) -> bool:
-        """Adds a page; returns whether more may follow. Of two tools with one name the first counts."""
+        """Adds a page; returns whether more may follow. The first of two tools with one name counts."""
         listed = page if isinstance(page, list) else []
         for one in listed[: self._left]:
             try:
@@ -77,7 +77,7 @@ class Listing:
         raw = msgspec.json.encode(definition, order="deterministic")
         if not 0 < len(definition.name) <= MAX_NAME:
             raise ValueError(f"its name has not 1 to {MAX_NAME} characters")
-        if visible(definition.name) != definition.name:  # who approves it would mistake it for another
+        if visible(definition.name) != definition.name:  # a person could mistake it for another tool
             raise ValueError("its name has characters that nobody sees")
         if definition.input_schema.get("type", "object") != "object":
             raise ValueError("its inputSchema is not of type object")

@@ -9,7 +9,7 @@ import msgspec
 from bytebrew import Attachment, Result, ToolError
 
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-"""Image types that vision models take; other data is described in text."""
+"""Image types that vision models accept; other data is described in text."""
 MAX_BLOCKS = 1000
 MAX_IMAGE_CHARACTERS = 8 * 1024 * 1024
 

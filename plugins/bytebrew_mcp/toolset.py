@@ -47,7 +47,7 @@ _ODD = re.compile(r"[^a-zA-Z0-9_-]")
 class McpTool(Tool):
     """A tool of an MCP server, under the name that agents use.
 
-    A `shut` tool is not called; `away` says why.
+    A `shut` tool is not called; `away` is the reason.
     """
 
     foreign = True
@@ -126,7 +126,7 @@ class Servers(Toolset):
             task.add_done_callback(self._ending.pop)
 
     async def approve(self, row: ServerRow, tool: str, digest: str | UnsetType, record: Record) -> None:
-        """Approves a tool as it is defined now; Conflict where its digest is another.
+        """Approves a tool as it is defined now; Conflict if its digest differs.
 
         `record` receives the server's pins after the approval.
         """
@@ -154,7 +154,7 @@ class Servers(Toolset):
         await asyncio.gather(*(connection.close() for connection in connections), *self._ending)
 
     async def ready(self, agent: Agent) -> AsyncIterator[Notice]:
-        """Waits for servers that are away, each at most `mcp_turn_wait` from its disconnect or the engine's start."""
+        """Waits for disconnected servers, each at most `mcp_turn_wait` from its disconnect or the engine's start."""
         seconds = self._engine.settings.of(Mcp).mcp_turn_wait
         awaited = [connection for connection in self._connections_of(agent) if connection.awaited(seconds)]
         if awaited:
@@ -180,7 +180,7 @@ class Servers(Toolset):
         """The tools that the agent's servers offer and its filters allow; known tools that are missing are `away`."""
         connections = self._connections_of(agent)
         away = [connection.server.id for connection in connections if connection.status.status != "connected"]
-        stored = {key: await self._engine.db.read(pins.all_definitions, key) for key in away}  # no await after this
+        stored = {key: await self._engine.db.read(pins.all_definitions, key) for key in away}  # no await below
         longest = self._engine.settings.of(Mcp).mcp_call_max + 30
         pairs = [
             (n, tool) for n, connection in enumerate(connections) for tool in {*connection.pins, *connection.tools}
@@ -269,12 +269,12 @@ def _connect_fields(row: ServerRow) -> ServerRow:
 def _standing(
     connection: ServerConnection, agent: str, name: str, tool: str, listed: Listed | None
 ) -> tuple[str, bool]:
-    """Why a tool is not available, or "", and whether calls of it are refused."""
+    """Why a tool is not available, or "", and whether calls of it are rejected."""
     server = f"MCP server '{connection.server.name}'"
     if not connection.server.allows(agent, tool):
         return f"There is no tool named '{name}'", True
     if connection.status.status != "connected":
-        return f"{server} {_state(connection)}", False  # the server may be back when it is called
+        return f"{server} {_state(connection)}", False  # the server may be connected when it is called
     if listed is None:
         return f"{server} offers '{tool}' no more", True
     message = WITHHELD.get(connection.state_of(listed))
@@ -288,7 +288,7 @@ def _rank(connection: ServerConnection, agent: str, tool: str) -> tuple[int, str
 
 
 def _names(pairs: Iterable[tuple[str, str]], reserved: Callable[[str], bool]) -> Mapping[tuple[str, str], str]:
-    """A unique name for each tool: its own, or with the server's name where an earlier tool has its name.
+    """A unique name for each tool: its own, or with the server's name as prefix if an earlier tool has its name.
 
     Tools come in order of age, so that a new tool never renames an old one.
     """
@@ -302,7 +302,7 @@ def _names(pairs: Iterable[tuple[str, str]], reserved: Callable[[str], bool]) ->
 
 
 def _forms(server: str, tool: str) -> Iterator[str]:
-    """Candidate names of a tool, best first, without end: a server may give its other tools any of them."""
+    """Infinitely many candidate names of a tool, best first: a server may give its other tools any of them."""
     yield from (form(server, tool) for form in _FORMS)
     yield from (_hashed(f"{SOURCE}{server}/{tool} {n}") for n in count(2))
 
@@ -315,7 +315,7 @@ def _known_as(server: str, tool: str) -> frozenset[str]:
 
 
 def _state(connection: ServerConnection | None) -> str:
-    """The state of a server in our own words, for a server's words must not become instructions of the model."""
+    """The state of a server in our own words, because a server's words must not become instructions of the model."""
     if connection is None:
         return "does not exist"
     return {"disabled": "is switched off", "connecting": "is still being connected to"}.get(
@@ -324,12 +324,12 @@ def _state(connection: ServerConnection | None) -> str:
 
 
 def _stored(tool: str, text: str) -> Definition:
-    """The approved definition of a tool; only the name where it is not stored."""
+    """The approved definition of a tool; only the name if it is not stored."""
     return msgspec.json.decode(text, type=Definition) if text else Definition(name=tool, input_schema={})
 
 
 def _fitting(name: str) -> str:
-    """The name in characters and length that model vendors accept."""
+    """The name, converted to the characters and length that model vendors accept."""
     plain = _ODD.sub("_", name)
     return plain if 0 < len(plain) <= MAX_NAME else _hashed(name)
 

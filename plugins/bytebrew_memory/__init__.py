@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 EMBED_SECONDS = 10.0
 MOST_METADATA = 4000
-"""Most bytes of a memory's metadata as JSON."""
+"""Limit in bytes of a memory's metadata as JSON."""
 
 Content = Annotated[str, Meta(min_length=1, max_length=4000, description="one fact, as a whole sentence")]
 Query = Annotated[str, Meta(max_length=4000, description="words to look for; empty: the newest memories")]

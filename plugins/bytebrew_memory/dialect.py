@@ -1,7 +1,7 @@
-"""Statements of SQLite's own: full-text search (FTS5), ages in days, a capability's settings as JSON."""
+"""SQL specific to SQLite: full-text search (FTS5), ages in days, a capability's settings as JSON."""
 
 MATCHES = """select rowid, -bm25(memory_search, 0, 1) as score from memory_search where memory_search match ?
-  order by score desc"""  # the owner's column weighs nothing
+  order by score desc"""  # the owner's column has no weight
 NEWEST = """select n, content, metadata, updated_at, julianday('now') - julianday(updated_at) as days,
   case model when :model then vector end as vector from memory_entries
   where owner_id = :owner and (:only is null or n in (select value from json_each(:only)))
@@ -12,4 +12,4 @@ FORGET = """delete from memory_entries where n in (
   where c.type = 'memory' and e.updated_at < strftime(
     '%Y-%m-%dT%H:%M:%fZ', 'now', '-' || json_extract(c.config, '$.retention_days') || ' days') limit 200)
 returning n"""
-"""Deletes some memories that are older than the agent that stored them keeps any."""
+"""Deletes some memories that are past the retention of the agent that stored them."""

@@ -1,4 +1,4 @@
-"""Memories in the database, with a full-text index and optional vectors."""
+"""SQL for memories, with a full-text index and optional vectors."""
 
 import hashlib
 import heapq
@@ -30,13 +30,13 @@ from bytebrew import (
 from .dialect import FORGET, INDEX, MATCHES, NEWEST
 
 MOST_WEIGHED = 500
-"""Most memories with words of a query whose rank is computed: the best matches, newer first."""
+"""Limit of memories with words of a query that are ranked: the best matches, newer first."""
 MOST_EMBEDDED = 64
-"""Memories without a vector of the present model that one recall embeds."""
+"""Limit of memories without a vector of the current model that one recall embeds."""
 RECENCY = 0.2
-"""Score of a new memory for its recency, where the best word match has 1; halves every 30 days."""
+"""Score of a new memory for its recency, relative to 1 for the best word match; halves every 30 days."""
 _ALL = 2**62
-"""A limit that no list reaches."""
+"""A limit in SQL that means no limit."""
 # Scripts without spaces between words are indexed character by character.
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 
@@ -72,8 +72,8 @@ create trigger memory_entries_deleted after delete on memory_entries begin
 end;
 """
 
-# A sub-agent's session lies within that of its root, and a background task's within the one whose agent has made it:
-# the owner and the user at the top are those of all below.
+# A sub-agent's session is below that of its root, and a background task's below that of the agent that created it:
+# owner and user of the root apply to all below.
 _PLACE = """with recursive above (next, owner, user_sub) as (
     values (:session, null, null)
     union
@@ -145,7 +145,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 
 def check(conn: Connection, config: MemoryConfig) -> None:
-    """Raises InvalidRequest where the embedding model is a model of another kind; it may be created later."""
+    """Raises InvalidRequest if the embedding model is a model of another kind; it may be created later."""
     row = conn.execute("select kind from models where name = ?", (config.embedding_model,)).fetchone()
     if row is not None and row["kind"] != "embedding":
         details = [Detail("$.config.embedding_model", f"is of kind {row['kind']}")]
@@ -153,7 +153,7 @@ def check(conn: Connection, config: MemoryConfig) -> None:
 
 
 def place(conn: Connection, call: Call) -> Place:
-    """The owner of the memories of a call; ToolError where its agent has no memory."""
+    """The owner of the memories of a call; ToolError if its agent has no memory."""
     if not call.schema:
         raise ToolError("Memories belong to a schema, and this task is in none: say in your answer what to remember")
     values = {"session": call.session_id, "schema": call.schema, "agent": call.agent}
@@ -167,7 +167,7 @@ def place(conn: Connection, call: Call) -> Place:
 
 
 def store(conn: Connection, at: Place, content: str, metadata: dict[str, Any], vector: bytes | None) -> bool:
-    """Stores a memory, or refreshes an equal one; returns whether it is new. Deletes the oldest beyond the limit."""
+    """Stores a memory, or refreshes an equal one; returns whether it is new. Deletes the oldest above the limit."""
     whose = (at.schema_id, at.subject, at.user_sub)
     conn.execute(
         "insert into memory_owners (schema_id, subject, user_sub) values (?, ?, ?) on conflict do nothing", whose
@@ -244,7 +244,7 @@ def ranked(matches: Candidates, vector: bytes | None, limit: int) -> list[Memory
 
 
 def unlike(conn: Connection, at: Place) -> list[Row]:
-    """The newest memories without a vector of the present model."""
+    """The newest memories without a vector of the current model."""
     sql = """select n, content from memory_entries where owner_id = ? and coalesce(model, '') <> coalesce(?, '')
       order by updated_at desc limit ?"""
     return conn.execute(sql, (at.owner_id, at.model and at.model.model_name, MOST_EMBEDDED)).fetchall()
@@ -299,7 +299,7 @@ def clear(conn: Connection, schema: str, whose: str) -> None:
 
 
 def remove(conn: Connection, schema: str, entry_id: str) -> None:
-    """Deletes one memory; NotFound where the schema has none of that id."""
+    """Deletes one memory; NotFound if the schema has none with that id."""
     sql = "delete from memory_entries where id = ? and owner_id in (select id from memory_owners where schema_id = ?)"
     if not conn.execute(sql, (entry_id, _schema_id(conn, schema))).rowcount:
         raise NotFound(f"Schema '{schema[:255]}' has no memory '{entry_id[:255]}'")

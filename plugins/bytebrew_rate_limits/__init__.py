@@ -22,7 +22,7 @@ def register_routes(register: Register[Route], engine: Engine) -> None:
         register(route)
 
 
-@hookimpl(trylast=True)  # requests that other guards refuse are not counted
+@hookimpl(trylast=True)  # requests that other guards reject are not counted
 def register_guards(register: Register[Guard], engine: Engine) -> None:
     engine.state[LIMITS] = limits = Limits(engine)
     register(limits.guard)

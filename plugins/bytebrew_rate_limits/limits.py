@@ -1,4 +1,4 @@
-"""The guard that counts requests and refuses those over a limit."""
+"""The guard that counts requests and rejects those above a limit."""
 
 import asyncio
 import hashlib
@@ -28,10 +28,10 @@ OPEN = re.compile(r"/(sessions|tasks)/\{")
 KEYS = 1000
 """Default for the number of key header values that one API token may use at a time."""
 SAVE_SECONDS = 1.0
-"""Interval of saving counts, which a kill -9 may lose."""
+"""Interval of saving counts; a kill -9 loses unsaved ones."""
 PRUNE_SECONDS = 60.0
 MOST_KEYS = 100_000
-"""Most keys of a rule; further ones count under their subject, visitors' under that of their page."""
+"""Limit of keys per rule; further ones count under their subject, visitors' under that of their page."""
 
 
 class RateLimited(EngineError):
@@ -83,16 +83,16 @@ class Live:
         self._tier_header = rule.tier_header.lower()
 
     def keys(self, request: Request[Any], now: float) -> list[str]:
-        """The keys under which a request counts; empty where the rule does not apply."""
+        """The keys under which a request counts; empty if the rule does not apply."""
         actor = request.actor
         if self.rule.per == "ip":
             return [f"ip {network_of(request.client)}"]
         if self.rule.per == "token":
             return [f"token {actor.token}"] if actor.token else []
-        if "public" in actor.scopes and actor.kind == "token":  # the page's token, which all visitors start with
+        if "public" in actor.scopes and actor.kind == "token":  # the page's token, which all visitors share
             return []
         own = f"subject {actor.subject}"
-        # visitors share their page's, for a person can become a new visitor at any time
+        # visitors share their page's, because a person can become a new visitor at any time
         shared = f"subject {actor.token or actor.subject}"
         if self.rule.per == "subject":
             return [own] if own == shared or self._has_window(request, own) else []
@@ -126,7 +126,7 @@ class Live:
         return named if self._tier_header and named in self.limits else self.rule.default_tier
 
     def window(self, tier: str, key: str, now: float) -> SlidingWindow:
-        """The window of a tier and a key, moved to the present."""
+        """The window of a tier and a key, moved to the current time."""
         seconds = self.limits[tier].seconds
         window = self.windows.get((tier, key))
         if window is None:
@@ -159,7 +159,7 @@ class Limits:
         self._pruned = clock()
 
     async def check(self, request: Request[Any], route: Route) -> dict[str, str] | None:
-        """Counts a request under every rule that applies; RateLimited where a limit is reached.
+        """Counts a request under every rule that applies; RateLimited if a limit is reached.
 
         Repeats of an Idempotency-Key are not counted. The headers are those of the first rule with a limit.
         """
@@ -198,7 +198,7 @@ class Limits:
         return Usage(live.rule.name, tier, live.limits[tier], newest.used, newest.resets_at(now))
 
     def samples(self) -> Iterable[Sample]:
-        """Metrics of refused requests by rule."""
+        """Metrics of rejected requests by rule."""
         description = "Requests that a rate limit has refused."
         for live in self._live:
             yield Sample("bytebrew_rate_limited_total", live.refused, {"rule": live.rule.name}, "counter", description)
@@ -273,7 +273,7 @@ def network_of(address: str) -> str:
 
 
 def header_key(value: str) -> str:
-    """The key for a header's value, hashed, for it may be a credential; never equal to a subject's or an address's."""
+    """The key for a header's value, hashed, as it may be a credential; never equal to a subject's or an address's."""
     return f"header {hashlib.sha256(value.encode()).hexdigest()}"
 
 

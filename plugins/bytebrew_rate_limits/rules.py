@@ -60,7 +60,7 @@ class NewRule(RulePatch, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Rule(Struct, frozen=True, kw_only=True):
-    """A rate limit in its one stored form."""
+    """A rate limit as it is stored."""
 
     name: Name
     key_header: Header = ""

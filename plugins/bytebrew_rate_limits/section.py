@@ -32,7 +32,7 @@ class RateLimits(ConfigSection):
             store.create(conn, msgspec.convert({**values, "name": name}, NewRule))
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
-        """Removes a rule with its counts."""
+        """Deletes a rule with its counts."""
         store.delete(conn, name)
 
     async def changed(self, engine: Engine) -> None:

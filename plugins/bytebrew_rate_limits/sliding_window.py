@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 GRAINS = 100
-"""Entries with one request each; later ones may hold a hundredth of the window, and expire with its last request."""
+"""Entries with one request each; later ones may span a hundredth of the window, and expire with the last request."""
 
 
 class Entry(Struct):
@@ -71,5 +71,5 @@ class SlidingWindow:
         return seconds
 
     def resets_at(self, now: float) -> float:
-        """Time at which the oldest request expires; of an empty window, at which one made now would."""
+        """Time at which the oldest request expires; for an empty window, one made now."""
         return (self._entries[0].last if self._entries else now) + self.seconds

@@ -1,4 +1,4 @@
-"""Rate limits and their counts in the database."""
+"""SQL for rate limits and their counts."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -70,7 +70,7 @@ def get(conn: Connection, name: str) -> Stored:
 
 
 def create(conn: Connection, new: NewRule) -> Stored:
-    """A new rule; Conflict where the name is taken."""
+    """Stores a rule and returns it; Conflict if the name is taken."""
     if conn.execute("select 1 from rate_limits where name = ?", (new.name,)).fetchone():
         raise Conflict(f"There is a rate limit '{new.name}' already; PUT /api/v1/rate-limits/{new.name} changes it")
     moment, definition = now(), encoded(merged(Rule(name=new.name, tiers={}), new))
@@ -79,7 +79,7 @@ def create(conn: Connection, new: NewRule) -> Stored:
 
 
 def update(conn: Connection, name: str, patch: RulePatch) -> Stored:
-    """The rule with the patch merged in; counts stay, within the new window."""
+    """Merges the patch into a rule and returns it; counts stay, within the new window."""
     old = get(conn, name)
     rule = merged(old.rule, patch)
     conn.execute("update rate_limits set definition = ?, updated_at = ? where name = ?", (encoded(rule), now(), name))
@@ -91,7 +91,7 @@ def update(conn: Connection, name: str, patch: RulePatch) -> Stored:
 
 
 def delete(conn: Connection, name: str) -> None:
-    """Removes a rule with its counts."""
+    """Deletes a rule with its counts."""
     get(conn, name)
     conn.execute("delete from rate_limits where name = ?", (name,))
 

@@ -43,7 +43,7 @@ class TokenMode(AuthMode):
         return who
 
     def names(self, conn: Connection) -> Mapping[str, str]:
-        """The name of every token, revoked ones included."""
+        """The name of every token, including revoked ones."""
         return dict(conn.execute("select 'token:' || id, name from tokens").fetchall())
 
 

@@ -1,4 +1,4 @@
-"""API tokens in the database, by their hash."""
+"""SQL for API tokens, stored by their hash."""
 
 import secrets
 from typing import Annotated
@@ -75,7 +75,7 @@ def list_all(conn: Connection, known: Scopes) -> list[Token]:
 
 
 def create(conn: Connection, known: Scopes, new: NewToken, token: str | None = None) -> CreatedToken:
-    """Creates a token; only this result has its secret."""
+    """Creates a token; only this result contains its secret."""
     try:
         scopes = known.parse(new.scopes, new.scopes_mask)
     except ValueError as error:
@@ -103,7 +103,7 @@ def create(conn: Connection, known: Scopes, new: NewToken, token: str | None = N
 
 
 def revoke(conn: Connection, key: str) -> None:
-    """Revokes a token by id or name; NotFound where none is live."""
+    """Revokes a token by id or name; NotFound if none is live."""
     sql = "update tokens set revoked_at = ? where (id = ? or name = ?) and revoked_at is null"
     if conn.execute(sql, (now(), key, key)).rowcount == 0:
         raise NotFound(f"There is no token '{key[:255]}'")

@@ -1,4 +1,4 @@
-"""Visitors of a public page, whose token all can read: each gets an identity signed by the engine."""
+"""Visitors of a public page, whose token everybody can read: each gets an identity signed by the engine."""
 
 import base64
 import binascii
@@ -14,9 +14,9 @@ from bytebrew import VISITOR, Actor, Connection, Engine, StateKey, Unauthorized,
 PREFIX = "bbv_"
 """Prefix of a visitor's token."""
 PUBLIC = "public"
-"""Scope of the token of a public page, which only allows to create visitors' tokens."""
+"""Scope of the token of a public page, which only allows creating visitors' tokens."""
 SECONDS = 30 * 86400
-"""Validity of a visitor's token, from its last renewal."""
+"""Validity of a visitor's token after its last renewal."""
 
 
 class Visitor(Struct, frozen=True):
@@ -41,7 +41,7 @@ class Visitors:
     def new(self, page: str, known: str = "") -> tuple[str, Visitor]:
         """A token for a visitor of a page, with the identity of the `known` token if there is one.
 
-        Raises Unauthorized where that is of another page, or has expired.
+        Raises Unauthorized if that is of another page, or has expired.
         """
         same = self.read(known) if known else None
         if same is not None and same.page != page:
@@ -51,7 +51,7 @@ class Visitors:
         return PREFIX + base64.urlsafe_b64encode(sealed).decode().rstrip("="), visitor
 
     def read(self, token: str) -> Visitor:
-        """The visitor of a token; Unauthorized where it is invalid or has expired."""
+        """The visitor of a token; Unauthorized if it is invalid or has expired."""
         text = token.removeprefix(PREFIX)
         try:
             sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
@@ -63,7 +63,7 @@ class Visitors:
         return visitor
 
     async def actor(self, token: str) -> Actor:
-        """The actor of a visitor's token; Unauthorized where it or the page's token is not live."""
+        """The actor of a visitor's token; Unauthorized if it or the page's token is not live."""
         visitor = self.read(token)
         schemas = await self._db.glance(page, visitor.page)
         if schemas is None:
@@ -81,7 +81,7 @@ VISITORS = StateKey[Visitors]("visitors")
 
 
 def page(conn: Connection, token_id: str) -> tuple[str, ...] | Literal["all"] | None:
-    """The schemas for visitors of a public page; None where its token is not live."""
+    """The schemas for visitors of a public page; None if its token is not live."""
     sql = "select schemas, expires_at from tokens where id = ? and scopes = ? and revoked_at is null"
     row = conn.execute(sql, (token_id, PUBLIC)).fetchone()
     if row is None or (row["expires_at"] and parse_time(row["expires_at"]) <= datetime.now(UTC)):

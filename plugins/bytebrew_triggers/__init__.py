@@ -15,25 +15,22 @@ from .webhooks import WEBHOOKS, Webhooks, WebhookSettings
 
 
 class Triggers:
-    """The plugin; `clock` returns the present time."""
+    """The plugin; `clock` returns the current time."""
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
 
     @hookimpl
     def register_settings(self, register: Register[type[Struct]]) -> None:
-        """Registers its setting."""
         register(WebhookSettings)
 
     @hookimpl
     def register_migrations(self, register: Register[Migration]) -> None:
-        """Registers its tables."""
         for migration in MIGRATIONS:
             register(migration)
 
     @hookimpl
     def register_routes(self, register: Register[Route], engine: Engine) -> None:
-        """Registers its routes."""
         engine.state[SCHEDULES] = schedules = Schedules(engine, self._clock)
         engine.state[WEBHOOKS] = webhooks = Webhooks(engine, self._clock)
         for route in routes(schedules, webhooks):
@@ -41,18 +38,15 @@ class Triggers:
 
     @hookimpl
     def register_config_sections(self, register: Register[ConfigSection]) -> None:
-        """Registers its sections of the configuration file."""
         register(SchedulesSection())
         register(WebhooksSection())
 
     @hookimpl
     async def startup(self, engine: Engine) -> None:
-        """Starts the schedules."""
         engine.state[SCHEDULES].start()
 
     @hookimpl
     async def shutdown(self, engine: Engine) -> None:
-        """Stops the schedules."""
         await engine.state[SCHEDULES].stop()
 
 

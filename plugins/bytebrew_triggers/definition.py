@@ -1,4 +1,4 @@
-"""Definitions of schedules and webhooks, and the next moment of a schedule."""
+"""Definitions of schedules and webhooks, and the next time of a schedule."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -85,9 +85,9 @@ def changes(patch: Struct) -> dict[str, Any]:
 
 
 def next_moment(schedule: NewSchedule, after: datetime) -> datetime:
-    """The first moment of a schedule after another; InvalidRequest if there is none.
+    """The first time of a schedule after another; InvalidRequest if there is none.
 
-    As in Debian's cron, a moment in the hour that daylight saving skips fires right after it, and one in the repeated
+    As in Debian's cron, a time in the hour that daylight saving skips fires right after it, and one in the repeated
     hour fires once.
     """
     faults: Sequence[Detail]
@@ -101,7 +101,7 @@ def next_moment(schedule: NewSchedule, after: datetime) -> datetime:
         if len(fields) != 5:
             raise CronSimError("Five fields, please: minute, hour, day, month, weekday")
         moments = CronSim(" ".join(fields), after.astimezone(zone))
-        # in the repeated hour cronsim returns moments of the first one
+        # in the repeated hour cronsim returns times of the first one
         return next(moment for moment in moments if moment > after).astimezone(UTC)
     except (CronSimError, StopIteration, OverflowError) as error:
         message = str(error) or "It has no moment"

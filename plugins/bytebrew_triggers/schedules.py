@@ -1,4 +1,4 @@
-"""Schedules: the next due moment is stored in the transaction that creates the task, so that each fires once."""
+"""Schedules: the next due time is stored in the transaction that creates the task, so that each fires once."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ from .store import SCHEDULE
 log = logging.getLogger(__name__)
 FAR = timedelta(hours=1)
 LONGEST_SLEEP = 60.0
-"""Longest sleep in seconds, for the clock may be set."""
+"""Longest sleep in seconds, because the clock may be set."""
 
 
 class Schedules:
@@ -31,7 +31,7 @@ class Schedules:
         self._keeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Starts firing; earlier moments count as missed."""
+        """Starts firing; earlier times count as missed."""
         self._started = self._clock()
         self._keeping = asyncio.create_task(self._keep())
 
@@ -50,7 +50,7 @@ class Schedules:
         return store.create(conn, SCHEDULE, new, owner=owner, next_at=self._checked(conn, new))
 
     def update(self, conn: Connection, name: str, patch: SchedulePatch) -> Row:
-        """The schedule with the patch merged in; its next moment stays, unless its timing has changed."""
+        """The schedule with the patch merged in; its next time stays, unless its timing has changed."""
         row = store.get(conn, SCHEDULE, name)
         old: NewSchedule = store.definition(row, SCHEDULE)
         new = replace(old, **changes(patch))
@@ -69,7 +69,7 @@ class Schedules:
     async def fire(self) -> float:
         """Creates the tasks that are due; returns the seconds until the next ones."""
         moment = self._clock()
-        if moment < self._looked:  # at the first check too: the clock may have been set while the engine was down
+        if moment < self._looked:  # includes the first check: the clock may have been set while the engine was down
             await self._engine.db.write(self._set_back, moment)
             self._started = min(self._started, moment)
         self._looked = moment
@@ -78,15 +78,15 @@ class Schedules:
         return LONGEST_SLEEP if due is None else min(due - self._clock().timestamp(), LONGEST_SLEEP)
 
     def _set_back(self, conn: Connection, moment: datetime) -> None:
-        """Recomputes due moments after the clock was set back.
+        """Recomputes due times after the clock was set back.
 
-        A moment within the next hour at which a schedule has fired does not fire again.
+        A time within the next hour at which a schedule has fired does not fire again.
         """
         for row in conn.execute("select * from triggers_schedules where next_at is not null").fetchall():
             schedule: NewSchedule = store.definition(row, SCHEDULE)
             fired = datetime.fromisoformat(row["last_at"]) if row["last_at"] else moment
             after = fired if moment < fired <= moment + FAR else moment
-            with suppress(EngineError):  # no further moment: `_fire` records that
+            with suppress(EngineError):  # no further time: `_fire` records that
                 if (next_at := next_moment(schedule, after).timestamp()) < row["next_at"]:
                     store.put(conn, SCHEDULE, schedule.name, next_at=next_at)
 
@@ -96,7 +96,7 @@ class Schedules:
             schedule: NewSchedule = store.definition(row, SCHEDULE)
             try:
                 next_at = next_moment(schedule, moment).timestamp()
-            except EngineError as error:  # for instance, its time zone is missing; other schedules go on
+            except EngineError as error:  # such as a missing time zone; other schedules continue
                 log.warning("schedule %s fires no more: %s", schedule.name, error)
                 store.put(conn, SCHEDULE, schedule.name, next_at=None, last_error=error.message)
                 continue

@@ -1,4 +1,4 @@
-"""Schedules and webhooks in the database."""
+"""SQL for schedules and webhooks."""
 
 from typing import Any, NamedTuple
 
@@ -47,7 +47,7 @@ create index triggers_signatures_expiring on triggers_signatures (expires_at);
     ),
 )
 KEPT_SECONDS = 3600.0
-"""Seconds for which a signature is kept after it expires: the clock may be set back, or the window extended."""
+"""Seconds for which an expired signature is kept, because the clock may be set back, or the window extended."""
 
 
 class Kind(NamedTuple):
@@ -87,7 +87,7 @@ def definition(row: Row, kind: Kind) -> Any:
 
 
 def create(conn: Connection, kind: Kind, new: Any, **columns: Any) -> Row:
-    """Creates a trigger; Conflict where the name is taken."""
+    """Creates a trigger; Conflict if the name is taken."""
     if find(conn, kind, new.name):
         message = f"There is a {kind.word} '{new.name}' already; PUT /api/v1/{kind.word}s/{new.name} changes it"
         raise Conflict(message)
@@ -110,13 +110,13 @@ def put(conn: Connection, kind: Kind, name: str, **columns: Any) -> None:
 
 
 def delete(conn: Connection, kind: Kind, name: str) -> None:
-    """Removes a trigger; its tasks stay."""
+    """Deletes a trigger; its tasks stay."""
     get(conn, kind, name)
     conn.execute(f"delete from {kind.table} where name = ?", (name,))  # noqa: S608
 
 
 def is_new(conn: Connection, webhook: str, signature: bytes, expires_at: float, moment: float) -> bool:
-    """Stores a signature, and deletes long expired ones; False where it is stored already."""
+    """Stores a signature, and deletes long expired ones; False if it is stored already."""
     conn.execute("delete from triggers_signatures where expires_at < ?", (moment - KEPT_SECONDS,))
     sql = "insert into triggers_signatures values (?, ?, ?) on conflict do nothing"
     return conn.execute(sql, (webhook, signature, expires_at)).rowcount == 1

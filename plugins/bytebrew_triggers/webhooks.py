@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 TIMESTAMP = "x-webhook-timestamp"
 SIGNATURE = "x-webhook-signature"
 MOST_TEXT = 65_536
-"""Most characters of a task's message."""
+"""Limit in characters of a task's message."""
 _DIGEST = re.compile("sha256=[0-9a-f]{64}")
 _UNSIGNED = "X-Webhook-Signature must be sha256= and the HMAC-SHA256 of timestamp, dot and body in hex"
 _HOLE = re.compile(r"\{\{\s*body((?:\.[^{}.\s]+)*)\s*\}\}")
@@ -127,7 +127,7 @@ class Webhooks:
         return made
 
     def _secret(self, name: str, sealed: bytes) -> str:
-        """The secret of a webhook; a random one where it is unknown or too short."""
+        """The secret of a webhook; a random one if it is unknown or too short."""
         try:
             return _strong(resolved(self._engine.secrets.open(sealed)))
         except EngineError as error:

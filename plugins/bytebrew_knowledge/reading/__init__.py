@@ -1,1 +1,1 @@
-"""Runs outside the engine, and imports nothing of it: extracts text from files and splits it into chunks."""
+"""Extracts text from files and splits it into chunks; runs outside the engine and imports nothing of it."""

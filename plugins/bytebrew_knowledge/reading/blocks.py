@@ -4,11 +4,11 @@ import codecs
 from typing import NamedTuple
 
 MOST_TEXT = 64 * 1024 * 1024
-"""Most characters of text of one file."""
+"""Limit of characters per file."""
 
 
 class Unreadable(Exception):
-    """The file cannot be read; the message for its owner says why."""
+    """The file cannot be read; the message is for its owner."""
 
 
 class Block(NamedTuple):
@@ -33,7 +33,7 @@ class Outline:
 
     @property
     def headings(self) -> tuple[str, ...]:
-        """From the outermost to the innermost."""
+        """The headings from the outermost to the innermost."""
         return tuple(heading for _, heading in self._levels)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from .blocks import MOST_TEXT, Block, Unreadable
 
 SIZE = 1600
-"""Characters of a chunk: about 400 tokens, which fit embedding models with 512."""
+"""Size of a chunk in characters: about 400 tokens, which fit embedding models with 512."""
 OVERLAP = 200
-"""Characters of prose that a chunk repeats from the previous one under the same heading."""
+"""Overlap in characters with the previous chunk under the same heading."""
 _ENDS = (re.compile(r"[.!?\u3002\uff01\uff1f][\"'\u201d\u2019)\]]*\s|\n"), re.compile(r"\s"))
 
 
@@ -47,7 +47,7 @@ def _composed(text: str) -> str:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Splits a block into pieces that fit a chunk, at ends of sentences, or else of words."""
+    """Splits a block into parts that fit a chunk, at ends of sentences, or else of words."""
     at = 0
     room = SIZE - OVERLAP - 1
     while len(text) - at > SIZE:

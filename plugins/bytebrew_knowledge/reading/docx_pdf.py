@@ -10,7 +10,7 @@ from xml.parsers import expat
 from .blocks import Block, Outline, Unreadable, row_of
 
 MOST_XML = 128 * 1024 * 1024
-"""Most bytes of a DOCX after unpacking."""
+"""Limit in bytes of an unpacked DOCX."""
 
 
 def docx(path: Path) -> Iterator[Block]:
@@ -38,7 +38,7 @@ def docx(path: Path) -> Iterator[Block]:
 
 
 class _Document:
-    """Streaming XML parser: builds no tree, and rejects entity definitions."""
+    """Streaming XML parser, which builds no tree and rejects entity definitions."""
 
     def __init__(self) -> None:
         self.parser = expat.ParserCreate(namespace_separator=" ")
@@ -56,7 +56,7 @@ class _Document:
         self._level = 0
 
     def taken(self) -> list[Block]:
-        """Takes the blocks that were read since the last call."""
+        """Returns the blocks that were read since the last call."""
         blocks, self._blocks = self._blocks, []
         return blocks
 

@@ -34,7 +34,7 @@ def _decoded(raw: bytes) -> str:
     if declared:
         charset = declared[1].decode("ascii")
         try:
-            if declared[1].decode(charset) == charset:  # rules out UTF-16, whose declaration would not be ASCII
+            if declared[1].decode(charset) == charset:  # excludes UTF-16, whose declaration would not be ASCII
                 return raw.decode(charset)
         except (LookupError, UnicodeError):
             pass

@@ -26,13 +26,13 @@ READERS: Mapping[str, Callable[[Path], Iterator[Block]]] = {
     "docx": docx,
 }
 MOST_SPOOL = 256 * 1024 * 1024
-"""Most bytes that a child may write."""
+"""Limit in bytes of a child's output."""
 MOST_ANSWER = 4096
 
 
 def serve() -> None:
     """Answers each job, a line on standard input, with a line: the number of chunks in its spool, or an error."""
-    for number in (signal.SIGTERM, signal.SIGINT):  # sent to the whole service: the engine ends its reader itself
+    for number in (signal.SIGTERM, signal.SIGINT):  # sent to the whole service; the engine ends its reader itself
         signal.signal(number, signal.SIG_IGN)
     for line in sys.stdin.buffer:
         job = json.loads(line)
@@ -70,7 +70,7 @@ def _read(job: dict[str, Any], answer: int) -> NoReturn:
         result = {"error": _memory(job)}
     except Exception as error:  # noqa: BLE001 - whatever a file does to its reader is the file's
         result = {"error": f"It cannot be read: {type(error).__name__}: {str(error)[:300]}"}
-    os.write(answer, json.dumps(result, ensure_ascii=False).encode("utf-8", "replace"))  # it fits into MOST_ANSWER
+    os.write(answer, json.dumps(result, ensure_ascii=False).encode("utf-8", "replace"))  # shorter than MOST_ANSWER
     os._exit(0)
 
 
