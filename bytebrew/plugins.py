@@ -88,21 +88,40 @@ class Source(NamedTuple):
 class _Hooks(pluggy.PluginManager):
     """pluggy's plugin manager without its safeguards for properties, which modules do not need."""
 
+    def __init__(self) -> None:
+        super().__init__("bytebrew")
+        self.add_hookspecs(hookspecs)
+        callers = vars(self.hook).items()
+        self._arguments = {name: caller.spec.argnames for name, caller in callers if caller.spec}
+
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
         if name.startswith("_"):
             return None
-        if isinstance(plugin, ModuleType):
-            options = getattr(function := vars(plugin).get(name), f"{self.project_name}_impl", None)
-            return options if isinstance(options, dict) and inspect.isroutine(function) else None
-        return super().parse_hookimpl_opts(plugin, name)
+        if not isinstance(plugin, ModuleType):
+            options = super().parse_hookimpl_opts(plugin, name)
+        else:
+            options = getattr(function := vars(plugin).get(name), "bytebrew_impl", None)
+            options = options if isinstance(options, dict) and inspect.isroutine(function) else None
+        if options is not None:
+            self._check_arguments(name, getattr(plugin, name))
+        return options
+
+    def _check_arguments(self, hook: str, function: Callable[..., Any]) -> None:
+        known = self._arguments
+        if hook not in known:
+            near = difflib.get_close_matches(hook, known, 1)
+            raise TypeError(f"there is no hook '{hook}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+        for name, parameter in inspect.signature(function).parameters.items():
+            strange = name not in known[hook] or parameter.kind != parameter.POSITIONAL_OR_KEYWORD
+            if strange and parameter.default is parameter.empty:
+                raise TypeError(f"{hook} has no argument '{name}'; it may take {', '.join(known[hook])}")
 
 
 class Plugins:
     """The loaded plugins and the disabled ones."""
 
     def __init__(self) -> None:
-        self._pluggy = _Hooks("bytebrew")
-        self._pluggy.add_hookspecs(hookspecs)
+        self._pluggy = _Hooks()
         self._sources: dict[str, Source] = {}
         self._lacking = cache(lacking)
         self.warnings: list[str] = []
@@ -229,9 +248,6 @@ class Plugins:
     def _register(self, name: str, plugin: object) -> None:
         if words := unfit(getattr(plugin, "bytebrew_contract", OLDEST_CONTRACT)):
             raise TypeError(words)
-        for hook in dir(plugin):
-            if self._pluggy.parse_hookimpl_opts(plugin, hook):
-                self._check_arguments(hook, getattr(plugin, hook))
         self._pluggy.register(plugin, name)
         callers = self._pluggy.get_hookcallers(plugin) or []
         if not callers:
@@ -245,16 +261,6 @@ class Plugins:
                     raise TypeError(f"{caller.name} is a hook wrapper, which nothing here runs")
                 if inspect.iscoroutinefunction(one.function) is not observing:
                     raise TypeError(f"{caller.name} must {'' if observing else 'not '}be an async function")
-
-    def _check_arguments(self, hook: str, function: Callable[..., Any]) -> None:
-        known = {name: caller.spec.argnames for name, caller in vars(self._pluggy.hook).items() if caller.spec}
-        if hook not in known:
-            near = difflib.get_close_matches(hook, known, 1)
-            raise TypeError(f"there is no hook '{hook}'" + (f"; did you mean '{near[0]}'?" if near else ""))
-        for name, parameter in inspect.signature(function).parameters.items():
-            strange = name not in known[hook] or parameter.kind != parameter.POSITIONAL_OR_KEYWORD
-            if strange and parameter.default is parameter.empty:
-                raise TypeError(f"{hook} has no argument '{name}'; it may take {', '.join(known[hook])}")
 
     @contextmanager
     def _blamed(self, name: str, where: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast, get_args
 
@@ -12,6 +13,7 @@ from bytebrew.base.errors import SettingsError
 from bytebrew.base.formats import Duration
 
 PREFIX = "BYTEBREW_"
+_fields = cache(msgspec.structs.fields)
 ALIASES = {"ENGINE_HOST": "BYTEBREW_HOST", "ENGINE_PORT": "BYTEBREW_PORT", "DATA_DIR": "BYTEBREW_DATA_DIR"}
 
 Table = TypeVar("Table", bound=Struct)
@@ -107,16 +109,20 @@ class Settings:
 
 def rows(tables: Iterable[type[Struct]]) -> list[Row]:
     """All settings of the tables; TypeError for a field without default or description."""
+    return [row for table in tables for row in _rows(table)]
+
+
+@cache  # a start reads each table three times
+def _rows(table: type[Struct]) -> tuple[Row, ...]:
     settings = []
-    for table in tables:
-        for field in msgspec.structs.fields(table):
-            notes = _notes(field.type)
-            value = field.default
-            if value is msgspec.NODEFAULT or not notes:
-                raise TypeError(f"{table.__name__}.{field.name} needs a default and a Meta(description=...)")
-            default = ",".join(value) if isinstance(value, tuple) else "" if value is None else _plain(value)
-            settings.append(Row(PREFIX + field.name.upper(), default, notes[0]))
-    return settings
+    for field in _fields(table):
+        notes = _notes(field.type)
+        value = field.default
+        if value is msgspec.NODEFAULT or not notes:
+            raise TypeError(f"{table.__name__}.{field.name} needs a default and a Meta(description=...)")
+        default = ",".join(value) if isinstance(value, tuple) else "" if value is None else _plain(value)
+        settings.append(Row(PREFIX + field.name.upper(), default, notes[0]))
+    return tuple(settings)
 
 
 def _notes(kind: Any) -> list[str]:
@@ -139,11 +145,11 @@ def read(environment: Mapping[str, str], tables: Iterable[type[Struct]], *, whol
         if alias in environment:
             sources.setdefault(name, alias)
     known = sorted(row.variable for row in rows(tables))
-    faults = [_unknown(name, known) for name in sorted(sources) if name not in known]
+    faults = [_unknown(name, known) for name in sorted(sources) if name not in known] if whole else []
     values: dict[type[Struct], Struct] = {}
     for table in tables:
         fields: dict[str, Any] = {}
-        for field in msgspec.structs.fields(table):
+        for field in _fields(table):
             variable = PREFIX + field.name.upper()
             source = sources.get(variable, variable)
             if not (text := environment.get(source)):

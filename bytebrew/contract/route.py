@@ -283,14 +283,12 @@ def taken_names(paths: Iterable[str]) -> Mapping[str, frozenset[str]]:
     For example `registry` is reserved at `/models`, because the route `/models/registry` would hide a model of this
     name.
     """
-    steps = {tuple(path.split("/")) for path in paths}
-    found: dict[str, set[str]] = {}
-    for path in steps:
-        for n, step in enumerate(path):
-            if step.startswith("{"):
-                beside = {other[n] for other in steps if other[:n] == path[:n] and len(other) > n}
-                found.setdefault("/".join(path[:n]), set()).update(name for name in beside if not name.startswith("{"))
-    return {path: frozenset(names) for path, names in found.items() if names}
+    beside: dict[tuple[str, ...], set[str]] = {}
+    for steps in {tuple(path.split("/")) for path in paths}:
+        for n, step in enumerate(steps):
+            beside.setdefault(steps[:n], set()).add("{" if step.startswith("{") else step)
+    found = {"/".join(path): frozenset(names - {"{"}) for path, names in beside.items() if "{" in names}
+    return {path: names for path, names in found.items() if names}
 
 
 def check_name(name: object, taken: frozenset[str]) -> None:
