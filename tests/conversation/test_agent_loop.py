@@ -113,16 +113,26 @@ def nested(depth: int) -> dict[str, Any]:
 
 def deepest() -> int:
     """How deep JSON may be nested here: some Pythons count calls from their bottom, newer ones those of C alone."""
-    low, high = 1, 1_000_000
+    high = 2
+    while fits(high):
+        high *= 2
+    low = high // 2
     while low < high - 1:
         middle = (low + high) // 2
-        try:
-            encode(nested(middle))
-        except RecursionError:
-            high = middle
-        else:
-            low = middle
+        low, high = (middle, high) if fits(middle) else (low, middle)
     return low
+
+
+def fits(depth: int) -> bool:
+    """Whether JSON may be nested so deep here."""
+    try:
+        encode(nested(depth))
+    except RecursionError:
+        return False
+    return True
+
+
+DEEPEST = deepest()
 
 
 @pytest.mark.parametrize(
@@ -130,8 +140,8 @@ def deepest() -> int:
     [
         (nested(99), "are nested deeper than 99 levels"),
         (nested(500), "are nested deeper than 99 levels"),
-        (nested(deepest() - 30), "are nested deeper than 99 levels"),
-        (nested(2 * deepest()), "JSON cannot hold"),
+        (nested(DEEPEST - 30), "are nested deeper than 99 levels"),
+        (nested(2 * DEEPEST), "JSON cannot hold"),
         ({"n": "\ud800"}, "JSON cannot hold"),
     ],
     ids=["too deep", "deep", "deeper", "deepest", "surrogate"],

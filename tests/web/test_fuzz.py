@@ -6,9 +6,10 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import copytree
 from typing import Any, NamedTuple, get_args
 from urllib.parse import quote, urlencode
 
@@ -42,13 +43,12 @@ SECRET = "the-secret-of-every-webhook"
 
 
 class Served(NamedTuple):
-    """An engine on a socket whose model says Hello, the key that its JWTs are signed with, and an MCP server."""
+    """An engine on a socket whose model says Hello, and the key that its JWTs are signed with."""
 
     engine: Engine
     client: httpx.AsyncClient
     http2: httpx.AsyncClient
     key: SigningKey
-    mcp: Web
 
 
 class World(NamedTuple):
@@ -67,22 +67,49 @@ class Shot(NamedTuple):
     body: bytes
 
 
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    """One engine for a route's every example: what they make stays, and lists of it would grow from route to route."""
-    data = tmp_path / "data"
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for the module's MCP server."""
+    return "asyncio"
+
+
+@asynccontextmanager
+async def serving(data: Path) -> AsyncIterator[Served]:
+    """An engine in this folder."""
     model = providing(ScriptedProvider([MessageDelta(content="Hello")]))
     settings = {"BYTEBREW_MCP_STDIO": "off"}  # what is sent must not run as a command
-    async with Web(json=True, more_tools=[]) as mcp, served_engine(model, data=data, settings=settings) as served:
-        engine, client = served
+    async with served_engine(model, data=data, settings=settings) as (engine, client):
         key = SigningKey(bytes.fromhex((data / "keys/jwt_ed25519.priv").read_text())[:32])
         async with httpx.AsyncClient(base_url=client.base_url, http1=False, http2=True, timeout=30) as http2:
-            yield Served(engine, client, http2, key, mcp)
+            yield Served(engine, client, http2, key)
 
 
-async def world(served: Served, name: str) -> World:
+@pytest.fixture(scope="module")
+async def made(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Path, World]]:
+    """The data folder of a stopped engine with a world in it, whose MCP server runs on: a world takes 40 requests."""
+    data = tmp_path_factory.mktemp("world") / "data"
+    async with Web(json=True, more_tools=[]) as mcp:
+        async with serving(data) as served:
+            there = await world(served, mcp, "fuzz")
+        yield data, there
+
+
+@pytest.fixture
+async def served(made: tuple[Path, World], tmp_path: Path) -> AsyncIterator[Served]:
+    """One engine for a route's every example, on a copy: what they make stays, and lists would grow else."""
+    async with serving(copytree(made[0], tmp_path / "data")) as served:
+        yield served
+
+
+@pytest.fixture
+def there(made: tuple[Path, World]) -> World:
+    """What exists for one route's requests."""
+    return made[1]
+
+
+async def world(served: Served, mcp: Web, name: str) -> World:
     """One of each thing and some that nothing else needs, for one route to use up."""
-    engine, client, _, key, mcp = served
+    engine, client, _, key = served
     await scripted_schema(engine, name)
     for spare in (f"{name}-2", f"{name}-3"):
         await client.post("/api/v1/models", json={"name": spare, "type": "scripted", "model_name": "script"})
@@ -397,9 +424,10 @@ async def test_the_routes_that_are_tested_are_those_that_are_served(served: Serv
 
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")  # the engine does, in another thread meanwhile
 @pytest.mark.parametrize("name", [label(route) for route in installed()])
-async def test_no_request_makes_the_engine_fail(served: Served, name: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_request_makes_the_engine_fail(
+    served: Served, there: World, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     route = next(route for route in table(served.engine) if label(route) == name)
-    there = await world(served, "fuzz")
     seen: set[int] = set()
 
     async def ask(shot: Shot, http2: bool) -> None:
@@ -440,9 +468,10 @@ def reads(text: str, kind: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", [label(route) for route in QUERIES])
-async def test_a_query_is_refused_just_where_its_documented_type_refuses_it(served: Served, name: str) -> None:
+async def test_a_query_is_refused_just_where_its_documented_type_refuses_it(
+    served: Served, there: World, name: str
+) -> None:
     route = with_paging(next(route for route in table(served.engine) if label(route) == name))
-    there = await world(served, "fuzz")
     path = "".join(piece + keys[0] for piece, keys in path_parts(route, there)) + NEEDED.get(route.path, "?")
     for at, parameter in route.query.items():
         if not isinstance(parameter, Parameter) or parameter.required:
