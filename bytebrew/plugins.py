@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -379,12 +380,17 @@ def _handed_in(plugins: Iterable[tuple[str, object]]) -> Iterator[tuple[str, Sou
 
 def _installed(more: Sequence[Distribution]) -> Iterator[tuple[str, Source]]:
     """Every entry point; if a distribution is installed twice, the one that Python imports counts."""
-    described = cache(_described)  # reading a distribution's metadata is the slowest part
-    for point in entry_points(group=GROUP):
-        yield point.name, Source(point, *described(point.dist))
+    yield from _importable(tuple(sys.path))
     for found in more:
+        described = _described(found)
         for point in found.entry_points.select(group=GROUP):
-            yield point.name, Source(point, *described(found))
+            yield point.name, Source(point, *described)
+
+
+@cache  # a process may build many engines
+def _importable(_: tuple[str, ...]) -> list[tuple[str, Source]]:
+    described = cache(_described)  # reading a distribution's metadata is the slowest part
+    return [(point.name, Source(point, *described(point.dist))) for point in entry_points(group=GROUP)]
 
 
 def _described(dist: Distribution | None) -> tuple[str, str, tuple[str, ...]]:

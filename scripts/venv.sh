@@ -49,7 +49,7 @@ fi
 echo "Installing ByteBrew and its packages from PyPI; this takes up to a minute the first time ..."
 (
     seconds=0
-    while sleep 5; do
+    while sleep 5 >/dev/null 2>&1; do  # without the output, which would stay open until it ends
         seconds=$((seconds + 5))
         echo "  still installing, $seconds s so far ..."
     done
