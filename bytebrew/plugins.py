@@ -92,8 +92,7 @@ class _Hooks(pluggy.PluginManager):
     def __init__(self) -> None:
         super().__init__("bytebrew")
         self.add_hookspecs(hookspecs)
-        callers = vars(self.hook).items()
-        self._arguments = {name: caller.spec.argnames for name, caller in callers if caller.spec}
+        self._arguments = {name: one.spec.argnames for name, one in vars(self.hook).items() if one.spec}
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
         if name.startswith("_"):

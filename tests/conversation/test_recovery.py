@@ -381,6 +381,7 @@ async def test_calls_that_ran_side_by_side_are_shown_to_the_model_in_its_order(t
 # Turns that do not go on, and those that do whatever happens
 
 
+@pytest.mark.slow
 async def test_a_turn_that_stops_the_engine_over_and_over_ends(tmp_path: Path) -> None:
     async with engine_on(tmp_path) as (running, client, _):
         await configure(client)
@@ -410,6 +411,7 @@ async def test_a_turn_that_has_taken_more_steps_than_its_agent_has_now_ends(tmp_
     assert written.counts()["model 3"] == 1
 
 
+@pytest.mark.slow
 async def test_a_turn_that_waits_for_a_person_outlives_any_number_of_engines(tmp_path: Path) -> None:
     async with engine_on(tmp_path) as (running, client, _):
         await configure(client, confirm_before=["pay"])

@@ -664,6 +664,7 @@ async def work_off(processes: Setup, count: int, kills: int, seconds: float) -> 
     )
 
 
+@pytest.mark.slow
 async def test_each_task_is_done_once_though_the_engine_is_killed(processes: Setup) -> None:
     await work_off(processes, TASKS, 3, 0.3)
 

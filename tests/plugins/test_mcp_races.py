@@ -163,6 +163,7 @@ async def test_a_server_that_is_changed_or_deleted_while_it_is_connected_to_is_w
         assert await anyio.to_thread.run_sync(all_gone, commands())
 
 
+@pytest.mark.slow
 async def test_of_many_writes_at_once_one_is_left_and_no_command_of_the_others() -> None:
     async with world() as w:
         await w.add(how={"ignores_end": True})
@@ -219,6 +220,7 @@ async def test_an_engine_that_stops_waits_for_no_call() -> None:
     turn.talk.cancel()
 
 
+@pytest.mark.slow
 def test_a_command_that_is_being_ended_is_gone_when_the_engine_is_killed_meanwhile(tmp_path: Path) -> None:
     with (
         serving(tmp_path / "data") as process,
@@ -245,6 +247,7 @@ def orphans() -> list[int]:
     return found
 
 
+@pytest.mark.slow
 async def test_an_engine_that_is_the_first_process_buries_what_its_commands_leave_behind() -> None:
     adopts = ctypes.CDLL(None).prctl
     adopts(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: as the first process of a container
@@ -277,6 +280,7 @@ class Held:
         return {name: value for name, value in more.items() if value > (0 if name == "commands" else 3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["stdio", "http", "json", "sse"])
 async def test_fifty_connections_leave_nothing_behind(where: str) -> None:
     async with AsyncExitStack() as stack:

@@ -37,6 +37,7 @@ async def notices(w: World, message: str = "Hi") -> list[tuple[str, list[str]]]:
     return [(one["code"], one["names"]) for one in events]
 
 
+@pytest.mark.slow
 async def test_a_turn_that_is_taken_up_after_a_kill_waits_for_a_command_that_is_slow_to_begin(
     processes: Setup,
 ) -> None:
@@ -62,6 +63,7 @@ async def test_a_turn_that_is_taken_up_after_a_kill_waits_for_a_command_that_is_
     assert json.loads(echoed["output"])["given"] == {"who": {"name": "Zoë"}}
 
 
+@pytest.mark.slow
 async def test_a_call_of_a_tool_that_may_run_again_runs_again_once_its_server_is_back(processes: Setup) -> None:
     calls = processes.data.parent / "calls"
     async with processes.serving(BYTEBREW_MCP_PROBE_TIMEOUT="0") as (process, client):

@@ -291,6 +291,7 @@ async def test_a_request_that_one_rule_refuses_counts_under_no_other() -> None:
         assert (await usage(client, "a"))["used"] == 2
 
 
+@pytest.mark.slow
 async def test_of_200_requests_that_race_for_100_places_100_pass_before_and_after_a_restart(tmp_path: Path) -> None:
     async def race(client: httpx.AsyncClient, value: str) -> list[int]:
         asked = [client.get(SESSIONS, headers={"x-org-id": value}) for _ in range(200)]

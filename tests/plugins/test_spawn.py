@@ -910,6 +910,7 @@ def test_a_call_that_was_cut_short_in_a_grandchild_is_asked_about_at_the_root(st
     assert datas(events, "message")[-1]["content"].startswith("root heard: mid heard: 0 1 ")
 
 
+@pytest.mark.slow
 def test_a_tree_that_is_killed_twice_in_a_row_goes_on(stage: Stage) -> None:
     with serving(stage.data, stage.settings) as process:
         configure(process.url)

@@ -103,6 +103,7 @@ def test_what_a_command_writes_without_an_engine_is_in_the_file_itself(tmp_path:
     assert " x " in run("token", "list", settings=settings).stdout
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_time_of_a_boot_begins_none(tmp_path: Path) -> None:
     settings = {"BYTEBREW_DATA_DIR": str(tmp_path), "BYTEBREW_PORT": "0"}
     killed(tmp_path)

@@ -543,6 +543,7 @@ async def test_an_answer_that_breaks_off_ends_what_was_pipelined_behind_it() -> 
         await served.all_has_ended()
 
 
+@pytest.mark.slow
 async def test_a_thousand_streams_stand_beside_each_other(complaints: list[str]) -> None:
     async with serving() as served:
         http2 = await served.http2()

@@ -191,6 +191,7 @@ async def test_where_all_clients_together_leave_too_much_each_may_leave_little(m
         assert all(sum(one.kind == RESETS for one in each) < 20 for each in sent)
 
 
+@pytest.mark.slow
 async def test_the_count_of_what_is_held_is_right_while_clients_read_and_leave() -> None:
     async with serving() as served:
         reading = await served.http2()
@@ -271,6 +272,7 @@ async def test_the_streams_of_all_connections_have_a_bound_and_each_connection_m
 # What is no flood.
 
 
+@pytest.mark.slow
 async def test_a_client_that_does_what_http_2_is_for_stays() -> None:
     """Four times as many requests, windows and pings as a flood may have, with streams that are left when they end."""
     async with serving() as served:
