@@ -12,7 +12,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,17 @@ def _become(wanted: bytes, streams: Sequence[int]) -> None:
     sys.argv = ["bytebrew", *arguments]
 
 
+def _end(code: int) -> None:
+    """Ends as the interpreter does, but frees no modules: that takes longer than most commands."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    with suppress(OSError, ValueError):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
     from bytebrew.cli.main import main
 
@@ -141,4 +154,11 @@ if __name__ == "__main__":
     gc.collect()
     gc.freeze()
     _serve(socket.socket(fileno=int(sys.argv[1])))
-    main()
+    try:
+        main()
+    except SystemExit as error:
+        if not isinstance(error.code, int | None):
+            raise
+        _end(error.code or 0)
+    else:
+        _end(0)
