@@ -1,4 +1,4 @@
-"""Tells the cancellation of an awaited operation from that of the task."""
+"""Distinguishes the cancellation of an awaited operation from that of the task."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What an operator configures: models, agents, schemas, and the rules of their fields."""
+"""The operator's configuration: models, agents, schemas, and the rules of their fields."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
@@ -10,7 +10,7 @@ from bytebrew.contract.connection import Connection
 T = TypeVar("T")
 LIVE = "live"
 Live = Annotated[T, Meta(extra={LIVE: True}, extra_json_schema={"readOnly": True})]
-"""The type of a field of an answer that changes by itself: a PUT may send an older value of it back."""
+"""The type of a field that changes by itself: a PUT may send an older value back."""
 Name = Annotated[
     str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,254}\Z", description="lower-case letters, digits, dots, dashes")
 ]
@@ -153,10 +153,10 @@ class AgentPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class CapabilityType(Struct, frozen=True, kw_only=True):
-    """A type of capabilities; `config` is the struct of what an operator sets, every field with a default.
+    """A type of capabilities; `config` is the struct of its settings, with a default for every field.
 
-    `check` raises InvalidRequest, its details with paths such as `$.config.model`, if a config does not fit what is
-    stored. `flag` names a field of an agent over REST that says whether the agent has an enabled one.
+    `check` raises InvalidRequest, its details with paths such as `$.config.model`, if a config contradicts stored data.
+    `flag` names a field of an agent over REST that shows whether the agent has it enabled.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
@@ -182,7 +182,7 @@ class CapabilityPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Capability(Struct, frozen=True, kw_only=True):
-    """Something that an agent can do beside its tools; `config` has all fields of its type."""
+    """A feature of an agent in addition to its tools; `config` has all fields of its type."""
 
     id: str
     type: str
@@ -191,7 +191,7 @@ class Capability(Struct, frozen=True, kw_only=True):
 
 
 class Agent(Struct, frozen=True, kw_only=True):
-    """An agent as it runs; `model` is the name of its own model or of the default one."""
+    """An agent at run time; `model` is the name of its own model or of the default one."""
 
     id: str
     name: str
@@ -216,7 +216,7 @@ class Agent(Struct, frozen=True, kw_only=True):
     capabilities: tuple[Capability, ...] = ()
 
     def capability(self, type: str) -> Capability | None:
-        """Its capability of a type, if that is enabled."""
+        """Its capability of a type, if enabled."""
         return next((one for one in self.capabilities if one.type == type and one.enabled), None)
 
 

@@ -1,4 +1,4 @@
-"""What a client sees: one Struct for each event of a stream."""
+"""The events that clients receive: one Struct per event type."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -11,7 +11,7 @@ FinishReason = Literal["stop", "max_tokens", "cancelled"]
 
 
 Risk = Literal["safe", "caution", "dangerous"]
-"""How much harm a tool says that it can do, as MCP's annotations have it: none, some, or what cannot be undone."""
+"""The risk that a tool declares, after MCP's annotations: none, some, or irreversible damage."""
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -33,13 +33,13 @@ class Event(Struct, frozen=True, kw_only=True):
     def answered(self, answers: Mapping[str, Any]) -> str:
         """The answers to the form as a message that a model can read.
 
-        Raises Unprocessable with a detail for each that does not fit, whose path begins with `$.message.form`.
+        Raises Unprocessable with a detail for each invalid answer, whose path begins with `$.message.form`.
         """
         raise NotImplementedError
 
 
 def form_of(event: Event) -> dict[str, Any] | None:
-    """The event's data where it is a form for the person: a spawned agent has nobody to answer it."""
+    """The event's data if it is a form for the person; nobody can answer that of a spawned agent."""
     return to_builtins(event) if event.awaits_answer and event.agent is UNSET else None
 
 

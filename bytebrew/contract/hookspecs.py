@@ -188,7 +188,7 @@ async def turn_started(engine: Engine, turn: Turn) -> None:
 
 @hookspec
 async def tool_finished(engine: Engine, turn: Turn, call: ToolCall, result: Outcome) -> None:
-    """A tool call has ended, well or not."""
+    """A tool call has ended, with or without an error."""
 
 
 @hookspec
@@ -220,7 +220,7 @@ async def shutdown(engine: Engine) -> None:
 
 
 def _registered(hook: Callable[..., object]) -> type:
-    """What the `register` callback of a declaring hook takes, by its annotation."""
+    """The type of the items that a declaring hook registers, from its annotation."""
     [kind], _ = get_args(get_type_hints(hook)["register"])
     taken: type = get_origin(kind) or kind
     return taken
@@ -230,6 +230,6 @@ _HOOKS = {name: hook for name, hook in vars().items() if hasattr(hook, "bytebrew
 DECLARING: Mapping[str, type] = {
     name: _registered(hook) for name, hook in _HOOKS.items() if "register" in hook.__annotations__
 }
-"""The hooks with a `register` callback, and what it takes."""
+"""The hooks with a `register` callback, and the type of its items."""
 OBSERVING = tuple(name for name, hook in _HOOKS.items() if inspect.iscoroutinefunction(hook))
 """The hooks that are async functions; all others are not."""

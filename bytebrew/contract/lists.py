@@ -1,8 +1,8 @@
-"""Lists: pages by `limit` and `offset` or from a cursor, and long tables whose totals are stored.
+"""Paged lists by `limit` and `offset` or from a cursor, and fast totals of long tables.
 
-Beside a long table stands a table of counts, by day (or by 1,024 ids) and by the columns with few values. Triggers,
-which a Migration creates, update it with every change of a row. A total is then a sum of few rows, and a far page is
-found by adding up days.
+A long table has a second table with counts, by day (or by 1,024 ids) and by the columns with few values. Triggers,
+which a Migration creates, update it with every change of a row. A total is then a sum of few rows, and the counts of
+the days lead to a distant page.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from bytebrew.contract.route import Parameter, positive
 
 Item = TypeVar("Item")
 MOST = 1000
-"""Largest page of a list that is answered whole if the query has no paging parameters."""
+"""Largest page of a list that is returned whole if the query has no paging parameters."""
 AFTER = Parameter("the `next` of the page before", Annotated[int, Meta(ge=0, lt=10**9)])
 OFFSET = Parameter("rows that come before the page, 0 for none", Annotated[int, Meta(ge=0, lt=10**9)])
 
@@ -54,7 +54,7 @@ def offset_of(query: Mapping[str, str]) -> int:
 
 
 def page_window(query: Mapping[str, str], default: int, most: int) -> tuple[int, int]:
-    """Limit and offset of a query string, by `limit` and `offset`, or by `page` and `per_page`."""
+    """Limit and offset of a query string, from `limit` and `offset`, or from `page` and `per_page`."""
     limit = positive(query.get("limit") or query.get("per_page"), default, most)
     if "offset" in query:
         return limit, number(query, "offset", 0, 0, 10**9 - 1)
@@ -79,7 +79,7 @@ def number(query: Mapping[str, str], name: str, default: int, least: int, most: 
 
 
 NEAR = 1000
-"""Offsets up to this are skipped row by row; larger ones are found with the stored counts."""
+"""Offsets up to this are skipped row by row; larger ones use the stored counts."""
 
 
 FEW = 1000
@@ -97,8 +97,8 @@ Key = tuple[Any, ...]
 class Selection:
     """Rows with these values in columns with few values (`kinds`) or many (`keys`), from `since` up to `until`.
 
-    `also` is an SQL condition on the table under the alias `listed`. It is evaluated row by row, so that few rows
-    should be left for it.
+    `also` is an SQL condition on the table under the alias `listed`. It is evaluated row by row, so the other
+    conditions should leave few rows.
     """
 
     kinds: Mapping[str, str] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class Listing:
     only: str = "true"
 
     def total(self, conn: Connection, chosen: Selection) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         if self.kept in chosen.keys and chosen == Selection(keys={self.kept: chosen.keys[self.kept]}):
             sql = f"select coalesce(sum(rows), 0) from {self.table}_of where {self.kept} = ?"
             return int(conn.execute(sql, (chosen.keys[self.kept],)).fetchone()[0])
@@ -168,7 +168,8 @@ class Listing:
         return sum(conn.execute(f"select count(*) {sql}", values).fetchone()[0] for sql, values in streams)
 
     def _stretches(self, conn: Connection, chosen: Selection) -> Iterator[tuple[Any, Any, int]]:
-        """Intervals as start, end and number of rows, newest first; only the first and the last one are counted now."""
+        """Intervals as start, end and number of rows, newest first; only the first and the last are counted row by row.
+        """
         first, last = chosen.since[:10], chosen.until[:10]
         if first and last and chosen.since >= chosen.until:
             return
@@ -190,7 +191,7 @@ class Listing:
         return (unit, f"{unit}~") if self.unit == "day" else (int(unit) << 10, (int(unit) + 1) << 10)
 
     def _drivers(self, conn: Connection, chosen: Selection) -> list[tuple[Mapping[str, str], Sequence[str]]]:
-        """What is looked up in an index, a query each: every combination of kinds that has rows, or one key."""
+        """The conditions of index lookups, one query each: every combination of kinds that has rows, or one key."""
         rare = [key for key in chosen.keys if self._is_rare(conn, key, chosen)]
         if rare or not chosen.kinds:
             return [({}, (rare or [*chosen.keys])[:1])]
@@ -210,7 +211,7 @@ class Listing:
         for name, value in {**chosen.kinds, **kinds, **chosen.keys}.items():
             parts.append(f"{name} = ?" if name in kinds or name in keys else f"{name} || '' = ?")  # not by its index
             values.append(value)
-        parts += [f"{name} <> ''" for name in keys]  # some of their indexes have no others
+        parts += [f"{name} <> ''" for name in keys]  # some of their indexes are partial
         for sign, bound in ((">=", chosen.since), ("<", high)):
             if bound != "":
                 parts.append(f"{self.order[0]} {sign} ?")
@@ -229,7 +230,7 @@ def rows_of(conn: Connection, sql: str, page: Iterable[Key]) -> Iterator[Row]:
 
 
 def bounded(rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows up to the one with which their text exceeds PAGE_BYTES."""
+    """The rows up to the one that brings their text above PAGE_BYTES."""
     size = 0
     for row in rows:
         yield row

@@ -72,7 +72,7 @@ class Options:
         applied(self._values[key])
 
     def apply(self, stored: Mapping[str, Any]) -> None:
-        """Applies the stored values, and the defaults of all other keys, where they differ from the current values."""
+        """Applies the stored values, and the defaults of all other keys, if they differ from the current values."""
         for option in self:
             value = option.default
             if option.key in stored:
@@ -87,7 +87,7 @@ class Options:
 
 
 def _in_order(options: Iterable[Option]) -> list[Option]:
-    """The options, each where its `before` places it."""
+    """The options, sorted by `before`."""
     ordered: list[Option] = []
     for option in options:
         keys = [one.key for one in ordered]

@@ -12,7 +12,7 @@ from .definition import HttpTool, HttpToolPatch, NewHttpTool
 from .tool import DeclaredTool
 
 _DYNAMIC_SOURCES = ("http", "mcp", "spawn")
-"""Sources whose tools come and go, and therefore reserve no names."""
+"""Sources whose tools change at run time, and therefore reserve no names."""
 
 
 class Trial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -96,7 +96,7 @@ def _with_literal_args(body: T) -> T:
 
 
 def _allowed(conn: Connection, request: Request[Any], write: Callable[..., ServerRow], *args: Any) -> ServerRow:
-    """Writes a server; Forbidden for a stdio server, before or after, that the caller may not set up."""
+    """Writes a server; Forbidden if it is or becomes a stdio server that the caller may not set up."""
     engine = request.engine
     before = store.get(conn, args[0]) if isinstance(args[0], str) else None
     after = write(conn, *args, engine)

@@ -1,4 +1,4 @@
-"""The core's routes, one file for each heading of the API reference."""
+"""The core's routes, one file per heading of the API reference."""
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -48,7 +48,7 @@ def core_routes(engine: Engine) -> tuple[Route, ...]:
 
 
 def every(engine: Engine) -> tuple[Route, ...]:
-    """All that an engine serves: the core's routes, the plugins', and that of API_DOCUMENT, which this sets."""
+    """All routes of an engine: the core's, the plugins', and the API document, which it stores under API_DOCUMENT."""
     routes = [*core_routes(engine), *engine.routes]
     events = [*dict.fromkeys([*openapi.EVENTS, *engine.events])]
     document: Callable[[], Mapping[str, Any]] = cache(partial(openapi.document, routes, __version__, events))

@@ -36,7 +36,7 @@ class AgentDetail(Agent, frozen=True, kw_only=True):
 
 
 class AgentAnswers:
-    """The answers about agents, with a field for each flag of the types of capabilities."""
+    """The structs of answers about agents, with a field for each flag of the capability types."""
 
     def __init__(self, types: CapabilityTypes) -> None:
         self._types = {one.flag: one.name for one in types.values() if one.flag}
@@ -105,7 +105,7 @@ _PATH = "/api/v1/agents/{name}"
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
-    """The routes, bound to what they use of an engine."""
+    """The routes, bound to the parts of an engine that they use."""
     answers = AgentAnswers(engine.capability_types)
     return (
         Route(

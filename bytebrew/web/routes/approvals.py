@@ -42,7 +42,7 @@ class SessionAnswer(Answer, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     call_id: Annotated[str, Meta(max_length=255)] = ""
 
     def keys(self) -> tuple[str, ...]:
-        """What names the question, nothing where the answer does not say."""
+        """The ids that identify the question, if any."""
         return tuple(key for key in (self.confirmation_id, self.call_id) if key)
 
 
@@ -79,7 +79,7 @@ async def answer_approval(questions: Confirmations, request: Request[Answer]) ->
 async def answer_question(
     questions: Confirmations, request: Request[Any], keys: tuple[str, ...], body: Answer, session_id: str | None
 ) -> Answered:
-    """Answers a question by its id, or within a session by that of its tool call; all `keys` must name it."""
+    """Answers a question by its id, or within a session by that of its tool call; all `keys` must identify it."""
 
     def record(conn: Connection, confirmation: Confirmation) -> None:
         request.record(conn, _answered(confirmation))
@@ -124,7 +124,7 @@ async def list_approvals(db: Database, request: Request[None]) -> Inbox:
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
-    """The routes, bound to what they use of an engine."""
+    """The routes, bound to the parts of an engine that they use."""
     return (
         Route(
             "POST",

@@ -41,7 +41,7 @@ _ITEM = f"{_ALL}/{{id}}"
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
-    """The routes, bound to what they use of an engine."""
+    """The routes, bound to the parts of an engine that they use."""
     types = engine.capability_types
     shown = types.shown
     return (

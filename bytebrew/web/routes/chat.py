@@ -82,9 +82,9 @@ class OwnModels:
         self.private = PRIVATE | self.headers
 
     async def own(self, request: Request[Any]) -> BoundModel | None:
-        """The model that a request's headers choose, if it has any of them.
+        """The model that the request's headers choose, if they do.
 
-        Forbidden for a caller's own key that no plugin takes: the chat never falls back to the operator's model.
+        Forbidden for a caller's own key that no plugin accepts: the chat never falls back to the operator's model.
         """
         if self.headers.isdisjoint(request.headers):
             if OWN_KEY in request.headers:
@@ -135,10 +135,10 @@ async def chat(engine: Engine, models: OwnModels, request: Request[ChatRequest])
     turn = engine.runner.turn(new, entrance, own_model)
     turn.headers = {name: value for name, value in {**more, **request.headers}.items() if name not in models.private}
     if request.place is not None:
-        request.place.free()  # the turn counts from here on
+        request.place.free()  # from now on the turn itself is counted
     await engine.runner.submit(turn, body.on_busy, bounded=True)
-    request.recorded = True  # the turn has its key, and answers for it
-    request.body = body = replace(body, message="-", attachments=())  # which may wait for long, and is in the file
+    request.recorded = True  # the turn stores the key
+    request.body = body = replace(body, message="-", attachments=())  # frees the memory, as the turn may wait for long
     del message, new
     return await _answer(engine, request, turn, arrived)
 
@@ -157,7 +157,7 @@ async def _answer(
     result = turn.result()
     resumed = turn.resume_point is not None and turn.last is not None
     if resumed and (stored := await engine.db.scan(turns.result, turn.id, engine.forms)):
-        result = stored  # it has what the turn did before the engine stopped too
+        result = stored  # includes the part before a restart
     reply = await _whole(engine.db, result)
     model = sum(call.seconds for call in turn.model_calls)
     own = max(0.0, time.monotonic() - arrived - model - turn.tool_seconds)
@@ -181,12 +181,12 @@ async def _body_headers(request: Request[Any], headers: Mapping[str, str], priva
 
 
 async def _again(engine: Engine, request: Request[ChatRequest], turn_id: str, arrived: float) -> Stream | Reply:
-    """The answer of a turn that the key began before: from its first event, or from behind `Last-Event-ID`."""
+    """The answer of a turn that the key started before: from its first event, or after `Last-Event-ID`."""
     if request.place is not None:
-        request.place.free()  # the turn counts already, or has ended
+        request.place.free()  # the turn is counted already, or has ended
     if (turn := engine.runner.turns.get(turn_id)) is not None:
         return await _answer(engine, request, turn, arrived, _behind(engine.journal, request, turn.log, turn))
-    look = engine.db.read if request.body.stream else engine.db.scan  # a stream sends its events page by page
+    look = engine.db.read if request.body.stream else engine.db.scan  # a stream reads its events page by page
     result = await look(turns.result, turn_id, engine.forms, whole=not request.body.stream)
     if result is None:
         raise Gone(_GONE)
@@ -194,7 +194,7 @@ async def _again(engine: Engine, request: Request[ChatRequest], turn_id: str, ar
         raise TurnInterrupted("The turn has stopped at a record and goes on when the engine is back; try again then")
     if request.body.stream:
         log = await engine.journal.log(result.session_id)
-        if log.committed < result.last:  # it has been deleted since
+        if log.committed < result.last:  # the session was deleted meanwhile
             raise Gone(_GONE)
         stretch = _behind(engine.journal, request, log, OpenStretch(result.first, result.last))
         return Stream(frames=engine.journal.follow(log, stretch), headers=_headers(result.session_id, result.id))
@@ -202,19 +202,19 @@ async def _again(engine: Engine, request: Request[ChatRequest], turn_id: str, ar
 
 
 class _Behind:
-    """The part of a stretch behind an event that the client has seen."""
+    """The part of a range of events after the last one that the client has seen."""
 
     def __init__(self, whole: Stretch, seen: int) -> None:
         self._whole, self._next = whole, seen + 1
 
     @property
     def first(self) -> int | None:
-        """The first event that it has not seen, once that is known."""
+        """The first unseen event, once it is known."""
         return None if self._whole.first is None else max(self._whole.first, self._next)
 
     @property
     def last(self) -> int | None:
-        """The stretch's own last event."""
+        """The last event of the range."""
         return self._whole.last
 
 
@@ -274,13 +274,13 @@ async def _whole(db: Database, end: TurnResult) -> Reply:
 
 
 def _asking(answer: ChatAnswer) -> Reply:
-    """The answer of a turn that waits for a person; `Location` is where its end will be."""
+    """The answer of a turn that waits for a person; `Location` is the URL of its outcome."""
     place = f"/api/v1/sessions/{answer.session_id}/turns/{answer.turn_id}"
     return Reply(body=answer, status=202, headers=_headers(answer.session_id, answer.turn_id) | {"location": place})
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
-    """The routes, bound to what they use of an engine."""
+    """The routes, bound to the parts of an engine that they use."""
     models = OwnModels(engine)
     return (
         Route(

@@ -59,7 +59,7 @@ async def import_config(engine: Engine, request: Request[AsyncIterator[bytes]]) 
 
 
 def answer(plan: Plan, *, dry_run: bool) -> dict[str, Any]:
-    """The body of an import's answer: a count for each section, then what became of each item."""
+    """The body of an import's answer: a count per section, then the change of each item."""
     counts = {f"{key}_imported": count for key, count in plan.imported.items()}
     rest = {"dry_run": dry_run, "version": plan.version, "changes": plan.changes, "warnings": plan.warnings}
     return {"status": "ok", "agents_imported": 0, "models_imported": 0, "tools_imported": 0, **counts, **rest}
@@ -91,7 +91,7 @@ _VERSION = "the version of everything, for If-Match"
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
-    """The routes, bound to what they use of an engine."""
+    """The routes, bound to the parts of an engine that they use."""
     return (
         Route(
             "GET",

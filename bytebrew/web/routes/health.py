@@ -66,7 +66,7 @@ async def health(engine: Engine, request: Request[None]) -> Reply:
 
 
 async def database_of(engine: Engine, *, deep: bool) -> tuple[int, str]:
-    """The number of agents, and the database's fault, "" for none; `deep` writes to it."""
+    """The number of agents, and the database's fault, "" if none; `deep` writes to it."""
     count, fault = 0, ""
     try:
         with within(SECONDS):
@@ -85,19 +85,19 @@ async def database_of(engine: Engine, *, deep: bool) -> tuple[int, str]:
 
 
 def state_of(engine: Engine, fault: str) -> str:
-    """The engine's status in one word; `fault` is that of its database."""
+    """The status of the engine; `fault` is that of its database."""
     overload = http_state(engine).admission.overload()
     return "draining" if engine.runner.draining else "degraded" if fault else "overloaded" if overload else "ok"
 
 
 def _probe(conn: Connection) -> None:
-    """Writes a few pages, and removes them."""
+    """Writes a few pages, and deletes them."""
     changed_options.put(conn, _PROBE, "x" * 16384)
     changed_options.reset(conn, _PROBE)
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
-    """The routes, bound to what they use of an engine."""
+    """The routes, bound to the parts of an engine that they use."""
     return (
         Route(
             "GET",

@@ -20,7 +20,7 @@ Body = TypeVar("Body", NewModel, ModelPatch)
 
 
 def _typed(known: Mapping[str, Provider], request: Request[Body]) -> Body:
-    """The body with the type under its own name, where it came under an alias."""
+    """The body with the canonical type, if an alias was sent."""
     key = request.body.api_key
     if isinstance(key, str) and "${" in key:
         words = "write the key itself: ${VAR} is read in configuration files alone"
@@ -36,7 +36,7 @@ def _typed(known: Mapping[str, Provider], request: Request[Body]) -> Body:
 
 
 def _complete(conn: Connection, providers: dict[str, Provider], store: Callable[..., Model], *args: Any) -> Model:
-    """Stores a model, unless it then lacks what its provider needs, or the provider what its kind needs."""
+    """Stores a model; rejects it if fields are missing or its provider does not support its kind."""
     model = store(conn, *args)
     has = {"base_url": model.base_url, "api_key": model.has_api_key, "api_version": model.api_version}
     provider = providers.get(model.type)
@@ -51,7 +51,7 @@ def _complete(conn: Connection, providers: dict[str, Provider], store: Callable[
 
 
 async def _stored(engine: Engine, request: Request[Any], store: Callable[..., Model], *names: str) -> Model:
-    """The model as it is now in the file; what an earlier one of its name failed at counts no more."""
+    """The model as it is stored now; resets the circuit breaker of its name."""
     args = (*names, _typed(engine.providers, request), engine.secrets)
     model = await request.write(_complete, engine.providers, store, *args)
     engine.models.breakers.pop(model.name, None)
@@ -102,7 +102,7 @@ _PATH = "/api/v1/models/{name}"
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
-    """The routes, bound to what they use of an engine."""
+    """The routes, bound to the parts of an engine that they use."""
     return (
         Route(
             "GET",

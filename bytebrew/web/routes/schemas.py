@@ -72,7 +72,7 @@ _READ, _WRITE = "schemas:read", "schemas:write"
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
-    """The routes, bound to what they use of an engine."""
+    """The routes, bound to the parts of an engine that they use."""
     return (
         Route("GET", _LIST, _READ, partial(list_schemas, engine.db), "List schemas", answer=list[Schema]),
         Route(

@@ -37,9 +37,9 @@ from bytebrew.store.sqlite.database import Database
 from bytebrew.web.event_cursor import Cursor, EventId, Number, event_cursor
 
 CANCEL_SECONDS = 5.0
-"""How long to wait for the end of a cancelled turn: a tool may not let go."""
+"""How long to wait for the end of a cancelled turn, as a tool may not end."""
 NEWEST = 1000
-"""Messages that a session's own answer carries at most; `/messages` pages through all of them."""
+"""Limit of messages in the answer of a session; `/messages` pages through all of them."""
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -127,7 +127,7 @@ async def get_session(db: Database, request: Request[None]) -> SessionDetail:
 
 def _messages(conn: Connection, session_id: str, actor: Actor, limit: int, offset: int) -> Page[messages.Entry]:
     total = sessions.get(conn, session_id, actor).message_count
-    rows = messages.entries(conn, session_id, offset, limit)  # they are numbered from 1
+    rows = messages.entries(conn, session_id, offset, limit)  # numbered from 1
     following = rows[-1].id if rows and int(rows[-1].id) < total else None
     return Page(data=rows, total=total, limit=limit, offset=offset, next=following)
 
@@ -208,7 +208,7 @@ def _events(conn: Connection, session_id: str, epoch: int, cursor: Cursor, limit
 async def follow_events(db: Database, journal: Journal, request: Request[None]) -> Stream | Reply:
     """A session's events after `Last-Event-ID` or `after`, then those to come; `follow=false` gives a JSON page."""
     session_id = request.path["id"]
-    log = await journal.log(session_id)  # before the look, so that a deletion behind that ends it
+    log = await journal.log(session_id)  # before the check, so that a later deletion ends the stream
     sessions.check_owner(request.actor, await db.read(sessions.owner, session_id), session_id)
     return await follow(db, journal, request, session_id, log)
 
@@ -216,7 +216,7 @@ async def follow_events(db: Database, journal: Journal, request: Request[None]) 
 async def follow(
     db: Database, journal: Journal, request: Request[None], session_id: str, log: Log | None = None
 ) -> Stream | Reply:
-    """The events of a session that the caller may see, in the form that the request asks for."""
+    """The events of a session that the caller may see, in the requested format."""
     cursor = event_cursor(request.headers, request.query)
     if request.query.get("follow", "true").lower() in ("false", "0", "no"):
         limit = positive(request.query.get("limit"), 500, 500)
@@ -241,7 +241,7 @@ _SESSION = "/api/v1/sessions/{id}"
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
-    """The routes, bound to what they use of an engine."""
+    """The routes, bound to the parts of an engine that they use."""
     return (
         Route(
             "GET",
@@ -276,7 +276,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
                 "Rename a session",
                 body=SessionPatch,
                 example={"title": "Laptops under $1000"},
-                upload=True,  # what GET gives is taken back, with all its messages
+                upload=True,  # accepts the answer of GET, with all its messages
                 answer=Session,
             )
             for method in ("PUT", "PATCH")

@@ -238,7 +238,7 @@ def _route(
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
-    """The routes, bound to what they use of an engine."""
+    """The routes, bound to the parts of an engine that they use."""
     db, workers = engine.db, engine.tasks
     create, update, cancel = partial(create_task, workers), partial(update_task, workers), partial(cancel_task, workers)
     list_all, get, subtasks = partial(list_tasks, db), partial(get_task, db), partial(list_subtasks, db)

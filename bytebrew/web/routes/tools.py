@@ -45,7 +45,7 @@ async def list_metadata(tools: Sequence[Tool], toolsets: Sequence[Toolset], requ
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
-    """The routes, bound to what they use of an engine."""
+    """The routes, bound to the parts of an engine that they use."""
     return (
         Route(
             "GET",

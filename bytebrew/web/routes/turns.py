@@ -1,4 +1,4 @@
-"""A turn as one JSON answer: what it has come to, or what it waits for."""
+"""A turn as one JSON answer: its outcome, or its current state."""
 
 from functools import partial
 from typing import Any, Literal
@@ -61,7 +61,7 @@ class ChatAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 async def whole(db: Database, end: TurnResult) -> ChatAnswer:
-    """A turn as it stands in the file."""
+    """A turn as it is stored."""
     well = end.status in ("completed", "cancelled")
     return ChatAnswer(
         session_id=end.session_id,
@@ -117,7 +117,7 @@ async def get_turn(engine: Engine, request: Request[None]) -> ChatAnswer:
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
-    """The routes, bound to what they use of an engine."""
+    """The routes, bound to the parts of an engine that they use."""
     return (
         Route(
             "GET",

@@ -34,7 +34,7 @@ async def get_usage(db: Database, names: Sequence[Names], request: Request[None]
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
-    """The routes, bound to what they use of an engine."""
+    """The routes, bound to the parts of an engine that they use."""
     names = [mode.names for mode in engine.auth_modes.values()]
     return (
         Route(
