@@ -168,8 +168,7 @@ class Listing:
         return sum(conn.execute(f"select count(*) {sql}", values).fetchone()[0] for sql, values in streams)
 
     def _stretches(self, conn: Connection, chosen: Selection) -> Iterator[tuple[Any, Any, int]]:
-        """Intervals as start, end and number of rows, newest first; only the first and the last are counted row by row.
-        """
+        """Intervals as start, end and number of rows, newest first; only the first and the last are counted anew."""
         first, last = chosen.since[:10], chosen.until[:10]
         if first and last and chosen.since >= chosen.until:
             return
