@@ -246,6 +246,10 @@ class Engine:
         """Every agent, by name."""
         return await self.db.read(agents.list_all)
 
+    def subject_names(self, conn: Connection) -> dict[str, str]:
+        """Display names of subjects, as the auth modes know them."""
+        return {subject: name for mode in self.auth_modes.values() for subject, name in mode.names(conn).items()}
+
     async def spawn(self, call: Call, agent: str, message: str, limits: SpawnLimits) -> str:
         """Runs an agent within a tool call and returns its last message; see `sub_agents.spawn`."""
         return await spawn(self.db, self.runner, call, agent, message, limits)

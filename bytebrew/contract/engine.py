@@ -269,6 +269,9 @@ class Engine(Protocol):
     def samples(self) -> Sequence[Sample]:
         """The samples of every plugin's `collect_metrics`."""
 
+    def subject_names(self, conn: Connection) -> Mapping[str, str]:
+        """Display names of subjects, as the auth modes know them."""
+
     async def agents(self) -> list[Agent]:
         """Every agent, by name."""
 

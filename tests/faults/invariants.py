@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import bytebrew_usage as usage
 import msgspec
 
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.messages import Message, Usage
-from bytebrew.store import sessions, usage
+from bytebrew.store import sessions
 from bytebrew.store.journal import frame, read_events
 from bytebrew.store.sessions import SESSIONS
 from bytebrew.store.sqlite.pragmas import connect

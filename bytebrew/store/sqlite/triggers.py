@@ -5,7 +5,17 @@ Databases store a digest of each text, so the texts must not change.
 
 from bytebrew.contract.lists import Listing
 from bytebrew.store.sqlite.dialect import CAN_RUN, URGENCY
-from bytebrew.store.usage import COLUMNS, DOLLAR, FIRST, OF_FIRST
+
+_DOLLAR = 10**10
+"""Units per dollar in the kept sums: integers, so that a sum does not depend on the order of its rows."""
+_COLUMNS = {"agent": "agent", "model": "model", "schema": "schema", "token": "subject"}
+_FIRST = ("calls", "input_tokens", "output_tokens", "cached_tokens", "thinking_tokens", "priced", "cost")
+_OF_FIRST = (
+    "count(*)",
+    *(f"sum({name})" for name in _FIRST[1:5]),
+    "count(cost_usd)",
+    f"coalesce(sum(cast(round(cost_usd * {_DOLLAR}) as integer)), 0)",
+)
 
 
 def row_counts(listing: Listing) -> str:
@@ -171,18 +181,18 @@ _NEIGHBOURS = f"""(select kind, key, day,
     (select min(substr(u.created_at, 1, 10)) {_OTHER} > {_DAY}) as behind from {_EACH}
     where day > '' and not exists (select 1 {_OTHER} = {_DAY}))"""
 _GROUPED = " union all ".join(
-    f"""select '{kind}', substr(created_at, 1, 10), {column}, count(distinct turn_id), {", ".join(OF_FIRST)} from usage
+    f"""select '{kind}', substr(created_at, 1, 10), {column}, count(distinct turn_id), {", ".join(_OF_FIRST)} from usage
     group by 1, 2, 3"""
-    for kind, column in {"total": "''", **COLUMNS}.items()
+    for kind, column in {"total": "''", **_COLUMNS}.items()
 )
 _GROUPED += (
-    f""" union all select 'token', '', subject, count(distinct turn_id), {", ".join(OF_FIRST)} from usage group by 3"""
+    f""" union all select 'token', '', subject, count(distinct turn_id), {", ".join(_OF_FIRST)} from usage group by 3"""
 )
 _SPANNED = " union all ".join(
     f"""select '{kind}', key, day, earlier, count(*) from (select key, day, lag(day) over (partition by turn_id, key
       order by day) as earlier from (select distinct turn_id, {column} as key, substr(created_at, 1, 10) as day
       from usage)) where earlier is not null group by 1, 2, 3, 4"""
-    for kind, column in {"total": "''", **COLUMNS}.items()
+    for kind, column in {"total": "''", **_COLUMNS}.items()
 )
 USAGE_SUMS = f"""
 create table usage_days (
@@ -190,7 +200,7 @@ create table usage_days (
   day text not null,
   key text not null,
   turns integer not null,
-  {", ".join(f"{name} integer not null" for name in FIRST)},
+  {", ".join(f"{name} integer not null" for name in _FIRST)},
   primary key (kind, day, key)
 ) strict, without rowid;
 create table usage_spans (
@@ -207,9 +217,9 @@ create trigger usage_kept after insert on usage begin
   insert into usage_days
   select kind, day, key, not exists (select 1 {_OTHER} like day || '%'), 1, new.input_tokens, new.output_tokens,
   new.cached_tokens, new.thinking_tokens, new.cost_usd is not null,
-  coalesce(cast(round(new.cost_usd * {DOLLAR}) as integer), 0) from {_EACH} where true
+  coalesce(cast(round(new.cost_usd * {_DOLLAR}) as integer), 0) from {_EACH} where true
   on conflict (kind, day, key) do update set turns = turns + excluded.turns,
-  {", ".join(f"{name} = {name} + excluded.{name}" for name in FIRST)};
+  {", ".join(f"{name} = {name} + excluded.{name}" for name in _FIRST)};
 end;
 create trigger usage_spanned after insert on usage
   when exists (select 1 from usage where turn_id = new.turn_id and substr(created_at, 1, 10) <> {_DAY}) begin
@@ -236,9 +246,9 @@ create trigger usage_kept after insert on usage begin
   insert into usage_days
   select kind, day, key, not exists (select 1 {_OTHER} like day || '%'), 1, new.input_tokens, new.output_tokens,
   new.cached_tokens, new.thinking_tokens, new.cost_usd is not null,
-  coalesce(cast(round(new.cost_usd * {DOLLAR}) as integer), 0), new.cache_write_tokens from {_EACH} where true
+  coalesce(cast(round(new.cost_usd * {_DOLLAR}) as integer), 0), new.cache_write_tokens from {_EACH} where true
   on conflict (kind, day, key) do update set turns = turns + excluded.turns,
-  {", ".join(f"{name} = {name} + excluded.{name}" for name in (*FIRST, "cache_write_tokens"))};
+  {", ".join(f"{name} = {name} + excluded.{name}" for name in (*_FIRST, "cache_write_tokens"))};
 end;
 """
 """The SQL of the sums of tokens written to a vendor's cache, for a migration."""

@@ -23,7 +23,6 @@ from bytebrew.web.routes import (
     tasks,
     tools,
     turns,
-    usage,
 )
 
 
@@ -43,7 +42,6 @@ def core_routes(engine: Engine) -> tuple[Route, ...]:
         *tools.routes(engine),
         *settings.routes(engine),
         *config.routes(engine),
-        *usage.routes(engine),
     )
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
+import bytebrew_usage as usage
 import httpx
 import msgspec
 import pytest
@@ -19,7 +20,6 @@ from bytebrew.base.formats import rfc3339
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import ToolCall, Usage
-from bytebrew.store import usage
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
 from bytebrew.store.sqlite.pragmas import connect
