@@ -42,7 +42,7 @@ def enter(folder: Path) -> list[Distribution]:
     return list(distributions(path=[str(folder)]))
 
 
-def strays(folder: Path, there: list[Distribution], group: str) -> Iterator[str]:
+def unused_distributions(folder: Path, there: list[Distribution], group: str) -> Iterator[str]:
     """A sentence for each distribution in the folder that is no plugin and that no plugin there requires."""
     if not there and any(folder.iterdir()):
         yield f"no distribution is in {folder}, and a module alone is no plugin; fill it with pip install --target"

@@ -215,7 +215,7 @@ class Plugins:
         """Loads the installed plugins, those in the folder and those passed in, except the disabled ones."""
         more = plugin_folder.enter(folder) if folder is not None else []
         if folder is not None:
-            self.warnings += plugin_folder.strays(folder, more, GROUP)
+            self.warnings += plugin_folder.unused_distributions(folder, more, GROUP)
         for name, source in (*_installed(more), *_handed_in(extra)):
             if name == CORE:
                 raise BootError(f"a plugin cannot be named {CORE}: rename that of {source.distribution}")

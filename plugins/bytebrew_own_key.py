@@ -99,11 +99,11 @@ class OwnKey(ModelChooser):
             raise InvalidRequest("X-Model-Name: write letters, digits and . _ - : / @ + only", details=details)
         base_url, listed = await _base_url(request, provider)
         target = Target(name=f"own:{provider.type}", type=provider.type, model_name=headers[MODEL], base_url=base_url)
-        served = Elsewhere(provider, listed=listed) if base_url else None
+        served = CustomUrlProvider(provider, listed=listed) if base_url else None
         return ChosenModel(target=target, key=headers[KEY], provider=served)
 
 
-class Elsewhere(Provider):
+class CustomUrlProvider(Provider):
     """A provider at a base URL that the caller chose; connects to public addresses and to allowed origins only.
 
     An error of an allowed origin, which may be private, shows only the status, so that its content does not leak.

@@ -44,7 +44,7 @@ def visible(value: Any) -> Any:
     return [visible(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def as_meant(sent: Any, exact: Any) -> Any:
+def restore_exact(sent: Any, exact: Any) -> Any:
     """Restores the exact texts in a value that a person was shown with marks and has sent back."""
     behind = {marked: text for text in _texts(exact) if (marked := shown(text)) != text}
     return _put_back(sent, behind) if behind else sent

@@ -56,7 +56,7 @@ def doctor(setup: Setup) -> None:
 def _checks(setup: Setup) -> list[Check]:
     core, data = setup.core(), setup.core().data_dir
     checks = [*_plugins(setup), _port(core)]
-    if barred := _barred(data):
+    if barred := _unwritable_reason(data):
         return [*checks, barred]
     checks += _serving(core, setup.environment)
     if not data.exists():
@@ -92,7 +92,7 @@ def _port(core: Core) -> Check:
     return Check("port", True, f"{where} free")
 
 
-def _barred(data: Path) -> Check | None:
+def _unwritable_reason(data: Path) -> Check | None:
     """Why this user cannot write to the data folder or create it, if so."""
     folder = nearest(data)
     if not folder.is_dir():
@@ -115,7 +115,7 @@ def _serving(core: Core, environment: Mapping[str, str]) -> Iterator[Check]:
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=nearest(core.data_dir)) as scratch:
             engine = Engine({**environment, "BYTEBREW_DATA_DIR": scratch})
             with held(engine.data_dir, engine.db.path), engine.migrated() as conn:
-                integrity.sort_much(conn)
+                integrity.sort_on_disk(conn)
             if core.config is not None:
                 yield _config(core.config, engine)
     except (BootError, StorageError, OSError) as error:

@@ -10,7 +10,7 @@ from bytebrew.store import retention
 
 @click.command("gc")
 @click.pass_obj
-def clear_away(setup: Setup) -> None:
+def collect_garbage(setup: Setup) -> None:
     """Clear away what is due and give its space back.
 
     The settings retention.* say what is due; the engine may run.

@@ -76,7 +76,7 @@ for _command in (
     config.configuration,
     backup.backup,
     restore.restore,
-    gc.clear_away,
+    gc.collect_garbage,
     doctor.doctor,
     status.show_status,
 ):

@@ -18,7 +18,7 @@ class FirstEntities(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def create(conn: Connection, first: FirstEntities, secrets: Secrets) -> bool:
     """Creates them unless the engine has an agent or ever had a model; returns whether it did."""
-    if models.ever(conn) or agents.count(conn):
+    if models.ever_had_any(conn) or agents.count(conn):
         return False
     for model in first.models:
         models.create(conn, model, secrets)

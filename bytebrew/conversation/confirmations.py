@@ -8,7 +8,7 @@ import anyio
 
 from bytebrew.base.errors import Conflict, Detail, Gone, InvalidRequest, NotFound, Stale
 from bytebrew.base.formats import new_id, now, parse_time, rfc3339
-from bytebrew.base.visible_text import as_meant
+from bytebrew.base.visible_text import restore_exact
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import ConfirmationAsked
@@ -131,7 +131,7 @@ class Confirmations:
         if digest not in ("", question.args_digest):
             shown = confirmations.shown(question)
             raise Stale("The question is about another call than the one that was shown", shown)
-        input = as_meant(input, question.input)
+        input = restore_exact(input, question.input)
         if other := next((key for key in keys if key not in (question.id, question.call_id)), None):
             raise Conflict(f"'{keys[0][:255]}' and '{other[:255]}' do not name the same question")
         wanted = verdict(question.kind, answers[0])

@@ -21,7 +21,7 @@ PAUSE = 0.5
 """Seconds between two attempts, because a database rarely recovers at once."""
 
 
-def internal(turn_id: str) -> TurnError:
+def internal_error(turn_id: str) -> TurnError:
     """The error for a turn that failed because of an internal error."""
     return TurnError(f"The engine failed; its log has the trace of {turn_id}", code="internal_error")
 

@@ -16,7 +16,7 @@ from bytebrew.contract.messages import Message, ModelRequest, Spent, Stop, ToolS
 from bytebrew.conversation.model_calls import ELSEWHERE, Models
 from bytebrew.conversation.turn import Turn
 from bytebrew.store import messages
-from bytebrew.store.models import remember_window
+from bytebrew.store.models import store_window
 from bytebrew.store.sqlite.database import Database
 
 log = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ async def trim(
         raise error
     log.warning("model %s takes less than it was sent: %s", name, refusal)
     if counts.window is not None and not turn.model.own_key:
-        await db.write(remember_window, name, counts.window)
+        await db.write(store_window, name, counts.window)
     if counts.window is not None and error.too_long is None:
         turn.model = replace(turn.model, window=counts.window)
     turn.append(ContextTrimmed(reason="too_long", messages=trimmed.dropped, window=counts.window))

@@ -11,7 +11,7 @@ from bytebrew.store import messages
 from bytebrew.store.sqlite.database import Database
 
 
-class Stretch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Arguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The part to read: `call_id` is that of the truncated result, offset and length are in characters."""
 
     call_id: str
@@ -24,7 +24,7 @@ class ReadResult(Tool):
 
     name = "read_result"
     description = "Reads a stretch of an earlier tool result that was cut"
-    input_schema = input_schema(Stretch)
+    input_schema = input_schema(Arguments)
     idempotent = True
 
     def __init__(self, db: Database, limit: int) -> None:
@@ -33,7 +33,7 @@ class ReadResult(Tool):
 
     async def run(self, call: Call, input: dict[str, Any]) -> str:
         try:
-            wanted = msgspec.convert(input, Stretch, strict=False)
+            wanted = msgspec.convert(input, Arguments, strict=False)
         except msgspec.ValidationError as error:
             raise ToolError(f"The arguments do not fit: {error}") from error
         whole = await self._db.read(messages.whole_result, call.session_id, wanted.call_id)

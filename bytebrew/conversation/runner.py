@@ -188,7 +188,7 @@ class Runner:
                 raise
             except Exception:
                 log.exception("turn %s could not be recorded", turn.id)
-                failure: EngineError = failed_turns.internal(turn.id)
+                failure: EngineError = failed_turns.internal_error(turn.id)
                 await failed_turns.end_later(self._db, self._journal, self._notify, turn, failure)
             for turn_id, failure in turn.unresumable:
                 await failed_turns.fail(self._db, self._journal, turn.session_id, turn_id, failure)
@@ -248,7 +248,7 @@ class Runner:
             turn.failure = error
         except Exception:
             log.exception("turn %s failed", turn.id)
-            turn.failure = failed_turns.internal(turn.id)
+            turn.failure = failed_turns.internal_error(turn.id)
         turn.status = "failed"
         return failed_turns.logged(turn, turn.failure)
 

@@ -15,7 +15,7 @@ from bytebrew.contract.events import Queued
 from bytebrew.conversation.turn import Lane, Turn
 from bytebrew.store import confirmations, sessions, turns
 from bytebrew.store.confirmations import Confirmation
-from bytebrew.store.journal import HEARTBEAT_SECONDS, PING, Journal, Stretch
+from bytebrew.store.journal import HEARTBEAT_SECONDS, PING, EventRange, Journal
 from bytebrew.store.sqlite.database import Database
 
 SHARE = 4
@@ -99,7 +99,7 @@ async def wait_ended(db: Database, lanes: Lanes, turn: Turn) -> Place | None:
     return None
 
 
-async def frames(journal: Journal, lanes: Lanes, turn: Turn, stretch: Stretch) -> AsyncGenerator[bytes, None]:
+async def frames(journal: Journal, lanes: Lanes, turn: Turn, event_range: EventRange) -> AsyncGenerator[bytes, None]:
     """The frames of a turn's events, preceded by its place in the queue each time that it changes.
 
     A frame with the place has no id: it is not an event of the journal.
@@ -118,6 +118,6 @@ async def frames(journal: Journal, lanes: Lanes, turn: Turn, stretch: Stretch) -
             yield frame
         elif not await turn.log.changed(HEARTBEAT_SECONDS):
             yield PING
-    async with aclosing(journal.follow(turn.log, stretch)) as events:
+    async with aclosing(journal.follow(turn.log, event_range)) as events:
         async for chunk in events:
             yield chunk

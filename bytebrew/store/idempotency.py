@@ -7,7 +7,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Key
 
 
-class Kept(NamedTuple):
+class StoredResult(NamedTuple):
     """The stored result of a request with a key: a turn, or an encrypted answer."""
 
     digest: bytes
@@ -16,14 +16,14 @@ class Kept(NamedTuple):
     body: bytes
 
 
-def find(conn: Connection, key: Key) -> Kept | None:
+def find(conn: Connection, key: Key) -> StoredResult | None:
     """The result stored for a key."""
     row = conn.execute(
         """select digest, turn_id, status, body from idempotency
         where subject = ? and method = ? and path = ? and key = ?""",
         (key.subject, key.method, key.path, key.text),
     ).fetchone()
-    return Kept(*row) if row else None
+    return StoredResult(*row) if row else None
 
 
 _VALUES = "insert into idempotency values (?, ?, ?, ?, ?, ?, ?, ?, ?)"

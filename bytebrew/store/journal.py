@@ -44,7 +44,7 @@ _unpack = msgspec.msgpack.Decoder(list[tuple[int, str, bytes]]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Stretch(Protocol):
+class EventRange(Protocol):
     """The range of events that a follower sends: from `first` to `last`, each None until it is known."""
 
     @property
@@ -57,7 +57,7 @@ class Stretch(Protocol):
 
 
 @dataclass(slots=True)
-class OpenStretch:
+class OpenEventRange:
     """All events from `first` on, without an end unless `last` is set."""
 
     first: int | None
@@ -269,18 +269,18 @@ class Journal:
             del self._writers[log.session_id]
             self._waiting = [row for row in self._waiting if row[0] != log.session_id]
 
-    async def follow(self, log: Log, stretch: Stretch) -> AsyncGenerator[bytes, None]:
-        """The frames of a stretch, first from the database, then live; a comment after 15 s without an event.
+    async def follow(self, log: Log, event_range: EventRange) -> AsyncGenerator[bytes, None]:
+        """The frames of a range, first from the database, then live; a comment after 15 s without an event.
 
         Keeps at most one page in memory, however slow the client is. Raises NotFound if the session is deleted.
         """
         at = -1
-        while stretch.last is None or at < stretch.last:
-            if at < 0 and stretch.first is not None:
-                at = stretch.first - 1
+        while event_range.last is None or at < event_range.last:
+            if at < 0 and event_range.first is not None:
+                at = event_range.first - 1
                 continue
             if 0 <= at < log.committed:
-                reached = log.committed if stretch.last is None else min(log.committed, stretch.last)
+                reached = log.committed if event_range.last is None else min(log.committed, event_range.last)
                 chunk = log.between(at, reached)
                 if chunk is None:
                     rows = await self._db.read(read_events, log.session_id, at, reached)
@@ -292,15 +292,15 @@ class Journal:
                 yield chunk
             elif log.error is not None:
                 raise log.error
-            elif self.closing and isinstance(stretch, OpenStretch):
+            elif self.closing and isinstance(event_range, OpenEventRange):
                 return
-            elif self.closing and stretch.first is None:
+            elif self.closing and event_range.first is None:
                 raise Draining
             elif not await log.changed(HEARTBEAT_SECONDS):
                 yield PING
 
     def close_open_ends(self) -> None:
-        """Ends the followers of open stretches."""
+        """Ends the followers of open ranges."""
         self.closing = True
         for log in list(self._logs.values()):
             log.notify()

@@ -13,7 +13,7 @@ from bytebrew.contract import connection
 from bytebrew.contract.connection import Connection, insert
 from bytebrew.contract.entities import Model, ModelPatch, NewModel
 from bytebrew.contract.provider import Target
-from bytebrew.store.sqlite.dialect import had_rows
+from bytebrew.store.sqlite.dialect import ever_had_rows
 
 _SELECT = """select id, name, type, base_url, model_name, api_version, kind, embedding_dim, pricing_input,
   pricing_output, fallback, length(sealed_key) > 0 as has_api_key, is_default, created_at, updated_at from models"""
@@ -27,9 +27,9 @@ def list_all(conn: Connection, kind: str = "") -> list[Model]:
     return [struct_of(row, Model) for row in conn.execute(f"{_SELECT} where ? in ('', kind) order by id", (kind,))]
 
 
-def ever(conn: Connection) -> bool:
+def ever_had_any(conn: Connection) -> bool:
     """Whether the database has ever had a model, including deleted ones."""
-    return had_rows(conn, "models")
+    return ever_had_rows(conn, "models")
 
 
 def get(conn: Connection, key: str) -> Model:
@@ -97,7 +97,7 @@ def update(conn: Connection, key: str, patch: ModelPatch, secrets: Secrets) -> M
     return get(conn, model.name)
 
 
-def remember_window(conn: Connection, name: str, tokens: int) -> None:
+def store_window(conn: Connection, name: str, tokens: int) -> None:
     """Stores the context window that the vendor reports for a model, until the model is changed."""
     conn.execute("update models set context_window = ? where name = ?", (tokens, name))
 

@@ -62,7 +62,7 @@ KEYS = Option(
 OPTIONS = (SESSIONS, EVENTS, KEYS)
 
 
-class Walked(NamedTuple):
+class WalkResult(NamedTuple):
     """What a step did, and the position in the table from which it continues; None at the end."""
 
     done: Sequence[object]
@@ -72,7 +72,7 @@ class Walked(NamedTuple):
 class Walk:
     """A core step that visits a table: continues from its position, and restarts after the end."""
 
-    def __init__(self, what: str, work: Callable[[Connection, Place], Walked]) -> None:
+    def __init__(self, what: str, work: Callable[[Connection, Place], WalkResult]) -> None:
         self.what, self.work, self.__name__ = what, work, work.__name__
         self._after: Place | None = START
 
@@ -85,14 +85,14 @@ class Walk:
         return done or None
 
 
-def expire_keys(conn: Connection, after: Place = START) -> Walked:
+def expire_keys(conn: Connection, after: Place = START) -> WalkResult:
     """Deletes some expired idempotency keys."""
     before = expired_before(conn, KEYS)
     count = idempotency.expire(conn, before, 200) if before else 0
-    return Walked(range(count), after if count else None)
+    return WalkResult(range(count), after if count else None)
 
 
-def pack_events(conn: Connection, after: Place = START) -> Walked:
+def pack_events(conn: Connection, after: Place = START) -> WalkResult:
     """Packs the events of some turns that ended long ago."""
     begun, spent = time.monotonic(), 0
     packed: list[str] = []
@@ -105,28 +105,28 @@ def pack_events(conn: Connection, after: Place = START) -> Walked:
         while count := journal.pack(conn, turn["session_id"], turn["first_event"] or 0, turn["last_event"] or 0):
             spent += count
             if _enough(spent, begun):
-                return Walked(packed, after)
+                return WalkResult(packed, after)
         conn.execute("update turns set packed = 1 where id = ?", (turn["id"],))
         packed.append(turn["id"])
         spent += LOOK
         if _enough(spent, begun):
-            return Walked(packed, after)
-    return Walked(packed, after if len(turns) == SLICE else None)
+            return WalkResult(packed, after)
+    return WalkResult(packed, after if len(turns) == SLICE else None)
 
 
 def _enough(spent: int, begun: float) -> bool:
     return spent >= SLICE or time.monotonic() - begun >= LONGEST
 
 
-def remove_rows(conn: Connection, after: Place = START) -> Walked:
+def remove_rows(conn: Connection, after: Place = START) -> WalkResult:
     """Deletes some rows of deleted sessions."""
-    return Walked((), after if sessions.continue_removals(conn, SLICE) >= SLICE else None)
+    return WalkResult((), after if sessions.continue_removals(conn, SLICE) >= SLICE else None)
 
 
-def expire_sessions(conn: Connection, after: Place = START) -> Walked:
+def expire_sessions(conn: Connection, after: Place = START) -> WalkResult:
     """Deletes idle sessions, except those with an open turn, or an open task in them or below them."""
     if (spent := sessions.continue_removals(conn, SLICE)) >= SLICE:
-        return Walked((), after)
+        return WalkResult((), after)
     rows = conn.execute(  # includes sessions that were created while the clock was far ahead
         """select created_at, id, updated_at < ?1 as due from sessions
         where parent_id is null and created_at < ?1 and (created_at, id) > (?2, ?3)
@@ -143,8 +143,8 @@ def expire_sessions(conn: Connection, after: Place = START) -> Walked:
                 gone += sessions.start_removal(conn, row["id"])
                 spent += sessions.continue_removals(conn, SLICE)
         if spent >= SLICE:
-            return Walked(gone, after)
-    return Walked(gone, None)
+            return WalkResult(gone, after)
+    return WalkResult(gone, None)
 
 
 def _in_use(conn: Connection, session_id: str) -> bool:
@@ -159,7 +159,7 @@ def _in_use(conn: Connection, session_id: str) -> bool:
     return bool(row[0])
 
 
-def expire_tasks(conn: Connection, after: Place = START) -> Walked:
+def expire_tasks(conn: Connection, after: Place = START) -> WalkResult:
     """Deletes tasks that ended long ago, except those with subtasks and those that open tasks wait for."""
     before = expired_before(conn, SESSIONS)
     rows = conn.execute(
@@ -181,7 +181,7 @@ def expire_tasks(conn: Connection, after: Place = START) -> Walked:
             gone += [task_id] if deleted else []
             task_id = deleted["parent_task_id"] if deleted else None
     last = rows[-1] if len(rows) == SLICE // LOOK else None
-    return Walked(gone, (last["completed_at"], last["id"]) if last else None)
+    return WalkResult(gone, (last["completed_at"], last["id"]) if last else None)
 
 
 def steps() -> Iterator[Walk]:
@@ -209,13 +209,13 @@ class Retention:
                 with anyio.move_on_after(PAUSE):
                     await self.overdue.wait()
                 self.overdue.clear()
-                await _logged(self.tidy)
+                await _logged(self.run_once)
 
     async def _resume(self) -> None:
         if await self._db.read(sessions.removal_pending):
             self.overdue.set()
 
-    async def tidy(self) -> None:
+    async def run_once(self) -> None:
         """Runs each step to its end, with pauses; a step that fails is logged and retried in the next pass.
 
         While the clock is not trusted, only deletions that have already started continue.
@@ -299,7 +299,7 @@ class Pace:
         return REST * (now - begun) if now - self._others < QUIET else 0.0
 
 
-class Swept(NamedTuple):
+class SweepResult(NamedTuple):
     """Rows deleted or packed, by step, and the size of the database before and after."""
 
     counts: dict[str, int]
@@ -309,7 +309,7 @@ class Swept(NamedTuple):
 
 def sweep(
     conn: Connection, steps: Iterable[tuple[str, Step]], done: Callable[[int], None] = lambda count: None
-) -> Swept:
+) -> SweepResult:
     """Runs all steps to their end on one connection, with pauses for an engine that uses the same file.
 
     `done` is called with the number of rows after each transaction.
@@ -321,7 +321,7 @@ def sweep(
         counts[name] = counts.get(name, 0) + sum(_all(conn, step, done))
     sum(_all(conn, lambda conn: shrink(conn, 0), done))
     truncate_log(conn)
-    return Swept(counts, before, file_bytes(conn))
+    return SweepResult(counts, before, file_bytes(conn))
 
 
 def _all(conn: Connection, step: Step, report: Callable[[int], None]) -> Iterator[int]:

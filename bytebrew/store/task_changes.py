@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest
 from bytebrew.base.formats import new_uuid, now
-from bytebrew.base.visible_text import as_meant
+from bytebrew.base.visible_text import restore_exact
 from bytebrew.contract import connection
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection, Row
@@ -87,7 +87,7 @@ def update(conn: Connection, task_id: str, actor: Actor | None, patch: TaskPatch
     if row["status"] in ENDED:
         raise Conflict(f"The task has {row['status']} and cannot be changed", code="bad_transition")
     sent, exact = msgspec.structs.asdict(patch), msgspec.structs.asdict(task_of(row))
-    changes: dict[str, Any] = {k: as_meant(v, exact[k]) for k, v in sent.items() if v is not UNSET}
+    changes: dict[str, Any] = {k: restore_exact(v, exact[k]) for k, v in sent.items() if v is not UNSET}
     if (agent := changes.get("agent", row["agent"])) != row["agent"]:
         _check_waiting(row)
         check(conn, agent, row["schema"])

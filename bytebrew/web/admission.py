@@ -143,7 +143,7 @@ class Admission:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _resting(self) -> int:
+    def _waiting_turns(self) -> int:
         """The number of turns that wait for another of their session or for a person, and use no CPU time."""
         return sum(turn.status == "queued" or turn.holds > 0 for turn in self._turns.values())
 
@@ -155,7 +155,7 @@ class Admission:
         now, turns = loop.time(), len(self._turns) + self.entering
         late = max(now - self._due, self._delay())  # the database's threads may lag without the event loop
         if self.limit.look(now, late, turns - self._rest, refused=self.refused > self._seen):
-            self._seen, self._rest = self.refused, self._resting()
+            self._seen, self._rest = self.refused, self._waiting_turns()
         if turns or self.limit.turns < math.inf:
             self._wait(loop)
         else:
@@ -186,7 +186,7 @@ class BodyMemory:
         while self.held > self.most:
             slowest = next(iter(self._coming), body)
             self.leave(slowest)
-            slowest.give_way()
+            slowest.abort()
             if slowest is body:
                 raise Overloaded(_CROWDED_BODIES)
 
@@ -222,7 +222,7 @@ class BodyReader:
         if declared.isdecimal() and int(declared[:19]) > self._limit:
             raise self._too_large()
 
-    def give_way(self) -> None:
+    def abort(self) -> None:
         """Makes the pending read raise Overloaded."""
         self._gives_way = True
         if self._waiting is not None:

@@ -173,12 +173,12 @@ def _check_held(pid: int, held: Mapping[Path, str], connection: str) -> None:
             continue
         if kind == stat.S_IFSOCK and f"socket:[{_peer(status.st_ino)}]" in held.values():
             continue
-        if kind == stat.S_IFIFO and name.startswith("pipe:") and _brings_nothing(pid, file, name, held):
+        if kind == stat.S_IFIFO and name.startswith("pipe:") and _has_no_input(pid, file, name, held):
             continue
         raise NotProven(_LIKE_A_PROXY)
 
 
-def _brings_nothing(pid: int, file: Path, name: str, held: Mapping[Path, str]) -> bool:
+def _has_no_input(pid: int, file: Path, name: str, held: Mapping[Path, str]) -> bool:
     """Whether a pipe brings no input: it is write-only, both ends are this process's, or it is closed and empty."""
     if _access(pid, file) == os.O_WRONLY:
         return True

@@ -14,7 +14,7 @@ from . import bases, search_terms
 from .dialect import SCOPE, elements
 from .embedding import embed
 from .search_terms import CANDIDATES
-from .vectors import Stretch, likenesses, unit
+from .vectors import PositionRange, cosine_similarities, unit
 
 RANK_CONSTANT = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)."""
@@ -102,7 +102,7 @@ async def search(engine: Engine, query: Query) -> SearchResult:
     fault = next((one.message for one in vectors.values() if isinstance(one, ProviderError)), None)
     for space in spaces:
         vector = vectors.get(space.signature)
-        if isinstance(vector, array) and await engine.db.read(_unlike, _scope(query, space), vector):
+        if isinstance(vector, array) and await engine.db.read(_has_other_dimension, _scope(query, space), vector):
             fault = f"Model '{space.model}' makes vectors of another length than before; index the files again"
     return SearchResult(hits=hits, fault=fault, stale=tuple({space.base_id for space in spaces if space.stale}))
 
@@ -126,7 +126,7 @@ async def _ranked(
     for space in spaces:
         vector = vectors.get(space.signature)
         if isinstance(vector, array) and any(vector):
-            like |= await _alike(engine, _scope(query, space), vector)
+            like |= await _similarities(engine, _scope(query, space), vector)
     by_bm25 = await engine.db.read(search_terms.ranked, params, query.bases, query.text)
     alike = sorted(((likeness, chunk) for chunk, likeness in like.items()), key=lambda scored: (-scored[0], scored[1]))
     by_words, by_likeness = _places(by_bm25), _places(alike)
@@ -174,33 +174,33 @@ def _spaces(conn: Connection, params: Mapping[str, str]) -> list[Space]:
     return list(spaces.values())
 
 
-def _unlike(conn: Connection, params: Mapping[str, str], vectors: "array[float]") -> bool:
+def _has_other_dimension(conn: Connection, params: Mapping[str, str], vectors: "array[float]") -> bool:
     """Whether an index has vectors of another length, judging by its first one."""
     return conn.execute(_UNLIKE, {**params, "size": len(vectors) * vectors.itemsize}).fetchone() is not None
 
 
-async def _alike(engine: Engine, params: Mapping[str, str], vectors: "array[float]") -> dict[int, float]:
+async def _similarities(engine: Engine, params: Mapping[str, str], vectors: "array[float]") -> dict[int, float]:
     """The cosine similarity of every chunk that has a vector."""
     similarities: dict[int, float] = {}
-    for stretches in _slices(await engine.db.read(lambda conn: conn.execute(_INDEXES, params).fetchall())):
-        similarities |= await engine.db.read(likenesses, stretches, vectors)
+    for ranges in _slices(await engine.db.read(lambda conn: conn.execute(_INDEXES, params).fetchall())):
+        similarities |= await engine.db.read(cosine_similarities, ranges, vectors)
     return similarities
 
 
-def _slices(indexes: Iterable[tuple[int, int]]) -> Iterator[list[Stretch]]:
+def _slices(indexes: Iterable[tuple[int, int]]) -> Iterator[list[PositionRange]]:
     """Splits indexes into ranges of positions, batched into SLICE chunks per read."""
-    stretches: list[Stretch] = []
+    ranges: list[PositionRange] = []
     size = 0
     for index_id, done in indexes:
         for start in range(0, done, SLICE):
             until = min(start + SLICE, done)
             if size + until - start > SLICE:
-                yield stretches
-                stretches, size = [], 0
-            stretches.append((index_id, start, until))
+                yield ranges
+                ranges, size = [], 0
+            ranges.append((index_id, start, until))
             size += until - start
-    if stretches:
-        yield stretches
+    if ranges:
+        yield ranges
 
 
 def _rows(conn: Connection, params: Mapping[str, str], order: Sequence[int]) -> dict[int, Row]:

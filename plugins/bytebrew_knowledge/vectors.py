@@ -13,7 +13,7 @@ try:
 except ImportError:  # installed with the extra `vectors`
     sqlite_vec = None
 
-Stretch = tuple[int, int, int]
+PositionRange = tuple[int, int, int]
 """An index id and a range of positions: from after the second to the third number."""
 
 _WITHIN = "from knowledge_chunks where index_id = ? and position > ? and position <= ? and length(vector) = ?"
@@ -28,13 +28,13 @@ def unit(vector: Sequence[float]) -> "array[float]":
     return array("f", [value / length for value in vector])
 
 
-def likenesses(conn: Connection, stretches: Iterable[Stretch], vector: "array[float]") -> dict[int, float]:
+def cosine_similarities(conn: Connection, ranges: Iterable[PositionRange], vector: "array[float]") -> dict[int, float]:
     """The cosine similarity of every chunk that has a vector, computed from the distance of unit vectors."""
     measured = _by_extension if _extended(conn) else _by_python
     return {
         chunk: 1 - distance**2 / 2
-        for stretch in stretches
-        for chunk, distance in measured(conn, (*stretch, len(vector) * vector.itemsize), vector)
+        for positions in ranges
+        for chunk, distance in measured(conn, (*positions, len(vector) * vector.itemsize), vector)
     }
 
 

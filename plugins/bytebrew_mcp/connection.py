@@ -118,7 +118,7 @@ class ServerConnection:
             return "changed"
         return "new" if pin is None else "withheld"
 
-    def lost_denials(self) -> tuple[str, ...]:
+    def missing_denied_tools(self) -> tuple[str, ...]:
         """Denied tools that the server no longer offers: it may offer them under another name now."""
         if self.status.status != "connected":
             return ()

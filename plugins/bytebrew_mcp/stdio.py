@@ -169,7 +169,7 @@ class StdioTransport(Transport, asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         self._signal(signal.SIGKILL)  # other processes of the group hold the pipes open
         self._exited.set()
-        asyncio.get_running_loop().call_later(1, self._bury)
+        asyncio.get_running_loop().call_later(1, self._reap)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._over.set()
@@ -178,7 +178,7 @@ class StdioTransport(Transport, asyncio.SubprocessProtocol):
         self._fault = fault
         self._over.set()
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         """Closes pipes that processes outside the group may hold, and reaps orphans if the engine is process 1."""
         self._over.set()
         with suppress(ChildProcessError):

@@ -165,7 +165,7 @@ class Servers(Toolset):
                     group.create_task(connection.arrive(seconds))
         connections = {connection.server.name: connection for connection in self._connections_of(agent)}
         for name, connection in connections.items():
-            if lost := connection.lost_denials():
+            if lost := connection.missing_denied_tools():
                 message = (
                     f"deny_tools of MCP server '{name}' names {', '.join(map(repr, lost))}, which it offers no more"
                 )
@@ -190,7 +190,7 @@ class Servers(Toolset):
         found: list[Tool] = []
         for connection in connections:
             connected = connection.status.status == "connected"
-            asks, approved = bool(connection.lost_denials()), stored.get(connection.server.id, {})
+            asks, approved = bool(connection.missing_denied_tools()), stored.get(connection.server.id, {})
             for tool in {**connection.pins, **connection.tools} if connected else connection.pins:
                 listed = connection.tools.get(tool) if connected else None
                 definition = listed.definition if listed else _stored(tool, approved.get(tool, ""))

@@ -89,10 +89,10 @@ class Memories(Toolset):
         vector = None
         if at.model and at.owner_id and store.terms_of(query):
             vector = next(iter(await self._vectors(at, [query])), None)
-            rest = await db.read(store.unlike, at) if vector else []
+            rest = await db.read(store.without_vector, at) if vector else []
             if rest and (vectors := await self._vectors(at, [row["content"] for row in rest])):
                 pairs = [(one, row["n"]) for one, row in zip(vectors, rest, strict=True)]
-                await db.write(store.liken, at.model.model_name, pairs)
+                await db.write(store.store_vectors, at.model.model_name, pairs)
         candidates = await db.read(store.candidates, at, query, limit, likeness=vector is not None)
         # in a thread: scoring a thousand vectors takes 70 ms
         best = await asyncio.to_thread(store.ranked, candidates, vector, limit)

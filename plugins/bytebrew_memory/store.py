@@ -243,14 +243,14 @@ def ranked(matches: Candidates, vector: bytes | None, limit: int) -> list[Memory
     return [Memory(row["content"], row["updated_at"], decode(row["metadata"])) for row in rows]
 
 
-def unlike(conn: Connection, at: Place) -> list[Row]:
+def without_vector(conn: Connection, at: Place) -> list[Row]:
     """The newest memories without a vector of the current model."""
     sql = """select n, content from memory_entries where owner_id = ? and coalesce(model, '') <> coalesce(?, '')
       order by updated_at desc limit ?"""
     return conn.execute(sql, (at.owner_id, at.model and at.model.model_name, MOST_EMBEDDED)).fetchall()
 
 
-def liken(conn: Connection, model: str, vectors: Sequence[tuple[bytes, int]]) -> None:
+def store_vectors(conn: Connection, model: str, vectors: Sequence[tuple[bytes, int]]) -> None:
     """Stores the vectors of memories."""
     sql = "update memory_entries set vector = ?, model = ? where n = ?"
     conn.executemany(sql, [(vector, model, n) for vector, n in vectors])

@@ -495,10 +495,10 @@ async def test_register_retention() -> None:
             return [row[0] for row in conn.execute("select hatched_at from ducks order by id")]
 
         await running.db.write(hatch)
-        await running.retention.tidy()
+        await running.retention.run_once()
         assert await running.db.read(years) == ["2020", "2021", "2999"]
         await client.put("/api/v1/settings/retention.ducks", json={"value": 1})
-        await running.retention.tidy()
+        await running.retention.run_once()
         assert await running.db.read(years) == ["2999"]
 
 

@@ -143,7 +143,7 @@ async def test_the_key_outlives_a_person_who_takes_days(served: Served) -> None:
     async def age(column: str) -> None:
         sql = f"update {column.partition('.')[0]} set {column.partition('.')[2]} = '2020-01-01T00:00:00.000000Z'"
         await served.engine.db.write(lambda conn: conn.execute(sql).rowcount)
-        await served.engine.retention.tidy()
+        await served.engine.retention.run_once()
 
     first = await whole(served.client, PAY, "k")
     await age("idempotency.created_at")

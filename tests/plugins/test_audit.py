@@ -244,11 +244,11 @@ async def test_entries_go_when_they_are_old_if_an_operator_says_when() -> None:
             sql = f"update {table} set {time} = '2020-01-01T00:00:00Z' where id <> (select max(id) from {table})"
             await engine.db.write(execute, sql)
         before = (await client.get("/api/v1/audit")).json()["total"]
-        await engine.retention.tidy()
+        await engine.retention.run_once()
         assert len(await rows(client)) == 3
         assert (await client.get("/api/v1/audit")).json()["total"] == before > 1
         await client.put("/api/v1/settings/retention.audit", json={"value": 365})
-        await engine.retention.tidy()
+        await engine.retention.run_once()
         assert len(await rows(client)) == 1
         left = (await client.get("/api/v1/audit")).json()["data"]
         keys = [row["resource_id"] for row in left if row["action"] == "setting.update"]

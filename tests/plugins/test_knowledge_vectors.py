@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 from bytebrew_knowledge import vectors
-from bytebrew_knowledge.vectors import likenesses, unit
+from bytebrew_knowledge.vectors import cosine_similarities, unit
 
 SIZE = 48
 CHUNKS = "create table knowledge_chunks (id integer primary key, index_id integer, position integer, vector blob)"
@@ -37,7 +37,7 @@ def conn(directions: list[list[float]]) -> Iterator[sqlite3.Connection]:
 
 def check(conn: sqlite3.Connection, directions: list[list[float]]) -> None:
     asked, stretches = unit(directions[0]), [(1, 0, 50), (2, 10, 20), (3, 0, 2)]
-    found = likenesses(conn, stretches, asked)
+    found = cosine_similarities(conn, stretches, asked)
     wanted = {id: cosine(directions[0], directions[id]) for id in (*range(1, 51), *range(61, 71))}
     assert found == pytest.approx(wanted, abs=1e-5)
 

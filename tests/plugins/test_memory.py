@@ -467,7 +467,7 @@ async def test_what_is_past_its_time_is_forgotten_quietly(tmp_path: Path, caplog
     caplog.clear()
     caplog.set_level(logging.INFO)
     async with remembering(tmp_path) as it:
-        await it.engine.retention.tidy()
+        await it.engine.retention.run_once()
         assert await recall(it.client, "") == ["young"]
         assert await recall(it.client, "old") == []
         assert await recall(it.client, "", schema="zoo") == ["ancient"]
@@ -481,10 +481,10 @@ async def test_a_shorter_time_counts_for_what_is_there_already(tmp_path: Path) -
         await it.engine.db.write(lambda conn: conn.execute(sql).rowcount)
     async with remembering(tmp_path) as it:
         assert await recall(it.client, "") == ["old"]
-        await it.engine.retention.tidy()
+        await it.engine.retention.run_once()
         assert await recall(it.client, "") == ["old"]
         await it.client.put("/api/v1/agents/test/capabilities/memory", json={"config": {"retention_days": 1}})
-        await it.engine.retention.tidy()
+        await it.engine.retention.run_once()
         assert await it.listed() == []
 
 

@@ -281,7 +281,7 @@ async def test_a_form_may_be_answered_after_its_events_were_packed() -> None:
         await chat(it.client, "test", "and a table", session_id=session)
         age = "update turns set finished_at = '2020-01-01T00:00:00.000000Z'"
         await it.engine.db.write(lambda conn: conn.execute(age).rowcount)
-        await it.engine.retention.tidy()
+        await it.engine.retention.run_once()
         sql = "select distinct type from events"
         kinds = await it.engine.db.read(lambda conn: [row[0] for row in conn.execute(sql)])
         assert kinds == ["packed"]

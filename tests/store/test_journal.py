@@ -18,7 +18,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Done, ErrorEvent, Event, MessageDelta, ToolStarted
 from bytebrew.contract.messages import Usage
 from bytebrew.store import journal as journal_module
-from bytebrew.store.journal import Journal, Log, OpenStretch, last_number, read_events
+from bytebrew.store.journal import Journal, Log, OpenEventRange, last_number, read_events
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
@@ -44,7 +44,7 @@ async def session(db: Database) -> str:
 
 async def collect(journal: Journal, log: Log, first: int, last: int | None = None, numbers: int = 0) -> bytes:
     raw = b""
-    async with aclosing(journal.follow(log, OpenStretch(first, last))) as frames:
+    async with aclosing(journal.follow(log, OpenEventRange(first, last))) as frames:
         async for chunk in frames:
             raw += chunk
             if numbers and raw.count(b"\n\n") >= numbers:
@@ -69,7 +69,7 @@ async def test_events_are_numbered_without_gaps_and_replay_byte_for_byte(db: Dat
 async def test_nothing_is_sent_before_it_is_committed(db: Database) -> None:
     journal = Journal(db)
     log = await journal.log(await session(db))
-    follower = journal.follow(log, OpenStretch(1))
+    follower = journal.follow(log, OpenEventRange(1))
     journal.append(log, MessageDelta(content="x"))
     chunk = await anext(follower)
     assert await db.read(last_number, log.session_id) == 1
@@ -80,7 +80,7 @@ async def test_nothing_is_sent_before_it_is_committed(db: Database) -> None:
 async def test_a_slow_follower_loses_nothing_and_holds_nobody_up(db: Database) -> None:
     journal = Journal(db)
     log = await journal.log(await session(db))
-    follower = journal.follow(log, OpenStretch(1, 5000))
+    follower = journal.follow(log, OpenEventRange(1, 5000))
     journal.append(log, MessageDelta(content="0"))
     raw = await anext(follower)
     for n in range(1, 5000):
@@ -118,7 +118,7 @@ async def test_a_follower_hears_a_heartbeat_while_nothing_comes(db: Database, mo
     monkeypatch.setattr(journal_module, "HEARTBEAT_SECONDS", 0.02)
     journal = Journal(db)
     log = await journal.log(await session(db))
-    follower = journal.follow(log, OpenStretch(1))
+    follower = journal.follow(log, OpenEventRange(1))
     assert await anext(follower) == b": ping\n\n"
     journal.append(log, MessageDelta(content="x"))
     assert b"id: 1\n" in await anext(follower)
@@ -129,7 +129,7 @@ async def test_a_heartbeat_leaves_nothing_behind(db: Database, monkeypatch: pyte
     monkeypatch.setattr(journal_module, "HEARTBEAT_SECONDS", 0.001)
     journal = Journal(db)
     log = await journal.log(await session(db))
-    follower = journal.follow(log, OpenStretch(1))
+    follower = journal.follow(log, OpenEventRange(1))
     for _ in range(20):
         await anext(follower)
     assert not log._waiters

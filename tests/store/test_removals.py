@@ -17,7 +17,7 @@ from bytebrew.base.formats import new_uuid
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.store import open_turns, sessions, turns
-from bytebrew.store.journal import OpenStretch
+from bytebrew.store.journal import OpenEventRange
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
 from tests.processes import serving
 from tests.store.test_retention import execute, raw_events, watch
@@ -105,7 +105,7 @@ async def test_a_large_session_is_gone_at_once_and_its_rows_go_in_small_transact
     taken = await client.post(CHAT, json={"message": "hi", "session_id": session_id})
     assert (taken.status_code, taken.json()["error"]) == (409, "conflict")
     assert "is being deleted" in taken.json()["message"]
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await left(engine, session_id) == 0
     assert len(held) > 20
     assert max(held) < 1000
@@ -123,7 +123,7 @@ async def test_a_follower_that_is_behind_a_removal_is_shown_no_gap(served: tuple
     insert = "insert into events values (?, ?, 'message_delta', ?)"
     await engine.db.write(lambda conn: conn.executemany(insert, rows).rowcount)
     engine._clearing.cancel()
-    frames = engine.journal.follow(await engine.journal.log(session_id), OpenStretch(1))
+    frames = engine.journal.follow(await engine.journal.log(session_id), OpenEventRange(1))
     told = await anext(frames)
     assert (await client.delete(f"/api/v1/sessions/{session_id}")).status_code == 204
     with pytest.raises(NotFound):

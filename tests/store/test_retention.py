@@ -101,7 +101,7 @@ async def test_packed_events_are_replayed_byte_for_byte_from_every_number(
     points = (0, 1, 100, 255, 256, 257, 600, last - 2, last - 1)
     before = [await raw_events(client, session_id, after, until) for after in points]
     await age(engine, session_id)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert (await execute(engine, "select count(*) from events"))[0][0] < last / 50
     assert await execute(engine, "select count(*) from turns where packed = 0") == [(0,)]
     assert [await raw_events(client, session_id, after, until) for after in points] == before
@@ -122,7 +122,7 @@ async def test_a_packed_session_goes_on_under_the_next_numbers(served: tuple[Eng
     engine, client = served
     session_id = await talk(client)
     await age(engine, session_id)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     page = (await client.get(f"/api/v1/sessions/{session_id}/events?follow=false")).json()
     events = await chat(client, "test", "and now?", session_id=session_id)
     assert int(events[0].id) == page["last"] + 1
@@ -134,11 +134,11 @@ async def test_young_and_unfinished_turns_are_not_packed(served: tuple[Engine, h
     young, left = await talk(client), await talk(client)
     await age(engine, left)
     await execute(engine, "update turns set status = 'running', finished_at = null where session_id = ?", left)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await execute(engine, "select count(*) from events where type = 'packed'") == [(0,)]
     await age(engine, young)
     await keep_days(client, "events", 0)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await execute(engine, "select count(*) from events where type = 'packed'") == [(0,)]
 
 
@@ -148,11 +148,11 @@ async def test_sessions_stay_for_ever_unless_an_operator_says_how_long(
     engine, client = served
     old, young = await talk(client), await talk(client)
     await age(engine, old)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert (await client.get(f"/api/v1/sessions/{old}")).status_code == 200
     await keep_days(client, "sessions", 30)
     log = await engine.journal.log(old)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert (await client.get(f"/api/v1/sessions/{old}")).status_code == 404
     assert (await client.get(f"/api/v1/sessions/{young}")).status_code == 200
     assert log.error is not None, "its followers are told"
@@ -185,7 +185,7 @@ async def test_a_session_is_as_young_as_the_end_of_its_last_turn(
         [(turn_id,)] = await execute(engine, "select id from turns")
         await execute(engine, "update tasks set status = 'failed', completed_at = ?", LONG_AGO)
         await fail_now(engine.journal, session_id, turn_id, TurnInterrupted("no"))
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert (await client.get(f"/api/v1/sessions/{session_id}")).status_code == 200
 
 
@@ -203,10 +203,10 @@ async def test_a_session_stays_while_a_task_in_it_or_below_it_is_open(
     await execute(engine, f"update tasks set {link} = ?", below if spawned else above)
     await age(engine, above)
     await age(engine, below)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await execute(engine, "select count(*) from sessions") == [(2,)]
     await execute(engine, "update tasks set status = 'cancelled', completed_at = ?", LONG_AGO)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await execute(engine, "select count(*) from sessions") == [(0,)]
 
 
@@ -239,7 +239,7 @@ async def test_a_session_with_an_open_turn_or_task_stays(served: tuple[Engine, h
     await execute(engine, "update tasks set session_id = ?", working)
     for session_id in (running, working):
         await age(engine, session_id)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert (await client.get("/api/v1/sessions")).json()["total"] == 2
 
 
@@ -263,7 +263,7 @@ async def test_a_task_goes_after_its_end_as_a_session_does_unless_an_open_one_ne
     waiting = (await client.post(url, json=waits)).json()["id"]
 
     async def left() -> set[str]:
-        await engine.retention.tidy()
+        await engine.retention.run_once()
         return {task for (task,) in await execute(engine, "select id from tasks")}
 
     assert await left() == {above, below, blocker, old, young, waiting}
@@ -333,7 +333,7 @@ async def test_what_is_due_behind_many_in_use_is_found_in_one_walk_of_small_tran
 
     await engine.db.write(fill)
     held = watch(engine, monkeypatch)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await execute(engine, "select count(*), sum(id like 'kept%') from sessions") == [(kept, kept)]
     assert sum(held) < 15_000, "it began from the oldest again and again"
     assert max(held) < 600
@@ -348,11 +348,11 @@ async def test_a_session_that_a_clock_far_ahead_has_begun_goes_when_nobody_has_w
     for name in ("written to", "left"):
         await engine.db.write(sessions, name, 2, ahead)
     await execute(engine, "update sessions set updated_at = ? where id like 'left%'", LONG_AGO)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await execute(engine, "select id from sessions order by 1") == [("written to 0",), ("written to 1",)]
     await engine.db.write(sessions, "many", 10_000, ahead)
     held = watch(engine, monkeypatch)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert max(held) < 600, "each transaction passed over all that the ones before had seen"
 
 
@@ -367,10 +367,10 @@ async def test_a_session_that_falls_due_behind_the_place_of_the_walk_goes_with_t
         tasks_in(conn, "kept", 300)
 
     await engine.db.write(fill)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await execute(engine, "select count(*) from sessions") == [(300,)]
     await execute(engine, "update tasks set completed_at = ?, status = 'cancelled' where id = 'task of kept 0'", now())
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await execute(engine, "select count(*) from sessions") == [(299,)]
 
 
@@ -386,7 +386,7 @@ async def test_many_turns_are_packed_in_each_transaction(
     await engine.db.write(fill)
     monkeypatch.setattr(retention, "LONGEST", 60.0)
     held = watch(engine, monkeypatch)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await execute(engine, "select count(*) from turns where packed = 0") == [(0,)]
     assert await execute(engine, "select count(*) from events where type <> 'packed'") == [(0,)]
     assert len(held) < 40
@@ -405,7 +405,7 @@ async def test_what_one_step_fails_at_is_told_and_the_others_go_on(
         await client.post("/api/v1/agents", json={"name": "a"}, headers={"Idempotency-Key": "old"})
         await execute(engine, "update idempotency set created_at = ?", LONG_AGO)
         engine.retention.steps.reverse()
-        await engine.retention.tidy()
+        await engine.retention.run_once()
         assert await execute(engine, "select key from idempotency") == []
     assert [record.getMessage() for record in caplog.records if record.exc_info] == ["broken of duck failed"]
 
@@ -416,10 +416,10 @@ async def test_a_session_is_gone_with_the_agents_that_it_spawned(served: tuple[E
     above, below = await talk(client), await talk(client)
     await execute(engine, "update sessions set parent_id = ? where id = ?", above, below)
     await age(engine, below)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await execute(engine, "select count(*) from sessions") == [(2,)]
     await age(engine, above)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await execute(engine, "select count(*) from sessions") == [(0,)]
     assert await execute(engine, "select count(*) from events") == [(0,)]
 
@@ -429,7 +429,7 @@ async def test_a_key_is_forgotten_after_a_day_or_as_many_as_are_set(served: tupl
     for key in ("old", "young"):
         await client.post("/api/v1/agents", json={"name": key}, headers={"Idempotency-Key": key})
     await execute(engine, "update idempotency set created_at = ? where key = 'old'", LONG_AGO)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await execute(engine, "select key from idempotency") == [("young",)]
     again = await client.post("/api/v1/agents", json={"name": "old"}, headers={"Idempotency-Key": "old"})
     assert again.status_code == 409
@@ -445,7 +445,7 @@ async def test_the_disk_gets_its_space_back(served: tuple[Engine, httpx.AsyncCli
     full = (tmp_path / "bytebrew.db").stat().st_size
     assert full > 20_000_000
     await age(engine, session_id)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert (tmp_path / "bytebrew.db").stat().st_size < full - 15_000_000
     assert await execute(engine, "pragma integrity_check") == [("ok",)]
 
@@ -469,7 +469,7 @@ async def test_the_worker_never_holds_the_writer_for_long(
     await engine.db.write(fill)
     await age(engine, session_id)
     held = watch(engine, monkeypatch)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await execute(engine, "select count(*) from sessions") == [(0,)]
     assert len(held) > 40
     assert max(held) < 600

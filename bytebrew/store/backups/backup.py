@@ -191,7 +191,7 @@ def _archive(part: Path, about: About, content: Mapping[str, Path], *, packed: b
             for name, path in content.items():
                 with path.open("rb") as one:
                     found = os.fstat(one.fileno())
-                    archive.addfile(_member(name, found.st_size, found.st_mtime), Watched(one, progress))
+                    archive.addfile(_member(name, found.st_size, found.st_mtime), ProgressFile(one, progress))
         file.flush()
         os.fsync(file.fileno())
 
@@ -202,7 +202,7 @@ def _member(name: str, size: int, changed: float) -> tarfile.TarInfo:
     return member
 
 
-class Watched(io.RawIOBase):
+class ProgressFile(io.RawIOBase):
     """A file that reports reads as progress."""
 
     def __init__(self, file: IO[bytes], progress: Progress) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from bytebrew.base.errors import BootError
 from bytebrew.base.machine.lock import held
 from bytebrew.base.progress import Progress
-from bytebrew.store.backups.backup import ABOUT, DATABASE, FILES, KEYS, READY, RESTORING, Watched, restore_waits
+from bytebrew.store.backups.backup import ABOUT, DATABASE, FILES, KEYS, READY, RESTORING, ProgressFile, restore_waits
 from bytebrew.store.backups.copies import check_space, copy_database, free_name, has_table, make_file, stamp, sync
 from bytebrew.store.sqlite import integrity
 from bytebrew.store.sqlite.epoch import end, log_of
@@ -104,7 +104,7 @@ def _unpack(source: Path, place: Path) -> Path:
     with (
         source.open("rb") as raw,
         Progress("unpacking the backup", size, "bytes") as progress,
-        tarfile.open(fileobj=Watched(raw, progress), mode="r|*") as archive,
+        tarfile.open(fileobj=ProgressFile(raw, progress), mode="r|*") as archive,
     ):
         for member in archive:
             name = PurePosixPath(member.name)

@@ -64,7 +64,7 @@ class DataFolder:
             keeping = stack.enter_context(ExitStack())
             with self.migrated(owners) as conn:
                 await stack.enter_async_context(db)
-                keeping.enter_context(closing(epoch.keeper(self.database)))
+                keeping.enter_context(closing(epoch.keep_log(self.database)))
                 number = epoch.begin(conn, self.database, log_there=log_there)
             stack.push_async_callback(_record_end, db, keeping)
             yield number

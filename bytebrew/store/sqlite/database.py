@@ -264,7 +264,7 @@ class Database:
         self.lost.set()
 
     async def _examine(self) -> None:
-        await integrity.sound(self.path)
+        await integrity.wait_until_intact(self.path)
         if not self.lost.is_set():
             log.warning("%s reads as a sound database again", self.path)
             self.fault = None

@@ -28,6 +28,6 @@ def indexed_by(index: str) -> str:
     return f"indexed by {index}"
 
 
-def had_rows(conn: Connection, table: str) -> bool:
+def ever_had_rows(conn: Connection, table: str) -> bool:
     """Whether a table with autoincrement keys ever had a row, including deleted ones."""
     return conn.execute("select 1 from sqlite_sequence where name = ?", (table,)).fetchone() is not None

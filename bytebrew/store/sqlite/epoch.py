@@ -45,7 +45,7 @@ def reading(path: Path, beat: Callable[[], None]) -> Iterator[sqlite3.Connection
         raise StorageError(str(error)) from error
 
 
-def keeper(path: Path) -> sqlite3.Connection:
+def keep_log(path: Path) -> sqlite3.Connection:
     """A connection that keeps the log: the last connection to close would remove it."""
     conn = sqlite3.connect(uri_to_read(path), uri=True)
     try:
@@ -62,7 +62,7 @@ def log_kept(path: Path) -> Iterator[sqlite3.Connection]:
 
     At the end the log is copied into the file as far as the disk allows; the rest stays committed in the log.
     """
-    with closing(keeper(path)), closing(connect(path)) as conn:
+    with closing(keep_log(path)), closing(connect(path)) as conn:
         yield conn
         try:
             conn.execute("pragma wal_checkpoint(passive)").fetchall()

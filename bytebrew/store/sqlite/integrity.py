@@ -19,7 +19,7 @@ select count(*) from (select randomblob(1000) as bytes from (
 """
 
 
-def sort_much(conn: Connection) -> None:
+def sort_on_disk(conn: Connection) -> None:
     """Sorts more than the page cache holds, for which SQLite needs a temporary file."""
     conn.execute(_LARGE_SORT)
 
@@ -33,7 +33,7 @@ def damage(conn: sqlite3.Connection) -> str:
     return f"{len(orphans)} rows point at nothing" if orphans else ""
 
 
-async def sound(path: Path) -> None:
+async def wait_until_intact(path: Path) -> None:
     """Repeats the check until SQLite finds no damage."""
     pause = PAUSE
     while True:

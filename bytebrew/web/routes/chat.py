@@ -24,7 +24,7 @@ from bytebrew.conversation.turn import Turn, chat_turn
 from bytebrew.conversation.waiting_turns import OnBusy
 from bytebrew.engine import Engine
 from bytebrew.store import schemas, sessions, turns
-from bytebrew.store.journal import Journal, Log, OpenStretch, Stretch, newest_first
+from bytebrew.store.journal import EventRange, Journal, Log, OpenEventRange, newest_first
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.turns import TurnResult
 from bytebrew.web.access import check_schema
@@ -144,11 +144,11 @@ async def chat(engine: Engine, models: OwnModels, request: Request[ChatRequest])
 
 
 async def _answer(
-    engine: Engine, request: Request[ChatRequest], turn: Turn, arrived: float, stretch: Stretch | None = None
+    engine: Engine, request: Request[ChatRequest], turn: Turn, arrived: float, event_range: EventRange | None = None
 ) -> Stream | Reply:
     if request.body.stream:
         headers = _headers(turn.session_id, turn.id) | _timing(engine=time.monotonic() - arrived)
-        left, journal, lanes = stretch or turn, engine.journal, engine.runner.lanes
+        left, journal, lanes = event_range or turn, engine.journal, engine.runner.lanes
         waits = turn.first is None
         frames = waiting_turns.frames(journal, lanes, turn, left) if waits else journal.follow(turn.log, left)
         return Stream(frames=frames, headers=headers)
@@ -185,7 +185,7 @@ async def _again(engine: Engine, request: Request[ChatRequest], turn_id: str, ar
     if request.place is not None:
         request.place.free()  # the turn is counted already, or has ended
     if (turn := engine.runner.turns.get(turn_id)) is not None:
-        return await _answer(engine, request, turn, arrived, _behind(engine.journal, request, turn.log, turn))
+        return await _answer(engine, request, turn, arrived, _unseen(engine.journal, request, turn.log, turn))
     look = engine.db.read if request.body.stream else engine.db.scan  # a stream reads its events page by page
     result = await look(turns.result, turn_id, engine.forms, whole=not request.body.stream)
     if result is None:
@@ -196,15 +196,15 @@ async def _again(engine: Engine, request: Request[ChatRequest], turn_id: str, ar
         log = await engine.journal.log(result.session_id)
         if log.committed < result.last:  # the session was deleted meanwhile
             raise Gone(_GONE)
-        stretch = _behind(engine.journal, request, log, OpenStretch(result.first, result.last))
-        return Stream(frames=engine.journal.follow(log, stretch), headers=_headers(result.session_id, result.id))
+        event_range = _unseen(engine.journal, request, log, OpenEventRange(result.first, result.last))
+        return Stream(frames=engine.journal.follow(log, event_range), headers=_headers(result.session_id, result.id))
     return await _whole(engine.db, result)
 
 
-class _Behind:
+class _Unseen:
     """The part of a range of events after the last one that the client has seen."""
 
-    def __init__(self, whole: Stretch, seen: int) -> None:
+    def __init__(self, whole: EventRange, seen: int) -> None:
         self._whole, self._next = whole, seen + 1
 
     @property
@@ -218,12 +218,12 @@ class _Behind:
         return self._whole.last
 
 
-def _behind(journal: Journal, request: Request[ChatRequest], log: Log, whole: Stretch) -> Stretch:
+def _unseen(journal: Journal, request: Request[ChatRequest], log: Log, whole: EventRange) -> EventRange:
     if not request.body.stream:
         return whole
     seen = event_cursor(request.headers, {})
     seen.check(journal.epoch, log.committed)
-    return _Behind(whole, seen.number)
+    return _Unseen(whole, seen.number)
 
 
 def _headers(session_id: str, turn_id: str) -> dict[str, str]:

@@ -31,7 +31,7 @@ from bytebrew.contract.route import (
 from bytebrew.conversation.runner import Runner
 from bytebrew.engine import Engine
 from bytebrew.store import messages, sessions
-from bytebrew.store.journal import Journal, Log, OpenStretch, last_number, read_events
+from bytebrew.store.journal import Journal, Log, OpenEventRange, last_number, read_events
 from bytebrew.store.sessions import Session
 from bytebrew.store.sqlite.database import Database
 from bytebrew.web.event_cursor import Cursor, EventId, Number, event_cursor
@@ -223,7 +223,7 @@ async def follow(
         return Reply(body=await db.scan(_events, session_id, journal.epoch, cursor, limit))
     log = log or await journal.log(session_id)
     cursor.check(journal.epoch, log.committed)
-    frames = journal.follow(log, OpenStretch(cursor.number + 1))
+    frames = journal.follow(log, OpenEventRange(cursor.number + 1))
     return Stream(frames=frames, headers={"x-session-id": session_id})
 
 

@@ -77,7 +77,7 @@ class Answers:
         self.streams, self.most_streams = 0, max(LEAST_STREAMS, most // STREAM_MEMORY)
 
 
-class Flooded(Exception):
+class BudgetExceeded(Exception):
     """A client has used up the budget of its connection."""
 
 
@@ -96,20 +96,20 @@ class FrameBudget:
         self._head_bytes = 0
 
     def spend(self, cost: float) -> None:
-        """Subtracts a cost; raises Flooded if the budget is exceeded."""
+        """Subtracts a cost; raises BudgetExceeded if the budget is exceeded."""
         self.left -= cost
         if self.left < 0:
             now = self._clock()
             self.left, self._at = min(BURST, self.left + cost + RATE * (now - self._at)) - cost, now
             if self.left < 0:
-                raise Flooded
+                raise BudgetExceeded
 
     def earn(self, frames: float) -> None:
         """Adds the cost of the frames that the client sends in response to ours."""
         self.left = min(BURST, self.left + frames)
 
     def parts(self, data: bytes) -> Iterator[bytes]:
-        """The bytes in parts of a few frames each; raises Flooded before the part that exceeds the budget."""
+        """The bytes in parts of a few frames each; raises BudgetExceeded before the part that exceeds the budget."""
         start = 0
         position = min(self._rest, len(data))
         self._rest -= position
@@ -201,7 +201,7 @@ class Http2(H2Protocol):
                 await self._handle_events(self.connection.receive_data(part))
         except ProtocolError:
             await self._end()
-        except Flooded:
+        except BudgetExceeded:
             log.info("%s was sent away: it keeps the engine busy with frames that ask for nothing", self.client)
             self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
             await self._end()

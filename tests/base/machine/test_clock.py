@@ -77,11 +77,11 @@ async def test_nothing_goes_for_its_age_while_the_clock_is_not_trusted(
     await execute(engine, "update idempotency set created_at = ?", LONG_AGO)
     engine.retention.clock = clock
     time.wall += 400 * DAY
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await execute(engine, "select count(*) from sessions") == [(1,)]
     assert await execute(engine, "select count(*) from idempotency where key = 'old'") == [(1,)]
     assert "the clock was set by +34560000 s" in caplog.text
     time.go(3601)
-    await engine.retention.tidy()
+    await engine.retention.run_once()
     assert await execute(engine, "select count(*) from sessions") == [(0,)]
     assert await execute(engine, "select count(*) from idempotency where key = 'old'") == [(0,)]

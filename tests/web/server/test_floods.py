@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bytebrew.testing import plugin, served_engine
 from bytebrew.web.http_state import http_state
 from bytebrew.web.server import http2
-from bytebrew.web.server.http2 import BURST, FRAMES_AT_ONCE, HELD_BYTES, RESET, Flooded, FrameBudget, Http2
+from bytebrew.web.server.http2 import BURST, FRAMES_AT_ONCE, HELD_BYTES, RESET, BudgetExceeded, FrameBudget, Http2
 from tests.bench import floods
 from tests.web.server.test_connections import EVENTS, FLOOD, HEALTH, serving
 
@@ -149,7 +149,7 @@ def test_what_was_spent_comes_back_with_time() -> None:
     meter = FrameBudget(clock := iter([0.0, 1.0, 1.0, 2.0, 1e9]).__next__)
     meter.spend(BURST)
     meter.spend(http2.RATE)
-    with pytest.raises(Flooded):
+    with pytest.raises(BudgetExceeded):
         meter.spend(1)
     assert clock() == 2.0
     meter.spend(http2.RATE)
