@@ -9,7 +9,7 @@ from bytebrew.base.formats import now
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Live
-from bytebrew.contract.lists import Listing, Selection, rows_of
+from bytebrew.contract.lists import Listing, Page, Selection, rows_of
 from bytebrew.contract.messages import Usage
 
 AT_ONCE = 2000
@@ -57,14 +57,6 @@ class Session(Struct, frozen=True, kw_only=True):
     message_count: Live[int]
 
 
-class Page(Struct, frozen=True, kw_only=True):
-    """Some sessions, newest first, and the number of all; `next` continues after the last of them."""
-
-    sessions: list[Session]
-    total: int
-    next: str | None
-
-
 class Filter(Struct, frozen=True, kw_only=True):
     """Which sessions to list; an empty field is no restriction. `after` is the last session of the previous page."""
 
@@ -108,7 +100,7 @@ def get(conn: Connection, session_id: str, actor: Actor) -> Session:
     return Session(**dict(conn.execute(f"{_SELECT} where s.id = ?", (session_id,)).fetchone()))
 
 
-def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> Page:
+def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> Page[Session]:
     """The sessions that the actor may see."""
     keys = {"user_sub": wanted.user_sub, "owner": "" if actor.is_admin else actor.subject}
     chosen = Selection(
@@ -127,7 +119,8 @@ def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int
     places = SESSIONS.page(conn, chosen, limit + 1, offset, after)
     found = [Session(**dict(row)) for row in rows_of(conn, f"{_SELECT} where s.id = ?", places[:limit])]
     more = len(places) > len(found)
-    return Page(sessions=found, total=SESSIONS.total(conn, chosen), next=found[-1].id if more else None)
+    total, following = SESSIONS.total(conn, chosen), found[-1].id if more else None
+    return Page(data=found, total=total, limit=limit, offset=offset, next=following)
 
 
 def rename(conn: Connection, session_id: str, actor: Actor, title: str) -> Session:

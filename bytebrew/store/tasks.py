@@ -1,15 +1,14 @@
 """SQL for tasks: work that an agent does without anybody waiting for it."""
 
-from typing import Any
-
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
 from bytebrew.base.formats import new_id, new_uuid, now
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection, Row, insert
 from bytebrew.contract.entities import NewTask, Task, TaskSource
-from bytebrew.contract.lists import Listing, Selection, rows_of
+from bytebrew.contract.lists import Listing, Page, Selection, rows_of
 from bytebrew.store import schemas, sessions, task_queue
 from bytebrew.store.sqlite.dialect import indexed_by
 from bytebrew.store.task_approvals import task_of
@@ -65,26 +64,20 @@ def create(
         owned(conn, blocker, owner, f"$.blocked_by[{n}]")
     if new.parent_task_id is not None:
         _check_parent(conn, new.parent_task_id, owner)
-    values: dict[str, Any] = {
-        "id": task_id or new_id("task"),
-        "owner": owner,
-        "title": new.title,
-        "description": new.description,
-        "agent": new.agent,
-        "schema": new.schema,
-        "status": "draft" if new.require_approval else "pending",
-        "source": source,
-        "mode": new.mode,
-        "priority": new.priority,
-        "acceptance_criteria": new.acceptance_criteria,
-        "blocked_by": new.blocked_by,
-        "parent_task_id": new.parent_task_id,
-        "session_id": made_in if made_in and new.mode == "interactive" else new_uuid(),
-        "made_in": made_in,
-        "created_at": now(),
-    }
-    insert(conn, "tasks", values)
-    return get(conn, values["id"])
+    fields, task_id = asdict(new), task_id or new_id("task")
+    insert(
+        conn,
+        "tasks",
+        fields,
+        id=task_id,
+        owner=owner,
+        status="draft" if fields.pop("require_approval") else "pending",
+        source=source,
+        session_id=made_in if made_in and new.mode == "interactive" else new_uuid(),
+        made_in=made_in,
+        created_at=now(),
+    )
+    return get(conn, task_id)
 
 
 def check(conn: Connection, agent: str, schema: str) -> None:
@@ -148,15 +141,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     after: str = ""
 
 
-class Page(Struct, frozen=True, kw_only=True):
-    """Some tasks, newest first, and the number of all; `next` continues after the last of them."""
-
-    tasks: list[Task]
-    total: int
-    next: str | None
-
-
-def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> Page:
+def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> Page[Task]:
     """The tasks that the actor may see."""
     stored = wanted.status.replace("needs_input", "in_progress")
     kinds = {"agent": wanted.agent, "status": stored, "source": wanted.source}
@@ -175,7 +160,8 @@ def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int
     places = TASKS.page(conn, chosen, limit + 1, offset, after)
     found = [task_of(row) for row in rows_of(conn, f"{_SELECT} where t.seq = ?", places[:limit])]
     more = len(places) > len(found)
-    return Page(tasks=found, total=TASKS.total(conn, chosen), next=found[-1].id if more else None)
+    total, following = TASKS.total(conn, chosen), found[-1].id if more else None
+    return Page(data=found, total=total, limit=limit, offset=offset, next=following)
 
 
 def subtasks(conn: Connection, task_id: str) -> list[Task]:

@@ -108,9 +108,8 @@ async def list_sessions(db: Database, request: Request[None]) -> SessionPage:
         after=query.get("after", ""),
     )
     found = await db.scan(sessions.page, request.actor, wanted, offset, limit)
-    return SessionPage(
-        sessions=found.sessions, data=found.sessions, next=found.next, **page_numbers(found.total, limit, offset)
-    )
+    numbers = page_numbers(found.total, limit, offset)
+    return SessionPage(sessions=found.data, data=found.data, next=found.next, **numbers)
 
 
 def _with_messages(conn: Connection, session_id: str, actor: Actor) -> SessionDetail:

@@ -100,7 +100,7 @@ async def list_tasks(db: Database, request: Request[None]) -> TaskPage:
         after=query.get("after", ""),
     )
     found = await db.scan(tasks.page, request.actor, wanted, offset, limit)
-    rows = [*map(shown, found.tasks)]
+    rows = [*map(shown, found.data)]
     return TaskPage(tasks=rows, data=rows, next=found.next, **page_numbers(found.total, limit, offset))
 
 
