@@ -1,7 +1,6 @@
 """SQL for schemas and the relations between their agents."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -131,13 +130,13 @@ def update(conn: Connection, key: str, patch: SchemaPatch) -> Schema:
     row = _row(conn, key)
     if patch.name is not UNSET and patch.name != row["name"]:
         raise InvalidRequest("A schema's name is fixed", details=[Detail("$.name", "create another schema instead")])
-    changes: dict[str, Any] = {"updated_at": now()}
-    if patch.description is not UNSET:
-        changes["description"] = patch.description
-    if patch.chat_enabled is not UNSET:
-        changes["chat_enabled"] = patch.chat_enabled
-    if patch.entry_agent is not UNSET:
-        changes["entry_agent_id"] = _agent_id(conn, patch.entry_agent, "$.entry_agent")
+    entry = patch.entry_agent
+    changes = {
+        "description": patch.description,
+        "chat_enabled": patch.chat_enabled,
+        "entry_agent_id": UNSET if entry is UNSET else _agent_id(conn, entry, "$.entry_agent"),
+        "updated_at": now(),
+    }
     connection.update(conn, "schemas", changes, id=row["id"])
     if patch.relations is not UNSET:
         _replace_relations(conn, row["id"], patch.relations)
