@@ -6,8 +6,8 @@ from typing import Any
 
 import anyio
 
-from bytebrew.base.cancellation import uncancelled
 from bytebrew.base.errors import BootError, EngineError, NotRecorded
+from bytebrew.base.rolling_timeout import uncancelled
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine, Sample
 from bytebrew.contract.hookspecs import OBSERVING, Action, Recorder

@@ -95,7 +95,7 @@ async def test_a_chat_with_the_demo_model_crosses_at_most_22_files() -> None:
         async with served_engine() as (running, client):
             await second_chat(crossed, running, client, "demo")
     assert "plugins/bytebrew_demo.py" in crossed.files
-    crossed.check(files=22, moves=150)
+    crossed.check(files=22, moves=135)
 
 
 async def with_provider(client: httpx.AsyncClient, double: Upstream) -> None:
@@ -116,7 +116,7 @@ def spoken(reason: str, **delta: Any) -> list[Any]:
     return streamed(data({"choices": [choice]}, {"choices": [], "usage": usage}, "[DONE]"))
 
 
-async def test_a_chat_with_a_provider_over_a_socket_crosses_at_most_30_files() -> None:
+async def test_a_chat_with_a_provider_over_a_socket_crosses_at_most_29_files() -> None:
     function = {"name": "current_time", "arguments": "{}"}
     call = spoken("tool_calls", tool_calls=[{"index": 0, "id": "call_1", "function": function}])
     text = spoken("stop", content="It is noon.")
@@ -125,4 +125,4 @@ async def test_a_chat_with_a_provider_over_a_socket_crosses_at_most_30_files() -
             await with_provider(client, double)
             await second_chat(crossed, running, client, "network")
     assert "plugins/bytebrew_chat_completions/provider.py" in crossed.files
-    crossed.check(files=30, moves=210)
+    crossed.check(files=29, moves=190)

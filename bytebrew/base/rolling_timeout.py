@@ -1,4 +1,7 @@
-"""Timeouts for I/O that first read data which has already arrived, for example after the process was suspended."""
+"""Timeouts for I/O that first read data which has already arrived, and cancellation that is not the task's own.
+
+Data arrives before its time limit is looked at, for example, while the process is suspended.
+"""
 
 import asyncio
 import math
@@ -125,3 +128,15 @@ def move_on_within(seconds: float | None) -> Iterator[CancelScope]:
 
 def _moment(seconds: float | None) -> float | None:
     return None if seconds is None else asyncio.get_running_loop().time() + seconds
+
+
+@contextmanager
+def uncancelled() -> Iterator[None]:
+    """Turns a CancelledError into an ordinary error if only the awaited operation was cancelled, not the task."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError("something that was awaited had been cancelled") from error

@@ -9,8 +9,8 @@ from contextlib import suppress
 import anyio
 from anyio.abc import TaskGroup
 
-from bytebrew.base.cancellation import uncancelled
 from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError, TurnTimeout, Unprocessable
+from bytebrew.base.rolling_timeout import uncancelled
 from bytebrew.base.settings import Core
 from bytebrew.contract.events import Event, MessageDone
 from bytebrew.contract.messages import Message

@@ -9,8 +9,8 @@ import anyio
 import msgspec
 from msgspec.structs import replace
 
-from bytebrew.base.cancellation import uncancelled
 from bytebrew.base.errors import ToolError
+from bytebrew.base.rolling_timeout import uncancelled
 from bytebrew.base.settings import Core
 from bytebrew.contract.events import Notice, ToolFinished, ToolStarted
 from bytebrew.contract.messages import Message, ToolCall
