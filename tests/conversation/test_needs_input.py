@@ -130,10 +130,9 @@ async def test_an_engine_that_stops_again_gives_no_half_answer(tmp_path: Path) -
             if not start:
                 await scripted_schema(engine)
             asking = asyncio.create_task(whole(client, "hello", "k"))
-            with anyio.fail_after(5):
-                while not (turns := [*engine.runner.turns.values()]) or not turns[0].partial:
+            with anyio.fail_after(15):  # until the request has come and waits for the end of the turn
+                while not any(turn.partial and turn.log._waiters for turn in engine.runner.turns.values()):
                     await asyncio.sleep(0.01)
-            await asyncio.sleep(0.1)  # the request has come
             await engine.drain(0)
             got = await asking
             assert (got.status_code, got.json()["error"]) == (503, "draining")
