@@ -183,7 +183,11 @@ async def test_no_word_of_a_server_repeats_what_it_was_given(
     caplog.set_level(logging.DEBUG)
     texts = []
     how: dict[str, Any] = {"leaks": True, "more_tools": [{"name": "leak", "inputSchema": {}}]}
-    async with Web(**how) as web, Web(refuses=True) as rude, world(data=tmp_path, servers=("double", "rude")) as w:
+    async with (
+        Web(**how) as web,
+        Web(refuses=True) as rude,
+        world(data=tmp_path, servers=("double", "rude"), turn_wait="0.3") as w,
+    ):
         if way == "command":
             await w.add(how=how | {"stderr": "I was given hunter22-secret"}, **WAYS[way])
             await w.add("rude", how={"refuses": True}, **WAYS[way])

@@ -66,7 +66,7 @@ async def test_a_server_that_dies_in_the_middle_of_a_call_is_there_for_the_next(
     ids=["no command", "ends at once", "odd version", "no http", "no sse"],
 )
 async def test_a_dead_server_costs_its_tools_and_says_why(body: dict[str, Any], words: str) -> None:
-    async with world(servers=("double", "dead")) as w:
+    async with world(servers=("double", "dead"), turn_wait="0.3") as w:
         await w.add(allow_tools=["echo"])
         dead = await w.client.post(PATH, json={"name": "dead", **body})
         assert dead.status_code == 201

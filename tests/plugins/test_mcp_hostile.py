@@ -217,7 +217,7 @@ async def test_a_key_that_is_no_longer_good_is_seen_in_the_servers_state(body: s
 @pytest.mark.parametrize("where", TRANSPORTS)
 async def test_a_server_that_never_answers_is_given_up(where: str) -> None:
     async with AsyncExitStack() as stack:
-        w = await stack.enter_async_context(world(connect_timeout="0.6", probe_timeout="0.2"))
+        w = await stack.enter_async_context(world(connect_timeout="0.6", probe_timeout="0.2", turn_wait="0.3"))
         await connect(stack, w, where, {"mute": True})
         await told(w, "did not begin within 0.6 s")
         assert await w.offered() == []

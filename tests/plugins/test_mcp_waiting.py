@@ -87,7 +87,7 @@ async def test_a_call_of_a_tool_that_may_run_again_runs_again_once_its_server_is
 
 async def test_a_turn_waits_for_a_command_that_is_still_being_started_for_the_first_time() -> None:
     async with world(probe_timeout="0", turn_wait="20") as w:
-        body = slow(4.0)
+        body = slow(2.0)
         assert (await w.client.post(PATH, json=body)).json()["status"]["status"] == "connecting"
         w.model.answers = [[ToolCall("structured", {})], [MessageDelta(content="Done.")]]
         events = await chat(w.client, "test", "Go on")
