@@ -300,7 +300,9 @@ async def test_a_turn_goes_on_for_a_client_where_the_engine_is_stopped_and_start
         "BYTEBREW_DRAIN_SECONDS": "0",
     }
     with serving(tmp_path / "data", settings) as engine:
-        async with httpx.AsyncClient(base_url=engine.url, headers={"Authorization": f"Bearer {ADMIN}"}) as http:
+        async with httpx.AsyncClient(
+            base_url=engine.url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30
+        ) as http:
             for path, body in (
                 ("models", {"name": "slow", "type": "slow", "model_name": "slow"}),
                 ("agents", {"name": "slow", "model": "slow"}),

@@ -57,7 +57,7 @@ async def test_what_a_client_saw_before_kill_9_is_there_after_it_and_the_rest_fo
     assert len(points) >= 30
     data = tmp_path / "data"
     with serving(data, settings) as engine:
-        async with httpx.AsyncClient(base_url=engine.url, headers=HEADERS) as client:
+        async with httpx.AsyncClient(base_url=engine.url, headers=HEADERS, timeout=30) as client:
             await _configure(client)
     seen: list[tuple[str, bytes]] = []
     for point in points:
@@ -107,7 +107,7 @@ async def test_a_message_that_waited_in_the_queue_is_answered_after_kill_9(tmp_p
     settings = {"BYTEBREW_PLUGINS_DIR": str(plugins_folder(tmp_path / "plugins"))}
     data = tmp_path / "data"
     with serving(data, settings) as engine:
-        async with httpx.AsyncClient(base_url=engine.url, headers=HEADERS) as client:
+        async with httpx.AsyncClient(base_url=engine.url, headers=HEADERS, timeout=30) as client:
             await _configure(client)
             session_id, _ = await _read_until(client, 3)
             url = "/api/v1/schemas/slow/chat"
@@ -133,13 +133,13 @@ async def test_a_turn_that_was_cancelled_before_kill_9_stays_so(tmp_path: Path) 
     settings = {"BYTEBREW_PLUGINS_DIR": str(plugins_folder(tmp_path / "plugins"))}
     data = tmp_path / "data"
     with serving(data, settings) as engine:
-        async with httpx.AsyncClient(base_url=engine.url, headers=HEADERS) as client:
+        async with httpx.AsyncClient(base_url=engine.url, headers=HEADERS, timeout=30) as client:
             await _configure(client)
             session_id, seen = await _read_until(client, 3)
             assert (await client.post(f"/api/v1/sessions/{session_id}/cancel")).status_code == 204
             engine.kill()
     with serving(data, settings) as engine:
-        async with httpx.AsyncClient(base_url=engine.url, headers=HEADERS) as client:
+        async with httpx.AsyncClient(base_url=engine.url, headers=HEADERS, timeout=30) as client:
             raw = await _follow_to_end(client, f"/api/v1/sessions/{session_id}/events", {})
     assert raw.startswith(seen)
     assert b'"status":"cancelled"' in raw.splitlines()[-2]

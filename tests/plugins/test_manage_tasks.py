@@ -358,7 +358,7 @@ async def test_a_conversation_that_follows_on_a_task_may_hand_work_over(served: 
 async def test_the_list_is_the_conversations_whoever_speaks_in_it(served: Served) -> None:
     token = await token_with(served.engine, "chat", "tasks", name="ada")
     headers = {"authorization": f"Bearer {token.token}"}
-    async with httpx.AsyncClient(base_url=served.client.base_url, headers=headers) as ada:
+    async with httpx.AsyncClient(base_url=served.client.base_url, headers=headers, timeout=30) as ada:
         talk = say(ada, [[["manage_tasks", {"action": "create", "title": "hers"}]], ["ok"]])
         await talk.end()
         hers = json.loads(talk.datas("tool_result")[0]["output"])["id"]

@@ -378,20 +378,20 @@ async def test_each_moment_makes_one_task_though_the_engine_is_killed(tmp_path: 
 
     at(boundary - timedelta(seconds=30))
     with serving(tmp_path / "data", settings) as process:
-        async with httpx.AsyncClient(base_url=process.url, headers=headers) as client:
+        async with httpx.AsyncClient(base_url=process.url, headers=headers, timeout=30) as client:
             body = {"name": "tea", "cron": "* * * * *", "missed": "once", "agent": "demo"}
             assert (await client.post(SCHEDULES, json=body)).status_code == 201
         process.kill()
     for n in range(rounds):
         at(boundary + timedelta(minutes=n) - timedelta(seconds=0.5))
         with serving(tmp_path / "data", settings) as process:
-            async with httpx.AsyncClient(base_url=process.url, headers=headers) as client:
+            async with httpx.AsyncClient(base_url=process.url, headers=headers, timeout=30) as client:
                 await there_are(client, n)
             await anyio.sleep(chance.uniform(0.0, 0.8))
             process.kill()
     at(boundary + timedelta(minutes=rounds) - timedelta(seconds=30))
     with serving(tmp_path / "data", settings) as process:
-        async with httpx.AsyncClient(base_url=process.url, headers=headers) as client:
+        async with httpx.AsyncClient(base_url=process.url, headers=headers, timeout=30) as client:
             await there_are(client, rounds)
             await anyio.sleep(0.3)
             found = await tasks(client, "schedule")
@@ -414,7 +414,7 @@ async def send(
     client: httpx.AsyncClient, body: bytes = b"{}", headers: Mapping[str, str] | None = None, name: str = "orders"
 ) -> httpx.Response:
     """A request of somebody who has no token."""
-    async with httpx.AsyncClient(base_url=client.base_url) as stranger:
+    async with httpx.AsyncClient(base_url=client.base_url, timeout=30) as stranger:
         return await stranger.post(f"{WEBHOOKS}/{name}", content=body, headers=headers or signed(body))
 
 
@@ -502,7 +502,7 @@ async def test_a_wrong_signature_is_refused(headers: dict[str, str]) -> None:
         await made(client, WEBHOOKS, name="orders", secret=SECRET)
         encoded = {name.replace("_", "-").encode(): value.encode("latin-1") for name, value in headers.items()}
         given = {name.lower().encode(): value.encode() for name, value in GOOD.items()} | encoded
-        async with httpx.AsyncClient(base_url=client.base_url) as stranger:
+        async with httpx.AsyncClient(base_url=client.base_url, timeout=30) as stranger:
             refused = await stranger.post(f"{WEBHOOKS}/orders", content=b"{}", headers=list(given.items()))
         refused_as(refused, 401, "unauthorized")
         assert SECRET not in refused.text

@@ -155,7 +155,7 @@ async def test_every_guarded_route_refuses_an_api_token_that_is_not_live(served:
 
 async def test_two_credentials_in_one_request_are_none(served: Served) -> None:
     headers = [("authorization", f"Bearer {new_token()}"), ("authorization", f"Bearer {ADMIN}")]
-    async with httpx.AsyncClient(base_url=served.client.base_url) as bare:
+    async with httpx.AsyncClient(base_url=served.client.base_url, timeout=30) as bare:
         assert challenge(await bare.get("/api/v1/agents", headers=headers))
         assert challenge(await bare.get("/api/v1/agents", headers=headers[::-1]))
 
@@ -224,7 +224,7 @@ async def test_the_scheme_may_be_written_in_any_case(served: Served) -> None:
 
 async def test_a_token_over_http_2_is_judged_alike(served: Served) -> None:
     """A header may be longer there than HTTP/1.1 lets it be."""
-    async with httpx.AsyncClient(base_url=served.client.base_url, http1=False, http2=True) as http2:
+    async with httpx.AsyncClient(base_url=served.client.base_url, http1=False, http2=True, timeout=30) as http2:
         good = await http2.get("/api/v1/agents", headers={"authorization": f"Bearer {ADMIN}"})
         assert (good.status_code, good.http_version) == (200, "HTTP/2")
         for token in (sign(fresh({**served.admin, "pad": "x" * 20_000}), served.key), "x" * 40_000):

@@ -515,7 +515,10 @@ async def test_an_answer_before_the_body_leaves_an_http_2_connection_to_its_othe
     served: Served, path: str, token: str, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     base, body = served.client.base_url, b" " * 10_000
-    async with httpx.AsyncClient(base_url=base, http1=False, http2=True) as http2, asyncio.TaskGroup() as group:
+    async with (
+        httpx.AsyncClient(base_url=base, http1=False, http2=True, timeout=30) as http2,
+        asyncio.TaskGroup() as group,
+    ):
         headers = {"authorization": f"Bearer {token}"}
         asked = [group.create_task(http2.post(path, content=body, headers=headers)) for _ in range(5)]
         beside = group.create_task(http2.get("/api/v1/health"))

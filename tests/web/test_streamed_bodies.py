@@ -118,6 +118,6 @@ async def test_a_client_that_leaves_harms_nobody(caplog: pytest.LogCaptureFixtur
 async def test_who_may_not_is_refused_before_anything_is_read() -> None:
     sink = Sink()
     async with served_engine(sink.plugin(), settings=settings()) as (_, client):
-        async with httpx.AsyncClient(base_url=client.base_url) as stranger:
+        async with httpx.AsyncClient(base_url=client.base_url, timeout=30) as stranger:
             assert (await stranger.post("/api/v1/sink", content=b"four")).status_code == 401
         assert sink.seen == 0

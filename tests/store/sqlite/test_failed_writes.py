@@ -452,7 +452,7 @@ async def test_a_lost_thread_ends_the_process_in_words_and_a_start_recovers(what
     assert process.process.returncode == 1
     assert "a thread of the database has ended" in errors.decode()
     again = Process(tmp_path / "data", settings)
-    async with httpx.AsyncClient(base_url=again.url, headers=headers) as client:
+    async with httpx.AsyncClient(base_url=again.url, headers=headers, timeout=30) as client:
         assert "kept" in {one["name"] for one in (await client.get("/api/v1/agents")).json()}
     assert again.stop() == 0
 

@@ -23,7 +23,7 @@ MEMORY = layer.Fault("memory", errno.ENOMEM)
 async def test_a_start_that_fails_ends_in_words_and_loses_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with serving(data) as engine:
-        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {ADMIN}"}) as client:
+        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30) as client:
             url = f"{engine.url}/api/v1/schemas/demo/chat"
             session_id = (await client.post(url, json={"message": "hello", "stream": False})).json()["session_id"]
         engine.kill()
@@ -46,7 +46,7 @@ async def test_a_start_that_fails_ends_in_words_and_loses_nothing(tmp_path: Path
         assert starting.returncode == 1
         assert errors.startswith(b"bytebrew: "), errors.decode()
     with serving(data) as engine:
-        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {ADMIN}"}) as client:
+        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30) as client:
             url = f"{engine.url}/api/v1/sessions/{session_id}/events?follow=false"
             page = json.loads((await client.get(url)).content)
     assert page["epoch"] == 1

@@ -711,7 +711,9 @@ async def test_a_stream_ends_whole_when_the_engine_stops(version: str, turn: boo
             done = (await chat(served.client, "test", "Hello"))[-1]
             path, body = f"/api/v1/sessions/{json.loads(done.data)['session_id']}/events", b""
         url = str(served.client.base_url.join(path))
-        async with httpx.AsyncClient(headers=served.client.headers, http1=version == "1.1", http2=True) as client:
+        async with httpx.AsyncClient(
+            headers=served.client.headers, http1=version == "1.1", http2=True, timeout=30
+        ) as client:
             told: dict[str, Any] = {"content": body, "headers": {"content-type": "application/json"}} if turn else {}
             async with client.stream("POST" if turn else "GET", url, **told) as response:
                 events = events_of(response)
