@@ -3,12 +3,15 @@
 import gc
 import ssl
 import sys
+from collections.abc import AsyncIterator
 from functools import cache
 from typing import Any
 
 import httpx
 import httpx._transports.default
 import pytest
+
+from bytebrew.testing import served_engine
 
 _new_context = httpx.create_ssl_context
 _default_context = cache(_new_context)
@@ -30,7 +33,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """The engine runs on asyncio."""
+    """The engine runs on asyncio; a module whose tests share an engine has one event loop meanwhile."""
     return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def shared_client() -> AsyncIterator[httpx.AsyncClient]:
+    """The client of one engine for those tests of a module that leave nothing behind which another would see."""
+    async with served_engine() as (_, client):
+        yield client

@@ -49,8 +49,8 @@ async def test_with_limit_or_offset_or_a_cursor_it_is_a_page(client: httpx.Async
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=many", "limit=1001", "offset=-1", "after=x", "limit=", "offset=x&after=1"]
 )
-async def test_a_number_that_is_none_is_a_400(query: str, client: httpx.AsyncClient) -> None:
-    answer = await client.get(f"/api/v1/agents?{query}")
+async def test_a_number_that_is_none_is_a_400(query: str, shared_client: httpx.AsyncClient) -> None:
+    answer = await shared_client.get(f"/api/v1/agents?{query}")
     assert answer.status_code == 400
     assert check_refusal(answer)["details"][0]["path"] == f"$.{query.partition('=')[0]}"
 

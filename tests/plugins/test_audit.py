@@ -315,12 +315,6 @@ def fill(conn: Connection, count: int = MANY) -> None:
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """One event loop for the module's filled engine."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def filled() -> AsyncIterator[tuple[Engine, httpx.AsyncClient]]:
     """An engine whose audit has many rows."""
     async with served_engine() as (engine, client):

@@ -191,6 +191,14 @@ def fill(conn: Connection) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+async def filled() -> AsyncIterator[httpx.AsyncClient]:
+    """The client of an engine whose audit has many rows."""
+    async with served_engine() as (engine, client):
+        await engine.db.write(fill)
+        yield client
+
+
 @pytest.mark.parametrize(
     ("query", "total"),
     [
@@ -207,11 +215,9 @@ def fill(conn: Connection) -> None:
         ({"page": "x", "per_page": "-1"}, 2000),
     ],
 )
-async def test_filters_pages_and_lines(query: dict[str, str], total: int) -> None:
-    async with served_engine() as (engine, client):
-        await engine.db.write(fill)
-        answer = (await client.get(URL, params=query)).json()
-        lines = (await client.get(URL, params=query, headers={"Accept": "application/x-ndjson"})).text.splitlines()
+async def test_filters_pages_and_lines(filled: httpx.AsyncClient, query: dict[str, str], total: int) -> None:
+    answer = (await filled.get(URL, params=query)).json()
+    lines = (await filled.get(URL, params=query, headers={"Accept": "application/x-ndjson"})).text.splitlines()
     page, per_page = (3, 7) if query.get("page") == "3" else (1, 50)
     assert (answer["total"], answer["page"], answer["per_page"]) == (total, page, per_page)
     assert [json.loads(line) for line in lines[(page - 1) * per_page :]][:per_page] == answer["data"]

@@ -51,12 +51,6 @@ async def issued_by(
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """One event loop for the module's engine."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an engine with the one key."""
     async with issued_by(tmp_path_factory.mktemp("external") / "issuer") as (_, client):

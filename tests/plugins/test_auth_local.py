@@ -39,12 +39,6 @@ CLAIMS = {"sub": "local-admin", "tenant_id": ""}
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """One event loop for the module's engine."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Engine, httpx.AsyncClient]]:
     """An engine in its default mode, and a client without a credential."""
     async with served_engine(data=tmp_path_factory.mktemp("local")) as (running, client):

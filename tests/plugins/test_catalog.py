@@ -70,23 +70,20 @@ async def test_a_known_model_is_shown_with_its_size_and_its_prices() -> None:
         ("provider=oracle", []),
     ],
 )
-async def test_filters_narrow_the_list(query: str, expected: list[str]) -> None:
-    async with served_engine() as (_, client):
-        assert await ids(client, query) == expected
+async def test_filters_narrow_the_list(query: str, expected: list[str], shared_client: httpx.AsyncClient) -> None:
+    assert await ids(shared_client, query) == expected
 
 
-async def test_empty_filters_are_none() -> None:
-    async with served_engine() as (_, client):
-        assert await ids(client, "provider=&tier=&supports_tools=") == await ids(client)
+async def test_empty_filters_are_none(shared_client: httpx.AsyncClient) -> None:
+    assert await ids(shared_client, "provider=&tier=&supports_tools=") == await ids(shared_client)
 
 
 @pytest.mark.parametrize(
     ("query", "path"),
     [("tier=one", "$.tier"), ("tier=1.0", "$.tier"), ("tier=-1", "$.tier"), ("supports_tools=yes", "$.supports_tools")],
 )
-async def test_a_filter_that_is_none_is_a_400(query: str, path: str) -> None:
-    async with served_engine() as (_, client):
-        answer = await client.get(f"{URL}?{query}", headers={"authorization": ""})
+async def test_a_filter_that_is_none_is_a_400(query: str, path: str, shared_client: httpx.AsyncClient) -> None:
+    answer = await shared_client.get(f"{URL}?{query}", headers={"authorization": ""})
     assert (answer.status_code, check_refusal(answer)["details"][0]["path"]) == (400, path)
 
 

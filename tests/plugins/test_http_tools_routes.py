@@ -254,9 +254,10 @@ async def test_the_same_key_creates_a_tool_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a.b", "ü", "x" * 65, "../x"])
-async def test_a_name_is_one_that_models_take(name: str) -> None:
-    async with served_engine() as (_, client):
-        assert check_refusal(await client.post(TOOLS, json={**STOCK, "name": name}))["details"][0]["path"] == "$.name"
+async def test_a_name_is_one_that_models_take(name: str, shared_client: httpx.AsyncClient) -> None:
+    assert (
+        check_refusal(await shared_client.post(TOOLS, json={**STOCK, "name": name}))["details"][0]["path"] == "$.name"
+    )
 
 
 @pytest.mark.parametrize(

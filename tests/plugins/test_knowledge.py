@@ -214,6 +214,16 @@ async def test_a_model_that_asks_wrongly_is_told_how_to(input: dict[str, Any], w
         assert words in result["output"]
 
 
+@pytest.fixture(scope="module")
+async def apples() -> AsyncIterator[httpx.AsyncClient]:
+    """The client of an engine with one text about apples."""
+    async with served_engine() as (_, client):
+        await create(client)
+        await put(client, "a.txt", "a text about apples")
+        await settled(client)
+        yield client
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -221,15 +231,10 @@ async def test_a_model_that_asks_wrongly_is_told_how_to(input: dict[str, Any], w
         *("x" * 9000, "a " * 4000, "heading:Zoo", "'; drop table knowledge_words; --", "𝔘𝔫𝔦", "\u202e", "a OR OR b"),
     ],
 )
-async def test_no_query_is_a_fault_of_syntax(query: str) -> None:
-    async with served_engine() as (_, client):
-        await create(client)
-        await put(client, "a.txt", "a text about apples")
-        await settled(client)
-        assert (await client.get(f"{BASES}/docs/search", params={"q": query})).status_code == (
-            200 if query.strip() else 400
-        )
-        assert len(await found(client, f"apples {query[:200]}")) == 1
+async def test_no_query_is_a_fault_of_syntax(query: str, apples: httpx.AsyncClient) -> None:
+    answer = await apples.get(f"{BASES}/docs/search", params={"q": query})
+    assert answer.status_code == (200 if query.strip() else 400)
+    assert len(await found(apples, f"apples {query[:200]}")) == 1
 
 
 async def test_a_search_is_narrowed_by_file_and_by_metadata() -> None:

@@ -193,21 +193,21 @@ BAD_URLS = (
 
 
 @pytest.mark.parametrize("bad", BAD_URLS)
-async def test_a_base_url_with_more_than_a_host_and_a_path_is_refused(bad: str) -> None:
-    async with served_engine() as (_, client):
-        await allow(client, "openai_compatible", "base_url")
-        headers = {**WIRE, "X-Model-Base-URL": bad}
-        answer = await client.post("/api/v1/schemas/demo/chat", json={"message": "hi"}, headers=headers)
+async def test_a_base_url_with_more_than_a_host_and_a_path_is_refused(
+    bad: str, shared_client: httpx.AsyncClient
+) -> None:
+    await allow(shared_client, "openai_compatible", "base_url")
+    headers = {**WIRE, "X-Model-Base-URL": bad}
+    answer = await shared_client.post("/api/v1/schemas/demo/chat", json={"message": "hi"}, headers=headers)
     assert answer.status_code == 400
     assert check_refusal(answer)["details"][0]["path"] == "$.headers.X-Model-Base-URL"
 
 
 @pytest.mark.parametrize("bad", ["../../v1/files", "a/../b", "models/x?key=1", "m#", "..", "m%2e", "m\\n"])
-async def test_the_name_of_a_model_is_no_way_to_another_path(bad: str) -> None:
-    async with served_engine() as (_, client):
-        await allow(client, "google")
-        headers = {**WIRE, "X-Model-Provider": "google", "X-Model-Name": bad}
-        answer = await client.post("/api/v1/schemas/demo/chat", json={"message": "hi"}, headers=headers)
+async def test_the_name_of_a_model_is_no_way_to_another_path(bad: str, shared_client: httpx.AsyncClient) -> None:
+    await allow(shared_client, "google")
+    headers = {**WIRE, "X-Model-Provider": "google", "X-Model-Name": bad}
+    answer = await shared_client.post("/api/v1/schemas/demo/chat", json={"message": "hi"}, headers=headers)
     assert answer.status_code == 400
     assert check_refusal(answer)["details"][0]["path"] == "$.headers.X-Model-Name"
 

@@ -505,12 +505,13 @@ async def test_a_change_counts_at_once_and_keeps_what_was_counted() -> None:
         ({"windows": "1h"}, ["$.windows"]),
     ],
 )
-async def test_a_rule_that_cannot_be_is_refused_with_every_fault(change: dict[str, Any], paths: list[str]) -> None:
-    async with served_engine() as (_, client):
-        answer = await client.post(RULES, json={**PER_ORG, **change})
-        assert answer.status_code == 400, answer.text
-        assert [detail["path"] for detail in answer.json()["details"]] == paths
-        assert (await client.get(RULES)).json() == []
+async def test_a_rule_that_cannot_be_is_refused_with_every_fault(
+    change: dict[str, Any], paths: list[str], shared_client: httpx.AsyncClient
+) -> None:
+    answer = await shared_client.post(RULES, json={**PER_ORG, **change})
+    assert answer.status_code == 400, answer.text
+    assert [detail["path"] for detail in answer.json()["details"]] == paths
+    assert (await shared_client.get(RULES)).json() == []
 
 
 async def test_a_rule_keeps_its_name() -> None:

@@ -230,9 +230,9 @@ async def test_scopes_add_up(client: httpx.AsyncClient, body: dict[str, Any], sc
         {"scopes": ["chat"], "scopes_mask": 2**30},
     ],
 )
-async def test_scopes_that_are_none_are_refused(client: httpx.AsyncClient, body: dict[str, Any]) -> None:
-    assert [detail["path"] for detail in (await refused(client, 400, **body))["details"]] == ["$.scopes"]
-    assert len((await client.get(TOKENS)).json()) == 1
+async def test_scopes_that_are_none_are_refused(shared_client: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    assert [detail["path"] for detail in (await refused(shared_client, 400, **body))["details"]] == ["$.scopes"]
+    assert len((await shared_client.get(TOKENS)).json()) == 1
 
 
 async def test_an_unknown_scope_is_named(client: httpx.AsyncClient) -> None:

@@ -172,9 +172,8 @@ async def test_a_token_that_the_engine_has_not_made_for_a_visitor_is_refused() -
 
 
 @pytest.mark.parametrize("other", sorted(SCOPES.keys() - {"public"}))
-async def test_the_scope_of_a_page_stands_alone(other: str) -> None:
-    async with served_engine() as (_, client):
-        answer = await client.post("/api/v1/auth/tokens", json={"name": "t", "scopes": ["public", other]})
+async def test_the_scope_of_a_page_stands_alone(other: str, shared_client: httpx.AsyncClient) -> None:
+    answer = await shared_client.post("/api/v1/auth/tokens", json={"name": "t", "scopes": ["public", other]})
     assert (answer.status_code, check_refusal(answer)["details"][0]["path"]) == (400, "$.scopes")
 
 

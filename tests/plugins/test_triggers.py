@@ -476,6 +476,14 @@ async def test_long_words_are_cut() -> None:
 GOOD = signed(b"{}")
 
 
+@pytest.fixture(scope="module")
+async def orders() -> AsyncIterator[httpx.AsyncClient]:
+    """The client of an engine with one webhook."""
+    async with engine_at(Clock()) as (_, client):
+        await made(client, WEBHOOKS, name="orders", secret=SECRET)
+        yield client
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -497,17 +505,15 @@ GOOD = signed(b"{}")
         {"x_webhook_timestamp": str(int(NOON.timestamp()) + 1)},
     ],
 )
-async def test_a_wrong_signature_is_refused(headers: dict[str, str]) -> None:
-    async with engine_at(Clock()) as (_, client):
-        await made(client, WEBHOOKS, name="orders", secret=SECRET)
-        encoded = {name.replace("_", "-").encode(): value.encode("latin-1") for name, value in headers.items()}
-        given = {name.lower().encode(): value.encode() for name, value in GOOD.items()} | encoded
-        async with httpx.AsyncClient(base_url=client.base_url, timeout=30) as stranger:
-            refused = await stranger.post(f"{WEBHOOKS}/orders", content=b"{}", headers=list(given.items()))
-        refused_as(refused, 401, "unauthorized")
-        assert SECRET not in refused.text
-        assert "www-authenticate" in refused.headers
-        assert await tasks(client) == []
+async def test_a_wrong_signature_is_refused(orders: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    encoded = {name.replace("_", "-").encode(): value.encode("latin-1") for name, value in headers.items()}
+    given = {name.lower().encode(): value.encode() for name, value in GOOD.items()} | encoded
+    async with httpx.AsyncClient(base_url=orders.base_url, timeout=30) as stranger:
+        refused = await stranger.post(f"{WEBHOOKS}/orders", content=b"{}", headers=list(given.items()))
+    refused_as(refused, 401, "unauthorized")
+    assert SECRET not in refused.text
+    assert "www-authenticate" in refused.headers
+    assert await tasks(orders) == []
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(-301, 401), (-300, 202), (0, 202), (300, 202), (301, 401)])

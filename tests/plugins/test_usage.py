@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -171,6 +171,17 @@ def spread(conn: Connection) -> None:
     conn.execute("insert into usage select * from calls")
 
 
+@pytest.fixture(scope="module")
+async def three_days() -> AsyncIterator[httpx.AsyncClient]:
+    """The client of an engine with a call on each of three days."""
+    async with served_engine(providing(ScriptedProvider(ANSWER))) as (running, client):
+        await scripted_schema(running)
+        for _ in range(3):
+            await chat(client, "test", "hi")
+        await running.db.write(spread)
+        yield client
+
+
 @pytest.mark.parametrize(
     ("query", "days"),
     [
@@ -186,15 +197,10 @@ def spread(conn: Connection) -> None:
         ("from=&to=", [1, 2, 3]),
     ],
 )
-async def test_from_and_to_narrow_the_report(query: str, days: list[int]) -> None:
-    async with served_engine(providing(ScriptedProvider(ANSWER))) as (running, client):
-        await scripted_schema(running)
-        for _ in range(3):
-            await chat(client, "test", "hi")
-        await running.db.write(spread)
-        found = await report(client, query)
-        assert [row["key"] for row in found["data"]] == [f"2026-03-0{day}" for day in days]
-        assert found["total"]["calls"] == len(days)
+async def test_from_and_to_narrow_the_report(three_days: httpx.AsyncClient, query: str, days: list[int]) -> None:
+    found = await report(three_days, query)
+    assert [row["key"] for row in found["data"]] == [f"2026-03-0{day}" for day in days]
+    assert found["total"]["calls"] == len(days)
 
 
 async def test_reports_are_read_by_indexes() -> None:
@@ -226,9 +232,8 @@ async def test_reports_are_read_by_indexes() -> None:
         ("from=2026-03-01T09:00:00", "$.from"),
     ],
 )
-async def test_a_question_that_is_none_is_a_400(query: str, path: str) -> None:
-    async with served_engine() as (_, client):
-        answer = await client.get(f"{URL}?{query}")
+async def test_a_question_that_is_none_is_a_400(query: str, path: str, shared_client: httpx.AsyncClient) -> None:
+    answer = await shared_client.get(f"{URL}?{query}")
     assert (answer.status_code, check_refusal(answer)["details"][0]["path"]) == (400, path)
 
 

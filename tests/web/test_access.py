@@ -69,12 +69,6 @@ class Served(NamedTuple):
         return response
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """One event loop for the module's engines."""
-    return "asyncio"
-
-
 @pytest.fixture(scope="module", params=["local", "external"])
 async def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     """An engine in each of the auth modes."""

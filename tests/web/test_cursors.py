@@ -141,10 +141,9 @@ async def test_what_a_running_turn_has_sent_is_never_ahead() -> None:
 
 
 @pytest.mark.parametrize("after", ["x", "-1", "1.5", "9" * 30, ":1", "1:", "1:2:3", "1: 2", "²", " "])
-async def test_what_is_no_id_is_a_400(after: str) -> None:
-    async with served_engine() as (_, client):
-        session_id, _ = await said(client)
-        response = await client.get(f"{SESSIONS}/{session_id}/events", params={"after": after})
+async def test_what_is_no_id_is_a_400(after: str, shared_client: httpx.AsyncClient) -> None:
+    session_id, _ = await said(shared_client)
+    response = await shared_client.get(f"{SESSIONS}/{session_id}/events", params={"after": after})
     assert (response.status_code, response.json()["details"][0]["path"]) == (400, "$.after")
 
 

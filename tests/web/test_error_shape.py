@@ -40,12 +40,6 @@ class Served(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """One event loop for the module's engine."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def served() -> AsyncIterator[Served]:
     """One engine for all of these."""
     settings = {"BYTEBREW_MAX_BODY_BYTES": str(LIMIT)}

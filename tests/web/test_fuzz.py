@@ -67,12 +67,6 @@ class Shot(NamedTuple):
     body: bytes
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """One event loop for the module's MCP server."""
-    return "asyncio"
-
-
 @asynccontextmanager
 async def serving(data: Path) -> AsyncIterator[Served]:
     """An engine in this folder."""

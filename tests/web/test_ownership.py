@@ -47,12 +47,6 @@ class Town(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """One event loop for the module's engine."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
     """Users and tokens of the same names, who share nothing."""
     issuer, key = tmp_path_factory.mktemp("keys") / "issuer", SigningKey.generate()

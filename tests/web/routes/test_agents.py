@@ -60,9 +60,10 @@ async def test_an_agent_without_a_model_uses_the_default_one() -> None:
         ({"colour": "red"}, "$.colour"),
     ],
 )
-async def test_a_bad_field_is_a_400_that_names_it(fields: dict[str, object], path: str) -> None:
-    async with served_engine() as (_, client):
-        answer = await client.post(URL, json={"name": "a", **fields})
+async def test_a_bad_field_is_a_400_that_names_it(
+    fields: dict[str, object], path: str, shared_client: httpx.AsyncClient
+) -> None:
+    answer = await shared_client.post(URL, json={"name": "a", **fields})
     assert answer.status_code == 400
     assert answer.json()["error"] == "invalid_request"
     assert answer.json()["details"][0]["path"] == path

@@ -72,13 +72,14 @@ async def test_an_agent_has_a_type_once_and_takes_its_capabilities_along_when_it
         ({"type": "memory", "colour": "red"}, "$.colour"),
     ],
 )
-async def test_a_bad_field_is_a_400_that_names_it(body: dict[str, Any], path: str) -> None:
-    async with served_engine() as (_, client):
-        await client.post("/api/v1/agents", json={"name": "a"})
-        answer = await client.post(ALL, json=body)
-        assert answer.status_code == 400
-        assert check_refusal(answer)["details"][0]["path"] == path
-        assert (await client.get(ALL)).json() == []
+async def test_a_bad_field_is_a_400_that_names_it(
+    body: dict[str, Any], path: str, shared_client: httpx.AsyncClient
+) -> None:
+    await shared_client.post("/api/v1/agents", json={"name": "a"})
+    answer = await shared_client.post(ALL, json=body)
+    assert answer.status_code == 400
+    assert check_refusal(answer)["details"][0]["path"] == path
+    assert (await shared_client.get(ALL)).json() == []
 
 
 async def test_a_type_is_fixed_and_a_bad_change_changes_nothing() -> None:

@@ -83,9 +83,8 @@ async def test_a_body_without_a_value_or_with_more_is_refused() -> None:
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 @pytest.mark.parametrize("key", ["byok.oracle", "byok", "colour", "a" * 5000])
-async def test_an_unknown_key_is_a_404(method: str, key: str) -> None:
-    async with served_engine() as (_, client):
-        answer = await client.request(method, f"{URL}/{key}", json={"value": True} if method == "PUT" else None)
+async def test_an_unknown_key_is_a_404(method: str, key: str, shared_client: httpx.AsyncClient) -> None:
+    answer = await shared_client.request(method, f"{URL}/{key}", json={"value": True} if method == "PUT" else None)
     assert answer.status_code == 404
     assert "GET /api/v1/settings lists them" in check_refusal(answer)["message"]
 
