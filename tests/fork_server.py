@@ -4,7 +4,6 @@ import array
 import atexit
 import ctypes
 import gc
-import importlib.metadata
 import json
 import os
 import random
@@ -148,9 +147,10 @@ def _end(code: int) -> None:
 
 if __name__ == "__main__":
     from bytebrew.cli.main import main
+    from bytebrew.engine import Engine
 
-    for plugin in importlib.metadata.entry_points(group="bytebrew"):
-        plugin.load()
+    with tempfile.TemporaryDirectory() as folder:  # loads the plugins, and looks at the types of their routes once
+        Engine({"BYTEBREW_DATA_DIR": folder})
     gc.collect()
     gc.freeze()
     _serve(socket.socket(fileno=int(sys.argv[1])))
