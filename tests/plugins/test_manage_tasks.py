@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from bytebrew.base.errors import ToolError
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.tool import Call, Tool
 from bytebrew.engine import Engine
 from bytebrew.store import agents
@@ -373,6 +374,12 @@ async def test_the_list_is_the_conversations_whoever_speaks_in_it(served: Served
         assert titles((await ada.get("/api/v1/tasks")).json()["tasks"]) == ["an admin's", "hers"]
 
 
+def begun(conn: Connection, task_id: str) -> list[str]:
+    """The turn that works on a task, once there is one."""
+    sql = "select o.id from tasks t join turns o on o.id = t.turn_id where t.id = ?"
+    return [row[0] for row in conn.execute(sql, (task_id,))]
+
+
 @pytest.mark.parametrize(
     ("action", "status", "words"), [("complete", "completed", "done"), ("fail", "failed", "cannot")]
 )
@@ -381,9 +388,10 @@ async def test_an_agent_ends_the_task_at_hand_and_still_has_the_last_word(
 ) -> None:
     task = await task_of(served, [["wait ", 0.2, ["pay", {"amount": 1}]], [0.2, "last word"]])
     await until(served.client, task["id"], "in_progress")
-    turn_id = await served.engine.db.read(
-        lambda conn: conn.execute("select turn_id from tasks where id = ?", (task["id"],)).fetchone()[0]
-    )
+    with anyio.fail_after(5):
+        while not (turns := await served.engine.db.read(begun, task["id"])):  # a claim comes before its turn
+            await asyncio.sleep(0.01)
+    [turn_id] = turns
     caller = Caller(served.engine, task["session_id"], subject="whoever")
     caller.call = Call(
         call_id="c",
