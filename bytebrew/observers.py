@@ -54,8 +54,8 @@ class Observers:
             except BootError:
                 raise
             except Exception as error:
-                words = f"{type(error).__name__}: {error}{place(error)}"
-                raise BootError(f"plugin {name} failed in startup: {words}") from error
+                message = f"{type(error).__name__}: {error}{place(error)}"
+                raise BootError(f"plugin {name} failed in startup: {message}") from error
             self._slow.look(name, "startup", begun)
 
     async def notify(self, hook: str, **arguments: Any) -> None:

@@ -55,8 +55,8 @@ def unused_distributions(folder: Path, there: list[Distribution], group: str) ->
     for one in there:
         if normalized(one.name) not in wanted:
             groups = ", ".join(sorted(one.entry_points.groups)) or "none"
-            words = f"has no entry point in the group '{group}' (its groups: {groups}), so it is no plugin"
-            yield f"{one.name} {one.version} in {folder} {words}, and no plugin there requires it"
+            message = f"has no entry point in the group '{group}' (its groups: {groups}), so it is no plugin"
+            yield f"{one.name} {one.version} in {folder} {message}, and no plugin there requires it"
 
 
 def _files(path: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
@@ -85,13 +85,13 @@ def _follow(path: Path, way: dict[Path, None]) -> None:
 
 def _check_owner(path: Path, owner: int, cure: str) -> None:
     if owner not in (0, os.geteuid()):
-        words = f"{path} belongs to {_user(owner)}, who could change what the engine runs"
-        raise SettingsError(f"{VARIABLE}: {words}; run {cure}")
+        message = f"{path} belongs to {_user(owner)}, who could change what the engine runs"
+        raise SettingsError(f"{VARIABLE}: {message}; run {cure}")
 
 
 def _open_to_all(path: Path, mode: int, cure: str) -> str:
-    words = f"{path} may be changed by every user ({stat.S_IMODE(mode):o}), and the engine runs what is there"
-    return f"{VARIABLE}: {words}; run {cure}"
+    message = f"{path} may be changed by every user ({stat.S_IMODE(mode):o}), and the engine runs what is there"
+    return f"{VARIABLE}: {message}; run {cure}"
 
 
 def _user(number: int) -> str:

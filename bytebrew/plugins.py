@@ -269,11 +269,11 @@ class Plugins:
         except BootError:
             raise
         except (Exception, SystemExit) as error:
-            words = f"{type(error).__name__}: {' '.join(str(error).split())}{place(error)}"
+            message = f"{type(error).__name__}: {' '.join(str(error).split())}{place(error)}"
             if isinstance(error, ImportError) and error.name == "bytebrew":
-                words += f"; this is bytebrew {__version__} with contract {CONTRACT}"
-            words += "".join(f"; it {one}" for one in self._unmet(name))
-            raise BootError(f"{self._named(name)} failed in {where}: {words}") from error
+                message += f"; this is bytebrew {__version__} with contract {CONTRACT}"
+            message += "".join(f"; it {one}" for one in self._unmet(name))
+            raise BootError(f"{self._named(name)} failed in {where}: {message}") from error
 
 
 class Registry(dict[str, T], Generic[T]):

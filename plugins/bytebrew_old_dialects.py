@@ -75,8 +75,8 @@ class _Conversion:
             for name, item in self._named(section, node):
                 self._take(section, name, item)
         elif key in _ELSEWHERE:
-            words = f"nothing here reads {key}{_ELSEWHERE[key]}; it was left out"
-            self._warn(Problem(f"$.{key}", words, *place))
+            message = f"nothing here reads {key}{_ELSEWHERE[key]}; it was left out"
+            self._warn(Problem(f"$.{key}", message, *place))
         else:
             self._rest[key] = node
 
@@ -88,8 +88,8 @@ class _Conversion:
                     self._byok(byok, "$.models.byok")
                 for name in node.value.keys() - {"providers", "byok"}:
                     meant = did_you_mean(name, ("providers", "byok"))
-                    words = f"stands beside providers and is no model of that list{meant}"
-                    self._note(Problem(f"$.models.{name[:100]}", words, *node.keys[name]))
+                    message = f"stands beside providers and is no model of that list{meant}"
+                    self._note(Problem(f"$.models.{name[:100]}", message, *node.keys[name]))
                 node = listed
         if isinstance(node.value, dict):
             for name, inner in node.value.items():
@@ -110,8 +110,8 @@ class _Conversion:
     def _take(self, key: str, name: str, item: Item) -> None:
         items = self._items.setdefault(key, {})
         if name in items:
-            words = f"'{name[:100]}' stands in line {items[name].place.line} already"
-            self._note(Problem(f"$.{key}.{name}", words, *item.place))
+            message = f"'{name[:100]}' stands in line {items[name].place.line} already"
+            self._note(Problem(f"$.{key}.{name}", message, *item.place))
             return
         if key == "agents" and isinstance(item.node.value, dict):
             item = Item(item.place, self._agent(name, item.node))
@@ -124,16 +124,16 @@ class _Conversion:
             if one == "knowledge" and one in self._known:
                 self._folders.append((name, node.keys[one], node.value[one]))
             else:
-                words = f"nothing here reads {one} of an agent; it was left out"
-                self._warn(Problem(f"$.agents.{name}.{one}", words, *node.keys[one]))
+                message = f"nothing here reads {one} of an agent; it was left out"
+                self._warn(Problem(f"$.agents.{name}.{one}", message, *node.keys[one]))
             node = node.without(one)
         tools = node.value.get("tools")
         if tools is None or not isinstance(tools.value, dict):
             return node
         path = f"$.agents.{name}.tools"
         for key in tools.value.keys() - {"builtin", "custom", "mcp_servers"}:
-            words = f"is none of builtin, custom, mcp_servers{did_you_mean(key, ('builtin', 'custom', 'mcp_servers'))}"
-            self._note(Problem(f"{path}.{key[:100]}", words, *tools.keys[key]))
+            text = f"is none of builtin, custom, mcp_servers{did_you_mean(key, ('builtin', 'custom', 'mcp_servers'))}"
+            self._note(Problem(f"{path}.{key[:100]}", text, *tools.keys[key]))
         names = list(_list(tools.value.get("builtin")))
         for key, own in self._inline("tools", tools.value.get("custom"), f"{path}.custom"):
             names.append(Node(key, own.place))
@@ -171,8 +171,8 @@ class _Conversion:
             return
         ours, theirs = _parted(first.node), _parted(item.node)
         if ours[0] != theirs[0]:
-            words = f"'{name[:100]}' is written out differently in line {first.place.line}"
-            self._note(Problem(f"$.{key}.{name}", words, *item.place))
+            message = f"'{name[:100]}' is written out differently in line {first.place.line}"
+            self._note(Problem(f"$.{key}.{name}", message, *item.place))
         elif theirs[1] is not None and ours[1] is not None:
             ours[1].value.update(theirs[1].value)
             ours[1].keys.update(theirs[1].keys)
@@ -207,15 +207,15 @@ class _Conversion:
         """`enabled` and `allowed_providers` as a setting for each provider."""
         given = node.value if isinstance(node.value, dict) else {}
         for key in given.keys() - {"enabled", "allowed_providers"}:
-            words = f"is none of enabled, allowed_providers{did_you_mean(key, ('enabled', 'allowed_providers'))}"
-            self._note(Problem(f"{path}.{key[:100]}", words, *node.keys[key]))
+            message = f"is none of enabled, allowed_providers{did_you_mean(key, ('enabled', 'allowed_providers'))}"
+            self._note(Problem(f"{path}.{key[:100]}", message, *node.keys[key]))
         enabled = given.get("enabled", Node(True, node.place))
         allowed = list(_list(given.get("allowed_providers")))
         if not isinstance(enabled.value, bool):
             self._note(enabled.problem(f"{path}.enabled", "is true or false"))
         elif enabled.value and not allowed:
-            words = "allows no providers: name them in allowed_providers; it was left out"
-            self._warn(node.problem(path, words))
+            message = "allows no providers: name them in allowed_providers; it was left out"
+            self._warn(node.problem(path, message))
         for one in allowed:
             key = f"byok.{one.value}"
             self._places.setdefault("settings", one.place)

@@ -60,8 +60,8 @@ ORIGINS = Option(
 
 def provider_option(provider: Provider) -> Option:
     """The option that lets callers bring their own key for a provider."""
-    words = f"whether callers may bring their own key for {provider.type}"
-    return Option(key=f"byok.{provider.type}", type=bool, default=False, help=words, before="log.level")
+    message = f"whether callers may bring their own key for {provider.type}"
+    return Option(key=f"byok.{provider.type}", type=bool, default=False, help=message, before="log.level")
 
 
 class OwnKey(ModelChooser):
@@ -83,17 +83,17 @@ class OwnKey(ModelChooser):
         engine, headers = request.engine, request.headers
         provider = _named(engine, headers.get(PROVIDER, ""))
         if provider is None:
-            words = f"X-Model-Provider: known are {', '.join(sorted(engine.providers))}"
-            raise InvalidRequest(words, details=[Detail("$.headers.X-Model-Provider", "is no provider")])
+            message = f"X-Model-Provider: known are {', '.join(sorted(engine.providers))}"
+            raise InvalidRequest(message, details=[Detail("$.headers.X-Model-Provider", "is no provider")])
         allowed = await engine.db.read(option_value, provider_option(provider))
         if not allowed:
-            words = f"Own keys are off for provider '{provider.type}'; an admin sets byok.{provider.type} to true"
-            raise Forbidden(words, code="byok_disabled")
+            message = f"Own keys are off for provider '{provider.type}'; an admin sets byok.{provider.type} to true"
+            raise Forbidden(message, code="byok_disabled")
         for name in (KEY, MODEL):
             if not headers.get(name):
                 header = name.title().replace("Api", "API")
-                words = f"{header} is missing: own keys need X-Model-Provider, X-Model-API-Key and X-Model-Name"
-                raise InvalidRequest(words, details=[Detail(f"$.headers.{header}", "is missing")])
+                message = f"{header} is missing: own keys need X-Model-Provider, X-Model-API-Key and X-Model-Name"
+                raise InvalidRequest(message, details=[Detail(f"$.headers.{header}", "is missing")])
         if not _MODEL.fullmatch(headers[MODEL]) or _CLIMBS.search(headers[MODEL]):
             details = [Detail("$.headers.X-Model-Name", "is no name of a model")]  # some vendors' URLs contain it
             raise InvalidRequest("X-Model-Name: write letters, digits and . _ - : / @ + only", details=details)
@@ -126,8 +126,8 @@ class CustomUrlProvider(Provider):
         except ProviderError as error:
             if not self._listed:
                 raise
-            words = "The model at X-Model-Base-URL failed; what the address answered is not shown"
-            raise ProviderError(words, code=error.code, retry=error.retry, retry_after=error.retry_after) from error
+            message = "The model at X-Model-Base-URL failed; what the address answered is not shown"
+            raise ProviderError(message, code=error.code, retry=error.retry, retry_after=error.retry_after) from error
 
 
 async def _base_url(request: Request[Any], provider: Provider) -> tuple[str, bool]:
@@ -136,8 +136,8 @@ async def _base_url(request: Request[Any], provider: Provider) -> tuple[str, boo
     where = "$.headers.X-Model-Base-URL"
     if not text:
         if "base_url" in provider.needs:
-            words = f"X-Model-Base-URL is missing: provider '{provider.type}' has no address of its own"
-            raise InvalidRequest(words, details=[Detail(where, "is missing")])
+            message = f"X-Model-Base-URL is missing: provider '{provider.type}' has no address of its own"
+            raise InvalidRequest(message, details=[Detail(where, "is missing")])
         return "", False
     if not _PLAIN.fullmatch(text) or _CLIMBS.search(text) or len(text) > 2000:
         details = [Detail(where, "is no http or https URL of a host and a path, without ?, #, % and ..")]
@@ -146,8 +146,8 @@ async def _base_url(request: Request[Any], provider: Provider) -> tuple[str, boo
     if _origin(text) in {_origin(one) for one in await db.read(option_value, ORIGINS)}:
         return text, True
     if not await db.read(option_value, ANY_BASE_URL):
-        words = f"Callers may not name this base URL; an admin adds its origin to {ORIGINS.key}"
-        raise Forbidden(f"{words}, or sets {ANY_BASE_URL.key} to true for public ones", code="byok_disabled")
+        message = f"Callers may not name this base URL; an admin adds its origin to {ORIGINS.key}"
+        raise Forbidden(f"{message}, or sets {ANY_BASE_URL.key} to true for public ones", code="byok_disabled")
     return text, False
 
 

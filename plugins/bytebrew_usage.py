@@ -62,8 +62,8 @@ async def get_usage(request: Request[None]) -> Report:
     query, known, engine = request.query, get_args(GroupBy), request.engine
     group_by: GroupBy | None = next((one for one in known if one == query.get("group_by", "day")), None)
     if group_by is None:
-        words = f"one of {', '.join(known)}"
-        raise InvalidRequest(f"group_by is {words}", details=[Detail("$.group_by", words)])
+        message = f"one of {', '.join(known)}"
+        raise InvalidRequest(f"group_by is {message}", details=[Detail("$.group_by", message)])
     since, until = moment(query, "from"), moment(query, "to", last=True)
     return Report(
         group_by=group_by,

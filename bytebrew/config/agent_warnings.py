@@ -29,8 +29,8 @@ def _models(conn: Connection, engine: Engine, agent: Agent) -> Iterator[str]:
     elif (provider := engine.providers.get(row["type"])) is not None and provider.demo:
         own = conn.execute("select model from agents where id = ?", (agent.id,)).fetchone()
         if own is not None and own["model"] is None:
-            words = "It has no model of its own, and the default one only shows how answers look"
-            yield f"{words}: create a model with POST /api/v1/models"
+            message = "It has no model of its own, and the default one only shows how answers look"
+            yield f"{message}: create a model with POST /api/v1/models"
 
 
 def _agents(conn: Connection, agent: Agent) -> Iterator[str]:
@@ -45,8 +45,8 @@ def _gates(conn: Connection, engine: Engine, agent: Agent) -> Iterator[str]:
         if gate in own or gate in _READ_RESULT:
             continue
         if not any(toolset.knows(conn, agent, gate) for toolset in engine.toolsets):
-            words = "until it has, a person is asked about every tool of its MCP servers"
-            closes = f"; {words}" if agent.mcp_servers and not engine.reserves(gate) else ""
+            message = "until it has, a person is asked about every tool of its MCP servers"
+            closes = f"; {message}" if agent.mcp_servers and not engine.reserves(gate) else ""
             yield f"confirm_before: the agent has no tool '{gate}'{closes}"
 
 

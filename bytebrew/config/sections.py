@@ -78,8 +78,8 @@ class ModelsSection(ConfigSection):
             provider = named(engine.providers, fields["type"])
             if provider is None:
                 known = sorted(engine.providers)
-                words = f"'{fields['type'][:64]}' is not a model type{did_you_mean(fields['type'], known)}"
-                raise InvalidRequest(words, details=[Detail("$.type", words)])
+                message = f"'{fields['type'][:64]}' is not a model type{did_you_mean(fields['type'], known)}"
+                raise InvalidRequest(message, details=[Detail("$.type", message)])
             fields["type"] = provider.type
         if _exists(conn, "models", name):
             models.update(conn, name, ModelPatch(**fields), engine.secrets)

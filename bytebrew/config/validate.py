@@ -62,10 +62,10 @@ class Item(Struct):
             else:
                 stays = not part
                 if part not in ("", stored) and not spot.endswith("]"):  # most texts in a list are not credentials
-                    words = "is written out; write ${VAR} and keep it out of the file"
+                    message = "is written out; write ${VAR} and keep it out of the file"
                     if variables_in(part):
-                        words = "is used as it stands: a credential is one ${VAR} and nothing else, or a word and one"
-                    warn(place.problem(at, words))
+                        message = "is used as it stands: a credential is one ${VAR} and nothing else, or a word and one"
+                    warn(place.problem(at, message))
             if not (stays and stored):
                 return part
             if placeholder(stored) != stored:  # the author of a file could have any variable sent anywhere
@@ -86,8 +86,8 @@ class Item(Struct):
         for field in fields_of(section.item):
             if (key := field.encode_name) in section.secret_fields & value.keys():
                 if value[key] is None and section.is_secret((key,)):  # usually an oversight
-                    words = "is empty: leave it out to keep what is stored; only over REST null removes it"
-                    note(self.spot(f"$.{key}", section.aliases).problem(f"$.{section.key}.{name}.{key}", words))
+                    message = "is empty: leave it out to keep what is stored; only over REST null removes it"
+                    note(self.spot(f"$.{key}", section.aliases).problem(f"$.{section.key}.{name}.{key}", message))
                     del value[key], sent[key]
                     continue
                 secret = whole((key,), plain_json(value[key]), old.get(key, ""), f".{key}")
@@ -145,8 +145,8 @@ def sections_of(root: Node, known: Collection[str], dialects: Sequence[ConfigDia
             read.places[key] = root.keys[key]
             _read_section(key, node, read)
         else:
-            words = f"there is no section '{key[:100]}'{did_you_mean(key, names)}"
-            read.problems.note(root.keys[key].problem(f"$.{key[:100]}", words))
+            message = f"there is no section '{key[:100]}'{did_you_mean(key, names)}"
+            read.problems.note(root.keys[key].problem(f"$.{key[:100]}", message))
     return read
 
 
@@ -159,8 +159,8 @@ def _read_section(key: str, node: Node, read: Content) -> None:
         own = inner.value.get("name") if isinstance(inner.value, dict) and key != "settings" else None
         if own is not None:
             if own.value != name:
-                words = f"is written as '{name[:100]}' already; leave the field out"
-                read.problems.note(own.problem(f"$.{key}.{name}.name", words))
+                message = f"is written as '{name[:100]}' already; leave the field out"
+                read.problems.note(own.problem(f"$.{key}.{name}.name", message))
             inner = inner.without("name")
         read.items.setdefault(key, {})[name] = Item(node.keys[name], inner)
 
@@ -184,9 +184,9 @@ def parse(raw: bytes, sections: Mapping[str, ConfigSection], dialects: Sequence[
     models = content.items.get("models", {})
     first, *others = [name for name, item in models.items() if item.value.get("is_default")] or [""]
     for name in others:
-        words = f"'{first[:100]}' in line {models[first].place.line} is the default one already"
+        message = f"'{first[:100]}' in line {models[first].place.line} is the default one already"
         spot = models[name].spot("$.is_default", {})
-        content.problems.note(spot.problem(f"$.models.{name}.is_default", words))
+        content.problems.note(spot.problem(f"$.models.{name}.is_default", message))
     return content
 
 
@@ -209,8 +209,8 @@ class _Checking:
             try:
                 msgspec.convert(self._name, name.type)
             except msgspec.ValidationError as error:
-                words = f"its name: {readable(str(error), name.type)}"
-                self._problems.note(item.place.problem(self._path, words))
+                message = f"its name: {readable(str(error), name.type)}"
+                self._problems.note(item.place.problem(self._path, message))
         fields: dict[str, Any] = {}
         if node.value is not None and not isinstance(node.value, dict):
             self._problems.note(node.problem(self._path, "is a mapping of fields"))
@@ -219,11 +219,11 @@ class _Checking:
             field = self._section.aliases.get(key, key)
             path = f"{self._path}.{key[:100]}"
             if field not in known:
-                words = f"there is no field '{key[:100]}'{did_you_mean(key, {*known, *self._section.aliases})}"
-                self._problems.note(node.keys[key].problem(path, words))
+                message = f"there is no field '{key[:100]}'{did_you_mean(key, {*known, *self._section.aliases})}"
+                self._problems.note(node.keys[key].problem(path, message))
             elif field in fields:
-                words = f"is another name of {field}, which is there already"
-                self._problems.note(node.keys[key].problem(path, words))
+                message = f"is another name of {field}, which is there already"
+                self._problems.note(node.keys[key].problem(path, message))
             elif (value := self._fitting(inner, known[field].type, path, (field,))) is not UNSET:
                 fields[field] = value
         return fields

@@ -160,8 +160,8 @@ class _Reader:
         tag = str(event.tag) if event.tag else ""
         if tag not in ("", "!") and tag not in _CORE_TAGS:
             known = _FOREIGN_TAG.match(tag)  # others may be a password
-            words = f"has the tag {known[0]}" if known else _NO_TAG
-            self._note(place, f"{words}, {_NOT_READ}")
+            message = f"has the tag {known[0]}" if known else _NO_TAG
+            self._note(place, f"{message}, {_NOT_READ}")
         return tag
 
     def _scalar(self, event: Any, place: Place, resolves: bool) -> Any:

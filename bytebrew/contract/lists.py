@@ -73,8 +73,8 @@ def number(query: Mapping[str, str], name: str, default: int, least: int, most: 
     if text is None:
         return default
     if not text.isascii() or not text.isdecimal() or len(text) > 12 or not least <= int(text) <= most:
-        words = f"is a whole number from {least} to {most}"
-        raise InvalidRequest(f"{name} {words}", details=[Detail(f"$.{name}", words)])
+        message = f"is a whole number from {least} to {most}"
+        raise InvalidRequest(f"{name} {message}", details=[Detail(f"$.{name}", message)])
     return int(text)
 
 

@@ -221,9 +221,9 @@ def moment(query: Mapping[str, str], name: str, *, last: bool = False) -> str:
         found = parse_time(f"{text}T00:00:00Z" if len(text) == 10 else text)
         return rfc3339(found + timedelta(days=1) if last and len(text) == 10 else found)
     except (ValueError, OverflowError) as error:
-        words = "write 2026-03-01 or 2026-03-01T09:00:00Z"
-        details = [Detail(f"$.{name}", words)]
-        raise InvalidRequest(f"{name}: '{text[:40]}' is not a time; {words}", details=details) from error
+        message = "write 2026-03-01 or 2026-03-01T09:00:00Z"
+        details = [Detail(f"$.{name}", message)]
+        raise InvalidRequest(f"{name}: '{text[:40]}' is not a time; {message}", details=details) from error
 
 
 def wants_lines(request: Request[Any]) -> bool:
@@ -236,8 +236,8 @@ def choice(query: Mapping[str, str], name: str, known: Sequence[str], default: s
     """A word of the query string, or the default; InvalidRequest for one that is not known."""
     word = query.get(name, default)
     if word != default and word not in known:
-        words = f"one of {', '.join(known)}"
-        raise InvalidRequest(f"{name} is {words}", details=[Detail(f"$.{name}", words)])
+        message = f"one of {', '.join(known)}"
+        raise InvalidRequest(f"{name} is {message}", details=[Detail(f"$.{name}", message)])
     return word
 
 

@@ -49,8 +49,8 @@ def create(conn: Connection, types: CapabilityTypes, agent: str, new: NewCapabil
     """Stores a capability and returns it; Conflict if the agent has one of its type."""
     owner = agents.get(conn, agent)
     if any(one.type == new.type for one in owner.capabilities):
-        words = f"Agent '{owner.name}' has the capability '{new.type}' already"
-        raise Conflict(f"{words}; PUT /api/v1/agents/{owner.name}/capabilities/{new.type} changes it")
+        message = f"Agent '{owner.name}' has the capability '{new.type}' already"
+        raise Conflict(f"{message}; PUT /api/v1/agents/{owner.name}/capabilities/{new.type} changes it")
     config = _checked(conn, types, new.type, new.config)
     made = Capability(id=new_uuid(), type=new.type, config=config, enabled=new.enabled)
     insert(conn, "agent_capabilities", made, agent_id=owner.id)

@@ -55,8 +55,8 @@ def create(conn: Connection, new: NewModel, secrets: Secrets) -> Model:
     _check_fallback(conn, new.name, new.fallback)
     users = conn.execute("select name from agents where model = ? order by name", (new.name,)).fetchall()
     if users and new.kind != "chat":
-        words = f"Agent '{users[0]['name']}' is to chat with '{new.name}', which a model of kind {new.kind} cannot"
-        raise Conflict(f"{words}; take another name", details=[Detail("$.kind", words)])
+        message = f"Agent '{users[0]['name']}' is to chat with '{new.name}', which a model of kind {new.kind} cannot"
+        raise Conflict(f"{message}; take another name", details=[Detail("$.kind", message)])
     first = new.kind == "chat" and conn.execute("select 1 from models where kind = 'chat'").fetchone() is None
     values = asdict(new)
     values["sealed_key"] = secrets.seal(values.pop("api_key") or "")
@@ -85,8 +85,8 @@ def update(conn: Connection, key: str, patch: ModelPatch, secrets: Secrets) -> M
     address = changes.get("base_url", model.base_url)
     moved = address != model.base_url or (not address and changes.get("type", model.type) != model.type)
     if model.has_api_key and moved and changes.get("api_key", "") == "":
-        words = "send the key with another base_url or vendor: the one that is stored is for the old address"
-        raise InvalidRequest("A stored key goes to no other address", details=[Detail("$.api_key", words)])
+        message = "send the key with another base_url or vendor: the one that is stored is for the old address"
+        raise InvalidRequest("A stored key goes to no other address", details=[Detail("$.api_key", message)])
     if (secret := changes.pop("api_key", "")) != "":
         changes["sealed_key"] = secrets.seal(secret or "")
     if any(changes.get(name, was) != was for name, was in asdict(model).items() if name in _OF_WINDOW):

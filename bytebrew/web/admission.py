@@ -241,8 +241,8 @@ class BodyReader:
             self._more = False
             if self._gives_way:
                 raise Overloaded(_CROWDED_BODIES) from error
-            words = f"The body fell silent for {BODY_SECONDS:g} s, or did not arrive in time"
-            raise RequestTimeout(words) from error
+            message = f"The body fell silent for {BODY_SECONDS:g} s, or did not arrive in time"
+            raise RequestTimeout(message) from error
         self._size += len(piece)
         if self._size > self._limit:
             raise self._too_large()

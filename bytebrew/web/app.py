@@ -291,11 +291,11 @@ class Endpoint:
             raise UnsupportedMediaType("Send the body with Content-Type: application/json")
         brackets = raw.count(b"[") + raw.count(b"{")
         if len(raw) > MAX_VALUES and brackets + raw.count(b",") > MAX_VALUES:
-            words = f"The body has more than {MAX_VALUES} brackets and commas; send fewer values in one"
-            raise PayloadTooLarge(words, details=[Detail("$", "too many values")])
+            message = f"The body has more than {MAX_VALUES} brackets and commas; send fewer values in one"
+            raise PayloadTooLarge(message, details=[Detail("$", "too many values")])
         if brackets > MAX_DEPTH and depth(raw) > MAX_DEPTH:
-            words = f"The body is nested deeper than {MAX_DEPTH} levels"
-            raise InvalidRequest(words, details=[Detail("$", "too deep")])
+            message = f"The body is nested deeper than {MAX_DEPTH} levels"
+            raise InvalidRequest(message, details=[Detail("$", "too deep")])
         body = self._bodies[route.method]
         if not body.is_plain:
             return await body.read(request, raw)

@@ -41,6 +41,6 @@ def _read(source: Mapping[str, str], name: str, path: str) -> Cursor | None:
     if (text := source.get(name)) is None:
         return None
     if (found := _ID.fullmatch(text)) is None:
-        words = f"{path.rpartition('.')[2]} is the id of an event, such as 17"
-        raise InvalidRequest(words, details=[Detail(path, "no id of an event")])
+        message = f"{path.rpartition('.')[2]} is the id of an event, such as 17"
+        raise InvalidRequest(message, details=[Detail(path, "no id of an event")])
     return Cursor(int(found[1] or 1), int(found[2]))

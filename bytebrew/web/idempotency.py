@@ -44,8 +44,8 @@ class Keys:
                     request.key = key
                     return await _first(request, run, key)
         if kept.digest != digest:
-            words = "This Idempotency-Key came with another request before; take a new key for each"
-            raise Unprocessable(words, code="idempotency_key_reused")
+            message = "This Idempotency-Key came with another request before; take a new key for each"
+            raise Unprocessable(message, code="idempotency_key_reused")
         if kept.turn_id is not None:
             request.key = replace(key, turn_id=kept.turn_id)
             return await route.run(request)
@@ -114,6 +114,6 @@ def _checked(text: str) -> str:
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = text[1:-1]
     if not 0 < len(text) <= 255 or not text.isprintable():
-        words = "an Idempotency-Key has 1 to 255 characters and no control characters"
-        raise InvalidRequest(words[0].upper() + words[1:], details=[Detail("$.headers.Idempotency-Key", words)])
+        message = "an Idempotency-Key has 1 to 255 characters and no control characters"
+        raise InvalidRequest(message[0].upper() + message[1:], details=[Detail("$.headers.Idempotency-Key", message)])
     return text

@@ -263,7 +263,7 @@ def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     if route.streams:
         content["text/event-stream"] = {"schema": {"$ref": components.TEMPLATE.format(name="StreamEvent")}}
         headers += ["X-Session-Id", "X-Turn-Id"] if route.method == "POST" else ["X-Session-Id"]
-    told = _headers(*headers) | {name: _header(words) for name, words in route.sends.items()}
+    told = _headers(*headers) | {name: _header(message) for name, message in route.sends.items()}
     answer = {"description": route.summary, "headers": told} | ({"content": content} if content else {})
     found: dict[int, dict[str, Any]] = {route.status: answer}
     for status in _refusals(route):
@@ -272,8 +272,8 @@ def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
         if kind is not None:
             body = {"application/json": {"schema": schema_of[id(kind)]}}
             names = ["X-Request-Id", "X-Session-Id", "X-Turn-Id", "Location"] if route.streams else ["X-Request-Id"]
-            words = _SO_FAR if status == 202 else route.summary
-            found[status] = {"description": words, "headers": _headers(*names), "content": body}
+            message = _SO_FAR if status == 202 else route.summary
+            found[status] = {"description": message, "headers": _headers(*names), "content": body}
     return {str(status): one for status, one in sorted(found.items())}
 
 

@@ -48,9 +48,9 @@ def check(query: Mapping[str, str], route: Route) -> None:
     open_ended = tuple(name.partition("<")[0] for name in known if "<" in name)
     unknown = [name for name in query if name not in known and not (open_ended and name.startswith(open_ended))]
     if unknown:
-        words = f"is no parameter; known are {', '.join(known) or 'none'}"
-        details = [Detail(f"$.{name[:100]}", words) for name in unknown[:100]]
-        raise InvalidRequest(f"'{unknown[0][:100]}' {words}", details=details)
+        message = f"is no parameter; known are {', '.join(known) or 'none'}"
+        details = [Detail(f"$.{name[:100]}", message) for name in unknown[:100]]
+        raise InvalidRequest(f"'{unknown[0][:100]}' {message}", details=details)
 
 
 def parse(text: bytes) -> dict[str, str]:

@@ -107,8 +107,8 @@ def _undisturbed(data: Path) -> Iterator[None]:
 
     def same() -> tuple[int, int]:
         if restore_waits(data):
-            words = "a restore has not put all in place yet; it is brought to its end by the next start of the engine"
-            raise BootError(f"cannot back up {data}: {words}, or by the same bytebrew restore again")
+            message = "a restore has not put all in place yet; it is brought to its end by the next start of the engine"
+            raise BootError(f"cannot back up {data}: {message}, or by the same bytebrew restore again")
         found = (data / DATABASE).stat()
         return found.st_dev, found.st_ino
 

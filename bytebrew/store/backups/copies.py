@@ -57,8 +57,8 @@ def has_table(conn: sqlite3.Connection, table: str) -> bool:
 def check_space(folder: Path, needed: int, what: str) -> None:
     """Raises BootError if the disk of the folder has less free space."""
     if (free := shutil.disk_usage(folder).free) < needed:
-        words = f"there is not enough space for {what} on the disk of {folder}"
-        raise BootError(f"{words}: it takes {needed:,} bytes, and {free:,} are free")
+        message = f"there is not enough space for {what} on the disk of {folder}"
+        raise BootError(f"{message}: it takes {needed:,} bytes, and {free:,} are free")
 
 
 def make_file(path: Path, what: str) -> None:
@@ -66,8 +66,8 @@ def make_file(path: Path, what: str) -> None:
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except OSError as error:
-        words = "it is there already; choose another name" if isinstance(error, FileExistsError) else error.strerror
-        raise BootError(f"cannot write {what} {path}: {words}") from error
+        message = "it is there already; choose another name" if isinstance(error, FileExistsError) else error.strerror
+        raise BootError(f"cannot write {what} {path}: {message}") from error
 
 
 def free_name(path: Path) -> Path:

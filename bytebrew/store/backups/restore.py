@@ -193,8 +193,8 @@ def _check(new: Path, known: Mapping[str, int]) -> None:
             raise BootError(f"it is damaged ({damage})")
         for owner, number in conn.execute("select owner, max(number) from migrations group by owner"):
             if number > known.get(owner, number):
-                words = f"it is newer than this {owner}: it has migration {number}, known is {known[owner]}"
-                raise BootError(f"{words}; install the newer version and restore it with that")
+                message = f"it is newer than this {owner}: it has migration {number}, known is {known[owner]}"
+                raise BootError(f"{message}; install the newer version and restore it with that")
 
 
 def _begin(new: Path, replaced: int) -> tuple[int, int, str]:

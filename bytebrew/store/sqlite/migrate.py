@@ -133,15 +133,15 @@ def _compared(conn: sqlite3.Connection, owner: str, steps: Mapping[int, str]) ->
 def _check_texts(owner: str, rows: Iterable[tuple[int, str, str]], steps: Mapping[int, str]) -> None:
     for number, applied_at, digest in rows:
         if number in steps and digest not in ("", _digest(steps[number])):
-            words = f"migration {number} of {owner} was edited after it had been applied to this file on {applied_at}"
-            raise BootError(f"{words}; put its text back as it was, and make the change a further migration")
+            message = f"migration {number} of {owner} was edited after it had been applied to this file on {applied_at}"
+            raise BootError(f"{message}; put its text back as it was, and make the change a further migration")
 
 
 def _check_age(owner: str, reached: int, newest: int) -> None:
     if reached > newest:
-        words = f"the database is newer than this {owner}: it has migration {reached}, known is {newest}"
+        message = f"the database is newer than this {owner}: it has migration {reached}, known is {newest}"
         cure = "install the newer version again, or go back with bytebrew restore bytebrew.db.before-TIME"
-        raise BootError(f"{words}; {cure}, the copy from before the change")
+        raise BootError(f"{message}; {cure}, the copy from before the change")
 
 
 def _digest(sql: str) -> str:

@@ -43,7 +43,7 @@ def is_damage(error: Exception) -> bool:
 
 def fault_of(error: Exception) -> StorageError:
     """The error as a StorageError with advice for the operator; damage of the file is lasting."""
-    words = _MEMORY if isinstance(error, MemoryError) else _FAULTS.get(code(error), _OTHER.format(error))
-    fault = StorageError(words, lasting=words is _DAMAGED)
+    message = _MEMORY if isinstance(error, MemoryError) else _FAULTS.get(code(error), _OTHER.format(error))
+    fault = StorageError(message, lasting=message is _DAMAGED)
     fault.__cause__ = error
     return fault

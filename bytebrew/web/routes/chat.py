@@ -173,10 +173,10 @@ async def _body_headers(request: Request[Any], headers: Mapping[str, str], priva
     """
     stored = await request.engine.db.read(option_value, BODY_HEADERS)
     listed = {name.lower() for name in stored} - private
-    words = f"may not come from the body; an admin lists in the setting {BODY_HEADERS.key} those that may"
+    message = f"may not come from the body; an admin lists in the setting {BODY_HEADERS.key} those that may"
     lowered = {name.lower(): value for name, value in headers.items()}
-    if faults := [Detail(f"$.headers.{name[:100]}", words) for name in lowered if name not in listed]:
-        raise InvalidRequest(f"{faults[0].path}: {words}", details=faults)
+    if faults := [Detail(f"$.headers.{name[:100]}", message) for name in lowered if name not in listed]:
+        raise InvalidRequest(f"{faults[0].path}: {message}", details=faults)
     return lowered
 
 

@@ -82,8 +82,8 @@ def _loaded(conn: Connection) -> dict[str, Any]:
 def _choice(request: Request[Any], name: str, default: str, other: str) -> str:
     value = request.query.get(name, default)
     if value not in (default, other):
-        words = f"{name} is {default} or {other}"
-        raise InvalidRequest(words, details=[Detail(f"$.{name}", f"{default} or {other}")])
+        message = f"{name} is {default} or {other}"
+        raise InvalidRequest(message, details=[Detail(f"$.{name}", f"{default} or {other}")])
     return value
 
 

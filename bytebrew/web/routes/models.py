@@ -23,8 +23,8 @@ def _typed(known: Mapping[str, Provider], request: Request[Body]) -> Body:
     """The body with the canonical type, if an alias was sent."""
     key = request.body.api_key
     if isinstance(key, str) and "${" in key:
-        words = "write the key itself: ${VAR} is read in configuration files alone"
-        raise InvalidRequest("A key over REST is no variable", details=[Detail("$.api_key", words)])
+        message = "write the key itself: ${VAR} is read in configuration files alone"
+        raise InvalidRequest("A key over REST is no variable", details=[Detail("$.api_key", message)])
     wanted = request.body.type
     if not isinstance(wanted, str):
         return request.body

@@ -231,8 +231,8 @@ def _number(source: Mapping[str, str], name: str, default: int) -> int:
     if text is None:
         return default
     if not text.isascii() or not text.isdecimal() or len(text) > 15:
-        words = f"{name} is the number of a message, such as 17"
-        raise InvalidRequest(words, details=[Detail(f"$.{name}", "no number")])
+        message = f"{name} is the number of a message, such as 17"
+        raise InvalidRequest(message, details=[Detail(f"$.{name}", "no number")])
     return int(text)
 
 

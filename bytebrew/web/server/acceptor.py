@@ -86,8 +86,8 @@ class Acceptor:
         """Logs that descriptors ran out, at most once a minute."""
         if self._loop.time() - self._logged > LOGGED_SECONDS:
             self._logged = self._loop.time()
-            words = "no connection can be accepted for the moment, and clients wait: %s; raise the limit of descriptors"
-            log.warning(f"{words} (ulimit -n, LimitNOFILE of systemd), or look for what else takes them", error)
+            text = "no connection can be accepted for the moment, and clients wait: %s; raise the limit of descriptors"
+            log.warning(f"{text} (ulimit -n, LimitNOFILE of systemd), or look for what else takes them", error)
 
     def _made(self, making: asyncio.Task[object]) -> None:
         self._making.discard(making)
