@@ -237,6 +237,11 @@ def _number(source: Mapping[str, str], name: str, default: int) -> int:
 
 
 _SESSION = "/api/v1/sessions/{id}"
+EVENTS_QUERY: Mapping[str, str | Parameter] = {
+    "after": Parameter("the id of the last event before, 0 for the start", EventId),
+    "follow": Parameter("false for a JSON page", bool | str),
+    "limit": Parameter("rows of a page, 500 at most", int | str),
+}
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
@@ -304,11 +309,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             "chat",
             partial(follow_events, engine.db, engine.journal),
             "Follow a session's events",
-            query={
-                "after": Parameter("the id of the last event before, 0 for the start", EventId),
-                "follow": Parameter("false for a JSON page", bool | str),
-                "limit": Parameter("rows of a page, 500 at most", int | str),
-            },
+            query=EVENTS_QUERY,
             streams=True,
             answer=EventPage,
             also={410: None},

@@ -21,9 +21,8 @@ from bytebrew.store.sqlite.database import Database
 from bytebrew.store.task_approvals import shown
 from bytebrew.store.tasks import Filter
 from bytebrew.web.access import check_schema
-from bytebrew.web.event_cursor import EventId
 from bytebrew.web.routes.approvals import Answered, SessionAnswer, answer_question
-from bytebrew.web.routes.sessions import EventPage, follow
+from bytebrew.web.routes.sessions import EVENTS_QUERY, EventPage, follow
 
 
 class TaskPage(NumberedPage[Task], frozen=True, kw_only=True):
@@ -200,13 +199,6 @@ _LIST: Mapping[str, str | Parameter] = {
     "per_page": Parameter("as limit", int | str),
     "after": "the last task of the page before",
 }
-_EVENTS = {
-    "after": Parameter("the id of the last event before, 0 for the start", EventId),
-    "follow": Parameter("false for a JSON page", bool | str),
-    "limit": Parameter("rows of a page, 500 at most", int | str),
-}
-
-
 _EXAMPLES: Mapping[Any, Mapping[str, Any]] = {
     NewTask: {"agent": "support", "title": "Market analysis Q1", "require_approval": True},
     TaskPatch: {"title": "Market analysis Q1 and Q2"},
@@ -257,7 +249,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
         _route("GET", f"{_TASK}/subtasks", subtasks, "List subtasks", list[Task]),
         _route(
             *("GET", f"{_TASK}/events", follow, "Follow a task's events", EventPage),
-            query=_EVENTS,
+            query=EVENTS_QUERY,
             streams=True,
             also=gone,
         ),
