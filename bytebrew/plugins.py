@@ -386,7 +386,7 @@ def _installed(more: Sequence[Distribution]) -> Iterator[tuple[str, Source]]:
             yield point.name, Source(point, *described)
 
 
-@cache  # a process may build many engines
+@cache  # tests build many engines in a process
 def _importable(_: tuple[str, ...]) -> list[tuple[str, Source]]:
     described = cache(_described)  # reading a distribution's metadata is the slowest part
     return [(point.name, Source(point, *described(point.dist))) for point in entry_points(group=GROUP)]

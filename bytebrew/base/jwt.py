@@ -43,7 +43,7 @@ def verify(
     audience: str = "",
     now: float | None = None,
 ) -> dict[str, Any]:
-    """The claims of a valid token; BadToken says why it is invalid.
+    """The claims of a valid token; BadToken has the reason if it is invalid.
 
     The token's kid selects the key; otherwise keys without a kid are tried. `exp` is required; `exp` and `nbf` are
     checked with `leeway` seconds. A non-empty issuer or audience must match.
@@ -81,7 +81,7 @@ def thumbprint(key: VerifyKey) -> str:
 def read_public_keys(text: str) -> PublicKeys:
     """Ed25519 public keys from hex lines, PEM blocks (RFC 8410), a JWK or a JWK set (RFC 8037).
 
-    ValueError says what is invalid, or that there is no key.
+    Raises ValueError for invalid keys, or if there are none.
     """
     if text.lstrip().startswith("{"):
         return _read_jwks(text)

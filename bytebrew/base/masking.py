@@ -27,11 +27,11 @@ _URL_PASSWORD = re.compile(r"://[^/\s]*@")
 _HEADER = re.compile(r"([A-Za-z0-9_-]+):(?!//)\s*(\S.*)")
 _NAME = r"(?:(?:api|access|auth|private)[-_]?key|token|secret|passw|passphrase|pwd|credential|authorization|cookie)"
 _SECRET_FIELD = re.compile(f"(?i){_NAME}")
-"""Names of fields of the API, where `key` alone is no credential."""
+"""Names of fields of the API, in which `key` alone is not a credential."""
 _SECRET_VALUES = {"args", "env", "env_vars", "headers"}
 """Fields whose every value may be a credential."""
 _LABELLED = ("value", "default", "fields")
-"""Fields that hold the value of what `key` or `name` beside them names."""
+"""Fields with the value of a variable that `key` or `name` beside them names."""
 _TOOL_OUTPUT = "output"
 _SECRET_IN_TEXT = re.compile(
     rf"""(?xi)(://)[^/\s]+(?=@)

@@ -45,7 +45,7 @@ def visible(value: Any) -> Any:
 
 
 def restore_exact(sent: Any, exact: Any) -> Any:
-    """Restores the exact texts in a value that a person was shown with marks and has sent back."""
+    """Restores the exact texts in a value that was shown with marks and is sent back."""
     behind = {marked: text for text in _texts(exact) if (marked := shown(text)) != text}
     return _put_back(sent, behind) if behind else sent
 

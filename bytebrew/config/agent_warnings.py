@@ -1,4 +1,4 @@
-"""Warnings of names in an agent that the engine does not have: shown when the agent is saved, read and imported."""
+"""Warnings about names in an agent that the engine does not have, shown when it is saved, read and imported."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ _READ_RESULT = (ReadResult.name, f"{ReadResult.source}/{ReadResult.name}")
 
 
 def missing(conn: Connection, engine: Engine, agent: Agent) -> list[str]:
-    """What the agent names and the engine does not have yet, a sentence each: the core's, then each toolset's."""
+    """A sentence for each name in the agent that the engine does not have: the core's, then each toolset's."""
     found = [*_models(conn, engine, agent), *_agents(conn, agent), *_tools(conn, engine, agent)]
     found += _gates(conn, engine, agent)
     for toolset in engine.toolsets:

@@ -75,7 +75,7 @@ class Opened(Protocol):
 class Migration(NamedTuple):
     """SQL that upgrades a plugin's tables by one version; numbers begin at 1 and have no gaps.
 
-    A `Listing` among parts of the SQL stands for the tables of its totals, filled, and the triggers that update them.
+    A `Listing` among parts of the SQL creates and fills the tables of its totals, with the triggers that update them.
     """
 
     number: int

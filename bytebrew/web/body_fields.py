@@ -62,7 +62,7 @@ class Body:
 
     @cached_property
     def _kept(self) -> set[str]:
-        """Names of fields that the route leaves as they are if the body has no value for them."""
+        """Names of fields that the route does not change if the body has no value for them."""
         fields = fields_of(self._structs[0].cls) if self._structs else ()
         return {field.encode_name for field in fields if field.default is UNSET}
 
