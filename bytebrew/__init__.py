@@ -46,6 +46,7 @@ from bytebrew.contract.connection import Connection, Row, insert, placeholders, 
 from bytebrew.contract.engine import API_DOCUMENT, TRAFFIC, Engine, ModelCall, Sample, StateKey, Traffic, Turn
 from bytebrew.contract.entities import (
     Agent,
+    AgentList,
     Capability,
     CapabilityType,
     Live,
@@ -109,6 +110,7 @@ __all__ = [
     "Action",
     "Actor",
     "Agent",
+    "AgentList",
     "Answer",
     "Attachment",
     "AuthMode",

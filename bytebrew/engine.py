@@ -12,6 +12,7 @@ import msgspec
 
 from bytebrew.base import settings
 from bytebrew.base.errors import BootError, SettingsError
+from bytebrew.base.formats import narrowed
 from bytebrew.base.http_client.client import Http
 from bytebrew.base.machine import descriptors
 from bytebrew.base.machine.clock import WallClock
@@ -26,7 +27,7 @@ from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvide
 from bytebrew.contract.config_section import ConfigDialect, ConfigSection
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import State, StateKey, Turn
-from bytebrew.contract.entities import Agent, CapabilityType
+from bytebrew.contract.entities import Agent, AgentList, CapabilityType
 from bytebrew.contract.events import Event
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route, taken_names
@@ -44,6 +45,7 @@ from bytebrew.conversation.tool_calls import ToolCalls, ToolSources, reserved_na
 from bytebrew.observers import Observers
 from bytebrew.plugins import CORE, Plugins, Registry
 from bytebrew.store import agents, changed_options, retention
+from bytebrew.store.agents import AgentLists
 from bytebrew.store.capabilities import CapabilityTypes
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite import migrations
@@ -152,6 +154,9 @@ class Engine:
         types: Registry[CapabilityType] = Registry("capability type")
         self.plugins.declare("register_capabilities", _adding(types, "name"))
         self.capability_types = CapabilityTypes(types.values())
+        lists: Registry[AgentList] = Registry("list of agents")
+        self.plugins.declare("register_agent_lists", _adding(lists, "name"))
+        self.agent_lists = AgentLists(lists.values())
         self.plugins.declare("register_tools", _adding(self.tools, "name"), settings=self.settings)
         self.plugins.declare("register_toolsets", _listing(self.toolsets), engine=self)
         sources: list[Tool | Toolset] = [*self.tools.values(), *self.toolsets]
@@ -180,7 +185,7 @@ class Engine:
         core_steps = [(CORE, step) for step in retention.steps()]
         self.retention = retention.Retention(self.db, self.journal, self.clock, core_steps)
         self.plugins.declare("register_retention", lambda name, step: self.retention.steps.append((name, step)))
-        self.migrations: dict[str, list[tuple[int, str]]] = {CORE: [*migrations.CORE]}
+        self.migrations: dict[str, list[tuple[int, str]]] = {CORE: [*migrations.CORE], **self.agent_lists.migrations()}
         self.plugins.declare("register_migrations", partial(migrations.add, self.migrations))
 
     def _declare_config(self) -> None:
@@ -191,7 +196,7 @@ class Engine:
         self.options, self._following = Options(known.values()), anyio.Lock()
         self.sections: Registry[ConfigSection] = Registry("config section")
         for section in core_sections(
-            self.models.breakers.clear, self.capability_types, self.options, self.follow_options
+            self.models.breakers.clear, self.capability_types, self.agent_lists, self.options, self.follow_options
         ):
             self.sections.add(CORE, section.key, section)
         self.plugins.declare("register_config_sections", _adding(self.sections, "key"))
@@ -256,7 +261,8 @@ class Engine:
 
     async def offer(self, config: Mapping[str, Any]) -> bool:
         """Stores models, agents and schemas unless the engine ever had any; returns whether it did."""
-        first = msgspec.convert(config, first_entities.FirstEntities)
+        agents: Any = tuple[self.agent_lists.new, ...]  # type: ignore[name-defined]
+        first = msgspec.convert(config, narrowed(first_entities.FirstEntities, ("agents", agents, ())))
         return await self.db.write(first_entities.create, first, self.secrets)
 
 

@@ -22,6 +22,8 @@ _RENAMED = {"knowledge_bases": "knowledge"}
 """Sections with another name in an older format."""
 _OF_AGENTS = ("knowledge", "kit", "escalation", "flow", "system_file", "rules")
 """Fields of agents without an equivalent."""
+_SERVERS = "mcp_servers"
+"""A section, and the field of agents that is there where the section is."""
 
 
 class Item(NamedTuple):
@@ -118,12 +120,12 @@ class _Conversion:
         items[name] = item
 
     def _agent(self, name: str, node: Node) -> Node:
-        for one in _OF_AGENTS:
+        for one in (*_OF_AGENTS, *({_SERVERS} - {*self._known})):
             if one not in node.value:
                 continue
             if one == "knowledge" and one in self._known:
                 self._folders.append((name, node.keys[one], node.value[one]))
-            else:
+            elif one != _SERVERS or node.value[one].value:  # every agent of an export has the list
                 message = f"nothing here reads {one} of an agent; it was left out"
                 self._warn(Problem(f"$.agents.{name}.{one}", message, *node.keys[one]))
             node = node.without(one)
@@ -131,21 +133,26 @@ class _Conversion:
         if tools is None or not isinstance(tools.value, dict):
             return node
         path = f"$.agents.{name}.tools"
-        for key in tools.value.keys() - {"builtin", "custom", "mcp_servers"}:
-            text = f"is none of builtin, custom, mcp_servers{did_you_mean(key, ('builtin', 'custom', 'mcp_servers'))}"
+        for key in tools.value.keys() - {"builtin", "custom", _SERVERS}:
+            text = f"is none of builtin, custom, mcp_servers{did_you_mean(key, ('builtin', 'custom', _SERVERS))}"
             self._note(Problem(f"{path}.{key[:100]}", text, *tools.keys[key]))
         names = list(_list(tools.value.get("builtin")))
         for key, own in self._inline("tools", tools.value.get("custom"), f"{path}.custom"):
             names.append(Node(key, own.place))
             self._share("tools", key, own)
-        servers = list(_list(node.value.get("mcp_servers")))
-        for key, own in self._inline("mcp_servers", tools.value.get("mcp_servers"), f"{path}.mcp_servers"):
-            servers.append(Node(key, own.place))
+        written = {"tools": Node(names, tools.place)}
+        if _SERVERS not in self._known:
+            if servers := tools.value.get(_SERVERS):
+                self._warn(servers.problem(f"{path}.{_SERVERS}", f"nothing here reads {_SERVERS}; it was left out"))
+            return Node({**node.value, **written}, node.place, node.keys)
+        named = list(_list(node.value.get(_SERVERS)))
+        for key, own in self._inline(_SERVERS, tools.value.get(_SERVERS), f"{path}.{_SERVERS}"):
+            named.append(Node(key, own.place))
             if isinstance(own.node.value, dict):
-                self._share("mcp_servers", key, _narrowed(own, name))
-        written = {"tools": Node(names, tools.place), "mcp_servers": Node(servers, tools.place)}
+                self._share(_SERVERS, key, _narrowed(own, name))
+        written[_SERVERS] = Node(named, tools.place)
         keys = {**node.keys, "tools": node.keys["tools"]}
-        keys.setdefault("mcp_servers", node.keys["tools"])
+        keys.setdefault(_SERVERS, node.keys["tools"])
         return Node({**node.value, **written}, node.place, keys)
 
     def _inline(self, key: str, node: Node | None, path: str) -> Iterator[tuple[str, Item]]:

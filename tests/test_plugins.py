@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from bytebrew import (
     Actor,
+    AgentList,
     AuthMode,
     CatalogProvider,
     ConfigSection,
@@ -209,6 +210,7 @@ def test_a_plugin_without_hooks_stops_the_boot(tmp_path: Path) -> None:
         ("register_catalog", PERCH, "the catalog provider 'perch'"),
         ("register_tools", swim, "the tool 'swim'"),
         ("register_scopes", Scope(name="fly", bit=1 << 20), "the scope 'fly'"),
+        ("register_agent_lists", AgentList(name="boards"), "the list of agents 'boards'"),
         ("register_auth_modes", Feathers(), "the auth mode 'feathers'"),
         ("register_settings", Pond, "the setting 'BYTEBREW_POND_DEPTH'"),
     ],

@@ -97,9 +97,15 @@ class Named(Protocol):
         """The value of a name."""
 
 
-def struct_of(row: Named, kind: type[S]) -> S:
-    """A row as a struct with the same names; its lists and objects are stored as JSON text."""
+def struct_of(row: Named, kind: type[S], rest: str = "") -> S:
+    """A row as a struct with the same names; its lists and objects are stored as JSON text.
+
+    `rest` is the field for columns that are no fields: an object by their names.
+    """
     values = dict(row)
+    if rest:
+        more = sorted(values.keys() - kind.__struct_fields__)
+        values[rest] = "{" + ",".join(f'"{name}":{values.pop(name)}' for name in more) + "}"
     for name in _json_fields(kind):
         if values[name] is not None:
             values[name] = msgspec.json.decode(values[name])
@@ -107,7 +113,7 @@ def struct_of(row: Named, kind: type[S]) -> S:
 
 
 def narrowed(kind: type[S], *fields: tuple[str, Any] | tuple[str, Any, Any], **namespace: Any) -> type[S]:
-    """A subclass with the same name whose fields have other types; a field with a default keeps one."""
+    """A subclass with the same name and fields that are new or have other types; a field with a default keeps one."""
     namespace = {"__doc__": kind.__doc__, "__module__": kind.__module__, **namespace}
     made = msgspec.defstruct(kind.__name__, fields, bases=(kind,), namespace=namespace, frozen=True, kw_only=True)
     return cast("type[S]", made)

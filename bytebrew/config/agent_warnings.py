@@ -41,12 +41,13 @@ def _agents(conn: Connection, agent: Agent) -> Iterator[str]:
 
 def _gates(conn: Connection, engine: Engine, agent: Agent) -> Iterator[str]:
     own = {name for tool in agent.tools if tool in engine.tools for name in engine.tools[tool].names}
+    foreign = [one.foreign for one in engine.toolsets if one.foreign and any(agent.lists.get(key) for key in one.lists)]
+    message = f"until it has, a person is asked about every tool of {' and '.join(foreign)}"
     for gate in agent.confirm_before:
         if gate in own or gate in _READ_RESULT:
             continue
         if not any(toolset.knows(conn, agent, gate) for toolset in engine.toolsets):
-            message = "until it has, a person is asked about every tool of its MCP servers"
-            closes = f"; {message}" if agent.mcp_servers and not engine.reserves(gate) else ""
+            closes = f"; {message}" if foreign and not engine.reserves(gate) else ""
             yield f"confirm_before: the agent has no tool '{gate}'{closes}"
 
 
@@ -55,6 +56,6 @@ def _tools(conn: Connection, engine: Engine, agent: Agent) -> Iterator[str]:
         known = name in engine.tools or name == ReadResult.name
         if not known and not any(toolset.has(conn, name) for toolset in engine.toolsets):
             yield f"tools: there is no tool '{name}' yet"
-    for field, names in (("mcp_servers", agent.mcp_servers), ("can_spawn", agent.can_spawn)):
+    for field, names in {**agent.lists, "can_spawn": agent.can_spawn}.items():
         if names and not any(not toolset.lists or field in toolset.lists for toolset in engine.toolsets):
             yield f"{field}: no plugin is there that makes tools of them"

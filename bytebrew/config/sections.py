@@ -30,6 +30,7 @@ from bytebrew.contract.entities import (
 from bytebrew.contract.provider import named
 from bytebrew.contract.runtime_option import Options
 from bytebrew.store import agents, capabilities, changed_options, models, schemas
+from bytebrew.store.agents import AgentLists
 from bytebrew.store.capabilities import CapabilityTypes
 
 
@@ -122,16 +123,10 @@ class ModelsSection(ConfigSection):
         self._close_breakers()
 
 
-class AgentItem(NewAgent, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An agent with its capabilities."""
-
-    capabilities: tuple[NewCapability, ...] = ()
-
-
 class AgentsSection(ConfigSection):
-    """Agents; a model, agent or server that they name may be missing."""
+    """Agents with their capabilities; what they name may be missing."""
 
-    def __init__(self, types: CapabilityTypes) -> None:
+    def __init__(self, types: CapabilityTypes, lists: AgentLists) -> None:
         def complete(item: NewCapability) -> None:
             """Fills in the defaults of a config, as it is stored; `put` raises if it is invalid."""
             with suppress(msgspec.ValidationError, KeyError):
@@ -139,8 +134,8 @@ class AgentsSection(ConfigSection):
                 msgspec.structs.force_setattr(item, "config", msgspec.to_builtins(config))
 
         capability = narrowed(types.new, __post_init__=complete)
-        self.item = narrowed(AgentItem, ("capabilities", tuple[capability, ...], ()))  # type: ignore[valid-type]
-        self._types = types
+        self.item = narrowed(lists.new, ("capabilities", tuple[capability, ...], ()))  # type: ignore[valid-type]
+        self._types, self._lists = types, lists
 
     key = "agents"
     aliases = {"system_prompt": "system", "model_name": "model", "model_id": "model"}
@@ -151,6 +146,7 @@ class AgentsSection(ConfigSection):
             agent = asdict(struct_of(row, NewAgent))
             found[agent.pop("name")] = agent
         for stored in agents.list_all(conn):
+            found[stored.name] |= {name: stored.lists[name] for name in self._lists}
             found[stored.name]["capabilities"] = [
                 {"type": one.type, "config": one.config, "enabled": one.enabled}
                 for one in sorted(stored.capabilities, key=lambda capability: capability.type)
@@ -162,9 +158,9 @@ class AgentsSection(ConfigSection):
         """Creates the agent, or merges the values into it; capabilities replace the stored ones."""
         fields = {key: value for key, value in values.items() if key != "capabilities"}
         if _exists(conn, "agents", name):
-            agents.update(conn, name, AgentPatch(**fields))
+            agents.update(conn, name, self._lists.patch(**fields))
         else:
-            agents.create(conn, NewAgent(name=name, **fields))
+            agents.create(conn, self._lists.new(name=name, **fields))
         if "capabilities" in values:
             for old in capabilities.list_all(conn, name):
                 if old.type in self._types:  # else its plugin is disabled, and an export omits it
@@ -290,13 +286,14 @@ def _within(path: str) -> Iterator[None]:
 def core_sections(
     close_breakers: Callable[[], None],
     capability_types: CapabilityTypes,
+    agent_lists: AgentLists,
     options: Options,
     follow_options: Callable[[], Awaitable[None]],
 ) -> tuple[ConfigSection, ...]:
     """The core's sections, in the order in which they are applied; they call the callbacks after a commit."""
     return (
         ModelsSection(close_breakers),
-        AgentsSection(capability_types),
+        AgentsSection(capability_types, agent_lists),
         SchemasSection(),
         SettingsSection(options, follow_options),
     )

@@ -11,7 +11,7 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 
 
 class Row(Protocol):
-    """A row of a result: a column by name or by index, and all of them in order."""
+    """A row of a result: a column by name, the first if several have it, or by index, and all of them in order."""
 
     def __getitem__(self, key: int | str, /) -> Any: ...
     def __iter__(self) -> Iterator[Any]: ...

@@ -1,6 +1,7 @@
 """The operator's configuration: models, agents, schemas, and the rules of their fields."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -127,7 +128,6 @@ class NewAgent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tools: Names = ()
     confirm_before: Names = ()
     can_spawn: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
-    mcp_servers: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
 
 
 class AgentPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,7 +149,6 @@ class AgentPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tools: Names | UnsetType = UNSET
     confirm_before: Names | UnsetType = UNSET
     can_spawn: Annotated[tuple[Name, ...], Meta(max_length=100)] | UnsetType = UNSET
-    mcp_servers: Annotated[tuple[Name, ...], Meta(max_length=100)] | UnsetType = UNSET
 
 
 class CapabilityType(Struct, frozen=True, kw_only=True):
@@ -191,7 +190,10 @@ class Capability(Struct, frozen=True, kw_only=True):
 
 
 class Agent(Struct, frozen=True, kw_only=True):
-    """An agent at run time; `model` is the name of its own model or of the default one."""
+    """An agent at run time; `model` is the name of its own model or of the default one.
+
+    `lists` are its lists that plugins declare, by name.
+    """
 
     id: str
     name: str
@@ -210,7 +212,7 @@ class Agent(Struct, frozen=True, kw_only=True):
     tools: tuple[str, ...]
     confirm_before: tuple[str, ...]
     can_spawn: tuple[str, ...]
-    mcp_servers: tuple[str, ...]
+    lists: Mapping[str, tuple[str, ...]]
     created_at: str
     updated_at: Live[str]
     capabilities: tuple[Capability, ...] = ()
@@ -218,6 +220,24 @@ class Agent(Struct, frozen=True, kw_only=True):
     def capability(self, type: str) -> Capability | None:
         """Its capability of a type, if enabled."""
         return next((one for one in self.capabilities if one.type == type and one.enabled), None)
+
+
+_AGENT_FIELDS = {*Agent.__struct_fields__, "system_prompt", "tools_count", "warnings", "model_id", "model_name"}
+
+
+class AgentList(Struct, frozen=True, kw_only=True):
+    """A list of at most `most` names that an agent has for a toolset.
+
+    `name` is its field over REST and in the configuration file, and its column in the database.
+    """
+
+    name: str
+    description: str = ""
+    most: int = 100
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", self.name) or self.name in _AGENT_FIELDS:
+            raise ValueError(f"'{self.name}' cannot be a list of an agent: write another name, such as mail_boxes")
 
 
 class NewTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,7 +15,7 @@ from bytebrew.contract.catalog import CatalogEntry
 from bytebrew.contract.config_section import ConfigDialect, ConfigSection
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine, Sample, Turn
-from bytebrew.contract.entities import CapabilityType
+from bytebrew.contract.entities import AgentList, CapabilityType
 from bytebrew.contract.lists import Listing
 from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.provider import Provider
@@ -110,6 +110,11 @@ def register_toolsets(register: Register[Toolset], engine: Engine) -> None:
 @hookspec
 def register_capabilities(register: Register[CapabilityType]) -> None:
     """Registers types of capabilities that an agent may have, each under its name."""
+
+
+@hookspec
+def register_agent_lists(register: Register[AgentList]) -> None:
+    """Registers lists of names that an agent has for the plugin's toolset, each under its name."""
 
 
 @hookspec

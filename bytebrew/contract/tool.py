@@ -112,13 +112,15 @@ class Tool:
 class Toolset:
     """A source of tools that depend on the agent.
 
-    `lists` are the lists of an agent (`tools`, `can_spawn`, `mcp_servers`, `capabilities`) that name tools of this
-    source: if all are empty the source is skipped; `tools` counts only if it names something that no plugin registers.
-    `reserves` are the names that its tools may have, with `*` at the end as a wildcard; no foreign tool gets such a
-    name.
+    `lists` are the lists of an agent (`tools`, `can_spawn`, `capabilities`, and those that plugins declare) that name
+    tools of this source: if all are empty the source is skipped; `tools` counts only if it names something that no
+    plugin registers. `reserves` are the names that its tools may have, with `*` at the end as a wildcard; no foreign
+    tool gets such a name. If its tools are foreign, `foreign` is what an agent's warnings call their sources, such as
+    `its boards`.
     """
 
     lists: ClassVar[tuple[str, ...]] = ()
+    foreign: ClassVar[str] = ""
     reserves: ClassVar[tuple[str, ...]] = ()
     events: ClassVar[tuple[type[Event], ...]] = ()
 

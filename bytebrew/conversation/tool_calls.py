@@ -143,12 +143,12 @@ class ToolCalls:
         lists = {
             "tools": len(tools) < len(agent.tools),
             "can_spawn": bool(agent.can_spawn),
-            "mcp_servers": bool(agent.mcp_servers),
             "capabilities": any(capability.enabled for capability in agent.capabilities),
+            **agent.lists,
         }
         missing = []
         for toolset in sources.toolsets:
-            if toolset.lists and not any(lists[name] for name in toolset.lists):  # not used by this agent
+            if toolset.lists and not any(lists.get(name) for name in toolset.lists):  # not used by this agent
                 continue
             async for notice in toolset.ready(agent):
                 turn.append(notice)

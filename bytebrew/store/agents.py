@@ -1,25 +1,46 @@
-"""SQL for agents."""
+"""SQL for agents; each list that a plugin declares is a column of its own."""
+
+from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import asdict
 
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound
-from bytebrew.base.formats import canonical_id, new_uuid, now, struct_of
+from bytebrew.base.formats import canonical_id, narrowed, new_uuid, now, struct_of
 from bytebrew.contract import connection
 from bytebrew.contract.connection import Connection, insert
-from bytebrew.contract.entities import Agent, AgentPatch, NewAgent
+from bytebrew.contract.entities import Agent, AgentList, AgentPatch, Name, NewAgent
 from bytebrew.store.sqlite.dialect import CAPABILITIES
+from bytebrew.store.sqlite.first_tables import AGENT_LISTS
 
-SELECT = f"""select id, name, description, coalesce(model, (select name from models where is_default = 1)) as model,
-  system, lifecycle, tool_execution, max_steps, max_context_size, max_turn_duration, temperature, top_p, max_tokens,
-  stop_sequences, tools, confirm_before, can_spawn, mcp_servers, created_at, updated_at,
-  {CAPABILITIES} as capabilities from agents"""
+SELECT = f"""select coalesce(model, (select name from models where is_default = 1)) as model,
+  {CAPABILITIES} as capabilities, agents.* from agents"""
+"""Reads agents: the first of the two columns `model` counts, and columns that are no fields of agents are lists."""
+
+
+class AgentLists(dict[str, AgentList]):
+    """Every list that plugins declare by name, and the structs of new agents and patches that have them as fields."""
+
+    def __init__(self, lists: Iterable[AgentList]) -> None:
+        super().__init__((one.name, one) for one in lists)
+        fields = [
+            (one.name, Annotated[tuple[Name, ...], Meta(max_length=one.most, description=one.description or None)])
+            for one in self.values()
+        ]
+        self.new = narrowed(NewAgent, *((name, kind, ()) for name, kind in fields))
+        self.patch = narrowed(AgentPatch, *((name, kind | UnsetType, UNSET) for name, kind in fields))
+
+    def migrations(self) -> dict[str, list[tuple[int, str]]]:
+        """The columns of lists that the first tables do not have, each with an owner of its own."""
+        sql = "alter table agents add column {} text not null default '[]'"
+        return {f"agents.{name}": [(1, sql.format(name))] for name in self if name not in AGENT_LISTS}
 
 
 def list_all(conn: Connection) -> list[Agent]:
     """Every agent by name."""
-    return [struct_of(row, Agent) for row in conn.execute(f"{SELECT} order by name")]
+    return [struct_of(row, Agent, rest="lists") for row in conn.execute(f"{SELECT} order by name")]
 
 
 def count(conn: Connection) -> int:
@@ -33,7 +54,7 @@ def find(conn: Connection, key: str) -> Agent | None:
     for column, value in (("name", key), ("id", canonical_id(key))):
         row = conn.execute(f"{SELECT} where {column} = ?", (value,)).fetchone()
         if row is not None:
-            return struct_of(row, Agent)
+            return struct_of(row, Agent, rest="lists")
     return None
 
 
@@ -51,7 +72,8 @@ def create(conn: Connection, new: NewAgent) -> Agent:
         raise Conflict(f"There is an agent '{new.name}' already; PUT /api/v1/agents/{new.name} changes it")
     _check_model(conn, new.model)
     moment = now()
-    insert(conn, "agents", new, id=new_uuid(), created_at=moment, updated_at=moment)
+    values = dict.fromkeys(AGENT_LISTS, ()) | asdict(new)
+    insert(conn, "agents", values, id=new_uuid(), created_at=moment, updated_at=moment)
     return get(conn, new.name)
 
 

@@ -83,7 +83,7 @@ def member(conn: Connection, key: str, agent: str) -> Entrance:
 
 
 def _entrance(conn: Connection, row: Row | None, agent_row: Row) -> Entrance:
-    agent = struct_of(agent_row, Agent)
+    agent = struct_of(agent_row, Agent, rest="lists")
     by_name = f"{models.TARGET} where name = ?"
     targets = [struct_of(one, Target) for one in conn.execute(by_name, (agent.model,))]
     for name in targets[0].fallback if targets else ():

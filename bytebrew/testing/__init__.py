@@ -17,7 +17,7 @@ from bytebrew_tokens.store import NewToken, create
 from bytebrew.base.formats import new_id
 from bytebrew.base.http_client.client import Http
 from bytebrew.base.sse_reader import Parser, ServerSentEvent
-from bytebrew.contract.entities import NewAgent, NewModel, NewSchema
+from bytebrew.contract.entities import NewModel, NewSchema
 from bytebrew.contract.hookspecs import hookimpl
 from bytebrew.contract.messages import ModelRequest, Stop
 from bytebrew.contract.provider import Capabilities, Provider, ProviderEvent
@@ -182,7 +182,7 @@ async def served_engine(
 async def scripted_schema(running: Engine, name: str = "test", **agent: Any) -> None:
     """A chat-enabled schema with an agent and a model of one name, on the provider `scripted`; `agent` adds fields."""
     await running.db.write(models.create, NewModel(name=name, type="scripted", model_name="script"), running.secrets)
-    await running.db.write(agents.create, NewAgent(name=name, model=name, **agent))
+    await running.db.write(agents.create, running.agent_lists.new(name=name, model=name, **agent))
     await running.db.write(schemas.create, NewSchema(name=name, entry_agent=name, chat_enabled=True))
 
 

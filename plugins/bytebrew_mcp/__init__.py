@@ -4,12 +4,12 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from bytebrew import ConfigSection, Engine, Migration, Register, Route, Sample, Scope, Toolset, hookimpl
+from bytebrew import AgentList, ConfigSection, Engine, Migration, Register, Route, Sample, Scope, Toolset, hookimpl
 
 from . import catalog, routes, store
 from .config import Mcp
 from .section import ServersSection
-from .toolset import SERVERS, Servers
+from .toolset import LIST, SERVERS, Servers
 
 __all__ = ["Servers"]
 
@@ -23,6 +23,11 @@ def register_settings(register: Register[type[Struct]]) -> None:
 def register_scopes(register: Register[Scope]) -> None:
     register(Scope(name="mcp:read", bit=256, aliases=("mcp", "api")))
     register(Scope(name="mcp:write", bit=512))
+
+
+@hookimpl
+def register_agent_lists(register: Register[AgentList]) -> None:
+    register(AgentList(name=LIST))
 
 
 @hookimpl

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 SOURCE = "mcp:"
 """Prefix of a tool's source, before the server's name."""
+LIST = "mcp_servers"
+"""The list of an agent that names its servers."""
 MAX_NAME = 64
 _ODD = re.compile(r"[^a-zA-Z0-9_-]")
 
@@ -82,7 +84,8 @@ class McpTool(Tool):
 class Servers(Toolset):
     """Every configured server with its connection; agents name servers in `mcp_servers`."""
 
-    lists = ("mcp_servers",)
+    lists = (LIST,)
+    foreign = "its MCP servers"
 
     def __init__(self, engine: Engine) -> None:
         self.connections: dict[str, ServerConnection] = {}
@@ -172,7 +175,7 @@ class Servers(Toolset):
                 closed = "until that changes, a person is asked about every tool of it"
                 yield Notice(code="gate_unmatched", message=f"{message}: {closed}", names=lost)
         there = {name for name, connection in connections.items() if connection.status.status == "connected"}
-        if away := [name for name in dict.fromkeys(agent.mcp_servers) if name not in there]:
+        if away := [name for name in dict.fromkeys(agent.lists[LIST]) if name not in there]:
             message = "; ".join(f"MCP server '{name}' {_state(connections.get(name))}" for name in away)
             yield Notice(code="tools_missing", message=f"Tools are missing at the moment: {message}", names=tuple(away))
 
@@ -216,22 +219,22 @@ class Servers(Toolset):
         ]
 
     def _connections_of(self, agent: Agent) -> list[ServerConnection]:
-        return [self.connections[name] for name in dict.fromkeys(agent.mcp_servers) if name in self.connections]
+        return [self.connections[name] for name in dict.fromkeys(agent.lists[LIST]) if name in self.connections]
 
     def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
         listed = [
             (name, tool)
-            for name in agent.mcp_servers
+            for name in agent.lists[LIST]
             if (connection := self.connections.get(name))
             for tool in connection.tools
         ]
-        return any(gate in _known_as(*one) for one in (*pins.tools_of(conn, agent.mcp_servers), *listed))
+        return any(gate in _known_as(*one) for one in (*pins.tools_of(conn, agent.lists[LIST]), *listed))
 
     def has(self, conn: Connection, name: str) -> bool:
         return self._offering(name) is not None
 
     def missing(self, conn: Connection, agent: Agent) -> Iterable[str]:
-        for name in agent.mcp_servers:
+        for name in agent.lists[LIST]:
             if (server := store.find(conn, name)) is None:
                 yield f"mcp_servers: there is no MCP server '{name}' yet"
             elif not server.enabled:

@@ -15,6 +15,7 @@ from bytebrew import (
     Action,
     Actor,
     Agent,
+    AgentList,
     AuthMode,
     Call,
     CapabilityType,
@@ -232,6 +233,120 @@ async def test_an_engine_without_types_of_capabilities_gives_none() -> None:
         refused = await client.post("/api/v1/agents/a/capabilities", json={"type": "memory"})
         assert (refused.status_code, refused.json()["details"][0]["path"]) == (400, "$.type")
         assert (await client.get("/api/v1/openapi.json")).status_code == 200
+
+
+class Boards(Toolset):
+    """A toolset of the agents that name a board."""
+
+    lists = ("boards",)
+    foreign = "its boards"
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, ...]] = []
+
+    async def tools(self, agent: Agent) -> Sequence[Tool]:
+        self.seen.append(agent.lists["boards"])
+        return [quack]
+
+    def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
+        return False
+
+    def missing(self, conn: Connection, agent: Agent) -> list[str]:
+        return [f"boards: there is no board '{name}' yet" for name in agent.lists["boards"] if name != "black"]
+
+
+def with_boards(boards: Toolset) -> tuple[str, object]:
+    return plugin(
+        "boards",
+        register_agent_lists=lambda register: register(AgentList(name="boards", description="boards to read", most=2)),
+        register_toolsets=lambda register: register(boards),
+    )
+
+
+YAML = {"content-type": "application/yaml"}
+
+
+async def test_register_agent_lists() -> None:
+    """An agent has the list over REST, in the YAML and in the API document, and the toolset sees it."""
+    boards, provider = Boards(), ScriptedProvider([MessageDelta(content="quack")])
+    async with served_engine(with_boards(boards), providing(provider)) as (running, client):
+        await scripted_schema(running, "reader", boards=("black",))
+        await scripted_schema(running, "other")
+        await chat(client, "reader", "Read")
+        await chat(client, "other", "Read")
+        assert [[spec.name for spec in request.tools] for request in provider.requests] == [["quack"], []]
+        assert boards.seen == [("black",)]
+
+        made = await client.post("/api/v1/agents", json={"name": "a", "boards": ["white"], "mcp_servers": ["files"]})
+        assert (made.status_code, made.json()["boards"]) == (201, ["white"])
+        assert "boards: there is no board 'white' yet" in made.json()["warnings"]
+        assert [*made.json()][16:20] == ["can_spawn", "boards", "mcp_servers", "created_at"]
+        for names, path in ((["Up"], "$.boards[0]"), (["x", "y", "z"], "$.boards"), ("x", "$.boards")):
+            for refused in (
+                await client.post("/api/v1/agents", json={"name": "b", "boards": names}),
+                await client.patch("/api/v1/agents/a", json={"boards": names}),
+            ):
+                assert (refused.status_code, refused.json()["details"][0]["path"]) == (400, path)
+        assert (await client.post("/api/v1/agents", json={"name": "b", "bords": []})).status_code == 400
+        gated = {"boards": ["black"], "confirm_before": ["gone"]}
+        assert (await client.patch("/api/v1/agents/a", json={"description": "same"})).json()["boards"] == ["white"]
+        warned = (await client.patch("/api/v1/agents/a", json=gated)).json()["warnings"]
+        [warning] = [one for one in warned if one.startswith("confirm_before: the agent has no tool 'gone'")]
+        assert warning.endswith("a person is asked about every tool of its boards and its MCP servers")
+        shown = (await client.get("/api/v1/agents/a")).json()
+        assert shown["boards"] == ["black"]
+        assert (await client.put("/api/v1/agents/a", json=shown)).status_code == 200
+
+        document = (await client.get("/api/v1/openapi.json")).json()["components"]["schemas"]
+        field = document["NewAgent"]["properties"]["boards"]
+        assert (field["description"], field["maxItems"]) == ("boards to read", 2)
+        assert {"boards"} <= document["AgentPatch"]["properties"].keys() & document["AgentDetail"]["properties"].keys()
+
+        exported = (await client.get("/api/v1/config/export")).text
+        assert "boards:\n      - black" in exported
+        again = await client.post("/api/v1/config/import", content=exported, headers=YAML)
+        assert {change["action"] for change in again.json()["changes"]} == {"unchanged"}
+        file = "agents: {a: {boards: [green]}, c: {boards: [red]}}"
+        await client.post("/api/v1/config/import", content=file, headers=YAML)
+        agents = {one.name: one for one in await running.agents()}
+        assert [agents[name].lists["boards"] for name in ("a", "c", "demo")] == [("green",), ("red",), ()]
+        wrong = await client.post("/api/v1/config/import", content="agents: {a: {boards: [UP]}}", headers=YAML)
+        assert (wrong.status_code, wrong.json()["details"][0]["path"]) == (400, "$.agents.a.boards[0]")
+
+
+async def test_a_list_of_a_plugin_that_is_gone_stays_and_is_refused_and_left_out_of_exports(tmp_path: Path) -> None:
+    url = "/api/v1/agents/a"
+    async with served_engine(with_boards(Boards()), data=tmp_path) as (_, client):
+        await client.post("/api/v1/agents", json={"name": "a", "boards": ["black"], "mcp_servers": ["files"]})
+        file = (await client.get("/api/v1/config/export")).text
+    bare = {"BYTEBREW_DISABLED_PLUGINS": "mcp"}
+    async with served_engine(data=tmp_path, settings=bare) as (running, client):
+        shown = (await client.get(url)).json()
+        assert not {"boards", "mcp_servers"} & shown.keys()
+        words = "no plugin is there that makes tools of them"
+        assert shown["warnings"][-2:] == [f"boards: {words}", f"mcp_servers: {words}"]
+        exported = (await client.get("/api/v1/config/export")).text
+        assert "boards" not in exported
+        assert "mcp_servers" not in exported
+        assert (await client.patch(url, json={"mcp_servers": []})).status_code == 400
+        assert (await client.post("/api/v1/agents", json={"name": "b", "boards": []})).status_code == 400
+        refused = (await client.post("/api/v1/config/import", content=file, headers=YAML)).json()
+        assert [one["path"] for one in refused["details"]] == ["$.agents.a.boards", "$.agents.demo.boards"]
+        for mode in ("merge", "replace"):
+            taken = await client.post(f"/api/v1/config/import?mode={mode}", content=exported, headers=YAML)
+            assert taken.status_code == 200, taken.text
+        assert (await client.post("/api/v1/agents", json={"name": "b"})).status_code == 201
+        await scripted_schema(running, "c")
+    async with served_engine(with_boards(Boards()), data=tmp_path) as (running, _):
+        agents = {one.name: one.lists for one in await running.agents()}
+        assert agents["a"] == {"boards": ("black",), "mcp_servers": ("files",)}
+        assert agents["b"] == {"boards": (), "mcp_servers": ()}
+
+
+@pytest.mark.parametrize("name", ["", "Boards", "my-boards", "a;b", "model", "capabilities", "warnings"])
+def test_a_list_that_cannot_be_a_field_of_its_own_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a list of an agent"):
+        AgentList(name=name)
 
 
 async def test_register_scopes() -> None:

@@ -1,5 +1,8 @@
 """The first migrations of the core's tables; the later ones are in `migrations`."""
 
+AGENT_LISTS = ("mcp_servers",)
+"""Lists that plugins declare now and whose columns, without a default, the table of agents has from the beginning."""
+
 CONFIG = """
 create table models (
   id integer primary key autoincrement,

@@ -3,8 +3,7 @@
 from functools import partial
 from typing import Any
 
-from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec import Struct, defstruct, structs
 
 from bytebrew.base.formats import narrowed
 from bytebrew.config.agent_warnings import missing
@@ -13,6 +12,7 @@ from bytebrew.contract.entities import Agent, AgentPatch, Live, NewAgent
 from bytebrew.contract.route import Request, Route
 from bytebrew.engine import Engine
 from bytebrew.store import agents
+from bytebrew.store.agents import AgentLists
 from bytebrew.store.capabilities import CapabilityTypes
 from bytebrew.store.sqlite.database import Database
 
@@ -28,49 +28,37 @@ class AgentRow(Struct, frozen=True, kw_only=True):
     tools_count: int
 
 
-class AgentDetail(Agent, frozen=True, kw_only=True):
-    """An agent with all its fields; `warnings` say what it names and the engine does not have yet."""
-
-    system_prompt: str
-    tools_count: int
-
-
 class AgentAnswers:
-    """The structs of answers about agents, with a field for each flag of the capability types."""
+    """The structs of answers about agents, with fields for declared lists and for flags of capability types."""
 
-    def __init__(self, types: CapabilityTypes) -> None:
+    def __init__(self, types: CapabilityTypes, lists: AgentLists) -> None:
         self._types = {one.flag: one.name for one in types.values() if one.flag}
         flags = [(flag, bool) for flag in self._types]
-        shown = ("capabilities", tuple[types.shown, ...], ())  # type: ignore[name-defined]
         self.row: Any = narrowed(AgentRow, *flags)
-        self.detail: Any = narrowed(AgentDetail, shown, *flags, ("warnings", Live[tuple[str, ...]]))
+        own: dict[str, list[Any]] = {
+            "lists": [(name, tuple[str, ...]) for name in lists],
+            "capabilities": [("capabilities", tuple[types.shown, ...], ())],  # type: ignore[name-defined]
+        }
+        fields = [one for field in structs.fields(Agent) for one in own.get(field.name, [(field.name, field.type)])]
+        fields += [("system_prompt", str), ("tools_count", int), *flags, ("warnings", Live[tuple[str, ...]])]
+        doc = "An agent with all its fields; `warnings` say what it names and the engine does not have yet."
+        self.detail: Any = defstruct("AgentDetail", fields, namespace={"__doc__": doc}, frozen=True, kw_only=True)
 
     def row_of(self, agent: Agent) -> AgentRow:
         """The agent in the list."""
-        row: AgentRow = self.row(
-            id=agent.id,
-            name=agent.name,
-            description=agent.description,
-            model=agent.model,
-            lifecycle=agent.lifecycle,
-            tools_count=len(agent.tools),
-            **self._flags(agent),
-        )
+        row: AgentRow = self._made(self.row, agent)
         return row
 
-    def detail_of(self, conn: Connection, engine: Engine, agent: Agent) -> AgentDetail:
+    def detail_of(self, conn: Connection, engine: Engine, agent: Agent) -> Struct:
         """The agent with all its fields."""
-        detail: AgentDetail = self.detail(
-            **asdict(agent),
-            system_prompt=agent.system,
-            tools_count=len(agent.tools),
-            **self._flags(agent),
-            warnings=tuple(missing(conn, engine, agent)),
-        )
+        detail: Struct = self._made(self.detail, agent, warnings=tuple(missing(conn, engine, agent)))
         return detail
 
-    def _flags(self, agent: Agent) -> dict[str, bool]:
-        return {flag: agent.capability(type) is not None for flag, type in self._types.items()}
+    def _made(self, kind: Any, agent: Agent, **more: Any) -> Any:
+        more |= {flag: agent.capability(type) is not None for flag, type in self._types.items()}
+        more |= {**agent.lists, "system_prompt": agent.system, "tools_count": len(agent.tools)}
+        fields = structs.asdict(agent) | more
+        return kind(**{name: fields[name] for name in kind.__struct_fields__})
 
 
 async def list_agents(db: Database, answers: AgentAnswers, request: Request[None]) -> list[AgentRow]:
@@ -78,18 +66,18 @@ async def list_agents(db: Database, answers: AgentAnswers, request: Request[None
     return [answers.row_of(agent) for agent in await db.scan(agents.list_all)]
 
 
-async def get_agent(engine: Engine, answers: AgentAnswers, request: Request[None]) -> AgentDetail:
+async def get_agent(engine: Engine, answers: AgentAnswers, request: Request[None]) -> Struct:
     """One agent."""
     name = request.path["name"]
     return await engine.db.read(lambda conn: answers.detail_of(conn, engine, agents.get(conn, name)))
 
 
-async def create_agent(engine: Engine, answers: AgentAnswers, request: Request[NewAgent]) -> AgentDetail:
+async def create_agent(engine: Engine, answers: AgentAnswers, request: Request[NewAgent]) -> Struct:
     """A new agent."""
     return await request.write(lambda conn: answers.detail_of(conn, engine, agents.create(conn, request.body)))
 
 
-async def update_agent(engine: Engine, answers: AgentAnswers, request: Request[AgentPatch]) -> AgentDetail:
+async def update_agent(engine: Engine, answers: AgentAnswers, request: Request[AgentPatch]) -> Struct:
     """The agent with the fields that were sent."""
     name = request.path["name"]
     return await request.write(lambda conn: answers.detail_of(conn, engine, agents.update(conn, name, request.body)))
@@ -106,7 +94,7 @@ _PATH = "/api/v1/agents/{name}"
 
 def routes(engine: Engine) -> tuple[Route, ...]:
     """The routes, bound to the parts of an engine that they use."""
-    answers = AgentAnswers(engine.capability_types)
+    answers = AgentAnswers(engine.capability_types, engine.agent_lists)
     return (
         Route(
             "GET",
@@ -122,7 +110,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             "agents:write",
             partial(create_agent, engine, answers),
             "Create an agent",
-            body=NewAgent,
+            body=engine.agent_lists.new,
             example={
                 "name": "support",
                 "system": "You help customers of a shop.",
@@ -142,7 +130,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
                 "agents:write",
                 partial(update_agent, engine, answers),
                 "Update an agent",
-                body=AgentPatch,
+                body=engine.agent_lists.patch,
                 example={"system": "You help customers of a shop, briefly.", "max_steps": 30},
                 aliases=_ALIASES,
                 answer=answers.detail,

@@ -231,6 +231,21 @@ async def test_the_examples_form_means_what_it_says() -> None:
         assert (await client.get("/api/v1/settings/byok.openai_compatible")).json()["value"] is True
 
 
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        (EXAMPLES_FORM, {"$.agents.supervisor.tools.mcp_servers", "$.agents.hr.tools.mcp_servers"}),
+        (EXPORT_FORM, {"$.agents.sales-agent.mcp_servers", "$.mcp_servers"}),
+        ("{agents: {a: {mcp_servers: [crm]}, b: {mcp_servers: []}}}", {"$.agents.a.mcp_servers"}),
+    ],
+    ids=("of the examples", "of an export of the original", "our own"),
+)
+async def test_servers_are_left_out_with_a_warning_where_no_plugin_reads_them(text: str, paths: set[str]) -> None:
+    async with served_engine(settings={"BYTEBREW_DISABLED_PLUGINS": "demo,mcp"}) as (_, client):
+        warnings = (await imported(client, text))["warnings"]
+        assert {one["path"] for one in warnings if "nothing here reads mcp_servers" in one["message"]} == paths
+
+
 MISTAKES = """\
 models:
   gpt:
