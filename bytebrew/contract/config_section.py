@@ -176,11 +176,7 @@ class ConfigDialect:
     sections: ClassVar[frozenset[str]] = frozenset()
 
     def convert(
-        self,
-        root: Node,
-        known: Collection[str],
-        note: Callable[[Problem], None],
-        warn: Callable[[Problem], None],
+        self, root: Node, known: Collection[str], note: Callable[[Problem], None], warn: Callable[[Problem], None]
     ) -> Node:
         """The file with each of the `known` sections as a mapping of names to items, and the rest unchanged.
 

@@ -214,12 +214,7 @@ class Models:
     """Prepares stored models for calls, and calls them, with a circuit breaker per failing model."""
 
     def __init__(
-        self,
-        providers: Mapping[str, Provider],
-        secrets: Secrets,
-        prices: Mapping[str, Price],
-        http: Http,
-        retries: int,
+        self, providers: Mapping[str, Provider], secrets: Secrets, prices: Mapping[str, Price], http: Http, retries: int
     ) -> None:
         self._providers = providers
         self._secrets = secrets

@@ -48,12 +48,7 @@ class Turn:
     """
 
     def __init__(
-        self,
-        new: turns.NewTurn,
-        agent: Agent,
-        model: BoundModel,
-        journal: Journal,
-        on_hold: Callable[["Turn"], None],
+        self, new: turns.NewTurn, agent: Agent, model: BoundModel, journal: Journal, on_hold: Callable[["Turn"], None]
     ) -> None:
         self.new = new
         self.id = new.id

@@ -10,12 +10,7 @@ from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.base.formats import narrowed, new_uuid
 from bytebrew.contract import connection
 from bytebrew.contract.connection import Connection, insert
-from bytebrew.contract.entities import (
-    Capability,
-    CapabilityPatch,
-    CapabilityType,
-    NewCapability,
-)
+from bytebrew.contract.entities import Capability, CapabilityPatch, CapabilityType, NewCapability
 from bytebrew.store import agents
 
 

@@ -110,12 +110,7 @@ def of_session(conn: Connection, session_id: str) -> list[Confirmation]:
 
 
 def answer(
-    conn: Connection,
-    confirmation_id: str,
-    verdict: Verdict,
-    edited: dict[str, Any] | None,
-    reason: str,
-    by: str,
+    conn: Connection, confirmation_id: str, verdict: Verdict, edited: dict[str, Any] | None, reason: str, by: str
 ) -> None:
     """Stores the answer to a pending question; if the question is too old, expires it instead."""
     moment = now()
@@ -150,12 +145,7 @@ def spend(conn: Connection, confirmation_id: str) -> bool:
 
 
 def page(
-    conn: Connection,
-    status: str,
-    after: str,
-    limit: int,
-    schemas: Sequence[str] | None = None,
-    offset: int = 0,
+    conn: Connection, status: str, after: str, limit: int, schemas: Sequence[str] | None = None, offset: int = 0
 ) -> tuple[list[Confirmation], str | None]:
     """Questions with a status, oldest first, from an offset after `after`; `schemas` restricts the sessions.
 

@@ -118,12 +118,7 @@ def resume(conn: Connection, turn_id: str) -> ResumePoint:
     states = conn.execute("select call_id, status from tool_calls where turn_id = ?", (turn_id,))
     user_message, *rest = messages.of_turn(conn, row["session_id"], turn_id)
     return ResumePoint(
-        user_message,
-        rest,
-        deltas,
-        partial,
-        thought,
-        {state["call_id"]: state["status"] for state in states},
+        user_message, rest, deltas, partial, thought, {state["call_id"]: state["status"] for state in states}
     )
 
 

@@ -42,13 +42,7 @@ _SELECT = f"""select t.id, t.title, t.description, t.agent, t.agent as agent_nam
 
 
 def create(
-    conn: Connection,
-    new: NewTask,
-    owner: str,
-    source: TaskSource,
-    *,
-    task_id: str = "",
-    made_in: str | None = None,
+    conn: Connection, new: NewTask, owner: str, source: TaskSource, *, task_id: str = "", made_in: str | None = None
 ) -> Task:
     """Stores a task; Unprocessable if something that it refers to does not exist.
 

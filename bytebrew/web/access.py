@@ -22,11 +22,7 @@ class Access:
     """
 
     def __init__(
-        self,
-        mode: AuthMode,
-        token_modes: Mapping[str, AuthMode],
-        scopes: Scopes,
-        origins: Callable[[], Sequence[str]],
+        self, mode: AuthMode, token_modes: Mapping[str, AuthMode], scopes: Scopes, origins: Callable[[], Sequence[str]]
     ) -> None:
         self._mode, self._token_modes, self._scopes, self._origins = mode, token_modes, scopes, origins
 

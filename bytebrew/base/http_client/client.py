@@ -114,9 +114,7 @@ class Http:
         kept = self._clients.pop(name, None)
         if kept is None:
             timeout = httpx.Timeout(
-                self._settings.provider_silence_timeout,
-                connect=self._settings.provider_connect_timeout,
-                pool=None,
+                self._settings.provider_silence_timeout, connect=self._settings.provider_connect_timeout, pool=None
             )
             trust = self._trust() if name.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             policy = sockets(self._allowed, public_only=public_only)

@@ -20,7 +20,6 @@ from bytebrew.store.sqlite.migrate import migrated
 log = logging.getLogger(__name__)
 
 Migrations = Mapping[str, Sequence[tuple[int, str]]]
-Beat = Callable[[], None]
 
 
 class DataFolder:

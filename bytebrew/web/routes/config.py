@@ -47,13 +47,7 @@ async def import_config(engine: Engine, request: Request[AsyncIterator[bytes]]) 
         request.record(conn, answer(plan, dry_run=dry_run))
 
     plan = await import_export.take_in(
-        engine,
-        body,
-        request.actor,
-        record=record,
-        replace=mode == "replace",
-        dry_run=dry_run,
-        expected=expected,
+        engine, body, request.actor, record=record, replace=mode == "replace", dry_run=dry_run, expected=expected
     )
     return Reply(body=answer(plan, dry_run=dry_run), headers={"ETag": f'"{plan.version}"'})
 

@@ -31,11 +31,7 @@ class Refusal:
     """
 
     def __init__(
-        self,
-        admission: Admission,
-        runner: Runner,
-        routes: Iterable[Route],
-        headers: Iterable[tuple[bytes, bytes]],
+        self, admission: Admission, runner: Runner, routes: Iterable[Route], headers: Iterable[tuple[bytes, bytes]]
     ) -> None:
         self._admission = admission
         self._runner = runner
