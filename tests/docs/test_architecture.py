@@ -21,7 +21,7 @@ QUESTIONS = (
     "a client resume",
     "a turn cancelled",
     "a model call retried",
-    "an approval wait",
+    "wait for an approval",
     "add a provider",
     "a credential encrypted",
     "an MCP server connected",
