@@ -69,7 +69,7 @@ class Item(Struct, forbid_unknown_fields=True):
 
 
 class Arguments(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The arguments from a model."""
+    """What a model may send."""
 
     action: Action
     tasks: Annotated[list[Item], Meta(max_length=64)] | None = None

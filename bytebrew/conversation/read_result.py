@@ -12,7 +12,7 @@ from bytebrew.store.sqlite.database import Database
 
 
 class Arguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The part to read: `call_id` is that of the truncated result, offset and length are in characters."""
+    """Where to read: `call_id` is that of the cut result, offset and length are in characters."""
 
     call_id: str
     offset: Annotated[int, Meta(ge=0)] = 0

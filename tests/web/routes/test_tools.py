@@ -44,6 +44,14 @@ SHIP = plugin(
 )
 
 
+async def test_what_a_model_reads_of_arguments_is_not_changed_with_the_code() -> None:
+    async with served_engine() as (_, client):
+        found = {one["name"]: one["input_schema"] for one in (await client.get(METADATA)).json()}
+    assert found["manage_tasks"]["description"] == "What a model may send."
+    words = "Where to read: `call_id` is that of the cut result, offset and length are in characters."
+    assert found["read_result"]["description"] == words
+
+
 async def test_every_tool_is_listed_with_its_source_and_its_risk() -> None:
     async with served_engine(SHIP) as (_, client):
         await client.post("/api/v1/agents", json={"name": "mate", "description": "Helps", "model": "demo"})
