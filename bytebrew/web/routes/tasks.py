@@ -90,9 +90,10 @@ def _created(conn: Connection, new: NewTask, owner: str) -> CreatedTask:
 async def list_tasks(db: Database, request: Request[None]) -> TaskPage:
     """Tasks of a `status`, `agent` or `source`, newest first, by `page` and `per_page`."""
     query = request.query
+    status = choice(query, "status", get_args(TaskStatus))
     limit, offset = page_window(query, 100, 500)
     wanted = Filter(
-        status=choice(query, "status", get_args(TaskStatus)),
+        status=status,
         agent=query.get("agent", query.get("agent_name", "")),
         source=query.get("source", ""),
         session_id=query.get("session_id", ""),

@@ -644,3 +644,7 @@ async def test_a_task_with_an_idempotency_key_is_made_and_run_once(served: Serve
     assert len({answer.content for answer in answers}) == 1
     await until(served.client, answers[0].json()["id"], "completed")
     assert served.ledger.counts()["pay 9"] == 1
+
+
+async def test_of_two_bad_parameters_the_status_is_named(shared: httpx.AsyncClient) -> None:
+    refused_as(await shared.get(f"{TASKS}?status=nope&offset=x"), 400, "invalid_request", "$.status")
