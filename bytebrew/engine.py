@@ -156,6 +156,8 @@ class Engine:
         self.capability_types = CapabilityTypes(types.values())
         lists: Registry[AgentList] = Registry("list of agents")
         self.plugins.declare("register_agent_lists", _adding(lists, "name"))
+        if both := sorted(lists.keys() & {one.flag for one in types.values()}):
+            raise BootError(f"'{both[0]}' is a list of agents and the flag of a capability: rename one")
         self.agent_lists = AgentLists(lists.values())
         self.plugins.declare("register_tools", _adding(self.tools, "name"), settings=self.settings)
         self.plugins.declare("register_toolsets", _listing(self.toolsets), engine=self)

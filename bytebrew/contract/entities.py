@@ -238,6 +238,8 @@ class AgentList(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", self.name) or self.name in _AGENT_FIELDS:
             raise ValueError(f"'{self.name}' cannot be a list of an agent: write another name, such as mail_boxes")
+        if self.most < 1:
+            raise ValueError(f"the list '{self.name}' may have {self.most} names: let it have one or more")
 
 
 class NewTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -349,6 +349,18 @@ def test_a_list_that_cannot_be_a_field_of_its_own_is_refused(name: str) -> None:
         AgentList(name=name)
 
 
+def test_a_list_without_room_is_refused() -> None:
+    with pytest.raises(ValueError, match="the list 'boards' may have 0 names"):
+        AgentList(name="boards", most=0)
+
+
+async def test_a_list_named_as_the_flag_of_a_capability_is_refused() -> None:
+    flags = plugin(register_agent_lists=lambda register: register(AgentList(name="has_knowledge")))
+    with pytest.raises(BootError, match="'has_knowledge' is a list of agents and the flag of a capability"):
+        async with served_engine(flags):
+            pass
+
+
 async def test_register_scopes() -> None:
     """A token may have it, and a route is refused without it."""
 
