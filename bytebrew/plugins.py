@@ -38,7 +38,7 @@ SLOW_SECONDS = 1.0
 HANDED_IN = "handed in"
 OWN_DISTRIBUTION = "bytebrew"
 CORE = "core"
-NO_PLUGINS = ("<", f"{Path(__file__).parent}{os.sep}", f"{Path(importlib.__file__).parent}{os.sep}")
+NO_PLUGINS = ("<", *(f"{Path(file).parent}{os.sep}" for file in (__file__, importlib.__file__, pluggy.__file__)))
 """Prefixes of file names in a traceback that are not a plugin's code."""
 OWN = {
     "register_tools": ("run", "input_schema", "description"),

@@ -367,7 +367,7 @@ def test_a_command_that_is_there_already_is_refused(tmp_path: Path) -> None:
 def test_a_hook_that_could_not_be_called_is_told_its_arguments(arguments: str, tmp_path: Path) -> None:
     source = f"from bytebrew import hookimpl\n@hookimpl\ndef register_tools({arguments}): ...\n"
     install(tmp_path / "more", "sand", source)
-    with pytest.raises(BootError, match=r"register_tools has no argument .*; it may take register, settings"):
+    with pytest.raises(BootError, match=r"register_tools has no argument .*; it may take register, settings\Z"):
         build(tmp_path, plugins_dir=str(tmp_path / "more"))
 
 
