@@ -100,12 +100,12 @@ class Named(Protocol):
 def struct_of(row: Named, kind: type[S], rest: str = "") -> S:
     """A row as a struct with the same names; its lists and objects are stored as JSON text.
 
-    `rest` is the field for columns that are no fields: an object by their names.
+    `rest` is the field for columns that are no fields and hold lists: an object by their names.
     """
     values = dict(row)
     if rest:
-        more = sorted(values.keys() - kind.__struct_fields__)
-        values[rest] = "{" + ",".join(f'"{name}":{values.pop(name)}' for name in more) + "}"
+        more = [(name, values.pop(name)) for name in sorted(values.keys() - kind.__struct_fields__)]
+        values[rest] = "{" + ",".join(f'"{name}":{text}' for name, text in more if str(text).startswith("[")) + "}"
     for name in _json_fields(kind):
         if values[name] is not None:
             values[name] = msgspec.json.decode(values[name])

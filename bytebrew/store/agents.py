@@ -17,7 +17,7 @@ from bytebrew.store.sqlite.first_tables import AGENT_LISTS
 
 SELECT = f"""select coalesce(model, (select name from models where is_default = 1)) as model,
   {CAPABILITIES} as capabilities, agents.* from agents"""
-"""Reads agents: the first of the two columns `model` counts, and columns that are no fields of agents are lists."""
+"""Reads agents: the first of the two columns `model` counts, and columns of arrays that are no fields are lists."""
 
 
 class AgentLists(dict[str, AgentList]):

@@ -349,6 +349,16 @@ def test_a_list_that_cannot_be_a_field_of_its_own_is_refused(name: str) -> None:
         AgentList(name=name)
 
 
+async def test_a_column_of_a_plugins_own_in_the_table_of_agents_is_no_list() -> None:
+    sql = (
+        "alter table agents add column boards_seen integer; alter table agents add column boards_note text default 'x'"
+    )
+    noted = plugin(register_migrations=lambda register: register(Migration(1, sql)))
+    async with served_engine(noted) as (running, client):
+        assert (await client.post("/api/v1/agents", json={"name": "a"})).status_code == 201
+        assert {one.name: one.lists for one in await running.agents()}["a"] == {"mcp_servers": ()}
+
+
 def test_a_list_without_room_is_refused() -> None:
     with pytest.raises(ValueError, match="the list 'boards' may have 0 names"):
         AgentList(name="boards", most=0)
