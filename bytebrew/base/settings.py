@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast, get_args
 
@@ -13,7 +13,7 @@ from bytebrew.base.errors import SettingsError
 from bytebrew.base.formats import Duration
 
 PREFIX = "BYTEBREW_"
-_fields = cache(msgspec.structs.fields)
+_fields = lru_cache(64)(msgspec.structs.fields)
 ALIASES = {"ENGINE_HOST": "BYTEBREW_HOST", "ENGINE_PORT": "BYTEBREW_PORT", "DATA_DIR": "BYTEBREW_DATA_DIR"}
 
 Table = TypeVar("Table", bound=Struct)
@@ -112,7 +112,7 @@ def rows(tables: Iterable[type[Struct]]) -> list[Row]:
     return [row for table in tables for row in _rows(table)]
 
 
-@cache  # a start reads each table three times
+@lru_cache(64)  # a start reads each table three times; bounded, as a plugin folder brings new tables to each engine
 def _rows(table: type[Struct]) -> tuple[Row, ...]:
     settings = []
     for field in _fields(table):
