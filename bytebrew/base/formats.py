@@ -104,10 +104,10 @@ def struct_of(row: Named, kind: type[S], rest: str = "") -> S:
     """
     values = dict(row)
     if rest:
-        more = [(name, values.pop(name)) for name in sorted(values.keys() - kind.__struct_fields__)]
-        values[rest] = "{" + ",".join(f'"{name}":{text}' for name, text in more if str(text).startswith("[")) + "}"
+        more = {name: values.pop(name) for name in values.keys() - kind.__struct_fields__}
+        values[rest] = {name: msgspec.json.decode(text) for name, text in more.items() if str(text)[:1] == "["}
     for name in _json_fields(kind):
-        if values[name] is not None:
+        if name != rest and values[name] is not None:
             values[name] = msgspec.json.decode(values[name])
     return msgspec.convert(values, kind, strict=False)
 

@@ -57,8 +57,8 @@ class AgentAnswers:
     def _made(self, kind: Any, agent: Agent, **more: Any) -> Any:
         more |= {flag: agent.capability(type) is not None for flag, type in self._types.items()}
         more |= {**agent.lists, "system_prompt": agent.system, "tools_count": len(agent.tools)}
-        fields = structs.asdict(agent) | more
-        return kind(**{name: fields[name] for name in kind.__struct_fields__})
+        names: tuple[str, ...] = kind.__struct_fields__
+        return kind(**{name: more[name] if name in more else getattr(agent, name) for name in names})
 
 
 async def list_agents(db: Database, answers: AgentAnswers, request: Request[None]) -> list[AgentRow]:
