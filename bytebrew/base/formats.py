@@ -104,7 +104,7 @@ def struct_of(row: Named, kind: type[S], rest: str = "") -> S:
     """
     values = dict(row)
     if rest:
-        more = {name: values.pop(name) for name in values.keys() - kind.__struct_fields__}
+        more = {name: values.pop(name) for name in sorted(values.keys() - kind.__struct_fields__)}
         values[rest] = {name: msgspec.json.decode(text) for name, text in more.items() if str(text)[:1] == "["}
     for name in _json_fields(kind):
         if name != rest and values[name] is not None:
