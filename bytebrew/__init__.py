@@ -33,7 +33,8 @@ from bytebrew.base.visible_text import visible
 from bytebrew.contract.auth import VISITOR, Actor, Scope, Scopes
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
-from bytebrew.contract.config_section import ConfigDialect, ConfigSection, Node, Place, Problem
+from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection, Node, Place, Problem
+from bytebrew.contract.configuration.runtime_option import Option, expired_before, option_value
 from bytebrew.contract.connection import Connection, Row, insert, placeholders, update
 from bytebrew.contract.engine import API_DOCUMENT, TRAFFIC, Engine, ModelCall, Sample, StateKey, Traffic, Turn
 from bytebrew.contract.entities import (
@@ -84,7 +85,6 @@ from bytebrew.contract.route import (
     positive,
     wants_lines,
 )
-from bytebrew.contract.runtime_option import Option, expired_before, option_value
 from bytebrew.contract.tool import Call, Outcome, Result, SpawnLimits, Tool, Toolset, input_schema, tool
 from bytebrew.version import CONTRACT, __version__
 

@@ -24,29 +24,30 @@ from bytebrew.config.sections import core_sections
 from bytebrew.contract.auth import SCOPES, Scope, Scopes
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
-from bytebrew.contract.config_section import ConfigDialect, ConfigSection
+from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection
+from bytebrew.contract.configuration.runtime_option import Option, Options
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import State, StateKey, Turn
 from bytebrew.contract.entities import Agent, AgentList, CapabilityType
 from bytebrew.contract.events import Event
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route, taken_names
-from bytebrew.contract.runtime_option import Option, Options
 from bytebrew.contract.tool import Call, SpawnLimits, Tool, Toolset
 from bytebrew.conversation.agent_loop import AgentLoop
-from bytebrew.conversation.confirmations import Confirmations
 from bytebrew.conversation.model_calls import Models, of_catalog
-from bytebrew.conversation.read_result import ReadResult
 from bytebrew.conversation.recovery import recover
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.sub_agents import spawn
 from bytebrew.conversation.tasks import Tasks
-from bytebrew.conversation.tool_calls import ToolCalls, ToolSources, reserved_names
+from bytebrew.conversation.tools.confirmations import Confirmations
+from bytebrew.conversation.tools.read_result import ReadResult
+from bytebrew.conversation.tools.tool_calls import ToolCalls, ToolSources, reserved_names
 from bytebrew.observers import Observers
 from bytebrew.plugins import CORE, Plugins, Registry
-from bytebrew.store import agents, changed_options, retention
-from bytebrew.store.agents import AgentLists
-from bytebrew.store.capabilities import CapabilityTypes
+from bytebrew.store import retention
+from bytebrew.store.configuration import agents, changed_options
+from bytebrew.store.configuration.agents import AgentLists
+from bytebrew.store.configuration.capabilities import CapabilityTypes
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite import migrations
 from bytebrew.store.sqlite.data_folder import DataFolder

@@ -3,7 +3,7 @@
 import sys
 
 from bytebrew.engine import Engine
-from bytebrew.store import schemas
+from bytebrew.store.configuration import schemas
 
 
 async def greeting(engine: Engine, url: str, *, to_person: bool) -> str:

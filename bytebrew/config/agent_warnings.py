@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine
 from bytebrew.contract.entities import Agent
-from bytebrew.conversation.read_result import ReadResult
+from bytebrew.conversation.tools.read_result import ReadResult
 
 _READ_RESULT = (ReadResult.name, f"{ReadResult.source}/{ReadResult.name}")
 

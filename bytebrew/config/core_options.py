@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from bytebrew.contract.runtime_option import Option
+from bytebrew.contract.configuration.runtime_option import Option
 from bytebrew.store import retention
 
 Origin = Annotated[

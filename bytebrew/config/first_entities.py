@@ -5,7 +5,7 @@ from msgspec import Struct
 from bytebrew.base.secrets import Secrets
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import NewAgent, NewModel, NewSchema
-from bytebrew.store import agents, models, schemas
+from bytebrew.store.configuration import agents, models, schemas
 
 
 class FirstEntities(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

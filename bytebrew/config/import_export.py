@@ -18,7 +18,7 @@ from bytebrew.base.validation import plain_json, same_json
 from bytebrew.config.validate import Content, Item, parse, unchanged
 from bytebrew.config.yaml_tree import InvalidConfig, Problems, contents, write
 from bytebrew.contract.auth import Actor
-from bytebrew.contract.config_section import ConfigDialect, ConfigSection, Node, Problem
+from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection, Node, Problem
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine
 from bytebrew.contract.route import Record, check_name, unrecorded

@@ -14,7 +14,8 @@ from bytebrew.base.formats import narrowed, struct_of
 from bytebrew.base.validation import did_you_mean
 from bytebrew.config.agent_warnings import missing
 from bytebrew.contract.auth import Actor
-from bytebrew.contract.config_section import ConfigSection
+from bytebrew.contract.configuration.config_section import ConfigSection
+from bytebrew.contract.configuration.runtime_option import Options
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine
 from bytebrew.contract.entities import (
@@ -28,10 +29,9 @@ from bytebrew.contract.entities import (
     SchemaPatch,
 )
 from bytebrew.contract.provider import named
-from bytebrew.contract.runtime_option import Options
-from bytebrew.store import agents, capabilities, changed_options, models, schemas
-from bytebrew.store.agents import AgentLists
-from bytebrew.store.capabilities import CapabilityTypes
+from bytebrew.store.configuration import agents, capabilities, changed_options, models, schemas
+from bytebrew.store.configuration.agents import AgentLists
+from bytebrew.store.configuration.capabilities import CapabilityTypes
 
 
 def _fields(kind: type[Struct], *left_out: str) -> str:

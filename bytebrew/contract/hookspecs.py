@@ -12,7 +12,8 @@ from bytebrew.base.settings import Settings
 from bytebrew.contract.auth import Actor, Scope
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry
-from bytebrew.contract.config_section import ConfigDialect, ConfigSection
+from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection
+from bytebrew.contract.configuration.runtime_option import Option
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine, Sample, Turn
 from bytebrew.contract.entities import AgentList, CapabilityType
@@ -20,7 +21,6 @@ from bytebrew.contract.lists import Listing
 from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route
-from bytebrew.contract.runtime_option import Option
 from bytebrew.contract.tool import Outcome, Tool, Toolset
 
 if TYPE_CHECKING:

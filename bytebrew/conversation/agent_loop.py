@@ -15,7 +15,7 @@ from bytebrew.contract.messages import Attachment, Message, ModelRequest, Spent,
 from bytebrew.conversation.history import ELIDED, MOST_TRIMS, recall, trim
 from bytebrew.conversation.model_calls import TOO_LONG, Models
 from bytebrew.conversation.resumed_answer import Piece
-from bytebrew.conversation.tool_calls import ToolCalls, Toolkit
+from bytebrew.conversation.tools.tool_calls import ToolCalls, Toolkit
 from bytebrew.conversation.turn import Turn
 from bytebrew.store import messages
 from bytebrew.store.journal import Journal

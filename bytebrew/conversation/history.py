@@ -16,7 +16,7 @@ from bytebrew.contract.messages import Message, ModelRequest, Spent, Stop, ToolS
 from bytebrew.conversation.model_calls import ELSEWHERE, Models
 from bytebrew.conversation.turn import Turn
 from bytebrew.store import messages
-from bytebrew.store.models import store_window
+from bytebrew.store.configuration.models import store_window
 from bytebrew.store.sqlite.database import Database
 
 log = logging.getLogger(__name__)

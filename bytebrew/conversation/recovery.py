@@ -9,7 +9,8 @@ from bytebrew.conversation.failed_turns import fail_now
 from bytebrew.conversation.resumed_answer import ResumedStep
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn, resumed_turn
-from bytebrew.store import open_turns, schemas
+from bytebrew.store import open_turns
+from bytebrew.store.configuration import schemas
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite.database import Database
 

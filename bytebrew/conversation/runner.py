@@ -19,7 +19,8 @@ from bytebrew.conversation.agent_loop import AgentLoop
 from bytebrew.conversation.model_calls import BoundModel, Models
 from bytebrew.conversation.turn import Lane, Notify, Turn
 from bytebrew.conversation.waiting_turns import OnBusy
-from bytebrew.store import schemas, turns
+from bytebrew.store import turns
+from bytebrew.store.configuration import schemas
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite.database import Database
 

@@ -6,7 +6,8 @@ from bytebrew.base.errors import Draining, StorageError, ToolError, Unprocessabl
 from bytebrew.contract.tool import Call, SpawnLimits
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn, spawned_turn
-from bytebrew.store import schemas, turns
+from bytebrew.store import turns
+from bytebrew.store.configuration import schemas
 from bytebrew.store.sqlite.database import Database
 
 

@@ -23,7 +23,8 @@ from bytebrew.contract.route import Record, unrecorded
 from bytebrew.contract.tool import Tool
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn, task_turn
-from bytebrew.store import schemas, sessions, task_approvals, task_changes, task_queue, tasks, turns
+from bytebrew.store import sessions, task_approvals, task_changes, task_queue, tasks, turns
+from bytebrew.store.configuration import schemas
 from bytebrew.store.open_turns import unfinished_tools
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.tasks import Claim

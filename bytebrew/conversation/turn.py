@@ -25,8 +25,8 @@ from bytebrew.contract.tool import Call, SpawnLimits
 from bytebrew.conversation.model_calls import BoundModel
 from bytebrew.conversation.resumed_answer import ResumedStep
 from bytebrew.store import open_turns, turns
+from bytebrew.store.configuration.schemas import Entrance
 from bytebrew.store.journal import Journal, Log
-from bytebrew.store.schemas import Entrance
 from bytebrew.store.tasks import Claim
 
 P = ParamSpec("P")

@@ -12,9 +12,9 @@ from msgspec import Meta
 from bytebrew.base.errors import StorageError
 from bytebrew.base.formats import now
 from bytebrew.base.machine.clock import WallClock
+from bytebrew.contract.configuration.runtime_option import Option, expired_before
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.hookspecs import Step
-from bytebrew.contract.runtime_option import Option, expired_before
 from bytebrew.store import idempotency, journal, sessions
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite.database import Database

@@ -9,7 +9,8 @@ from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection, Row, insert
 from bytebrew.contract.entities import NewTask, Task, TaskSource
 from bytebrew.contract.lists import Listing, Page, Selection, rows_of
-from bytebrew.store import schemas, sessions, task_queue
+from bytebrew.store import sessions, task_queue
+from bytebrew.store.configuration import schemas
 from bytebrew.store.sqlite.dialect import indexed_by
 from bytebrew.store.task_approvals import task_of
 

@@ -22,7 +22,7 @@ from bytebrew.contract.hookspecs import hookimpl
 from bytebrew.contract.messages import ModelRequest, Stop
 from bytebrew.contract.provider import Capabilities, Provider, ProviderEvent
 from bytebrew.engine import Engine
-from bytebrew.store import agents, models, schemas
+from bytebrew.store.configuration import agents, models, schemas
 from bytebrew.store.sqlite.migrate import blank
 from bytebrew.testing.conformance import CHECKS, THOUGHTS, WORDS, Check, Wire, provider_conformance
 from bytebrew.testing.in_process import InProcess

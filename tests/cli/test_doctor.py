@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from bytebrew.contract.entities import NewModel
-from bytebrew.store import models
+from bytebrew.store.configuration import models
 from bytebrew.testing import ScriptedProvider, engine, providing
 from tests.commands import BYTEBREW, environment, run
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bytebrew import Call, Tool
-from bytebrew.conversation.tool_calls import Toolkit
+from bytebrew.conversation.tools.tool_calls import Toolkit
 
 
 class Some(Tool):

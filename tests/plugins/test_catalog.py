@@ -7,7 +7,7 @@ import pytest
 
 from bytebrew import CatalogModel, CatalogProvider
 from bytebrew.contract.entities import NewModel
-from bytebrew.store import models
+from bytebrew.store.configuration import models
 from bytebrew.testing import plugin, served_engine
 from tests.tables import check_refusal
 

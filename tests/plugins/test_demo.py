@@ -11,7 +11,7 @@ import pytest
 
 from bytebrew import ServerSentEvent
 from bytebrew.contract.entities import NewModel
-from bytebrew.store import models
+from bytebrew.store.configuration import models
 from bytebrew.testing import chat, engine, names, served_engine
 
 

@@ -14,7 +14,7 @@ from bytebrew.base.errors import ToolError
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.tool import Call, Tool
 from bytebrew.engine import Engine
-from bytebrew.store import agents
+from bytebrew.store.configuration import agents
 from tests.conversation.test_confirmations import PAY, Setup, configure, engine_on, processes, say
 from tests.conversation.test_recovery import pending
 from tests.ledger import Ledger

@@ -16,7 +16,8 @@ from bytebrew.base.errors import EngineError
 from bytebrew.base.formats import now, rfc3339
 from bytebrew.base.secrets import Secrets
 from bytebrew.contract.entities import NewAgent, NewModel, NewTask, TaskPatch
-from bytebrew.store import agents, models, retention, task_changes, task_queue, tasks
+from bytebrew.store import retention, task_changes, task_queue, tasks
+from bytebrew.store.configuration import agents, models
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
 from bytebrew.store.sqlite.pragmas import connect

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from bytebrew.base.secrets import Secrets
 from bytebrew.contract.entities import NewAgent, NewModel
-from bytebrew.store import agents, models, task_queue, tasks
+from bytebrew.store import task_queue, tasks
+from bytebrew.store.configuration import agents, models
 from bytebrew.store.sqlite import triggers
 from bytebrew.store.sqlite.dialect import CAN_RUN, URGENCY
 from bytebrew.store.sqlite.migrate import migrate

@@ -9,8 +9,8 @@ from bytebrew.base.settings import rows
 from bytebrew.contract.route import Route
 from bytebrew.engine import Engine
 from bytebrew.testing import engine, served_engine
-from bytebrew.web import openapi
-from bytebrew.web.openapi import EVENTS
+from bytebrew.web.api_document import openapi
+from bytebrew.web.api_document.openapi import EVENTS
 from tests.docs import ROOT
 from tests.tables import installed, label, table
 

@@ -13,7 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from bytebrew import Result, tool
 from bytebrew.contract import events
 from bytebrew.testing import chat, engine, plugin, served_engine
-from bytebrew.web.openapi import EVENTS
+from bytebrew.web.api_document.openapi import EVENTS
 from tests.tables import installed, table
 
 URL = "/api/v1/openapi.json"

@@ -8,7 +8,7 @@ from bytebrew.contract.engine import API_DOCUMENT
 from bytebrew.contract.route import Route
 from bytebrew.engine import Engine
 from bytebrew.version import __version__
-from bytebrew.web import openapi
+from bytebrew.web.api_document import openapi
 from bytebrew.web.routes import (
     agents,
     approvals,

@@ -11,9 +11,9 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, AgentPatch, Live, NewAgent
 from bytebrew.contract.route import Request, Route
 from bytebrew.engine import Engine
-from bytebrew.store import agents
-from bytebrew.store.agents import AgentLists
-from bytebrew.store.capabilities import CapabilityTypes
+from bytebrew.store.configuration import agents
+from bytebrew.store.configuration.agents import AgentLists
+from bytebrew.store.configuration.capabilities import CapabilityTypes
 from bytebrew.store.sqlite.database import Database
 
 

@@ -9,7 +9,7 @@ from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.lists import OFFSET, Page, page_window
 from bytebrew.contract.route import Parameter, Request, Route, choice
-from bytebrew.conversation.confirmations import Confirmations
+from bytebrew.conversation.tools.confirmations import Confirmations
 from bytebrew.engine import Engine
 from bytebrew.store import confirmations, sessions
 from bytebrew.store.confirmations import Confirmation, Status

@@ -5,8 +5,8 @@ from functools import partial
 from bytebrew.contract.entities import Capability, CapabilityPatch, NewCapability
 from bytebrew.contract.route import Request, Route
 from bytebrew.engine import Engine
-from bytebrew.store import capabilities
-from bytebrew.store.capabilities import CapabilityTypes
+from bytebrew.store.configuration import capabilities
+from bytebrew.store.configuration.capabilities import CapabilityTypes
 from bytebrew.store.sqlite.database import Database
 
 

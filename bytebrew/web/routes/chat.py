@@ -12,18 +12,19 @@ from msgspec.structs import replace
 from bytebrew.base.errors import Detail, Forbidden, Gone, InvalidRequest, TurnInterrupted, Unprocessable
 from bytebrew.base.formats import canonical_id
 from bytebrew.config.core_options import BODY_HEADERS
+from bytebrew.contract.configuration.runtime_option import option_value
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Url
 from bytebrew.contract.events import Event, form_of
 from bytebrew.contract.messages import Attachment
 from bytebrew.contract.route import Reply, Request, Route, Stream
-from bytebrew.contract.runtime_option import option_value
 from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.model_calls import BoundModel
 from bytebrew.conversation.turn import Turn, chat_turn
 from bytebrew.conversation.waiting_turns import OnBusy
 from bytebrew.engine import Engine
-from bytebrew.store import schemas, sessions, turns
+from bytebrew.store import sessions, turns
+from bytebrew.store.configuration import schemas
 from bytebrew.store.journal import EventRange, Journal, Log, OpenEventRange, newest_first
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.turns import TurnResult

@@ -12,7 +12,7 @@ from bytebrew.config.import_export import Plan
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Parameter, Reply, Request, Route
 from bytebrew.engine import Engine
-from bytebrew.store import agents, models
+from bytebrew.store.configuration import agents, models
 
 MEDIA = ("application/x-yaml", "application/yaml", "text/yaml", "text/x-yaml", "application/json")
 

@@ -13,7 +13,7 @@ from bytebrew.base.rolling_timeout import within
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.route import Parameter, Reply, Request, Route
 from bytebrew.engine import Engine
-from bytebrew.store import agents, changed_options
+from bytebrew.store.configuration import agents, changed_options
 from bytebrew.version import __version__
 from bytebrew.web.access import check_scope
 from bytebrew.web.http_state import http_state

@@ -13,7 +13,7 @@ from bytebrew.contract.provider import Provider, Target, named
 from bytebrew.contract.route import Parameter, Request, Route
 from bytebrew.conversation.model_verification import Verification, verify
 from bytebrew.engine import Engine
-from bytebrew.store import models
+from bytebrew.store.configuration import models
 from bytebrew.store.sqlite.database import Database
 
 Body = TypeVar("Body", NewModel, ModelPatch)

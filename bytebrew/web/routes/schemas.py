@@ -5,7 +5,7 @@ from functools import partial
 from bytebrew.contract.entities import NewRelation, NewSchema, Relation, Schema, SchemaPatch
 from bytebrew.contract.route import Request, Route
 from bytebrew.engine import Engine
-from bytebrew.store import schemas
+from bytebrew.store.configuration import schemas
 from bytebrew.store.sqlite.database import Database
 
 

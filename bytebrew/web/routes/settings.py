@@ -5,11 +5,11 @@ from typing import Any
 
 from msgspec import Struct
 
+from bytebrew.contract.configuration.runtime_option import CUSTOM, Option, Options
 from bytebrew.contract.entities import Live
 from bytebrew.contract.route import Request, Route
-from bytebrew.contract.runtime_option import CUSTOM, Option, Options
 from bytebrew.engine import Engine
-from bytebrew.store import changed_options
+from bytebrew.store.configuration import changed_options
 from bytebrew.store.sqlite.database import Database
 
 

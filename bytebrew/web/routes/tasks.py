@@ -12,8 +12,8 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import NewTask, Priority, Task, TaskPatch, TaskStatus
 from bytebrew.contract.lists import OFFSET, NumberedPage, page_numbers, page_window
 from bytebrew.contract.route import Parameter, Record, Reply, Request, Route, Stream, choice
-from bytebrew.conversation.confirmations import Confirmations
 from bytebrew.conversation.tasks import Tasks
+from bytebrew.conversation.tools.confirmations import Confirmations
 from bytebrew.engine import Engine
 from bytebrew.store import confirmations, tasks
 from bytebrew.store.journal import Journal

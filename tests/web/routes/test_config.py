@@ -13,11 +13,11 @@ from msgspec import Struct
 
 from bytebrew import Engine
 from bytebrew.base.errors import InvalidRequest
-from bytebrew.contract.config_section import ConfigSection
+from bytebrew.contract.configuration.config_section import ConfigSection
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.tool import tool
-from bytebrew.store import models
+from bytebrew.store.configuration import models
 from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
 from tests.tables import check_refusal, token_with
 

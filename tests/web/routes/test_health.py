@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from bytebrew.engine import Engine
-from bytebrew.store import changed_options
+from bytebrew.store.configuration import changed_options
 from bytebrew.testing import ADMIN, served_engine
 from tests.store.sqlite.test_disk import damage
 from tests.tables import all_but, check_refusal, token_with

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from bytebrew.contract.runtime_option import Option, Options
-from bytebrew.store import changed_options
+from bytebrew.contract.configuration.runtime_option import Option, Options
+from bytebrew.store.configuration import changed_options
 from bytebrew.testing import served_engine
 from bytebrew.web.http_state import http_state
 from tests.tables import all_but, check_refusal, token_with

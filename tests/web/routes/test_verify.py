@@ -12,7 +12,7 @@ from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.provider import Capabilities
 from bytebrew.conversation.model_verification import PING_TOKENS, QUESTION_TOKENS, verify
 from bytebrew.engine import Engine
-from bytebrew.store import models
+from bytebrew.store.configuration import models
 from bytebrew.testing import ScriptedProvider, providing, served_engine
 from tests.upstream import STREAM, Act, Step, Upstream, chunk, data, refused, streamed, upstream
 

@@ -13,8 +13,8 @@ from msgspec import Meta
 from bytebrew.base import errors
 from bytebrew.contract import events
 from bytebrew.contract.route import Parameter, Reply, Request, Route
-from bytebrew.web import openapi_components as components
 from bytebrew.web import query
+from bytebrew.web.api_document import openapi_components as components
 from bytebrew.web.event_cursor import EventId
 
 _IN_PATH = re.compile(r"\{(\w+)(?::\w+)?\}")  # Starlette's syntax, with or without a converter

@@ -15,8 +15,8 @@ from bytebrew.base.settings import Core
 from bytebrew.contract.events import Notice, ToolFinished, ToolStarted
 from bytebrew.contract.messages import Message, ToolCall
 from bytebrew.contract.tool import Call, Outcome, Result, Tool, Toolset
-from bytebrew.conversation.confirmations import Confirmations
-from bytebrew.conversation.read_result import ReadResult
+from bytebrew.conversation.tools.confirmations import Confirmations
+from bytebrew.conversation.tools.read_result import ReadResult
 from bytebrew.conversation.turn import Notify, Turn
 from bytebrew.store import confirmations, turns
 from bytebrew.store.confirmations import Confirmation, Kind

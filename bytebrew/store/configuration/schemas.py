@@ -12,7 +12,7 @@ from bytebrew.contract import connection
 from bytebrew.contract.connection import Connection, Row, insert
 from bytebrew.contract.entities import Agent, NewRelation, NewSchema, Relation, Schema, SchemaPatch
 from bytebrew.contract.provider import Target
-from bytebrew.store import agents, models
+from bytebrew.store.configuration import agents, models
 
 _SELECT = """select s.id, s.name, s.description, s.entry_agent_id, a.name as entry_agent, s.chat_enabled,
   s.chat_last_fired_at, s.created_at from schemas s join agents a on a.id = s.entry_agent_id"""

@@ -11,7 +11,7 @@ from bytebrew.base.formats import narrowed, new_uuid
 from bytebrew.contract import connection
 from bytebrew.contract.connection import Connection, insert
 from bytebrew.contract.entities import Capability, CapabilityPatch, CapabilityType, NewCapability
-from bytebrew.store import agents
+from bytebrew.store.configuration import agents
 
 
 class CapabilityTypes(dict[str, CapabilityType]):

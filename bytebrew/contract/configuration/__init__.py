@@ -1,0 +1,1 @@
+"""Sections of the configuration file, and settings that change at run time."""

@@ -1,0 +1,1 @@
+"""The operator's configuration in the database: agents, capabilities, models, schemas, settings."""
