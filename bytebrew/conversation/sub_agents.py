@@ -6,7 +6,7 @@ from bytebrew.base.errors import Draining, StorageError, ToolError, Unprocessabl
 from bytebrew.contract.tool import Call, SpawnLimits
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn, spawned_turn
-from bytebrew.store import turns
+from bytebrew.store import turn_results, turns
 from bytebrew.store.configuration import schemas
 from bytebrew.store.sqlite.database import Database
 
@@ -31,7 +31,7 @@ async def spawn(db: Database, runner: Runner, call: Call, agent: str, message: s
         parent.cancel("stopped")  # it repeats this call after the restart
         await anyio.sleep_forever()
         raise
-    end = await db.read(turns.outcome, child.id)
+    end = await db.read(turn_results.outcome, child.id)
     if end is None:
         raise ToolError(f"Agent '{agent}' was deleted before it had an answer")
     if end.status != "completed":

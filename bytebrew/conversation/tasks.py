@@ -23,12 +23,12 @@ from bytebrew.contract.route import Record, unrecorded
 from bytebrew.contract.tool import Tool
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn, task_turn
-from bytebrew.store import sessions, task_approvals, task_changes, task_queue, tasks, turns
+from bytebrew.store import sessions, task_approvals, task_changes, task_queue, tasks, turn_results
 from bytebrew.store.configuration import schemas
 from bytebrew.store.open_turns import unfinished_tools
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.tasks import Claim
-from bytebrew.store.turns import Outcome
+from bytebrew.store.turn_results import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -276,7 +276,7 @@ class Tasks(engine.Tasks):
         db, core, task = self._db, self._core, claim.task
         draining = self._runner.draining
         try:
-            ending = failure or await db.read(turns.outcome, claim.turn_id)
+            ending = failure or await db.read(turn_results.outcome, claim.turn_id)
             if ending is None:
                 if draining or await db.read(sessions.owner, task.session_id) is not None:
                     return True

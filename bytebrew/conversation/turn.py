@@ -24,7 +24,7 @@ from bytebrew.contract.route import Key
 from bytebrew.contract.tool import Call, SpawnLimits
 from bytebrew.conversation.model_calls import BoundModel
 from bytebrew.conversation.resumed_answer import ResumedStep
-from bytebrew.store import open_turns, turns
+from bytebrew.store import open_turns, turn_results, turns
 from bytebrew.store.configuration.schemas import Entrance
 from bytebrew.store.journal import Journal, Log
 from bytebrew.store.tasks import Claim
@@ -138,10 +138,10 @@ class Turn:
         self.status, ids = status, {"session_id": self.session_id, "turn_id": self.id}
         return Done(**ids, usage=self.usage, status=status, finish_reason=self.finish_reason)
 
-    def result(self) -> turns.TurnResult:
-        """The turn's outcome, as far as this process ran it; `turns.result` includes the part before a restart."""
+    def result(self) -> turn_results.TurnResult:
+        """The outcome, as far as this process ran the turn; `turn_results.result` has the part before a restart too."""
         error = self.failure
-        return turns.TurnResult(
+        return turn_results.TurnResult(
             id=self.id,
             session_id=self.session_id,
             status=self.status,

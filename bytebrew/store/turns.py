@@ -1,7 +1,7 @@
-"""SQL for turns and their tool calls: one function per state change, and one per way to read the outcome."""
+"""SQL for turns and their tool calls: one function per state change."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 from msgspec import Struct, field
@@ -11,13 +11,11 @@ from bytebrew.base.errors import Conflict, NotFound, Unprocessable
 from bytebrew.base.formats import now
 from bytebrew.contract.auth import VISITOR, Actor, account
 from bytebrew.contract.connection import Connection, Row
-from bytebrew.contract.events import Event, FinishReason, form_of
 from bytebrew.contract.messages import Attachment, Message, Spent, ToolCall, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import SpawnLimits
 from bytebrew.store import confirmations, idempotency, messages, sessions
 from bytebrew.store.confirmations import Confirmation
-from bytebrew.store.journal import last_number, read_events
 
 Status = Literal["queued", "running", "completed", "failed", "cancelled"]
 
@@ -303,96 +301,3 @@ def spawned_in(conn: Connection, root_turn_id: str, turn_id: str) -> tuple[int, 
       where root_turn_id = ? and parent_turn_id is not null"""
     row = conn.execute(sql, (turn_id, root_turn_id)).fetchone()
     return row[0], row[1]
-
-
-class Outcome(NamedTuple):
-    """The outcome of a turn: its answer, or message and code of its error; `truncated` at the token limit."""
-
-    status: str
-    text: str
-    code: str
-    truncated: bool = False
-
-
-def outcome(conn: Connection, turn_id: str) -> Outcome | None:
-    """The outcome of a turn; None while it has not ended."""
-    row = conn.execute("select session_id, status, last_event from turns where id = ?", (turn_id,)).fetchone()
-    if row is None or row["status"] in ("queued", "running"):
-        return None
-    events = read_events(conn, row["session_id"], row["last_event"] - 1, row["last_event"])
-    last = msgspec.json.decode(events[0][2]) if events else {"message": "It failed", "code": "turn_failed"}
-    if row["status"] == "failed":
-        return Outcome("failed", last["message"], last["code"])
-    of_agent = [one.content for one in messages.of_turn(conn, row["session_id"], turn_id) if one.role == "assistant"]
-    answer = of_agent[-1] if of_agent else ""
-    return Outcome(row["status"], answer, "", last.get("finish_reason") == "max_tokens")
-
-
-class TurnResult(Struct, frozen=True, kw_only=True):
-    """A turn as its stream shows it; `failure`, `code` and `message` are HTTP status, code and text of its error.
-
-    `form` is the form it ended with, until the session continues. `first` and `last` are the range of its events;
-    `last` is None while it has not ended.
-    """
-
-    id: str
-    session_id: str
-    status: Status
-    first: int | None = None
-    last: int | None = None
-    text: str = ""
-    usage: Usage
-    failure: int | None = None
-    code: str = ""
-    message: str = ""
-    retry_after: int | None = None
-    finish_reason: FinishReason = "stop"
-    form: dict[str, Any] | None = None
-
-
-def result(
-    conn: Connection, turn_id: str, forms: Mapping[str, type[Event]], *, whole: bool = True
-) -> TurnResult | None:
-    """A turn as it is stored, None if its session was deleted; with `whole` its events are read too."""
-    sql = f"""select session_id, status, first_event, last_event, failure, {COUNTS} from turns
-      where id = ? and session_id not in (select session_id from removals)"""
-    row = conn.execute(sql, (turn_id,)).fetchone()
-    if row is None:
-        return None
-    first, last = row["first_event"], row["last_event"]
-    deltas: list[str] = []
-    code = message = ""
-    retry_after: int | None = None
-    finish_reason: FinishReason = "stop"
-    form: dict[str, Any] | None = None
-    at = (first or 1) - 1
-    while whole and last is not None and at < last and (events := read_events(conn, row["session_id"], at, last)):
-        at = events[-1][0]
-        for _, name, data in events:
-            if name in forms:
-                form = form_of(msgspec.json.decode(data, type=forms[name])) or form
-            elif name in ("message_delta", "message_restart", "error", "done"):
-                event = msgspec.json.decode(data)
-                if name == "error":
-                    code, message, retry_after = event["code"], event["message"], event.get("retry_after")
-                elif name == "done":
-                    finish_reason = event.get("finish_reason", "stop")
-                elif "agent" not in event:
-                    if name == "message_restart":
-                        deltas.clear()
-                    deltas.append(event["content"])
-    return TurnResult(
-        id=turn_id,
-        session_id=row["session_id"],
-        status=row["status"],
-        first=first,
-        last=last,
-        text="".join(deltas),
-        usage=Usage(*(row[name] for name in Usage.__struct_fields__)),
-        failure=row["failure"],
-        code=code,
-        message=message,
-        retry_after=retry_after,
-        finish_reason=finish_reason,
-        form=form if row["status"] == "completed" and last_number(conn, row["session_id"]) == last else None,
-    )

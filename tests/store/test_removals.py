@@ -16,7 +16,7 @@ from bytebrew.base.errors import NotFound
 from bytebrew.base.formats import new_uuid
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
-from bytebrew.store import open_turns, sessions, turns
+from bytebrew.store import open_turns, sessions, turn_results
 from bytebrew.store.journal import OpenEventRange
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
 from tests.processes import serving
@@ -161,7 +161,7 @@ async def test_a_repeat_that_begins_while_its_session_is_deleted_ends(
 
     async def then_delete(work: Any, *args: Any, **kwargs: Any) -> Any:
         result = await read(work, *args, **kwargs)
-        if work is turns.result:
+        if work is turn_results.result:
             assert (await client.delete(f"/api/v1/sessions/{body['session_id']}")).status_code == 204
         return result
 

@@ -23,11 +23,11 @@ from bytebrew.conversation.model_calls import BoundModel
 from bytebrew.conversation.turn import Turn, chat_turn
 from bytebrew.conversation.waiting_turns import OnBusy
 from bytebrew.engine import Engine
-from bytebrew.store import sessions, turns
+from bytebrew.store import sessions, turn_results
 from bytebrew.store.configuration import schemas
 from bytebrew.store.journal import EventRange, Journal, Log, OpenEventRange, newest_first
 from bytebrew.store.sqlite.database import Database
-from bytebrew.store.turns import TurnResult
+from bytebrew.store.turn_results import TurnResult
 from bytebrew.web.access import check_schema
 from bytebrew.web.event_cursor import event_cursor
 from bytebrew.web.routes.turns import ChatAnswer, so_far, whole
@@ -157,7 +157,7 @@ async def _answer(
         return _asking(await so_far(engine.db, turn, place))
     result = turn.result()
     resumed = turn.resume_point is not None and turn.last is not None
-    if resumed and (stored := await engine.db.scan(turns.result, turn.id, engine.forms)):
+    if resumed and (stored := await engine.db.scan(turn_results.result, turn.id, engine.forms)):
         result = stored  # includes the part before a restart
     reply = await _whole(engine.db, result)
     model = sum(call.seconds for call in turn.model_calls)
@@ -188,7 +188,7 @@ async def _again(engine: Engine, request: Request[ChatRequest], turn_id: str, ar
     if (turn := engine.runner.turns.get(turn_id)) is not None:
         return await _answer(engine, request, turn, arrived, _unseen(engine.journal, request, turn.log, turn))
     look = engine.db.read if request.body.stream else engine.db.scan  # a stream reads its events page by page
-    result = await look(turns.result, turn_id, engine.forms, whole=not request.body.stream)
+    result = await look(turn_results.result, turn_id, engine.forms, whole=not request.body.stream)
     if result is None:
         raise Gone(_GONE)
     if result.last is None:

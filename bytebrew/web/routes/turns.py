@@ -15,10 +15,10 @@ from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.turn import Turn
 from bytebrew.conversation.waiting_turns import Place
 from bytebrew.engine import Engine
-from bytebrew.store import confirmations, sessions, turns
+from bytebrew.store import confirmations, sessions, turn_results, turns
 from bytebrew.store.confirmations import Confirmation
 from bytebrew.store.sqlite.database import Database
-from bytebrew.store.turns import TurnResult
+from bytebrew.store.turn_results import TurnResult
 
 
 class CallRecord(Struct, frozen=True, kw_only=True):
@@ -110,7 +110,7 @@ async def get_turn(engine: Engine, request: Request[None]) -> ChatAnswer:
     turn = engine.runner.turns.get(turn_id)
     if turn is not None and turn.session_id == session_id:
         return await so_far(engine.db, turn, await waiting_turns.place(engine.db, engine.runner.lanes, turn))
-    end = await engine.db.scan(turns.result, turn_id, engine.forms)
+    end = await engine.db.scan(turn_results.result, turn_id, engine.forms)
     if end is None or end.session_id != session_id:
         raise NotFound(f"The session has no turn '{turn_id[:255]}'")
     return await whole(engine.db, end)
