@@ -66,6 +66,7 @@ from bytebrew.contract.lists import (
     rows_of,
 )
 from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
+from bytebrew.contract.personal_data import Person, PersonalData
 from bytebrew.contract.provider import Capabilities, Fault, Provider, ProviderEvent, Target, provider_error, refusal
 from bytebrew.contract.route import (
     ANYONE,
@@ -158,6 +159,8 @@ __all__ = [
     "Page",
     "Parameter",
     "PayloadTooLarge",
+    "Person",
+    "PersonalData",
     "Place",
     "Problem",
     "Provider",

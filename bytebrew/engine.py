@@ -30,6 +30,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import State, StateKey, Turn
 from bytebrew.contract.entities import Agent, AgentList, CapabilityType
 from bytebrew.contract.events import Event
+from bytebrew.contract.personal_data import PersonalData
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route, taken_names
 from bytebrew.contract.tool import Call, SpawnLimits, Tool, Toolset
@@ -188,6 +189,8 @@ class Engine:
         core_steps = [(CORE, step) for step in retention.steps()]
         self.retention = retention.Retention(self.db, self.journal, self.clock, core_steps)
         self.plugins.declare("register_retention", lambda name, step: self.retention.steps.append((name, step)))
+        self.personal_data: Registry[PersonalData] = Registry("kind of personal data")
+        self.plugins.declare("register_personal_data", _adding(self.personal_data, "name"))
         self.migrations: dict[str, list[tuple[int, str]]] = {CORE: [*migrations.CORE], **self.agent_lists.migrations()}
         self.plugins.declare("register_migrations", partial(migrations.add, self.migrations))
 

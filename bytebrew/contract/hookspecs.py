@@ -19,6 +19,7 @@ from bytebrew.contract.engine import Engine, Sample, Turn
 from bytebrew.contract.entities import AgentList, CapabilityType
 from bytebrew.contract.lists import Listing
 from bytebrew.contract.messages import ToolCall
+from bytebrew.contract.personal_data import PersonalData
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route
 from bytebrew.contract.tool import Outcome, Tool, Toolset
@@ -173,6 +174,11 @@ def register_retention(register: Register[Step]) -> None:
 
     A step runs in a transaction of its own and returns the deleted rows; none end the pass.
     """
+
+
+@hookspec
+def register_personal_data(register: Register[PersonalData]) -> None:
+    """Registers what the plugin stores of a person, each kind under its name."""
 
 
 @hookspec

@@ -33,6 +33,8 @@ from bytebrew import (
     Node,
     Option,
     Outcome,
+    Person,
+    PersonalData,
     Problem,
     Request,
     Route,
@@ -45,6 +47,7 @@ from bytebrew import (
     Toolset,
     Usage,
     expired_before,
+    placeholders,
     tool,
 )
 from bytebrew.base.errors import BootError, Detail, InvalidRequest
@@ -637,6 +640,28 @@ async def test_register_retention() -> None:
         await client.put("/api/v1/settings/retention.ducks", json={"value": 1})
         await running.retention.run_once()
         assert await running.db.read(years) == ["2999"]
+
+
+async def test_register_personal_data() -> None:
+    table = "create table ducks (id integer primary key, keeper text not null) strict"
+
+    def of_keeper(conn: Connection, person: Person) -> list[dict[str, int]]:
+        rows = conn.execute(f"select id from ducks where keeper in ({placeholders(person.names)})", person.names)
+        return [{"duck": row["id"]} for row in rows]
+
+    def set_free(conn: Connection, person: Person) -> int:
+        return conn.execute(f"delete from ducks where keeper in ({placeholders(person.names)})", person.names).rowcount
+
+    duck = plugin(
+        register_migrations=lambda register: register(Migration(1, table)),
+        register_personal_data=lambda register: register(PersonalData("ducks", of_keeper, set_free)),
+    )
+    async with engine(duck) as running:
+        ducks = running.personal_data["ducks"]
+        await running.db.write(lambda conn: conn.execute("insert into ducks (keeper) values ('ann'), ('bob')"))
+        ann = Person(names=("ann", "user:ann"), mask="nobody", sessions=())
+        assert await running.db.read(lambda conn: [*ducks.export(conn, ann)]) == [{"duck": 1}]
+        assert [await running.db.write(ducks.forget, ann) for _ in range(2)] == [1, 0]
 
 
 def test_register_commands(tmp_path: Path) -> None:
