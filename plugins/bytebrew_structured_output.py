@@ -68,6 +68,7 @@ class StructuredOutput(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A block for the client to render; values that the model left out are filled in from their labels."""
 
     name = "structured_output"
+    public = ("call_id", "output_type", "title", "description", "rows", "actions", "questions")
     call_id: str
     output_type: Literal["table", "info", "form"]
     title: str = ""

@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+View = Literal["full", "public"]
 VISITOR = ":visitor:"
 """Separates the subject of a public page's token, which pays for usage, from the id of the visitor."""
 
@@ -70,7 +71,8 @@ class Actor(Struct, frozen=True, kw_only=True):
     """The caller of one request.
 
     `subject` owns sessions and tasks and is unique across all kinds of credentials; `schemas` limits a chat token to
-    some schemas, None is no limit.
+    some schemas, None is no limit. The `view` "public" shows nothing of how an answer came about: no tools, reasoning,
+    internal names or cost.
     """
 
     subject: str
@@ -78,6 +80,7 @@ class Actor(Struct, frozen=True, kw_only=True):
     kind: Literal["user", "token"]
     scopes: frozenset[str]
     schemas: tuple[str, ...] | None = None
+    view: View = "full"
 
     @property
     def is_admin(self) -> bool:

@@ -19,9 +19,14 @@ class Event(Struct, frozen=True, kw_only=True):
 
     `agent` and `parent_call_id` are there only on a sub-agent's events in its parent's stream. A form overrides
     `awaits_answer` and `answered`: a turn that ends with it is `needs_input` until the session goes on.
+
+    `public` are the fields that the public view shows: none of a type that does not name any, which is left out there.
+    An event that `rises` goes to the root's stream where a sub-agent sends it, whether its client wants those or not.
     """
 
     name: ClassVar[str]
+    public: ClassVar[tuple[str, ...]] = ()
+    rises: ClassVar[bool] = False
     agent: str | UnsetType = UNSET
     parent_call_id: str | UnsetType = UNSET
 
@@ -47,6 +52,7 @@ class Thinking(Event, frozen=True):
     """A piece of the model's reasoning, to be joined to those before it."""
 
     name = "thinking"
+    public = ()
     content: str
 
 
@@ -54,6 +60,7 @@ class MessageDelta(Event, frozen=True):
     """A piece of the answer, to be joined to those before it."""
 
     name = "message_delta"
+    public = ("content",)
     content: str
 
 
@@ -65,6 +72,7 @@ class MessageRestarted(Event, frozen=True):
     """
 
     name = "message_restart"
+    public = ("content",)
     content: str
 
 
@@ -72,6 +80,7 @@ class MessageDone(Event, frozen=True):
     """The whole answer: all the turn's deltas joined."""
 
     name = "message"
+    public = ("content", "role")
     content: str
     role: Literal["assistant"] = "assistant"
 
@@ -80,6 +89,7 @@ class ToolStarted(Event, frozen=True):
     """A tool is about to run with these arguments."""
 
     name = "tool_call"
+    public = ()
     tool: str
     input: dict[str, Any]
     call_id: str
@@ -89,6 +99,7 @@ class ToolFinished(Event, frozen=True):
     """A tool's result, or what went wrong with it."""
 
     name = "tool_result"
+    public = ()
     tool: str
     output: str
     call_id: str
@@ -103,6 +114,7 @@ class Notice(Event, frozen=True):
     """
 
     name = "notice"
+    public = ()
     code: str
     message: str
     names: tuple[str, ...] = ()
@@ -118,6 +130,8 @@ class ConfirmationAsked(Event, frozen=True):
     """
 
     name = "confirmation"
+    public = ("session_id", "turn_id", "confirmation_id", "call_id", "expires_at")
+    rises = True
     session_id: str
     turn_id: str
     confirmation_id: str
@@ -138,6 +152,7 @@ class Queued(Event, frozen=True):
     """
 
     name = "queued"
+    public = ("session_id", "turn_id", "position", "needs_input")
     session_id: str
     turn_id: str
     position: int
@@ -151,6 +166,7 @@ class ContextTrimmed(Event, frozen=True):
     """
 
     name = "context_trimmed"
+    public = ()
     reason: Literal["too_long", "no_summary"]
     messages: int
     window: int | None = None
@@ -160,10 +176,12 @@ class ErrorEvent(Event, frozen=True):
     """The last event of a failed turn; of a stream that failed by itself, where `turn_id` may be empty.
 
     Of a stream it has no id: the turn may go on, such as after a restart, and the session's events have its end.
-    `retry_after` is in seconds, where the model's vendor named a wait.
+    `retry_after` is in seconds, where the model's vendor named a wait. The public view has a sentence for the code in
+    place of the message, which may be a vendor's own words.
     """
 
     name = "error"
+    public = ("session_id", "turn_id", "code", "message", "retry_after")
     session_id: str
     turn_id: str
     code: str
@@ -178,6 +196,7 @@ class Done(Event, frozen=True):
     """
 
     name = "done"
+    public = ("session_id", "turn_id", "status", "finish_reason")
     session_id: str
     turn_id: str
     usage: Usage

@@ -18,7 +18,7 @@ from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import ModelCall
 from bytebrew.contract.entities import Agent
-from bytebrew.contract.events import ConfirmationAsked, Done, ErrorEvent, Event, FinishReason, form_of
+from bytebrew.contract.events import Done, ErrorEvent, Event, FinishReason, form_of
 from bytebrew.contract.messages import Attachment, Spent, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import Call, SpawnLimits
@@ -180,7 +180,7 @@ class Turn:
 
     def append(self, event: Event) -> int:
         """Appends an event to the session's journal, and a copy to the root's if its client wants or needs it."""
-        above, shared = self.new.parent, self.new.subagents or type(event) is ConfirmationAsked
+        above, shared = self.new.parent, self.new.subagents or event.rises
         # only the root's own last event ends the root's stream
         if above and shared and self.root is not self and type(event) not in (Done, ErrorEvent):
             copy = replace(event, agent=self.agent.name, parent_call_id=above.call_id)
