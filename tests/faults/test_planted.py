@@ -123,7 +123,7 @@ TABLE = (
         stride=10,
     ),
     Planted(
-        "conversation/tool_calls.py",
+        "conversation/tools/tool_calls.py",
         "            if tool is None or not tool.idempotent or changed:",
         "            if tool is None or changed:",
         "a tool that may not run twice runs again",
