@@ -9,24 +9,22 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import pluggy
-from msgspec import Struct, json
+from msgspec import Struct
 
 from bytebrew import plugin_folder
 from bytebrew.base.errors import BootError, SettingsError
 from bytebrew.base.settings import Core, Row, rows
 from bytebrew.contract import hookspecs
-from bytebrew.contract.auth import Scope
-from bytebrew.contract.auth_mode import AuthMode
-from bytebrew.contract.provider import Provider
-from bytebrew.contract.route import Parameter, Route
+from bytebrew.contract.route import Route
 from bytebrew.contract.tool import Tool
+from bytebrew.registered_items import check, check_types
 from bytebrew.requirements import lacking
 from bytebrew.version import CONTRACT, OLDEST_CONTRACT, __version__, unfit
 
@@ -40,23 +38,6 @@ OWN_DISTRIBUTION = "bytebrew"
 CORE = "core"
 NO_PLUGINS = ("<", *(f"{Path(file).parent}{os.sep}" for file in (__file__, importlib.__file__, pluggy.__file__)))
 """Prefixes of file names in a traceback that are not a plugin's code."""
-OWN = {
-    "register_tools": ("run", "input_schema", "description"),
-    "register_toolsets": ("tools",),
-    "register_config_sections": ("export", "put", "delete"),
-    "register_config_dialects": ("convert",),
-    "register_model_choosers": ("choose",),
-}
-"""Attributes of a registered item that its base class does not define."""
-AWAITED = {
-    "register_tools": "run",
-    "register_toolsets": "tools",
-    "register_auth_modes": "identify",
-    "register_guards": "check",
-    "register_model_choosers": "choose",
-    "register_routes": "run",
-}
-"""The attribute of a registered item that must be an async function."""
 
 
 class Plugin(Struct, frozen=True, kw_only=True):
@@ -168,7 +149,7 @@ class Plugins:
         def register(name: str, items: list[Any], item: Any) -> None:
             if not isinstance(item, kind):
                 raise TypeError(f"it registers {item!r}, which is no {kind.__name__}")
-            _check(hook, item)
+            check(hook, item)
             if isinstance(item, Tool) and not item.description.strip():
                 fault = f"has the tool '{item.name}' without a docstring, so no model knows what it does"
                 self.warn(name, fault + written_at(item))
@@ -182,7 +163,7 @@ class Plugins:
                 if implementation(register=partial(register, name, items), **arguments) is not None:
                     raise TypeError("it answers something: call register with each thing, and answer nothing")
                 if kind is Route:
-                    _check_types(items)
+                    check_types(items)
             if (seconds := time.monotonic() - begun) >= SLOW_SECONDS:
                 self.warn(name, f"took {seconds:.1f} s in {hook}, and the engine starts later for it")
 
@@ -309,63 +290,6 @@ def place(error: BaseException) -> str:
     frames = [frame for frame in stack if not frame.filename.startswith(NO_PLUGINS)]
     lines = [frame.lineno for frame in frames if frame.filename == frames[0].filename]
     return f" ({Path(frames[0].filename).name}:{lines[-1]})" if lines else ""
-
-
-def _check(hook: str, item: Any) -> None:
-    """Raises TypeError for errors that would otherwise only appear in a request."""
-    kind, base = type(item), hookspecs.DECLARING[hook]
-    for name in OWN.get(hook, ()):
-        if name not in getattr(item, "__dict__", ()) and getattr(kind, name, None) is getattr(base, name, None):
-            raise TypeError(f"{kind.__name__} has no '{name}'")
-    if hook == "register_recorders" and inspect.iscoroutinefunction(inspect.unwrap(item)):
-        raise TypeError(f"{item.__qualname__} runs within a transaction: it must be a plain function")
-    if hook in AWAITED:
-        function = inspect.unwrap(getattr(item, AWAITED[hook]))
-        if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(function.__call__)):
-            raise TypeError(f"{getattr(function, '__qualname__', function)} must be an async function")
-    if isinstance(item, AuthMode):
-        if kind.authenticate is AuthMode.authenticate and kind.identify is AuthMode.identify:
-            raise TypeError(f"{kind.__name__} has no 'authenticate' and no 'identify'")
-        if not inspect.iscoroutinefunction(inspect.unwrap(item.authenticate)):
-            raise TypeError(f"{kind.__name__}.authenticate must be an async function")
-    if isinstance(item, Provider):
-        if kind.stream is Provider.stream and kind.embed is Provider.embed:
-            raise TypeError(f"{kind.__name__} has no 'stream'")
-        function = inspect.unwrap(item.stream)
-        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-            raise TypeError(f"{kind.__name__}.stream must be an async generator: `async def` with `yield`")
-    if isinstance(item, Route) and not (item.path.startswith("/") and item.method.isupper()):
-        raise TypeError(f"'{item.method} {item.path}' is no route; write it like 'GET /api/v1/dice'")
-    if isinstance(item, Scope) and (item.bit.bit_count() != 1 or not 0 < item.bit < 1 << 31):
-        raise TypeError(f"the bit of the scope '{item.name}' is {item.bit}, which is no power of two below 2**31")
-
-
-def _check_types(routes: Sequence[Route]) -> None:
-    """Raises TypeError for types that the API document cannot describe; checks all at once, as each alone is slow."""
-    kinds = [kind for route in routes for kind in (route.body, route.answer, *route.also.values())]
-    parameters = [one for route in routes for one in (*route.query.values(), *route.headers.values())]
-    kinds += [one.type for one in parameters if isinstance(one, Parameter)]
-    try:
-        _check_described(tuple(kinds))
-    except TypeError as error:
-        if len(routes) > 1:
-            for route in routes:
-                _check_types([route])
-        raise TypeError(f"{routes[0].path}: {str(error).splitlines()[-1]}") from None
-
-
-def _check_described(kinds: tuple[Any, ...]) -> None:
-    try:
-        hash(kinds)
-    except TypeError:  # such as that of `Annotated[int, {}]`
-        json.schema_components(kinds)
-    else:
-        _check_once(kinds)
-
-
-@lru_cache(64)  # tests build many engines in a process; bounded, as a plugin may create types for each
-def _check_once(kinds: tuple[Any, ...]) -> None:
-    json.schema_components(kinds)
 
 
 def _with_arguments(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
