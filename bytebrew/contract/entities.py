@@ -192,7 +192,7 @@ class Capability(Struct, frozen=True, kw_only=True):
 class Agent(Struct, frozen=True, kw_only=True):
     """An agent at run time; `model` is the name of its own model or of the default one.
 
-    `lists` are its lists that plugins declare, by name.
+    `lists` are its lists that plugins declare, by name. `version` is the number of its newest version.
     """
 
     id: str
@@ -216,6 +216,7 @@ class Agent(Struct, frozen=True, kw_only=True):
     created_at: str
     updated_at: Live[str]
     capabilities: tuple[Capability, ...] = ()
+    version: int = 0
 
     def capability(self, type: str) -> Capability | None:
         """Its capability of a type, if enabled."""

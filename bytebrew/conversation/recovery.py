@@ -63,7 +63,7 @@ async def _resume(db: Database, journal: Journal, runner: Runner, left: open_tur
     turn.log = await journal.log(left.session_id)
     if left.status == "running":
         turn.status, turn.first = "running", left.first_event
-        turn.resume_point = point = await db.write(open_turns.resume, left.id)
+        turn.resume_point = point = await db.write(open_turns.resume, left.id, entrance.agent.version)
         message = point.user_message
         turn.new = replace(turn.new, message=message.content, attachments=message.attachments)
         turn.text = list(point.text)

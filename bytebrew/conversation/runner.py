@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import anyio
 from anyio.abc import TaskGroup
+from msgspec.structs import replace
 
 from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError, TurnTimeout, Unprocessable
 from bytebrew.base.rolling_timeout import uncancelled
@@ -80,6 +81,7 @@ class Runner:
         if model is None:
             model = self._models.bind(entrance.targets[0], entrance.targets[1:])
         model.check(new.attachments)
+        new = replace(new, agent_version=entrance.agent.version)
         return Turn(new, entrance.agent, model, self._journal, self._held)
 
     def _held(self, turn: Turn) -> None:

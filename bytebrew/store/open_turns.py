@@ -102,12 +102,14 @@ def left_open(conn: Connection) -> list[OpenTurn]:
     return sorted((struct_of(row, OpenTurn) for row in rows), key=lambda turn: len(turn.lineage))
 
 
-def resume(conn: Connection, turn_id: str) -> ResumePoint:
+def resume(conn: Connection, turn_id: str, agent_version: int) -> ResumePoint:
     """The state of a turn when the engine stopped; counts the resumes since the turn's last progress.
+
+    The turn is from now on one of the `agent_version` that goes on with it.
 
     If a retry that a person chose was interrupted as well, its question is deleted, so that it is asked again.
     """
-    conn.execute("update turns set resumes = resumes + 1 where id = ?", (turn_id,))
+    conn.execute("update turns set resumes = resumes + 1, agent_version = ? where id = ?", (agent_version, turn_id))
     conn.execute(
         """delete from confirmations where turn_id = ?1 and kind = 'unknown_outcome' and status = 'spent'
         and call_id in (select c.call_id from tool_calls c where c.turn_id = ?1 and c.status = 'started')""",

@@ -36,7 +36,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     create a session with its id, which then belongs to `owner`; `begins` is set if the id is new. With `subagents` the
     stream includes the events of spawned agents. `parent` is set for the turn of a spawned agent, whose session is
     below the parent's; `lineage` are the agents above it, from the root down. `key` is the Idempotency-Key of the
-    request.
+    request, `agent_version` the version of the agent that answers.
     """
 
     id: str
@@ -57,6 +57,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     fresh: bool
     begins: bool
     key: Key | None = None
+    agent_version: int = 0
 
 
 class Unsaved(Struct, frozen=True):
@@ -114,8 +115,9 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
             raise Conflict(f"Session '{new.session_id}' belongs to schema '{row['schema']}'; chat with that one")
     conn.execute(  # a trigger updates the session's `status` and `updated_at`
         """insert into turns (id, session_id, message, attachments, size, own_key, subagents, time_limit,
-        parent_turn_id, parent_call_id, root_turn_id, lineage, status, first_event, created_at, started_at)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        parent_turn_id, parent_call_id, root_turn_id, lineage, status, first_event, created_at, started_at,
+        agent_version)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             new.id,
             new.session_id,
@@ -134,6 +136,7 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
             first_event,
             moment,
             None if first_event is None else moment,
+            new.agent_version,
         ),
     )
     if first_event is not None:

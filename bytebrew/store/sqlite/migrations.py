@@ -121,6 +121,7 @@ CORE = tuple(
             triggers.CACHE_WRITES,
             _ONCE,
             triggers.TASK_QUEUE,
+            triggers.VERSIONS,
         ),
         1,
     )

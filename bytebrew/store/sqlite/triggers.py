@@ -1,4 +1,4 @@
-"""Migrations with triggers that maintain totals of lists, tasks' open blockers and queue, and sums of usage by day.
+"""Migrations with triggers that maintain totals of lists, tasks' blockers and queue, sums of usage, changed items.
 
 Databases store a digest of each text, so the texts must not change.
 """
@@ -252,3 +252,53 @@ create trigger usage_kept after insert on usage begin
 end;
 """
 """The SQL of the sums of tokens written to a vendor's cache, for a migration."""
+
+
+def _marks(table: str, section: str, name: str, when: str = "true") -> str:
+    """Triggers that mark the item of a changed row; `name` is its name, with `{0}` in place of the row."""
+    return "".join(
+        f"""create trigger {table}_marked_{event} after {event} on {table} when {condition} begin
+  insert into changed_items select '{section}', {name.format(row)} where true on conflict do nothing;
+end;
+"""
+        for event, row, condition in (("insert", "new", "true"), ("update", "new", when), ("delete", "old", "true"))
+    )
+
+
+VERSIONS = f"""
+create table versions (
+  id integer primary key,
+  section text not null,
+  name text not null,
+  n integer not null,
+  moment text not null,
+  actor text not null,
+  subject text not null,
+  action text not null,
+  restores integer,
+  changed text not null,
+  content text not null,
+  credentials text not null,
+  unique (section, name, n)
+) strict;
+create index versions_time on versions (moment);
+create index versions_subject on versions (subject);
+create table changed_items (
+  section text not null,
+  name text not null,
+  primary key (section, name)
+) strict, without rowid;
+insert into changed_items select 'models', name from models union all select 'agents', name from agents
+  union all select 'schemas', name from schemas;
+alter table agents add column version integer not null default 0;
+alter table turns add column agent_version integer not null default 0;
+create trigger versions_of_agents after insert on versions when new.section = 'agents' begin
+  update agents set version = new.n where name = new.name;
+end;
+{_marks("models", "models", "{0}.name")}
+{_marks("agents", "agents", "{0}.name", "new.version = old.version")}
+{_marks("agent_capabilities", "agents", "coalesce((select name from agents where id = {0}.agent_id), '')")}
+{_marks("schemas", "schemas", "{0}.name", "new.chat_last_fired_at is old.chat_last_fired_at")}
+{_marks("agent_relations", "schemas", "coalesce((select name from schemas where id = {0}.schema_id), '')")}
+"""
+"""The versions of items of the configuration, and the items of the core's sections that changed since their newest."""

@@ -38,6 +38,7 @@ class AgentAnswers:
         own: dict[str, list[Any]] = {
             "lists": [(name, tuple[str, ...]) for name in lists],
             "capabilities": [("capabilities", tuple[types.shown, ...], ())],  # type: ignore[name-defined]
+            "version": [],  # a PUT stores the new one only after its answer is made
         }
         fields = [one for field in structs.fields(Agent) for one in own.get(field.name, [(field.name, field.type)])]
         fields += [("system_prompt", str), ("tools_count", int), *flags, ("warnings", Live[tuple[str, ...]])]
