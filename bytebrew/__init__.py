@@ -66,6 +66,7 @@ from bytebrew.contract.lists import (
     rows_of,
 )
 from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
+from bytebrew.contract.notifications import Notification, Subscriber
 from bytebrew.contract.personal_data import Person, PersonalData
 from bytebrew.contract.provider import Capabilities, Fault, Provider, ProviderEvent, Target, provider_error, refusal
 from bytebrew.contract.route import (
@@ -152,6 +153,7 @@ __all__ = [
     "Node",
     "NotFound",
     "Notice",
+    "Notification",
     "NumberedPage",
     "Opened",
     "Option",
@@ -191,6 +193,7 @@ __all__ = [
     "Stop",
     "StorageError",
     "Stream",
+    "Subscriber",
     "Target",
     "Task",
     "TaskPatch",

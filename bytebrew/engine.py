@@ -88,16 +88,19 @@ class Engine:
         self._declare_storage()
         self.observers = Observers(self, self.plugins)
         self.notify, self.record, self.samples = self.observers.notify, self.observers.record, self.observers.samples
+        self.publish = self.observers.publish
 
         vendors = {name: one.base_url for one in self.providers.values() for name in (one.type, *one.aliases)}
         prices = of_catalog(self.catalog.values(), vendors)
         self.models = Models(self.providers, self.folder.credentials, prices, self.http, core.provider_retries)
         sources = ToolSources(self.tools, self.toolsets, self.read_result, self.reserves)
-        calls = ToolCalls(self.db, self.journal, self.confirmations, sources, core, self.notify)
+        calls = ToolCalls(self.db, self.journal, self.confirmations, sources, core, self.notify, self.publish)
         loop = AgentLoop(self.db, self.journal, self.models, calls, most_events=core.turn_events)
-        self.runner = Runner(self.db, self.journal, self.models, loop, core, self.notify, lambda: self.tasks.wake())
+        self.runner = Runner(
+            self.db, self.journal, self.models, loop, core, self.notify, self.publish, lambda: self.tasks.wake()
+        )
         self.turns: Mapping[str, Turn] = self.runner.turns
-        self.tasks: Tasks = Tasks(self.db, self.runner, self.tools, core, self.record)
+        self.tasks: Tasks = Tasks(self.db, self.runner, self.tools, core, self.record, self.publish)
 
         self._declare_config()
         self.started = time.monotonic()
@@ -224,7 +227,7 @@ class Engine:
             await self.observers.start()
             stack.push_async_callback(self.notify, "shutdown")
             group = await stack.enter_async_context(anyio.create_task_group())
-            await self.runner.run(group, await recover(self.db, self.journal, self.runner))
+            await self.runner.run(group, await recover(self.db, self.journal, self.runner, self.publish))
             await self.tasks.run(group)
             self._clearing = anyio.CancelScope()
             group.start_soon(self.retention.run, self._clearing)

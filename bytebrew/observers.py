@@ -1,4 +1,4 @@
-"""Calls the plugins' observers, recorders and metrics, and logs those that fail or are slow."""
+"""Calls the plugins' observers, recorders, subscribers and metrics, and logs those that fail or are slow."""
 
 import logging
 import time
@@ -11,6 +11,7 @@ from bytebrew.base.rolling_timeout import uncancelled
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine, Sample
 from bytebrew.contract.hookspecs import OBSERVING, Action, Recorder
+from bytebrew.contract.notifications import Notification, Subscriber
 from bytebrew.plugins import Plugins, place
 from bytebrew.store.sqlite import storage_errors
 
@@ -34,11 +35,16 @@ class Observers:
         self._observers = {hook: plugins.implementations(hook) for hook in OBSERVING}
         self._collectors = plugins.implementations("collect_metrics")
         self._recorders: list[tuple[str, Recorder]] = []
+        self._subscribers: list[tuple[str, Subscriber]] = []
         self._slow = SlowHooks()
         plugins.declare("register_recorders", self._add_recorder, engine=engine)
+        plugins.declare("register_subscribers", self._add_subscriber, engine=engine)
 
     def _add_recorder(self, plugin: str, recorder: Recorder) -> None:
         self._recorders.append((plugin, recorder))
+
+    def _add_subscriber(self, plugin: str, subscriber: Subscriber) -> None:
+        self._subscribers.append((plugin, subscriber))
 
     @property
     def record_actions(self) -> bool:
@@ -81,6 +87,24 @@ class Observers:
                     raise
                 raise NotRecorded(f"The plugin {name} could not record this, so nothing was changed") from error
             self._slow.look(name, "its recorder", begun, BLOCKING_SECONDS)
+
+    def publish(self, conn: Connection, notification: Notification) -> None:
+        """Runs every subscriber with a notification; one that fails is logged, and only its own work is undone.
+
+        A fault of the database is raised: then nothing of the transaction is stored.
+        """
+        for name, subscriber in self._subscribers:
+            begun = time.monotonic()
+            conn.execute("savepoint subscriber")
+            try:
+                subscriber(conn, notification)
+            except Exception as error:
+                if storage_errors.breaks(error):
+                    raise
+                log.exception("plugin %s failed in its subscriber to %s", name, notification.name)
+                conn.execute("rollback to savepoint subscriber")
+            conn.execute("release savepoint subscriber")
+            self._slow.look(name, "its subscriber", begun, BLOCKING_SECONDS)
 
     def samples(self) -> list[Sample]:
         """The samples of every plugin's `collect_metrics`; a plugin that fails is logged and skipped."""

@@ -38,7 +38,7 @@ def check(hook: str, item: Any) -> None:
     for name in OWN.get(hook, ()):
         if name not in getattr(item, "__dict__", ()) and getattr(kind, name, None) is getattr(base, name, None):
             raise TypeError(f"{kind.__name__} has no '{name}'")
-    if hook == "register_recorders" and inspect.iscoroutinefunction(inspect.unwrap(item)):
+    if hook in ("register_recorders", "register_subscribers") and inspect.iscoroutinefunction(inspect.unwrap(item)):
         raise TypeError(f"{item.__qualname__} runs within a transaction: it must be a plain function")
     if hook in AWAITED:
         function = inspect.unwrap(getattr(item, AWAITED[hook]))

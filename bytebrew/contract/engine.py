@@ -14,6 +14,7 @@ from bytebrew.contract.catalog import CatalogModel, CatalogProvider
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, NewTask, Task, TaskPatch, TaskSource, TaskStatus
 from bytebrew.contract.messages import Usage
+from bytebrew.contract.notifications import Notification
 from bytebrew.contract.provider import Provider, Target
 from bytebrew.contract.tool import Call, SpawnLimits, Tool, Toolset
 
@@ -265,6 +266,9 @@ class Engine(Protocol):
 
     def reserves(self, name: str, /) -> bool:
         """Whether a tool's name belongs to the engine or a plugin, so that no external tool may have it."""
+
+    def publish(self, conn: Connection, notification: Notification, /) -> None:
+        """Runs every subscriber with a notification, in the transaction of what happened."""
 
     def samples(self) -> Sequence[Sample]:
         """The samples of every plugin's `collect_metrics`."""

@@ -19,6 +19,7 @@ from bytebrew.contract.engine import Engine, Sample, Turn
 from bytebrew.contract.entities import AgentList, CapabilityType
 from bytebrew.contract.lists import Listing
 from bytebrew.contract.messages import ToolCall
+from bytebrew.contract.notifications import Subscriber
 from bytebrew.contract.personal_data import PersonalData
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route
@@ -151,6 +152,11 @@ def register_guards(register: Register[Guard], engine: Engine) -> None:
 @hookspec
 def register_recorders(register: Register[Recorder], engine: Engine) -> None:
     """Registers functions that store each change over the API, in its transaction."""
+
+
+@hookspec
+def register_subscribers(register: Register[Subscriber], engine: Engine) -> None:
+    """Registers functions that store what follows from a notification, in the transaction in which it happened."""
 
 
 @hookspec

@@ -9,9 +9,11 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from bytebrew.base.errors import EngineError, NotFound, ProviderError, StorageError, TurnError
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Done, ErrorEvent, Event
+from bytebrew.contract.notifications import Subscriber
 from bytebrew.conversation.turn import Notify, Turn, retry_after
-from bytebrew.store import open_turns, turns
+from bytebrew.store import notifications, open_turns, turns
 from bytebrew.store.journal import Journal, Log
 from bytebrew.store.sqlite.database import Database
 
@@ -63,12 +65,14 @@ async def end_children(db: Database, others: Iterable[Turn], turn: Turn, end: Ev
     return replace(end, usage=turn.usage) if isinstance(end, Done) else end
 
 
-async def end_later(db: Database, journal: Journal, notify: Notify, turn: Turn, error: EngineError) -> None:
+async def end_later(
+    db: Database, journal: Journal, notify: Notify, publish: Subscriber, turn: Turn, error: EngineError
+) -> None:
     """Retries to store the end of a turn until it succeeds; a stopping engine leaves it to recovery."""
     turn.status, turn.last, turn.failure, turn.storage_error = "failed", None, error, error
     await journal.close(turn.log, error)
     await anyio.sleep(PAUSE)
-    broken, ended = turn.log, await fail(db, journal, turn.session_id, turn.id, error, turn.unsaved)
+    broken, ended = turn.log, await fail(db, journal, publish, turn.session_id, turn.id, error, turn.unsaved)
     if ended is not None:
         turn.log, turn.last = ended
         broken.notify()
@@ -78,6 +82,7 @@ async def end_later(db: Database, journal: Journal, notify: Notify, turn: Turn, 
 async def fail(
     db: Database,
     journal: Journal,
+    publish: Subscriber,
     session_id: str,
     turn_id: str,
     error: EngineError,
@@ -88,7 +93,7 @@ async def fail(
         try:
             status = await db.read(turns.status, turn_id)
             if status in ("queued", "running"):
-                return await fail_now(journal, session_id, turn_id, error, unsaved)
+                return await fail_now(journal, publish, session_id, turn_id, error, unsaved)
             if status is None and unsaved is not None:
                 await db.write(turns.spend, unsaved, turn_id)
             return None
@@ -100,11 +105,21 @@ async def fail(
 
 
 async def fail_now(
-    journal: Journal, session_id: str, turn_id: str, error: EngineError, unsaved: turns.Unsaved | None = None
+    journal: Journal,
+    publish: Subscriber,
+    session_id: str,
+    turn_id: str,
+    error: EngineError,
+    unsaved: turns.Unsaved | None = None,
 ) -> tuple[Log, int]:
     """Stores an error as the end of a turn; returns the session's log and the number of the event."""
     entries = await journal.log(session_id)
     last = journal.append(entries, error_event(session_id, turn_id, error))
-    await journal.write(entries, open_turns.close, turn_id, last, error.status, unsaved)
+
+    def close(conn: Connection) -> None:
+        open_turns.close(conn, turn_id, last, error.status, unsaved)
+        publish(conn, notifications.turn_failed(conn, turn_id, error))
+
+    await journal.write(entries, close)
     log.warning("turn %s of session %s failed: %s", turn_id, session_id, error.code)
     return entries, last

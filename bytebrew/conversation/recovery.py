@@ -5,6 +5,7 @@ import logging
 from msgspec.structs import replace
 
 from bytebrew.base.errors import EngineError, StorageError, TurnInterrupted
+from bytebrew.contract.notifications import Subscriber
 from bytebrew.conversation.failed_turns import fail_now
 from bytebrew.conversation.resumed_answer import ResumedStep
 from bytebrew.conversation.runner import Runner
@@ -24,7 +25,7 @@ _ORPHANED = "The turn that spawned this agent has ended"
 _NO_PROGRESS = f"The engine was stopped {MOST_RESUMES} times in the middle of this step; send the message again"
 
 
-async def recover(db: Database, journal: Journal, runner: Runner) -> list[Turn]:
+async def recover(db: Database, journal: Journal, runner: Runner, publish: Subscriber) -> list[Turn]:
     """The turns that can be resumed, spawned ones within their parents; the others end with an error."""
     resumed: dict[str, Turn] = {}
     for left in await db.read(open_turns.left_open):
@@ -41,7 +42,7 @@ async def recover(db: Database, journal: Journal, runner: Runner) -> list[Turn]:
             if before := [turn for turn in resumed.values() if turn.session_id == left.session_id]:
                 before[-1].unresumable.append((left.id, error))
             else:
-                await fail_now(journal, left.session_id, left.id, error)
+                await fail_now(journal, publish, left.session_id, left.id, error)
     return list(resumed.values())
 
 

@@ -13,14 +13,16 @@ from msgspec.structs import replace
 from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError, TurnTimeout, Unprocessable
 from bytebrew.base.rolling_timeout import uncancelled
 from bytebrew.base.settings import Core
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Event, MessageDone
 from bytebrew.contract.messages import Message
+from bytebrew.contract.notifications import Subscriber
 from bytebrew.conversation import failed_turns, waiting_turns
 from bytebrew.conversation.agent_loop import AgentLoop
 from bytebrew.conversation.model_calls import BoundModel, Models
 from bytebrew.conversation.turn import Lane, Notify, Turn
 from bytebrew.conversation.waiting_turns import OnBusy
-from bytebrew.store import turns
+from bytebrew.store import notifications, turns
 from bytebrew.store.configuration import schemas
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite.database import Database
@@ -41,6 +43,7 @@ class Runner:
         agent_loop: AgentLoop,
         core: Core,
         notify: Notify,
+        publish: Subscriber,
         on_hold: Callable[[], None],
     ) -> None:
         self._db = db
@@ -48,7 +51,7 @@ class Runner:
         self._models = models
         self._agent_loop = agent_loop
         self._core = core
-        self._notify = notify
+        self._notify, self._publish = notify, publish
         self._on_hold = on_hold
         self.lanes: dict[str, Lane] = {}
         self._group: TaskGroup | None = None
@@ -186,20 +189,22 @@ class Runner:
                     await self._run_and_record(turn)
             except StorageError as error:
                 log.error("turn %s cannot be recorded: %s", turn.id, error)
-                await failed_turns.end_later(self._db, self._journal, self._notify, turn, error)
+                await failed_turns.end_later(self._db, self._journal, self._notify, self._publish, turn, error)
             except EngineError:
                 raise
             except Exception:
                 log.exception("turn %s could not be recorded", turn.id)
                 failure: EngineError = failed_turns.internal_error(turn.id)
-                await failed_turns.end_later(self._db, self._journal, self._notify, turn, failure)
+                await failed_turns.end_later(self._db, self._journal, self._notify, self._publish, turn, failure)
             for turn_id, failure in turn.unresumable:
-                await failed_turns.fail(self._db, self._journal, turn.session_id, turn_id, failure)
+                await failed_turns.fail(self._db, self._journal, self._publish, turn.session_id, turn_id, failure)
         except EngineError as error:  # shutdown, or the session was deleted
             turn.failure = error
             await self._journal.close(turn.log, error)
             if isinstance(error, NotFound):
-                await failed_turns.fail(self._db, self._journal, turn.session_id, turn.id, error, turn.unsaved)
+                await failed_turns.fail(
+                    self._db, self._journal, self._publish, turn.session_id, turn.id, error, turn.unsaved
+                )
         except Exception as error:
             log.exception("turn %s is left to the next start", turn.id)
             await self._journal.close(turn.log, error)
@@ -261,5 +266,10 @@ class Runner:
         # a failed or cancelled answer has no complete text
         whole = [MessageDone(content="".join(turn.text))] if turn.status == "completed" else []
         turn.last = [turn.append(event) for event in (*whole, end)][-1]  # in one transaction
+        await turn.record(self._finish, turn, turn.last)
+
+    def _finish(self, conn: Connection, unsaved: turns.Unsaved, turn: Turn, last: int) -> None:
         fault = turn.failure.status if turn.failure else None
-        await turn.record(turns.finish, turn.id, turn.session_id, turn.status, turn.last, turn.usage, fault)
+        turns.finish(conn, unsaved, turn.id, turn.session_id, turn.status, last, turn.usage, fault)
+        if turn.failure is not None:
+            self._publish(conn, notifications.turn_failed(conn, turn.id, turn.failure))

@@ -19,11 +19,12 @@ from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Task, TaskPatch, TaskStatus
 from bytebrew.contract.hookspecs import Action
+from bytebrew.contract.notifications import Subscriber
 from bytebrew.contract.route import Record, unrecorded
 from bytebrew.contract.tool import Tool
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn, task_turn
-from bytebrew.store import sessions, task_approvals, task_changes, task_queue, tasks, turn_results
+from bytebrew.store import notifications, sessions, task_approvals, task_changes, task_queue, tasks, turn_results
 from bytebrew.store.configuration import schemas
 from bytebrew.store.open_turns import unfinished_tools
 from bytebrew.store.sqlite.database import Database
@@ -64,12 +65,14 @@ class Tasks(engine.Tasks):
         tools: Mapping[str, Tool],
         core: Core,
         record_action: Callable[[Connection, Action], None],
+        publish: Subscriber,
     ) -> None:
         self._db = db
         self._runner = runner
         self._tools = tools
         self._core = core
         self._record_action = record_action
+        self._publish = publish
         self._running: dict[str, Turn | None] = {}
         self._woken = anyio.Event()
         self._looked = datetime.max.replace(tzinfo=UTC)
@@ -149,9 +152,11 @@ class Tasks(engine.Tasks):
 
     async def cancel(self, task_id: str, actor: Actor | None, reason: str = "", *, record: Record = unrecorded) -> None:
         def cancel(conn: Connection) -> list[str]:
-            turn_ids = task_changes.cancel(conn, task_id, actor, reason)
+            cancelled = task_changes.cancel(conn, task_id, actor, reason)
             record(conn, None)
-            return turn_ids
+            for ended in cancelled:
+                self._publish(conn, notifications.task_ended(tasks.get(conn, ended)))
+            return [turn_id for turn_id in cancelled.values() if turn_id]
 
         for turn_id in await self._db.write(cancel):
             self._stop(turn_id)
@@ -177,6 +182,8 @@ class Tasks(engine.Tasks):
         def move(conn: Connection) -> tuple[Task, str | None]:
             task, turn_id = task_changes.move(conn, task_id, actor, status, result, seen)
             record(conn, task)
+            if task.status in tasks.ENDED:
+                self._publish(conn, notifications.task_ended(task))
             return task, turn_id
 
         task, turn_id = await self._db.write(move)
@@ -289,11 +296,17 @@ class Tasks(engine.Tasks):
                 else:
                     seconds = min(BACKOFF * 2 ** (task.attempts - 1), 3600) * random.uniform(0.5, 1.5)  # noqa: S311
                     retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=seconds))
-            await db.write(tasks.settle, task.id, claim.turn_id, ending.status, result, retry_at)
+            await db.write(self._settle, task.id, claim.turn_id, ending.status, result, retry_at)
         except StorageError as error:
             log.warning("the end of task %s is not recorded yet: %s", task.id, error)
             return draining
         return True
+
+    def _settle(
+        self, conn: Connection, task_id: str, turn_id: str, status: str, text: str, retry_at: str | None
+    ) -> None:
+        if tasks.settle(conn, task_id, turn_id, status, text, retry_at):
+            self._publish(conn, notifications.task_ended(tasks.get(conn, task_id)))
 
     async def _interrupted_tools(self, turn_id: str) -> str:
         """The tools of an attempt without a recorded result that another attempt may not run again."""

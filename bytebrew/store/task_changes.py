@@ -58,8 +58,8 @@ def move(
     return get(conn, task_id), row["turn_id"]
 
 
-def cancel(conn: Connection, task_id: str, actor: Actor | None, reason: str) -> list[str]:
-    """Cancels a task and all open tasks below it; returns their turns."""
+def cancel(conn: Connection, task_id: str, actor: Actor | None, reason: str) -> dict[str, str | None]:
+    """Cancels a task and all open tasks below it; returns their ids, each with the turn that works on it."""
     status = row_of(conn, task_id, actor)["status"]
     if status in ENDED and status != "cancelled":
         raise Conflict(f"The task has {status} and cannot be cancelled", code="bad_transition")
@@ -75,7 +75,7 @@ def cancel(conn: Connection, task_id: str, actor: Actor | None, reason: str) -> 
         "update tasks set status = 'cancelled', error = ?, completed_at = ? where id = ?",
         [(reason or None, moment, row["id"]) for row in rows],
     )
-    return [row["turn_id"] for row in rows if row["turn_id"]]
+    return {row["id"]: row["turn_id"] for row in rows}
 
 
 def update(conn: Connection, task_id: str, actor: Actor | None, patch: TaskPatch) -> Task:

@@ -264,8 +264,11 @@ def next_moment(conn: Connection) -> str | None:
     return moment
 
 
-def settle(conn: Connection, task_id: str, turn_id: str, status: str, text: str, retry_at: str | None) -> None:
-    """Ends the attempt of a task, unless it has ended otherwise; with `retry_at` it waits for the next one."""
+def settle(conn: Connection, task_id: str, turn_id: str, status: str, text: str, retry_at: str | None) -> bool:
+    """Ends the attempt of a task, unless it has ended otherwise; with `retry_at` it waits for the next one.
+
+    Returns whether the task has ended by it.
+    """
     here = (task_id, turn_id)
     if retry_at is not None:
         conn.execute(
@@ -273,10 +276,11 @@ def settle(conn: Connection, task_id: str, turn_id: str, status: str, text: str,
             and status = 'in_progress'""",
             (text, retry_at, *here),
         )
-        return
+        return False
     done = status == "completed"
-    conn.execute(
+    ended = conn.execute(
         """update tasks set status = ?, result = ?, error = ?, completed_at = ? where id = ? and turn_id = ?
         and status = 'in_progress'""",
         (status, text if done else None, None if done else text, now(), *here),
     )
+    return ended.rowcount == 1

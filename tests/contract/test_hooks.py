@@ -31,6 +31,7 @@ from bytebrew import (
     Migration,
     ModelChooser,
     Node,
+    Notification,
     Option,
     Outcome,
     Person,
@@ -41,6 +42,7 @@ from bytebrew import (
     Sample,
     Scope,
     Settings,
+    Stop,
     Target,
     Tool,
     ToolCall,
@@ -498,6 +500,51 @@ async def test_a_recorder_that_must_be_waited_for_stops_the_boot() -> None:
     with pytest.raises(BootError, match="must be a plain function"):
         async with engine(plugin(register_recorders=lambda register, engine: register(record))):
             pass
+
+
+async def test_register_subscribers() -> None:
+    """They run where a turn fails, a task ends and an approval begins to wait, in that transaction."""
+    seen: list[tuple[str, str]] = []
+    stored: list[str] = []
+
+    def broken(conn: Connection, notification: Notification) -> None:
+        conn.execute("update agents set max_steps = 99")
+        raise ValueError("The pond is frozen")
+
+    def subscribe(conn: Connection, notification: Notification) -> None:
+        seen.append((notification.name, notification.data.get("status", "")))
+        table = {"turn.failed": "turns", "task.ended": "tasks", "approval.waiting": "confirmations"}[notification.name]
+        [row] = conn.execute(f"select status from {table} where id = ?", (notification.subject,)).fetchall()
+        stored.append(row["status"])
+
+    @tool
+    async def pay() -> str:
+        """Pays."""
+        return "paid"
+
+    def register_subscribers(register: Any, engine: Engine) -> None:
+        register(broken)
+        register(subscribe)
+
+    provider = ScriptedProvider([ToolCall(tool="pay", input={}, call_id="1")], [Stop("refusal")])
+    duck = plugin(register_subscribers=register_subscribers, register_tools=lambda register: register(pay))
+    async with served_engine(providing(provider), duck) as (running, client):
+        await scripted_schema(running, tools=["pay"], confirm_before=["pay"])
+        asked = await client.post("/api/v1/schemas/test/chat", json={"message": "Pay", "stream": False})
+        assert asked.status_code == 202
+        assert (seen, stored) == ([("approval.waiting", "")], ["pending"])
+        [question] = (await client.get("/api/v1/approvals")).json()["data"]
+        place = f"/api/v1/approvals/{question['id']}/respond"
+        assert (await client.post(place, json={"answers": ["approve"]})).status_code == 200
+        with anyio.fail_after(10):
+            while len(seen) < 2:
+                await anyio.sleep(0.01)
+        task = {"title": "Swim", "agent": "test", "require_approval": True}
+        made = (await client.post("/api/v1/tasks", json=task)).json()
+        assert (await client.delete(f"/api/v1/tasks/{made['id']}")).status_code in (200, 204)
+        assert seen[1:] == [("turn.failed", "failed"), ("task.ended", "cancelled")]
+        assert stored[1:] == ["failed", "cancelled"]
+        assert (await client.get("/api/v1/agents/test")).json()["max_steps"] != 99
 
 
 async def test_register_config_sections() -> None:

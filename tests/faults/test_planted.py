@@ -80,7 +80,7 @@ TABLE = (
     ),
     Planted(
         "conversation/failed_turns.py",
-        "await fail(db, journal, turn.session_id, turn.id, error, turn.unsaved)\n",
+        "await fail(db, journal, publish, turn.session_id, turn.id, error, turn.unsaved)\n",
         "None\n",
         "a turn that failed for storage gets no end",
         "turn",

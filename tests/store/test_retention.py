@@ -184,7 +184,7 @@ async def test_a_session_is_as_young_as_the_end_of_its_last_turn(
     else:
         [(turn_id,)] = await execute(engine, "select id from turns")
         await execute(engine, "update tasks set status = 'failed', completed_at = ?", LONG_AGO)
-        await fail_now(engine.journal, session_id, turn_id, TurnInterrupted("no"))
+        await fail_now(engine.journal, engine.publish, session_id, turn_id, TurnInterrupted("no"))
     await engine.retention.run_once()
     assert (await client.get(f"/api/v1/sessions/{session_id}")).status_code == 200
 

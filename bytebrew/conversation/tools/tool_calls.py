@@ -12,13 +12,15 @@ from msgspec.structs import replace
 from bytebrew.base.errors import ToolError
 from bytebrew.base.rolling_timeout import uncancelled
 from bytebrew.base.settings import Core
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Notice, ToolFinished, ToolStarted
 from bytebrew.contract.messages import Message, ToolCall
+from bytebrew.contract.notifications import Subscriber
 from bytebrew.contract.tool import Call, Outcome, Result, Tool, Toolset
 from bytebrew.conversation.tools.confirmations import Confirmations
 from bytebrew.conversation.tools.read_result import ReadResult
 from bytebrew.conversation.turn import Notify, Turn
-from bytebrew.store import confirmations, turns
+from bytebrew.store import confirmations, notifications, turns
 from bytebrew.store.confirmations import Confirmation, Kind
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite.database import Database
@@ -125,12 +127,13 @@ class ToolCalls:
         sources: ToolSources,
         core: Core,
         notify: Notify,
+        publish: Subscriber,
     ) -> None:
         self._db = db
         self._journal = journal
         self._confirmations = confirmations
         self._sources = sources
-        self._notify = notify
+        self._notify, self._publish = notify, publish
         self._seconds = core.tool_timeout
         self._most_bytes = core.tool_output_bytes
         self._unmatched: dict[str, list[str]] = {}  # by agent, to log a warning only once
@@ -199,7 +202,23 @@ class ToolCalls:
             turn.append(ToolStarted(tool=call.tool, input=call.input, call_id=call.call_id))
         for question in questions.values():
             self._confirmations.announce(turn, question)
-        await turn.record(turns.tools_requested, turn.id, turn.session_id, calls, questions)
+        await turn.record(self._request, turn, calls, questions)
+
+    def _request(
+        self,
+        conn: Connection,
+        unsaved: turns.Unsaved,
+        turn: Turn,
+        calls: list[ToolCall],
+        questions: Mapping[str, Confirmation],
+    ) -> None:
+        turns.tools_requested(conn, unsaved, turn.id, turn.session_id, calls, questions)
+        for question in questions.values():
+            self._publish(conn, notifications.approval_waiting(question, turn.new.schema))
+
+    def _store_question(self, conn: Connection, turn: Turn, question: Confirmation) -> None:
+        confirmations.ask(conn, question)
+        self._publish(conn, notifications.approval_waiting(question, turn.new.schema))
 
     def _find(self, turn: Turn, kit: Toolkit, call: ToolCall) -> Tool | None:
         if turn.has_long_results and call.tool == self.read_result.name:
@@ -288,7 +307,7 @@ class ToolCalls:
         if question is None or question.args_digest != _digest(tool, call):
             question = self._confirmations.question(turn, call, kind, tool)
             self._confirmations.announce(turn, question)
-            await self._journal.write(turn.log, confirmations.ask, question)  # together with its event
+            await self._journal.write(turn.log, self._store_question, turn, question)  # together with its event
         return await self._confirmations.answered(turn, question)
 
 
