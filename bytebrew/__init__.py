@@ -51,7 +51,7 @@ from bytebrew.contract.entities import (
     Url,
 )
 from bytebrew.contract.events import Event, MessageDelta, Notice, Risk, Thinking
-from bytebrew.contract.hookspecs import Action, Migration, Opened, Recorder, Register, Step, hookimpl
+from bytebrew.contract.hookspecs import Action, Migration, Opened, Propagator, Recorder, Register, Step, hookimpl
 from bytebrew.contract.lists import (
     AFTER,
     OFFSET,
@@ -165,6 +165,7 @@ __all__ = [
     "PersonalData",
     "Place",
     "Problem",
+    "Propagator",
     "Provider",
     "ProviderError",
     "ProviderEvent",

@@ -30,6 +30,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import State, StateKey, Turn
 from bytebrew.contract.entities import Agent, AgentList, CapabilityType
 from bytebrew.contract.events import Event
+from bytebrew.contract.hookspecs import Propagator
 from bytebrew.contract.personal_data import PersonalData
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route, taken_names
@@ -93,7 +94,7 @@ class Engine:
         vendors = {name: one.base_url for one in self.providers.values() for name in (one.type, *one.aliases)}
         prices = of_catalog(self.catalog.values(), vendors)
         self.models = Models(self.providers, self.folder.credentials, prices, self.http, core.provider_retries)
-        sources = ToolSources(self.tools, self.toolsets, self.read_result, self.reserves)
+        sources = ToolSources(self.tools, self.toolsets, self.read_result, self.reserves, self.propagators.get("one"))
         calls = ToolCalls(self.db, self.journal, self.confirmations, sources, core, self.notify, self.publish)
         loop = AgentLoop(self.db, self.journal, self.models, calls, most_events=core.turn_events)
         self.runner = Runner(
@@ -166,6 +167,10 @@ class Engine:
         self.agent_lists = AgentLists(lists.values())
         self.plugins.declare("register_tools", _adding(self.tools, "name"), settings=self.settings)
         self.plugins.declare("register_toolsets", _listing(self.toolsets), engine=self)
+        self.propagators: Registry[Propagator] = Registry("propagator")
+        self.plugins.declare(
+            "register_propagators", lambda owner, item: self.propagators.add(owner, "one", item), engine=self
+        )
         sources: list[Tool | Toolset] = [*self.tools.values(), *self.toolsets]
         self.events = [event for source in sources for event in source.events]
         self.forms = {event.name: event for event in self.events if event.answered is not Event.answered}

@@ -179,6 +179,14 @@ class Turn(Protocol):
         """Whether another agent's turn spawned this one."""
 
     @property
+    def root_id(self) -> str:
+        """The id of the root turn: a spawned agent works within another's."""
+
+    @property
+    def traceparent(self) -> str | None:
+        """The trace that the chat request came with (W3C Trace Context), for a spawned agent that of the root turn."""
+
+    @property
     def subagents(self) -> bool:
         """Whether the client of the root turn receives the events of spawned agents."""
 

@@ -52,6 +52,8 @@ class Action(Struct, frozen=True, kw_only=True):
 
 Recorder = Callable[[Connection, Action], None]
 """Stores an action in the transaction of the change itself; an exception rolls the change back."""
+Propagator = Callable[[Turn, str], str]
+"""The `traceparent` (W3C Trace Context) that goes out with a tool call of a turn, by the call's id."""
 Step = Callable[[Connection], Sequence[object] | None]
 """Does a part of its work in a transaction and returns what it did; an empty sequence ends the work.
 
@@ -157,6 +159,11 @@ def register_recorders(register: Register[Recorder], engine: Engine) -> None:
 @hookspec
 def register_subscribers(register: Register[Subscriber], engine: Engine) -> None:
     """Registers functions that store what follows from a notification, in the transaction in which it happened."""
+
+
+@hookspec
+def register_propagators(register: Register[Propagator], engine: Engine) -> None:
+    """Registers the function that names the spans of tool calls to the systems that the tools call; one may."""
 
 
 @hookspec

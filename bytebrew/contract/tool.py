@@ -19,7 +19,8 @@ class Call(Struct, frozen=True, kw_only=True):
     """The tool call; `subject` is the actor's, for a spawned agent that of the root turn.
 
     `headers` are those of the chat request, in lower case; they are never stored. A tool forwards only those that its
-    operator has listed.
+    operator has listed. `traceparent` (W3C Trace Context) goes with what the tool sends to other systems, unless it is
+    empty: it names the call's own span, or while no plugin makes traces the span that the chat request came with.
     """
 
     call_id: str
@@ -29,6 +30,7 @@ class Call(Struct, frozen=True, kw_only=True):
     agent: str
     subject: str
     headers: Mapping[str, str] = {}
+    traceparent: str = ""
 
     @property
     def key(self) -> str:

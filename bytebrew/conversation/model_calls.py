@@ -12,6 +12,7 @@ from msgspec.structs import astuple, replace
 
 from bytebrew.base.circuit_breaker import Breaker
 from bytebrew.base.errors import Detail, EngineError, InvalidRequest, ProviderError, Unprocessable
+from bytebrew.base.formats import now
 from bytebrew.base.http_client.client import Http, UpstreamError
 from bytebrew.base.masking import masked
 from bytebrew.base.rolling_timeout import within
@@ -311,15 +312,20 @@ class Models:
                 f"Model '{model.name}' has failed {breaker.failure_count} times; it is tried again within a minute"
             )
             raise ProviderError(message, code="model_unavailable", retry_after=max(1.0, breaker.remaining()))
+        started, counted = now(), False
         try:
             events = stream_answer(model.provider, model.addressed(request), self._http, retries=self._retries)
             async with aclosing(events):
                 async for event in events:
                     if isinstance(event, Usage):
+                        counted = True
                         usage = Usage(*(min(max(0, count), MOST_TOKENS) for count in astuple(event)[:-1]))
                         cost = model.price.of(usage) if model.price else None
-                        yield Spent(model.name, replace(usage, cost_usd=cost))
+                        usage = replace(usage, cost_usd=cost)
+                        yield Spent(model.name, usage, model.provider.type, model.base.model_name, started, now())
                     else:
+                        if type(event) is Stop and not counted:  # the vendor counts no tokens: the call is stored still
+                            yield Spent(model.name, Usage(), model.provider.type, model.base.model_name, started, now())
                         yield event
             if breaker is not None:
                 breaker.succeeded()

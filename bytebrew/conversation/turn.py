@@ -19,7 +19,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import ModelCall
 from bytebrew.contract.entities import Agent
 from bytebrew.contract.events import Done, ErrorEvent, Event, FinishReason, form_of
-from bytebrew.contract.messages import Attachment, Spent, Usage
+from bytebrew.contract.messages import Attachment, Spent, Stop, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import Call, SpawnLimits
 from bytebrew.conversation.model_calls import BoundModel
@@ -105,6 +105,11 @@ class Turn:
         self.add(spent.usage)
         self.unsaved.spent.append(spent)
 
+    def stopped(self, stop: Stop) -> None:
+        """Stores with the usage of the last model call why its answer ended."""
+        if self.unsaved.spent:
+            self.unsaved.spent[-1] = replace(self.unsaved.spent[-1], stop=stop.reason)
+
     def add(self, usage: Usage) -> None:
         """Adds usage of the turn or of an agent that it spawned."""
         *counts, costs = zip(astuple(self.usage), astuple(usage), strict=True)
@@ -167,6 +172,16 @@ class Turn:
     def spawned(self) -> bool:
         """Whether another agent's turn spawned this one."""
         return self.new.parent is not None
+
+    @property
+    def root_id(self) -> str:
+        """The id of the root turn of the spawn tree."""
+        return self.new.parent.root_turn_id if self.new.parent else self.id
+
+    @property
+    def traceparent(self) -> str | None:
+        """The trace that the chat request came with (W3C Trace Context)."""
+        return self.new.traceparent
 
     @property
     def subagents(self) -> bool:
@@ -260,6 +275,7 @@ def chat_turn(
     attachments: tuple[Attachment, ...],
     own_key: bool,
     subagents: bool,
+    traceparent: str | None,
     key: Key | None,
 ) -> turns.NewTurn:
     """A turn for a client's message; without `session_id`, or with an unused UUID, it creates a session."""
@@ -275,6 +291,7 @@ def chat_turn(
         attachments=attachments,
         own_key=own_key,
         subagents=subagents,
+        traceparent=traceparent,
         fresh=session_id is None or is_uuid(session_id),
         begins=session_id is None,
         key=key,
@@ -314,11 +331,12 @@ def spawned_turn(parent: Turn, call: Call, agent: Agent, message: str, limits: S
         message=message,
         own_key=above.own_key,
         subagents=above.subagents,
+        traceparent=above.traceparent,
         parent=turns.Parent(
             turn_id=above.id,
             call_id=call.call_id,
             session_id=parent.session_id,
-            root_turn_id=above.parent.root_turn_id if above.parent else above.id,
+            root_turn_id=parent.root_id,
         ),
         lineage=(*above.lineage, parent.agent.name),
         limits=limits,
@@ -348,6 +366,7 @@ def resumed_turn(left: open_turns.OpenTurn, agent: str) -> turns.NewTurn:
         message="",
         subagents=left.subagents,
         time_limit=left.time_limit,
+        traceparent=left.traceparent,
         parent=parent,
         lineage=left.lineage,
         fresh=False,

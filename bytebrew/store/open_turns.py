@@ -28,6 +28,7 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     own_key: bool
     subagents: bool
     time_limit: float | None
+    traceparent: str | None
     parent_turn_id: str | None
     parent_call_id: str | None
     parent_session_id: str | None
@@ -88,7 +89,7 @@ def left_open(conn: Connection) -> list[OpenTurn]:
     """
     rows = conn.execute(
         """select t.id, t.session_id, s.schema, s.agent, s.owner, s.user_sub, t.size, t.own_key,
-        t.subagents, t.time_limit, t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id,
+        t.subagents, t.time_limit, t.traceparent, t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id,
         t.root_turn_id, t.lineage, t.first_event, t.status,
         k.agent as task_agent, k.completed_at is not null as task_ended, case when
           'pending' in (select c.status from confirmations c where c.turn_id = t.id)

@@ -36,7 +36,8 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     create a session with its id, which then belongs to `owner`; `begins` is set if the id is new. With `subagents` the
     stream includes the events of spawned agents. `parent` is set for the turn of a spawned agent, whose session is
     below the parent's; `lineage` are the agents above it, from the root down. `key` is the Idempotency-Key of the
-    request, `agent_version` the version of the agent that answers.
+    request, `agent_version` the version of the agent that answers. `traceparent` is the caller's own trace (W3C Trace
+    Context), for a spawned agent that of the root.
     """
 
     id: str
@@ -51,6 +52,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     own_key: bool = False
     subagents: bool = False
     time_limit: float | None = None
+    traceparent: str | None = None
     parent: Parent | None = None
     lineage: tuple[str, ...] = ()
     limits: SpawnLimits | None = None
@@ -82,6 +84,7 @@ class Spawned(Struct, frozen=True):
 CLOSE_QUESTIONS = """update confirmations set status = case status when 'pending' then 'cancelled' else status end
   where turn_id = ?"""
 COUNTS = ", ".join(Usage.__struct_fields__)
+_OF_CALL = ", ".join(Spent.__struct_fields__[2:])
 
 
 def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
@@ -116,8 +119,8 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
     conn.execute(  # a trigger updates the session's `status` and `updated_at`
         """insert into turns (id, session_id, message, attachments, size, own_key, subagents, time_limit,
         parent_turn_id, parent_call_id, root_turn_id, lineage, status, first_event, created_at, started_at,
-        agent_version)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        agent_version, traceparent)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             new.id,
             new.session_id,
@@ -137,6 +140,7 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
             moment,
             None if first_event is None else moment,
             new.agent_version,
+            new.traceparent,
         ),
     )
     if first_event is not None:
@@ -214,11 +218,11 @@ def spend(conn: Connection, unsaved: Unsaved, turn_id: str) -> None:
     """Records the model usage of a turn."""
     moment, subject = now(), account(unsaved.subject) if VISITOR in unsaved.subject else unsaved.subject
     conn.executemany(
-        f"""insert into usage (turn_id, schema, agent, model, subject, {COUNTS}, created_at)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        f"""insert into usage (turn_id, schema, agent, model, subject, {COUNTS}, created_at, {_OF_CALL})
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         [
-            (turn_id, unsaved.schema, unsaved.agent, one.model, subject, *astuple(one.usage), moment)
-            for one in unsaved.spent
+            (turn_id, unsaved.schema, unsaved.agent, model, subject, *astuple(usage), moment, *call)
+            for model, usage, *call in map(astuple, unsaved.spent)
         ],
     )
 

@@ -4,6 +4,7 @@ import logging
 import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus, urljoin
 
@@ -59,12 +60,15 @@ class DeclaredTool(Tool):
         self.risk = one.risk or _RISKS.get(one.method, "caution")
 
     async def run(self, call: Call, input: dict[str, Any]) -> str:
-        return self.output(await self.exchange(call.headers, input, call.key), call.headers)
+        of_call = {"idempotency-key": call.key} | ({"traceparent": call.traceparent} if call.traceparent else {})
+        return self.output(await self.exchange(call.headers, input, of_call), call.headers)
 
-    async def exchange(self, forwarded: Mapping[str, str], input: Mapping[str, Any], key: str = "") -> Exchange:
+    async def exchange(
+        self, forwarded: Mapping[str, str], input: Mapping[str, Any], of_call: Mapping[str, str] = MappingProxyType({})
+    ) -> Exchange:
         """The answer to a call, after redirects; `forwarded` are the request's headers, some of which are passed on.
 
-        `key` is the request's Idempotency-Key, unless the definition has its own.
+        `of_call` are headers of the call itself, unless the definition has its own.
         """
         one = self._definition
         if self._exposed:
@@ -74,7 +78,7 @@ class DeclaredTool(Tool):
             raise ToolError(_UNSET.format(self._unset[0]))
         arguments = checked(input, self._parameters)
         method, url = str(one.method), url_of(one.url, self._params, arguments)
-        headers, body = self._headers(forwarded, arguments, key), filled(self._body, arguments)
+        headers, body = self._headers(forwarded, arguments, of_call), filled(self._body, arguments)
         trusted = "" if names(origin_of(one.url)) else _origin(url)
         for _ in range(MAX_REDIRECTS + 1):
             public_only = not one.allow_private and _origin(url) != trusted
@@ -115,9 +119,11 @@ class DeclaredTool(Tool):
             message = f"A request to {_origin(url)} cannot be made of these arguments" if bad else error.message
             raise ToolError(self._masked(message, {})) from error
 
-    def _headers(self, forwarded: Mapping[str, str], arguments: Mapping[str, Any], key: str) -> dict[str, str]:
+    def _headers(
+        self, forwarded: Mapping[str, str], arguments: Mapping[str, Any], of_call: Mapping[str, str]
+    ) -> dict[str, str]:
         one = self._definition
-        headers = ({"idempotency-key": key} if key else {}) | self._passed_on(forwarded)
+        headers = dict(of_call) | self._passed_on(forwarded)
         own = filled(one.headers, arguments)
         headers |= {name.lower(): plain(value) for name, value in own.items() if value is not None}
         if one.auth is not None:

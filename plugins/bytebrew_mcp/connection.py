@@ -196,12 +196,14 @@ class ServerConnection:
         forwarded = {name: value for name, value in call.headers.items() if name in wanted}
         if not stdio and (odd := [name for name, value in forwarded.items() if not _is_plain(value)]):
             raise ToolError(f"The header {odd[0]} of the request is not plain text; '{server.name}' cannot be sent it")
+        # in both places: one HTTP request may carry several messages, and only HTTP's own is seen by proxies
+        trace = {"traceparent": call.traceparent} if call.traceparent and "traceparent" not in own else {}
         for again in (True, False):
             session = await self._connected()
             listed = self.tools.get(tool.name)
             if listed is not None and (shut := WITHHELD.get(self.state_of(listed))):
                 raise ToolError(f"'{tool.name}' of MCP server '{server.name}' {shut}")
-            headers = {} if stdio else forwarded
+            headers = {} if stdio else trace | forwarded
             if session.version == MODERN and not stdio:
                 headers = headers | mirrored(marked(tool.input_schema), arguments)
             try:
@@ -209,6 +211,7 @@ class ServerConnection:
                     tool.name,
                     arguments,
                     meta={CALL_ID: call.call_id, KEY: call.key}
+                    | trace
                     | ({FORWARDED: forwarded} if stdio and forwarded else {}),
                     headers=headers,
                     seconds=self._settings.mcp_call_timeout,

@@ -28,7 +28,12 @@ HOOKS = {
 }
 
 
-NAMED = {"register_recorders": "Recorder", "register_retention": "Step", "register_subscribers": "Subscriber"}
+NAMED = {
+    "register_propagators": "Propagator",
+    "register_recorders": "Recorder",
+    "register_retention": "Step",
+    "register_subscribers": "Subscriber",
+}
 TAKEN = {
     hook: {"register_settings": "type[Struct]", **NAMED}.get(hook, kind.__name__)
     for hook, kind in hookspecs.DECLARING.items()

@@ -10,6 +10,7 @@ import anyio
 import pytest
 from msgspec import Meta, Struct
 
+import bytebrew
 from bytebrew import (
     ANYONE,
     Action,
@@ -545,6 +546,37 @@ async def test_register_subscribers() -> None:
         assert seen[1:] == [("turn.failed", "failed"), ("task.ended", "cancelled")]
         assert stored[1:] == ["failed", "cancelled"]
         assert (await client.get("/api/v1/agents/test")).json()["max_steps"] != 99
+
+
+async def test_register_propagators() -> None:
+    heard: list[str] = []
+
+    @tool
+    async def answer(call: Call) -> str:
+        """Answers another duck."""
+        heard.append(call.traceparent)
+        return "quack"
+
+    def span_of(turn: bytebrew.Turn, call_id: str) -> str:
+        return f"{turn.root_id == turn.id} {turn.traceparent} {call_id}"
+
+    duck = plugin(
+        register_tools=lambda register: register(answer),
+        register_propagators=lambda register, engine: register(span_of),
+    )
+    quacking = ScriptedProvider([ToolCall("answer", {}, "call_1")], [MessageDelta(content="well")])
+    async with served_engine(duck, providing(quacking)) as (running, client):
+        await scripted_schema(running, tools=["answer"])
+        await chat(client, "test", "go")
+    assert heard == ["True None call_1"]
+
+
+async def test_a_second_propagator_stops_the_boot() -> None:
+    _, duck = plugin(register_propagators=lambda register, engine: register(lambda turn, call_id: ""))
+    _, goose = plugin(register_propagators=lambda register, engine: register(lambda turn, call_id: ""))
+    with pytest.raises(BootError, match="plugins duck and goose both register the propagator"):
+        async with engine(("duck", duck), ("goose", goose)):
+            pass
 
 
 async def test_register_config_sections() -> None:

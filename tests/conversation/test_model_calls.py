@@ -10,6 +10,7 @@ import pytest
 
 from bytebrew.base.circuit_breaker import Breaker
 from bytebrew.base.errors import ProviderError, Unprocessable
+from bytebrew.base.formats import now
 from bytebrew.base.http_client.client import Http
 from bytebrew.base.secrets import Secrets
 from bytebrew.base.settings import Core
@@ -60,12 +61,18 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
 
 
 async def told(models: Models, *targets: Target, asked: ModelRequest = ASKED) -> list[Any]:
-    """All that comes of asking the first target with the others as its fallback, the failure at the end included."""
+    """All that comes of asking the first target with the others as its fallback, the failure at the end included.
+
+    Of what was spent it has the model and the tokens, if there are any.
+    """
     found: list[Any] = []
     try:
         async with aclosing(models.answer(models.bind(targets[0], targets[1:]), asked)) as events:
             async for event in events:
-                found.append(event)
+                if not isinstance(event, Spent):
+                    found.append(event)
+                elif event.usage != Usage():
+                    found.append(Spent(event.model, event.usage))
     except ProviderError as error:
         found.append(error.code)
     return found
@@ -204,7 +211,7 @@ async def test_after_the_wait_one_call_tries_while_the_others_are_refused(make: 
         await anext(probe)
         assert await told(models, FIRST) == ["model_unavailable"]
         assert len(first.requests) == 1
-        assert [event async for event in probe] == [Stop()]
+        assert [event async for event in probe][-1] == Stop()
     assert breaker.state == "closed"
     assert await told(models, FIRST) == [MessageDelta(content="hi"), Stop()]
 
@@ -291,6 +298,15 @@ async def test_tokens_cost_what_the_model_or_else_the_catalog_says(
     target = Target(name="one", type="first", model_name="m1", pricing_input=own[0], pricing_output=own[1])
     expected = Spent("one", Usage(20_000_000, 10_000_000, 10_000_000, 5_000_000, cost_usd=cost))
     assert await told(models, target) == [MessageDelta(content="hi"), expected, Stop()]
+
+
+async def test_a_call_is_timed_under_the_vendors_own_names_also_where_no_tokens_are_counted(make: Make) -> None:
+    models = make(First(said("hi")))
+    before = now()
+    async with aclosing(models.answer(models.bind(FIRST), ASKED)) as events:
+        [spent] = [event async for event in events if isinstance(event, Spent)]
+    assert (spent.model, spent.provider, spent.model_name, spent.usage) == ("one", "first", "m1", Usage())
+    assert before <= spent.started_at <= spent.finished_at <= now()
 
 
 async def test_the_model_that_answered_is_the_one_that_is_paid(make: Make) -> None:

@@ -14,6 +14,7 @@ from bytebrew.base.rolling_timeout import uncancelled
 from bytebrew.base.settings import Core
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Notice, ToolFinished, ToolStarted
+from bytebrew.contract.hookspecs import Propagator
 from bytebrew.contract.messages import Message, ToolCall
 from bytebrew.contract.notifications import Subscriber
 from bytebrew.contract.tool import Call, Outcome, Result, Tool, Toolset
@@ -108,12 +109,16 @@ class Toolkit:
 
 
 class ToolSources(NamedTuple):
-    """The sources of agents' tools; `reserves` tells whether a name is reserved for the engine and plugins."""
+    """The sources of agents' tools; `reserves` tells whether a name is reserved for the engine and plugins.
+
+    `propagator` names the span of a call to the systems that a tool calls.
+    """
 
     tools: Mapping[str, Tool]
     toolsets: Sequence[Toolset]
     read_result: ReadResult
     reserves: Callable[[str], bool]
+    propagator: Propagator | None = None
 
 
 class ToolCalls:
@@ -251,6 +256,7 @@ class ToolCalls:
             elif not await self._journal.write(turn.log, turns.tool_approved, turn.id, call, answer.id):
                 outcome = _USED
         if outcome is None:
+            propagator = self._sources.propagator
             caller = Call(
                 call_id=call.call_id,
                 session_id=turn.session_id,
@@ -259,6 +265,7 @@ class ToolCalls:
                 agent=turn.agent.name,
                 subject=turn.subject,
                 headers=turn.headers,
+                traceparent=(propagator(turn, call.call_id) if propagator else turn.traceparent) or "",
             )
             absent = kit.why_absent(call.tool) if tool is None else ""
             outcome = await run_tool(tool, call, caller, seconds=self._seconds, limit=self._most_bytes, absent=absent)

@@ -101,6 +101,17 @@ alter table turns add column size integer not null default 0;
 update turns set attachments = '[]' where attachments <> '[]' and status <> 'queued';
 """
 
+# what a trace of a turn needs: when its model calls were made, and the caller's own trace
+_CALLS = """
+alter table usage add column provider text not null default '';
+alter table usage add column model_name text not null default '';
+alter table usage add column started_at text not null default '';
+alter table usage add column finished_at text not null default '';
+alter table usage add column stop text not null default '';
+alter table usage add column purpose text not null default 'step';
+alter table turns add column traceparent text;
+"""
+
 CORE = tuple(
     enumerate(
         (
@@ -122,6 +133,7 @@ CORE = tuple(
             _ONCE,
             triggers.TASK_QUEUE,
             triggers.VERSIONS,
+            _CALLS,
         ),
         1,
     )

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from bytebrew.base.errors import Detail, Forbidden, Gone, InvalidRequest, TurnInterrupted, Unprocessable
 from bytebrew.base.formats import canonical_id
+from bytebrew.base.traceparent import read_traceparent
 from bytebrew.config.core_options import BODY_HEADERS
 from bytebrew.contract.configuration.runtime_option import option_value
 from bytebrew.contract.connection import Connection
@@ -131,6 +132,7 @@ async def chat(engine: Engine, models: OwnModels, request: Request[ChatRequest])
         attachments=_attachments(body),
         own_key=own_model is not None,
         subagents=body.subagents,
+        traceparent=read_traceparent(header) if (header := request.headers.get("traceparent")) else None,
         key=request.key,
     )
     turn = engine.runner.turn(new, entrance, own_model)
