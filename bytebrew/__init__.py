@@ -4,6 +4,7 @@ from bytebrew.base.circuit_breaker import Breaker
 from bytebrew.base.env_variables import environment, escaped, filled, resolved
 from bytebrew.base.errors import (
     BootError,
+    BudgetExceeded,
     Conflict,
     Detail,
     EngineError,
@@ -51,6 +52,8 @@ from bytebrew.contract.entities import (
     Url,
 )
 from bytebrew.contract.events import Event, MessageDelta, Notice, Risk, Thinking
+from bytebrew.contract.governance.personal_data import Person, PersonalData
+from bytebrew.contract.governance.spending import Payer, PlannedCall, Reservation, SpendGuard
 from bytebrew.contract.hookspecs import Action, Migration, Opened, Propagator, Recorder, Register, Step, hookimpl
 from bytebrew.contract.lists import (
     AFTER,
@@ -65,9 +68,8 @@ from bytebrew.contract.lists import (
     page_window,
     rows_of,
 )
-from bytebrew.contract.messages import Attachment, Message, ModelRequest, Stop, ToolCall, ToolSpec, Usage
+from bytebrew.contract.messages import Attachment, Message, ModelRequest, Spent, Stop, ToolCall, ToolSpec, Usage
 from bytebrew.contract.notifications import Notification, Subscriber
-from bytebrew.contract.personal_data import Person, PersonalData
 from bytebrew.contract.provider import Capabilities, Fault, Provider, ProviderEvent, Target, provider_error, refusal
 from bytebrew.contract.route import (
     ANYONE,
@@ -112,6 +114,7 @@ __all__ = [
     "BootError",
     "Bounds",
     "Breaker",
+    "BudgetExceeded",
     "Call",
     "Capabilities",
     "Capability",
@@ -160,10 +163,12 @@ __all__ = [
     "Outcome",
     "Page",
     "Parameter",
+    "Payer",
     "PayloadTooLarge",
     "Person",
     "PersonalData",
     "Place",
+    "PlannedCall",
     "Problem",
     "Propagator",
     "Provider",
@@ -175,6 +180,7 @@ __all__ = [
     "Register",
     "Reply",
     "Request",
+    "Reservation",
     "Result",
     "Risk",
     "Route",
@@ -189,6 +195,8 @@ __all__ = [
     "SettingsError",
     "SigningKey",
     "SpawnLimits",
+    "SpendGuard",
+    "Spent",
     "StateKey",
     "Step",
     "Stop",

@@ -30,8 +30,9 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import State, StateKey, Turn
 from bytebrew.contract.entities import Agent, AgentList, CapabilityType
 from bytebrew.contract.events import Event
+from bytebrew.contract.governance.personal_data import PersonalData
+from bytebrew.contract.governance.spending import SpendGuard
 from bytebrew.contract.hookspecs import Propagator
-from bytebrew.contract.personal_data import PersonalData
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route, taken_names
 from bytebrew.contract.tool import Call, SpawnLimits, Tool, Toolset
@@ -93,7 +94,10 @@ class Engine:
 
         vendors = {name: one.base_url for one in self.providers.values() for name in (one.type, *one.aliases)}
         prices = of_catalog(self.catalog.values(), vendors)
-        self.models = Models(self.providers, self.folder.credentials, prices, self.http, core.provider_retries)
+        guards: list[SpendGuard] = []
+        self.plugins.declare("register_spend_guards", _listing(guards), engine=self)
+        retries = core.provider_retries
+        self.models = Models(self.providers, self.folder.credentials, prices, self.http, retries, guards)
         sources = ToolSources(self.tools, self.toolsets, self.read_result, self.reserves, self.propagators.get("one"))
         calls = ToolCalls(self.db, self.journal, self.confirmations, sources, core, self.notify, self.publish)
         loop = AgentLoop(self.db, self.journal, self.models, calls, most_events=core.turn_events)

@@ -120,9 +120,8 @@ class Plugins:
             loaded = self._pluggy.get_plugin(name)
             callers = (self._pluggy.get_hookcallers(loaded) or []) if loaded else []
             hooks = tuple(sorted(caller.name for caller in callers))
-            state = "loaded" if loaded else "disabled"
             about = {"distribution": source.distribution, "version": source.version}
-            found.append(Plugin(name=name, hooks=hooks, state=state, **about))
+            found.append(Plugin(name=name, hooks=hooks, state="loaded" if loaded else "disabled", **about))
         return found
 
     def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:

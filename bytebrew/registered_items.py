@@ -19,6 +19,7 @@ OWN = {
     "register_config_sections": ("export", "put", "delete"),
     "register_config_dialects": ("convert",),
     "register_model_choosers": ("choose",),
+    "register_spend_guards": ("reserve",),
 }
 """Attributes of a registered item that its base class does not define."""
 AWAITED = {
@@ -27,6 +28,7 @@ AWAITED = {
     "register_auth_modes": "identify",
     "register_guards": "check",
     "register_model_choosers": "choose",
+    "register_spend_guards": "reserve",
     "register_routes": "run",
 }
 """The attribute of a registered item that must be an async function."""

@@ -63,6 +63,13 @@ class Unauthorized(EngineError):
         super().__init__(message, headers={"WWW-Authenticate": line})
 
 
+class BudgetExceeded(EngineError):
+    """A budget has no room for the turn or for its next model call."""
+
+    status = 402
+    code = "budget_exceeded"
+
+
 class Forbidden(EngineError):
     """The credential is good and does not allow this."""
 
@@ -213,8 +220,9 @@ class ProviderError(EngineError):
     `code` is one of model_auth, model_rate_limited, model_overloaded, model_context_too_long, model_bad_request,
     model_unavailable, model_timeout, model_answer_too_long, model_error. `retry_after` is in seconds, where the vendor
     named a wait.
-    `retry` says whether the same request may succeed later, `tries` how often it was sent. `too_long` names a fallback
-    that was asked in its place and found the conversation too long, with that refusal.
+    `retry` says whether the same request may succeed later, `tries` how often it was sent, `begun` whether a part of
+    the answer had come. `too_long` names a fallback that was asked in its place and found the conversation too long,
+    with that refusal.
     """
 
     status = 502
@@ -228,6 +236,7 @@ class ProviderError(EngineError):
         self.retry = retry
         self.retry_after = retry_after
         self.tries = 1
+        self.begun = False
 
 
 class TurnError(EngineError):

@@ -17,10 +17,11 @@ from bytebrew.contract.configuration.runtime_option import Option
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine, Sample, Turn
 from bytebrew.contract.entities import AgentList, CapabilityType
+from bytebrew.contract.governance.personal_data import PersonalData
+from bytebrew.contract.governance.spending import SpendGuard
 from bytebrew.contract.lists import Listing
 from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.notifications import Subscriber
-from bytebrew.contract.personal_data import PersonalData
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route
 from bytebrew.contract.tool import Outcome, Tool, Toolset
@@ -149,6 +150,11 @@ def register_model_choosers(register: Register[ModelChooser], engine: Engine) ->
 @hookspec
 def register_guards(register: Register[Guard], engine: Engine) -> None:
     """Registers checks that run after authentication and before the route."""
+
+
+@hookspec
+def register_spend_guards(register: Register[SpendGuard], engine: Engine) -> None:
+    """Registers guards that reserve what each model call may cost, and settle it with the usage."""
 
 
 @hookspec

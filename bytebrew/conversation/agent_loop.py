@@ -1,7 +1,6 @@
 """The agent loop: calls the model and runs its tool calls, until it answers without one."""
 
 import time
-from contextlib import aclosing
 from typing import Any
 
 from msgspec.json import encode
@@ -82,8 +81,7 @@ class AgentLoop:
                 stop_sequences=turn.agent.stop_sequences,
             )
             try:
-                with turn.timed_call():
-                    answer = await self._step(turn, request)
+                answer = await self._step(turn, request)
             except ProviderError as error:
                 if not (error.code == TOO_LONG or error.too_long) or turn.partial or trims == MOST_TRIMS:
                     raise  # clients have received a part of the answer
@@ -111,7 +109,7 @@ class AgentLoop:
         calls: list[ToolCall] = []
         stop = Stop()
         turn.partial.clear()  # the runner records it if the step is interrupted
-        async with aclosing(self._models.answer(turn.model, request)) as events:
+        async with turn.call(self._models, request) as events:
             async for event in events:
                 if isinstance(event, MessageDelta | Thinking):
                     (thinking if isinstance(event, Thinking) else turn.partial).append(event.content)

@@ -3,7 +3,6 @@
 import logging
 import re
 import time
-from contextlib import aclosing
 from typing import NamedTuple
 
 import msgspec
@@ -135,8 +134,8 @@ async def _summarise(models: Models, turn: Turn, chunk: messages.Chunk, budget: 
         context_size=turn.agent.max_context_size,
     )
     summary: list[str] = []
-    with turn.timed_call(), move_on_within(seconds):
-        async with aclosing(models.answer(turn.model, request)) as events:
+    with move_on_within(seconds):
+        async with turn.call(models, request) as events:
             async for event in events:
                 if isinstance(event, MessageDelta):
                     summary.append(event.content)

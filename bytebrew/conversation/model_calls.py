@@ -20,6 +20,7 @@ from bytebrew.base.secrets import Secrets
 from bytebrew.contract.catalog import CatalogModel
 from bytebrew.contract.entities import Agent
 from bytebrew.contract.events import MessageDelta, Thinking
+from bytebrew.contract.governance.spending import SpendGuard
 from bytebrew.contract.messages import Attachment, Message, ModelRequest, Spent, Stop, ToolCall, Usage
 from bytebrew.contract.provider import Provider, ProviderEvent, Target, refusal
 
@@ -124,7 +125,7 @@ async def stream_answer(
             # jitter, so that turns that failed together do not retry together
             wait = min(8.0, 0.5 * 2**tries) * random.uniform(0.5, 1.0)  # noqa: S311
         if begun or not failure.retry or tries >= retries or not wait <= LONGEST_WAIT:
-            raise _reported(failure, request.api_key, tries + 1) from failure.__cause__
+            raise _reported(failure, request.api_key, tries + 1, begun=begun) from failure.__cause__
         tries += 1
         await anyio.sleep(wait)
 
@@ -150,12 +151,12 @@ def _size(event: object) -> int:
     return 0 if isinstance(event, Usage | Stop) else -1
 
 
-def _reported(error: ProviderError, key: str, tries: int) -> ProviderError:
-    """The error with the key masked in its message, and with the number of tries."""
+def _reported(error: ProviderError, key: str, tries: int, *, begun: bool = False) -> ProviderError:
+    """The error with the key masked in its message, with the number of tries, and whether the answer had begun."""
     message = masked(error.message, key)
     if message != error.message:
         error = ProviderError(message, code=error.code, retry=error.retry, retry_after=error.retry_after)
-    error.tries = tries
+    error.tries, error.begun = tries, begun
     return error
 
 
@@ -185,6 +186,15 @@ class BoundModel(Struct, frozen=True, kw_only=True):
             bounds=base.bounds,
         )
 
+    @property
+    def highest_price(self) -> tuple[float, float] | None:
+        """The most that a million tokens of input and of output cost in US dollars; None if no price is known."""
+        if self.provider.demo:
+            return 0.0, 0.0
+        if (price := self.price) is None:
+            return None
+        return max(price.input, price.cached or 0.0, price.cache_write or 0.0), price.output
+
     def room(self, agent: Agent) -> int:
         """Limit on the tokens of an agent's messages: the smaller of its own limit and the model's context window."""
         if self.window is None:
@@ -212,17 +222,32 @@ TOO_LONG = "model_context_too_long"
 
 
 class Models:
-    """Prepares stored models for calls, and calls them, with a circuit breaker per failing model."""
+    """Prepares stored models for calls, and calls them, with a circuit breaker per failing model.
+
+    Turns call them by `Turn.call`, which has the `guards` reserve what a call may cost.
+    """
 
     def __init__(
-        self, providers: Mapping[str, Provider], secrets: Secrets, prices: Mapping[str, Price], http: Http, retries: int
+        self,
+        providers: Mapping[str, Provider],
+        secrets: Secrets,
+        prices: Mapping[str, Price],
+        http: Http,
+        retries: int,
+        guards: Sequence[SpendGuard] = (),
     ) -> None:
         self._providers = providers
         self._secrets = secrets
         self._prices = prices
         self._http = http
         self._retries = retries
+        self._guards = guards
         self.breakers: dict[str, Breaker] = {}
+
+    @property
+    def guards(self) -> Sequence[SpendGuard]:
+        """The guards of spending, none while all of them would allow everything."""
+        return self._guards if any(guard.active for guard in self._guards) else ()
 
     def bind(self, target: Target, fallback: Sequence[Target] = (), *, key: str = "") -> BoundModel:
         """The target with its provider, and its stored key unless another is passed; Unprocessable without provider."""

@@ -20,6 +20,7 @@ from bytebrew.contract.notifications import Subscriber
 from bytebrew.conversation import failed_turns, waiting_turns
 from bytebrew.conversation.agent_loop import AgentLoop
 from bytebrew.conversation.model_calls import BoundModel, Models
+from bytebrew.conversation.spending import payer_of
 from bytebrew.conversation.turn import Lane, Notify, Turn
 from bytebrew.conversation.waiting_turns import OnBusy
 from bytebrew.store import notifications, turns
@@ -99,6 +100,8 @@ class Runner:
         """
         if self._group is None or self.draining:
             raise Draining
+        for guard in () if turn.spawned else self._models.guards:
+            await guard.admit(payer_of(turn.new))
         lane = self.lanes.get(turn.session_id)
         idle = lane is None
         if lane and bounded and on_busy != "reject":
@@ -232,7 +235,7 @@ class Runner:
         if end is not None and turn.resume_point is not None:
             end = await failed_turns.end_children(self._db, self.turns.values(), turn, end)
         if end is None:
-            if turn.unsaved.spent:
+            if turn.unsaved.spent or turn.unsaved.settlements:
                 await turn.record(turns.spend, turn.id)  # its last step is repeated after the restart
             raise Draining(_LATER)
         await self._record_end(turn, end)

@@ -4,8 +4,8 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 from uuid import UUID, uuid5
 
@@ -19,11 +19,12 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import ModelCall
 from bytebrew.contract.entities import Agent
 from bytebrew.contract.events import Done, ErrorEvent, Event, FinishReason, form_of
-from bytebrew.contract.messages import Attachment, Spent, Stop, Usage
+from bytebrew.contract.messages import Attachment, ModelRequest, Spent, Stop, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import Call, SpawnLimits
-from bytebrew.conversation.model_calls import BoundModel
+from bytebrew.conversation.model_calls import Answered, BoundModel, Models
 from bytebrew.conversation.resumed_answer import ResumedStep
+from bytebrew.conversation.spending import reserved
 from bytebrew.store import open_turns, turn_results, turns
 from bytebrew.store.configuration.schemas import Entrance
 from bytebrew.store.journal import Journal, Log
@@ -88,15 +89,30 @@ class Turn:
         self._journal = journal
         self._on_hold = on_hold
 
+    @asynccontextmanager
+    async def call(
+        self, models: Models, request: ModelRequest, model: BoundModel | None = None
+    ) -> AsyncIterator[AsyncGenerator[Answered, None]]:
+        """The events of a call of a model, the turn's own unless another is passed; `spend` each Spent among them.
+
+        All model calls of turns are made here: what they may cost is reserved before, and their duration is measured.
+        """
+        model = model or self.model
+        guards = models.guards
+        allowed = reserved(guards, self.new, model, request, self.unsaved, self.append) if guards else None
+        with self._timed_call(model):
+            async with allowed or nullcontext(request) as sent, aclosing(models.answer(model, sent)) as events:
+                yield events
+
     @contextmanager
-    def timed_call(self) -> Iterator[None]:
+    def _timed_call(self, called: BoundModel) -> Iterator[None]:
         """Measures the duration of a model call, including failed ones."""
         begun, earlier = time.monotonic(), len(self.unsaved.spent)
         try:
             yield
         finally:
             paid = {spent.model for spent in self.unsaved.spent[earlier:]}
-            answered = next((model for model in self.model.fallback if model.name in paid), self.model)
+            answered = next((model for model in called.fallback if model.name in paid), called)
             seconds = time.monotonic() - begun
             self.model_calls.append(ModelCall(answered.provider.type, answered.name, seconds))
 

@@ -1,6 +1,6 @@
 """SQL for turns and their tool calls: one function per state change."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
@@ -63,13 +63,14 @@ class NewTurn(Struct, frozen=True, kw_only=True):
 
 
 class Unsaved(Struct, frozen=True):
-    """Messages and model usage produced since the last commit."""
+    """Messages and model usage produced since the last commit, and what settles the reservations of the calls."""
 
     agent: str
     subject: str
     schema: str
     messages: list[Message] = field(default_factory=list)
     spent: list[Spent] = field(default_factory=list)
+    settlements: list[Callable[[Connection], None]] = field(default_factory=list)
 
 
 class Spawned(Struct, frozen=True):
@@ -215,7 +216,7 @@ def finish(
 
 
 def spend(conn: Connection, unsaved: Unsaved, turn_id: str) -> None:
-    """Records the model usage of a turn."""
+    """Records the model usage of a turn, and settles what was reserved for it."""
     moment, subject = now(), account(unsaved.subject) if VISITOR in unsaved.subject else unsaved.subject
     conn.executemany(
         f"""insert into usage (turn_id, schema, agent, model, subject, {COUNTS}, created_at, {_OF_CALL})
@@ -225,6 +226,8 @@ def spend(conn: Connection, unsaved: Unsaved, turn_id: str) -> None:
             for model, usage, *call in map(astuple, unsaved.spent)
         ],
     )
+    for settle in unsaved.settlements:
+        settle(conn)
 
 
 def tools_requested(

@@ -18,6 +18,7 @@ from bytebrew import (
     Agent,
     AgentList,
     AuthMode,
+    BudgetExceeded,
     Call,
     CapabilityType,
     CatalogModel,
@@ -32,17 +33,23 @@ from bytebrew import (
     Migration,
     ModelChooser,
     Node,
+    Notice,
     Notification,
     Option,
     Outcome,
+    Payer,
     Person,
     PersonalData,
+    PlannedCall,
     Problem,
     Request,
+    Reservation,
     Route,
     Sample,
     Scope,
     Settings,
+    SpendGuard,
+    Spent,
     Stop,
     Target,
     Tool,
@@ -466,6 +473,57 @@ async def test_register_guards() -> None:
         assert (answer.status_code, answer.json()["error"]) == (403, "frozen")
         assert (await client.get("/api/v1/models")).headers["x-pond"] == "open"
         assert (await client.post("/api/v1/models", headers={"authorization": ""})).status_code == 401
+
+
+class Feed(Reservation):
+    """What a duck may eat."""
+
+    max_tokens = 10
+    notices = (Notice(code="feed_low", message="Little feed is left"),)
+
+    def __init__(self, seen: list[str]) -> None:
+        self.seen = seen
+
+    def settle(self, conn: Connection, spent: Sequence[Spent]) -> None:
+        [row] = conn.execute("select count(*) from usage").fetchall()
+        self.seen.append(f"settle {[one.usage.output_tokens for one in spent]} beside {row[0]}")
+
+    async def release(self) -> None:
+        self.seen.append("release")
+
+
+class Keeper(SpendGuard):
+    """Lets turns of a schema in, and holds feed for each model call."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    async def admit(self, payer: Payer) -> None:
+        self.seen.append(f"admit {payer.schema} {payer.agent} {payer.token or payer.subject}")
+        if payer.schema == "closed":
+            raise BudgetExceeded("No feed is left")
+
+    async def reserve(self, payer: Payer, call: PlannedCall) -> Reservation:
+        self.seen.append(f"reserve {call.models} {call.max_tokens} {call.input_price} {call.own_key}")
+        return Feed(self.seen)
+
+
+async def test_register_spend_guards() -> None:
+    keeper = Keeper()
+    provider = ScriptedProvider([MessageDelta(content="quack"), Usage(3, 2)])
+    duck = plugin(register_spend_guards=lambda register, engine: register(keeper))
+    async with served_engine(duck, providing(provider)) as (running, client):
+        await scripted_schema(running, max_tokens=70)
+        await scripted_schema(running, "closed")
+        assert names(await chat(client, "test", "hi")) == ["notice", "message_delta", "message", "done"]
+        refused = await client.post("/api/v1/schemas/closed/chat", json={"message": "hi"})
+        assert (refused.status_code, refused.json()["error"]) == (402, "budget_exceeded")
+        keeper.active = False
+        assert names(await chat(client, "closed", "hi")) == ["message_delta", "message", "done"]
+    [admitted, *rest] = keeper.seen
+    assert admitted.startswith("admit test test token:")
+    assert rest[:2] == ["reserve ('test',) 70 None False", "settle [2] beside 1"]
+    assert [request.max_tokens for request in provider.requests] == [10, None]
 
 
 async def test_register_recorders() -> None:

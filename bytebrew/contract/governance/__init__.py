@@ -1,0 +1,1 @@
+"""What an operator answers for: money, and what is stored of a person."""
