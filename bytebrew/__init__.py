@@ -31,7 +31,7 @@ from bytebrew.base.settings import Core, Settings
 from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.base.validation import did_you_mean
 from bytebrew.base.visible_text import visible
-from bytebrew.contract.auth import VISITOR, Actor, Scope, Scopes
+from bytebrew.contract.auth import VISITOR, Actor, Scope, Scopes, View
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection, Node, Place, Problem
@@ -220,6 +220,7 @@ __all__ = [
     "UpstreamError",
     "Url",
     "Usage",
+    "View",
     "__version__",
     "argument_credentials",
     "argument_values",

@@ -193,6 +193,8 @@ class SchemasSection(ConfigSection):
                 "description": one.description,
                 "entry_agent": one.entry_agent,
                 "chat_enabled": one.chat_enabled,
+                "client_tools": one.client_tools,
+                "view": one.view,
                 "relations": [
                     {"source": pair.source, "target": pair.target, "config": pair.config} for pair in one.relations
                 ],

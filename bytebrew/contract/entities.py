@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from bytebrew.contract.auth import View
 from bytebrew.contract.connection import Connection
 
 T = TypeVar("T")
@@ -328,12 +329,18 @@ class Relation(Struct, frozen=True, kw_only=True):
 
 
 class NewSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A schema to create; `entry_agent` is an agent's name or id."""
+    """A schema to create; `entry_agent` is an agent's name or id.
+
+    With `client_tools` a chat may declare tools that its client runs. With the `view` "public" chats show answers only,
+    but to admins.
+    """
 
     name: SchemaName
     description: Text = ""
     entry_agent: str = ""
     chat_enabled: bool = False
+    client_tools: bool = False
+    view: View = "full"
     relations: Annotated[tuple[NewRelation, ...], Meta(max_length=500)] = ()
 
 
@@ -344,6 +351,8 @@ class SchemaPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     description: Text | UnsetType = UNSET
     entry_agent: str | UnsetType = UNSET
     chat_enabled: bool | UnsetType = UNSET
+    client_tools: bool | UnsetType = UNSET
+    view: View | UnsetType = UNSET
     relations: Annotated[tuple[NewRelation, ...], Meta(max_length=500)] | UnsetType = UNSET
 
 
@@ -360,5 +369,7 @@ class Schema(Struct, frozen=True, kw_only=True):
     agents_count: int
     relations: tuple[Relation, ...]
     chat_enabled: bool
+    client_tools: bool
+    view: View
     chat_last_fired_at: Live[str | None]
     created_at: str

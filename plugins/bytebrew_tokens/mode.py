@@ -49,7 +49,8 @@ class TokenMode(AuthMode):
 
 def actor(conn: Connection, token: str) -> tuple[Actor, bool] | None:
     """The actor of a live token, and whether its `last_used_at` is older than a minute."""
-    sql = "select id, name, scopes, schemas, expires_at, last_used_at from tokens where hash = ? and revoked_at is null"
+    sql = """select id, name, scopes, schemas, view, expires_at, last_used_at from tokens
+      where hash = ? and revoked_at is null"""
     row = conn.execute(sql, (token_hash(token),)).fetchone()
     moment = datetime.now(UTC)
     if row is None or (row["expires_at"] and parse_time(row["expires_at"]) <= moment):
@@ -60,6 +61,7 @@ def actor(conn: Connection, token: str) -> tuple[Actor, bool] | None:
         kind="token",
         scopes=frozenset(row["scopes"].split()),
         schemas=tuple(msgspec.json.decode(row["schemas"])) if row["schemas"] else None,
+        view=row["view"],
     )
     used = row["last_used_at"]
     return who, used is None or not 0 <= (moment - parse_time(used)).total_seconds() < 60

@@ -15,6 +15,7 @@ from bytebrew import (
     Row,
     SchemaName,
     Scopes,
+    View,
     new_uuid,
     now,
     parse_time,
@@ -24,18 +25,24 @@ from bytebrew import (
 from .mode import PREFIX, token_hash
 from .visitors import PUBLIC
 
+SHOWN = frozenset({"chat", "tasks", "approvals", PUBLIC})
+"""The scopes whose routes have a public view."""
+
 
 class NewToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A token to create; `scopes` and `scopes_mask` add up.
 
     `schemas` bind it to some schemas, which only the scopes chat, tasks, approvals and public can be. The scope public
-    is for a token that all visitors of a page can read: it stands alone, and POST /api/v1/auth/visitors takes it.
+    is for a token that all visitors of a page can read: it stands alone, and POST /api/v1/auth/visitors takes it. With
+    the view public it is shown answers only, no tools, reasoning, names or cost, and has no scope that shows those
+    otherwise; that is the default for the scope public, as the view of its visitors.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=255)]
     scopes: Annotated[tuple[str, ...], Meta(max_length=50)] = ()
     scopes_mask: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     schemas: Annotated[tuple[SchemaName, ...], Meta(max_length=500)] | None = None
+    view: View | None = None
     expires_at: Annotated[str, Meta(max_length=40)] | None = None
 
 
@@ -47,6 +54,7 @@ class Token(Struct, frozen=True, kw_only=True):
     scopes: tuple[str, ...]
     scopes_mask: int
     schemas: tuple[str, ...] | None
+    view: View
     created_at: str
     expires_at: str | None
     last_used_at: str | None
@@ -58,7 +66,7 @@ class CreatedToken(Token, frozen=True, kw_only=True):
     token: str
 
 
-_SELECT = "select id, name, scopes, schemas, created_at, expires_at, last_used_at from tokens"
+_SELECT = "select id, name, scopes, schemas, view, created_at, expires_at, last_used_at from tokens"
 
 
 def _token(row: Row, known: Scopes) -> Token:
@@ -88,6 +96,12 @@ def create(conn: Connection, known: Scopes, new: NewToken, token: str | None = N
     if PUBLIC in scopes and len(scopes) > 1:
         message = f"the scope {PUBLIC} stands alone: whoever reads the page would hold the others too"
         raise InvalidRequest(message[0].upper() + message[1:], details=[Detail("$.scopes", message)])
+    view = new.view or ("public" if PUBLIC in scopes else "full")
+    if view == "public" and (telling := sorted(scopes - SHOWN)):
+        message = f"a token with the view public has no scope but {', '.join(sorted(SHOWN))}"
+        raise InvalidRequest(
+            f"{telling[0]} shows what the view public hides; {message}", details=[Detail("$.view", message)]
+        )
     expires_at = _expiry(new.expires_at)
     if conn.execute("select 1 from tokens where name = ? and revoked_at is null", (new.name,)).fetchone():
         raise Conflict(f"There is a token '{new.name}' already; revoke it first or take another name")
@@ -95,8 +109,9 @@ def create(conn: Connection, known: Scopes, new: NewToken, token: str | None = N
     token_id = new_uuid()
     schemas = None if new.schemas is None else msgspec.json.encode(new.schemas).decode()
     conn.execute(
-        "insert into tokens (id, name, hash, scopes, schemas, created_at, expires_at) values (?, ?, ?, ?, ?, ?, ?)",
-        (token_id, new.name, token_hash(token), " ".join(sorted(scopes)), schemas, now(), expires_at),
+        """insert into tokens (id, name, hash, scopes, schemas, view, created_at, expires_at)
+        values (?, ?, ?, ?, ?, ?, ?, ?)""",
+        (token_id, new.name, token_hash(token), " ".join(sorted(scopes)), schemas, view, now(), expires_at),
     )
     row = conn.execute(f"{_SELECT} where id = ?", (token_id,)).fetchone()
     return CreatedToken(**msgspec.structs.asdict(_token(row, known)), token=token)

@@ -4,12 +4,23 @@ import base64
 import binascii
 import time
 from datetime import UTC, datetime
-from typing import Literal
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from bytebrew import VISITOR, Actor, Connection, Engine, StateKey, Unauthorized, Unprocessable, new_uuid, parse_time
+from bytebrew import (
+    VISITOR,
+    Actor,
+    Connection,
+    Engine,
+    StateKey,
+    Unauthorized,
+    Unprocessable,
+    View,
+    new_uuid,
+    parse_time,
+)
 
 PREFIX = "bbv_"
 """Prefix of a visitor's token."""
@@ -65,25 +76,33 @@ class Visitors:
     async def actor(self, token: str) -> Actor:
         """The actor of a visitor's token; Unauthorized if it or the page's token is not live."""
         visitor = self.read(token)
-        schemas = await self._db.glance(page, visitor.page)
-        if schemas is None:
+        stored = await self._db.glance(page, visitor.page)
+        if stored is None:
             raise Unauthorized("The page's token is no longer valid")
         return Actor(
             subject=visitor.subject,
             name=f"visitor:{visitor.id}",
             kind="user",
             scopes=frozenset({"chat"}),
-            schemas=None if schemas == "all" else schemas,
+            schemas=stored.schemas,
+            view=stored.view,
         )
 
 
 VISITORS = StateKey[Visitors]("visitors")
 
 
-def page(conn: Connection, token_id: str) -> tuple[str, ...] | Literal["all"] | None:
-    """The schemas for visitors of a public page; None if its token is not live."""
-    sql = "select schemas, expires_at from tokens where id = ? and scopes = ? and revoked_at is null"
+class Page(NamedTuple):
+    """The schemas of a public page, None for all, and what its visitors see."""
+
+    schemas: tuple[str, ...] | None
+    view: View
+
+
+def page(conn: Connection, token_id: str) -> Page | None:
+    """What visitors of a public page may do and see; None if its token is not live."""
+    sql = "select schemas, view, expires_at from tokens where id = ? and scopes = ? and revoked_at is null"
     row = conn.execute(sql, (token_id, PUBLIC)).fetchone()
     if row is None or (row["expires_at"] and parse_time(row["expires_at"]) <= datetime.now(UTC)):
         return None
-    return tuple(msgspec.json.decode(row["schemas"])) if row["schemas"] else "all"
+    return Page(tuple(msgspec.json.decode(row["schemas"])) if row["schemas"] else None, row["view"])

@@ -68,6 +68,7 @@ async def test_a_token_is_shown_once(client: httpx.AsyncClient) -> None:
         "scopes": ["chat"],
         "scopes_mask": 1,
         "schemas": None,
+        "view": "full",
         "created_at": created["created_at"],
         "expires_at": "2099-01-01T00:00:00.000000Z",
         "last_used_at": None,
@@ -262,6 +263,29 @@ async def test_a_token_cannot_be_bound_whose_scope_is_about_every_schema(
     body = await refused(client, 400, scopes=[scope, "chat"], schemas=schemas)
     assert [detail["path"] for detail in body["details"]] == ["$.schemas"]
     assert (await create(client, scopes=["chat", "tasks", "approvals"], schemas=schemas))["schemas"] == schemas
+
+
+@pytest.mark.parametrize(
+    ("body", "view"),
+    [
+        ({"scopes": ["chat"]}, "full"),
+        ({"scopes": ["chat", "tasks", "approvals"], "view": "public"}, "public"),
+        ({"scopes": ["public"]}, "public"),
+        ({"scopes": ["public"], "view": "full"}, "full"),
+    ],
+)
+async def test_a_token_has_the_full_view_unless_it_says_otherwise_or_is_of_a_public_page(
+    client: httpx.AsyncClient, body: dict[str, Any], view: str
+) -> None:
+    assert (await create(client, **body))["view"] == view
+    assert (await listed(client))["view"] == view
+
+
+@pytest.mark.parametrize("scope", ["admin", "agents:read", "schemas:read", "config"])
+async def test_a_public_view_has_no_scope_that_shows_what_it_hides(client: httpx.AsyncClient, scope: str) -> None:
+    answer = await refused(client, 400, scopes=["chat", scope], view="public")
+    assert answer["details"][0]["path"] == "$.view"
+    assert answer["message"].startswith(f"{scope} shows")
 
 
 async def test_an_admin_token_manages_tokens_and_no_other_does(client: httpx.AsyncClient) -> None:

@@ -9,19 +9,20 @@ from msgspec.structs import replace
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound, Unprocessable
 from bytebrew.base.formats import new_uuid, now, struct_of
 from bytebrew.contract import connection
+from bytebrew.contract.auth import View
 from bytebrew.contract.connection import Connection, Row, insert
 from bytebrew.contract.entities import Agent, NewRelation, NewSchema, Relation, Schema, SchemaPatch
 from bytebrew.contract.provider import Target
 from bytebrew.store.configuration import agents, models
 
 _SELECT = """select s.id, s.name, s.description, s.entry_agent_id, a.name as entry_agent, s.chat_enabled,
-  s.chat_last_fired_at, s.created_at from schemas s join agents a on a.id = s.entry_agent_id"""
+  s.client_tools, s.view, s.chat_last_fired_at, s.created_at from schemas s join agents a on a.id = s.entry_agent_id"""
 _RELATIONS = """select r.id, r.schema_id, source.name as source, target.name as target, r.config from agent_relations r
   join agents source on source.id = r.source_id join agents target on target.id = r.target_id"""
 
 
 class Entrance(Struct, frozen=True, kw_only=True):
-    """What a chat needs to start: the schema's name, whether it is open to chats, its entry agent and the models.
+    """What a chat needs to start: the schema's name, what it allows, its view, its entry agent and the models.
 
     The first of `targets` is the agent's own model; the others are its fallback models.
     """
@@ -30,6 +31,8 @@ class Entrance(Struct, frozen=True, kw_only=True):
     chat_enabled: bool
     agent: Agent
     targets: tuple[Target, ...]
+    client_tools: bool = False
+    view: View = "full"
 
 
 def _schema(row: Row, relations: Sequence[Relation]) -> Schema:
@@ -38,7 +41,7 @@ def _schema(row: Row, relations: Sequence[Relation]) -> Schema:
         dict.fromkeys([entry, *(end for relation in relations for end in (relation.source, relation.target))])
     )
     return Schema(
-        **{**dict(row), "chat_enabled": bool(row["chat_enabled"])},
+        **{**dict(row), "chat_enabled": bool(row["chat_enabled"]), "client_tools": bool(row["client_tools"])},
         entry_agent_name=entry,
         agents=members,
         agents_count=len(members),
@@ -92,7 +95,14 @@ def _entrance(conn: Connection, row: Row | None, agent_row: Row) -> Entrance:
         return Entrance(schema="", chat_enabled=False, agent=agent, targets=tuple(targets))
     if agent.can_spawn:
         agent = replace(agent, can_spawn=_narrowed(conn, row["id"], agent))
-    return Entrance(schema=row["name"], chat_enabled=bool(row["chat_enabled"]), agent=agent, targets=tuple(targets))
+    return Entrance(
+        schema=row["name"],
+        chat_enabled=bool(row["chat_enabled"]),
+        agent=agent,
+        targets=tuple(targets),
+        client_tools=bool(row["client_tools"]),
+        view=row["view"],
+    )
 
 
 def _narrowed(conn: Connection, schema_id: str, agent: Agent) -> tuple[str, ...]:
@@ -119,6 +129,8 @@ def create(conn: Connection, new: NewSchema) -> Schema:
         "description": new.description,
         "entry_agent_id": _agent_id(conn, entry, "$.entry_agent"),
         "chat_enabled": new.chat_enabled,
+        "client_tools": new.client_tools,
+        "view": new.view,
     }
     insert(conn, "schemas", row, created_at=moment, updated_at=moment)
     _relate(conn, schema_id, new.relations)
@@ -134,6 +146,8 @@ def update(conn: Connection, key: str, patch: SchemaPatch) -> Schema:
     changes = {
         "description": patch.description,
         "chat_enabled": patch.chat_enabled,
+        "client_tools": patch.client_tools,
+        "view": patch.view,
         "entry_agent_id": UNSET if entry is UNSET else _agent_id(conn, entry, "$.entry_agent"),
         "updated_at": now(),
     }

@@ -112,6 +112,15 @@ alter table usage add column purpose text not null default 'step';
 alter table turns add column traceparent text;
 """
 
+_CLIENTS = """
+alter table schemas add column client_tools integer not null default 0;
+alter table schemas add column view text not null default 'full';
+alter table tokens add column view text not null default 'full';
+update tokens set view = 'public' where scopes = 'public';
+alter table turns add column client_tools text;
+alter table confirmations add column result text;
+"""
+
 CORE = tuple(
     enumerate(
         (
@@ -134,6 +143,7 @@ CORE = tuple(
             triggers.TASK_QUEUE,
             triggers.VERSIONS,
             _CALLS,
+            _CLIENTS,
         ),
         1,
     )

@@ -45,6 +45,21 @@ async def test_put_and_patch_merge_and_the_name_is_fixed() -> None:
         assert made["entry_agent"] == "a"
 
 
+async def test_what_clients_may_do_and_see_is_off_at_first_and_goes_through_a_configuration_file() -> None:
+    async with served_engine() as (_, client):
+        await make_agents(client, "a")
+        made = (await client.post(URL, json={"name": "s", "entry_agent": "a"})).json()
+        assert (made["client_tools"], made["view"]) == (False, "full")
+        changed = await client.patch(f"{URL}/s", json={"client_tools": True, "view": "public"})
+        assert (changed.json()["client_tools"], changed.json()["view"]) == (True, "public")
+        exported = (await client.get("/api/v1/config/export")).text
+        await client.patch(f"{URL}/s", json={"client_tools": False, "view": "full"})
+        assert (await client.post("/api/v1/config/import", content=exported)).status_code == 200
+        again = (await client.get(f"{URL}/s")).json()
+        assert (again["client_tools"], again["view"]) == (True, "public")
+        assert (await client.patch(f"{URL}/s", json={"view": "half"})).status_code == 400
+
+
 @pytest.mark.parametrize("name", ["Shop", "-a", "a-", "a.b", "a_b", "a" * 64, ""])
 async def test_a_name_is_a_dns_label(name: str) -> None:
     async with served_engine() as (_, client):
