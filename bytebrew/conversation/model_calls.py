@@ -241,13 +241,8 @@ class Models:
         self._prices = prices
         self._http = http
         self._retries = retries
-        self._guards = guards
+        self.guards = guards
         self.breakers: dict[str, Breaker] = {}
-
-    @property
-    def guards(self) -> Sequence[SpendGuard]:
-        """The guards of spending, none while all of them would allow everything."""
-        return self._guards if any(guard.active for guard in self._guards) else ()
 
     def bind(self, target: Target, fallback: Sequence[Target] = (), *, key: str = "") -> BoundModel:
         """The target with its provider, and its stored key unless another is passed; Unprocessable without provider."""

@@ -100,8 +100,9 @@ class Runner:
         """
         if self._group is None or self.draining:
             raise Draining
-        for guard in () if turn.spawned else self._models.guards:
-            await guard.admit(payer_of(turn.new))
+        for guard in self._models.guards:
+            if guard.active and turn.new.parent is None:
+                await guard.admit(payer_of(turn.new))
         lane = self.lanes.get(turn.session_id)
         idle = lane is None
         if lane and bounded and on_busy != "reject":

@@ -36,7 +36,7 @@ async def reserved(
     unsaved: Unsaved,
     append: Callable[[Event], object],
 ) -> AsyncIterator[ModelRequest]:
-    """The request as far as every active guard lets it go, for the one call within the block.
+    """The request as far as the guards let it go, for the one call within the block.
 
     What they hold is settled with the usage that the block adds to `unsaved`, in the transaction that stores it; a call
     that failed before the first byte of its answer, or was never sent, releases it.
@@ -47,7 +47,7 @@ async def reserved(
     try:
         with anyio.CancelScope(shield=True):  # a guard may have written already when the turn is cancelled
             for guard in guards:
-                if guard.active and (reservation := await guard.reserve(payer, planned)) is not None:
+                if (reservation := await guard.reserve(payer, planned)) is not None:
                     held.append(reservation)
                     limits = [one for one in (planned.max_tokens, reservation.max_tokens) if one is not None]
                     planned = replace(planned, max_tokens=min(limits, default=None))

@@ -98,7 +98,7 @@ class Turn:
         All model calls of turns are made here: what they may cost is reserved before, and their duration is measured.
         """
         model = model or self.model
-        guards = models.guards
+        guards = [guard for guard in models.guards if guard.active]
         allowed = reserved(guards, self.new, model, request, self.unsaved, self.append) if guards else None
         with self._timed_call(model):
             async with allowed or nullcontext(request) as sent, aclosing(models.answer(model, sent)) as events:
