@@ -159,6 +159,26 @@ class Queued(Event, frozen=True):
     needs_input: bool
 
 
+class Steer(Event, frozen=True):
+    """A message has come for the turn that runs, which absorbs it at its next boundary: see `steered`.
+
+    `turn_id` is the id that the request got. A turn that ends first leaves the message to a turn of that id.
+    """
+
+    name = "steer"
+    public = ("turn_id", "message")
+    turn_id: str
+    message: str
+
+
+class Steered(Event, frozen=True):
+    """From here on the model has the message of the `steer` event with this `turn_id`; the turn goes on with it."""
+
+    name = "steered"
+    public = ("turn_id",)
+    turn_id: str
+
+
 class ContextTrimmed(Event, frozen=True):
     """The model answers without so many of the session's oldest messages, and perhaps without the ends of tool results.
 

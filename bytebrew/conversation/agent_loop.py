@@ -16,6 +16,7 @@ from bytebrew.conversation.model_calls import TOO_LONG, Models
 from bytebrew.conversation.resumed_answer import Piece
 from bytebrew.conversation.tools.tool_calls import ToolCalls, Toolkit
 from bytebrew.conversation.turn import Turn
+from bytebrew.conversation.waiting_turns import absorb
 from bytebrew.store import messages
 from bytebrew.store.journal import Journal
 from bytebrew.store.open_turns import ResumePoint
@@ -63,8 +64,13 @@ class AgentLoop:
         turn.call_ids |= {call.call_id for message in earlier for call in message.tool_calls}
         own = await self._resume(turn, kit, turn.resume_point) if turn.resume_point is not None else []
         trims = 0
-        while not _has_ended(own):
-            if sum(message.role == "assistant" for message in own) >= turn.agent.max_steps:
+        while True:
+            steps = sum(message.role == "assistant" for message in own)
+            if turn.steers and steps < turn.agent.max_steps and _goes_on(turn, own):
+                own += await absorb(turn)
+            if _has_ended(own):
+                return
+            if steps >= turn.agent.max_steps:
                 limit = f"The agent took {turn.agent.max_steps} steps without an end"
                 raise TurnError(f"{limit}; raise its max_steps or give it less to do", code="max_steps_reached")
             sent = _fit([*earlier, *own], turn.model.room(turn.agent))
@@ -156,8 +162,15 @@ class AgentLoop:
             raise TurnError(f"{limit}; BYTEBREW_TURN_EVENTS is the limit", code="turn_too_long")
 
 
+def _goes_on(turn: Turn, own: list[Message]) -> bool:
+    """Whether a message may come now: no tool has ended the turn, and no half answer is to be repeated first."""
+    return turn.resumed_step is None and not any(message.ends_turn for message in own)
+
+
 def _has_ended(own: list[Message]) -> bool:
     """Whether the model has given its final answer: it called no tool, or one that ends the turn."""
+    if own and own[-1].role == "user":  # absorbed behind it
+        return False
     last = next((message for message in reversed(own) if message.role == "assistant"), None)
     return last is not None and (not last.tool_calls or any(message.ends_turn for message in own))
 
@@ -186,6 +199,8 @@ def _fit(sent: list[Message], limit: int) -> list[Message]:
     """The messages with the oldest tool results elided until the rest fits; the newest step stays whole."""
     excess = sum(messages.tokens(message) for message in sent) - limit
     newest = max((i for i, message in enumerate(sent) if message.role != "tool"), default=0)
+    while newest > 0 and sent[newest].role == "user" and sent[newest - 1].role in ("tool", "user"):
+        newest = max(i for i, message in enumerate(sent[:newest]) if message.role != "tool")  # steered after its tools
     fitted = list(sent)
     for i, message in enumerate(sent[:newest]):
         if excess <= 0:

@@ -10,7 +10,7 @@ from bytebrew.conversation.failed_turns import fail_now
 from bytebrew.conversation.resumed_answer import ResumedStep
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn, resumed_turn
-from bytebrew.store import open_turns
+from bytebrew.store import open_turns, turns
 from bytebrew.store.configuration import schemas
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite.database import Database
@@ -62,6 +62,9 @@ async def _resume(db: Database, journal: Journal, runner: Runner, left: open_tur
     turn = runner.turn(resumed_turn(left, entrance.agent.name), entrance)
     turn.size = left.size  # its message is only in the database
     turn.log = await journal.log(left.session_id)
+    turn.steer_event = left.steer_event
+    if left.steers and left.steer_event is None:  # its event shows the message
+        turn.new = replace(turn.new, message=await db.read(turns.message, left.id))
     if left.status == "running":
         turn.status, turn.first = "running", left.first_event
         turn.resume_point = point = await db.write(open_turns.resume, left.id, entrance.agent.version)

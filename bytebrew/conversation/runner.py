@@ -67,8 +67,10 @@ class Runner:
             self.turns[turn.id] = turn
             if lane := self.lanes.get(turn.session_id):
                 lane.waiting.append(turn)
+                await self._steer(lane.current, turn)
             else:
-                self.lanes[turn.session_id] = Lane(turn)
+                lane = self.lanes[turn.session_id] = Lane(turn)
+            turn.lane = lane
         for session_id, lane in self.lanes.items():
             group.start_soon(self._drive, session_id, lane)
 
@@ -110,7 +112,7 @@ class Runner:
         interrupted = waiting_turns.enter(lane, turn, on_busy) if lane else []
         if lane is None:
             lane = self.lanes[turn.session_id] = Lane(turn)
-        self.turns[turn.id] = turn
+        self.turns[turn.id], turn.lane = turn, lane
         with anyio.CancelScope(shield=True):  # a disconnect does not interrupt the admission
             admitted = False
             try:
@@ -120,6 +122,7 @@ class Runner:
                 await self._db.write(turns.admit, turn.new, turn.first)
                 admitted = True
                 if not idle:
+                    await self._steer(lane.current, turn)
                     waiting_turns.drop_message(turn)
                 for other in interrupted:
                     other.cancel("cancelled")
@@ -136,6 +139,12 @@ class Runner:
                 turn.admitted.set_result(admitted)
                 if idle:  # even if it was not admitted: others may wait
                     self._group.start_soon(self._drive, turn.session_id, lane)
+
+    async def _steer(self, current: Turn, turn: Turn) -> None:
+        """Lets a stored turn steer the running one if it was sent for that and it still runs."""
+        if turn.new.steers == current.id and current.may_be_steered:
+            with suppress(EngineError):  # the running turn fails, and then this one runs
+                await waiting_turns.steer(self._journal, current, turn)
 
     async def cancel(self, session_id: str) -> None:
         """Cancels the running turn of the session and returns once its end is stored; queued ones continue."""
@@ -213,9 +222,9 @@ class Runner:
             log.exception("turn %s is left to the next start", turn.id)
             await self._journal.close(turn.log, error)
         finally:  # wakes everything that waits for the turn, whatever failed
-            turn.recorded = True
-            self.turns.pop(turn.id, None)
-            turn.log.notify()
+            for one in (turn, *turn.absorbed):
+                self.turns.pop(one.id, None)
+            turn.end()
 
     async def _run_and_record(self, turn: Turn) -> None:
         if turn.status == "queued":

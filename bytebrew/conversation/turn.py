@@ -74,7 +74,12 @@ class Turn:
         self.unsaved = self._nothing_unsaved()
         self.call_ids: set[str] = set()
         self.status: turns.Status = "queued"
-        self.urgent = False
+        self.urgent = self.steering = False  # its place among the waiting: interrupting, steering, others
+        self.steers: list[Turn] = []  # stored messages that it absorbs at its next boundary
+        self.steer_event: int | None = None  # of a message that steers another turn
+        self.absorbed: list[Turn] = []
+        self.absorbed_by: Turn | None = None
+        self.lane: Lane
         self.log: Log
         self.admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()  # False: it is not stored
         self.recorded = False
@@ -205,9 +210,26 @@ class Turn:
         return self.new.subagents
 
     @property
+    def may_be_steered(self) -> bool:
+        """Whether a message may still reach it at a boundary, as far as is known."""
+        return self.status == "running" and self.cancelled_for is None and not self.spawned and self.log.error is None
+
+    @property
+    def answering(self) -> "Turn":
+        """The turn that answers its message: itself, or the one that has absorbed it."""
+        return self.absorbed_by or self
+
+    @property
     def root(self) -> "Turn":
         """Root turn of the spawn tree."""
         return self if self.parent is None else self.parent.root
+
+    def end(self) -> None:
+        """Marks its end, and that of what it has absorbed, as stored or left to recovery; wakes who waits for it."""
+        self.recorded = True
+        for one in self.absorbed:
+            one.last, one.recorded = self.last, True
+        self.log.notify()
 
     def append(self, event: Event) -> int:
         """Appends an event to the session's journal, and a copy to the root's if its client wants or needs it."""
@@ -387,6 +409,7 @@ def resumed_turn(left: open_turns.OpenTurn, agent: str) -> turns.NewTurn:
         lineage=left.lineage,
         fresh=False,
         begins=False,
+        steers=left.steers,
     )
 
 

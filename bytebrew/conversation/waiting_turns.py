@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from bytebrew.base.errors import Conflict, Overloaded, QueueFull
 from bytebrew.base.settings import Core
 from bytebrew.contract.auth import account
-from bytebrew.contract.events import Queued
+from bytebrew.contract.events import Queued, Steer, Steered
+from bytebrew.contract.messages import Message
 from bytebrew.conversation.turn import Lane, Turn
 from bytebrew.store import confirmations, sessions, turns
 from bytebrew.store.confirmations import Confirmation
@@ -20,7 +21,7 @@ from bytebrew.store.sqlite.database import Database
 
 SHARE = 4
 """Fraction of BYTEBREW_QUEUED_BYTES for the waiting messages of one caller, or of all visitors of a page."""
-OnBusy = Literal["queue", "interrupt", "reject"]
+OnBusy = Literal["queue", "interrupt", "reject", "steer"]
 
 
 Lanes = Mapping[str, Lane]
@@ -33,13 +34,41 @@ def enter(lane: Lane, turn: Turn, on_busy: OnBusy) -> list[Turn]:
         raise lane.current.storage_error
     if on_busy == "reject" and (lane.waiting or lane.current.last is None):
         raise Conflict("The session is busy with another message; wait for it or use on_busy", code="session_busy")
-    if on_busy != "interrupt":
+    urgent = [waiting for waiting in lane.waiting if waiting.urgent]
+    if on_busy == "interrupt":
+        turn.urgent = True
+        lane.waiting.insert(len(urgent), turn)
+        return [lane.current, *urgent]
+    if on_busy == "steer":
+        turn.steering = True
+        lane.waiting.insert(len(urgent) + sum(waiting.steering for waiting in lane.waiting), turn)
+        if lane.current.may_be_steered:
+            turn.new = replace(turn.new, steers=lane.current.id)
+    else:
         lane.waiting.append(turn)
-        return []
-    turn.urgent = True
-    before = [waiting for waiting in lane.waiting if waiting.urgent]  # interrupted too
-    lane.waiting.insert(len(before), turn)
-    return [lane.current, *before]
+    return []
+
+
+async def steer(journal: Journal, current: Turn, turn: Turn) -> None:
+    """Puts a stored message before the running turn, which absorbs it at its next boundary, with an event at once."""
+    current.steers.append(turn)
+    if turn.steer_event is None:
+        turn.steer_event = current.append(Steer(turn_id=turn.id, message=turn.message))
+        await journal.write(current.log, turns.announced, turn.id, turn.steer_event)
+
+
+async def absorb(turn: Turn) -> list[Message]:
+    """The messages that steer a turn, which leave the queue and join its history in one transaction."""
+    steers, turn.steers = turn.steers, []
+    for one in steers:
+        turn.append(Steered(turn_id=one.id))
+    found = await turn.record(turns.absorb, turn.id, turn.session_id, [one.id for one in steers])
+    for one in steers:
+        turn.lane.waiting.remove(one)
+        one.first, one.status, one.absorbed_by = one.steer_event, "running", turn
+    turn.absorbed += steers
+    turn.log.notify()
+    return found
 
 
 def check_room(core: Core, turns_of_all: Iterable[Turn], lane: Lane, turn: Turn) -> None:

@@ -44,20 +44,29 @@ def keep_answer(conn: Connection, key: Key, body: bytes) -> bool:
 
 
 def free(conn: Connection, turn_id: str, failure: int | None) -> None:
-    """Deletes the key of a turn that failed because of the engine (503), so that the client can retry."""
+    """Deletes the keys of a turn that failed because of the engine (503), so that clients can retry.
+
+    They are its own, and those of the messages that it has absorbed.
+    """
     if failure == 503:
-        conn.execute("delete from idempotency where turn_id = ?", (turn_id,))
+        conn.execute(
+            """delete from idempotency where turn_id = ?1
+            or turn_id in (select id from turns where steers = ?1 and status = 'absorbed')""",
+            (turn_id,),
+        )
 
 
 def expire(conn: Connection, before: str, limit: int) -> int:
     """Deletes keys from before a moment, oldest first; returns their number.
 
-    A turn's key stays until the turn itself ended before that moment: a turn may wait for a person for days.
+    A turn's key stays until the turn, or the one that has absorbed it, ended before that moment: a turn may wait for a
+    person for days.
     """
     return conn.execute(
         """delete from idempotency where (subject, method, path, key) in (
         select subject, method, path, key from idempotency i where created_at < ?1 and not exists (
-          select 1 from turns t where t.id = i.turn_id and (t.finished_at is null or t.finished_at >= ?1))
+          select 1 from turns m join turns t on t.id = case m.status when 'absorbed' then m.steers else m.id end
+          where m.id = i.turn_id and (t.finished_at is null or t.finished_at >= ?1))
         order by created_at limit ?2)""",
         (before, limit),
     ).rowcount

@@ -39,6 +39,8 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     task_ended: bool
     resumes: int
     status: str
+    steers: str | None
+    steer_event: int | None
 
 
 class ResumePoint(Struct, frozen=True):
@@ -85,12 +87,13 @@ def close(conn: Connection, turn_id: str, last_event: int, failure: int, unsaved
 def left_open(conn: Connection) -> list[OpenTurn]:
     """The turns that were queued or running when the engine stopped: parents first, and running before queued.
 
-    `resumes` is 0 for a turn that waits for a person or for a spawned agent.
+    Of the queued ones, those that were to steer a turn come first. `resumes` is 0 for a turn that waits for a person or
+    for a spawned agent.
     """
     rows = conn.execute(
         """select t.id, t.session_id, s.schema, s.agent, s.owner, s.user_sub, t.size, t.own_key,
         t.subagents, t.time_limit, t.traceparent, t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id,
-        t.root_turn_id, t.lineage, t.first_event, t.status,
+        t.root_turn_id, t.lineage, t.first_event, t.status, t.steers, t.steer_event,
         k.agent as task_agent, k.completed_at is not null as task_ended, case when
           'pending' in (select c.status from confirmations c where c.turn_id = t.id)
           or exists (select 1 from turns o where o.parent_turn_id = t.id and o.status in ('queued', 'running'))
@@ -98,7 +101,7 @@ def left_open(conn: Connection) -> list[OpenTurn]:
         from turns t join sessions s on s.id = t.session_id
         left join tasks k on k.session_id = t.session_id and k.turn_id = t.id where t.status in ('queued', 'running')
         and s.id not in (select session_id from removals)
-        order by t.status = 'queued', t.seq"""
+        order by t.status = 'queued', t.steers is null, t.seq"""
     )
     return sorted((struct_of(row, OpenTurn) for row in rows), key=lambda turn: len(turn.lineage))
 
@@ -141,9 +144,9 @@ def _shown(conn: Connection, session_id: str, first_event: int) -> tuple[list[st
     partial: list[str] = []
     thought: list[str] = []
     sql = """select type, data from events where session_id = ? and n >= ?
-      and type in ('thinking', 'message_delta', 'message_restart', 'tool_call')"""
+      and type in ('thinking', 'message_delta', 'message_restart', 'tool_call', 'steered')"""
     for kind, data in conn.execute(f"{sql} order by n", (session_id, first_event)):
-        if kind == "tool_call":
+        if kind in ("tool_call", "steered"):  # the step before it is complete
             partial, thought = [], []
             continue
         event = msgspec.json.decode(data)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Event, FinishReason, form_of
@@ -41,7 +42,8 @@ class TurnResult(Struct, frozen=True, kw_only=True):
     """A turn as its stream shows it; `failure`, `code` and `message` are HTTP status, code and text of its error.
 
     `form` is the form it ended with, until the session continues. `first` and `last` are the range of its events;
-    `last` is None while it has not ended.
+    `last` is None while it has not ended. A turn that was absorbed has the result of the one that has absorbed it, with
+    a `first` of its own.
     """
 
     id: str
@@ -63,11 +65,14 @@ def result(
     conn: Connection, turn_id: str, forms: Mapping[str, type[Event]], *, whole: bool = True
 ) -> TurnResult | None:
     """A turn as it is stored, None if its session was deleted; with `whole` its events are read too."""
-    sql = f"""select session_id, status, first_event, last_event, failure, {COUNTS} from turns
+    sql = f"""select session_id, status, first_event, last_event, failure, steers, {COUNTS} from turns
       where id = ? and session_id not in (select session_id from removals)"""
     row = conn.execute(sql, (turn_id,)).fetchone()
     if row is None:
         return None
+    if row["status"] == "absorbed":
+        end = result(conn, row["steers"], forms, whole=whole)
+        return replace(end, first=row["first_event"]) if end else None
     first, last = row["first_event"], row["last_event"]
     deltas: list[str] = []
     code = message = ""

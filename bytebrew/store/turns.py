@@ -37,7 +37,8 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     stream includes the events of spawned agents. `parent` is set for the turn of a spawned agent, whose session is
     below the parent's; `lineage` are the agents above it, from the root down. `key` is the Idempotency-Key of the
     request, `agent_version` the version of the agent that answers. `traceparent` is the caller's own trace (W3C Trace
-    Context), for a spawned agent that of the root.
+    Context), for a spawned agent that of the root. `steers` is the running turn that absorbs the message at its next
+    boundary, unless it ends first.
     """
 
     id: str
@@ -60,6 +61,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     begins: bool
     key: Key | None = None
     agent_version: int = 0
+    steers: str | None = None
 
 
 class Unsaved(Struct, frozen=True):
@@ -120,8 +122,8 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
     conn.execute(  # a trigger updates the session's `status` and `updated_at`
         """insert into turns (id, session_id, message, attachments, size, own_key, subagents, time_limit,
         parent_turn_id, parent_call_id, root_turn_id, lineage, status, first_event, created_at, started_at,
-        agent_version, traceparent)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        agent_version, traceparent, steers)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             new.id,
             new.session_id,
@@ -142,6 +144,7 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
             None if first_event is None else moment,
             new.agent_version,
             new.traceparent,
+            new.steers,
         ),
     )
     if first_event is not None:
@@ -169,6 +172,11 @@ def status(conn: Connection, turn_id: str) -> str | None:
     return row["status"] if row else None
 
 
+def message(conn: Connection, turn_id: str) -> str:
+    """The text of a turn's message."""
+    return str(conn.execute("select message from turns where id = ?", (turn_id,)).fetchone()["message"])
+
+
 def size(new: NewTurn) -> int:
     """Approximate size of a turn's message with its attachments, in bytes."""
     return len(new.message) + sum(len(one.data) + len(one.url) for one in new.attachments)
@@ -190,6 +198,32 @@ def start(conn: Connection, new: NewTurn, first_event: int) -> NewTurn:
     new = replace(new, message=row["message"], attachments=attachments)
     messages.append(conn, new.session_id, new.id, [Message("user", new.message, attachments=new.attachments)])
     return new
+
+
+def announced(conn: Connection, turn_id: str, steer_event: int) -> None:
+    """Stores the number of the event `steer` of a message that steers a turn."""
+    conn.execute("update turns set steer_event = ? where id = ?", (steer_event, turn_id))
+
+
+def absorb(conn: Connection, unsaved: Unsaved, turn_id: str, session_id: str, steers: list[str]) -> list[Message]:
+    """Appends queued messages to a running turn, behind its own unsaved ones; returns them.
+
+    Each queued turn ends as absorbed: its events are those of the running turn from its event `steer` on.
+    """
+    moment, found = now(), []
+    for one in steers:
+        row = conn.execute("select message, attachments from turns where id = ?", (one,)).fetchone()
+        attachments = msgspec.json.decode(row["attachments"], type=tuple[Attachment, ...])
+        found.append(Message("user", row["message"], attachments=attachments))
+    messages.append(conn, session_id, turn_id, [*unsaved.messages, *found])
+    spend(conn, unsaved, turn_id)
+    conn.executemany(
+        """update turns set status = 'absorbed', first_event = steer_event, attachments = '[]', started_at = ?,
+        finished_at = ? where id = ?""",
+        [(moment, moment, one) for one in steers],
+    )
+    conn.execute("update turns set resumes = 0 where id = ? and resumes > 0", (turn_id,))
+    return found
 
 
 def finish(
@@ -220,7 +254,7 @@ def spend(conn: Connection, unsaved: Unsaved, turn_id: str) -> None:
     moment, subject = now(), account(unsaved.subject) if VISITOR in unsaved.subject else unsaved.subject
     conn.executemany(
         f"""insert into usage (turn_id, schema, agent, model, subject, {COUNTS}, created_at, {_OF_CALL})
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         [
             (turn_id, unsaved.schema, unsaved.agent, model, subject, *astuple(usage), moment, *call)
             for model, usage, *call in map(astuple, unsaved.spent)

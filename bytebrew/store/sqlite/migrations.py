@@ -121,6 +121,25 @@ alter table turns add column client_tools text;
 alter table confirmations add column result text;
 """
 
+# a message that steers a turn is queued until that turn absorbs it; a session's status is not that of absorbed ones
+_TURN_STATUS = _LAST_STATUS.replace("where", "where t.status <> 'absorbed' and")
+_STEER = f"""
+alter table turns add column steers text;
+alter table turns add column steer_event integer;
+create index turns_steers on turns (steers) where steers is not null;
+drop trigger turns_begin;
+drop trigger turns_end;
+create trigger turns_begin after insert on turns begin
+  update sessions set status = {_TURN_STATUS.format("new.session_id")}, updated_at = new.created_at
+  where id = new.session_id and (status <> 'active' or updated_at <> new.created_at);
+end;
+create trigger turns_end after update of status on turns
+  when new.status <> old.status and not (new.status = 'running' and old.status = 'queued') begin
+  update sessions set status = {_TURN_STATUS.format("new.session_id")},
+  updated_at = coalesce(new.finished_at, updated_at) where id = new.session_id;
+end;
+"""
+
 CORE = tuple(
     enumerate(
         (
@@ -144,6 +163,7 @@ CORE = tuple(
             triggers.VERSIONS,
             _CALLS,
             _CLIENTS,
+            _STEER,
         ),
         1,
     )

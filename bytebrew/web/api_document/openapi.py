@@ -29,6 +29,8 @@ EVENTS: tuple[type[events.Event], ...] = (
     events.Notice,
     events.ConfirmationAsked,
     events.Queued,
+    events.Steer,
+    events.Steered,
     events.ContextTrimmed,
     events.ErrorEvent,
     events.Done,

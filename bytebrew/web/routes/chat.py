@@ -59,9 +59,10 @@ class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """A message to a schema; without `session_id` it begins a session.
 
     The message is a text, or the answers to a form. `attachments` are images and files for models that see them.
-    `on_busy` says what to do while the session answers another message. With `subagents` the stream carries the events
-    of spawned agents too. `headers` go beside the request's own to the tools that pass some on, by the names that the
-    setting `chat.body_headers` lists. `user_sub` is kept with a new session.
+    `on_busy` says what to do while the session answers another message: `steer` puts this one into the turn that runs.
+    With `subagents` the stream carries the events of spawned agents too. `headers` go beside the request's own
+    to the tools that pass some on, by the names that the setting `chat.body_headers` lists.
+    `user_sub` is kept with a new session.
     """
 
     message: Annotated[str, Meta(min_length=1, max_length=1_000_000)] | FormAnswer
@@ -156,7 +157,8 @@ async def _answer(
         frames = waiting_turns.frames(journal, lanes, turn, left) if waits else journal.follow(turn.log, left)
         return Stream(frames=frames, headers=headers)
     if (place := await waiting_turns.wait_ended(engine.db, engine.runner.lanes, turn)) is not None:
-        return _asking(await so_far(engine.db, turn, place))
+        return _asking(await so_far(engine.db, turn.answering, place))
+    turn = turn.answering
     result = turn.result()
     resumed = turn.resume_point is not None and turn.last is not None
     if resumed and (stored := await engine.db.scan(turn_results.result, turn.id, engine.forms)):
@@ -193,6 +195,9 @@ async def _again(engine: Engine, request: Request[ChatRequest], turn_id: str, ar
     result = await look(turn_results.result, turn_id, engine.forms, whole=not request.body.stream)
     if result is None:
         raise Gone(_GONE)
+    if result.last is None and (turn := engine.runner.turns.get(result.id)) is not None:  # it has absorbed the message
+        steered = _Unseen(turn, (result.first or 1) - 1)
+        return await _answer(engine, request, turn, arrived, _unseen(engine.journal, request, turn.log, steered))
     if result.last is None:
         raise TurnInterrupted("The turn has stopped at a record and goes on when the engine is back; try again then")
     if request.body.stream:

@@ -109,6 +109,7 @@ async def get_turn(engine: Engine, request: Request[None]) -> ChatAnswer:
     sessions.check_owner(request.actor, await engine.db.read(sessions.owner, session_id), session_id)
     turn = engine.runner.turns.get(turn_id)
     if turn is not None and turn.session_id == session_id:
+        turn = turn.answering
         return await so_far(engine.db, turn, await waiting_turns.place(engine.db, engine.runner.lanes, turn))
     end = await engine.db.scan(turn_results.result, turn_id, engine.forms)
     if end is None or end.session_id != session_id:
