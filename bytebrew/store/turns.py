@@ -254,7 +254,7 @@ def spend(conn: Connection, unsaved: Unsaved, turn_id: str) -> None:
     moment, subject = now(), account(unsaved.subject) if VISITOR in unsaved.subject else unsaved.subject
     conn.executemany(
         f"""insert into usage (turn_id, schema, agent, model, subject, {COUNTS}, created_at, {_OF_CALL})
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         [
             (turn_id, unsaved.schema, unsaved.agent, model, subject, *astuple(usage), moment, *call)
             for model, usage, *call in map(astuple, unsaved.spent)
