@@ -24,7 +24,16 @@ from bytebrew.base.formats import Duration, new_uuid, now, parse_time, rfc3339, 
 from bytebrew.base.http_client.answer_limits import Bounds, Intake
 from bytebrew.base.http_client.client import Answer, Exchange, Http, UpstreamError
 from bytebrew.base.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
-from bytebrew.base.masking import MASK, Masker, argument_credentials, argument_values, is_credential, masked, masker
+from bytebrew.base.masking import (
+    MASK,
+    Masker,
+    argument_credentials,
+    argument_values,
+    is_credential,
+    masked,
+    masker,
+    redact,
+)
 from bytebrew.base.rolling_timeout import Deadline, within
 from bytebrew.base.secrets import write_private
 from bytebrew.base.settings import Core, Settings
@@ -248,6 +257,7 @@ __all__ = [
     "positive",
     "provider_error",
     "read_public_keys",
+    "redact",
     "refusal",
     "resolved",
     "rfc3339",

@@ -29,6 +29,8 @@ TERMS = frozenset(
         "ContextTrimmed",
         "MaxContext",
         "row_factory",
+        "otlp_service_name",
+        "service_name",
         "StartDoctypeDeclHandler",
         "StartElementHandler",
         "EndElementHandler",
@@ -38,7 +40,7 @@ TERMS = frozenset(
         "WORDS",
     ]
 )
-"""Names of the HTTP status, JSON-RPC, the wire, the API's document, the test kit's exports and libraries."""
+"""Names of HTTP, JSON-RPC, the wire, the API's document, OpenTelemetry, the test kit's exports and libraries."""
 
 
 def banned(words: str) -> frozenset[str]:

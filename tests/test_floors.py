@@ -51,6 +51,7 @@ CORE = {
 PLUGINS_OWN = {
     "bytebrew_knowledge": {"sqlite_vec"},
     "bytebrew_metrics": {"prometheus_client"},
+    "bytebrew_traces": {"google", "opentelemetry"},
     "bytebrew_triggers": {"cronsim"},
 }
 PLUGINS = [*ROOT.glob("plugins/**/*.py"), *ROOT.glob("examples/*/bytebrew_*.py")]

@@ -132,7 +132,7 @@ class AgentLoop:
                     turn.spend(event)
                 else:
                     stop = event
-                    turn.stopped(stop)
+                    turn.unsaved.spent[-1] = replace(turn.unsaved.spent[-1], stop=stop.reason)
         content = "".join(turn.partial)
         if turn.resumed_step is not None:  # the new answer is shorter
             await self._send_resumed(turn, turn.resumed_step.restart(turn.partial, thinking), done=True)

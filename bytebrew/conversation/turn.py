@@ -19,7 +19,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import ModelCall
 from bytebrew.contract.entities import Agent
 from bytebrew.contract.events import Done, ErrorEvent, Event, FinishReason, form_of
-from bytebrew.contract.messages import Attachment, ModelRequest, Spent, Stop, Usage
+from bytebrew.contract.messages import Attachment, ModelRequest, Spent, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import Call, SpawnLimits
 from bytebrew.conversation.model_calls import Answered, BoundModel, Models
@@ -125,11 +125,6 @@ class Turn:
         """Adds the usage of a model call, which is stored by the next `record`."""
         self.add(spent.usage)
         self.unsaved.spent.append(spent)
-
-    def stopped(self, stop: Stop) -> None:
-        """Stores with the usage of the last model call why its answer ended."""
-        if self.unsaved.spent:
-            self.unsaved.spent[-1] = replace(self.unsaved.spent[-1], stop=stop.reason)
 
     def add(self, usage: Usage) -> None:
         """Adds usage of the turn or of an agent that it spawned."""

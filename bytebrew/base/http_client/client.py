@@ -194,17 +194,19 @@ class Http:
         *,
         headers: Mapping[str, str] | None = None,
         json: Any = None,
+        content: bytes | None = None,
         public_only: bool = False,
         limit: int = MAX_BODY_BYTES,
     ) -> Exchange:
         """A complete response, errors and redirects included; the decompressed body is truncated to `limit` bytes.
 
+        `content` is sent in place of `json`, as it is.
         With `public_only` it connects to public addresses only, whatever the host resolves to. The caller sets the time
         limit. Raises ProviderError as `stream` does.
         """
         scheme = "https" if url[:6].lower() == "https:" else "http"
         client = self._named(f"{scheme}:{'public' if public_only else 'any'}", public_only=public_only)
-        response = await self._send(method, url, headers or {}, json, None, client)
+        response = await self._send(method, url, headers or {}, json, None, client, content)
         chunks = self._chunks(response.aiter_raw(), None)
         try:
             body = bytearray()
@@ -244,8 +246,9 @@ class Http:
         json: Any,
         latest: float | None,
         client: httpx.AsyncClient | None = None,
+        content: bytes | None = None,
     ) -> httpx.Response:
-        body = None if json is None else encode(json)
+        body = content if json is None else encode(json)
         if body is not None and not any(name.lower() == "content-type" for name in headers):
             headers = {"Content-Type": "application/json", **headers}
         try:
