@@ -124,5 +124,9 @@ def _json_fields(kind: type[Struct]) -> tuple[str, ...]:
     return tuple(
         field.name
         for field in msgspec.structs.fields(kind)
-        if any(get_origin(part) in (tuple, list, dict) for part in (field.type, *get_args(field.type)))
+        if any(_is_json(part) for part in (field.type, *get_args(field.type)))
     )
+
+
+def _is_json(kind: Any) -> bool:
+    return get_origin(kind) in (tuple, list, dict) or (isinstance(kind, type) and issubclass(kind, Struct))

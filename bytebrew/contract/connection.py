@@ -87,4 +87,4 @@ def _columns(values: Values) -> dict[str, Any]:
 
 
 def _stored(value: Any) -> Any:
-    return msgspec.json.encode(value).decode() if isinstance(value, list | tuple | dict) else value
+    return msgspec.json.encode(value).decode() if isinstance(value, list | tuple | dict | Struct) else value

@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from bytebrew.contract.auth import View
 from bytebrew.contract.connection import Connection
+from bytebrew.contract.messages import ResponseFormat
 
 T = TypeVar("T")
 LIVE = "live"
@@ -126,6 +127,7 @@ class NewAgent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     top_p: TopP | None = None
     max_tokens: MaxTokens | None = None
     stop_sequences: StopSequences = ()
+    response_format: ResponseFormat | None = None
     tools: Names = ()
     confirm_before: Names = ()
     can_spawn: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
@@ -147,6 +149,7 @@ class AgentPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     top_p: TopP | UnsetType | None = UNSET
     max_tokens: MaxTokens | UnsetType | None = UNSET
     stop_sequences: StopSequences | UnsetType = UNSET
+    response_format: ResponseFormat | UnsetType | None = UNSET
     tools: Names | UnsetType = UNSET
     confirm_before: Names | UnsetType = UNSET
     can_spawn: Annotated[tuple[Name, ...], Meta(max_length=100)] | UnsetType = UNSET
@@ -210,6 +213,7 @@ class Agent(Struct, frozen=True, kw_only=True):
     top_p: float | None
     max_tokens: int | None
     stop_sequences: tuple[str, ...]
+    response_format: ResponseFormat | None
     tools: tuple[str, ...]
     confirm_before: tuple[str, ...]
     can_spawn: tuple[str, ...]

@@ -1,8 +1,10 @@
 """The input of a model: messages, tool calls, and one request to a provider."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
+from msgspec.json import encode
+from msgspec.structs import force_setattr
 
 from bytebrew.base.http_client.answer_limits import Bounds
 
@@ -59,11 +61,56 @@ class ToolSpec(Struct, frozen=True):
     input_schema: dict[str, Any]
 
 
+FormatName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z", description="letters, digits, _ and -, at most 64")]
+
+
+class JsonSchemaFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fields of a response format as OpenAI nests them."""
+
+    name: FormatName = "answer"
+    description: Annotated[str, Meta(max_length=2000)] = ""
+    schema: dict[str, Any]
+    strict: bool | None = None
+
+
+class ResponseFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a final answer is: JSON that is valid against `schema`, a JSON Schema (draft 2020-12), or any `text`.
+
+    `name`, `description` and `strict` are for vendors that take them. OpenAI's form, with these fields in
+    `json_schema`, is read and becomes this one.
+    """
+
+    type: Literal["json_schema", "text"]
+    name: FormatName = "answer"
+    description: Annotated[str, Meta(max_length=2000)] = ""
+    schema: dict[str, Any] = {}
+    strict: bool | None = None
+    json_schema: JsonSchemaFormat | None = None
+
+    def __post_init__(self) -> None:
+        if nested := self.json_schema:
+            for name in nested.__struct_fields__:
+                force_setattr(self, name, getattr(nested, name))
+            force_setattr(self, "json_schema", None)
+        if (self.type == "json_schema") is not bool(self.schema):
+            raise ValueError("a format of type json_schema has a `schema` that is not empty, one of type text has none")
+
+    def instructions(self) -> str:
+        """The format in words, to be added to the system text for a vendor that does not enforce the schema."""
+        schema = encode(self.schema).decode()
+        about = f" ({self.description})" if self.description else ""
+        return (
+            "Answer with JSON alone, without a code fence and without any text before or after it."
+            f" The JSON{about} must be valid against this JSON Schema: {schema}"
+        )
+
+
 class ModelRequest(Struct, frozen=True, kw_only=True):
     """One model call; None leaves a parameter to the vendor.
 
     `context_size` is the number of tokens that the conversation was trimmed to, for vendors that need it. `bounds`
-    limit the size of the answer; a provider counts what it buffers with an `Intake`.
+    limit the size of the answer; a provider counts what it buffers with an `Intake`. `response_format`, of type
+    json_schema, is set for providers with the capability `structured` only.
     """
 
     model_name: str
@@ -79,6 +126,7 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     context_size: int | None = None
     stop_sequences: tuple[str, ...] = ()
+    response_format: ResponseFormat | None = None
     bounds: Bounds = Bounds()
 
 

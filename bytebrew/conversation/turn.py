@@ -19,7 +19,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import ModelCall
 from bytebrew.contract.entities import Agent
 from bytebrew.contract.events import Done, ErrorEvent, Event, FinishReason, form_of
-from bytebrew.contract.messages import Attachment, ModelRequest, Spent, Usage
+from bytebrew.contract.messages import Attachment, ModelRequest, ResponseFormat, Spent, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import Call, SpawnLimits
 from bytebrew.conversation.model_calls import Answered, BoundModel, Models
@@ -185,6 +185,12 @@ class Turn:
         return self.new.message
 
     @property
+    def response_format(self) -> ResponseFormat | None:
+        """What the final answer must be: the request's format, or else the agent's."""
+        format = self.new.response_format or self.agent.response_format
+        return format if format and format.type == "json_schema" else None
+
+    @property
     def spawned(self) -> bool:
         """Whether another agent's turn spawned this one."""
         return self.new.parent is not None
@@ -309,6 +315,7 @@ def chat_turn(
     own_key: bool,
     subagents: bool,
     traceparent: str | None,
+    response_format: ResponseFormat | None = None,
     key: Key | None,
 ) -> turns.NewTurn:
     """A turn for a client's message; without `session_id`, or with an unused UUID, it creates a session."""
@@ -325,6 +332,7 @@ def chat_turn(
         own_key=own_key,
         subagents=subagents,
         traceparent=traceparent,
+        response_format=response_format,
         fresh=session_id is None or is_uuid(session_id),
         begins=session_id is None,
         key=key,
@@ -402,6 +410,7 @@ def resumed_turn(left: open_turns.OpenTurn, agent: str) -> turns.NewTurn:
         traceparent=left.traceparent,
         parent=parent,
         lineage=left.lineage,
+        response_format=left.response_format,
         fresh=False,
         begins=False,
         steers=left.steers,

@@ -6,7 +6,7 @@ from msgspec.structs import astuple
 
 from bytebrew.base.formats import now, struct_of
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.messages import Message, Usage
+from bytebrew.contract.messages import Message, ResponseFormat, Usage
 from bytebrew.store import idempotency, messages, turns
 from bytebrew.store.turns import CLOSE_QUESTIONS, COUNTS
 
@@ -34,6 +34,7 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     parent_session_id: str | None
     root_turn_id: str
     lineage: tuple[str, ...]
+    response_format: ResponseFormat | None
     first_event: int | None
     task_agent: str | None
     task_ended: bool
@@ -93,7 +94,7 @@ def left_open(conn: Connection) -> list[OpenTurn]:
     rows = conn.execute(
         """select t.id, t.session_id, s.schema, s.agent, s.owner, s.user_sub, t.size, t.own_key,
         t.subagents, t.time_limit, t.traceparent, t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id,
-        t.root_turn_id, t.lineage, t.first_event, t.status, t.steers, t.steer_event,
+        t.root_turn_id, t.lineage, t.response_format, t.first_event, t.status, t.steers, t.steer_event,
         k.agent as task_agent, k.completed_at is not null as task_ended, case when
           'pending' in (select c.status from confirmations c where c.turn_id = t.id)
           or exists (select 1 from turns o where o.parent_turn_id = t.id and o.status in ('queued', 'running'))

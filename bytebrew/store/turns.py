@@ -11,7 +11,7 @@ from bytebrew.base.errors import Conflict, NotFound, Unprocessable
 from bytebrew.base.formats import now
 from bytebrew.contract.auth import VISITOR, Actor, account
 from bytebrew.contract.connection import Connection, Row
-from bytebrew.contract.messages import Attachment, Message, Spent, ToolCall, Usage
+from bytebrew.contract.messages import Attachment, Message, ResponseFormat, Spent, ToolCall, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import SpawnLimits
 from bytebrew.store import confirmations, idempotency, messages, sessions
@@ -35,10 +35,10 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     With `own_key` the model is called with the caller's own key, which is in memory only. `fresh` allows the turn to
     create a session with its id, which then belongs to `owner`; `begins` is set if the id is new. With `subagents` the
     stream includes the events of spawned agents. `parent` is set for the turn of a spawned agent, whose session is
-    below the parent's; `lineage` are the agents above it, from the root down. `key` is the Idempotency-Key of the
-    request, `agent_version` the version of the agent that answers. `traceparent` is the caller's own trace (W3C Trace
-    Context), for a spawned agent that of the root. `steers` is the running turn that absorbs the message at its next
-    boundary, unless it ends first.
+    below the parent's; `lineage` are the agents above it, from the root down. `response_format` is its own in place of
+    its agent's, of type text to have none. `key` is the Idempotency-Key of the request, `agent_version` the version of
+    the agent that answers. `traceparent` is the caller's own trace (W3C Trace Context), for a spawned agent that of the
+    root. `steers` is the running turn that absorbs the message at its next boundary, unless it ends first.
     """
 
     id: str
@@ -57,6 +57,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     parent: Parent | None = None
     lineage: tuple[str, ...] = ()
     limits: SpawnLimits | None = None
+    response_format: ResponseFormat | None = None
     fresh: bool
     begins: bool
     key: Key | None = None
@@ -121,9 +122,9 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
             raise Conflict(f"Session '{new.session_id}' belongs to schema '{row['schema']}'; chat with that one")
     conn.execute(  # a trigger updates the session's `status` and `updated_at`
         """insert into turns (id, session_id, message, attachments, size, own_key, subagents, time_limit,
-        parent_turn_id, parent_call_id, root_turn_id, lineage, status, first_event, created_at, started_at,
-        agent_version, traceparent, steers)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        parent_turn_id, parent_call_id, root_turn_id, lineage, response_format, status, first_event, created_at,
+        started_at, agent_version, traceparent, steers)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             new.id,
             new.session_id,
@@ -138,6 +139,7 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
             new.parent.call_id if new.parent else None,
             new.parent.root_turn_id if new.parent else new.id,
             msgspec.json.encode(new.lineage).decode() if new.lineage else "[]",
+            msgspec.json.encode(new.response_format).decode() if new.response_format else None,
             "queued" if first_event is None else "running",
             first_event,
             moment,

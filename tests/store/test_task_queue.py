@@ -23,7 +23,7 @@ from bytebrew.store.sqlite.pragmas import connect
 from tests.conversation.test_tasks import instructions
 from tests.store.test_ready_tasks import rows, soon
 
-BEFORE = tuple(one for one in CORE if one[1] != triggers.TASK_QUEUE)
+BEFORE = CORE[: [sql for _, sql in CORE].index(triggers.TASK_QUEUE)]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from bytebrew.base.formats import canonical_id, narrowed, new_uuid, now, struct_
 from bytebrew.contract import connection
 from bytebrew.contract.connection import Connection, insert
 from bytebrew.contract.entities import Agent, AgentList, AgentPatch, Name, NewAgent
+from bytebrew.store.configuration.response_formats import checked
 from bytebrew.store.sqlite.dialect import CAPABILITIES
 from bytebrew.store.sqlite.first_tables import AGENT_LISTS
 
@@ -72,7 +73,7 @@ def create(conn: Connection, new: NewAgent) -> Agent:
         raise Conflict(f"There is an agent '{new.name}' already; PUT /api/v1/agents/{new.name} changes it")
     _check_model(conn, new.model)
     moment = now()
-    values = dict.fromkeys(AGENT_LISTS, ()) | asdict(new)
+    values = dict.fromkeys(AGENT_LISTS, ()) | asdict(new) | {"response_format": checked(new.response_format)}
     insert(conn, "agents", values, id=new_uuid(), created_at=moment, updated_at=moment)
     return get(conn, new.name)
 
@@ -84,6 +85,8 @@ def update(conn: Connection, key: str, patch: AgentPatch) -> Agent:
     if changes.pop("name", agent.name) != agent.name:
         raise InvalidRequest("An agent's name is fixed", details=[Detail("$.name", "create another agent instead")])
     _check_model(conn, changes.get("model"))
+    if "response_format" in changes:
+        changes["response_format"] = checked(changes["response_format"])
     connection.update(conn, "agents", {**changes, "updated_at": now()}, id=agent.id)
     return get(conn, agent.name)
 

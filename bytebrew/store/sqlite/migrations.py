@@ -140,6 +140,12 @@ create trigger turns_end after update of status on turns
 end;
 """
 
+# a turn without one of its own has its agent's, a turn that switched that off has one of type text
+_FORMATS = """
+alter table agents add column response_format text;
+alter table turns add column response_format text;
+"""
+
 CORE = tuple(
     enumerate(
         (
@@ -164,6 +170,7 @@ CORE = tuple(
             _CALLS,
             _CLIENTS,
             _STEER,
+            _FORMATS,
         ),
         1,
     )

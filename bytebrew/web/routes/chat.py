@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct, json
+from msgspec import UNSET, Meta, Struct, UnsetType, json
 from msgspec.structs import replace
 
 from bytebrew.base.errors import Detail, Forbidden, Gone, InvalidRequest, TurnInterrupted, Unprocessable
@@ -17,7 +17,7 @@ from bytebrew.contract.configuration.runtime_option import option_value
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Url
 from bytebrew.contract.events import Event, form_of
-from bytebrew.contract.messages import Attachment
+from bytebrew.contract.messages import Attachment, ResponseFormat
 from bytebrew.contract.route import Reply, Request, Route, Stream
 from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.model_calls import BoundModel
@@ -26,6 +26,7 @@ from bytebrew.conversation.waiting_turns import OnBusy
 from bytebrew.engine import Engine
 from bytebrew.store import sessions, turn_results
 from bytebrew.store.configuration import schemas
+from bytebrew.store.configuration.response_formats import checked
 from bytebrew.store.journal import EventRange, Journal, Log, OpenEventRange, newest_first
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.turn_results import TurnResult
@@ -37,6 +38,8 @@ OWN_KEY = "x-model-api-key"
 """The header of a caller's own key, which clients may send even if its plugin is disabled."""
 PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization", OWN_KEY})
 """Headers that are never forwarded, like those of model choosers."""
+NO_FORMAT = ResponseFormat(type="text")
+"""Of a turn whose request switches its agent's format off."""
 _GONE = "The turn that this Idempotency-Key began was deleted with its session"
 
 
@@ -62,7 +65,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     `on_busy` says what to do while the session answers another message: `steer` puts this one into the turn that runs.
     With `subagents` the stream carries the events of spawned agents too. `headers` go beside the request's own
     to the tools that pass some on, by the names that the setting `chat.body_headers` lists.
-    `user_sub` is kept with a new session.
+    `user_sub` is kept with a new session. `response_format` counts in place of the agent's, null switches that off.
     """
 
     message: Annotated[str, Meta(min_length=1, max_length=1_000_000)] | FormAnswer
@@ -73,6 +76,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     subagents: bool = False
     headers: Annotated[dict[str, Annotated[str, Meta(max_length=8000)]], Meta(max_length=50)] = {}
     user_sub: Annotated[str, Meta(max_length=255)] = ""
+    response_format: ResponseFormat | UnsetType | None = UNSET
 
 
 class OwnModels:
@@ -134,6 +138,7 @@ async def chat(engine: Engine, models: OwnModels, request: Request[ChatRequest])
         own_key=own_model is not None,
         subagents=body.subagents,
         traceparent=read_traceparent(header) if (header := request.headers.get("traceparent")) else None,
+        response_format=None if body.response_format is UNSET else checked(body.response_format) or NO_FORMAT,
         key=request.key,
     )
     turn = engine.runner.turn(new, entrance, own_model)

@@ -1,0 +1,220 @@
+"""JSON Schema (draft 2020-12): checks of a schema, and of values against it, in bounded time."""
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from bytebrew.base.errors import Detail
+from bytebrew.base.validation import depth
+
+MOST_BYTES = 64 * 1024
+"""Size limit of a schema as JSON."""
+MOST_LEVELS = 64
+"""Nesting limit of a schema."""
+MOST_VISITS = 10_000
+"""Limit on the subschemas that are applied to one value of `_LEVELS` levels and to what it is within."""
+MOST_WORK = 5_000_000
+"""Limit on the subschemas that are applied within one value: about a second."""
+_LEVELS = 8
+_BACKTRACKS = 10_000  # below a millisecond; only patterns with look-around or back-references backtrack at all
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas")
+_EACH = ("additionalProperties", "unevaluatedProperties", "propertyNames", "items", "unevaluatedItems", "contains")
+_SINGLE = ("properties", "prefixItems")
+"""Keywords of which one subschema at most is applied to a property or an item."""
+_NAME = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
+
+
+class InvalidSchema(Exception):
+    """A schema that is not valid or cannot be checked against; `detail` has the path in it, from `$`."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.detail = Detail(path, message)
+
+
+class JsonSchema:
+    """A compiled schema; raises InvalidSchema."""
+
+    def __init__(self, raw: bytes) -> None:
+        import jsonschema_rs  # it is 15 MB, for this feature alone
+
+        if len(raw) > MOST_BYTES:
+            raise InvalidSchema("$", f"the schema has {len(raw)} bytes; {MOST_BYTES} are the limit")
+        if depth(raw) > MOST_LEVELS:
+            raise InvalidSchema("$", f"the schema is nested deeper than {MOST_LEVELS} levels")
+        schema = msgspec.json.decode(raw)
+        if schema.get("$schema", _DIALECT) not in (_DIALECT, f"{_DIALECT}#"):
+            raise InvalidSchema("$.$schema", f"only draft 2020-12 is read: {_DIALECT}")
+        self._visits = _Visits(schema)
+        options = jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACKS)
+        try:
+            self._validator = jsonschema_rs.Draft202012Validator(schema, pattern_options=options, offline=True)
+        except jsonschema_rs.ValidationError as error:
+            raise InvalidSchema(path_of(error.instance_path), shortened(error.message)) from None
+        except ValueError as error:
+            raise InvalidSchema("$", shortened(str(error))) from None
+        self._invalid = jsonschema_rs.ValidationError
+
+    def fault(self, value: Any, raw: bytes) -> str:
+        """What is wrong with a value, such as `$.items[2].price: "x" is not of type "number"`; empty if it is valid.
+
+        `raw` is its JSON.
+        """
+        values = 1 + sum(map(raw.count, (b",", b"[", b"{")))
+        if values * self._visits.at(depth(raw)) > MOST_WORK:
+            return "$: it is too large, or nested too deeply, to be checked against this schema"
+        try:
+            self._validator.validate(value)
+        except self._invalid as error:
+            return f"{path_of(error.instance_path)}: {shortened(error.message)}"
+        return ""
+
+
+@lru_cache(maxsize=64)
+def _compiled(raw: bytes) -> JsonSchema:
+    return JsonSchema(raw)
+
+
+def compiled(schema: dict[str, Any]) -> JsonSchema:
+    """The schema, compiled once for the most recent ones; raises InvalidSchema."""
+    try:
+        raw = msgspec.json.encode(schema)
+    except (RecursionError, UnicodeEncodeError):
+        raise InvalidSchema("$", "the schema cannot be written as JSON") from None
+    return _compiled(raw)
+
+
+def path_of(steps: Iterable[str | int]) -> str:
+    """A path from `$`: names are `.name` or `["other name"]`, indexes `[2]`."""
+    return "$" + "".join(f".{step}" if _NAME.fullmatch(str(step)) else f"[{_quoted(step)}]" for step in steps)[:300]
+
+
+def _quoted(step: str | int) -> str:
+    return msgspec.json.encode(step).decode()
+
+
+def shortened(message: str) -> str:
+    """The first line of a message, without the middle of a long value that it quotes."""
+    line = message.partition("\n")[0]
+    return line if len(line) <= 300 else f"{line[:100]} ... {line[-190:]}"
+
+
+class _Visits:
+    """An upper bound on the subschemas that are applied to one value, by the value's levels.
+
+    `allOf` of two references that lead to such an `allOf` again doubles the work at each level, of the schema or, in a
+    recursive schema, of the value.
+    """
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._schema = schema
+        self._costs: dict[str, int] = {}
+        self._in_place: dict[str, list[str]] = {}
+        self._inner: dict[str, list[list[str]]] = {}
+        self._anchors: dict[str, str] = {}
+        self._refs: list[tuple[str, str]] = []
+        self._add("", schema)
+        while self._refs:
+            place, ref = self._refs.pop()
+            target = self._target(place, ref)
+            self._in_place[place].append(target)
+        try:
+            self._order = list(TopologicalSorter(self._in_place).static_order())
+        except CycleError as error:
+            place = error.args[1][0]
+            raise InvalidSchema(self._shown(place), "refers to itself without a property or an item between") from None
+        self._by_level: list[dict[str, int]] = []
+        if self.at(_LEVELS) > MOST_VISITS:
+            message = f"applies more than {MOST_VISITS} subschemas to one value; refer to fewer in allOf, anyOf, oneOf"
+            raise InvalidSchema("$", message)
+
+    def at(self, levels: int) -> int:
+        """The bound for a value of so many levels."""
+        while len(self._by_level) <= levels:
+            below = self._by_level[-1] if self._by_level else None
+            level: dict[str, int] = {}
+            for place in self._order:  # what is applied in place comes first
+                visits = self._costs[place] * (1 + sum(level[one] for one in self._in_place[place]))
+                if below is not None:
+                    visits += sum(max(below[one] for one in group) for group in self._inner[place])
+                level[place] = min(visits, MOST_WORK + 1)
+            self._by_level.append(level)
+        return self._by_level[levels][""]
+
+    def _add(self, place: str, schema: Any) -> None:
+        """Adds a subschema and all below it."""
+        if place in self._costs:
+            return
+        self._in_place[place], self._inner[place], self._costs[place] = [], [], 1
+        if not isinstance(schema, dict):
+            return
+        lists = sum(len(value) for value in schema.values() if isinstance(value, list | dict))
+        # `unevaluated...` applies everything in place once more
+        twice = 2 if "unevaluatedProperties" in schema or "unevaluatedItems" in schema else 1
+        self._costs[place] = twice * (1 + lists // 16)
+        if place and "$id" in schema:
+            raise InvalidSchema(self._shown(place), "an inner $id is not supported; refer to #/$defs/...")
+        for name in ("$anchor", "$dynamicAnchor"):
+            if name in schema:
+                self._anchors[str(schema[name])] = place
+        for name in ("$ref", "$dynamicRef"):
+            if isinstance(ref := schema.get(name), str):
+                if not ref.startswith("#"):
+                    raise InvalidSchema(f"{self._shown(place)}.{name}", "refers to another document; only #... is read")
+                self._refs.append((place, ref))
+        for name in _IN_PLACE:
+            self._in_place[place] += self._below(place, name, schema.get(name))
+        for name in (*_EACH, "patternProperties"):
+            self._inner[place] += [[one] for one in self._below(place, name, schema.get(name))]
+        self._inner[place] += [group for name in _SINGLE if (group := self._below(place, name, schema.get(name)))]
+        self._below(place, "$defs", schema.get("$defs"))
+
+    def _below(self, place: str, keyword: str, value: Any) -> list[str]:
+        """The places of a keyword's subschemas, which are added."""
+        at = f"{place}/{keyword}"
+        found: Iterator[tuple[str, Any]] = iter(())
+        if isinstance(value, list):
+            found = ((f"{at}/{n}", one) for n, one in enumerate(value))
+        elif isinstance(value, dict) and keyword in ("properties", "patternProperties", "dependentSchemas", "$defs"):
+            found = ((f"{at}/{_escaped(name)}", one) for name, one in value.items())
+        elif value is not None:
+            found = iter([(at, value)])
+        places = []
+        for inner, schema in found:
+            self._add(inner, schema)
+            places.append(inner)
+        return places
+
+    def _target(self, place: str, ref: str) -> str:
+        """The place that a reference leads to (RFC 6901 section 6, or the name of an anchor)."""
+        pointer = unquote(ref[1:])
+        if pointer and not pointer.startswith("/"):
+            if pointer in self._anchors:
+                return self._anchors[pointer]
+            raise InvalidSchema(self._shown(place), f"there is no anchor '{pointer[:100]}'")
+        value: Any = self._schema
+        for step in pointer.split("/")[1:]:
+            name = step.replace("~1", "/").replace("~0", "~")
+            if isinstance(value, dict) and name in value:
+                value = value[name]
+            elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+                value = value[int(name)]
+            else:
+                raise InvalidSchema(self._shown(place), f"'{ref[:100]}' leads nowhere")
+        target = "".join(f"/{_escaped(step.replace('~1', '/').replace('~0', '~'))}" for step in pointer.split("/")[1:])
+        self._add(target, value)
+        return target
+
+    def _shown(self, place: str) -> str:
+        steps = [step.replace("~1", "/").replace("~0", "~") for step in place.split("/")[1:]]
+        return path_of(int(step) if step.isdecimal() else step for step in steps)
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
