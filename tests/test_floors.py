@@ -34,7 +34,7 @@ THIRD_PARTY = {
     "hypercorn": ("web.server",),
     "h11": ("web.server",),
     "h2": ("web.server",),
-    "jsonschema_rs": ("base.json_schema",),
+    "jsonschema_rs": ("base.json_schema.schemas",),
     "click": ("cli", "contract.hookspecs"),  # a plugin's commands are added to a click Group
     "uvloop": ("cli",),
     "bytebrew_tokens": ("testing",),

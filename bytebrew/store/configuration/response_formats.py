@@ -1,7 +1,8 @@
 """Response formats as they are stored: of an agent, and of a turn in place of its agent's."""
 
 from bytebrew.base.errors import Detail, InvalidRequest
-from bytebrew.base.json_schema import InvalidSchema, compiled
+from bytebrew.base.json_schema.schemas import compiled
+from bytebrew.base.json_schema.visits import InvalidSchema
 from bytebrew.contract.messages import ResponseFormat
 
 
