@@ -9,7 +9,7 @@ from bytebrew.contract.notifications import Subscriber
 from bytebrew.conversation.failed_turns import fail_now
 from bytebrew.conversation.resumed_answer import ResumedStep
 from bytebrew.conversation.runner import Runner
-from bytebrew.conversation.turn import Turn, resumed_turn
+from bytebrew.conversation.turn import Turn, owner_alone
 from bytebrew.store import open_turns, turns
 from bytebrew.store.configuration import schemas
 from bytebrew.store.journal import Journal
@@ -59,7 +59,7 @@ async def _resume(db: Database, journal: Journal, runner: Runner, left: open_tur
         entrance = await db.read(schemas.member, left.schema, left.task_agent)
     else:
         entrance = await db.read(schemas.entrance, left.schema)
-    turn = runner.turn(resumed_turn(left, entrance.agent.name), entrance)
+    turn = runner.turn(_turn(left, entrance.agent.name), entrance)
     turn.size = left.size  # its message is only in the database
     turn.log = await journal.log(left.session_id)
     turn.steer_event = left.steer_event
@@ -75,3 +75,34 @@ async def _resume(db: Database, journal: Journal, runner: Runner, left: open_tur
         turn.resumed_step = None if step.done else step
         turn.has_history = left.first_event != 1
     return turn
+
+
+def _turn(left: open_turns.OpenTurn, agent: str) -> turns.NewTurn:
+    """A turn that a stopped engine left open, without its message."""
+    parent = None
+    if left.parent_turn_id and left.parent_call_id and left.parent_session_id:
+        parent = turns.Parent(
+            turn_id=left.parent_turn_id,
+            call_id=left.parent_call_id,
+            session_id=left.parent_session_id,
+            root_turn_id=left.root_turn_id,
+        )
+    return turns.NewTurn(
+        id=left.id,
+        session_id=left.session_id,
+        schema=left.schema,
+        agent=agent,
+        actor=owner_alone(left.owner),
+        owner=left.owner,
+        user_sub=left.user_sub,
+        message="",
+        subagents=left.subagents,
+        time_limit=left.time_limit,
+        traceparent=left.traceparent,
+        parent=parent,
+        lineage=left.lineage,
+        response_format=left.response_format,
+        fresh=False,
+        begins=False,
+        steers=left.steers,
+    )

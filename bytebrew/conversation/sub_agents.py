@@ -1,11 +1,15 @@
 """Sub-agents: runs an agent's turn within a tool call of another agent's turn."""
 
+from uuid import UUID, uuid5
+
 import anyio
 
 from bytebrew.base.errors import Draining, StorageError, ToolError, Unprocessable
+from bytebrew.base.formats import new_id, new_uuid
+from bytebrew.contract.entities import Agent
 from bytebrew.contract.tool import Call, SpawnLimits
 from bytebrew.conversation.runner import Runner
-from bytebrew.conversation.turn import Turn, spawned_turn
+from bytebrew.conversation.turn import Turn
 from bytebrew.store import turn_results, turns
 from bytebrew.store.configuration import schemas
 from bytebrew.store.sqlite.database import Database
@@ -53,7 +57,7 @@ async def _begin(
     if agent in lineage:
         raise Unprocessable(f"Spawn circle: {' -> '.join((*lineage, agent))}", code="spawn_circle")
     entrance = await db.read(schemas.member, parent.new.schema, agent)
-    new = spawned_turn(parent, call, entrance.agent, message, limits)
+    new = _turn(parent, call, entrance.agent, message, limits)
     child = runner.turn(new, entrance, parent.model if new.own_key else None)
     child.parent, child.headers = parent, parent.headers
     await runner.submit(child)
@@ -86,3 +90,33 @@ async def _wait_recorded(child: Turn, parent: Turn) -> None:
             await child.wait_recorded()
         finally:
             parent.storage_error = None
+
+
+def _turn(parent: Turn, call: Call, agent: Agent, message: str, limits: SpawnLimits) -> turns.NewTurn:
+    """A turn of an agent that a tool call spawns."""
+    above = parent.new
+    kept = agent.lifecycle == "persistent"
+    return turns.NewTurn(
+        id=new_id("turn"),
+        # parallel calls must use the same session before it is stored
+        session_id=str(uuid5(UUID(parent.session_id), agent.name)) if kept else new_uuid(),
+        schema=above.schema,
+        agent=agent.name,
+        actor=above.actor,
+        owner=above.owner,
+        user_sub=above.user_sub,
+        message=message,
+        own_key=above.own_key,
+        subagents=above.subagents,
+        traceparent=above.traceparent,
+        parent=turns.Parent(
+            turn_id=above.id,
+            call_id=call.call_id,
+            session_id=parent.session_id,
+            root_turn_id=parent.root_id,
+        ),
+        lineage=(*above.lineage, parent.agent.name),
+        limits=limits,
+        fresh=True,
+        begins=not kept,
+    )

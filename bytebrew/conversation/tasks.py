@@ -23,8 +23,8 @@ from bytebrew.contract.notifications import Subscriber
 from bytebrew.contract.route import Record, unrecorded
 from bytebrew.contract.tool import Tool
 from bytebrew.conversation.runner import Runner
-from bytebrew.conversation.turn import Turn, task_turn
-from bytebrew.store import notifications, sessions, task_approvals, task_changes, task_queue, tasks, turn_results
+from bytebrew.conversation.turn import Turn, owner_alone
+from bytebrew.store import notifications, sessions, task_approvals, task_changes, task_queue, tasks, turn_results, turns
 from bytebrew.store.configuration import schemas
 from bytebrew.store.open_turns import unfinished_tools
 from bytebrew.store.sqlite.database import Database
@@ -274,7 +274,7 @@ class Tasks(engine.Tasks):
         message = task_message(task)
         if await self._db.read(tasks.was_delivered, task.session_id, message):
             message = f"The attempt before failed: {task.error}. Go on with the task."
-        turn = self._runner.turn(task_turn(claim, message, self._core.task_timeout), entrance)
+        turn = self._runner.turn(_turn(claim, message, self._core.task_timeout), entrance)
         await self._runner.submit(turn)
         return turn
 
@@ -329,3 +329,20 @@ def task_message(task: Task) -> str:
     if task.acceptance_criteria:
         parts.append("It is done when:\n" + "\n".join(f"- {criterion}" for criterion in task.acceptance_criteria))
     return "\n\n".join(part for part in parts if part)
+
+
+def _turn(claim: Claim, message: str, time_limit: float) -> turns.NewTurn:
+    """A turn for an attempt of a task, in the task's session."""
+    return turns.NewTurn(
+        id=claim.turn_id,
+        session_id=claim.task.session_id,
+        schema=claim.task.schema,
+        agent=claim.task.agent,
+        actor=owner_alone(claim.owner),
+        owner=claim.owner,
+        user_sub=claim.user_sub,
+        message=message,
+        time_limit=time_limit,
+        fresh=True,
+        begins=False,
+    )

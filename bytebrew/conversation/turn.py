@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
-from uuid import UUID, uuid5
 
 import anyio
 from msgspec.structs import astuple, replace
@@ -21,14 +20,12 @@ from bytebrew.contract.entities import Agent
 from bytebrew.contract.events import Done, ErrorEvent, Event, FinishReason, form_of
 from bytebrew.contract.messages import Attachment, ModelRequest, ResponseFormat, Spent, Usage
 from bytebrew.contract.route import Key
-from bytebrew.contract.tool import Call, SpawnLimits
 from bytebrew.conversation.model_calls import Answered, BoundModel, Models
 from bytebrew.conversation.resumed_answer import ResumedStep
 from bytebrew.conversation.spending import reserved
 from bytebrew.store import open_turns, turn_results, turns
 from bytebrew.store.configuration.schemas import Entrance
 from bytebrew.store.journal import Journal, Log
-from bytebrew.store.tasks import Claim
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -339,84 +336,6 @@ def chat_turn(
     )
 
 
-def task_turn(claim: Claim, message: str, time_limit: float) -> turns.NewTurn:
-    """A turn for an attempt of a task, in the task's session."""
-    return turns.NewTurn(
-        id=claim.turn_id,
-        session_id=claim.task.session_id,
-        schema=claim.task.schema,
-        agent=claim.task.agent,
-        actor=_owner(claim.owner),
-        owner=claim.owner,
-        user_sub=claim.user_sub,
-        message=message,
-        time_limit=time_limit,
-        fresh=True,
-        begins=False,
-    )
-
-
-def spawned_turn(parent: Turn, call: Call, agent: Agent, message: str, limits: SpawnLimits) -> turns.NewTurn:
-    """A turn of an agent that a tool call spawns."""
-    above = parent.new
-    kept = agent.lifecycle == "persistent"
-    return turns.NewTurn(
-        id=new_id("turn"),
-        # parallel calls must use the same session before it is stored
-        session_id=str(uuid5(UUID(parent.session_id), agent.name)) if kept else new_uuid(),
-        schema=above.schema,
-        agent=agent.name,
-        actor=above.actor,
-        owner=above.owner,
-        user_sub=above.user_sub,
-        message=message,
-        own_key=above.own_key,
-        subagents=above.subagents,
-        traceparent=above.traceparent,
-        parent=turns.Parent(
-            turn_id=above.id,
-            call_id=call.call_id,
-            session_id=parent.session_id,
-            root_turn_id=parent.root_id,
-        ),
-        lineage=(*above.lineage, parent.agent.name),
-        limits=limits,
-        fresh=True,
-        begins=not kept,
-    )
-
-
-def resumed_turn(left: open_turns.OpenTurn, agent: str) -> turns.NewTurn:
-    """A turn that a stopped engine left open, without its message."""
-    parent = None
-    if left.parent_turn_id and left.parent_call_id and left.parent_session_id:
-        parent = turns.Parent(
-            turn_id=left.parent_turn_id,
-            call_id=left.parent_call_id,
-            session_id=left.parent_session_id,
-            root_turn_id=left.root_turn_id,
-        )
-    return turns.NewTurn(
-        id=left.id,
-        session_id=left.session_id,
-        schema=left.schema,
-        agent=agent,
-        actor=_owner(left.owner),
-        owner=left.owner,
-        user_sub=left.user_sub,
-        message="",
-        subagents=left.subagents,
-        time_limit=left.time_limit,
-        traceparent=left.traceparent,
-        parent=parent,
-        lineage=left.lineage,
-        response_format=left.response_format,
-        fresh=False,
-        begins=False,
-        steers=left.steers,
-    )
-
-
-def _owner(subject: str) -> Actor:
+def owner_alone(subject: str) -> Actor:
     """The owner of a session for a turn without a request."""
     return Actor(subject=subject, name=subject, kind="user", scopes=frozenset())
