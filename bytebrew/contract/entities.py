@@ -39,6 +39,9 @@ StopSequences = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=200
 MaxSteps = Annotated[int, Meta(ge=1, le=500, description="model calls in one turn")]
 MaxContext = Annotated[int, Meta(ge=1_000, le=200_000, description="tokens of context")]
 MaxDuration = Annotated[int, Meta(ge=1, le=86_400, description="seconds for one turn")]
+SummaryKeep = Annotated[
+    int, Meta(ge=0, le=1000, description="newest turns that no summary replaces while the context holds them")
+]
 Lifecycle = Literal["persistent", "spawn"]
 ToolExecution = Literal["sequential", "parallel"]
 ModelKind = Literal["chat", "embedding"]
@@ -112,7 +115,10 @@ class Model(Struct, frozen=True, kw_only=True):
 
 
 class NewAgent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An agent to create; without `model` it uses the default model."""
+    """An agent to create; without `model` it uses the default model.
+
+    A summary of older turns, where not all fit the context, is made by `summary_model`, or by its own model.
+    """
 
     name: Name
     description: Text = ""
@@ -128,6 +134,8 @@ class NewAgent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_tokens: MaxTokens | None = None
     stop_sequences: StopSequences = ()
     response_format: ResponseFormat | None = None
+    summary_keep: SummaryKeep = 0
+    summary_model: Name | None = None
     tools: Names = ()
     confirm_before: Names = ()
     can_spawn: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
@@ -150,6 +158,8 @@ class AgentPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_tokens: MaxTokens | UnsetType | None = UNSET
     stop_sequences: StopSequences | UnsetType = UNSET
     response_format: ResponseFormat | UnsetType | None = UNSET
+    summary_keep: SummaryKeep | UnsetType = UNSET
+    summary_model: Name | UnsetType | None = UNSET
     tools: Names | UnsetType = UNSET
     confirm_before: Names | UnsetType = UNSET
     can_spawn: Annotated[tuple[Name, ...], Meta(max_length=100)] | UnsetType = UNSET
@@ -214,6 +224,8 @@ class Agent(Struct, frozen=True, kw_only=True):
     max_tokens: int | None
     stop_sequences: tuple[str, ...]
     response_format: ResponseFormat | None
+    summary_keep: int
+    summary_model: str | None
     tools: tuple[str, ...]
     confirm_before: tuple[str, ...]
     can_spawn: tuple[str, ...]

@@ -179,6 +179,23 @@ class Steered(Event, frozen=True):
     turn_id: str
 
 
+class Summarised(Event, frozen=True):
+    """Older turns of the session were replaced by a summary for the model; the session keeps all messages.
+
+    `messages` of so many `turns` went into the summary, through the message number `through`. `tokens_before` is an
+    estimate of what they and the summary before took, `tokens_after` of what the summary takes.
+    """
+
+    name = "summarised"
+    public = ("messages", "turns")
+    messages: int
+    turns: int
+    through: int
+    tokens_before: int
+    tokens_after: int
+    model: str
+
+
 class ContextTrimmed(Event, frozen=True):
     """The model answers without so many of the session's oldest messages, and perhaps without the ends of tool results.
 

@@ -8,14 +8,14 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from bytebrew.base.errors import ProviderError
+from bytebrew.base.errors import EngineError, ProviderError
 from bytebrew.base.rolling_timeout import move_on_within
-from bytebrew.contract.events import ContextTrimmed, MessageDelta
+from bytebrew.contract.events import ContextTrimmed, MessageDelta, Summarised
 from bytebrew.contract.messages import Message, ModelRequest, Spent, Stop, ToolSpec
-from bytebrew.conversation.model_calls import ELSEWHERE, Models
+from bytebrew.conversation.model_calls import ELSEWHERE, TOO_LONG, BoundModel, Models
 from bytebrew.conversation.turn import Turn
-from bytebrew.store import messages
-from bytebrew.store.configuration.models import store_window
+from bytebrew.store import messages, turns
+from bytebrew.store.configuration.models import find_target, store_window
 from bytebrew.store.sqlite.database import Database
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ _SUMMARISE = (
 
 SUMMARY_SECONDS = 60.0
 """Time limit for summaries per turn; half of the turn's own limit if that is less."""
+LEAST_CHUNK = 256
+"""Tokens of turns to summarise at a time, below which a model that finds them too long is not asked again."""
 LEAST_SUMMARY, MOST_SUMMARY = 512, 4096
 """Bounds of a summary's max_tokens, which include the thinking of reasoning models."""
 _BROKEN_OFF = {
@@ -83,7 +85,7 @@ async def recall(db: Database, models: Models, turn: Turn, tools: tuple[ToolSpec
     fixed = messages.estimate_tokens(agent.system) + messages.tokens(request)
     fixed += sum(messages.estimate_tokens(msgspec.json.encode(tool).decode()) for tool in tools)
     budget = max(size - fixed, size // 4)  # the estimate may be wrong, so some history is always sent
-    window = await db.read(messages.window, turn.session_id, turn.id, budget)
+    window = await db.read(messages.window, turn.session_id, turn.id, budget, agent.summary_keep)
     summary = await _extend_summary(db, models, turn, window, budget) if window.gap else window.summary
     return History(summary, [_marked(message) for message in messages.paired(window.messages)])
 
@@ -91,31 +93,69 @@ async def recall(db: Database, models: Models, turn: Turn, tools: tuple[ToolSpec
 async def _extend_summary(db: Database, models: Models, turn: Turn, window: messages.Window, budget: int) -> str:
     """Summarises the turns before the window, as far as time allows; later turns summarise the rest.
 
-    Turns that cannot be summarised are omitted for good, with an event to clients, so that later turns do not retry.
+    Each part is stored with its event and the usage of its call. Turns that cannot be summarised are omitted for good,
+    with an event to clients, so that later turns do not retry.
     """
     summary, left_out = window.summary, 0
     seconds = min(SUMMARY_SECONDS, (turn.new.time_limit or turn.agent.max_turn_duration) / 2)
     ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        chunk = await db.read(messages.oldest_uncovered, turn.session_id, turn.id, window.first_n, budget)
+    model, most = await _summary_model(db, models, turn), budget
+    while (left := ends - time.monotonic()) > 0:
+        if model.window is not None:  # a request has the summary so far too, and the answer must fit
+            most = min(most, model.window // 2)
+        chunk = await db.read(messages.oldest_uncovered, turn.session_id, turn.id, window.first_n, most)
         if chunk is None:
             break
+        made = ""
         try:
-            made = await _summarise(models, turn, chunk, budget, ends - time.monotonic())
+            made = await _summarise(models, turn, model, chunk, most, left)
         except ProviderError as error:
-            log.warning("turn %s cannot have the session's older turns summarised: %s", turn.id, error)
-            if error.code in ELSEWHERE:  # a temporary failure: a later turn retries
+            log.warning("turn %s cannot have older turns summarised by %s: %s", turn.id, model.name, error)
+            if error.code == TOO_LONG and most > LEAST_CHUNK:
+                most //= 2
+                continue
+            if error.code in ELSEWHERE and model is turn.model:  # a temporary failure: a later turn retries
                 break
-            made = ""
+        if not made and model is not turn.model:
+            model = turn.model
+            continue
+        if made:
+            turn.append(_event_of(chunk, made, model))
         left_out += 0 if made else len(chunk.messages)
         summary = made or chunk.summary
-        await db.write(messages.summarise, turn.session_id, chunk.through_n, summary)
+        await turn.record(turns.summarised, turn.id, turn.session_id, chunk.through_n, summary)
     if left_out:
         turn.append(ContextTrimmed(reason="no_summary", messages=left_out))
     return summary
 
 
-async def _summarise(models: Models, turn: Turn, chunk: messages.Chunk, budget: int, seconds: float) -> str:
+async def _summary_model(db: Database, models: Models, turn: Turn) -> BoundModel:
+    """The agent's model for summaries; that of the turn if there is none, or if the caller pays with a key."""
+    name = turn.agent.summary_model
+    target = await db.read(find_target, name) if name is not None and not turn.model.own_key else None
+    if target is None:
+        return turn.model
+    try:
+        return models.bind(target)
+    except EngineError as error:
+        log.warning("turn %s has older turns summarised by its own model: %s", turn.id, error)
+        return turn.model
+
+
+def _event_of(chunk: messages.Chunk, summary: str, model: BoundModel) -> Summarised:
+    return Summarised(
+        messages=len(chunk.messages),
+        turns=chunk.turns,
+        through=chunk.through_n,
+        tokens_before=chunk.tokens + messages.estimate_tokens(chunk.summary),
+        tokens_after=messages.estimate_tokens(summary),
+        model=model.name,
+    )
+
+
+async def _summarise(
+    models: Models, turn: Turn, model: BoundModel, chunk: messages.Chunk, budget: int, seconds: float
+) -> str:
     """A summary, or the part that the model generated before the limit of tokens or time."""
     parts = []
     for message in map(_marked, chunk.messages):
@@ -135,14 +175,16 @@ async def _summarise(models: Models, turn: Turn, chunk: messages.Chunk, budget: 
     )
     summary: list[str] = []
     with move_on_within(seconds):
-        async with turn.call(models, request) as events:
+        async with turn.call(models, request, model) as events:
             async for event in events:
                 if isinstance(event, MessageDelta):
                     summary.append(event.content)
                 elif isinstance(event, Spent):
-                    turn.spend(event)
-                elif isinstance(event, Stop) and event.reason == "refusal":
-                    summary.clear()
+                    turn.spend(replace(event, purpose="summary"))
+                elif isinstance(event, Stop):
+                    turn.unsaved.spent[-1] = replace(turn.unsaved.spent[-1], stop=event.reason)
+                    if event.reason == "refusal":
+                        summary.clear()
     return "".join(summary).strip()[: max(2000, budget)]
 
 

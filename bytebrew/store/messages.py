@@ -34,6 +34,16 @@ class Chunk(Struct, frozen=True):
     summary: str
     messages: list[Message]
     through_n: int
+    turns: int
+    tokens: int
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """What the model has in place of the session's oldest messages, those up to the number `through`."""
+
+    content: str
+    through: int
+    created_at: str
 
 
 class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -128,10 +138,11 @@ def of_turn(conn: Connection, session_id: str, turn_id: str) -> list[Message]:
     return found[::-1]
 
 
-def window(conn: Connection, session_id: str, turn_id: str, budget: int) -> Window:
+def window(conn: Connection, session_id: str, turn_id: str, budget: int, keep: int = 0) -> Window:
     """The newest whole turns before a turn, within a budget of tokens.
 
-    If not all turns after the summary fit, only half the budget is filled, so that summaries are made rarely.
+    If not all turns after the summary fit, only half the budget is filled, so that summaries are made rarely; or more,
+    if the newest turns take more that are to `keep`.
     """
     covered, summary = _summary(conn, session_id)
     rows = conn.execute(
@@ -146,13 +157,13 @@ def window(conn: Connection, session_id: str, turn_id: str, budget: int) -> Wind
         turn = list(group)
         total += sum(row["tokens"] for row in turn)
         if total > budget:
-            return _half(turns, summary, budget)
+            return _half(turns, summary, budget, keep)
         turns.append((turn[-1]["n"], total, [_decode(row["body"]) for row in reversed(turn)]))
     return Window(summary, _joined(turns), turns[-1][0] if turns else covered + 1, False)
 
 
-def _half(turns: Sequence[tuple[int, int, list[Message]]], summary: str, budget: int) -> Window:
-    kept = [turn for turn in turns if turn[1] <= budget // 2]
+def _half(turns: Sequence[tuple[int, int, list[Message]]], summary: str, budget: int, keep: int) -> Window:
+    kept = [turn for n, turn in enumerate(turns) if n < keep or turn[1] <= budget // 2]
     return Window(summary, _joined(kept), kept[-1][0] if kept else 2**62, True)
 
 
@@ -168,15 +179,15 @@ def oldest_uncovered(conn: Connection, session_id: str, turn_id: str, before_n: 
         (session_id, covered, before_n),
     )
     found: list[Message] = []
-    total, through = 0, covered
+    total, through, turns, taken = 0, covered, 0, 0
     for key, group in groupby(rows, key=lambda row: row["turn_id"]):
         turn = list(group)
         total += sum(row["tokens"] for row in turn)
         if key == turn_id or (found and total > budget):
             break
         found += [_decode(row["body"]) for row in turn]
-        through = turn[-1]["n"]
-    return Chunk(summary, found, through) if found else None
+        through, turns, taken = turn[-1]["n"], turns + 1, total
+    return Chunk(summary, found, through, turns, taken) if found else None
 
 
 def summarise(conn: Connection, session_id: str, through_n: int, content: str) -> None:
@@ -186,6 +197,13 @@ def summarise(conn: Connection, session_id: str, through_n: int, content: str) -
         through_n = excluded.through_n, content = excluded.content, created_at = excluded.created_at""",
         (session_id, through_n, content, now()),
     )
+
+
+def summary(conn: Connection, session_id: str) -> Summary | None:
+    """The session's summary; None while none was made."""
+    sql = "select content, through_n as through, created_at from summaries where session_id = ? and content <> ''"
+    row = conn.execute(sql, (session_id,)).fetchone()
+    return None if row is None else Summary(**dict(row))
 
 
 def _summary(conn: Connection, session_id: str) -> tuple[int, str]:

@@ -266,6 +266,13 @@ def spend(conn: Connection, unsaved: Unsaved, turn_id: str) -> None:
         settle(conn)
 
 
+def summarised(conn: Connection, unsaved: Unsaved, turn_id: str, session_id: str, through_n: int, content: str) -> None:
+    """Stores a summary of everything up to a message, with the usage of the model that made it."""
+    messages.append(conn, session_id, turn_id, unsaved.messages)
+    spend(conn, unsaved, turn_id)
+    messages.summarise(conn, session_id, through_n, content)
+
+
 def tools_requested(
     conn: Connection,
     unsaved: Unsaved,

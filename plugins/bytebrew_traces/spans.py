@@ -86,7 +86,7 @@ class Spans:
             "gen_ai.provider.name": _provider(last["provider"]) if last else None,
             "gen_ai.request.model": last["model_name"] if last else None,
             "gen_ai.agent.name": agent,
-            "gen_ai.agent.version": None if turn["agent_version"] is None else str(turn["agent_version"]),
+            "gen_ai.agent.version": str(turn["agent_version"]) if turn["agent_version"] else None,
             "bytebrew.schema": turn["schema"] or None,
             "bytebrew.turn.id": turn["id"],
             "bytebrew.turn.status": turn["status"],

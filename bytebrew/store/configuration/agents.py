@@ -71,7 +71,8 @@ def create(conn: Connection, new: NewAgent) -> Agent:
     """Stores an agent and returns it."""
     if conn.execute("select 1 from agents where name = ?", (new.name,)).fetchone():
         raise Conflict(f"There is an agent '{new.name}' already; PUT /api/v1/agents/{new.name} changes it")
-    _check_model(conn, new.model)
+    _check_model(conn, "model", new.model)
+    _check_model(conn, "summary_model", new.summary_model)
     moment = now()
     values = dict.fromkeys(AGENT_LISTS, ()) | asdict(new) | {"response_format": checked(new.response_format)}
     insert(conn, "agents", values, id=new_uuid(), created_at=moment, updated_at=moment)
@@ -84,7 +85,8 @@ def update(conn: Connection, key: str, patch: AgentPatch) -> Agent:
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     if changes.pop("name", agent.name) != agent.name:
         raise InvalidRequest("An agent's name is fixed", details=[Detail("$.name", "create another agent instead")])
-    _check_model(conn, changes.get("model"))
+    for field in ("model", "summary_model"):
+        _check_model(conn, field, changes.get(field))
     if "response_format" in changes:
         changes["response_format"] = checked(changes["response_format"])
     connection.update(conn, "agents", {**changes, "updated_at": now()}, id=agent.id)
@@ -110,8 +112,8 @@ def delete(conn: Connection, key: str) -> None:
     conn.execute("delete from agents where id = ?", (agent.id,))
 
 
-def _check_model(conn: Connection, name: str | None) -> None:
+def _check_model(conn: Connection, field: str, name: str | None) -> None:
     row = conn.execute("select kind from models where name = ?", (name,)).fetchone()
     if row is not None and row["kind"] != "chat":
-        details = [Detail("$.model", f"is of kind {row['kind']}")]
+        details = [Detail(f"$.{field}", f"is of kind {row['kind']}")]
         raise InvalidRequest(f"Model '{name}' makes embeddings and cannot chat; name another", details=details)

@@ -47,15 +47,21 @@ def target(conn: Connection, key: str) -> Target:
     return struct_of(conn.execute(f"{TARGET} where id = ?", (get(conn, key).id,)).fetchone(), Target)
 
 
+def find_target(conn: Connection, name: str) -> Target | None:
+    """The address and the encrypted key of a model by name, if there is one."""
+    row = conn.execute(f"{TARGET} where name = ?", (name,)).fetchone()
+    return None if row is None else struct_of(row, Target)
+
+
 def create(conn: Connection, new: NewModel, secrets: Secrets) -> Model:
     """Stores a model and returns it; the first one becomes the default."""
     if conn.execute("select 1 from models where name = ?", (new.name,)).fetchone():
         raise Conflict(f"There is a model '{new.name}' already; PUT /api/v1/models/{new.name} changes it")
     _check_default(new.is_default, new.kind)
     _check_fallback(conn, new.name, new.fallback)
-    users = conn.execute("select name from agents where model = ? order by name", (new.name,)).fetchall()
+    users = _users(conn, new.name)
     if users and new.kind != "chat":
-        message = f"Agent '{users[0]['name']}' is to chat with '{new.name}', which a model of kind {new.kind} cannot"
+        message = f"Agent '{users[0]}' is to chat with '{new.name}', which a model of kind {new.kind} cannot"
         raise Conflict(f"{message}; take another name", details=[Detail("$.kind", message)])
     first = new.kind == "chat" and conn.execute("select 1 from models where kind = 'chat'").fetchone() is None
     values = asdict(new)
@@ -105,9 +111,7 @@ def store_window(conn: Connection, name: str, tokens: int) -> None:
 def delete(conn: Connection, key: str) -> None:
     """Deletes a model that no agent uses; Conflict lists those that do."""
     model = get(conn, key)
-    users = [
-        row["name"] for row in conn.execute("select name from agents where model = ? order by name", (model.name,))
-    ]
+    users = _users(conn, model.name)
     if model.is_default:
         users += [row["name"] for row in conn.execute("select name from agents where model is null order by name")]
     if users:
@@ -123,6 +127,13 @@ def delete(conn: Connection, key: str) -> None:
     conn.execute("delete from models where id = ?", (model.id,))
     if model.is_default:
         conn.execute("update models set is_default = 1 where id = (select min(id) from models where kind = 'chat')")
+
+
+def _users(conn: Connection, name: str) -> list[str]:
+    """The agents that answer or summarise with a model, by name."""
+    sql = """select name from agents where model = ?1 union select name from agents where summary_model = ?1
+      order by name"""
+    return [row["name"] for row in conn.execute(sql, (name,))]
 
 
 def _check_default(wanted: bool, kind: str) -> None:

@@ -146,6 +146,12 @@ alter table agents add column response_format text;
 alter table turns add column response_format text;
 """
 
+_SUMMARIES = """
+alter table agents add column summary_keep integer not null default 0;
+alter table agents add column summary_model text;
+create index agents_summary_model on agents (summary_model) where summary_model is not null;
+"""
+
 CORE = tuple(
     enumerate(
         (
@@ -171,6 +177,7 @@ CORE = tuple(
             _CLIENTS,
             _STEER,
             _FORMATS,
+            _SUMMARIES,
         ),
         1,
     )

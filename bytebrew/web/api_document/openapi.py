@@ -31,6 +31,7 @@ EVENTS: tuple[type[events.Event], ...] = (
     events.Queued,
     events.Steer,
     events.Steered,
+    events.Summarised,
     events.ContextTrimmed,
     events.ErrorEvent,
     events.Done,

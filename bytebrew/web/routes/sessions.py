@@ -50,12 +50,13 @@ class SessionPage(NumberedPage[Session], frozen=True, kw_only=True):
 
 
 class SessionDetail(Session, frozen=True, kw_only=True):
-    """A session with its newest messages and the tokens of all its turns.
+    """A session with its newest messages and the tokens of all its turns; `summary` is of what no longer fits a model.
 
     They are a thousand at most, and a megabyte; `earlier_messages` come before them: `/messages` has those too.
     """
 
     usage: Live[Usage]
+    summary: Live[messages.Summary | None]
     messages: Live[list[messages.Entry]]
     earlier_messages: Live[int]
 
@@ -116,7 +117,8 @@ def _with_messages(conn: Connection, session_id: str, actor: Actor) -> SessionDe
     session = sessions.get(conn, session_id, actor)
     newest = messages.newest(conn, session_id, NEWEST)
     usage, earlier = sessions.usage(conn, session_id), session.message_count - len(newest)
-    return SessionDetail(**asdict(session), usage=usage, messages=newest, earlier_messages=earlier)
+    summary = messages.summary(conn, session_id)
+    return SessionDetail(**asdict(session), usage=usage, summary=summary, messages=newest, earlier_messages=earlier)
 
 
 async def get_session(db: Database, request: Request[None]) -> SessionDetail:
