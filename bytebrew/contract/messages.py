@@ -156,15 +156,15 @@ class Stop(Struct, frozen=True):
 class Spent(Struct, frozen=True):
     """The tokens of one model call; `model` is the configured one that answered, `model_name` its vendor's name.
 
-    `started_at` and `finished_at` are in RFC 3339, retries included. `stop` is why the answer ended, empty if it did
-    not. `purpose` is what the call was for: a step of the turn, or a summary of older turns.
+    `started_at` and `finished_at` are in seconds since 1970, retries included. `stop` is why the answer ended, empty if
+    it did not. `purpose` is what the call was for: a step of the turn, or a summary of older turns.
     """
 
     model: str
     usage: Usage
     provider: str = ""
     model_name: str = ""
-    started_at: str = ""
-    finished_at: str = ""
+    started_at: float = 0.0
+    finished_at: float = 0.0
     stop: StopReason | Literal[""] = ""
     purpose: Literal["step", "summary"] = "step"

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from urllib.parse import urlsplit
@@ -12,7 +13,6 @@ from msgspec.structs import astuple, replace
 
 from bytebrew.base.circuit_breaker import Breaker
 from bytebrew.base.errors import Detail, EngineError, InvalidRequest, ProviderError, Unprocessable
-from bytebrew.base.formats import now
 from bytebrew.base.http_client.client import Http, UpstreamError
 from bytebrew.base.masking import masked
 from bytebrew.base.rolling_timeout import within
@@ -332,7 +332,8 @@ class Models:
                 f"Model '{model.name}' has failed {breaker.failure_count} times; it is tried again within a minute"
             )
             raise ProviderError(message, code="model_unavailable", retry_after=max(1.0, breaker.remaining()))
-        started, counted = now(), False
+        called = model.provider.type, model.base.model_name, time.time()
+        counted = False
         try:
             events = stream_answer(model.provider, model.addressed(request), self._http, retries=self._retries)
             async with aclosing(events):
@@ -342,10 +343,12 @@ class Models:
                         usage = Usage(*(min(max(0, count), MOST_TOKENS) for count in astuple(event)[:-1]))
                         cost = model.price.of(usage) if model.price else None
                         usage = replace(usage, cost_usd=cost)
-                        yield Spent(model.name, usage, model.provider.type, model.base.model_name, started, now())
+                        yield Spent(model.name, usage, *called, time.time())
                     else:
                         if type(event) is Stop and not counted:  # the vendor counts no tokens: the call is stored still
-                            yield Spent(model.name, Usage(), model.provider.type, model.base.model_name, started, now())
+                            yield Spent(
+                                model.name, Usage(), model.provider.type, model.base.model_name, started, time.time()
+                            )
                         yield event
             if breaker is not None:
                 breaker.succeeded()

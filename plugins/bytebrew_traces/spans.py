@@ -101,7 +101,7 @@ class Spans:
         else:
             parent = caller_span_id(turn["traceparent"]) if turn["traceparent"] else b""
         span = _span(rows, turn_span_id(turn["id"]), f"invoke_agent {agent}", values, rows.error, parent=parent)
-        _lasts(span, turn["created_at"], turn["finished_at"])
+        _lasts(span, _nanoseconds(turn["created_at"]), _nanoseconds(turn["finished_at"]))
         if turn["started_at"] and turn["started_at"] != turn["created_at"]:
             span.events.add(name="bytebrew.turn.started", time_unix_nano=_nanoseconds(turn["started_at"]))
         return span
@@ -136,7 +136,7 @@ class Spans:
         name = f"chat {call['model_name']}"
         span = _span(rows, model_span_id(rows.turn["id"], call["id"]), name, values, "" if finish else "interrupted")
         span.kind = Span.SPAN_KIND_CLIENT
-        _lasts(span, call["started_at"], call["finished_at"])
+        _lasts(span, round(call["started_at"] * 1e6) * 1000, round(call["finished_at"] * 1e6) * 1000)
         return span
 
     def _tool_call(self, rows: TurnRows, tool: Row) -> Span:
@@ -152,7 +152,8 @@ class Spans:
             values["gen_ai.tool.call.result"] = None if tool["output"] is None else content.text(tool["output"])
         span_id = tool_span_id(rows.turn["id"], tool["call_id"])
         span = _span(rows, span_id, f"execute_tool {tool['tool']}", values, error)
-        _lasts(span, tool["started_at"] or tool["asked_at"], tool["finished_at"] or rows.turn["finished_at"])
+        ended = tool["finished_at"] or rows.turn["finished_at"]
+        _lasts(span, _nanoseconds(tool["started_at"] or tool["asked_at"]), _nanoseconds(ended))
         return span
 
 
@@ -168,7 +169,8 @@ def _wait(rows: TurnRows, wait: Row) -> Span:
     }
     span = _span(rows, wait_span_id(wait["id"]), f"wait_for_person {wait['tool']}", values, "")
     late = wait["expires_at"] if wait["status"] == "expired" else None
-    _lasts(span, wait["created_at"], wait["answered_at"] or late or rows.turn["finished_at"])
+    ended = wait["answered_at"] or late or rows.turn["finished_at"]
+    _lasts(span, _nanoseconds(wait["created_at"]), _nanoseconds(ended))
     return span
 
 
@@ -189,10 +191,10 @@ def _span(
     )
 
 
-def _lasts(span: Span, begun: str, ended: str) -> None:
+def _lasts(span: Span, begun: int, ended: int) -> None:
     """Sets the times of a span; a clock that was set back meanwhile makes it empty."""
-    span.start_time_unix_nano = _nanoseconds(begun)
-    span.end_time_unix_nano = max(span.start_time_unix_nano, _nanoseconds(ended))
+    span.start_time_unix_nano = begun
+    span.end_time_unix_nano = max(begun, ended)
 
 
 def _nanoseconds(moment: str) -> int:

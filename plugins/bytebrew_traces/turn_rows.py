@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bytebrew import Connection, Message, Row
+from bytebrew import Connection, Message, Row, parse_time
 
 _decode = msgspec.json.Decoder(Message).decode
 _TURN = """select t.id, t.session_id, t.traceparent, t.parent_turn_id, t.parent_call_id, t.root_turn_id, t.status,
@@ -21,7 +21,7 @@ class TurnRows(NamedTuple):
     calls: list[Row]
     tools: list[Row]
     waits: list[Row]
-    messages: list[tuple[str, Message]]
+    messages: list[tuple[float, Message]]
 
 
 def read(conn: Connection, turn_id: str, content: bool) -> TurnRows | None:
@@ -34,7 +34,7 @@ def read(conn: Connection, turn_id: str, content: bool) -> TurnRows | None:
     return TurnRows(
         turn,
         _error(conn, turn),
-        conn.execute("select * from usage where turn_id = ? and started_at <> '' order by id", (turn_id,)).fetchall(),
+        conn.execute("select * from usage where turn_id = ? and started_at > 0 order by id", (turn_id,)).fetchall(),
         conn.execute(f"{tools} where turn_id = ? order by asked_at, call_id", (turn_id,)).fetchall(),
         conn.execute(
             """select id, call_id, kind, tool, status, verdict, created_at, answered_at, expires_at from confirmations
@@ -56,13 +56,13 @@ def _error(conn: Connection, turn: Row) -> str:
     return msgspec.json.decode(row["data"])["code"] if row else str(turn["failure"])
 
 
-def _messages(conn: Connection, turn: Row) -> list[tuple[str, Message]]:
-    """The messages of the turn, oldest first, each with the time at which it was stored."""
-    found: list[tuple[str, Message]] = []
+def _messages(conn: Connection, turn: Row) -> list[tuple[float, Message]]:
+    """The messages of the turn, oldest first, each with the time at which it was stored, in seconds since 1970."""
+    found: list[tuple[float, Message]] = []
     sql = "select turn_id, created_at, body from messages where session_id = ? order by n desc"
     for row in conn.execute(sql, (turn["session_id"],)):
         if row["turn_id"] == turn["id"]:
-            found.append((row["created_at"], _decode(row["body"])))
+            found.append((parse_time(row["created_at"]).timestamp(), _decode(row["body"])))
         elif found:
             break
     return found[::-1]

@@ -1,5 +1,6 @@
 """Calling a stored model: who answers in its place, when it is left alone, and what its tokens cost."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -10,7 +11,6 @@ import pytest
 
 from bytebrew.base.circuit_breaker import Breaker
 from bytebrew.base.errors import ProviderError, Unprocessable
-from bytebrew.base.formats import now
 from bytebrew.base.http_client.client import Http
 from bytebrew.base.secrets import Secrets
 from bytebrew.base.settings import Core
@@ -302,11 +302,11 @@ async def test_tokens_cost_what_the_model_or_else_the_catalog_says(
 
 async def test_a_call_is_timed_under_the_vendors_own_names_also_where_no_tokens_are_counted(make: Make) -> None:
     models = make(First(said("hi")))
-    before = now()
+    before = time.time()
     async with aclosing(models.answer(models.bind(FIRST), ASKED)) as events:
         [spent] = [event async for event in events if isinstance(event, Spent)]
     assert (spent.model, spent.provider, spent.model_name, spent.usage) == ("one", "first", "m1", Usage())
-    assert before <= spent.started_at <= spent.finished_at <= now()
+    assert before <= spent.started_at <= spent.finished_at <= time.time()
 
 
 async def test_the_model_that_answered_is_the_one_that_is_paid(make: Make) -> None:

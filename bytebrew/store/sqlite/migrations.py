@@ -105,8 +105,8 @@ update turns set attachments = '[]' where attachments <> '[]' and status <> 'que
 _CALLS = """
 alter table usage add column provider text not null default '';
 alter table usage add column model_name text not null default '';
-alter table usage add column started_at text not null default '';
-alter table usage add column finished_at text not null default '';
+alter table usage add column started_at real not null default 0;
+alter table usage add column finished_at real not null default 0;
 alter table usage add column stop text not null default '';
 alter table usage add column purpose text not null default 'step';
 alter table turns add column traceparent text;
