@@ -346,9 +346,7 @@ class Models:
                         yield Spent(model.name, usage, *called, time.time())
                     else:
                         if type(event) is Stop and not counted:  # the vendor counts no tokens: the call is stored still
-                            yield Spent(
-                                model.name, Usage(), model.provider.type, model.base.model_name, started, time.time()
-                            )
+                            yield Spent(model.name, Usage(), *called, time.time())
                         yield event
             if breaker is not None:
                 breaker.succeeded()
