@@ -116,7 +116,8 @@ class Runner:
         with anyio.CancelScope(shield=True):  # a disconnect does not interrupt the admission
             admitted = False
             try:
-                turn.log = await self._journal.log(turn.session_id, new=turn.new.begins)
+                shared = turn.new.fork.after if turn.new.fork else 0
+                turn.log = await self._journal.log(turn.session_id, new=shared if turn.new.begins else None)
                 if idle:  # it starts at once, so its first event is stored with it
                     self._begin(turn)
                 await self._db.write(turns.admit, turn.new, turn.first)
@@ -223,8 +224,9 @@ class Runner:
             await self._journal.close(turn.log, error)
         finally:  # wakes everything that waits for the turn, whatever failed
             for one in (turn, *turn.absorbed):
+                one.last, one.recorded = turn.last, True
                 self.turns.pop(one.id, None)
-            turn.end()
+            turn.log.notify()
 
     async def _run_and_record(self, turn: Turn) -> None:
         if turn.status == "queued":

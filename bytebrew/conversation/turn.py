@@ -26,6 +26,7 @@ from bytebrew.conversation.spending import reserved
 from bytebrew.store import open_turns, turn_results, turns
 from bytebrew.store.configuration.schemas import Entrance
 from bytebrew.store.journal import Journal, Log
+from bytebrew.store.sessions import ForkedFrom
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -222,13 +223,6 @@ class Turn:
         """Root turn of the spawn tree."""
         return self if self.parent is None else self.parent.root
 
-    def end(self) -> None:
-        """Marks its end, and that of what it has absorbed, as stored or left to recovery; wakes who waits for it."""
-        self.recorded = True
-        for one in self.absorbed:
-            one.last, one.recorded = self.last, True
-        self.log.notify()
-
     def append(self, event: Event) -> int:
         """Appends an event to the session's journal, and a copy to the root's if its client wants or needs it."""
         above, shared = self.new.parent, self.new.subagents or event.rises
@@ -314,8 +308,9 @@ def chat_turn(
     traceparent: str | None,
     response_format: ResponseFormat | None = None,
     key: Key | None,
+    fork: ForkedFrom | None = None,
 ) -> turns.NewTurn:
-    """A turn for a client's message; without `session_id`, or with an unused UUID, it creates a session."""
+    """A turn for a client's message; without `session_id`, or with an unused UUID, it creates a session or a fork."""
     return turns.NewTurn(
         id=new_id("turn"),
         session_id=session_id or new_uuid(),
@@ -333,6 +328,7 @@ def chat_turn(
         fresh=session_id is None or is_uuid(session_id),
         begins=session_id is None,
         key=key,
+        fork=fork,
     )
 
 

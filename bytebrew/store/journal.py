@@ -4,7 +4,7 @@ import asyncio
 import logging
 import zlib
 from collections import deque
-from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -14,8 +14,9 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError
-from bytebrew.contract.connection import Connection, placeholders
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Event
+from bytebrew.store import forks
 from bytebrew.store.sqlite.database import Database, Work
 from bytebrew.store.sqlite.write_queue import Rows
 
@@ -39,8 +40,6 @@ PACKED = "packed"
 _PACK_EVENTS, _PACK_BYTES = 256, 256 * 1024
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[tuple[int, str, bytes]]).decode
-
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -95,10 +94,12 @@ class Log:
         self._bytes = 0
         self._waiters: set[asyncio.Future[bool]] = set()
 
-    async def load(self, db: Database, new: bool) -> None:
+    async def load(self, db: Database, new: int | None) -> None:
         """Reads the number of the last event once; from then on only this object appends."""
-        if self._loaded or new:
+        if new is not None and not self._loaded:
+            self.last = self.committed = new
             self._loaded = True
+        if self._loaded:
             return
         async with self._loading:
             if not self._loaded:
@@ -181,8 +182,11 @@ class Journal:
         self.epoch = epoch
         self._form = _FRAME if epoch == 1 else _FRAME.replace(b"id: ", b"id: %d:" % epoch)
 
-    async def log(self, session_id: str, *, new: bool = False) -> Log:
-        """The log of a session; keep a reference while you append or follow. A `new` session has no stored events."""
+    async def log(self, session_id: str, *, new: int | None = None) -> Log:
+        """The log of a session; keep a reference while you append or follow.
+
+        A `new` session has no events of its own; the number is that of the last one that it shares, or 0.
+        """
         log = self._logs.get(session_id)
         if log is None or log.error is not None:
             log = self._logs[session_id] = Log(session_id, self._form)
@@ -233,9 +237,9 @@ class Journal:
         for row in rows:
             session_id, n = row[0], row[1]
             if (before := last.get(session_id)) is None:
-                before = _newest(conn, session_id)
+                before = conn.execute(_NEWEST, (session_id,)).fetchone()[0]
                 if removing or not before:
-                    _check_session(conn, session_id)
+                    before = before or _check_session(conn, session_id)
             if n != before + 1:
                 _log.error("event %d of session %s cannot follow upon event %d", n, session_id, before)
                 raise StorageError("An event before this one is not in the file; send the message again")
@@ -314,50 +318,60 @@ class Journal:
 def last_number(conn: Connection, session_id: str) -> int:
     """The number of the session's last event; 0 if it has none or is being deleted."""
     removed = conn.execute("select 1 from removals where session_id = ?", (session_id,)).fetchone() is not None
-    return 0 if removed else _newest(conn, session_id)
+    if removed:
+        return 0
+    newest = conn.execute(_NEWEST, (session_id,)).fetchone()[0]
+    row = None if newest else conn.execute(_FORKED, (session_id,)).fetchone()
+    return newest or (row[0] if row else 0)
 
 
-def _newest(conn: Connection, session_id: str) -> int:
-    return conn.execute("select max(n) from events where session_id = ?", (session_id,)).fetchone()[0] or 0
+_NEWEST = "select max(n) from events where session_id = ?"
+_FORKED = "select forked_after from sessions where id = ?"
 
 
-def _check_session(conn: Connection, session_id: str) -> None:
-    """Raises NotFound if the session is deleted, or is being deleted."""
-    sql = "select 1 from sessions where id = ? and id not in (select session_id from removals)"
-    if conn.execute(sql, (session_id,)).fetchone() is None:
+def _check_session(conn: Connection, session_id: str) -> int:
+    """The number of the last event that a fork shares, 0 for no fork.
+
+    Raises NotFound if the session is deleted, or is being deleted.
+    """
+    sql = f"{_FORKED} and id not in (select session_id from removals)"
+    if (row := conn.execute(sql, (session_id,)).fetchone()) is None:
         raise NotFound("The session was deleted")
+    return int(row[0])
 
 
 def read_events(
     conn: Connection, session_id: str, after: int, through: int, limit: int = 500
 ) -> list[tuple[int, str, bytes]]:
     """The events above `after` up to `through`: at most `limit`, and at most 256 KB plus one event."""
+    events = unpacked(conn, session_id, after, through, limit)
+    first = next(events, None)
+    if (first is None or first[0] > after + 1) and after < through:  # perhaps a fork, whose first events others hold
+        part = forks.range_of(conn, session_id, after + 1)
+        if part is not None:
+            events = unpacked(conn, part.holder, after, min(through, part.last_event), limit)
+            first = next(events, None)
     found: list[tuple[int, str, bytes]] = []
     size = 0
-    sql = "select n, type, data from events where session_id = ? and n > ? and n <= ? order by n limit ?"
-    for row in conn.execute(sql, (session_id, after, through, limit)):
-        for n, name, data in _unpack(zlib.decompress(row["data"])) if row["type"] == PACKED else (row,):
-            if n > after:
-                found.append((n, name, data))
-                size += len(data)
-            if size > 256 * 1024 or len(found) == limit:
-                return found
+    while first is not None:
+        found.append(first)
+        size += len(first[2])
+        if size > 256 * 1024 or len(found) == limit:
+            break
+        first = next(events, None)
     return found
 
 
-def newest_first(conn: Connection, session_id: str, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Name and data of a session's events with one of the names."""
-    types = (*names, PACKED)
-    rows = conn.execute(
-        f"""select n,
-          (select coalesce(max(b.n), 0) from events b where b.session_id = e.session_id and b.n < e.n) before
-        from events e where session_id = ? and type in ({placeholders(types)}) order by n desc""",
-        (session_id, *types),
-    )
-    for row in rows:
-        for _, name, data in reversed(read_events(conn, session_id, row["before"], row["n"])):
-            if name in names:
-                yield name, data
+def unpacked(
+    conn: Connection, session_id: str, after: int, through: int, limit: int
+) -> Iterator[tuple[int, str, bytes]]:
+    """The events in a session's own rows, of which at most `limit` are read."""
+    sql = "select n, type, data from events where session_id = ? and n > ? and n <= ? order by n limit ?"
+    for row in conn.execute(sql, (session_id, after, through, limit)):
+        if row["type"] == PACKED:
+            yield from (one for one in _unpack(zlib.decompress(row["data"])) if one[0] > after)
+        else:
+            yield tuple(row)
 
 
 def pack(conn: Connection, session_id: str, first: int, last: int) -> int:

@@ -1,16 +1,17 @@
 """SQL for messages, and the newest of them that fit into a model's context window."""
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from bytebrew.base.formats import now
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.lists import bounded
 from bytebrew.contract.messages import Message
+from bytebrew.store import forks
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Message).decode
@@ -81,7 +82,8 @@ def append(conn: Connection, session_id: str, turn_id: str, new: Sequence[Messag
     """Appends messages to the session."""
     moment = now()
     conn.executemany(
-        """insert into messages select ?1, coalesce(max(n), 0) + 1, ?2, ?3, ?4, ?5 from messages
+        """insert into messages select ?1,
+        coalesce(max(n), (select forked_messages from sessions where id = ?1), 0) + 1, ?2, ?3, ?4, ?5 from messages
         where session_id = ?1""",
         [(session_id, turn_id, _encode(message).decode(), tokens(message), moment) for message in new],
     )
@@ -95,14 +97,44 @@ def last_number(conn: Connection, session_id: str) -> int:
 
 def entries(conn: Connection, session_id: str, after: int = 0, limit: int = _ALL) -> list[Entry]:
     """The session's messages after a number, oldest first, up to a megabyte plus one message."""
-    sql = "select n, body, created_at from messages where session_id = ? and n > ? order by n limit ?"
-    return [_entry(*row) for row in bounded(conn.execute(sql, (session_id, after, limit)))]
+    rows = _ascending(conn, session_id, after, _ALL)
+    return [_entry(row["n"], row["body"], row["created_at"]) for row in bounded(islice(rows, limit))]
 
 
 def newest(conn: Connection, session_id: str, limit: int) -> list[Entry]:
     """The session's last messages, oldest first, up to a megabyte plus one message."""
-    sql = "select n, body, created_at from messages where session_id = ? order by n desc limit ?"
-    return [_entry(*row) for row in bounded(conn.execute(sql, (session_id, limit)))][::-1]
+    rows = bounded(islice(_descending(conn, session_id, 0), limit))
+    return [_entry(row["n"], row["body"], row["created_at"]) for row in rows][::-1]
+
+
+_ROWS = "select n, turn_id, body, tokens, created_at from messages where session_id = ? and n > ? and n < ? order by n"
+
+
+def _ascending(conn: Connection, session_id: str, after: int, before: int) -> Iterator[Row]:
+    """The rows between two numbers, oldest first, with those that a fork shares."""
+    own = conn.execute(_ROWS, (session_id, after, before))
+    first = own.fetchone()
+    if first is None or first["n"] > after + 1:
+        for part in forks.ranges(conn, session_id):
+            yield from conn.execute(_ROWS, (part.holder, *_within(part, after, before)))
+    if first is not None:
+        yield first
+        yield from own
+
+
+def _descending(conn: Connection, session_id: str, after: int) -> Iterator[Row]:
+    """The rows after a number, newest first, with those that a fork shares."""
+    number = _ALL
+    for row in conn.execute(f"{_ROWS} desc", (session_id, after, _ALL)):
+        yield row
+        number = row["n"]
+    if number > after + 1:
+        for part in reversed(forks.ranges(conn, session_id)):
+            yield from conn.execute(f"{_ROWS} desc", (part.holder, *_within(part, after, _ALL)))
+
+
+def _within(part: forks.Range, after: int, before: int) -> tuple[int, int]:
+    return max(after, part.first_message - 1), min(before, part.last_message + 1)
 
 
 def _entry(n: int, body: str, created_at: str) -> Entry:
@@ -145,10 +177,7 @@ def window(conn: Connection, session_id: str, turn_id: str, budget: int, keep: i
     if the newest turns take more that are to `keep`.
     """
     covered, summary = _summary(conn, session_id)
-    rows = conn.execute(
-        "select n, turn_id, body, tokens from messages where session_id = ? and n > ? order by n desc",
-        (session_id, covered),
-    )
+    rows = _descending(conn, session_id, covered)
     turns: list[tuple[int, int, list[Message]]] = []
     total = 0
     for key, group in groupby(rows, key=lambda row: row["turn_id"]):
@@ -174,10 +203,7 @@ def _joined(turns: Sequence[tuple[int, int, list[Message]]]) -> list[Message]:
 def oldest_uncovered(conn: Connection, session_id: str, turn_id: str, before_n: int, budget: int) -> Chunk | None:
     """The oldest whole turns before a number that no summary covers, at least one, within a budget of tokens."""
     covered, summary = _summary(conn, session_id)
-    rows = conn.execute(
-        "select n, turn_id, body, tokens from messages where session_id = ? and n > ? and n < ? order by n",
-        (session_id, covered, before_n),
-    )
+    rows = _ascending(conn, session_id, covered, before_n)
     found: list[Message] = []
     total, through, turns, taken = 0, covered, 0, 0
     for key, group in groupby(rows, key=lambda row: row["turn_id"]):
@@ -242,9 +268,15 @@ def whole_result(conn: Connection, session_id: str, call_id: str) -> str | None:
     """The whole output of a truncated tool call; the newest if several calls have this id."""
     sql = "select output from results where session_id = ? and call_id = ? order by turn_id desc limit 1"
     row = conn.execute(sql, (session_id, call_id)).fetchone()
+    row = row or conn.execute(f"select r.output {_SHARED} and r.call_id = ? limit 1", (session_id, call_id)).fetchone()
     return row["output"] if row else None
+
+
+_SHARED = """from shared_history h join results r on r.session_id = h.holder join turns t on t.id = r.turn_id
+  where h.session_id = ? and t.last_event between h.first_event and h.last_event"""
 
 
 def has_results(conn: Connection, session_id: str) -> bool:
     """Whether the session has truncated outputs."""
-    return conn.execute("select 1 from results where session_id = ? limit 1", (session_id,)).fetchone() is not None
+    sql = f"select exists (select 1 from results where session_id = ?) or exists (select 1 {_SHARED})"
+    return bool(conn.execute(sql, (session_id, session_id)).fetchone()[0])

@@ -7,31 +7,41 @@ from msgspec import Struct
 from bytebrew.base.errors import NotFound
 from bytebrew.base.formats import now
 from bytebrew.contract.auth import Actor
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import Live
 from bytebrew.contract.lists import Listing, Page, Selection, rows_of
 from bytebrew.contract.messages import Usage
 
 AT_ONCE = 2000
 """Rows that are deleted at once; retention deletes the rest."""
-EACH = 10
+EACH = 12
 """Cost of checking that a session has no rows left, in rows."""
 PAGE = 4096
 """Bytes that cost as much as one row."""
+_LATER = "coalesce(first_event, :event + 1) > :event"
 _PARTS = (
-    ("confirmations", "created_at", "1"),
-    ("events", "n", f"1 + length(data) / {PAGE}"),
-    ("messages", "n", f"1 + length(body) / {PAGE}"),
-    ("results", "call_id", f"1 + length(output) / {PAGE}"),
+    ("confirmations", "created_at", "1", "true"),
+    ("events", "n", f"1 + length(data) / {PAGE}", "n > :event"),
+    ("messages", "n", f"1 + length(body) / {PAGE}", "n > :message"),
+    (
+        "results",
+        "call_id",
+        f"1 + length(output) / {PAGE}",
+        f"(:event = 0 or turn_id in (select id from turns where session_id = :id and {_LATER}))",
+    ),
     (
         "turns",
         "seq",
         f"""1 + (length(message) + length(attachments)) / {PAGE} + (
           select coalesce(sum(1 + (length(c.input) + length(coalesce(c.output, ''))) / {PAGE}), 0)
           from tool_calls c where c.turn_id = turns.id)""",
+        _LATER,
     ),
 )
-"""Tables, the column that orders a session's rows in an index, and the cost of a row. Tool calls go with turns."""
+"""Tables, the column that orders a session's rows in an index, the cost of a row, and which rows no fork shares.
+
+Tool calls go with turns.
+"""
 
 Status = Literal["active", "completed", "failed", "cancelled"]
 SESSIONS = Listing(
@@ -41,6 +51,13 @@ SESSIONS = Listing(
     only="{}parent_id is null",
     kept="owner",
 )
+
+
+class ForkedFrom(Struct, frozen=True, kw_only=True):
+    """The session whose history a fork shares, up to the event `after`, the end of a turn; 0: it shares nothing."""
+
+    session_id: str
+    after: int
 
 
 class Session(Struct, frozen=True, kw_only=True):
@@ -55,6 +72,7 @@ class Session(Struct, frozen=True, kw_only=True):
     created_at: str
     updated_at: Live[str]
     message_count: Live[int]
+    forked_from: ForkedFrom | None
 
 
 class Filter(Struct, frozen=True, kw_only=True):
@@ -70,7 +88,15 @@ class Filter(Struct, frozen=True, kw_only=True):
 
 
 _SELECT = """select s.id, s.agent, s.schema, s.title, s.status, s.user_sub, s.created_at, s.updated_at,
-  coalesce((select max(m.n) from messages m where m.session_id = s.id), 0) as message_count from sessions s"""
+  coalesce((select max(m.n) from messages m where m.session_id = s.id), s.forked_messages) as message_count,
+  s.forked_from, s.forked_after from sessions s"""
+
+
+def _session(row: Row) -> Session:
+    columns = dict(row)
+    after = columns.pop("forked_after")
+    origin = columns.pop("forked_from")
+    return Session(**columns, forked_from=ForkedFrom(session_id=origin, after=after) if origin else None)
 
 
 def check_owner(actor: Actor, owner: str | None, session_id: str) -> None:
@@ -97,7 +123,7 @@ def below(conn: Connection, session_id: str) -> list[str]:
 def get(conn: Connection, session_id: str, actor: Actor) -> Session:
     """A session that the actor may see; NotFound otherwise."""
     check_owner(actor, owner(conn, session_id), session_id)
-    return Session(**dict(conn.execute(f"{_SELECT} where s.id = ?", (session_id,)).fetchone()))
+    return _session(conn.execute(f"{_SELECT} where s.id = ?", (session_id,)).fetchone())
 
 
 def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> Page[Session]:
@@ -117,7 +143,7 @@ def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int
             raise NotFound(f"{error.message} to go on after; read the list from the start") from error
         after = tuple(conn.execute("select created_at, id from sessions where id = ?", (wanted.after,)).fetchone())
     places = SESSIONS.page(conn, chosen, limit + 1, offset, after)
-    found = [Session(**dict(row)) for row in rows_of(conn, f"{_SELECT} where s.id = ?", places[:limit])]
+    found = [_session(row) for row in rows_of(conn, f"{_SELECT} where s.id = ?", places[:limit])]
     more = len(places) > len(found)
     total, following = SESSIONS.total(conn, chosen), found[-1].id if more else None
     return Page(data=found, total=total, limit=limit, offset=offset, next=following)
@@ -165,41 +191,54 @@ def start_removal(conn: Connection, session_id: str) -> list[str]:
     conn.executemany(
         "insert into removals (session_id) values (?) on conflict (session_id) do nothing", [(one,) for one in tree]
     )
+    freed = conn.execute("delete from shared_history where session_id = ? returning holder", (session_id,)).fetchall()
+    conn.executemany(  # nobody else may share it from now on
+        "update removals set held = 0 where session_id = ?", [(row["holder"],) for row in freed]
+    )
     conn.execute("update sessions set parent_id = id where id = ?", (session_id,))
     return tree
 
 
 def removal_pending(conn: Connection) -> bool:
-    """Whether rows of deleted sessions are left."""
-    return conn.execute("select 1 from removals limit 1").fetchone() is not None
+    """Whether rows of deleted sessions are left that no fork shares."""
+    return conn.execute("select 1 from removals where held = 0 limit 1").fetchone() is not None
 
 
 def continue_removals(conn: Connection, most: int) -> int:
-    """Deletes rows of deleted sessions, the latest deletion first, up to a cost of about `most`; returns the cost."""
+    """Deletes rows of deleted sessions, the latest deletion first, up to a cost of about `most`; returns the cost.
+
+    Rows that a fork shares stay, with their session, until that fork is deleted too.
+    """
     spent = 0
     while spent < most:
-        row = conn.execute("select session_id from removals order by n desc limit 1").fetchone()
+        row = conn.execute("select session_id from removals where held = 0 order by n desc limit 1").fetchone()
         if row is None:
             break
-        spent += _empty(conn, row["session_id"], most - spent)
+        session_id = row["session_id"]
+        sql = "select max(last_event), max(last_message) from shared_history where holder = ?"
+        event, message = conn.execute(sql, (session_id,)).fetchone()
+        spent += _empty(conn, {"id": session_id, "event": event or 0, "message": message or 0}, most - spent)
         if spent < most:
-            conn.execute("delete from sessions where id = ?", (row["session_id"],))
+            held = "update removals set held = 1 where session_id = ?"
+            conn.execute("delete from sessions where id = ?" if event is None else held, (session_id,))
             spent += EACH
     return spent
 
 
-def _empty(conn: Connection, session_id: str, most: int) -> int:
+def _empty(conn: Connection, kept: dict[str, str | int], most: int) -> int:
     spent = 0
-    for table, key, weight in _PARTS:
+    for table, key, weight, free in _PARTS:
         if spent >= most:
             break
         last = None
-        sql = f"select {key} as key, {weight} as weight from {table} where session_id = ? order by {key} limit ?"
-        for row in conn.execute(sql, (session_id, most - spent)):
+        sql = f"""select {key} as key, {weight} as weight from {table} where session_id = :id and {free}
+          order by {key} limit :most"""
+        for row in conn.execute(sql, {**kept, "most": most - spent}):
             last = row["key"]
             spent += row["weight"]
             if spent >= most:
                 break
         if last is not None:
-            conn.execute(f"delete from {table} where session_id = ? and {key} <= ?", (session_id, last))
+            sql = f"delete from {table} where session_id = :id and {key} <= :last and {free}"
+            conn.execute(sql, {**kept, "last": last})
     return spent

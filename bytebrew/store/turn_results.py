@@ -1,18 +1,21 @@
 """SQL that reads how a turn ended: its answer or error, its usage, its form."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, placeholders
 from bytebrew.contract.events import Event, FinishReason, form_of
 from bytebrew.contract.messages import Usage
-from bytebrew.store import messages
-from bytebrew.store.journal import last_number, read_events
+from bytebrew.store import forks, messages
+from bytebrew.store.journal import PACKED, last_number, read_events, unpacked
 from bytebrew.store.turns import COUNTS, Status
+
+ALL = 2**62
+"""A number above that of every event."""
 
 
 class Outcome(NamedTuple):
@@ -110,3 +113,28 @@ def result(
         finish_reason=finish_reason,
         form=form if row["status"] == "completed" and last_number(conn, row["session_id"]) == last else None,
     )
+
+
+def newest_first(
+    conn: Connection, session_id: str, names: Collection[str], through: int = ALL
+) -> Iterator[tuple[str, bytes]]:
+    """Name and data of a session's events with one of the names, up to one that ends a turn."""
+    yield from _newest_first(conn, session_id, names, through)
+    for part in reversed(forks.ranges(conn, session_id)):
+        yield from _newest_first(conn, part.holder, names, min(through, part.last_event))
+
+
+def _newest_first(
+    conn: Connection, session_id: str, names: Collection[str], through: int
+) -> Iterator[tuple[str, bytes]]:
+    types = (*names, PACKED)
+    rows = conn.execute(
+        f"""select n,
+          (select coalesce(max(b.n), 0) from events b where b.session_id = e.session_id and b.n < e.n) before
+        from events e where session_id = ? and n <= ? and type in ({placeholders(types)}) order by n desc""",
+        (session_id, through, *types),
+    )
+    for row in rows:
+        for _, name, data in reversed([*unpacked(conn, session_id, row["before"], row["n"], 2)]):
+            if name in names:
+                yield name, data

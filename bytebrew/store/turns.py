@@ -14,8 +14,9 @@ from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.messages import Attachment, Message, ResponseFormat, Spent, ToolCall, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import SpawnLimits
-from bytebrew.store import confirmations, idempotency, messages, sessions
+from bytebrew.store import confirmations, forks, idempotency, messages, sessions
 from bytebrew.store.confirmations import Confirmation
+from bytebrew.store.sessions import ForkedFrom
 
 Status = Literal["queued", "running", "completed", "failed", "cancelled"]
 
@@ -38,7 +39,8 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     below the parent's; `lineage` are the agents above it, from the root down. `response_format` is its own in place of
     its agent's, of type text to have none. `key` is the Idempotency-Key of the request, `agent_version` the version of
     the agent that answers. `traceparent` is the caller's own trace (W3C Trace Context), for a spawned agent that of the
-    root. `steers` is the running turn that absorbs the message at its next boundary, unless it ends first.
+    root. `steers` is the running turn that absorbs the message at its next boundary, unless it ends first. `fork` is
+    the history with which its session begins.
     """
 
     id: str
@@ -63,6 +65,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     key: Key | None = None
     agent_version: int = 0
     steers: str | None = None
+    fork: ForkedFrom | None = None
 
 
 class Unsaved(Struct, frozen=True):
@@ -99,7 +102,8 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
     sql = "select owner, schema, parent_id, id in (select session_id from removals) as going from sessions where id = ?"
     row = conn.execute(sql, (new.session_id,)).fetchone()
     if row is None:
-        if not new.fresh or (first_event or 1) > 1:  # a session that had events was deleted meanwhile
+        shared = new.fork.after if new.fork else 0
+        if not new.fresh or (first_event or 1) > shared + 1:  # a session that had events was deleted meanwhile
             raise NotFound(
                 f"There is no session '{new.session_id[:255]}'; leave session_id out to start one, or send a new UUID"
             )
@@ -107,11 +111,14 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
         above = new.parent.session_id if new.parent else None
         if above is not None and sessions.owner(conn, above) is None:
             raise NotFound(f"There is no session '{above}' any more")
-        conn.execute(
-            """insert into sessions (id, schema, agent, owner, user_sub, title, parent_id, created_at, updated_at,
-              status) values (?, ?, ?, ?, ?, ?, ?, ?, ?, 'active')""",
-            (new.session_id, new.schema, new.agent, new.owner, new.user_sub, title, above, moment, moment),
-        )
+        if new.fork is not None:
+            forks.make(conn, new.session_id, new.fork, title)
+        else:
+            conn.execute(
+                """insert into sessions (id, schema, agent, owner, user_sub, title, parent_id, created_at, updated_at,
+                  status) values (?, ?, ?, ?, ?, ?, ?, ?, ?, 'active')""",
+                (new.session_id, new.schema, new.agent, new.owner, new.user_sub, title, above, moment, moment),
+            )
     else:
         sessions.check_owner(new.actor, row["owner"], new.session_id)
         if row["going"]:

@@ -13,7 +13,7 @@ import msgspec
 
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.messages import Message, Usage
-from bytebrew.store import sessions
+from bytebrew.store import messages, sessions
 from bytebrew.store.journal import frame, read_events
 from bytebrew.store.sessions import SESSIONS
 from bytebrew.store.sqlite.pragmas import connect
@@ -83,6 +83,7 @@ def violations(path: Path, seen: Seen | None = None, *, idle: bool = True) -> li
         return [
             *numbers(conn),
             *ends(conn, idle=idle),
+            *steered(conn),
             *replays(conn, seen),
             *keys(conn, seen),
             *spent(conn),
@@ -114,9 +115,16 @@ def numbers(conn: Connection) -> list[str]:
     for (session_id,) in conn.execute(_KEPT).fetchall():
         had = [n for n, _, _ in events(conn, session_id)]
         found += _gaps(f"session {session_id}: events", had)
-        sql = "select n from messages where session_id = ? order by n"
-        found += _gaps(f"session {session_id}: messages", [row[0] for row in conn.execute(sql, (session_id,))])
+        found += _gaps(f"session {session_id}: messages", [n for n, _ in _messages(conn, session_id)])
     return found
+
+
+def _messages(conn: Connection, session_id: str) -> Iterator[tuple[int, str]]:
+    """Number and text of a session's messages, those that a fork shares included."""
+    at = 0
+    while page := messages.entries(conn, session_id, at):
+        yield from ((int(one.id), one.content) for one in page)
+        at = int(page[-1].id)
 
 
 def _gaps(what: str, had: list[int]) -> list[str]:
@@ -130,10 +138,13 @@ def ends(conn: Connection, *, idle: bool = True) -> list[str]:
     columns = ", ".join(("id", "status", "first_event", "last_event", "finished_at", *_COUNTS))
     for (session_id,) in conn.execute(_KEPT).fetchall():
         journal = {n: (name, data) for n, name, data in events(conn, session_id)}
-        owned: Counter[int] = Counter()
+        sql = "select forked_after from sessions where id = ?"
+        owned = Counter(range(1, conn.execute(sql, (session_id,)).fetchone()[0] + 1))  # shared: of another session
         rows = conn.execute(f"select {columns} from turns where session_id = ? order by seq", (session_id,)).fetchall()
         for row in rows:
             first, last = row["first_event"], row["last_event"]
+            if row["status"] == "absorbed":
+                continue
             if row["status"] in OPEN:
                 if idle:
                     found.append(f"turn {row['id']} is {row['status']} in an engine that is idle")
@@ -163,6 +174,33 @@ def _ending(row: Row, journal: dict[int, tuple[str, bytes]]) -> list[str]:
         found.append(f"turn {turn_id} is {status} and ends as {end['turn_id']} {end['status']}")
     if not _equal([end["usage"].get(one) for one in _COUNTS], [row[one] for one in _COUNTS]):
         found.append(f"turn {turn_id} says usage {end['usage']} and has {[row[one] for one in _COUNTS]}")
+    return found
+
+
+def steered(conn: Connection) -> list[str]:
+    """A message that a turn absorbed is once in the history, and shown within the events of that turn."""
+    found: list[str] = []
+    rows = conn.execute(
+        f"""select m.id, m.session_id, m.message, m.first_event, t.id as turn_id, t.session_id as within,
+        t.first_event as start, t.last_event as end from turns m left join turns t on t.id = m.steers
+        where m.status = 'absorbed' and m.session_id in ({_KEPT})"""
+    ).fetchall()
+    for row in rows:
+        shown = [
+            (n, name)
+            for n, name, data in events(conn, row["session_id"])
+            if name in ("steer", "steered") and msgspec.json.decode(data)["turn_id"] == row["id"]
+        ]
+        span = range(row["start"] or 0, (row["end"] or 2**62) + 1)
+        right = [name for n, name in shown if n in span] == ["steer", "steered"] and len(shown) == 2
+        if row["within"] != row["session_id"] or not right or shown[0][0] != row["first_event"]:
+            found.append(f"message {row['id']} was absorbed by {row['turn_id']} and is shown at {shown}")
+        sql = "select count(*) from messages where turn_id = ? and body like ?"
+        text = msgspec.json.encode(row["message"]).decode()
+        if (count := conn.execute(sql, (row["turn_id"], f"%{text}%")).fetchone()[0]) != 1:
+            found.append(f"message {row['id']} is {count} times in the history of {row['turn_id']}")
+        if conn.execute("select 1 from messages where turn_id = ?", (row["id"],)).fetchone():
+            found.append(f"message {row['id']} was absorbed and answered by itself too")
     return found
 
 

@@ -37,8 +37,10 @@ async def db(tmp_path: Path) -> AsyncIterator[Database]:
 
 async def session(db: Database) -> str:
     session_id = new_uuid()
-    row = (session_id, "s", "a", "owner", "", "", None, "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "completed")
-    await db.write(lambda conn: conn.execute("insert into sessions values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row))
+    row = (session_id, "s", "a", "owner", "", "", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "completed")
+    sql = """insert into sessions (id, schema, agent, owner, user_sub, title, created_at, updated_at, status)
+      values (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    await db.write(lambda conn: conn.execute(sql, row))
     return session_id
 
 

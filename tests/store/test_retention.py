@@ -219,7 +219,8 @@ async def test_a_session_that_stays_is_little_work_however_many_agents_it_has_sp
     session_id = (await client.post("/api/v1/tasks", json=draft)).json()["session_id"]
 
     def fill(conn: Connection) -> int:
-        sql = f"insert into sessions values (?, '', 'test', 'ada', '', '', ?, '{LONG_AGO}', '{LONG_AGO}', 'completed')"
+        sql = f"""insert into sessions (id, schema, agent, owner, user_sub, title, parent_id, created_at, updated_at,
+            status) values (?, '', 'test', 'ada', '', '', ?, '{LONG_AGO}', '{LONG_AGO}', 'completed')"""
         conn.execute(sql, (session_id, None))
         conn.executemany(sql, [(f"spawned {n}", session_id) for n in range(1000)])
         with instructions(conn) as spent:

@@ -180,6 +180,7 @@ class World:
         yield act(f"POST {relations}", {"source": "test", "target": "b"}, "test")
         yield act(f"PUT {relations}/{{id}}", {"source": "test", "target": "linked"}, "test", ids["relation"])
         yield act(f"DELETE {relations}/{{id}}", None, "test", ids["relation"])
+        yield act("POST sessions/{id}/fork", {}, ids["session"])
         yield act("PUT sessions/{id}", {"title": "x"}, ids["session"])
         yield act("PATCH sessions/{id}", {"title": "y"}, ids["session"])
         yield act("DELETE sessions/{id}", None, ids["session"])

@@ -152,6 +152,26 @@ alter table agents add column summary_model text;
 create index agents_summary_model on agents (summary_model) where summary_model is not null;
 """
 
+# the beginning of a fork's history, which other sessions hold; a deleted one is held while a fork refers to it
+_FORKS = """
+alter table sessions add column forked_from text;
+alter table sessions add column forked_after integer not null default 0;
+alter table sessions add column forked_messages integer not null default 0;
+create index sessions_forks on sessions (forked_from, created_at, id) where forked_from is not null;
+create table shared_history (
+  session_id text not null references sessions (id) on delete cascade,
+  holder text not null references sessions (id),
+  first_event integer not null,
+  last_event integer not null,
+  first_message integer not null,
+  last_message integer not null,
+  primary key (session_id, last_event)
+) strict, without rowid;
+create index shared_history_holder on shared_history (holder);
+alter table removals add column held integer not null default 0;
+create index removals_left on removals (n) where held = 0;
+"""
+
 CORE = tuple(
     enumerate(
         (
@@ -178,6 +198,7 @@ CORE = tuple(
             _STEER,
             _FORMATS,
             _SUMMARIES,
+            _FORKS,
         ),
         1,
     )

@@ -27,9 +27,10 @@ from bytebrew.engine import Engine
 from bytebrew.store import sessions, turn_results
 from bytebrew.store.configuration import schemas
 from bytebrew.store.configuration.response_formats import checked
-from bytebrew.store.journal import EventRange, Journal, Log, OpenEventRange, newest_first
+from bytebrew.store.journal import EventRange, Journal, Log, OpenEventRange
+from bytebrew.store.sessions import ForkedFrom
 from bytebrew.store.sqlite.database import Database
-from bytebrew.store.turn_results import TurnResult
+from bytebrew.store.turn_results import ALL, TurnResult, newest_first
 from bytebrew.web.access import check_schema
 from bytebrew.web.event_cursor import event_cursor
 from bytebrew.web.routes.turns import ChatAnswer, so_far, whole
@@ -111,19 +112,35 @@ async def chat(engine: Engine, models: OwnModels, request: Request[ChatRequest])
     if body.session_id:
         body = replace(body, session_id=canonical_id(body.session_id))
     if request.key is not None and request.key.turn_id is not None:
-        return await _again(engine, request, request.key.turn_id, arrived)
+        return await again(engine, request, request.key.turn_id, arrived)
     entrance, owner = await engine.db.read(_entrance, request.path["name"], body.session_id)
+    if owner is not None:
+        sessions.check_owner(request.actor, owner, body.session_id or "")
+    request.body = body
+    return await begin(engine, models, request, arrived, entrance, owner)
+
+
+async def begin(
+    engine: Engine,
+    models: OwnModels,
+    request: Request[Any],
+    arrived: float,
+    entrance: schemas.Entrance,
+    owner: str | None,
+    fork: ForkedFrom | None = None,
+) -> Stream | Reply:
+    """Begins the turn of a chat's body, in its session or in a fork, and answers with its events."""
+    body: ChatRequest = request.body
     check_schema(request.actor, entrance.schema)
     if not entrance.chat_enabled:
         words = f"Chat is off for schema '{entrance.schema}'; turn on its chat_enabled"
         raise Forbidden(words, code="chat_disabled")
-    if owner is not None:
-        sessions.check_owner(request.actor, owner, body.session_id or "")
     if body.user_sub not in ("", request.actor.name) and request.actor.kind == "user" and not request.actor.is_admin:
         raise Forbidden("Only API tokens and admins speak for others: leave user_sub out")
     message = body.message
     if isinstance(message, FormAnswer):
-        form = await engine.db.read(_form, body.session_id or "", engine.forms)
+        shown_in = fork or ForkedFrom(session_id=body.session_id or "", after=ALL)
+        form = await engine.db.read(_form, shown_in, engine.forms)
         message = form.answered(message.form)
     more = await _body_headers(request, body.headers, models.private) if body.headers else {}
     own_model = await models.own(request)
@@ -140,6 +157,7 @@ async def chat(engine: Engine, models: OwnModels, request: Request[ChatRequest])
         traceparent=read_traceparent(header) if (header := request.headers.get("traceparent")) else None,
         response_format=None if body.response_format is UNSET else checked(body.response_format) or NO_FORMAT,
         key=request.key,
+        fork=fork,
     )
     turn = engine.runner.turn(new, entrance, own_model)
     turn.headers = {name: value for name, value in {**more, **request.headers}.items() if name not in models.private}
@@ -190,7 +208,7 @@ async def _body_headers(request: Request[Any], headers: Mapping[str, str], priva
     return lowered
 
 
-async def _again(engine: Engine, request: Request[ChatRequest], turn_id: str, arrived: float) -> Stream | Reply:
+async def again(engine: Engine, request: Request[Any], turn_id: str, arrived: float) -> Stream | Reply:
     """The answer of a turn that the key started before: from its first event, or after `Last-Event-ID`."""
     if request.place is not None:
         request.place.free()  # the turn is counted already, or has ended
@@ -263,9 +281,9 @@ def _entrance(conn: Connection, schema: str, session_id: str | None) -> tuple[sc
     return schemas.entrance(conn, schema), sessions.owner(conn, session_id) if session_id else None
 
 
-def _form(conn: Connection, session_id: str, forms: Mapping[str, type[Event]]) -> Event:
-    """The newest form of the session."""
-    for name, data in newest_first(conn, session_id, forms):
+def _form(conn: Connection, shown_in: ForkedFrom, forms: Mapping[str, type[Event]]) -> Event:
+    """The newest form of a session up to an event."""
+    for name, data in newest_first(conn, shown_in.session_id, forms, shown_in.after):
         event = json.decode(data, type=forms[name])
         if form_of(event):
             return event

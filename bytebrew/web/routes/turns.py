@@ -15,7 +15,7 @@ from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.turn import Turn
 from bytebrew.conversation.waiting_turns import Place
 from bytebrew.engine import Engine
-from bytebrew.store import confirmations, sessions, turn_results, turns
+from bytebrew.store import confirmations, forks, sessions, turn_results, turns
 from bytebrew.store.confirmations import Confirmation
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.turn_results import TurnResult
@@ -112,9 +112,13 @@ async def get_turn(engine: Engine, request: Request[None]) -> ChatAnswer:
         turn = turn.answering
         return await so_far(engine.db, turn, await waiting_turns.place(engine.db, engine.runner.lanes, turn))
     end = await engine.db.scan(turn_results.result, turn_id, engine.forms)
-    if end is None or end.session_id != session_id:
+    if end is None or (end.session_id != session_id and not await _shares(engine.db, session_id, end)):
         raise NotFound(f"The session has no turn '{turn_id[:255]}'")
     return await whole(engine.db, end)
+
+
+async def _shares(db: Database, session_id: str, end: TurnResult) -> bool:
+    return await db.read(forks.has_turn, session_id, end.session_id, end.last)
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
