@@ -17,7 +17,7 @@ from bytebrew.base.http_client.client import Http
 from bytebrew.base.machine import descriptors
 from bytebrew.base.machine.clock import WallClock
 from bytebrew.base.settings import Core, Settings
-from bytebrew.config import first_entities
+from bytebrew.config import first_entities, versions
 from bytebrew.config.core_options import core_options
 from bytebrew.config.import_export import boot
 from bytebrew.config.sections import core_sections
@@ -230,6 +230,7 @@ class Engine:
                 log.warning("%s", warning)
             stack.push_async_callback(self.http.aclose)
             self.journal.begin(await stack.enter_async_context(self.folder.opened(self.db, self.migrations)))
+            await self.db.write(versions.keep_all, self, self.sections, versions.ENGINE)
             if self.settings.core.config is not None:
                 await boot(self, self.settings.core.config)
             await self.follow_options()
@@ -281,7 +282,13 @@ class Engine:
         """Stores models, agents and schemas unless the engine ever had any; returns whether it did."""
         agents: Any = tuple[self.agent_lists.new, ...]  # type: ignore[name-defined]
         first = msgspec.convert(config, narrowed(first_entities.FirstEntities, ("agents", agents, ())))
-        return await self.db.write(first_entities.create, first, self.secrets)
+
+        def store(conn: Connection) -> bool:
+            stored = first_entities.create(conn, first, self.secrets)
+            versions.keep(conn, self, self.sections, versions.ENGINE)
+            return stored
+
+        return await self.db.write(store)
 
 
 def _adding(registry: Registry[Any], key: str) -> Callable[[str, Any], None]:

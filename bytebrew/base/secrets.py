@@ -49,6 +49,10 @@ class Secrets:
         """With a key derived for one purpose, whose texts cannot be decrypted for another."""
         return Secrets(blake2b(key=bytes(self._box), person=purpose, digest_size=SecretBox.KEY_SIZE).digest())
 
+    def mac(self, message: bytes) -> bytes:
+        """A code of 32 bytes (BLAKE2b with the key) that only a holder of the key file can compute."""
+        return blake2b(message, key=bytes(self._box), digest_size=32).digest()
+
     def seal(self, text: str) -> bytes:
         """The encrypted credential; an empty one stays empty."""
         return bytes(self._box.encrypt(text.encode())) if text else b""

@@ -16,6 +16,7 @@ from bytebrew.base.errors import EngineError, Forbidden, InvalidRequest, Setting
 from bytebrew.base.masking import MASK
 from bytebrew.base.validation import plain_json, same_json
 from bytebrew.config.validate import Content, Item, parse, unchanged
+from bytebrew.config.versions import ENGINE, keep_all
 from bytebrew.config.yaml_tree import InvalidConfig, Problems, contents, write
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection, Node, Problem
@@ -156,6 +157,8 @@ def apply(
     With `replace`, sections in the file are replaced, except credentials. Raises InvalidConfig with every problem, and
     PreconditionFailed if the version is none of the expected ones; then nothing changes.
     """
+    if not dry_run:
+        keep_all(conn, engine, engine.sections, ENGINE)  # what is there, in a file from before it had versions
     before = state(conn, engine)
     now = version(masked(engine, before))
     if expected and now not in expected:
@@ -176,6 +179,8 @@ def apply(
         if applying.problems:
             raise InvalidConfig(applying.problems)
         after = state(conn, engine)
+        if not dry_run:
+            keep_all(conn, engine, engine.sections, actor)
         keep = not dry_run
     finally:
         if conn.in_transaction:  # a fault of the database file ends the transaction

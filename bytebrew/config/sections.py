@@ -1,6 +1,6 @@
 """The core's sections of the configuration: models, agents, schemas, settings."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from bytebrew.contract.configuration.runtime_option import Options
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine
 from bytebrew.contract.entities import (
+    Agent,
     AgentPatch,
     ModelPatch,
     NewAgent,
@@ -26,6 +27,7 @@ from bytebrew.contract.entities import (
     NewModel,
     NewRelation,
     NewSchema,
+    Schema,
     SchemaPatch,
 )
 from bytebrew.contract.provider import named
@@ -59,9 +61,15 @@ class ModelsSection(ConfigSection):
         return {name: value for name, value in super().defaults().items() if name != "is_default"}
 
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
+        return self._read(conn, engine)
+
+    def read(self, conn: Connection, engine: Engine, name: str) -> Any:
+        return self._read(conn, engine, "where name = ?", name).get(name)
+
+    def _read(self, conn: Connection, engine: Engine, where: str = "", *values: str) -> Mapping[str, Any]:
         found = {}
-        sql = f"select {_fields(NewModel, 'api_key')}, sealed_key from models order by name"  # noqa: S608
-        for row in conn.execute(sql):
+        sql = f"select {_fields(NewModel, 'api_key')}, sealed_key from models {where} order by name"  # noqa: S608
+        for row in conn.execute(sql, values):
             model = dict(row)
             model["fallback"] = msgspec.json.decode(model["fallback"])
             model["api_key"] = engine.secrets.open(model.pop("sealed_key"))
@@ -141,11 +149,18 @@ class AgentsSection(ConfigSection):
     aliases = {"system_prompt": "system", "model_name": "model", "model_id": "model"}
 
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
+        return self._read(conn, agents.list_all(conn))
+
+    def read(self, conn: Connection, engine: Engine, name: str) -> Any:
+        stored = [one for one in [agents.find(conn, name)] if one is not None and one.name == name]
+        return self._read(conn, stored, "where name = ?", name).get(name)
+
+    def _read(self, conn: Connection, all_stored: Iterable[Agent], where: str = "", *values: str) -> Mapping[str, Any]:
         found: dict[str, Any] = {}
-        for row in conn.execute(f"select {_fields(NewAgent)} from agents order by name"):  # noqa: S608
+        for row in conn.execute(f"select {_fields(NewAgent)} from agents {where} order by name", values):  # noqa: S608
             agent = asdict(struct_of(row, NewAgent))
             found[agent.pop("name")] = agent
-        for stored in agents.list_all(conn):
+        for stored in all_stored:
             found[stored.name] |= {name: stored.lists[name] for name in self._lists}
             found[stored.name]["capabilities"] = [
                 {"type": one.type, "config": one.config, "enabled": one.enabled}
@@ -188,18 +203,21 @@ class SchemasSection(ConfigSection):
     aliases = {"entry_agent_id": "entry_agent", "agent_relations": "relations"}
 
     def export(self, conn: Connection, engine: Engine) -> Mapping[str, Any]:
+        return {one.name: self._written(one) for one in schemas.list_all(conn)}
+
+    def read(self, conn: Connection, engine: Engine, name: str) -> Any:
+        return self._written(schemas.get(conn, name)) if _exists(conn, "schemas", name) else None
+
+    def _written(self, schema: Schema) -> Mapping[str, Any]:
         return {
-            one.name: {
-                "description": one.description,
-                "entry_agent": one.entry_agent,
-                "chat_enabled": one.chat_enabled,
-                "client_tools": one.client_tools,
-                "view": one.view,
-                "relations": [
-                    {"source": pair.source, "target": pair.target, "config": pair.config} for pair in one.relations
-                ],
-            }
-            for one in schemas.list_all(conn)
+            "description": schema.description,
+            "entry_agent": schema.entry_agent,
+            "chat_enabled": schema.chat_enabled,
+            "client_tools": schema.client_tools,
+            "view": schema.view,
+            "relations": [
+                {"source": pair.source, "target": pair.target, "config": pair.config} for pair in schema.relations
+            ],
         }
 
     def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:

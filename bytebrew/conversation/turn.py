@@ -172,6 +172,7 @@ class Turn:
             retry_after=retry_after(error) if error else None,
             finish_reason=self.finish_reason,
             form=next(filter(None, map(form_of, reversed(self.closing_events))), None),
+            agent_version=self.new.agent_version,
         )
 
     def _nothing_unsaved(self) -> turns.Unsaved:

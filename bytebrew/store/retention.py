@@ -16,6 +16,7 @@ from bytebrew.contract.configuration.runtime_option import Option, expired_befor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.hookspecs import Step
 from bytebrew.store import idempotency, journal, sessions
+from bytebrew.store.configuration import versions
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.sqlite.pragmas import file_bytes, shrink, transaction, truncate_log
@@ -59,7 +60,7 @@ KEYS = Option(
     default=1,
     help="days for which the same Idempotency-Key gets the same answer, after the end of its turn where it began one",
 )
-OPTIONS = (SESSIONS, EVENTS, KEYS)
+OPTIONS = (SESSIONS, EVENTS, KEYS, *versions.OPTIONS)
 
 
 class WalkResult(NamedTuple):
@@ -184,12 +185,19 @@ def expire_tasks(conn: Connection, after: Place = START) -> WalkResult:
     return WalkResult(gone, (last["completed_at"], last["id"]) if last else None)
 
 
+def expire_versions(conn: Connection, after: Place = START) -> WalkResult:
+    """Deletes some versions of the configuration that are too old or too many."""
+    gone = versions.expire(conn)
+    return WalkResult(gone, after if gone else None)
+
+
 def steps() -> Iterator[Walk]:
     """The steps of the core, in order; those of plugins follow, and the file shrinks at the end."""
     yield Walk("idempotency keys", expire_keys)
     yield Walk("sessions", expire_sessions)
     yield Walk("tasks", expire_tasks)
     yield Walk("turns packed", pack_events)
+    yield Walk("versions", expire_versions)
 
 
 class Retention:

@@ -62,13 +62,14 @@ class TurnResult(Struct, frozen=True, kw_only=True):
     retry_after: int | None = None
     finish_reason: FinishReason = "stop"
     form: dict[str, Any] | None = None
+    agent_version: int = 0
 
 
 def result(
     conn: Connection, turn_id: str, forms: Mapping[str, type[Event]], *, whole: bool = True
 ) -> TurnResult | None:
     """A turn as it is stored, None if its session was deleted; with `whole` its events are read too."""
-    sql = f"""select session_id, status, first_event, last_event, failure, steers, {COUNTS} from turns
+    sql = f"""select session_id, status, first_event, last_event, failure, steers, agent_version, {COUNTS} from turns
       where id = ? and session_id not in (select session_id from removals)"""
     row = conn.execute(sql, (turn_id,)).fetchone()
     if row is None:
@@ -112,6 +113,7 @@ def result(
         retry_after=retry_after,
         finish_reason=finish_reason,
         form=form if row["status"] == "completed" and last_number(conn, row["session_id"]) == last else None,
+        agent_version=row["agent_version"],
     )
 
 

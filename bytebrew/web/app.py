@@ -38,6 +38,7 @@ from bytebrew.web.body_fields import Body, unfit
 from bytebrew.web.http_state import HttpState, http_state
 from bytebrew.web.idempotency import HEADER, Keys, digest_of, repeats
 from bytebrew.web.routes import every
+from bytebrew.web.routes.versions import keep_versions, section_of
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Application:
         for path, methods in by_path.items():
             names = taken.get(path) or taken.get(path.rpartition("/{")[0], frozenset())
             endpoints[path] = Endpoint(engine, state, methods, keys.get(path, "id"), names)
+            endpoints[path].section = section_of(engine, path)
         self._plain = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
         streaming = {path for path, methods in by_path.items() if any(route.streams for route in methods.values())}
         by_pattern = [
@@ -180,6 +182,7 @@ class Endpoint:
         self._taken = taken
         self._resource = recorded_changes.Resource(methods.get("GET"), key)
         self._keys = Keys()
+        self.section = ""  # of the configuration, whose items it changes
         with_body = {method: route for method, route in methods.items() if route.body is not None}
         self._bodies = {method: Body(route, methods.get("GET")) for method, route in with_body.items()}
         self._decoders = {method: msgspec.json.Decoder(route.body) for method, route in with_body.items()}
@@ -274,6 +277,8 @@ class Endpoint:
         if route.method != "GET" and not route.streams and engine.observers.record_actions:
             change = recorded_changes.Change(request, route, self._resource, engine.record)
             request.records += (change.record,)
+        if self.section and route.method != "GET" and not route.streams:
+            request.records += (partial(keep_versions, request, self.section),)
         run = partial(recorded_changes.perform, request, route, change)
         if digest:
             answer = await self._keys.answer(request, route, run, digest)

@@ -42,7 +42,7 @@ def test_gc_clears_away_what_is_due_whether_the_engine_runs_or_not(running: bool
             assert "event: done" in client.post(CHAT, json={"message": "hi", "session_id": young}).text
     assert (done.returncode, done.stderr) == (0, "")
     assert "cleared away: 0 idempotency keys, " in done.stdout
-    assert ", 1 sessions, 0 tasks, 0 turns packed, 0 rows of " in done.stdout
+    assert ", 1 sessions, 0 tasks, 0 turns packed, 0 versions, 0 rows of " in done.stdout
     before, after = map(int, re.findall(r"\b\d+\b", done.stdout.splitlines()[-1])[-2:])
     assert after < before - 9_000_000
     assert (tmp_path / "bytebrew.db").stat().st_size < 5_000_000

@@ -62,6 +62,17 @@ async def test_every_list_of_the_document_has_the_shape(client: httpx.AsyncClien
     task = (await client.get("/api/v1/tasks")).json()["data"][0]["id"]
     base = (await client.post("/api/v1/knowledge-bases", json={"name": "base"})).json()["id"]
     keys = {"agents": "demo", "schemas": "demo", "sessions": session, "tasks": task, "knowledge-bases": base}
+    for collection, item in (
+        ("tools", {"url": "http://127.0.0.1:1/"}),
+        ("mcp-servers", {"url": "http://127.0.0.1:1/", "enabled": False}),
+        ("rate-limits", {"per": "token", "tiers": {"all": {"requests": 5}}}),
+        ("schedules", {"cron": "0 9 1 1 *", "agent": "demo"}),
+        ("webhooks", {"agent": "demo"}),
+    ):
+        made = await client.post(f"/api/v1/{collection}", json={"name": "one", **item})
+        assert made.status_code == 201, made.text
+        keys[collection] = "one"
+    keys["models"] = "demo"
     document = (await client.get("/api/v1/openapi.json")).json()
     walked = 0
     for path, methods in document["paths"].items():

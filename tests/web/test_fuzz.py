@@ -130,6 +130,7 @@ async def world(served: Served, mcp: Web, name: str) -> World:
         "settings": ["byok.demo", "custom.fuzz"],
         "webhooks": [name, f"{name}-3"],
         "docs": ["page.css", "page.js"],
+        "versions": ["1", "2"],
     }
     for trigger in keys["schedules"]:
         await client.post("/api/v1/schedules", json={"name": trigger, "cron": "0 9 * * *", "agent": name})

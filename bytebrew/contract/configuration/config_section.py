@@ -142,6 +142,10 @@ class ConfigSection:
         """Every item by name, in a stable order: its fields without the name, credentials decrypted."""
         raise NotImplementedError
 
+    def read(self, conn: Connection, engine: Engine, name: str) -> Any:
+        """One item as in `export`, None if there is none; a section of many items reads it alone."""
+        return self.export(conn, engine).get(name)
+
     def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         """Creates the item, or merges the values into it; EngineError with paths within the item in its details.
 

@@ -44,7 +44,7 @@ class ChatAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     With `needs_input` a person must answer: the `questions` that wait, at /sessions/{id}/respond, or the `form`, by the
     next message, whereupon the turn is `completed`. With `queued` it waits behind `position` other messages of its
     session, and the questions are those of the first. The same Idempotency-Key, and GET /sessions/{id}/turns/{turn_id},
-    have its end later.
+    have its end later. `agent_version` is the version of the agent that answers.
     """
 
     session_id: str
@@ -58,6 +58,7 @@ class ChatAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     form: dict[str, Any] | None = None
     position: int = 0
     failure: Failure | None = None
+    agent_version: int = 0
 
 
 async def whole(db: Database, end: TurnResult) -> ChatAnswer:
@@ -73,6 +74,7 @@ async def whole(db: Database, end: TurnResult) -> ChatAnswer:
         finish_reason=end.finish_reason if well else None,
         form=end.form,
         failure=Failure(error=end.code, message=end.message) if end.status == "failed" else None,
+        agent_version=end.agent_version,
     )
 
 
@@ -87,6 +89,7 @@ async def so_far(db: Database, turn: Turn, place: Place) -> ChatAnswer:
         status="queued" if place.position else "needs_input" if place.questions else "running",
         questions=[*map(confirmations.shown, place.questions)],
         position=place.position,
+        agent_version=turn.new.agent_version,
     )
 
 

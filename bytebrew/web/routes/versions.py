@@ -1,0 +1,167 @@
+"""Versions of the items of the configuration: agents, schemas, models, and those of every section of a plugin."""
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bytebrew.base.errors import NotFound
+from bytebrew.base.validation import same_json
+from bytebrew.config.import_export import FieldChange, reconnect
+from bytebrew.config.versions import RolledBack, keep, roll_back, versioned
+from bytebrew.contract.configuration.config_section import ConfigSection
+from bytebrew.contract.connection import Connection
+from bytebrew.contract.lists import AFTER, OFFSET, Page, number, offset_of, page_window
+from bytebrew.contract.route import Parameter, Reply, Request, Route
+from bytebrew.engine import Engine
+from bytebrew.store.configuration import versions
+from bytebrew.store.configuration.versions import Version, WholeVersion
+
+Number = Annotated[int, Meta(ge=1, lt=10**12, description="the number of a version")]
+
+
+class VersionPage(Page[Version], frozen=True, kw_only=True):
+    """A page of an item's versions, newest first; `next` is the `after` of the page behind."""
+
+
+class Rollback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The version whose content the item is to have again."""
+
+    version: Number
+
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """The fields that two versions do not share, with their values before and after, null where there is none."""
+
+    before: int
+    after: int
+    changes: tuple[FieldChange, ...]
+
+
+def section_of(engine: Engine, path: str) -> str:
+    """The section of the configuration whose items the routes at a path change; "" for none."""
+    sections = versioned(engine.sections).values()
+    return next((one.key for one in sections if path == one.path or path.startswith(f"{one.path}/")), "")
+
+
+def keep_versions(request: Request[Any], section: str, conn: Connection, answer: Any) -> None:
+    """Stores versions of what a request has changed, in its transaction."""
+    engine: Any = request.engine
+    keep(conn, engine, engine.sections, request.actor, whole=(section,))
+
+
+class ItemVersions:
+    """The routes of the versions of a section's items."""
+
+    def __init__(self, engine: Engine, section: ConfigSection, key: str, get: Route | None) -> None:
+        self._engine, self._section, self._key, self._get = engine, section, key, get
+
+    async def _name(self, request: Request[Any]) -> str:
+        """The name of the item at the path, which may have its id."""
+        name = request.path[self._key]
+        if await self._engine.db.read(versions.newest_of, self._section.key, name) or self._get is None:
+            return name
+        answer = await self._get.run(request)
+        item = msgspec.to_builtins(answer.body if isinstance(answer, Reply) else answer)
+        return str(item["name"])
+
+    async def list_all(self, request: Request[None]) -> VersionPage:
+        """The versions of an item, newest first; those of a deleted one too, as long as they are kept."""
+        name, (limit, offset) = await self._name(request), _window(request)
+        page = await self._engine.db.scan(versions.page, self._section.key, name, limit, offset)
+        return VersionPage(**msgspec.structs.asdict(page))
+
+    async def get(self, request: Request[None]) -> WholeVersion:
+        """One version with the whole item."""
+        name = await self._name(request)
+        return await self._engine.db.read(versions.get, self._section.key, name, _number(request))
+
+    async def compare(self, request: Request[None]) -> Difference:
+        """What differs between a version and the one before it, or the one that `against` names."""
+        name, n = await self._name(request), _number(request)
+        other = number(request.query, "against", n - 1, 0, 10**12 - 1)
+        return await self._engine.db.read(_difference, self._section.key, name, n, other)
+
+    async def roll_back(self, request: Request[Rollback]) -> RolledBack:
+        """Gives the item the content of a version, as a new version; credentials stay, a deleted item is back."""
+        name, engine, key = await self._name(request), self._engine, self._section.key
+        args = (engine, engine.sections, request.actor, key, name, request.body.version)
+        made = await request.write(roll_back, *args)
+        await reconnect(engine, {key})
+        return made
+
+
+def _window(request: Request[Any]) -> tuple[int, int]:
+    limit, offset = page_window(request.query, 50, 200)
+    return limit, offset_of(request.query) if "after" in request.query else offset
+
+
+def _number(request: Request[Any]) -> int:
+    text = request.path["number"]
+    if not text.isascii() or not text.isdecimal() or len(text) > 12:
+        raise NotFound(f"There is no version '{text[:100]}'; a version is a number, such as 3")
+    return int(text)
+
+
+def _difference(conn: Connection, section: str, name: str, n: int, other: int) -> Difference:
+    old = (versions.get(conn, section, name, other).content if other else None) or {}
+    new = versions.get(conn, section, name, n).content or {}
+    changes = [
+        FieldChange(field, old.get(field), new.get(field))
+        for field in {**old, **new}
+        if not same_json(old.get(field), new.get(field))
+    ]
+    return Difference(before=other, after=n, changes=(*changes,))
+
+
+def routes(engine: Engine, others: Iterable[Route]) -> Iterator[Route]:
+    """The routes for each section with named items; what an item's GET and PUT need, these need too."""
+    by_path = [*others]
+    for section in versioned(engine.sections).values():
+        of_item = [one for one in by_path if one.path.rpartition("/{")[0] == section.path and one.path.endswith("}")]
+        if not of_item:
+            continue
+        path = of_item[0].path
+        by_method = {one.method: one for one in of_item if one.path == path}
+        get, put = by_method.get("GET"), by_method.get("PUT") or by_method.get("PATCH")
+        reads, writes = (one.scope if one else section.scope for one in (get, put))
+        known = ItemVersions(engine, section, path.rpartition("/{")[2][:-1], get)
+        what = section.key.replace("_", " ").removesuffix("s")
+        yield Route(
+            "GET",
+            f"{path}/versions",
+            reads,
+            known.list_all,
+            f"List the versions of a {what}",
+            query={"limit": Parameter("rows, 200 at most", int | str), "offset": OFFSET, "after": AFTER},
+            answer=VersionPage,
+        )
+        yield Route(
+            "GET",
+            f"{path}/versions/{{number}}",
+            reads,
+            known.get,
+            f"Get a version of a {what}",
+            answer=WholeVersion,
+        )
+        yield Route(
+            "GET",
+            f"{path}/versions/{{number}}/diff",
+            reads,
+            known.compare,
+            f"Compare a version of a {what}",
+            query={"against": Parameter("the number of another version; the one before unless told", Number | str)},
+            answer=Difference,
+        )
+        yield Route(
+            "POST",
+            f"{path}/rollback",
+            writes,
+            known.roll_back,
+            f"Roll a {what} back",
+            body=Rollback,
+            example={"version": 1},
+            answer=RolledBack,
+            also={409: None, 422: None},
+        )
