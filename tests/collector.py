@@ -95,7 +95,9 @@ def spans_of(body: bytes) -> list[Received]:
 
 def _value(value: Any) -> Any:
     kind = value.WhichOneof("value")
-    return [_value(one) for one in value.array_value.values] if kind == "array_value" else getattr(value, kind)
+    if kind == "array_value":
+        return tuple(_value(one) for one in value.array_value.values)
+    return getattr(value, kind)
 
 
 @asynccontextmanager

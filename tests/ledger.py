@@ -1,5 +1,6 @@
 """A plugin whose model does what the message says, and whose tools write down what they do."""
 
+import re
 from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -55,6 +56,7 @@ class Steps(Provider):
 
     Text is said, a number with a point is waited for in seconds, `[tool, input]` is called, null says the last result,
     and `{"tries": [...]}` takes another of these each time that the step is asked for.
+    A summary is all marks, such as mark-7, of what it is of.
     """
 
     type = "steps"
@@ -64,6 +66,13 @@ class Steps(Provider):
 
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
         """Does the step that comes after those that were done."""
+        if request.system.startswith("Summarise"):
+            self._ledger.add("summary")
+            marks = re.findall(r"mark-\d+", request.messages[-1].content)
+            yield MessageDelta(content=" ".join(dict.fromkeys(marks)))
+            yield Usage(20, 2)
+            yield Stop()
+            return
         at = max(n for n, message in enumerate(request.messages) if message.role == "user")
         done = sum(message.role == "assistant" for message in request.messages[at:])
         before = self._ledger.counts()[f"model {done}"]

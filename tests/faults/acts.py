@@ -161,6 +161,8 @@ async def configure(client: Client) -> None:
     await client.create("agents", {"name": "helper", "model": "steps", "tools": tools})
     await client.create("agents", agent)
     await client.create("schemas", {"name": "fault", "entry_agent": "fault", "chat_enabled": True})
+    await client.create("agents", {"name": "long", "model": "steps", "max_context_size": 1000, "summary_keep": 1})
+    await client.create("schemas", {"name": "long", "entry_agent": "long", "chat_enabled": True})
 
 
 async def turn(client: Client, n: int) -> None:
@@ -228,6 +230,21 @@ async def deletion(client: Client, n: int) -> None:
     await client.act("DELETE", f"sessions/{session_id}")
 
 
+async def long(client: Client, n: int) -> None:
+    """A conversation that outgrows its model's context, twice: each turn is in the summary once, or in the request."""
+    session_id = new_uuid()
+    for turn in range(6):
+        await client.chat("long", [[f"mark-{turn} " + "x" * 600]], session_id)
+    detail = (await client.act("GET", f"sessions/{session_id}")).json()
+    summary = detail["summary"] or {"content": "", "through": 0}
+    covered = [one["content"] for one in detail["messages"] if int(one["id"]) <= summary["through"]]
+    marks = [mark for turn in range(6) if any((mark := f"mark-{turn}") in one for one in covered)]
+    if summary["content"].split() != marks:
+        client.problems.append(f"session {session_id}: its summary says {summary['content']}, it is of {marks}")
+    if not marks:
+        client.problems.append(f"session {session_id}: nothing was summarised of {len(detail['messages'])} messages")
+
+
 ACTS: dict[str, Callable[[Client, int], Awaitable[None]]] = {
-    one.__name__: one for one in (turn, busy, work, configuration, deletion)
+    one.__name__: one for one in (turn, busy, work, configuration, deletion, long)
 }

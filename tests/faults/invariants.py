@@ -89,6 +89,7 @@ def violations(path: Path, seen: Seen | None = None, *, idle: bool = True) -> li
             *spent(conn),
             *audit(conn, seen),
             *conversations(conn),
+            *summaries(conn),
             *states(conn),
             *tasks(conn, idle=idle),
             *counts(conn),
@@ -372,6 +373,27 @@ def _told(conn: Connection, turn: Row) -> list[str]:
     asked, given = ([data["call_id"] for name, data in own if name == f"tool_{of}"] for of in ("call", "result"))
     if Counter(asked) != Counter(given):
         found.append(f"turn {turn['id']} shows calls {asked} and results {given}")
+    return found
+
+
+def summaries(conn: Connection) -> list[str]:
+    """Each message went into a session's summary once, in an event that its call's usage came with."""
+    found: list[str] = []
+    for (session_id,) in conn.execute(_KEPT).fetchall():
+        made = [msgspec.json.decode(data) for _, name, data in events(conn, session_id) if name == "summarised"]
+        through = 0
+        for one in made:
+            if one["through"] - one["messages"] != through:
+                found.append(f"session {session_id}: {one} follows a summary through {through}")
+            through = one["through"]
+        row = conn.execute("select through_n from summaries where session_id = ?", (session_id,)).fetchone()
+        if (row["through_n"] if row else 0) != through:
+            found.append(f"session {session_id}: its summary is not what its last event says, {through}")
+        sql = """select count(*) from usage u join turns t on t.id = u.turn_id
+          where t.session_id = ? and u.purpose = 'summary'"""
+        paid = conn.execute(sql, (session_id,)).fetchone()[0]
+        if paid < len(made):
+            found.append(f"session {session_id}: {len(made)} summaries have the usage of {paid} calls")
     return found
 
 

@@ -43,7 +43,7 @@ class Report:
 class Engine:
     """A process on a data folder whose operations can be made to fail; started again whenever it has ended."""
 
-    def __init__(self, folder: Path, code: Path | None = None) -> None:
+    def __init__(self, folder: Path, code: Path | None = None, **more: str) -> None:
         folder.mkdir(exist_ok=True)
         self.data, self.control = folder / "data", Control(folder / "control")
         self.ledger = ledger.Ledger(folder / "ledger")
@@ -60,6 +60,7 @@ class Engine:
             "BYTEBREW_TASK_RETRIES": "0",
             "PYTHONPATH": str(code) if code else "",
             **layer.environment(self.control.path, self.data),
+            **more,
         }
         self.http = httpx.AsyncClient(headers={"Authorization": f"Bearer {ADMIN}"}, timeout=SECONDS)
         self.seen = Seen()
@@ -178,9 +179,12 @@ class Engine:
 
 
 @asynccontextmanager
-async def engine_in(folder: Path, code: Path | None = None) -> AsyncIterator[Engine]:
-    """An engine that serves and is configured; `code` is a folder whose `bytebrew` goes before the installed one."""
-    engine = Engine(folder, code)
+async def engine_in(folder: Path, code: Path | None = None, **more: str) -> AsyncIterator[Engine]:
+    """An engine that serves and is configured; `code` is a folder whose `bytebrew` goes before the installed one.
+
+    It has `more` in its environment.
+    """
+    engine = Engine(folder, code, **more)
     try:
         assert await engine.start(), engine.errors.read_text()
         await configure(Client(engine))

@@ -104,8 +104,8 @@ async def test_a_turn_has_spans_of_its_agent_its_model_calls_and_its_tools() -> 
     assert {span["gen_ai.conversation.id"] for span in spans} == {answer["session_id"]}
     assert {span.service for span in spans} == {"bytebrew"}
     assert (first["gen_ai.response.finish_reasons"], second["gen_ai.response.finish_reasons"]) == (
-        ["tool_call"],
-        ["stop"],
+        ("tool_call",),
+        ("stop",),
     )
     assert (second["gen_ai.usage.input_tokens"], second["gen_ai.usage.output_tokens"]) == (10, 3)
     assert second["gen_ai.usage.cache_read.input_tokens"] == 4
