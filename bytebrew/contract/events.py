@@ -145,6 +145,23 @@ class ConfirmationAsked(Event, frozen=True):
     expires_at: str | None
 
 
+class ClientToolCalled(Event, frozen=True):
+    """The turn waits for the result of a tool that the chat request declared: run it and send what it returns.
+
+    `input` is what the model calls it with, or what a person has put in its place. The result goes to
+    POST /sessions/{session_id}/respond with the `call_id`.
+    """
+
+    name = "client_tool_call"
+    public = ("session_id", "turn_id", "call_id", "tool", "input", "expires_at")
+    session_id: str
+    turn_id: str
+    call_id: str
+    tool: str
+    input: dict[str, Any]
+    expires_at: str | None
+
+
 class Queued(Event, frozen=True):
     """The message waits until so many others of its session are answered; it comes again when that changes.
 

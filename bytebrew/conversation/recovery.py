@@ -97,6 +97,7 @@ def _turn(left: open_turns.OpenTurn, agent: str) -> turns.NewTurn:
         user_sub=left.user_sub,
         message="",
         subagents=left.subagents,
+        client_tools=left.client_tools or (),
         time_limit=left.time_limit,
         traceparent=left.traceparent,
         parent=parent,

@@ -16,7 +16,8 @@ from bytebrew.contract.connection import Connection, insert, placeholders
 from bytebrew.contract.events import Risk
 from bytebrew.contract.lists import bounded
 
-Kind = Literal["confirm", "unknown_outcome"]
+Kind = Literal["confirm", "unknown_outcome", "client_tool"]
+"""A question to a person about a call, or the call of a tool that the client runs, whose answer is the result."""
 Status = Literal["pending", "approved", "rejected", "spent", "expired", "cancelled"]
 Verdict = Literal["approve", "reject", "retry", "mark_done", "fail"]
 
@@ -27,7 +28,7 @@ class Confirmation(Struct, frozen=True, kw_only=True):
     `session_id` is the session that a person sees, also where a sub-agent asks. `source` is where the tool comes from,
     `risk` how much harm it says that it can do, `input` the arguments that were asked about, `edited` those that a
     person put in their place; `args_digest` is over the source, the tool and the exact arguments. `spent` is
-    an approval whose call has begun.
+    an approval whose call has begun, or a call of the client that has its result, with the verdict mark_done or fail.
     """
 
     id: str
@@ -133,6 +134,26 @@ def answer(
     )
 
 
+def give_result(conn: Connection, confirmation_id: str, result: str, has_error: bool, by: str) -> None:
+    """Stores what the client's tool returned, unless the call is too old, which expires it, or has its result."""
+    moment = now()
+    conn.execute(
+        "update confirmations set status = 'expired' where id = ? and status = 'pending' and expires_at <= ?",
+        (confirmation_id, moment),
+    )
+    conn.execute(
+        """update confirmations set status = 'spent', verdict = ?, result = ?, answered_by = ?, answered_at = ?
+        where id = ? and status = 'pending'""",
+        ("fail" if has_error else "mark_done", result, by, moment, confirmation_id),
+    )
+
+
+def result(conn: Connection, confirmation_id: str) -> str | None:
+    """What the client's tool returned, if it has."""
+    row = conn.execute("select result from confirmations where id = ?", (confirmation_id,)).fetchone()
+    return row["result"] if row else None
+
+
 def expire(conn: Connection, confirmation_id: str) -> None:
     """Expires a pending question."""
     conn.execute("update confirmations set status = 'expired' where id = ? and status = 'pending'", (confirmation_id,))
@@ -147,17 +168,17 @@ def spend(conn: Connection, confirmation_id: str) -> bool:
 def page(
     conn: Connection, status: str, after: str, limit: int, schemas: Sequence[str] | None = None, offset: int = 0
 ) -> tuple[list[Confirmation], str | None]:
-    """Questions with a status, oldest first, from an offset after `after`; `schemas` restricts the sessions.
+    """Questions to people with a status, oldest first, from an offset after `after`.
 
-    A page has at most a megabyte; the returned id is the `after` of the next page, if there is one. NotFound if `after`
-    does not exist.
+    `schemas` restricts the sessions. A page has at most a megabyte; the returned id is the `after` of the next page, if
+    there is one. NotFound if `after` does not exist.
     """
     place = conn.execute("select seq from confirmations where id = ?", (after,)).fetchone() if after else (0,)
     if place is None:
         raise NotFound(f"There is no question '{after[:255]}' any more; read the list from the start")
     within, names = _within(schemas)
     rows = conn.execute(
-        f"{_SELECT} where status = ? and seq > ? and {within} order by seq limit ? offset ?",
+        f"{_SELECT} where status = ? and seq > ? and kind <> 'client_tool' and {within} order by seq limit ? offset ?",
         (status, place[0], *names, limit + 1, offset),
     )
     found = [struct_of(row, Confirmation) for row in bounded(islice(rows, limit))]
@@ -165,9 +186,9 @@ def page(
 
 
 def count(conn: Connection, status: str, schemas: Sequence[str] | None = None) -> int:
-    """The number of questions with a status; `schemas` restricts the sessions."""
+    """The number of questions to people with a status; `schemas` restricts the sessions."""
     within, names = _within(schemas)
-    sql = f"select count(*) from confirmations where status = ? and {within}"
+    sql = f"select count(*) from confirmations where status = ? and kind <> 'client_tool' and {within}"
     found: int = conn.execute(sql, (status, *names)).fetchone()[0]
     return found
 

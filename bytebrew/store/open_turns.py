@@ -6,7 +6,7 @@ from msgspec.structs import astuple
 
 from bytebrew.base.formats import now, struct_of
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.messages import Message, ResponseFormat, Usage
+from bytebrew.contract.messages import Message, ResponseFormat, ToolSpec, Usage
 from bytebrew.store import idempotency, messages, turns
 from bytebrew.store.turns import CLOSE_QUESTIONS, COUNTS
 
@@ -27,6 +27,7 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     size: int
     own_key: bool
     subagents: bool
+    client_tools: tuple[ToolSpec, ...] | None
     time_limit: float | None
     traceparent: str | None
     parent_turn_id: str | None
@@ -93,7 +94,8 @@ def left_open(conn: Connection) -> list[OpenTurn]:
     """
     rows = conn.execute(
         """select t.id, t.session_id, s.schema, s.agent, s.owner, s.user_sub, t.size, t.own_key,
-        t.subagents, t.time_limit, t.traceparent, t.parent_turn_id, t.parent_call_id, s.parent_id as parent_session_id,
+        t.subagents, t.client_tools, t.time_limit, t.traceparent, t.parent_turn_id, t.parent_call_id,
+        s.parent_id as parent_session_id,
         t.root_turn_id, t.lineage, t.response_format, t.first_event, t.status, t.steers, t.steer_event,
         k.agent as task_agent, k.completed_at is not null as task_ended, case when
           'pending' in (select c.status from confirmations c where c.turn_id = t.id)

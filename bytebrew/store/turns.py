@@ -11,7 +11,7 @@ from bytebrew.base.errors import Conflict, NotFound, Unprocessable
 from bytebrew.base.formats import now
 from bytebrew.contract.auth import VISITOR, Actor, account
 from bytebrew.contract.connection import Connection, Row
-from bytebrew.contract.messages import Attachment, Message, ResponseFormat, Spent, ToolCall, Usage
+from bytebrew.contract.messages import Attachment, Message, ResponseFormat, Spent, ToolCall, ToolSpec, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import SpawnLimits
 from bytebrew.store import confirmations, forks, idempotency, messages, sessions
@@ -35,12 +35,12 @@ class NewTurn(Struct, frozen=True, kw_only=True):
 
     With `own_key` the model is called with the caller's own key, which is in memory only. `fresh` allows the turn to
     create a session with its id, which then belongs to `owner`; `begins` is set if the id is new. With `subagents` the
-    stream includes the events of spawned agents. `parent` is set for the turn of a spawned agent, whose session is
-    below the parent's; `lineage` are the agents above it, from the root down. `response_format` is its own in place of
-    its agent's, of type text to have none. `key` is the Idempotency-Key of the request, `agent_version` the version of
-    the agent that answers. `traceparent` is the caller's own trace (W3C Trace Context), for a spawned agent that of the
-    root. `steers` is the running turn that absorbs the message at its next boundary, unless it ends first. `fork` is
-    the history with which its session begins.
+    stream includes the events of spawned agents; `client_tools` are those that the client runs. `parent` is set for the
+    turn of a spawned agent, whose session is below the parent's; `lineage` are the agents above it, from the root down.
+    `response_format` is its own in place of its agent's, of type text to have none. `key` is the Idempotency-Key of the
+    request, `agent_version` the version of the agent that answers. `traceparent` is the caller's own trace (W3C Trace
+    Context), for a spawned agent that of the root. `steers` is the running turn that absorbs the message at its next
+    boundary, unless it ends first. `fork` is the history with which its session begins.
     """
 
     id: str
@@ -54,6 +54,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     attachments: tuple[Attachment, ...] = ()
     own_key: bool = False
     subagents: bool = False
+    client_tools: tuple[ToolSpec, ...] = ()
     time_limit: float | None = None
     traceparent: str | None = None
     parent: Parent | None = None
@@ -130,8 +131,8 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
     conn.execute(  # a trigger updates the session's `status` and `updated_at`
         """insert into turns (id, session_id, message, attachments, size, own_key, subagents, time_limit,
         parent_turn_id, parent_call_id, root_turn_id, lineage, response_format, status, first_event, created_at,
-        started_at, agent_version, traceparent, steers)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        started_at, agent_version, traceparent, steers, client_tools)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             new.id,
             new.session_id,
@@ -154,6 +155,7 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
             new.agent_version,
             new.traceparent,
             new.steers,
+            msgspec.json.encode(new.client_tools).decode() if new.client_tools else None,
         ),
     )
     if first_event is not None:
@@ -187,8 +189,9 @@ def message(conn: Connection, turn_id: str) -> str:
 
 
 def size(new: NewTurn) -> int:
-    """Approximate size of a turn's message with its attachments, in bytes."""
-    return len(new.message) + sum(len(one.data) + len(one.url) for one in new.attachments)
+    """Approximate size of a turn's message with its attachments and its client's tools, in bytes."""
+    tools = len(msgspec.json.encode(new.client_tools)) if new.client_tools else 0
+    return len(new.message) + sum(len(one.data) + len(one.url) for one in new.attachments) + tools
 
 
 def start(conn: Connection, new: NewTurn, first_event: int) -> NewTurn:

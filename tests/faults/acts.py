@@ -13,6 +13,7 @@ from tests.faults.invariants import Act, Answer, Seen
 
 SECONDS = 15.0
 """How long an act may take, whatever fails once."""
+OPEN = {"chat_enabled": True, "client_tools": True}
 CHILD = [["I ", 0.001, ["look", {"n": 1}]], ["did"]]
 STEPS: list[list[Any]] = [
     ["one ", 0.002, "two ", 0.002, ["look", {"n": 2}], ["pay", {"amount": 1}]],
@@ -20,6 +21,11 @@ STEPS: list[list[Any]] = [
     ["four ", 0.002, "five ", 0.002, "six."],
 ]
 """A turn with tools that may run twice and that may not, a question, and an agent that is spawned."""
+
+
+CLIENT_TOOLS = [{"name": "ring", "description": "Rings", "input_schema": {"type": "object"}}]
+CLIENT_STEPS: list[list[Any]] = [["one ", ["ring", {"n": 1}], ["ring", {"n": 2}]], [["ring", {"n": 3}]], [None]]
+"""A turn whose client runs two tools at once and then another."""
 
 
 class World(Protocol):
@@ -137,6 +143,8 @@ class Client:
                 self.seen.frame(session_id, frames[-1])
                 if self.approves and b"\nevent: confirmation\n" in one:
                     await self._approve(session_id, json.loads(one.partition(b"\ndata: ")[2]))
+                if b"\nevent: client_tool_call\n" in one:
+                    await self._ring(session_id, json.loads(one.partition(b"\ndata: ")[2]))
                 if b"\nevent: error\n" in one and b'"internal_error"' in one:
                     self.problems.append(f"session {session_id}: {one.decode()}")
 
@@ -146,6 +154,12 @@ class Client:
             known = "approve" if question["kind"] == "confirm" else "mark_done"
             body = {"confirmation_id": question["confirmation_id"], "answers": [known]}
             await self.act("POST", f"sessions/{session_id}/respond", body, refusals=(404, 409, 410))
+
+    async def _ring(self, session_id: str, call: dict[str, Any]) -> None:
+        if (key := session_id + call["call_id"]) not in self._approved:  # a replayed stream shows the call again
+            self._approved.add(key)
+            body = {"call_id": call["call_id"], "result": {"rang": call["input"]["n"]}}
+            await self.act("POST", f"sessions/{session_id}/respond", body, refusals=(404, 410))
 
     async def approve_all(self) -> None:
         """Answers all questions that wait."""
@@ -160,7 +174,7 @@ async def configure(client: Client) -> None:
     await client.create("models", {"name": "steps", "type": "steps", "model_name": "steps"})
     await client.create("agents", {"name": "helper", "model": "steps", "tools": tools})
     await client.create("agents", agent)
-    await client.create("schemas", {"name": "fault", "entry_agent": "fault", "chat_enabled": True})
+    await client.create("schemas", {"name": "fault", "entry_agent": "fault", **OPEN})
     await client.create("agents", {"name": "long", "model": "steps", "max_context_size": 1000, "summary_keep": 1})
     await client.create("schemas", {"name": "long", "entry_agent": "long", "chat_enabled": True})
 
@@ -168,6 +182,22 @@ async def configure(client: Client) -> None:
 async def turn(client: Client, n: int) -> None:
     """A turn with all that a turn may have, and its repeat."""
     await client.chat("fault", STEPS, subagents=n % 2 == 1)
+
+
+async def client_tool(client: Client, n: int) -> None:
+    """A turn whose client runs tools: each is called once, and the model reads what the client sent."""
+    session_id = new_uuid()
+    await client.chat("fault", CLIENT_STEPS, session_id, client_tools=CLIENT_TOOLS)
+    page = (await client.act("GET", f"sessions/{session_id}/events", params={"follow": "false"})).json()["events"]
+    if page[-1]["event"] != "done":
+        return  # a fault of the disk may end any turn
+    called = [one["data"] for one in page if one["event"] == "client_tool_call"]
+    results = {one["data"]["call_id"]: one["data"]["output"] for one in page if one["event"] == "tool_result"}
+    sent = {call["call_id"]: f'{{"rang":{call["input"]["n"]}}}' for call in called}
+    of_last = [call["call_id"] for call in called if call["turn_id"] == page[-1]["data"]["turn_id"]]
+    wrong = [call_id for call_id in results if results[call_id] != sent[call_id]]
+    if len(sent) != len(called) or len(of_last) != 3 or wrong or not results.keys() >= {*of_last}:
+        client.problems.append(f"session {session_id} called {[*sent]}, last {of_last}, and has {results}")
 
 
 async def busy(client: Client, n: int) -> None:
@@ -246,5 +276,5 @@ async def long(client: Client, n: int) -> None:
 
 
 ACTS: dict[str, Callable[[Client, int], Awaitable[None]]] = {
-    one.__name__: one for one in (turn, busy, work, configuration, deletion, long)
+    one.__name__: one for one in (turn, client_tool, busy, work, configuration, deletion, long)
 }

@@ -1,12 +1,13 @@
 """Confirmations: asks a person about a tool call, and waits for the answer."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any
 
 import anyio
 
-from bytebrew.base.errors import Conflict, Detail, Gone, InvalidRequest, NotFound, Stale
+from bytebrew.base.errors import Conflict, Detail, Gone, InvalidRequest, NotFound, Stale, Unprocessable
 from bytebrew.base.formats import new_id, now, parse_time, rfc3339
 from bytebrew.base.visible_text import restore_exact
 from bytebrew.contract.auth import Actor
@@ -15,6 +16,7 @@ from bytebrew.contract.events import ConfirmationAsked
 from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.route import Record, unrecorded
 from bytebrew.contract.tool import Tool
+from bytebrew.conversation.tools import client_tools
 from bytebrew.conversation.turn import Turn
 from bytebrew.store import confirmations
 from bytebrew.store.confirmations import Confirmation, Kind, Verdict
@@ -68,6 +70,10 @@ class Confirmations:
 
     def announce(self, turn: Turn, question: Confirmation) -> None:
         """Appends a question to the journals of the turn and of its root; store it before the next await."""
+        kind = question.kind
+        if kind == "client_tool":
+            client_tools.announce(turn, question)
+            return
         question = confirmations.shown(question)
         turn.append(
             ConfirmationAsked(
@@ -80,7 +86,7 @@ class Confirmations:
                 risk=question.risk,
                 input=question.input,
                 args_digest=question.args_digest,
-                kind=question.kind,
+                kind=kind,
                 expires_at=question.expires_at,
             )
         )
@@ -127,13 +133,11 @@ class Confirmations:
         answer and for an ambiguous call id, Gone once the question is closed, and NotFound otherwise, including for a
         token of other schemas.
         """
-        question = await self._named(actor, keys[0], session_id)
+        question = await self._named(actor, keys, session_id, of_client=False)
         if digest not in ("", question.args_digest):
             shown = confirmations.shown(question)
             raise Stale("The question is about another call than the one that was shown", shown)
         input = restore_exact(input, question.input)
-        if other := next((key for key in keys if key not in (question.id, question.call_id)), None):
-            raise Conflict(f"'{keys[0][:255]}' and '{other[:255]}' do not name the same question")
         wanted = verdict(question.kind, answers[0])
         if input is not None and wanted != "approve":
             details = [Detail("$.input", "only an approval takes edited arguments")]
@@ -147,17 +151,75 @@ class Confirmations:
                 record(conn, stored)
             return stored
 
-        stored = await self._db.write(store)
-        if question.id in self._events:  # after the commit: the waiting turn reads the stored answer
-            self._events[question.id].set()
-        if stored is None or stored.status in OVER:
-            raise Gone(f"The question '{question.id}' is over: nobody waits for its answer")
+        stored = await self._stored(question, store)
         if (stored.verdict, stored.edited) != (wanted, input):
             message = f"The question '{question.id}' was answered with {stored.verdict}"
             raise Conflict(message, code="already_answered")
         return stored
 
-    async def _named(self, actor: Actor, key: str, session_id: str | None) -> Confirmation:
+    async def finish_call(
+        self,
+        actor: Actor,
+        keys: tuple[str, ...],
+        session_id: str,
+        result: str,
+        *,
+        has_error: bool,
+        record: Callable[[Connection, Confirmation], None],
+    ) -> Confirmation:
+        """Takes the result of a call that the client runs; its turn goes on.
+
+        The same result again has the same answer. Raises Conflict for another one, and otherwise as `answer` does.
+        """
+        question = await self._named(actor, keys, session_id, of_client=True)
+        same = False
+
+        def store(conn: Connection) -> Confirmation | None:
+            nonlocal same
+            confirmations.give_result(conn, question.id, result, has_error, actor.subject)
+            stored = confirmations.find(conn, question.id)
+            if stored is not None and stored.status not in OVER:
+                same = confirmations.result(conn, question.id) == result and (stored.verdict == "fail") == has_error
+                if same:
+                    record(conn, stored)
+            return stored
+
+        stored = await self._stored(question, store)
+        if not same:
+            raise Conflict(f"The call '{question.call_id}' has another result already", code="already_answered")
+        return stored
+
+    async def _stored(self, question: Confirmation, store: Callable[[Connection], Confirmation | None]) -> Confirmation:
+        """The question once its answer is stored, which the turn that waits reads; Gone if nobody waits any more."""
+        stored = await self._db.write(store)
+        if question.id in self._events:  # after the commit
+            self._events[question.id].set()
+        if stored is None or stored.status in OVER:
+            what = f"call '{question.call_id}'" if question.kind == "client_tool" else f"question '{question.id}'"
+            raise Gone(f"The {what} is over: nobody waits for its answer")
+        return stored
+
+    async def _named(
+        self, actor: Actor, keys: tuple[str, ...], session_id: str | None, *, of_client: bool
+    ) -> Confirmation:
+        """The question that all keys identify: to the client, or to a person.
+
+        Unprocessable for one of the other kind.
+        """
+        question = await self._find(actor, keys[0], session_id, of_client=of_client)
+        if other := next((key for key in keys if key not in (question.id, question.call_id)), None):
+            raise Conflict(f"'{keys[0][:255]}' and '{other[:255]}' do not name the same question")
+        if of_client == (question.kind == "client_tool"):
+            return question
+        if of_client:
+            details = [Detail("$.result", "a person answers this question: send answers")]
+            raise Unprocessable(
+                f"The call '{question.call_id}' waits for an approval, not for a result", details=details
+            )
+        details = [Detail("$.answers", "the client runs this tool: send its result")]
+        raise Unprocessable(f"The call '{question.call_id}' waits for its result, not for an approval", details=details)
+
+    async def _find(self, actor: Actor, key: str, session_id: str | None, *, of_client: bool) -> Confirmation:
         """The question with this id, or about the call with it; a call id that several turns use is ambiguous."""
         if question := await self._db.read(confirmations.find, key, session_id, actor.schemas):
             return question
@@ -166,6 +228,7 @@ class Confirmations:
             about = await self._db.read(confirmations.about, key, session_id, actor.schemas)
         if not about:
             raise NotFound(f"There is no question '{key[:255]}'")
+        about = [one for one in about if (one.kind == "client_tool") == of_client] or about  # both are about one call
         pending = [question for question in about if question.status == "pending"]
         if len(pending) > 1 or len({question.turn_id for question in about}) > 1:
             ids = ", ".join(question.id for question in pending or about[-1:])

@@ -13,11 +13,12 @@ from bytebrew.base.errors import ToolError
 from bytebrew.base.rolling_timeout import uncancelled
 from bytebrew.base.settings import Core
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.events import Notice, ToolFinished, ToolStarted
+from bytebrew.contract.events import ToolFinished, ToolStarted
 from bytebrew.contract.hookspecs import Propagator
 from bytebrew.contract.messages import Message, ToolCall
 from bytebrew.contract.notifications import Subscriber
 from bytebrew.contract.tool import Call, Outcome, Result, Tool, Toolset
+from bytebrew.conversation.tools import client_tools, outcomes
 from bytebrew.conversation.tools.confirmations import Confirmations
 from bytebrew.conversation.tools.read_result import ReadResult
 from bytebrew.conversation.turn import Notify, Turn
@@ -30,7 +31,6 @@ log = logging.getLogger(__name__)
 
 MOST_KEPT = 8 * 1024 * 1024
 """Limit in bytes of a tool's stored output."""
-_USED = Outcome("The approval of this call was used before", True)
 
 
 def reserved_names(patterns: Iterable[str]) -> Callable[[str], bool]:
@@ -162,10 +162,12 @@ class ToolCalls:
                 turn.append(notice)
                 missing += [notice.message] if notice.code == "tools_missing" else []
             tools += await toolset.tools(agent)
+        if turn.new.client_tools:
+            tools += client_tools.declared(turn, tools)
         kit = Toolkit(tools, agent.confirm_before, sources.reserves)
         kit.missing = "\n".join(missing)
         if kit.unmatched:
-            notice = _unmatched_notice(kit.unmatched)
+            notice = outcomes.unmatched(kit.unmatched)
             turn.append(notice)
             if self._unmatched.get(agent.name) != kit.unmatched:
                 log.warning("agent %s: %s", agent.name, notice.message)
@@ -197,12 +199,15 @@ class ToolCalls:
         return [results[call.call_id] for call in calls]
 
     async def _begin(self, turn: Turn, kit: Toolkit, calls: list[ToolCall]) -> None:
-        """Records calls before they run, with the questions about those that a person must approve."""
-        questions = {
-            call.call_id: self._confirmations.question(turn, call, "confirm", self._find(turn, kit, call))
-            for call in calls
-            if kit.needs_approval(call.tool)
-        }
+        """Records calls before they run, with what a person or the client is asked about them."""
+        questions: dict[str, Confirmation] = {}
+        for call in calls:
+            tool = self._find(turn, kit, call)
+            kind: Kind | None = (
+                "confirm" if kit.needs_approval(call.tool) else "client_tool" if _sent(tool, call) else None
+            )
+            if kind is not None:
+                questions[call.call_id] = self._confirmations.question(turn, call, kind, tool)
         for call in calls:
             turn.append(ToolStarted(tool=call.tool, input=call.input, call_id=call.call_id))
         for question in questions.values():
@@ -219,11 +224,15 @@ class ToolCalls:
     ) -> None:
         turns.tools_requested(conn, unsaved, turn.id, turn.session_id, calls, questions)
         for question in questions.values():
-            self._publish(conn, notifications.approval_waiting(question, turn.new.schema))
+            self._publish_question(conn, turn, question)
 
     def _store_question(self, conn: Connection, turn: Turn, question: Confirmation) -> None:
         confirmations.ask(conn, question)
-        self._publish(conn, notifications.approval_waiting(question, turn.new.schema))
+        self._publish_question(conn, turn, question)
+
+    def _publish_question(self, conn: Connection, turn: Turn, question: Confirmation) -> None:
+        if question.kind != "client_tool":
+            self._publish(conn, notifications.approval_waiting(question, turn.new.schema))
 
     def _find(self, turn: Turn, kit: Toolkit, call: ToolCall) -> Tool | None:
         if turn.has_long_results and call.tool == self.read_result.name:
@@ -236,6 +245,10 @@ class ToolCalls:
         The use of an approval is recorded before the call runs: an approval is valid for one run.
         """
         tool = self._find(turn, kit, call)
+        if turn.new.client_tools and state is not None:
+            sent = await self._db.read(confirmations.of_call, turn.id, call.call_id, "client_tool")
+            if sent is not None:
+                return await self._wait_for_client(turn, call, sent)
         answer: Confirmation | None = None
         outcome: Outcome | None = None
         note = ""
@@ -246,15 +259,17 @@ class ToolCalls:
         changed = answer is not None and answer.args_digest != _digest(tool, call)
         if answer is not None and answer.edited is not None:
             call = replace(call, input=answer.edited, malformed=None)
-            note = f"[A person changed the arguments to {msgspec.json.encode(answer.edited).decode()}]\n"
+            note = outcomes.changed(answer.edited)
         if state == "started":
             if tool is None or not tool.idempotent or changed:  # a changed call was not approved
                 outcome = await self._ask_outcome(turn, call, tool)
         elif answer is not None:
             if answer.verdict != "approve":
-                outcome = _refused(answer)
+                outcome = outcomes.refused(answer)
             elif not await self._journal.write(turn.log, turns.tool_approved, turn.id, call, answer.id):
-                outcome = _USED
+                outcome = outcomes.USED
+        if outcome is None and _sent(tool, call):
+            return await self._wait_for_client(turn, call, await self._question(turn, call, "client_tool", tool), note)
         if outcome is None:
             propagator = self._sources.propagator
             caller = Call(
@@ -297,43 +312,47 @@ class ToolCalls:
         if answer.verdict == "retry":
             if await self._journal.write(turn.log, turns.tool_approved, turn.id, call, answer.id):
                 return None
-            return _USED
-        if answer.status == "expired":
-            return Outcome("The engine was stopped during this call; nobody said in time whether it took effect", True)
-        reason = f": {answer.reason}" if answer.reason else ""
-        if answer.verdict == "mark_done":
-            return Outcome(f"The engine was stopped during this call; a person says that it took effect{reason}", False)
-        return Outcome(f"The engine was stopped during this call; a person says that it failed{reason}", True)
+            return outcomes.USED
+        return outcomes.interrupted(answer)
 
     async def _ask(self, turn: Turn, call: ToolCall, kind: Kind, tool: Tool | None) -> Confirmation:
         """The answer to the question about a call, which is asked now unless it was asked before a restart.
 
         It is asked again if another source has the tool now: an approval is valid for one source and its arguments.
         """
+        return await self._confirmations.answered(turn, await self._question(turn, call, kind, tool))
+
+    async def _question(self, turn: Turn, call: ToolCall, kind: Kind, tool: Tool | None) -> Confirmation:
         question = await self._db.read(confirmations.of_call, turn.id, call.call_id, kind)
         if question is None or question.args_digest != _digest(tool, call):
             question = self._confirmations.question(turn, call, kind, tool)
             self._confirmations.announce(turn, question)
             await self._journal.write(turn.log, self._store_question, turn, question)  # together with its event
-        return await self._confirmations.answered(turn, question)
+        return question
+
+    async def _wait_for_client(self, turn: Turn, call: ToolCall, sent: Confirmation, note: str = "") -> Message:
+        """Waits for the result of a call that the client runs, with the arguments that it was sent."""
+        if sent.input != call.input:
+            note, call = outcomes.changed(sent.input), replace(call, input=sent.input)
+        answer = await self._confirmations.answered(turn, sent)
+        result = await self._db.read(confirmations.result, sent.id)
+        failed = result is None or answer.verdict == "fail"
+        outcome = capped(client_tools.LATE if result is None else result, failed, self._most_bytes, call.call_id)
+        return await self._record_result(turn, call, note + outcome.output, outcome)
+
+
+def _sent(tool: Tool | None, call: ToolCall) -> bool:
+    """Whether the client runs the call; one with malformed arguments is not sent to it."""
+    return (
+        tool is not None
+        and tool.source == "client"
+        and isinstance(tool, client_tools.ClientTool)
+        and not call.malformed
+    )
 
 
 def _digest(tool: Tool | None, call: ToolCall) -> str:
     return confirmations.digest("" if tool is None else tool.source, call.tool, call.input)
-
-
-def _refused(answer: Confirmation) -> Outcome:
-    if answer.status == "expired":
-        return Outcome("Nobody answered in time whether this call may run, so it did not", True)
-    reason = f": {answer.reason}" if answer.reason else ""
-    return Outcome(f"A person refused this call{reason}", True)
-
-
-def _unmatched_notice(gates: Sequence[str]) -> Notice:
-    names = ", ".join(f"'{gate}'" for gate in gates)
-    mismatch = f"confirm_before names {names}, and the agent has no such tool"
-    effect = "until that changes, a person is asked about every tool that may go by another name now"
-    return Notice(code="gate_unmatched", message=f"{mismatch}: {effect}", names=tuple(gates))
 
 
 async def run_tool(
@@ -360,17 +379,18 @@ async def run_tool(
         else:
             text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
     except ToolError as error:
-        return _capped(str(error), True, limit, call.call_id)
+        return capped(str(error), True, limit, call.call_id)
     except Exception:
         log.exception("tool %s failed", call.tool)
         return Outcome(f"'{call.tool}' failed because of a fault of its own", True)
-    outcome = _capped(text, False, limit, call.call_id)
+    outcome = capped(text, False, limit, call.call_id)
     if more is None:
         return outcome
     return outcome._replace(attachments=more.attachments, events=more.events, ends_turn=more.ends_turn)
 
 
-def _capped(text: str, has_error: bool, limit: int, call_id: str) -> Outcome:
+def capped(text: str, has_error: bool, limit: int, call_id: str) -> Outcome:
+    """An outcome of at most `limit` bytes; `whole` is what the model reads on with `read_result`."""
     raw = text.encode("utf-8", "replace")  # a lone surrogate cannot be stored
     if len(raw) <= limit:
         return Outcome(raw.decode(), has_error)

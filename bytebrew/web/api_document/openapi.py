@@ -28,6 +28,7 @@ EVENTS: tuple[type[events.Event], ...] = (
     events.ToolFinished,
     events.Notice,
     events.ConfirmationAsked,
+    events.ClientToolCalled,
     events.Queued,
     events.Steer,
     events.Steered,

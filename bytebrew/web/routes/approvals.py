@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Annotated, Any, get_args
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType, json
 
 from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.contract.connection import Connection
@@ -32,8 +32,8 @@ class Answer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(max_length=10_000)] = ""
 
 
-class SessionAnswer(Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An answer within a session to the question `confirmation_id`, or to the one about the tool call `call_id`.
+class TaskAnswer(Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An answer to the question `confirmation_id`, or to the one about the tool call `call_id`.
 
     `call_id` may be the question's id too. Where both are there they name one question.
     """
@@ -46,13 +46,57 @@ class SessionAnswer(Answer, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return tuple(key for key in (self.confirmation_id, self.call_id) if key)
 
 
+class SessionAnswer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An answer within a session to the question `confirmation_id`, or to the one about the tool call `call_id`.
+
+    `call_id` may be the question's id too. Where both are there they name one question. To a question it is as the
+    answer to an approval. To a call of a tool that the client runs it is the `result`, a text or any JSON, with
+    `is_error` where the tool failed; it has no `answers` then.
+    """
+
+    confirmation_id: Annotated[str, Meta(max_length=255)] = ""
+    call_id: Annotated[str, Meta(max_length=255)] = ""
+    answers: Answers | UnsetType = UNSET
+    args_digest: Annotated[str, Meta(max_length=255)] = ""
+    input: dict[str, Any] | None = None
+    reason: Annotated[str, Meta(max_length=10_000)] = ""
+    result: Any = UNSET
+    is_error: bool = False
+
+    def approval(self) -> TaskAnswer:
+        """The answer to a person's question; InvalidRequest if it is none."""
+        if self.answers is UNSET:
+            message = "send answers, such as approve or reject, or the result of a tool that the client runs"
+            raise InvalidRequest(f"$.answers: {message}", details=[Detail("$.answers", message)])
+        return TaskAnswer(
+            answers=self.answers,
+            args_digest=self.args_digest,
+            input=self.input,
+            reason=self.reason,
+            confirmation_id=self.confirmation_id,
+            call_id=self.call_id,
+        )
+
+    def outcome(self) -> str:
+        """The result as the model reads it; InvalidRequest if there are parts of an approval too."""
+        for name in ("answers", "args_digest", "input", "reason"):
+            if getattr(self, name) not in (UNSET, "", None):
+                message = "a result comes without the parts of an approval"
+                raise InvalidRequest(f"$.{name}: {message}", details=[Detail(f"$.{name}", message)])
+        return self.result if isinstance(self.result, str) else json.encode(self.result).decode()
+
+
 class Answered(Struct, frozen=True, kw_only=True):
-    """What an answer was taken for: the question, and the tool call that it is about."""
+    """What an answer was taken for: the question, and the tool call that it is about.
+
+    `approved` and `confirmation` are there for a question to a person, `is_error` for a result of the client's tool.
+    """
 
     confirmation_id: str
     call_id: str
-    approved: bool
-    confirmation: Confirmation
+    approved: bool | UnsetType = UNSET
+    confirmation: Confirmation | UnsetType = UNSET
+    is_error: bool | UnsetType = UNSET
     status: str = "ok"
 
 
@@ -61,14 +105,28 @@ class Inbox(Page[Confirmation], frozen=True, kw_only=True):
 
 
 async def respond(db: Database, questions: Confirmations, request: Request[SessionAnswer]) -> Answered:
-    """Answers a question of a session."""
+    """Answers a question of a session, or sends the result of a tool that the client runs."""
     session_id, body = request.path["id"], request.body
     owner = await db.read(sessions.owner, session_id)
     sessions.check_owner(request.actor, owner, session_id)
-    if not (keys := body.keys()):
+    if not (keys := tuple(key for key in (body.confirmation_id, body.call_id) if key)):
         details = [Detail("$.call_id", "name the question by confirmation_id, or its tool call by call_id")]
         raise InvalidRequest("The answer does not say to which question", details=details)
-    return await answer_question(questions, request, keys, body, session_id)
+    if body.result is UNSET:
+        return await answer_question(questions, request, keys, body.approval(), session_id)
+
+    def record(conn: Connection, question: Confirmation) -> None:
+        request.record(conn, _taken(question))
+
+    return _taken(
+        await questions.finish_call(
+            request.actor, keys, session_id, body.outcome(), has_error=body.is_error, record=record
+        )
+    )
+
+
+def _taken(call: Confirmation) -> Answered:
+    return Answered(confirmation_id=call.id, call_id=call.call_id, is_error=call.verdict == "fail")
 
 
 async def answer_approval(questions: Confirmations, request: Request[Answer]) -> Answered:

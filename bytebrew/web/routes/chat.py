@@ -32,6 +32,7 @@ from bytebrew.store.sessions import ForkedFrom
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.turn_results import ALL, TurnResult, newest_first
 from bytebrew.web.access import check_schema
+from bytebrew.web.client_tools import ClientTools, declared
 from bytebrew.web.event_cursor import event_cursor
 from bytebrew.web.routes.turns import ChatAnswer, so_far, whole
 
@@ -64,9 +65,11 @@ class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     The message is a text, or the answers to a form. `attachments` are images and files for models that see them.
     `on_busy` says what to do while the session answers another message: `steer` puts this one into the turn that runs.
-    With `subagents` the stream carries the events of spawned agents too. `headers` go beside the request's own
-    to the tools that pass some on, by the names that the setting `chat.body_headers` lists.
-    `user_sub` is kept with a new session. `response_format` counts in place of the agent's, null switches that off.
+    With `subagents` the stream carries the events of spawned agents too. `headers` go beside the request's own to the
+    tools that pass some on, by the names that the setting `chat.body_headers` lists. `user_sub` is kept with a new
+    session. `response_format` counts in place of the agent's, null switches that off. `client_tools` are tools that the
+    client runs, where the schema allows them: at an event `client_tool_call` it sends the result to
+    /sessions/{id}/respond.
     """
 
     message: Annotated[str, Meta(min_length=1, max_length=1_000_000)] | FormAnswer
@@ -78,6 +81,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     headers: Annotated[dict[str, Annotated[str, Meta(max_length=8000)]], Meta(max_length=50)] = {}
     user_sub: Annotated[str, Meta(max_length=255)] = ""
     response_format: ResponseFormat | UnsetType | None = UNSET
+    client_tools: ClientTools = ()
 
 
 class OwnModels:
@@ -159,13 +163,16 @@ async def begin(
         key=request.key,
         fork=fork,
     )
+    if body.client_tools:
+        new = replace(new, client_tools=declared(body.client_tools, entrance, engine.reserves))
     turn = engine.runner.turn(new, entrance, own_model)
     turn.headers = {name: value for name, value in {**more, **request.headers}.items() if name not in models.private}
     if request.place is not None:
         request.place.free()  # from now on the turn itself is counted
     await engine.runner.submit(turn, body.on_busy, bounded=True)
     request.recorded = True  # the turn stores the key
-    request.body = body = replace(body, message="-", attachments=())  # frees the memory, as the turn may wait for long
+    # frees the memory, as the turn may wait for long
+    request.body = body = replace(body, message="-", attachments=(), client_tools=())
     del message, new
     return await _answer(engine, request, turn, arrived)
 

@@ -30,11 +30,12 @@ from bytebrew.contract.route import (
 )
 from bytebrew.conversation.runner import Runner
 from bytebrew.engine import Engine
-from bytebrew.store import messages, sessions
+from bytebrew.store import confirmations, messages, sessions
 from bytebrew.store.journal import Journal, Log, OpenEventRange, last_number, read_events
 from bytebrew.store.sessions import Session
 from bytebrew.store.sqlite.database import Database
 from bytebrew.web.event_cursor import Cursor, EventId, Number, event_cursor
+from bytebrew.web.routes.turns import ClientCall, client_calls
 
 CANCEL_SECONDS = 5.0
 """How long to wait for the end of a cancelled turn, as a tool may not end."""
@@ -53,12 +54,14 @@ class SessionDetail(Session, frozen=True, kw_only=True):
     """A session with its newest messages and the tokens of all its turns; `summary` is of what no longer fits a model.
 
     They are a thousand at most, and a megabyte; `earlier_messages` come before them: `/messages` has those too.
+    `client_calls` wait for the results of tools that the client runs.
     """
 
     usage: Live[Usage]
     summary: Live[messages.Summary | None]
     messages: Live[list[messages.Entry]]
     earlier_messages: Live[int]
+    client_calls: Live[list[ClientCall]]
 
 
 class MessagePage(Page[messages.Entry], frozen=True, kw_only=True):
@@ -117,8 +120,14 @@ def _with_messages(conn: Connection, session_id: str, actor: Actor) -> SessionDe
     session = sessions.get(conn, session_id, actor)
     newest = messages.newest(conn, session_id, NEWEST)
     usage, earlier = sessions.usage(conn, session_id), session.message_count - len(newest)
-    summary = messages.summary(conn, session_id)
-    return SessionDetail(**asdict(session), usage=usage, summary=summary, messages=newest, earlier_messages=earlier)
+    return SessionDetail(
+        **asdict(session),
+        usage=usage,
+        summary=messages.summary(conn, session_id),
+        messages=newest,
+        earlier_messages=earlier,
+        client_calls=client_calls(confirmations.of_session(conn, session_id)),
+    )
 
 
 async def get_session(db: Database, request: Request[None]) -> SessionDetail:

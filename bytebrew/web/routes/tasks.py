@@ -21,7 +21,7 @@ from bytebrew.store.sqlite.database import Database
 from bytebrew.store.task_approvals import shown
 from bytebrew.store.tasks import Filter
 from bytebrew.web.access import check_schema
-from bytebrew.web.routes.approvals import Answered, SessionAnswer, answer_question
+from bytebrew.web.routes.approvals import Answered, TaskAnswer, answer_question
 from bytebrew.web.routes.sessions import EVENTS_QUERY, EventPage, follow
 
 
@@ -70,7 +70,7 @@ class NewPriority(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     priority: Priority
 
 
-class Input(SessionAnswer, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Input(TaskAnswer, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An answer to what a task asks; without `confirmation_id` and `call_id` to the one question that waits."""
 
 
@@ -172,7 +172,8 @@ async def give_input(db: Database, questions: Confirmations, request: Request[In
     task = await db.read(tasks.get, request.path["id"], request.actor)
     keys = body.keys()
     if not keys:
-        waiting = await db.read(confirmations.of_session, task.session_id)
+        asked = await db.read(confirmations.of_session, task.session_id)
+        waiting = [one for one in asked if one.kind != "client_tool"]
         if len(waiting) != 1:
             raise Conflict(
                 f"{len(waiting)} questions of this task wait; name one by confirmation_id", code="no_single_question"

@@ -1,5 +1,6 @@
 """A turn as one JSON answer: its outcome, or its current state."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal
 
@@ -31,6 +32,18 @@ class CallRecord(Struct, frozen=True, kw_only=True):
     has_error: bool
 
 
+class ClientCall(Struct, frozen=True, kw_only=True):
+    """A call of a tool that the client runs, whose result the turn waits for."""
+
+    turn_id: str
+    call_id: str
+    confirmation_id: str
+    tool: str
+    input: dict[str, Any]
+    created_at: str
+    expires_at: str | None
+
+
 class Failure(Struct, frozen=True, kw_only=True):
     """Why a turn has failed: the code and the sentence of its event `error`."""
 
@@ -42,9 +55,10 @@ class ChatAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A turn as a whole, for `stream: false`, or what there is of it.
 
     With `needs_input` a person must answer: the `questions` that wait, at /sessions/{id}/respond, or the `form`, by the
-    next message, whereupon the turn is `completed`. With `queued` it waits behind `position` other messages of its
-    session, and the questions are those of the first. The same Idempotency-Key, and GET /sessions/{id}/turns/{turn_id},
-    have its end later. `agent_version` is the version of the agent that answers.
+    next message, whereupon the turn is `completed`; or the client sends the results of its `client_calls`. With
+    `queued` it waits behind `position` other messages of its session, and the questions and calls are those of the
+    first. The same Idempotency-Key, and GET /sessions/{id}/turns/{turn_id}, have its end later.
+    `agent_version` is the version of the agent that answers.
     """
 
     session_id: str
@@ -55,6 +69,7 @@ class ChatAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: turns.Status | Literal["needs_input"]
     finish_reason: FinishReason | None = None
     questions: list[Confirmation] = []
+    client_calls: list[ClientCall] = []
     form: dict[str, Any] | None = None
     position: int = 0
     failure: Failure | None = None
@@ -87,10 +102,28 @@ async def so_far(db: Database, turn: Turn, place: Place) -> ChatAnswer:
         tool_calls=await db.read(_calls, turn.id),
         usage=turn.usage,
         status="queued" if place.position else "needs_input" if place.questions else "running",
-        questions=[*map(confirmations.shown, place.questions)],
+        questions=[confirmations.shown(one) for one in place.questions if one.kind != "client_tool"],
+        client_calls=client_calls(place.questions),
         position=place.position,
         agent_version=turn.new.agent_version,
     )
+
+
+def client_calls(waiting: Iterable[Confirmation]) -> list[ClientCall]:
+    """The calls among all that waits for an answer."""
+    return [
+        ClientCall(
+            turn_id=one.turn_id,
+            call_id=one.call_id,
+            confirmation_id=one.id,
+            tool=one.tool,
+            input=one.input,
+            created_at=one.created_at,
+            expires_at=one.expires_at,
+        )
+        for one in waiting
+        if one.kind == "client_tool"
+    ]
 
 
 def _calls(conn: Connection, turn_id: str) -> list[CallRecord]:
