@@ -23,6 +23,7 @@ from bytebrew.base.errors import (
 from bytebrew.base.formats import Duration, new_uuid, now, parse_time, rfc3339, uptime
 from bytebrew.base.http_client.answer_limits import Bounds, Intake
 from bytebrew.base.http_client.client import Answer, Exchange, Http, UpstreamError
+from bytebrew.base.http_client.webhook_signatures import new_webhook_secret, webhook_key, webhook_signature
 from bytebrew.base.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
 from bytebrew.base.masking import (
     MASK,
@@ -78,7 +79,7 @@ from bytebrew.contract.lists import (
     rows_of,
 )
 from bytebrew.contract.messages import Attachment, Message, ModelRequest, Spent, Stop, ToolCall, ToolSpec, Usage
-from bytebrew.contract.notifications import Notification, Subscriber
+from bytebrew.contract.notifications import Notification, NotificationName, Subscriber
 from bytebrew.contract.provider import Capabilities, Fault, Provider, ProviderEvent, Target, provider_error, refusal
 from bytebrew.contract.route import (
     ANYONE,
@@ -166,6 +167,7 @@ __all__ = [
     "NotFound",
     "Notice",
     "Notification",
+    "NotificationName",
     "NumberedPage",
     "Opened",
     "Option",
@@ -246,6 +248,7 @@ __all__ = [
     "masker",
     "moment",
     "new_uuid",
+    "new_webhook_secret",
     "now",
     "offset_of",
     "option_value",
@@ -269,6 +272,8 @@ __all__ = [
     "verify",
     "visible",
     "wants_lines",
+    "webhook_key",
+    "webhook_signature",
     "within",
     "write_private",
 ]

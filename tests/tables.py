@@ -32,6 +32,7 @@ SCOPES = {
     "schemas:write": 8192,
     "approvals": 16384,
     "public": 32768,
+    "tasks:callback": 65536,
 }
 """The scopes of an engine with the bundled plugins, each with its bit."""
 BINDABLE = {"chat", "tasks", "approvals", "public"}
@@ -80,6 +81,8 @@ def _sample(kind: inspect.Type) -> Any:
             return _sample(kind.type)
         case inspect.StructType():
             return {field.encode_name: _sample(field.type) for field in kind.fields if field.required}
+        case inspect.StrType(pattern=str(pattern)) if "https?" in pattern:
+            return "https://example.com/"
         case inspect.StrType():
             return "a" * max(kind.min_length or 0, 1)
         case inspect.BoolType():

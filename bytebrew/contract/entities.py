@@ -265,7 +265,7 @@ class NewTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     A `background` task is taken by the engine's workers, an `interactive` one by whoever starts it by hand. With
     `require_approval` it is a draft until it is approved. `schema` is whose memory and delegations count, and then has
-    the agent.
+    the agent. `callback_url` is sent a signed `task.ended` when it has ended, and takes the scope `tasks:callback`.
     """
 
     agent: Name
@@ -278,6 +278,7 @@ class NewTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     blocked_by: Blockers = ()
     parent_task_id: Annotated[str, Meta(max_length=64)] | None = None
     require_approval: bool = False
+    callback_url: Url = ""
 
 
 class TaskPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -315,6 +316,7 @@ class Task(Struct, frozen=True, kw_only=True):
     acceptance_criteria: tuple[str, ...]
     blocked_by: tuple[str, ...]
     parent_task_id: str | None
+    callback_url: str
     digest: str
     session_id: str
     result: str | None

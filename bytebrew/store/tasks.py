@@ -38,6 +38,7 @@ _STATUS = f"""case when {{0}}.status = 'in_progress' and {{0}}.turn_id is not nu
   then 'needs_input' else {{0}}.status end"""
 _SELECT = f"""select t.id, t.title, t.description, t.agent, t.agent as agent_name, t.schema,
   {_STATUS.format("t")} as status, t.source, t.mode, t.priority, t.acceptance_criteria, t.blocked_by, t.parent_task_id,
+  t.callback_url,
   t.session_id, t.result, t.error, t.attempts, t.created_at, t.approved_at, t.started_at, t.completed_at, t.owner,
   t.turn_id, t.seq, t.approved_digest, t.revised from tasks t"""
 

@@ -574,6 +574,7 @@ TAKEN: dict[str, dict[str, Any]] = {
     "/api/v1/mcp-servers": {"url": "http://127.0.0.1:1/", "enabled": False},
     "/api/v1/schedules": {"cron": "0 9 * * *", "agent": "test"},
     "/api/v1/webhooks": {"agent": "test", "secret": "a-secret-of-sixteen"},
+    "/api/v1/callbacks": {"url": "https://example.com/", "events": ["turn.failed"]},
     "/api/v1/rate-limits": {"key_header": "X-User", "tiers": {"all": {"unlimited": True}}},
     "/api/v1/knowledge-bases": {},
 }

@@ -129,12 +129,16 @@ async def world(served: Served, mcp: Web, name: str) -> World:
         "schedules": [name, f"{name}-3"],
         "settings": ["byok.demo", "custom.fuzz"],
         "webhooks": [name, f"{name}-3"],
+        "callbacks": [name, f"{name}-3"],
+        "deliveries": ["msg_1"],
         "docs": ["page.css", "page.js"],
         "versions": ["1", "2"],
     }
     for trigger in keys["schedules"]:
         await client.post("/api/v1/schedules", json={"name": trigger, "cron": "0 9 * * *", "agent": name})
         await client.post("/api/v1/webhooks", json={"name": trigger, "agent": name, "secret": SECRET})
+        callback = {"name": trigger, "url": "https://callbacks.test/", "events": ["task.ended"]}
+        await client.post("/api/v1/callbacks", json=callback)
     tasks = [await client.post("/api/v1/tasks", json={"agent": name, "title": "t"}) for _ in range(2)]
     keys["tasks"] = [task.json()["id"] for task in tasks]
     for rule in keys["rate-limits"]:

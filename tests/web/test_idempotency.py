@@ -198,6 +198,7 @@ async def test_a_key_is_its_callers_and_its_paths(served: tuple[Engine, httpx.As
         ("/api/v1/knowledge-bases", {"name": "new"}),
         ("/api/v1/schedules", {"name": "new", "cron": "0 9 * * *", "agent": "test"}),
         ("/api/v1/webhooks", {"name": "new", "agent": "test"}),
+        ("/api/v1/callbacks", {"name": "new", "url": "https://example.com/", "events": ["task.ended"]}),
     ],
 )
 async def test_what_was_created_is_answered_again_and_created_once(

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import anyio
 import httpx
 import pytest
+from bytebrew_callbacks import store
 
-from bytebrew import MessageDelta, ToolCall
+from bytebrew import MessageDelta, Notification, ToolCall
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, providing, scripted_schema, served_engine
@@ -110,6 +111,11 @@ class World:
         await self.make("rate-limits", {"name": "spare", "key_header": "X-K", "tiers": {"all": {"unlimited": True}}})
         await self.make("schedules", {"name": "spare", "cron": "0 9 1 1 *", "agent": "b"})
         await self.make("webhooks", {"name": "spare", "agent": "b", "secret": SECRET})
+        await self.make("callbacks", {"name": "spare", "url": "https://example.com/", "events": ["budget.near"]})
+        near = Notification("budget.near", "b", {})
+        await self.engine.db.write(self.engine.publish, near)
+        self.ids["delivery"] = (await self.client.get("/api/v1/callbacks/deliveries")).json()["data"][0]["id"]
+        await self.engine.db.write(store.bury, "callback:spare", "tried in vain")
         await self.make("mcp-servers", {"name": "spare", "url": "http://127.0.0.1:1/", "enabled": False})
         await self.engine.db.write(remember)
         self.ids["memory"] = "m1"
@@ -251,6 +257,13 @@ class World:
         yield act("POST webhooks/{name}", None, "spare", **sent)
         yield act("POST webhooks/{name}/rollback", {"version": 1}, "spare")
         yield act("DELETE webhooks/{name}", None, "spare")
+        called = {"url": "https://example.com/", "events": ["task.ended"]}
+        yield act("POST callbacks", {"name": "new", **called})
+        yield act("POST callbacks/{name}/rotate", None, "spare")
+        yield act("POST callbacks/deliveries/{id}/retry", None, ids["delivery"])
+        yield act("PUT callbacks/{name}", {"events": ["turn.failed"]}, "spare")
+        yield act("PATCH callbacks/{name}", {"enabled": False}, "spare")
+        yield act("DELETE callbacks/{name}", None, "spare")
 
 
 def remember(conn: Connection) -> None:

@@ -26,6 +26,7 @@ MADE: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
     "rate-limits": ("rate_limit", lambda name: {"name": name, "key_header": name, "tiers": {"all": {"requests": 5}}}),
     "schedules": ("schedule", lambda name: {"name": name, "cron": "0 9 1 1 *", "agent": "base"}),
     "webhooks": ("webhook", lambda name: {"name": name, "agent": "base"}),
+    "callbacks": ("callback", lambda name: {"name": name, "url": "https://x.test/", "events": ["task.ended"]}),
     "knowledge-bases": ("kb", lambda name: {"name": name}),
     "mcp-servers": ("mcp", lambda name: {"name": name, "url": "http://127.0.0.1:1/", "enabled": False}),
 }

@@ -172,6 +172,10 @@ alter table removals add column held integer not null default 0;
 create index removals_left on removals (n) where held = 0;
 """
 
+_CALLBACKS = """
+alter table tasks add column callback_url text not null default '';
+"""
+
 CORE = tuple(
     enumerate(
         (
@@ -199,6 +203,7 @@ CORE = tuple(
             _FORMATS,
             _SUMMARIES,
             _FORKS,
+            _CALLBACKS,
         ),
         1,
     )

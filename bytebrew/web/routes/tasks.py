@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
-from bytebrew.base.errors import Conflict
+from bytebrew.base.errors import Conflict, Detail, Forbidden, Unprocessable
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import NewTask, Priority, Task, TaskPatch, TaskStatus
 from bytebrew.contract.lists import OFFSET, NumberedPage, page_numbers, page_window
@@ -23,6 +23,9 @@ from bytebrew.store.tasks import Filter
 from bytebrew.web.access import check_schema
 from bytebrew.web.routes.approvals import Answered, TaskAnswer, answer_question
 from bytebrew.web.routes.sessions import EVENTS_QUERY, EventPage, follow
+
+CALLBACK = "tasks:callback"
+"""The scope that `callback_url` needs; a plugin that calls back registers it."""
 
 
 class TaskPage(NumberedPage[Task], frozen=True, kw_only=True):
@@ -77,9 +80,19 @@ class Input(TaskAnswer, frozen=True, kw_only=True, forbid_unknown_fields=True):
 async def create_task(workers: Tasks, request: Request[NewTask]) -> CreatedTask:
     """A new task, which starts as soon as a worker is free; a token for some schemas makes tasks in those alone."""
     check_schema(request.actor, request.body.schema)
+    if request.body.callback_url:
+        _check_callback(request)
     task = await request.write(_created, request.body, request.actor.subject)
     workers.wake()
     return task
+
+
+def _check_callback(request: Request[NewTask]) -> None:
+    if CALLBACK not in request.engine.scopes:
+        details = [Detail("$.callback_url", "is called by no plugin of this engine")]
+        raise Unprocessable("This engine has no plugin that calls back; leave callback_url out", details=details)
+    if not request.actor.is_admin and CALLBACK not in request.actor.scopes:
+        raise Forbidden(f"A task with a callback_url needs the scope '{CALLBACK}', which you lack")
 
 
 def _created(conn: Connection, new: NewTask, owner: str) -> CreatedTask:
