@@ -29,8 +29,6 @@ TERMS = frozenset(
         "ContextTrimmed",
         "MaxContext",
         "row_factory",
-        "otlp_service_name",
-        "service_name",
         "StartDoctypeDeclHandler",
         "StartElementHandler",
         "EndElementHandler",

@@ -28,7 +28,7 @@ class TraceSettings(Struct, frozen=True, kw_only=True):
     otlp_content: Annotated[bool, Meta(description="whether spans have messages, and inputs and outputs of tools")] = (
         False
     )
-    otlp_service_name: Annotated[str, Meta(description="the service.name of all spans")] = "bytebrew"
+    otlp_name: Annotated[str, Meta(description="the service.name of all spans")] = "bytebrew"
 
 
 WORKER = StateKey[Worker]("traces")
@@ -61,7 +61,7 @@ async def startup(engine: Engine) -> None:
     except ImportError as error:
         words = "BYTEBREW_OTLP_ENDPOINT needs opentelemetry-proto, which is not installed"
         raise BootError(f"{words}: pip install 'bytebrew[traces]'") from error
-    spans = Spans(settings.otlp_service_name, content=settings.otlp_content)
+    spans = Spans(settings.otlp_name, content=settings.otlp_content)
     engine.state[WORKER] = worker = Worker(engine, spans, settings.otlp_endpoint, headers)
     await worker.start()
 

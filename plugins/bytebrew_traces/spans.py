@@ -44,11 +44,9 @@ _SAMPLED = 1
 class Spans:
     """Makes spans; with `content` they have messages, and the input and output of tools."""
 
-    def __init__(self, service_name: str, *, content: bool) -> None:
+    def __init__(self, name: str, *, content: bool) -> None:
         self.content = content
-        self._resource = Resource(
-            attributes=_attributes({"service.name": service_name, "service.version": __version__})
-        )
+        self._resource = Resource(attributes=_attributes({"service.name": name, "service.version": __version__}))
         self._scope = InstrumentationScope(name="bytebrew", version=__version__)
 
     def request(self, spans: Sequence[Span]) -> bytes:

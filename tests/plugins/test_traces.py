@@ -337,9 +337,7 @@ async def test_turns_that_ended_before_the_first_endpoint_are_not_sent(tmp_path:
 async def test_headers_go_to_the_collector_and_a_path_of_its_own_stays() -> None:
     async with collector() as traces:
         url = f"{traces.url}/api/public/otel/v1/traces"
-        async with tracing(
-            url, said("well"), headers="Authorization=Basic a2V5OnM9, x-one = 1", service_name="shop"
-        ) as w:
+        async with tracing(url, said("well"), headers="Authorization=Basic a2V5OnM9, x-one = 1", name="shop") as w:
             await w.say()
         [request] = traces.requests
         assert (request.method, request.path) == ("POST", "/api/public/otel/v1/traces")
