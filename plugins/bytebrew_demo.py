@@ -33,13 +33,13 @@ SYSTEM = "You are the demo agent of a ByteBrew engine."
 
 
 class DemoProvider(Provider):
-    """Returns the same answer for the same message.
+    """Returns the same answer for the same message; with a response format, the smallest example of its schema.
 
     A message with the name of one of the agent's tools calls it, with the JSON object in the message as arguments.
     """
 
     type = "demo"
-    capabilities = Capabilities(thinking=True)
+    capabilities = Capabilities(thinking=True, structured=True)
     demo = True
 
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
@@ -56,6 +56,8 @@ class DemoProvider(Provider):
             return
         yield Thinking(content="I answer at once.")
         text = _answer(message, results, request.tools)
+        if request.response_format is not None:
+            text = msgspec.json.encode(_example(request.response_format.schema)).decode()
         for piece in re.findall(r"\S+\s*", text):
             yield MessageDelta(content=piece)
         yield Usage(input_tokens=spent, output_tokens=len(text) // 4, thinking_tokens=8)
@@ -88,6 +90,27 @@ def _answer(message: str, results: list[Message], tools: tuple[ToolSpec, ...]) -
     if tools:
         answer += f"I can also call {', '.join(tool.name for tool in tools)}: write its name in your message. "
     return answer + "I am the demo model; create a model with POST /api/v1/models to talk to a real one."
+
+
+def _example(schema: Any) -> Any:
+    """A value of the simple keywords of a schema: those of types, objects and arrays."""
+    if not isinstance(schema, dict):
+        return None
+    if "const" in schema or schema.get("enum"):
+        return schema["const"] if "const" in schema else schema["enum"][0]
+    kind = schema.get("type", "object")
+    match kind[0] if isinstance(kind, list) else kind:
+        case "object":
+            return {name: _example(one) for name, one in schema.get("properties", {}).items()}
+        case "array":
+            return [_example(schema.get("items", {}))] * max(1, schema.get("minItems", 1))
+        case "string":
+            return "x" * schema.get("minLength", 1)
+        case "integer" | "number":
+            return schema.get("minimum", 0)
+        case "boolean":
+            return True
+    return None
 
 
 @bytebrew.tool(idempotent=True)

@@ -62,6 +62,8 @@ _TOO_LONG = re.compile(r"exceeds the maximum number of tokens|context is too lon
 _THINKS = re.compile(r"gemini-(2\.5-(flash|pro)|[3-9]|(flash|pro)-latest)(?!.*(lite|image|tts|audio|live))")
 # From Gemini 3 on, calls must be signed; this value exempts other models' calls (docs/thought-signatures).
 _SIGNS = re.compile(r"gemini-(?![12])")
+# docs/structured-output: older models than Gemini 3 refuse a format beside function calling
+_FORMATS_WITH_TOOLS = re.compile(r"gemini-(?![12])")
 _UNSIGNED = {"thoughtSignature": "skip_thought_signature_validator"}
 _BATCH = 100  # limit of batchEmbedContents
 
@@ -175,7 +177,7 @@ class Google(Provider):
     base_url = "https://generativelanguage.googleapis.com/v1beta"
     needs = frozenset({"api_key"})
     capabilities = Capabilities(
-        thinking=True, vision=True, documents=True, embeddings=True, document_types=("",), urls=("",)
+        thinking=True, vision=True, documents=True, embeddings=True, document_types=("",), urls=("",), structured=True
     )
 
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
@@ -261,7 +263,16 @@ def _headers(request: ModelRequest) -> dict[str, str]:
 
 
 def _body(request: ModelRequest) -> dict[str, Any]:
+    tools, text = request.tools, request.system
+    format = request.response_format
+    if format and tools and not _FORMATS_WITH_TOOLS.search(request.model_name):
+        if request.tool_choice == "none":
+            tools = ()
+        else:  # the engine asks again, without tools, for an answer that is not valid
+            format, text = None, request.instructed_system
     config = {
+        "responseMimeType": "application/json" if format else None,
+        "responseJsonSchema": format.schema if format else None,
         "temperature": request.temperature,
         "topP": request.top_p,
         "maxOutputTokens": request.max_tokens,
@@ -270,9 +281,9 @@ def _body(request: ModelRequest) -> dict[str, Any]:
     }
     settings = {name: value for name, value in config.items() if value is not None}
     fields = {
-        "systemInstruction": {"parts": [{"text": request.system}]} if request.system else None,
-        "tools": [{"functionDeclarations": [_function(tool) for tool in request.tools]}] if request.tools else None,
-        "toolConfig": {"functionCallingConfig": {"mode": _MODES[request.tool_choice]}} if request.tools else None,
+        "systemInstruction": {"parts": [{"text": text}]} if text else None,
+        "tools": [{"functionDeclarations": [_function(tool) for tool in tools]}] if tools else None,
+        "toolConfig": {"functionCallingConfig": {"mode": _MODES[request.tool_choice]}} if tools else None,
         "generationConfig": settings or None,
     }
     return {

@@ -76,10 +76,10 @@ _line: Callable[[bytes], _Line] = msgspec.json.Decoder(_Line).decode
 class Ollama(Provider):
     """Ollama, and the plugin that registers it; a base URL may end in `/api` or `/v1`."""
 
-    # https://docs.ollama.com/api/chat and /capabilities/thinking
+    # https://docs.ollama.com/api/chat, /capabilities/thinking and /capabilities/structured-outputs
     type = "ollama"
     base_url = "http://localhost:11434"
-    capabilities = Capabilities(thinking=True, vision=True, embeddings=True, urls=())
+    capabilities = Capabilities(thinking=True, vision=True, embeddings=True, urls=(), structured=True)
 
     @hookimpl
     def register_providers(self, register: Register[Provider]) -> None:
@@ -143,7 +143,11 @@ def _headers(request: ModelRequest) -> dict[str, str]:
 
 
 def _body(request: ModelRequest) -> dict[str, Any]:
-    """The request's body; thinking is on by default if the model supports it, and tool_choice only supports "none"."""
+    """The request's body; thinking is on by default if the model supports it, and tool_choice only supports "none".
+
+    A format keeps the model from calling tools (https://github.com/ollama/ollama/issues/8095), and the model does not
+    see it. So the system text has it too, and alone while there are tools, or at ollama.com, which has none.
+    """
     tools = () if request.tool_choice == "none" else request.tools
     options = {
         "temperature": request.temperature,
@@ -152,17 +156,25 @@ def _body(request: ModelRequest) -> dict[str, Any]:
         "num_ctx": request.context_size,  # otherwise prompts are silently truncated to 4096 tokens
         "stop": request.stop_sequences or None,
     }
-    fields = {
+    fields: dict[str, Any] = {
         "tools": [{"type": "function", "function": _function(tool)} for tool in tools],
         "options": {name: value for name, value in options.items() if value is not None},
     }
-    system = [{"role": "system", "content": request.system}] if request.system else []
+    format = request.response_format
+    if format and not tools and not _in_cloud(request):
+        fields["format"] = format.schema
+    text = request.instructed_system if format else request.system
+    system = [{"role": "system", "content": text}] if text else []
     return {
         "model": request.model_name,
         "messages": system + [_message(message) for message in request.messages],
         "stream": True,
         **{name: value for name, value in fields.items() if value},
     }
+
+
+def _in_cloud(request: ModelRequest) -> bool:
+    return request.model_name.endswith("-cloud") or request.base_url.startswith("https://ollama.com")
 
 
 def _message(message: Message) -> dict[str, Any]:

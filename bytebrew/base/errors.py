@@ -252,6 +252,16 @@ class TurnTimeout(TurnError):
     code = "turn_timeout"
 
 
+class AnswerInvalid(TurnError):
+    """The model's final answer is not what the response format says, after one repair; the message has the path.
+
+    The request was fine, and the model's vendor gave an answer that cannot be used.
+    """
+
+    status = 502
+    code = "answer_invalid"
+
+
 class TurnInterrupted(TurnError):
     """The engine stopped in the middle of the turn, which cannot go on."""
 

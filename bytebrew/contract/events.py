@@ -67,6 +67,8 @@ class MessageDelta(Event, frozen=True):
 class MessageRestarted(Event, frozen=True):
     """The engine was stopped in the middle of an answer, and the model now says something else.
 
+    Or the answer is structured and a step follows: then nothing of the steps before stays.
+
     `content` is the turn's text that stays, that of the steps before: clients drop all other pieces of text, and the
     reasoning since the turn's last tool result. The new pieces follow.
     """
@@ -77,12 +79,13 @@ class MessageRestarted(Event, frozen=True):
 
 
 class MessageDone(Event, frozen=True):
-    """The whole answer: all the turn's deltas joined."""
+    """The whole answer: all the turn's deltas joined; `data` is its value if it is a structured one."""
 
     name = "message"
-    public = ("content", "role")
+    public = ("content", "role", "data")
     content: str
     role: Literal["assistant"] = "assistant"
+    data: Any | UnsetType = UNSET
 
 
 class ToolStarted(Event, frozen=True):

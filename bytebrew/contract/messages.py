@@ -37,7 +37,8 @@ class Attachment(Struct, frozen=True, omit_defaults=True):
 class Message(Struct, frozen=True, omit_defaults=True):
     """One entry of a conversation; `vendor` is returned to the provider unchanged, such as a thinking signature.
 
-    `broken_off` of an incomplete answer is the status of its turn, `failed` or `cancelled`.
+    `broken_off` of an incomplete answer is the status of its turn, `failed` or `cancelled`; it is `invalid` for one
+    that the response format does not allow.
     """
 
     role: Role
@@ -100,8 +101,8 @@ class ResponseFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         schema = encode(self.schema).decode()
         about = f" ({self.description})" if self.description else ""
         return (
-            "Answer with JSON alone, without a code fence and without any text before or after it."
-            f" The JSON{about} must be valid against this JSON Schema: {schema}"
+            "Your final answer, once you need no more tools, is JSON alone, without a code fence and without any text"
+            f" before or after it. The JSON{about} must be valid against this JSON Schema: {schema}"
         )
 
 
@@ -128,6 +129,12 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     stop_sequences: tuple[str, ...] = ()
     response_format: ResponseFormat | None = None
     bounds: Bounds = Bounds()
+
+    @property
+    def instructed_system(self) -> str:
+        """The system text with the response format in words, for a vendor that does not enforce it as it is."""
+        words = self.response_format.instructions() if self.response_format else ""
+        return "\n\n".join(filter(None, (self.system, words)))
 
 
 class Usage(Struct, frozen=True):

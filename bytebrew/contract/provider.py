@@ -17,7 +17,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     """What a vendor's API supports; `vision` is images, `documents` other files in a user's message.
 
     `document_types` and `urls` are prefixes of media types: those of accepted files, and those that the vendor fetches
-    by URL.
+    by URL. A `structured` provider takes `response_format` of a request: it has the vendor enforce the format, or adds
+    it to the system text (`instructed_system`). Other providers get it as a part of the system text.
     """
 
     tools: bool = True
@@ -27,6 +28,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     documents: bool = False
     embeddings: bool = False
     system_role: bool = True
+    structured: bool = False
     document_types: tuple[str, ...] = ("application/pdf", "text/")
     urls: tuple[str, ...] = ("image/",)
 

@@ -11,6 +11,7 @@ from bytebrew.base.formats import new_id
 from bytebrew.base.validation import depth
 from bytebrew.contract.events import MessageDelta, Thinking
 from bytebrew.contract.messages import Attachment, Message, ModelRequest, Spent, Stop, ToolCall
+from bytebrew.conversation import structured_answer
 from bytebrew.conversation.history import ELIDED, MOST_TRIMS, recall, trim
 from bytebrew.conversation.model_calls import TOO_LONG, Models
 from bytebrew.conversation.resumed_answer import Piece
@@ -19,6 +20,7 @@ from bytebrew.conversation.turn import Turn
 from bytebrew.conversation.waiting_turns import absorb
 from bytebrew.store import messages
 from bytebrew.store.journal import Journal
+from bytebrew.store.messages import INVALID
 from bytebrew.store.open_turns import ResumePoint
 from bytebrew.store.sqlite.database import Database
 
@@ -63,28 +65,36 @@ class AgentLoop:
         earlier = [*recalled, Message("user", turn.new.message, attachments=turn.new.attachments)]
         turn.call_ids |= {call.call_id for message in earlier for call in message.tool_calls}
         own = await self._resume(turn, kit, turn.resume_point) if turn.resume_point is not None else []
-        trims = 0
+        trims, format = 0, turn.response_format
         while True:
-            steps = sum(message.role == "assistant" for message in own)
+            steps = sum(message.role == "assistant" and message.broken_off != INVALID for message in own)
             if turn.steers and steps < turn.agent.max_steps and _goes_on(turn, own):
                 own += await absorb(turn)
             if _has_ended(own):
-                return
+                if format is None or await structured_answer.accept(turn, format, own):
+                    return
+                continue  # one repair
             if steps >= turn.agent.max_steps:
                 limit = f"The agent took {turn.agent.max_steps} steps without an end"
                 raise TurnError(f"{limit}; raise its max_steps or give it less to do", code="max_steps_reached")
             sent = _fit([*earlier, *own], turn.model.room(turn.agent))
+            shown = sent
+            if format is not None:
+                structured_answer.begin_step(turn)
+                shown = structured_answer.with_faults(sent, format)
             request = ModelRequest(
                 model_name="",
                 base_url="",
                 system=system,
-                messages=tuple(_visible(turn, sent)),
+                messages=tuple(_visible(turn, shown)),
                 tools=(*specs, self._tool_calls.read_result.spec()) if turn.has_long_results else specs,
                 temperature=turn.agent.temperature,
                 top_p=turn.agent.top_p,
                 max_tokens=turn.agent.max_tokens,
                 context_size=turn.agent.max_context_size,
                 stop_sequences=turn.agent.stop_sequences,
+                response_format=format,
+                tool_choice="none" if format and structured_answer.repairing(own) else "auto",
             )
             try:
                 answer = await self._step(turn, request)
@@ -172,7 +182,9 @@ def _has_ended(own: list[Message]) -> bool:
     if own and own[-1].role == "user":  # absorbed behind it
         return False
     last = next((message for message in reversed(own) if message.role == "assistant"), None)
-    return last is not None and (not last.tool_calls or any(message.ends_turn for message in own))
+    if last is None or last.broken_off == INVALID:
+        return False
+    return not last.tool_calls or any(message.ends_turn for message in own)
 
 
 def _visible(turn: Turn, sent: list[Message]) -> list[Message]:

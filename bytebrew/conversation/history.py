@@ -87,7 +87,8 @@ async def recall(db: Database, models: Models, turn: Turn, tools: tuple[ToolSpec
     budget = max(size - fixed, size // 4)  # the estimate may be wrong, so some history is always sent
     window = await db.read(messages.window, turn.session_id, turn.id, budget, agent.summary_keep)
     summary = await _extend_summary(db, models, turn, window, budget) if window.gap else window.summary
-    return History(summary, [_marked(message) for message in messages.paired(window.messages)])
+    kept = [one for one in messages.paired(window.messages) if one.broken_off != messages.INVALID]
+    return History(summary, [_marked(message) for message in kept])
 
 
 async def _extend_summary(db: Database, models: Models, turn: Turn, window: messages.Window, budget: int) -> str:

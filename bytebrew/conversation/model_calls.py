@@ -177,6 +177,8 @@ class BoundModel(Struct, frozen=True, kw_only=True):
     def addressed(self, request: ModelRequest) -> ModelRequest:
         """The request with this model's name, URL and key."""
         base = self.base
+        if request.response_format is not None and not self.provider.capabilities.structured:
+            request = replace(request, system=request.instructed_system, response_format=None)
         return replace(
             request,
             model_name=base.model_name,

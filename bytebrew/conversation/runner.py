@@ -279,7 +279,7 @@ class Runner:
         if partial := "".join(turn.partial) + (turn.resumed_step.text if turn.resumed_step else ""):
             turn.unsaved.messages.append(Message("assistant", partial, broken_off=turn.status))
         # a failed or cancelled answer has no complete text
-        whole = [MessageDone(content="".join(turn.text))] if turn.status == "completed" else []
+        whole = [MessageDone(content="".join(turn.text), data=turn.data)] if turn.status == "completed" else []
         turn.last = [turn.append(event) for event in (*whole, end)][-1]  # in one transaction
         await turn.record(self._finish, turn, turn.last)
 

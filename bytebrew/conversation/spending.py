@@ -103,6 +103,8 @@ def most_input_tokens(request: ModelRequest) -> int:
     """An upper bound, in practice, of the tokens that a vendor counts for a request."""
     texts = [request.system, *(part for message in request.messages for part in _texts(message))]
     texts += [msgspec.json.encode(tool).decode() for tool in request.tools]
+    if request.response_format is not None:
+        texts.append(request.response_format.instructions())
     size = sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
     files = [file for message in request.messages for file in message.attachments]
     frames = 1 + len(request.messages) + sum(len(message.tool_calls) for message in request.messages)

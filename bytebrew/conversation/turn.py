@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontex
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 import anyio
+from msgspec import UNSET
 from msgspec.structs import astuple, replace
 
 from bytebrew.base.errors import EngineError, ProviderError
@@ -55,6 +56,9 @@ class Turn:
         self.subject, self.size = new.actor.subject, turns.size(new)
         self.agent = agent
         self.model = model
+        format = new.response_format or agent.response_format
+        self.response_format = format if format and format.type == "json_schema" else None
+        self.data: Any = UNSET  # the value of a structured answer
         self.headers: Mapping[str, str] = {}
         self.parent: Turn | None = None
         self.unresumable: list[tuple[str, EngineError]] = []  # queued turns that fail once it has ended
@@ -171,6 +175,7 @@ class Turn:
             message=error.message if error else "",
             retry_after=retry_after(error) if error else None,
             finish_reason=self.finish_reason,
+            data=self.data,
             form=next(filter(None, map(form_of, reversed(self.closing_events))), None),
             agent_version=self.new.agent_version,
         )
@@ -182,12 +187,6 @@ class Turn:
     def message(self) -> str:
         """The user's message, or that of the agent that spawned this one."""
         return self.new.message
-
-    @property
-    def response_format(self) -> ResponseFormat | None:
-        """What the final answer must be: the request's format, or else the agent's."""
-        format = self.new.response_format or self.agent.response_format
-        return format if format and format.type == "json_schema" else None
 
     @property
     def spawned(self) -> bool:

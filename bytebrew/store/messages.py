@@ -16,6 +16,8 @@ from bytebrew.store import forks
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Message).decode
 
+INVALID = "invalid"
+"""`broken_off` of a final answer that its response format does not allow."""
 _ALL = 2**62
 """A limit in SQL that means no limit."""
 
@@ -48,7 +50,10 @@ class Summary(Struct, frozen=True, kw_only=True):
 
 
 class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A message as clients read it; `broken_off` says how its turn ended where the answer did not come to its end."""
+    """A message as clients read it; `broken_off` says how its turn ended where the answer did not come to its end.
+
+    It is `invalid` for an answer that the response format does not allow, which the next one replaces.
+    """
 
     id: str
     role: str

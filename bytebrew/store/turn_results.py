@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from bytebrew.contract.connection import Connection, placeholders
@@ -44,9 +44,9 @@ def outcome(conn: Connection, turn_id: str) -> Outcome | None:
 class TurnResult(Struct, frozen=True, kw_only=True):
     """A turn as its stream shows it; `failure`, `code` and `message` are HTTP status, code and text of its error.
 
-    `form` is the form it ended with, until the session continues. `first` and `last` are the range of its events;
-    `last` is None while it has not ended. A turn that was absorbed has the result of the one that has absorbed it, with
-    a `first` of its own.
+    `data` is the value of a structured answer, `form` the form it ended with, until the session continues. `first` and
+    `last` are the range of its events; `last` is None while it has not ended. A turn that was absorbed has the result
+    of the one that has absorbed it, with a `first` of its own.
     """
 
     id: str
@@ -61,6 +61,7 @@ class TurnResult(Struct, frozen=True, kw_only=True):
     message: str = ""
     retry_after: int | None = None
     finish_reason: FinishReason = "stop"
+    data: Any | UnsetType = UNSET
     form: dict[str, Any] | None = None
     agent_version: int = 0
 
@@ -83,18 +84,21 @@ def result(
     retry_after: int | None = None
     finish_reason: FinishReason = "stop"
     form: dict[str, Any] | None = None
+    value: Any = UNSET
     at = (first or 1) - 1
     while whole and last is not None and at < last and (events := read_events(conn, row["session_id"], at, last)):
         at = events[-1][0]
         for _, name, data in events:
             if name in forms:
                 form = form_of(msgspec.json.decode(data, type=forms[name])) or form
-            elif name in ("message_delta", "message_restart", "error", "done"):
+            elif name in ("message_delta", "message_restart", "message", "error", "done"):
                 event = msgspec.json.decode(data)
                 if name == "error":
                     code, message, retry_after = event["code"], event["message"], event.get("retry_after")
                 elif name == "done":
                     finish_reason = event.get("finish_reason", "stop")
+                elif name == "message":
+                    value = value if "agent" in event else event.get("data", UNSET)
                 elif "agent" not in event:
                     if name == "message_restart":
                         deltas.clear()
@@ -112,6 +116,7 @@ def result(
         message=message,
         retry_after=retry_after,
         finish_reason=finish_reason,
+        data=value,
         form=form if row["status"] == "completed" and last_number(conn, row["session_id"]) == last else None,
         agent_version=row["agent_version"],
     )

@@ -283,6 +283,13 @@ def summarised(conn: Connection, unsaved: Unsaved, turn_id: str, session_id: str
     messages.summarise(conn, session_id, through_n, content)
 
 
+def step_rejected(conn: Connection, unsaved: Unsaved, turn_id: str, session_id: str) -> None:
+    """Records an answer that is to be repaired."""
+    messages.append(conn, session_id, turn_id, unsaved.messages)
+    spend(conn, unsaved, turn_id)
+    conn.execute("update turns set resumes = 0 where id = ? and resumes > 0", (turn_id,))
+
+
 def tools_requested(
     conn: Connection,
     unsaved: Unsaved,

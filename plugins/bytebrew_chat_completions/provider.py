@@ -2,7 +2,7 @@
 
 from base64 import b64decode
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Struct
@@ -47,9 +47,10 @@ class ChatCompletions(Provider):
 
     A subclass sets `type` and `base_url`, and overrides differences. `stops` maps finish reasons, `failures` maps those
     that are failures to codes; `thought_field` and `limit_field` are the fields for thinking and the token limit.
+    `formats` is the strongest `response_format` that the vendor documents.
     """
 
-    capabilities = Capabilities(thinking=True)
+    capabilities = Capabilities(thinking=True, structured=True)
     stops: ClassVar[dict[str, Any]] = {
         "tool_calls": "tool_calls",
         "function_call": "tool_calls",
@@ -59,6 +60,7 @@ class ChatCompletions(Provider):
     failures: ClassVar[dict[str, str]] = {"error": "model_error"}
     thought_field: ClassVar[str] = ""
     limit_field: ClassVar[str] = "max_tokens"
+    formats: ClassVar[Literal["json_schema", "json_object"]] = "json_schema"
     asks_for_usage: ClassVar[bool] = True
 
     @hookimpl
@@ -75,7 +77,12 @@ class ChatCompletions(Provider):
 
     def body(self, request: ModelRequest) -> dict[str, Any]:
         """The body of a request."""
-        system = [{"role": "system", "content": request.system}] if request.system else []
+        format, text = None, request.system
+        if request.response_format is not None:
+            format = self.format(request)
+            if format is None or format["type"] != "json_schema" or not self.knows_schema(request):
+                text = request.instructed_system
+        system = [{"role": "system", "content": text}] if text else []
         options = {
             "stream_options": {"include_usage": True} if self.asks_for_usage else None,
             "tools": [_function(tool) for tool in request.tools] or None,
@@ -84,6 +91,7 @@ class ChatCompletions(Provider):
             "top_p": request.top_p,
             self.limit_field: request.max_tokens,
             "stop": request.stop_sequences or None,
+            "response_format": format,
         }
         messages = [self.message(message) for message in request.messages]
         # Some vendors reject assistant messages without content.
@@ -94,6 +102,28 @@ class ChatCompletions(Provider):
             "stream": True,
             **{name: value for name, value in options.items() if value is not None},
         }
+
+    def formats_with_tools(self, request: ModelRequest) -> bool:
+        """Whether the vendor takes a response format beside tools that may be called."""
+        return False
+
+    def knows_schema(self, request: ModelRequest) -> bool:
+        """Whether the vendor shows the schema to the model, and not only to its sampling."""
+        return True
+
+    def format(self, request: ModelRequest) -> dict[str, Any] | None:
+        """The vendor's `response_format`; None while tools may be called that the vendor does not take beside it.
+
+        The system text then has the schema, and the engine asks again, without tools, for an answer that is not valid.
+        """
+        format = request.response_format
+        if format is None or (request.tools and request.tool_choice != "none" and not self.formats_with_tools(request)):
+            return None
+        if self.formats == "json_object":  # which is an object, whatever the schema says
+            return {"type": "json_object"} if format.schema.get("type") == "object" else None
+        fields = {"name": format.name, "description": format.description or None, "strict": format.strict}
+        known = {name: value for name, value in fields.items() if value is not None}
+        return {"type": "json_schema", "json_schema": known | {"schema": format.schema}}
 
     def message(self, message: Message) -> dict[str, Any]:
         """One message of the conversation."""

@@ -28,7 +28,15 @@ class OpenAICompatible(ChatCompletions):
     type = "openai_compatible"
     aliases = ("openai", "openai-compatible")
     base_url = "https://api.openai.com/v1"
-    capabilities = Capabilities(thinking=True, vision=True, documents=True, embeddings=True)
+    capabilities = Capabilities(thinking=True, vision=True, documents=True, embeddings=True, structured=True)
+
+    # https://platform.openai.com/docs/guides/structured-outputs: with function calling too. Servers on llama.cpp refuse
+    # or ignore tools beside a schema, and apply it to the sampling alone.
+    def formats_with_tools(self, request: ModelRequest) -> bool:
+        return request.base_url == self.base_url
+
+    def knows_schema(self, request: ModelRequest) -> bool:
+        return request.base_url == self.base_url
 
     def body(self, request: ModelRequest) -> dict[str, Any]:
         body = super().body(request)
@@ -49,8 +57,11 @@ class AzureOpenAI(ChatCompletions):
     # https://learn.microsoft.com/azure/foundry/openai/reference and /api-version-lifecycle
     type = "azure_openai"
     needs = frozenset({"base_url", "api_key"})
-    capabilities = Capabilities(vision=True, embeddings=True)
+    capabilities = Capabilities(vision=True, embeddings=True, structured=True)
     limit_field = "max_completion_tokens"  # reasoning models reject the deprecated max_tokens
+
+    def formats_with_tools(self, request: ModelRequest) -> bool:
+        return True  # https://learn.microsoft.com/azure/foundry/openai/how-to/structured-outputs
 
     def url(self, request: ModelRequest, path: str) -> str:
         if request.base_url.endswith("/openai/v1"):
@@ -72,7 +83,17 @@ class OpenRouter(ChatCompletions):
     type = "openrouter"
     base_url = "https://openrouter.ai/api/v1"
     needs = _KEY
-    capabilities = Capabilities(thinking=True, vision=True, documents=True, embeddings=True, urls=_FETCHED)
+    capabilities = Capabilities(
+        thinking=True, vision=True, documents=True, embeddings=True, urls=_FETCHED, structured=True
+    )
+
+    def formats_with_tools(self, request: ModelRequest) -> bool:
+        return True
+
+    def body(self, request: ModelRequest) -> dict[str, Any]:
+        body = super().body(request)
+        # https://openrouter.ai/docs/features/structured-outputs: or it goes to vendors that ignore the format
+        return body | {"provider": {"require_parameters": True}} if "response_format" in body else body
 
     def message(self, message: Message) -> dict[str, Any]:
         entry = super().message(message)
@@ -94,7 +115,9 @@ class DeepSeek(ChatCompletions):
     type = "deepseek"
     base_url = "https://api.deepseek.com/v1"
     needs = _KEY
-    capabilities = Capabilities(thinking=True, vision=True)  # https://api-docs.deepseek.com/guides/vision
+    # https://api-docs.deepseek.com/guides/vision
+    capabilities = Capabilities(thinking=True, vision=True, structured=True)
+    formats = "json_object"  # https://api-docs.deepseek.com/guides/json_mode: no schema; the prompt must name JSON
     # https://api-docs.deepseek.com/api/create-chat-completion
     failures = {**ChatCompletions.failures, "insufficient_system_resource": "model_overloaded"}
     # https://api-docs.deepseek.com/guides/thinking_mode: required after a tool call, otherwise ignored
@@ -114,7 +137,10 @@ class Mistral(ChatCompletions):
     type = "mistral"
     base_url = "https://api.mistral.ai/v1"
     needs = _KEY
-    capabilities = Capabilities(thinking=True, vision=True, documents=True, embeddings=True, urls=_FETCHED)
+    # https://docs.mistral.ai/capabilities/structured-output/custom_structured_output: says nothing of tools beside it
+    capabilities = Capabilities(
+        thinking=True, vision=True, documents=True, embeddings=True, urls=_FETCHED, structured=True
+    )
     stops = {**ChatCompletions.stops, "model_length": "max_tokens"}
     asks_for_usage = False  # it has no stream_options and always sends usage
 
@@ -154,7 +180,10 @@ class XAI(ChatCompletions):
     type = "xai"
     base_url = "https://api.x.ai/v1"
     needs = _KEY
-    capabilities = Capabilities(thinking=True, vision=True)
+    capabilities = Capabilities(thinking=True, vision=True, structured=True)
+
+    def formats_with_tools(self, request: ModelRequest) -> bool:
+        return "grok-4" in request.model_name  # https://docs.x.ai/docs/guides/structured-outputs
 
 
 class ZAI(ChatCompletions):
@@ -164,7 +193,8 @@ class ZAI(ChatCompletions):
     type = "zai"
     base_url = "https://api.z.ai/api/paas/v4"
     needs = _KEY
-    capabilities = Capabilities(thinking=True, vision=True)
+    capabilities = Capabilities(thinking=True, vision=True, structured=True)
+    formats = "json_object"  # https://docs.z.ai/guides/capabilities/struct-output: no schema; the system text has it
     stops = {**ChatCompletions.stops, "sensitive": "refusal", "model_context_window_exceeded": "max_tokens"}
     failures = {**ChatCompletions.failures, "network_error": "model_unavailable"}
     asks_for_usage = False  # it has no stream_options and always sends usage

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from bytebrew.base.errors import NotFound
 from bytebrew.contract.connection import Connection
@@ -57,8 +57,8 @@ class ChatAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     With `needs_input` a person must answer: the `questions` that wait, at /sessions/{id}/respond, or the `form`, by the
     next message, whereupon the turn is `completed`; or the client sends the results of its `client_calls`. With
     `queued` it waits behind `position` other messages of its session, and the questions and calls are those of the
-    first. The same Idempotency-Key, and GET /sessions/{id}/turns/{turn_id}, have its end later.
-    `agent_version` is the version of the agent that answers.
+    first. The same Idempotency-Key, and GET /sessions/{id}/turns/{turn_id}, have its end later. `data` is the value of
+    a structured answer, whose JSON is `message`. `agent_version` is the version of the agent that answers.
     """
 
     session_id: str
@@ -68,6 +68,7 @@ class ChatAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage
     status: turns.Status | Literal["needs_input"]
     finish_reason: FinishReason | None = None
+    data: Any | UnsetType = UNSET
     questions: list[Confirmation] = []
     client_calls: list[ClientCall] = []
     form: dict[str, Any] | None = None
@@ -87,6 +88,7 @@ async def whole(db: Database, end: TurnResult) -> ChatAnswer:
         usage=end.usage,
         status="needs_input" if end.form else end.status,
         finish_reason=end.finish_reason if well else None,
+        data=end.data,
         form=end.form,
         failure=Failure(error=end.code, message=end.message) if end.status == "failed" else None,
         agent_version=end.agent_version,

@@ -22,15 +22,15 @@ from bytebrew import (
     Provider,
     ProviderError,
     ProviderEvent,
-    Register,
     Stop,
     Thinking,
     ToolCall,
     UpstreamError,
     Usage,
-    hookimpl,
     provider_error,
 )
+
+from .formats import output_format
 
 _MAX_TOKENS = 32_000
 """Output limit that every model since Claude 4 supports; the API requires a limit."""
@@ -148,7 +148,9 @@ class Anthropic(Provider):
 
     type = "anthropic"
     base_url = "https://api.anthropic.com"
-    capabilities = Capabilities(thinking=True, vision=True, documents=True, urls=("image/", "application/pdf"))
+    capabilities = Capabilities(
+        thinking=True, vision=True, documents=True, urls=("image/", "application/pdf"), structured=True
+    )
 
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
         url = f"{request.base_url.removesuffix('/v1')}/v1/messages"
@@ -264,7 +266,8 @@ def _conversation(request: ModelRequest) -> tuple[dict[str, Any], str]:
     Newer models reject thinking after a changed prefix, for instance after a long tool result was trimmed
     (https://platform.claude.com/docs/en/build-with-claude/preserved-thinking): it is sent back only after an equal one.
     """
-    system = _text(request.system)
+    format = output_format(request) if request.response_format else None
+    system = _text(request.instructed_system if request.response_format and not format else request.system)
     tools = [
         {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
         for tool in request.tools
@@ -297,6 +300,7 @@ def _conversation(request: ModelRequest) -> tuple[dict[str, Any], str]:
         "temperature": request.temperature if sampled else None,
         "top_p": request.top_p if sampled and request.temperature is None else None,  # Claude 4 rejects both together
         "stop_sequences": request.stop_sequences or None,
+        "output_config": {"format": format} if format else None,
     }
     body = {
         "model": request.model_name,
@@ -370,8 +374,3 @@ def _refused(answer: UpstreamError) -> ProviderError:
     except (msgspec.DecodeError, RecursionError):
         error = _Error()
     return provider_error(error.fault(), answer)
-
-
-@hookimpl
-def register_providers(register: Register[Provider]) -> None:
-    register(Anthropic())
