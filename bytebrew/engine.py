@@ -37,6 +37,7 @@ from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route, taken_names
 from bytebrew.contract.tool import Call, SpawnLimits, Tool, Toolset
 from bytebrew.conversation.agent_loop import AgentLoop
+from bytebrew.conversation.forgetting import Forgettings
 from bytebrew.conversation.model_calls import Models, of_catalog
 from bytebrew.conversation.recovery import recover
 from bytebrew.conversation.runner import Runner
@@ -52,6 +53,7 @@ from bytebrew.store.configuration import agents, changed_options
 from bytebrew.store.configuration.agents import AgentLists
 from bytebrew.store.configuration.capabilities import CapabilityTypes
 from bytebrew.store.journal import Journal
+from bytebrew.store.people import personal_rows
 from bytebrew.store.sqlite import migrations
 from bytebrew.store.sqlite.data_folder import DataFolder
 from bytebrew.store.sqlite.database import Database
@@ -106,10 +108,12 @@ class Engine:
         )
         self.turns: Mapping[str, Turn] = self.runner.turns
         self.tasks: Tasks = Tasks(self.db, self.runner, self.tools, core, self.record, self.publish)
+        self.forgettings = Forgettings(self.db, self.journal, self.runner, self.tasks, self.personal_data)
 
         self._declare_config()
         self.started = time.monotonic()
         self._clearing: anyio.CancelScope
+        self._forgetting: anyio.CancelScope
         self._stack = AsyncExitStack()
 
     def _declare_auth(self) -> None:
@@ -202,7 +206,9 @@ class Engine:
         self.retention = retention.Retention(self.db, self.journal, self.clock, core_steps)
         self.plugins.declare("register_retention", lambda name, step: self.retention.steps.append((name, step)))
         self.personal_data: Registry[PersonalData] = Registry("kind of personal data")
-        self.plugins.declare("register_personal_data", _adding(self.personal_data, "name"))
+        self.plugins.declare("register_personal_data", _adding(self.personal_data, "name"), engine=self)
+        for kind in personal_rows.kinds():  # after those of plugins, which may look at the core's rows
+            self.personal_data.add(CORE, kind.name, kind)
         self.migrations: dict[str, list[tuple[int, str]]] = {CORE: [*migrations.CORE], **self.agent_lists.migrations()}
         self.plugins.declare("register_migrations", partial(migrations.add, self.migrations))
 
@@ -241,6 +247,8 @@ class Engine:
             await self.tasks.run(group)
             self._clearing = anyio.CancelScope()
             group.start_soon(self.retention.run, self._clearing)
+            self._forgetting = anyio.CancelScope()
+            group.start_soon(self.forgettings.run, self._forgetting)
             self._stack = stack.pop_all()
         return self
 
@@ -252,6 +260,7 @@ class Engine:
         """Rejects new work and waits for running work; after the time limit the rest is left to the next start."""
         self.runner.draining = True
         self._clearing.cancel()
+        self._forgetting.cancel()
         self.tasks.wake()
         self.journal.close_open_ends()
         await self.runner.drain(seconds)

@@ -53,6 +53,11 @@ class Secrets:
         """A code of 32 bytes (BLAKE2b with the key) that only a holder of the key file can compute."""
         return blake2b(message, key=bytes(self._box), digest_size=32).digest()
 
+    def pseudonym(self, name: str) -> str:
+        """What stands for a person's name in records: always the same, and no way back to it without the key."""
+        digest = blake2b(name.encode(), key=bytes(self._box), person=b"pseudonym", digest_size=12)
+        return f"forgotten-{digest.hexdigest()}"
+
     def seal(self, text: str) -> bytes:
         """The encrypted credential; an empty one stays empty."""
         return bytes(self._box.encrypt(text.encode())) if text else b""

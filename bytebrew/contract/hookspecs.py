@@ -196,7 +196,7 @@ def register_retention(register: Register[Step]) -> None:
 
 
 @hookspec
-def register_personal_data(register: Register[PersonalData]) -> None:
+def register_personal_data(register: Register[PersonalData], engine: Engine) -> None:
     """Registers what the plugin stores of a person, each kind under its name."""
 
 

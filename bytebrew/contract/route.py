@@ -170,7 +170,8 @@ class Route:
     stream of Server-Sent Events. An `idempotent` route accepts the header Idempotency-Key. A request to a route that
     `begins_turn` is rejected before it is read if the engine has too many turns. An `overridable` route is left out if
     another plugin has one with its method and path. `action` is the name of its recorded action, such as
-    `token.revoke`, unless the default from its path and method fits.
+    `token.revoke`, unless the default from its path and method fits. The path of a route that `names_person` ends with
+    the name of a person, or with it and one more word; records have a pseudonym in its place.
 
     The other fields are for the API document. `query` and `headers` are the parameters that the route reads, each as a
     description or a Parameter; other parameters in a query string are rejected. `example` is a body that creates
@@ -197,6 +198,7 @@ class Route:
     begins_turn: bool = False
     overridable: bool = False
     action: str = ""
+    names_person: bool = False
     query: Mapping[str, str | Parameter] = field(default_factory=dict)
     headers: Mapping[str, str | Parameter] = field(default_factory=dict)
     example: Mapping[str, Any] | None = None

@@ -19,7 +19,7 @@ from bytebrew.store import idempotency, journal, sessions
 from bytebrew.store.configuration import versions
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite.database import Database
-from bytebrew.store.sqlite.pragmas import file_bytes, shrink, transaction, truncate_log
+from bytebrew.store.sqlite.pragmas import checkpoint, file_bytes, shrink, transaction, truncate_log
 
 log = logging.getLogger(__name__)
 
@@ -241,7 +241,7 @@ class Retention:
             except Exception:
                 log.exception("%s of %s failed", getattr(step, "__name__", "a step of retention"), owner)
         if await self._repeat(shrink, pace):
-            await self._db.checkpoint()
+            await self._db.between(checkpoint)
 
     async def _repeat(self, step: Step, pace: "Pace", *, ends_followers: bool = False) -> bool:
         """Repeats a step until nothing is left; returns whether it did anything."""

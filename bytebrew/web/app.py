@@ -229,7 +229,7 @@ class Endpoint:
             if place is not None:
                 place.free()
         except (Unauthorized, Forbidden) as error:
-            action = recorded_changes.refused(request, error)
+            action = recorded_changes.refused(request, route, error)
             self._state.refusals.note(action.client, action.resource, action.status, action.reason)
             await engine.notify("actor_acted", action=action)
             raise
@@ -274,7 +274,7 @@ class Endpoint:
 
     async def _perform(self, request: Request[Any], route: Route, digest: bytes) -> Any:
         engine, change = self._engine, None
-        if route.method != "GET" and not route.streams and engine.observers.record_actions:
+        if (route.method != "GET" or route.names_person) and not route.streams and engine.observers.record_actions:
             change = recorded_changes.Change(request, route, self._resource, engine.record)
             request.records += (change.record,)
         if self.section and route.method != "GET" and not route.streams:

@@ -17,6 +17,7 @@ from bytebrew.base.logs import trace_id
 from bytebrew.base.masking import is_secret_field, masked_value, redact, secrets_in
 from bytebrew.base.validation import plain_json
 from bytebrew.contract.connection import Connection
+from bytebrew.contract.governance.personal_data import names_of
 from bytebrew.contract.hookspecs import Action
 from bytebrew.contract.route import Reply, Request, Route, Stream
 
@@ -39,7 +40,8 @@ class Resource:
 
     def has_before(self, route: Route) -> bool:
         """Whether the route's actions have a `before`: not if it creates, and never for conversations."""
-        return self.get is not None and not self.get.streams and route.method != "POST" and route.scope != "chat"
+        changes = route.method not in ("GET", "POST") and route.scope != "chat"
+        return self.get is not None and not self.get.streams and changes
 
     async def state(self, request: Request[Any], route: Route) -> dict[str, Any] | None:
         """The resource as GET shows it, None if there is none; raises StorageError and TooSlow."""
@@ -99,16 +101,16 @@ class Change:
         if made is not None and route.scope != "chat":
             kept = {field: value for field, value in sent.items() if is_secret_field(field) and value}
             after = masked_value(kept | made, secrets)
-        last = [*request.path.values()][-1:]
+        url_path, last = place(request, route)
         names = (self._resource.key, "id", "name")
-        keys = [made.get(name) for name in names] if made and route.status == 201 else last
+        keys = [made.get(name) for name in names] if made and route.status == 201 else [last]
         known = made is not None or route.method == "DELETE"  # otherwise every field would appear removed
         before = self._before if known else None
         return Action(
             moment=now(),
             actor=request.actor,
             name=name,
-            resource=redact(f"{route.method} {request.url_path}"),
+            resource=redact(f"{route.method} {url_path}"),
             resource_type=kind,
             resource_id=redact(str(next(filter(None, keys), ""))),
             status=reply.status,
@@ -134,13 +136,24 @@ async def perform(request: Request[Any], route: Route, change: Change | None) ->
     return answer
 
 
-def refused(request: Request[Any], error: EngineError) -> Action:
+def place(request: Request[Any], route: Route) -> tuple[str, str]:
+    """The path of a request and its last parameter, with a pseudonym for a person who is named there."""
+    last = [*request.path.values()][-1] if request.path else ""
+    if not route.names_person:
+        return request.url_path, last
+    before, _, behind = route.path.partition("{")
+    sub = request.url_path.removeprefix(before).removesuffix(behind.partition("}")[2])
+    pseudonym = request.engine.secrets.pseudonym(names_of(sub)[0])
+    return re.sub(r"\{[^}]*\}", pseudonym, route.path), pseudonym
+
+
+def refused(request: Request[Any], route: Route, error: EngineError) -> Action:
     """The action of a request that was rejected with 401 or 403."""
     return Action(
         moment=now(),
         actor=request.actor,
         name="auth.fail",
-        resource=redact(f"{request.method} {request.url_path[:500]}"),
+        resource=redact(f"{request.method} {place(request, route)[0][:500]}"),
         resource_type="auth",
         resource_id="",
         status=error.status,

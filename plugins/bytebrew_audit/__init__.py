@@ -11,6 +11,7 @@ from bytebrew import (
     Engine,
     Migration,
     Option,
+    PersonalData,
     Recorder,
     Register,
     Route,
@@ -19,7 +20,7 @@ from bytebrew import (
     hookimpl,
 )
 
-from . import calls, changes
+from . import calls, changes, personal_data
 from .audit_log import AuditLog
 
 KEPT = Option(
@@ -52,6 +53,13 @@ def register_retention(register: Register[Step]) -> None:
 def register_migrations(register: Register[Migration]) -> None:
     register(Migration(1, calls.TABLE + changes.TABLE))
     register(Migration(2, calls.COUNTS + changes.COUNTS))
+    register(Migration(3, personal_data.MIGRATION))
+
+
+@hookimpl
+def register_personal_data(register: Register[PersonalData]) -> None:
+    for kind in personal_data.KINDS:
+        register(kind)
 
 
 @hookimpl

@@ -4,8 +4,20 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from bytebrew import CapabilityType, ConfigSection, Engine, Migration, Register, Route, Sample, Toolset, hookimpl
+from bytebrew import (
+    CapabilityType,
+    ConfigSection,
+    Engine,
+    Migration,
+    PersonalData,
+    Register,
+    Route,
+    Sample,
+    Toolset,
+    hookimpl,
+)
 
+from . import personal_data
 from .bases import KnowledgeConfig
 from .knowledge import KNOWLEDGE, Knowledge, Limits
 from .routes import ROUTES
@@ -44,6 +56,11 @@ def register_config_sections(register: Register[ConfigSection]) -> None:
 def register_routes(register: Register[Route]) -> None:
     for route in ROUTES:
         register(route)
+
+
+@hookimpl
+def register_personal_data(register: Register[PersonalData], engine: Engine) -> None:
+    register(personal_data.of(engine))
 
 
 @hookimpl

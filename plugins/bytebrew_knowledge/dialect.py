@@ -25,3 +25,8 @@ RANKED = f"""with found as materialized (
   select sum(score) as score, id from found group by id order by score, id limit :limit"""  # noqa: S608
 OTHERS = f"select w.rowid as id from {MATCHES.format(words=':words')} limit :limit"  # noqa: S608
 COUNT = "select count(*) from knowledge_words where knowledge_words match ?"
+PERSONS = """select id, blob from knowledge_files
+  where metadata <> '{{}}' and json_extract(metadata, '$.user_sub') in ({})"""
+"""The files whose metadata names a person as `user_sub`."""
+ERASE = "insert into knowledge_words (knowledge_words) values ('optimize')"
+"""Removes the words of deleted chunks from the index, which keeps them until its parts are merged."""

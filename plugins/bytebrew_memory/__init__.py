@@ -15,6 +15,7 @@ from bytebrew import (
     Connection,
     Engine,
     Migration,
+    PersonalData,
     ProviderError,
     Register,
     Route,
@@ -26,7 +27,7 @@ from bytebrew import (
     tool,
 )
 
-from . import store
+from . import personal_data, store
 from .routes import ROUTES
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,7 @@ def register_capabilities(register: Register[CapabilityType]) -> None:
 @hookimpl
 def register_migrations(register: Register[Migration]) -> None:
     register(Migration(1, store.MIGRATION))
+    register(Migration(2, personal_data.MIGRATION))
 
 
 @hookimpl
@@ -134,3 +136,8 @@ def register_routes(register: Register[Route]) -> None:
 @hookimpl
 def register_retention(register: Register[Step]) -> None:
     register(store.forget)
+
+
+@hookimpl
+def register_personal_data(register: Register[PersonalData]) -> None:
+    register(personal_data.MEMORIES)

@@ -13,3 +13,6 @@ FORGET = """delete from memory_entries where n in (
     '%Y-%m-%dT%H:%M:%fZ', 'now', '-' || json_extract(c.config, '$.retention_days') || ' days') limit 200)
 returning n"""
 """Deletes some memories that are past the retention of the agent that stored them."""
+
+ERASE = "insert into memory_search (memory_search) values ('optimize')"
+"""Removes the words of deleted memories from the index, which keeps them until its parts are merged."""

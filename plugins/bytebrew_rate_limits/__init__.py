@@ -1,13 +1,26 @@
 """Rate limits: rules by key header, API token, subject or address, over a sliding window that survives a restart."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from bytebrew import ConfigSection, Engine, Guard, Migration, Register, Route, Sample, hookimpl
+from bytebrew import (
+    ConfigSection,
+    Connection,
+    Engine,
+    Guard,
+    Migration,
+    Person,
+    PersonalData,
+    Register,
+    Route,
+    Sample,
+    hookimpl,
+)
 
-from .limits import LIMITS, Limits
+from .limits import LIMITS, Limits, subject_key
 from .routes import routes
 from .section import RateLimits
-from .store import MIGRATIONS
+from .store import MIGRATIONS, counts_of, delete_counts
 
 
 @hookimpl
@@ -46,3 +59,17 @@ async def startup(engine: Engine) -> None:
 @hookimpl
 async def shutdown(engine: Engine) -> None:
     await engine.state[LIMITS].close()
+
+
+@hookimpl
+def register_personal_data(register: Register[PersonalData], engine: Engine) -> None:
+    def forget(conn: Connection, person: Person) -> int:
+        keys = [subject_key(name) for name in person.names]
+        engine.state[LIMITS].forget(keys)
+        return delete_counts(conn, keys)
+
+    register(PersonalData("rate_limit_counts", _counts, forget))
+
+
+def _counts(conn: Connection, person: Person) -> Iterator[Mapping[str, Any]]:
+    yield from counts_of(conn, [subject_key(name) for name in person.names])

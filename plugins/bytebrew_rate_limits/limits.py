@@ -91,9 +91,9 @@ class Live:
             return [f"token {actor.token}"] if actor.token else []
         if "public" in actor.scopes and actor.kind == "token":  # the page's token, which all visitors share
             return []
-        own = f"subject {actor.subject}"
+        own = subject_key(actor.subject)
         # visitors share their page's, because a person can become a new visitor at any time
-        shared = f"subject {actor.token or actor.subject}"
+        shared = subject_key(actor.token or actor.subject)
         if self.rule.per == "subject":
             return [own] if own == shared or self._has_window(request, own) else []
         value = request.headers.get(self._key_header, "")
@@ -219,6 +219,15 @@ class Limits:
         self._live = [Live(stored, before.get(stored.id)) for stored in rules]
         self.guard.active = bool(self._live)
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drops the counts of keys in memory; runs in the database's thread, and so changes one item at a time."""
+        gone = {*keys}
+        for live in self._live:
+            for window in [one for one in list(live.windows) if one[1] in gone]:
+                live.windows.pop(window, None)
+            for entry in [one for one in list(live.unsaved) if one[1] in gone]:
+                live.unsaved.pop(entry, None)
+
     async def load(self) -> None:
         """Loads rules and counts."""
         now = self._clock()
@@ -270,6 +279,11 @@ def network_of(address: str) -> str:
         return address
     ip = getattr(ip, "ipv4_mapped", None) or ip
     return str(ip) if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
+
+
+def subject_key(subject: str) -> str:
+    """The key for a subject."""
+    return f"subject {subject}"
 
 
 def header_key(value: str) -> str:

@@ -1,11 +1,11 @@
 """SQL for rate limits and their counts."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
-from bytebrew import Conflict, Connection, Migration, NotFound, Row, insert, now
+from bytebrew import Conflict, Connection, Migration, NotFound, Row, insert, now, placeholders
 
 from .rules import LONGEST, NewRule, Rule, RulePatch, encoded, merged
 from .sliding_window import Entry
@@ -34,6 +34,7 @@ create table rate_limits_counted (
 create index rate_limits_leaving on rate_limits_counted (leaves);
 """,
     ),
+    Migration(2, "create index rate_limits_keys on rate_limits_counted (key);"),
 )
 
 
@@ -122,6 +123,21 @@ def load(conn: Connection, moment: float) -> list[Counted]:
         Counted(rule, tier, key, Entry(first, last, requests), leaves)
         for rule, tier, key, first, last, requests, leaves in conn.execute(sql, (moment, moment))
     ]
+
+
+def counts_of(conn: Connection, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The stored counts of some keys."""
+    rows = conn.execute(
+        f"""select r.name as rule, c.tier, c.first, c.last, c.requests from rate_limits_counted c
+        join rate_limits r on r.id = c.rule where c.key in ({placeholders(keys)})""",  # noqa: S608
+        keys,
+    )
+    yield from map(dict, rows)
+
+
+def delete_counts(conn: Connection, keys: Sequence[str]) -> int:
+    """Deletes the stored counts of some keys; returns their number."""
+    return conn.execute(f"delete from rate_limits_counted where key in ({placeholders(keys)})", keys).rowcount  # noqa: S608
 
 
 def _stored(row: Row) -> Stored:

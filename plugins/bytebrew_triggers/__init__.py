@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from bytebrew import ConfigSection, Engine, Migration, Register, Route, hookimpl
+from bytebrew import ConfigSection, Engine, Migration, PersonalData, Register, Route, hookimpl
 
 from .routes import routes
 from .schedules import SCHEDULES, Schedules
 from .sections import SchedulesSection, WebhooksSection
-from .store import MIGRATIONS
+from .store import MIGRATIONS, export, forget
 from .webhooks import WEBHOOKS, Webhooks, WebhookSettings
 
 
@@ -40,6 +40,10 @@ class Triggers:
     def register_config_sections(self, register: Register[ConfigSection]) -> None:
         register(SchedulesSection())
         register(WebhooksSection())
+
+    @hookimpl
+    def register_personal_data(self, register: Register[PersonalData]) -> None:
+        register(PersonalData("triggers", export, forget))
 
     @hookimpl
     async def startup(self, engine: Engine) -> None:

@@ -1,11 +1,12 @@
 """SQL for schedules and webhooks."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 
 import bytebrew
-from bytebrew import Conflict, Connection, Migration, NotFound, Row, insert, now
+from bytebrew import Conflict, Connection, Migration, NotFound, Person, Row, insert, now, placeholders
 
 from .definition import NewSchedule, NewWebhook
 
@@ -113,6 +114,23 @@ def delete(conn: Connection, kind: Kind, name: str) -> None:
     """Deletes a trigger; its tasks stay."""
     get(conn, kind, name)
     conn.execute(f"delete from {kind.table} where name = ?", (name,))  # noqa: S608
+
+
+def export(conn: Connection, person: Person) -> Iterator[dict[str, Any]]:
+    """The triggers whose tasks belong to the person."""
+    for kind in (SCHEDULE, WEBHOOK):
+        sql = f"select * from {kind.table} where owner in ({placeholders(person.names)}) order by name"  # noqa: S608
+        for row in conn.execute(sql, person.names):
+            yield {"kind": kind.word, "created_at": row["created_at"], **msgspec.json.decode(row["definition"])}
+
+
+def forget(conn: Connection, person: Person) -> int:
+    """Deletes the triggers whose tasks belong to the person."""
+    marks = placeholders(person.names)
+    return sum(
+        conn.execute(f"delete from {kind.table} where owner in ({marks})", person.names).rowcount  # noqa: S608
+        for kind in (SCHEDULE, WEBHOOK)
+    )
 
 
 def is_new(conn: Connection, webhook: str, signature: bytes, expires_at: float, moment: float) -> bool:

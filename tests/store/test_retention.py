@@ -17,7 +17,7 @@ from bytebrew.conversation.failed_turns import fail_now
 from bytebrew.engine import Engine
 from bytebrew.store import retention
 from bytebrew.store.journal import read_events
-from bytebrew.store.sqlite.pragmas import connect
+from bytebrew.store.sqlite.pragmas import checkpoint, connect
 from bytebrew.testing import ScriptedProvider, Step, chat, plugin, providing, scripted_schema, served_engine
 from tests.conversation.test_tasks import instructions, plans
 
@@ -442,7 +442,7 @@ async def test_the_disk_gets_its_space_back(served: tuple[Engine, httpx.AsyncCli
     session_id = await talk(client)
     turn = (await execute(engine, "select id from turns"))[0][0]
     await execute(engine, "insert into results values (?, 'c', ?, ?)", turn, session_id, "x" * 20_000_000)
-    await engine.db.checkpoint()
+    await engine.db.between(checkpoint)
     full = (tmp_path / "bytebrew.db").stat().st_size
     assert full > 20_000_000
     await age(engine, session_id)

@@ -5,6 +5,15 @@ from typing import Any, NamedTuple
 
 from bytebrew.contract.connection import Connection
 
+USER = "user:"
+"""Prefix of the subject of a JWT, before its `sub`."""
+
+
+def names_of(sub: str) -> tuple[str, str]:
+    """The names of a person in rows: without and with the prefix of a JWT's subject."""
+    bare = sub.removeprefix(USER)
+    return bare, USER + bare
+
 
 class Person(NamedTuple):
     """A person, with the ids of all sessions of theirs, those of spawned agents, forks and background tasks included.

@@ -54,6 +54,14 @@ def keep_copy(path: Path, steps: Sequence[str]) -> None:
     _clear(path)
 
 
+def delete_copies(path: Path) -> int:
+    """Deletes every copy that was made of a database before migrations; returns their number."""
+    copies = [*_own(path.resolve()), *path.resolve().parent.glob(f"{path.resolve().name}.before-*.part")]
+    for copy in copies:
+        copy.unlink(missing_ok=True)
+    return len(copies)
+
+
 def _clear(path: Path) -> None:
     """Deletes all but the newest copies, each with a different set of migrations.
 

@@ -18,7 +18,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.store.sqlite import integrity, storage_errors
 from bytebrew.store.sqlite.aiosqlite_fixes import WorkConnection, open_connection
 from bytebrew.store.sqlite.failed_commit import each_apart
-from bytebrew.store.sqlite.pragmas import BUSY_SECONDS, checkpoint, connect, roll_back
+from bytebrew.store.sqlite.pragmas import BUSY_SECONDS, connect, roll_back
 from bytebrew.store.sqlite.scans import SCAN_SECONDS, SCANNERS, scan_forever
 from bytebrew.store.sqlite.write_queue import Owner, Pending, Rows, RowSource
 
@@ -204,9 +204,10 @@ class Database:
         finally:
             del self._since[name]
 
-    async def checkpoint(self) -> None:
-        """Copies the log into the file (a passive checkpoint), so that the file can shrink."""
-        await self._writer.run(checkpoint)
+    async def between(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of `checkpoint`, or of other work that is not to be in a transaction; writes wait meanwhile."""
+        result: T = await self._writer.run(work)
+        return result
 
     async def _write_forever(self) -> None:
         now, earliest = asyncio.get_running_loop().time, 0.0

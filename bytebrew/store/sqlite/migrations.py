@@ -1,6 +1,7 @@
 """Numbered SQL for the core's tables, forward only."""
 
 from bytebrew.contract.hookspecs import Migration
+from bytebrew.store.people import forgettings
 from bytebrew.store.sessions import SESSIONS
 from bytebrew.store.sqlite import first_tables, triggers
 from bytebrew.store.tasks import TASKS
@@ -176,6 +177,12 @@ _CALLBACKS = """
 alter table tasks add column callback_url text not null default '';
 """
 
+# who is to be forgotten, and whose answers are to be masked
+_FORGETTINGS = f"""
+{forgettings.TABLE}
+create index confirmations_answered on confirmations (answered_by) where answered_by is not null;
+"""
+
 CORE = tuple(
     enumerate(
         (
@@ -204,6 +211,7 @@ CORE = tuple(
             _SUMMARIES,
             _FORKS,
             _CALLBACKS,
+            _FORGETTINGS,
         ),
         1,
     )

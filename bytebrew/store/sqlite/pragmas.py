@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bytebrew.contract.connection import Connection
+from bytebrew.store.sqlite import storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -16,6 +17,8 @@ SPARE_PAGES = 256
 """Free pages that a running engine keeps, because it will use them again soon."""
 BEAT = 100_000
 """Instructions of SQLite's virtual machine between two calls of a progress callback."""
+CACHE = -512
+"""Size of a connection's cache, in KiB if negative."""
 WAL_BYTES = 64 * 1024 * 1024
 """Size to which the log is truncated after a burst."""
 
@@ -30,7 +33,8 @@ def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False)
         conn.execute(f"pragma journal_size_limit = {WAL_BYTES}")
         conn.execute(f"pragma synchronous = {synchronous}")
         conn.execute("pragma foreign_keys = on")
-        conn.execute("pragma cache_size = -512")  # KiB; the operating system caches the file too
+        conn.execute("pragma secure_delete = on")  # SQLite's own default is off, that of Debian's build is on
+        conn.execute(f"pragma cache_size = {CACHE}")  # the operating system caches the file too
         if not _folder_for_temporary_files():
             conn.execute("pragma temp_store = memory")
         if read_only:
@@ -85,6 +89,33 @@ def checkpoint(conn: Connection) -> None:
 def truncate_log(conn: Connection) -> None:
     """Copies the log into the file and empties it, as far as readers allow."""
     conn.execute("pragma wal_checkpoint(truncate)").fetchall()
+
+
+def rewrite(conn: sqlite3.Connection) -> None:
+    """Writes the whole file anew into the log, without the bytes of deleted rows; writes wait, reads do not.
+
+    Secure deletion alone leaves copies: where SQLite has moved a row to another page, and in pages that were freed
+    before. Raises StorageError, such as for a full disk. https://sqlite.org/lang_vacuum.html
+    """
+    conn.execute("pragma cache_size = -65536")  # KiB
+    try:
+        conn.execute("vacuum")
+    except sqlite3.Error as error:
+        raise storage_errors.fault_of(error) from error
+    finally:
+        conn.execute(f"pragma cache_size = {CACHE}")
+
+
+def empty_log(conn: sqlite3.Connection) -> bool:
+    """Copies the log into the file and empties it; returns whether no reader of the log was in the way."""
+    conn.execute("pragma busy_timeout = 200")  # writes wait meanwhile
+    try:
+        busy, _, _ = conn.execute("pragma wal_checkpoint(truncate)").fetchone()
+    except sqlite3.Error as error:
+        raise storage_errors.fault_of(error) from error
+    finally:
+        conn.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+    return not busy
 
 
 def _number(conn: Connection, pragma: str) -> int:

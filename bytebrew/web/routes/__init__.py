@@ -24,6 +24,7 @@ from bytebrew.web.routes import (
     tasks,
     tools,
     turns,
+    users,
     versions,
 )
 
@@ -42,6 +43,7 @@ def core_routes(engine: Engine) -> tuple[Route, ...]:
         *forks.routes(engine),
         *approvals.routes(engine),
         *tasks.routes(engine),
+        *users.routes(engine),
         *tools.routes(engine),
         *settings.routes(engine),
         *config.routes(engine),

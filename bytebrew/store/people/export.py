@@ -1,0 +1,53 @@
+"""Writes everything that is stored of a person into a file."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from bytebrew.base.errors import StorageError
+from bytebrew.base.formats import now
+from bytebrew.contract.connection import Connection
+from bytebrew.contract.governance.personal_data import Person, PersonalData
+from bytebrew.store.people import personal_rows
+from bytebrew.store.sqlite.pragmas import connect
+
+_encode = msgspec.json.Encoder().encode
+ROWS = 100
+
+
+def export(database: Path, kinds: Iterable[PersonalData], sub: str, mask: str) -> IO[bytes]:
+    """A temporary file without a name that holds a JSON document: `data` has a list of rows for each kind.
+
+    It is read from one snapshot of the database, on a connection of its own. StorageError if it cannot be written.
+    """
+    file: IO[bytes] = tempfile.TemporaryFile(dir=database.parent)  # noqa: SIM115 - the caller closes it
+    try:
+        with closing(connect(database, read_only=True)) as conn:
+            conn.execute("begin")
+            person = personal_rows.find(conn, sub, mask)
+            file.write(b'{"sub":%s,"exported_at":%s,"data":{' % (_encode(sub), _encode(now())))
+            for n, kind in enumerate(kinds):
+                file.write(b"%s%s:[" % (b"," if n else b"", _encode(kind.name)))
+                file.writelines(_rows(kind, conn, person))
+                file.write(b"]")
+            file.write(b"}}")
+        file.seek(0)
+    except OSError as error:
+        file.close()
+        raise StorageError(f"The export cannot be written: {error.strerror}") from error
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _rows(kind: PersonalData, conn: Connection, person: Person) -> Iterator[bytes]:
+    rows, first = iter(kind.export(conn, person)), True
+    while some := [*islice(rows, ROWS)]:
+        yield (b"" if first else b",") + _encode(some)[1:-1]
+        first = False

@@ -1,0 +1,213 @@
+"""Forgetting a person: no byte of the person is left in the data folder, and all of others stays."""
+
+import asyncio
+import base64
+import json
+import re
+import shutil
+import sqlite3
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+from bytebrew_rate_limits.limits import LIMITS
+
+from bytebrew import Call, Capabilities, Http, MessageDelta, ModelRequest, Provider, Stop, ToolCall, Usage, tool
+from bytebrew.base.formats import new_uuid
+from bytebrew.engine import Engine
+from bytebrew.store import journal, messages
+from bytebrew.testing import chat, plugin, providing, scripted_schema, served_engine
+from tests.plugins.test_auth_external import AUDIENCE, KEY, MODE, PATH, hex_of, user
+
+SESSION = "/api/v1/sessions"
+
+
+def marker(who: str, kind: str) -> str:
+    """A word that only this person's data has, with two ends to look for: an index may store a part of a word."""
+    return f"{who}zq{kind}{who[::-1]}qz"
+
+
+class Puppet(Provider):
+    """Calls the tools that the newest user message lists as JSON, then repeats the message and the results."""
+
+    type = "scripted"
+    capabilities = Capabilities(vision=True)
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[Any, None]:
+        asked = max(n for n, message in enumerate(request.messages) if message.role == "user")
+        content = request.messages[asked].content
+        await self.gate.wait()
+        if asked == len(request.messages) - 1 and content.startswith("["):
+            for name, input in json.loads(content):
+                yield ToolCall(name, input)
+        else:
+            yield MessageDelta(content=f"You wrote {content}. ")
+            yield MessageDelta(content=" ".join(one.content for one in request.messages[asked:] if one.role == "tool"))
+        yield Usage(10, 5)
+        yield Stop()
+
+
+@tool
+async def note(call: Call, text: str) -> str:
+    """Takes a note."""
+    return f"noted {text} " * 3000
+
+
+@asynccontextmanager
+async def populated(folder: Path) -> AsyncIterator[tuple[Engine, httpx.AsyncClient, Puppet]]:
+    """An engine with the data of ann and bob, who have JWTs, and of the end users of an app."""
+    puppet = Puppet()
+    (folder / "issuer").write_text(hex_of(KEY.verify_key))
+    settings = {MODE: "external", PATH: str(folder / "issuer"), AUDIENCE: "*"}
+    tools = plugin("noting", register_tools=lambda register: register(note))
+    async with served_engine(providing(puppet), tools, data=folder / "data", settings=settings) as (running, client):
+        await scripted_schema(running, tools=("note", "manage_tasks"), confirm_before=("note",))
+        await client.post("/api/v1/agents/test/capabilities", json={"type": "memory"})
+        rule = {"name": "all", "per": "subject", "tiers": {"default": {"requests": 900, "window": "1h"}}}
+        assert (await client.post("/api/v1/rate-limits", json={**rule, "default_tier": "default"})).status_code == 201
+        base = (await client.post("/api/v1/knowledge-bases", json={"name": "Papers"})).json()
+        for who in ("ann", "bob"):
+            await live(running, client, who, base["id"])
+        yield running, client, puppet
+
+
+async def live(running: Engine, client: httpx.AsyncClient, who: str, base: str) -> None:
+    """Leaves a marked trace of a person in every kind of data."""
+    sub = marker(who, "sub")
+    own = {"authorization": f"Bearer {user(sub=sub, scope='chat tasks approvals admin')}"}
+    session_id = new_uuid()
+    picture = base64.b64encode(marker(who, "picture").encode()).decode()
+    fact = f"likes {marker(who, 'memory')} a lot"
+    steps = [["memory_store", {"content": fact}], ["note", {"text": marker(who, "input")}]]
+    async with client.stream(
+        "POST",
+        "/api/v1/schemas/test/chat",
+        headers={**own, "idempotency-key": marker(who, "key")},
+        json={
+            "message": json.dumps(steps),
+            "session_id": session_id,
+            "attachments": [{"media_type": "image/png", "data": picture, "name": marker(who, "file")}],
+        },
+    ) as response:
+        assert response.status_code == 200, await response.aread()
+        async for line in response.aiter_lines():
+            if line.startswith("data:") and '"confirmation_id"' in line:
+                body = {
+                    "confirmation_id": json.loads(line[5:])["confirmation_id"],
+                    "answers": ["approve"],
+                    "reason": marker(who, "reason"),
+                }
+                url = f"{SESSION}/{session_id}/respond"
+                assert (await client.post(url, headers=own, json=body)).status_code == 200
+    await client.patch(f"{SESSION}/{session_id}", headers=own, json={"title": marker(who, "title")})
+    task = {"title": marker(who, "task"), "description": marker(who, "description"), "agent": "test"}
+    made = (await client.post("/api/v1/tasks", headers=own, json=task)).json()
+    await client.put(f"/api/v1/tasks/{made['id']}", json={"priority": 2, "title": marker(who, "retitled")})
+    cron = {"name": f"daily-{who}", "cron": "0 9 * * *", "agent": "test"}
+    scheduled = {**cron, "title": marker(who, "schedule"), "enabled": False}
+    assert (await client.post("/api/v1/schedules", headers=own, json=scheduled)).status_code == 201
+    form = {"metadata": json.dumps({"user_sub": sub})}
+    files = {"file": (f"{marker(who, 'name')}.txt", f"the text {marker(who, 'text')}".encode())}
+    uploaded = await client.post(f"/api/v1/knowledge-bases/{base}/files", headers=own, data=form, files=files)
+    assert uploaded.status_code in (200, 201, 202), uploaded.text
+    for n in range(2):  # an end user of an app, and one session that is packed
+        await chat(client, "test", marker(who, f"app{n}"), user_sub=sub)
+    await running.db.write(lambda conn: journal.pack(conn, session_id, 1, 500))
+    await running.db.write(messages.summarise, session_id, 1, marker(who, "summary"))
+    await settled(client, base)
+    async with asyncio.timeout(10):
+        while (await client.get(f"/api/v1/tasks/{made['id']}")).json()["status"] != "completed":
+            await asyncio.sleep(0.02)
+
+
+async def settled(client: httpx.AsyncClient, base: str) -> None:
+    while "indexing" in (await client.get(f"/api/v1/knowledge-bases/{base}/files")).text:
+        await asyncio.sleep(0.02)
+
+
+def traces(folder: Path, who: str) -> list[str]:
+    """Where something of a person is in the files of a folder: their bytes, what is compressed in them, and names."""
+    ends = [f"{who}zq".encode(), f"{who[::-1]}qz".encode(), base64.b64encode(f"{who}zq".encode())[:6]]
+    pattern = re.compile(b".{0,20}(?i:%s).{0,20}" % b"|".join(ends), re.DOTALL)
+    return [
+        f"{path.name}: {match.group()!r}"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        for data in (path.name.encode(), path.read_bytes(), *unpacked(path.read_bytes()))
+        for match in pattern.finditer(data)
+    ]
+
+
+def unpacked(data: bytes) -> Iterator[bytes]:
+    """All that zlib can read in some bytes."""
+    for place in re.finditer(b"\x78[\x01\x5e\x9c\xda]", data):
+        try:
+            yield zlib.decompressobj().decompress(data[place.start() :], 1 << 20)
+        except zlib.error:
+            continue
+
+
+def leave_old_bytes(path: Path, who: str) -> None:
+    """Bytes of deleted rows, as an engine before secure deletion left them, and a copy from before migrating."""
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("pragma secure_delete = off")
+        conn.execute("create table old (text text)")
+        conn.executemany("insert into old values (?)", [(marker(who, f"old{n}") * 9,) for n in range(900)])
+        conn.commit()
+        conn.execute("delete from old")
+        conn.execute("drop table old")
+        conn.commit()
+        conn.execute("pragma wal_checkpoint(passive)")
+    shutil.copy(path, path.with_name(f"{path.name}.before-20260101T000000Z"))
+
+
+async def exported(client: httpx.AsyncClient, sub: str) -> dict[str, Any]:
+    answer = await client.get(f"/api/v1/users/{sub}/export")
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()["data"]
+    return found
+
+
+def check_integrity(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as conn:
+        assert conn.execute("pragma integrity_check").fetchall() == [("ok",)]
+        assert conn.execute("pragma foreign_key_check").fetchall() == []
+        for table in ("memory_search", "knowledge_words"):
+            conn.execute(f"insert into {table} ({table}) values ('integrity-check')")
+
+
+async def test_no_byte_of_a_forgotten_person_is_left_and_all_of_others_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    async with populated(tmp_path) as (running, client, _):
+        await running.state[LIMITS].save()
+        leave_old_bytes(folder / "bytebrew.db", "ann")
+        sub = marker("ann", "sub")
+        of_ann, of_bob = await exported(client, sub), await exported(client, marker("bob", "sub"))
+        for kinds in (of_ann, of_bob):
+            assert all(kinds.values()), [name for name, rows in kinds.items() if not rows]
+        usage = (await client.get("/api/v1/usage")).json()
+        assert traces(folder, "ann")
+        answer = await client.delete(f"/api/v1/users/{sub}")
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        assert body["status"] == "done"
+        assert set(body["counts"]) > {"tasks", "sessions", "memories", "usage", "audit_changes", "triggers"}
+        assert traces(folder, "ann") == []
+        [entry] = (await client.get("/api/v1/audit?action=user.forget")).json()["data"]
+        assert entry["resource"] == f"DELETE /api/v1/users/{body['person']}"
+        assert entry["resource_id"] == body["person"]
+        assert {name: rows for name, rows in (await exported(client, sub)).items() if rows} == {}
+        again = await exported(client, marker("bob", "sub"))
+        assert again == of_bob
+        after = (await client.get("/api/v1/usage")).json()
+        assert {**after, "by_token": None} == {**usage, "by_token": None}
+    check_integrity(folder / "bytebrew.db")
+    assert traces(folder, "ann") == []
+    assert traces(folder, "bob")
