@@ -127,7 +127,7 @@ class Forgettings:
     def _end_rows(self, conn: Connection, request: Forgetting) -> bool:
         """Records that nothing is left, if that is so; deletes some of it otherwise."""
         person = personal_rows.find(conn, request.sub, request.mask)
-        if sum(kind.forget(conn, person) for kind in self.kinds.values()) or sessions.removal_pending(conn):
+        if sum(kind.forget(conn, person) for kind in self.kinds.values()) or person.sessions:
             return False
         forgettings.emptied(conn, request.mask)
         return True

@@ -125,12 +125,14 @@ def export(conn: Connection, person: Person) -> Iterator[dict[str, Any]]:
 
 
 def forget(conn: Connection, person: Person) -> int:
-    """Deletes the triggers whose tasks belong to the person."""
-    marks = placeholders(person.names)
-    return sum(
-        conn.execute(f"delete from {kind.table} where owner in ({marks})", person.names).rowcount  # noqa: S608
-        for kind in (SCHEDULE, WEBHOOK)
-    )
+    """Deletes the triggers whose tasks belong to the person, with their versions."""
+    count = 0
+    for kind in (SCHEDULE, WEBHOOK):
+        sql = f"delete from {kind.table} where owner in ({placeholders(person.names)}) returning name"  # noqa: S608
+        for row in conn.execute(sql, person.names).fetchall():
+            conn.execute("delete from versions where section = ? and name = ?", (f"{kind.word}s", row["name"]))
+            count += 1
+    return count
 
 
 def is_new(conn: Connection, webhook: str, signature: bytes, expires_at: float, moment: float) -> bool:

@@ -15,15 +15,17 @@ MOST = 200
 
 
 def find(conn: Connection, sub: str, mask: str) -> Person:
-    """The person with all sessions: of the subject, of the end user, and below them."""
+    """The person with all sessions: of the subject, of the end user, below them, and forks, which share messages."""
     names = names_of(sub)
     marks = placeholders(names)
     found = dict.fromkeys(
         row["id"]
         for row in conn.execute(
             f"""select id from sessions where owner in ({marks}) and parent_id is null union
-            select id from sessions where user_sub in ({marks}) and user_sub <> '' and parent_id is null""",
-            (*names, *names),
+            select id from sessions where user_sub in ({marks}) and user_sub <> '' and parent_id is null union
+            select s.id from removals r join sessions s on s.id = r.session_id
+            where s.owner in ({marks}) or s.user_sub in ({marks})""",  # a deleted one that a fork shares is held
+            names * 4,
         )
     )
     rows = [*found]
@@ -33,6 +35,8 @@ def find(conn: Connection, sub: str, mask: str) -> Person:
             for session_id in rows
             for row in conn.execute(
                 """select id from sessions where parent_id = ?1 and id <> ?1
+                union select id from sessions where forked_from = ?1
+                union select session_id from shared_history where holder = ?1
                 union select s.id from tasks t join sessions s on s.id = t.session_id where t.made_in = ?1""",
                 (session_id,),
             )
@@ -188,6 +192,24 @@ def _mask_sums(conn: Connection, person: Person, table: str, key: Sequence[str],
     conn.execute(f"delete from {table} where {where}", (day, *person.names))
 
 
+def _export_versions(conn: Connection, person: Person) -> Iterator[dict[str, Any]]:
+    rows = conn.execute(
+        f"""select section, name, n, moment, action from versions where subject in ({placeholders(person.names)})
+        order by moment""",
+        person.names,
+    )
+    yield from map(dict, rows)
+
+
+def _forget_versions(conn: Connection, person: Person) -> int:
+    """Masks who made versions of the configuration, which stays as it is."""
+    return conn.execute(
+        f"""update versions set actor = ?1, subject = ?1 where id in (
+        select id from versions where subject in (?2, ?3) limit {MOST})""",
+        (person.mask, *person.names),
+    ).rowcount
+
+
 def kinds() -> tuple[PersonalData, ...]:
     """The core's kinds; tasks before the sessions that tell whose they are."""
     return (
@@ -243,4 +265,5 @@ def kinds() -> tuple[PersonalData, ...]:
             _forget_sessions,
         ),
         PersonalData("usage", _export_usage, _forget_usage),
+        PersonalData("versions", _export_versions, _forget_versions),
     )
