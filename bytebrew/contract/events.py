@@ -113,7 +113,7 @@ class Notice(Event, frozen=True):
     """Something that a person may want to know; `names` are what it is about.
 
     `code` says what: `tools_awaited` and `tools_missing` are about sources of the agent's tools, `gate_unmatched` about
-    names in its `confirm_before`.
+    names in its `confirm_before`, `budget_near` about a budget that is almost used up.
     """
 
     name = "notice"

@@ -80,6 +80,7 @@ def payer_of(new: NewTurn) -> Payer:
         session_id=new.session_id,
         turn_id=new.id,
         root_turn_id=new.parent.root_turn_id if new.parent else new.id,
+        own_key=new.own_key,
     )
 
 
@@ -111,7 +112,7 @@ def most_input_tokens(request: ModelRequest) -> int:
     return (
         -(-size // BYTES_PER_TOKEN)
         + MESSAGE_TOKENS * frames
-        + (TOOLS_TOKENS if request.tools else 0)
+        + (TOOLS_TOKENS if request.tools or request.response_format else 0)
         + sum(ATTACHMENT_TOKENS + len(file.data) // ATTACHMENT_BYTES_PER_TOKEN for file in files)
     )
 

@@ -65,6 +65,7 @@ async def test_every_list_of_the_document_has_the_shape(client: httpx.AsyncClien
     for collection, item in (
         ("tools", {"url": "http://127.0.0.1:1/"}),
         ("mcp-servers", {"url": "http://127.0.0.1:1/", "enabled": False}),
+        ("budgets", {"tokens": 10**6, "window": "day"}),
         ("rate-limits", {"per": "token", "tiers": {"all": {"requests": 5}}}),
         ("schedules", {"cron": "0 9 1 1 *", "agent": "demo"}),
         ("webhooks", {"agent": "demo"}),

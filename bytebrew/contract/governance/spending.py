@@ -14,6 +14,7 @@ class Payer(Struct, frozen=True, kw_only=True):
 
     `subject` is the account that pays: for a visitor of a public page the page's token, which `token` is as well. It is
     None if no API token pays. `root_turn_id` is the turn of a person or a task that a spawned agent's turn belongs to.
+    With `own_key` the caller's own key pays for the turn's model.
     """
 
     subject: str
@@ -23,6 +24,7 @@ class Payer(Struct, frozen=True, kw_only=True):
     session_id: str
     turn_id: str
     root_turn_id: str
+    own_key: bool = False
 
 
 class PlannedCall(Struct, frozen=True, kw_only=True):

@@ -51,6 +51,7 @@ memories are with `offset` or `after`, and a session's messages with `offset` al
 _KINDS = (
     errors.InvalidRequest,
     errors.Unauthorized,
+    errors.BudgetExceeded,
     errors.Forbidden,
     errors.NotFound,
     errors.RequestTimeout,
@@ -91,6 +92,7 @@ _HEADERS = {
 }
 _OF_REFUSALS = {
     401: ("WWW-Authenticate",),
+    402: ("Retry-After", *_OF_TURN),
     412: ("ETag",),
     429: ("Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
     502: ("Retry-After", *_OF_TURN),
@@ -293,7 +295,7 @@ def _refusals(route: Route) -> set[int]:
     if route.method != "GET" and route.scope is not None:
         found |= {409, 422}
     if route.streams and route.method != "GET":
-        found |= {410, 502, 504}
+        found |= {402, 410, 502, 504}
     return found
 
 
