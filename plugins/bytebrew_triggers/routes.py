@@ -7,13 +7,14 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from bytebrew import Connection, Live, Parameter, Request, Route, Row
+from bytebrew import Connection, Live, Request, Route, Row
 
 from . import store
 from .definition import NewSchedule, NewWebhook, SchedulePatch, WebhookPatch
 from .schedules import Schedules
+from .signed_requests import SIGNATURE, STANDARD_ID, STANDARD_SIGNATURE, STANDARD_TIMESTAMP, TIMESTAMP
 from .store import SCHEDULE, WEBHOOK, Kind
-from .webhooks import SIGNATURE, TIMESTAMP, Received, Webhooks
+from .webhooks import Received, Webhooks
 
 
 class Schedule(NewSchedule, frozen=True, kw_only=True, omit_defaults=False):
@@ -151,8 +152,11 @@ def routes(schedules: Schedules, webhooks: Webhooks) -> Iterator[Route]:
         "stream_body": True,
         "in_memory": True,
         "headers": {
-            TIMESTAMP: Parameter("the present time in seconds since 1970", required=True),
-            SIGNATURE: Parameter("sha256= and the HMAC-SHA256 of timestamp, dot and body in hex", required=True),
+            TIMESTAMP: "the present time in seconds since 1970",
+            SIGNATURE: "sha256= and the HMAC-SHA256 of timestamp, dot and body in hex",
+            STANDARD_ID: "the id of a message of Standard Webhooks, in place of the two headers above",
+            STANDARD_TIMESTAMP: "its time in seconds since 1970",
+            STANDARD_SIGNATURE: "v1, and the HMAC-SHA256 of id, timestamp and body in base64; several with spaces",
         },
         "also": {401: None, 409: None, 422: None},
     }

@@ -46,6 +46,7 @@ create table triggers_signatures (
 create index triggers_signatures_expiring on triggers_signatures (expires_at);
 """,
     ),
+    Migration(2, "alter table triggers_signatures add column answer text;"),
 )
 KEPT_SECONDS = 3600.0
 """Seconds for which an expired signature is kept, because the clock may be set back, or the window extended."""
@@ -138,8 +139,19 @@ def forget(conn: Connection, person: Person) -> int:
 def is_new(conn: Connection, webhook: str, signature: bytes, expires_at: float, moment: float) -> bool:
     """Stores a signature, and deletes long expired ones; False if it is stored already."""
     conn.execute("delete from triggers_signatures where expires_at < ?", (moment - KEPT_SECONDS,))
-    sql = "insert into triggers_signatures values (?, ?, ?) on conflict do nothing"
+    sql = "insert into triggers_signatures (webhook, signature, expires_at) values (?, ?, ?) on conflict do nothing"
     return conn.execute(sql, (webhook, signature, expires_at)).rowcount == 1
+
+
+def keep_answer(conn: Connection, webhook: str, signature: bytes, answer: str) -> None:
+    """Stores what a request was answered, for when it comes again."""
+    bytebrew.update(conn, "triggers_signatures", {"answer": answer}, webhook=webhook, signature=signature)
+
+
+def answer_of(conn: Connection, webhook: str, signature: bytes) -> str:
+    """What a request was answered that has come before."""
+    sql = "select answer from triggers_signatures where webhook = ? and signature = ?"
+    return str(conn.execute(sql, (webhook, signature)).fetchone()["answer"])
 
 
 def _encoded(new: Any) -> str:

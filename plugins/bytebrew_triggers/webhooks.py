@@ -1,7 +1,5 @@
 """Webhooks: each signed request creates one task."""
 
-import hashlib
-import hmac
 import logging
 import re
 import secrets
@@ -26,23 +24,22 @@ from bytebrew import (
     Request,
     Row,
     StateKey,
-    Task,
     Unauthorized,
+    new_webhook_secret,
     now,
     resolved,
 )
 
 from . import store
 from .definition import LEAST_SECRET, NewWebhook, WebhookPatch, changes
+from .signed_requests import UNSIGNED, Claim, claim
 from .store import WEBHOOK
 
 log = logging.getLogger(__name__)
-TIMESTAMP = "x-webhook-timestamp"
-SIGNATURE = "x-webhook-signature"
 MOST_TEXT = 65_536
 """Limit in characters of a task's message."""
-_DIGEST = re.compile("sha256=[0-9a-f]{64}")
-_UNSIGNED = "X-Webhook-Signature must be sha256= and the HMAC-SHA256 of timestamp, dot and body in hex"
+ID_SECONDS = 3 * 86400.0
+"""Seconds for which a `webhook-id` is remembered: senders try again for days."""
 _HOLE = re.compile(r"\{\{\s*body((?:\.[^{}.\s]+)*)\s*\}\}")
 
 
@@ -69,7 +66,7 @@ class Webhooks:
     def create(self, conn: Connection, new: NewWebhook, owner: str) -> tuple[Row, str]:
         """Creates a webhook whose tasks belong to the owner; returns it and its secret."""
         self._check(conn, new)
-        secret = _checked_secret(new.secret) or secrets.token_hex(32)
+        secret = _checked_secret(new.secret) or new_webhook_secret()
         sealed = self._engine.secrets.seal(secret)
         return store.create(conn, WEBHOOK, replace(new, secret=""), owner=owner, sealed_secret=sealed), secret
 
@@ -92,32 +89,24 @@ class Webhooks:
         """A task out of a signed request.
 
         The header X-Webhook-Timestamp has the seconds since 1970, X-Webhook-Signature the HMAC-SHA256 of timestamp, a
-        dot and body under the webhook's secret, in hex behind `sha256=`. Nothing of a body is read where one of the two
-        is none, or there is no such webhook; the answer is then that to a wrong secret.
+        dot and body under the webhook's secret, in hex behind `sha256=`. Or the request is one of Standard Webhooks:
+        if its `webhook-id` has come before, within three days, it gets the answer of the first. Nothing of a body is
+        read where a header is malformed, or there is no such webhook; the answer is then that to a wrong secret.
         """
         engine, name = self._engine, request.path["name"]
-        stamp = request.headers.get(TIMESTAMP, "")
         window = engine.settings.of(WebhookSettings).webhook_window
-        if not re.fullmatch(r"[0-9]{1,12}", stamp) or abs(self._clock().timestamp() - int(stamp)) > window:
-            raise Unauthorized(
-                f"X-Webhook-Timestamp must be the present time in seconds since 1970, within {window:g} s"
-            )
-        signature = request.headers.get(SIGNATURE, "").lower()
-        row = await engine.db.read(store.find, WEBHOOK, name) if _DIGEST.fullmatch(signature) else None
+        sent = claim(request.headers, self._clock().timestamp(), window)
+        row = await engine.db.read(store.find, WEBHOOK, name)
         if row is None:
-            raise Unauthorized(_UNSIGNED)
+            raise Unauthorized(UNSIGNED)
         secret = self._secret(name, row["sealed_secret"])
         body = b"".join([piece async for piece in request.body])
-        expected = hmac.digest(secret.encode(), stamp.encode() + b"." + body, hashlib.sha256)
-        if not hmac.compare_digest(signature.encode(), b"sha256=" + expected.hex().encode()):
-            raise Unauthorized(_UNSIGNED)
+        mark = sent.mark(secret, body)
 
         def fire(conn: Connection) -> Received | EngineError:
-            task = self._fire(conn, name, expected, int(stamp) + window, body)
-            if isinstance(task, EngineError):
-                return task
-            made = Received(task_id=task.id, status=task.status)
-            request.record(conn, made)
+            made = self._fire(conn, name, sent, mark, window, body)
+            if isinstance(made, Received):
+                request.record(conn, made)
             return made
 
         made = await engine.db.write(fire)
@@ -135,13 +124,17 @@ class Webhooks:
             return secrets.token_hex(32)
 
     def _fire(
-        self, conn: Connection, name: str, signature: bytes, expires_at: float, body: bytes
-    ) -> Task | EngineError:
+        self, conn: Connection, name: str, sent: Claim, mark: bytes, window: float, body: bytes
+    ) -> Received | EngineError:
         row = store.get(conn, WEBHOOK, name)
         webhook: NewWebhook = store.definition(row, WEBHOOK)
         if not webhook.enabled:
             raise NotFound(f"The webhook '{name}' is disabled")
-        if not store.is_new(conn, name, signature, expires_at, self._clock().timestamp()):
+        moment = self._clock().timestamp()
+        expires_at = moment + ID_SECONDS if sent.message_id else sent.stamp + window
+        if not store.is_new(conn, name, mark, expires_at, moment):
+            if sent.message_id:
+                return msgspec.json.decode(store.answer_of(conn, name, mark), type=Received)
             raise Conflict("This very request has come before, and its task was made", code="replayed")
         new = NewTask(
             agent=webhook.agent,
@@ -153,10 +146,13 @@ class Webhooks:
             task = self._engine.tasks.add(conn, new, row["owner"], "webhook")
         except EngineError as error:
             store.put(conn, WEBHOOK, name, last_task_id=None, last_error=error.message, last_at=now())
-            conn.execute("delete from triggers_signatures where webhook = ? and signature = ?", (name, signature))
+            conn.execute("delete from triggers_signatures where webhook = ? and signature = ?", (name, mark))
             return error
         store.put(conn, WEBHOOK, name, last_task_id=task.id, last_error=None, last_at=now())
-        return task
+        made = Received(task_id=task.id, status=task.status)
+        if sent.message_id:
+            store.keep_answer(conn, name, mark, msgspec.json.encode(made).decode())
+        return made
 
 
 def rendered(template: str, body: bytes) -> str:
