@@ -33,6 +33,7 @@ class World(Protocol):
 
     http: httpx.AsyncClient
     seen: Seen
+    callback_url: str
     starts: int
 
     async def back(self, starts: int) -> None:
@@ -231,6 +232,18 @@ async def work(client: Client, n: int) -> None:
         client.problems.append(f"task {made['id']} is {status}")
 
 
+async def callback(client: Client, n: int) -> None:
+    """A turn that fails, a question and a task, each of which a callback reports."""
+    if not (await client.act("GET", "callbacks")).json():
+        await client.create("agents", {"name": "short", "model": "steps", "tools": ["look"], "max_steps": 1})
+        await client.create("schemas", {"name": "short", "entry_agent": "short", "chat_enabled": True})
+        events = ["turn.failed", "task.ended", "approval.waiting"]
+        await client.create("callbacks", {"name": "ops", "url": client.world.callback_url, "events": events})
+    await client.chat("short", [["one ", ["look", {"n": 5}]], ["never"]])
+    await client.chat("fault", [["one ", ["sign", {"name": "otto"}]], ["two"]])
+    await work(client, n)
+
+
 async def configuration(client: Client, n: int) -> None:
     """Everything that an operator creates, changes and deletes, one after the other."""
     name = f"n{new_uuid()}"
@@ -276,5 +289,5 @@ async def long(client: Client, n: int) -> None:
 
 
 ACTS: dict[str, Callable[[Client, int], Awaitable[None]]] = {
-    one.__name__: one for one in (turn, client_tool, busy, work, configuration, deletion, long)
+    one.__name__: one for one in (turn, client_tool, busy, work, callback, configuration, deletion, long)
 }

@@ -18,6 +18,7 @@ from bytebrew.store.journal import frame, read_events
 from bytebrew.store.sessions import SESSIONS
 from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.store.tasks import TASKS
+from tests.receiver import Received
 
 ENDS = ("done", "error")
 OPEN = ("queued", "running")
@@ -31,6 +32,15 @@ _STORED = {
     "token": "select id from tokens where revoked_at is null and name <> 'bootstrap-admin'",
 }
 """Types of audited resources, each with what the audit calls those that are stored."""
+
+
+_REPORTED = {
+    "turn.failed": f"select id from turns where status = 'failed' and finished_at > ? and session_id in ({_KEPT})",
+    "task.ended": "select id from tasks where completed_at > ?",
+    "approval.waiting": f"select id from confirmations where created_at > ? and session_id in ({_KEPT})",
+}
+"""What a callback reports that was made before, as it is in the file."""
+_DELIVERIES = "select count(*) from callbacks_deliveries where type = ? and subject = ?"
 
 
 class Answer(NamedTuple):
@@ -55,7 +65,8 @@ class Act(NamedTuple):
 class Seen:
     """What clients saw: frames by session and number, answers by key, public acts, and sessions that they deleted.
 
-    `conflicts` are frames that came again with other bytes. `imported` are names of things that no request created.
+    `received` is what was called back. `conflicts` are frames that came again with other bytes. `imported` are names of
+    things that no request created.
     """
 
     frames: dict[str, dict[int, bytes]] = field(default_factory=lambda: defaultdict(dict))
@@ -64,6 +75,7 @@ class Seen:
     deleted: set[str] = field(default_factory=set)
     imported: set[str] = field(default_factory=lambda: {"demo"})
     conflicts: list[str] = field(default_factory=list)
+    received: list[Received] = field(default_factory=list)
 
     def frame(self, session_id: str, one: bytes) -> None:
         """Takes one frame with its closing empty line; comments and frames without an id are in no journal."""
@@ -92,8 +104,31 @@ def violations(path: Path, seen: Seen | None = None, *, idle: bool = True) -> li
             *summaries(conn),
             *states(conn),
             *tasks(conn, idle=idle),
+            *callbacks(conn, seen, idle=idle),
             *counts(conn),
         ]
+
+
+def callbacks(conn: Connection, seen: Seen, *, idle: bool = True) -> list[str]:
+    """What happened since there is a callback has one delivery, and its receiver has got that, always the same."""
+    row = conn.execute("select created_at from callbacks where name = 'ops'").fetchone()
+    if row is None:
+        return []
+    found: list[str] = []
+    for kind, sql in _REPORTED.items():
+        for (subject,) in conn.execute(sql, (row["created_at"],)):
+            if (count := conn.execute(_DELIVERIES, (kind, subject)).fetchone()[0]) != 1:
+                found.append(f"{kind} of {subject} has {count} deliveries")
+    bodies: dict[str, set[str]] = defaultdict(set)
+    for one in seen.received:
+        bodies[one.id].add(one.body.decode())
+    for row in conn.execute("select id, type, subject, body, status from callbacks_deliveries"):
+        if idle and row["status"] != "delivered":
+            found.append(f"the delivery of {row['type']} of {row['subject']} is {row['status']}")
+        got = bodies.pop(row["id"], set())
+        if got != {row["body"]} and (got or row["status"] == "delivered"):
+            found.append(f"{row['type']} of {row['subject']} came as {got}")
+    return found + [f"{one} was called back and is not in the file" for one in bodies.values()]
 
 
 def file(conn: Connection) -> list[str]:

@@ -20,6 +20,7 @@ from tests.faults.acts import ACTS, SECONDS, Client, Hangs, Refused, configure
 from tests.faults.invariants import Seen, violations
 from tests.faults.layer import Control, Fault
 from tests.processes import send
+from tests.receiver import receiving
 
 BATCH = 20
 """Faults after which the file is checked."""
@@ -64,6 +65,7 @@ class Engine:
         }
         self.http = httpx.AsyncClient(headers={"Authorization": f"Bearer {ADMIN}"}, timeout=SECONDS)
         self.seen = Seen()
+        self.callback_url = ""
         self.starts = self.deaths = 0
         self.problems: list[str] = []
         self._known: set[str] = set()
@@ -172,7 +174,8 @@ class Engine:
 
     def _open_turns(self) -> int:
         sql = """select (select count(*) from turns where status in ('queued', 'running'))
-          + (select count(*) from tasks where status in ('pending', 'in_progress'))"""
+          + (select count(*) from tasks where status in ('pending', 'in_progress'))
+          + (select count(*) from callbacks_deliveries where status = 'pending')"""
         with closing(connect(self.data / "bytebrew.db", read_only=True)) as conn:
             count: int = conn.execute(sql).fetchone()[0]
         return count
@@ -182,16 +185,18 @@ class Engine:
 async def engine_in(folder: Path, code: Path | None = None, **more: str) -> AsyncIterator[Engine]:
     """An engine that serves and is configured; `code` is a folder whose `bytebrew` goes before the installed one.
 
-    It has `more` in its environment.
+    It has `more` in its environment, and may call a receiver back.
     """
-    engine = Engine(folder, code, **more)
-    try:
-        assert await engine.start(), engine.errors.read_text()
-        await configure(Client(engine))
-        yield engine
-    finally:
-        await engine.kill()
-        await engine.http.aclose()
+    async with receiving() as receiver:
+        engine = Engine(folder, code, BYTEBREW_CALLBACK_ORIGINS=receiver.url, **more)
+        engine.callback_url, engine.seen.received = receiver.url, receiver.received
+        try:
+            assert await engine.start(), engine.errors.read_text()
+            await configure(Client(engine))
+            yield engine
+        finally:
+            await engine.kill()
+            await engine.http.aclose()
 
 
 class Sweep:
