@@ -73,6 +73,38 @@ python_peer client openapi-python-client==0.29.1 annotated-doc==0.0.7 annotated-
   rich==15.0.0 ruamel.yaml==0.19.1 ruff==0.17.6 shellingham==1.5.4 typer==0.27.3 typing-inspection==0.4.5 \
   typing_extensions==4.16.0
 
+# Phoenix, which shows traces of models and agents, with all that it needs.
+python_peer phoenix arize-phoenix==20.26.1 aiofile==3.12.3 aioitertools==0.13.0 aiosqlite==0.22.1 alembic==1.20.1 \
+  annotated-doc==0.0.7 annotated-types==0.8.0 anthropic==1.17.0 anyio==4.16.0 arize-phoenix-client==3.5.0 \
+  arize-phoenix-evals==3.9.4 arize-phoenix-otel==0.17.2 arize-phoenix-sqlean==0.2.1 attrs==26.1.0 Authlib==1.9.10 \
+  bashkit==0.20.1 beartype==0.23.1 boto3==1.44.8 botocore==1.44.8 cachetools==8.0.2 caio==0.12.10 \
+  certifi==2026.10.19.post1 cffi==2.1.1 charset-normalizer==3.5.3 click==8.5.1 cross-web==0.9.0 \
+  cryptography==50.0.2 cyclopts==5.5.2 distro==1.9.0 dnspython==2.9.2 docstring_parser==0.18.0 \
+  email-validator==2.4.0 exceptiongroup==1.3.2 fastapi==0.165.0 fastmcp-slim==4.2.3 genai-prices==0.2.3 \
+  google-auth==2.63.0 google-genai==2.34.0 googleapis-common-protos==1.76.0 graphql-core==3.3.2 greenlet==3.5.6 \
+  griffelib==2.4.1 grpc-interceptor==0.15.4 grpcio==1.85.3 h11==0.16.0 h2==4.4.1 hpack==4.2.0 httpcore==1.0.9 \
+  httpcore2==2.16.2 httpx==0.28.1 httpx2==2.16.2 hyperframe==6.1.0 idna==3.20 Jinja2==3.1.6 jiter==0.19.0 \
+  jmespath==1.1.0 joserfc==1.8.0 jsonpath-ng==1.16.0 jsonref==1.1.0 jsonschema==4.26.0 jsonschema-path==0.5.0 \
+  jsonschema-specifications==2025.9.1 ldap3==2.9.1 logfire-api==5.6.0 Mako==1.4.3 markdown-it-py==4.3.0 \
+  MarkupSafe==3.0.4 mcp==2.3.0 mcp-types==2.3.0 mdurl==0.1.2 numpy==2.4.6 openai==3.57.0 openapi-pydantic==0.6.0 \
+  openinference-instrumentation==0.1.72 openinference-instrumentation-openai==0.1.66 \
+  openinference-semantic-conventions==0.1.42 opentelemetry-api==1.45.2 \
+  opentelemetry-exporter-http-transport==0.66b2 opentelemetry-exporter-otlp==1.45.2 \
+  opentelemetry-exporter-otlp-common==0.66b2 opentelemetry-exporter-otlp-proto-common==1.45.2 \
+  opentelemetry-exporter-otlp-proto-grpc==1.45.2 opentelemetry-exporter-otlp-proto-http==1.45.2 \
+  opentelemetry-instrumentation==0.66b2 opentelemetry-proto==1.45.2 opentelemetry-sdk==1.45.2 \
+  opentelemetry-semantic-conventions==0.66b2 orjson==3.13.0 packaging==26.4 pandas==3.1.1 pathable==0.6.0 \
+  platformdirs==4.14.9 prometheus_client==0.26.0 protobuf==7.36.2 psutil==7.2.2 py-key-value-aio==0.5.0 \
+  pyarrow==26.0.1 pyasn1==0.6.5 pyasn1_modules==0.4.2 pycparser==3.12 pydantic==2.14.4 pydantic-ai-slim==2.68.0 \
+  pydantic-graph==2.68.0 pydantic-monty==1.1.0 pydantic-monty-client==1.1.0 pydantic-monty-runtime==1.1.0 \
+  pydantic-settings==2.16.3 pydantic_core==2.50.5 Pygments==2.21.0 PyJWT==2.15.1 pyperclip==1.11.0 pystache==0.6.8 \
+  python-dateutil==2.9.0.post0 python-dotenv==1.2.4 python-multipart==0.0.34 PyYAML==6.0.4 referencing==0.37.0 \
+  regex==2026.11.19 requests==2.34.2 rich==15.0.0 rich-rst==2.2.0 rpds-py==2026.9.1 s3transfer==0.19.3 six==1.17.0 \
+  sniffio==1.3.1 snowballstemmer==3.1.1 SQLAlchemy==2.1.9 sqlglot==30.21.0 sse-starlette==3.7.0 starlette==1.10.0 \
+  strawberry-graphql==0.335.0 tenacity==9.1.4 tiktoken==0.14.0 tqdm==4.70.1 truststore==0.10.5 \
+  typing-inspection==0.4.5 typing_extensions==4.16.0 uncalled-for==0.6.2 urllib3==2.8.0 uvicorn==0.54.0 \
+  watchfiles==1.3.0 websockets==17.4 wrapt==2.5.2
+
 # Proxies as people put them before an engine.
 if command -v apt-get >/dev/null; then
   [ -n "$(apt-cache search --names-only '^caddy$')" ] || [ "$(id -u)" != 0 ] || apt-get update --quiet=2
