@@ -105,19 +105,26 @@ class Client:
         key, session_id = new_uuid(), session_id or new_uuid()
         self.sessions.append(session_id)
         given = {"message": json.dumps(steps), "session_id": session_id, **body}
-        while not await self._talk(schema, given, key):
+        while not await self._talk(f"schemas/{schema}/chat", given, key):
             await asyncio.sleep(0.05)
-        await self._talk(schema, given, key)
+        await self._talk(f"schemas/{schema}/chat", given, key)
 
-    async def _talk(self, schema: str, body: dict[str, Any], key: str) -> bool:
-        """One request for the turn's stream; whether the turn's last event came."""
-        url, headers = f"/api/v1/schemas/{schema}/chat", {"Idempotency-Key": key}
+    async def edit(self, session_id: str, turn_id: str, steps: list[Any]) -> None:
+        """Another message in place of a turn's, under a key, until its turn has ended, and once more."""
+        key, body = new_uuid(), {"turn_id": turn_id, "message": json.dumps(steps)}
+        while not await self._talk(f"sessions/{session_id}/edit", body, key):
+            await asyncio.sleep(0.05)
+        await self._talk(f"sessions/{session_id}/edit", body, key)
+
+    async def _talk(self, path: str, body: dict[str, Any], key: str) -> bool:
+        """One request for a turn's stream; whether the turn's last event came."""
+        url, headers = f"/api/v1/{path}", {"Idempotency-Key": key}
         frames: list[bytes] = []
         starts = self.world.starts
         try:
             async with self.world.http.stream("POST", url, json=body, headers=headers) as response:
                 if response.status_code == 200:
-                    await self._read(response, body["session_id"], frames)
+                    await self._read(response, response.headers["x-session-id"], frames)
                 text = (await response.aread()).decode() if response.status_code != 200 else ""
         except httpx.TimeoutException as error:
             raise Hangs(f"chat {key}") from error
@@ -288,6 +295,48 @@ async def long(client: Client, n: int) -> None:
         client.problems.append(f"session {session_id}: nothing was summarised of {len(detail['messages'])} messages")
 
 
+async def steer(client: Client, n: int) -> None:
+    """A message for the turn that runs, which is answered once, by that turn or by one of its own."""
+    session_id = new_uuid()
+    steps = [["one ", 0.005, "two ", ["look", {"n": 5}]], ["three ", 0.005, "four"]]
+    first = asyncio.create_task(client.chat("fault", steps, session_id))
+    try:
+        while not client.seen.frames[session_id] and not first.done():
+            await asyncio.sleep(0.002)
+        await client.chat("fault", [["five ", ["look", {"n": 6}]], ["six"]], session_id, on_busy="steer")
+        await first
+    finally:
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+    said = (await client.act("GET", f"sessions/{session_id}/messages")).json()
+    asked = [one["content"] for one in said if one["role"] == "user"]
+    events = (await client.act("GET", f"sessions/{session_id}/events?follow=false")).json()["data"]
+    if len(asked) != 2 and not any(one["event"] == "error" for one in events):  # a 503 is sent again
+        client.problems.append(f"session {session_id} has the messages {asked}")
+
+
+async def fork(client: Client, n: int) -> None:
+    """A fork and an edited message, once each, which outlive the session that they come from."""
+    session_id = new_uuid()
+    await client.chat("fault", [["one ", ["look", {"n": 7}]], ["two"]], session_id)
+    made = await client.create(f"sessions/{session_id}/fork", {})
+    history = [(await client.act("GET", f"sessions/{one}/messages")).json() for one in (session_id, made["id"])]
+    url = "sessions/{}/events?follow=false"
+    journals = [(await client.act("GET", url.format(one))).json()["data"] for one in (session_id, made["id"])]
+    await client.edit(session_id, journals[0][-1]["data"]["turn_id"], [["three"]])
+    forks = (await client.act("GET", f"sessions/{session_id}/forks")).json()["data"]
+    ends = [(one["forked_from"]["after"] > 0, one["status"]) for one in forks]
+    if ends.count((True, made["status"])) != 1 or ends.count((False, "completed")) > 1:
+        client.problems.append(f"session {session_id} has the forks {forks}")
+    client.seen.deleted.add(session_id)
+    await client.act("DELETE", f"sessions/{session_id}")
+    await client.chat("fault", [["four"]], made["id"])
+    history.append((await client.act("GET", f"sessions/{made['id']}/messages")).json()[: len(history[0])])
+    journals.append((await client.act("GET", url.format(made["id"]))).json()["data"][: len(journals[0])])
+    if not (history[0] == history[1] == history[2] and journals[0] == journals[1] == journals[2]):
+        client.problems.append(f"fork {made['id']} of {session_id} has another history: {history}, {journals}")
+
+
 ACTS: dict[str, Callable[[Client, int], Awaitable[None]]] = {
-    one.__name__: one for one in (turn, client_tool, busy, work, callback, configuration, deletion, long)
+    one.__name__: one for one in (turn, client_tool, busy, work, callback, configuration, deletion, long, steer, fork)
 }

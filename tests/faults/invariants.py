@@ -277,7 +277,9 @@ def keys(conn: Connection, seen: Seen) -> list[str]:
 
 def _transient(conn: Connection, turn_id: str) -> bool:
     """Whether a turn was deleted or could not be brought to its end."""
-    row = conn.execute("select failure from turns where id = ?", (turn_id,)).fetchone()
+    sql = """select coalesce(t.failure, m.failure) as failure from turns m
+      left join turns t on t.id = m.steers and m.status = 'absorbed' where m.id = ?"""
+    row = conn.execute(sql, (turn_id,)).fetchone()
     return row is None or row["failure"] == 503
 
 

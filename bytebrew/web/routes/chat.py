@@ -181,7 +181,10 @@ async def _answer(
     engine: Engine, request: Request[ChatRequest], turn: Turn, arrived: float, event_range: EventRange | None = None
 ) -> Stream | Reply:
     if request.body.stream:
-        headers = _headers(turn.session_id, turn.id) | _timing(engine=time.monotonic() - arrived)
+        begun = (
+            request.key.turn_id if request.key else None
+        )  # a message that the turn has absorbed has an id of its own
+        headers = _headers(turn.session_id, begun or turn.id) | _timing(engine=time.monotonic() - arrived)
         left, journal, lanes = event_range or turn, engine.journal, engine.runner.lanes
         waits = turn.first is None
         frames = waiting_turns.frames(journal, lanes, turn, left) if waits else journal.follow(turn.log, left)
@@ -235,7 +238,7 @@ async def again(engine: Engine, request: Request[Any], turn_id: str, arrived: fl
         if log.committed < result.last:  # the session was deleted meanwhile
             raise Gone(_GONE)
         event_range = _unseen(engine.journal, request, log, OpenEventRange(result.first, result.last))
-        return Stream(frames=engine.journal.follow(log, event_range), headers=_headers(result.session_id, result.id))
+        return Stream(frames=engine.journal.follow(log, event_range), headers=_headers(result.session_id, turn_id))
     return await _whole(engine.db, result)
 
 
