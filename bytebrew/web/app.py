@@ -29,7 +29,6 @@ from bytebrew.base.errors import (
 from bytebrew.base.formats import canonical_id, new_id
 from bytebrew.base.logs import trace_id
 from bytebrew.base.validation import depth
-from bytebrew.contract.events import ErrorEvent
 from bytebrew.contract.route import ANYONE, Reply, Request, Route, Stream, check_name, routes_by_path, taken_names
 from bytebrew.engine import Engine
 from bytebrew.web import cors, early_answer, query, recorded_changes
@@ -37,6 +36,7 @@ from bytebrew.web.admission import PLACES, BodyReader, Place
 from bytebrew.web.body_fields import Body, unfit
 from bytebrew.web.http_state import HttpState, http_state
 from bytebrew.web.idempotency import HEADER, Keys, digest_of, repeats
+from bytebrew.web.public_view import PublicView
 from bytebrew.web.routes import every
 from bytebrew.web.routes.versions import keep_versions, section_of
 
@@ -55,6 +55,7 @@ SECURITY = (
     (b"x-frame-options", b"DENY"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
+Methods = Mapping[str, Route]
 STREAM_HEADERS = {"content-type": "text/event-stream", "cache-control": "no-cache", "x-accel-buffering": "no"}
 _INTERNAL = {"error": "internal_error", "message": "The engine failed; its log has the trace"}
 
@@ -70,9 +71,10 @@ class Application:
         taken = taken_names(by_path)
         keys = {path.rpartition("/{")[0]: path.rpartition("/{")[2][:-1] for path in by_path if path.endswith("}")}
         endpoints: dict[str, Endpoint] = {}
+        public = PublicView(engine)
         for path, methods in by_path.items():
             names = taken.get(path) or taken.get(path.rpartition("/{")[0], frozenset())
-            endpoints[path] = Endpoint(engine, state, methods, keys.get(path, "id"), names)
+            endpoints[path] = Endpoint(engine, state, public, methods, keys.get(path, "id"), names)
             endpoints[path].section = section_of(engine, path)
         self._plain = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
         streaming = {path for path, methods in by_path.items() if any(route.streams for route in methods.values())}
@@ -173,10 +175,9 @@ class Endpoint:
     """The routes of one path: authenticates, runs the guards, decodes, runs the route and encodes."""
 
     def __init__(
-        self, engine: Engine, state: HttpState, methods: Mapping[str, Route], key: str, taken: frozenset[str]
+        self, engine: Engine, state: HttpState, public: PublicView, methods: Methods, key: str, taken: frozenset[str]
     ) -> None:
-        self._engine = engine
-        self._state = state
+        self._engine, self._state, self._public = engine, state, public
         self._methods = methods
         self.path = next(iter(methods.values())).path
         self._taken = taken
@@ -225,7 +226,9 @@ class Endpoint:
                 request.repeats = await repeats(request, route)
             for guard in guards:
                 headers |= await guard.check(request, route) or {}
-            answer = await self._run(request, route, scope, receive)
+            run = partial(self._run, request, route, scope, receive)
+            viewed = route.scope is not None and not request.actor.is_admin
+            answer = await (self._public.run(request, route, run) if viewed else run())
             if place is not None:
                 place.free()
         except (Unauthorized, Forbidden) as error:
@@ -376,9 +379,7 @@ async def _send_error(send: Send, headers: Mapping[str, str], code: str, message
     """Ends an event stream with the event `error`; other streams are aborted, so that they appear incomplete."""
     if headers["content-type"] != STREAM_HEADERS["content-type"]:
         raise RuntimeError(message)
-    session_id, turn_id = headers.get("x-session-id", ""), headers.get("x-turn-id", "")
-    event = ErrorEvent(session_id=session_id, turn_id=turn_id, code=code, message=message)
-    body = b"event: %s\ndata: %s\n\n" % (event.name.encode(), msgspec.json.encode(event))
+    body = early_answer.error_frame(headers, code, message)
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 

@@ -1,11 +1,14 @@
 """Sends answers before the request's body is complete, and HTTP answers to WebSocket requests."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 
+import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from bytebrew.base.rolling_timeout import within
+from bytebrew.contract.events import ErrorEvent
 
 REST_SECONDS = 15.0
 """Time limit for the rest of a body once its answer has started."""
@@ -74,3 +77,10 @@ def denial(send: Send) -> Send:
         await send({**message, "type": f"websocket.{message['type']}"})
 
     return send_denial
+
+
+def error_frame(headers: Mapping[str, str], code: str, message: str) -> bytes:
+    """The event `error` of a stream with these headers, without an id: the turn may go on."""
+    session_id, turn_id = headers.get("x-session-id", ""), headers.get("x-turn-id", "")
+    event = ErrorEvent(session_id=session_id, turn_id=turn_id, code=code, message=message)
+    return b"event: %s\ndata: %s\n\n" % (event.name.encode(), msgspec.json.encode(event))

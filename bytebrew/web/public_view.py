@@ -1,0 +1,261 @@
+"""The public view: answers without tools, reasoning, internal names or cost, for callers who may not see how they came.
+
+A token, the visitors of a public page, or a schema has it. What it shows of an event, the event's type says; of other
+answers, this file. What neither names is not shown.
+"""
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw
+from msgspec.structs import replace
+
+from bytebrew.base.errors import Conflict, EngineError, Forbidden, Stale
+from bytebrew.contract.entities import Task
+from bytebrew.contract.events import ErrorEvent, Event
+from bytebrew.contract.lists import Page
+from bytebrew.contract.messages import Usage
+from bytebrew.contract.route import NDJSON, Reply, Request, Route, Stream
+from bytebrew.engine import Engine
+from bytebrew.store import views
+from bytebrew.store.confirmations import Confirmation
+from bytebrew.store.journal import HEARTBEAT_SECONDS, PING
+from bytebrew.store.messages import Entry
+from bytebrew.store.sessions import Session
+from bytebrew.web.api_document.openapi import EVENTS
+from bytebrew.web.routes.approvals import Answered
+from bytebrew.web.routes.sessions import EventEntry, EventPage, SessionDetail
+from bytebrew.web.routes.turns import ChatAnswer, Failure
+
+SCOPES = frozenset({"chat", "tasks", "approvals", "public"})
+"""The scopes whose routes are seen in the view of a schema; those of admins and operators are always full."""
+REACHED = (
+    "/api/v1/schemas/{name}/chat",
+    "/api/v1/sessions",
+    "/api/v1/tasks",
+    "/api/v1/approvals",
+    "/api/v1/auth/visitors",
+)
+"""Beginnings of the paths that a caller with the public view may call."""
+_OWN_FAULT = frozenset({400, 401, 404, 405, 408, 413, 415})
+"""Statuses of errors whose message is about the request alone."""
+_LIMITED = "Too much is going on at the moment; try again later"
+_FAILED = "The answer could not be completed; send the message again"
+SENTENCES: Mapping[str, str] = {
+    "already_answered": "It has another answer already",
+    "approval_needed": "A person must approve this first",
+    "budget_exceeded": "The limit of use has been reached; try again later",
+    "chat_disabled": "This chat is off at the moment",
+    "client_tools_disabled": "This chat takes no tools of clients",
+    "conflict": "This does not fit what is there now; read it again",
+    "draining": "The engine is shutting down; try again in a moment",
+    "forbidden": "This is not allowed",
+    "gone": "Nobody waits for this any more",
+    "history_changed": "These events are not there any more; read from the start",
+    "idempotency_key_reused": "This Idempotency-Key came with another request before; take a new key for each",
+    "internal_error": "The engine failed; try again later",
+    "interrupted": "The engine was stopped in the middle of the answer; send the message again",
+    "max_steps_reached": "The answer took too many steps; ask for less at a time",
+    "model_context_too_long": "The conversation is too long; begin a new one",
+    "model_overloaded": _LIMITED,
+    "model_rate_limited": _LIMITED,
+    "model_refusal": "This was not answered",
+    "model_timeout": "The answer took too long; try again later",
+    "overloaded": _LIMITED,
+    "queue_full": "Too many messages wait; wait for their answers",
+    "rate_limited": _LIMITED,
+    "session_busy": "The session is busy with another message; wait for it or use on_busy",
+    "stale_digest": "The question has changed; read it again",
+    "storage": _LIMITED,
+    "too_slow": "This takes too long; ask for less",
+    "turn_failed": _FAILED,
+    "turn_timeout": "The answer took too long; try again later",
+    "turn_too_long": "The answer is too long; ask for less at a time",
+    "unprocessable": "This cannot be done as it was sent",
+}
+"""What the public view says for the code of an error; for any other it is `turn_failed`."""
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_entry = msgspec.json.Decoder(Entry).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def event(kind: type[Event] | None, data: bytes) -> bytes | None:
+    """The data of an event as the public view shows it, None if it does not."""
+    if kind is None or not kind.public:
+        return None
+    fields = _fields(data)
+    if "agent" in fields and not kind.rises:
+        return None
+    shown: dict[str, Any] = {name: fields[name] for name in kind.public if name in fields}
+    if kind is ErrorEvent:
+        shown["code"], shown["message"] = sentence(msgspec.json.decode(fields["code"], type=str))
+    return _encode(shown)
+
+
+def sentence(code: str) -> tuple[str, str]:
+    """The code and the message of an error in the public view."""
+    code = code if code in SENTENCES else "turn_failed"
+    return code, SENTENCES[code]
+
+
+def reduced(error: EngineError) -> EngineError:
+    """The error without words that may name what is internal; one about the request alone keeps its own."""
+    if isinstance(error, Stale):  # it shows the question
+        error = Conflict(error.message, code=error.code)
+    if error.status not in _OWN_FAULT:
+        error.code, error.message = sentence(error.code)
+        error.details = error.details if error.status == 422 else ()
+    return error
+
+
+def value(found: Any, kinds: Mapping[str, type[Event]]) -> Any:
+    """A part of an answer as the public view shows it, None for a row that is left out; Forbidden if it shows none.
+
+    `kinds` are the types of events by their names.
+    """
+    if found is None:
+        return None
+    if isinstance(found, list):
+        return [shown for one in found if (shown := value(one, kinds)) is not None]
+    if isinstance(found, Page | EventPage):
+        rows = {
+            name: value(rows, kinds)
+            for name in found.__struct_fields__
+            if isinstance(rows := getattr(found, name), list)
+        }
+        return replace(found, **rows)
+    if isinstance(found, EventEntry):
+        data = event(kinds.get(found.event), bytes(found.data))
+        return None if data is None else replace(found, data=Raw(data))
+    if isinstance(found, ChatAnswer):
+        code, message = sentence(found.failure.error if found.failure else "")
+        failure = Failure(error=code, message=message) if found.failure else None
+        questions = value(found.questions, kinds)
+        return replace(found, tool_calls=[], usage=Usage(), questions=questions, failure=failure, agent_version=0)
+    if isinstance(found, SessionDetail):
+        return replace(found, agent="", usage=Usage(), summary=None, messages=value(found.messages, kinds))
+    if isinstance(found, Session):
+        return replace(found, agent="")
+    if isinstance(found, Entry):
+        if found.role not in ("user", "assistant") or not (found.content or found.attachments):
+            return None
+        return replace(found, thinking="", tool_calls=(), tool="", call_id="", has_error=False)
+    if isinstance(found, Confirmation):
+        blank: dict[str, Any] = dict.fromkeys(("agent", "source", "tool", "args_digest", "reason"), "")
+        return replace(found, **blank, risk="caution", input={}, edited=None, answered_by=None)
+    if isinstance(found, Answered):
+        return replace(found, confirmation=UNSET)
+    if isinstance(found, Task):
+        error = sentence("turn_failed")[1] if found.error else found.error
+        return replace(found, agent="", agent_name="", error=error)
+    raise Forbidden("The public view does not show this", code="forbidden")
+
+
+class PublicView:
+    """Which requests to an engine have the public view, and what they are answered with."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._db = engine.db
+        self._kinds = {kind.name: kind for kind in (*EVENTS, *engine.events)}
+
+    async def run(self, request: Request[Any], route: Route, run: Callable[[], Awaitable[Any]]) -> Any:
+        """The answer of `run` as the caller may see it; Forbidden for a route that the public view does not have."""
+        if not await self._is_public(request, route):
+            return await self._rows(await run(), route)
+        if not route.path.startswith(REACHED):
+            raise Forbidden("The token has the public view, which does not have this")
+        request.actor = replace(request.actor, view="public")
+        try:
+            return self._shown(await run(), route)
+        except EngineError as error:
+            raise reduced(error) from error
+
+    async def _is_public(self, request: Request[Any], route: Route) -> bool:
+        if request.actor.view == "public":
+            return True
+        for path in views.BY_PATH:
+            if route.path.startswith(path):
+                return await self._db.glance(views.of_path, path, next(iter(request.path.values()))) == "public"
+        return False
+
+    async def _rows(self, answer: Any, route: Route) -> Any:
+        """An answer with rows of several schemas, or a new one of any: those of a public schema as it shows them."""
+        if "{" in route.path or route.scope == "public" or answer is None:
+            return answer
+        if isinstance(answer, Reply) and isinstance(answer.body, bytes) and answer.status < 400:
+            answer.body = msgspec.json.decode(answer.body, type=route.answer)  # of an Idempotency-Key
+        found = answer.body if isinstance(answer, Reply) else answer
+        lists = {name: getattr(found, name) for name in found.__struct_fields__} if isinstance(found, Page) else {}
+        rows = [row for one in lists.values() if isinstance(one, list) for row in one] or [found]
+        schemas = {row.schema for row in rows if isinstance(row, Session | Task)}
+        sessions = {row.session_id for row in rows if isinstance(row, Confirmation)}
+        if not schemas and not sessions:
+            return answer
+        full = await self._db.glance(views.full_schemas)
+        hidden = await self._db.glance(views.public_sessions, sorted(sessions)) if sessions else frozenset()
+
+        def shown(row: Any) -> Any:
+            of = row.session_id in hidden if isinstance(row, Confirmation) else row.schema not in full
+            return value(row, self._kinds) if of else row
+
+        if lists:
+            parts = {name: [*map(shown, one)] for name, one in lists.items() if isinstance(one, list)}
+            found = replace(found, **parts)
+        else:
+            found = shown(found)
+        if isinstance(answer, Reply):
+            answer.body = found
+            return answer
+        return found
+
+    def _shown(self, answer: Any, route: Route) -> Any:
+        if isinstance(answer, Stream):
+            answer.headers.pop("server-timing", None)
+            lines = answer.headers.get("content-type") == NDJSON
+            answer.frames = _messages(answer.frames) if lines else self._frames(answer.frames)
+            return answer
+        if not isinstance(answer, Reply):
+            return answer if route.scope == "public" else value(answer, self._kinds)
+        answer.headers.pop("server-timing", None)
+        if answer.status >= 400:
+            code, message = sentence(answer.body["error"])
+            answer.body = {**answer.body, "error": code, "message": message}
+        elif isinstance(answer.body, bytes):  # of an Idempotency-Key
+            answer.body = value(msgspec.json.decode(answer.body, type=route.answer), self._kinds)
+        elif route.scope != "public":
+            answer.body = value(answer.body, self._kinds)
+        return answer
+
+    async def _frames(self, frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """The frames that the public view shows, with their numbers; a comment where none comes for long."""
+        last = time.monotonic()
+        try:
+            async with aclosing(frames):
+                async for chunk in frames:
+                    shown = b"".join([one for part in chunk.split(b"\n\n") if part and (one := self.frame(part))])
+                    if not shown and time.monotonic() - last >= HEARTBEAT_SECONDS:
+                        shown = PING
+                    if shown:
+                        last = time.monotonic()
+                        yield shown
+        except EngineError as error:
+            raise reduced(error) from error
+
+    def frame(self, part: bytes) -> bytes:
+        """One frame, without its end, as the public view shows it with its end; empty if it does not."""
+        if part.startswith(b":"):
+            return part + b"\n\n"
+        head, _, data = part.partition(b"\ndata: ")
+        data = event(self._kinds.get(head.rpartition(b"event: ")[2].decode()), data) or b""
+        return b"%s\ndata: %s\n\n" % (head, data) if data else b""
+
+
+async def _messages(frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    encode = msgspec.json.Encoder().encode_lines
+    async with aclosing(frames):
+        async for chunk in frames:
+            if rows := value([_entry(line) for line in chunk.splitlines() if line], {}):
+                yield encode(rows)
