@@ -338,6 +338,77 @@ async def fork(client: Client, n: int) -> None:
         client.problems.append(f"fork {made['id']} of {session_id} has another history: {history}, {journals}")
 
 
+async def public(client: Client, n: int) -> None:
+    """A turn of a token with the public view, which an admin follows too: the same numbers, and nothing hidden."""
+    made = await client.create("auth/tokens", {"name": new_uuid(), "scopes": ["chat"], "view": "public"})
+    session_id, headers = new_uuid(), {"Authorization": f"Bearer {made['token']}", "Idempotency-Key": new_uuid()}
+    client.sessions.append(session_id)
+    shown: dict[int, bytes] = {}
+    admin = asyncio.create_task(_follow(client, session_id))
+    try:
+        while not await _show(client, {"message": json.dumps(STEPS), "session_id": session_id}, headers, shown):
+            await asyncio.sleep(0.05)
+    finally:
+        admin.cancel()
+        await asyncio.wait([admin])
+    page = (await client.act("GET", f"sessions/{session_id}/events", params={"follow": "false"})).json()["events"]
+    seen_of = ("message_delta", "message_restart", "message", "confirmation", "error", "done")
+    whole = [one for one in page if one["event"] in seen_of and one["id"] <= max(shown)]
+    numbers = [one["id"] for one in whole if one["event"] == "confirmation" or "agent" not in one["data"]]
+    hidden = [
+        word for word in (b"tool", b"input", b"saw", b"paid", b"helper", b"usage") if word in b"".join(shown.values())
+    ]
+    # the end of a turn that a full disk failed may be in no answer: the key then begins another turn
+    first = max((one["id"] for one in whole[:-1] if one["event"] == "error"), default=0)
+    of_turn = [number for number in sorted(shown) if number > first]
+    if not {*numbers}.issuperset(shown) or of_turn != [number for number in numbers if number > first] or hidden:
+        client.problems.append(f"session {session_id}: the public saw {sorted(shown)} of {numbers}, and {hidden}")
+    await client.act("DELETE", f"auth/tokens/{made['id']}")
+
+
+async def _follow(client: Client, session_id: str) -> None:
+    """Follows a session as an admin, who approves, until it is cancelled."""
+    frames: list[bytes] = []
+    while True:
+        starts = client.world.starts
+        try:
+            url, params = f"/api/v1/sessions/{session_id}/events", {"after": 0}
+            async with client.world.http.stream("GET", url, params=params) as response:
+                if response.status_code == 200:
+                    await client._read(response, session_id, frames)
+        except httpx.TransportError:
+            await client.world.back(starts)
+        await asyncio.sleep(0.02)
+
+
+async def _show(client: Client, body: dict[str, Any], headers: dict[str, str], shown: dict[int, bytes]) -> bool:
+    """Adds what one request shows of the turn, by the numbers of the events; whether its last event came."""
+    starts, rest, last = client.world.starts, b"", {"Last-Event-ID": str(max(shown))} if shown else {}
+    try:
+        async with client.world.http.stream(
+            "POST", "/api/v1/schemas/fault/chat", json=body, headers=headers | last
+        ) as response:
+            if response.status_code not in (200, 503):
+                client.problems.append(f"chat answered {response.status_code}: {(await response.aread()).decode()}")
+                raise Refused
+            async for chunk in response.aiter_raw():
+                *parts, rest = (rest + chunk).split(b"\n\n")
+                for part in parts:
+                    if part.startswith(b"id: "):
+                        number = int(part[4 : part.index(b"\n")])
+                        if shown.setdefault(number, part) != part:
+                            client.problems.append(
+                                f"the public saw event {number} as {shown[number]!r} and as {part!r}"
+                            )
+    except httpx.TimeoutException as error:
+        raise Hangs("public chat") from error
+    except httpx.TransportError:
+        await client.world.back(starts)
+        return False
+    return bool(shown) and shown[max(shown)].split(b"\n")[1] in (b"event: done", b"event: error")
+
+
 ACTS: dict[str, Callable[[Client, int], Awaitable[None]]] = {
-    one.__name__: one for one in (turn, client_tool, busy, work, callback, configuration, deletion, long, steer, fork)
+    one.__name__: one
+    for one in (turn, client_tool, busy, work, callback, configuration, deletion, long, steer, fork, public)
 }
