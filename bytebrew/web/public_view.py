@@ -111,46 +111,44 @@ def reduced(error: EngineError) -> EngineError:
     return error
 
 
-def value(found: Any, kinds: Mapping[str, type[Event]]) -> Any:
+def value(part: Any, kinds: Mapping[str, type[Event]]) -> Any:
     """A part of an answer as the public view shows it, None for a row that is left out; Forbidden if it shows none.
 
     `kinds` are the types of events by their names.
     """
-    if found is None:
+    if part is None:
         return None
-    if isinstance(found, list):
-        return [shown for one in found if (shown := value(one, kinds)) is not None]
-    if isinstance(found, Page | EventPage):
+    if isinstance(part, list):
+        return [shown for one in part if (shown := value(one, kinds)) is not None]
+    if isinstance(part, Page | EventPage):
         rows = {
-            name: value(rows, kinds)
-            for name in found.__struct_fields__
-            if isinstance(rows := getattr(found, name), list)
+            name: value(rows, kinds) for name in part.__struct_fields__ if isinstance(rows := getattr(part, name), list)
         }
-        return replace(found, **rows)
-    if isinstance(found, EventEntry):
-        data = event(kinds.get(found.event), bytes(found.data))
-        return None if data is None else replace(found, data=Raw(data))
-    if isinstance(found, ChatAnswer):
-        code, message = sentence(found.failure.error if found.failure else "")
-        failure = Failure(error=code, message=message) if found.failure else None
-        questions = value(found.questions, kinds)
-        return replace(found, tool_calls=[], usage=Usage(), questions=questions, failure=failure, agent_version=0)
-    if isinstance(found, SessionDetail):
-        return replace(found, agent="", usage=Usage(), summary=None, messages=value(found.messages, kinds))
-    if isinstance(found, Session):
-        return replace(found, agent="")
-    if isinstance(found, Entry):
-        if found.role not in ("user", "assistant") or not (found.content or found.attachments):
+        return replace(part, **rows)
+    if isinstance(part, EventEntry):
+        data = event(kinds.get(part.event), bytes(part.data))
+        return None if data is None else replace(part, data=Raw(data))
+    if isinstance(part, ChatAnswer):
+        code, message = sentence(part.failure.error if part.failure else "")
+        failure = Failure(error=code, message=message) if part.failure else None
+        questions = value(part.questions, kinds)
+        return replace(part, tool_calls=[], usage=Usage(), questions=questions, failure=failure, agent_version=0)
+    if isinstance(part, SessionDetail):
+        return replace(part, agent="", usage=Usage(), summary=None, messages=value(part.messages, kinds))
+    if isinstance(part, Session):
+        return replace(part, agent="")
+    if isinstance(part, Entry):
+        if part.role not in ("user", "assistant") or not (part.content or part.attachments):
             return None
-        return replace(found, thinking="", tool_calls=(), tool="", call_id="", has_error=False)
-    if isinstance(found, Confirmation):
+        return replace(part, thinking="", tool_calls=(), tool="", call_id="", has_error=False)
+    if isinstance(part, Confirmation):
         blank: dict[str, Any] = dict.fromkeys(("agent", "source", "tool", "args_digest", "reason"), "")
-        return replace(found, **blank, risk="caution", input={}, edited=None, answered_by=None)
-    if isinstance(found, Answered):
-        return replace(found, confirmation=UNSET)
-    if isinstance(found, Task):
-        error = sentence("turn_failed")[1] if found.error else found.error
-        return replace(found, agent="", agent_name="", error=error)
+        return replace(part, **blank, risk="caution", input={}, edited=None, answered_by=None)
+    if isinstance(part, Answered):
+        return replace(part, confirmation=UNSET)
+    if isinstance(part, Task):
+        error = sentence("turn_failed")[1] if part.error else part.error
+        return replace(part, agent="", agent_name="", error=error)
     raise Forbidden("The public view does not show this", code="forbidden")
 
 
@@ -187,9 +185,9 @@ class PublicView:
             return answer
         if isinstance(answer, Reply) and isinstance(answer.body, bytes) and answer.status < 400:
             answer.body = msgspec.json.decode(answer.body, type=route.answer)  # of an Idempotency-Key
-        found = answer.body if isinstance(answer, Reply) else answer
-        lists = {name: getattr(found, name) for name in found.__struct_fields__} if isinstance(found, Page) else {}
-        rows = [row for one in lists.values() if isinstance(one, list) for row in one] or [found]
+        part = answer.body if isinstance(answer, Reply) else answer
+        lists = {name: getattr(part, name) for name in part.__struct_fields__} if isinstance(part, Page) else {}
+        rows = [row for one in lists.values() if isinstance(one, list) for row in one] or [part]
         schemas = {row.schema for row in rows if isinstance(row, Session | Task)}
         sessions = {row.session_id for row in rows if isinstance(row, Confirmation)}
         if not schemas and not sessions:
@@ -203,13 +201,13 @@ class PublicView:
 
         if lists:
             parts = {name: [*map(shown, one)] for name, one in lists.items() if isinstance(one, list)}
-            found = replace(found, **parts)
+            part = replace(part, **parts)
         else:
-            found = shown(found)
+            part = shown(part)
         if isinstance(answer, Reply):
-            answer.body = found
+            answer.body = part
             return answer
-        return found
+        return part
 
     def _shown(self, answer: Any, route: Route) -> Any:
         if isinstance(answer, Stream):

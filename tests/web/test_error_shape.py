@@ -135,7 +135,7 @@ async def test_400_names_the_field(served: Served) -> None:
             "/api/v1/schemas/demo/chat",
             {"messages": "Hi"},
             "$.messages: Object contains unknown field `messages`; known are message, attachments, session_id, stream, "
-            "on_busy, subagents, headers, user_sub",
+            "on_busy, subagents, headers, user_sub, response_format, client_tools",
         ),
         (
             "/api/v1/schemas",

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bytebrew.contract.events import Event
@@ -22,10 +22,11 @@ from tests import ledger
 from tests.tables import table
 
 SECRET = "s3cr3t"
+LOADED = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # on a machine with much to do
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
+    max_leaves=3,
 )
 HIDDEN = JSON.map(lambda value: [SECRET, value, {SECRET: f"\n\n{SECRET}"}])
 
@@ -57,6 +58,7 @@ async def test_no_event_of_the_core_or_a_plugin_shows_what_is_not_public() -> No
 
 
 def check_event(kind: type[Event]) -> None:
+    @LOADED
     @given(filled(kind))
     def holds(data: dict[str, Any]) -> None:
         raw = msgspec.json.encode(data)
@@ -77,6 +79,7 @@ def test_what_is_of_tools_is_never_public() -> None:
     assert event(None, b"{}") is None
 
 
+@LOADED
 @given(FRAMES, st.data())
 def test_a_stream_keeps_its_numbers_wherever_it_is_resumed(events: list[tuple[str, Any]], data: Any) -> None:
     view = PublicView.__new__(PublicView)
