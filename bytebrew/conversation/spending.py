@@ -1,6 +1,6 @@
 """Reserves what a model call may cost before it is sent, and has it settled with the usage."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -9,14 +9,17 @@ import msgspec
 from anyio.lowlevel import checkpoint_if_cancelled
 from msgspec.structs import replace
 
-from bytebrew.base.errors import ProviderError
+from bytebrew.base.errors import EngineError, ProviderError
 from bytebrew.contract.auth import account
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Event
 from bytebrew.contract.governance.spending import Payer, PlannedCall, Reservation, SpendGuard
 from bytebrew.contract.messages import Message, ModelRequest
 from bytebrew.conversation.model_calls import BoundModel
 from bytebrew.store.turns import NewTurn, Unsaved
 
+Write = Callable[[Callable[[Connection], None]], Awaitable[None]]
+"""Runs work in a transaction, as `Journal.write` for the turn's log."""
 BYTES_PER_TOKEN = 2
 """Fewest UTF-8 bytes per token in real requests: English has about 4, code and JSON 3, Chinese 2 to 3, digits 2."""
 MESSAGE_TOKENS = 16
@@ -35,6 +38,7 @@ async def reserved(
     request: ModelRequest,
     unsaved: Unsaved,
     append: Callable[[Event], object],
+    write: Write,
 ) -> AsyncIterator[ModelRequest]:
     """The request as far as the guards let it go, for the one call within the block.
 
@@ -67,7 +71,15 @@ async def reserved(
         else:
             with anyio.CancelScope(shield=True):
                 for reservation in held:
-                    await reservation.release()
+                    await _release(reservation, write, unsaved)
+
+
+async def _release(reservation: Reservation, write: Write, unsaved: Unsaved) -> None:
+    """Frees what is held: now, or where the database does not take it with what the turn stores next."""
+    try:
+        await write(reservation.release)
+    except EngineError:
+        unsaved.settlements.append(reservation.release)
 
 
 def payer_of(new: NewTurn) -> Payer:

@@ -5,7 +5,8 @@ import math
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 import anyio
@@ -106,9 +107,12 @@ class Turn:
         """
         model = model or self.model
         guards = [guard for guard in models.guards if guard.active]
-        allowed = reserved(guards, self.new, model, request, self.unsaved, self.append) if guards else None
+        allowed: AbstractAsyncContextManager[ModelRequest] = nullcontext(request)
+        if guards:
+            write = partial(self._journal.write, self.log)
+            allowed = reserved(guards, self.new, model, request, self.unsaved, self.append, write)
         with self._timed_call(model):
-            async with allowed or nullcontext(request) as sent, aclosing(models.answer(model, sent)) as events:
+            async with allowed as sent, aclosing(models.answer(model, sent)) as events:
                 yield events
 
     @contextmanager

@@ -22,7 +22,6 @@ from bytebrew import (
     SpendGuard,
     Spent,
     StateKey,
-    StorageError,
     Unprocessable,
     new_uuid,
 )
@@ -60,7 +59,6 @@ class Budgets(SpendGuard):
         self.clock = clock
         self.refused: dict[str, int] = {}
         self._stored: list[Stored] = []
-        self._unreleased: list[str] = []
 
     async def load(self) -> None:
         """Loads the budgets; counts in full what an engine that was killed had reserved."""
@@ -100,26 +98,12 @@ class Budgets(SpendGuard):
         bounds = {bound: rate for bound, _ in self._binding(payer) if (rate := _rate(bound, call)) is not None}
         if not bounds:
             return None
-        unreleased, self._unreleased = self._unreleased, []
         call_id, limit = new_uuid(), call.max_tokens or self._longest_answer(call)
-        try:
-            held = await self.engine.db.write(
-                store.hold, call_id, payer.turn_id, bounds, call.input_tokens, limit, unreleased
-            )
-        except StorageError:
-            self._unreleased += unreleased
-            raise
+        held = await self.engine.db.write(store.hold, call_id, payer.turn_id, bounds, call.input_tokens, limit)
         if isinstance(held, Full):
             raise self._exceeded(held)
         notices = tuple(self._notice(bound, standing) for bound, standing in held.near)
         return Held(self, call_id, held.bounds, held.max_tokens, notices)
-
-    async def release(self, call_id: str) -> None:
-        """Frees what a call holds, now or with the next reservation."""
-        try:
-            await self.engine.db.write(store.release, call_id)
-        except StorageError:
-            self._unreleased.append(call_id)
 
     def publish(self, conn: Connection, near: Near) -> None:
         """Publishes that a budget has reached its soft limit."""
@@ -209,9 +193,9 @@ class Held(Reservation):
             if near := store.settle(conn, self._call_id, bound, cost):
                 self._budgets.publish(conn, near)
 
-    async def release(self) -> None:
+    def release(self, conn: Connection) -> None:
         """Frees what is held."""
-        await self._budgets.release(self._call_id)
+        store.release(conn, self._call_id)
 
 
 def key_of(budget: Budget, payer: Payer) -> str | None:

@@ -200,14 +200,11 @@ def hold(
     bounds: Mapping[Bound, Rate],
     input_tokens: int,
     max_tokens: int,
-    unreleased: Sequence[str] = (),
 ) -> Held | Full:
     """Reserves the most that a call may cost, with a lower limit of its answer where that fits; Full if nothing fits.
 
     All is decided before the first write, so that a refusal changes nothing.
     """
-    for earlier in unreleased:
-        release(conn, earlier)
     least, found = min(max_tokens, LEAST_OUTPUT), []
     for bound, rate in bounds.items():
         if (state := _state(conn, bound)) is None:

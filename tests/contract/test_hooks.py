@@ -489,7 +489,7 @@ class Feed(Reservation):
         [row] = conn.execute("select count(*) from usage").fetchall()
         self.seen.append(f"settle {[one.usage.output_tokens for one in spent]} beside {row[0]}")
 
-    async def release(self) -> None:
+    def release(self, conn: Connection) -> None:
         self.seen.append("release")
 
 

@@ -408,7 +408,33 @@ async def _show(client: Client, body: dict[str, Any], headers: dict[str, str], s
     return bool(shown) and shown[max(shown)].split(b"\n")[1] in (b"event: done", b"event: error")
 
 
+async def budget(client: Client, n: int) -> None:
+    """Turns that race for a budget of their agent: it holds, and nothing stays reserved once they have ended."""
+    name, cap = f"n{new_uuid()}", 6000
+    agent = {"name": name, "model": "steps", "tools": ["look"], "max_tokens": 300}
+    await client.create("agents", agent)
+    await client.create("schemas", {"name": name, "entry_agent": name, "chat_enabled": True})
+    limits = {"per": "agent", "only": name, "tokens": cap, "window": "month"}
+    await client.create("budgets", {"name": name, **limits})
+    steps = json.dumps([["one ", 0.003, ["look", {"n": 5}]], ["two ", 0.003]])
+
+    async def race() -> None:
+        session_id = new_uuid()
+        client.sessions.append(session_id)
+        body = {"message": steps, "session_id": session_id, "stream": False}
+        await client.act("POST", f"schemas/{name}/chat", body, key=new_uuid(), refusals=(402,))
+
+    await asyncio.gather(*(race() for _ in range(6)))
+    acts = client.seen.acts
+    acts[:] = [one for one in acts if not one.resource.endswith("/chat")]  # turns are in no audit
+    while (found := (await client.act("GET", f"budgets/{name}")).json())["reserved"]:
+        await asyncio.sleep(0.05)
+    if found["over"] or not found["used"]:
+        client.problems.append(f"budget {name} has used {found['used']} of {cap}")
+    await client.act("DELETE", f"schemas/{name}")
+
+
 ACTS: dict[str, Callable[[Client, int], Awaitable[None]]] = {
     one.__name__: one
-    for one in (turn, client_tool, busy, work, callback, configuration, deletion, long, steer, fork, public)
+    for one in (turn, client_tool, busy, work, callback, configuration, deletion, long, steer, fork, public, budget)
 }

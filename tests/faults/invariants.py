@@ -99,6 +99,7 @@ def violations(path: Path, seen: Seen | None = None, *, idle: bool = True) -> li
             *replays(conn, seen),
             *keys(conn, seen),
             *spent(conn),
+            *budgets(conn, idle=idle),
             *audit(conn, seen),
             *conversations(conn),
             *summaries(conn),
@@ -317,6 +318,27 @@ def spent(conn: Connection) -> list[str]:
     whole = usage.total(conn, "", "")
     if not _equal([getattr(whole, name) for name in _COUNTS], paid):
         found.append(f"usage is {whole}, the calls have {paid}")
+    return found
+
+
+def budgets(conn: Connection, *, idle: bool = True) -> list[str]:
+    """No budget is passed, and each counts what its agent's calls have used; in an idle engine nothing is reserved."""
+    found: list[str] = []
+    rows = conn.execute(
+        """select b.name, b.cap, b.only_key, s.used, s.reserved,
+        (select coalesce(sum(amount), 0) from budgets_reserved r
+          where r.budget = s.budget and r.starts = s.starts and r.key = s.key) as held
+        from budgets_spent s join budgets b on b.id = s.budget"""
+    ).fetchall()
+    for row in rows:
+        if row["used"] + row["reserved"] > row["cap"]:
+            found.append(f"budget {row['name']} of {row['cap']} has {row['used']} used, {row['reserved']} reserved")
+        if row["reserved"] != row["held"] or (idle and row["reserved"]):
+            found.append(f"budget {row['name']} has {row['reserved']} reserved, its calls hold {row['held']}")
+        sql = "select coalesce(sum(input_tokens + output_tokens), 0) from usage where agent = ?"
+        paid = conn.execute(sql, (row["only_key"],)).fetchone()[0]
+        if row["used"] < paid:
+            found.append(f"budget {row['name']} has {row['used']} used, the calls of its agent have {paid}")
     return found
 
 

@@ -61,8 +61,11 @@ class Reservation:
         """
         raise NotImplementedError
 
-    async def release(self) -> None:
-        """Frees what is held, because the call was not sent or failed before the first byte of its answer."""
+    def release(self, conn: Connection) -> None:
+        """Frees what is held, because the call was not sent or failed before the first byte of its answer.
+
+        It runs in a transaction of its own, or in that of the turn's next record if the database refuses the first.
+        """
         raise NotImplementedError
 
 
