@@ -265,6 +265,7 @@ class World:
         yield act("POST callbacks/deliveries/{id}/retry", None, ids["delivery"])
         yield act("PUT callbacks/{name}", {"events": ["turn.failed"]}, "spare")
         yield act("PATCH callbacks/{name}", {"enabled": False}, "spare")
+        yield act("POST callbacks/{name}/rollback", {"version": 1}, "spare")
         yield act("DELETE callbacks/{name}", None, "spare")
 
 
