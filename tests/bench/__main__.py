@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.bench import large, measures, overload
+from tests.bench import forks, large, measures, overload
 from tests.bench.data import configure, copied, interrupt, multiply
 from tests.bench.measures import Effort
 from tests.bench.servers import LOAD_CORE, SERVER_CORE, running, running_engine
@@ -59,6 +59,7 @@ def run(folder: Path, effort: Effort) -> Iterable[object]:
         short, long = multiply(old, session_id, 4, 10), multiply(old, session_id, 4, 1000)
         with running_engine(old) as engine:
             yield from measures.long_session(engine, short, long, brief)
+        yield from forks.measured(fresh, session_id, effort.rounds, brief.seconds)
         left = copied(fresh, "left")
         multiply(left, session_id, 10_000, 1)
         interrupted = multiply(left, session_id, 200, 1)
