@@ -172,3 +172,18 @@ async def test_a_callers_own_key_pays_for_no_model_of_the_operator() -> None:
         await converse(client, 8)
     assert small.requests == []
     assert provider.summaries
+
+
+async def test_the_public_view_has_no_summary_which_is_of_tools_outputs_too() -> None:
+    async with served_engine(providing(Double())) as (engine, client):
+        await scripted_schema(engine, max_context_size=1000)
+        body = {"name": "page", "scopes": ["chat"], "view": "public"}
+        made = await client.post("/api/v1/auth/tokens", json=body)
+        assert made.status_code == 201, made.text
+        session_id, _ = await converse(client, 8)
+        full = (await client.get(f"/api/v1/sessions/{session_id}")).json()
+        client.headers["authorization"] = f"Bearer {made.json()['token']}"
+        session_id, _ = await converse(client, 8)
+        public = (await client.get(f"/api/v1/sessions/{session_id}")).json()
+    assert full["summary"]["content"] == "SUMMARY"
+    assert public["summary"] is None

@@ -123,7 +123,7 @@ def _with_messages(conn: Connection, session_id: str, actor: Actor) -> SessionDe
     return SessionDetail(
         **asdict(session),
         usage=usage,
-        summary=messages.summary(conn, session_id),
+        summary=messages.summary(conn, session_id) if actor.view == "full" else None,  # it is of tools' outputs too
         messages=newest,
         earlier_messages=earlier,
         client_calls=client_calls(confirmations.of_session(conn, session_id)),
