@@ -78,7 +78,17 @@ from bytebrew.contract.lists import (
     page_window,
     rows_of,
 )
-from bytebrew.contract.messages import Attachment, Message, ModelRequest, Spent, Stop, ToolCall, ToolSpec, Usage
+from bytebrew.contract.messages import (
+    Attachment,
+    Message,
+    ModelRequest,
+    ResponseFormat,
+    Spent,
+    Stop,
+    ToolCall,
+    ToolSpec,
+    Usage,
+)
 from bytebrew.contract.notifications import Notification, NotificationName, Subscriber
 from bytebrew.contract.provider import Capabilities, Fault, Provider, ProviderEvent, Target, provider_error, refusal
 from bytebrew.contract.route import (
@@ -192,6 +202,7 @@ __all__ = [
     "Reply",
     "Request",
     "Reservation",
+    "ResponseFormat",
     "Result",
     "Risk",
     "Route",

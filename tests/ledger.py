@@ -73,7 +73,8 @@ class Steps(Provider):
             yield Usage(20, 2)
             yield Stop()
             return
-        at = max(n for n, message in enumerate(request.messages) if message.role == "user")
+        asked = (n for n, one in enumerate(request.messages) if one.role == "user" and one.content.startswith("["))
+        at = max(asked)  # the engine's own words about an answer follow behind it
         done = sum(message.role == "assistant" for message in request.messages[at:])
         before = self._ledger.counts()[f"model {done}"]
         self._ledger.add(f"model {done}")

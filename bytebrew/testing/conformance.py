@@ -12,7 +12,7 @@ from msgspec.json import decode
 from msgspec.structs import replace
 
 from bytebrew.contract.events import MessageDelta, Thinking
-from bytebrew.contract.messages import Message, Stop, Usage
+from bytebrew.contract.messages import Message, ResponseFormat, Stop, Usage
 from bytebrew.contract.provider import Provider, ProviderEvent
 from bytebrew.plugins import place
 from bytebrew.testing.fake_vendor import (
@@ -246,6 +246,17 @@ async def request(subject: Subject) -> None:
     require(not any(expected.api_key in part for part in strings), "the key is in the URL or in the body")
 
 
+async def response_format(subject: Subject) -> None:
+    """A structured provider sends the schema of a format, in a field of the request or in the system text."""
+    if subject.provider.capabilities.structured:
+        schema = {"type": "object", "properties": {"total": {"type": "number", "description": "SUM 42"}}}
+        format = ResponseFormat(type="json_schema", schema=schema)
+        async with vendor(subject.answer(subject.wire.text)) as (double, url, http):
+            await _exhaust(subject.provider.stream(replace(asking(url), response_format=format), http))
+            sent = "\n".join(_strings(decode(double.requests[0].body)))
+        require("SUM 42" in sent, "the schema is neither in a field of the request nor in the system text")
+
+
 async def tool_round_trip(subject: Subject) -> None:
     """The next request has the question, the calls and their results, in order."""
     outcome = await subject.succeed(subject.wire.tools)
@@ -297,5 +308,5 @@ def _strings(value: Any) -> Iterator[str]:
 CHECKS = (
     *map(Check, (text, chunking, thinking, parallel_calls, broken_arguments, usage, stop, many_at_once, refusals)),
     *map(Check, (too_long, silence, nobody_there, early_end, error_in_the_middle, garbage, closing)),
-    *map(Check, (request, tool_round_trip, key)),
+    *map(Check, (request, response_format, tool_round_trip, key)),
 )

@@ -1,15 +1,19 @@
 """Structured answers: valid at once, repaired once, refused with the path; of agents, requests and sub-agents."""
 
+import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from msgspec.json import decode
 
 from bytebrew import MessageDelta, Stop, ToolCall, Usage
+from bytebrew.base.formats import new_uuid
 from bytebrew.engine import Engine
-from bytebrew.testing import ScriptedProvider, chat, client, engine, names, providing, scripted_schema
+from bytebrew.testing import ScriptedProvider, chat, client, engine, events_of, names, providing, scripted_schema
 
 PRICES = {
     "type": "object",
@@ -232,3 +236,62 @@ async def test_the_demo_model_answers_with_an_example_of_the_schema() -> None:
     async with engine() as running, client(running) as http:
         answer = (await whole(http, "Hello", "demo", response_format=FORMAT)).json()
         assert answer["data"] == {"items": [{"price": 0}]}
+
+
+async def test_a_sub_agents_answer_is_json_for_the_tool_that_spawned_it_and_a_tasks_result_is_json() -> None:
+    provider = ScriptedProvider(
+        [ToolCall("spawn_helper", {"message": "Prices?"}), Usage(1, 1)], said(INVALID), said(VALID), said("Done")
+    )
+    async with engine(providing(provider)) as running, client(running) as http:
+        await scripted_schema(running, can_spawn=("helper",))
+        body = {"name": "helper", "model": "test", "response_format": FORMAT}
+        assert (await http.post("/api/v1/agents", json=body)).status_code == 201
+        relation = {"source": "test", "target": "helper"}
+        assert (await http.post("/api/v1/schemas/test/agent-relations", json=relation)).status_code < 300
+        answer = (await whole(http)).json()
+        assert [one["output"] for one in answer["tool_calls"]] == [json.dumps(VALID)]
+        assert (answer["message"], "data" in answer) == ("Done", False)
+        assert answer["usage"]["input_tokens"] == 31
+
+        provider.answers[:] = [said(VALID)]
+        made = (await http.post("/api/v1/tasks", json={"title": "Prices?", "agent": "helper"})).json()
+        task = made
+        with anyio.fail_after(10):
+            while task["status"] not in ("completed", "failed"):
+                await anyio.sleep(0.02)
+                task = (await http.get(f"/api/v1/tasks/{made['id']}")).json()
+        assert (task["status"], task["result"]) == ("completed", json.dumps(VALID))
+
+
+async def test_an_engine_that_stops_in_the_middle_of_a_repair_goes_on_with_it(tmp_path: Path) -> None:
+    first = ScriptedProvider(said(INVALID), [MessageDelta(content=json.dumps(VALID)[:9]), asyncio.Event()])
+    async with engine(providing(first), data=tmp_path) as running, client(running) as http:
+        await scripted_schema(running, tools=("current_time",))
+        session_id = new_uuid()
+        body = {"message": "Prices?", "session_id": session_id, "response_format": FORMAT}
+        async with http.stream("POST", "/api/v1/schemas/test/chat", json=body) as response:
+            async for event in events_of(response):
+                if event.event == "message_restart":
+                    break
+        while len(first.requests) < 2:
+            await anyio.sleep(0.01)
+    second = ScriptedProvider(said(VALID))
+    async with engine(providing(second), data=tmp_path) as running, client(running) as http:
+        events = await replayed(http, session_id)
+        assert json.loads(events[-2].data)["data"] == VALID
+        assert json.loads(events[-1].data)["usage"]["input_tokens"] == 20
+        (request,) = second.requests  # the first answer is not asked for again
+        assert FAULT in request.messages[-1].content
+        assert request.tool_choice == "none"
+        assert text_of(events) == json.dumps(VALID)
+
+
+async def replayed(http: httpx.AsyncClient, session_id: str) -> list[Any]:
+    """All events of the session's turn, to its end."""
+    found = []
+    async with http.stream("GET", f"/api/v1/sessions/{session_id}/events") as response:
+        async for event in events_of(response):
+            found.append(event)
+            if event.event in ("done", "error"):
+                break
+    return found

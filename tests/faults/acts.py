@@ -434,7 +434,40 @@ async def budget(client: Client, n: int) -> None:
     await client.act("DELETE", f"schemas/{name}")
 
 
+NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+
+async def structured(client: Client, n: int) -> None:
+    """A structured answer that is repaired, behind a tool's step: its value is in the one message, the rest is not."""
+    session_id = new_uuid()
+    steps = [["look ", ["look", {"n": 5}]], ['{"n": ', 0.002, '"x"}'], ['{"n": ', 0.002, "1}"]]
+    await client.chat("fault", steps, session_id, response_format={"type": "json_schema", "schema": NUMBER})
+    frames = [one.decode() for _, one in sorted(client.seen.frames[session_id].items())]
+    answers = [json.loads(one.partition("\ndata: ")[2]) for one in frames if "\nevent: message\n" in one]
+    if [one for one in answers if (one["content"], one["data"]) != ('{"n": 1}', {"n": 1})]:
+        client.problems.append(f"session {session_id}: its answers are {answers}")
+    stored = (await client.act("GET", f"sessions/{session_id}/messages")).json()
+    turns = sum(one["role"] == "user" for one in stored)  # a turn that failed with a 503 is followed by another
+    invalid = [one for one in stored if one.get("broken_off") == "invalid"]
+    if len(invalid) > turns or (turns == 1 and answers and len(invalid) != 1):
+        client.problems.append(f"session {session_id}: {len(invalid)} invalid answers are stored of {turns} turns")
+
+
 ACTS: dict[str, Callable[[Client, int], Awaitable[None]]] = {
     one.__name__: one
-    for one in (turn, client_tool, busy, work, callback, configuration, deletion, long, steer, fork, public, budget)
+    for one in (
+        turn,
+        client_tool,
+        busy,
+        work,
+        callback,
+        configuration,
+        deletion,
+        long,
+        steer,
+        fork,
+        public,
+        budget,
+        structured,
+    )
 }

@@ -90,6 +90,7 @@ SCHEMA = {
     "properties": {"city": {"type": "string", "enum": ["Paris", "Rome", "Oslo"]}, "days": {"type": "integer"}},
     "required": ["city", "days"],
 }
+CLOSED = SCHEMA | {"additionalProperties": False}
 
 
 async def test_a_tool_call_that_is_required_comes_with_arguments_that_fit_the_schema(llm: str) -> None:
@@ -113,6 +114,15 @@ async def test_a_tool_call_that_is_required_comes_with_arguments_that_fit_the_sc
     assert isinstance(usage, Usage)
     assert usage.output_tokens > 0
     assert stop == Stop("tool_calls")
+
+
+async def test_a_structured_answer_is_valid_and_comes_as_data_where_the_server_enforces_the_schema(llm: str) -> None:
+    async with talking(llm, max_tokens=200, response_format={"type": "json_schema", "schema": CLOSED}) as client:
+        events = await chat(client, "talk", "The weather in Rome for the next 3 days?")
+    message = data(events, "message")[0]
+    assert msgspec.json.decode(message["content"]) == message["data"]
+    msgspec.convert(message["data"], Forecast)
+    assert names(events) == ["message_delta", "message", "done"]
 
 
 class Forcing(ChatCompletions):
