@@ -412,7 +412,7 @@ async def test_what_fails_in_every_check_is_told_once_with_the_line_of_the_provi
     place = r"\(test_conformance\.py:\d+\)"
     assert re.search(rf"KeyError came out of the provider, where only ProviderError may: 'choices' {place}$", first)
     assert len(others) == 1
-    assert re.fullmatch(rf"closing: it raised KeyError\('choices'\) {place}", others[0])
+    assert re.fullmatch(rf"closing, response format: it raised KeyError\('choices'\) {place}", others[0])
 
 
 async def test_a_class_in_the_place_of_its_instance_is_told() -> None:
