@@ -19,7 +19,7 @@ _IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentS
 _EACH = ("additionalProperties", "unevaluatedProperties", "propertyNames", "items", "unevaluatedItems", "contains")
 _SINGLE = ("properties", "prefixItems")
 """Keywords of which one subschema at most is applied to a property or an item."""
-_NAME = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z_$]\w{0,99}", re.ASCII)
 
 
 class InvalidSchema(Exception):
