@@ -82,7 +82,7 @@ async def test_no_visitor_sees_changes_or_goes_on_with_what_another_one_said() -
 async def test_no_visitor_recalls_what_is_remembered_of_another_one() -> None:
     store, recall = ToolCall("memory_store", {"content": "Is called Ada"}), ToolCall("memory_recall", {"query": ""})
     done = MessageDelta(content="done")
-    async with site([store], [done], [recall], [done], [recall], [done]) as one:
+    async with site([store], [done], [recall], [done], [recall], [done], view="full") as one:
         await one.admin.post("/api/v1/agents/test/capabilities", json={"type": "memory"})
         ada, bob = await one.visitor(), await one.visitor()
         outputs = []

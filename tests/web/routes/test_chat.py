@@ -39,7 +39,8 @@ async def test_one_json_answer_instead_of_a_stream() -> None:
         )
     body = answer.json()
     assert answer.status_code == 200
-    assert set(body) == {"session_id", "turn_id", "message", "tool_calls", "usage", "status", "finish_reason"}
+    fields = {"session_id", "turn_id", "message", "tool_calls", "usage", "status", "finish_reason", "agent_version"}
+    assert set(body) == fields
     assert answer.headers["x-session-id"] == body["session_id"]
     assert answer.headers["x-turn-id"] == body["turn_id"]
     [call] = body["tool_calls"]
