@@ -204,7 +204,8 @@ class Engine:
     def _declare_storage(self) -> None:
         core_steps = [(CORE, step) for step in retention.steps()]
         self.retention = retention.Retention(self.db, self.journal, self.clock, core_steps)
-        self.plugins.declare("register_retention", lambda name, step: self.retention.steps.append((name, step)))
+        steps = self.retention.steps
+        self.plugins.declare("register_retention", lambda name, step: steps.append((name, step)), engine=self)
         self.personal_data: Registry[PersonalData] = Registry("kind of personal data")
         self.plugins.declare("register_personal_data", _adding(self.personal_data, "name"), engine=self)
         for kind in personal_rows.kinds():  # after those of plugins, which may look at the core's rows

@@ -188,7 +188,7 @@ def register_options(register: Register[Option], engine: Engine) -> None:
 
 
 @hookspec
-def register_retention(register: Register[Step]) -> None:
+def register_retention(register: Register[Step], engine: Engine) -> None:
     """Registers steps that delete old rows of the plugin's tables, a few in each call.
 
     A step runs in a transaction of its own and returns the deleted rows; none end the pass.

@@ -1,6 +1,7 @@
 """The audit log of changes over the API and of rejected requests."""
 
 import time
+from collections.abc import Iterator
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any
 
@@ -24,6 +25,7 @@ from bytebrew import (
 )
 
 from .audit_log import PAGING, AuditLog
+from .chain import Chain, Progress, Verified
 
 MOST_REFUSED = 5
 """Rejections per client and minute that get an entry each; further ones are counted."""
@@ -77,7 +79,10 @@ class Details(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ChangeEntry(Struct, frozen=True, kw_only=True):
-    """What a caller did; `resource` is the method and the path, `actor_id` a user's id or a token's name."""
+    """What a caller did; `resource` is the method and the path, `actor_id` a user's id or a token's name.
+
+    `hash` is over the entry and the hash of the one before it; GET /api/v1/audit/verify checks all of them.
+    """
 
     id: str
     timestamp: str
@@ -89,6 +94,7 @@ class ChangeEntry(Struct, frozen=True, kw_only=True):
     resource_type: str
     resource_id: str
     details: Details
+    hash: str
 
 
 class ChangePage(NumberedPage[ChangeEntry], frozen=True, kw_only=True):
@@ -96,7 +102,8 @@ class ChangePage(NumberedPage[ChangeEntry], frozen=True, kw_only=True):
 
 
 def _entry(row: Row) -> ChangeEntry:
-    values = dict(row) | {"id": str(row["id"]), "details": msgspec.json.decode(row["details"], type=Details)}
+    values = {name: row[name] for name in ChangeEntry.__struct_fields__}
+    values |= {"id": str(row["id"]), "details": msgspec.json.decode(row["details"], type=Details)}
     return ChangeEntry(**values)
 
 
@@ -128,6 +135,7 @@ class Changes:
     """The audit log of changes of an engine."""
 
     def __init__(self, engine: Engine) -> None:
+        self.chain = Chain(engine)
         self._engine = engine
         self._refused: dict[str, Refused] = {}
         self._until = 0.0
@@ -145,23 +153,64 @@ class Changes:
         if refused.count > MOST_REFUSED:
             refused.uncounted += 1
         else:
-            await self._engine.db.write(store, action)
+            await self._engine.db.write(self.store, action)
 
     async def settle(self) -> None:
         """Stores the number of rejections that have no entry yet."""
         for refused in list(self._refused.values()):
             if more := refused.uncounted:
                 refused.uncounted = 0
-                await self._engine.db.write(store, refused.last, more)
+                await self._engine.db.write(self.store, refused.last, more)
 
     async def list_changes(self, request: Request[None]) -> NumberedPage[ChangeEntry] | Stream:
         """Changes by page, newest first, or all of them as NDJSON."""
         await self.settle()
         return await LEDGER.answer(request)
 
-    def route(self) -> Route:
-        """The route that lists changes."""
-        return Route(
+    def store(self, conn: Connection, action: Action, more: int = 0) -> None:
+        """Stores an action as an entry; `more` is the number of equal rejections without an entry."""
+        method, _, path = action.resource.partition(" ")
+        details = Details(
+            method=method,
+            path=path,
+            status_code=action.status,
+            client=action.client,
+            request_id=action.request_id,
+            subject="" if action.actor is ANYONE else action.actor.subject,
+            changes=_changes(action.before or {}, action.after or {}),
+            reason=action.reason,
+            more=more,
+        )
+        is_token = action.actor.kind == "token"
+        entry = {
+            "timestamp": action.moment,
+            "actor": action.actor.name,
+            "actor_type": _kind(action.actor),
+            "actor_id": action.actor.name if is_token else action.actor.subject.removeprefix("user:"),
+            "action": action.name,
+            "resource": action.resource,
+            "resource_type": action.resource_type,
+            "resource_id": action.resource_id,
+            "details": msgspec.json.encode(details).decode(),
+        }
+        self.chain.append(conn, entry)
+
+    async def begin(self) -> None:
+        """Takes the entries of an older engine into the chain."""
+        while await self._engine.db.write(self.chain.begin):
+            pass
+
+    async def verify(self, request: Request[None]) -> Verified:
+        """Reads all entries and checks their chain: `intact`, or `broken` with the first entry where it is."""
+        await self.settle()
+        at = Progress()
+        while at.result is None:
+            at = await self._engine.db.scan(self.chain.verify, at)
+        return at.result
+
+    def routes(self) -> Iterator[Route]:
+        """The routes of the audit of changes."""
+        yield Route(
             method="GET",
             path="/api/v1/audit",
             scope="admin",
@@ -177,40 +226,17 @@ class Changes:
             also={404: None},
             gives=(NDJSON,),
         )
+        yield Route(
+            method="GET",
+            path="/api/v1/audit/verify",
+            scope="admin",
+            run=self.verify,
+            summary="Verify the audit",
+            answer=Verified,
+        )
 
 
 CHANGES = StateKey[Changes]("changes")
-
-
-def store(conn: Connection, action: Action, more: int = 0) -> None:
-    """Stores an action as an entry; `more` is the number of equal rejections without an entry."""
-    method, _, path = action.resource.partition(" ")
-    details = Details(
-        method=method,
-        path=path,
-        status_code=action.status,
-        client=action.client,
-        request_id=action.request_id,
-        subject="" if action.actor is ANYONE else action.actor.subject,
-        changes=_changes(action.before or {}, action.after or {}),
-        reason=action.reason,
-        more=more,
-    )
-    conn.execute(
-        """insert into audit_changes (timestamp, actor, actor_type, actor_id, action, resource, resource_type,
-        resource_id, details) values (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-        (
-            action.moment,
-            action.actor.name,
-            _kind(action.actor),
-            action.actor.name if action.actor.kind == "token" else action.actor.subject.removeprefix("user:"),
-            action.name,
-            action.resource,
-            action.resource_type,
-            action.resource_id,
-            msgspec.json.encode(details).decode(),
-        ),
-    )
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:

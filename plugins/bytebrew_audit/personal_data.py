@@ -1,6 +1,7 @@
 """A person's entries in the audit: they stay, with a mask in place of the person and of what the person wrote."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 from bytebrew import Connection, Person, PersonalData, placeholders
 
 from . import calls, changes
+from .chain import Chain
 
 MIGRATION = """
 create index audit_changes_actor on audit_changes (actor_id);
@@ -52,22 +54,18 @@ def _all(conn: Connection, table: str, column: str, value: str) -> Iterator[Any]
     yield from conn.execute(f"select id from {table} where {column} = ? order by id", (value,))  # noqa: S608
 
 
-def forget_changes(conn: Connection, person: Person) -> int:
+def forget_changes(chain: Chain, conn: Connection, person: Person) -> int:
     """Masks the person as the caller; what changed, and what others changed of the person's tasks, is left out."""
     count = 0
     for number in [*_ids(conn, "audit_changes", "actor_id", person.names)]:
-        row = conn.execute("select details from audit_changes where id = ?", (number,)).fetchone()
+        row = conn.execute("select * from audit_changes where id = ?", (number,)).fetchone()
         details = replace(_details(row), subject=person.mask, client="", changes=[])
-        conn.execute(
-            "update audit_changes set actor = ?1, actor_id = ?1, details = ?2 where id = ?3",
-            (person.mask, _encoded(details), number),
-        )
+        chain.mask(conn, row, {"actor": person.mask, "actor_id": person.mask, "details": _encoded(details)})
         count += 1
     changed = """and details like '%"changes":[%'"""
     for number in [*_ids(conn, "audit_changes", "resource_id", _resources(conn, person), changed)]:
-        row = conn.execute("select details from audit_changes where id = ?", (number,)).fetchone()
-        details = replace(_details(row), changes=[])
-        conn.execute("update audit_changes set details = ? where id = ?", (_encoded(details), number))
+        row = conn.execute("select * from audit_changes where id = ?", (number,)).fetchone()
+        chain.mask(conn, row, {"details": _encoded(replace(_details(row), changes=[]))})
         count += 1
     return count
 
@@ -96,7 +94,9 @@ def _encoded(details: changes.Details) -> str:
     return msgspec.json.encode(details).decode()
 
 
-KINDS = (
-    PersonalData("audit_changes", export_changes, forget_changes),
-    PersonalData("audit_tool_calls", export_calls, forget_calls),
-)
+def kinds(chain: Chain) -> tuple[PersonalData, ...]:
+    """What the audit stores of a person; the chain over the entries stays whole."""
+    return (
+        PersonalData("audit_changes", export_changes, partial(forget_changes, chain)),
+        PersonalData("audit_tool_calls", export_calls, forget_calls),
+    )

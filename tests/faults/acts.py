@@ -271,6 +271,25 @@ async def configuration(client: Client, n: int) -> None:
     await client.act("DELETE", f"models/{name}")
 
 
+async def versions(client: Client, n: int) -> None:
+    """An agent that is changed, rolled back, deleted and rolled back again: each of these is one version."""
+    name = f"v{new_uuid()}"
+    await client.create("agents", {"name": name, "system": "one"})
+    await client.act("PUT", f"agents/{name}", {"system": "two"})
+    await client.act("POST", f"agents/{name}/rollback", {"version": 1})
+    await client.act("DELETE", f"agents/{name}")
+    await client.act("POST", f"agents/{name}/rollback", {"version": 2})
+    made = (await client.act("GET", f"agents/{name}/versions")).json()["data"]
+    if [one["action"] for one in made] != ["rollback", "delete", "rollback", "update", "create"]:
+        client.problems.append(f"agent {name} has the versions {made}")
+    agent = (await client.act("GET", f"agents/{name}")).json()
+    if agent["system"] != "two":
+        client.problems.append(f"agent {name} is {agent['system']} after its rollback")
+    client.seen.imported.add(name)  # a rollback brings it back, which is no act that creates it
+    if not (verified := (await client.act("GET", "audit/verify")).json())["intact"]:
+        client.problems.append(f"the audit is broken: {verified['broken']}")
+
+
 async def deletion(client: Client, n: int) -> None:
     """A conversation that gets a title and is deleted."""
     session_id = new_uuid()
@@ -463,6 +482,7 @@ ACTS: dict[str, Callable[[Client, int], Awaitable[None]]] = {
         callback,
         configuration,
         deletion,
+        versions,
         long,
         steer,
         fork,

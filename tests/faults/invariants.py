@@ -6,11 +6,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple, get_args
 
 import bytebrew_usage as usage
 import msgspec
+from bytebrew_audit.chain import Chain
 
+from bytebrew.base.secrets import Secrets
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.messages import Message, Usage
 from bytebrew.store import messages, sessions
@@ -101,6 +104,7 @@ def violations(path: Path, seen: Seen | None = None, *, idle: bool = True) -> li
             *spent(conn),
             *budgets(conn, idle=idle),
             *audit(conn, seen),
+            *chain(conn, path),
             *conversations(conn),
             *summaries(conn),
             *states(conn),
@@ -384,6 +388,16 @@ def audit(conn: Connection, seen: Seen) -> list[str]:
     sql = """select c.call_id from tool_calls c left join audit_tool_calls a
       on a.turn_id = c.turn_id and a.call_id = c.call_id where c.finished_at is not null and a.id is null"""
     return found + [f"tool call {row[0]} has ended and is not in the audit" for row in conn.execute(sql)]
+
+
+def chain(conn: Connection, path: Path) -> list[str]:
+    """The hash chain over the audit of changes is whole, and its ends are signed."""
+    if conn.execute("select 1 from sqlite_master where name = 'audit_chain'").fetchone() is None:
+        return []
+    engine: Any = SimpleNamespace(secrets=Secrets.load(path / "keys/secrets.key"))
+    *_, last = Chain(engine).verified(conn)
+    broken = last.result.broken if last.result else None
+    return [f"the audit is broken at {broken.entry}: {broken.reason}"] if broken else []
 
 
 def conversations(conn: Connection) -> list[str]:

@@ -54,6 +54,7 @@ async def test_a_change_leaves_one_entry_that_says_who_did_what_to_what(served: 
     pages = {"page": 1, "per_page": 50, "total_pages": 1}
     assert answer == {"total": 1, "limit": 50, "offset": 0, **pages, "next": None}
     assert entry.pop("timestamp").endswith("Z")
+    assert len(entry.pop("hash")) == 64
     assert changed(entry) == {"max_steps": (50, 7), "description": ("", "Kind")}
     assert entry["details"].pop("changes")
     assert entry == {
@@ -184,7 +185,8 @@ def fill(conn: Connection) -> None:
     """A thousand rows, a minute apart from the first of March 2026 on."""
     details = '{"method":"PUT","path":"/","status_code":200,"client":"","request_id":""}'
     conn.executemany(
-        """insert into audit_changes select null, strftime('%Y-%m-%dT%H:%M:%S.000000Z', '2026-03-01', ?1 || ' minutes'),
+        """insert into audit_changes (timestamp, actor, actor_type, actor_id, action, resource, resource_type, resource_id,
+        details) select strftime('%Y-%m-%dT%H:%M:%S.000000Z', '2026-03-01', ?1 || ' minutes'),
         'a', case when ?1 % 5 then 'admin' else 'api_token' end, 'a', case when ?1 % 2 then 'agent.update' else
         'auth.fail' end, 'PUT /' || (?1 % 10), 'agent', ?1, ?2""",
         [(n, details) for n in range(2000)],
