@@ -343,6 +343,14 @@ ITEMS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             "forward_headers": st.lists(st.sampled_from(["X-A", "X-B"]), unique=True),
         },
     ),
+    "callbacks": st.fixed_dictionaries(
+        {
+            "url": st.sampled_from(["https://example.com/a", "https://example.com/b"]),
+            "events": st.lists(st.sampled_from(["turn.failed", "task.ended"]), min_size=1, unique=True),
+            "secret": st.just("${HOOK_SECRET}"),
+        },
+        optional={"enabled": st.booleans()},
+    ),
     "webhooks": st.fixed_dictionaries(
         {"agent": st.just("one"), "secret": st.just("${HOOK_SECRET}")},
         optional={"title": TEXT, "message": TEXT, "enabled": st.booleans()},
@@ -352,7 +360,7 @@ ITEMS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
 
 @pytest.mark.parametrize("key", sorted(ITEMS))
 async def test_after_a_rollback_an_item_is_exported_as_it_was(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOOK_SECRET", "a secret of some length")
+    monkeypatch.setenv("HOOK_SECRET", "whsec_YSBzZWNyZXQgb2YgdGhpcnR5LXR3byBieXRlcyBub3c=")
     async with running() as engine:
         others: dict[str, Any] = {"agents": {"one": {}, "two": {}, "three": {}}}
         await import_export.take_in(engine, msgspec.json.encode(others))

@@ -69,6 +69,7 @@ async def test_every_list_of_the_document_has_the_shape(client: httpx.AsyncClien
         ("rate-limits", {"per": "token", "tiers": {"all": {"requests": 5}}}),
         ("schedules", {"cron": "0 9 1 1 *", "agent": "demo"}),
         ("webhooks", {"agent": "demo"}),
+        ("callbacks", {"url": "https://example.com/", "events": ["turn.failed"]}),
     ):
         made = await client.post(f"/api/v1/{collection}", json={"name": "one", **item})
         assert made.status_code == 201, made.text

@@ -49,8 +49,8 @@ async def test_an_audit_that_only_the_engine_wrote_is_whole(served: Served) -> N
     assert (found["last"], found["hash"]) == (newest["id"], newest["hash"])
 
 
-SPLICE = """insert into audit_changes select {}, timestamp, actor, actor_type, actor_id, action, resource, resource_type,
-  resource_id, details, salt, commitment, masked, hash from audit_changes where id = 3"""
+SPLICE = """insert into audit_changes select {}, timestamp, actor, actor_type, actor_id, action, resource,
+  resource_type, resource_id, details, salt, commitment, masked, hash from audit_changes where id = 3"""
 
 
 @pytest.mark.parametrize(

@@ -185,8 +185,9 @@ def fill(conn: Connection) -> None:
     """A thousand rows, a minute apart from the first of March 2026 on."""
     details = '{"method":"PUT","path":"/","status_code":200,"client":"","request_id":""}'
     conn.executemany(
-        """insert into audit_changes (timestamp, actor, actor_type, actor_id, action, resource, resource_type, resource_id,
-        details) select strftime('%Y-%m-%dT%H:%M:%S.000000Z', '2026-03-01', ?1 || ' minutes'),
+        """insert into audit_changes (timestamp, actor, actor_type, actor_id, action, resource, resource_type,
+        resource_id, details)
+        select strftime('%Y-%m-%dT%H:%M:%S.000000Z', '2026-03-01', ?1 || ' minutes'),
         'a', case when ?1 % 5 then 'admin' else 'api_token' end, 'a', case when ?1 % 2 then 'agent.update' else
         'auth.fail' end, 'PUT /' || (?1 % 10), 'agent', ?1, ?2""",
         [(n, details) for n in range(2000)],

@@ -31,7 +31,7 @@ UNSTORED = {
 }
 """Requests that store nothing of their own: they are recorded before they are answered."""
 DEAF = "create trigger deaf before insert on audit_changes begin select raise(abort, 'The audit is deaf'); end"
-QUIET = ("audit_changes", "audit_changes_counts", "audit_changes_of", "rate_limits_counted")
+QUIET = ("audit_changes", "audit_changes_counts", "audit_changes_of", "audit_chain", "rate_limits_counted")
 """Tables in which something is stored whatever becomes of a request."""
 
 
