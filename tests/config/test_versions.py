@@ -343,6 +343,10 @@ ITEMS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             "forward_headers": st.lists(st.sampled_from(["X-A", "X-B"]), unique=True),
         },
     ),
+    "budgets": st.fixed_dictionaries(
+        {"window": st.sampled_from(["day", "month"]), "tokens": st.integers(1, 9)},
+        optional={"soft": st.sampled_from([0.5, 0.9])},
+    ),
     "callbacks": st.fixed_dictionaries(
         {
             "url": st.sampled_from(["https://example.com/a", "https://example.com/b"]),
