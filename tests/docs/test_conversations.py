@@ -42,3 +42,24 @@ def test_the_commands_of_a_section_are_answered(heading: str, answers: int, tmp_
                 assert "event: done" in done.stdout
             else:
                 assert "error" not in json.loads(done.stdout), done.stdout
+
+
+def test_the_commands_about_the_clients_tools_and_the_public_view_are_answered(tmp_path: Path) -> None:
+    declare, give = commands("Tools that run in the client")
+    [token] = commands("The view of the public")
+    with serving(tmp_path / "engine") as process:
+        with httpx.Client(base_url=process.url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30) as client:
+            client.patch("/api/v1/schemas/demo", json={"client_tools": True}).raise_for_status()
+            tool = {"name": "where_am_i", "input_schema": {"type": "object"}}
+            sent = {"message": 'where_am_i {"exact": true}', "stream": False, "client_tools": [tool]}
+            waiting = client.post("/api/v1/schemas/demo/chat", json=sent).json()
+        names = {"TOKEN": ADMIN, "SESSION": waiting["session_id"], "CALL": waiting["client_calls"][0]["call_id"]}
+        outputs = []
+        for command in (declare, give, token):
+            here = command.replace("http://localhost:8443", process.url).replace("schemas/support", "schemas/demo")
+            environment = {"PATH": "/usr/bin:/bin", **names}
+            done = subprocess.run(["bash", "-c", here], check=True, capture_output=True, timeout=30, env=environment)
+            outputs.append(done.stdout.decode())
+    assert "event: done" in outputs[0]
+    assert json.loads(outputs[1])["is_error"] is False
+    assert json.loads(outputs[2])["view"] == "public"
