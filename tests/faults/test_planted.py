@@ -144,6 +144,19 @@ TABLE = (
         stride=3,
     ),
     Planted(
+        "conversation/tasks.py",
+        "            await db.write(self._settle, task.id, claim.turn_id, ending.status, result, retry_at)\n",
+        "            if await db.write(tasks.settle, task.id, claim.turn_id, ending.status, result, retry_at):\n"
+        "                ended = notifications.task_ended(await db.read(tasks.get, task.id))\n"
+        "                await db.write(self._publish, ended)\n",
+        "the end of a task is published after its transaction",
+        "callback",
+        KILL,
+        "task.ended of .* has 0 deliveries",
+        start=280,
+        stride=2,
+    ),
+    Planted(
         "web/idempotency.py",
         "    request.records += (keeping.keep,)\n"
         "    answer = await run()\n"
@@ -154,17 +167,6 @@ TABLE = (
         FULL,
         "answered 409",
         stride=2,
-    ),
-    Planted(
-        "conversation/tasks.py",
-        "            await db.write(self._settle, task.id, claim.turn_id, ending.status, result, retry_at)\n",
-        "            if await db.write(tasks.settle, task.id, claim.turn_id, ending.status, result, retry_at):\n"
-        "                ended = notifications.task_ended(await db.read(tasks.get, task.id))\n"
-        "                await db.write(self._publish, ended)\n",
-        "the end of a task is published after its transaction",
-        "callback",
-        KILL,
-        "task.ended of .* has 0 deliveries",
     ),
 )
 
