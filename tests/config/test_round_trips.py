@@ -257,6 +257,7 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
     ("tools", {"name": "t3", "url": "http://127.0.0.1:1/", "params": [{"name": "q", "type": "integer", "default": 1}]}),
     ("tools", {"name": "t4", "url": "https://a.test/", "auth": {"type": "header", "name": "X-Key", "value": "k"}}),
     ("rate-limits", {"name": "r2", "per": "token", "tiers": {"all": {"unlimited": True}}}),
+    ("budgets", {"name": "b2", "per": "schema", "only": "demo", "tokens": 10**9, "window": "hour", "soft": 0.5}),
     ("schedules", {"name": "c2", "cron": "0 9 * * *", "agent": "demo", "timezone": "Europe/Berlin", "missed": "once"}),
     ("webhooks", {"name": "w2", "agent": "demo", "schema": "demo", "enabled": False}),
     ("knowledge-bases", {"name": "Base Two", "embedding_model": "m3"}),

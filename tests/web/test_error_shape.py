@@ -576,6 +576,7 @@ TAKEN: dict[str, dict[str, Any]] = {
     "/api/v1/webhooks": {"agent": "test", "secret": "a-secret-of-sixteen"},
     "/api/v1/callbacks": {"url": "https://example.com/", "events": ["turn.failed"]},
     "/api/v1/rate-limits": {"key_header": "X-User", "tiers": {"all": {"unlimited": True}}},
+    "/api/v1/budgets": {"tokens": 10**9, "window": "day"},
     "/api/v1/knowledge-bases": {},
 }
 """Where names may hold dots, and what else a thing there needs."""

@@ -124,6 +124,7 @@ async def world(served: Served, mcp: Web, name: str) -> World:
         "capabilities": ["memory", "knowledge"],
         "mcp-servers": [name, f"{name}-3"],
         "rate-limits": [name, f"{name}-3"],
+        "budgets": [name, f"{name}-3"],
         "knowledge-bases": [name, f"{name}-3"],
         "files": ["a.txt"],
         "schedules": [name, f"{name}-3"],
@@ -142,6 +143,7 @@ async def world(served: Served, mcp: Web, name: str) -> World:
     tasks = [await client.post("/api/v1/tasks", json={"agent": name, "title": "t"}) for _ in range(2)]
     keys["tasks"] = [task.json()["id"] for task in tasks]
     for rule in keys["rate-limits"]:
+        await client.post("/api/v1/budgets", json={"name": rule, "tokens": 10**9, "window": "day"})
         limit = {"name": rule, "key_header": "X-Fuzz", "tiers": {"all": {"unlimited": True}}}
         await client.post("/api/v1/rate-limits", json=limit)
     mcp.how["more_tools"].append({"name": name, "inputSchema": {}})

@@ -195,6 +195,7 @@ async def test_a_key_is_its_callers_and_its_paths(served: tuple[Engine, httpx.As
         ("/api/v1/tools", {"name": "new", "url": "http://127.0.0.1:1/"}),
         ("/api/v1/mcp-servers", {"name": "new", "url": "http://127.0.0.1:1/", "enabled": False}),
         ("/api/v1/rate-limits", {"name": "new", "key_header": "X-K", "tiers": {"all": {"unlimited": True}}}),
+        ("/api/v1/budgets", {"name": "new", "usd": 5, "window": "day"}),
         ("/api/v1/knowledge-bases", {"name": "new"}),
         ("/api/v1/schedules", {"name": "new", "cron": "0 9 * * *", "agent": "test"}),
         ("/api/v1/webhooks", {"name": "new", "agent": "test"}),

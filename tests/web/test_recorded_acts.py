@@ -109,6 +109,7 @@ class World:
         await self.make("knowledge-bases/spare/agents/linked", None)
         for name in ("a", "b"):
             await self.make("knowledge-bases/spare/files", None, files={"file": (f"{name}.txt", b"Apples")})
+        await self.make("budgets", {"name": "spare", "usd": 10**6, "window": "day"})
         await self.make("rate-limits", {"name": "spare", "key_header": "X-K", "tiers": {"all": {"unlimited": True}}})
         await self.make("schedules", {"name": "spare", "cron": "0 9 1 1 *", "agent": "b"})
         await self.make("webhooks", {"name": "spare", "agent": "b", "secret": SECRET})
@@ -242,6 +243,11 @@ class World:
         yield act(f"POST {servers}/{{name}}/tools/{{tool:path}}/approve", {}, "double", "echo")
         yield act("DELETE schemas/{name}/memory/{entry_id}", None, "test", ids["memory"])
         yield act("DELETE schemas/{name}/memory", None, "test")
+        yield act("POST budgets", {"name": "new", "tokens": 10**9, "window": "day"})
+        yield act("PUT budgets/{name}", {"usd": 10**7}, "spare")
+        yield act("PATCH budgets/{name}", {"soft": 0.5}, "spare")
+        yield act("POST budgets/{name}/rollback", {"version": 1}, "spare")
+        yield act("DELETE budgets/{name}", None, "spare")
         tiers = {"tiers": {"all": {"requests": 5}}}
         yield act("POST rate-limits", {"name": "new", "key_header": "X-L", **tiers})
         yield act("PUT rate-limits/{name}", tiers, "spare")

@@ -24,6 +24,7 @@ MADE: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
     "tasks": ("task", lambda name: {"title": name, "agent": "base", "require_approval": True}),
     "tools": ("tool", lambda name: {"name": name, "url": "http://127.0.0.1:1/"}),
     "rate-limits": ("rate_limit", lambda name: {"name": name, "key_header": name, "tiers": {"all": {"requests": 5}}}),
+    "budgets": ("budget", lambda name: {"name": name, "tokens": 5, "window": "day"}),
     "schedules": ("schedule", lambda name: {"name": name, "cron": "0 9 1 1 *", "agent": "base"}),
     "webhooks": ("webhook", lambda name: {"name": name, "agent": "base"}),
     "callbacks": ("callback", lambda name: {"name": name, "url": "https://x.test/", "events": ["task.ended"]}),
