@@ -40,6 +40,7 @@ from bytebrew.conversation.agent_loop import AgentLoop
 from bytebrew.conversation.forgetting import Forgettings
 from bytebrew.conversation.model_calls import Models, of_catalog
 from bytebrew.conversation.recovery import recover
+from bytebrew.conversation.replay.replays import Replays
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.sub_agents import spawn
 from bytebrew.conversation.tasks import Tasks
@@ -108,12 +109,14 @@ class Engine:
         )
         self.turns: Mapping[str, Turn] = self.runner.turns
         self.tasks: Tasks = Tasks(self.db, self.runner, self.tools, core, self.record, self.publish)
+        self.replays = Replays(self.db, self.journal, self.models, calls)
         self.forgettings = Forgettings(self.db, self.journal, self.runner, self.tasks, self.personal_data)
 
         self._declare_config()
         self.started = time.monotonic()
         self._clearing: anyio.CancelScope
         self._forgetting: anyio.CancelScope
+        self._replaying: anyio.CancelScope
         self._stack = AsyncExitStack()
 
     def _declare_auth(self) -> None:
@@ -248,8 +251,9 @@ class Engine:
             await self.tasks.run(group)
             self._clearing = anyio.CancelScope()
             group.start_soon(self.retention.run, self._clearing)
-            self._forgetting = anyio.CancelScope()
+            self._forgetting, self._replaying = anyio.CancelScope(), anyio.CancelScope()
             group.start_soon(self.forgettings.run, self._forgetting)
+            group.start_soon(self.replays.run, self._replaying)
             self._stack = stack.pop_all()
         return self
 
@@ -262,6 +266,7 @@ class Engine:
         self.runner.draining = True
         self._clearing.cancel()
         self._forgetting.cancel()
+        self._replaying.cancel()
         self.tasks.wake()
         self.journal.close_open_ends()
         await self.runner.drain(seconds)

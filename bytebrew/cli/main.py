@@ -11,7 +11,7 @@ import click
 from bytebrew.base import logs, settings
 from bytebrew.base.errors import BootError, EngineError, SettingsError
 from bytebrew.base.settings import Core
-from bytebrew.cli import backup, config, doctor, gc, plugins, restore, serve, status
+from bytebrew.cli import backup, config, doctor, gc, plugins, replay, restore, serve, status
 from bytebrew.cli.setup import Setup
 from bytebrew.plugins import Plugins
 
@@ -79,5 +79,6 @@ for _command in (
     gc.collect_garbage,
     doctor.doctor,
     status.show_status,
+    replay.replay,
 ):
     cli.add_command(_command)

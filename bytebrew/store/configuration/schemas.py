@@ -87,22 +87,28 @@ def member(conn: Connection, key: str, agent: str) -> Entrance:
 
 def _entrance(conn: Connection, row: Row | None, agent_row: Row) -> Entrance:
     agent = struct_of(agent_row, Agent, rest="lists")
-    by_name = f"{models.TARGET} where name = ?"
-    targets = [struct_of(one, Target) for one in conn.execute(by_name, (agent.model,))]
-    for name in targets[0].fallback if targets else ():
-        targets += [struct_of(one, Target) for one in conn.execute(by_name, (name,))]
+    targets = targets_of(conn, agent.model)
     if row is None:
-        return Entrance(schema="", chat_enabled=False, agent=agent, targets=tuple(targets))
+        return Entrance(schema="", chat_enabled=False, agent=agent, targets=targets)
     if agent.can_spawn:
         agent = replace(agent, can_spawn=_narrowed(conn, row["id"], agent))
     return Entrance(
         schema=row["name"],
         chat_enabled=bool(row["chat_enabled"]),
         agent=agent,
-        targets=tuple(targets),
+        targets=targets,
         client_tools=bool(row["client_tools"]),
         view=row["view"],
     )
+
+
+def targets_of(conn: Connection, model: str | None) -> tuple[Target, ...]:
+    """A model by name and its fallback models; none if it does not exist."""
+    by_name = f"{models.TARGET} where name = ?"
+    targets = [struct_of(one, Target) for one in conn.execute(by_name, (model,))]
+    for name in targets[0].fallback if targets else ():
+        targets += [struct_of(one, Target) for one in conn.execute(by_name, (name,))]
+    return tuple(targets)
 
 
 def _narrowed(conn: Connection, schema_id: str, agent: Agent) -> tuple[str, ...]:

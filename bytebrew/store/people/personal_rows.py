@@ -192,6 +192,17 @@ def _mask_sums(conn: Connection, person: Person, table: str, key: Sequence[str],
     conn.execute(f"delete from {table} where {where}", (day, *person.names))
 
 
+def _export_replays(conn: Connection, person: Person) -> Iterator[dict[str, Any]]:
+    sql = f"select id, definition, status, created_at from replays where owner in ({placeholders(person.names)})"
+    for row in conn.execute(sql, person.names):
+        yield {**dict(row), "definition": Raw(row["definition"].encode())}
+
+
+def _forget_replays(conn: Connection, person: Person) -> int:
+    """Deletes the person's own runs, of which few are kept."""
+    return conn.execute(f"delete from replays where owner in ({placeholders(person.names)})", person.names).rowcount
+
+
 def _export_versions(conn: Connection, person: Person) -> Iterator[dict[str, Any]]:
     rows = conn.execute(
         f"""select section, name, n, moment, action from versions where subject in ({placeholders(person.names)})
@@ -256,6 +267,12 @@ def kinds() -> tuple[PersonalData, ...]:
             _exporting("select session_id, content, created_at from summaries where session_id = ?"),
             _with_sessions,
         ),
+        PersonalData(
+            "replayed_turns",
+            _exporting("select replay_id, turn_id, report as report_json from replay_turns where session_id = ?"),
+            _with_sessions,
+        ),
+        PersonalData("replays", _export_replays, _forget_replays),
         PersonalData(
             "sessions",
             _exporting(

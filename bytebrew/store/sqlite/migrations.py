@@ -1,6 +1,7 @@
 """Numbered SQL for the core's tables, forward only."""
 
 from bytebrew.contract.hookspecs import Migration
+from bytebrew.store import replays
 from bytebrew.store.people import forgettings
 from bytebrew.store.sessions import SESSIONS
 from bytebrew.store.sqlite import first_tables, triggers
@@ -212,6 +213,7 @@ CORE = tuple(
             _FORKS,
             _CALLBACKS,
             _FORGETTINGS,
+            replays.TABLES,
         ),
         1,
     )

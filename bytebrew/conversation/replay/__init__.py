@@ -1,0 +1,1 @@
+"""Replays: recorded conversations with another agent, model or prompt, and what differs."""
