@@ -472,6 +472,39 @@ async def structured(client: Client, n: int) -> None:
         client.problems.append(f"session {session_id}: {len(invalid)} invalid answers are stored of {turns} turns")
 
 
+async def forget(client: Client, n: int) -> None:
+    """A person talks, has a task, and is forgotten; at the end nothing is stored of the person."""
+    sub, session_id = f"person{new_uuid()}", new_uuid()
+    await client.chat("fault", [[f"{sub} said ", ["look", {"n": 5}]], ["done"]], session_id, user_sub=sub)
+    client.seen.deleted.add(session_id)
+    status = ""
+    while status != "done":
+        answer = (await client.act("DELETE", f"users/{sub}")).json()
+        status, person = answer["status"], answer["person"]
+    named, masked = f"DELETE /api/v1/users/{sub}", f"DELETE /api/v1/users/{person}"
+    acts = client.seen.acts
+    acts[:] = [Act(masked if act.resource == named else act.resource, act.status) for act in acts]
+    client.seen.forgotten.add(sub)
+    data = (await client.act("GET", f"users/{sub}/export")).json()["data"]
+    if left := {kind: rows for kind, rows in data.items() if rows}:
+        client.problems.append(f"of {sub} there is {left}")
+
+
+async def replay(client: Client, n: int) -> None:
+    """A session is replayed to the end of the report, and stays as it is."""
+    session_id = new_uuid()
+    await client.chat("fault", [["one ", ["look", {"n": 6}]], ["two"]], session_id)
+    before = (await client.act("GET", f"sessions/{session_id}")).json()
+    report = await client.create("replays", {"sessions": [session_id], "agent": "fault"})
+    while report["status"] == "running":
+        await asyncio.sleep(0.02)
+        report = (await client.act("GET", f"replays/{report['id']}")).json()
+    if (report["done"], report["totals"]["diverging"]) != (1, 0):
+        client.problems.append(f"the replay reports {report}")
+    if (await client.act("GET", f"sessions/{session_id}")).json() != before:
+        client.problems.append(f"the replay has changed session {session_id}")
+
+
 ACTS: dict[str, Callable[[Client, int], Awaitable[None]]] = {
     one.__name__: one
     for one in (
@@ -489,5 +522,7 @@ ACTS: dict[str, Callable[[Client, int], Awaitable[None]]] = {
         public,
         budget,
         structured,
+        forget,
+        replay,
     )
 }

@@ -69,13 +69,14 @@ class Seen:
     """What clients saw: frames by session and number, answers by key, public acts, and sessions that they deleted.
 
     `received` is what was called back. `conflicts` are frames that came again with other bytes. `imported` are names of
-    things that no request created.
+    things that no request created, `forgotten` those of people of whom no byte is left.
     """
 
     frames: dict[str, dict[int, bytes]] = field(default_factory=lambda: defaultdict(dict))
     answers: dict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))
     acts: list[Act] = field(default_factory=list)
     deleted: set[str] = field(default_factory=set)
+    forgotten: set[str] = field(default_factory=set)
     imported: set[str] = field(default_factory=lambda: {"demo"})
     conflicts: list[str] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
@@ -111,6 +112,7 @@ def violations(path: Path, seen: Seen | None = None, *, idle: bool = True) -> li
             *tasks(conn, idle=idle),
             *callbacks(conn, seen, idle=idle),
             *counts(conn),
+            *erased(path, seen),
         ]
 
 
@@ -134,6 +136,12 @@ def callbacks(conn: Connection, seen: Seen, *, idle: bool = True) -> list[str]:
         if got != {row["body"]} and (got or row["status"] == "delivered"):
             found.append(f"{row['type']} of {row['subject']} came as {got}")
     return found + [f"{one} was called back and is not in the file" for one in bodies.values()]
+
+
+def erased(path: Path, seen: Seen) -> list[str]:
+    """No file of the database has the name of a person who is forgotten."""
+    data = b"".join(one.read_bytes() for one in path.glob("bytebrew.db*")) if seen.forgotten else b""
+    return [f"{name} is in the files of the database" for name in seen.forgotten if name.encode() in data]
 
 
 def file(conn: Connection) -> list[str]:

@@ -196,6 +196,7 @@ class World:
         yield act("POST sessions/{id}/fork", {}, ids["session"])
         yield act("PUT sessions/{id}", {"title": "x"}, ids["session"])
         yield act("PATCH sessions/{id}", {"title": "y"}, ids["session"])
+        yield act("POST replays", {"sessions": [ids["session"]], "agent": "test"})
         yield act("DELETE sessions/{id}", None, ids["session"])
         yes: dict[str, Any] = {"answers": ["approve"]}
         yield act("POST sessions/{id}/respond", yes | {"call_id": ids["question"]}, ids["asking"])
