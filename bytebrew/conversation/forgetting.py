@@ -25,8 +25,8 @@ from bytebrew.store.sqlite.pragmas import empty_log, rewrite
 
 log = logging.getLogger(__name__)
 
-AGAIN_SECONDS = 60.0
-"""Pause after a failure, such as a full disk."""
+LEAST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
+"""Seconds after a failure, such as a full disk; doubled after each."""
 STOP_SECONDS = 5.0
 """How long to wait for the end of the turns of a session, as a tool may not end."""
 LOG_SECONDS = 1.0
@@ -59,18 +59,20 @@ class Forgettings:
 
     async def run(self, scope: anyio.CancelScope) -> None:
         """Runs until the scope is cancelled; starts with requests that a stopped engine left unfinished."""
+        failures = 0
         with scope:
             while True:
                 self._wake.clear()
+                pause = min(LONGEST_PAUSE, LEAST_PAUSE * 2**failures)
                 try:
-                    left = await self._carry_out()
+                    failures = 1 if await self._carry_out() else 0
                 except (EngineError, BootError) as error:
-                    log.warning("a person is not forgotten yet: %s; the next attempt is in %g s", error, AGAIN_SECONDS)
-                    left = True
+                    log.warning("a person is not forgotten yet: %s; the next attempt is in %g s", error, pause)
+                    failures += 1
                 except Exception:
-                    log.exception("forgetting a person failed; the next attempt is in %g s", AGAIN_SECONDS)
-                    left = True
-                with anyio.move_on_after(AGAIN_SECONDS if left else None):
+                    log.exception("forgetting a person failed; the next attempt is in %g s", pause)
+                    failures += 1
+                with anyio.move_on_after(pause if failures else None):
                     await self._wake.wait()
 
     async def _carry_out(self) -> bool:

@@ -42,7 +42,8 @@ log = logging.getLogger(__name__)
 
 PARALLEL = 4
 """Turns that are replayed at a time."""
-AGAIN_SECONDS = 5.0
+AGAIN_SECONDS = 2.0
+"""Pause after a failure of the database."""
 
 
 class NewReplay(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,6 +144,8 @@ class Replays:
         error = ""
         try:
             candidate = await self.candidate(new)
+        except StorageError:
+            raise
         except EngineError as failure:
             report = self._report(recorded, new, RecordedCalls(self._tools, recorded.own[1:]), None, failure.message)
             await self._db.write(replays.record, replay.id, n, report)
@@ -167,6 +170,8 @@ class Replays:
             complete = False
         except TimeoutError:
             error = TurnTimeout(f"The turn took longer than {candidate.agent.max_turn_duration} s").message
+        except StorageError:  # not the candidate's fault: the turn is replayed again
+            raise
         except EngineError as failure:
             error = failure.message
         finally:

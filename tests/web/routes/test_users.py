@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sqlite3
+import threading
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
@@ -15,11 +16,25 @@ from typing import Any
 import httpx
 from bytebrew_rate_limits.limits import LIMITS
 
-from bytebrew import Call, Capabilities, Http, MessageDelta, ModelRequest, Provider, Stop, ToolCall, Usage, tool
+from bytebrew import (
+    Call,
+    Capabilities,
+    Connection,
+    Http,
+    MessageDelta,
+    ModelRequest,
+    Person,
+    PersonalData,
+    Provider,
+    Stop,
+    ToolCall,
+    Usage,
+    tool,
+)
 from bytebrew.base.formats import new_uuid
 from bytebrew.engine import Engine
 from bytebrew.store import journal, messages
-from bytebrew.testing import chat, plugin, providing, scripted_schema, served_engine
+from bytebrew.testing import chat, plugin, providing, scripted_schema, served_engine, token
 from tests.plugins.test_auth_external import AUDIENCE, KEY, MODE, PATH, hex_of, user
 
 SESSION = "/api/v1/sessions"
@@ -65,7 +80,8 @@ async def populated(folder: Path) -> AsyncIterator[tuple[Engine, httpx.AsyncClie
     """An engine with the data of ann and bob, who have JWTs, and of the end users of an app."""
     puppet = Puppet()
     (folder / "issuer").write_text(hex_of(KEY.verify_key))
-    settings = {MODE: "external", PATH: str(folder / "issuer"), AUDIENCE: "*"}
+    secret = f"whsec_{base64.b64encode(bytes(32)).decode()}"
+    settings = {MODE: "external", PATH: str(folder / "issuer"), AUDIENCE: "*", "BYTEBREW_CALLBACK_SECRET": secret}
     tools = plugin("noting", register_tools=lambda register: register(note))
     async with served_engine(providing(puppet), tools, data=folder / "data", settings=settings) as (running, client):
         await scripted_schema(running, tools=("note", "manage_tasks"), confirm_before=("note",))
@@ -81,7 +97,7 @@ async def populated(folder: Path) -> AsyncIterator[tuple[Engine, httpx.AsyncClie
 async def live(running: Engine, client: httpx.AsyncClient, who: str, base: str) -> None:
     """Leaves a marked trace of a person in every kind of data."""
     sub = marker(who, "sub")
-    own = {"authorization": f"Bearer {user(sub=sub, scope='chat tasks approvals admin')}"}
+    own = {"authorization": f"Bearer {user(sub=sub, scope='chat tasks tasks:callback approvals admin')}"}
     session_id = new_uuid()
     picture = base64.b64encode(marker(who, "picture").encode()).decode()
     fact = f"likes {marker(who, 'memory')} a lot"
@@ -107,8 +123,14 @@ async def live(running: Engine, client: httpx.AsyncClient, who: str, base: str) 
                 url = f"{SESSION}/{session_id}/respond"
                 assert (await client.post(url, headers=own, json=body)).status_code == 200
     await client.patch(f"{SESSION}/{session_id}", headers=own, json={"title": marker(who, "title")})
+    run = {"sessions": [session_id], "agent": "test"}
+    assert (await client.post("/api/v1/replays", headers=own, json=run)).status_code == 201
+    url = f"https://callback.invalid/{marker(who, 'callback')}"
     task = {"title": marker(who, "task"), "description": marker(who, "description"), "agent": "test"}
-    made = (await client.post("/api/v1/tasks", headers=own, json=task)).json()
+    task |= {"callback_url": url}
+    answer = await client.post("/api/v1/tasks", headers=own, json=task)
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
     await client.put(f"/api/v1/tasks/{made['id']}", json={"priority": 2, "title": marker(who, "retitled")})
     cron = {"name": f"daily-{who}", "cron": "0 9 * * *", "agent": "test"}
     scheduled = {**cron, "title": marker(who, "schedule"), "enabled": False}
@@ -211,3 +233,85 @@ async def test_no_byte_of_a_forgotten_person_is_left_and_all_of_others_stays(tmp
     check_integrity(folder / "bytebrew.db")
     assert traces(folder, "ann") == []
     assert traces(folder, "bob")
+
+
+async def test_what_runs_is_stopped_and_what_begins_meanwhile_is_deleted_too(tmp_path: Path) -> None:
+    entered = threading.Event()
+
+    def forget(conn: Connection, person: Person) -> int:
+        if "ann" in person.names:
+            entered.set()
+        return 0
+
+    slow = plugin("slow", register_personal_data=lambda register: register(PersonalData("ducks", no_rows, forget)))
+    puppet = Puppet()
+    async with served_engine(providing(puppet), slow, data=tmp_path) as (running, client):
+        await scripted_schema(running)
+        puppet.gate.clear()
+        talking = [asyncio.create_task(chat(client, "test", f"annzq{n}", user_sub="ann")) for n in range(3)]
+        while len(running.turns) < 3:
+            await asyncio.sleep(0.01)
+        forgetting = asyncio.create_task(client.delete("/api/v1/users/ann"))
+        await asyncio.to_thread(entered.wait, 10)
+        late = asyncio.create_task(chat(client, "test", "annzq late", user_sub="ann"))
+        answer = await forgetting
+        assert answer.json()["status"] == "done"
+        puppet.gate.set()
+        await asyncio.gather(*talking, late, return_exceptions=True)
+        left = await running.db.read(lambda conn: conn.execute("select count(*) from sessions").fetchone()[0])
+        assert left <= 1  # the late one began afterwards, or was deleted too
+
+
+async def test_a_kind_that_fails_is_tried_again_until_nothing_is_left(tmp_path: Path) -> None:
+    failures = iter([OSError("no disk"), ValueError("a bug")])
+
+    def forget(conn: Connection, person: Person) -> int:
+        if failure := next(failures, None):
+            raise failure
+        return 0
+
+    ducks = plugin("ducks", register_personal_data=lambda register: register(PersonalData("ducks", no_rows, forget)))
+    async with served_engine(providing(Puppet()), ducks, data=tmp_path) as (running, client):
+        await scripted_schema(running)
+        await chat(client, "test", "annzq", user_sub="ann")
+        assert (await client.delete("/api/v1/users/ann")).json()["status"] == "done"
+        assert (await client.get("/api/v1/sessions")).json()["sessions"] == []
+
+
+async def test_forks_of_a_session_go_with_it_and_a_deleted_one_that_a_fork_held(tmp_path: Path) -> None:
+    async with served_engine(providing(Puppet()), data=tmp_path) as (running, client):
+        await scripted_schema(running)
+        session_id = new_uuid()
+        await chat(client, "test", marker("ann", "first"), user_sub="ann", session_id=session_id)
+        forked = await client.post(f"{SESSION}/{session_id}/fork", json={})
+        assert forked.status_code == 201, forked.text
+        await client.delete(f"{SESSION}/{session_id}")
+        assert traces(tmp_path, "ann")
+        assert (await client.delete("/api/v1/users/ann")).status_code == 200
+        assert traces(tmp_path, "ann") == []
+        assert (await client.get("/api/v1/sessions")).json()["sessions"] == []
+
+
+async def test_only_an_admin_may_and_the_audit_of_a_refusal_does_not_name_the_person(tmp_path: Path) -> None:
+    async with served_engine(data=tmp_path) as (running, client):
+        other = {"authorization": f"Bearer {await token(running, 'chat', 'config')}"}
+        for method, path in (("DELETE", "/api/v1/users/annzq"), ("GET", "/api/v1/users/annzq/export")):
+            assert (await client.request(method, path, headers=other)).status_code == 403
+        entries = (await client.get("/api/v1/audit?action=auth.fail")).json()["data"]
+        assert len(entries) == 2
+        assert all("/users/forgotten-" in entry["resource"] for entry in entries)
+    assert traces(tmp_path, "ann") == []
+
+
+async def test_a_name_may_be_percent_encoded_and_is_taken_as_it_is(tmp_path: Path) -> None:
+    async with served_engine(providing(Puppet()), data=tmp_path) as (running, client):
+        await scripted_schema(running)
+        odd, upper = "auth0|ann b", "6F1C2D1E-8A42-4C39-9D7E-6A1F7F0E2B11"
+        for sub in (odd, upper):
+            await chat(client, "test", "hi", user_sub=sub)
+        for path in ("auth0%7Cann%20b", upper):
+            assert (await client.delete(f"/api/v1/users/{path}")).json()["counts"]["sessions"] == 1
+
+
+def no_rows(conn: Connection, person: Person) -> list[Any]:
+    return []
