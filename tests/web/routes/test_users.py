@@ -88,6 +88,8 @@ async def populated(folder: Path) -> AsyncIterator[tuple[Engine, httpx.AsyncClie
         await client.post("/api/v1/agents/test/capabilities", json={"type": "memory"})
         rule = {"name": "all", "per": "subject", "tiers": {"default": {"requests": 900, "window": "1h"}}}
         assert (await client.post("/api/v1/rate-limits", json={**rule, "default_tier": "default"})).status_code == 201
+        budget = {"name": "each", "per": "subject", "tokens": 10**9, "window": "day"}
+        assert (await client.post("/api/v1/budgets", json=budget)).status_code == 201
         base = (await client.post("/api/v1/knowledge-bases", json={"name": "Papers"})).json()
         for who in ("ann", "bob"):
             await live(running, client, who, base["id"])
