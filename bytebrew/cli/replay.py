@@ -93,20 +93,20 @@ def _table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _differences(one: dict[str, Any]) -> list[str]:
-    found = [f"message: {_short(one['message'])}"]
-    for call in one["calls"]:
+def _differences(turn: dict[str, Any]) -> list[str]:
+    found = [f"message: {_short(turn['message'])}"]
+    for call in turn["calls"]:
         if call["verdict"] != "same":
             arguments = [msgspec.json.encode(call[side]).decode() for side in ("recorded", "candidate") if call[side]]
             found.append(f"{_SIGNS[call['verdict']]} {call['tool']} {_short(' -> '.join(arguments))}")
-    if one["order_changed"]:
+    if turn["order_changed"]:
         found.append("the calls come in another order")
-    if one["candidate_error"]:
-        found.append(f"error: {one['candidate_error']}")
-    elif not one["complete"]:
+    if turn["candidate_error"]:
+        found.append(f"error: {turn['candidate_error']}")
+    elif not turn["complete"]:
         found.append("no result of its call is recorded, so its answer is not compared")
-    elif not one["same_answer"]:
-        found += [f"recorded:  {_short(one['recorded_answer'])}", f"candidate: {_short(one['candidate_answer'])}"]
+    elif not turn["same_answer"]:
+        found += [f"recorded:  {_short(turn['recorded_answer'])}", f"candidate: {_short(turn['candidate_answer'])}"]
     return found
 
 

@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from bytebrew.contract.messages import Message, ToolCall
 
-MOST_WORDS = 5000
-"""Words of an answer that are compared for likeness."""
+COMPARED_LENGTH = 5000
+"""Length in words up to which answers are compared for likeness."""
 MOST_TEXT = 2000
 """Characters of a message or an answer in a report."""
 
@@ -86,22 +86,22 @@ def compare_calls(recorded: Sequence[ToolCall], matched: Sequence[tuple[ToolCall
     ]
 
 
-def same(one: str, other: str) -> bool:
+def same(answer: str, other: str) -> bool:
     """Whether two answers are the same but for whitespace, or as JSON."""
-    if one.split() == other.split():
+    if answer.split() == other.split():
         return True
     try:
-        return bool(msgspec.json.decode(one) == msgspec.json.decode(other))
+        return bool(msgspec.json.decode(answer) == msgspec.json.decode(other))
     except (msgspec.DecodeError, RecursionError):
         return False
 
 
-def similarity(one: str, other: str) -> float:
+def similarity(answer: str, other: str) -> float:
     """How alike two answers are, from 0 to 1, by words in common order."""
-    if same(one, other):
+    if same(answer, other):
         return 1.0
-    words, others = one.split()[:MOST_WORDS], other.split()[:MOST_WORDS]
-    return round(SequenceMatcher(None, words, others, autojunk=False).ratio(), 3)
+    pair = answer.split()[:COMPARED_LENGTH], other.split()[:COMPARED_LENGTH]
+    return round(SequenceMatcher(None, *pair, autojunk=False).ratio(), 3)
 
 
 def answer_of(messages: Sequence[Message]) -> str:

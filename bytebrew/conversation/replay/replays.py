@@ -125,14 +125,14 @@ class Replays:
         new = msgspec.json.decode(replay.definition, type=NewReplay)
         limit = asyncio.Semaphore(PARALLEL)
 
-        async def one(n: int) -> None:
+        async def limited(n: int) -> None:
             async with limit:
                 await self._replay_turn(replay, new, n)
 
         try:
             async with asyncio.TaskGroup() as group:
                 for n in await self._db.read(replays.left, replay.id):
-                    group.create_task(one(n))
+                    group.create_task(limited(n))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         await self._db.write(replays.end, replay.id)
