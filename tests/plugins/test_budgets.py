@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,14 +12,27 @@ from typing import Any
 
 import httpx
 import pytest
+from bytebrew_budgets import store
 from bytebrew_budgets.definition import DOLLAR
 from bytebrew_budgets.guard import BUDGETS
 from bytebrew_budgets.windows import Window, window_at, written
 
-from bytebrew import Http, MessageDelta, ModelRequest, ProviderError, ProviderEvent, Stop, ToolCall, Usage
+from bytebrew import (
+    Connection,
+    Http,
+    MessageDelta,
+    ModelRequest,
+    Person,
+    ProviderError,
+    ProviderEvent,
+    Stop,
+    ToolCall,
+    Usage,
+)
 from bytebrew.contract.notifications import Notification
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, Step, chat, names, plugin, providing, scripted_schema, served_engine
+from tests.docs import ROOT
 from tests.tables import token_with
 
 BUDGETS_URL = "/api/v1/budgets"
@@ -414,3 +428,33 @@ async def test_fifty_racing_turns_never_pass_the_cap() -> None:
     assert used == stored["input_tokens"] + stored["output_tokens"] <= cap
     assert dollars == pytest.approx(stored["cost_usd"])
     assert reserved == 0
+
+
+async def test_the_keys_of_a_person_are_exported_and_masked_and_stay_counted() -> None:
+    person = Person(("ada", "ada@example.com"), "gone-1", ())
+    async with budgeted({"name": "b", "per": "subject", "tokens": 5000}) as (running, client, _):
+        await chat(client, "test", "hi")
+
+        def forget(conn: Connection) -> tuple[list[Any], int, int]:
+            conn.execute("update budgets_spent set key = 'ada'")
+            shown = [*store.of_keys(conn, person.names)]
+            return shown, store.forget_keys(conn, person.names, person.mask), store.forget_keys(conn, person.names, "")
+
+        shown, changed, again = await running.db.write(forget)
+        assert [(row["name"], row["used"]) for row in shown] == [("b", 30)]
+        assert (changed, again) == (1, 0)
+        budget = (await client.get(f"{BUDGETS_URL}/b")).json()
+    assert (budget["key"], budget["used"]) == ("gone-1", 30)
+
+
+async def test_the_lines_of_the_manual_work() -> None:
+    section = (ROOT / "docs" / "operations.md").read_text().partition("## Budgets")[2].partition("\n## ")[0]
+    bodies = re.findall(r"-d '(\{.*?\})'", section)
+    reads = re.findall(r"\$URL(/api/v1/\S+)$", section, re.MULTILINE)
+    async with budgeted() as (_, client, _):
+        for body in bodies:
+            answer = await client.post(BUDGETS_URL, content=body, headers={"content-type": "application/json"})
+            assert answer.status_code == 201, answer.text
+        for url in reads:
+            assert (await client.get(url)).status_code == 200
+    assert (len(bodies), len(reads)) == (3, 2)
