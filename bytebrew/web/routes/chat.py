@@ -121,6 +121,7 @@ async def chat(engine: Engine, models: OwnModels, request: Request[ChatRequest])
     if owner is not None:
         sessions.check_owner(request.actor, owner, body.session_id or "")
     request.body = body
+    del body  # or its message would stay in memory while the turn waits
     return await begin(engine, models, request, arrived, entrance, owner)
 
 
