@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,10 +28,24 @@ LONG = 1500
 @pytest.fixture(scope="module")
 def llm() -> Iterator[str]:
     """The URL of llama.cpp's server with a small model."""
+    with listening(CTX="4096") as url:
+        yield url
+
+
+@pytest.fixture
+def narrow_llm() -> Iterator[str]:
+    """The same with a window of 1024 tokens, as two conversations share the server's."""
+    with listening(CTX="2048") as url:
+        yield url
+
+
+@contextmanager
+def listening(**settings: str) -> Iterator[str]:
+    """The URL of a server with these settings."""
     assert PYTHON.exists(), "run tests/peers/setup.sh first"
     with subprocess.Popen(
         [PYTHON, Path(__file__).with_name("real_llm_server.py")],
-        env=os.environ | {"PORT": "0"},
+        env=os.environ | {"PORT": "0"} | settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -205,3 +219,48 @@ async def test_cancelling_a_turn_stops_the_model_and_the_session_goes_on(llm: st
     assert names(goes_on) == names(begins) == ["message_delta", "message", "done"]
     seen, alone = (data(events, "done")[0]["usage"]["input_tokens"] for events in (goes_on, begins))
     assert seen > alone
+
+
+class Recording(ChatCompletions):
+    """Keeps what the real model is asked."""
+
+    type = "recording"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[ModelRequest] = []
+
+    def body(self, request: ModelRequest) -> dict[str, Any]:
+        self.requests.append(request)
+        return super().body(request)
+
+
+@pytest.mark.timeout(900)
+async def test_a_conversation_goes_on_past_the_real_window_of_its_model(narrow_llm: str) -> None:
+    provider = Recording()
+    summarised: list[dict[str, Any]] = []
+    trimmed: list[dict[str, Any]] = []
+    async with talking(
+        narrow_llm, providing(provider), type="recording", max_tokens=16, summary_keep=1, max_turn_duration=900
+    ) as client:
+        session_id: str | None = None
+        for n in range(5):
+            fact = f"Fact {n}: the door {n} is opened by the code {n}{n}{n}. " + "The weather was fine that day. " * 40
+            events = await chat(client, "talk", fact, **({"session_id": session_id} if session_id else {}))
+            assert events[-1].event == "done", events[-1]
+            session_id = data(events, "done")[0]["session_id"]
+            summarised += data(events, "summarised")
+            trimmed += data(events, "context_trimmed")
+            if n >= 2:  # what was just said is in the request as it was
+                answered = [one for one in provider.requests if not one.system.startswith("Summarise")][-1]
+                shown = " ".join(message.content for message in answered.messages)
+                assert all(f"code {m}{m}{m}." in shown for m in range(n - 1, n + 1)), n
+        detail = (await client.get(f"/api/v1/sessions/{session_id}")).json()
+    assert [one["reason"] for one in trimmed] == ["too_long"] * len(trimmed)  # until the window is known
+    assert 1 <= len(trimmed) <= 3
+    assert summarised
+    assert [one["through"] for one in summarised] == sorted({one["through"] for one in summarised})
+    assert sum(one["messages"] for one in summarised) == summarised[-1]["through"] == detail["summary"]["through"]
+    assert sum(one["tokens_before"] for one in summarised) > sum(one["tokens_after"] for one in summarised)
+    assert detail["message_count"] == 10
+    assert detail["summary"]["content"] in provider.requests[-1].system
