@@ -1,8 +1,6 @@
 """SQL for views: which sessions, tasks and schemas are shown as the public sees them."""
 
-from collections.abc import Sequence
-
-from bytebrew.contract.connection import Connection, placeholders
+from bytebrew.contract.connection import Connection
 
 _OF_SCHEMA = "case when s.schema = '' then 'full' else coalesce(x.view, 'public') end as view"
 _WITH_SCHEMA = "left join schemas x on x.name = s.schema"
@@ -10,9 +8,6 @@ BY_PATH = {
     "/api/v1/schemas/{name}/chat": "select view from schemas where ? in (name, id)",
     "/api/v1/sessions/{id}": f"select {_OF_SCHEMA} from sessions s {_WITH_SCHEMA} where s.id = ?",
     "/api/v1/tasks/{id}": f"select {_OF_SCHEMA} from tasks s {_WITH_SCHEMA} where s.id = ?",
-    "/api/v1/approvals/{id}": (
-        f"select {_OF_SCHEMA} from confirmations c join sessions s on s.id = c.session_id {_WITH_SCHEMA} where c.id = ?"
-    ),
 }
 """What reads the view of the thing that a path names; that of a schema that is gone is the public one."""
 
@@ -26,9 +21,3 @@ def of_path(conn: Connection, path: str, key: str) -> str | None:
 def full_schemas(conn: Connection) -> frozenset[str]:
     """The names of the schemas with the full view, and that of none."""
     return frozenset({"", *(row["name"] for row in conn.execute("select name from schemas where view = 'full'"))})
-
-
-def public_sessions(conn: Connection, ids: Sequence[str]) -> frozenset[str]:
-    """Those of the sessions whose schema has the public view."""
-    sql = f"select s.id, {_OF_SCHEMA} from sessions s {_WITH_SCHEMA} where s.id in ({placeholders(ids)})"
-    return frozenset(row["id"] for row in conn.execute(sql, tuple(ids)) if row["view"] == "public")

@@ -30,13 +30,12 @@ from bytebrew.web.routes.approvals import Answered
 from bytebrew.web.routes.sessions import EventEntry, EventPage, SessionDetail
 from bytebrew.web.routes.turns import ChatAnswer, Failure
 
-SCOPES = frozenset({"chat", "tasks", "approvals", "public"})
+SCOPES = frozenset({"chat", "tasks", "public"})
 """The scopes whose routes are seen in the view of a schema; those of admins and operators are always full."""
 REACHED = (
     "/api/v1/schemas/{name}/chat",
     "/api/v1/sessions",
     "/api/v1/tasks",
-    "/api/v1/approvals",
     "/api/v1/auth/visitors",
 )
 """Beginnings of the paths that a caller with the public view may call."""
@@ -162,7 +161,7 @@ class PublicView:
     async def run(self, request: Request[Any], route: Route, run: Callable[[], Awaitable[Any]]) -> Any:
         """The answer of `run` as the caller may see it; Forbidden for a route that the public view does not have."""
         if not await self._is_public(request, route):
-            return await self._rows(await run(), route)
+            return await self._rows(await run(), request, route)
         if not route.path.startswith(REACHED):
             raise Forbidden("The token has the public view, which does not have this")
         request.actor = replace(request.actor, view="public")
@@ -174,14 +173,16 @@ class PublicView:
     async def _is_public(self, request: Request[Any], route: Route) -> bool:
         if request.actor.view == "public":
             return True
+        if "approvals" in request.actor.scopes:  # whoever approves calls must see them
+            return False
         for path in views.BY_PATH:
             if route.path.startswith(path):
                 return await self._db.glance(views.of_path, path, next(iter(request.path.values()))) == "public"
         return False
 
-    async def _rows(self, answer: Any, route: Route) -> Any:
+    async def _rows(self, answer: Any, request: Request[Any], route: Route) -> Any:
         """An answer with rows of several schemas, or a new one of any: those of a public schema as it shows them."""
-        if "{" in route.path or route.scope == "public" or answer is None:
+        if "{" in route.path or route.scope == "public" or answer is None or "approvals" in request.actor.scopes:
             return answer
         if isinstance(answer, Reply) and isinstance(answer.body, bytes) and answer.status < 400:
             answer.body = msgspec.json.decode(answer.body, type=route.answer)  # of an Idempotency-Key
@@ -189,15 +190,12 @@ class PublicView:
         lists = {name: getattr(part, name) for name in part.__struct_fields__} if isinstance(part, Page) else {}
         rows = [row for one in lists.values() if isinstance(one, list) for row in one] or [part]
         schemas = {row.schema for row in rows if isinstance(row, Session | Task)}
-        sessions = {row.session_id for row in rows if isinstance(row, Confirmation)}
-        if not schemas and not sessions:
+        if not schemas:
             return answer
         full = await self._db.glance(views.full_schemas)
-        hidden = await self._db.glance(views.public_sessions, sorted(sessions)) if sessions else frozenset()
 
         def shown(row: Any) -> Any:
-            of = row.session_id in hidden if isinstance(row, Confirmation) else row.schema not in full
-            return value(row, self._kinds) if of else row
+            return row if row.schema in full else value(row, self._kinds)
 
         if lists:
             parts = {name: [*map(shown, one)] for name, one in lists.items() if isinstance(one, list)}

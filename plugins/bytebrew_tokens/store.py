@@ -25,7 +25,7 @@ from bytebrew import (
 from .mode import PREFIX, token_hash
 from .visitors import PUBLIC
 
-SHOWN = frozenset({"chat", "tasks", "approvals", PUBLIC})
+SHOWN = frozenset({"chat", "tasks", PUBLIC})
 """The scopes whose routes have a public view."""
 
 

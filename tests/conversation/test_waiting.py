@@ -173,9 +173,8 @@ async def test_all_visitors_of_a_page_have_the_bytes_of_one_caller() -> None:
         for visitor, session_id in zip(visitors, sessions, strict=True):
             await one.send(session_id, "first", visitor)
         await one.send(sessions[0], "x" * 1000, visitors[0])
-        status, code, _, words = await one.refused(sessions[1], "y" * 100, visitors[1])
+        status, code, *_ = await one.refused(sessions[1], "y" * 100, visitors[1])
         assert (status, code) == (429, "queue_full")
-        assert "BYTEBREW_QUEUED_BYTES" in words
         await one.send(sessions[1], "short", visitors[1])
         assert await one.end() == [200] * 4
 

@@ -125,7 +125,7 @@ class Shop:
 
     async def caller(self, who: str) -> httpx.AsyncClient:
         """A client: a visitor of a public page, a token with the public view, or one whose schema has it."""
-        scopes = ["public"] if who == "visitor" else ["chat", "tasks", "approvals"]
+        scopes = ["chat", "approvals"] if who == "approver" else ["public"] if who == "visitor" else ["chat", "tasks"]
         body = {"name": who, "scopes": scopes, "schemas": ["shop"]} | ({"view": "public"} if who == "token" else {})
         made = (await self.admin.post("/api/v1/auth/tokens", json=body)).json()["token"]
         if who == "schema":
@@ -165,7 +165,7 @@ def hides(*answers: httpx.Response, names: Sequence[str] = NAMES, beside: str = 
 
 @pytest.mark.parametrize("who", ["visitor", "token", "schema"])
 async def test_no_route_shows_a_name_an_input_or_an_output(tmp_path: Path, who: str) -> None:
-    async with shop(tmp_path) as world, await world.caller(who) as caller:
+    async with shop(tmp_path) as world, await world.caller(who) as caller, await world.caller("approver") as approver:
         message = json.dumps(STEPS)
         body = {"message": message, "subagents": True}
         seen, key = [], {"Idempotency-Key": "k1"}
@@ -180,12 +180,16 @@ async def test_no_route_shows_a_name_an_input_or_an_output(tmp_path: Path, who: 
                     waiting = await caller.get(f"{at}/turns/{turn_id}")
                     while waiting.json()["status"] != "needs_input":  # it waits right after the event
                         waiting = await caller.get(f"{at}/turns/{turn_id}")
-                    listed = await caller.get("/api/v1/approvals") if who != "visitor" else waiting
-                    answered = await caller.post(
-                        f"{at}/respond", json={"call_id": question["call_id"], "answers": ["yes"]}
-                    )
-                    assert answered.status_code == 200
-                    hides(waiting, listed, answered, beside=message)
+                    yes = {"call_id": question["call_id"], "answers": ["yes"]}
+                    answered = await caller.post(f"{at}/respond", json=yes)
+                    assert answered.status_code == 403
+                    hides(waiting, answered, beside=message)
+                    assert (await approver.post(f"{at}/respond", json=yes)).status_code == 404
+                    [shown] = (await approver.get("/api/v1/approvals")).json()["data"]
+                    assert (shown["tool"], shown["input"]) == ("sign", {"name": "hidden-name"})
+                    yes = {"answers": ["yes"], "args_digest": shown["args_digest"]}
+                    answered = await approver.post(f"/api/v1/approvals/{shown['id']}/respond", json=yes)
+                    assert answered.json()["confirmation"]["input"] == {"name": "hidden-name"}
         assert set(question) == {"session_id", "turn_id", "confirmation_id", "call_id", "expires_at"}
         assert {one.event for one in seen} == {"message_delta", "confirmation", "message", "done"}
         assert not [name for name in NAMES for one in seen if name in one.data]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, get_args
 
 from msgspec import UNSET, Meta, Struct, UnsetType, json
 
-from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.base.errors import Detail, Forbidden, InvalidRequest
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.lists import OFFSET, Page, page_window
 from bytebrew.contract.route import Parameter, Request, Route, choice
@@ -113,6 +113,8 @@ async def respond(db: Database, questions: Confirmations, request: Request[Sessi
         details = [Detail("$.call_id", "name the question by confirmation_id, or its tool call by call_id")]
         raise InvalidRequest("The answer does not say to which question", details=details)
     if body.result is UNSET:
+        if request.actor.view == "public":
+            raise Forbidden("A question to a person is for whoever sees the call: it waits in GET /api/v1/approvals")
         return await answer_question(questions, request, keys, body.approval(), session_id)
 
     def record(conn: Connection, question: Confirmation) -> None:
