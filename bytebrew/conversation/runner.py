@@ -64,6 +64,7 @@ class Runner:
         self._group = group
         for turn in recovered:
             turn.admitted.set_result(True)
+            turn.steering = turn.new.steers is not None
             self.turns[turn.id] = turn
             if lane := self.lanes.get(turn.session_id):
                 lane.waiting.append(turn)

@@ -233,3 +233,24 @@ async def test_an_absorbed_message_keeps_its_place_over_a_restart_and_a_waiting_
     with closing(connect(tmp_path / "bytebrew.db")) as conn:
         rows = conn.execute("select status, steers from turns order by seq").fetchall()
     assert [row["status"] for row in rows] == ["completed", "absorbed", "absorbed"]
+
+
+async def test_a_message_that_waits_to_steer_keeps_its_place_before_later_ones_over_a_restart(tmp_path: Path) -> None:
+    async with served_engine(providing(ScriptedProvider([say("one "), asyncio.Event()])), data=tmp_path) as (
+        engine,
+        client,
+    ):
+        await scripted_schema(engine)
+        session_id, first = await begin(client, "1")
+        early = await steer(engine, client, session_id, "2")
+        first.cancel()
+        early.cancel()
+    again = ScriptedProvider([say("one "), asyncio.Event()], [say("two")], [say("three")])
+    async with served_engine(providing(again), data=tmp_path) as (engine, client):
+        while not again.requests:
+            await asyncio.sleep(0.002)
+        late = await steer(engine, client, session_id, "3", 2)
+        await client.post(f"/api/v1/sessions/{session_id}/cancel")
+        await late
+        stored = await session(client, session_id)
+    assert [one["content"] for one in stored["messages"] if one["role"] == "user"] == ["1", "2", "3"]
