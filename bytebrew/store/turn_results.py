@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from bytebrew.contract.connection import Connection, placeholders
 from bytebrew.contract.events import Event, FinishReason, form_of
 from bytebrew.contract.messages import Usage
-from bytebrew.store import forks, messages
+from bytebrew.store import forks, messages, sessions
 from bytebrew.store.journal import PACKED, last_number, read_events, unpacked
 from bytebrew.store.turns import COUNTS, Status
 
@@ -67,16 +67,19 @@ class TurnResult(Struct, frozen=True, kw_only=True):
 
 
 def result(
-    conn: Connection, turn_id: str, forms: Mapping[str, type[Event]], *, whole: bool = True
+    conn: Connection, turn_id: str, forms: Mapping[str, type[Event]], *, whole: bool = True, fork: str | None = None
 ) -> TurnResult | None:
-    """A turn as it is stored, None if its session was deleted; with `whole` its events are read too."""
+    """A turn as it is stored, None if its session was deleted; with `whole` its events are read too.
+
+    `fork` is the session in whose history it is, where another one holds it, which may be deleted.
+    """
     sql = f"""select session_id, status, first_event, last_event, failure, steers, agent_version, {COUNTS} from turns
-      where id = ? and session_id not in (select session_id from removals)"""
+      where id = ?"""
     row = conn.execute(sql, (turn_id,)).fetchone()
-    if row is None:
+    if row is None or (fork is None and sessions.owner(conn, row["session_id"]) is None):
         return None
     if row["status"] == "absorbed":
-        end = result(conn, row["steers"], forms, whole=whole)
+        end = result(conn, row["steers"], forms, whole=whole, fork=fork)
         return replace(end, first=row["first_event"]) if end else None
     first, last = row["first_event"], row["last_event"]
     deltas: list[str] = []
@@ -117,7 +120,7 @@ def result(
         retry_after=retry_after,
         finish_reason=finish_reason,
         data=value,
-        form=form if row["status"] == "completed" and last_number(conn, row["session_id"]) == last else None,
+        form=form if row["status"] == "completed" and last_number(conn, fork or row["session_id"]) == last else None,
         agent_version=row["agent_version"],
     )
 

@@ -290,6 +290,25 @@ async def test_a_form_may_be_answered_after_its_events_were_packed() -> None:
     assert it.shown().startswith("Answers to the form 'Ticket':")
 
 
+async def test_a_form_waits_in_a_fork_until_that_one_goes_on() -> None:
+    async with showing([block(FORM, "c1")], [say("thanks")], [say("thanks too")]) as it:
+        session = await asked(it)
+        turn_id = (await it.client.get(f"/api/v1/sessions/{session}/events?follow=false")).json()["data"][-1]["data"][
+            "turn_id"
+        ]
+        fork = (await it.client.post(f"/api/v1/sessions/{session}/fork", json={})).json()["id"]
+
+        async def status(session_id: str) -> str:
+            turn = (await it.client.get(f"/api/v1/sessions/{session_id}/turns/{turn_id}")).json()
+            return f"{turn['status']}, {'form' if turn.get('form') else 'no form'}"
+
+        await it.client.post(CHAT, json={"session_id": session, "message": {"form": GOOD}, "stream": False})
+        assert [await status(session), await status(fork)] == ["completed, no form", "needs_input, form"]
+        body = {"session_id": fork, "message": {"form": GOOD}, "stream": False}
+        assert (await it.client.post(CHAT, json=body)).status_code == 200
+        assert await status(fork) == "completed, no form"
+
+
 async def test_a_form_may_be_answered_in_words_too() -> None:
     async with showing([block(FORM)], [say("Thanks.")]) as it:
         await chat(it.client, "test", "it burns, high", session_id=await asked(it))

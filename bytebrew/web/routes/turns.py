@@ -1,6 +1,6 @@
 """A turn as one JSON answer: its outcome, or its current state."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from bytebrew.base.errors import NotFound
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.events import FinishReason
+from bytebrew.contract.events import Event, FinishReason
 from bytebrew.contract.messages import Usage
 from bytebrew.contract.route import Request, Route
 from bytebrew.conversation import waiting_turns
@@ -149,14 +149,17 @@ async def get_turn(engine: Engine, request: Request[None]) -> ChatAnswer:
     if turn is not None and turn.session_id == session_id:
         turn = turn.answering
         return await so_far(engine.db, turn, await waiting_turns.place(engine.db, engine.runner.lanes, turn))
-    end = await engine.db.scan(turn_results.result, turn_id, engine.forms)
-    if end is None or (end.session_id != session_id and not await _shares(engine.db, session_id, end)):
+    end = await engine.db.scan(_ended, session_id, turn_id, engine.forms)
+    if end is None:
         raise NotFound(f"The session has no turn '{turn_id[:255]}'")
     return await whole(engine.db, end)
 
 
-async def _shares(db: Database, session_id: str, end: TurnResult) -> bool:
-    return await db.read(forks.has_turn, session_id, end.session_id, end.last)
+def _ended(conn: Connection, session_id: str, turn_id: str, forms: Mapping[str, type[Event]]) -> TurnResult | None:
+    """A turn of a session or of the history that a fork shares, which outlives the session that holds it."""
+    end = turn_results.result(conn, turn_id, forms, fork=session_id)
+    own = end is not None and end.session_id == session_id
+    return end if end and (own or forks.has_turn(conn, session_id, end.session_id, end.last)) else None
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
