@@ -120,7 +120,7 @@ def _turn_end(conn: Connection, session_id: str, after: int | None) -> tuple[int
     """The number of a turn's last event, and the turn's status."""
     ends = "select last_event, status from turns where session_id = ? and last_event is not null"
     if after is None:
-        row = conn.execute(f"{ends} order by seq desc limit 1", (session_id,)).fetchone()
+        row = conn.execute(f"{ends} order by last_event desc limit 1", (session_id,)).fetchone()
         last = ranges(conn, session_id)[-1:] if row is None else []
         if row is None and not last:
             raise _unfit("after", "no turn of the session has ended yet")

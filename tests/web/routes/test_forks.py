@@ -1,5 +1,6 @@
 """A fork has the history of its session up to a turn's end, and is then a session of its own."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
@@ -10,8 +11,9 @@ import pytest
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.store import journal, messages
-from bytebrew.testing import ScriptedProvider, events_of, providing, scripted_schema, served_engine
-from tests.conversation.test_runner import URL, say
+from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
+from tests.conversation.test_runner import URL, begin, say
+from tests.conversation.test_steering import waiting
 from tests.faults import invariants
 
 SESSIONS = "/api/v1/sessions"
@@ -278,3 +280,24 @@ async def test_a_summary_goes_along_where_it_ends_before_the_fork(served: Served
     for name, system in ((early, False), (late, True)):
         await served.say("go on", name)
         assert ("they counted" in served.provider.requests[-1].system) is system
+
+
+async def test_without_a_number_the_newest_turn_is_the_last_to_end_whenever_its_message_came(served: Served) -> None:
+    served.provider.answers[:] = [[say("one"), asyncio.Event()], [say("two")], [say("three")]]
+    session_id, _ = await begin(served.client, "1")
+    queued = asyncio.create_task(chat(served.client, "test", "3", session_id=session_id))
+    await waiting(served.engine, session_id, 1)
+    await served.say("2", session_id, on_busy="interrupt")
+    await queued
+    assert await served.texts((await served.fork(session_id))["id"]) == ["1", "one", "2", "two", "3", "three"]
+
+
+async def test_a_turn_can_be_read_in_a_fork_once_its_session_is_deleted(served: Served) -> None:
+    session_id = await three(served)
+    one, two = [one["data"]["turn_id"] for one in await served.events(session_id) if one["event"] == "done"][:2]
+    fork = (await served.fork(session_id, after=(await served.ends(session_id))[0]))["id"]
+    before = await served.get(fork, f"/turns/{one}")
+    await served.client.delete(f"{SESSIONS}/{session_id}")
+    assert await served.get(fork, f"/turns/{one}") == before
+    assert (await served.client.get(f"{SESSIONS}/{fork}/turns/{two}")).status_code == 404
+    assert (await served.client.get(f"{SESSIONS}/{session_id}/turns/{one}")).status_code == 404
