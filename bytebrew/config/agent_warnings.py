@@ -12,8 +12,8 @@ _READ_RESULT = (ReadResult.name, f"{ReadResult.source}/{ReadResult.name}")
 
 def missing(conn: Connection, engine: Engine, agent: Agent) -> list[str]:
     """A sentence for each name in the agent that the engine does not have: the core's, then each toolset's."""
-    found = [*_models(conn, engine, agent), *_agents(conn, agent), *_tools(conn, engine, agent)]
-    found += _gates(conn, engine, agent)
+    found = [*_models(conn, engine, agent), *_summary_model(conn, agent), *_agents(conn, agent)]
+    found += [*_tools(conn, engine, agent), *_gates(conn, engine, agent)]
     for toolset in engine.toolsets:
         found += toolset.missing(conn, agent)
     return found
@@ -31,6 +31,12 @@ def _models(conn: Connection, engine: Engine, agent: Agent) -> Iterator[str]:
         if own is not None and own["model"] is None:
             message = "It has no model of its own, and the default one only shows how answers look"
             yield f"{message}: create a model with POST /api/v1/models"
+
+
+def _summary_model(conn: Connection, agent: Agent) -> Iterator[str]:
+    name = agent.summary_model
+    if name is not None and not conn.execute("select 1 from models where name = ?", (name,)).fetchone():
+        yield f"summary_model: there is no model '{name}' yet"
 
 
 def _agents(conn: Connection, agent: Agent) -> Iterator[str]:

@@ -28,6 +28,7 @@ async def saved(client: httpx.AsyncClient, **fields: Any) -> list[str]:
     ("fields", "warning"),
     [
         ({"model": "gone"}, "There is no model 'gone' yet"),
+        ({"summary_model": "gone"}, "summary_model: there is no model 'gone' yet"),
         ({"tools": ["current_time", "weathr"]}, "tools: there is no tool 'weathr' yet"),
         ({"mcp_servers": ["files"]}, "mcp_servers: there is no MCP server 'files' yet"),
         ({"can_spawn": ["nobody"]}, "can_spawn: there is no agent 'nobody' yet"),
