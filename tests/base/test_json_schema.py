@@ -41,6 +41,12 @@ def test_a_schema_that_cannot_be_used_is_refused_with_the_path(schema: dict[str,
     assert refused.value.detail.path == path
 
 
+def test_a_type_that_does_not_exist_is_named_without_the_schema_of_schemas() -> None:
+    with pytest.raises(InvalidSchema) as refused:
+        compiled({"type": "numbr"})
+    assert refused.value.detail.message == '"numbr" is nothing that draft 2020-12 has here'
+
+
 def test_a_recursive_schema_is_checked_as_deep_as_its_work_is_bounded() -> None:
     branch = {"properties": {"x": {"$ref": "#/$defs/n"}}}
     schema = {"$defs": {"n": {"allOf": [branch, branch]}}, "$ref": "#/$defs/n"}

@@ -13,6 +13,7 @@ MOST_BYTES = 64 * 1024
 MOST_LEVELS = 64
 """Nesting limit of a schema."""
 _BACKTRACKS = 10_000  # below a millisecond; only patterns with look-around or back-references backtrack at all
+_NO_CHOICE = "is not valid under any of the schemas listed in the 'anyOf' keyword"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -34,7 +35,8 @@ class JsonSchema:
         try:
             self._validator = jsonschema_rs.Draft202012Validator(schema, pattern_options=options, offline=True)
         except jsonschema_rs.ValidationError as error:
-            raise InvalidSchema(path_of(error.instance_path), shortened(error.message)) from None
+            message = error.message.replace(_NO_CHOICE, "is nothing that draft 2020-12 has here")
+            raise InvalidSchema(path_of(error.instance_path), shortened(message)) from None
         except ValueError as error:
             raise InvalidSchema("$", shortened(str(error))) from None
         self._invalid = jsonschema_rs.ValidationError
