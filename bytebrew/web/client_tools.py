@@ -65,7 +65,7 @@ def _name_fault(name: str, seen: Collection[str], agents_own: Collection[str], r
 def _schema_fault(schema: dict[str, Any]) -> str:
     raw = msgspec.json.encode(schema)
     if schema.get("type") != "object":
-        return 'a JSON Schema of {"type": "object"}'
+        return 'Expected a JSON Schema with "type": "object"'
     if len(raw) > MOST_BYTES:
-        return f"a JSON Schema of {MOST_BYTES} bytes at most"
-    return f"a JSON Schema of {MOST_LEVELS} levels at most" if depth(raw) > MOST_LEVELS else ""
+        return f"Expected a JSON Schema of {MOST_BYTES} bytes at most"
+    return f"Expected a JSON Schema of {MOST_LEVELS} levels at most" if depth(raw) > MOST_LEVELS else ""

@@ -254,6 +254,13 @@ async def test_a_schema_allows_them_or_they_are_refused(tmp_path: Path) -> None:
         assert (await client.post("/api/v1/schemas/test/chat", json={**body, "client_tools": []})).status_code == 200
 
 
+async def test_a_schema_of_another_type_is_refused_in_words_that_say_which_is_expected(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, client, _):
+        body = {"message": "hi", "client_tools": [{**DRAW, "input_schema": {"type": "array"}}]}
+        refused = await client.post("/api/v1/schemas/test/chat", json=body)
+    assert refused.json()["details"][0]["message"] == 'Expected a JSON Schema with "type": "object"'
+
+
 class Late(Toolset):
     """Tools whose names are known once a turn runs, as those of an MCP server."""
 
