@@ -123,7 +123,7 @@ def _turn_end(conn: Connection, session_id: str, after: int | None) -> tuple[int
         row = conn.execute(f"{ends} order by last_event desc limit 1", (session_id,)).fetchone()
         last = ranges(conn, session_id)[-1:] if row is None else []
         if row is None and not last:
-            raise _unfit("after", "no turn of the session has ended yet")
+            raise _unfit("after", "is the end of a turn, and no turn of the session has ended yet")
         if row is not None:
             return row["last_event"], row["status"]
         after = last[0].last_event
@@ -152,7 +152,7 @@ def _allowed(conn: Connection, session_id: str, after: int) -> str:
     ]
     near = [*sorted(one for one in found if one < after)[-1:], *sorted(one for one in found if one > after)[:1]]
     allowed = " or ".join(map(str, near)) or "none yet"
-    return f"is the number of the last event of a turn that has ended, next to {after}: {allowed}"
+    return f"is not the number of the last event of a turn that has ended; next to {after}: {allowed}"
 
 
 def _unfit(field: str, message: str) -> Unprocessable:
