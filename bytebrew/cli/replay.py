@@ -27,7 +27,7 @@ _SIGNS = {"same": "=", "different_arguments": "~", "missing": "-", "extra": "+"}
 @click.option("--min-similarity", type=click.FloatRange(0, 1), default=1.0, help="Least likeness of answers; 1: equal.")
 @click.option("--max-cost-increase", type=click.FloatRange(0), help="Percent that all turns may cost more.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--url", help="Base URL of the running engine; its token is BYTEBREW_TOKEN.")
+@click.option("--url", help="Base URL of the running engine; by default at BYTEBREW_HOST and BYTEBREW_PORT.")
 @click.pass_obj
 def replay(
     setup: Setup,
@@ -43,7 +43,7 @@ def replay(
     """Replay SESSIONS with a candidate, and report where it diverges.
 
     Recorded results stand in for tools, and no session changes. Exits with 0 if nothing diverges beyond the tolerances,
-    1 if something does, 2 if the replay could not run.
+    1 if something does, 2 if the replay could not run. The token of the engine is read from BYTEBREW_TOKEN.
     """
     core = setup.core()
     base = url or f"http://{core.host}:{core.port}"
