@@ -1,65 +1,80 @@
-"""The commands of the page about conversations work as they stand, but for host, names and token."""
+"""The commands of the page about conversations work as they stand."""
 
 import json
 import re
-import subprocess
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
-import httpx
 import pytest
 
 from bytebrew.testing import ADMIN
-from tests.processes import serving
+from tests.docs import ROOT
+from tests.docs.shop import Shop, commands, opened
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "conversations.md"
-
-
-def commands(heading: str) -> list[str]:
-    section = PAGE.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+PAGE = "conversations.md"
+CHAT = "/api/v1/schemas/support/chat"
 
 
-@pytest.mark.parametrize(("heading", "answers"), [("Steer a turn that runs", 1), ("Fork and edit", 2)])
-def test_the_commands_of_a_section_are_answered(heading: str, answers: int, tmp_path: Path) -> None:
-    found = commands(heading)
-    assert len(found) == answers
-    with serving(tmp_path / "engine") as process:
-        with httpx.Client(base_url=process.url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30) as client:
-            sent = {"message": "What does it cost?", "stream": False}
-            begun = client.post("/api/v1/schemas/demo/chat", json=sent).raise_for_status().json()
-        names = {"TOKEN": ADMIN, "SESSION": begun["session_id"], "TURN": begun["turn_id"]}
-        for command in found:
-            here = command.replace("http://localhost:8443", process.url).replace("schemas/support", "schemas/demo")
-            done = subprocess.run(
-                ["bash", "-c", here],
-                check=True,
-                capture_output=True,
-                text=True,
-                timeout=30,
-                env={"PATH": "/usr/bin:/bin", **names},
-            )
-            if "event: " in done.stdout:
-                assert "event: done" in done.stdout
-            else:
-                assert "error" not in json.loads(done.stdout), done.stdout
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with opened(tmp_path_factory.mktemp("conversations")) as shop:
+        yield shop
 
 
-def test_the_commands_about_the_clients_tools_and_the_public_view_are_answered(tmp_path: Path) -> None:
-    declare, give = commands("Tools that run in the client")
-    [token] = commands("The view of the public")
-    with serving(tmp_path / "engine") as process:
-        with httpx.Client(base_url=process.url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30) as client:
-            client.patch("/api/v1/schemas/demo", json={"client_tools": True}).raise_for_status()
-            tool = {"name": "where_am_i", "input_schema": {"type": "object"}}
-            sent = {"message": 'where_am_i {"exact": true}', "stream": False, "client_tools": [tool]}
-            waiting = client.post("/api/v1/schemas/demo/chat", json=sent).json()
-        names = {"TOKEN": ADMIN, "SESSION": waiting["session_id"], "CALL": waiting["client_calls"][0]["call_id"]}
-        outputs = []
-        for command in (declare, give, token):
-            here = command.replace("http://localhost:8443", process.url).replace("schemas/support", "schemas/demo")
-            environment = {"PATH": "/usr/bin:/bin", **names}
-            done = subprocess.run(["bash", "-c", here], check=True, capture_output=True, timeout=30, env=environment)
-            outputs.append(done.stdout.decode())
-    assert "event: done" in outputs[0]
-    assert json.loads(outputs[1])["is_error"] is False
-    assert json.loads(outputs[2])["view"] == "public"
+@pytest.fixture
+def turn(shop: Shop) -> dict[str, str]:
+    """The names of a conversation that has been held, for commands."""
+    answer = said(shop, message="What is the current_time?")
+    return {"SESSION": answer["session_id"], "TURN": answer["turn_id"]}
+
+
+def said(shop: Shop, **body: Any) -> Any:
+    return shop.client.post(CHAT, json={"stream": False, **body}).raise_for_status().json()
+
+
+def test_steer(shop: Shop, turn: dict[str, str]) -> None:
+    [steer] = commands(PAGE, "Steer a turn that runs")
+    assert "event: done" in shop.run(steer, **turn)
+
+
+def test_fork_and_edit(shop: Shop, turn: dict[str, str]) -> None:
+    fork, edit = commands(PAGE, "Fork and edit")
+    forked_from = json.loads(shop.run(fork, **turn))["forked_from"]
+    assert forked_from["session_id"] == turn["SESSION"]
+    assert json.loads(shop.run(edit, **turn))["message"].startswith("You said: In dollars, please")
+
+
+def test_long_conversations(shop: Shop) -> None:
+    [change] = commands(PAGE, "Long conversations")
+    assert json.loads(shop.run(change))["summary_model"] == "small"
+
+
+def test_tools_that_run_in_the_client(shop: Shop) -> None:
+    declare, give = commands(PAGE, "Tools that run in the client")
+    assert "event: done" in shop.run(declare)
+    tool = {"name": "where_am_i", "input_schema": {"type": "object"}}
+    [call] = said(shop, message='where_am_i {"exact": true}', client_tools=[tool])["client_calls"]
+    session = shop.client.get("/api/v1/sessions").json()["data"][0]["id"]
+    assert json.loads(shop.run(give, SESSION=session, CALL=call["call_id"]))["is_error"] is False
+
+
+def test_the_view_of_the_public(shop: Shop) -> None:
+    [token] = commands(PAGE, "The view of the public")
+    assert json.loads(shop.run(token))["view"] == "public"
+
+
+def test_structured_answers(shop: Shop) -> None:
+    [ask] = commands(PAGE, "Structured answers")
+    answer = json.loads(shop.run(ask))
+    assert answer["data"] == json.loads(answer["message"]) == {"laptops": ["x"]}
+
+
+def test_replays_over_the_api_and_in_ci(shop: Shop, turn: dict[str, str]) -> None:
+    [begin] = commands(PAGE, "Replay as a regression test")
+    assert json.loads(shop.run(begin, **turn))["turns"] == 1
+    [step] = re.findall(r"^- run: (.*?)\n  env:", (ROOT / "docs" / PAGE).read_text(), re.DOTALL | re.MULTILINE)
+    (shop.folder / "prompts").mkdir()
+    (shop.folder / "prompts" / "support.txt").write_text("Refunds come first.")
+    (shop.folder / "sessions.txt").write_text(turn["SESSION"])
+    table = shop.run(" ".join(step.split()), ENGINE=shop.url, BYTEBREW_TOKEN=ADMIN)
+    assert "0 turns of 1 diverge" in table

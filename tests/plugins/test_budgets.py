@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,7 +31,6 @@ from bytebrew import (
 from bytebrew.contract.notifications import Notification
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, Step, chat, names, plugin, providing, scripted_schema, served_engine
-from tests.docs import ROOT
 from tests.tables import token_with
 
 BUDGETS_URL = "/api/v1/budgets"
@@ -445,16 +443,3 @@ async def test_the_keys_of_a_person_are_exported_and_masked_and_stay_counted() -
         assert (changed, again) == (1, 0)
         budget = (await client.get(f"{BUDGETS_URL}/b")).json()
     assert (budget["key"], budget["used"]) == ("gone-1", 30)
-
-
-async def test_the_lines_of_the_manual_work() -> None:
-    section = (ROOT / "docs" / "operations.md").read_text().partition("## Budgets")[2].partition("\n## ")[0]
-    bodies = re.findall(r"-d '(\{.*?\})'", section)
-    reads = re.findall(r"\$URL(/api/v1/\S+)$", section, re.MULTILINE)
-    async with budgeted() as (_, client, _):
-        for body in bodies:
-            answer = await client.post(BUDGETS_URL, content=body, headers={"content-type": "application/json"})
-            assert answer.status_code == 201, answer.text
-        for url in reads:
-            assert (await client.get(url)).status_code == 200
-    assert (len(bodies), len(reads)) == (3, 2)

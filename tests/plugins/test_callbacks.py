@@ -25,6 +25,7 @@ from bytebrew.contract.governance.personal_data import Person
 from bytebrew.contract.messages import Stop, ToolCall
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, providing, scripted_schema, served_engine
+from tests.commands import environment
 from tests.docs import ROOT
 from tests.receiver import Receiver, receiving
 from tests.tables import check_refusal, token_with
@@ -452,9 +453,9 @@ async def test_what_is_published_in_a_transaction_that_fails_is_not_sent() -> No
 
 async def test_the_receiver_on_the_page_prints_what_it_has_verified(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "operations.md").read_text().partition("\n## Callbacks\n")[2].partition("\n## ")[0]
-    [curl] = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    [curl] = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    body = json.loads(re.findall(r"-d '(.*)'", curl)[0])
+    body = json.loads(re.findall(r"-d '(.*?)'", curl)[0])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -466,14 +467,17 @@ async def test_the_receiver_on_the_page_prints_what_it_has_verified(tmp_path: Pa
         answer = await client.post(CALLBACKS, json=body | {"url": url})
         secret = answer.json()["secret"]
         file = tmp_path / "receiver.py"
-        file.write_text(f"SECRET = {secret!r}\n" + program.replace("9000", str(port)))
-        receiver = await anyio.open_process([sys.executable, str(file)], stderr=None)
+        file.write_text(program.replace("9000", str(port)))
+        env = environment() | {"SECRET": secret}
+        receiver = await anyio.open_process([sys.executable, str(file)], stderr=None, env=env)
         stack.push_async_callback(receiver.aclose)
         stack.callback(receiver.kill)
         await fail(client)
         assert receiver.stdout is not None
+        line = ""
         with anyio.fail_after(20):
-            line = (await receiver.stdout.receive()).decode()
+            while not line.endswith("\n"):
+                line += (await receiver.stdout.receive()).decode()
         [row] = await settled(client, "delivered")
     assert line.split()[:2] == [row["id"], "turn.failed"]
     assert line.split()[2].startswith("/api/v1/sessions/")
